@@ -1,0 +1,3 @@
+"""Headgate: one gate that every model call of an organization passes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Tools with no product noun, which could be lifted into another project."""

@@ -1,0 +1,62 @@
+"""The root of every error that a caller may see.
+
+    HeadgateError
+    ├── one small class beside each cause (keys, vault, relay, gateway, ...)
+    └── every class names a `kind`, which a face turns into its own status and shape
+
+A face never inspects messages: it reads `kind`, `code`, `param` and the retry advice.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class Kind(enum.Enum):
+    """What went wrong, in the words that every face can translate. The value is the HTTP status."""
+
+    INVALID = 400
+    UNAUTHENTICATED = 401
+    UNPAID = 402
+    FORBIDDEN = 403
+    MISSING = 404
+    METHOD = 405
+    TIMEOUT = 408
+    CONFLICT = 409
+    TOO_LARGE = 413
+    TARGET_TOO_LONG = 414
+    MEDIA_TYPE = 415
+    MISDIRECTED = 421
+    LIMITED = 429
+    HEADERS_TOO_LARGE = 431
+    FAULT = 500
+    UNSUPPORTED = 501
+    UPSTREAM = 502
+    UNAVAILABLE = 503
+    UPSTREAM_TIMEOUT = 504
+
+
+class HeadgateError(Exception):
+    """An error with a stable code and a kind; the message says what is wrong and what to do.
+
+    `param` names the field at fault. `retry_after_seconds` and `should_retry` become the
+    headers that the official SDKs obey (None leaves the SDK to its own rules).
+    """
+
+    kind: ClassVar[Kind] = Kind.FAULT
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        self.should_retry = should_retry

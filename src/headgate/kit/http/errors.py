@@ -1,0 +1,66 @@
+"""How an exchange with an upstream can fail.
+
+    EgressError
+    ├── ConnectFailed       nothing was sent: name, route, refusal, TLS
+    │   ├── ConnectTimeout
+    │   └── TlsFailed
+    ├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
+    ├── IdleTimeout         the body stalled
+    ├── TotalTimeout        the whole exchange took too long
+    ├── Disconnected        the peer closed or reset; `reused` if before any byte on a kept connection
+    ├── Malformed           not HTTP, or a body that contradicts its framing
+    ├── HeadTooLarge
+    └── BodyTooLarge
+"""
+
+from __future__ import annotations
+
+
+class EgressError(Exception):
+    """`sent` says whether any byte of the request was handed to the peer."""
+
+    sent = True
+
+
+class ConnectFailed(EgressError):
+    sent = False
+
+
+class ConnectTimeout(ConnectFailed):
+    pass
+
+
+class TlsFailed(ConnectFailed):
+    pass
+
+
+class FirstByteTimeout(EgressError):
+    pass
+
+
+class IdleTimeout(EgressError):
+    pass
+
+
+class TotalTimeout(EgressError):
+    pass
+
+
+class Disconnected(EgressError):
+    """The peer went away. `reused` marks a kept-alive connection that was already dead."""
+
+    def __init__(self, message: str, *, reused: bool = False) -> None:
+        super().__init__(message)
+        self.reused = reused
+
+
+class Malformed(EgressError):
+    pass
+
+
+class HeadTooLarge(EgressError):
+    pass
+
+
+class BodyTooLarge(EgressError):
+    pass

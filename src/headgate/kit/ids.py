@@ -1,0 +1,23 @@
+"""Identifiers that carry their type and sort by time."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+
+
+class Ids:
+    """Makes ids such as `req_018f3c2a9b4d7e21c09a0000002a`: prefix, milliseconds, process, counter.
+
+    Unique over processes (48 random bits each) and cheap enough for every call; not secret.
+    """
+
+    def __init__(self) -> None:
+        self._process = secrets.token_hex(6)
+        self._counter = itertools.count(secrets.randbits(16))
+
+    def make(self, prefix: str) -> str:
+        """One new id with the given prefix."""
+        count = next(self._counter) & 0xFFFFFFFF
+        return f"{prefix}_{time.time_ns() // 1_000_000:012x}{self._process}{count:08x}"

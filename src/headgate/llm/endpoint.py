@@ -1,0 +1,52 @@
+"""What an address of the provider's API is: how its body travels, how its answer is metered."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from headgate.llm.meter import Meter
+
+
+class Body(enum.Enum):
+    """How a request's body is handled."""
+
+    NONE = "none"
+    JSON = "json"
+    """Buffered; the model, the stream flag and the envelopes are read from its top level."""
+    FORM = "form"
+    """Buffered multipart; the model is read from its field."""
+    RAW = "raw"
+    """Streamed through untouched, never buffered whole."""
+
+
+class Pricing(enum.Enum):
+    """Where the price of an answer comes from."""
+
+    USAGE = "usage"
+    FREE = "free"
+    """On the signed free list: the provider charges nothing for it."""
+    UNKNOWN = "unknown"
+    """Leaves an explicit unpriced receipt."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One row of the table of addresses.
+
+    `name` is the scope that a key needs and the label in receipts and metrics
+    (`chat.completions`, `responses`, `files`, ...). `path` is below `/v1`, with `{id}` for one
+    segment and a last `{rest}` for any number of them. `restricted` ones need a key that names
+    them. `unsupported` ones are refused with that sentence.
+    """
+
+    name: str
+    methods: tuple[str, ...]
+    path: str
+    meter: Meter
+    body: Body = Body.RAW
+    pricing: Pricing = Pricing.UNKNOWN
+    asks_usage: bool = False
+    """The gateway adds `stream_options.include_usage` to a streamed request (decision 8)."""
+    restricted: bool = False
+    unsupported: str = ""

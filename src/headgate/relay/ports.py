@@ -1,0 +1,162 @@
+"""What the journey needs from the rest of the product, and the values they exchange.
+
+The features implement these; `main` joins them. So the arrows point at the journey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+import msgspec
+
+from headgate.kit.http.message import Headers, Origin
+from headgate.llm.usage import Usage
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What a key may do. Empty tuples mean "no restriction"; 0 means "no limit"."""
+
+    key_id: str
+    organization_id: str
+    project_id: str
+    management: bool = False
+    expires_at: float | None = None
+    models: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    requests_per_minute: int = 0
+
+
+class Grants(Protocol):
+    """Answers from memory what a token may do."""
+
+    def find(self, token: bytes) -> Grant:
+        """The grant of a presented token, valid now. Raises a `HeadgateError` of kind
+        UNAUTHENTICATED for a malformed, unknown, revoked or expired one."""
+        ...
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """An opened provider secret, ready to be sent to its origin and nowhere else.
+
+    `base_path` has no trailing slash (`/v1`); `headers` are the authentication and organization
+    headers; `secret` is what must never come back. `managed` ones belong to the platform and
+    their calls are paid from the wallet.
+    """
+
+    id: str
+    name: str
+    integration: str
+    managed: bool
+    origin: Origin
+    base_path: bytes
+    headers: Headers
+    secret: bytes
+
+
+class Credentials(Protocol):
+    """Picks and opens the right provider secret, from memory."""
+
+    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+        """The credential for a call: the named one (id or name), else the default, else the newest
+        valid own one, else a managed one (systems.md 1.4). Raises a `HeadgateError` when the named
+        one is unusable (no silent substitute, decision 5) or none exists."""
+        ...
+
+
+class Price(Protocol):
+    """One dated row of the price book."""
+
+    id: str
+
+    def cost(self, usage: Usage, service_tier: str | None) -> int | None:
+        """Exact nano-dollars, rounded once; None when the row lacks a rate that the usage needs."""
+        ...
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A catalog model. `wire_id` is what the provider is told; limits are 0 where unknown."""
+
+    id: str
+    wire_id: str
+    input_tokens_max: int = 0
+    output_tokens_max: int = 0
+
+
+class Models(Protocol):
+    """The catalog, from memory."""
+
+    def find(self, model_id: str) -> Model | None:
+        """The catalog's model of that id; None passes the id through unchanged."""
+        ...
+
+    def price(self, model_id: str, at: float) -> Price | None:
+        """The price in force at a time (unix seconds) for a model id or a dated snapshot of it."""
+        ...
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Money set aside for one managed call. `amount_nano` is the most that it can cost."""
+
+    request_id: str
+    organization_id: str
+    amount_nano: int
+
+
+class Wallet(Protocol):
+    """Sets money aside by the database's own atomicity (law 2)."""
+
+    def hold(self, hold: Hold) -> Awaitable[None]:
+        """Committed when it returns. Raises a `HeadgateError` of kind UNPAID when it is not there."""
+        ...
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What one call used, at which price, with which outcome: the source of every number (law 10).
+
+    `outcome` is one of `completed`, `upstream_error`, `broken`, `cancelled`, `refused`, `unknown`.
+    `pricing` is `priced`, `free` or `unpriced`; `unpriced_reason` says why. Times: `created_at` in
+    unix seconds, durations in microseconds (-1 where it never came to that).
+    """
+
+    request_id: str
+    created_at: float
+    organization_id: str
+    project_id: str
+    key_id: str
+    credential_id: str | None
+    managed: bool
+    endpoint: str
+    method: str
+    provider: str
+    model_requested: str | None
+    model_served: str | None
+    answer_id: str | None
+    upstream_request_id: str | None
+    correlation_id: str | None
+    status: int
+    outcome: str
+    error_code: str | None
+    streamed: bool
+    usage: Usage | None
+    estimated: bool
+    service_tier: str | None
+    pricing: str
+    unpriced_reason: str | None
+    price_id: str | None
+    cost_nano: int
+    attempts: int
+    first_byte_microseconds: int
+    upstream_microseconds: int
+    total_microseconds: int
+    overhead_microseconds: int
+
+
+class Settlement(Protocol):
+    """Makes a receipt durable."""
+
+    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
+        """Receipt, ledger entries, release of the hold and outbox events in one transaction,
+        committed when it returns. Raises a `HeadgateError` of kind UNAVAILABLE when it cannot be:
+        then the answer must not be completed (law 1)."""
+        ...
