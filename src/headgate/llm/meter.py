@@ -12,7 +12,7 @@ from headgate.llm.usage import Reading
 
 
 class Meter(Protocol):
-    """Reads the answers of one wire. Never raises on bad input: what cannot be read is not filled."""
+    """Reads the answers of one wire. Never raises: what cannot be read is not filled."""
 
     def read_body(self, body: bytes, reading: Reading) -> None:
         """Learn from a whole buffered answer (JSON, or anything else, which is ignored)."""

@@ -107,7 +107,7 @@ class Wallet(Protocol):
     """Sets money aside by the database's own atomicity (law 2)."""
 
     def hold(self, hold: Hold) -> Awaitable[None]:
-        """Committed when it returns. Raises a `HeadgateError` of kind UNPAID when it is not there."""
+        """Committed when it returns. Raises a `HeadgateError` of kind UNPAID for want of money."""
         ...
 
 

@@ -1,0 +1,36 @@
+"""Where every store declares its tables, and the counter that tells other processes of a change."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+REVISIONS = sa.Table(
+    "revisions",
+    METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+
+def bump_revision(connection: sa.Connection, topic: str) -> None:
+    """Note in this transaction that what `topic` names has changed."""
+    update = (
+        sa.update(REVISIONS).where(REVISIONS.c.topic == topic).values(value=REVISIONS.c.value + 1)
+    )
+    if connection.execute(update).rowcount == 0:
+        connection.execute(sa.insert(REVISIONS).values(topic=topic, value=1))
+
+
+def read_revisions(connection: sa.Connection) -> dict[str, int]:
+    """The present counter of every topic that ever changed."""
+    return {row.topic: row.value for row in connection.execute(sa.select(REVISIONS))}
