@@ -1,16 +1,17 @@
 """How an exchange with an upstream can fail.
 
-    EgressError
-    ├── ConnectFailed       nothing was sent: name, route, refusal, TLS
-    │   ├── ConnectTimeout
-    │   └── TlsFailed
-    ├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
-    ├── IdleTimeout         the body stalled
-    ├── TotalTimeout        the whole exchange took too long
-    ├── Disconnected        the peer closed or reset; `reused` if before any byte on a kept connection
-    ├── Malformed           not HTTP, or a body that contradicts its framing
-    ├── HeadTooLarge
-    └── BodyTooLarge
+EgressError
+├── ConnectFailed       nothing was sent: name, route, refusal, TLS
+│   ├── ConnectTimeout
+│   ├── PoolExhausted   too many are waiting for a connection
+│   └── TlsFailed
+├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
+├── IdleTimeout         the body stalled
+├── TotalTimeout        the whole exchange took too long
+├── Disconnected        the peer closed or reset; `reused` if before any byte on a kept connection
+├── Malformed           not HTTP, or a body that contradicts its framing
+├── HeadTooLarge
+└── BodyTooLarge
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class ConnectFailed(EgressError):
 
 
 class ConnectTimeout(ConnectFailed):
+    pass
+
+
+class PoolExhausted(ConnectFailed):
     pass
 
 
