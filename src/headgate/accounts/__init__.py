@@ -1,0 +1,1 @@
+"""Knows who exists: organizations and their projects."""

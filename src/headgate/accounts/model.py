@@ -1,0 +1,49 @@
+"""Organizations, their projects, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+NAME_CHARACTERS_MAX = 200
+
+
+class Organization(msgspec.Struct, frozen=True):
+    """A tenant: everything that is owned belongs to exactly one. `created_at` in unix seconds."""
+
+    id: str
+    name: str
+    created_at: float
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A part of an organization to which keys and their calls belong."""
+
+    id: str
+    organization_id: str
+    name: str
+    created_at: float
+
+
+class AccountMissing(HeadgateError):
+    """No organization or project of that id."""
+
+    kind = Kind.MISSING
+    code = "not_found"
+
+
+class NameRefused(HeadgateError):
+    """A name that is empty, too long or not printable."""
+
+    kind = Kind.INVALID
+    code = "invalid_name"
+
+
+def check_name(name: str, *, param: str = "name") -> str:
+    """The name without outer blanks; `NameRefused` where it cannot be shown on one line."""
+    stripped = name.strip()
+    if not stripped or len(stripped) > NAME_CHARACTERS_MAX or not stripped.isprintable():
+        message = f"A name is 1 to {NAME_CHARACTERS_MAX} printable characters on one line."
+        raise NameRefused(message, param=param)
+    return stripped

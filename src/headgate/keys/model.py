@@ -1,0 +1,131 @@
+"""What a key is: the form of its token, its record, and why one is refused.
+
+A token reads `hg_live_<public id>_<secret><checksum>`: the kind, 12 characters that may be shown,
+a 256-bit secret, and a CRC-32 of all before it, so that a typing error or a leaked-secret scanner
+can be answered without any data. All but the prefix is base 62 and selects with a double click.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import zlib
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+PUBLIC_ID_LENGTH = 12
+SECRET_BYTES = 32
+SECRET_LENGTH = 43
+CHECKSUM_LENGTH = 6
+TOKEN_LENGTH_MAX = 128
+"""Anything longer is not worth a digest."""
+
+
+class KeyKind(enum.Enum):
+    """What a key is for; the value is the word in its token."""
+
+    LIVE = "live"
+    """Inference: model calls."""
+    ADMIN = "admin"
+    """Management: the platform's own API, and no model calls."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key as it is stored: never its secret. Times in unix seconds; empty means unrestricted."""
+
+    id: str
+    kind: KeyKind
+    name: str
+    organization_id: str
+    project_id: str
+    created_at: float
+    expires_at: float | None = None
+    disabled_at: float | None = None
+    revoked_at: float | None = None
+    models: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    requests_per_minute: int = 0
+
+
+class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new key shall be and may do."""
+
+    name: str
+    organization_id: str
+    project_id: str
+    kind: KeyKind = KeyKind.LIVE
+    expires_at: float | None = None
+    models: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    requests_per_minute: int = 0
+
+
+class IssuedKey(msgspec.Struct, frozen=True):
+    """A key at the one moment when its token is known."""
+
+    token: str
+    key: Key
+
+
+class InvalidKey(HeadgateError):
+    """The presented token opens nothing now."""
+
+    kind = Kind.UNAUTHENTICATED
+    code = "invalid_api_key"
+
+
+class KeyMissing(HeadgateError):
+    """No key of that id."""
+
+    kind = Kind.MISSING
+    code = "not_found"
+
+
+class KeyRequestRefused(HeadgateError):
+    """A new key was asked for with something that it cannot have; `param` names it."""
+
+    kind = Kind.INVALID
+    code = "invalid_key_request"
+
+
+def make_token(kind: KeyKind) -> tuple[str, str]:
+    """A new token and the id of its key."""
+    public_id = "".join(secrets.choice(ALPHABET) for _ in range(PUBLIC_ID_LENGTH))
+    secret = encode_base62(int.from_bytes(secrets.token_bytes(SECRET_BYTES)), SECRET_LENGTH)
+    body = f"hg_{kind.value}_{public_id}_{secret}"
+    return body + _checksum(body.encode()), f"key_{public_id}"
+
+
+def name_token(token: bytes) -> str | None:
+    """The part of a well-formed token that may be repeated (`hg_live_<public id>`), else None."""
+    body, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
+    prefix, _, rest = body.rpartition(b"_")
+    kind, _, public_id = prefix.rpartition(b"_")
+    well_formed = (
+        kind in _KIND_PREFIXES
+        and len(public_id) == PUBLIC_ID_LENGTH
+        and len(rest) == SECRET_LENGTH
+        and (public_id + rest).isalnum()
+        and _checksum(body).encode() == checksum
+    )
+    return prefix.decode() if well_formed else None
+
+
+def encode_base62(number: int, length: int) -> str:
+    """A number in base 62, the first digit first, filled up with zeros."""
+    digits: list[str] = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits.append(ALPHABET[digit])
+    assert number == 0, "the number does not fit"
+    return "".join(reversed(digits))
+
+
+def _checksum(body: bytes) -> str:
+    return encode_base62(zlib.crc32(body), CHECKSUM_LENGTH)
+
+
+_KIND_PREFIXES = frozenset(f"hg_{kind.value}".encode() for kind in KeyKind)

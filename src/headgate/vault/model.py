@@ -1,0 +1,185 @@
+"""What a credential is, what may be one, and why one is refused."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Headers, Origin
+
+MANAGED_INTEGRATION = "headgate"
+"""The integration whose credentials are all platform-managed ones (decision 18)."""
+SECRET_CHARACTERS_MAX = 4096
+HINT_CHARACTERS_MIN = 20
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+_SECRET = re.compile(r"[\x21-\x7e]+")
+
+
+class Integration(Protocol):
+    """The facts of an integration that matter for its secrets; the catalog has them as data."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def display_name(self) -> str: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def secret_pattern(self) -> str: ...
+    @property
+    def secret_prefixes(self) -> Sequence[str]: ...
+    @property
+    def secret_header(self) -> str: ...
+    @property
+    def secret_header_prefix(self) -> str: ...
+    @property
+    def organization_header(self) -> str: ...
+
+
+class CredentialRecord(msgspec.Struct, frozen=True):
+    """A credential without its secret. No organization: the platform's own, a managed one.
+
+    `hint` is the secret's mask; `key_id` the organization key under which it is sealed.
+    Times in unix seconds.
+    """
+
+    id: str
+    organization_id: str | None
+    integration: str
+    name: str
+    auth_type: str
+    base_url: str
+    provider_organization: str | None
+    metadata: dict[str, str]
+    hint: str
+    is_default: bool
+    created_at: float
+    updated_at: float
+    key_id: str
+    expires_at: float | None = None
+    last_used_at: float | None = None
+
+
+class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new credential shall be. What is left out comes from the integration."""
+
+    organization_id: str | None
+    integration: str
+    secret: str
+    name: str | None = None
+    base_url: str | None = None
+    provider_organization: str | None = None
+    metadata: Mapping[str, str] = {}
+    is_default: bool = False
+    expires_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"CredentialRequest({self.integration}, {self.name})"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A stored credential that cannot be used, and why."""
+
+    credential_id: str
+    name: str
+    reason: str
+
+
+class CredentialRefused(HeadgateError):
+    """A new credential has something that it cannot have; `param` names it."""
+
+    kind = Kind.INVALID
+    code = "invalid_credential"
+
+
+class CredentialNotFound(HeadgateError):
+    """No credential of that id or name."""
+
+    kind = Kind.MISSING
+    code = "not_found"
+
+
+class CredentialMissing(HeadgateError):
+    """A call has no credential to be sent with."""
+
+    kind = Kind.INVALID
+    code = "credential_missing"
+
+
+class CredentialUnusable(HeadgateError):
+    """The credential that a call names cannot be used; no other one is taken instead."""
+
+    kind = Kind.INVALID
+    code = "credential_unusable"
+
+
+class MasterKeyRefused(HeadgateError):
+    """The master key is missing, weak, exposed or another one: nothing was written."""
+
+    code = "master_key_refused"
+
+
+def parse_base_url(text: str) -> tuple[Origin, bytes]:
+    """Origin and path (no trailing slash) of an address. Raises `CredentialRefused`."""
+    message = "A base URL is http(s)://host[:port][/path], without user, query or fragment."
+    try:
+        parts = urllib.parse.urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise CredentialRefused(message, param="base_url") from error
+    host, path = parts.hostname or "", parts.path.rstrip("/")
+    plain = text.isascii() and text.isprintable() and not set("?#@\\ ") & set(text)
+    dotted = {".", ".."} & set(urllib.parse.unquote(path).split("/"))
+    if not (plain and parts.scheme in _DEFAULT_PORTS and port != 0 and not dotted):
+        raise CredentialRefused(message, param="base_url")
+    if not (_HOST.fullmatch(host) and _PATH.fullmatch(path)):
+        raise CredentialRefused(message, param="base_url")
+    return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]), path.encode()
+
+
+def check_secret(integration: Integration, secret: str, origin: Origin) -> None:
+    """Raises `CredentialRefused` for what cannot be a secret of that origin.
+
+    The integration's own pattern holds at its own address; elsewhere the secret is somebody
+    else's, and need only be fit for a header.
+    """
+    if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
+        message = f"A key is 1 to {SECRET_CHARACTERS_MAX} printable characters without blanks."
+        raise CredentialRefused(message, param="api_key")
+    own_origin, _ = parse_base_url(integration.base_url)
+    if origin == own_origin and not re.fullmatch(integration.secret_pattern, secret):
+        message = (
+            f"This is not a key of {integration.display_name}: "
+            f"it should match {integration.secret_pattern}. Copy it again, whole."
+        )
+        raise CredentialRefused(message, param="api_key")
+
+
+def mask_secret(secret: str, prefixes: Sequence[str]) -> str:
+    """What may be shown: public prefix, ellipsis, last 4 characters; of a short one nothing."""
+    if len(secret) < HINT_CHARACTERS_MIN:
+        return "…"
+    prefix = max((p for p in prefixes if secret.startswith(p)), key=len, default="")
+    return f"{prefix}…{secret[-4:]}"
+
+
+def build_headers(
+    integration: Integration, secret: str, provider_organization: str | None
+) -> Headers:
+    """The headers that carry the secret and, where one is configured, the organization."""
+    headers = [
+        (
+            integration.secret_header.encode(),
+            (integration.secret_header_prefix + secret).encode(),
+        )
+    ]
+    if provider_organization is not None:
+        headers.append((integration.organization_header.encode(), provider_organization.encode()))
+    return headers

@@ -1,0 +1,24 @@
+"""The vault's decisions: which master key, how a secret is sealed, which credential is taken."""
+
+from headgate.vault.service.book import CredentialBook
+from headgate.vault.service.master_key import (
+    LocalMasterKey,
+    MasterKey,
+    create_master_key,
+    find_master_key,
+    remember_master_key,
+)
+from headgate.vault.service.resolution import TOPIC, Vault
+from headgate.vault.service.sealing import Sealer
+
+__all__ = [
+    "TOPIC",
+    "CredentialBook",
+    "LocalMasterKey",
+    "MasterKey",
+    "Sealer",
+    "Vault",
+    "create_master_key",
+    "find_master_key",
+    "remember_master_key",
+]

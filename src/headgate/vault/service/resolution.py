@@ -1,0 +1,169 @@
+"""Picks the credential of a call from opened secrets in memory (systems.md 1.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from headgate.kit.clock import Clock
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.relay.ports import Credential
+from headgate.vault import store
+from headgate.vault.model import (
+    MANAGED_INTEGRATION,
+    CredentialMissing,
+    CredentialRecord,
+    CredentialUnusable,
+    Fault,
+    Integration,
+    build_headers,
+    parse_base_url,
+)
+from headgate.vault.service.sealing import Sealer, open_secret
+
+TOPIC = "credentials"
+
+log = structlog.get_logger(__name__)
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    credential: Credential
+    expires_at: float
+
+
+class _Shelf(msgspec.Struct, frozen=True):
+    """What one organization may choose from for one integration, the best first."""
+
+    choices: Sequence[_Choice] = ()
+    named: Mapping[str, _Choice] = {}
+
+
+_Place = tuple[str | None, str]
+"""Organization (None: the platform, for everyone) and integration."""
+
+
+class Vault:
+    """The opened credentials (`relay.ports.Credentials`), taken up by `load`."""
+
+    def __init__(
+        self, sealer: Sealer, integrations: Mapping[str, Integration], clock: Clock
+    ) -> None:
+        self._sealer = sealer
+        self._integrations = integrations
+        self._now = clock.now
+        self._shelves: Mapping[_Place, _Shelf] = {}
+        self._used: dict[str, float] = {}
+
+    def load(self, connection: sa.Connection) -> list[Fault]:
+        """Open what is stored; calls that run meanwhile see what was before.
+
+        Those that do not open are left out, logged and given back.
+        """
+        opened: dict[_Place, list[tuple[CredentialRecord, _Choice]]] = {}
+        faults: list[Fault] = []
+        keys = self._sealer.organization_keys(connection)
+        for record, sealed in store.select_credentials(connection):
+            try:
+                choice = self._open(record, sealed, keys)
+            except (SealBroken, KeyError) as error:
+                log.error("vault.credential_unreadable", credential=record.id, name=record.name)
+                reason = f"it cannot be opened with this master key ({type(error).__name__})"
+                faults.append(Fault(record.id, record.name, reason))
+                continue
+            for place in _places(record):
+                opened.setdefault(place, []).append((record, choice))
+        self._shelves = _arrange(opened)
+        return faults
+
+    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+        """See `relay.ports.Credentials.resolve`. Raises `CredentialMissing` and, for a named
+        one, `CredentialUnusable`."""
+        shelf = self._shelves.get((organization_id, integration))
+        if shelf is None:
+            shelf = self._shelves.get((None, integration), _EMPTY)
+        now = self._now()
+        if name is not None:
+            return self._take_named(shelf, name, now)
+        for choice in shelf.choices:
+            if choice.expires_at > now:
+                self._used[choice.credential.id] = now
+                return choice.credential
+        message = (
+            f"There is no usable {integration} credential for this organization. "
+            f"Its owner can add one with: headgate credentials add {integration}"
+        )
+        raise CredentialMissing(message, should_retry=False)
+
+    def flush_used(self, connection: sa.Connection) -> None:
+        """Write down when credentials were last used, as far as that is new."""
+        used, self._used = self._used, {}
+        for credential_id, at in list(used.items()):
+            store.update_credential(connection, credential_id, {"last_used_at": at})
+
+    def _take_named(self, shelf: _Shelf, name: str, now: float) -> Credential:
+        choice = shelf.named.get(name)
+        if choice is None or choice.expires_at <= now:
+            state = "is not known or cannot be opened" if choice is None else "has expired"
+            message = f"The credential {name!r} {state}; no other one is taken in its place."
+            raise CredentialUnusable(message, should_retry=False)
+        self._used[choice.credential.id] = now
+        return choice.credential
+
+    def _open(
+        self, record: CredentialRecord, sealed: bytes, keys: Mapping[str, SecretKey]
+    ) -> _Choice:
+        secret = open_secret(keys[record.key_id], sealed, record)
+        origin, base_path = parse_base_url(record.base_url)
+        integration = self._integrations[record.integration]
+        credential = Credential(
+            id=record.id,
+            name=record.name,
+            integration=record.integration,
+            managed=record.organization_id is None,
+            origin=origin,
+            base_path=base_path,
+            headers=build_headers(integration, secret, record.provider_organization),
+            secret=secret.encode(),
+        )
+        expires_at = math.inf if record.expires_at is None else record.expires_at
+        return _Choice(credential, expires_at)
+
+
+_EMPTY = _Shelf()
+
+
+def _places(record: CredentialRecord) -> list[_Place]:
+    places: list[_Place] = [(record.organization_id, record.integration)]
+    if record.organization_id is None:
+        places.append((None, MANAGED_INTEGRATION))
+    return places
+
+
+def _arrange(
+    opened: Mapping[_Place, Sequence[tuple[CredentialRecord, _Choice]]],
+) -> Mapping[_Place, _Shelf]:
+    ordered = {place: _order(entries) for place, entries in opened.items()}
+    shelves: dict[_Place, _Shelf] = {}
+    for (organization_id, integration), own in ordered.items():
+        managed = [] if organization_id is None else ordered.get((None, integration), [])
+        entries = own + managed
+        # Own ones last, so that a managed one cannot take the name of an own one.
+        named = {record.name: choice for record, choice in reversed(entries)}
+        named.update((record.id, choice) for record, choice in entries)
+        shelves[organization_id, integration] = _Shelf([choice for _, choice in entries], named)
+    return shelves
+
+
+def _order(
+    entries: Sequence[tuple[CredentialRecord, _Choice]],
+) -> list[tuple[CredentialRecord, _Choice]]:
+    """The default first, then the newest."""
+    return sorted(
+        entries,
+        key=lambda entry: (entry[0].is_default, entry[0].created_at, entry[0].id),
+        reverse=True,
+    )

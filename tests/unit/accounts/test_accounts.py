@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headgate.accounts.model import AccountMissing, NameRefused
+from headgate.accounts.service import Accounts
+from headgate.kit.clock import SystemClock
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA
+from headgate.kit.ids import Ids
+
+
+@pytest.fixture
+def database(tmp_path: Path):
+    database = Database(tmp_path / "headgate.db")
+    METADATA.create_all(database.engine)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def accounts() -> Accounts:
+    return Accounts(SystemClock(), Ids())
+
+
+def test_project_is_found_by_id_by_name_and_by_being_the_first(
+    database: Database, accounts: Accounts
+) -> None:
+    with database.transaction() as connection:
+        organization = accounts.create_organization(connection, " Acme ")
+        first = accounts.create_project(connection, "one", organization_id=organization.id)
+        second = accounts.create_project(connection, "two", organization_id=organization.id)
+    assert organization.name == "Acme"
+    with database.reading() as connection:
+        assert accounts.find_project(connection, None) == first
+        assert accounts.find_project(connection, "two") == second
+        assert accounts.find_project(connection, second.id) == second
+        assert accounts.list_organizations(connection) == [organization]
+
+
+def test_unknown_and_ambiguous_projects_are_told_apart(
+    database: Database, accounts: Accounts
+) -> None:
+    with database.transaction() as connection:
+        with pytest.raises(AccountMissing, match="no project yet"):
+            accounts.find_project(connection, None)
+        organization = accounts.create_organization(connection, "Acme")
+        for _ in range(2):
+            accounts.create_project(connection, "same", organization_id=organization.id)
+        with pytest.raises(AccountMissing, match="2 projects are named 'same'"):
+            accounts.find_project(connection, "same")
+        with pytest.raises(AccountMissing, match="no project with the id or name 'x'"):
+            accounts.find_project(connection, "x")
+
+
+def test_project_of_an_unknown_organization_is_refused(
+    database: Database, accounts: Accounts
+) -> None:
+    with database.transaction() as connection, pytest.raises(AccountMissing):
+        accounts.create_project(connection, "one", organization_id="org_none")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201])
+def test_name_that_cannot_be_shown_on_a_line_is_refused(
+    database: Database, accounts: Accounts, name: str
+) -> None:
+    with database.transaction() as connection, pytest.raises(NameRefused):
+        accounts.create_organization(connection, name)

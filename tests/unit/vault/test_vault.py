@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from headgate.accounts.service import Accounts
+from headgate.kit.crypto import SealBroken
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA, read_revisions
+from headgate.kit.http.message import Origin
+from headgate.kit.ids import Ids
+from headgate.vault import model, store
+from headgate.vault.model import (
+    CredentialMissing,
+    CredentialNotFound,
+    CredentialRecord,
+    CredentialRefused,
+    CredentialRequest,
+    CredentialUnusable,
+    MasterKeyRefused,
+)
+from headgate.vault.service import (
+    CredentialBook,
+    LocalMasterKey,
+    Sealer,
+    Vault,
+    create_master_key,
+    find_master_key,
+    remember_master_key,
+)
+from headgate.vault.service.sealing import open_secret
+
+SECRET = "sk-proj-0123456789abcdefWXYZ"
+
+
+class HeldClock:
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+class Facts(msgspec.Struct, frozen=True):
+    name: str = "openai"
+    display_name: str = "OpenAI"
+    base_url: str = "https://api.openai.com/v1"
+    secret_pattern: str = r"^sk-[a-zA-Z0-9\-_]{20,}$"
+    secret_prefixes: tuple[str, ...] = ("sk-", "sk-proj-")
+    secret_header: str = "authorization"
+    secret_header_prefix: str = "Bearer "
+    organization_header: str = "openai-organization"
+
+
+class Safe:
+    """A database with two organizations, a credential book and a vault."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = HeldClock()
+        self.database = Database(path)
+        METADATA.create_all(self.database.engine)
+        self.master_key = LocalMasterKey(os.urandom(32))
+        facts = {"openai": Facts()}
+        sealer = Sealer(self.master_key, self.clock)
+        self.book = CredentialBook(sealer, facts, clock=self.clock, ids=Ids())
+        self.vault = Vault(sealer, facts, self.clock)
+        self.sealer = sealer
+        accounts = Accounts(self.clock, Ids())
+        with self.database.transaction() as connection:
+            remember_master_key(connection, self.master_key, now=0.0)
+            self.own = accounts.create_organization(connection, "Own").id
+            self.other = accounts.create_organization(connection, "Other").id
+
+    def add(self, secret: str = SECRET, **more: object) -> CredentialRecord:
+        self.clock.time += 1
+        values = {"organization_id": self.own, "integration": "openai", "secret": secret, **more}
+        with self.database.transaction() as connection:
+            request = CredentialRequest(**values)  # pyright: ignore[reportArgumentType]
+            record = self.book.add(connection, request)
+        self.reload()
+        return record
+
+    def upsert(self, secret: str = SECRET, base_url: str | None = None) -> CredentialRecord:
+        self.clock.time += 1
+        request = CredentialRequest(
+            organization_id=self.own, integration="openai", secret=secret, base_url=base_url
+        )
+        with self.database.transaction() as connection:
+            return self.book.upsert_environment(connection, request)
+
+    def reload(self) -> list[model.Fault]:
+        with self.database.reading() as connection:
+            return self.vault.load(connection)
+
+    def taken(self, name: str | None = None, organization_id: str | None = None) -> str:
+        owner = organization_id or self.own
+        return self.vault.resolve(owner, integration="openai", name=name).id
+
+    def change(self, credential_id: str, **values: object) -> None:
+        with self.database.transaction() as connection:
+            store.update_credential(connection, credential_id, values)
+
+
+@pytest.fixture
+def safe(tmp_path: Path) -> Iterator[Safe]:
+    safe = Safe(tmp_path / "headgate.db")
+    yield safe
+    safe.database.close()
+
+
+def test_opened_credential_is_ready_to_be_sent(safe: Safe) -> None:
+    safe.add(base_url="https://Proxy.example:8443/openai/v1/", provider_organization="org-1")
+    credential = safe.vault.resolve(safe.own, integration="openai", name=None)
+    assert credential.origin == Origin("https", "proxy.example", 8443)
+    assert credential.base_path == b"/openai/v1"
+    assert credential.headers == [
+        (b"authorization", b"Bearer " + SECRET.encode()),
+        (b"openai-organization", b"org-1"),
+    ]
+    assert credential.secret == SECRET.encode()
+    assert not credential.managed
+
+
+def test_no_organization_header_unless_configured(safe: Safe) -> None:
+    safe.add()
+    credential = safe.vault.resolve(safe.own, integration="openai", name=None)
+    assert credential.origin == Origin("https", "api.openai.com", 443)
+    assert [name for name, _ in credential.headers] == [b"authorization"]
+
+
+def test_default_then_newest_valid_then_managed(safe: Safe) -> None:
+    managed = safe.add(organization_id=None, name="platform")
+    assert safe.taken() == managed.id
+    older = safe.add(name="older")
+    newer = safe.add(name="newer", expires_at=safe.clock.time + 100)
+    assert safe.taken() == newer.id
+    default = safe.add(name="default", is_default=True, expires_at=safe.clock.time + 50)
+    safe.add(name="newest")
+    assert safe.taken() == default.id
+    safe.clock.time += 60
+    newest = safe.taken()
+    assert newest not in {default.id, newer.id, older.id}
+    assert safe.taken(name="older") == older.id
+    assert safe.taken(organization_id=safe.other) == managed.id
+    assert safe.vault.resolve("org_x", integration="headgate", name=None).managed
+
+
+def test_pinned_credential_is_never_replaced(safe: Safe) -> None:
+    safe.add(name="good")
+    expired = safe.add(name="short", expires_at=safe.clock.time + 10)
+    foreign = safe.add(name="foreign", organization_id=safe.other)
+    assert safe.taken(name=expired.id) == expired.id
+    safe.clock.time += 10
+    for name in ("short", expired.id, foreign.id, "foreign", "nothing"):
+        with pytest.raises(CredentialUnusable) as caught:
+            safe.taken(name=name)
+        assert caught.value.should_retry is False
+
+
+def test_removed_credential_is_never_used_again(safe: Safe) -> None:
+    record = safe.add()
+    with safe.database.transaction() as connection:
+        safe.book.remove(connection, record)
+    safe.reload()
+    with pytest.raises(CredentialMissing, match="headgate credentials add openai"):
+        safe.taken()
+    with pytest.raises(CredentialUnusable):
+        safe.taken(name=record.id)
+    with safe.database.reading() as connection:
+        assert connection.execute(sa.select(store.CREDENTIALS.c.sealed)).scalar_one() is None
+        assert safe.book.list(connection) == []
+
+
+def test_own_name_wins_over_a_managed_one(safe: Safe) -> None:
+    own = safe.add(name="same")
+    safe.add(name="same", organization_id=None)
+    assert safe.taken(name="same") == own.id
+
+
+def test_making_another_default_takes_it_from_the_first(safe: Safe) -> None:
+    first = safe.add(name="first", is_default=True)
+    second = safe.add(name="second")
+    with safe.database.transaction() as connection:
+        safe.book.make_default(connection, second)
+    with safe.database.reading() as connection:
+        defaults = [record.id for record in safe.book.list(connection) if record.is_default]
+    assert defaults == [second.id]
+    assert first.is_default
+
+
+def test_last_use_is_written_when_flushed(safe: Safe) -> None:
+    record = safe.add()
+    safe.taken()
+    with safe.database.transaction() as connection:
+        assert safe.book.find(connection, record.id).last_used_at is None
+        safe.vault.flush_used(connection)
+        assert safe.book.find(connection, record.id).last_used_at == safe.clock.time
+
+
+def test_secret_is_nowhere_in_the_files_and_masked_in_the_record(safe: Safe) -> None:
+    record = safe.add()
+    assert record.hint == "sk-proj-…WXYZ"
+    assert SECRET not in repr(record)
+    safe.database.close()
+    for path in safe.database.path.parent.iterdir():
+        content = path.read_bytes()
+        assert SECRET[8:16].encode() not in content
+    request = CredentialRequest(organization_id=None, integration="openai", secret=SECRET)
+    assert SECRET not in repr(request)
+
+
+def test_ciphertext_of_another_row_or_address_does_not_open(safe: Safe) -> None:
+    records = [
+        safe.add(name=str(number), organization_id=owner)
+        for owner in (safe.own, safe.other, None)
+        for number in range(4)
+    ]
+    with safe.database.reading() as connection:
+        keys = safe.sealer.organization_keys(connection)
+        sealed = {record.id: box for record, box in store.select_credentials(connection)}
+    for one, other in itertools.permutations(records, 2):
+        for key in keys.values():
+            with pytest.raises(SealBroken):
+                open_secret(key, sealed[other.id], one)
+    moved = msgspec.structs.replace(records[0], base_url="https://evil.example/v1")
+    with pytest.raises(SealBroken):
+        open_secret(keys[moved.key_id], sealed[moved.id], moved)
+
+
+def test_changed_row_is_left_out_and_named(safe: Safe) -> None:
+    good, bad = safe.add(name="good"), safe.add(name="bad")
+    safe.change(bad.id, base_url="https://evil.example/v1")
+    faults = safe.reload()
+    assert [fault.credential_id for fault in faults] == [bad.id]
+    assert safe.taken() == good.id
+    with pytest.raises(CredentialUnusable):
+        safe.taken(name="bad")
+
+
+def test_environment_credential_follows_its_variables(safe: Safe) -> None:
+    first = safe.upsert()
+    assert first.name == "environment"
+    assert first.is_default
+    with safe.database.reading() as connection:
+        revision = read_revisions(connection)["credentials"]
+    assert safe.upsert() == first
+    with safe.database.reading() as connection:
+        assert read_revisions(connection)["credentials"] == revision
+    changed = safe.upsert("local", base_url="http://127.0.0.1:9/v1")
+    assert changed.id == first.id
+    safe.reload()
+    assert safe.vault.resolve(safe.own, integration="openai", name=None).secret == b"local"
+
+
+def test_environment_credential_is_not_default_where_another_is(safe: Safe) -> None:
+    chosen = safe.add(is_default=True)
+    assert not safe.upsert().is_default
+    safe.reload()
+    assert safe.taken() == chosen.id
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"secret": "sk-short"}, "api_key"),
+        ({"secret": "pk-0123456789abcdefghijkl"}, "api_key"),
+        ({"secret": "sk-0123456789abcdefghij\r\nx: y"}, "api_key"),
+        ({"secret": "a b", "base_url": "http://localhost/v1"}, "api_key"),
+        ({"secret": "", "base_url": "http://localhost/v1"}, "api_key"),
+        ({"secret": "sk-short", "base_url": "https://API.openai.com:443/v2"}, "api_key"),
+        ({"base_url": "ftp://files.example"}, "base_url"),
+        ({"base_url": "https://user:pass@host"}, "base_url"),
+        ({"base_url": "https://host/v1?x=1"}, "base_url"),
+        ({"base_url": "https://host/v1#"}, "base_url"),
+        ({"base_url": "https://host/../v1"}, "base_url"),
+        ({"base_url": "https://host/%2e%2e/v1"}, "base_url"),
+        ({"base_url": "https://host//v1"}, "base_url"),
+        ({"base_url": "https://host:99999/"}, "base_url"),
+        ({"base_url": "https://host:0/"}, "base_url"),
+        ({"base_url": "https://ho\u017ft/"}, "base_url"),
+        ({"base_url": "https:///v1"}, "base_url"),
+        ({"base_url": "https://ho st/"}, "base_url"),
+        ({"integration": "nothing"}, "integration"),
+        ({"expires_at": 1.0}, "expires_at"),
+        ({"provider_organization": "a\r\nb"}, "provider_organization"),
+    ],
+)
+def test_what_cannot_be_a_credential_is_refused_by_field(
+    safe: Safe, more: dict[str, str], param: str
+) -> None:
+    with pytest.raises(CredentialRefused) as caught:
+        safe.add(**more)  # pyright: ignore[reportArgumentType]
+    assert caught.value.param == param
+    with safe.database.reading() as connection:
+        assert safe.book.list(connection) == []
+
+
+def test_a_name_is_taken_once(safe: Safe) -> None:
+    safe.add(name="one")
+    with pytest.raises(CredentialRefused, match="give this one another name"):
+        safe.add(name="one")
+    with safe.database.reading() as connection, pytest.raises(CredentialNotFound):
+        safe.book.find(connection, "two")
+
+
+@pytest.mark.parametrize(
+    ("secret", "mask"),
+    [
+        ("sk-0123456789abcdefWXYZ", "sk-…WXYZ"),
+        ("sk-svc-0123456789abcWXYZ", "sk-…WXYZ"),
+        ("anything-of-a-proxy-WXYZ", "…WXYZ"),
+        ("sk-short-WXYZ", "…"),
+    ],
+)
+def test_mask_shows_public_prefix_and_end_of_long_secrets_only(secret: str, mask: str) -> None:
+    assert model.mask_secret(secret, ("sk-", "sk-proj-")) == mask
+
+
+def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    created = create_master_key(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    fresh = Database(tmp_path / "fresh.db")
+    with fresh.reading() as connection:
+        assert find_master_key(connection, text=None, path=tmp_path / "none") is None
+        found = find_master_key(connection, text=None, path=path)
+    fresh.close()
+    assert found is not None
+    assert found.id == created.id
+    with pytest.raises(FileExistsError):
+        create_master_key(path)
+    material = os.urandom(32)
+    for text in (material.hex(), base64.b64encode(material).decode()):
+        with safe.database.reading() as connection, pytest.raises(MasterKeyRefused):
+            find_master_key(connection, text=text, path=path)
+    with safe.database.transaction() as connection:
+        remember_master_key(connection, LocalMasterKey(material), now=1.0)
+        known = find_master_key(connection, text=material.hex(), path=path)
+    assert known is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (bytes(32).hex(), "example or can be guessed"),
+        (bytes(range(32)).hex(), "example or can be guessed"),
+        ((b"\xde\xad\xbe\xef" * 8).hex(), "example or can be guessed"),
+        (base64.b64encode(b"0123456789abcdefghijklmnopqrstuv").decode(), "can be guessed"),
+        (os.urandom(16).hex(), "not 32 bytes"),
+        (base64.b64encode(os.urandom(31)).decode(), "not 32 bytes"),
+        ("changeme", "not 32 bytes"),
+        ("!" * 44, "not 32 bytes"),
+    ],
+)
+def test_weak_master_key_is_refused(safe: Safe, text: str, reason: str, tmp_path: Path) -> None:
+    with safe.database.reading() as connection, pytest.raises(MasterKeyRefused, match=reason):
+        find_master_key(connection, text=text, path=tmp_path / "none")
+
+
+def test_readable_missing_and_wrong_key_files_stop_the_start_without_writes(
+    safe: Safe, tmp_path: Path
+) -> None:
+    safe.add()
+    safe.database.close()
+    path = tmp_path / "master.key"
+    before = safe.database.path.read_bytes()
+    with safe.database.reading() as connection:
+        with pytest.raises(MasterKeyRefused, match="is missing"):
+            find_master_key(connection, text=None, path=path)
+        create_master_key(path)
+        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+            find_master_key(connection, text=None, path=path)
+        path.chmod(0o640)
+        with pytest.raises(MasterKeyRefused, match="chmod 600"):
+            find_master_key(connection, text=None, path=path)
+        path.chmod(0o600)
+        path.write_bytes(b"\xff\xfe")
+        with pytest.raises(MasterKeyRefused, match="cannot be read"):
+            find_master_key(connection, text=None, path=path)
+    safe.database.close()
+    assert safe.database.path.read_bytes() == before
