@@ -1,1 +1,4 @@
-"""What model traffic looks like. Pure: bytes in, bytes out, no clock, no I/O."""
+"""What model traffic looks like: wires, usage, providers.
+
+Pure: bytes in, bytes out, no clock, no I/O.
+"""

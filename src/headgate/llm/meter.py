@@ -14,6 +14,15 @@ from headgate.llm.usage import Reading
 class Meter(Protocol):
     """Reads the answers of one wire. Never raises: what cannot be read is not filled."""
 
+    @property
+    def bulk(self) -> tuple[bytes, ...]:
+        """How the events begin that are only bulk on their way (partial images, audio).
+
+        They are never the last of an answer, never there for usage only, and nothing is learned
+        from them; so they are neither held until complete, nor read, nor bounded in size.
+        """
+        ...
+
     def read_body(self, body: bytes, reading: Reading) -> None:
         """Learn from a whole buffered answer (JSON, or anything else, which is ignored)."""
         ...
@@ -21,11 +30,15 @@ class Meter(Protocol):
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
         """Learn from one event of a stream: its `event` name (may be empty) and its joined data.
 
-        True when this event is the last of a finished answer (`[DONE]`, `response.completed`, ...):
-        the answer must be settled before it goes on (law 1).
+        True when this event is the last of a finished answer (`[DONE]`, `response.completed`, an
+        in-band error, ...): the answer must be settled before it goes on (law 1). A usage that was
+        read is a new `Usage` object in the reading, even if it is equal to the one before.
         """
         ...
 
     def is_usage_only(self, data: bytes) -> bool:
-        """Whether this event exists only because the gateway asked for usage (decision 8)."""
+        """Whether this event exists only because the gateway asked for usage (decision 8).
+
+        Asked only of an event from which `read_event` has just read a usage.
+        """
         ...

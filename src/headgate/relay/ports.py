@@ -73,6 +73,11 @@ class Price(Protocol):
         """Exact nano-dollars, rounded once; None when the row lacks a rate that the usage needs."""
         ...
 
+    def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
+        """Nano-dollars that no usage within these totals can exceed, whatever its details; None
+        when the row lacks a rate that such a usage could need."""
+        ...
+
 
 class Model(msgspec.Struct, frozen=True):
     """A catalog model. `wire_id` is what the provider is told; limits are 0 where unknown."""

@@ -3,6 +3,7 @@
 EgressError
 ├── ConnectFailed       nothing was sent: name, route, refusal, TLS
 │   ├── ConnectTimeout
+│   ├── PoolExhausted   too many are waiting for a connection
 │   └── TlsFailed
 ├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
 ├── IdleTimeout         the body stalled
@@ -27,6 +28,10 @@ class ConnectFailed(EgressError):
 
 
 class ConnectTimeout(ConnectFailed):
+    pass
+
+
+class PoolExhausted(ConnectFailed):
     pass
 
 

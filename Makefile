@@ -1,0 +1,58 @@
+# The front door: `make run` starts Headgate, `make test` checks everything that CI checks.
+# Everything lands in .tools, .venv and data inside this folder; `make clean` removes the first two.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+UV := .tools/bin/uv
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help setup run test check format bench clean lock
+
+help: ## what can be done here
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(UV):
+	@echo "==> uv $(UV_VERSION)"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+		--root-user-action ignore --require-hashes --target .tools -r requirements/uv.lock
+
+$(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml | $(UV)
+	@echo "==> environment"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/run.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --build-constraint requirements/build.lock --editable .
+	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.run
+	@echo "==> development tools"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	@touch $@
+
+setup: $(VENV)/.run ## prepare; .venv/bin/headgate then runs
+
+run: setup ## start Headgate on 127.0.0.1:4600 (HEADGATE_HOST, HEADGATE_PORT, HEADGATE_DATA)
+	@exec $(BIN)/headgate serve --simulator
+
+test: check ## everything that CI checks
+	@$(BIN)/pytest -n 2
+
+check: $(VENV)/.dev ## format, lint, types, layers, tidy
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-cache | tail -n 3
+	@$(BIN)/python tools/tidy.py
+	@$(BIN)/pyright
+
+format: $(VENV)/.dev ## put the code into shape
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run
+	@$(BIN)/python bench/run.py
+
+lock: $(UV) ## resolve the dependencies anew, with hashes
+	@for set in run dev build uv; do $(BIN)/python tools/lock.py $$set; done
+
+clean: ## remove the environment, not the data
+	rm -rf .venv .tools .bench

@@ -1,0 +1,1 @@
+"""The data plane: the door through which every model call comes in."""

@@ -1,0 +1,50 @@
+"""Errors in OpenAI's shape, and the headers that tell its SDKs whether to try again."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Headers
+
+TYPES = {
+    Kind.INVALID: "invalid_request_error",
+    Kind.UNAUTHENTICATED: "invalid_request_error",
+    Kind.UNPAID: "insufficient_quota",
+    Kind.FORBIDDEN: "permission_error",
+    Kind.LIMITED: "rate_limit_error",
+    Kind.UPSTREAM: "upstream_error",
+    Kind.UPSTREAM_TIMEOUT: "upstream_error",
+    Kind.FAULT: "server_error",
+    Kind.UNAVAILABLE: "server_error",
+}
+SOURCE_GATEWAY = (b"x-headgate-error-source", b"gateway")
+SOURCE_PROVIDER = (b"x-headgate-error-source", b"provider")
+
+
+def describe(error: HeadgateError) -> dict[str, str | None]:
+    """The `error` object of OpenAI's wire."""
+    return {
+        "message": error.message,
+        "type": TYPES.get(error.kind, "invalid_request_error"),
+        "param": error.param,
+        "code": error.code,
+    }
+
+
+def encode_body(error: HeadgateError) -> bytes:
+    """The whole body of an error answer."""
+    return msgspec.json.encode({"error": describe(error)})
+
+
+def encode_headers(error: HeadgateError, *, retry_after_max_seconds: float) -> Headers:
+    """Content type, source, and the retry advice, which never asks for more than the maximum."""
+    headers: Headers = [(b"content-type", b"application/json"), SOURCE_GATEWAY]
+    if error.retry_after_seconds is not None:
+        wait = min(error.retry_after_seconds, retry_after_max_seconds)
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait))))
+    if error.should_retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    return headers

@@ -1,0 +1,246 @@
+"""One request and its answer on a connection of our own HTTP door, without the ASGI cycle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Headers
+from headgate.relay.call import Flow
+
+STATUS_LINES = {
+    status: b"HTTP/1.1 %d %s\r\n"
+    % (status, HTTPStatus(status).phrase.encode() if status in set(HTTPStatus) else b"")
+    for status in range(100, 600)
+}
+BUFFERED_BODY_BYTES = 256 * 1024
+"""Of a body that streams through, this much waits in memory before the sender is slowed down."""
+
+
+class BodyBroken(HeadgateError):
+    kind = Kind.INVALID
+    code = "request_body_broken"
+
+
+class BodyTooLarge(HeadgateError):
+    kind = Kind.TOO_LARGE
+    code = "request_too_large"
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection that it lives on."""
+
+    def write(self, data: bytes) -> None:
+        """Put bytes on the wire; never blocks."""
+        ...
+
+    def complete(self, exchange: Exchange, *, keep: bool) -> None:
+        """The answer is written; the connection goes on with the next request, or closes."""
+        ...
+
+    def slow_down(self) -> None:
+        """Stop reading: enough of the body is waiting."""
+        ...
+
+    def speed_up(self) -> None:
+        """Read on."""
+        ...
+
+    def default_headers(self) -> Headers:
+        """Headers of every answer (`date`)."""
+        ...
+
+
+class Exchange:
+    """A request as it arrives, and the `Caller` that its answer goes to."""
+
+    __slots__ = (
+        "_arrived",
+        "_chunked",
+        "_connection",
+        "_flow",
+        "_pieces",
+        "_waiting_bytes",
+        "body_bytes_max",
+        "body_complete",
+        "expects_continue",
+        "gone",
+        "headers",
+        "http_version",
+        "keep_alive",
+        "method",
+        "opening",
+        "refusal",
+        "response_complete",
+        "running",
+        "streams_body",
+        "target",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        http_version: str,
+        keep_alive: bool,
+    ) -> None:
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._waiting_bytes = 0
+        self._arrived: asyncio.Future[None] | None = None
+        self._flow: Flow | None = None
+        self._chunked = False
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.http_version = http_version
+        self.keep_alive = keep_alive
+        self.expects_continue = False
+        self.body_bytes_max = 0
+        self.body_complete = False
+        self.streams_body = False
+        self.opening: Any = None
+        """What the face learned from the head; its own business."""
+        self.refusal: HeadgateError | None = None
+        """What the head alone is refused with, once the body is out of the way."""
+        self.running = False
+        self.gone = False
+        self.response_complete = False
+
+    # The request's body, as the connection feeds it.
+
+    def feed(self, data: bytes) -> None:
+        """The next piece of the body."""
+        self._waiting_bytes += len(data)
+        self._pieces.append(data)
+        self._notify()
+
+    def end(self) -> None:
+        """The body is complete."""
+        self.body_complete = True
+        self._notify()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the body, what arrived and was not taken yet."""
+        return self._waiting_bytes
+
+    def take_body(self) -> bytes:
+        """The whole body, once it is complete."""
+        pieces, self._pieces = self._pieces, []
+        self._waiting_bytes = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def stream_body(self) -> AsyncGenerator[bytes, None]:
+        """The body by pieces; BodyBroken when the sender leaves, BodyTooLarge past the limit."""
+        total = 0
+        while True:
+            if self._pieces:
+                data = self.take_body()
+                total += len(data)
+                if total > self.body_bytes_max:
+                    raise BodyTooLarge(describe_limit(self.body_bytes_max))
+                self._connection.speed_up()
+                yield data
+            elif self.body_complete:
+                return
+            elif self.gone:
+                raise BodyBroken("The connection closed before the body was complete.")
+            else:
+                self._arrived = asyncio.get_running_loop().create_future()
+                await self._arrived
+
+    def _notify(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    # The answer: `relay.call.Caller`.
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """See `Caller`."""
+        parts = self._head(status, headers)
+        if status >= 200 and status not in (204, 304):
+            parts.append(b"content-length: %d\r\n" % len(body))
+        parts.append(b"\r\n")
+        if self.method != b"HEAD":
+            parts.append(body)
+        self._connection.write(b"".join(parts))
+        self._complete(keep=self.keep_alive)
+
+    def start(self, status: int, headers: Headers) -> None:
+        """See `Caller`."""
+        parts = self._head(status, headers)
+        if not any(name == b"content-length" for name, _ in headers):
+            if self.http_version == "1.1":
+                self._chunked = True
+                parts.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.keep_alive = False
+        parts.append(b"\r\n")
+        self._connection.write(b"".join(parts))
+
+    def write(self, data: bytes) -> None:
+        """See `Caller`."""
+        if self.gone or self.method == b"HEAD":
+            return
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._connection.write(data)
+
+    def finish(self, *, complete: bool = True) -> None:
+        """See `Caller`."""
+        if self._chunked and complete and not self.gone and self.method != b"HEAD":
+            self._connection.write(b"0\r\n\r\n")
+        self._complete(keep=self.keep_alive and complete)
+
+    def attend(self, flow: Flow | None) -> None:
+        """See `Caller`."""
+        self._flow = flow
+
+    # What the connection tells.
+
+    def pause_writing(self) -> None:
+        """The reader is slow."""
+        if self._flow is not None:
+            self._flow.pause()
+
+    def resume_writing(self) -> None:
+        """The reader has caught up."""
+        if self._flow is not None:
+            self._flow.resume()
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        self.gone = True
+        self._notify()
+        if self._flow is not None:
+            self._flow.leave()
+
+    def _head(self, status: int, headers: Headers) -> list[bytes]:
+        parts = [STATUS_LINES[status]]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in self._connection.default_headers():
+            parts += (name, b": ", value, b"\r\n")
+        if not self.body_complete:
+            self.keep_alive = False
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif self.http_version == "1.0":
+            parts.append(b"connection: keep-alive\r\n")
+        return parts
+
+    def _complete(self, *, keep: bool) -> None:
+        self.response_complete = True
+        self._connection.complete(self, keep=keep)
+
+
+def describe_limit(bytes_max: int) -> str:
+    """The sentence of every body that is too large."""
+    return f"The request body is larger than the {bytes_max} bytes allowed here."

@@ -1,0 +1,227 @@
+"""The OpenAI face: decodes a request, sends it on the journey, dresses the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+
+from headgate.gateway import errors
+from headgate.gateway.encoder import OpenAiEncoder
+from headgate.gateway.exchange import Exchange
+from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Headers
+from headgate.kit.ids import Ids
+from headgate.llm import form, request, routes
+from headgate.llm.endpoint import Body, Endpoint
+from headgate.llm.providers.provider import Provider
+from headgate.relay.call import Call
+from headgate.relay.journey import Journey
+from headgate.relay.ports import Grant, Grants
+
+PREFIX_BYTES = len(b"/v1")
+CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+log = structlog.get_logger(__name__)
+
+
+class KeyMissing(HeadgateError):
+    kind = Kind.UNAUTHENTICATED
+    code = "missing_api_key"
+
+
+class MethodWrong(HeadgateError):
+    kind = Kind.METHOD
+    code = "method_not_allowed"
+
+
+class InternalFault(HeadgateError):
+    kind = Kind.FAULT
+    code = "internal_error"
+
+
+class FaceLimits(msgspec.Struct, frozen=True):
+    """Bytes that a body may have, by how it travels, and the longest advice to wait in seconds."""
+
+    json_body_bytes_max: int = 64 << 20
+    form_body_bytes_max: int = 64 << 20
+    raw_body_bytes_max: int = 1 << 30
+    retry_after_max_seconds: float = 60.0
+
+
+class Opening(msgspec.Struct):
+    """What the head of a request says."""
+
+    started_at: float
+    request_id: str
+    token: bytes = b""
+    content_type: bytes = b""
+    content_length: int | None = None
+    credential_name: str | None = None
+    correlation_id: str | None = None
+    headers: Headers = []
+    grant: Grant | None = None
+    endpoint: Endpoint | None = None
+    path: bytes = b""
+    query: bytes = b""
+
+
+class OpenAiFace:
+    """Answers everything below `/v1`."""
+
+    def __init__(
+        self,
+        *,
+        grants: Grants,
+        journey: Journey,
+        provider: Provider,
+        limits: FaceLimits,
+        ids: Ids,
+        clock: Clock,
+    ) -> None:
+        self._grants = grants
+        self._journey = journey
+        self._provider = provider
+        self._routes = routes.Routes(provider.endpoints)
+        self._limits = limits
+        self._ids = ids
+        self._clock = clock
+        self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds)
+        self._body_bytes_max = {
+            Body.NONE: limits.json_body_bytes_max,
+            Body.JSON: limits.json_body_bytes_max,
+            Body.FORM: limits.form_body_bytes_max,
+            Body.RAW: limits.raw_body_bytes_max,
+        }
+
+    def open(self, exchange: Exchange) -> None:
+        """See `protocol.Face`: who asks, and for what."""
+        opening = Opening(self._clock.monotonic(), self._ids.make("req"))
+        exchange.opening = opening
+        self._read_headers(exchange, opening)
+        if not opening.token:
+            raise KeyMissing(
+                "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`); "
+                "`headgate keys create` makes one."
+            )
+        opening.grant = self._grants.find(opening.token)
+        path, mark, query = exchange.target.partition(b"?")
+        opening.path = path[PREFIX_BYTES:]
+        opening.query = mark + query
+        opening.endpoint = endpoint = self._routes.match(exchange.method, opening.path)
+        exchange.body_bytes_max = self._body_bytes_max[endpoint.body]
+        exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
+
+    async def run(self, exchange: Exchange) -> None:
+        """See `protocol.Face`."""
+        opening: Opening = exchange.opening
+        try:
+            if exchange.refusal is not None:
+                raise exchange.refusal
+            call = self._decode(exchange, opening)
+            await self._journey.travel(call, exchange, self._encoder)
+        except HeadgateError as error:
+            self._refuse(exchange, opening, error)
+        # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
+        except Exception:
+            log.exception("gateway.fault", request_id=opening.request_id)
+            self._refuse(
+                exchange,
+                opening,
+                InternalFault(f"The gateway failed; its log says more of {opening.request_id}."),
+            )
+
+    def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
+        """One pass: what the gateway acts on, and what may travel on to the provider."""
+        travelling = self._provider.request_headers
+        prefixes = self._provider.request_header_prefixes
+        for header in exchange.headers:
+            name, value = header
+            if name in travelling or name.startswith(prefixes):
+                opening.headers.append(header)
+                if name == b"content-type":
+                    opening.content_type = value
+            elif name in READERS:
+                READERS[name](exchange, opening, value)
+
+    def _decode(self, exchange: Exchange, opening: Opening) -> Call:
+        endpoint, grant = opening.endpoint, opening.grant
+        assert endpoint is not None
+        assert grant is not None
+        body: request.RequestBody | bytes | AsyncIterator[bytes] = b""
+        model: str | None = None
+        if exchange.streams_body:
+            body = exchange.stream_body()
+        elif endpoint.body is Body.JSON:
+            body = request.decode(exchange.take_body(), endpoint)
+            model = body.model
+        else:
+            body = exchange.take_body()
+            if endpoint.body is Body.FORM:
+                model = form.find_model(opening.content_type, body)
+        return Call(
+            request_id=opening.request_id,
+            grant=grant,
+            endpoint=endpoint,
+            method=exchange.method.decode(),
+            path=opening.path,
+            query=opening.query,
+            headers=opening.headers,
+            body=body,
+            started_at=opening.started_at,
+            model=model,
+            content_length=opening.content_length if exchange.streams_body else None,
+            credential_name=opening.credential_name,
+            correlation_id=opening.correlation_id,
+        )
+
+    def _refuse(self, exchange: Exchange, opening: Opening, error: HeadgateError) -> None:
+        if exchange.response_complete:
+            return
+        headers = errors.encode_headers(
+            error, retry_after_max_seconds=self._limits.retry_after_max_seconds
+        )
+        request_id = opening.request_id.encode()
+        headers += [(b"x-request-id", request_id), (b"x-headgate-request-id", request_id)]
+        exchange.answer(error.kind.value, headers, errors.encode_body(error))
+
+
+def _read_bearer(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    scheme, _, token = value.partition(b" ")
+    if scheme.lower() == b"bearer":
+        opening.token = token.strip()
+
+
+def _read_api_key(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    opening.token = opening.token or value.strip()
+
+
+def _read_content_length(exchange: Exchange, opening: Opening, value: bytes) -> None:
+    opening.content_length = int(value)
+    exchange.body_complete = opening.content_length == 0
+
+
+def _read_credential(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    opening.credential_name = value.decode("utf-8", "replace")
+
+
+def _read_correlation(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    if CORRELATION_ID.fullmatch(value):
+        opening.correlation_id = value.decode("ascii")
+
+
+def _read_expect(exchange: Exchange, _opening: Opening, value: bytes) -> None:
+    exchange.expects_continue = value.lower() == b"100-continue"
+
+
+READERS = {
+    b"authorization": _read_bearer,
+    b"x-api-key": _read_api_key,
+    b"content-length": _read_content_length,
+    b"x-headgate-credential": _read_credential,
+    b"x-headgate-correlation-id": _read_correlation,
+    b"expect": _read_expect,
+}

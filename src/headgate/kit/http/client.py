@@ -1,0 +1,85 @@
+"""The egress client: one request out, one response back, over kept connections."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from headgate.kit.http.connection import HeadLimits
+from headgate.kit.http.dial import Dialer, Resolver, SystemResolver, create_tls_context
+from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.head import render_head
+from headgate.kit.http.message import Request
+from headgate.kit.http.pool import Pool, PoolLimits
+from headgate.kit.http.watch import Watch
+
+TICK_SECONDS = 0.1
+"""How often deadlines are looked at, and so how far they can be overrun (about twice this)."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """The connections of a client now; `connects` counts since its start."""
+
+    open: int
+    idle: int
+    waiting: int
+    connects: int
+
+
+class HttpClient:
+    """The real `message.Client`. Made and used on one running loop.
+
+    It follows no redirects, keeps no cookies, reads no proxy variables and retries nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: PoolLimits | None = None,
+        head_limits: HeadLimits | None = None,
+        resolver: Resolver | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        limits = limits or PoolLimits()
+        loop = asyncio.get_running_loop()
+        dialer = Dialer(resolver or SystemResolver(), create_tls_context(ca_file))
+        self._time = loop.time
+        self._pool = pool = Pool(dialer, limits, head_limits or HeadLimits())
+        self._deadlines = Watch(loop, TICK_SECONDS, pool.check_deadlines)
+        self._expiry = Watch(loop, limits.keepalive_seconds / 4, pool.expire_idle)
+
+    async def send(self, request: Request) -> Exchange:
+        """Send and wait for the response's head.
+
+        Raises the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
+        for a request that cannot be written safely. Cancelling closes the connection.
+        """
+        started_at = self._time()
+        lane = self._pool.find_lane(request.origin)
+        head = render_head(request, lane.authority)
+        connection = lane.take(started_at)
+        if connection is None:
+            connection = await self._pool.acquire(request.origin, request.timeouts)
+            self._expiry.wake()
+        exchange = connection.start(request, head, started_at)
+        self._deadlines.wake()
+        try:
+            await exchange.arrival
+        except BaseException:  # cancelled: the answer would reach nobody
+            exchange.abort()
+            raise
+        if exchange.error is not None and not exchange.status:
+            raise exchange.take_error()
+        return exchange
+
+    def stats(self) -> Stats:
+        """Counts for the metrics."""
+        pool = self._pool
+        return Stats(pool.open, pool.idle, pool.waiting, pool.connects)
+
+    async def close(self) -> None:
+        """Close everything; what is under way breaks off, and what comes later is refused."""
+        self._deadlines.stop()
+        self._expiry.stop()
+        await self._pool.close()

@@ -1,0 +1,338 @@
+"""One socket to an origin: HTTP/1.1 spoken over it, one exchange after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol, cast
+
+import msgspec
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpResponseParser,
+)
+
+from headgate.kit.http.errors import (
+    Disconnected,
+    EgressError,
+    FirstByteTimeout,
+    HeadTooLarge,
+    IdleTimeout,
+    Malformed,
+    TotalTimeout,
+)
+from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.head import ends_with_connection
+from headgate.kit.http.message import Headers, Request
+from headgate.kit.http.upload import upload
+
+JOINED_BYTES_MAX = 64 * 1024
+"""Bodies up to this size are joined with their head into one write."""
+
+
+class HeadLimits(msgspec.Struct, frozen=True):
+    """The most that a response's head (or its trailers) may be."""
+
+    bytes_max: int = 64 * 1024
+    count_max: int = 256
+
+
+class Owner(Protocol):
+    """Where a connection goes between exchanges."""
+
+    def release(self, connection: Connection) -> None:
+        """The connection is ready for another exchange."""
+        ...
+
+    def forget(self, connection: Connection) -> None:
+        """The connection's socket is closed."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """An `asyncio.Protocol` that carries one exchange at a time and times it.
+
+    `seen_at` is the loop's time of the last sign of the peer; `closed` forbids further use.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_buffered",
+        "_complete",
+        "_drained",
+        "_head_only",
+        "_headers",
+        "_kept",
+        "_limits",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_pending",
+        "_persistent",
+        "_sent_at",
+        "_started_at",
+        "_time",
+        "_transport",
+        "_upload",
+        "closed",
+        "exchange",
+        "owner",
+        "seen_at",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, limits: HeadLimits) -> None:
+        self.owner = owner
+        self.exchange: Exchange | None = None
+        self.closed = False
+        self.seen_at = self._started_at = self._sent_at = loop.time()
+        self._loop = loop
+        self._time = loop.time
+        self._limits = limits
+        self._parser = HttpResponseParser(self)
+        self._headers: Headers = []
+        self._pending = 0  # bytes since the last piece of body: a head, trailers, chunk extensions
+        self._complete = False
+        self._persistent = False
+        self._head_only = False
+        self._kept = False
+        self._paused = False
+        self._blocked = False
+        self._buffered = 0
+        self._upload: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    def start(self, request: Request, head: bytes, started_at: float) -> Exchange:
+        """Send a request whose total deadline runs since `started_at`."""
+        exchange = Exchange(self, request.timeouts, self._loop.create_future())
+        self.exchange = exchange
+        self._started_at = started_at
+        self._sent_at = self._time()
+        self._pending = 0
+        self._complete = False
+        self._head_only = request.method == b"HEAD"
+        self._headers = []
+        body = request.body
+        if not isinstance(body, bytes):
+            self._transport.write(head)
+            self._upload = self._loop.create_task(
+                self._send_body(exchange, body, request.content_length)
+            )
+        elif len(body) <= JOINED_BYTES_MAX:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        return exchange
+
+    def check(self, now: float) -> bool:
+        """Fail the exchange if it is overdue. Answers whether one goes on."""
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        if self._blocked or self._upload is not None:
+            self._note_progress(now)
+        error = self._find_overdue(exchange, now)
+        if error is not None:
+            self.fail(error)
+        return error is None
+
+    def fail(self, error: Exception) -> None:
+        """Break the exchange off and close the socket."""
+        exchange = self.exchange
+        self.drop()
+        if exchange is not None:
+            exchange.fail(error)
+
+    def drop(self) -> None:
+        """Forget the exchange and close the socket now. Idempotent."""
+        self.exchange = None
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+        upload_task, self._upload = self._upload, None
+        if upload_task is not None:
+            upload_task.cancel()
+
+    def pause(self) -> None:
+        """Stop taking bytes from the socket."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on taking bytes."""
+        if self._paused and not self.closed:
+            self._paused = False
+            self.seen_at = self._time()
+            self._transport.resume_reading()
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and finish the exchange if that was all of it."""
+        exchange = self.exchange
+        if exchange is None:  # nobody asked
+            self.drop()
+            return
+        self.seen_at = self._time()
+        self._pending += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if self._complete:  # bytes after the end of the response
+                self._persistent = False
+            elif isinstance(error, HttpParserCallbackError):  # a fault of ours, or of the sink
+                raise
+            else:
+                self.fail(Malformed(f"The peer does not speak HTTP: {error}"))
+                return
+        if self.exchange is not exchange:  # failed or aborted on the way
+            return
+        if self._complete:
+            self._finish(exchange)
+        elif self._pending > self._limits.bytes_max:
+            self.fail(HeadTooLarge(f"A head exceeds {self._limits.bytes_max} bytes."))
+
+    def eof_received(self) -> bool:
+        """The peer will send no more."""
+        self._lose(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self.closed = True
+        self._lose(exc)
+        self.resume_writing()
+        del self._parser  # it holds this object's methods
+        self.owner.forget(self)
+
+    def pause_writing(self) -> None:
+        """The peer takes the request slowly."""
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        """The request has nearly left."""
+        self._blocked = False
+        self._sent_at = self._time()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Stop the parser if the response that was asked for is complete."""
+        if self._complete:
+            raise HttpParserError("Surplus response.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field of a head, or of trailers that nobody will see."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Open the exchange, unless the head is only an interim one."""
+        status = self._parser.get_status_code()
+        headers, self._headers = self._headers, []
+        exchange = self.exchange
+        if exchange is None or (100 <= status < 200 and status != 101):
+            return
+        if status <= 101:
+            self.fail(Malformed(f"The peer answered with the status {status}."))
+        elif len(headers) > self._limits.count_max or (
+            self._pending > self._limits.bytes_max
+            and sum(len(name) + len(value) + 4 for name, value in headers) > self._limits.bytes_max
+        ):
+            self.fail(HeadTooLarge("The response's head is too large."))
+        else:
+            exchange.open(status, headers)
+            if status >= 300 and self._upload is not None:
+                self._upload.cancel()  # refused; still set, it keeps the connection from reuse
+            if self._head_only:
+                self._finish(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece of the body over."""
+        self._pending = 0
+        exchange = self.exchange
+        if exchange is not None:
+            error = exchange.feed(body)
+            if error is not None:
+                self.fail(error)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the response, unless it was an interim one."""
+        if self.exchange is not None and self.exchange.status:
+            self._complete = True
+            self._persistent = self._parser.should_keep_alive()
+
+    # Ends.
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Give the connection back before the exchange hears of its end and starts another."""
+        self.exchange = None
+        if self._persistent and self._complete and self._upload is None and not self._blocked:
+            self._kept = True
+            self.resume()
+            self.owner.release(self)
+        else:
+            self.drop()
+        exchange.end()
+
+    def _lose(self, error: Exception | None) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.drop()
+        elif error is None and exchange.status and ends_with_connection(exchange.headers):
+            self._persistent = False
+            self._finish(exchange)
+        else:
+            reused = self._kept and not exchange.status and not self._pending
+            self.fail(Disconnected(f"The peer closed: {error or 'EOF'}.", reused=reused))
+
+    # Deadlines.
+
+    def _find_overdue(self, exchange: Exchange, now: float) -> EgressError | None:
+        timeouts = exchange.timeouts
+        if now - self._started_at >= timeouts.total_seconds:
+            return TotalTimeout(f"The exchange took {timeouts.total_seconds} s.")
+        if exchange.status:
+            still_seconds = now - max(self.seen_at, self._sent_at)
+            if still_seconds >= timeouts.idle_seconds and not self._paused:
+                return IdleTimeout(f"The body stalled for {timeouts.idle_seconds} s.")
+        elif now - self._sent_at >= timeouts.first_byte_seconds:
+            return FirstByteTimeout(f"No answer within {timeouts.first_byte_seconds} s.")
+        return None
+
+    def _note_progress(self, now: float) -> None:
+        """Put the deadlines off while the peer takes bytes, or while the body's source is slow."""
+        buffered = self._transport.get_write_buffer_size()
+        if not self._blocked or buffered != self._buffered:
+            self._sent_at = now
+        self._buffered = buffered
+
+    # Uploads.
+
+    async def _send_body(
+        self, exchange: Exchange, body: AsyncIterator[bytes], content_length: int | None
+    ) -> None:
+        try:
+            await upload(body, content_length, self._write)
+        except Exception as error:  # noqa: BLE001 - a body may raise anything: the caller hears it
+            if self.exchange is exchange:
+                self._upload = None
+                self.fail(error)
+        else:
+            self._upload = None
+            self._sent_at = self._time()
+
+    async def _write(self, data: bytes) -> None:
+        self._transport.write(data)
+        while self._blocked:
+            self._drained = self._loop.create_future()
+            await self._drained

@@ -1,0 +1,90 @@
+"""Opening a connection: names to addresses, addresses to sockets, sockets to TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from headgate.kit.http.connection import Connection
+from headgate.kit.http.errors import ConnectFailed, TlsFailed
+from headgate.kit.http.message import Origin
+
+
+class Resolver(Protocol):
+    """Decides which addresses a name may be reached at; the client connects to no other."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """IP literals, the preferred first. Raises `ConnectFailed`, or OSError."""
+        ...
+
+
+class SystemResolver:
+    """Whatever the operating system answers."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """All addresses of the host, without repeats."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+def create_tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Verifies names and chains, against the system's authorities and those of `ca_file`."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def _share(deadline: float, left: int) -> float | None:
+    """The seconds for one of the addresses left. The last one is bound by the deadline itself."""
+    return (deadline - asyncio.get_running_loop().time()) / left if left > 1 else None
+
+
+class Dialer:
+    """Opens connections to origins; the caller sets the deadline."""
+
+    def __init__(self, resolver: Resolver, tls: ssl.SSLContext) -> None:
+        self._resolver = resolver
+        self._tls = tls
+
+    async def dial(
+        self, origin: Origin, create: Callable[[], Connection], *, deadline: float
+    ) -> Connection:
+        """Try every address; each gets a fair share of the time until `deadline` (loop time).
+
+        Raises `ConnectFailed` and its kinds.
+        """
+        try:
+            addresses = await self._resolver.resolve(origin.host, origin.port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a name that DNS can hold
+            raise ConnectFailed(f"Cannot resolve {origin.host}: {error}") from error
+        failure: Exception | None = None
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            try:
+                async with asyncio.timeout(_share(deadline, left)):
+                    return await self._connect(origin, address, create)
+            except ssl.SSLError as error:
+                raise TlsFailed(f"No TLS with {origin}: {error}") from error
+            except OSError as error:
+                failure = error
+        raise ConnectFailed(f"Cannot connect to {origin}: {failure}") from failure
+
+    async def _connect(
+        self, origin: Origin, address: str, create: Callable[[], Connection]
+    ) -> Connection:
+        loop = asyncio.get_running_loop()
+        secure = origin.scheme == "https"
+        _, connection = await loop.create_connection(
+            create,
+            host=address,
+            port=origin.port,
+            ssl=self._tls if secure else None,
+            server_hostname=origin.host if secure else None,
+        )
+        return connection

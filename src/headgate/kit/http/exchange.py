@@ -1,0 +1,172 @@
+"""One request under way and its response: what the caller holds, and what the socket feeds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from headgate.kit.http.errors import BodyTooLarge, Disconnected
+from headgate.kit.http.message import Headers, Sink, Timeouts
+
+UNCLAIMED_BYTES_MAX = 256 * 1024
+"""How much of a body is taken from the socket before somebody reads or streams it."""
+
+
+class Wire(Protocol):
+    """What an exchange asks of the connection that carries it."""
+
+    def pause(self) -> None:
+        """Stop taking bytes from the socket."""
+        ...
+
+    def resume(self) -> None:
+        """Go on taking bytes."""
+        ...
+
+    def drop(self) -> None:
+        """Forget the exchange and close the socket now."""
+        ...
+
+
+class Exchange:
+    """The `message.Response` of one request. `arrival` is done when its head is there, or never
+    will be: then `error` says why.
+
+    Futures here never carry exceptions, so none can go unretrieved.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_ended",
+        "_reader",
+        "_sink",
+        "_size",
+        "_size_max",
+        "_wire",
+        "arrival",
+        "error",
+        "headers",
+        "status",
+        "timeouts",
+    )
+
+    status: int
+    headers: Headers
+
+    def __init__(self, wire: Wire, timeouts: Timeouts, arrival: asyncio.Future[None]) -> None:
+        self.status = 0
+        self.timeouts = timeouts
+        self.arrival = arrival
+        self.error: Exception | None = None
+        self._wire: Wire | None = wire
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._size_max = UNCLAIMED_BYTES_MAX
+        self._ended = False
+        self._sink: Sink | None = None
+        self._reader: asyncio.Future[None] | None = None
+
+    async def read(self, bytes_max: int) -> bytes:
+        """The whole body. Raises `BodyTooLarge`, or the error that broke it off."""
+        self._size_max = bytes_max
+        if self._size > bytes_max:
+            self.abort()
+            raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
+        if not self._ended and self.error is None:
+            await self._wait()
+        if self.error is not None:
+            raise self.take_error()
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _wait(self) -> None:
+        self._reader = self.arrival.get_loop().create_future()
+        self.resume()
+        try:
+            await self._reader
+        except BaseException:  # a cancelled reader leaves an unread body behind
+            self.abort()
+            raise
+
+    def stream(self, sink: Sink) -> None:
+        """Deliver the body to the sink, beginning with what is there."""
+        chunks, self._chunks = self._chunks, []
+        self._sink = sink
+        if self._size > self._size_max:
+            self.resume()
+        for chunk in chunks:
+            if self._sink is sink:
+                sink.on_data(chunk)
+        if self._sink is not sink:  # the sink aborted
+            return
+        if self._ended:
+            self._sink = None
+            sink.on_end()
+        elif self.error is not None:
+            self._sink = None
+            sink.on_failure(self.take_error())
+
+    def pause(self) -> None:
+        """Stop reading from the peer; the idle deadline rests until `resume`."""
+        if self._wire is not None:
+            self._wire.pause()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self._wire is not None:
+            self._wire.resume()
+
+    def abort(self) -> None:
+        """Close the connection now, unless the exchange is over. Idempotent."""
+        wire, self._wire = self._wire, None
+        self._sink = None
+        if wire is not None:
+            wire.drop()
+            self.fail(Disconnected("The exchange was aborted."))
+
+    def take_error(self) -> Exception:
+        """The error, handed out once so that its traceback and the exchange make no cycle."""
+        error, self.error = self.error, None
+        return error or Disconnected("The exchange was aborted.")
+
+    def open(self, status: int, headers: Headers) -> None:
+        """The head has arrived."""
+        self.status = status
+        self.headers = headers
+        if not self.arrival.done():
+            self.arrival.set_result(None)
+
+    def feed(self, data: bytes) -> BodyTooLarge | None:
+        """The next bytes of the body. Answers with an error if they are too many for `read`."""
+        if self._sink is not None:
+            self._sink.on_data(data)
+            return None
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > self._size_max:
+            if self._reader is not None:
+                return BodyTooLarge(f"The body is larger than {self._size_max} bytes.")
+            self.pause()
+        return None
+
+    def end(self) -> None:
+        """The body is complete, and the connection no longer ours."""
+        self._wire = None
+        self._ended = True
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_end()
+        elif self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """The exchange broke off, and the connection is closed."""
+        self._wire = None
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_failure(error)
+            return
+        self.error = error
+        for waiting in (self.arrival, self._reader):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)

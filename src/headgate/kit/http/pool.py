@@ -1,0 +1,287 @@
+"""Kept connections by origin, the limits on how many there are, and the queue for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+
+import msgspec
+
+from headgate.kit.http.connection import Connection, HeadLimits
+from headgate.kit.http.dial import Dialer
+from headgate.kit.http.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    Disconnected,
+    PoolExhausted,
+    TotalTimeout,
+)
+from headgate.kit.http.head import render_authority
+from headgate.kit.http.message import Origin, Timeouts
+
+
+class PoolLimits(msgspec.Struct, frozen=True):
+    """How many connections there may be, and how long an unused one is kept."""
+
+    connections_per_origin_max: int = 512
+    connections_max: int = 2048
+    waiting_max: int = 4096
+    idle_max: int = 256
+    keepalive_seconds: float = 30.0
+
+
+class Waiter:
+    """A request without a connection. `grant` yields one, or None: the right to open one."""
+
+    __slots__ = ("grant", "number")
+
+    def __init__(self, number: int, grant: asyncio.Future[Connection | None]) -> None:
+        self.number = number
+        self.grant = grant
+
+
+class Lane:
+    """The connections of one origin, the last used on top. Owns them between exchanges."""
+
+    __slots__ = ("_pool", "authority", "idle", "open", "origin", "waiters")
+
+    def __init__(self, pool: Pool, origin: Origin) -> None:
+        self._pool = pool
+        self.origin = origin
+        self.authority = render_authority(origin)
+        self.idle: list[Connection] = []
+        self.open = 0
+        self.waiters: deque[Waiter] = deque()
+
+    def take(self, now: float) -> Connection | None:
+        """A kept connection that is still good."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if connection.closed:
+                continue
+            if now - connection.seen_at < self._pool.limits.keepalive_seconds:
+                return connection
+            connection.drop()
+        return None
+
+    def release(self, connection: Connection) -> None:
+        """Hand the connection to who waits longest, or keep it, or close it for lack of room."""
+        if self.waiters:
+            self._pool.hand_over(self, connection)
+        elif self._pool.is_starved or len(self.idle) >= self._pool.limits.idle_max:
+            connection.drop()
+        else:
+            self.idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A socket of this origin is gone, and its place is free."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+        self._pool.forget(self, connection)
+
+
+class Pool:
+    """All connections of a client."""
+
+    def __init__(self, dialer: Dialer, limits: PoolLimits, head_limits: HeadLimits) -> None:
+        self.limits = limits
+        self.connects = 0
+        self.open = 0
+        self.waiting = 0
+        self.connections: set[Connection] = set()
+        self._lanes: dict[Origin, Lane] = {}
+        self._dialer = dialer
+        self._head_limits = head_limits
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count()
+        self._closed = False
+        self._emptied: asyncio.Future[None] | None = None
+
+    @property
+    def idle(self) -> int:
+        """How many connections are kept unused."""
+        return sum(len(lane.idle) for lane in self._lanes.values())
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether somebody waits although every connection of the pool is open."""
+        return self.waiting > 0 and self.open >= self.limits.connections_max
+
+    def find_lane(self, origin: Origin) -> Lane:
+        """The lane of an origin. Raises ValueError for a scheme that is not HTTP."""
+        lane = self._lanes.get(origin)
+        if lane is None:
+            lane = self._lanes[origin] = Lane(self, origin)
+        return lane
+
+    async def acquire(self, origin: Origin, timeouts: Timeouts) -> Connection:
+        """A connection when none is kept: a new one, or the next that is given back.
+
+        Raises `ConnectFailed` and its kinds, or `TotalTimeout` if that is the shorter deadline.
+        """
+        seconds = min(timeouts.connect_seconds, timeouts.total_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._obtain(origin, self._loop.time() + seconds)
+        except TimeoutError:
+            if timeouts.total_seconds < timeouts.connect_seconds:
+                raise TotalTimeout(f"The exchange took {seconds} s.") from None
+            raise ConnectTimeout(f"No connection to {origin} within {seconds} s.") from None
+
+    def hand_over(self, lane: Lane, connection: Connection) -> None:
+        """Give the connection to the lane's first waiter, or back to the lane if all have left."""
+        waiter = self._pop(lane)
+        if waiter is None:
+            lane.release(connection)
+        else:
+            waiter.grant.set_result(connection)
+
+    def forget(self, lane: Lane, connection: Connection) -> None:
+        """A socket is closed. One that was never in use has been accounted for by `_open`."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._free(lane)
+        if self._emptied is not None and not self.connections and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def check_deadlines(self, now: float) -> bool:
+        """Fail what is overdue. Answers whether any exchange goes on."""
+        busy = [connection for connection in tuple(self.connections) if connection.check(now)]
+        return bool(busy)
+
+    def expire_idle(self, now: float) -> bool:
+        """Close what has been unused for too long. Answers whether any connection is left."""
+        for lane in self._lanes.values():
+            for connection in lane.idle:
+                if now - connection.seen_at >= self.limits.keepalive_seconds:
+                    connection.drop()
+        return bool(self.connections)
+
+    async def close(self) -> None:
+        """Close every connection, refuse those who wait, and return when the sockets are gone."""
+        self._closed = True
+        for lane in self._lanes.values():
+            while waiter := self._pop(lane):
+                self._reserve(lane)
+                waiter.grant.set_result(None)
+        for connection in tuple(self.connections):
+            connection.fail(Disconnected("The client is closed."))
+        if self.connections:
+            self._emptied = self._loop.create_future()
+            await self._emptied
+
+    async def _obtain(self, origin: Origin, deadline: float) -> Connection:
+        while True:
+            lane = self.find_lane(origin)
+            if self._has_room(lane):
+                self._reserve(lane)
+                return await self._open(lane, deadline)
+            connection = await self._wait(lane)
+            if connection is None:
+                return await self._open(lane, deadline)
+            if not connection.closed:  # it may have died since it was handed over
+                return connection
+
+    async def _open(self, lane: Lane, deadline: float) -> Connection:
+        """Fill a reserved place, or free it."""
+        try:
+            self._refuse_if_closed()
+            connection = await self._dialer.dial(
+                lane.origin,
+                lambda: Connection(self._loop, lane, self._head_limits),
+                deadline=deadline,
+            )
+            if self._closed:
+                connection.drop()
+            self._refuse_if_closed()
+            if connection.closed:
+                raise ConnectFailed(f"{lane.origin} closed the connection at once.")
+        except BaseException:  # cancelled or failed: nobody else knows of the place
+            self._free(lane)
+            raise
+        self.connections.add(connection)
+        self.connects += 1
+        return connection
+
+    async def _wait(self, lane: Lane) -> Connection | None:
+        if self.waiting >= self.limits.waiting_max:
+            raise PoolExhausted(f"{self.waiting} requests wait for a connection already.")
+        waiter = Waiter(next(self._numbers), self._loop.create_future())
+        lane.waiters.append(waiter)
+        self.waiting += 1
+        try:
+            return await waiter.grant
+        except BaseException:  # cancelled, perhaps with the grant in hand
+            self._withdraw(lane, waiter)
+            raise
+
+    def _withdraw(self, lane: Lane, waiter: Waiter) -> None:
+        if waiter in lane.waiters:
+            lane.waiters.remove(waiter)
+            self.waiting -= 1
+        if waiter.grant.cancelled():
+            self._prune(lane)
+        elif (connection := waiter.grant.result()) is None:
+            self._free(lane)
+        elif not connection.closed:
+            lane.release(connection)
+
+    def _pop(self, lane: Lane) -> Waiter | None:
+        while lane.waiters:
+            waiter = lane.waiters.popleft()
+            self.waiting -= 1
+            if not waiter.grant.done():
+                return waiter
+        return None
+
+    def _has_room(self, lane: Lane) -> bool:
+        if lane.open >= self.limits.connections_per_origin_max:
+            return False
+        if self.open < self.limits.connections_max:
+            return True
+        self._evict()
+        return False
+
+    def _evict(self) -> None:
+        """Close an unused connection of another origin; its place goes to the first who waits."""
+        for lane in self._lanes.values():
+            for connection in lane.idle:
+                if not connection.closed:
+                    connection.drop()
+                    return
+
+    def _reserve(self, lane: Lane) -> None:
+        lane.open += 1
+        self.open += 1
+
+    def _free(self, lane: Lane) -> None:
+        lane.open -= 1
+        self.open -= 1
+        while self.waiting and self.open < self.limits.connections_max:
+            if not self._grant():
+                break
+        self._prune(lane)
+
+    def _grant(self) -> bool:
+        """Let the longest waiting request open a connection, if its origin has room."""
+        room = self.limits.connections_per_origin_max
+        ready = [lane for lane in self._lanes.values() if lane.waiters and lane.open < room]
+        if not ready:
+            return False
+        lane = min(ready, key=lambda lane: lane.waiters[0].number)
+        waiter = self._pop(lane)
+        if waiter is not None:
+            self._reserve(lane)
+            waiter.grant.set_result(None)
+        return True
+
+    def _prune(self, lane: Lane) -> None:
+        """Origins are chosen by others and without end: keep none that has nothing."""
+        if not lane.open and not lane.waiters:
+            self._lanes.pop(lane.origin, None)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ConnectFailed("The client is closed.")

@@ -1,0 +1,42 @@
+"""A coarse clock hand: one timer for many deadlines, asleep while there is nothing to watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Watch:
+    """Calls `sweep(now)` every `period_seconds` for as long as it answers that there is more."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        period_seconds: float,
+        sweep: Callable[[float], bool],
+    ) -> None:
+        self._loop = loop
+        self._period_seconds = period_seconds
+        self._sweep = sweep
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def awake(self) -> bool:
+        """Whether a sweep is due."""
+        return self._timer is not None
+
+    def wake(self) -> None:
+        """Start ticking, unless it ticks already."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._period_seconds, self._tick)
+
+    def stop(self) -> None:
+        """Cancel the next sweep."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._sweep(self._loop.time()):
+            self.wake()

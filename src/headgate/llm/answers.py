@@ -1,0 +1,130 @@
+"""The facts that every answer of the OpenAI family may state, and their way into a `Reading`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from headgate.llm.usage import Reading, read_usage
+
+DONE = b"[DONE]"
+
+_T = TypeVar("_T")
+
+
+class Facts(msgspec.Struct):
+    """Fields at the top level of an answer or of a stream's chunk, of whatever type they came."""
+
+    id: Any = None
+    model: Any = None
+    service_tier: Any = None
+    status: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the quick decoder may raise."""
+
+
+def decode_with(decoder: msgspec.json.Decoder[_T], data: bytes, lenient: type[_T]) -> _T | None:
+    """Decode JSON with the quick decoder, else with `decode_leniently`."""
+    try:
+        return decoder.decode(data)
+    except UNDECODABLE:
+        return decode_leniently(data, lenient)
+
+
+def decode_leniently(data: bytes, lenient: type[_T]) -> _T | None:
+    """Decode a JSON object, or None.
+
+    What the quick decoder refuses (a lone surrogate, NaN, a field of an odd type) is read with the
+    library that the clients use: what they can read must not escape the meter. `lenient` is a type
+    with the same fields of any type.
+    """
+    if data[:64].lstrip()[:1] != b"{":
+        return None
+    try:
+        return msgspec.convert(json.loads(data), lenient)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
+
+
+_decode_facts = msgspec.json.Decoder(Facts)
+
+
+def decode_facts(data: bytes) -> Facts | None:
+    """The facts of a JSON object; None for anything else."""
+    return decode_with(_decode_facts, data, Facts)
+
+
+def note(facts: Facts, reading: Reading) -> None:
+    """Take over what is stated and well-formed; keep what was known of the rest."""
+    reading.answer_id = text(facts.id) or reading.answer_id
+    reading.model = text(facts.model) or reading.model
+    reading.service_tier = text(facts.service_tier) or reading.service_tier
+    reading.status = text(facts.status) or reading.status
+    if facts.usage is not None:
+        reading.usage = read_usage(facts.usage) or reading.usage
+    if facts.error:
+        reading.error_code = error_code(facts.error)
+
+
+def text(value: object) -> str | None:
+    """The value if it is a text, else None."""
+    return value if isinstance(value, str) else None
+
+
+def member(value: object, field: str) -> object:
+    """The field of an object; None if there is none, or no object."""
+    return cast("dict[str, object]", value).get(field) if isinstance(value, dict) else None
+
+
+def error_code(error: object) -> str:
+    """The code of an error object, else its type, else `error`."""
+    for field in ("code", "type"):
+        value = member(error, field)
+        if isinstance(value, str | int) and value:
+            return str(value)
+    return "error"
+
+
+def note_event_error(event: bytes, reading: Reading) -> bool:
+    """Whether the answer has failed: the data has told so, or the event is named `error`."""
+    if event == b"error" and reading.error_code is None:
+        reading.error_code = "error"
+    return reading.error_code is not None
+
+
+def typed_heads(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """How events of these types begin, with and without a line for their name."""
+    return tuple(
+        head.replace(b"TYPE", name)
+        for name in types
+        for head in (b'data: {"type":"TYPE",', b'event: TYPE\ndata: {"type":"TYPE",')
+    )
+
+
+class BodyMeter:
+    """Reads a wire whose answer is one JSON object with `model` and `usage`, and never a stream."""
+
+    bulk: tuple[bytes, ...] = ()
+
+    def read_body(self, body: bytes, reading: Reading) -> None:
+        """Learn from the answer."""
+        facts = decode_facts(body)
+        if facts is not None:
+            note(facts, reading)
+
+    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+        """Only an error can come as an event here."""
+        facts = decode_facts(data)
+        if facts is not None:
+            note(facts, reading)
+        return note_event_error(event, reading) or data == DONE
+
+    def is_usage_only(self, data: bytes) -> bool:  # noqa: ARG002 (the protocol's)
+        """Never, unless a wire says otherwise."""
+        return False

@@ -1,0 +1,94 @@
+"""The reading that chat and legacy completions share: answers that are lists of choices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headgate.llm.answers import (
+    DONE,
+    UNDECODABLE,
+    BodyMeter,
+    Facts,
+    decode_facts,
+    decode_leniently,
+    decode_with,
+    note,
+    note_event_error,
+)
+from headgate.llm.usage import Reading
+
+
+class _Function(msgspec.Struct):
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    text: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+class _OddChunk(_Chunk):
+    choices: Any = None
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+_decode_chunk = _chunk_decoder.decode
+
+
+class ChoicesMeter(BodyMeter):
+    """Reads chat completions and completions.
+
+    `output_bytes` counts content, refusals and tool arguments, of every choice, exactly: it comes
+    out of the one decoding that tells anyway whether an event matters, so it is almost free.
+    Chunks whose choices are of a shape unknown here count nothing.
+    """
+
+    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+        """Learn from a chunk; the last event is `[DONE]` or an error."""
+        try:
+            chunk = _decode_chunk(data)
+        except UNDECODABLE:
+            chunk = decode_leniently(data, _OddChunk)
+        if chunk is None:
+            return note_event_error(event, reading) or data == DONE
+        if chunk.usage is not None or chunk.error or reading.answer_id is None:
+            note(decode_facts(data) or Facts(), reading)
+        if type(chunk) is _Chunk:
+            for choice in chunk.choices or ():
+                if (delta := choice.delta) is not None and (content := delta.content):
+                    reading.output_bytes += len(content.encode())
+                else:
+                    reading.output_bytes += _other_text_bytes(choice)
+        return bool(event or chunk.error) and note_event_error(event, reading)
+
+    def is_usage_only(self, data: bytes) -> bool:
+        """Whether the chunk has no choices: then its usage is all it brings."""
+        chunk = decode_with(_chunk_decoder, data, _OddChunk)
+        return chunk is not None and chunk.choices == []
+
+
+def _other_text_bytes(choice: _Choice) -> int:
+    delta = choice.delta
+    if delta is None:
+        return len((choice.text or "").encode())
+    calls = [call.function for call in delta.tool_calls or ()]
+    texts = [delta.refusal, *(function.arguments for function in calls if function)]
+    return sum(len(text.encode()) for text in texts if text)

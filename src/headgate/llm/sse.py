@@ -1,0 +1,160 @@
+"""Server-sent events: finding where one ends, reading its fields, writing new ones.
+
+Lines end with LF, CRLF or CR, mixed at will; a blank line ends an event. Cutting the bytes of a
+stream elsewhere never changes the events: a CR that stands last waits for the byte after it, which
+may be the LF that belongs to it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+EVENT_BYTES_MAX = 1 << 20
+
+_CR = 13
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+# Atomic groups: a CRLF must never be tried again as CR and LF, which would be a blank line.
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
+_BLANK_LINE_AT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_BLANK_LINE_BYTES_MAX = 4
+
+
+class EventTooLarge(HeadgateError):
+    """One event of the upstream's stream is larger than the limit."""
+
+    kind = Kind.UPSTREAM
+    code = "upstream_event_too_large"
+
+
+class Event(NamedTuple):
+    """A complete event: the bytes as they came, its name (may be empty), its joined data."""
+
+    raw: bytes
+    name: bytes
+    data: bytes
+
+
+def find_ends(buffer: bytes | bytearray, start: int, *, final: bool = False) -> list[int]:
+    """The offsets just past every blank line after `start`, in linear time.
+
+    `final` says that nothing follows, so a CR that stands last need not wait.
+    """
+    if _CR in buffer:
+        pattern = _BLANK_LINE_AT_END if final else _BLANK_LINE
+        return [match.end() for match in pattern.finditer(buffer, start)]
+    ends: list[int] = []
+    while (found := buffer.find(b"\n\n", start)) >= 0:
+        start = found + 2
+        ends.append(start)
+    return ends
+
+
+def next_search(buffer: bytes | bytearray) -> int:
+    """Where to go on searching once more bytes have come: no byte is searched again and again."""
+    return max(0, len(buffer) - _BLANK_LINE_BYTES_MAX + 1)
+
+
+def parse_plain(raw: bytes) -> tuple[bytes, bytes] | None:
+    """Name and data of bytes that are exactly one event of the plainest form, else None.
+
+    That is an `event:` line or none, and one `data:` line, with LF ends: what providers send.
+    """
+    line, _, rest = raw.partition(b"\n")
+    if rest == b"\n":
+        return (b"", line[6:]) if line[:6] == b"data: " and _CR not in line else None
+    if line[:7] == b"event: " and rest[:6] == b"data: " and _CR not in raw:
+        data, _, blank = rest.partition(b"\n")
+        return (line[7:], data[6:]) if blank == b"\n" else None
+    return None
+
+
+def parse_event(raw: bytes) -> Event:
+    """Read the fields of a complete event; comments, ids and unknown fields are skipped."""
+    fields = parse_plain(raw)
+    return Event(raw, *fields) if fields else _parse_lines(raw)
+
+
+def _parse_lines(raw: bytes) -> Event:
+    name = b""
+    data: list[bytes] = []
+    for line in _LINE_END.split(raw.removeprefix(_BOM)):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return Event(raw, name, b"\n".join(data))
+
+
+class Framer:
+    """Cuts a stream of bytes into events whose raw bytes, joined with `pending`, are the input."""
+
+    def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self.event_bytes_max = event_bytes_max
+        self._buffer = bytearray()
+        self._searched = 0
+
+    @property
+    def pending(self) -> bytes:
+        """The bytes of an event that is not complete yet."""
+        return bytes(self._buffer)
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that this chunk completes. Raises `EventTooLarge`."""
+        self._buffer += chunk
+        return self._cut(final=False)
+
+    def close(self) -> list[Event]:
+        """The event, if any, that only the end of the stream completes."""
+        return self._cut(final=True)
+
+    def _cut(self, *, final: bool) -> list[Event]:
+        events: list[Event] = []
+        start = 0
+        for end in find_ends(self._buffer, self._searched, final=final):
+            check_size(end - start, self.event_bytes_max)
+            events.append(parse_event(bytes(self._buffer[start:end])))
+            start = end
+        del self._buffer[:start]
+        check_size(len(self._buffer), self.event_bytes_max)
+        self._searched = next_search(self._buffer)
+        return events
+
+
+def check_size(size: int, event_bytes_max: int) -> None:
+    """Raise `EventTooLarge` when an event of `size` bytes is over the limit."""
+    if size > event_bytes_max:
+        raise EventTooLarge(
+            f"The provider sent a stream event of more than {event_bytes_max} bytes."
+        )
+
+
+def encode_event(data: bytes, name: bytes = b"") -> bytes:
+    """One frame. `data` has no line breaks; without a name there is no `event:` line."""
+    if name:
+        return b"event: " + name + b"\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"
+
+
+def encode_chat_error(error: dict[str, object]) -> bytes:
+    """How a chat or completions stream says that it failed: the body of an error answer."""
+    return encode_event(msgspec.json.encode({"error": error}))
+
+
+def encode_response_error(error: dict[str, object], *, sequence_number: int) -> bytes:
+    """How a responses stream says that it failed: `event: error` with code, message and param."""
+    body = {
+        "type": "error",
+        "code": error.get("code"),
+        "message": error.get("message"),
+        "param": error.get("param"),
+        "sequence_number": sequence_number,
+    }
+    return encode_event(msgspec.json.encode(body), b"error")

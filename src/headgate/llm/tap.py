@@ -1,0 +1,159 @@
+"""Watches a stream whose wire is the client's own, without ever writing it anew."""
+
+from __future__ import annotations
+
+from headgate.llm import sse
+from headgate.llm.meter import Meter
+from headgate.llm.usage import Reading
+
+
+class StreamTap:
+    """Fills a `Reading` from the chunks of a stream and says which bytes may go on now.
+
+    What goes on is what came in, but for two exceptions: from the first byte of the event that
+    finishes the answer everything stays until `release`, and with `drop_usage_only` an event that
+    is there only because the gateway asked for usage is left out.
+
+    An event that is not complete is held until its blank line comes. No shorter rule is safe: in a
+    chat chunk the key that makes it last (`error`) or droppable (`usage`) may stand at its very
+    end, and no client can act on part of an event. The exceptions are events that begin like one
+    of `Meter.bulk`: their bytes go on as they come.
+
+    How the bytes were cut into chunks changes nothing: not the bytes that leave, not the reading,
+    not `finished`. `EventTooLarge` is raised by any event over `event_bytes_max` that is not bulk,
+    and when what is withheld grows over twice that.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        reading: Reading,
+        *,
+        drop_usage_only: bool,
+        event_bytes_max: int = sse.EVENT_BYTES_MAX,
+    ) -> None:
+        self.finished = False
+        self.truncated = False
+        self._meter = meter
+        self._bulk = meter.bulk
+        self._reading = reading
+        self._drop_usage_only = drop_usage_only
+        self._event_bytes_max = event_bytes_max
+        self._between = True
+        """No part of an event is waiting, and the answer is not finished."""
+        self._released = False
+        self._in_bulk = False
+        self._buffer = bytearray()
+        self._sent = 0
+        """How many bytes at the start of the buffer have left already (of a bulk event)."""
+        self._searched = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the stream; the answer is the bytes that may leave now."""
+        if self._between:
+            fields = sse.parse_plain(chunk)
+            if fields is not None and len(chunk) <= self._event_bytes_max:
+                # The usual chunk by far: exactly one event.
+                if self._bulk and chunk.startswith(self._bulk):
+                    return chunk
+                if not self._keeps_back(*fields):
+                    return chunk
+                if self.finished:
+                    self._withhold(chunk)
+                return b""
+        elif self._released:
+            return chunk
+        self._buffer += chunk
+        if self.finished:
+            sse.check_size(len(self._buffer), 2 * self._event_bytes_max)
+            return b""
+        return self._advance(final=False)
+
+    def release(self) -> bytes:
+        """The bytes withheld since the answer finished. Later chunks pass through `feed` unread."""
+        self._released = True
+        withheld = bytes(self._buffer)
+        self._buffer.clear()
+        return withheld
+
+    def close(self) -> bytes:
+        """The stream has ended: the bytes that were waiting for the end of their event.
+
+        Such a trailing event is read all the same. When it turns out to be the last of the answer
+        `finished` is set and its bytes wait for `release`; otherwise `truncated` tells that the
+        stream broke off inside an event.
+        """
+        if self.finished:
+            return b""
+        ready = self._advance(final=True)
+        rest = bytes(self._buffer)
+        if self.finished or not rest:
+            return ready
+        if not self._in_bulk and self._reads_back(rest):
+            if self.finished:
+                self._withhold(rest)
+            return ready
+        self.truncated = bool(rest.strip(b"\r\n"))
+        return ready + rest[self._sent :]
+
+    def _advance(self, *, final: bool) -> bytes:
+        ends = sse.find_ends(self._buffer, self._searched, final=final)
+        if not ends:
+            return self._wait()
+        whole = bytes(self._buffer)
+        ready: list[bytes] = []
+        start = 0
+        unsent = self._sent
+        for end in ends:
+            if self._in_bulk or whole.startswith(self._bulk, start):
+                self._in_bulk = False
+            elif self._reads_back(whole[start:end]):
+                ready.append(whole[unsent:start])
+                if self.finished:
+                    self._withhold(whole[start:])
+                    return b"".join(ready)
+                unsent = end
+            start = end
+        ready.append(whole[unsent:start])
+        del self._buffer[:start]
+        self._sent = 0
+        ready.append(self._wait())
+        return b"".join(ready)
+
+    def _wait(self) -> bytes:
+        """Keep the part of an event that the buffer holds, or let it go if it is bulk."""
+        buffer = self._buffer
+        ready = b""
+        self._between = not buffer
+        self._in_bulk = self._in_bulk or (bool(buffer) and buffer.startswith(self._bulk))
+        if self._in_bulk:
+            ready = bytes(buffer[self._sent :])
+            del buffer[: sse.next_search(buffer)]
+            self._sent = len(buffer)
+        else:
+            sse.check_size(len(buffer), self._event_bytes_max)
+        self._searched = sse.next_search(buffer)
+        return ready
+
+    def _reads_back(self, raw: bytes) -> bool:
+        """Whether the client may not have this event now: it is the last one, or to be dropped."""
+        sse.check_size(len(raw), self._event_bytes_max)
+        event = sse.parse_event(raw)
+        return bool(event.data) and self._keeps_back(event.name, event.data)
+
+    def _keeps_back(self, name: bytes, data: bytes) -> bool:
+        reading = self._reading
+        usage_before = reading.usage
+        if self._meter.read_event(name, data, reading):
+            self.finished = True
+            return True
+        return (
+            self._drop_usage_only
+            and reading.usage is not usage_before
+            and self._meter.is_usage_only(data)
+        )
+
+    def _withhold(self, rest: bytes | bytearray) -> None:
+        sse.check_size(len(rest), 2 * self._event_bytes_max)
+        self._between = False
+        self._buffer = bytearray(rest)

@@ -1,0 +1,1 @@
+"""One module per wire, each with its `METER`. Wires do not know each other."""

@@ -1,0 +1,65 @@
+"""Audio: transcriptions and translations (JSON, text or events), speech (sound or events)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headgate.llm.answers import (
+    DONE,
+    BodyMeter,
+    Facts,
+    decode_with,
+    note,
+    note_event_error,
+    text,
+    typed_heads,
+)
+from headgate.llm.meter import Meter
+from headgate.llm.usage import Reading, read_usage
+
+_ENDS = frozenset({"transcript.text.done", "speech.audio.done"})
+_BULK_TYPES = (b"speech.audio.delta",)
+
+
+class _Transcript(Facts):
+    duration: Any = None
+
+
+class _Event(Facts):
+    type: Any = None
+    delta: Any = None
+
+
+_transcript_decoder = msgspec.json.Decoder(_Transcript)
+_event_decoder = msgspec.json.Decoder(_Event)
+
+
+class AudioMeter(BodyMeter):
+    """Reads usage by tokens or by duration; a verbose transcript's duration stands in for it."""
+
+    bulk = typed_heads(_BULK_TYPES)
+
+    def read_body(self, body: bytes, reading: Reading) -> None:
+        """Learn the usage; sound and plain text tell nothing."""
+        transcript = decode_with(_transcript_decoder, body, _Transcript)
+        if transcript is None:
+            return
+        if transcript.usage is None and transcript.duration is not None:
+            reading.usage = read_usage({"type": "duration", "seconds": transcript.duration})
+        note(transcript, reading)
+
+    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+        """Learn from an event; the last one is `transcript.text.done` or `speech.audio.done`."""
+        found = decode_with(_event_decoder, data, _Event)
+        if found is None:
+            return note_event_error(event, reading) or data == DONE
+        note(found, reading)
+        if isinstance(found.delta, str):
+            reading.output_bytes += len(found.delta.encode("utf-8", "replace"))
+        kind = text(found.type) or event.decode("ascii", "replace")
+        return kind in _ENDS or note_event_error(event, reading)
+
+
+METER: Meter = AudioMeter()

@@ -1,0 +1,81 @@
+"""Images: one JSON object, or a stream of partial images and a completed one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headgate.llm.answers import (
+    DONE,
+    BodyMeter,
+    Facts,
+    decode_with,
+    note,
+    note_event_error,
+    text,
+    typed_heads,
+)
+from headgate.llm.meter import Meter
+from headgate.llm.usage import Reading, Usage
+
+_ENDS = frozenset({"image_generation.completed", "image_edit.completed"})
+_BULK_TYPES = (b"image_generation.partial_image", b"image_edit.partial_image")
+
+
+class _Images(Facts):
+    data: list[msgspec.Raw] | None = None
+
+
+class _OddImages(_Images):
+    data: Any = None
+
+
+class _Event(Facts):
+    type: Any = None
+
+
+_images_decoder = msgspec.json.Decoder(_Images)
+_event_decoder = msgspec.json.Decoder(_Event)
+
+
+class ImagesMeter(BodyMeter):
+    """Reads generations, edits and variations.
+
+    An answer without a usage still counts its images, for models that are priced by the image.
+    Where the provider does not divide the output, all of it is image tokens.
+    """
+
+    bulk = typed_heads(_BULK_TYPES)
+
+    def read_body(self, body: bytes, reading: Reading) -> None:
+        """Learn usage and the number of images."""
+        images = decode_with(_images_decoder, body, _OddImages)
+        if images is not None:
+            count = len(images.data) if isinstance(images.data, list) else 0
+            _note_images(images, count, reading)
+
+    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+        """Learn from an event; the last one brings the completed image, or is an error."""
+        found = decode_with(_event_decoder, data, _Event)
+        if found is None:
+            return note_event_error(event, reading) or data == DONE
+        is_end = (text(found.type) or event.decode("ascii", "replace")) in _ENDS
+        _note_images(found, int(is_end), reading)
+        return is_end or note_event_error(event, reading)
+
+
+def _note_images(facts: Facts, count: int, reading: Reading) -> None:
+    note(facts, reading)
+    usage = reading.usage
+    if usage is None:
+        if count and facts.usage is None:
+            reading.usage = Usage(images=count)
+        return
+    image_tokens = usage.output_image_tokens
+    if "output_tokens_details" not in facts.usage:
+        image_tokens = usage.output_tokens
+    reading.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
+
+
+METER: Meter = ImagesMeter()

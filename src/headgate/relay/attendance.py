@@ -1,0 +1,82 @@
+"""What happens when a caller goes away before its answer is whole.
+
+The answer is read on for a short while, for its end carries the exact usage; then the provider is
+told to stop by closing its connection, and the call is settled with what was delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from headgate.relay.call import Caller, Flow
+
+
+class Drains:
+    """How long, and for how many callers at once, answers are read that nobody waits for."""
+
+    def __init__(self, *, drain_seconds: float, drains_max: int) -> None:
+        self.drain_seconds = drain_seconds
+        self.drains_max = drains_max
+        self.active = 0
+
+    def begin(self) -> float:
+        """Count one more; the seconds it may take, 0.0 when there are too many."""
+        self.active += 1
+        return self.drain_seconds if self.active <= self.drains_max else 0.0
+
+    def end(self) -> None:
+        """One less."""
+        self.active -= 1
+
+
+class Attendance:
+    """Hears of the caller for the time of one call; cancels the task that carries it."""
+
+    def __init__(self, caller: Caller, drains: Drains) -> None:
+        self._caller = caller
+        self._drains = drains
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.flow: Flow | None = None
+        self.left = False
+
+    def begin(self) -> None:
+        """From now on the present task is what a caller's leaving ends."""
+        self._task = asyncio.current_task()
+        self._caller.attend(self)
+        if self._caller.gone:
+            self.leave()
+
+    def end(self) -> None:
+        """The answer is here, or given up: leaving changes nothing any more."""
+        self._task = None
+        self.flow = None
+        self._caller.attend(None)
+        if self.left:
+            self._drains.end()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def pause(self) -> None:
+        """See `Flow`."""
+        if self.flow is not None and not self.left:
+            self.flow.pause()
+
+    def resume(self) -> None:
+        """See `Flow`."""
+        if self.flow is not None:
+            self.flow.resume()
+
+    def leave(self) -> None:
+        """See `Flow`."""
+        if self.left:
+            return
+        self.left = True
+        if self.flow is not None:
+            self.flow.resume()
+        self._timer = asyncio.get_running_loop().call_later(self._drains.begin(), self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,81 @@
+"""One request on its way: what was asked, by whom, and who waits for the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from headgate.kit.http.message import Headers
+from headgate.llm.endpoint import Endpoint
+from headgate.llm.request import RequestBody
+from headgate.relay.ports import Grant
+
+
+class Call(msgspec.Struct):
+    """A decoded request. `path` is below `/v1`, percent-encoded as it came, with its slash.
+
+    `body` is a decoded JSON object, whole bytes, or a stream that can be read once;
+    `content_length` is known for a stream that announced it. `headers` are those that may travel
+    to the provider. `started_at` is in monotonic seconds.
+    """
+
+    request_id: str
+    grant: Grant
+    endpoint: Endpoint
+    method: str
+    path: bytes
+    query: bytes
+    headers: Headers
+    body: RequestBody | bytes | AsyncIterator[bytes]
+    started_at: float
+    model: str | None = None
+    content_length: int | None = None
+    credential_name: str | None = None
+    correlation_id: str | None = None
+
+
+class Caller(Protocol):
+    """The side that asked, as the journey sees it; every door implements it.
+
+    Writes never block: a slow reader makes the door call `Flow.pause`, and `Flow.resume` later.
+    """
+
+    gone: bool
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer at once."""
+        ...
+
+    def start(self, status: int, headers: Headers) -> None:
+        """The head of an answer whose body follows in pieces."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """The next piece."""
+        ...
+
+    def finish(self, *, complete: bool = True) -> None:
+        """The body is over; an incomplete one also ends the connection, so that it shows."""
+        ...
+
+    def attend(self, flow: Flow | None) -> None:
+        """Who wants to hear of a slow reader and of one that went away (None: nobody now)."""
+        ...
+
+
+class Flow(Protocol):
+    """What a door tells the journey while an answer is on its way."""
+
+    def pause(self) -> None:
+        """The reader is slow: its buffer is above the high mark."""
+        ...
+
+    def resume(self) -> None:
+        """The buffer is below the low mark again."""
+        ...
+
+    def leave(self) -> None:
+        """The reader went away."""
+        ...

@@ -1,0 +1,272 @@
+"""Brings an answer to the caller: whole, or piece by piece; its last bytes after the settlement."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http import errors as egress
+from headgate.kit.http.message import Headers
+from headgate.llm.endpoint import Body
+from headgate.llm.tap import StreamTap, TailTap, Tap
+from headgate.relay.call import Caller
+from headgate.relay.ports import Receipt
+from headgate.relay.trip import Trip
+from headgate.relay.upstream import Answer, ProviderBroken, translate
+
+LINGER_SECONDS = 2.0
+"""How long a stream whose terminal event came may still take to close."""
+
+
+class Encoder(Protocol):
+    """How a face dresses an answer of its wire."""
+
+    def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
+        """What may reach the caller; `receipt` is None while the call is not settled yet."""
+        ...
+
+    def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
+        """A provider's error as the caller may see it."""
+        ...
+
+    def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
+        """The wire's own frame for an error in a stream that has begun; empty if it has none."""
+        ...
+
+
+class Delivery(Protocol):
+    """An answer on its way. It is also the caller's `Flow`."""
+
+    begun: bool
+    """Whether anything has reached the caller, so that an error can only break the answer off."""
+
+    async def carry(self) -> None:
+        """Everything but the last bytes; raises the `HeadgateError` that ended it early."""
+        ...
+
+    async def deliver(self, receipt: Receipt) -> None:
+        """The call is settled: the last bytes."""
+        ...
+
+    def break_off(self, error: HeadgateError) -> None:
+        """The answer ends here, with the wire's own error frame."""
+        ...
+
+    def pause(self) -> None:
+        """The caller reads slowly."""
+        ...
+
+    def resume(self) -> None:
+        """The caller has caught up."""
+        ...
+
+
+class Carriage:
+    """Opens the right delivery for an answer."""
+
+    def __init__(self, clock: Clock, *, body_bytes_max: int, event_bytes_max: int) -> None:
+        self._clock = clock
+        self._body_bytes_max = body_bytes_max
+        self._event_bytes_max = event_bytes_max
+
+    def open(self, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
+        """A delivery for what the answer's head announces."""
+        trip.begin_answer(answer.status, self._clock.monotonic())
+        tap = None if answer.body is not None else self._choose_tap(trip, answer)
+        if tap is None:
+            return Buffered(self, trip, answer, caller, encoder)
+        return Streamed(self, trip, answer, caller, encoder, tap)
+
+    def _choose_tap(self, trip: Trip, answer: Answer) -> Tap | None:
+        """How the body is watched while it streams; None for one that is read whole."""
+        kind = answer.content_type
+        call = trip.call
+        if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
+            return StreamTap(
+                call.endpoint.meter,
+                trip.reading,
+                drop_usage_only=trip.asked_usage,
+                event_bytes_max=self._event_bytes_max,
+            )
+        if answer.status >= 400 or kind.startswith((b"application/json", b"text/html")):
+            return None
+        if not kind and call.endpoint.body is Body.JSON:
+            return None
+        return TailTap()
+
+    async def read(self, trip: Trip, answer: Answer) -> bytes:
+        """The whole body of an answer; what is no valid answer becomes an error."""
+        body = answer.body
+        if body is None:
+            try:
+                body = await answer.response.read(self._body_bytes_max)
+            except egress.EgressError as error:
+                raise translate(error) from error
+        trip.answered_at = self._clock.monotonic()
+        assert trip.credential is not None
+        if trip.credential.secret in body:
+            body = body.replace(trip.credential.secret, b"[removed]")
+        return body
+
+    def stamp_end(self, trip: Trip) -> None:
+        """The provider's part of the call is over."""
+        trip.answered_at = self._clock.monotonic()
+
+
+class Buffered:
+    """An answer that is read whole, settled, and sent at once."""
+
+    begun = False
+
+    def __init__(
+        self, carriage: Carriage, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder
+    ) -> None:
+        self._carriage = carriage
+        self._trip = trip
+        self._answer = answer
+        self._caller = caller
+        self._encoder = encoder
+        self._body = b""
+
+    async def carry(self) -> None:
+        """Read the body, and learn from it what was used."""
+        trip, answer = self._trip, self._answer
+        body = await self._carriage.read(trip, answer)
+        if answer.status >= 400:
+            trip.outcome = "upstream_error"
+            self._body = self._encoder.fault(trip, answer, body)
+            return
+        endpoint = trip.call.endpoint
+        if body or endpoint.body is Body.JSON:
+            readable = endpoint.meter.read_body(body, trip.reading)
+            if not readable and (endpoint.body is Body.JSON or answer.claims_json):
+                raise ProviderBroken(
+                    "The provider answered with something that is not JSON.", should_retry=False
+                )
+        self._body = body
+        trip.outcome = "completed"
+
+    async def deliver(self, receipt: Receipt) -> None:
+        """Head and body in one piece."""
+        headers = self._encoder.headers(self._trip, self._answer, receipt)
+        self._caller.answer(self._answer.status, headers, self._body)
+
+    def break_off(self, error: HeadgateError) -> None:
+        """Never reached: nothing of it has begun."""
+        raise error
+
+    def pause(self) -> None:
+        """A whole answer is written once."""
+
+    def resume(self) -> None:
+        """A whole answer is written once."""
+
+
+class Streamed:
+    """An answer that goes on as it arrives: the sink of the provider, the flow of the caller."""
+
+    begun = True
+
+    def __init__(
+        self,
+        carriage: Carriage,
+        trip: Trip,
+        answer: Answer,
+        caller: Caller,
+        encoder: Encoder,
+        tap: Tap,
+    ) -> None:
+        self._carriage = carriage
+        self._trip = trip
+        self._answer = answer
+        self._caller = caller
+        self._encoder = encoder
+        self._tap = tap
+        self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = False
+        self._settled = False
+        self._failure: HeadgateError | None = None
+        trip.streamed = True
+        caller.start(answer.status, encoder.headers(trip, answer, None))
+
+    async def carry(self) -> None:
+        """Until the terminal event, the end of the body, or a failure."""
+        trip, tap = self._trip, self._tap
+        try:
+            self._answer.response.stream(self)
+            await self._woken
+        except asyncio.CancelledError:
+            self._answer.response.abort()
+            raise
+        self._carriage.stamp_end(trip)
+        if self._failure is not None:
+            raise self._failure
+        if tap.truncated or (tap.has_terminal and not tap.finished):
+            raise ProviderBroken("The provider's stream ended before its answer was complete.")
+        trip.outcome = "completed"
+
+    async def deliver(self, receipt: Receipt) -> None:
+        """The withheld bytes, and what may still follow them."""
+        self._settled = True
+        self._write(self._tap.release())
+        if not self._ended:
+            self._woken = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.wait_for(self._woken, LINGER_SECONDS)
+            except TimeoutError:
+                self._answer.response.abort()
+        self._caller.finish()
+
+    def break_off(self, error: HeadgateError) -> None:
+        """End with the wire's error frame; a body without frames ends short, so that it shows."""
+        frame = self._encoder.error_frame(self._trip, error) if self._tap.has_terminal else b""
+        self._write(frame)
+        self._caller.finish(complete=bool(frame))
+
+    def pause(self) -> None:
+        """The caller reads slowly: stop reading from the provider."""
+        self._answer.response.pause()
+
+    def resume(self) -> None:
+        """The caller has caught up."""
+        self._answer.response.resume()
+
+    def on_data(self, data: bytes) -> None:
+        """See `kit.http.message.Sink`."""
+        try:
+            ready = self._tap.feed(data)
+        except HeadgateError as error:
+            self._answer.response.abort()
+            self._failure = error
+            self._wake()
+            return
+        if self._settled:
+            ready += self._tap.release()
+        if ready:
+            self._write(ready)
+        if self._tap.finished:
+            self._wake()
+
+    def on_end(self) -> None:
+        """See `kit.http.message.Sink`."""
+        self._ended = True
+        if not self._settled:
+            self._write(self._tap.close())
+        self._wake()
+
+    def on_failure(self, error: Exception) -> None:
+        """See `kit.http.message.Sink`."""
+        self._ended = True
+        if isinstance(error, egress.EgressError) and not self._tap.finished:
+            self._failure = translate(error)
+        self._wake()
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._caller.gone:
+            self._caller.write(data)
+
+    def _wake(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)

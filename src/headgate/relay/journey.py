@@ -1,0 +1,105 @@
+"""The road of one model call: admit, route, hold, send, carry, settle.
+
+Every face and every feature that calls a model goes this way, so none of them can forget a limit,
+a meter or a bill. Whatever happens after admission ends in exactly one receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError
+from headgate.llm.usage import Reading
+from headgate.relay.admission import Admission
+from headgate.relay.attendance import Attendance, Drains
+from headgate.relay.call import Call, Caller
+from headgate.relay.delivery import Carriage, Delivery, Encoder
+from headgate.relay.holding import Holding
+from headgate.relay.ports import Models, Receipt, Settlement
+from headgate.relay.routing import Routing
+from headgate.relay.trip import Trip, assess, write_receipt
+from headgate.relay.upstream import Upstream
+
+
+class Observer(Protocol):
+    """Hears of every settled call: the log, the metrics, the spans."""
+
+    def observe(self, receipt: Receipt) -> None:
+        """After the commit, on the loop; must not raise and must be cheap."""
+        ...
+
+
+class Journey:
+    """Carries calls. Everything it needs is handed in; it holds no state of a call itself."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        routing: Routing,
+        holding: Holding,
+        upstream: Upstream,
+        carriage: Carriage,
+        models: Models,
+        settlement: Settlement,
+        drains: Drains,
+        observers: tuple[Observer, ...],
+        clock: Clock,
+    ) -> None:
+        self._admission = admission
+        self._routing = routing
+        self._holding = holding
+        self._upstream = upstream
+        self._carriage = carriage
+        self._models = models
+        self._settlement = settlement
+        self._drains = drains
+        self._observers = observers
+        self._clock = clock
+
+    async def travel(self, call: Call, caller: Caller, encoder: Encoder) -> None:
+        """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
+        self._admission.admit(call)
+        trip = Trip(call, Reading())
+        attendance = Attendance(caller, self._drains)
+        delivery: Delivery | None = None
+        error: HeadgateError | None = None
+        try:
+            self._routing.plan(trip)
+            await self._holding.hold(trip)
+            attendance.begin()
+            answer = await self._upstream.send(trip)
+            delivery = attendance.flow = self._carriage.open(trip, answer, caller, encoder)
+            await delivery.carry()
+        except (HeadgateError, asyncio.CancelledError) as cause:
+            error = trip.give_up(cause, left=attendance.left)
+        finally:
+            attendance.end()
+        try:
+            receipt = await self._settle(trip)
+        except HeadgateError as unsettled:
+            error = error or unsettled
+        else:
+            if error is None and delivery is not None:
+                await delivery.deliver(receipt)
+                return
+        assert error is not None
+        if delivery is None or not delivery.begun:
+            raise error
+        delivery.break_off(error)
+
+    async def _settle(self, trip: Trip) -> Receipt:
+        """Make the call's one receipt durable, then tell the observers."""
+        now = self._clock.now()
+        receipt = write_receipt(
+            trip,
+            assess(trip, self._models, now),
+            created_at=now,
+            ended_at=self._clock.monotonic(),
+        )
+        await self._settlement.record(receipt, trip.hold)
+        for observer in self._observers:
+            observer.observe(receipt)
+        return receipt

@@ -1,0 +1,175 @@
+"""What becomes of a call on its road: filled in step by step, closed into one receipt."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm.endpoint import Pricing
+from headgate.llm.request import RequestBody
+from headgate.llm.usage import Reading, Usage
+from headgate.relay.call import Call
+from headgate.relay.ports import Credential, Hold, Model, Models, Receipt
+
+BYTES_PER_TOKEN = 4
+"""For the estimate of an answer that broke off before its usage came (decision 17)."""
+
+
+class CallerLeft(HeadgateError):
+    kind = Kind.TIMEOUT
+    code = "caller_left"
+
+
+class Stopping(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "gateway_stopping"
+
+
+class Trip(msgspec.Struct):
+    """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
+
+    call: Call
+    reading: Reading
+    credential: Credential | None = None
+    model: Model | None = None
+    target: bytes = b""
+    body: RequestBody | bytes | AsyncIterator[bytes] = b""
+    body_bytes: int = 0
+    streams: bool = False
+    """The caller asked for a stream."""
+    asked_usage: bool = False
+    """The gateway asked for the usage event, the caller did not (decision 8)."""
+    hold: Hold | None = None
+    attempts: int = 0
+    was_sent: bool = False
+    """The provider may have received it, so it may have charged for it (decision 17)."""
+    status: int = 0
+    outcome: str = "refused"
+    error_code: str | None = None
+    streamed: bool = False
+    upstream_request_id: str | None = None
+    sent_at: float = 0.0
+    first_byte_at: float = 0.0
+    answered_at: float = 0.0
+
+    def begin_answer(self, status: int, now: float) -> None:
+        """The head of the provider's answer is here."""
+        self.status = status
+        self.first_byte_at = self.answered_at = now
+
+    def give_up(self, cause: BaseException, *, left: bool) -> HeadgateError:
+        """Record how the call ended early; the error that a caller who still waits is told."""
+        if isinstance(cause, HeadgateError):
+            error, self.outcome = cause, self._outcome_of(cause)
+        else:
+            error = CallerLeft("The caller left.") if left else Stopping("The gateway is stopping.")
+            self.outcome = "cancelled"
+        if not self.streamed:
+            self.status = error.kind.value
+        self.error_code = error.code
+        return error
+
+    def _outcome_of(self, error: HeadgateError) -> str:
+        if not self.attempts:
+            return "refused"
+        if error.kind in (Kind.UPSTREAM, Kind.UPSTREAM_TIMEOUT):
+            return "unknown" if self.was_sent else "upstream_error"
+        return "broken"
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What a trip costs and how that is known."""
+
+    pricing: str
+    usage: Usage | None = None
+    cost_nano: int = 0
+    price_id: str | None = None
+    reason: str | None = None
+    estimated: bool = False
+
+
+FREE = Charge(pricing="free")
+
+
+def assess(trip: Trip, models: Models, now: float) -> Charge:
+    """The charge of a finished trip: from reported usage, else from a stated estimate."""
+    reading = trip.reading
+    usage = reading.usage
+    estimated = False
+    if trip.call.endpoint.pricing is Pricing.FREE or not trip.attempts:
+        return FREE
+    if usage is None:
+        if trip.outcome in ("refused", "upstream_error"):
+            return FREE
+        if trip.outcome == "completed":
+            return Charge(pricing="unpriced", reason="the provider reported no usage")
+        if trip.call.endpoint.pricing is Pricing.UNKNOWN:
+            return Charge(pricing="unpriced", reason="the endpoint has no price")
+        usage, estimated = estimate_usage(trip), True
+    model_id = reading.model or trip.call.model
+    price = models.price(reading.model, now) if reading.model else None
+    if price is None and trip.call.model:
+        price = models.price(trip.call.model, now)
+    if price is None:
+        return Charge("unpriced", usage, reason=f"no price for model {model_id}")
+    cost = price.cost(usage, reading.service_tier)
+    if cost is None:
+        reason = f"price {price.id} lacks a rate for this usage"
+        return Charge("unpriced", usage, reason=reason, estimated=estimated)
+    return Charge("priced", usage, cost, price.id, estimated=estimated)
+
+
+def estimate_usage(trip: Trip) -> Usage:
+    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up."""
+    return Usage(
+        input_tokens=-(-trip.body_bytes // BYTES_PER_TOKEN),
+        output_tokens=-(-trip.reading.output_bytes // BYTES_PER_TOKEN),
+    )
+
+
+def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: float) -> Receipt:
+    """Close a trip into its receipt; `created_at` is in unix seconds, `ended_at` monotonic."""
+    call, reading, credential = trip.call, trip.reading, trip.credential
+    total = ended_at - call.started_at
+    upstream = trip.answered_at - trip.sent_at if trip.answered_at else 0.0
+    return Receipt(
+        request_id=call.request_id,
+        created_at=created_at,
+        organization_id=call.grant.organization_id,
+        project_id=call.grant.project_id,
+        key_id=call.grant.key_id,
+        credential_id=credential.id if credential else None,
+        managed=credential.managed if credential else False,
+        endpoint=call.endpoint.name,
+        method=call.method,
+        provider=credential.integration if credential else "",
+        model_requested=call.model,
+        model_served=reading.model,
+        answer_id=reading.answer_id,
+        upstream_request_id=trip.upstream_request_id,
+        correlation_id=call.correlation_id,
+        status=trip.status,
+        outcome=trip.outcome,
+        error_code=trip.error_code or reading.error_code,
+        streamed=trip.streamed,
+        usage=charge.usage,
+        estimated=charge.estimated,
+        service_tier=reading.service_tier,
+        pricing=charge.pricing,
+        unpriced_reason=charge.reason,
+        price_id=charge.price_id,
+        cost_nano=charge.cost_nano,
+        attempts=trip.attempts,
+        first_byte_microseconds=_microseconds(trip.first_byte_at - trip.sent_at)
+        if trip.first_byte_at
+        else -1,
+        upstream_microseconds=_microseconds(upstream) if trip.answered_at else -1,
+        total_microseconds=_microseconds(total),
+        overhead_microseconds=_microseconds(total - upstream),
+    )
+
+
+def _microseconds(seconds: float) -> int:
+    return int(seconds * 1_000_000)

@@ -1,0 +1,152 @@
+"""Counters and histograms of calls, in Prometheus' text format.
+
+Counted in plain dictionaries on the loop's thread and put into families when they are scraped:
+observing a call costs about a microsecond.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from headgate.kit.errors import HeadgateError
+from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.relay.ports import Receipt
+
+OVERHEAD_BOUNDS = (50, 100, 200, 350, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000)
+DURATION_BOUNDS = tuple(
+    int(seconds * 1_000_000) for seconds in (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
+)
+TOKEN_KINDS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+UNKNOWN_MODEL = "other"
+"""The label of every model without a price, so that a client cannot make labels without end."""
+
+
+class Histogram:
+    """Counts of durations in microseconds below fixed bounds."""
+
+    def __init__(self, bounds: tuple[int, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0
+
+    def observe(self, microseconds: int) -> None:
+        """Count one duration."""
+        self._counts[bisect.bisect_left(self._bounds, microseconds)] += 1
+        self._sum += microseconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts by upper bound in seconds, as Prometheus wants them."""
+        total, buckets = 0, list[tuple[str, float]]()
+        for bound, count in zip((*self._bounds, None), self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound is None else str(bound / 1_000_000), total))
+        return buckets
+
+    def sum_seconds(self) -> float:
+        """All durations together."""
+        return self._sum / 1_000_000
+
+
+class Metrics(Collector):
+    """Observes receipts and refusals; `gauges` are read when somebody scrapes."""
+
+    def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
+        self._gauges = gauges
+        self._calls: dict[tuple[str, str, str, int], int] = {}
+        self._tokens: dict[tuple[str, str], int] = {}
+        self._cost: dict[tuple[str, bool], int] = {}
+        self._refusals: dict[tuple[str, int], int] = {}
+        self._retries = 0
+        self._unpriced: dict[str, int] = {}
+        self._overhead = Histogram(OVERHEAD_BOUNDS)
+        self._first_byte = Histogram(DURATION_BOUNDS)
+        self._duration = Histogram(DURATION_BOUNDS)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def observe(self, receipt: Receipt) -> None:
+        """One settled call."""
+        priced = receipt.price_id is not None
+        model = (receipt.model_requested or UNKNOWN_MODEL) if priced else UNKNOWN_MODEL
+        call = (receipt.endpoint, model, receipt.outcome, receipt.status)
+        self._calls[call] = self._calls.get(call, 0) + 1
+        usage = receipt.usage
+        if usage is not None:
+            tokens = self._tokens
+            for kind in TOKEN_KINDS:
+                count = getattr(usage, kind)
+                if count:
+                    tokens[model, kind] = tokens.get((model, kind), 0) + count
+        if receipt.cost_nano:
+            cost = (model, receipt.managed)
+            self._cost[cost] = self._cost.get(cost, 0) + receipt.cost_nano
+        if receipt.pricing == "unpriced":
+            self._unpriced[receipt.endpoint] = self._unpriced.get(receipt.endpoint, 0) + 1
+        self._retries += max(0, receipt.attempts - 1)
+        self._overhead.observe(receipt.overhead_microseconds)
+        self._duration.observe(receipt.total_microseconds)
+        if receipt.first_byte_microseconds >= 0:
+            self._first_byte.observe(receipt.first_byte_microseconds)
+
+    def refuse(self, error: HeadgateError) -> None:
+        """One request that was turned away with an error of the gateway's own."""
+        refusal = (error.code, error.kind.value)
+        self._refusals[refusal] = self._refusals.get(refusal, 0) + 1
+
+    def render(self) -> bytes:
+        """The whole exposition in the text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        yield from self._collect_counters()
+        yield from self._collect_histograms()
+        for name, read in self._gauges.items():
+            yield GaugeMetricFamily(f"headgate_{name}", name.replace("_", " "), value=read())
+
+    def _collect_counters(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily(
+            "headgate_calls", "Settled calls", labels=("endpoint", "model", "outcome", "status")
+        )
+        for (endpoint, model, outcome, status), count in self._calls.items():
+            calls.add_metric((endpoint, model, outcome, str(status)), count)
+        yield calls
+        tokens = CounterMetricFamily("headgate_tokens", "Tokens used", labels=("model", "kind"))
+        for (model, kind), count in self._tokens.items():
+            tokens.add_metric((model, kind.removesuffix("_tokens")), count)
+        yield tokens
+        cost = CounterMetricFamily(
+            "headgate_cost_dollars", "Price of the calls", labels=("model", "managed")
+        )
+        for (model, managed), nano in self._cost.items():
+            cost.add_metric((model, str(managed).lower()), nano / NANO_PER_DOLLAR)
+        yield cost
+        refusals = CounterMetricFamily(
+            "headgate_refusals", "Requests refused by the gateway", labels=("code", "status")
+        )
+        for (code, status), count in self._refusals.items():
+            refusals.add_metric((code, str(status)), count)
+        yield refusals
+        unpriced = CounterMetricFamily(
+            "headgate_unpriced_calls", "Calls without a price", labels=("endpoint",)
+        )
+        for endpoint, count in self._unpriced.items():
+            unpriced.add_metric((endpoint,), count)
+        yield unpriced
+        yield CounterMetricFamily("headgate_retries", "Attempts after the first", self._retries)
+
+    def _collect_histograms(self) -> Iterator[Metric]:
+        for name, help_text, histogram in (
+            ("overhead_seconds", "Time of a call outside the provider", self._overhead),
+            ("first_byte_seconds", "From sending to the provider's first byte", self._first_byte),
+            ("call_seconds", "The whole call", self._duration),
+        ):
+            yield HistogramMetricFamily(
+                f"headgate_{name}", help_text, histogram.buckets(), histogram.sum_seconds()
+            )

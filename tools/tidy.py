@@ -1,0 +1,135 @@
+"""Style as a test: lengths, names, banned calls. `python tools/tidy.py` prints what to change.
+
+The limits are those of CONTRIBUTING.md; a rule is changed by a decision record, not here alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE_LINES_WARN = 400
+FILE_LINES_MAX = 800
+FUNCTION_LINES_MAX = 70
+PARAMETERS_MAX = 6
+BLOB_BYTES_MAX = 200_000
+BLOB_EXCEPTIONS = {"requirements/dev.lock"}
+NAMES_BANNED = {"utils", "util", "helpers", "common", "manager", "misc", "v2", "core"}
+CALLS_BANNED = {
+    "print": "structlog, or the console of the command line",
+    "eval": "nothing: no expression of a user is ever Python",
+    "exec": "nothing: no expression of a user is ever Python",
+    "breakpoint": "nothing: it stops the server",
+    "time.sleep": "a deadline, an event, or virtual time",
+    "datetime.now": "kit.clock",
+    "datetime.utcnow": "kit.clock",
+    "os.system": "subprocess.run with a list",
+    "pickle.loads": "msgspec",
+    "random.choice": "secrets, or a draw that is passed in",
+    "asyncio.get_event_loop": "asyncio.get_running_loop",
+}
+COMMENT_BANNED = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b")
+
+
+def list_files() -> list[Path]:
+    """Every file that git knows or would take."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def name_of(call: ast.expr) -> str:
+    """`time.sleep` of the expression that is called, empty for anything computed."""
+    if isinstance(call, ast.Name):
+        return call.id
+    if isinstance(call, ast.Attribute):
+        return f"{name_of(call.value)}.{call.attr}"
+    return ""
+
+
+def check_function(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    if lines > FUNCTION_LINES_MAX:
+        yield f"`{function.name}` has {lines} lines, at most {FUNCTION_LINES_MAX}: split it by what it does"
+    arguments = function.args
+    own = [a for a in arguments.posonlyargs + arguments.args if a.arg not in ("self", "cls")]
+    if len(own) > PARAMETERS_MAX:
+        yield f"`{function.name}` takes {len(own)} positional arguments, at most {PARAMETERS_MAX}: use a value"
+    for node in ast.walk(function):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield f"line {node.lineno}: import inside `{function.name}`: put it at the top of the file"
+
+
+def check_docstrings(tree: ast.Module) -> Iterator[str]:
+    if ast.get_docstring(tree) is None:
+        yield "no module docstring: say its role in the whole"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name.startswith("_") or ast.get_docstring(node) is not None:
+                continue
+            if isinstance(node, ast.ClassDef) and is_error(node):
+                continue
+            yield f"line {node.lineno}: public `{node.name}` has no docstring"
+
+
+def is_error(node: ast.ClassDef) -> bool:
+    """A class whose body is its kind and code: its name says the rest."""
+    return all(isinstance(each, ast.Assign | ast.Pass) for each in node.body)
+
+
+def check_python(path: Path, text: str, *, shipped: bool) -> Iterator[str]:
+    tree = ast.parse(text)
+    lines = text.count("\n")
+    if lines > FILE_LINES_MAX:
+        yield f"{lines} lines, at most {FILE_LINES_MAX}: split it by its nouns"
+    if path.stem.strip("_") in NAMES_BANNED:
+        yield f"`{path.stem}` says nothing: name the noun"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from check_function(node)
+        elif shipped and isinstance(node, ast.Global):
+            yield f"line {node.lineno}: `global`: build the object in main.py and hand it in"
+        elif shipped and isinstance(node, ast.Call) and name_of(node.func) in CALLS_BANNED:
+            name = name_of(node.func)
+            yield f"line {node.lineno}: `{name}` is banned: use {CALLS_BANNED[name]}"
+    if shipped:
+        yield from check_docstrings(tree)
+    for number, line in enumerate(text.splitlines(), 1):
+        if COMMENT_BANNED.search(line):
+            yield f"line {number}: finish it, or file it as an issue"
+
+
+def check(path: Path) -> Iterator[str]:
+    relative = path.relative_to(ROOT).as_posix()
+    if path.stat().st_size > BLOB_BYTES_MAX and relative not in BLOB_EXCEPTIONS:
+        yield f"larger than {BLOB_BYTES_MAX} bytes"
+    if path.suffix == ".py":
+        yield from check_python(path, path.read_text(), shipped=relative.startswith("src/"))
+
+
+def main() -> int:
+    faults = 0
+    for path in list_files():
+        for fault in check(path):
+            faults += 1
+            print(f"{path.relative_to(ROOT)}: {fault}")
+        if path.suffix == ".py" and (lines := path.read_text().count("\n")) > FILE_LINES_WARN:
+            print(
+                f"{path.relative_to(ROOT)}: {lines} lines, {FILE_LINES_WARN} is the aim (a warning)"
+            )
+    print(f"tidy: {faults} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
