@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import structlog
@@ -81,6 +81,7 @@ class OpenAiFace:
         limits: FaceLimits,
         ids: Ids,
         clock: Clock,
+        on_refusal: Callable[[HeadgateError], None],
     ) -> None:
         self._grants = grants
         self._journey = journey
@@ -89,6 +90,7 @@ class OpenAiFace:
         self._limits = limits
         self._ids = ids
         self._clock = clock
+        self._on_refusal = on_refusal
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -151,7 +153,7 @@ class OpenAiFace:
         endpoint, grant = opening.endpoint, opening.grant
         assert endpoint is not None
         assert grant is not None
-        body: request.RequestBody | bytes | AsyncIterator[bytes] = b""
+        body: request.JsonRequest | bytes | AsyncIterator[bytes] = b""
         model: str | None = None
         if exchange.streams_body:
             body = exchange.stream_body()
@@ -179,6 +181,7 @@ class OpenAiFace:
         )
 
     def _refuse(self, exchange: Exchange, opening: Opening, error: HeadgateError) -> None:
+        self._on_refusal(error)
         if exchange.response_complete:
             return
         headers = errors.encode_headers(

@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.kit.http.message import Headers
 from headgate.llm.endpoint import Endpoint
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Grant
 
 
@@ -28,7 +28,7 @@ class Call(msgspec.Struct):
     path: bytes
     query: bytes
     headers: Headers
-    body: RequestBody | bytes | AsyncIterator[bytes]
+    body: JsonRequest | bytes | AsyncIterator[bytes]
     started_at: float
     model: str | None = None
     content_length: int | None = None

@@ -17,7 +17,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Origin, Request, Response, Timeouts
 from headgate.llm import errors as faults
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.relay.retry import RetryBudget, RetryPolicy, wait_seconds
 from headgate.relay.trip import Trip
 
@@ -168,7 +168,7 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
     """The outgoing request: the client's headers that may travel, then the credential's own."""
     credential = trip.credential
     assert credential is not None, "routing comes before sending"
-    data = trip.body.data if isinstance(trip.body, RequestBody) else trip.body
+    data = trip.body.body if isinstance(trip.body, JsonRequest) else trip.body
     trip.body_bytes = len(data) if isinstance(data, bytes) else trip.call.content_length or 0
     return Request(
         origin=credential.origin,
