@@ -36,7 +36,7 @@ class _Facts(msgspec.Struct):
 
 
 _facts_decoder = msgspec.json.Decoder(_Facts)
-_options_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -97,7 +97,10 @@ class JsonRequest(msgspec.Struct, frozen=True):
     @property
     def fields(self) -> dict[str, msgspec.Raw]:
         """The top level, decoded at each call: fields in order, values exactly as they came."""
-        return _fields_decoder.decode(self.body)
+        try:
+            return _fields_decoder.decode(self.body)
+        except _UNREADABLE as error:  # a name that nothing acts on and that is no UTF-8
+            raise _not_json(error) from None
 
     def require_model(self) -> str:
         """The model. Raises `FieldMissing`."""
@@ -117,7 +120,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
         if self.includes_usage:
             return self
         fields = self.fields
-        options = _options_decoder.decode(fields.get("stream_options", b"null")) or {}
+        options = dict(_options_decoder.decode(fields.get("stream_options", b"null")) or {})
         options["include_usage"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(encode(options))
         return replace(self, body=encode(fields), includes_usage=True)
