@@ -66,14 +66,15 @@ class ImagesMeter(BodyMeter):
 
 
 def _note_images(facts: Facts, count: int, reading: Reading) -> None:
+    usage_before = reading.usage
     note(facts, reading)
     usage = reading.usage
-    if usage is None:
-        if count and facts.usage is None:
-            reading.usage = Usage(images=count)
+    if usage is None and facts.usage is None and count:
+        reading.usage = Usage(images=count)
+    if usage is None or usage is usage_before:
         return
     image_tokens = usage.output_image_tokens
-    if "output_tokens_details" not in facts.usage:
+    if facts.usage.get("output_tokens_details") is None:
         image_tokens = usage.output_tokens
     reading.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
 
