@@ -1,0 +1,1 @@
+"""Knows integrations, their models and dated prices; the facts are in `data`."""

@@ -1,0 +1,131 @@
+"""What a price is: exact integers, one formula, one rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from headgate.kit.money import divide_half_up
+from headgate.llm.usage import Usage
+
+_PER_MILLION = 3
+_PER_MILLISECOND = 50
+_PER_ONE = 3_000_000
+"""All units over one divisor: a million tokens (or characters) and the 60,000 milliseconds of a
+minute have the least common multiple 3,000,000."""
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Nano-dollars for a million tokens of each class, for an image, a minute of audio, a million
+    characters, a tool call. None: the price book does not say."""
+
+    above_input_tokens: int = -1
+    input: int | None = None
+    cached_input: int | None = None
+    cache_write: int | None = None
+    input_audio: int | None = None
+    input_image: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+    output_audio: int | None = None
+    output_image: int | None = None
+    per_image: int | None = None
+    per_minute: int | None = None
+    per_million_characters: int | None = None
+    tool_calls: Mapping[str, int] = {}
+
+    def cost(self, usage: Usage) -> int | None:
+        """Exact nano-dollars, rounded once; None where a needed rate is missing.
+
+        None, too, for details that exceed their total: such a report is wrong, and a price made
+        of it would be an invention. Audio, characters and images are free of a charge of their own
+        where tokens were reported and no rate for them is: then the tokens are their measure.
+        """
+        tokens = _sum(self._token_parts(usage))
+        others = self._cost_of_others(usage)
+        if tokens is None or others is None:
+            return None
+        return divide_half_up(tokens * _PER_MILLION + others, _PER_ONE)
+
+    def _token_parts(self, usage: Usage) -> Sequence[tuple[int, int | None]]:
+        text_in = (
+            usage.input_tokens
+            - usage.cached_tokens
+            - usage.cache_write_tokens
+            - usage.input_audio_tokens
+            - usage.input_image_tokens
+        )
+        text_out = (
+            usage.output_tokens
+            - usage.reasoning_tokens
+            - usage.output_audio_tokens
+            - usage.output_image_tokens
+        )
+        return (
+            (text_in, self.input),
+            (usage.cached_tokens, self.cached_input),
+            (usage.cache_write_tokens, self.cache_write),
+            (usage.input_audio_tokens, self.input_audio),
+            (usage.input_image_tokens, self.input_image),
+            (text_out, self.output),
+            (usage.reasoning_tokens, self.reasoning),
+            (usage.output_audio_tokens, self.output_audio),
+            (usage.output_image_tokens, self.output_image),
+        )
+
+    def _cost_of_others(self, usage: Usage) -> int | None:
+        if not (usage.images or usage.audio_milliseconds or usage.characters or usage.tool_calls):
+            return 0
+        unknown = 0 if usage.input_tokens or usage.output_tokens else None
+        image, minute, characters = self.per_image, self.per_minute, self.per_million_characters
+        calls = [
+            (count * _PER_ONE, self.tool_calls.get(n)) for n, count in usage.tool_calls.items()
+        ]
+        return _sum(
+            [
+                (usage.images * _PER_ONE, unknown if image is None else image),
+                (
+                    usage.audio_milliseconds * _PER_MILLISECOND,
+                    unknown if minute is None else minute,
+                ),
+                (usage.characters * _PER_MILLION, unknown if characters is None else characters),
+                *calls,
+            ]
+        )
+
+
+class PriceRow:
+    """The rates of a model in force over one span of time (`relay.ports.Price`).
+
+    `tiers` has, for each service tier, its rates with the highest input threshold first.
+    """
+
+    __slots__ = ("_by_service_tier", "id", "tiers")
+
+    def __init__(self, price_id: str, tiers: Mapping[str, Sequence[Rates]]) -> None:
+        self.id = price_id
+        self.tiers = tiers
+        default = tiers.get("default", ())
+        self._by_service_tier: Mapping[str | None, Sequence[Rates]] = {
+            **tiers,
+            None: default,
+            "auto": default,
+        }
+
+    def cost(self, usage: Usage, service_tier: str | None) -> int | None:
+        """See `relay.ports.Price`. A tier without rates of its own is unpriced, not the default."""
+        for rates in self._by_service_tier.get(service_tier, ()):
+            if usage.input_tokens > rates.above_input_tokens:
+                return rates.cost(usage)
+        return None
+
+
+def _sum(parts: Iterable[tuple[int, int | None]]) -> int | None:
+    total = 0
+    for count, rate in parts:
+        if count:
+            if rate is None or count < 0:
+                return None
+            total += count * rate
+    return total

@@ -1,0 +1,75 @@
+"""Structured logs on stderr: JSON lines, or readable ones at a terminal; never a secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO, cast
+
+import structlog
+
+_MASKS = (
+    (re.compile(r"\b(hg_(?:live|admin)_[0-9A-Za-z]{12}_)[0-9A-Za-z]+"), r"\1…"),
+    (re.compile(r"\b(hg_(?:live|admin)_)[0-9A-Za-z]{13,}"), r"\1…"),
+    (re.compile(r"\b(sk-)[0-9A-Za-z_-]{6,}"), r"\1…"),
+    (re.compile(r"\b(bearer\s+)[^\s\"',…]+", re.IGNORECASE), r"\1…"),
+)
+
+
+def configure(stream: TextIO, *, level: str) -> None:
+    """Send all logs, those of libraries too, to one stream, from `level` on."""
+    pretty = stream.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        mask_secrets,
+    ]
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+
+
+def mask_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor: nothing that looks like a key leaves in any value, however deep."""
+    for name, value in event.items():
+        if not name.startswith("_"):
+            event[name] = _mask(value)
+    return event
+
+
+def mask_text(text: str) -> str:
+    """The text with what looks like a key cut down to its public beginning."""
+    for pattern, replacement in _MASKS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _mask(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value)
+        return {str(name): _mask(each) for name, each in items.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_mask(each) for each in cast("list[Any]", value)]
+    if isinstance(value, bytes | bytearray):
+        value = value.decode("latin-1")
+    return mask_text(str(value))

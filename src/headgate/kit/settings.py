@@ -1,0 +1,193 @@
+"""Every setting of Headgate: its unit, default, bounds and reason, in one place.
+
+`HEADGATE_<NAME>` in the environment sets it; the few that have an established name of their own
+are in `ESTABLISHED_NAMES`. `docs/configuration.md` lists them for people.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from headgate.kit.errors import HeadgateError, Kind
+
+PREFIX = "HEADGATE_"
+ESTABLISHED_NAMES = {
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+SECRETS = frozenset({"openai_api_key", "master_key"})
+
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+GIBIBYTE = 1024 * MEBIBYTE
+
+
+class SettingRefused(HeadgateError):
+    """A setting is unknown or has a value that it cannot have; the message names it."""
+
+    kind = Kind.INVALID
+    code = "setting_refused"
+
+
+def _text(reason: str) -> Meta:
+    return Meta(description=reason)
+
+
+def _count(reason: str) -> Meta:
+    return Meta(gt=0, description=reason)
+
+
+def _from_zero(reason: str) -> Meta:
+    return Meta(ge=0, description=reason)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one process. Units are in the names."""
+
+    host: Annotated[str, _text("Address to listen on; only this machine unless changed.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks one.")] = 4600
+    data: Annotated[Path, _text("Directory of the database, keys and files.")] = Path("data")
+    ssl_certfile: Annotated[str | None, _text("PEM certificate chain; with it, HTTPS only.")] = None
+    ssl_keyfile: Annotated[str | None, _text("PEM private key of the certificate.")] = None
+    allow_public_without_tls: Annotated[
+        bool, _text("Listen beyond this machine without TLS: a proxy in front has it.")
+    ] = False
+    allowed_hosts: Annotated[
+        tuple[str, ...], _text("Host names that may be asked for; empty allows any.")
+    ] = ()
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _text("The least that is logged.")
+    ] = "info"
+    access_log: Annotated[bool, _text("One line of JSON for each call.")] = True
+    otel_endpoint: Annotated[
+        str | None, _text("OTLP collector over HTTP; spans are sent when it is set.")
+    ] = None
+
+    openai_api_key: Annotated[
+        str | None, _text("Becomes the credential named environment at each start.")
+    ] = None
+    openai_base_url: Annotated[
+        str | None, _text("Where that key is sent; also allowed when it is a local address.")
+    ] = None
+    master_key: Annotated[
+        str | None, _text("Seals all secrets: 32 bytes in base64 or hex; else DIR/master.key.")
+    ] = None
+
+    simulator: Annotated[
+        bool, _text("Answer calls by the built-in simulator while there is no OPENAI_API_KEY.")
+    ] = False
+    simulator_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Where the simulator listens, on this machine.")
+    ] = 4601
+
+    connect_seconds: Annotated[float, _count("To reach a provider and finish TLS.")] = 5.0
+    first_byte_seconds: Annotated[float, _count("Until a provider's answer begins.")] = 60.0
+    idle_seconds: Annotated[float, _count("Between two pieces of an answer.")] = 60.0
+    total_seconds: Annotated[float, _count("For a whole call with its retries.")] = 600.0
+    retries_max: Annotated[int, _from_zero("Further attempts before the first byte.")] = 2
+    retry_budget_ratio: Annotated[
+        float, Meta(ge=0, le=1, description="Retries for each call, so a sick provider rests.")
+    ] = 0.2
+    retry_budget_floor_per_second: Annotated[
+        float, _from_zero("Retries that are always allowed.")
+    ] = 10.0
+    retry_after_max_seconds: Annotated[
+        float, _count("The longest wait asked of a client or accepted from a provider.")
+    ] = 60.0
+
+    header_bytes_max: Annotated[int, _count("All header lines of a request.")] = 64 * KIBIBYTE
+    header_count_max: Annotated[int, _count("Header lines of a request.")] = 100
+    target_bytes_max: Annotated[int, _count("Path and query of a request.")] = 8 * KIBIBYTE
+    json_body_bytes_max: Annotated[int, _count("A JSON body: held in memory.")] = 64 * MEBIBYTE
+    form_body_bytes_max: Annotated[int, _count("A form with files: held in memory.")] = (
+        64 * MEBIBYTE
+    )
+    raw_body_bytes_max: Annotated[int, _count("A body that streams through.")] = GIBIBYTE
+    response_body_bytes_max: Annotated[int, _count("An answer that is held to be read.")] = (
+        64 * MEBIBYTE
+    )
+    event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
+    connections_max: Annotated[int, _count("Open client connections.")] = 10_000
+    requests_in_flight_max: Annotated[int, _count("Calls at the same time; more wait or 503.")] = (
+        2048
+    )
+    header_seconds: Annotated[float, _count("For a client to send its header lines.")] = 10.0
+    keepalive_seconds: Annotated[float, _count("An idle client connection stays open.")] = 75.0
+    drain_seconds: Annotated[
+        float, _from_zero("A stream is read on after its client left, to learn its usage.")
+    ] = 0.5
+    drains_max: Annotated[int, _from_zero("Streams read on at the same time.")] = 256
+    grace_seconds: Annotated[float, _count("Running calls may end at shutdown.")] = 30.0
+
+    snapshot_poll_seconds: Annotated[
+        float, _count("A change by another process is seen within this time.")
+    ] = 0.25
+    hold_lease_seconds: Annotated[
+        float, _count("Money set aside is resolved if its call never settled.")
+    ] = 900.0
+    retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name not in SECRETS
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return ESTABLISHED_NAMES.get(name, PREFIX + name.upper())
+
+
+def load(environment: Mapping[str, str], **overrides: Any) -> Settings:
+    """The settings of an environment; overrides that are not None come first.
+
+    Raises `SettingRefused` for an unknown `HEADGATE_` variable or an impossible value. An empty
+    variable counts as not set.
+    """
+    types = get_type_hints(Settings, include_extras=True)
+    names = {variable_of(name): name for name in types}
+    for variable in environment:
+        if variable.startswith(PREFIX) and variable not in names:
+            raise SettingRefused(_suggest(variable, names))
+    values: dict[str, Any] = {
+        name: environment[variable]
+        for variable, name in names.items()
+        if environment.get(variable, "") != ""
+    }
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    return Settings(**{name: _convert(name, value, types[name]) for name, value in values.items()})
+
+
+def _convert(name: str, value: Any, wanted: Any) -> Any:
+    if isinstance(value, str) and Settings.__struct_defaults__[_INDEXES[name]] == ():
+        value = [part.strip() for part in value.split(",")]
+    try:
+        return msgspec.convert(value, wanted, strict=False, dec_hook=_make_path)
+    except msgspec.ValidationError as error:
+        said = "" if name in SECRETS else f" cannot be {value!r}"
+        raise SettingRefused(f"{variable_of(name)}{said}: {error}.", param=name) from error
+
+
+_INDEXES = {name: index for index, name in enumerate(Settings.__struct_fields__)}
+
+
+def _make_path(wanted: type, value: Any) -> Any:
+    return wanted(value)
+
+
+def _suggest(variable: str, names: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(variable, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else "docs/configuration.md lists all settings."
+    return f"There is no setting {variable}; {hint}"
