@@ -5,7 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-FORBIDDEN = {"sqlalchemy", "alembic", "pydantic", "fastapi", "jinja2", "psycopg", "typer", "starlette"}
+FORBIDDEN = {
+    "sqlalchemy",
+    "alembic",
+    "pydantic",
+    "fastapi",
+    "jinja2",
+    "psycopg",
+    "typer",
+    "starlette",
+}
 LIST_MODULES = (
     "import sys; import headgate.gateway.openai, headgate.gateway.protocol; "
     "print('\\n'.join({name.partition('.')[0] for name in sys.modules}))"

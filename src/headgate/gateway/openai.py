@@ -33,11 +33,6 @@ class KeyMissing(HeadgateError):
     code = "missing_api_key"
 
 
-class MethodWrong(HeadgateError):
-    kind = Kind.METHOD
-    code = "method_not_allowed"
-
-
 class InternalFault(HeadgateError):
     kind = Kind.FAULT
     code = "internal_error"
@@ -113,7 +108,9 @@ class OpenAiFace:
         path, mark, query = exchange.target.partition(b"?")
         opening.path = path[PREFIX_BYTES:]
         opening.query = mark + query
-        opening.endpoint = endpoint = self._routes.match(exchange.method, opening.path)
+        opening.endpoint = endpoint = self._routes.match(
+            exchange.method.decode(), opening.path.decode("latin-1")
+        )
         exchange.body_bytes_max = self._body_bytes_max[endpoint.body]
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
 
@@ -138,8 +135,8 @@ class OpenAiFace:
 
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
         """One pass: what the gateway acts on, and what may travel on to the provider."""
-        travelling = self._provider.request_headers
-        prefixes = self._provider.request_header_prefixes
+        travelling = self._provider.request_headers.names
+        prefixes = self._provider.request_headers.prefixes
         for header in exchange.headers:
             name, value = header
             if name in travelling or name.startswith(prefixes):
@@ -155,15 +152,16 @@ class OpenAiFace:
         assert grant is not None
         body: request.JsonRequest | bytes | AsyncIterator[bytes] = b""
         model: str | None = None
-        if exchange.streams_body:
+        streams = exchange.streams_body and not exchange.body_complete
+        if streams:
             body = exchange.stream_body()
-        elif endpoint.body is Body.JSON:
-            body = request.decode(exchange.take_body(), endpoint)
-            model = body.model
         else:
-            body = exchange.take_body()
-            if endpoint.body is Body.FORM:
-                model = form.find_model(opening.content_type, body)
+            body = data = exchange.take_body()
+            if endpoint.body is Body.FORM and opening.content_type.startswith(b"multipart/"):
+                model = form.decode(data, opening.content_type.decode("latin-1")).model
+            elif endpoint.body in (Body.JSON, Body.FORM):
+                body = request.decode(data)
+                model = body.model
         return Call(
             request_id=opening.request_id,
             grant=grant,
@@ -175,7 +173,7 @@ class OpenAiFace:
             body=body,
             started_at=opening.started_at,
             model=model,
-            content_length=opening.content_length if exchange.streams_body else None,
+            content_length=opening.content_length if streams else None,
             credential_name=opening.credential_name,
             correlation_id=opening.correlation_id,
         )

@@ -31,12 +31,15 @@ class _Facts(msgspec.Struct):
     max_output_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
+    service_tier: str | None = None
     vmx: msgspec.Raw = msgspec.Raw()
     vmx_passthrough: msgspec.Raw = msgspec.field(name=_ENVELOPES[1], default=msgspec.Raw())
 
 
 _facts_decoder = msgspec.json.Decoder(_Facts)
-_options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw] | None
+)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -50,6 +53,7 @@ _EXPECTED: tuple[tuple[str, msgspec.json.Decoder[object], str], ...] = (
     ("max_output_tokens", msgspec.json.Decoder(int | None), "an integer"),
     ("max_completion_tokens", msgspec.json.Decoder(int | None), "an integer"),
     ("max_tokens", msgspec.json.Decoder(int | None), "an integer"),
+    ("service_tier", msgspec.json.Decoder(str | None), "a string"),
 )
 
 
@@ -92,6 +96,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
     includes_usage: bool
     n: int | None
     output_tokens_max: int | None
+    service_tier: str | None
     has_envelopes: bool
 
     @property
@@ -153,6 +158,7 @@ def decode(body: bytes) -> JsonRequest:
         output_tokens_max=_largest(
             facts.max_output_tokens, facts.max_completion_tokens, facts.max_tokens
         ),
+        service_tier=facts.service_tier,
         has_envelopes=bool(facts.vmx or facts.vmx_passthrough),
     )
 

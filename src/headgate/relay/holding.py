@@ -63,7 +63,8 @@ class Holding:
         input_tokens = model.input_tokens_max
         if not is_boundless(body):
             input_tokens = min(input_tokens, len(body.body))
-        return price.bound(input_tokens, (body.n or 1) * model.output_tokens_max, body.service_tier)
+        tier = body.service_tier
+        return price.bound(input_tokens, (body.n or 1) * model.output_tokens_max, tier)
 
 
 def is_boundless(body: JsonRequest) -> bool:
