@@ -23,18 +23,12 @@ class OpenAiEncoder:
     """See `relay.delivery.Encoder`."""
 
     def __init__(self, provider: Provider, retry_after_max_seconds: float) -> None:
-        self._headers = provider.response_headers
-        self._prefixes = provider.response_header_prefixes
+        self._passing = provider.response_headers
         self._retry_after_max_seconds = retry_after_max_seconds
 
     def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
         """The provider's headers that may pass, then the gateway's own."""
-        passing, prefixes = self._headers, self._prefixes
-        headers = [
-            header
-            for header in answer.headers
-            if header[0] in passing or header[0].startswith(prefixes)
-        ]
+        headers = self._passing.keep(answer.headers)
         call = trip.call
         request_id = call.request_id.encode()
         if trip.upstream_request_id is None:
@@ -83,7 +77,7 @@ class OpenAiEncoder:
 
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
-        return trip.call.endpoint.meter.error_frame(errors.describe(error), trip.reading)
+        return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
 
 
 def is_json_object(body: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
-from headgate.relay.call import Flow
+from headgate.relay.call import Attendant
 
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %s\r\n"
@@ -59,9 +59,9 @@ class Exchange:
 
     __slots__ = (
         "_arrived",
+        "_attendant",
         "_chunked",
         "_connection",
-        "_flow",
         "_pieces",
         "_waiting_bytes",
         "body_bytes_max",
@@ -94,7 +94,7 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
         self._arrived: asyncio.Future[None] | None = None
-        self._flow: Flow | None = None
+        self._attendant: Attendant | None = None
         self._chunked = False
         self.method = method
         self.target = target
@@ -199,28 +199,28 @@ class Exchange:
             self._connection.write(b"0\r\n\r\n")
         self._complete(keep=self.keep_alive and complete)
 
-    def attend(self, flow: Flow | None) -> None:
+    def attend(self, attendant: Attendant | None) -> None:
         """See `Caller`."""
-        self._flow = flow
+        self._attendant = attendant
 
     # What the connection tells.
 
     def pause_writing(self) -> None:
         """The reader is slow."""
-        if self._flow is not None:
-            self._flow.pause()
+        if self._attendant is not None:
+            self._attendant.pause()
 
     def resume_writing(self) -> None:
         """The reader has caught up."""
-        if self._flow is not None:
-            self._flow.resume()
+        if self._attendant is not None:
+            self._attendant.resume()
 
     def leave(self) -> None:
         """The connection is gone."""
         self.gone = True
         self._notify()
-        if self._flow is not None:
-            self._flow.leave()
+        if self._attendant is not None:
+            self._attendant.leave()
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
         parts = [STATUS_LINES[status]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import structlog
@@ -31,11 +31,6 @@ log = structlog.get_logger(__name__)
 class KeyMissing(HeadgateError):
     kind = Kind.UNAUTHENTICATED
     code = "missing_api_key"
-
-
-class MethodWrong(HeadgateError):
-    kind = Kind.METHOD
-    code = "method_not_allowed"
 
 
 class InternalFault(HeadgateError):
@@ -81,6 +76,7 @@ class OpenAiFace:
         limits: FaceLimits,
         ids: Ids,
         clock: Clock,
+        on_refusal: Callable[[HeadgateError], None],
     ) -> None:
         self._grants = grants
         self._journey = journey
@@ -89,6 +85,7 @@ class OpenAiFace:
         self._limits = limits
         self._ids = ids
         self._clock = clock
+        self._on_refusal = on_refusal
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -111,7 +108,9 @@ class OpenAiFace:
         path, mark, query = exchange.target.partition(b"?")
         opening.path = path[PREFIX_BYTES:]
         opening.query = mark + query
-        opening.endpoint = endpoint = self._routes.match(exchange.method, opening.path)
+        opening.endpoint = endpoint = self._routes.match(
+            exchange.method.decode(), opening.path.decode("latin-1")
+        )
         exchange.body_bytes_max = self._body_bytes_max[endpoint.body]
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
 
@@ -136,8 +135,8 @@ class OpenAiFace:
 
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
         """One pass: what the gateway acts on, and what may travel on to the provider."""
-        travelling = self._provider.request_headers
-        prefixes = self._provider.request_header_prefixes
+        travelling = self._provider.request_headers.names
+        prefixes = self._provider.request_headers.prefixes
         for header in exchange.headers:
             name, value = header
             if name in travelling or name.startswith(prefixes):
@@ -151,17 +150,18 @@ class OpenAiFace:
         endpoint, grant = opening.endpoint, opening.grant
         assert endpoint is not None
         assert grant is not None
-        body: request.RequestBody | bytes | AsyncIterator[bytes] = b""
+        body: request.JsonRequest | bytes | AsyncIterator[bytes] = b""
         model: str | None = None
-        if exchange.streams_body:
+        streams = exchange.streams_body and not exchange.body_complete
+        if streams:
             body = exchange.stream_body()
-        elif endpoint.body is Body.JSON:
-            body = request.decode(exchange.take_body(), endpoint)
-            model = body.model
         else:
-            body = exchange.take_body()
-            if endpoint.body is Body.FORM:
-                model = form.find_model(opening.content_type, body)
+            body = data = exchange.take_body()
+            if endpoint.body is Body.FORM and opening.content_type.startswith(b"multipart/"):
+                model = form.decode(data, opening.content_type.decode("latin-1")).model
+            elif endpoint.body in (Body.JSON, Body.FORM):
+                body = request.decode(data)
+                model = body.model
         return Call(
             request_id=opening.request_id,
             grant=grant,
@@ -173,12 +173,13 @@ class OpenAiFace:
             body=body,
             started_at=opening.started_at,
             model=model,
-            content_length=opening.content_length if exchange.streams_body else None,
+            content_length=opening.content_length if streams else None,
             credential_name=opening.credential_name,
             correlation_id=opening.correlation_id,
         )
 
     def _refuse(self, exchange: Exchange, opening: Opening, error: HeadgateError) -> None:
+        self._on_refusal(error)
         if exchange.response_complete:
             return
         headers = errors.encode_headers(

@@ -110,6 +110,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._answering: Exchange | None = None
         self._discarding = False
         self._discarded_bytes = 0
+        self.parser: Any
         self.cycle: Any = None
         self.deadline = 0.0
 
@@ -298,7 +299,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._start_asgi_task(exchange, None)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cast("Any", exchange), self.app))
+            self.pipeline.appendleft(cast("Any", (exchange, None)))
 
     def _open_cycle(self) -> None:
         """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from headgate.llm import sse
 from headgate.llm.usage import Reading, read_usage
 
 DONE = b"[DONE]"
@@ -111,12 +112,19 @@ class BodyMeter:
     """Reads a wire whose answer is one JSON object with `model` and `usage`, and never a stream."""
 
     bulk: tuple[bytes, ...] = ()
+    has_last_event = True
 
-    def read_body(self, body: bytes, reading: Reading) -> None:
+    def read_body(self, body: bytes, reading: Reading) -> bool:
         """Learn from the answer."""
         facts = decode_facts(body)
-        if facts is not None:
-            note(facts, reading)
+        if facts is None:
+            return False
+        note(facts, reading)
+        return True
+
+    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+        """A data frame with the body of an error answer."""
+        return sse.encode_event(msgspec.json.encode({"error": error}))
 
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
         """Only an error can come as an event here."""
@@ -125,6 +133,6 @@ class BodyMeter:
             note(facts, reading)
         return note_event_error(event, reading) or data == DONE
 
-    def is_usage_only(self, data: bytes) -> bool:  # noqa: ARG002 (the protocol's)
+    def is_usage_only(self, data: bytes) -> bool:
         """Never, unless a wire says otherwise."""
         return False

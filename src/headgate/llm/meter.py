@@ -23,8 +23,17 @@ class Meter(Protocol):
         """
         ...
 
-    def read_body(self, body: bytes, reading: Reading) -> None:
-        """Learn from a whole buffered answer (JSON, or anything else, which is ignored)."""
+    @property
+    def has_last_event(self) -> bool:
+        """Whether a finished stream of this wire ends in an event that says so."""
+        ...
+
+    def read_body(self, body: bytes, reading: Reading) -> bool:
+        """Learn from a whole buffered answer. False if it is no JSON object."""
+        ...
+
+    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+        """The frame in which a stream of this wire says that it failed."""
         ...
 
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import msgspec
-
 from headgate.kit.errors import HeadgateError, Kind
 
 EVENT_BYTES_MAX = 1 << 20
@@ -141,20 +139,3 @@ def encode_event(data: bytes, name: bytes = b"") -> bytes:
     if name:
         return b"event: " + name + b"\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"
-
-
-def encode_chat_error(error: dict[str, object]) -> bytes:
-    """How a chat or completions stream says that it failed: the body of an error answer."""
-    return encode_event(msgspec.json.encode({"error": error}))
-
-
-def encode_response_error(error: dict[str, object], *, sequence_number: int) -> bytes:
-    """How a responses stream says that it failed: `event: error` with code, message and param."""
-    body = {
-        "type": "error",
-        "code": error.get("code"),
-        "message": error.get("message"),
-        "param": error.get("param"),
-        "sequence_number": sequence_number,
-    }
-    return encode_event(msgspec.json.encode(body), b"error")

@@ -41,7 +41,8 @@ class Reading(msgspec.Struct):
     `model` is the id that served, `answer_id` the provider's id of the answer, `status` the
     answer's own state where it has one (`completed`, `incomplete`, `failed`, `queued`, ...),
     `error_code` an error that came in band under status 200 (text of the code or type).
-    `output_bytes` counts the text that was delivered, for a stream that ends without usage.
+    `output_bytes` counts the text that was delivered, for a stream that ends without usage;
+    `sequence_number` is that of the last event, on wires that number them.
     """
 
     usage: Usage | None = None
@@ -51,6 +52,7 @@ class Reading(msgspec.Struct):
     status: str | None = None
     error_code: str | None = None
     output_bytes: int = 0
+    sequence_number: int = -1
 
 
 def read_usage(value: object) -> Usage | None:

@@ -6,6 +6,7 @@ import fnmatch
 
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm.endpoint import Pricing
 from headgate.relay.call import Call
 from headgate.relay.ports import Grant
 
@@ -75,15 +76,19 @@ def check_scope(grant: Grant, call: Call) -> None:
         )
     if endpoint.restricted and endpoint.name not in grant.endpoints:
         raise EndpointOutOfScope(
-            f"`{endpoint.name}` must be named in the key's endpoints; a key without it has no access."
+            f"`{endpoint.name}` is open only to keys that name it among their endpoints."
         )
     if grant.endpoints and not is_in_scope(endpoint.name, grant.endpoints):
         raise EndpointOutOfScope(
-            f"This key has no access to `{endpoint.name}`; it may use: {', '.join(grant.endpoints)}."
+            f"This key has no access to `{endpoint.name}`; "
+            f"it may use: {', '.join(grant.endpoints)}."
         )
-    if grant.models and call.model is not None and not is_in_scope(call.model, grant.models):
+    if not grant.models or endpoint.pricing is Pricing.FREE:
+        return
+    if call.model is None or not is_in_scope(call.model, grant.models):
+        named = f"this request names `{call.model}`" if call.model else "this request names none"
         raise ModelOutOfScope(
-            f"This key may not use the model `{call.model}`; it may use: {', '.join(grant.models)}.",
+            f"This key is limited to the models {', '.join(grant.models)}; {named}.",
             param="model",
         )
 

@@ -59,17 +59,17 @@ class Attendance:
             self._timer.cancel()
 
     def pause(self) -> None:
-        """See `Flow`."""
+        """See `Attendant`."""
         if self.flow is not None and not self.left:
             self.flow.pause()
 
     def resume(self) -> None:
-        """See `Flow`."""
+        """See `Attendant`."""
         if self.flow is not None:
             self.flow.resume()
 
     def leave(self) -> None:
-        """See `Flow`."""
+        """See `Attendant`."""
         if self.left:
             return
         self.left = True

@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.kit.http.message import Headers
 from headgate.llm.endpoint import Endpoint
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Grant
 
 
@@ -28,7 +28,7 @@ class Call(msgspec.Struct):
     path: bytes
     query: bytes
     headers: Headers
-    body: RequestBody | bytes | AsyncIterator[bytes]
+    body: JsonRequest | bytes | AsyncIterator[bytes]
     started_at: float
     model: str | None = None
     content_length: int | None = None
@@ -39,7 +39,7 @@ class Call(msgspec.Struct):
 class Caller(Protocol):
     """The side that asked, as the journey sees it; every door implements it.
 
-    Writes never block: a slow reader makes the door call `Flow.pause`, and `Flow.resume` later.
+    Writes never block: a slow reader makes the door call `Attendant.pause`, and `resume` later.
     """
 
     gone: bool
@@ -60,13 +60,13 @@ class Caller(Protocol):
         """The body is over; an incomplete one also ends the connection, so that it shows."""
         ...
 
-    def attend(self, flow: Flow | None) -> None:
+    def attend(self, attendant: Attendant | None) -> None:
         """Who wants to hear of a slow reader and of one that went away (None: nobody now)."""
         ...
 
 
 class Flow(Protocol):
-    """What a door tells the journey while an answer is on its way."""
+    """An answer whose speed the reader decides."""
 
     def pause(self) -> None:
         """The reader is slow: its buffer is above the high mark."""
@@ -75,6 +75,10 @@ class Flow(Protocol):
     def resume(self) -> None:
         """The buffer is below the low mark again."""
         ...
+
+
+class Attendant(Flow, Protocol):
+    """What a door tells the journey while an answer is on its way."""
 
     def leave(self) -> None:
         """The reader went away."""

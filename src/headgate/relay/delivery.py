@@ -10,7 +10,8 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Headers
 from headgate.llm.endpoint import Body
-from headgate.llm.tap import StreamTap, TailTap, Tap
+from headgate.llm.tail import TailTap
+from headgate.llm.tap import StreamTap
 from headgate.relay.call import Caller
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
@@ -79,11 +80,13 @@ class Carriage:
             return Buffered(self, trip, answer, caller, encoder)
         return Streamed(self, trip, answer, caller, encoder, tap)
 
-    def _choose_tap(self, trip: Trip, answer: Answer) -> Tap | None:
+    def _choose_tap(self, trip: Trip, answer: Answer) -> StreamTap | TailTap | None:
         """How the body is watched while it streams; None for one that is read whole."""
         kind = answer.content_type
         call = trip.call
         if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
+            if not call.endpoint.meter.has_last_event:
+                return TailTap()
             return StreamTap(
                 call.endpoint.meter,
                 trip.reading,
@@ -92,7 +95,7 @@ class Carriage:
             )
         if answer.status >= 400 or kind.startswith((b"application/json", b"text/html")):
             return None
-        if not kind and call.endpoint.body is Body.JSON:
+        if not kind and call.endpoint.body is not Body.RAW:
             return None
         return TailTap()
 
@@ -176,7 +179,7 @@ class Streamed:
         answer: Answer,
         caller: Caller,
         encoder: Encoder,
-        tap: Tap,
+        tap: StreamTap | TailTap,
     ) -> None:
         self._carriage = carriage
         self._trip = trip
@@ -203,9 +206,9 @@ class Streamed:
         self._carriage.stamp_end(trip)
         if self._failure is not None:
             raise self._failure
-        if tap.truncated or (tap.has_terminal and not tap.finished):
+        if tap.truncated or not tap.finished:
             raise ProviderBroken("The provider's stream ended before its answer was complete.")
-        trip.outcome = "completed"
+        trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
 
     async def deliver(self, receipt: Receipt) -> None:
         """The withheld bytes, and what may still follow them."""
@@ -221,7 +224,7 @@ class Streamed:
 
     def break_off(self, error: HeadgateError) -> None:
         """End with the wire's error frame; a body without frames ends short, so that it shows."""
-        frame = self._encoder.error_frame(self._trip, error) if self._tap.has_terminal else b""
+        frame = self._encoder.error_frame(self._trip, error)
         self._write(frame)
         self._caller.finish(complete=bool(frame))
 

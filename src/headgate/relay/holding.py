@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Hold, Models, Wallet
 from headgate.relay.trip import Trip
 
@@ -55,19 +55,20 @@ class Holding:
     def _bound(self, trip: Trip) -> int | None:
         """The worst case in nano-dollars; None where there is none to be known."""
         model, body = trip.model, trip.body
-        if model is None or not isinstance(body, RequestBody) or not model.input_tokens_max:
+        if model is None or not isinstance(body, JsonRequest) or not model.input_tokens_max:
             return None
         price = self._models.price(model.id, self._clock.now())
         if price is None:
             return None
         input_tokens = model.input_tokens_max
         if not is_boundless(body):
-            input_tokens = min(input_tokens, len(body.data))
-        return price.bound(input_tokens, body.choices * model.output_tokens_max, body.service_tier)
+            input_tokens = min(input_tokens, len(body.body))
+        tier = body.service_tier
+        return price.bound(input_tokens, (body.n or 1) * model.output_tokens_max, tier)
 
 
-def is_boundless(body: RequestBody) -> bool:
+def is_boundless(body: JsonRequest) -> bool:
     """Whether the input may be larger than the body that asks for it."""
     return any(name in body.fields for name in BOUNDLESS_FIELDS) or any(
-        mark in body.data for mark in BOUNDLESS_MARKS
+        mark in body.body for mark in BOUNDLESS_MARKS
     )

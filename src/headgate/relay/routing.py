@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Credentials, Models
 from headgate.relay.trip import Trip
 
@@ -33,14 +33,14 @@ class Routing:
         )
         trip.target = trip.credential.base_path + check_path(call.path) + call.query
         trip.body = call.body
-        if isinstance(call.body, RequestBody):
+        if isinstance(call.body, JsonRequest):
             self._prepare(trip, call.body)
 
-    def _prepare(self, trip: Trip, body: RequestBody) -> None:
+    def _prepare(self, trip: Trip, body: JsonRequest) -> None:
         """The client's own bytes wherever nothing has to change (law 4)."""
         call = trip.call
         trip.streams = body.stream
-        body = body.without_envelopes()
+        body = body.with_envelopes_removed()
         if body.stream and call.endpoint.asks_usage and not body.includes_usage:
             body = body.with_usage_asked()
             trip.asked_usage = True

@@ -8,7 +8,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Call
 from headgate.relay.ports import Credential, Hold, Model, Models, Receipt
@@ -35,7 +35,7 @@ class Trip(msgspec.Struct):
     credential: Credential | None = None
     model: Model | None = None
     target: bytes = b""
-    body: RequestBody | bytes | AsyncIterator[bytes] = b""
+    body: JsonRequest | bytes | AsyncIterator[bytes] = b""
     body_bytes: int = 0
     streams: bool = False
     """The caller asked for a stream."""

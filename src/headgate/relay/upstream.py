@@ -17,11 +17,12 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Origin, Request, Response, Timeouts
 from headgate.llm import errors as faults
-from headgate.llm.request import RequestBody
+from headgate.llm.request import JsonRequest
 from headgate.relay.retry import RetryBudget, RetryPolicy, wait_seconds
 from headgate.relay.trip import Trip
 
 RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
 FAULT_BODY_BYTES_MAX = 1 << 20
 STALE_RETRIES_MAX = 2
 
@@ -120,7 +121,7 @@ class Upstream:
         answer = Answer(response.status, response.headers, response)
         if response.status in RETRIED_STATUS:
             answer.body = await response.read(FAULT_BODY_BYTES_MAX)
-            answer.fault = faults.classify(response.status, response.headers, answer.body)
+            answer.fault = faults.classify(response.status, answer.body)
         return answer
 
     def _wait_before_retry(
@@ -134,12 +135,12 @@ class Upstream:
         advised: float | None = None
         if isinstance(failure, Answer):
             assert failure.fault is not None
-            if not failure.fault.retriable:
+            if failure.fault.verdict not in RETRIED_VERDICTS:
                 failure.final = True
                 return None
             advised = faults.parse_retry_after(failure.headers, self._clock.now())
         elif not isinstance(failure, egress.ConnectFailed):
-            # Sent, and lost: the provider may have done the work, and a second time would be charged.
+            # Sent and lost: the provider may have done the work, and would charge a second one.
             return None
         if not isinstance(request.body, bytes):
             return None
@@ -168,7 +169,7 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
     """The outgoing request: the client's headers that may travel, then the credential's own."""
     credential = trip.credential
     assert credential is not None, "routing comes before sending"
-    data = trip.body.data if isinstance(trip.body, RequestBody) else trip.body
+    data = trip.body.body if isinstance(trip.body, JsonRequest) else trip.body
     trip.body_bytes = len(data) if isinstance(data, bytes) else trip.call.content_length or 0
     return Request(
         origin=credential.origin,

@@ -41,14 +41,15 @@ class AudioMeter(BodyMeter):
 
     bulk = typed_heads(_BULK_TYPES)
 
-    def read_body(self, body: bytes, reading: Reading) -> None:
+    def read_body(self, body: bytes, reading: Reading) -> bool:
         """Learn the usage; sound and plain text tell nothing."""
         transcript = decode_with(_transcript_decoder, body, _Transcript)
         if transcript is None:
-            return
+            return False
         if transcript.usage is None and transcript.duration is not None:
             reading.usage = read_usage({"type": "duration", "seconds": transcript.duration})
         note(transcript, reading)
+        return True
 
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
         """Learn from an event; the last one is `transcript.text.done` or `speech.audio.done`."""

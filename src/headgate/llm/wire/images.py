@@ -11,6 +11,7 @@ from headgate.llm.answers import (
     BodyMeter,
     Facts,
     decode_with,
+    member,
     note,
     note_event_error,
     text,
@@ -48,12 +49,14 @@ class ImagesMeter(BodyMeter):
 
     bulk = typed_heads(_BULK_TYPES)
 
-    def read_body(self, body: bytes, reading: Reading) -> None:
+    def read_body(self, body: bytes, reading: Reading) -> bool:
         """Learn usage and the number of images."""
         images = decode_with(_images_decoder, body, _OddImages)
-        if images is not None:
-            count = len(images.data) if isinstance(images.data, list) else 0
-            _note_images(images, count, reading)
+        if images is None:
+            return False
+        count = len(images.data) if isinstance(images.data, list) else 0
+        _note_images(images, count, reading)
+        return True
 
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
         """Learn from an event; the last one brings the completed image, or is an error."""
@@ -66,14 +69,15 @@ class ImagesMeter(BodyMeter):
 
 
 def _note_images(facts: Facts, count: int, reading: Reading) -> None:
+    usage_before = reading.usage
     note(facts, reading)
     usage = reading.usage
-    if usage is None:
-        if count and facts.usage is None:
-            reading.usage = Usage(images=count)
+    if usage is None and facts.usage is None and count:
+        reading.usage = Usage(images=count)
+    if usage is None or usage is usage_before:
         return
     image_tokens = usage.output_image_tokens
-    if "output_tokens_details" not in facts.usage:
+    if member(facts.usage, "output_tokens_details") is None:
         image_tokens = usage.output_tokens
     reading.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
 

@@ -10,15 +10,21 @@ class OpaqueMeter:
     """Reads nothing; every event is bulk."""
 
     bulk: tuple[bytes, ...] = (b"",)
+    has_last_event = False
 
-    def read_body(self, body: bytes, reading: Reading) -> None:
-        """Learn nothing."""
+    def read_body(self, body: bytes, reading: Reading) -> bool:
+        """Learn nothing; anything is as good."""
+        return True
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:  # noqa: ARG002
+    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+        """None is known."""
+        return b""
+
+    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
         """Learn nothing; no event is known to be the last."""
         return False
 
-    def is_usage_only(self, data: bytes) -> bool:  # noqa: ARG002
+    def is_usage_only(self, data: bytes) -> bool:
         """Never."""
         return False
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.llm import sse
 from headgate.llm.answers import (
     DONE,
     BodyMeter,
@@ -51,6 +52,7 @@ class _Event(msgspec.Struct):
     response: msgspec.Raw = msgspec.Raw()
     code: Any = None
     error: Any = None
+    sequence_number: Any = None
 
 
 class _OddEvent(_Event):
@@ -72,17 +74,32 @@ class ResponsesMeter(BodyMeter):
 
     bulk = typed_heads(_BULK_TYPES)
 
-    def read_body(self, body: bytes, reading: Reading) -> None:
+    def read_body(self, body: bytes, reading: Reading) -> bool:
         """Learn id, model, tier, status, usage, tool calls and the response's error."""
         response = decode_with(_response_decoder, body, _OddResponse)
-        if response is not None:
-            _note_response(response, reading)
+        if response is None:
+            return False
+        _note_response(response, reading)
+        return True
+
+    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+        """`event: error`, numbered after the last event that came."""
+        body = {
+            "type": "error",
+            "code": error["code"],
+            "message": error["message"],
+            "param": error["param"],
+            "sequence_number": reading.sequence_number + 1,
+        }
+        return sse.encode_event(msgspec.json.encode(body), b"error")
 
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
         """Learn from an event; the last one states the response's end, or is an error."""
         found = decode_with(_event_decoder, data, _OddEvent)
         if found is None:
             return note_event_error(event, reading) or data == DONE
+        if isinstance(found.sequence_number, int):
+            reading.sequence_number = found.sequence_number
         kind = text(found.type) or event.decode("ascii", "replace")
         if isinstance(found.delta, str):
             reading.output_bytes += len(found.delta.encode("utf-8", "replace"))

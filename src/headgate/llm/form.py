@@ -1,0 +1,156 @@
+"""What the gateway acts on in a multipart form request; its bytes go on as they came.
+
+The reading is strict: a body that two parsers could read in two ways is refused, because the
+gateway would then allow one model and the provider run another.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from headgate.llm.request import FieldMissing, RequestInvalid, TypeInvalid
+
+PARTS_MAX = 256
+PART_HEADER_BYTES_MAX = 8192
+FIELD_BYTES_MAX = 1024
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(
+    rf'[ \t]*;[ \t]*({_TOKEN})=(?:"((?:[^"\\\r\n]|\\["\\])*)"|({_TOKEN}))[ \t]*'
+)
+_NAME = re.compile(_TOKEN)
+_BREAK = re.compile(r"[\r\n\0]")
+_ESCAPE = re.compile(r"\\(.)")
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_PLAIN_ENCODINGS = ("7bit", "8bit", "binary")
+_NAMES = ("model", "stream", "n")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class FormInvalid(RequestInvalid):
+    """The body is no well-formed multipart form."""
+
+    code = "invalid_form"
+
+
+class FormRequest(msgspec.Struct, frozen=True):
+    """The fields of a form that the gateway acts on."""
+
+    model: str | None
+    stream: bool
+    n: int | None
+
+    def require_model(self) -> str:
+        """The model. Raises `FieldMissing`."""
+        if not self.model:
+            raise FieldMissing("Missing required parameter: 'model'.", param="model")
+        return self.model
+
+
+def decode(body: bytes, content_type: str) -> FormRequest:
+    """Read a form. Raises `FormInvalid`, and `TypeInvalid` for a field of the wrong type."""
+    fields = find_fields(body, content_type, _NAMES)
+    stream = _BOOLEANS.get(fields.get("stream", "false").lower())
+    if stream is None:
+        raise TypeInvalid("Invalid type for 'stream': expected a boolean.", param="stream")
+    n = fields.get("n", "")
+    if n and not (n.isascii() and n.isdigit()):
+        raise TypeInvalid("Invalid type for 'n': expected an integer.", param="n")
+    return FormRequest(model=fields.get("model"), stream=stream, n=int(n) if n else None)
+
+
+def find_fields(body: bytes, content_type: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The values of the named plain fields. Raises `FormInvalid`.
+
+    Refused are, besides broken framing: such a field twice, as a file, encoded, or too long.
+    """
+    boundary = b"--" + _read_boundary(content_type)
+    fields: dict[str, str] = {}
+    start = body.find(boundary)
+    if start < 0 or (start > 0 and body[:start][-2:] != b"\r\n"):
+        raise FormInvalid("The multipart body does not begin with its boundary.")
+    for _ in range(PARTS_MAX):
+        start = _skip_line(body, start + len(boundary))
+        end = body.find(boundary, start)
+        if end < start + 2 or body[end - 2 : end] != b"\r\n":
+            raise FormInvalid("A part of the form does not end with its boundary.")
+        name, value = _read_part(body, start, end - 2, names)
+        if name in fields:
+            raise FormInvalid(f"The form has the field '{name}' twice.", param=name)
+        if name:
+            fields[name] = value
+        if body.startswith(b"--", end + len(boundary)):
+            return fields
+        start = end
+    raise FormInvalid(f"The form has more than {PARTS_MAX} parts.")
+
+
+def _read_boundary(content_type: str) -> bytes:
+    kind, parameters = _read_parameters(content_type)
+    if kind != "multipart/form-data":
+        raise FormInvalid("Expected a body of type multipart/form-data.")
+    boundary = parameters.get("boundary", "")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise FormInvalid("The content type of the form has no valid boundary.")
+    return boundary.encode("ascii")
+
+
+def _skip_line(body: bytes, start: int) -> int:
+    """Past the line of a boundary, which may end with blanks only."""
+    end = body.find(b"\r\n", start)
+    if end < 0 or body[start:end].strip(b" \t"):
+        raise FormInvalid("The multipart body has a boundary with other text in its line.")
+    return end + 2
+
+
+def _read_part(body: bytes, start: int, end: int, names: tuple[str, ...]) -> tuple[str, str]:
+    """Name and value of a part; the name is empty if it is none of the wanted ones."""
+    head_end = body.find(b"\r\n\r\n", start, min(end, start + PART_HEADER_BYTES_MAX))
+    if head_end < 0:
+        raise FormInvalid("A part of the form has no end of its headers, or too long ones.")
+    headers = _read_headers(body[start:head_end])
+    kind, parameters = _read_parameters(headers.get("content-disposition", ""))
+    name = parameters.get("name")
+    if kind != "form-data" or name is None or "name*" in parameters:
+        raise FormInvalid("A part of the form has no name.")
+    if name not in names:
+        return "", ""
+    encoding = headers.get("content-transfer-encoding", "binary").lower()
+    if "filename" in parameters or "filename*" in parameters or encoding not in _PLAIN_ENCODINGS:
+        raise FormInvalid(f"The field '{name}' must be a plain field of the form.", param=name)
+    value = body[head_end + 4 : end]
+    if len(value) > FIELD_BYTES_MAX:
+        raise FormInvalid(f"The field '{name}' is too long.", param=name)
+    try:
+        return name, value.decode()
+    except UnicodeDecodeError:
+        raise FormInvalid(f"The field '{name}' is not UTF-8.", param=name) from None
+
+
+def _read_headers(head: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in head.decode("utf-8", "replace").split("\r\n"):
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if not colon or not _NAME.fullmatch(name) or name in headers or _BREAK.search(value):
+            raise FormInvalid("A part of the form has a malformed header.")
+        headers[name] = value.strip(" \t")
+    return headers
+
+
+def _read_parameters(value: str) -> tuple[str, dict[str, str]]:
+    """A header like `form-data; name="x"`: its first word in lower case, and its parameters."""
+    semicolon = value.find(";")
+    position = semicolon if semicolon >= 0 else len(value)
+    kind = value[:position].strip(" \t").lower()
+    parameters: dict[str, str] = {}
+    while position < len(value):
+        match = _PARAMETER.match(value, position)
+        if match is None or match[1].lower() in parameters:
+            raise FormInvalid("A header of the form has malformed parameters.")
+        quoted, token = match[2], match[3]
+        parameters[match[1].lower()] = token if quoted is None else _ESCAPE.sub(r"\1", quoted)
+        position = match.end()
+    return kind, parameters

@@ -1,0 +1,232 @@
+"""Every address of OpenAI's API below `/v1`.
+
+Free are calls that read, list, cancel, delete or manage: the provider charges nothing for them.
+What may cost money that no answer states is of unknown price. A response that is read again is
+not metered again.
+"""
+
+from __future__ import annotations
+
+from headgate.llm.endpoint import Body, Endpoint, Pricing
+from headgate.llm.meter import Meter
+from headgate.llm.routes import ANY_METHOD
+from headgate.llm.wire import (
+    audio,
+    chat,
+    completions,
+    decisions,
+    embeddings,
+    images,
+    moderations,
+    opaque,
+    responses,
+)
+
+_EPHEMERAL = (
+    "This address hands out a session or a client secret that talks to the provider directly, past"
+    " every key, budget and record of this gateway; it is not available here."
+)
+
+
+def _metered(name: str, path: str, meter: Meter, body: Body = Body.JSON) -> Endpoint:
+    return Endpoint(name, ("POST",), path, meter, body, Pricing.USAGE)
+
+
+def _free(name: str, path: str, *methods: str) -> Endpoint:
+    return Endpoint(name, methods, path, opaque.METER, Body.RAW, Pricing.FREE)
+
+
+def _unknown(name: str, path: str, body: Body = Body.RAW) -> Endpoint:
+    return Endpoint(name, ("POST",), path, opaque.METER, body, Pricing.UNKNOWN)
+
+
+def _restricted(name: str, path: str) -> Endpoint:
+    return Endpoint(
+        name, (ANY_METHOD,), path, opaque.METER, Body.RAW, Pricing.FREE, restricted=True
+    )
+
+
+def _unsupported(name: str, path: str, method: str = ANY_METHOD) -> Endpoint:
+    return Endpoint(name, (method,), path, opaque.METER, unsupported=_EPHEMERAL)
+
+
+_INFERENCE = (
+    Endpoint(
+        "chat.completions",
+        ("POST",),
+        "/chat/completions",
+        chat.METER,
+        Body.JSON,
+        Pricing.USAGE,
+        asks_usage=True,
+    ),
+    _free("chat.completions.stored", "/chat/completions", "GET"),
+    _free("chat.completions.stored", "/chat/completions/{id}", "GET", "POST", "DELETE"),
+    _free("chat.completions.stored", "/chat/completions/{id}/messages", "GET"),
+    Endpoint(
+        "completions",
+        ("POST",),
+        "/completions",
+        completions.METER,
+        Body.JSON,
+        Pricing.USAGE,
+        asks_usage=True,
+    ),
+    _metered("responses", "/responses", responses.METER),
+    _metered("responses", "/responses/compact", responses.METER),
+    Endpoint(
+        "responses",
+        ("POST",),
+        "/responses/input_tokens",
+        opaque.METER,
+        Body.JSON,
+        Pricing.FREE,
+    ),
+    _free("responses", "/responses/{id}", "GET", "DELETE"),
+    _free("responses", "/responses/{id}/cancel", "POST"),
+    _free("responses", "/responses/{id}/input_items", "GET"),
+    _metered("decisions", "/decisions", decisions.METER),
+    _metered("embeddings", "/embeddings", embeddings.METER),
+    _metered("images", "/images/generations", images.METER),
+    _metered("images", "/images/edits", images.METER, Body.FORM),
+    _metered("images", "/images/variations", images.METER, Body.FORM),
+    _metered("audio.speech", "/audio/speech", audio.METER),
+    _metered("audio.transcriptions", "/audio/transcriptions", audio.METER, Body.FORM),
+    _metered("audio.translations", "/audio/translations", audio.METER, Body.FORM),
+    Endpoint("moderations", ("POST",), "/moderations", moderations.METER, Body.JSON, Pricing.FREE),
+)
+
+_LIBRARY = (
+    _free("models", "/models", "GET"),
+    _free("models", "/models/{rest}", "GET", "DELETE"),
+    _free("files", "/files", "GET", "POST"),
+    _free("files", "/files/{id}", "GET", "DELETE"),
+    _free("files", "/files/{id}/content", "GET"),
+    _free("uploads", "/uploads", "POST"),
+    _free("uploads", "/uploads/{id}/parts", "POST"),
+    _free("uploads", "/uploads/{id}/complete", "POST"),
+    _free("uploads", "/uploads/{id}/cancel", "POST"),
+    _free("conversations", "/conversations", "POST"),
+    _free("conversations", "/conversations/{id}", "GET", "POST", "DELETE"),
+    _free("conversations", "/conversations/{id}/items", "GET", "POST"),
+    _free("conversations", "/conversations/{id}/items/{item}", "GET", "DELETE"),
+    _free("skills", "/skills", "GET", "POST"),
+    _free("skills", "/skills/{id}", "GET", "POST", "DELETE"),
+    _free("skills", "/skills/{id}/content", "GET"),
+    _free("skills", "/skills/{id}/versions", "GET", "POST"),
+    _free("skills", "/skills/{id}/versions/{version}", "GET", "DELETE"),
+    _free("skills", "/skills/{id}/versions/{version}/content", "GET"),
+    _free("audio.voices", "/audio/voices", "GET"),
+    _unknown("audio.voices", "/audio/voices"),
+    _free("audio.voices", "/audio/voices/{id}", "GET", "POST", "DELETE"),
+    _free("audio.voices", "/audio/voice_consents", "GET", "POST"),
+    _free("audio.voices", "/audio/voice_consents/{id}", "GET", "POST", "DELETE"),
+    _free("vector_stores", "/vector_stores", "GET"),
+    _unknown("vector_stores", "/vector_stores"),
+    _free("vector_stores", "/vector_stores/{id}", "GET", "POST", "DELETE"),
+    _unknown("vector_stores", "/vector_stores/{id}/search"),
+    _free("vector_stores", "/vector_stores/{id}/files", "GET"),
+    _unknown("vector_stores", "/vector_stores/{id}/files"),
+    _free("vector_stores", "/vector_stores/{id}/files/{file}", "GET", "POST", "DELETE"),
+    _free("vector_stores", "/vector_stores/{id}/files/{file}/content", "GET"),
+    _unknown("vector_stores", "/vector_stores/{id}/file_batches"),
+    _free("vector_stores", "/vector_stores/{id}/file_batches/{batch}", "GET"),
+    _free("vector_stores", "/vector_stores/{id}/file_batches/{batch}/cancel", "POST"),
+    _free("vector_stores", "/vector_stores/{id}/file_batches/{batch}/files", "GET"),
+    _free("containers", "/containers", "GET"),
+    _unknown("containers", "/containers"),
+    _free("containers", "/containers/{id}", "GET", "DELETE"),
+    _free("containers", "/containers/{id}/files", "GET", "POST"),
+    _free("containers", "/containers/{id}/files/{file}", "GET", "DELETE"),
+    _free("containers", "/containers/{id}/files/{file}/content", "GET"),
+)
+
+_JOBS = (
+    _free("batches", "/batches", "GET"),
+    _unknown("batches", "/batches"),
+    _free("batches", "/batches/{id}", "GET"),
+    _free("batches", "/batches/{id}/cancel", "POST"),
+    _free("fine_tuning", "/fine_tuning/jobs", "GET"),
+    _unknown("fine_tuning", "/fine_tuning/jobs", Body.JSON),
+    _free("fine_tuning", "/fine_tuning/jobs/{id}", "GET"),
+    _free("fine_tuning", "/fine_tuning/jobs/{id}/cancel", "POST"),
+    _free("fine_tuning", "/fine_tuning/jobs/{id}/pause", "POST"),
+    _unknown("fine_tuning", "/fine_tuning/jobs/{id}/resume"),
+    _free("fine_tuning", "/fine_tuning/jobs/{id}/checkpoints", "GET"),
+    _free("fine_tuning", "/fine_tuning/jobs/{id}/events", "GET"),
+    _free("fine_tuning", "/fine_tuning/checkpoints/{id}/permissions", "GET", "POST"),
+    _free("fine_tuning", "/fine_tuning/checkpoints/{id}/permissions/{permission}", "DELETE"),
+    _unknown("graders", "/fine_tuning/alpha/graders/run"),
+    _free("graders", "/fine_tuning/alpha/graders/validate", "POST"),
+    _free("evals", "/evals", "GET", "POST"),
+    _free("evals", "/evals/{id}", "GET", "POST", "DELETE"),
+    _free("evals", "/evals/{id}/runs", "GET"),
+    _unknown("evals", "/evals/{id}/runs"),
+    _free("evals", "/evals/{id}/runs/{run}", "GET", "POST", "DELETE"),
+    _free("evals", "/evals/{id}/runs/{run}/cancel", "POST"),
+    _free("evals", "/evals/{id}/runs/{run}/output_items", "GET"),
+    _free("evals", "/evals/{id}/runs/{run}/output_items/{item}", "GET"),
+    _free("videos", "/videos", "GET"),
+    _unknown("videos", "/videos", Body.FORM),
+    _unknown("videos", "/videos/edits", Body.FORM),
+    _unknown("videos", "/videos/extensions", Body.FORM),
+    _unknown("videos", "/videos/characters"),
+    _free("videos", "/videos/characters/{id}", "GET"),
+    _free("videos", "/videos/{id}", "GET", "DELETE"),
+    _free("videos", "/videos/{id}/content", "GET"),
+    _unknown("videos", "/videos/{id}/remix"),
+    _unknown("content_provenance_checks", "/content_provenance_checks"),
+)
+
+_AGENTS = (
+    _free("assistants", "/assistants", "GET"),
+    Endpoint("assistants", ("POST",), "/assistants", opaque.METER, Body.JSON, Pricing.FREE),
+    _free("assistants", "/assistants/{id}", "GET", "POST", "DELETE"),
+    _free("threads", "/threads", "POST"),
+    _unknown("threads", "/threads/runs", Body.JSON),
+    _free("threads", "/threads/{id}", "GET", "POST", "DELETE"),
+    _free("threads", "/threads/{id}/messages", "GET", "POST"),
+    _free("threads", "/threads/{id}/messages/{message}", "GET", "POST", "DELETE"),
+    _free("threads", "/threads/{id}/runs", "GET"),
+    _unknown("threads", "/threads/{id}/runs", Body.JSON),
+    _free("threads", "/threads/{id}/runs/{run}", "GET", "POST"),
+    _free("threads", "/threads/{id}/runs/{run}/cancel", "POST"),
+    _unknown("threads", "/threads/{id}/runs/{run}/submit_tool_outputs"),
+    _free("threads", "/threads/{id}/runs/{run}/steps", "GET"),
+    _free("threads", "/threads/{id}/runs/{run}/steps/{step}", "GET"),
+    _free("agents", "/agents", "GET", "POST"),
+    _free("agents", "/agents/{rest}", "GET", "DELETE"),
+    _unknown("agents", "/agents/{rest}"),
+    _free("vaults", "/vaults", "GET", "POST"),
+    _free("vaults", "/vaults/{id}", "GET", "POST", "DELETE"),
+    _free("vaults", "/vaults/{id}/credentials", "GET", "POST"),
+    _free("vaults", "/vaults/{id}/credentials/{credential}", "GET", "POST", "DELETE"),
+    _unsupported("chatkit", "/chatkit/sessions", "POST"),
+    _free("chatkit", "/chatkit/sessions/{id}/cancel", "POST"),
+    _free("chatkit", "/chatkit/threads", "GET"),
+    _free("chatkit", "/chatkit/threads/{id}", "GET", "DELETE"),
+    _free("chatkit", "/chatkit/threads/{id}/items", "GET"),
+    _unsupported("realtime", "/realtime"),
+    _unsupported("realtime", "/realtime/{rest}"),
+    _unsupported("live", "/live"),
+    _unsupported("live", "/live/{rest}"),
+)
+
+_ADMINISTRATION = (
+    _restricted("organization", "/organization"),
+    _restricted("organization", "/organization/{rest}"),
+    _restricted("organization", "/projects/{rest}"),
+    _restricted("organization", "/webhook_endpoints"),
+    _restricted("organization", "/webhook_endpoints/{rest}"),
+    _restricted("organization", "/webhook_event_types"),
+    _restricted("organization", "/safety/{rest}"),
+)
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *_INFERENCE,
+    *_LIBRARY,
+    *_JOBS,
+    *_AGENTS,
+    *_ADMINISTRATION,
+    Endpoint("other", (ANY_METHOD,), "/{rest}", opaque.METER),
+)

@@ -1,0 +1,55 @@
+"""What the gateway knows of a provider: facts, never behaviour."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.llm.endpoint import Endpoint
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+class HeaderRule(msgspec.Struct, frozen=True):
+    """Which headers may pass; everything else is left out."""
+
+    names: frozenset[bytes]
+    prefixes: tuple[bytes, ...]
+
+    def keep(self, headers: Headers, *, but: frozenset[bytes] = frozenset()) -> Headers:
+        """The headers that may pass, in their order, without those named in `but`."""
+        names, prefixes = self.names, self.prefixes
+        return [
+            header
+            for header in headers
+            if (header[0] in names or header[0].startswith(prefixes)) and header[0] not in but
+        ]
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """A provider. `base_url` has no trailing slash; `endpoints` are below it.
+
+    `authorization` is the header that carries the secret and what stands before it there.
+    `request_headers` go from the client to the provider, `response_headers` back; what the
+    credential sets itself wins over the client's.
+    """
+
+    name: str
+    title: str
+    base_url: str
+    authorization: tuple[bytes, bytes]
+    organization_header: bytes
+    project_header: bytes
+    request_headers: HeaderRule
+    response_headers: HeaderRule
+    endpoints: tuple[Endpoint, ...]
+
+    def authorize(self, secret: bytes, *, organization: str = "", project: str = "") -> Headers:
+        """The headers that a credential sets."""
+        name, before = self.authorization
+        headers = [(name, before + secret)]
+        if organization:
+            headers.append((self.organization_header, organization.encode("ascii")))
+        if project:
+            headers.append((self.project_header, project.encode("ascii")))
+        return headers

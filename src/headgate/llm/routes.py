@@ -1,0 +1,113 @@
+"""Finds the row of a table of addresses that a request is for."""
+
+from __future__ import annotations
+
+import re
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm.endpoint import Endpoint
+
+ANY_METHOD = "*"
+
+_PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
+# A provider may decode or tidy a path before it looks at it. One that could then be another row's
+# is refused: an empty or dot segment, a last slash, an escape of a character that needs none or of
+# a slash, a backslash, a percent sign or a control character.
+_AMBIGUOUS = re.compile(
+    r"//|/\Z|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#]"
+    r"|%(?![2-9a-fA-F][0-9a-fA-F])"
+    r"|%(?:2[5dDeEfF]|3[0-9]|[46][1-9a-fA-F]|5[0-9aAcCfF]|7[0-9aAeEfF])"
+)
+
+
+class MethodNotAllowed(HeadgateError):
+    """The address is known, but not with this method; `allowed` are those that it has."""
+
+    kind = Kind.METHOD
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} is not possible on {path}; it takes {', '.join(allowed)}.")
+        self.allowed = allowed
+
+
+class PathInvalid(HeadgateError):
+    """The address could be read in two ways."""
+
+    kind = Kind.INVALID
+    code = "invalid_path"
+
+
+class _Node:
+    """A segment of the patterned paths: what may follow it, and what ends here."""
+
+    __slots__ = ("children", "ends", "other", "rest")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.other: _Node | None = None
+        self.ends: dict[str, Endpoint] = {}
+        self.rest: dict[str, Endpoint] = {}
+
+
+class Routes:
+    """A compiled table. Literal segments win over `{id}`, and that over `{rest}`."""
+
+    def __init__(self, table: tuple[Endpoint, ...]) -> None:
+        self._literal: dict[tuple[str, str], Endpoint] = {}
+        self._root = _Node()
+        for endpoint in table:
+            self._add(endpoint)
+
+    def match(self, method: str, path: str) -> Endpoint:
+        """The row for a path below `/v1`, as it was sent, without its query.
+
+        Raises `PathInvalid`, and `MethodNotAllowed` when only other methods have a row; HEAD and
+        OPTIONS go on to the row that takes any method.
+        """
+        return self._literal.get((method, path)) or self._search(method, path)
+
+    def _add(self, endpoint: Endpoint) -> None:
+        *segments, last = endpoint.path.split("/")[1:]
+        node = self._root
+        for segment in segments:
+            node = _descend(node, segment)
+        ends = node.rest if last == "{rest}" else _descend(node, last).ends
+        for method in endpoint.methods:
+            if ends.setdefault(method, endpoint) is not endpoint:
+                raise ValueError(f"two rows for {method} {endpoint.path}")
+            if "{" not in endpoint.path:
+                self._literal[method, endpoint.path] = endpoint
+
+    def _search(self, method: str, path: str) -> Endpoint:
+        if _AMBIGUOUS.search(path) or not path.startswith("/"):
+            raise PathInvalid("The path is not in its plain form; it is refused as ambiguous.")
+        rows = _find(self._root, path.split("/"), 1)
+        if rows is self._root.rest and _find(self._root, path.lower().split("/"), 1) is not rows:
+            raise PathInvalid("The path is known in lower case only.")
+        found = rows.get(method) or rows.get(ANY_METHOD)
+        if found is None and method in _PASSING_METHODS:
+            found = self._root.rest.get(ANY_METHOD)
+        if found is None:
+            raise MethodNotAllowed(method, path, tuple(sorted(rows)))
+        return found
+
+
+def _descend(node: _Node, segment: str) -> _Node:
+    if not segment.startswith("{"):
+        return node.children.setdefault(segment, _Node())
+    if node.other is None:
+        node.other = _Node()
+    return node.other
+
+
+def _find(node: _Node, segments: list[str], index: int) -> dict[str, Endpoint]:
+    """The rows of the most literal pattern that fits, by method; empty if none fits."""
+    if index == len(segments):
+        return node.ends
+    segment = segments[index]
+    child = node.children.get(segment)
+    rows = _find(child, segments, index + 1) if child else {}
+    if not rows and node.other and segment:
+        rows = _find(node.other, segments, index + 1)
+    return rows or node.rest

@@ -1,0 +1,1 @@
+"""The composition root: builds every object once, from settings, and starts and stops them."""

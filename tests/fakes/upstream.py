@@ -1,0 +1,142 @@
+"""An upstream whose every byte a test decides: one thread per connection, plain sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Asked:
+    """A request as it arrived."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: socket.socket
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def send(self, data: bytes) -> None:
+        self.connection.sendall(data)
+
+    def send_head(self, status: int, headers: dict[str, str]) -> None:
+        lines = [f"HTTP/1.1 {status} Whatever", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        self.send("\r\n".join(lines).encode())
+
+    def send_chunk(self, data: bytes) -> None:
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def send_end(self) -> None:
+        self.send(b"0\r\n\r\n")
+
+    def answer(
+        self, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
+        given = {"content-type": "application/json", **(headers or {})}
+        self.send_head(status, {**given, "content-length": str(len(body))})
+        self.send(body)
+
+    def begin_stream(self, headers: dict[str, str] | None = None) -> None:
+        given = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+        self.send_head(200, {**given, **(headers or {})})
+
+    def wait_closed(self, timeout_seconds: float) -> bool:
+        """Whether the peer closes its side in time."""
+        self.connection.settimeout(timeout_seconds)
+        try:
+            return self.connection.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    def reset(self) -> None:
+        """Cut the connection without a word."""
+        linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+
+
+Script = Callable[[Asked], None]
+
+
+class FakeUpstream:
+    """`script` answers every request; `asked` keeps them all."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.script: Script = lambda asked: asked.answer(b"{}")
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{self.port}/v1"
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        self._listener.close()
+        for connection in list(self._open):
+            connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.add(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        reader = connection.makefile("rb")
+        try:
+            while (asked := _read_request(reader, connection)) is not None:
+                self.asked.append(asked)
+                self.script(asked)
+                connection.settimeout(None)
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._open.discard(connection)
+            connection.close()
+
+
+@contextmanager
+def running_upstream() -> Iterator[FakeUpstream]:
+    upstream = FakeUpstream()
+    try:
+        yield upstream
+    finally:
+        upstream.stop()
+
+
+def _read_request(reader: Any, connection: socket.socket) -> Asked | None:
+    line = reader.readline().decode()
+    if not line:
+        return None
+    method, target, _ = line.split(" ", 2)
+    headers: dict[str, str] = {}
+    while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
+        name, _, value = field_line.partition(":")
+        headers[name.lower()] = value.strip()
+    return Asked(method, target, headers, _read_body(reader, headers), connection)
+
+
+def _read_body(reader: Any, headers: dict[str, str]) -> bytes:
+    if headers.get("transfer-encoding") != "chunked":
+        return reader.read(int(headers.get("content-length", "0")))
+    body = b""
+    while (size := int(reader.readline(), 16)) > 0:
+        body += reader.read(size)
+        reader.readline()
+    reader.readline()
+    return body

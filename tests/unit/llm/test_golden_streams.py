@@ -1,0 +1,91 @@
+"""Recorded streams of every wire, cut at every byte."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headgate.llm import sse
+from headgate.llm.meter import Meter
+from headgate.llm.tap import StreamTap
+from headgate.llm.usage import Reading
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+STREAMS = sorted(GOLDEN.glob("*/*.sse"))
+Outcome = tuple[bytes, bytes, Reading, bool, bool]
+
+each_stream = pytest.mark.parametrize(
+    "path", STREAMS, ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+
+
+def meter_of(path: Path) -> Meter:
+    return importlib.import_module(f"headgate.llm.wire.{path.parent.name}").METER
+
+
+def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome:
+    """What left before the end, what was withheld, and what the tap learned."""
+    tap = StreamTap(meter, reading := Reading(), drop_usage_only=drop)
+    left = b"".join(tap.feed(chunk) for chunk in chunks) + tap.close()
+    return left, tap.release(), reading, tap.finished, tap.truncated
+
+
+@each_stream
+def test_recorded_stream_reads_as_expected(path: Path) -> None:
+    stream = path.read_bytes()
+    left, withheld, reading, finished, truncated = carry(meter_of(path), [stream], drop=False)
+    assert left + withheld == stream
+    assert finished
+    assert not truncated
+    assert msgspec.to_builtins(reading) == msgspec.json.decode(
+        path.with_suffix(".json").read_bytes()
+    )
+
+
+@each_stream
+def test_only_the_last_event_is_withheld(path: Path) -> None:
+    stream = path.read_bytes()
+    framer = sse.Framer()
+    events = framer.feed(stream) + framer.close()
+    _, withheld, *_ = carry(meter_of(path), [stream], drop=False)
+    errors = [i for i, event in enumerate(events) if event.data.startswith(b'{"error"')]
+    last = errors[0] if errors else len(events) - 1
+    assert withheld == b"".join(event.raw for event in events[last:])
+
+
+@each_stream
+@pytest.mark.parametrize("drop", [False, True])
+def test_cutting_at_any_byte_changes_nothing(path: Path, drop: bool) -> None:
+    stream, meter = path.read_bytes(), meter_of(path)
+    whole = carry(meter, [stream], drop=drop)
+    for cut in range(1, len(stream)):
+        assert carry(meter, [stream[:cut], stream[cut:]], drop=drop) == whole, cut
+    assert carry(meter, [bytes([byte]) for byte in stream], drop=drop) == whole
+
+
+@each_stream
+def test_dropping_removes_exactly_the_usage_chunk(path: Path) -> None:
+    stream, meter = path.read_bytes(), meter_of(path)
+    left, withheld, *_ = carry(meter, [stream], drop=True)
+    framer = sse.Framer()
+    events = framer.feed(stream) + framer.close()
+    kept = [event.raw for event in events if b'"choices":[],"usage":{' not in event.data]
+    assert left + withheld == b"".join(kept)
+
+
+@each_stream
+def test_framer_gives_the_same_events_at_every_cut(path: Path) -> None:
+    stream = path.read_bytes()
+
+    def frame(*chunks: bytes) -> list[sse.Event]:
+        framer = sse.Framer()
+        events = [event for chunk in chunks for event in framer.feed(chunk)]
+        return events + framer.close()
+
+    whole = frame(stream)
+    assert b"".join(event.raw for event in whole) == stream
+    for cut in range(1, len(stream)):
+        assert frame(stream[:cut], stream[cut:]) == whole
