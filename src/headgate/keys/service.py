@@ -23,10 +23,9 @@ from headgate.keys.model import (
     name_token,
 )
 from headgate.kit.clock import Clock
-from headgate.kit.db.schema import bump_revision
 from headgate.relay.ports import Grant
 
-TOPIC = "keys"
+TOPIC = store.TOPIC
 REQUESTS_PER_MINUTE_MAX = 1_000_000
 PATTERNS_MAX = 256
 _PATTERN = re.compile(r"[A-Za-z0-9_.:/*@-]{1,200}")
@@ -63,7 +62,7 @@ class Keys:
             requests_per_minute=request.requests_per_minute,
         )
         store.insert_key(connection, key, digest=hashlib.sha256(token.encode()).digest())
-        bump_revision(connection, TOPIC)
+        store.note_change(connection)
         return IssuedKey(token, key)
 
     def revoke(self, connection: sa.Connection, key_id: str) -> Key:
@@ -73,7 +72,7 @@ class Keys:
             raise KeyMissing(f"There is no key {key_id!r}.", param="id")
         if key.revoked_at is None:
             store.mark_revoked(connection, key_id, at=self._clock.now())
-            bump_revision(connection, TOPIC)
+            store.note_change(connection)
         return store.select_key(connection, key_id) or key
 
     def list(self, connection: sa.Connection) -> list[Key]:

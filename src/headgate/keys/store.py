@@ -9,7 +9,10 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.keys.model import Key, KeyKind
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, bump_revision
+
+TOPIC = "keys"
+"""The revision that every change bumps, by which other processes know of it."""
 
 KEYS = sa.Table(
     "keys",
@@ -53,6 +56,11 @@ def select_key(connection: sa.Connection, key_id: str) -> Key | None:
 def mark_revoked(connection: sa.Connection, key_id: str, *, at: float) -> None:
     """Note when a key was revoked."""
     connection.execute(sa.update(KEYS).where(KEYS.c.id == key_id).values(revoked_at=at))
+
+
+def note_change(connection: sa.Connection) -> None:
+    """Tell every process, once this transaction commits, to look again."""
+    bump_revision(connection, TOPIC)
 
 
 def _key(row: Any) -> Key:

@@ -8,8 +8,11 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, bump_revision
 from headgate.vault.model import CredentialRecord
+
+TOPIC = "credentials"
+"""The revision that every change bumps, by which other processes know of it."""
 
 MASTER_KEYS = sa.Table(
     "master_keys",
@@ -146,3 +149,8 @@ def clear_default(
         )
         .values(is_default=False)
     )
+
+
+def note_change(connection: sa.Connection) -> None:
+    """Tell every process, once this transaction commits, to look again."""
+    bump_revision(connection, TOPIC)

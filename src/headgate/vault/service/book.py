@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from headgate.accounts.model import check_name
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
-from headgate.kit.db.schema import bump_revision
 from headgate.kit.ids import Ids
 from headgate.vault import store
 from headgate.vault.model import (
@@ -23,7 +22,6 @@ from headgate.vault.model import (
     mask_secret,
     parse_base_url,
 )
-from headgate.vault.service.resolution import TOPIC
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
 
 ENVIRONMENT_NAME = "environment"
@@ -63,7 +61,7 @@ class CredentialBook:
         if record.is_default:
             store.clear_default(connection, record.organization_id, integration=record.integration)
         store.insert_credential(connection, record, sealed=sealed)
-        bump_revision(connection, TOPIC)
+        store.note_change(connection)
         return record
 
     def make_default(self, connection: sa.Connection, record: CredentialRecord) -> None:
@@ -71,14 +69,14 @@ class CredentialBook:
         store.clear_default(connection, record.organization_id, integration=record.integration)
         values = {"is_default": True, "updated_at": self._clock.now()}
         store.update_credential(connection, record.id, values)
-        bump_revision(connection, TOPIC)
+        store.note_change(connection)
 
     def remove(self, connection: sa.Connection, record: CredentialRecord) -> None:
         """Forget the secret for good; the record stays for the receipts that name it."""
         now = self._clock.now()
         values = {"deleted_at": now, "updated_at": now, "sealed": None, "is_default": False}
         store.update_credential(connection, record.id, values)
-        bump_revision(connection, TOPIC)
+        store.note_change(connection)
 
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
         """The secret itself. Raises `SealBroken`; to be handed to the provider only."""
@@ -114,7 +112,7 @@ class CredentialBook:
             for name in ("base_url", "hint", "is_default", "key_id", "updated_at")
         }
         store.update_credential(connection, record.id, {**changes, "sealed": sealed})
-        bump_revision(connection, TOPIC)
+        store.note_change(connection)
         return msgspec.structs.replace(record, created_at=before.created_at)
 
     def _seal(

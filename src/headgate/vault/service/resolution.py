@@ -25,7 +25,7 @@ from headgate.vault.model import (
 )
 from headgate.vault.service.sealing import Sealer, open_secret
 
-TOPIC = "credentials"
+TOPIC = store.TOPIC
 
 log = structlog.get_logger(__name__)
 
