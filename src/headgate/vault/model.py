@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -41,6 +41,21 @@ class Integration(Protocol):
     def secret_header_prefix(self) -> str: ...
     @property
     def organization_header(self) -> str: ...
+
+
+class TestCall(Protocol):
+    """The call by which a credential is tried; the catalog has it as data."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def status_codes(self) -> Sequence[int]: ...
+    @property
+    def response_fields(self) -> Sequence[str]: ...
+    @property
+    def body(self) -> Mapping[str, Any]: ...
 
 
 class CredentialRecord(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from headgate.vault.service.master_key import (
 )
 from headgate.vault.service.resolution import TOPIC, Vault
 from headgate.vault.service.sealing import Sealer
+from headgate.vault.service.trial import Trial, try_credential
 
 __all__ = [
     "TOPIC",
@@ -17,8 +18,10 @@ __all__ = [
     "LocalMasterKey",
     "MasterKey",
     "Sealer",
+    "Trial",
     "Vault",
     "create_master_key",
     "find_master_key",
     "remember_master_key",
+    "try_credential",
 ]

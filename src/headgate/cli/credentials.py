@@ -1,0 +1,158 @@
+"""`headgate credentials`: hand over provider secrets, see, try and remove them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.accounts.model import AccountMissing
+from headgate.cli.desk import Desk, open_desk
+from headgate.cli.options import Data, Json, format_time, parse_expiry
+from headgate.kit.http.client import HttpClient
+from headgate.relay.ports import Credential
+from headgate.vault.model import MANAGED_INTEGRATION, CredentialRefused, CredentialRequest, TestCall
+from headgate.vault.service import Trial, try_credential
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Add, list, test and remove provider credentials.",
+)
+
+Reference = Annotated[str, typer.Argument(help="Id or name.")]
+
+
+@app.command()
+def add(
+    integration: Annotated[str, typer.Argument(help="Whose secret it is: openai.")],
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    api_key_stdin: Annotated[
+        bool, typer.Option("--api-key-stdin", help="Read the secret from standard input.")
+    ] = False,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="Read the secret from a file, `-` is standard input.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Else the integration's name.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Else the provider's own.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or name; else the oldest.")] = None,
+    provider_organization: Annotated[
+        str | None, typer.Option(help="Sent as the provider's organization header.")
+    ] = None,
+    default: Annotated[bool, typer.Option("--default", help="Taken where none is named.")] = False,
+    managed: Annotated[
+        bool, typer.Option("--managed", help="The platform's own: calls are paid in credits.")
+    ] = False,
+    expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
+) -> None:
+    """Seal a provider secret. It is asked for, or piped in, and never shown again."""
+    secret = _read_secret(stdin=api_key_stdin, file=api_key_file)
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        book = desk.open_book(connection)
+        owner = None
+        if not managed:
+            known = desk.accounts.list_organizations(connection)
+            found = [each for each in known if organization in (None, each.id, each.name)]
+            if not found:
+                raise AccountMissing(f"There is no organization {organization!r}.")
+            owner = found[0].id
+        record = book.add(
+            connection,
+            CredentialRequest(
+                organization_id=owner,
+                integration=integration,
+                secret=secret,
+                name=name,
+                base_url=base_url,
+                provider_organization=provider_organization,
+                is_default=default,
+                expires_at=parse_expiry(expires, desk.clock.now()),
+            ),
+        )
+    if as_json:
+        typer.echo(msgspec.json.encode(record))
+        return
+    typer.echo(f"{record.id} ({record.name}, {record.hint}) is sealed for {record.base_url}.")
+
+
+@app.command("list")
+def list_credentials(data: Data = None, as_json: Json = False) -> None:
+    """Every credential, masked."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        records = desk.open_book(connection).list(connection)
+    if as_json:
+        typer.echo(msgspec.json.encode(records))
+        return
+    table = Table("Id", "Integration", "Name", "Secret", "Base URL", "Owner", "Last used")
+    for record in records:
+        table.add_row(
+            record.id,
+            record.integration,
+            record.name + (" (default)" if record.is_default else ""),
+            record.hint,
+            record.base_url,
+            record.organization_id or f"platform ({MANAGED_INTEGRATION})",
+            format_time(record.last_used_at),
+        )
+    Console().print(table)
+
+
+@app.command("test")
+def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> None:
+    """Make one small call with a credential (it costs a few tokens) and judge the answer."""
+    with open_desk(data) as desk:
+        opened, call = _open(desk, credential)
+    trial = asyncio.run(_try(opened, call))
+    typer.echo(msgspec.json.encode(trial) if as_json else trial.message)
+    if not trial.is_valid:
+        raise typer.Exit(1)
+
+
+@app.command()
+def remove(credential: Reference, data: Data = None) -> None:
+    """Forget a secret for good; calls that name it fail from now on."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        book = desk.open_book(connection)
+        record = book.find(connection, credential)
+        book.remove(connection, record)
+    typer.echo(f"{record.id} ({record.name}) is removed.")
+
+
+def _read_secret(*, stdin: bool, file: Path | None) -> str:
+    if stdin or file == Path("-"):
+        return sys.stdin.read().strip()
+    if file is not None:
+        try:
+            return file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CredentialRefused(f"The file {file} cannot be read: {error}") from error
+    if not sys.stdin.isatty():
+        message = "Pipe the secret in with --api-key-stdin, or give --api-key-file."
+        raise CredentialRefused(message, param="api_key")
+    return typer.prompt("API key", hide_input=True)
+
+
+def _open(desk: Desk, reference: str) -> tuple[Credential, TestCall]:
+    with desk.database.reading() as connection:
+        record = desk.open_book(connection).find(connection, reference)
+        vault = desk.open_vault(connection)
+        vault.load(connection)
+    owner = record.organization_id or ""
+    opened = vault.resolve(owner, integration=record.integration, name=record.id)
+    return opened, desk.catalog.integrations[record.integration].test_call
+
+
+async def _try(credential: Credential, call: TestCall) -> Trial:
+    client = HttpClient()
+    try:
+        return await try_credential(client, credential, call)
+    finally:
+        await client.close()

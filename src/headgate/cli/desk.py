@@ -1,0 +1,79 @@
+"""What commands work with: the data directory, opened without a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from headgate.accounts.service import Accounts
+from headgate.catalog.service import Catalog
+from headgate.keys.service import Keys
+from headgate.kit import log, settings
+from headgate.kit.clock import SystemClock
+from headgate.kit.db.engine import Database
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.ids import Ids
+from headgate.kit.settings import Settings
+from headgate.vault.service import CredentialBook, Sealer, Vault, find_master_key
+
+DATABASE_FILE = "headgate.db"
+MASTER_KEY_FILE = "master.key"
+
+
+class DataMissing(HeadgateError):
+    """The data directory has not what the command works on."""
+
+    kind = Kind.MISSING
+    code = "data_missing"
+
+
+class Desk:
+    """The services of one data directory. `transaction` and `reading` are the database's."""
+
+    def __init__(self, loaded: Settings, database: Database) -> None:
+        self.settings = loaded
+        self.database = database
+        self.clock = SystemClock()
+        self.ids = Ids()
+        self.accounts = Accounts(self.clock, self.ids)
+        self.keys = Keys(self.clock, self.accounts)
+        self.catalog = Catalog.load()
+
+    def open_sealer(self, connection: sa.Connection) -> Sealer:
+        """The sealer under the master key. Raises `MasterKeyRefused` and `DataMissing`."""
+        path = self.settings.data / MASTER_KEY_FILE
+        key = find_master_key(connection, text=self.settings.master_key, path=path)
+        if key is None:
+            message = "There is no master key yet; start `headgate serve` once to make it."
+            raise DataMissing(message)
+        return Sealer(key, self.clock)
+
+    def open_book(self, connection: sa.Connection) -> CredentialBook:
+        """The stored credentials. Raises as `open_sealer`."""
+        sealer = self.open_sealer(connection)
+        return CredentialBook(sealer, self.catalog.integrations, clock=self.clock, ids=self.ids)
+
+    def open_vault(self, connection: sa.Connection) -> Vault:
+        """A vault that is not loaded yet. Raises as `open_sealer`."""
+        return Vault(self.open_sealer(connection), self.catalog.integrations, self.clock)
+
+
+@contextlib.contextmanager
+def open_desk(data: Path | None, environment: Mapping[str, str] = os.environ) -> Generator[Desk]:
+    """The desk of a data directory. Raises `DataMissing` where nothing was ever started."""
+    loaded = settings.load(environment, data=data)
+    log.configure(sys.stderr, level=loaded.log_level)
+    path = loaded.data / DATABASE_FILE
+    if not path.is_file():
+        message = f"There is no database {path}; start `headgate serve` once, or give --data."
+        raise DataMissing(message)
+    database = Database(path)
+    try:
+        yield Desk(loaded, database)
+    finally:
+        database.close()

@@ -1,0 +1,161 @@
+"""`headgate doctor`: looks at everything a server needs, and says what to do about the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.cli.desk import DATABASE_FILE, Desk, open_desk
+from headgate.cli.options import Data, Json
+from headgate.keys.service import TOPIC as KEYS_TOPIC
+from headgate.kit import settings
+from headgate.kit.db import sqlite
+from headgate.kit.db.schema import read_revisions
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http.client import HttpClient
+from headgate.kit.http.errors import EgressError
+from headgate.kit.http.message import Origin, Request, Timeouts
+from headgate.kit.settings import Settings
+from headgate.vault.model import Fault, parse_base_url
+
+REACH_SECONDS = 5.0
+CLOCK_SLACK_SECONDS = 60.0
+YEARS = (1_760_000_000.0, 4_102_444_800.0)
+"""From when this was written to the year 2100: a clock beyond is set wrong."""
+
+app = typer.Typer(add_completion=False)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line: `level` is ok, warn or fail."""
+
+    level: str
+    subject: str
+    text: str
+
+
+@app.command()
+def doctor(data: Data = None, as_json: Json = False) -> None:
+    """Check configuration, data, database, master key, clock and providers."""
+    findings = list(_examine(data))
+    if as_json:
+        typer.echo(msgspec.json.encode(findings))
+    else:
+        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+        table = Table("", "What", "Finding")
+        for finding in findings:
+            colour = colours[finding.level]
+            table.add_row(f"[{colour}]{finding.level}[/]", finding.subject, finding.text)
+        Console().print(table)
+    if any(finding.level == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _examine(data: Data) -> Iterator[Finding]:
+    try:
+        loaded = settings.load(os.environ, data=data)
+    except HeadgateError as error:
+        yield Finding("fail", "configuration", error.message)
+        return
+    yield Finding("ok", "configuration", "valid")
+    yield _examine_directory(loaded)
+    yield _examine_sqlite()
+    try:
+        with open_desk(data) as desk:
+            yield from _examine_database(desk)
+            yield from _examine_secrets(desk)
+    except HeadgateError as error:
+        level = "fail" if (loaded.data / DATABASE_FILE).exists() else "warn"
+        yield Finding(level, "database", error.message)
+
+
+def _examine_directory(loaded: Settings) -> Finding:
+    path = loaded.data
+    if not path.exists():
+        return Finding("warn", "data directory", f"{path} is not there; the first start makes it.")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        text = f"{path} cannot be written; give it to the user who runs Headgate."
+        return Finding("fail", "data directory", text)
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        text = f"{path} is open to others (mode {mode:04o}). Run: chmod 700 {path}"
+        return Finding("warn", "data directory", text)
+    return Finding("ok", "data directory", f"{path} is writable, and private")
+
+
+def _examine_sqlite() -> Finding:
+    text = f"{sqlite.VERSION}, journal mode {sqlite.JOURNAL_MODE}"
+    if sqlite.WAL_SAFE:
+        return Finding("ok", "SQLite", text)
+    wanted = ".".join(map(str, sqlite.WAL_SAFE_VERSION))
+    return Finding("warn", "SQLite", f"{text}: slower; version {wanted} allows the faster wal mode")
+
+
+def _examine_database(desk: Desk) -> Iterator[Finding]:
+    with desk.database.reading() as connection:
+        result = str(connection.exec_driver_sql("PRAGMA quick_check").scalar_one())
+        mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+        revisions = read_revisions(connection)
+        newest = max((key.created_at for key in desk.keys.list(connection)), default=0.0)
+    if result != "ok":
+        text = f"damaged: {result}. Stop the server and restore the last backup."
+        yield Finding("fail", "database", text)
+    else:
+        count = revisions.get(KEYS_TOPIC, 0)
+        yield Finding("ok", "database", f"whole; journal mode {mode}; {count} changes of keys")
+    now = desk.clock.now()
+    if not YEARS[0] < now < YEARS[1]:
+        yield Finding("fail", "clock", f"{now:.0f} seconds since 1970 cannot be; set the clock.")
+    elif newest > now + CLOCK_SLACK_SECONDS:
+        text = f"it is {newest - now:.0f} s behind the newest key; set the clock."
+        yield Finding("fail", "clock", text)
+    else:
+        yield Finding("ok", "clock", "plausible, and not behind the database")
+
+
+def _examine_secrets(desk: Desk) -> Iterator[Finding]:
+    try:
+        with desk.database.reading() as connection:
+            faults: Sequence[Fault] = desk.open_vault(connection).load(connection)
+            records = desk.open_book(connection).list(connection)
+    except HeadgateError as error:
+        yield Finding("fail", "master key", error.message)
+        return
+    for fault in faults:
+        text = f"{fault.credential_id} ({fault.name}): {fault.reason}; remove it and add it again."
+        yield Finding("fail", "credential", text)
+    if not faults:
+        yield Finding("ok", "master key", f"opens all {len(records)} credentials")
+    if not records:
+        text = "there is none; add one: headgate credentials add openai --api-key-stdin"
+        yield Finding("warn", "credentials", text)
+    places = {parse_base_url(record.base_url) for record in records}
+    yield from asyncio.run(_reach_all(sorted(places, key=str)))
+
+
+async def _reach_all(places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:
+    client = HttpClient()
+    try:
+        return list(await asyncio.gather(*(_reach(client, *place) for place in places)))
+    finally:
+        await client.close()
+
+
+async def _reach(client: HttpClient, origin: Origin, base_path: bytes) -> Finding:
+    """Ask without any secret: whatever is answered, the provider is there."""
+    seconds = REACH_SECONDS
+    timeouts = Timeouts(seconds, seconds, seconds, 2 * seconds)
+    target = base_path + b"/models"
+    try:
+        response = await client.send(Request(origin, b"GET", target, [], b"", timeouts))
+    except EgressError as error:
+        text = f"{origin} cannot be reached ({error}); check network, proxy and base URL."
+        return Finding("fail", "provider", text)
+    response.abort()
+    return Finding("ok", "provider", f"{origin} answers (status {response.status})")

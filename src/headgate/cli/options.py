@@ -1,0 +1,51 @@
+"""Options and values that several commands share."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.kit.errors import HeadgateError, Kind
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Data directory (HEADGATE_DATA, else ./data).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+_SPAN = re.compile(r"(\d{1,6})([mhdw])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class TimeRefused(HeadgateError):
+    """A time that cannot be read."""
+
+    kind = Kind.INVALID
+    code = "invalid_time"
+
+
+def parse_expiry(text: str | None, now: float) -> float | None:
+    """Unix seconds of a span from now (`90d`, `12h`) or an ISO 8601 time, UTC unless it says."""
+    if text is None:
+        return None
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return now + int(span[1]) * _SECONDS[span[2]]
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"{text!r} is no time: give a span such as 90d or 12h, or 2027-01-31T12:00:00Z."
+        raise TimeRefused(message) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return moment.timestamp()
+
+
+def format_time(at: float | None) -> str:
+    """A time in UTC to the minute, a dash for none."""
+    if at is None:
+        return "-"
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,47 @@
+"""`headgate serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.cli.options import Data
+from headgate.kit import log, settings
+from headgate.main import server
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    *,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM private key.")] = None,
+    allow_public_without_tls: Annotated[
+        bool | None,
+        typer.Option("--allow-public-without-tls", help="A proxy in front has TLS."),
+    ] = None,
+    simulator: Annotated[
+        bool | None, typer.Option("--simulator", help="Answer calls without a provider.")
+    ] = None,
+) -> None:
+    """Serve until a signal ends it. All settings: docs/configuration.md."""
+    loaded = settings.load(
+        os.environ,
+        data=data,
+        host=host,
+        port=port,
+        ssl_certfile=None if ssl_certfile is None else str(ssl_certfile),
+        ssl_keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
+        allow_public_without_tls=allow_public_without_tls,
+        simulator=simulator,
+    )
+    log.configure(sys.stderr, level=loaded.log_level)
+    server.serve(loaded)

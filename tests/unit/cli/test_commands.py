@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+import headgate
+from headgate.accounts.service import Accounts
+from headgate.cli import app
+from headgate.keys.service import KeyRing
+from headgate.kit.clock import SystemClock
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA, read_revisions
+from headgate.kit.ids import Ids
+from headgate.vault.service import create_master_key, remember_master_key
+
+SECRET = "sk-proj-0123456789abcdefWXYZ"
+
+
+class Provider(http.server.BaseHTTPRequestHandler):
+    seen: ClassVar[list[tuple[str, str, Any]]]
+    answer: ClassVar[tuple[int, dict[str, Any]]]
+    url: ClassVar[str]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.seen.append((self.path, self.headers["authorization"], body))
+        self.reply(*self.answer)
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers.get("authorization", ""), None))
+        self.reply(401, {})
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        encoded = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Iterator[type[Provider]]:
+    class Own(Provider):
+        pass
+
+    Own.seen = []
+    Own.answer = (200, {"id": "x", "choices": [], "model": "gpt-5.4-mini"})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        Own.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        yield Own
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith(("HEADGATE_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    path = tmp_path / "data"
+    path.mkdir(mode=0o700)
+    monkeypatch.setenv("HEADGATE_DATA", str(path))
+    database = Database(path / "headgate.db")
+    METADATA.create_all(database.engine)
+    key = create_master_key(path / "master.key")
+    accounts = Accounts(SystemClock(), Ids())
+    with database.transaction() as connection:
+        remember_master_key(connection, key, now=0.0)
+        organization = accounts.create_organization(connection, "Acme")
+        accounts.create_project(connection, "main", organization_id=organization.id)
+    database.close()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def run(*words: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(app, list(words), input=stdin)
+
+
+def run_json(*words: str, stdin: str = "") -> Any:
+    result = run(*words, "--json", stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:
+    created = run("keys", "create", "--name", "laptop", "--models", "gpt-5*,o3", "--expires", "30d")
+    assert created.exit_code == 0
+    token = created.stdout.strip()
+    database, ring = Database(data / "headgate.db"), KeyRing(SystemClock())
+    with database.reading() as connection:
+        ring.load(connection)
+    grant = ring.find(token.encode())
+    assert grant.models == ("gpt-5*", "o3")
+    database.close()
+    listed = run("keys", "list")
+    assert "laptop" in listed.stdout
+    assert token not in listed.stdout
+
+
+def test_revoking_by_command_bumps_the_revision_that_servers_watch(data: Path) -> None:
+    issued = run_json("keys", "create", "--kind", "admin")
+    assert issued["token"].startswith("hg_admin_")
+    database = Database(data / "headgate.db")
+    with database.reading() as connection:
+        before = read_revisions(connection)["keys"]
+    assert run("keys", "revoke", issued["key"]["id"]).exit_code == 0
+    with database.reading() as connection:
+        assert read_revisions(connection)["keys"] == before + 1
+    database.close()
+    [key] = run_json("keys", "list")
+    assert key["revoked_at"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("keys", "revoke", "key_x"), "There is no key 'key_x'"),
+        (("keys", "create", "--project", "x"), "no project with the id or name 'x'"),
+        (("keys", "create", "--expires", "soon"), "give a span such as 90d"),
+        (("keys", "create", "--expires", "2020-01-01"), "in the past"),
+        (("keys", "list", "--data", "/nonexistent"), "start `headgate serve` once"),
+        (("credentials", "add", "openai"), "--api-key-stdin"),
+        (("credentials", "add", "openai", "--api-key-file", "/nonexistent"), "cannot be read"),
+        (("credentials", "remove", "x"), "There is no credential 'x'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(
+    data: Path, words: tuple[str, ...], said: str
+) -> None:
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("headgate: ")
+    assert said in result.stderr
+
+
+def test_secret_is_taken_from_standard_input_and_never_printed(data: Path) -> None:
+    result = run("credentials", "add", "openai", "--api-key-stdin", "--default", stdin=SECRET)
+    assert result.exit_code == 0, result.output
+    assert "sk-proj-…WXYZ" in result.stdout
+    listed = run("credentials", "list")
+    assert SECRET[8:] not in result.output + listed.output
+    [record] = run_json("credentials", "list")
+    assert record["is_default"]
+    assert run("credentials", "remove", "OpenAI").exit_code == 0
+    assert run_json("credentials", "list") == []
+
+
+def test_credential_is_tried_by_the_call_of_the_manifest(
+    data: Path, provider: type[Provider]
+) -> None:
+    add = (
+        "credentials",
+        "add",
+        "openai",
+        "--api-key-stdin",
+        "--base-url",
+        provider.url,
+        "--managed",
+    )
+    assert run(*add, stdin="local-secret-of-the-proxy").exit_code == 0
+    assert run_json("credentials", "test", "OpenAI")["is_valid"]
+    [(path, authorization, body)] = provider.seen
+    assert path == "/v1/chat/completions"
+    assert authorization == "Bearer local-secret-of-the-proxy"
+    assert (body["model"], body["max_tokens"]) == ("gpt-5.4-mini", 10)
+    provider.answer = (200, {"id": "x", "model": "gpt-5.4-mini"})
+    lacking = run("credentials", "test", "OpenAI")
+    assert lacking.exit_code == 1
+    assert "without choices" in lacking.stdout
+    provider.answer = (401, {"error": "wrong key local-secret-of-the-proxy"})
+    refused = run("credentials", "test", "OpenAI")
+    assert refused.exit_code == 1
+    assert "answered 401" in refused.stdout
+    assert "local-secret" not in refused.output
+
+
+def test_doctor_finds_a_sound_installation_sound(data: Path, provider: type[Provider]) -> None:
+    run(
+        "credentials",
+        "add",
+        "openai",
+        "--api-key-stdin",
+        "--base-url",
+        provider.url,
+        stdin="secret",
+    )
+    levels = {(each["subject"], each["level"]) for each in run_json("doctor")}
+    for subject in ("configuration", "data directory", "database", "clock", "master key"):
+        assert (subject, "ok") in levels
+    assert ("provider", "ok") in levels
+    assert [authorization for _, authorization, _ in provider.seen] == [""]
+
+
+def test_doctor_says_what_is_wrong_and_fails(data: Path) -> None:
+    closed = "http://127.0.0.1:1/v1"
+    run("credentials", "add", "openai", "--api-key-stdin", "--base-url", closed, stdin="secret")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "cannot be reached" in " ".join(result.stdout.replace("│", " ").split())
+    (data / "master.key").chmod(0o644)
+    findings = json.loads(run("doctor", "--json").stdout)
+    [finding] = [each for each in findings if each["subject"] == "master key"]
+    assert finding["level"] == "fail"
+    assert "chmod 600" in finding["text"]
+
+
+def test_doctor_names_a_credential_that_does_not_open(data: Path) -> None:
+    run("credentials", "add", "openai", "--api-key-stdin", stdin=SECRET)
+    database = Database(data / "headgate.db")
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE credentials SET base_url = 'http://127.0.0.1:1'")
+    database.close()
+    findings = json.loads(run("doctor", "--json").stdout)
+    assert any(each["subject"] == "credential" and "(OpenAI)" in each["text"] for each in findings)
+
+
+def test_doctor_refuses_an_impossible_setting(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADGATE_PORT", "many")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "HEADGATE_PORT" in result.stdout
+
+
+def test_version_is_printed_without_loading_a_database() -> None:
+    program = (
+        "import sys; from headgate.cli import app\n"
+        "try: app(['version'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'sqlalchemy', 'alembic', 'cryptography', 'uvicorn'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.splitlines() == [headgate.__version__, "[]"]
