@@ -85,6 +85,11 @@ class Writer:
         )
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread takes work."""
+        return self._thread is not None and self._thread.is_alive()
+
     async def stop(self) -> None:
         """Commit what is queued, then end the thread; nothing can be put from now on."""
         thread, self._thread = self._thread, None
