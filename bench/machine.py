@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,16 +92,21 @@ class Process:
         self._popen.wait()
 
     def wait_until_ready(self, url: str, timeout_seconds: float) -> float:
-        """Poll `url` until it answers 200; seconds it took. BenchError carries the log's end."""
+        """Poll `url` until it answers 200; seconds it took. See `wait_until`."""
+        return self.wait_until(functools.partial(_answers, url), timeout_seconds)
+
+    def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> float:
+        """Poll `ready`; seconds it took. Otherwise stop, and raise BenchError."""
         begin = time.monotonic()
         while time.monotonic() - begin < timeout_seconds:
-            if _answers(url):
+            if ready():
                 return time.monotonic() - begin
             if self._popen.poll() is not None:
                 break
             time.sleep(0.005)
+        self.stop()
         tail = self.log.read_text(errors="replace")[-1500:]
-        raise BenchError(f"not ready at {url}; the end of {self.log}:\n{tail}")
+        raise BenchError(f"{self.log.stem} did not become ready; its last words:\n{tail}")
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.tree():

@@ -89,7 +89,7 @@ class Stand:
     def _keep_expected_answers(self) -> None:
         for kind in traffic.KINDS:
             url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
-            body = traffic.render_body(kind, traffic.MODEL)
+            body = traffic.render_body(kind)
             with urllib.request.urlopen(url, body) as response:
                 self._expected(kind).write_bytes(response.read())
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,21 +181,18 @@ def start_tensorzero(site: Site) -> Subject:
     script = Path(__file__).parent / "tensorzero_gateway.py"
     python = _binary(site, figures.TENSORZERO, "python")
     command = [str(python), str(script), str(config), str(answer)]
-    begin = time.monotonic()
     process = _start(site, figures.TENSORZERO, command, _openai_environment(site))
-    while not (answer.exists() and answer.read_text()) and time.monotonic() - begin < 30:
-        time.sleep(0.01)
-    url = urlsplit(answer.read_text() if answer.exists() else "http://127.0.0.1:1")
-    process.wait_until_ready(f"http://{url.netloc}/health", 10)
+    ready = process.wait_until(lambda: answer.exists() and answer.read_text() != "", 30)
+    url = urlsplit(answer.read_text())
     path = f"{url.path.rstrip('/')}/chat/completions"
     model = f"tensorzero::model_name::{traffic.MODEL}"
     return Subject(
         figures.TENSORZERO,
-        traffic.Address(url.port or 0, path, path, model=model),
+        traffic.Address(url.port or 0, path, path, model=model, metadata=False),
         process,
         verbatim=False,
         streams=192,
-        ready_seconds=time.monotonic() - begin,
+        ready_seconds=ready,
     )
 
 

@@ -39,9 +39,11 @@ class Address:
     stream_path: str = "/v1/chat/completions"
     key: str = "sk-bench"
     model: str = MODEL
+    metadata: bool = True
+    """TensorZero logs every call that has this field, which would make it look slower."""
 
 
-def render_body(kind: Kind, model: str) -> bytes:
+def render_body(kind: Kind, model: str = MODEL, *, metadata: bool = True) -> bytes:
     """A chat completion request of exactly `kind.body_bytes` bytes."""
 
     def render(text: str) -> bytes:
@@ -53,8 +55,9 @@ def render_body(kind: Kind, model: str) -> bytes:
             ],
             "temperature": 0.2,
             "max_completion_tokens": 256,
-            "metadata": {"team": "bench"},
         }
+        if metadata:
+            document["metadata"] = {"team": "bench"}
         if kind.stream:
             document |= {"stream": True, "stream_options": {"include_usage": True}}
         return json.dumps(document, separators=(",", ":")).encode()
@@ -67,7 +70,7 @@ def render_body(kind: Kind, model: str) -> bytes:
 
 def render_request(kind: Kind, address: Address) -> bytes:
     """The whole HTTP request, as it goes onto the wire."""
-    body = render_body(kind, address.model)
+    body = render_body(kind, address.model, metadata=address.metadata)
     path = address.stream_path if kind.stream else address.path
     head = (
         f"POST {path} HTTP/1.1\r\n"

@@ -8,14 +8,16 @@ from bench import traffic
 
 
 @pytest.mark.parametrize("kind", traffic.KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("metadata", [True, False])
 @pytest.mark.parametrize("model", [traffic.MODEL, f"tensorzero::model_name::{traffic.MODEL}"])
 def test_body_has_its_exact_size_whatever_the_model_is_called(
-    kind: traffic.Kind, model: str
+    kind: traffic.Kind, model: str, metadata: bool
 ) -> None:
-    body = traffic.render_body(kind, model)
+    body = traffic.render_body(kind, model, metadata=metadata)
     document = json.loads(body)
     assert len(body) == kind.body_bytes
     assert document["model"] == model
+    assert ("metadata" in document) is metadata
     assert document.get("stream", False) is kind.stream
     assert ("bench-20k" in document["messages"][1]["content"]) is kind.large
 
