@@ -36,7 +36,9 @@ class _Facts(msgspec.Struct):
 
 
 _facts_decoder = msgspec.json.Decoder(_Facts)
-_options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw] | None
+)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 

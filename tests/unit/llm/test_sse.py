@@ -56,8 +56,7 @@ def test_events_over_the_limit_are_refused_whole_or_in_parts() -> None:
     for chunks in ([b"data: 12345\n\n"], [b"data: 1", b"2345\n"]):
         framer = sse.Framer(event_bytes_max=10)
         with pytest.raises(sse.EventTooLarge):
-            for chunk in chunks:
-                framer.feed(chunk)
+            _ = [framer.feed(chunk) for chunk in chunks]
     assert sse.Framer(event_bytes_max=10).feed(b"data: 12\n\n")[0].data == b"12"
 
 

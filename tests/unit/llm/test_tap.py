@@ -60,9 +60,7 @@ def test_first_chunk_without_choices_is_kept() -> None:
 
 def test_markers_inside_texts_finish_nothing() -> None:
     tap, reading = chat_tap(drop=True)
-    event = (
-        b'data: {"choices":[{"delta":{"content":"[DONE] \\"usage\\":{} \\"error\\":1"}}]}\n\n'
-    )
+    event = b'data: {"choices":[{"delta":{"content":"[DONE] \\"usage\\":{} \\"error\\":1"}}]}\n\n'
     assert tap.feed(event) == event
     assert not tap.finished
     assert reading.usage is None
@@ -145,16 +143,14 @@ def test_event_over_the_limit_is_refused() -> None:
     for chunks in ([TEXT], [TEXT[:30], TEXT[30:]], [TEXT * 3]):
         tap, _ = chat_tap(event_bytes_max=len(TEXT) - 1)
         with pytest.raises(sse.EventTooLarge):
-            for chunk in chunks:
-                tap.feed(chunk)
+            _ = [tap.feed(chunk) for chunk in chunks]
 
 
 def test_endless_bytes_after_the_end_are_refused() -> None:
     tap, _ = chat_tap(event_bytes_max=100)
     tap.feed(DONE)
     with pytest.raises(sse.EventTooLarge):
-        for _ in range(10):
-            tap.feed(b"x" * 50)
+        _ = [tap.feed(b"x" * 50) for _ in range(10)]
 
 
 def test_data_decides_over_the_event_name_in_responses() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,8 @@ PIECES = [
     b'{"error":{"code":"x"}}', b'{"error":[]}', b'{"\\u0065rror":{"type":7}}', b'{"a":"\\ud800"}',
     b'{"type":"response.completed","response":{"usage":{"input_tokens":1},"output":[1]}}',
     b'{"type":"response.output_text.delta","delta":"x"}', b'{"type":7,"delta":{}}', b"{", b"[" * 9,
-    b'data: {"type":"speech.audio.delta","audio":"', b'event: image_edit.partial_image\ndata: {"type"',
+    b'data: {"type":"speech.audio.delta","audio":"',
+    b'event: image_edit.partial_image\ndata: {"type"',
     b'data: {"type":"image_generation.partial_image",', b'{"type":"image_generation.completed"}',
     b'{"type":"transcript.text.done","usage":{"type":"duration","seconds":1e999}}',
 ]  # fmt: skip
@@ -47,7 +49,7 @@ def carry(
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(c % (len(stream) + 1) for c in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(edges)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -102,6 +104,5 @@ def test_an_endless_event_in_single_bytes_is_refused_in_linear_time() -> None:
     tap = StreamTap(chat.METER, Reading(), drop_usage_only=False, event_bytes_max=200_000)
     started = time.process_time()
     with pytest.raises(sse.EventTooLarge):
-        for _ in range(200_002):
-            tap.feed(b"x")
+        _ = [tap.feed(b"x") for _ in range(200_002)]
     assert time.process_time() - started < 5

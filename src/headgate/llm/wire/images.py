@@ -11,6 +11,7 @@ from headgate.llm.answers import (
     BodyMeter,
     Facts,
     decode_with,
+    member,
     note,
     note_event_error,
     text,
@@ -74,7 +75,7 @@ def _note_images(facts: Facts, count: int, reading: Reading) -> None:
     if usage is None or usage is usage_before:
         return
     image_tokens = usage.output_image_tokens
-    if facts.usage.get("output_tokens_details") is None:
+    if member(facts.usage, "output_tokens_details") is None:
         image_tokens = usage.output_tokens
     reading.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
 
