@@ -21,3 +21,8 @@ class Ids:
         """One new id with the given prefix."""
         count = next(self._counter) & 0xFFFFFFFF
         return f"{prefix}_{time.time_ns() // 1_000_000:012x}{self._process}{count:08x}"
+
+
+def first_id(prefix: str, unix_seconds: float) -> str:
+    """The bound below which every id of that prefix was made before a time."""
+    return f"{prefix}_{int(unix_seconds * 1000):012x}"

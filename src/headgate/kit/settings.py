@@ -131,6 +131,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_poll_seconds: Annotated[
         float, _count("A change by another process is seen within this time.")
     ] = 0.25
+    always_flush: Annotated[
+        bool, _text("Flush every commit to the disk, also those that hold no money.")
+    ] = False
     hold_lease_seconds: Annotated[
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0

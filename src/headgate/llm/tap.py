@@ -89,6 +89,7 @@ class StreamTap:
         rest = bytes(self._buffer)
         if self.finished or not rest:
             return ready
+        self._buffer.clear()
         if not self._in_bulk and self._reads_back(rest):
             if self.finished:
                 self._withhold(rest)

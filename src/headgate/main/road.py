@@ -2,55 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headgate.billing.service import Ledger
 from headgate.gateway.openai import FaceLimits, OpenAiFace
 from headgate.gateway.protocol import EdgeLimits
 from headgate.kit.db.writer import Writer
-from headgate.kit.http.client import HttpClient
-from headgate.kit.http.message import Timeouts
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.settings import Settings
 from headgate.llm.providers import openai
 from headgate.main.installation import Installation
-from headgate.main.observers import Observers
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
-from headgate.relay.journey import Journey
+from headgate.relay.journey import Journey, Observer
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
 
 
+def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
+    """The ledger, on the writer's lanes. Nobody subscribes to events yet."""
+    return Ledger(
+        writer,
+        installation.clock,
+        subscribed=lambda _topic: False,
+        lease_seconds=settings.hold_lease_seconds,
+    )
+
+
 def build_face(
     settings: Settings,
     installation: Installation,
-    writer: Writer,
-    client: HttpClient,
-    observers: Observers,
+    journey: Journey,
+    on_refusal: Callable[[HeadgateError], None],
 ) -> OpenAiFace:
-    """The OpenAI face, with the whole journey behind it."""
+    """The OpenAI face before a journey."""
     return OpenAiFace(
         grants=installation.key_ring,
-        journey=build_journey(settings, installation, writer, client, observers),
+        journey=journey,
         provider=openai.PROVIDER,
         limits=build_face_limits(settings),
         ids=installation.ids,
         clock=installation.clock,
-        on_refusal=observers.metrics.refuse,
+        on_refusal=on_refusal,
     )
 
 
 def build_journey(
     settings: Settings,
     installation: Installation,
-    writer: Writer,
-    client: HttpClient,
-    observers: Observers,
+    *,
+    ledger: Ledger,
+    client: Client,
+    observers: tuple[Observer, ...],
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
-    ledger = Ledger(writer)
     return Journey(
         admission=Admission(clock),
         routing=Routing(installation.vault, installation.catalog),
@@ -69,7 +79,7 @@ def build_journey(
         models=installation.catalog,
         settlement=ledger,
         drains=Drains(drain_seconds=settings.drain_seconds, drains_max=settings.drains_max),
-        observers=observers.all(),
+        observers=observers,
         clock=clock,
     )
 

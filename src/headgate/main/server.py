@@ -22,7 +22,7 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.settings import Settings
 from headgate.main import banner, road
 from headgate.main.exposure import check_exposure
-from headgate.main.first_start import prepare_first_start
+from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
@@ -36,15 +36,15 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     installation = open_installation(settings)
     try:
-        first_keys = prepare_first_start(installation)
-        uvloop.run(_serve(settings, installation, first_keys is not None))
+        is_first = prepare_first_start(installation)
+        uvloop.run(_serve(settings, installation, is_first=is_first))
     finally:
         installation.close()
 
 
-async def _serve(settings: Settings, installation: Installation, is_first: bool) -> None:
+async def _serve(settings: Settings, installation: Installation, *, is_first: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        await _start_provider(settings, installation, stack)
+        await _prepare_provider(settings, installation, stack)
         writer = Writer(installation.database)
         writer.start()
         stack.push_async_callback(writer.stop)
@@ -54,8 +54,14 @@ async def _serve(settings: Settings, installation: Installation, is_first: bool)
         observers = Observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
-        face = road.build_face(settings, installation, writer, client, observers)
-        upkeep = Upkeep(settings, installation, writer, server)
+        ledger = road.build_ledger(settings, installation, writer)
+        upkeep = Upkeep(settings, installation, writer=writer, ledger=ledger, server=server)
+        upkeep.take_up()
+        await ledger.resolve_abandoned()
+        journey = road.build_journey(
+            settings, installation, ledger=ledger, client=client, observers=observers.all()
+        )
+        face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(health=upkeep, render_metrics=observers.render)
         server.config.http = functools.partial(  # type: ignore[assignment]
             EdgeProtocol, face=face, limits=road.build_edge_limits(settings)
@@ -72,16 +78,16 @@ async def _serve(settings: Settings, installation: Installation, is_first: bool)
         await server.serve()
 
 
-async def _start_provider(
+async def _prepare_provider(
     settings: Settings, installation: Installation, stack: contextlib.AsyncExitStack
 ) -> None:
     """The credential of the environment, or the simulator where there is none."""
+    url: str | None = None
     if settings.simulator and not settings.openai_api_key:
         running = await simulator.start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
-        installation.attach_simulator(f"http://127.0.0.1:{settings.simulator_port}/v1")
-    else:
-        installation.detach_simulator()
+        url = f"{running.address}/v1"
+    prepare_credential(installation, url)
 
 
 def _create_server(settings: Settings) -> uvicorn.Server:

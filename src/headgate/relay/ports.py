@@ -101,11 +101,22 @@ class Models(Protocol):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Money set aside for one managed call. `amount_nano` is the most that it can cost."""
+    """Money set aside for one managed call. `amount_nano` is the most that it can cost.
+
+    The rest says whose call it is, for the receipt of one that never came to an end.
+    """
 
     request_id: str
     organization_id: str
     amount_nano: int
+    project_id: str = ""
+    key_id: str = ""
+    credential_id: str | None = None
+    endpoint: str = ""
+    method: str = ""
+    provider: str = ""
+    model: str | None = None
+    price_id: str | None = None
 
 
 class Wallet(Protocol):

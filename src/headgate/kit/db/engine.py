@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy import event, exc
 
 from headgate.kit.db import sqlite
 from headgate.kit.errors import HeadgateError, Kind
-
-log = structlog.get_logger(__name__)
 
 
 class StorageUnavailable(HeadgateError):
@@ -57,7 +54,9 @@ class Database:
         try:
             with self.engine.begin() as connection:
                 yield connection
-        except exc.OperationalError as error:
+        except exc.DBAPIError as error:
+            if not is_unavailable(error):
+                raise
             raise StorageUnavailable(f"The database refused: {error.orig}") from error
 
     @contextlib.contextmanager
@@ -66,34 +65,18 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 yield connection.execution_options(reading=True)
-        except exc.OperationalError as error:
+        except exc.DBAPIError as error:
+            if not is_unavailable(error):
+                raise
             raise StorageUnavailable(f"The database refused: {error.orig}") from error
 
-    @contextlib.contextmanager
-    def own_transaction(self, connection: sa.Connection, *, durable: bool) -> Generator[None]:
-        """A transaction on a connection that is kept for long, at the least cost per use.
-
-        `connection` carries the execution option `own_transaction`. `durable` commits are flushed
-        to the disk before they return; the others reach it with the next flush (decision 0003).
-        """
-        execute = connection.connection.cursor().execute
-        mode = "FULL" if durable or self._always_flush else "NORMAL"
+    def keep(self) -> KeptConnection:
+        """A connection of its own for one thread that commits often. Raises StorageUnavailable."""
         try:
-            if connection.info.get("synchronous") != mode:
-                execute(f"PRAGMA synchronous={mode}")
-                connection.info["synchronous"] = mode
-            execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                execute("COMMIT")
-            except BaseException:
-                _roll_back(connection)
-                raise
-        except (exc.OperationalError, sqlite.DRIVER.OperationalError) as error:
-            log.error("storage.refused", error=str(error))
-            raise StorageUnavailable(
-                "The database could not store this; nothing was kept."
-            ) from error
+            connection = self.engine.connect().execution_options(own_transaction=True)
+        except exc.DBAPIError as error:
+            raise StorageUnavailable(f"The database refused: {error.orig}") from error
+        return KeptConnection(connection, always_flush=self._always_flush)
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -106,7 +89,45 @@ def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN" if options.get("reading", False) else "BEGIN IMMEDIATE")
 
 
-def _roll_back(connection: sa.Connection) -> None:
-    # After a full disk SQLite has rolled back by itself and refuses to do it twice.
-    with contextlib.suppress(sqlite.DRIVER.OperationalError):
-        connection.connection.cursor().execute("ROLLBACK")
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error of the database is about its storage, not about what was asked of it."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return isinstance(cause, sqlite.DRIVER.DatabaseError) and not isinstance(
+        cause, sqlite.REQUEST_ERRORS
+    )
+
+
+class KeptConnection:
+    """A connection that is kept for long, with transactions at the least cost per use.
+
+    `durable` commits are flushed to the disk before they return; the others reach it with the
+    next flush: they survive the death of the process, not always the loss of power.
+    """
+
+    def __init__(self, connection: sa.Connection, *, always_flush: bool) -> None:
+        self.connection = connection
+        self._execute = connection.connection.cursor().execute
+        self._always_flush = always_flush
+        self._flushes: bool | None = None
+
+    def begin(self, *, durable: bool) -> None:
+        """Take the write lock."""
+        flushes = durable or self._always_flush
+        if flushes is not self._flushes:
+            self._execute(f"PRAGMA synchronous={'FULL' if flushes else 'NORMAL'}")
+            self._flushes = flushes
+        self._execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Keep everything since `begin`."""
+        self._execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Keep nothing since `begin`; also right when the transaction is gone already."""
+        # After a full disk SQLite has rolled back by itself and refuses to do it twice.
+        with contextlib.suppress(sqlite.DRIVER.OperationalError):
+            self._execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self.connection.close()

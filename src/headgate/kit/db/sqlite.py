@@ -23,6 +23,13 @@ def _choose_driver() -> Any:
 DRIVER: Any = _choose_driver()
 VERSION: str = DRIVER.sqlite_version
 WAL_SAFE = tuple(int(part) for part in VERSION.split(".")) >= WAL_SAFE_VERSION
+REQUEST_ERRORS: tuple[type[Exception], ...] = (
+    DRIVER.IntegrityError,
+    DRIVER.ProgrammingError,
+    DRIVER.DataError,
+    DRIVER.NotSupportedError,
+)
+"""Errors that the request itself caused; every other `DatabaseError` is the storage's."""
 JOURNAL_MODE = "wal" if WAL_SAFE else "delete"
 
 

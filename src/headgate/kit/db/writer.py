@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 import sqlalchemy as sa
 import structlog
 
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, KeptConnection, StorageUnavailable, is_unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,6 +28,7 @@ cannot take the others with it: a handler may run twice, and has no effect outsi
 """
 
 Entry = tuple["Lane[Any, Any]", Any, "asyncio.Future[Any]"]
+Outcome = tuple["list[asyncio.Future[Any]]", list[Any]]
 
 log = structlog.get_logger(__name__)
 
@@ -44,32 +45,59 @@ class Lane(Generic[Item, Result]):
         self.durable = durable
 
     def put(self, item: Item) -> asyncio.Future[Result]:
-        """Queue an item from the event loop; the future resolves once it is committed."""
+        """Queue an item from the event loop; the future resolves once it is committed.
+
+        Cancelling the future does not take the item back. Raises StorageUnavailable when the
+        writer is stopped or too far behind.
+        """
         return self._writer.enqueue(self, item)
 
 
 class Writer:
-    """The writer thread. `start` it on the loop whose futures it resolves; `stop` drains it."""
+    """The writer thread. `start` it on the loop whose futures it resolves; `stop` drains it.
 
-    def __init__(self, database: Database, *, batch_max: int = 512) -> None:
+    What is put during one turn of the loop is handed over together, so that a burst costs one
+    wake-up and one commit. `waiting_max` bounds what is queued and not yet committed.
+    """
+
+    def __init__(
+        self, database: Database, *, batch_max: int = 512, waiting_max: int = 20_000
+    ) -> None:
         self._database = database
         self._batch_max = batch_max
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="headgate-writer", daemon=True)
+        self._waiting_max = waiting_max
+        self._waiting = 0
+        self._turn: list[Entry] = []
+        self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: Lane[Callable[[sa.Connection], Any], Any] = Lane(
             self, _run_calls, durable=True
         )
 
     def start(self) -> None:
-        """Begin to commit, for the running event loop."""
+        """Begin to commit, for the running event loop. Raises StorageUnavailable."""
+        assert self._thread is None, "the writer is started already"
+        kept = self._database.keep()
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(kept,), name="headgate-writer", daemon=True
+        )
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread takes work."""
+        return self._thread is not None and self._thread.is_alive()
+
     async def stop(self) -> None:
-        """Commit what is queued, then end the thread."""
+        """Commit what is queued, then end the thread; nothing can be put from now on."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._hand_over()
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(thread.join)
 
     def lane(self, handler: Handler[Item, Result], *, durable: bool) -> Lane[Item, Result]:
         """A new lane whose batches `handler` does."""
@@ -81,76 +109,99 @@ class Writer:
 
     def enqueue(self, lane: Lane[Any, Any], item: Any) -> asyncio.Future[Any]:
         """See `Lane.put`."""
-        assert self._loop is not None, "the writer is not started"
+        if self._thread is None or self._loop is None:
+            raise StorageUnavailable("The writer is not running; nothing was kept.")
+        if self._waiting >= self._waiting_max:
+            raise StorageUnavailable("The database is too far behind; nothing was kept.")
+        self._waiting += 1
         future = self._loop.create_future()
-        self._queue.put((lane, item, future))
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append((lane, item, future))
         return future
 
-    def _run(self) -> None:
-        with self._database.engine.connect() as connection:
-            connection = connection.execution_options(own_transaction=True)
-            entry = self._queue.get()
-            while entry is not None:
-                batch = [entry]
-                entry = None
-                while len(batch) < self._batch_max and not self._queue.empty():
-                    entry = self._queue.get_nowait()
-                    if entry is None:
-                        self._queue.put(None)
-                        break
-                    batch.append(entry)
-                self._resolve(batch, self._commit(connection, batch))
-                entry = self._queue.get()
+    def _hand_over(self) -> None:
+        if self._turn:
+            self._queue.put(self._turn)
+            self._turn = []
 
-    def _commit(self, connection: sa.Connection, batch: list[Entry]) -> list[Any]:
-        """The results of a batch in its order, all committed, or errors with nothing kept."""
+    def _run(self, kept: KeptConnection) -> None:
+        turn = self._queue.get()
+        while turn is not None:
+            following = None
+            while len(turn) < self._batch_max and not self._queue.empty():
+                following = self._queue.get_nowait()
+                if following is None:
+                    self._queue.put(None)
+                    break
+                turn += following
+            for start in range(0, len(turn), self._batch_max):
+                self._resolve(*self._commit(kept, turn[start : start + self._batch_max]))
+            turn = self._queue.get()
+        kept.close()
+
+    def _commit(self, kept: KeptConnection, batch: list[Entry]) -> Outcome:
+        """The futures of a batch with their results, all committed, or errors with nothing kept."""
         try:
-            return self._commit_together(connection, batch)
+            return _commit_together(kept, batch)
         # Whatever an item raised, the others are done; whoever raised it hears of it.
         except Exception as error:  # noqa: BLE001
-            if isinstance(error, StorageUnavailable):
-                return [error] * len(batch)
-        return [self._commit_alone(connection, entry) for entry in batch]
+            if len(batch) == 1 or is_unavailable(error):
+                return [future for _, _, future in batch], [_explain(error) for _ in batch]
+        outcomes = [self._commit(kept, [entry]) for entry in batch]
+        return [futures[0] for futures, _ in outcomes], [results[0] for _, results in outcomes]
 
-    def _commit_together(self, connection: sa.Connection, batch: list[Entry]) -> list[Any]:
-        results: list[Any] = [None] * len(batch)
-        groups: dict[Lane[Any, Any], list[int]] = {}
-        for index, (lane, _, _) in enumerate(batch):
-            groups.setdefault(lane, []).append(index)
-        with self._database.own_transaction(
-            connection, durable=any(lane.durable for lane in groups)
-        ):
-            for lane, indexes in groups.items():
-                done = lane.handler(connection, [batch[index][1] for index in indexes])
-                for index, result in zip(indexes, done, strict=True):
-                    results[index] = result
-        return results
-
-    def _commit_alone(self, connection: sa.Connection, entry: Entry) -> Any:
-        try:
-            return self._commit_together(connection, [entry])[0]
-        # It is handed to the one caller that waits for it.
-        except Exception as error:  # noqa: BLE001
-            return error
-
-    def _resolve(self, batch: list[Entry], results: list[Any]) -> None:
+    def _resolve(self, futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
         assert self._loop is not None
-        futures = [future for _, _, future in batch]
         try:
-            self._loop.call_soon_threadsafe(_settle_futures, futures, results)
+            self._loop.call_soon_threadsafe(self._settle, futures, results)
         except RuntimeError:
             # The loop is closed: nobody waits any more, and the work is committed.
-            log.warning("storage.loop_closed", items=len(batch))
+            log.warning("storage.loop_closed", items=len(futures))
+
+    def _settle(self, futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
+        self._waiting -= len(futures)
+        for future, result in zip(futures, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
 
 
-def _settle_futures(futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
-    for future, result in zip(futures, results, strict=True):
-        if future.done():
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
+def _commit_together(kept: KeptConnection, batch: list[Entry]) -> Outcome:
+    groups: dict[Lane[Any, Any], tuple[list[Any], list[asyncio.Future[Any]]]] = {}
+    for lane, item, future in batch:
+        group = groups.get(lane)
+        if group is None:
+            groups[lane] = [item], [future]
         else:
-            future.set_result(result)
+            group[0].append(item)
+            group[1].append(future)
+    futures: list[asyncio.Future[Any]] = []
+    results: list[Any] = []
+    kept.begin(durable=any(lane.durable for lane in groups))
+    try:
+        for lane, (items, waiting) in groups.items():
+            results += lane.handler(kept.connection, items)
+            futures += waiting
+            assert len(results) == len(futures), "a handler owes one result for each item"
+        kept.commit()
+    except BaseException:
+        kept.roll_back()
+        raise
+    return futures, results
+
+
+def _explain(error: Exception) -> Exception:
+    """An error of its own for each caller: a shared one would gather all their tracebacks."""
+    if not is_unavailable(error):
+        return error
+    log.error("storage.refused", error=str(error))
+    unavailable = StorageUnavailable("The database could not store this; nothing was kept.")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def _run_calls(

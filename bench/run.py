@@ -1,0 +1,176 @@
+"""`python -m bench.run`: Headgate against its limit and its peers, and the bars it meets."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from bench import figures, hotspots, machine, measure, report, subjects
+
+ROOT = Path(__file__).parent.parent
+WORK = ROOT / ".bench"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 all bars met, 1 a bar missed or an answer wrong, 2 the bench could not run."""
+    options = read_options(arguments)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        if options.install_peers:
+            subjects.install_peers(WORK)
+            return 0
+        machine.require_two_cores()
+        with _stand() as stand:
+            site = subjects.Site(WORK, stand.port, options.headgate)
+            if options.profile:
+                return _profile(stand, site)
+            return _present(_measure(stand, site, options))
+    except machine.BenchError as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 2
+
+
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="nginx and headgate only, short windows, below 60 s")
+    add("--rounds", type=int, default=4, help="interleaved rounds (4)")
+    add("--peers", help="comma-separated: nginx,tensorzero,litellm (default: those installed)")
+    add("--headgate", type=Path, default=ROOT / ".venv/bin/headgate", help="the headgate command")
+    add("--install-peers", action="store_true", help="install the pinned peers into .bench/")
+    add("--profile", action="store_true", help="record where headgate's time goes, and stop")
+    return parser.parse_args(arguments)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _stand() -> Generator[measure.Stand]:
+    stand = measure.Stand(WORK)
+    try:
+        yield stand
+    finally:
+        stand.stop()
+
+
+def _wanted(site: subjects.Site, options: argparse.Namespace) -> list[str]:
+    """The subjects of this run in a fixed order; those that were asked for must be installed."""
+    if options.quick:
+        asked = [figures.NGINX]
+    elif options.peers is not None:
+        asked = [name for name in options.peers.split(",") if name]
+    else:
+        asked = [n for n in subjects.START if n == figures.NGINX or subjects.is_installed(n, site)]
+    for name in asked:
+        if name not in subjects.START:
+            raise machine.BenchError(f"unknown peer {name!r}; known: {', '.join(subjects.START)}")
+        if not subjects.is_installed(name, site):
+            raise machine.BenchError(f"{name} is not installed; see bench/README.md")
+    chosen = {figures.DIRECT, *asked}
+    if subjects.is_installed(figures.HEADGATE, site):
+        chosen.add(figures.HEADGATE)
+    return [name for name in subjects.START if name in chosen]
+
+
+@contextlib.contextmanager
+def _running(names: Sequence[str], site: subjects.Site) -> Generator[list[subjects.Subject]]:
+    """All subjects, started one after the other and paused."""
+    running: list[subjects.Subject] = []
+    try:
+        for name in names:
+            subject = subjects.START[name](site)
+            running.append(subject)
+            if subject.process:
+                subject.process.pause()
+        yield running
+    finally:
+        for subject in running:
+            if subject.process:
+                subject.process.stop()
+
+
+def _measure(stand: measure.Stand, site: subjects.Site, options: argparse.Namespace) -> report.Run:
+    names = _wanted(site, options)
+    scale = 0.3 if options.quick else 1.0
+    progress = measure.Progress()
+    about = {**machine.describe(), "commit": measure.commit(), "command": " ".join(sys.argv)}
+    scenarios, notes = _choose_scenarios(options)
+    progress.say(f"starting {', '.join(names)}")
+    with _running(names, site) as running:
+        memory: dict[str, measure.Footprint] = {}
+        for subject in running:
+            progress.say(f"memory: {subject.name}")
+            footprint = measure.measure_memory(stand, subject, scale)
+            if footprint:
+                memory[subject.name] = footprint
+        results = measure.run_rounds(
+            stand,
+            running,
+            scenarios,
+            measure.Plan(options.rounds, scale),
+            say=progress.say,
+        )
+    ours = figures.HEADGATE in names
+    growth = measure.measure_growth(stand, site, progress) if ours and not options.quick else None
+    progress.say("start-up times")
+    start = measure.measure_start(site, 1 if options.quick else 3) if ours else None
+    progress.clear()
+    versions = {name: subjects.version_of(name, site) for name in names}
+    return report.Run(results, memory, growth, start, about, versions, notes)
+
+
+def _choose_scenarios(options: argparse.Namespace) -> tuple[list[measure.Scenario], list[str]]:
+    """The scenarios of this run, and what a reader has to know about them."""
+    notes: list[str] = []
+    chosen = [
+        scenario
+        for scenario in measure.SCENARIOS
+        if not options.quick or scenario in (measure.C32, measure.STREAMS, measure.LATENCY)
+    ]
+    if options.quick:
+        notes.append("quick run: short windows, no growth figure; for a first look only")
+    if not machine.can_use_fifo():
+        chosen = [measure.without_real_time(scenario) for scenario in chosen]
+        notes.append("no right to SCHED_FIFO: latency includes the noise of the scheduler")
+    return chosen, notes
+
+
+def _present(run: report.Run) -> int:
+    judged = report.judge(run)
+    rows = report.summarize(run)
+    wrong = report.errors_of(run)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    record, drawing = WORK / "results" / f"{stamp}.json", WORK / "results.svg"
+    report.record(run, judged, record)
+    drawing.write_text(report.draw(rows, judged))
+    print(" ".join(f"{key}={value!r}" for key, value in run.about.items()))
+    print(" ".join(f"{name} {version}" for name, version in run.versions.items() if version))
+    print(f"\n{report.format_subjects(rows)}\n\n{report.format_figures(judged)}\n")
+    for line in (*run.notes, *report.explain_latency(rows), *wrong):
+        print(f"note: {line}")
+    if figures.HEADGATE not in run.subjects():
+        print("note: headgate is not installed (make setup): only the others were measured")
+    print(f"record: {os.path.relpath(record)}\ndrawing: {os.path.relpath(drawing)}")
+    missed = any(figure.verdict == "MISS" for figure in judged)
+    return 1 if missed or wrong or figures.HEADGATE not in run.subjects() else 0
+
+
+def _profile(stand: measure.Stand, site: subjects.Site) -> int:
+    with _running([figures.HEADGATE], site) as (subject,):
+        assert subject.process
+        subject.process.resume()
+        hotspots.record(stand, subject, WORK)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

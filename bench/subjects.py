@@ -1,0 +1,254 @@
+"""What the bench measures: how each subject is installed, started and addressed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench import figures, machine, traffic
+
+PEERS = {
+    figures.LITELLM: ("litellm[proxy]==1.106.2",),
+    figures.TENSORZERO: ("tensorzero==2026.6.0",),
+}
+"""Peers from PyPI, each in an environment of its own under the work folder; never a dependency."""
+
+OPENAI_KEY = "sk-bench-upstream"
+
+NGINX_CONFIG = """
+{user}
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_buffer_size 256k;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    upstream openai {{
+        server 127.0.0.1:{upstream};
+        keepalive 1024;
+        keepalive_requests 1000000000;
+        keepalive_timeout 1h;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ proxy_pass http://openai; }}
+        location /stream/ {{ proxy_pass http://openai; proxy_buffering off; }}
+    }}
+}}
+"""
+
+LITELLM_CONFIG = """
+model_list:
+  - model_name: {model}
+    litellm_params:
+      model: openai/{model}
+      api_base: http://127.0.0.1:{upstream}/v1
+      api_key: {key}
+general_settings:
+  master_key: sk-bench
+  disable_spend_logs: true
+litellm_settings:
+  telemetry: false
+"""
+
+TENSORZERO_CONFIG = """
+[gateway]
+disable_pseudonymous_usage_analytics = true
+[gateway.observability]
+enabled = false
+[models."{model}"]
+routing = ["mock"]
+[models."{model}".providers.mock]
+type = "openai"
+model_name = "{model}"
+api_base = "http://127.0.0.1:{upstream}/v1/"
+api_key_location = "env::OPENAI_API_KEY"
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a run takes place: its folder, the upstream's port, the headgate command."""
+
+    folder: Path
+    upstream: int
+    headgate: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A running gateway (or the upstream itself, then without a process) and how to load it."""
+
+    name: str
+    address: traffic.Address
+    process: machine.Process | None = None
+    verbatim: bool = True
+    """Whether answers must be the upstream's bytes; otherwise they must contain usage."""
+    streams: int = 512
+    slow: bool = False
+    """Slow subjects get longer windows."""
+    ready_seconds: float = 0.0
+
+    def pids(self) -> list[int]:
+        return self.process.pids() if self.process else []
+
+
+def start_direct(site: Site) -> Subject:
+    return Subject(figures.DIRECT, traffic.Address(site.upstream))
+
+
+def start_nginx(site: Site) -> Subject:
+    """A plain reverse proxy: the limit of what one core can carry."""
+    port, folder = machine.free_port(), site.folder / "nginx"
+    folder.mkdir(parents=True, exist_ok=True)
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(
+        NGINX_CONFIG.format(folder=folder, port=port, upstream=site.upstream, user=user)
+    )
+    command = ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
+    process = _start(site, figures.NGINX, command, {})
+    ready = process.wait_until_ready(f"http://127.0.0.1:{port}/", 10)
+    address = traffic.Address(port, stream_path="/stream/v1/chat/completions")
+    return Subject(figures.NGINX, address, process, ready_seconds=ready)
+
+
+def start_headgate(site: Site, data: Path | None = None) -> Subject:
+    """Headgate on an empty data folder, or on `data` as a former start left it."""
+    if data is None:
+        data = site.folder / "headgate-data"
+        shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True, exist_ok=True)
+    port = machine.free_port()
+    serve = [str(site.headgate), "serve", "--host", "127.0.0.1"]
+    command = [*serve, "--port", str(port), "--data", str(data)]
+    process = _start(site, figures.HEADGATE, command, _openai_environment(site))
+    ready = process.wait_until_ready(f"http://127.0.0.1:{port}/health/ready", 30)
+    key: str = json.loads((data / "first-keys.json").read_text())["inference_key"]
+    address = traffic.Address(port, key=key)
+    return Subject(figures.HEADGATE, address, process, ready_seconds=ready)
+
+
+def start_litellm(site: Site) -> Subject:
+    """LiteLLM's proxy: one worker, master key only, no database, spend logs off."""
+    port, config = machine.free_port(), site.folder / "litellm.yaml"
+    config.write_text(
+        LITELLM_CONFIG.format(model=traffic.MODEL, upstream=site.upstream, key=OPENAI_KEY)
+    )
+    options = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(_binary(site, figures.LITELLM, "litellm")), *options, "--num_workers", "1"]
+    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    process = _start(site, figures.LITELLM, command, environment)
+    ready = process.wait_until_ready(f"http://127.0.0.1:{port}/health/liveliness", 120)
+    return Subject(
+        figures.LITELLM,
+        traffic.Address(port),
+        process,
+        verbatim=False,
+        streams=48,
+        slow=True,
+        ready_seconds=ready,
+    )
+
+
+def start_tensorzero(site: Site) -> Subject:
+    """TensorZero's Rust gateway as its wheel embeds it: no database, observability off."""
+    config, answer = site.folder / "tensorzero.toml", site.folder / "tensorzero.address"
+    config.write_text(TENSORZERO_CONFIG.format(model=traffic.MODEL, upstream=site.upstream))
+    answer.unlink(missing_ok=True)
+    script = Path(__file__).parent / "tensorzero_gateway.py"
+    python = _binary(site, figures.TENSORZERO, "python")
+    command = [str(python), str(script), str(config), str(answer)]
+    process = _start(site, figures.TENSORZERO, command, _openai_environment(site))
+    ready = process.wait_until(lambda: answer.exists() and answer.read_text() != "", 30)
+    url = urlsplit(answer.read_text())
+    path = f"{url.path.rstrip('/')}/chat/completions"
+    model = f"tensorzero::model_name::{traffic.MODEL}"
+    return Subject(
+        figures.TENSORZERO,
+        traffic.Address(url.port or 0, path, path, model=model, metadata=False),
+        process,
+        verbatim=False,
+        streams=192,
+        ready_seconds=ready,
+    )
+
+
+START: dict[str, Callable[[Site], Subject]] = {
+    figures.DIRECT: start_direct,
+    figures.NGINX: start_nginx,
+    figures.HEADGATE: start_headgate,
+    figures.TENSORZERO: start_tensorzero,
+    figures.LITELLM: start_litellm,
+}
+
+
+def is_installed(name: str, site: Site) -> bool:
+    if name in PEERS:
+        return _binary(site, name, "python").exists()
+    if name == figures.HEADGATE:
+        return site.headgate.exists()
+    return name != figures.NGINX or shutil.which("nginx") is not None
+
+
+def install_peers(folder: Path) -> None:
+    """Install the pinned peers from PyPI, each into its own environment below `folder`."""
+    for name, packages in PEERS.items():
+        print(f"installing {' '.join(packages)}", flush=True)
+        environment = _environment(folder, name)
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        pip = [str(environment / "bin" / "pip"), "install", "--quiet"]
+        subprocess.run([*pip, *packages], check=True)
+
+
+def version_of(name: str, site: Site) -> str:
+    """The version of an installed subject, for the record."""
+    if name in PEERS:
+        return PEERS[name][0].partition("==")[2]
+    commands = {figures.NGINX: ["nginx", "-v"], figures.HEADGATE: [str(site.headgate), "version"]}
+    if name not in commands:
+        return ""
+    done = subprocess.run(commands[name], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).strip().splitlines()[0].rpartition("/")[2]
+
+
+def _environment(folder: Path, name: str) -> Path:
+    return folder / "venv" / name
+
+
+def _binary(site: Site, name: str, program: str) -> Path:
+    return _environment(site.folder, name) / "bin" / program
+
+
+def _openai_environment(site: Site) -> dict[str, str]:
+    base = f"http://127.0.0.1:{site.upstream}/v1"
+    return {"OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": base}
+
+
+def _start(
+    site: Site, name: str, command: list[str], environment: dict[str, str]
+) -> machine.Process:
+    log = site.logs / f"{name}.log"
+    return machine.Process(command, core=machine.GATEWAY_CORE, log=log, environment=environment)

@@ -1,0 +1,1 @@
+"""The ledger: wallets, holds and what managed calls cost, in double entry."""

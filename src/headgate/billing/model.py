@@ -1,0 +1,159 @@
+"""The rules of the ledger, without any I/O. All amounts are nano-dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.money import format_dollars
+from headgate.relay.ports import Hold, Receipt
+
+Account = Literal["wallet", "held", "revenue", "funding", "overspend"]
+"""An organization's accounts. `wallet` and `held` never go below 0; `funding` is what came in
+(negative), `revenue` what was billed, `overspend` what was billed and not covered (negative)."""
+
+ACCOUNTS: tuple[Account, ...] = get_args(Account)
+
+
+class InsufficientFunds(HeadgateError):
+    """The wallet does not cover the most that the call can cost."""
+
+    kind = Kind.UNPAID
+    code = "insufficient_funds"
+
+    def __init__(self, *, needed_nano: int, available_nano: int) -> None:
+        super().__init__(
+            f"This call can cost up to {format_dollars(needed_nano)} US dollars and the wallet has "
+            f"{format_dollars(available_nano)} available. Top up the wallet, or lower the limit of "
+            "output tokens.",
+            should_retry=False,
+        )
+
+
+class HoldLost(HeadgateError):
+    """A settlement names a hold that is not open and has no receipt: nothing was recorded."""
+
+    code = "hold_lost"
+
+
+class ReferenceTaken(HeadgateError):
+    """A grant's reference was used before, for another amount."""
+
+    kind = Kind.CONFLICT
+    code = "reference_taken"
+
+
+def name_account(organization_id: str, account: Account) -> str:
+    """The id of an organization's account."""
+    return f"{organization_id}:{account}"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One side of a transaction: what an account gains (or loses, below 0)."""
+
+    transaction_id: str
+    account_id: str
+    amount_nano: int
+    request_id: str
+
+
+def make_transaction(
+    transaction_id: str,
+    organization_id: str,
+    amounts: Sequence[tuple[Account, int]],
+    *,
+    request_id: str = "",
+) -> list[Line]:
+    """The lines of a transaction that sums to zero; accounts that it does not move are left out."""
+    assert sum([amount for _, amount in amounts]) == 0, "a transaction must sum to zero"
+    return [
+        Line(transaction_id, f"{organization_id}:{account}", amount, request_id)
+        for account, amount in amounts
+        if amount
+    ]
+
+
+def set_aside(hold: Hold) -> list[Line]:
+    """Wallet to held."""
+    return make_transaction(
+        f"hold:{hold.request_id}",
+        hold.organization_id,
+        [("wallet", -hold.amount_nano), ("held", hold.amount_nano)],
+        request_id=hold.request_id,
+    )
+
+
+def settle(hold: Hold, cost_nano: int) -> list[Line]:
+    """What is billed, up to the hold, goes from held to revenue; the rest back to the wallet."""
+    billed = min(cost_nano, hold.amount_nano)
+    return make_transaction(
+        f"settle:{hold.request_id}",
+        hold.organization_id,
+        [
+            ("held", -hold.amount_nano),
+            ("revenue", billed),
+            ("wallet", hold.amount_nano - billed),
+        ],
+        request_id=hold.request_id,
+    )
+
+
+def charge_excess(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[Line]:
+    """What a call cost above its hold: from the wallet as far as it goes, else overspend."""
+    excess = cost_nano - hold.amount_nano
+    paid = min(excess, wallet_nano)
+    return make_transaction(
+        f"excess:{hold.request_id}",
+        hold.organization_id,
+        [
+            ("wallet", -paid),
+            ("overspend", paid - excess),
+            ("revenue", excess),
+        ],
+        request_id=hold.request_id,
+    )
+
+
+def make_unknown_receipt(hold: Hold, *, created_at: float) -> Receipt:
+    """The receipt of a call that never came to an end: billed at its hold.
+
+    The provider may have charged anything up to the hold, and nobody is left who knows. The bill
+    is the one bound that is certain, marked `unknown` and `estimated` (decision 17), so that it is
+    seen, and can be made good once the provider's own figures are at hand.
+    """
+    return Receipt(
+        request_id=hold.request_id,
+        created_at=created_at,
+        organization_id=hold.organization_id,
+        project_id=hold.project_id,
+        key_id=hold.key_id,
+        credential_id=hold.credential_id,
+        managed=True,
+        endpoint=hold.endpoint,
+        method=hold.method,
+        provider=hold.provider,
+        model_requested=hold.model,
+        model_served=None,
+        answer_id=None,
+        upstream_request_id=None,
+        correlation_id=None,
+        status=0,
+        outcome="unknown",
+        error_code="hold_expired",
+        streamed=False,
+        usage=None,
+        estimated=True,
+        service_tier=None,
+        pricing="priced",
+        unpriced_reason=None,
+        price_id=hold.price_id,
+        cost_nano=hold.amount_nano,
+        attempts=0,
+        first_byte_microseconds=-1,
+        upstream_microseconds=-1,
+        total_microseconds=-1,
+        overhead_microseconds=-1,
+    )

@@ -1,0 +1,254 @@
+"""The ledger at work: money is set aside, settled, granted and audited. All in nano-dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from headgate.billing import store
+from headgate.billing.model import (
+    HoldLost,
+    InsufficientFunds,
+    Line,
+    ReferenceTaken,
+    charge_excess,
+    make_transaction,
+    make_unknown_receipt,
+    name_account,
+    set_aside,
+    settle,
+)
+from headgate.kit import outbox
+from headgate.kit.clock import Clock
+from headgate.kit.db.writer import Writer
+from headgate.metering import service as metering
+from headgate.metering.events import RequestCompleted
+from headgate.relay.ports import Hold, Receipt
+
+MICROSECONDS = 1_000_000
+EXPIRED_MAX = 500
+
+Settled = tuple[Receipt, Hold]
+
+log = structlog.get_logger(__name__)
+_encode_event = msgspec.json.Encoder().encode
+
+
+class RepeatedReceipt(Exception):
+    """A batch holds a receipt that is recorded already; it is done again, one by one."""
+
+
+class Ledger:
+    """Implements `Wallet` and `Settlement` of the journey, on the lanes of the writer.
+
+    `lease_seconds` must exceed the longest that a call may take: a hold that outlives its lease
+    is settled as `unknown`. `subscribed` says whether anybody wants events of a topic.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        clock: Clock,
+        *,
+        subscribed: Callable[[str], bool],
+        lease_seconds: float = 900.0,
+    ) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._subscribed = subscribed
+        self._lease_seconds = lease_seconds
+        # A hold lost with the power is lost with its call: no answer of it was completed. The
+        # settlement that completes one is flushed, and every hold before it with it.
+        self._holding = writer.lane(self._hold_all, durable=False)
+        self._measuring = writer.lane(self._record_measured, durable=False)
+        self._settling = writer.lane(self._record_settled, durable=True)
+
+    def hold(self, hold: Hold) -> Awaitable[None]:
+        """Set money aside. Raises InsufficientFunds, or StorageUnavailable."""
+        return self._holding.put(hold)
+
+    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
+        """Store a receipt and settle its hold, exactly once for each request.
+
+        A cost above the hold is billed too: from the wallet as far as it goes, the rest on the
+        account `overspend`. Raises StorageUnavailable, or HoldLost for a hold that never was.
+        """
+        if hold is None:
+            return self._measuring.put(receipt)
+        assert hold.request_id == receipt.request_id, "a receipt settles its own hold"
+        return self._settling.put((receipt, hold))
+
+    def fund(self, organization_id: str, amount_nano: int, *, reference: str) -> Awaitable[bool]:
+        """See `fund`."""
+        return self._writer.call(
+            lambda connection: fund(
+                connection,
+                organization_id,
+                amount_nano=amount_nano,
+                reference=reference,
+                now=self._clock.now(),
+            )
+        )
+
+    async def resolve_expired(self, now: float) -> int:
+        """Settle the calls whose lease is over as `unknown`, billed at their hold. How many."""
+        return await self._resolve(int(now * MICROSECONDS))
+
+    async def resolve_abandoned(self) -> int:
+        """Settle every open hold as `unknown`: at the start of the only process. How many."""
+        return await self._resolve(None)
+
+    async def _resolve(self, expired_at: int | None) -> int:
+        resolved = 0
+        while count := await self._writer.call(lambda c: self._resolve_some(c, expired_at)):
+            resolved += count
+        if resolved:
+            log.warning("ledger.calls_unknown", calls=resolved)
+        return resolved
+
+    def _resolve_some(self, connection: sa.Connection, expired_at: int | None) -> int:
+        now = self._clock.now()
+        holds = store.list_open_holds(connection, expired_at=expired_at, rows_max=EXPIRED_MAX)
+        if holds:
+            unknown = [(make_unknown_receipt(hold, created_at=now), hold) for hold in holds]
+            self._record_settled(connection, unknown)
+        return len(holds)
+
+    def _hold_all(
+        self, connection: sa.Connection, holds: Sequence[Hold]
+    ) -> Sequence[Exception | None]:
+        now = self._clock.now()
+        results = [_take(connection, hold) for hold in holds]
+        taken = [hold for hold, refusal in zip(holds, results, strict=True) if refusal is None]
+        lines = [line for hold in taken for line in set_aside(hold)]
+        store.append_entries(connection, lines, at=int(now * MICROSECONDS))
+        # The wallets have paid already, each with its own conditional update.
+        store.add_balances(connection, [line for line in lines if line.amount_nano > 0])
+        store.insert_holds(
+            connection,
+            taken,
+            at=int(now * MICROSECONDS),
+            lease_until=int((now + self._lease_seconds) * MICROSECONDS),
+        )
+        return results
+
+    def _record_measured(
+        self, connection: sa.Connection, receipts: Sequence[Receipt]
+    ) -> Sequence[None]:
+        if self._store_receipts(connection, receipts):
+            self._announce(connection, receipts)
+        return [None] * len(receipts)
+
+    def _record_settled(
+        self, connection: sa.Connection, settled: Sequence[Settled]
+    ) -> Sequence[None]:
+        receipts = [receipt for receipt, _ in settled]
+        if self._store_receipts(connection, receipts):
+            _settle_holds(connection, settled, at=int(self._clock.now() * MICROSECONDS))
+            self._announce(connection, receipts)
+        return [None] * len(settled)
+
+    def _store_receipts(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> bool:
+        """Whether they are new; a repeated one among others has the batch done one by one."""
+        if metering.insert(connection, receipts) == len(receipts):
+            return True
+        if len(receipts) > 1:
+            raise RepeatedReceipt
+        return False
+
+    def _announce(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
+        topic = RequestCompleted.type
+        if not self._subscribed(topic):
+            return
+        at = int(self._clock.now() * MICROSECONDS)
+        outbox.append(
+            connection,
+            [
+                (
+                    f"{topic}:{receipt.request_id}",
+                    at,
+                    topic,
+                    receipt.organization_id,
+                    _encode_event(RequestCompleted(receipt)),
+                )
+                for receipt in receipts
+            ],
+        )
+
+
+def _take(connection: sa.Connection, hold: Hold) -> InsufficientFunds | None:
+    assert hold.amount_nano >= 0, "a hold is not negative"
+    wallet = name_account(hold.organization_id, "wallet")
+    if store.take(connection, wallet, hold.amount_nano):
+        return None
+    available = store.read_balance(connection, wallet)
+    return InsufficientFunds(needed_nano=hold.amount_nano, available_nano=available)
+
+
+def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: int) -> None:
+    closings = [
+        ("settled" if receipt.cost_nano else "released", hold.request_id, hold.amount_nano)
+        for receipt, hold in settled
+    ]
+    if store.close_holds(connection, closings) < len(closings):
+        names = ", ".join(hold.request_id for _, hold in settled)
+        raise HoldLost(f"No open hold of the stated amount among: {names}. Nothing was recorded.")
+    _post(
+        connection,
+        [line for receipt, hold in settled for line in settle(hold, receipt.cost_nano)],
+        at=at,
+    )
+    for receipt, hold in settled:
+        if receipt.cost_nano > hold.amount_nano:
+            available = balance(connection, hold.organization_id)
+            excess = charge_excess(hold, receipt.cost_nano, wallet_nano=available)
+            _post(connection, excess, at=at)
+            log.warning("ledger.cost_above_hold", request_id=hold.request_id)
+
+
+def _post(connection: sa.Connection, lines: Sequence[Line], *, at: int) -> None:
+    store.append_entries(connection, lines, at=at)
+    store.add_balances(connection, lines)
+
+
+def fund(
+    connection: sa.Connection, organization_id: str, *, amount_nano: int, reference: str, now: float
+) -> bool:
+    """Grant an organization money, once for each reference. Whether it was new.
+
+    Raises ReferenceTaken when the reference was used for another amount.
+    """
+    assert amount_nano > 0, "a grant is positive"
+    store.open_accounts(connection, organization_id)
+    transaction_id = f"fund:{organization_id}:{reference}"
+    wallet = name_account(organization_id, "wallet")
+    granted = store.read_amount(connection, transaction_id, wallet)
+    if granted == amount_nano:
+        return False
+    if granted is not None:
+        raise ReferenceTaken(
+            f"The reference {reference!r} was used for another amount; choose a new one.",
+            param="reference",
+        )
+    lines = make_transaction(
+        transaction_id, organization_id, [("funding", -amount_nano), ("wallet", amount_nano)]
+    )
+    _post(connection, lines, at=int(now * MICROSECONDS))
+    return True
+
+
+def balance(connection: sa.Connection, organization_id: str) -> int:
+    """What an organization can spend now; what is held for its open calls is not in it."""
+    return store.read_balance(connection, name_account(organization_id, "wallet"))
+
+
+def audit(connection: sa.Connection) -> list[str]:
+    """What does not add up in the books, one sentence each; empty when all is well.
+
+    Every transaction sums to zero (so all entries do), every balance is the sum of its entries,
+    and what is held is the sum of the open holds.
+    """
+    return store.find_faults(connection)

@@ -1,0 +1,224 @@
+"""All SQL of the ledger. The statements of a call run on the driver's own cursor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.billing.model import ACCOUNTS, Line, name_account
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.statement import compile_insert, compile_positional, driver_cursor
+from headgate.kit.db.triggers import forbid_changes
+from headgate.relay.ports import Hold
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Hold).decode
+
+LEDGER_ACCOUNTS = sa.Table(
+    "ledger_accounts",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("organization_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("balance_nano", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("balance_nano >= 0 OR kind NOT IN ('wallet', 'held')", name="balance"),
+)
+
+ENTRIES = sa.Table(
+    "entries",
+    METADATA,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("transaction_id", sa.Text, nullable=False),
+    sa.Column("account_id", sa.Text, nullable=False),
+    sa.Column("amount_nano", sa.BigInteger, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    # The database itself refuses to do a transaction twice.
+    sa.Index("uq_entries_transaction_id", "transaction_id", "account_id", unique=True),
+)
+forbid_changes(ENTRIES)
+
+_OPEN = sa.text("state = 'held'")
+HOLDS = sa.Table(
+    "holds",
+    METADATA,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("organization_id", sa.Text, nullable=False),
+    sa.Column("amount_nano", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("lease_until", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("context", sa.Text, nullable=False),
+    sa.CheckConstraint("amount_nano >= 0", name="amount"),
+    sa.CheckConstraint("state IN ('held', 'settled', 'released')", name="state"),
+    sa.Index("ix_holds_lease_until", "lease_until", sqlite_where=_OPEN, postgresql_where=_OPEN),
+)
+
+_BALANCE = LEDGER_ACCOUNTS.c.balance_nano
+_AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
+_ADD = compile_positional(
+    sa.update(LEDGER_ACCOUNTS)
+    .values(balance_nano=_BALANCE + _AMOUNT)
+    .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account")),
+    "amount",
+    "account",
+)
+_TAKE = compile_positional(
+    sa.update(LEDGER_ACCOUNTS)
+    .values(balance_nano=_BALANCE - _AMOUNT)
+    .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account"))
+    .where(sa.bindparam("least", type_=sa.BigInteger) <= _BALANCE),
+    "amount",
+    "account",
+    "least",
+)
+_CLOSE = compile_positional(
+    sa.update(HOLDS)
+    .values(state=sa.bindparam("closed"))
+    .where(HOLDS.c.request_id == sa.bindparam("request"))
+    .where(HOLDS.c.amount_nano == _AMOUNT)
+    .where(_OPEN),
+    "closed",
+    "request",
+    "amount",
+)
+_INSERT_ACCOUNT = compile_insert(LEDGER_ACCOUNTS, ignore_known=True)
+_INSERT_ENTRY = compile_insert(
+    ENTRIES, "transaction_id", "account_id", "amount_nano", "request_id", "created_at"
+)
+_INSERT_HOLD = compile_insert(HOLDS)
+
+
+def open_accounts(connection: sa.Connection, organization_id: str) -> None:
+    """See that an organization has its accounts."""
+    driver_cursor(connection).executemany(
+        _INSERT_ACCOUNT,
+        [(name_account(organization_id, kind), organization_id, kind, 0) for kind in ACCOUNTS],
+    )
+
+
+def append_entries(connection: sa.Connection, lines: Sequence[Line], *, at: int) -> None:
+    """Write the lines of whole transactions down. IntegrityError for one that was done before."""
+    driver_cursor(connection).executemany(
+        _INSERT_ENTRY,
+        [
+            (line.transaction_id, line.account_id, line.amount_nano, line.request_id, at)
+            for line in lines
+        ],
+    )
+
+
+def add_balances(connection: sa.Connection, lines: Sequence[Line]) -> None:
+    """Move the balances as the lines say: one update for each account."""
+    sums: defaultdict[str, int] = defaultdict(int)
+    for line in lines:
+        sums[line.account_id] += line.amount_nano
+    changes = [(amount, account_id) for account_id, amount in sorted(sums.items()) if amount]
+    cursor = driver_cursor(connection)
+    cursor.executemany(_ADD, changes)
+    assert not changes or cursor.rowcount == len(changes), "an account is missing"
+
+
+def take(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
+    """Take an amount from an account if it is there: one atomic statement."""
+    cursor = driver_cursor(connection)
+    cursor.execute(_TAKE, (amount_nano, account_id, amount_nano))
+    return cursor.rowcount == 1
+
+
+def insert_holds(
+    connection: sa.Connection, holds: Sequence[Hold], *, at: int, lease_until: int
+) -> None:
+    """Open holds, under a lease. Times in unix microseconds."""
+    driver_cursor(connection).executemany(
+        _INSERT_HOLD,
+        [
+            (
+                hold.request_id,
+                hold.organization_id,
+                hold.amount_nano,
+                "held",
+                lease_until,
+                at,
+                _encode(hold).decode(),
+            )
+            for hold in holds
+        ],
+    )
+
+
+def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, int]]) -> int:
+    """Close open holds, given as (state, request id, amount). How many were open."""
+    cursor = driver_cursor(connection)
+    cursor.executemany(_CLOSE, closings)
+    return cursor.rowcount
+
+
+def list_open_holds(
+    connection: sa.Connection, *, expired_at: int | None, rows_max: int
+) -> list[Hold]:
+    """Open holds, those of the oldest lease first; all, or those whose lease is over by a time."""
+    query = sa.select(HOLDS.c.context).where(_OPEN).order_by(HOLDS.c.lease_until).limit(rows_max)
+    if expired_at is not None:
+        query = query.where(HOLDS.c.lease_until < expired_at)
+    return [_decode(context) for context in connection.execute(query).scalars()]
+
+
+def read_balance(connection: sa.Connection, account_id: str) -> int:
+    """The balance of an account; 0 where there is none."""
+    query = sa.select(_BALANCE).where(LEDGER_ACCOUNTS.c.id == account_id)
+    return connection.execute(query).scalar_one_or_none() or 0
+
+
+def read_amount(connection: sa.Connection, transaction_id: str, account_id: str) -> int | None:
+    """What a transaction moved on an account; None where there is no such transaction."""
+    query = sa.select(ENTRIES.c.amount_nano).where(
+        ENTRIES.c.transaction_id == transaction_id, ENTRIES.c.account_id == account_id
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def find_faults(connection: sa.Connection) -> list[str]:
+    """Everything in the books that does not add up; one sentence for each."""
+    return [
+        template.format(*row) for template, query in _AUDIT for row in connection.execute(query)
+    ]
+
+
+_SUM = sa.func.sum(ENTRIES.c.amount_nano)
+_POSTED = (
+    sa.select(sa.func.coalesce(_SUM, 0))
+    .where(ENTRIES.c.account_id == LEDGER_ACCOUNTS.c.id)
+    .scalar_subquery()
+)
+_HELD = (
+    sa.select(sa.func.coalesce(sa.func.sum(HOLDS.c.amount_nano), 0))
+    .where(HOLDS.c.organization_id == LEDGER_ACCOUNTS.c.organization_id)
+    .where(_OPEN)
+    .scalar_subquery()
+)
+_AUDIT: tuple[tuple[str, sa.Executable], ...] = (
+    (
+        "Transaction {0} sums to {1}, not to 0.",
+        sa.select(ENTRIES.c.transaction_id, _SUM)
+        .group_by(ENTRIES.c.transaction_id)
+        .having(_SUM != 0),
+    ),
+    (
+        "Account {0} says {1}, its entries sum to {2}.",
+        sa.select(LEDGER_ACCOUNTS.c.id, _BALANCE, _POSTED).where(_BALANCE != _POSTED),
+    ),
+    (
+        "Account {0} says {1}, the open holds sum to {2}.",
+        sa.select(LEDGER_ACCOUNTS.c.id, _BALANCE, _HELD)
+        .where(LEDGER_ACCOUNTS.c.kind == "held")
+        .where(_BALANCE != _HELD),
+    ),
+    (
+        "Entry {0} is of an account that does not exist.",
+        sa.select(ENTRIES.c.id).where(ENTRIES.c.account_id.not_in(sa.select(LEDGER_ACCOUNTS.c.id))),
+    ),
+)

@@ -1,0 +1,29 @@
+"""What is to be told to the world, stored in the transaction that made it true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.statement import compile_insert, driver_cursor
+
+OUTBOX = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+)
+_INSERT = compile_insert(OUTBOX)
+
+Row = tuple[str, int, str, str, bytes]
+"""id, created_at (unix microseconds), topic, key (events of one key keep their order), payload."""
+
+
+def append(connection: sa.Connection, rows: Sequence[Row]) -> None:
+    """Add events in this transaction; ids are the sender's, and unique."""
+    driver_cursor(connection).executemany(_INSERT, rows)

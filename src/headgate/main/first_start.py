@@ -1,0 +1,110 @@
+"""What a start finds missing and makes: the first organization, project, keys and credential."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import Organization
+from headgate.keys.model import KeyKind, KeyRequest
+from headgate.main.installation import FIRST_KEYS_FILE, Installation
+from headgate.vault.model import CredentialRequest
+
+INTEGRATION = "openai"
+SIMULATOR_NAME = "simulator"
+SIMULATOR_SECRET = "sk-simulator-answers-without-a-provider"
+
+
+def prepare_first_start(installation: Installation) -> bool:
+    """Make the first organization, project and keys where there are none. Whether it did.
+
+    The keys are on the disk (DIR/first-keys.json, mode 0600) before they are in the database, so
+    that a start which dies in between makes new ones instead of losing them.
+    """
+    with installation.database.transaction() as connection:
+        if installation.accounts.list_organizations(connection):
+            return False
+        organization = installation.accounts.create_organization(connection, "First organization")
+        project = installation.accounts.create_project(
+            connection, "Default", organization_id=organization.id
+        )
+        inference, admin = (
+            installation.keys.create(
+                connection,
+                KeyRequest(
+                    name=name, organization_id=organization.id, project_id=project.id, kind=kind
+                ),
+            )
+            for name, kind in (("first", KeyKind.LIVE), ("first admin", KeyKind.ADMIN))
+        )
+        _write_private(
+            installation,
+            {
+                "organization_id": organization.id,
+                "project_id": project.id,
+                "inference_key": inference.token,
+                "admin_key": admin.token,
+            },
+        )
+    return True
+
+
+def prepare_credential(installation: Installation, simulator_url: str | None) -> None:
+    """Bring the credential of the environment, or of the simulator, up to date.
+
+    A simulator that does not run leaves no credential behind that could be chosen.
+    """
+    settings = installation.settings
+    with installation.database.transaction() as connection:
+        organization = installation.accounts.list_organizations(connection)[0]
+        _drop_simulator(installation, connection, but=simulator_url)
+        if settings.openai_api_key:
+            installation.credentials.upsert_environment(
+                connection,
+                CredentialRequest(
+                    organization_id=organization.id,
+                    integration=INTEGRATION,
+                    secret=settings.openai_api_key,
+                    base_url=settings.openai_base_url,
+                ),
+            )
+        elif simulator_url is not None:
+            _add_simulator(installation, connection, organization, simulator_url)
+
+
+def _drop_simulator(
+    installation: Installation, connection: sa.Connection, *, but: str | None
+) -> None:
+    for record in installation.credentials.list(connection):
+        if record.name == SIMULATOR_NAME and record.base_url != but:
+            installation.credentials.remove(connection, record)
+
+
+def _add_simulator(
+    installation: Installation, connection: sa.Connection, organization: Organization, url: str
+) -> None:
+    if any(record.name == SIMULATOR_NAME for record in installation.credentials.list(connection)):
+        return
+    installation.credentials.add(
+        connection,
+        CredentialRequest(
+            organization_id=organization.id,
+            integration=INTEGRATION,
+            secret=SIMULATOR_SECRET,
+            name=SIMULATOR_NAME,
+            base_url=url,
+        ),
+    )
+
+
+def _write_private(installation: Installation, keys: dict[str, str]) -> None:
+    path = installation.settings.data / FIRST_KEYS_FILE
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(keys, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())

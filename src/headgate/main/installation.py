@@ -1,0 +1,82 @@
+"""One data directory, opened: its database, its master key, and the services that live on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from headgate.accounts.service import Accounts
+from headgate.catalog.service import Catalog
+from headgate.keys import service as keys
+from headgate.kit.clock import SystemClock
+from headgate.kit.db import migration, schema
+from headgate.kit.db.engine import Database
+from headgate.kit.ids import Ids
+from headgate.kit.settings import Settings
+from headgate.vault import service as vault
+
+DATABASE_FILE = "headgate.db"
+MASTER_KEY_FILE = "master.key"
+FIRST_KEYS_FILE = "first-keys.json"
+
+
+class Installation:
+    """The services of one process. Snapshots are empty until `load`."""
+
+    def __init__(self, settings: Settings, database: Database, master_key: vault.MasterKey) -> None:
+        self.settings = settings
+        self.database = database
+        self.clock = SystemClock()
+        self.ids = Ids()
+        self.accounts = Accounts(self.clock, self.ids)
+        self.keys = keys.Keys(self.clock, self.accounts)
+        self.key_ring = keys.KeyRing(self.clock)
+        self.catalog = Catalog.load()
+        sealer = vault.Sealer(master_key, self.clock)
+        integrations = self.catalog.integrations
+        self.vault = vault.Vault(sealer, integrations, self.clock)
+        self.credentials = vault.CredentialBook(
+            sealer, integrations, clock=self.clock, ids=self.ids
+        )
+
+    def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
+        """Take up what is stored under the topics that changed."""
+        if keys.TOPIC in topics:
+            self.key_ring.load(connection)
+        if vault.TOPIC in topics:
+            self.vault.load(connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def open_installation(settings: Settings) -> Installation:
+    """Open a data directory, made and brought up to date first where that is needed.
+
+    Raises a `HeadgateError` (`MasterKeyRefused`, `SchemaUnusable`, `StorageUnavailable`), and has
+    then written nothing to an existing database.
+    """
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.data / DATABASE_FILE, always_flush=settings.always_flush)
+    master_key_path = settings.data / MASTER_KEY_FILE
+    try:
+        master_key = _find_master_key(settings, database, master_key_path)
+        migration.prepare(database, schema.METADATA)
+        if master_key is None:
+            master_key = vault.create_master_key(master_key_path)
+        installation = Installation(settings, database, master_key)
+        with database.transaction() as connection:
+            vault.remember_master_key(connection, master_key, now=installation.clock.now())
+    except BaseException:
+        database.close()
+        raise
+    return installation
+
+
+def _find_master_key(
+    settings: Settings, database: Database, path: Path
+) -> vault.LocalMasterKey | None:
+    with database.reading() as connection:
+        return vault.find_master_key(connection, text=settings.master_key, path=path)

@@ -1,0 +1,99 @@
+"""What a process does beside the calls: takes up changes, writes back, cleans up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
+import structlog
+import uvicorn
+
+from headgate.billing import jobs
+from headgate.billing.service import Ledger
+from headgate.kit.db import schema
+from headgate.kit.db.writer import Writer
+from headgate.kit.errors import HeadgateError
+from headgate.kit.settings import Settings
+from headgate.main.installation import Installation
+from headgate.metering import service as metering
+
+WRITE_BACK_SECONDS = 5.0
+RETENTION_ROWS_MAX = 5_000
+DAY_SECONDS = 86_400
+
+log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """The periodic work of one process. It is also what the health check asks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        installation: Installation,
+        *,
+        writer: Writer,
+        ledger: Ledger,
+        server: uvicorn.Server,
+    ) -> None:
+        self._settings = settings
+        self._installation = installation
+        self._writer = writer
+        self._ledger = ledger
+        self._server = server
+        self._revisions: dict[str, int] = {}
+
+    def check(self) -> str | None:
+        """See `api.app.Health`."""
+        if self._server.should_exit:
+            return "stopping"
+        return None if self._writer.is_running else "the database writer has stopped"
+
+    def take_up(self) -> None:
+        """Load every snapshot whose topic changed since the last time; called in a thread."""
+        with self._installation.database.reading() as connection:
+            revisions = schema.read_revisions(connection)
+            changed = {
+                topic for topic, value in revisions.items() if self._revisions.get(topic) != value
+            }
+            if changed:
+                self._installation.load(connection, frozenset(changed))
+                self._revisions = revisions
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await asyncio.gather(
+            self._repeat(self._poll, self._settings.snapshot_poll_seconds),
+            self._repeat(self._write_back, WRITE_BACK_SECONDS),
+            self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
+        )
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], period_seconds: float) -> None:
+        while True:
+            await asyncio.sleep(period_seconds)
+            try:
+                await work()
+            except HeadgateError as error:
+                # The database may be busy or full; the next round tries again.
+                log.warning(
+                    "upkeep.failed", work=getattr(work, "__name__", ""), error=error.message
+                )
+
+    async def _poll(self) -> None:
+        await asyncio.to_thread(self.take_up)
+
+    async def _write_back(self) -> None:
+        await self._writer.call(self._installation.vault.flush_used)
+
+    async def _expire(self) -> None:
+        clock = self._installation.clock
+        await jobs.resolve_expired_holds(self._ledger, clock)
+        if self._settings.retention_days:
+            before = clock.now() - self._settings.retention_days * DAY_SECONDS
+
+            def delete(connection: sa.Connection) -> int:
+                return metering.delete_before(connection, before, RETENTION_ROWS_MAX)
+
+            while await self._writer.call(delete) == RETENTION_ROWS_MAX:
+                pass

@@ -1,0 +1,1 @@
+"""Receipts: what every call used, stored once and summed for every number that is shown."""

@@ -1,0 +1,103 @@
+"""How a receipt lies in a row, and the sums that are made of many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headgate.llm.usage import Usage
+from headgate.relay.ports import Receipt
+
+MICROSECONDS = 1_000_000
+
+_encode_usage = msgspec.json.Encoder().encode
+_decode_usage = msgspec.json.Decoder(Usage).decode
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over receipts; tokens as the providers reported them, cost in nano-dollars."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_nano: int
+
+
+def pack(receipt: Receipt) -> tuple[Any, ...]:
+    """The row of a receipt, in the column order of the table.
+
+    What is absent is an empty text, not NULL: the SQLite driver takes a microsecond to bind each
+    None, which would double the cost of the hot insert.
+    """
+    usage = receipt.usage
+    return (
+        receipt.request_id,
+        int(receipt.created_at * MICROSECONDS),
+        receipt.organization_id,
+        receipt.project_id,
+        receipt.key_id,
+        receipt.credential_id or "",
+        1 if receipt.managed else 0,
+        receipt.endpoint,
+        receipt.method,
+        receipt.provider,
+        receipt.model_requested or "",
+        receipt.model_served or "",
+        receipt.answer_id or "",
+        receipt.upstream_request_id or "",
+        receipt.correlation_id or "",
+        receipt.status,
+        receipt.outcome,
+        receipt.error_code or "",
+        1 if receipt.streamed else 0,
+        "" if usage is None else _encode_usage(usage).decode(),
+        1 if receipt.estimated else 0,
+        receipt.service_tier or "",
+        receipt.pricing,
+        receipt.unpriced_reason or "",
+        receipt.price_id or "",
+        receipt.cost_nano,
+        receipt.attempts,
+        receipt.first_byte_microseconds,
+        receipt.upstream_microseconds,
+        receipt.total_microseconds,
+        receipt.overhead_microseconds,
+    )
+
+
+def unpack(row: Any) -> Receipt:
+    """The receipt that `pack` made a row of."""
+    return Receipt(
+        request_id=row.request_id,
+        created_at=row.created_at / MICROSECONDS,
+        organization_id=row.organization_id,
+        project_id=row.project_id,
+        key_id=row.key_id,
+        credential_id=row.credential_id or None,
+        managed=bool(row.managed),
+        endpoint=row.endpoint,
+        method=row.method,
+        provider=row.provider,
+        model_requested=row.model_requested or None,
+        model_served=row.model_served or None,
+        answer_id=row.answer_id or None,
+        upstream_request_id=row.upstream_request_id or None,
+        correlation_id=row.correlation_id or None,
+        status=row.status,
+        outcome=row.outcome,
+        error_code=row.error_code or None,
+        streamed=bool(row.streamed),
+        usage=_decode_usage(row.usage) if row.usage else None,
+        estimated=bool(row.estimated),
+        service_tier=row.service_tier or None,
+        pricing=row.pricing,
+        unpriced_reason=row.unpriced_reason or None,
+        price_id=row.price_id or None,
+        cost_nano=row.cost_nano,
+        attempts=row.attempts,
+        first_byte_microseconds=row.first_byte_microseconds,
+        upstream_microseconds=row.upstream_microseconds,
+        total_microseconds=row.total_microseconds,
+        overhead_microseconds=row.overhead_microseconds,
+    )

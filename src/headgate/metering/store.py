@@ -1,0 +1,127 @@
+"""All SQL of the receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.statement import compile_insert, driver_cursor
+from headgate.kit.ids import first_id
+from headgate.metering.model import MICROSECONDS, Totals, pack, unpack
+from headgate.relay.ports import Receipt
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
+
+
+def _number(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False)
+
+
+def _flag(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.SmallInteger, nullable=False)
+
+
+RECEIPTS = sa.Table(
+    "receipts",
+    METADATA,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    _number("created_at"),
+    _text("organization_id"),
+    _text("project_id"),
+    _text("key_id"),
+    _text("credential_id"),
+    _flag("managed"),
+    _text("endpoint"),
+    _text("method"),
+    _text("provider"),
+    _text("model_requested"),
+    _text("model_served"),
+    _text("answer_id"),
+    _text("upstream_request_id"),
+    _text("correlation_id"),
+    _number("status"),
+    _text("outcome"),
+    _text("error_code"),
+    _flag("streamed"),
+    _text("usage"),
+    _flag("estimated"),
+    _text("service_tier"),
+    _text("pricing"),
+    _text("unpriced_reason"),
+    _text("price_id"),
+    _number("cost_nano"),
+    _number("attempts"),
+    _number("first_byte_microseconds"),
+    _number("upstream_microseconds"),
+    _number("total_microseconds"),
+    _number("overhead_microseconds"),
+    # The only index besides the key: this insert is on the way of every call.
+    sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
+)
+_INSERT = compile_insert(RECEIPTS, ignore_known=True)
+
+
+def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
+    """Store receipts; those whose request has one already change nothing. How many were new."""
+    cursor = driver_cursor(connection)
+    cursor.executemany(_INSERT, [pack(receipt) for receipt in receipts])
+    return cursor.rowcount
+
+
+def find(connection: sa.Connection, request_id: str) -> Receipt | None:
+    """One receipt."""
+    query = sa.select(RECEIPTS).where(RECEIPTS.c.request_id == request_id)
+    row = connection.execute(query).first()
+    return None if row is None else unpack(row)
+
+
+def list_recent(
+    connection: sa.Connection, organization_id: str, *, rows_max: int
+) -> Sequence[Receipt]:
+    """The newest receipts of an organization, newest first."""
+    query = (
+        sa.select(RECEIPTS)
+        .where(RECEIPTS.c.organization_id == organization_id)
+        .order_by(RECEIPTS.c.created_at.desc())
+        .limit(rows_max)
+    )
+    return [unpack(row) for row in connection.execute(query)]
+
+
+def count(connection: sa.Connection) -> int:
+    """How many receipts there are."""
+    return connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one()
+
+
+def total(connection: sa.Connection, organization_id: str) -> Totals:
+    """The sums over all receipts of an organization."""
+    usage = sa.type_coerce(sa.func.nullif(RECEIPTS.c.usage, ""), sa.JSON)
+    row = connection.execute(
+        sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(usage["input_tokens"].as_integer()), 0),
+            sa.func.coalesce(sa.func.sum(usage["output_tokens"].as_integer()), 0),
+            sa.func.coalesce(sa.func.sum(RECEIPTS.c.cost_nano), 0),
+        ).where(RECEIPTS.c.organization_id == organization_id)
+    ).one()
+    return Totals(*row)
+
+
+def delete_before(connection: sa.Connection, unix_seconds: float, rows_max: int) -> int:
+    """Delete at most `rows_max` receipts older than a time. How many went.
+
+    Ids sort by time, so the key finds the old ones without an index of its own.
+    """
+    old = (
+        sa.select(RECEIPTS.c.request_id)
+        .where(RECEIPTS.c.request_id < first_id("req", unix_seconds))
+        .where(RECEIPTS.c.created_at < int(unix_seconds * MICROSECONDS))
+        .order_by(RECEIPTS.c.request_id)
+        .limit(rows_max)
+    )
+    deletion = sa.delete(RECEIPTS).where(RECEIPTS.c.request_id.in_(old.scalar_subquery()))
+    return connection.execute(deletion).rowcount

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import openai
+import pytest
+
+from headgate.llm.endpoint import Body, Pricing
+from headgate.llm.providers.openai import PROVIDER
+from headgate.llm.routes import Routes
+
+ROUTES = Routes(PROVIDER.endpoints)
+_CALL = re.compile(
+    r'self\._(get|post|delete|put|patch|get_api_list)\(\s*(?:path_template\(\s*)?f?"(/[^"?]*)'
+)
+
+
+def sdk_calls() -> set[tuple[str, str]]:
+    """Method and path of every call that the official SDK makes."""
+    resources = Path(openai.__file__).parent / "resources"
+    calls: set[tuple[str, str]] = set()
+    for source in sorted(resources.rglob("*.py")):
+        text = source.read_text().split("\nclass Async")[0]
+        for found in _CALL.finditer(text):
+            method = found[1].upper()
+            if method == "GET_API_LIST":
+                own = text[found.end() :].split("self._")[0]
+                method = "POST" if 'method="post"' in own else "GET"
+            calls.add((method, re.sub(r"\{.*?\}", "some-Id:1", found[2])))
+    return calls
+
+
+def test_every_call_of_the_official_sdk_has_its_row() -> None:
+    calls = sdk_calls()
+    assert len(calls) > 200
+    assert [call for call in sorted(calls) if ROUTES.match(*call).name == "other"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "body"),
+    [
+        ("/chat/completions", "chat.completions", Body.JSON),
+        ("/completions", "completions", Body.JSON),
+        ("/responses", "responses", Body.JSON),
+        ("/responses/compact", "responses", Body.JSON),
+        ("/embeddings", "embeddings", Body.JSON),
+        ("/images/generations", "images", Body.JSON),
+        ("/images/edits", "images", Body.FORM),
+        ("/audio/speech", "audio.speech", Body.JSON),
+        ("/audio/transcriptions", "audio.transcriptions", Body.FORM),
+    ],
+)
+def test_inference_is_priced_by_usage(path: str, name: str, body: Body) -> None:
+    endpoint = ROUTES.match("POST", path)
+    assert (endpoint.name, endpoint.body, endpoint.pricing) == (name, body, Pricing.USAGE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/batches", "/fine_tuning/jobs", "/vector_stores", "/containers", "/videos", "/evals/e/runs",
+     "/threads/runs", "/threads/t/runs", "/agents/sessions"],
+)  # fmt: skip
+def test_what_may_cost_elsewhere_is_of_unknown_price(path: str) -> None:
+    assert ROUTES.match("POST", path).pricing is Pricing.UNKNOWN
+
+
+def test_only_chat_and_completions_are_asked_for_usage() -> None:
+    assert {e.path for e in PROVIDER.endpoints if e.asks_usage} == {
+        "/chat/completions",
+        "/completions",
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/realtime/client_secrets", "/realtime/sessions", "/realtime", "/realtime/calls/c/accept",
+     "/live/sessions", "/chatkit/sessions"],
+)  # fmt: skip
+def test_ways_past_the_gate_are_unsupported_with_a_reason(path: str) -> None:
+    assert "past every key" in ROUTES.match("POST", path).unsupported
+
+
+@pytest.mark.parametrize("path", ["/organization", "/organization/users", "/projects/p/roles"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "HEAD"])
+def test_administration_is_restricted(method: str, path: str) -> None:
+    assert ROUTES.match(method, path).restricted
+
+
+def test_unknown_addresses_pass_at_an_unknown_price() -> None:
+    endpoint = ROUTES.match("POST", "/brand/new/thing")
+    assert (endpoint.name, endpoint.body, endpoint.pricing) == ("other", Body.RAW, Pricing.UNKNOWN)
+
+
+def test_credential_sets_its_headers() -> None:
+    assert PROVIDER.authorize(b"sk-x") == [(b"authorization", b"Bearer sk-x")]
+    assert PROVIDER.authorize(b"sk-x", organization="org-1", project="proj-1")[1:] == [
+        (b"openai-organization", b"org-1"),
+        (b"openai-project", b"proj-1"),
+    ]
+
+
+def test_only_listed_request_headers_pass() -> None:
+    passing = [
+        (b"accept", b"*/*"), (b"openai-beta", b"x"), (b"openai-project", b"p"),
+        (b"idempotency-key", b"k"), (b"if-none-match", b"e"), (b"x-stainless-lang", b"python"),
+    ]  # fmt: skip
+    refused = [
+        (name, b"x")
+        for name in (
+            b"authorization", b"x-api-key", b"cookie", b"host", b"forwarded", b"x-forwarded-for",
+            b"proxy-authorization", b"x-headgate-trace", b"accept-encoding", b"connection",
+        )
+    ]  # fmt: skip
+    rule = PROVIDER.request_headers
+    assert rule.keep(passing + refused) == passing
+    assert rule.keep(passing, but=frozenset({b"openai-project"})) == passing[:2] + passing[3:]
+
+
+def test_only_listed_response_headers_pass() -> None:
+    passing = [
+        (b"content-type", b"x"), (b"openai-processing-ms", b"7"), (b"retry-after", b"1"),
+        (b"x-ratelimit-limit-tokens", b"1"), (b"x-request-id", b"r"),
+    ]  # fmt: skip
+    refused = [
+        (name, b"x")
+        for name in (b"set-cookie", b"connection", b"transfer-encoding", b"server", b"location")
+    ]
+    assert PROVIDER.response_headers.keep(refused + passing) == passing

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from headgate.llm.endpoint import Endpoint
+from headgate.llm.routes import MethodNotAllowed, PathInvalid, Routes
+from headgate.llm.wire import opaque
+
+
+def row(name: str, path: str, *methods: str) -> Endpoint:
+    return Endpoint(name, methods or ("GET",), path, opaque.METER)
+
+
+ROUTES = Routes(
+    (
+        row("list", "/things"),
+        row("make", "/things", "POST"),
+        row("one", "/things/{id}", "GET", "DELETE"),
+        row("special", "/things/special", "POST"),
+        row("part", "/things/{id}/parts/{part}"),
+        row("deep", "/deep/{rest}", "*"),
+        row("other", "/{rest}", "*"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/things", "list"),
+        ("POST", "/things", "make"),
+        ("DELETE", "/things/a%3Ab", "one"),
+        ("POST", "/things/special", "special"),
+        ("GET", "/things/special/parts/1", "part"),
+        ("GET", "/things/7/parts/1", "part"),
+        ("PUT", "/deep/a/b/c", "deep"),
+        ("PATCH", "/things/7/unknown", "other"),
+        ("GET", "/things/7/parts/1/2", "other"),
+        ("BREW", "/unknown", "other"),
+        ("HEAD", "/things", "other"),
+        ("OPTIONS", "/things/7", "other"),
+        ("HEAD", "/deep/x", "deep"),
+    ],
+)
+def test_most_literal_row_is_found(method: str, path: str, name: str) -> None:
+    assert ROUTES.match(method, path).name == name
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/things", ("GET", "POST")),
+        ("POST", "/things/7", ("DELETE", "GET")),
+        ("GET", "/things/special", ("POST",)),
+    ],
+)
+def test_known_path_with_another_method_tells_the_allowed_ones(
+    method: str, path: str, allowed: tuple[str, ...]
+) -> None:
+    with pytest.raises(MethodNotAllowed) as caught:
+        ROUTES.match(method, path)
+    assert caught.value.allowed == allowed
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "things", "/things/", "//things", "/x//y", "/x/../things", "/x/./y", "/x/..",
+     "/x/%2e", "/x%2fy", "/x%5Cy", "/x\\y", "/%74hings", "/Things", "/x%252e", "/x%", "/x%zz",
+     "/x%00", "/x y", "/x?y", "/x#y", "/x\x7f", "/Deep/x"],
+)  # fmt: skip
+def test_path_that_could_be_read_as_another_row_is_refused(path: str) -> None:
+    with pytest.raises(PathInvalid):
+        ROUTES.match("GET", path)
+
+
+def test_case_and_dots_of_an_id_are_its_own() -> None:
+    assert ROUTES.match("GET", "/things/Ab.C").name == "one"
+    assert ROUTES.match("GET", "/Unknown/Ab").name == "other"
+
+
+def test_table_with_two_rows_for_one_address_is_refused() -> None:
+    with pytest.raises(ValueError, match="two rows"):
+        Routes((row("a", "/x/{id}"), row("b", "/x/{other}")))

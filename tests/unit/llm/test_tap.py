@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import pytest
+
+from headgate.llm import sse
+from headgate.llm.tap import StreamTap
+from headgate.llm.usage import Reading, Usage
+from headgate.llm.wire import chat, images, opaque, responses
+
+TEXT = b'data: {"id":"c","choices":[{"delta":{"content":"hi"}}],"usage":null}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def chat_tap(*, drop: bool = False, **limits: int) -> tuple[StreamTap, Reading]:
+    reading = Reading()
+    return StreamTap(chat.METER, reading, drop_usage_only=drop, **limits), reading
+
+
+def test_whole_events_leave_as_the_very_same_object() -> None:
+    tap, _ = chat_tap()
+    assert tap.feed(TEXT) is TEXT
+
+
+def test_part_of_an_event_waits_for_its_end() -> None:
+    tap, _ = chat_tap()
+    assert tap.feed(TEXT + TEXT[:20]) == TEXT
+    assert tap.feed(TEXT[20:]) == TEXT
+
+
+def test_nothing_leaves_from_the_last_event_on_until_release() -> None:
+    tap, _ = chat_tap()
+    assert tap.feed(TEXT + DONE + b": after") == TEXT
+    assert tap.finished
+    assert tap.feed(b"wards\n\n") == b""
+    assert tap.close() == b""
+    assert tap.release() == DONE + b": afterwards\n\n"
+    assert tap.feed(b"late") == b"late"
+
+
+def test_usage_chunk_is_dropped_only_when_the_client_did_not_ask() -> None:
+    for drop, left in ((True, TEXT), (False, TEXT + USAGE)):
+        tap, reading = chat_tap(drop=drop)
+        assert tap.feed(TEXT) + tap.feed(USAGE) + tap.feed(DONE) == left
+        assert reading.usage == Usage(input_tokens=3, output_tokens=4)
+
+
+def test_chunk_with_choices_is_never_dropped() -> None:
+    tap, reading = chat_tap(drop=True)
+    event = TEXT.replace(b"null", b'{"prompt_tokens":3,"completion_tokens":4}')
+    assert tap.feed(event) == event
+    assert reading.usage is not None
+
+
+def test_first_chunk_without_choices_is_kept() -> None:
+    tap, _ = chat_tap(drop=True)
+    event = b'data: {"choices":[],"prompt_filter_results":[]}\n\n'
+    assert tap.feed(event) == event
+
+
+def test_markers_inside_texts_finish_nothing() -> None:
+    tap, reading = chat_tap(drop=True)
+    event = b'data: {"choices":[{"delta":{"content":"[DONE] \\"usage\\":{} \\"error\\":1"}}]}\n\n'
+    assert tap.feed(event) == event
+    assert not tap.finished
+    assert reading.usage is None
+    assert reading.error_code is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"code":"boom"}}\n\n',
+        b'data: {"choices":[{"delta":{}}], "\\u0065rror" : {"code":"boom"}}\n\n',
+        b'data: {"a":"\\ud800","error":{"code":"boom"}}\n\n',
+        b'data: {"error":\ndata: {"code":"boom"}}\n\n',
+    ],
+)
+def test_error_in_band_finishes_the_answer(event: bytes) -> None:
+    tap, reading = chat_tap()
+    assert tap.feed(event) == b""
+    assert tap.finished
+    assert reading.error_code == "boom"
+
+
+def test_event_named_error_finishes_the_answer() -> None:
+    tap, reading = chat_tap()
+    assert tap.feed(b'event: error\ndata: {"message":"no"}\n\n') == b""
+    assert reading.error_code == "error"
+
+
+def test_stream_that_breaks_off_in_an_event_says_so() -> None:
+    tap, _ = chat_tap()
+    tap.feed(TEXT[:30])
+    assert tap.close() == TEXT[:30]
+    assert tap.truncated
+    assert not tap.finished
+
+
+def test_stream_that_ends_between_events_is_not_truncated() -> None:
+    tap, _ = chat_tap()
+    assert tap.feed(TEXT + b"\n") + tap.close() == TEXT + b"\n"
+    assert not tap.truncated
+
+
+@pytest.mark.parametrize("ending", [b"data: [DONE]", b"data: [DONE]\n", b"data: [DONE]\r\r"])
+def test_last_event_without_its_blank_line_still_finishes(ending: bytes) -> None:
+    tap, _ = chat_tap()
+    tap.feed(TEXT + ending)
+    assert tap.close() == b""
+    assert tap.finished
+    assert not tap.truncated
+    assert tap.release() == ending
+
+
+def test_usage_in_an_unended_last_event_is_read() -> None:
+    tap, reading = chat_tap(drop=True)
+    tap.feed(USAGE.rstrip())
+    assert tap.close() == b""
+    assert reading.usage is not None
+
+
+def test_bulk_leaves_at_once_and_is_not_bounded() -> None:
+    head = b'event: image_generation.partial_image\ndata: {"type":"image_generation.partial_image",'
+    tap = StreamTap(images.METER, Reading(), drop_usage_only=False, event_bytes_max=200)
+    assert tap.feed(head[:50]) == b""
+    assert tap.feed(head[50:]) == head
+    assert tap.feed(b"x" * 1000) == b"x" * 1000
+    assert tap.feed(b"\n") == b"\n"
+    assert tap.feed(b"\n" + head) == b"\n" + head
+    assert tap.close() == b""
+    assert tap.truncated
+
+
+def test_opaque_stream_passes_at_once() -> None:
+    tap = StreamTap(opaque.METER, Reading(), drop_usage_only=True, event_bytes_max=4)
+    for chunk in (b"da", b"ta: [DONE]\n", b"\n", b"\x00\xff", DONE):
+        assert tap.feed(chunk) == chunk
+    assert not tap.finished
+
+
+def test_event_over_the_limit_is_refused() -> None:
+    for chunks in ([TEXT], [TEXT[:30], TEXT[30:]], [TEXT * 3]):
+        tap, _ = chat_tap(event_bytes_max=len(TEXT) - 1)
+        with pytest.raises(sse.EventTooLarge):
+            _ = [tap.feed(chunk) for chunk in chunks]
+
+
+def test_endless_bytes_after_the_end_are_refused() -> None:
+    tap, _ = chat_tap(event_bytes_max=100)
+    tap.feed(DONE)
+    with pytest.raises(sse.EventTooLarge):
+        _ = [tap.feed(b"x" * 50) for _ in range(10)]
+
+
+def test_data_decides_over_the_event_name_in_responses() -> None:
+    tap = StreamTap(responses.METER, reading := Reading(), drop_usage_only=False)
+    event = (
+        b"event: response.output_text.delta\n"
+        b'data: {"type":"response.completed","response":{"id":"r","usage":{"input_tokens":1}}}\n\n'
+    )
+    assert tap.feed(event) == b""
+    assert reading.usage == Usage(input_tokens=1)
