@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from headgate.kit.errors import HeadgateError
 
-COMMANDS = ("serve", "doctor", "keys", "credentials", "version")
+COMMANDS = ("serve", "migrate", "doctor", "keys", "credentials", "version")
 
 
 class CommandGroup(TyperGroup):
