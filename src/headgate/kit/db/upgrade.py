@@ -1,0 +1,25 @@
+"""`python -m headgate.kit.db.upgrade PATH`: run all outstanding migrations in one transaction."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+from headgate.kit.db.engine import Database
+from headgate.kit.db.migration import SCRIPTS
+
+
+def migrate(database: Database, revision: str = "head", *, back: bool = False) -> None:
+    """Bring the database to a revision, forward or back, entirely or not at all."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    with database.transaction() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if back else command.upgrade)(config, revision)
+
+
+if __name__ == "__main__":
+    migrate(Database(Path(sys.argv[1])))
