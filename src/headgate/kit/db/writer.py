@@ -136,20 +136,9 @@ class Writer:
                     break
                 turn += following
             for start in range(0, len(turn), self._batch_max):
-                self._resolve(*self._commit(kept, turn[start : start + self._batch_max]))
+                self._resolve(*_commit(kept, turn[start : start + self._batch_max]))
             turn = self._queue.get()
         kept.close()
-
-    def _commit(self, kept: KeptConnection, batch: list[Entry]) -> Outcome:
-        """The futures of a batch with their results, all committed, or errors with nothing kept."""
-        try:
-            return _commit_together(kept, batch)
-        # Whatever an item raised, the others are done; whoever raised it hears of it.
-        except Exception as error:  # noqa: BLE001
-            if len(batch) == 1 or is_unavailable(error):
-                return [future for _, _, future in batch], [_explain(error) for _ in batch]
-        outcomes = [self._commit(kept, [entry]) for entry in batch]
-        return [futures[0] for futures, _ in outcomes], [results[0] for _, results in outcomes]
 
     def _resolve(self, futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
         assert self._loop is not None
@@ -168,6 +157,29 @@ class Writer:
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+def _commit(kept: KeptConnection, batch: list[Entry]) -> Outcome:
+    """The futures of a batch with their results, all committed, or errors with nothing kept."""
+    try:
+        return _commit_together(kept, batch)
+    # Whatever an item raised, the others are done; whoever raised it hears of it.
+    except Exception as error:  # noqa: BLE001
+        if is_unavailable(error):
+            return [future for _, _, future in batch], _refuse(error, items=len(batch))
+        if len(batch) == 1:
+            return [batch[0][2]], [error]
+    futures: list[asyncio.Future[Any]] = []
+    results: list[Any] = []
+    for entry in batch:
+        # Once the storage is gone, the rest need not wait for its time-out one by one.
+        if results and isinstance(results[-1], StorageUnavailable):
+            outcome = [entry[2]], [StorageUnavailable(results[-1].message)]
+        else:
+            outcome = _commit(kept, [entry])
+        futures += outcome[0]
+        results += outcome[1]
+    return futures, results
 
 
 def _commit_together(kept: KeptConnection, batch: list[Entry]) -> Outcome:
@@ -194,14 +206,11 @@ def _commit_together(kept: KeptConnection, batch: list[Entry]) -> Outcome:
     return futures, results
 
 
-def _explain(error: Exception) -> Exception:
+def _refuse(error: Exception, *, items: int) -> list[Any]:
     """An error of its own for each caller: a shared one would gather all their tracebacks."""
-    if not is_unavailable(error):
-        return error
-    log.error("storage.refused", error=str(error))
-    unavailable = StorageUnavailable("The database could not store this; nothing was kept.")
-    unavailable.__cause__ = error
-    return unavailable
+    log.error("storage.refused", error=str(error), items=items)
+    message = "The database could not store this; nothing was kept."
+    return [StorageUnavailable(message) for _ in range(items)]
 
 
 def _run_calls(

@@ -1,0 +1,251 @@
+"""The ledger against a model of it in plain Python, under random histories."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from headgate.billing import store
+from headgate.billing.model import InsufficientFunds
+from headgate.billing.service import Ledger, audit, balance
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.writer import Writer
+from headgate.metering import service as metering
+from headgate.relay.ports import Hold, Receipt
+
+ORGANIZATIONS: tuple[str, ...] = ("org_a", "org_b")
+LEASE_SECONDS = 100.0
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+def make_receipt(hold: Hold, cost_nano: int) -> Receipt:
+    return Receipt(
+        request_id=hold.request_id,
+        created_at=1_000_000.0,
+        organization_id=hold.organization_id,
+        project_id="",
+        key_id="",
+        credential_id=None,
+        managed=True,
+        endpoint="",
+        method="",
+        provider="",
+        model_requested=None,
+        model_served=None,
+        answer_id=None,
+        upstream_request_id=None,
+        correlation_id=None,
+        status=200,
+        outcome="completed",
+        error_code=None,
+        streamed=False,
+        usage=None,
+        estimated=False,
+        service_tier=None,
+        pricing="priced",
+        unpriced_reason=None,
+        price_id=None,
+        cost_nano=cost_nano,
+        attempts=1,
+        first_byte_microseconds=0,
+        upstream_microseconds=0,
+        total_microseconds=0,
+        overhead_microseconds=0,
+    )
+
+
+class LedgerAgainstModel(RuleBasedStateMachine):
+    """The model: wallets, open holds with their lease, and what every request was billed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.database = Database(Path(self.directory.name) / "test.db")
+        self.clock = ManualClock()
+        self.runner = asyncio.Runner()
+        self.wallets = dict.fromkeys(ORGANIZATIONS, 0)
+        self.owed = dict.fromkeys(ORGANIZATIONS, 0)
+        self.funded = dict.fromkeys(ORGANIZATIONS, 0)
+        self.grants: set[tuple[str, int]] = set()
+        self.open: dict[str, tuple[Hold, float]] = {}
+        self.billed: dict[str, tuple[str, int]] = {}
+        self.known: dict[str, Hold] = {}
+
+    @initialize()
+    def start(self) -> None:
+        with self.database.transaction() as connection:
+            METADATA.create_all(connection)
+        self.runner.run(self.begin())
+
+    async def begin(self) -> None:
+        self.writer = Writer(self.database)
+        self.writer.start()
+        self.ledger = Ledger(
+            self.writer,
+            self.clock,
+            subscribed=frozenset[str]().__contains__,
+            lease_seconds=LEASE_SECONDS,
+        )
+
+    async def hold_all(self, holds: list[Hold]) -> list[BaseException | None]:
+        return await asyncio.gather(
+            *[self.ledger.hold(hold) for hold in holds], return_exceptions=True
+        )
+
+    async def record_all(self, pairs: list[tuple[Receipt, Hold]]) -> None:
+        await asyncio.gather(*[self.ledger.record(receipt, hold) for receipt, hold in pairs])
+
+    def settle_in_model(self, hold: Hold, cost_nano: int) -> None:
+        del self.open[hold.request_id]
+        organization_id = hold.organization_id
+        self.wallets[organization_id] += hold.amount_nano - min(cost_nano, hold.amount_nano)
+        excess = max(0, cost_nano - hold.amount_nano)
+        paid = min(excess, self.wallets[organization_id])
+        self.wallets[organization_id] -= paid
+        self.owed[organization_id] += excess - paid
+        self.billed[hold.request_id] = organization_id, cost_nano
+
+    @rule(organization_id=st.sampled_from(ORGANIZATIONS), grant=st.integers(1, 12))
+    def fund(self, organization_id: str, grant: int) -> None:
+        async def grant_it() -> bool:
+            return await self.ledger.fund(organization_id, grant * 100, reference=str(grant))
+
+        new = (organization_id, grant) not in self.grants
+        assert self.runner.run(grant_it()) is new
+        if new:
+            self.grants.add((organization_id, grant))
+            self.wallets[organization_id] += grant * 100
+            self.funded[organization_id] += grant * 100
+
+    @rule(
+        wanted=st.lists(
+            st.tuples(st.sampled_from(ORGANIZATIONS), st.integers(0, 700)), min_size=1, max_size=6
+        )
+    )
+    def hold(self, wanted: list[tuple[str, int]]) -> None:
+        holds = [
+            Hold(f"req_{len(self.known) + index}", organization_id, amount)
+            for index, (organization_id, amount) in enumerate(wanted)
+        ]
+        results = self.runner.run(self.hold_all(holds))
+        for hold, result in zip(holds, results, strict=True):
+            self.known[hold.request_id] = hold
+            if self.funded[hold.organization_id] and (
+                hold.amount_nano <= self.wallets[hold.organization_id]
+            ):
+                assert result is None
+                self.wallets[hold.organization_id] -= hold.amount_nano
+                self.open[hold.request_id] = hold, self.clock.time + LEASE_SECONDS
+            else:
+                assert isinstance(result, InsufficientFunds)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), repeats=st.integers(1, 3))
+    def settle(self, data: st.DataObject, repeats: int) -> None:
+        chosen = data.draw(
+            st.lists(st.sampled_from(sorted(self.open)), min_size=1, max_size=4, unique=True)
+        )
+        pairs: list[tuple[Receipt, Hold]] = []
+        for request_id in chosen:
+            hold = self.open[request_id][0]
+            cost_nano = data.draw(st.integers(0, hold.amount_nano + 200))
+            pairs.append((make_receipt(hold, cost_nano), hold))
+            self.settle_in_model(hold, cost_nano)
+        self.runner.run(self.record_all(pairs * repeats))
+
+    @precondition(lambda self: self.billed)
+    @rule(data=st.data())
+    def settle_again_at_another_cost(self, data: st.DataObject) -> None:
+        hold = self.known[data.draw(st.sampled_from(sorted(self.billed)))]
+        self.runner.run(self.record_all([(make_receipt(hold, 1), hold)]))
+
+    @rule(seconds=st.integers(0, 150))
+    def wait_and_resolve(self, seconds: int) -> None:
+        self.clock.time += seconds
+        expired = [hold for hold, until in self.open.values() if until < self.clock.time]
+        assert self.runner.run(self.ledger.resolve_expired(self.clock.time)) == len(expired)
+        for hold in expired:
+            self.settle_in_model(hold, hold.amount_nano)
+
+    @rule()
+    def restart(self) -> None:
+        self.runner.run(self.writer.stop())
+        self.runner.run(self.begin())
+
+    @invariant()
+    def the_books_add_up(self) -> None:
+        """Every transaction and all entries sum to 0, balances are their entries, held is holds."""
+        with self.database.reading() as connection:
+            if not sa.inspect(connection).has_table("entries"):
+                return
+            assert audit(connection) == []
+            total = sa.select(sa.func.coalesce(sa.func.sum(store.ENTRIES.c.amount_nano), 0))
+            assert connection.execute(total).scalar_one() == 0
+
+    @invariant()
+    def every_account_is_as_in_the_model(self) -> None:
+        """Wallets (never below 0), held, revenue, overspend and funding, each to the unit."""
+        for organization_id in ORGANIZATIONS:
+            if not self.funded[organization_id]:
+                continue
+            with self.database.reading() as connection:
+                accounts = store.LEDGER_ACCOUNTS.c
+                rows = connection.execute(
+                    sa.select(accounts.kind, accounts.balance_nano).where(
+                        accounts.organization_id == organization_id
+                    )
+                )
+                found = {row.kind: row.balance_nano for row in rows}
+                assert balance(connection, organization_id) == self.wallets[organization_id] >= 0
+            held = [hold for hold, _ in self.open.values()]
+            bills = [cost for owner, cost in self.billed.values() if owner == organization_id]
+            assert found == {
+                "wallet": self.wallets[organization_id],
+                "held": sum(h.amount_nano for h in held if h.organization_id == organization_id),
+                "revenue": sum(bills),
+                "overspend": -self.owed[organization_id],
+                "funding": -self.funded[organization_id],
+            }
+
+    @invariant()
+    def every_bill_has_one_receipt_of_that_cost(self) -> None:
+        with self.database.reading() as connection:
+            if not sa.inspect(connection).has_table("receipts"):
+                return
+            assert metering.count(connection) == len(self.billed)
+            for organization_id in ORGANIZATIONS:
+                bills = [cost for owner, cost in self.billed.values() if owner == organization_id]
+                totals = metering.total(connection, organization_id)
+                assert (totals.requests, totals.cost_nano) == (len(bills), sum(bills))
+
+    def teardown(self) -> None:
+        self.runner.run(self.writer.stop())
+        self.runner.close()
+        self.database.close()
+        self.directory.cleanup()
+
+
+TestLedgerAgainstModel = LedgerAgainstModel.TestCase
+TestLedgerAgainstModel.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

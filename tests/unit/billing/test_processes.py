@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from headgate.billing import store
+from headgate.billing.service import audit, balance, fund
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA
+from headgate.metering.store import RECEIPTS
+
+SPENDER = Path(__file__).with_name("spender.py")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Generator[Database]:
+    database = Database(tmp_path / "test.db")
+    with database.transaction() as connection:
+        METADATA.create_all(connection)
+        fund(connection, "org_1", amount_nano=1_000, reference="start", now=1.0)
+    yield database
+    database.close()
+
+
+def spend(database: Database, name: str, attempts: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SPENDER), str(database.path), name, str(attempts)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_spend_exactly_what_the_wallet_has(database: Database) -> None:
+    processes = [spend(database, name, 1_500) for name in ("a", "b")]
+    granted = [int(process.communicate(timeout=25)[0]) for process in processes]
+    assert sum(granted) == 1_000
+    assert min(granted) >= 0
+    with database.reading() as connection:
+        assert balance(connection, "org_1") == 0
+        assert audit(connection) == []
+
+
+def test_a_killed_process_leaves_no_completed_answer_unbilled(database: Database) -> None:
+    with database.transaction() as connection:
+        fund(connection, "org_1", amount_nano=10**9, reference="more", now=1.0)
+    process = spend(database, "a", 0)
+    assert process.stdout is not None
+    printed = [process.stdout.readline() for _ in range(100)]
+    process.kill()
+    printed += process.communicate()[0].splitlines(keepends=True)
+    completed = {line.strip() for line in printed if line.endswith("\n")}
+    with database.reading() as connection:
+        billed = set(connection.execute(sa.select(RECEIPTS.c.request_id)).scalars())
+        open_holds = store.list_open_holds(connection, expired_at=None, rows_max=10_000)
+        assert completed <= billed
+        assert not billed & {hold.request_id for hold in open_holds}
+        assert audit(connection) == []
+        assert balance(connection, "org_1") == 10**9 + 1_000 - len(billed) - len(open_holds)
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator, Sequence
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from headgate.kit.db import sqlite
+from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.statement import driver_cursor
+from headgate.kit.db.writer import Lane, Writer
+
+pytestmark = pytest.mark.anyio
+
+BIG = "x" * 20_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Generator[Database]:
+    database = Database(tmp_path / "test.db", busy_timeout_seconds=0.05)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE words (word TEXT PRIMARY KEY)")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncGenerator[Writer]:
+    writer = Writer(database)
+    writer.start()
+    yield writer
+    await writer.stop()
+
+
+def insert_words(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
+    driver_cursor(connection).executemany(
+        "INSERT INTO words VALUES (?)", [(word,) for word in words]
+    )
+    return words
+
+
+def word_lane(writer: Writer, *, durable: bool = False) -> Lane[str, str]:
+    return writer.lane(insert_words, durable=durable)
+
+
+def read_words(database: Database) -> list[str]:
+    with database.reading() as connection:
+        return list(
+            connection.exec_driver_sql("SELECT word FROM words ORDER BY word").scalars().all()
+        )
+
+
+async def test_a_result_comes_after_its_commit(database: Database, writer: Writer) -> None:
+    assert await word_lane(writer).put("a") == "a"
+    assert read_words(database) == ["a"]
+
+
+async def test_what_waits_together_is_handled_together(writer: Writer) -> None:
+    batches: list[int] = []
+
+    def count(connection: sa.Connection, items: Sequence[int]) -> Sequence[int]:
+        batches.append(len(items))
+        return [item * 2 for item in items]
+
+    lane = writer.lane(count, durable=False)
+    assert await asyncio.gather(*[lane.put(item) for item in range(40)]) == list(range(0, 80, 2))
+    assert batches == [40]
+
+
+async def test_one_bad_item_does_not_fail_the_others(database: Database, writer: Writer) -> None:
+    lane, durable = word_lane(writer), word_lane(writer, durable=True)
+    results = await asyncio.gather(
+        lane.put("a"), lane.put("a"), durable.put("b"), durable.put("c"), return_exceptions=True
+    )
+    assert results[0] == "a"
+    assert isinstance(results[1], sqlite.DRIVER.IntegrityError)
+    assert results[2:] == ["b", "c"]
+    assert read_words(database) == ["a", "b", "c"]
+
+
+async def test_an_error_that_a_handler_returns_is_raised_to_its_caller_alone(
+    database: Database, writer: Writer
+) -> None:
+    def refuse_short(connection: sa.Connection, words: Sequence[str]) -> Sequence[str | Exception]:
+        insert_words(connection, [word for word in words if len(word) > 1])
+        return [word if len(word) > 1 else ValueError(word) for word in words]
+
+    lane: Lane[str, str] = writer.lane(refuse_short, durable=False)
+    long, short = lane.put("long"), lane.put("s")
+    assert await long == "long"
+    with pytest.raises(ValueError, match="s"):
+        await short
+    assert read_words(database) == ["long"]
+
+
+async def test_a_handler_that_owes_results_keeps_nothing(
+    database: Database, writer: Writer
+) -> None:
+    def forget(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
+        insert_words(connection, words)
+        return []
+
+    with pytest.raises(AssertionError):
+        await writer.lane(forget, durable=False).put("a")
+    assert read_words(database) == []
+
+
+async def test_a_full_storage_keeps_nothing_and_says_so(database: Database, writer: Writer) -> None:
+    lane = word_lane(writer)
+    await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4"))
+    results = await asyncio.gather(lane.put("a"), lane.put(BIG), return_exceptions=True)
+    assert [type(result) for result in results] == [StorageUnavailable, StorageUnavailable]
+    assert results[0] is not results[1]
+    assert read_words(database) == []
+    await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4000"))
+    assert await lane.put("a") == "a"
+
+
+async def test_a_database_locked_by_another_is_unavailable_until_it_lets_go(
+    database: Database, writer: Writer
+) -> None:
+    lane = word_lane(writer)
+    with database.transaction(), pytest.raises(StorageUnavailable):
+        await lane.put("a")
+    assert await lane.put("a") == "a"
+
+
+async def test_stop_commits_what_is_queued(database: Database) -> None:
+    writer = Writer(database, batch_max=7)
+    writer.start()
+    lane = word_lane(writer)
+    futures = [lane.put(f"{number:03}") for number in range(100)]
+    await writer.stop()
+    assert all(future.done() for future in futures)
+    assert len(read_words(database)) == 100
+
+
+async def test_after_stop_nothing_is_taken(database: Database) -> None:
+    writer = Writer(database)
+    writer.start()
+    lane = word_lane(writer)
+    await writer.stop()
+    await writer.stop()
+    with pytest.raises(StorageUnavailable):
+        lane.put("a")
+
+
+async def test_a_writer_that_is_too_far_behind_takes_no_more(database: Database) -> None:
+    writer = Writer(database, waiting_max=3)
+    writer.start()
+    lane = word_lane(writer)
+    futures = [lane.put(word) for word in "abc"]
+    with pytest.raises(StorageUnavailable):
+        lane.put("d")
+    await asyncio.gather(*futures)
+    assert await lane.put("d") == "d"
+    await writer.stop()
+
+
+async def test_a_caller_that_went_away_does_not_disturb_the_others(
+    database: Database, writer: Writer
+) -> None:
+    lane = word_lane(writer)
+    gone, waiting = lane.put("a"), lane.put("b")
+    gone.cancel()
+    assert await waiting == "b"
+    assert read_words(database) == ["a", "b"]
+
+
+def test_a_loop_that_closed_early_leaves_the_work_committed(database: Database) -> None:
+    release = threading.Event()
+    writer = Writer(database)
+
+    def wait(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
+        release.wait(5)
+        return insert_words(connection, words)
+
+    async def leave() -> threading.Thread:
+        writer.start()
+        writer.lane(wait, durable=False).put("a")
+        await asyncio.sleep(0)
+        (thread,) = [one for one in threading.enumerate() if one.name == "headgate-writer"]
+        return thread
+
+    thread = asyncio.run(leave())
+    release.set()
+    asyncio.run(writer.stop())
+    assert not thread.is_alive()
+    assert read_words(database) == ["a"]
+
+
+async def test_a_durable_item_has_the_whole_batch_flushed(writer: Writer) -> None:
+    modes: list[int] = []
+
+    def note_mode(connection: sa.Connection, items: Sequence[int]) -> Sequence[int]:
+        modes.append(driver_cursor(connection).execute("PRAGMA synchronous").fetchone()[0])
+        return items
+
+    relaxed, durable = (writer.lane(note_mode, durable=flag) for flag in (False, True))
+    await relaxed.put(1)
+    await asyncio.gather(relaxed.put(1), durable.put(1))
+    await relaxed.put(1)
+    assert modes == [1, 2, 2, 1]
