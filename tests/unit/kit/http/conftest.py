@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,7 +55,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.connections = 0
-        self.faults: list[BaseException] = []
+        self.faults: list[Exception] = []
         self.scheme = "http"
         self.port = 0
 
@@ -110,7 +110,7 @@ async def serve(anyio_backend: object) -> AsyncIterator[object]:
                 pass
             except asyncio.CancelledError:
                 pass
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - shown when the test ends
                 upstream.faults.append(error)
             finally:
                 tasks.discard(task)
@@ -134,8 +134,38 @@ async def serve(anyio_backend: object) -> AsyncIterator[object]:
     assert [fault for upstream in upstreams for fault in upstream.faults] == []
 
 
+class Recorder:
+    """A sink that keeps what it hears. `over` is set by the last word."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.ends = 0
+        self.errors: list[Exception] = []
+        self.over = asyncio.Event()
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.chunks))
+
+    def on_data(self, data: bytes) -> None:
+        self.chunks.append(data)
+
+    def on_end(self) -> None:
+        self.ends += 1
+        self.over.set()
+
+    def on_failure(self, error: Exception) -> None:
+        self.errors.append(error)
+        self.over.set()
+
+
+@pytest.fixture
+def recorder() -> type[Recorder]:
+    return Recorder
+
+
 @asynccontextmanager
-async def open_http_client(**settings: Any) -> AsyncIterator[HttpClient]:
+async def open_http_client(**settings: Any) -> AsyncGenerator[HttpClient]:
     client = HttpClient(**settings)
     try:
         yield client

@@ -29,27 +29,6 @@ CHUNKED = (
 )
 
 
-class Recorder:
-    """A sink that keeps what it hears. `over` is set by the last word."""
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.ends = 0
-        self.errors: list[Exception] = []
-        self.over = asyncio.Event()
-
-    def on_data(self, data: bytes) -> None:
-        self.chunks.append(data)
-
-    def on_end(self) -> None:
-        self.ends += 1
-        self.over.set()
-
-    def on_failure(self, error: Exception) -> None:
-        self.errors.append(error)
-        self.over.set()
-
-
 def answer(data: bytes, *, close: bool = False) -> Any:
     """Every request of a connection gets these bytes."""
 
@@ -103,12 +82,13 @@ async def test_trailers_and_interim_heads_are_not_taken_for_headers(
     upstream = await serve(answer(b"HTTP/1.1 103 Hints\r\nlink: a\r\n\r\n" + CHUNKED))
     response = await client.send(upstream.request())
     await response.read(100)
-    assert response.headers == [(b"content-type", b"text/plain"), (b"transfer-encoding", b"chunked")]
+    assert response.headers == [
+        (b"content-type", b"text/plain"),
+        (b"transfer-encoding", b"chunked"),
+    ]
 
 
-async def test_body_without_length_ends_with_the_connection(
-    serve: Any, client: HttpClient
-) -> None:
+async def test_body_without_length_ends_with_the_connection(serve: Any, client: HttpClient) -> None:
     upstream = await serve(answer(b"HTTP/1.1 200 OK\r\n\r\nall there is", close=True))
     assert (await fetch(client, upstream))[2] == b"all there is"
     assert client.stats().idle == 0
@@ -165,7 +145,9 @@ async def test_complete_body_is_read_without_suspending(serve: Any, client: Http
     assert stop.value.value == b"ok"
 
 
-async def test_sink_gets_each_piece_as_it_arrives(serve: Any, client: HttpClient) -> None:
+async def test_sink_gets_each_piece_as_it_arrives(
+    serve: Any, client: HttpClient, recorder: Any
+) -> None:
     go_on = asyncio.Event()
 
     async def script(peer: Any) -> None:
@@ -177,7 +159,7 @@ async def test_sink_gets_each_piece_as_it_arrives(serve: Any, client: HttpClient
 
     upstream = await serve(script)
     response = await client.send(upstream.request())
-    sink = Recorder()
+    sink = recorder()
     response.stream(sink)
     assert sink.chunks == [b"one"]
     go_on.set()
@@ -233,11 +215,13 @@ async def test_limits_of_the_head_are_settings(serve: Any, open_client: Any) -> 
             await fetch(client, upstream)
 
 
-async def test_sink_hears_how_the_body_broke_off(serve: Any, client: HttpClient) -> None:
+async def test_sink_hears_how_the_body_broke_off(
+    serve: Any, client: HttpClient, recorder: Any
+) -> None:
     data = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"
     upstream = await serve(answer(data, close=True))
     response = await client.send(upstream.request())
-    sink = Recorder()
+    sink = recorder()
     response.stream(sink)
     await sink.over.wait()
     assert (sink.chunks, sink.ends) == ([b"short"], 0)
@@ -265,7 +249,9 @@ async def test_body_past_the_readers_limit_is_cut_off(
     assert client.stats().idle == 0
 
 
-@pytest.mark.parametrize("surplus", [b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", b"?"])
+@pytest.mark.parametrize(
+    "surplus", [b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", b"?"]
+)
 @pytest.mark.parametrize("data", [OK, OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")])
 async def test_bytes_after_a_response_end_its_connection(
     serve: Any, client: HttpClient, data: bytes, surplus: bytes
@@ -335,7 +321,9 @@ async def test_cancelled_reader_closes_its_connection(serve: Any, client: HttpCl
     await ended.wait()
 
 
-async def test_sink_that_aborts_hears_nothing_more(serve: Any, client: HttpClient) -> None:
+async def test_sink_that_aborts_hears_nothing_more(
+    serve: Any, client: HttpClient, recorder: Any
+) -> None:
     ended = asyncio.Event()
 
     async def script(peer: Any) -> None:
@@ -345,9 +333,9 @@ async def test_sink_that_aborts_hears_nothing_more(serve: Any, client: HttpClien
         await peer.wait_for_end()
         ended.set()
 
-    class Aborter(Recorder):
+    class Aborter(recorder):
         def on_data(self, data: bytes) -> None:
-            super().on_data(data)
+            self.chunks.append(data)
             response.abort()
             response.abort()
 
@@ -360,11 +348,11 @@ async def test_sink_that_aborts_hears_nothing_more(serve: Any, client: HttpClien
 
 
 async def test_finished_response_is_freed_without_the_collector(
-    serve: Any, client: HttpClient
+    serve: Any, client: HttpClient, recorder: Any
 ) -> None:
     upstream = await serve(answer(OK))
 
-    class Tracked(Recorder):
+    class Tracked(recorder):
         pass
 
     gc.collect()
