@@ -9,7 +9,6 @@ import msgspec
 from headgate.kit.http.connection import HeadLimits
 from headgate.kit.http.dial import Dialer, Resolver, SystemResolver, create_tls_context
 from headgate.kit.http.exchange import Exchange
-from headgate.kit.http.head import render_head
 from headgate.kit.http.message import Request
 from headgate.kit.http.pool import Pool, PoolLimits
 from headgate.kit.http.watch import Watch
@@ -57,7 +56,7 @@ class HttpClient:
         """
         started_at = self._time()
         lane = self._pool.find_lane(request.origin)
-        head = render_head(request, lane.authority)
+        head = lane.head.write(request)
         connection = lane.take(started_at)
         if connection is None:
             connection = await self._pool.acquire(request.origin, request.timeouts)

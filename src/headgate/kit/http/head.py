@@ -2,62 +2,97 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
-
 from headgate.kit.http.message import Headers, Origin, Request
 
 PORTS = {"http": 80, "https": 443}
 RESERVED = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
 BODILESS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 NAME_BYTES = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+BREAK_BYTES = b"\r\n\0"
 
-_first = itemgetter(0)
-_join_field = b": ".join
+KNOWN_MAX = 256
+"""How many checked heads a writer remembers."""
 
 
-def render_authority(origin: Origin) -> bytes:
-    """The end of a request line and the host field of an origin, without a default port.
+class HeadWriter:
+    """Writes the heads of requests to one origin.
 
-    Raises ValueError for a scheme other than http and https.
+    Calls to one provider differ in their bodies, hardly in their heads: so a head that was checked
+    and joined once is remembered. It holds secrets: `forget` it when the origin falls silent.
     """
+
+    __slots__ = ("_authority", "_known")
+
+    def __init__(self, origin: Origin) -> None:
+        """Raises ValueError for a scheme other than http and https, and for an impossible host."""
+        self._authority = _render_authority(origin)
+        self._known: dict[tuple[bytes | tuple[bytes, bytes], ...], bytes] = {}
+
+    def write(self, request: Request) -> bytes:
+        """The head of a request, ready to be sent.
+
+        Raises ValueError for anything that could break out of its line or contradict the framing.
+        """
+        method = request.method
+        body = request.body
+        key = (method, request.target, *request.headers)
+        head = self._known.get(key)
+        if head is None:
+            head = self._remember(key, request)
+        if not isinstance(body, bytes):
+            return head + _render_framing(request.content_length)
+        if body or method not in BODILESS:
+            return b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
+        return head + b"\r\n"
+
+    def forget(self) -> None:
+        """Drop what is remembered."""
+        self._known.clear()
+
+    def _remember(self, key: tuple[bytes | tuple[bytes, bytes], ...], request: Request) -> bytes:
+        _check_line(request.method, request.target)
+        _check_fields(request.headers)
+        lines = [request.method + b" " + request.target + self._authority]
+        lines += [b"%b: %b" % field for field in request.headers]
+        head = b"\r\n".join([*lines, b""])
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[key] = head
+        return head
+
+
+def _render_authority(origin: Origin) -> bytes:
     if origin.scheme not in PORTS:
         raise ValueError(f"Unknown scheme {origin.scheme!r}.")
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     port = "" if origin.port == PORTS[origin.scheme] else f":{origin.port}"
-    return f" HTTP/1.1\r\nhost: {host}{port}".encode("ascii")
+    value = (host + port).encode("ascii")
+    if not host or value.translate(None, BREAK_BYTES + b" /@") != value:
+        raise ValueError(f"Impossible host {origin.host!r}.")
+    return b" HTTP/1.1\r\nhost: " + value
 
 
-def render_head(request: Request, authority: bytes) -> bytes:
-    """The head of a request, ready to be sent.
-
-    Raises ValueError for anything that could break out of its line or contradict the framing.
-    """
-    headers = request.headers
-    names = [*map(_first, headers)]
-    if b"".join(names).translate(None, NAME_BYTES) or not RESERVED.isdisjoint(names):
-        raise ValueError("A header name is not a lower-case token, or is set by the client.")
-    if not request.method.isalpha() or request.target[:1] != b"/" or b" " in request.target:
-        raise ValueError("The method is not a word, or the target is not a path without spaces.")
-    framing = _render_framing(request)
-    head = b"\r\n".join(
-        [request.method + b" " + request.target + authority, *map(_join_field, headers), framing]
-    )
-    lines = len(names) + 2 + framing.count(b"\n")
-    # The line breaks are counted once instead of being looked for in every value.
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-        raise ValueError("The target or a header value holds a line break or a NUL.")
-    return head
-
-
-def _render_framing(request: Request) -> bytes:
-    body = request.body
-    if isinstance(body, bytes):
-        if body or request.method not in BODILESS:
-            return b"content-length: %d\r\n\r\n" % len(body)
-        return b"\r\n"
-    if request.content_length is None:
+def _render_framing(content_length: int | None) -> bytes:
+    if content_length is None:
         return b"transfer-encoding: chunked\r\n\r\n"
-    return b"content-length: %d\r\n\r\n" % request.content_length
+    return b"content-length: %d\r\n\r\n" % content_length
+
+
+def _check_line(method: bytes, target: bytes) -> None:
+    if not method.isalpha():
+        raise ValueError("The method is not a word.")
+    if not target.startswith(b"/") or target.translate(None, BREAK_BYTES + b" ") != target:
+        raise ValueError("The target is not a path without spaces and line breaks.")
+
+
+def _check_fields(headers: Headers) -> None:
+    for name, value in headers:
+        if not name or name.translate(None, NAME_BYTES):
+            raise ValueError("A header's name is not a token in lower case.")
+        if name in RESERVED:
+            raise ValueError(f"The header {name.decode()} is set by the client.")
+        if value.translate(None, BREAK_BYTES) != value:
+            raise ValueError(f"The header {name.decode()} holds a line break or a NUL.")
 
 
 def ends_with_connection(headers: Headers) -> bool:

@@ -17,7 +17,7 @@ from headgate.kit.http.errors import (
     PoolExhausted,
     TotalTimeout,
 )
-from headgate.kit.http.head import render_authority
+from headgate.kit.http.head import HeadWriter
 from headgate.kit.http.message import Origin, Timeouts
 
 
@@ -44,12 +44,12 @@ class Waiter:
 class Lane:
     """The connections of one origin, the last used on top. Owns them between exchanges."""
 
-    __slots__ = ("_pool", "authority", "idle", "open", "origin", "waiters")
+    __slots__ = ("_pool", "head", "idle", "open", "origin", "waiters")
 
     def __init__(self, pool: Pool, origin: Origin) -> None:
         self._pool = pool
         self.origin = origin
-        self.authority = render_authority(origin)
+        self.head = HeadWriter(origin)
         self.idle: list[Connection] = []
         self.open = 0
         self.waiters: deque[Waiter] = deque()
@@ -70,7 +70,7 @@ class Lane:
         """Hand the connection to who waits longest, or keep it, or close it for lack of room."""
         if self.waiters:
             self._pool.hand_over(self, connection)
-        elif self._pool.is_starved or len(self.idle) >= self._pool.limits.idle_max:
+        elif self._pool.is_starved() or len(self.idle) >= self._pool.limits.idle_max:
             connection.drop()
         else:
             self.idle.append(connection)
@@ -104,7 +104,6 @@ class Pool:
         """How many connections are kept unused."""
         return sum(len(lane.idle) for lane in self._lanes.values())
 
-    @property
     def is_starved(self) -> bool:
         """Whether somebody waits although every connection of the pool is open."""
         return self.waiting > 0 and self.open >= self.limits.connections_max
@@ -154,6 +153,7 @@ class Pool:
     def expire_idle(self, now: float) -> bool:
         """Close what has been unused for too long. Answers whether any connection is left."""
         for lane in self._lanes.values():
+            lane.head.forget()
             for connection in lane.idle:
                 if now - connection.seen_at >= self.limits.keepalive_seconds:
                     connection.drop()
