@@ -60,14 +60,14 @@ def name_of(call: ast.expr) -> str:
 def check_function(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     lines = (function.end_lineno or function.lineno) - function.lineno + 1
     if lines > FUNCTION_LINES_MAX:
-        yield f"`{function.name}` has {lines} lines, at most {FUNCTION_LINES_MAX}: split it by what it does"
+        yield f"`{function.name}` has {lines} lines, at most {FUNCTION_LINES_MAX}: split it"
     arguments = function.args
     own = [a for a in arguments.posonlyargs + arguments.args if a.arg not in ("self", "cls")]
     if len(own) > PARAMETERS_MAX:
-        yield f"`{function.name}` takes {len(own)} positional arguments, at most {PARAMETERS_MAX}: use a value"
+        yield f"`{function.name}` takes {len(own)} arguments by place, at most {PARAMETERS_MAX}"
     for node in ast.walk(function):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield f"line {node.lineno}: import inside `{function.name}`: put it at the top of the file"
+            yield f"line {node.lineno}: import inside `{function.name}`: put it on top"
 
 
 def check_docstrings(tree: ast.Module) -> Iterator[str]:

@@ -39,6 +39,19 @@ class Accounts:
         """Every organization, the oldest first."""
         return store.select_organizations(connection)
 
+    def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
+        """The organization of that id or unambiguous name; the only one for None."""
+        found = [
+            known
+            for known in store.select_organizations(connection)
+            if wanted in (None, known.id, known.name)
+        ]
+        if len(found) == 1:
+            return found[0]
+        raise AccountMissing(
+            f"{len(found)} organizations fit; name one by its id.", param="organization"
+        )
+
     def find_project(self, connection: sa.Connection, project: str | None) -> Project:
         """The project of that id or unambiguous name; the oldest for None. `AccountMissing`."""
         projects = store.select_projects(connection)

@@ -48,6 +48,17 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return divide_half_up(tokens * _PER_MILLION + others, _PER_ONE)
 
+    def bound(self, input_tokens: int, output_tokens: int) -> int | None:
+        """The cost of so many tokens if each were of its dearest class; None without a rate."""
+        inputs = (self.input, self.cached_input, self.cache_write, self.input_audio)
+        outputs = (self.output, self.reasoning, self.output_audio, self.output_image)
+        dearest_in = max(
+            (rate for rate in (*inputs, self.input_image) if rate is not None), default=None
+        )
+        dearest_out = max((rate for rate in outputs if rate is not None), default=None)
+        tokens = _sum(((input_tokens, dearest_in), (output_tokens, dearest_out)))
+        return None if tokens is None else divide_half_up(tokens * _PER_MILLION, _PER_ONE)
+
     def _token_parts(self, usage: Usage) -> Sequence[tuple[int, int | None]]:
         text_in = (
             usage.input_tokens
@@ -119,6 +130,17 @@ class PriceRow:
             if usage.input_tokens > rates.above_input_tokens:
                 return rates.cost(usage)
         return None
+
+    def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
+        """See `relay.ports.Price`: the dearest rates of any tier, for whichever may serve in the
+        end. None for a tier that has none, and for a row without input or output rates."""
+        if service_tier not in self._by_service_tier:
+            return None
+        bounds = [
+            rates.bound(input_tokens, output_tokens) for t in self.tiers.values() for rates in t
+        ]
+        known = [bound for bound in bounds if bound is not None]
+        return max(known) if known and len(known) == len(bounds) else None
 
 
 def _sum(parts: Iterable[tuple[int, int | None]]) -> int | None:

@@ -13,7 +13,16 @@ from typer.main import get_command
 
 from headgate.kit.errors import HeadgateError
 
-COMMANDS = ("serve", "migrate", "doctor", "keys", "credentials", "version")
+COMMANDS = (
+    "serve",
+    "migrate",
+    "doctor",
+    "keys",
+    "credentials",
+    "wallet",
+    "simulate",
+    "version",
+)
 
 
 class CommandGroup(TyperGroup):

@@ -19,10 +19,8 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
+from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE
 from headgate.vault.service import CredentialBook, Sealer, Vault, find_master_key
-
-DATABASE_FILE = "headgate.db"
-MASTER_KEY_FILE = "master.key"
 
 
 class DataMissing(HeadgateError):

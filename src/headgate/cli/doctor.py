@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headgate.cli.desk import DATABASE_FILE, Desk, open_desk
+from headgate.billing import service as billing
+from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit import settings
@@ -22,6 +23,7 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
+from headgate.main.installation import DATABASE_FILE
 from headgate.vault.model import Fault, parse_base_url
 
 REACH_SECONDS = 5.0
@@ -109,14 +111,23 @@ def _examine_database(desk: Desk) -> Iterator[Finding]:
     else:
         count = revisions.get(KEYS_TOPIC, 0)
         yield Finding("ok", "database", f"whole; journal mode {mode}; {count} changes of keys")
+    with desk.database.reading() as connection:
+        faults = billing.audit(connection)
+    for fault in faults:
+        yield Finding("fail", "ledger", f"{fault} Keep the database as it is, and report it.")
+    if not faults:
+        yield Finding("ok", "ledger", "every transaction and every balance adds up")
+    yield _examine_clock(desk, newest)
+
+
+def _examine_clock(desk: Desk, newest: float) -> Finding:
     now = desk.clock.now()
     if not YEARS[0] < now < YEARS[1]:
-        yield Finding("fail", "clock", f"{now:.0f} seconds since 1970 cannot be; set the clock.")
-    elif newest > now + CLOCK_SLACK_SECONDS:
+        return Finding("fail", "clock", f"{now:.0f} seconds since 1970 cannot be; set the clock.")
+    if newest > now + CLOCK_SLACK_SECONDS:
         text = f"it is {newest - now:.0f} s behind the newest key; set the clock."
-        yield Finding("fail", "clock", text)
-    else:
-        yield Finding("ok", "clock", "plausible, and not behind the database")
+        return Finding("fail", "clock", text)
+    return Finding("ok", "clock", "plausible, and not behind the database")
 
 
 def _examine_secrets(desk: Desk) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ TEMPLATE = """
 
 async def show(server: uvicorn.Server, settings: Settings, *, is_first: bool) -> None:
     """Wait for the server to listen, then say it."""
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
         await asyncio.sleep(0.02)
     scheme = "https" if settings.ssl_certfile else "http"
     sys.stderr.write(

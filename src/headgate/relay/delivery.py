@@ -74,7 +74,7 @@ class Carriage:
 
     def open(self, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
         """A delivery for what the answer's head announces."""
-        trip.begin_answer(answer.status, self._clock.monotonic())
+        trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
         tap = None if answer.body is not None else self._choose_tap(trip, answer)
         if tap is None:
             return Buffered(self, trip, answer, caller, encoder)

@@ -48,7 +48,18 @@ class Holding:
                 param="model",
                 should_retry=False,
             )
-        hold = Hold(call.request_id, call.grant.organization_id, amount)
+        hold = Hold(
+            request_id=call.request_id,
+            organization_id=call.grant.organization_id,
+            amount_nano=amount,
+            project_id=call.grant.project_id,
+            key_id=call.grant.key_id,
+            credential_id=credential.id,
+            endpoint=call.endpoint.name,
+            method=call.method,
+            provider=credential.integration,
+            model=call.model,
+        )
         await self._wallet.hold(hold)
         trip.hold = hold
 

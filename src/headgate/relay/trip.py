@@ -54,9 +54,10 @@ class Trip(msgspec.Struct):
     first_byte_at: float = 0.0
     answered_at: float = 0.0
 
-    def begin_answer(self, status: int, now: float) -> None:
+    def begin_answer(self, status: int, request_id: str | None, now: float) -> None:
         """The head of the provider's answer is here."""
         self.status = status
+        self.upstream_request_id = request_id
         self.first_byte_at = self.answered_at = now
 
     def give_up(self, cause: BaseException, *, left: bool) -> HeadgateError:
@@ -104,21 +105,25 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
         if trip.outcome in ("refused", "upstream_error"):
             return FREE
         if trip.outcome == "completed":
-            return Charge(pricing="unpriced", reason="the provider reported no usage")
+            return _unpriced(trip, None, "the provider reported no usage")
         if trip.call.endpoint.pricing is Pricing.UNKNOWN:
-            return Charge(pricing="unpriced", reason="the endpoint has no price")
+            return _unpriced(trip, None, "the endpoint has no price")
         usage, estimated = estimate_usage(trip), True
     model_id = reading.model or trip.call.model
     price = models.price(reading.model, now) if reading.model else None
     if price is None and trip.call.model:
         price = models.price(trip.call.model, now)
-    if price is None:
-        return Charge("unpriced", usage, reason=f"no price for model {model_id}")
-    cost = price.cost(usage, reading.service_tier)
-    if cost is None:
-        reason = f"price {price.id} lacks a rate for this usage"
-        return Charge("unpriced", usage, reason=reason, estimated=estimated)
+    cost = price.cost(usage, reading.service_tier) if price else None
+    if price is None or cost is None:
+        reason = f"no price for {model_id}" if price is None else f"no rate for it in {price.id}"
+        return _unpriced(trip, usage, reason)
     return Charge("priced", usage, cost, price.id, estimated=estimated)
+
+
+def _unpriced(trip: Trip, usage: Usage | None, reason: str) -> Charge:
+    """Never silently nothing: a managed call whose price is not known costs what was held."""
+    held = trip.hold.amount_nano if trip.hold else 0
+    return Charge("unpriced", usage, held, reason=reason, estimated=held > 0)
 
 
 def estimate_usage(trip: Trip) -> Usage:

@@ -56,9 +56,17 @@ class Answer(msgspec.Struct):
     @property
     def content_type(self) -> bytes:
         """The media type in lower case, empty when there is none."""
-        for name, value in self.headers:
-            if name == b"content-type":
-                return value.lower()
+        return self._find(b"content-type").lower()
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's own name for this exchange."""
+        return self._find(b"x-request-id").decode("latin-1") or None
+
+    def _find(self, name: bytes) -> bytes:
+        for header in self.headers:
+            if header[0] == name:
+                return header[1]
         return b""
 
     @property

@@ -4,6 +4,8 @@ import msgspec
 import pytest
 
 from headgate.llm import sse
+from headgate.llm.usage import Reading
+from headgate.llm.wire import chat, responses
 
 
 def fields(stream: bytes) -> list[tuple[bytes, bytes]]:
@@ -61,15 +63,15 @@ def test_events_over_the_limit_are_refused_whole_or_in_parts() -> None:
 
 
 def test_chat_error_has_the_shape_of_an_error_answer() -> None:
-    frame = sse.encode_chat_error({"message": "no\nway", "type": "x", "code": None})
+    error = {"message": "no\nway", "type": "x", "param": None, "code": None}
+    frame = chat.METER.encode_error(error, Reading())
     assert frame.startswith(b'data: {"error":')
-    event = sse.parse_event(frame)
-    assert msgspec.json.decode(event.data)["error"]["message"] == "no\nway"
+    assert msgspec.json.decode(sse.parse_event(frame).data)["error"]["message"] == "no\nway"
 
 
-def test_responses_error_is_a_typed_event() -> None:
-    frame = sse.encode_response_error({"message": "m", "code": "c"}, sequence_number=4)
-    event = sse.parse_event(frame)
+def test_responses_error_is_a_typed_event_numbered_after_the_last() -> None:
+    error = {"message": "m", "type": "x", "param": None, "code": "c"}
+    event = sse.parse_event(responses.METER.encode_error(error, Reading(sequence_number=3)))
     assert event.name == b"error"
     assert msgspec.json.decode(event.data) == {
         "type": "error", "code": "c", "message": "m", "param": None, "sequence_number": 4,

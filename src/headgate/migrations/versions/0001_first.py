@@ -9,12 +9,23 @@ revision = "0001"
 down_revision = None
 
 OPEN = sa.text("state = 'held'")
-TABLES = ("outbox", "holds", "entries", "ledger_accounts", "receipts", "revisions")
+TABLES = (
+    *("credentials", "organization_keys", "master_keys", "keys", "projects", "organizations"),
+    "outbox",
+    "holds",
+    "entries",
+    "ledger_accounts",
+    "receipts",
+    "revisions",
+)
 
 
 def upgrade() -> None:
     """Create every table."""
     create_revisions()
+    create_accounts()
+    create_keys()
+    create_vault()
     create_receipts()
     create_ledger()
     create_outbox()
@@ -49,6 +60,127 @@ def create_revisions() -> None:
         number("value"),
         sa.PrimaryKeyConstraint("topic", name="pk_revisions"),
     )
+
+
+def time(name: str, *, always: bool = True) -> sa.Column[float]:
+    """Unix seconds."""
+    return sa.Column(name, sa.Double, nullable=not always)
+
+
+def organization(table: str, *, always: bool) -> tuple[sa.Column[str], sa.ForeignKeyConstraint]:
+    """Whose row it is; none for what is the platform's own."""
+    name = f"fk_{table}_organization_id"
+    return (
+        sa.Column("organization_id", sa.Text, nullable=not always),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=name),
+    )
+
+
+def create_accounts() -> None:
+    """Who exists."""
+    op.create_table(
+        "organizations",
+        text("id"),
+        text("name"),
+        time("created_at"),
+        sa.PrimaryKeyConstraint("id", name="pk_organizations"),
+    )
+    op.create_table(
+        "projects",
+        text("id"),
+        *organization("projects", always=True),
+        text("name"),
+        time("created_at"),
+        sa.PrimaryKeyConstraint("id", name="pk_projects"),
+    )
+    op.create_index("ix_projects_organization_id", "projects", ["organization_id"])
+
+
+def create_keys() -> None:
+    """Which tokens open the gate."""
+    op.create_table(
+        "keys",
+        text("id"),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        text("kind"),
+        text("name"),
+        sa.UniqueConstraint("digest", name="uq_keys_digest"),
+        *organization("keys", always=True),
+        text("project_id"),
+        time("created_at"),
+        time("expires_at", always=False),
+        time("disabled_at", always=False),
+        time("revoked_at", always=False),
+        sa.Column("models", sa.JSON, nullable=False),
+        sa.Column("endpoints", sa.JSON, nullable=False),
+        sa.Column("requests_per_minute", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_keys"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_keys_project_id"),
+    )
+    op.create_index("ix_keys_organization_id", "keys", ["organization_id"])
+
+
+def create_vault() -> None:
+    """Sealed secrets, and the keys that seal them."""
+    op.create_table(
+        "master_keys",
+        text("id"),
+        sa.Column("check_value", sa.LargeBinary, nullable=False),
+        time("created_at"),
+        sa.PrimaryKeyConstraint("id", name="pk_master_keys"),
+    )
+    op.create_table(
+        "organization_keys",
+        text("id"),
+        *organization("organization_keys", always=False),
+        text("master_key_id"),
+        sa.Column("wrapped", sa.LargeBinary, nullable=False),
+        time("created_at"),
+        sa.PrimaryKeyConstraint("id", name="pk_organization_keys"),
+        sa.ForeignKeyConstraint(
+            ["master_key_id"], ["master_keys.id"], name="fk_organization_keys_master_key_id"
+        ),
+    )
+    op.create_index(
+        "ix_organization_keys_organization_id", "organization_keys", ["organization_id"]
+    )
+    create_credentials()
+
+
+def create_credentials() -> None:
+    """A provider's secrets."""
+    op.create_table(
+        "credentials",
+        text("id"),
+        *organization("credentials", always=False),
+        text("integration"),
+        text("name"),
+        text("auth_type"),
+        text("base_url"),
+        sa.Column("provider_organization", sa.Text),
+        sa.Column("metadata", sa.JSON, nullable=False),
+        text("hint"),
+        sa.Column("sealed", sa.LargeBinary),
+        text("key_id"),
+        sa.Column("is_default", sa.Boolean, nullable=False),
+        time("expires_at", always=False),
+        time("created_at"),
+        time("updated_at"),
+        time("last_used_at", always=False),
+        time("deleted_at", always=False),
+        sa.PrimaryKeyConstraint("id", name="pk_credentials"),
+        sa.ForeignKeyConstraint(["key_id"], ["organization_keys.id"], name="fk_credentials_key_id"),
+    )
+    live = sa.column("deleted_at").is_(None)
+    default = sa.and_(sa.column("is_default", sa.Boolean), live)
+    op.create_index("ix_credentials_organization_id", "credentials", ["organization_id"])
+    for name, columns, where in (
+        ("uq_credentials_default", ["organization_id", "integration"], default),
+        ("uq_credentials_name", ["organization_id", "integration", "name"], live),
+    ):
+        op.create_index(
+            name, "credentials", columns, unique=True, sqlite_where=where, postgresql_where=where
+        )
 
 
 def create_receipts() -> None:

@@ -7,15 +7,25 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from headgate.accounts import store as accounts_store
 from headgate.billing import store as billing_store
+from headgate.keys import store as keys_store
 from headgate.kit import outbox
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.upgrade import migrate
 from headgate.metering import store as metering_store
+from headgate.vault import store as vault_store
 
-DECLARED = (billing_store.ENTRIES, metering_store.RECEIPTS, outbox.OUTBOX)
+DECLARED = (
+    accounts_store.PROJECTS,
+    billing_store.ENTRIES,
+    keys_store.KEYS,
+    metering_store.RECEIPTS,
+    outbox.OUTBOX,
+    vault_store.CREDENTIALS,
+)
 
 
 def describe(database: Database) -> dict[str, str]:

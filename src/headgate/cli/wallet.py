@@ -1,0 +1,71 @@
+"""`headgate wallet`: what an organization can spend on managed calls, and granting it more."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import typer
+
+from headgate.billing import service as billing
+from headgate.cli.desk import open_desk
+from headgate.cli.options import Data
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.money import format_dollars, nano_from_dollars
+
+app = typer.Typer(no_args_is_help=True, help="The prepaid wallet of managed calls.")
+
+Organization = Annotated[
+    str | None, typer.Option(help="Organization id; needed where there are several.")
+]
+
+
+class AmountRefused(HeadgateError):
+    kind = Kind.INVALID
+    code = "invalid_amount"
+
+
+@app.command()
+def show(data: Data = None, organization: Organization = None) -> None:
+    """Print what can be spent now; what is held for open calls is not in it."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        found = desk.accounts.find_organization(connection, organization)
+        typer.echo(
+            f"{found.name} ({found.id}): ${format_dollars(billing.balance(connection, found.id))}"
+        )
+
+
+@app.command()
+def fund(
+    dollars: Annotated[str, typer.Argument(help="Amount in US dollars, such as 25 or 0.50.")],
+    data: Data = None,
+    organization: Organization = None,
+    *,
+    reference: Annotated[
+        str, typer.Option(help="Your name for this grant; the same one is granted once.")
+    ],
+) -> None:
+    """Grant an organization money."""
+    amount_nano = parse_dollars(dollars)
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        found = desk.accounts.find_organization(connection, organization)
+        is_new = billing.fund(
+            connection,
+            found.id,
+            amount_nano=amount_nano,
+            reference=reference,
+            now=desk.clock.now(),
+        )
+        available = format_dollars(billing.balance(connection, found.id))
+    typer.echo(f"{'Granted' if is_new else 'Granted before'}; {found.name} has ${available}.")
+
+
+def parse_dollars(text: str) -> int:
+    """A positive amount in nano-dollars. Raises AmountRefused."""
+    try:
+        amount = nano_from_dollars(Decimal(text))
+    except (InvalidOperation, ValueError, OverflowError) as error:
+        raise AmountRefused(f"{text!r} is no amount in dollars, such as 25 or 0.50.") from error
+    if amount <= 0:
+        raise AmountRefused("The amount must be more than 0.")
+    return amount
