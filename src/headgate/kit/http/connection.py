@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return False
-        if self._blocked or self._upload is not None:
+        if self._blocked or (self._upload is not None and not self._upload.done()):
             self._note_progress(now)
         error = self._find_overdue(exchange, now)
         if error is not None:

@@ -72,21 +72,22 @@ class Exchange:
         if self._size > bytes_max:
             self.abort()
             raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
-        if not self._ended and self.error is None:
+        if not self._ended:
             await self._wait()
-        if self.error is not None:
-            raise self.take_error()
         chunks = self._chunks
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _wait(self) -> None:
-        self._reader = self.arrival.get_loop().create_future()
-        self.resume()
-        try:
-            await self._reader
-        except BaseException:  # a cancelled reader leaves an unread body behind
-            self.abort()
-            raise
+        if self._wire is not None:
+            self._reader = self.arrival.get_loop().create_future()
+            self.resume()
+            try:
+                await self._reader
+            except BaseException:  # a cancelled reader leaves an unread body behind
+                self.abort()
+                raise
+        if not self._ended:
+            raise self.take_error()
 
     def stream(self, sink: Sink) -> None:
         """Deliver the body to the sink, beginning with what is there."""

@@ -13,6 +13,7 @@ from headgate.kit.http.errors import (
     Disconnected,
     EgressError,
 )
+from headgate.kit.http.message import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -294,3 +295,15 @@ async def test_closed_client_breaks_off_what_is_under_way(serve: Any, open_clien
             await calling
         with pytest.raises(EgressError, match="closed"):
             await client.send(upstream.request())
+
+
+async def test_aborted_reader_is_told_and_reads_no_part(serve: Any, client: HttpClient) -> None:
+    upstream = await serve(silent_after(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"))
+    kept: Client = client
+    response = await kept.send(upstream.request())
+    reading = asyncio.create_task(response.read(9))
+    await asyncio.sleep(0)
+    response.abort()
+    for attempt in (reading, response.read(9)):
+        with pytest.raises(Disconnected):
+            await attempt

@@ -170,5 +170,23 @@ async def test_connect_deadline_covers_the_tls_handshake(serve: Any, client: Htt
     with pytest.raises(ConnectTimeout) as caught:
         await client.send(upstream.request(timeouts=Timeouts(connect_seconds=0.1)))
     assert not caught.value.sent
-    with pytest.raises(TotalTimeout):
+    with pytest.raises(TotalTimeout) as late:
         await client.send(upstream.request(timeouts=Timeouts(total_seconds=0.1)))
+    assert not late.value.sent
+
+
+async def test_stalled_body_of_a_refused_upload_times_out(serve: Any, client: HttpClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    async def script(peer: Any) -> None:
+        await peer.take_head()
+        await peer.give(HEAD.replace(b"200", b"413"))
+        await peer.wait_for_end()
+
+    upstream = await serve(script)
+    request = upstream.request(endless(), timeouts=Timeouts(idle_seconds=0.1))
+    with pytest.raises(IdleTimeout):
+        await (await client.send(request)).read(100)
