@@ -112,15 +112,18 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     async def record_all(self, pairs: list[tuple[Receipt, Hold]]) -> None:
         await asyncio.gather(*[self.ledger.record(receipt, hold) for receipt, hold in pairs])
 
-    def settle_in_model(self, hold: Hold, cost_nano: int) -> None:
-        del self.open[hold.request_id]
-        organization_id = hold.organization_id
-        self.wallets[organization_id] += hold.amount_nano - min(cost_nano, hold.amount_nano)
-        excess = max(0, cost_nano - hold.amount_nano)
-        paid = min(excess, self.wallets[organization_id])
-        self.wallets[organization_id] -= paid
-        self.owed[organization_id] += excess - paid
-        self.billed[hold.request_id] = organization_id, cost_nano
+    def settle_in_model(self, settlements: list[tuple[Hold, int]]) -> None:
+        """One batch: first every hold goes back, then what lies above the holds is charged."""
+        for hold, cost_nano in settlements:
+            del self.open[hold.request_id]
+            rest = hold.amount_nano - min(cost_nano, hold.amount_nano)
+            self.wallets[hold.organization_id] += rest
+            self.billed[hold.request_id] = hold.organization_id, cost_nano
+        for hold, cost_nano in settlements:
+            excess = max(0, cost_nano - hold.amount_nano)
+            paid = min(excess, self.wallets[hold.organization_id])
+            self.wallets[hold.organization_id] -= paid
+            self.owed[hold.organization_id] += excess - paid
 
     @rule(organization_id=st.sampled_from(ORGANIZATIONS), grant=st.integers(1, 12))
     def fund(self, organization_id: str, grant: int) -> None:
@@ -162,12 +165,15 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         chosen = data.draw(
             st.lists(st.sampled_from(sorted(self.open)), min_size=1, max_size=4, unique=True)
         )
-        pairs: list[tuple[Receipt, Hold]] = []
-        for request_id in chosen:
-            hold = self.open[request_id][0]
-            cost_nano = data.draw(st.integers(0, hold.amount_nano + 200))
-            pairs.append((make_receipt(hold, cost_nano), hold))
-            self.settle_in_model(hold, cost_nano)
+        holds = [self.open[request_id][0] for request_id in chosen]
+        settlements = [
+            (hold, data.draw(st.integers(0, hold.amount_nano + 200), label="cost"))
+            for hold in holds
+        ]
+        # A batch with repetitions in it is done one by one.
+        for batch in [settlements] if repeats == 1 else [[one] for one in settlements]:
+            self.settle_in_model(batch)
+        pairs = [(make_receipt(hold, cost_nano), hold) for hold, cost_nano in settlements]
         self.runner.run(self.record_all(pairs * repeats))
 
     @precondition(lambda self: self.billed)
@@ -181,8 +187,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.clock.time += seconds
         expired = [hold for hold, until in self.open.values() if until < self.clock.time]
         assert self.runner.run(self.ledger.resolve_expired(self.clock.time)) == len(expired)
-        for hold in expired:
-            self.settle_in_model(hold, hold.amount_nano)
+        self.settle_in_model([(hold, hold.amount_nano) for hold in expired])
 
     @rule()
     def restart(self) -> None:
@@ -244,7 +249,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
 TestLedgerAgainstModel.settings = settings(
-    max_examples=25,
+    max_examples=20,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
