@@ -1,0 +1,81 @@
+"""Runs the simulator inside another program, or alone, on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from headgate.simulator.app import build_app
+from headgate.simulator.delivery import CUT
+from headgate.simulator.settings import Settings
+
+
+class _Protocol(HttpToolsProtocol):
+    """Lets the application close the connection in the middle of an answer."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[CUT] = self.transport.close  # type: ignore[typeddict-unknown-key]
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the program around it, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+class Running:
+    """A simulator that answers at `address` (such as `http://127.0.0.1:4601`) until `stop`."""
+
+    def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], address: str) -> None:
+        self._server = server
+        self._task = task
+        self.address = address
+
+    async def wait(self) -> None:
+        """Return when the simulator has ended."""
+        await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """End it: open answers are cut. Idempotent."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        await self._task
+
+
+async def start(host: str, port: int, *, settings: Settings | None = None) -> Running:
+    """Listen and answer; port 0 picks a free one. Raises OSError when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    config = uvicorn.Config(
+        build_app(settings or Settings()),
+        http=_Protocol,
+        ws="none",
+        interface="asgi3",
+        proxy_headers=False,
+        lifespan="off",
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.ready.wait()
+    shown = f"[{host}]" if ":" in host else host
+    return Running(server, task, f"http://{shown}:{listener.getsockname()[1]}")

@@ -1,0 +1,16 @@
+"""The simulator's limits and pace."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """`objects_max` bounds each kind of stored object, `files_bytes_max` all files together,
+    `body_bytes_max` one request. `chunk_delay_seconds` is the pause between streamed events.
+    """
+
+    objects_max: int = 1000
+    files_bytes_max: int = 64 * 1024 * 1024
+    body_bytes_max: int = 64 * 1024 * 1024
+    chunk_delay_seconds: float = 0.0
