@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def start_gateway(
 @contextlib.contextmanager
 def running_gateway(
     data: Path, *, provider_url: str | None = None, **settings: Any
-) -> Iterator[Gateway]:
+) -> Generator[Gateway]:
     gateway = start_gateway(data, provider_url=provider_url, **settings)
     try:
         yield gateway

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +111,7 @@ class FakeUpstream:
 
 
 @contextmanager
-def running_upstream() -> Iterator[FakeUpstream]:
+def running_upstream() -> Generator[FakeUpstream]:
     upstream = FakeUpstream()
     try:
         yield upstream

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.upstream import FakeUpstream, running_upstream
+
+
+@pytest.fixture
+def upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+def gateway(upstream: FakeUpstream, tmp_path: Path) -> Generator[Gateway]:
+    """A real server whose provider is the fake upstream; started anew for each test."""
+    with running_gateway(tmp_path / "data", provider_url=upstream.base_url) as running:
+        yield running
