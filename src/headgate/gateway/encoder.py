@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from headgate.gateway import errors
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.llm.providers.provider import Provider
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ProviderFault(HeadgateError):
@@ -26,41 +29,45 @@ class OpenAiEncoder:
         self._passing = provider.response_headers
         self._retry_after_max_seconds = retry_after_max_seconds
 
-    def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
+    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
         """The provider's headers that may pass, then the gateway's own."""
-        headers = self._passing.keep(answer.headers)
-        call = trip.call
+        call, credential = trip.call, trip.credential
+        assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
-        if trip.upstream_request_id is None:
-            headers.append((b"x-request-id", request_id))
-        headers.append((b"x-headgate-request-id", request_id))
+        head = b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n" % (
+            self._passing.render(answer.headers),
+            request_id,
+            credential.answer_head,
+            trip.attempts - 1,
+        )
+        if answer.request_id is None:
+            head += b"x-request-id: %b\r\n" % request_id
         if call.correlation_id is not None:
-            headers.append((b"x-headgate-correlation-id", call.correlation_id.encode()))
+            head += b"x-headgate-correlation-id: %b\r\n" % call.correlation_id.encode()
         if call.model is not None:
             model = trip.reading.model or call.model
-            headers.append((b"x-headgate-model", model.encode("ascii", "replace")))
-        credential = trip.credential
-        if credential is not None:
-            headers.append((b"x-headgate-provider", credential.integration.encode()))
-            headers.append((b"x-headgate-credential-id", credential.id.encode()))
-        headers.append((b"x-headgate-retries", b"%d" % (trip.attempts - 1)))
+            head += b"x-headgate-model: %b\r\n" % CONTROLS.sub("?", model).encode(
+                "utf-8", "replace"
+            )
         if receipt is not None:
+            head += b"x-headgate-overhead-us: %d\r\n" % receipt.overhead_microseconds
             if receipt.pricing != "unpriced":
-                headers.append((b"x-headgate-cost", format_dollars(receipt.cost_nano).encode()))
-            headers.append((b"x-headgate-overhead-us", b"%d" % receipt.overhead_microseconds))
+                cost = format_dollars(receipt.cost_nano).encode()
+                head += b"x-headgate-cost: %b\r\n" % cost
         if answer.status >= 400:
-            self._advise(headers, answer)
-        return headers
+            head += errors.SOURCE_PROVIDER
+        return head
 
-    def _advise(self, headers: Headers, answer: Answer) -> None:
-        """Whose error it is, and whether trying again helps; never a wait past the maximum."""
-        headers.append(errors.SOURCE_PROVIDER)
+    def advise(self, answer: Answer) -> None:
+        """Make a fault's headers say whether trying again helps; never a wait past the maximum."""
+        headers = answer.headers
         if answer.final:
-            headers[:] = [header for header in headers if header[0] != b"x-should-retry"]
+            headers = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
-        for index, (name, value) in enumerate(headers):
-            if name == b"retry-after":
-                headers[index] = (name, self._clamp(value))
+        answer.headers = [
+            (name, self._clamp(value)) if name == b"retry-after" else (name, value)
+            for name, value in headers
+        ]
 
     def _clamp(self, value: bytes) -> bytes:
         maximum = int(self._retry_after_max_seconds)
@@ -68,6 +75,7 @@ class OpenAiEncoder:
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape."""
+        self.advise(answer)
         if is_json_object(body):
             return body
         message = f"The provider answered {answer.status} with a body that is not JSON."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headgate.billing.service import Ledger
+from headgate.gateway.edge import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
-from headgate.gateway.protocol import EdgeLimits
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts

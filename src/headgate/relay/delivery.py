@@ -8,7 +8,6 @@ from typing import Protocol
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
-from headgate.kit.http.message import Headers
 from headgate.llm.endpoint import Body
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
@@ -24,8 +23,8 @@ LINGER_SECONDS = 2.0
 class Encoder(Protocol):
     """How a face dresses an answer of its wire."""
 
-    def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
-        """What may reach the caller; `receipt` is None while the call is not settled yet."""
+    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+        """The header lines for the caller; `receipt` is None while the call is not settled yet."""
         ...
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
@@ -153,8 +152,8 @@ class Buffered:
 
     async def deliver(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
-        headers = self._encoder.headers(self._trip, self._answer, receipt)
-        self._caller.answer(self._answer.status, headers, self._body)
+        head = self._encoder.head(self._trip, self._answer, receipt)
+        self._caller.answer(self._answer.status, head, self._body)
 
     def break_off(self, error: HeadgateError) -> None:
         """Never reached: nothing of it has begun."""
@@ -192,7 +191,7 @@ class Streamed:
         self._settled = False
         self._failure: HeadgateError | None = None
         trip.streamed = True
-        caller.start(answer.status, encoder.headers(trip, answer, None))
+        caller.start(answer.status, encoder.head(trip, answer, None))
 
     async def carry(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""

@@ -53,6 +53,13 @@ class Credential(msgspec.Struct, frozen=True):
     headers: Headers
     secret: bytes
 
+    answer_head: bytes = b""
+    """The header lines by which an answer says which credential it came through; made here."""
+
+    def __post_init__(self) -> None:
+        head = f"x-headgate-provider: {self.integration}\r\nx-headgate-credential-id: {self.id}\r\n"
+        msgspec.structs.force_setattr(self, "answer_head", head.encode())
+
 
 class Credentials(Protocol):
     """Picks and opens the right provider secret, from memory."""
