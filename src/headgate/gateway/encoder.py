@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
@@ -34,26 +35,24 @@ class OpenAiEncoder:
         call, credential = trip.call, trip.credential
         assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
-        head = b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n" % (
+        return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b" % (
             self._passing.render(answer.headers),
             request_id,
             credential.answer_head,
             trip.attempts - 1,
+            render_model(trip.reading.model or call.model) if call.model else b"",
+            b"" if receipt is None else render_cost(receipt),
+            b""
+            if answer.request_id and answer.status < 400 and call.correlation_id is None
+            else self._render_rest(trip, answer),
         )
+
+    def _render_rest(self, trip: Trip, answer: Answer) -> bytes:
+        head = b""
+        if trip.call.correlation_id is not None:
+            head += b"x-headgate-correlation-id: %b\r\n" % trip.call.correlation_id.encode()
         if answer.request_id is None:
-            head += b"x-request-id: %b\r\n" % request_id
-        if call.correlation_id is not None:
-            head += b"x-headgate-correlation-id: %b\r\n" % call.correlation_id.encode()
-        if call.model is not None:
-            model = trip.reading.model or call.model
-            head += b"x-headgate-model: %b\r\n" % CONTROLS.sub("?", model).encode(
-                "utf-8", "replace"
-            )
-        if receipt is not None:
-            head += b"x-headgate-overhead-us: %d\r\n" % receipt.overhead_microseconds
-            if receipt.pricing != "unpriced":
-                cost = format_dollars(receipt.cost_nano).encode()
-                head += b"x-headgate-cost: %b\r\n" % cost
+            head += b"x-request-id: %b\r\n" % trip.call.request_id.encode()
         if answer.status >= 400:
             head += errors.SOURCE_PROVIDER
         return head
@@ -86,6 +85,21 @@ class OpenAiEncoder:
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+
+
+@functools.lru_cache(maxsize=1024)
+def render_model(model: str | None) -> bytes:
+    """The header line that names the model that served."""
+    return b"x-headgate-model: %b\r\n" % CONTROLS.sub("?", model or "").encode()
+
+
+def render_cost(receipt: Receipt) -> bytes:
+    """The header lines of a settled call: what it cost, and how long it took here."""
+    overhead = receipt.overhead_microseconds
+    if receipt.pricing == "unpriced":
+        return b"x-headgate-overhead-us: %d\r\n" % overhead
+    cost = format_dollars(receipt.cost_nano).encode()
+    return b"x-headgate-cost: %b\r\nx-headgate-overhead-us: %d\r\n" % (cost, overhead)
 
 
 def is_json_object(body: bytes) -> bool:

@@ -57,7 +57,7 @@ def build_journey(
     *,
     ledger: Ledger,
     client: Client,
-    observers: tuple[Observer, ...],
+    observer: Observer,
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
@@ -79,7 +79,7 @@ def build_journey(
         models=installation.catalog,
         settlement=ledger,
         drains=Drains(drain_seconds=settings.drain_seconds, drains_max=settings.drains_max),
-        observers=observers,
+        observer=observer,
         clock=clock,
     )
 

@@ -59,7 +59,7 @@ async def _serve(settings: Settings, installation: Installation, *, is_first: bo
         upkeep.take_up()
         await ledger.resolve_abandoned()
         journey = road.build_journey(
-            settings, installation, ledger=ledger, client=client, observers=observers.all()
+            settings, installation, ledger=ledger, client=client, observer=observers
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(health=upkeep, render_metrics=observers.render)

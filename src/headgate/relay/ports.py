@@ -134,7 +134,7 @@ class Wallet(Protocol):
         ...
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     """What one call used, at which price, with which outcome: the source of every number (law 10).
 
     `outcome` is one of `completed`, `upstream_error`, `broken`, `cancelled`, `refused`, `unknown`.
