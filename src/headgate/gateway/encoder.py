@@ -38,7 +38,7 @@ class OpenAiEncoder:
             headers.append((b"x-headgate-correlation-id", call.correlation_id.encode()))
         if call.model is not None:
             model = trip.reading.model or call.model
-            headers.append((b"x-headgate-model", model.encode("ascii", "replace")))
+            headers.append((b"x-headgate-model", encode_name(model)))
         credential = trip.credential
         if credential is not None:
             headers.append((b"x-headgate-provider", credential.integration.encode()))
@@ -78,6 +78,13 @@ class OpenAiEncoder:
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+
+
+def encode_name(name: str) -> bytes:
+    """A name that somebody else chose, as a header may carry it: printable ASCII, of one line."""
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+    return name.encode()
 
 
 def is_json_object(body: bytes) -> bool:
