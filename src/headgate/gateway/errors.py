@@ -8,6 +8,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
+from headgate.llm.routes import MethodNotAllowed
 
 TYPES = {
     Kind.INVALID: "invalid_request_error",
@@ -45,6 +46,8 @@ def encode_headers(error: HeadgateError, *, retry_after_max_seconds: float) -> H
     if error.retry_after_seconds is not None:
         wait = min(error.retry_after_seconds, retry_after_max_seconds)
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait))))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     if error.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     return headers
