@@ -66,6 +66,7 @@ class Exchange:
         "_waiting_bytes",
         "body_bytes_max",
         "body_complete",
+        "content_length",
         "expects_continue",
         "gone",
         "headers",
@@ -102,6 +103,7 @@ class Exchange:
         self.http_version = http_version
         self.keep_alive = keep_alive
         self.expects_continue = False
+        self.content_length: int | None = None
         self.body_bytes_max = 0
         self.body_complete = False
         self.streams_body = False

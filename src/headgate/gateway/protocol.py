@@ -14,7 +14,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from headgate.gateway import errors
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
@@ -24,7 +23,8 @@ LINGER_SECONDS = 2.0
 DISCARDED_BYTES_MAX = 64 * 1024
 """How long, and how much, a refused sender may go on sending before it is cut."""
 REFUSED_BODY_BYTES_MAX = 64 * 1024
-"""What is read of the body of a request that its head has refused already."""
+"""What is read of the body of a request that its head has refused already; one that announces more,
+or that waits to be asked for it, is answered at once."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -38,7 +38,6 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     header_seconds: float = 10.0
     body_seconds: float = 60.0
     keepalive_seconds: float = 75.0
-    retry_after_max_seconds: float = 60.0
 
 
 class TargetTooLong(HeadgateError):
@@ -85,6 +84,10 @@ class Face(Protocol):
         """Answer the exchange; never raises."""
         ...
 
+    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+        """Answer the exchange with an error that the edge found, whether it was opened or not."""
+        ...
+
 
 class EdgeProtocol(HttpToolsProtocol):
     """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own.
@@ -106,6 +109,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._face = face
         self._limits = limits
         self._head_bytes = 0
+        self._unread_head_bytes = 0
         self._in_head = False
         self._answering: Exchange | None = None
         self._discarding = False
@@ -140,9 +144,13 @@ class EdgeProtocol(HttpToolsProtocol):
             if self._discarded_bytes > DISCARDED_BYTES_MAX:
                 self.transport.close()
             return
+        # The parser tells of a header once it is whole: one without an end is counted here.
+        head_bytes = self._unread_head_bytes + len(data) if self._in_head else 0
         super().data_received(data)
-        if self._in_head and self._head_bytes + len(self.url) > self._limits.header_bytes_max:
-            self._refuse(HeadTooLarge("The request head is too large."))
+        if self._in_head:
+            self._unread_head_bytes = head_bytes
+            if head_bytes > self._limits.header_bytes_max + self._limits.target_bytes_max:
+                self._refuse(HeadTooLarge("The request head is too large."))
 
     def expire(self) -> None:
         """The client took too long: silently for an idle connection, with 408 inside a request."""
@@ -173,6 +181,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._head_bytes = 0
+        self._unread_head_bytes = 0
         self._in_head = True
         self.deadline = self.loop.time() + self._limits.header_seconds
 
@@ -275,9 +284,14 @@ class EdgeProtocol(HttpToolsProtocol):
             )
         if self.parser.should_upgrade():
             return UpgradeUnsupported(
-                "WebSocket and other upgrades are not supported here; use the HTTP endpoints."
+                "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
+                "have a client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1.",
+                should_retry=False,
             )
         return None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It was answered; nothing is left to warn of."""
 
     def _open_exchange(self) -> None:
         version = self.parser.get_http_version()
@@ -294,6 +308,8 @@ class EdgeProtocol(HttpToolsProtocol):
         except HeadgateError as error:
             exchange.refusal = error
             exchange.body_bytes_max = REFUSED_BODY_BYTES_MAX
+            length = exchange.content_length or 0
+            exchange.streams_body = exchange.expects_continue or length > REFUSED_BODY_BYTES_MAX
         before, self.cycle = self.cycle, exchange
         if before is None or before.response_complete:
             self._start_asgi_task(exchange, None)
@@ -343,20 +359,21 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._discarding:
             return
         answering = self._answering
-        if answering is not None and answering.running:
+        if self._is_answering():
             self.transport.close()
             return
         refused = answering or Exchange(
             self, method=b"", target=b"", headers=[], http_version="1.1", keep_alive=False
         )
         refused.keep_alive = False
-        refused.answer(
-            error.kind.value,
-            errors.encode_headers(
-                error, retry_after_max_seconds=self._limits.retry_after_max_seconds
-            ),
-            errors.encode_body(error),
-        )
+        self._face.refuse(refused, error)
+
+    def _is_answering(self) -> bool:
+        """Whether bytes of an answer may be on their way, into which nothing can be written."""
+        if self._answering is not None:
+            return self._answering.running
+        cycle = self.cycle
+        return cycle is not None and not isinstance(cycle, Exchange) and not cycle.response_complete
 
     def _discard(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""

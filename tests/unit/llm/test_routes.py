@@ -36,7 +36,7 @@ ROUTES = Routes(
         ("PUT", "/deep/a/b/c", "deep"),
         ("PATCH", "/things/7/unknown", "other"),
         ("GET", "/things/7/parts/1/2", "other"),
-        ("BREW", "/unknown", "other"),
+        ("PATCH", "/unknown", "other"),
         ("HEAD", "/things", "other"),
         ("OPTIONS", "/things/7", "other"),
         ("HEAD", "/deep/x", "deep"),
