@@ -13,6 +13,21 @@ from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
+CACHE_BYPASS = (b"x-headgate-cache-status", b"bypass")
+OF_THE_BODY = frozenset(
+    {
+        b"accept-ranges",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-language",
+        b"content-range",
+        b"content-type",
+        b"etag",
+        b"last-modified",
+    }
+)
+"""Headers that describe the provider's body, so they are wrong for another one."""
+
 
 class ProviderFault(HeadgateError):
     kind = Kind.UPSTREAM
@@ -30,6 +45,8 @@ class OpenAiEncoder:
         """The provider's headers that may pass, then the gateway's own."""
         headers = self._passing.keep(answer.headers)
         call = trip.call
+        if answer.keeps_length:
+            headers += [header for header in answer.headers if header[0] == b"content-length"]
         request_id = call.request_id.encode()
         if trip.upstream_request_id is None:
             headers.append((b"x-request-id", request_id))
@@ -43,6 +60,7 @@ class OpenAiEncoder:
         if credential is not None:
             headers.append((b"x-headgate-provider", credential.integration.encode()))
             headers.append((b"x-headgate-credential-id", credential.id.encode()))
+        headers.append(CACHE_BYPASS)
         headers.append((b"x-headgate-retries", b"%d" % (trip.attempts - 1)))
         if receipt is not None:
             if receipt.pricing != "unpriced":
@@ -60,24 +78,29 @@ class OpenAiEncoder:
             headers.append((b"x-should-retry", b"false"))
         for index, (name, value) in enumerate(headers):
             if name == b"retry-after":
-                headers[index] = (name, self._clamp(value))
-
-    def _clamp(self, value: bytes) -> bytes:
-        maximum = int(self._retry_after_max_seconds)
-        return value if value.isdigit() and int(value) <= maximum else b"%d" % maximum
+                headers[index] = (name, clamp(value, self._retry_after_max_seconds))
+            elif name == b"retry-after-ms":
+                headers[index] = (name, clamp(value, 1000 * self._retry_after_max_seconds))
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape."""
         if is_json_object(body):
             return body
-        message = f"The provider answered {answer.status} with a body that is not JSON."
-        answer.headers = [h for h in answer.headers if h[0] != b"content-type"]
+        message = f"The provider answered {answer.status} with a body that is no JSON object."
+        answer.headers = [h for h in answer.headers if h[0] not in OF_THE_BODY]
         answer.headers.append((b"content-type", b"application/json"))
         return errors.encode_body(ProviderFault(message))
 
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+
+
+def clamp(value: bytes, maximum: float) -> bytes:
+    """A number of an advice to wait, or the maximum for a larger one and for anything else."""
+    whole, _, part = value.partition(b".")
+    fits = whole.isdigit() and len(whole) < 10 and int(whole) <= maximum
+    return value if fits and (part.isdigit() or not part) else b"%d" % maximum
 
 
 def encode_name(name: str) -> bytes:

@@ -167,7 +167,7 @@ class Exchange:
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """See `Caller`."""
         parts = self._head(status, headers)
-        if status >= 200 and status not in (204, 304):
+        if status not in (204, 304) and not has_length(headers):
             parts.append(b"content-length: %d\r\n" % len(body))
         parts.append(b"\r\n")
         if self.method != b"HEAD":
@@ -178,7 +178,7 @@ class Exchange:
     def start(self, status: int, headers: Headers) -> None:
         """See `Caller`."""
         parts = self._head(status, headers)
-        if not any(name == b"content-length" for name, _ in headers):
+        if not has_length(headers):
             if self.http_version == "1.1":
                 self._chunked = True
                 parts.append(b"transfer-encoding: chunked\r\n")
@@ -241,6 +241,11 @@ class Exchange:
     def _complete(self, *, keep: bool) -> None:
         self.response_complete = True
         self._connection.complete(self, keep=keep)
+
+
+def has_length(headers: Headers) -> bool:
+    """Whether the length of a body is announced."""
+    return any(name == b"content-length" for name, _ in headers)
 
 
 def describe_limit(bytes_max: int) -> str:

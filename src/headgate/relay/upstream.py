@@ -52,6 +52,8 @@ class Answer(msgspec.Struct):
     fault: faults.UpstreamFault | None = None
     final: bool = False
     """Trying again is pointless: the retries are used up, or time does not heal this."""
+    keeps_length: bool = False
+    """Every byte of the body goes on, so the length that the head announces holds."""
 
     @property
     def content_type(self) -> bytes:
