@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.gateway import errors
+from headgate.gateway import errors, listing
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
@@ -90,6 +90,13 @@ class OpenAiEncoder:
         answer.headers = [h for h in answer.headers if h[0] not in OF_THE_BODY]
         answer.headers.append((b"content-type", b"application/json"))
         return errors.encode_body(ProviderFault(message))
+
+    def body(self, trip: Trip, body: bytes) -> bytes:
+        """The provider's own bytes, but for a list of models that the key may not see whole."""
+        call = trip.call
+        if call.endpoint.lists_models and call.grant.models and call.path == listing.PATH and body:
+            return listing.narrow(body, call.grant.models)
+        return body
 
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""

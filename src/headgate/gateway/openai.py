@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import structlog
 
-from headgate.gateway import errors
+from headgate.gateway import errors, listing
 from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.kit.clock import Clock
@@ -110,6 +110,8 @@ class OpenAiFace:
         opening.endpoint = endpoint = self._routes.match(
             exchange.method.decode(), opening.path.decode("latin-1")
         )
+        if endpoint.lists_models:
+            listing.check_visible(opening.path, opening.grant.models)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
             raise BodyTooLarge(describe_limit(bytes_max))

@@ -34,6 +34,10 @@ class Encoder(Protocol):
         """A provider's error as the caller may see it."""
         ...
 
+    def body(self, trip: Trip, body: bytes) -> bytes:
+        """A whole answer as the caller may see it; raises a `HeadgateError` if it may not."""
+        ...
+
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """The wire's own frame for an error in a stream that has begun; empty if it has none."""
         ...
@@ -88,6 +92,8 @@ class Carriage:
         kind = answer.content_type
         call = trip.call
         if answer.status >= 400 or answer.status in BODILESS_STATUS or call.method == "HEAD":
+            return None
+        if call.endpoint.lists_models:
             return None
         if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
             if not call.endpoint.meter.has_last_event:
@@ -154,7 +160,7 @@ class Buffered:
                 raise ProviderBroken(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
-        self._body = body
+        self._body = self._encoder.body(trip, body)
         trip.outcome = "completed"
 
     async def deliver(self, receipt: Receipt) -> None:

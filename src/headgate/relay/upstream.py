@@ -185,11 +185,19 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
         origin=credential.origin,
         method=trip.call.method.encode(),
         target=trip.target,
-        headers=trip.call.headers + credential.headers,
+        headers=join_headers(trip.call.headers, credential.headers),
         body=data,
         timeouts=timeouts,
         content_length=trip.call.content_length,
     )
+
+
+def join_headers(given: Headers, own: Headers) -> Headers:
+    """The client's headers and the credential's; where both name one, the credential's counts."""
+    if len(own) > 1:
+        names = {name for name, _ in own}
+        given = [header for header in given if header[0] not in names]
+    return given + own
 
 
 def conclude(failure: Answer | egress.EgressError) -> Answer:
