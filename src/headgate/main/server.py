@@ -62,7 +62,9 @@ async def _serve(settings: Settings, installation: Installation, *, is_first: bo
             settings, installation, ledger=ledger, client=client, observers=observers.all()
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
-        server.config.app = api.build_app(health=upkeep, render_metrics=observers.render)
+        server.config.app = api.build_app(
+            health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
+        )
         server.config.http = functools.partial(  # type: ignore[assignment]
             EdgeProtocol, face=face, limits=road.build_edge_limits(settings)
         )
