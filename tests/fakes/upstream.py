@@ -17,10 +17,15 @@ class Asked:
 
     method: str
     target: str
-    headers: dict[str, str]
+    fields: list[tuple[str, str]]
     body: bytes
     connection: socket.socket
     closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By name in lower case; the last one counts where `fields` has several."""
+        return dict(self.fields)
 
     @property
     def json(self) -> Any:
@@ -64,7 +69,8 @@ class Asked:
         """Cut the connection without a word."""
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.connection.close()
+        # A reader of the connection would keep a socket open that is only closed.
+        socket.close(self.connection.detach())
 
 
 Script = Callable[[Asked], None]
@@ -124,11 +130,11 @@ def _read_request(reader: Any, connection: socket.socket) -> Asked | None:
     if not line:
         return None
     method, target, _ = line.split(" ", 2)
-    headers: dict[str, str] = {}
+    fields: list[tuple[str, str]] = []
     while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
         name, _, value = field_line.partition(":")
-        headers[name.lower()] = value.strip()
-    return Asked(method, target, headers, _read_body(reader, headers), connection)
+        fields.append((name.lower(), value.strip()))
+    return Asked(method, target, fields, _read_body(reader, dict(fields)), connection)
 
 
 def _read_body(reader: Any, headers: dict[str, str]) -> bytes:

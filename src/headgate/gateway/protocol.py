@@ -378,5 +378,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _discard(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""
         self._discarding = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.deadline = self.loop.time() + LINGER_SECONDS
