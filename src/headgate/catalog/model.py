@@ -42,7 +42,16 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         of it would be an invention. Audio, characters and images are free of a charge of their own
         where tokens were reported and no rate for them is: then the tokens are their measure.
         """
-        tokens = _sum(self._token_parts(usage))
+        if not (
+            usage.cache_write_tokens
+            or usage.input_audio_tokens
+            or usage.input_image_tokens
+            or usage.output_audio_tokens
+            or usage.output_image_tokens
+        ):
+            tokens = self._cost_of_text(usage)
+        else:
+            tokens = _sum(self._token_parts(usage))
         others = self._cost_of_others(usage)
         if tokens is None or others is None:
             return None
@@ -58,6 +67,25 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         dearest_out = max((rate for rate in outputs if rate is not None), default=None)
         tokens = _sum(((input_tokens, dearest_in), (output_tokens, dearest_out)))
         return None if tokens is None else divide_half_up(tokens * _PER_MILLION, _PER_ONE)
+
+    def _cost_of_text(self, usage: Usage) -> int | None:
+        """What `_token_parts` sum up to for the usual answer: only text, cached and reasoned."""
+        cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
+        fresh, said = usage.input_tokens - cached, usage.output_tokens - reasoning
+        if fresh < 0 or said < 0:
+            return None
+        total = 0
+        for count, rate in (
+            (fresh, self.input),
+            (cached, self.cached_input),
+            (said, self.output),
+            (reasoning, self.reasoning),
+        ):
+            if count:
+                if rate is None:
+                    return None
+                total += count * rate
+        return total
 
     def _token_parts(self, usage: Usage) -> Sequence[tuple[int, int | None]]:
         text_in = (

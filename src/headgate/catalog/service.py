@@ -16,6 +16,8 @@ from headgate.relay.ports import Model
 
 CURRENCY = "USD"
 CACHE_WRITE_SURCHARGE = Decimal("1.25")
+SNAPSHOTS_MAX = 1_000
+"""Model ids whose catalog entry is remembered; a client may name any number of them."""
 _SNAPSHOT = re.compile(r"(.+)-20\d\d-[01]\d-[0-3]\d")
 _RATES = tuple(
     name for name in Rates.__struct_fields__ if name not in ("above_input_tokens", "tool_calls")
@@ -37,6 +39,7 @@ class Catalog:
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         self.integrations: Mapping[str, Manifest] = {each.name: each for each in manifests}
         self._known: dict[str, _Known] = {}
+        self._snapshots: dict[str, _Known | None] = {}
         for manifest in self.integrations.values():
             self._take(manifest)
 
@@ -69,8 +72,13 @@ class Catalog:
         return None
 
     def _of_snapshot(self, model_id: str) -> _Known | None:
+        if model_id in self._snapshots:
+            return self._snapshots[model_id]
         match = _SNAPSHOT.fullmatch(model_id)
-        return None if match is None else self._known.get(match[1])
+        known = None if match is None else self._known.get(match[1])
+        if len(self._snapshots) < SNAPSHOTS_MAX:
+            self._snapshots[model_id] = known
+        return known
 
     def _take(self, manifest: Manifest) -> None:
         prices: dict[str, list[PriceEntry]] = {entry.id: [] for entry in manifest.models}

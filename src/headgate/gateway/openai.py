@@ -165,19 +165,19 @@ class OpenAiFace:
                 body = request.decode(data)
                 model = body.model
         return Call(
-            request_id=opening.request_id,
-            grant=grant,
-            endpoint=endpoint,
-            method=exchange.method.decode(),
-            path=opening.path,
-            query=opening.query,
-            headers=opening.headers,
-            body=body,
-            started_at=opening.started_at,
-            model=model,
-            content_length=exchange.content_length if streams else None,
-            credential_name=opening.credential_name,
-            correlation_id=opening.correlation_id,
+            opening.request_id,
+            grant,
+            endpoint,
+            exchange.method.decode(),
+            opening.path,
+            opening.query,
+            opening.headers,
+            body,
+            opening.started_at,
+            model,
+            exchange.content_length if streams else None,
+            opening.credential_name,
+            opening.correlation_id,
         )
 
     def refuse(self, exchange: Exchange, error: HeadgateError) -> None:

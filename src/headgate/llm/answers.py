@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from headgate.llm import sse
-from headgate.llm.usage import Reading, read_usage
+from headgate.llm.usage import Reading, Reported, read_usage, take_usage
 
 DONE = b"[DONE]"
 
@@ -53,7 +53,39 @@ def decode_leniently(data: bytes, lenient: type[_T]) -> _T | None:
         return None
 
 
+class _PlainFacts(msgspec.Struct):
+    """`Facts` of the types that they usually have, decoded without a detour."""
+
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    status: str | None = None
+    usage: Reported | None = None
+    error: Any = None
+
+
+_decode_plain = msgspec.json.Decoder(_PlainFacts).decode
 _decode_facts = msgspec.json.Decoder(Facts)
+
+
+def learn(data: bytes, reading: Reading) -> bool:
+    """Note the facts of a JSON object; False for anything else."""
+    try:
+        facts = _decode_plain(data)
+    except UNDECODABLE:
+        odd = decode_facts(data)
+        if odd is not None:
+            note(odd, reading)
+        return odd is not None
+    reading.answer_id = facts.id or reading.answer_id
+    reading.model = facts.model or reading.model
+    reading.service_tier = facts.service_tier or reading.service_tier
+    reading.status = facts.status or reading.status
+    if facts.usage is not None:
+        reading.usage = take_usage(facts.usage) or reading.usage
+    if facts.error:
+        reading.error_code = error_code(facts.error)
+    return True
 
 
 def decode_facts(data: bytes) -> Facts | None:
@@ -116,11 +148,7 @@ class BodyMeter:
 
     def read_body(self, body: bytes, reading: Reading) -> bool:
         """Learn from the answer."""
-        facts = decode_facts(body)
-        if facts is None:
-            return False
-        note(facts, reading)
-        return True
+        return learn(body, reading)
 
     def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
         """A data frame with the body of an error answer."""

@@ -10,11 +10,9 @@ from headgate.llm.answers import (
     DONE,
     UNDECODABLE,
     BodyMeter,
-    Facts,
-    decode_facts,
     decode_leniently,
     decode_with,
-    note,
+    learn,
     note_event_error,
 )
 from headgate.llm.usage import Reading
@@ -70,7 +68,7 @@ class ChoicesMeter(BodyMeter):
         if chunk is None:
             return note_event_error(event, reading) or data == DONE
         if chunk.usage is not None or chunk.error or reading.answer_id is None:
-            note(decode_facts(data) or Facts(), reading)
+            learn(data, reading)
         if type(chunk) is _Chunk:
             for choice in chunk.choices or ():
                 if (delta := choice.delta) is not None and (content := delta.content):

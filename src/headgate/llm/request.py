@@ -155,27 +155,22 @@ def decode(body: bytes) -> JsonRequest:
         raise RequestInvalid(message, param="model")
     options = facts.stream_options
     return JsonRequest(
-        body=body,
-        model=facts.model,
-        stream=facts.stream is True,
-        background=facts.background is True,
-        includes_usage=options is not None and options.include_usage is True,
-        n=facts.n,
-        output_tokens_max=_largest(
-            facts.max_output_tokens, facts.max_completion_tokens, facts.max_tokens
-        ),
-        service_tier=facts.service_tier,
-        has_envelopes=bool(facts.vmx or facts.vmx_passthrough),
+        body,
+        facts.model,
+        facts.stream is True,
+        facts.background is True,
+        options is not None and options.include_usage is True,
+        facts.n,
+        max(facts.max_output_tokens or 0, facts.max_completion_tokens or 0, facts.max_tokens or 0)
+        or None,
+        facts.service_tier,
+        bool(facts.vmx or facts.vmx_passthrough),
     )
 
 
 def encode(fields: dict[str, msgspec.Raw]) -> bytes:
     """JSON of an object, its values byte for byte as they are."""
     return msgspec.json.encode(fields)
-
-
-def _largest(*limits: int | None) -> int | None:
-    return max((limit for limit in limits if limit is not None), default=None)
 
 
 def _explain(body: bytes) -> RequestInvalid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Annotated, Any
 
 import msgspec
 
@@ -55,6 +55,45 @@ class Reading(msgspec.Struct):
     sequence_number: int = -1
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNT_END)]
+
+
+class _Input(msgspec.Struct):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+
+
+class _Output(msgspec.Struct):
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+    accepted_prediction_tokens: Count | None = None
+    rejected_prediction_tokens: Count | None = None
+
+
+class Reported(msgspec.Struct):
+    """A `usage` object in any of the shapes that OpenAI's wires have."""
+
+    type: Any = None
+    seconds: Any = None
+    prompt_tokens: Count | None = None
+    input_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    output_tokens: Count | None = None
+    prompt_tokens_details: _Input | None = None
+    input_tokens_details: _Input | None = None
+    input_token_details: _Input | None = None
+    completion_tokens_details: _Output | None = None
+    output_tokens_details: _Output | None = None
+    output_token_details: _Output | None = None
+
+
+_NO_INPUT = _Input()
+_NO_OUTPUT = _Output()
+
+
 def read_usage(value: object) -> Usage | None:
     """Read a `usage` object in any of the shapes that OpenAI's wires have.
 
@@ -62,15 +101,18 @@ def read_usage(value: object) -> Usage | None:
     fraction, a text, 2**53 and up), when the parts that are priced apart exceed their total, or
     when there is no total. Unknown fields are skipped, null counts as not reported.
     """
-    if not isinstance(value, dict):
-        return None
-    fields = cast("dict[str, Any]", value)
-    if fields.get("type") == "duration":
-        return _read_duration(fields.get("seconds"))
     try:
-        return _read_tokens(fields)
-    except ValueError:
+        return take_usage(msgspec.convert(value, Reported))
+    except msgspec.ValidationError:
         return None
+
+
+def take_usage(reported: Reported) -> Usage | None:
+    """See `read_usage`."""
+    if reported.type == "duration":
+        return _read_duration(reported.seconds)
+    usage = _read_tokens(reported)
+    return usage if usage is not None and _adds_up(usage) else None
 
 
 def _read_duration(seconds: object) -> Usage | None:
@@ -81,28 +123,37 @@ def _read_duration(seconds: object) -> Usage | None:
     return Usage(audio_milliseconds=round(seconds * 1000))
 
 
-def _read_tokens(fields: dict[str, Any]) -> Usage | None:
-    names = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")
-    if all(fields.get(name) is None for name in names):
+def _read_tokens(reported: Reported) -> Usage | None:
+    read, written = reported.prompt_tokens, reported.completion_tokens
+    read = reported.input_tokens if read is None else read
+    written = reported.output_tokens if written is None else written
+    if read is None and written is None:
         return None
-    into = _details(fields, "prompt_tokens_details", "input_tokens_details", "input_token_details")
-    out = _details(
-        fields, "completion_tokens_details", "output_tokens_details", "output_token_details"
+    into = (
+        reported.prompt_tokens_details
+        or reported.input_tokens_details
+        or reported.input_token_details
+        or _NO_INPUT
     )
-    usage = Usage(
-        input_tokens=_count(fields, "prompt_tokens", "input_tokens"),
-        cached_tokens=_count(into, "cached_tokens"),
-        cache_write_tokens=_count(into, "cache_write_tokens"),
-        input_audio_tokens=_count(into, "audio_tokens"),
-        input_image_tokens=_count(into, "image_tokens"),
-        output_tokens=_count(fields, "completion_tokens", "output_tokens"),
-        reasoning_tokens=_count(out, "reasoning_tokens"),
-        output_audio_tokens=_count(out, "audio_tokens"),
-        output_image_tokens=_count(out, "image_tokens"),
-        accepted_prediction_tokens=_count(out, "accepted_prediction_tokens"),
-        rejected_prediction_tokens=_count(out, "rejected_prediction_tokens"),
+    out = (
+        reported.completion_tokens_details
+        or reported.output_tokens_details
+        or reported.output_token_details
+        or _NO_OUTPUT
     )
-    return usage if _adds_up(usage) else None
+    return Usage(
+        read or 0,
+        into.cached_tokens or 0,
+        into.cache_write_tokens or 0,
+        into.audio_tokens or 0,
+        into.image_tokens or 0,
+        written or 0,
+        out.reasoning_tokens or 0,
+        out.audio_tokens or 0,
+        out.image_tokens or 0,
+        out.accepted_prediction_tokens or 0,
+        out.rejected_prediction_tokens or 0,
+    )
 
 
 def _adds_up(usage: Usage) -> bool:
@@ -111,24 +162,3 @@ def _adds_up(usage: Usage) -> bool:
         and usage.input_audio_tokens + usage.input_image_tokens <= usage.input_tokens
         and usage.output_audio_tokens + usage.output_image_tokens <= usage.output_tokens
     )
-
-
-def _details(fields: dict[str, Any], *names: str) -> dict[str, Any]:
-    for name in names:
-        value = fields.get(name)
-        if value is not None:
-            if isinstance(value, dict):
-                return cast("dict[str, Any]", value)
-            raise ValueError(name)
-    return {}
-
-
-def _count(fields: dict[str, Any], *names: str) -> int:
-    """The first of these fields that is reported, 0 if none is. Raises `ValueError`."""
-    for name in names:
-        value = fields.get(name)
-        if value is not None:
-            if type(value) is int and 0 <= value < COUNT_END:
-                return value
-            raise ValueError(name)
-    return 0

@@ -182,13 +182,13 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
     data = trip.body.body if isinstance(trip.body, JsonRequest) else trip.body
     trip.body_bytes = len(data) if isinstance(data, bytes) else trip.call.content_length or 0
     return Request(
-        origin=credential.origin,
-        method=trip.call.method.encode(),
-        target=trip.target,
-        headers=join_headers(trip.call.headers, credential.headers),
-        body=data,
-        timeouts=timeouts,
-        content_length=trip.call.content_length,
+        credential.origin,
+        trip.call.method.encode(),
+        trip.target,
+        join_headers(trip.call.headers, credential.headers),
+        data,
+        timeouts,
+        trip.call.content_length,
     )
 
 

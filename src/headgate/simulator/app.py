@@ -57,14 +57,16 @@ class _Simulator:
             call = _decode(scope, headers, data)
             fault = faults.take(call, headers.get(faults.HEADER, ""))
             call.seed = seed = Seed.of_body(call.body, [upload.data for upload in call.uploads])
-            await delivery.pause(fault.delay)
+            await line.pause(fault.delay)
             fault = self._gate.check(fault, f"{scope['path']} {seed.hex} {fault}")
             answer = self._run(call)
         except Refusal as refusal:
-            await _refuse(line, refusal, _headers(seed, 0, fault))
+            if not line.is_gone:
+                await _refuse(line, refusal, _headers(seed, 0, fault))
             return
         if fault.drop:
             await line.cut()
+        if line.is_gone:
             return
         head = _headers(seed, answer.tokens, fault)
         if isinstance(answer, Reply):

@@ -17,7 +17,7 @@ def create(call: Call, memory: Memory) -> Reply:
         "created_at": call.seed.created,
         "metadata": call.body.get("metadata") or {},
     }
-    folder = Folder(info, memory.objects_max)
+    folder = Folder(info, memory.settings)
     _add(call, folder)
     memory.conversations.put(info["id"], folder)
     return Reply(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import msgspec
@@ -35,6 +36,13 @@ class Line:
         """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
+    async def pause(self, milliseconds: float) -> None:
+        """Wait, if there is anything to wait for, and only while the client is there."""
+        if milliseconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(milliseconds / 1000):
+                    await self.stall()
+
     async def stall(self) -> None:
         """Say nothing until the client goes away."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -50,12 +58,6 @@ class Line:
         self.is_gone = True
 
 
-async def pause(milliseconds: float) -> None:
-    """Wait, if there is anything to wait for."""
-    if milliseconds:
-        await asyncio.sleep(milliseconds / 1000)
-
-
 async def send_reply(line: Line, reply: Reply, headers: RawHeaders, *, fault: Fault) -> None:
     """Send a whole answer. Body faults act in its middle, which stands for event 0."""
     payload = faults.without_usage(reply.payload) if fault.no_usage else reply.payload
@@ -63,7 +65,9 @@ async def send_reply(line: Line, reply: Reply, headers: RawHeaders, *, fault: Fa
     if fault.malformed:
         data = data[: len(data) // 2]
     media, length = reply.media.encode(), str(len(data)).encode()
-    await pause(fault.first_chunk)
+    await line.pause(fault.first_chunk)
+    if line.is_gone:
+        return
     await line.head(200, [*headers, (b"content-type", media), (b"content-length", length)])
     if fault.stall is not None or fault.cut is not None or fault.cut_mid is not None:
         await line.body(data[: len(data) // 2], more=True)
@@ -78,9 +82,9 @@ async def send_stream(
     """Send events one by one."""
     media = b"text/event-stream; charset=utf-8"
     await line.head(200, [*headers, (b"content-type", media), (b"cache-control", b"no-cache")])
-    await pause(fault.first_chunk)
+    await line.pause(fault.first_chunk)
     for number, data in enumerate(_encode(faults.disturb(stream.frames, fault), fault)):
-        await pause(fault.chunk + chunk_delay_seconds * 1000)
+        await line.pause(fault.chunk + chunk_delay_seconds * 1000)
         if fault.stall == number:
             await line.stall()
         elif fault.cut == number:

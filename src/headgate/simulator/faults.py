@@ -96,7 +96,7 @@ class Gate:
     """Refuses calls as their fault says, counting the calls that `times` bounds."""
 
     def __init__(self) -> None:
-        self._counts = Shelf[int](COUNTED_MAX)
+        self._counts = Shelf[int](COUNTED_MAX, bytes_max=COUNTED_MAX, measure=lambda _: 1)
 
     def check(self, fault: Fault, key: str) -> Fault:
         """Raises the asked refusal; answers with the fault that is left for the answer."""

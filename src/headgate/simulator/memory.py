@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from headgate.simulator.exchange import Call, Reply, Stream
 from headgate.simulator.settings import Settings
 from headgate.simulator.shelf import Shelf
@@ -34,29 +36,45 @@ class Kept:
 
 
 class Folder:
-    """An object that holds others in order: a conversation, a vector store, an upload."""
+    """An object that holds others in order: a conversation, a vector store."""
 
-    def __init__(self, info: Object, objects_max: int) -> None:
+    def __init__(self, info: Object, settings: Settings) -> None:
         self.info = info
-        self.items = Shelf[Object](objects_max)
+        bytes_max = settings.objects_bytes_max // settings.folders_max
+        self.items = Shelf[Object](settings.objects_max, bytes_max=bytes_max, measure=weigh)
 
 
 class Memory:
     """The shelves, one for each kind of object. `run` answers a call as if it had come in."""
 
     def __init__(self, settings: Settings) -> None:
-        bound = settings.objects_max
+        self.settings = settings
         self.run: Run = _refuse_to_run
-        self.objects_max = bound
-        self.chats = Shelf[Kept](bound)
-        self.responses = Shelf[Kept](bound)
-        self.files = Shelf[StoredFile](
-            bound, bytes_max=settings.files_bytes_max, measure=lambda stored: len(stored.data)
-        )
-        self.parts = Shelf[StoredFile](
-            bound, bytes_max=settings.files_bytes_max, measure=lambda stored: len(stored.data)
-        )
-        self.uploads = Shelf[Object](bound)
-        self.batches = Shelf[Object](bound)
-        self.vector_stores = Shelf[Folder](bound)
-        self.conversations = Shelf[Folder](bound)
+        count, size = settings.objects_max, settings.objects_bytes_max
+        files = settings.files_bytes_max
+        self.chats = Shelf[Kept](count, bytes_max=size, measure=_weigh_kept)
+        self.responses = Shelf[Kept](count, bytes_max=size, measure=_weigh_kept)
+        self.files = Shelf[StoredFile](count, bytes_max=files, measure=_weigh_file)
+        self.parts = Shelf[StoredFile](count, bytes_max=files, measure=_weigh_file)
+        self.uploads = Shelf[Object](count, bytes_max=size, measure=weigh)
+        self.batches = Shelf[Object](count, bytes_max=size, measure=weigh)
+        folders = settings.folders_max
+        self.vector_stores = Shelf[Folder](folders, bytes_max=size, measure=_weigh_folder)
+        self.conversations = Shelf[Folder](folders, bytes_max=size, measure=_weigh_folder)
+
+
+def weigh(thing: Object) -> int:
+    """The size of an object as JSON, in bytes."""
+    return len(msgspec.json.encode(thing))
+
+
+def _weigh_kept(kept: Kept) -> int:
+    return weigh(kept.answer) + len(msgspec.json.encode(kept.inputs))
+
+
+def _weigh_file(stored: StoredFile) -> int:
+    return len(stored.data)
+
+
+def _weigh_folder(folder: Folder) -> int:
+    return weigh(folder.info)

@@ -14,6 +14,8 @@ from headgate.simulator.app import build_app
 from headgate.simulator.delivery import CUT
 from headgate.simulator.settings import Settings
 
+KEEP_ALIVE_SECONDS = 75
+
 
 class _Protocol(HttpToolsProtocol):
     """Lets the application close the connection in the middle of an answer."""
@@ -33,6 +35,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -54,14 +61,11 @@ class Running:
     async def stop(self) -> None:
         """End it: open answers are cut. Idempotent."""
         self._server.should_exit = True
-        self._server.force_exit = True
         await self._task
 
 
 async def start(host: str, port: int, *, settings: Settings | None = None) -> Running:
     """Listen and answer; port 0 picks a free one. Raises OSError when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
     config = uvicorn.Config(
         build_app(settings or Settings()),
         http=_Protocol,
@@ -72,9 +76,12 @@ async def start(host: str, port: int, *, settings: Settings | None = None) -> Ru
         log_level="warning",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
     )
     server = _Server(config)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await server.ready.wait()
     shown = f"[{host}]" if ":" in host else host

@@ -9,45 +9,42 @@ T = TypeVar("T")
 
 
 class Shelf(Generic[T]):
-    """Objects by id, in order of arrival, at most `objects_max` and `bytes_max` (by `measure`)."""
+    """Objects by id, in order of arrival: at most `objects_max`, weighing at most `bytes_max`
+    by `measure`. A thing too heavy for the whole shelf is not kept.
+    """
 
-    def __init__(
-        self, objects_max: int, *, bytes_max: int = 0, measure: Callable[[T], int] | None = None
-    ) -> None:
-        self._objects: dict[str, T] = {}
+    def __init__(self, objects_max: int, *, bytes_max: int, measure: Callable[[T], int]) -> None:
+        self._kept: dict[str, tuple[T, int]] = {}
         self._objects_max = objects_max
         self._bytes_max = bytes_max
-        self._measure = measure or _weigh_nothing
+        self._measure = measure
         self._bytes = 0
         self.count = 0
 
     def put(self, identity: str, thing: T) -> None:
         """Keep (or replace) one object."""
         self.drop(identity)
-        self._objects[identity] = thing
-        self._bytes += self._measure(thing)
+        size = self._measure(thing)
+        self._kept[identity] = (thing, size)
+        self._bytes += size
         self.count += 1
-        while len(self._objects) > self._objects_max or self._bytes > self._bytes_max:
-            self.drop(next(iter(self._objects)))
+        while len(self._kept) > self._objects_max or self._bytes > self._bytes_max:
+            self.drop(next(iter(self._kept)))
 
     def get(self, identity: str) -> T | None:
         """The object, or None."""
-        return self._objects.get(identity)
+        kept = self._kept.get(identity)
+        return kept[0] if kept else None
 
     def drop(self, identity: str) -> T | None:
         """Forget the object; answers with it, or None."""
-        thing = self._objects.pop(identity, None)
-        if thing is not None:
-            self._bytes -= self._measure(thing)
+        thing, size = self._kept.pop(identity, (None, 0))
+        self._bytes -= size
         return thing
 
     def all(self) -> list[T]:
         """Every object, oldest first."""
-        return list(self._objects.values())
-
-
-def _weigh_nothing(_: object) -> int:
-    return 0
+        return [thing for thing, _ in self._kept.values()]
 
 
 def page(items: Iterable[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def create(call: Call, memory: Memory) -> Reply:
         "expires_at": None,
         "last_active_at": call.seed.created,
     }
-    folder = Folder(info, memory.objects_max)
+    folder = Folder(info, memory.settings)
     for identity in body.get("file_ids") or ():
         _attach(folder, identity, memory, {})
     memory.vector_stores.put(info["id"], folder)

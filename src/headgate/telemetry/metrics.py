@@ -7,6 +7,7 @@ observing a call costs about a microsecond.
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -22,7 +23,7 @@ OVERHEAD_BOUNDS = (50, 100, 200, 350, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 
 DURATION_BOUNDS = tuple(
     int(seconds * 1_000_000) for seconds in (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
 )
-TOKEN_KINDS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+TOKEN_KINDS = ("input", "cached", "output", "reasoning")
 UNKNOWN_MODEL = "other"
 """The label of every model without a price, so that a client cannot make labels without end."""
 
@@ -53,17 +54,27 @@ class Histogram:
         return self._sum / 1_000_000
 
 
+class Series:
+    """The sums of the calls that share their labels."""
+
+    __slots__ = ("cached", "calls", "cost_nano", "input", "output", "reasoning", "retries")
+
+    def __init__(self) -> None:
+        self.calls = self.retries = self.cost_nano = 0
+        self.input = self.cached = self.output = self.reasoning = 0
+
+
+Labels = tuple[str, str, str, int, str, bool]
+"""Endpoint, model, outcome, status, pricing, managed."""
+
+
 class Metrics(Collector):
     """Observes receipts and refusals; `gauges` are read when somebody scrapes."""
 
     def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
         self._gauges = gauges
-        self._calls: dict[tuple[str, str, str, int], int] = {}
-        self._tokens: dict[tuple[str, str], int] = {}
-        self._cost: dict[tuple[str, bool], int] = {}
+        self._series: dict[Labels, Series] = {}
         self._refusals: dict[tuple[str, int], int] = {}
-        self._retries = 0
-        self._unpriced: dict[str, int] = {}
         self._overhead = Histogram(OVERHEAD_BOUNDS)
         self._first_byte = Histogram(DURATION_BOUNDS)
         self._duration = Histogram(DURATION_BOUNDS)
@@ -72,27 +83,36 @@ class Metrics(Collector):
 
     def observe(self, receipt: Receipt) -> None:
         """One settled call."""
-        priced = receipt.price_id is not None
-        model = (receipt.model_requested or UNKNOWN_MODEL) if priced else UNKNOWN_MODEL
-        call = (receipt.endpoint, model, receipt.outcome, receipt.status)
-        self._calls[call] = self._calls.get(call, 0) + 1
+        series = self._find(receipt)
+        series.calls += 1
+        series.cost_nano += receipt.cost_nano
+        if receipt.attempts > 1:
+            series.retries += receipt.attempts - 1
         usage = receipt.usage
         if usage is not None:
-            tokens = self._tokens
-            for kind in TOKEN_KINDS:
-                count = getattr(usage, kind)
-                if count:
-                    tokens[model, kind] = tokens.get((model, kind), 0) + count
-        if receipt.cost_nano:
-            cost = (model, receipt.managed)
-            self._cost[cost] = self._cost.get(cost, 0) + receipt.cost_nano
-        if receipt.pricing == "unpriced":
-            self._unpriced[receipt.endpoint] = self._unpriced.get(receipt.endpoint, 0) + 1
-        self._retries += max(0, receipt.attempts - 1)
+            series.input += usage.input_tokens
+            series.cached += usage.cached_tokens
+            series.output += usage.output_tokens
+            series.reasoning += usage.reasoning_tokens
         self._overhead.observe(receipt.overhead_microseconds)
         self._duration.observe(receipt.total_microseconds)
         if receipt.first_byte_microseconds >= 0:
             self._first_byte.observe(receipt.first_byte_microseconds)
+
+    def _find(self, receipt: Receipt) -> Series:
+        model = receipt.model_requested if receipt.price_id is not None else None
+        labels = (
+            receipt.endpoint,
+            model or UNKNOWN_MODEL,
+            receipt.outcome,
+            receipt.status,
+            receipt.pricing,
+            receipt.managed,
+        )
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Series()
+        return series
 
     def refuse(self, error: HeadgateError) -> None:
         """One request that was turned away with an error of the gateway's own."""
@@ -111,35 +131,31 @@ class Metrics(Collector):
             yield GaugeMetricFamily(f"headgate_{name}", name.replace("_", " "), value=read())
 
     def _collect_counters(self) -> Iterator[Metric]:
-        calls = CounterMetricFamily(
-            "headgate_calls", "Settled calls", labels=("endpoint", "model", "outcome", "status")
-        )
-        for (endpoint, model, outcome, status), count in self._calls.items():
-            calls.add_metric((endpoint, model, outcome, str(status)), count)
-        yield calls
+        names = ("endpoint", "model", "outcome", "status", "pricing")
+        calls = CounterMetricFamily("headgate_calls", "Settled calls", labels=names)
         tokens = CounterMetricFamily("headgate_tokens", "Tokens used", labels=("model", "kind"))
-        for (model, kind), count in self._tokens.items():
-            tokens.add_metric((model, kind.removesuffix("_tokens")), count)
-        yield tokens
         cost = CounterMetricFamily(
             "headgate_cost_dollars", "Price of the calls", labels=("model", "managed")
         )
-        for (model, managed), nano in self._cost.items():
-            cost.add_metric((model, str(managed).lower()), nano / NANO_PER_DOLLAR)
-        yield cost
+        token_sums, cost_sums = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for (endpoint, model, outcome, status, pricing, managed), each in self._series.items():
+            calls.add_metric((endpoint, model, outcome, str(status), pricing), each.calls)
+            for kind in TOKEN_KINDS:
+                token_sums[model, kind] += getattr(each, kind)
+            cost_sums[model, str(managed).lower()] += each.cost_nano
+        for labels, count in token_sums.items():
+            tokens.add_metric(labels, count)
+        for labels, nano in cost_sums.items():
+            cost.add_metric(labels, nano / NANO_PER_DOLLAR)
+        yield from (calls, tokens, cost)
         refusals = CounterMetricFamily(
             "headgate_refusals", "Requests refused by the gateway", labels=("code", "status")
         )
         for (code, status), count in self._refusals.items():
             refusals.add_metric((code, str(status)), count)
         yield refusals
-        unpriced = CounterMetricFamily(
-            "headgate_unpriced_calls", "Calls without a price", labels=("endpoint",)
-        )
-        for endpoint, count in self._unpriced.items():
-            unpriced.add_metric((endpoint,), count)
-        yield unpriced
-        yield CounterMetricFamily("headgate_retries", "Attempts after the first", self._retries)
+        retries = sum(each.retries for each in self._series.values())
+        yield CounterMetricFamily("headgate_retries", "Attempts after the first", retries)
 
     def _collect_histograms(self) -> Iterator[Metric]:
         for name, help_text, histogram in (
