@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import openai
 import pytest
@@ -136,9 +136,8 @@ def expiring_soon() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
 
 
-def poll(road: Road, token: str, *, until: object) -> Answered:
+def poll(road: Road, token: str, *, until: Callable[[Answered], bool]) -> Answered:
     """Ask with a key until the answer is as wished, or a deadline has passed."""
-    assert callable(until)
     deadline = time.monotonic() + 5.0
     while True:
         answered = road.ask("GET", "/v1/models", {"authorization": f"Bearer {token}"})
@@ -526,10 +525,11 @@ def test_provider_that_breaks_off_ends_in_an_error_and_a_receipt(road: Road) -> 
 
 
 def test_provider_that_says_nothing_ends_in_a_timeout(road: Road) -> None:
-    road.answer_with(lambda asked: asked.closed.wait(10) and None)
+    def say_nothing(asked: Asked) -> None:
+        asked.wait_closed(10)
+
+    road.answer_with(say_nothing)
     answered = road.post(CHAT, BODY)
-    for asked in road.upstream.asked:
-        asked.closed.set()
     check_error(answered, 504, "provider_timeout", source="gateway")
     assert road.receipts.take_one().outcome == "unknown"
 

@@ -111,6 +111,7 @@ class Upstream:
                     stale += 1
                     trip.attempts -= 1
                     continue
+                trip.was_sent = True
                 failure: Answer | egress.EgressError = error
             except egress.EgressError as error:
                 trip.was_sent = trip.was_sent or error.sent
