@@ -67,6 +67,19 @@ class Line:
             return True
 
 
+def check_error(answered: Answered, status: int, code: str | None, *, source: str) -> None:
+    """One error as the official SDKs read it, told apart by its source."""
+    assert answered.status == status
+    assert answered.headers["content-type"] == "application/json"
+    assert answered.headers["x-headgate-error-source"] == source
+    assert answered.headers["x-request-id"]
+    assert set(answered.json) == {"error"}
+    assert set(answered.error) == {"message", "type", "param", "code"}
+    assert answered.error["message"]
+    assert answered.error["code"] == code
+    assert len([name for name, _ in answered.fields if name == "content-length"]) == 1
+
+
 def encode_head(
     method: str, target: str, headers: dict[str, str] | None, body: bytes | None = None
 ) -> bytes:
