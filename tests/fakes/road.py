@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes import line
-from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.line import Answered
 from tests.fakes.receipts import Receipts, open_receipts
 from tests.fakes.upstream import FakeUpstream, Script, running_upstream
@@ -69,3 +70,26 @@ def running_road(data: Path, **settings: Any) -> Generator[Road]:
 
 def _answer_nothing(asked: Any) -> None:
     asked.answer(b"{}")
+
+
+@contextmanager
+def running_managed_road(data: Path, **settings: Any) -> Generator[Road]:
+    """One whose only credential is the platform's, added as an operator would."""
+    with (
+        running_upstream() as upstream,
+        running_gateway(data, **settings) as gateway,
+        open_receipts(gateway) as receipts,
+    ):
+        added = gateway.run(
+            *("credentials", "add", "openai", "--managed", "--api-key-stdin"),
+            *("--base-url", upstream.base_url),
+            stdin=PROVIDER_KEY,
+        )
+        assert added.returncode == 0, added.stderr
+        road = Road(gateway, upstream, receipts)
+        road.renew()
+        deadline = time.monotonic() + 5
+        while road.ask("GET", "/v1/models").status != 200 and time.monotonic() < deadline:
+            pass
+        road.renew()
+        yield road
