@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.simulated import Simulated, running_simulated
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 
@@ -20,3 +21,16 @@ def gateway(upstream: FakeUpstream, tmp_path: Path) -> Generator[Gateway]:
     """A real server whose provider is the fake upstream; started anew for each test."""
     with running_gateway(tmp_path / "data", provider_url=upstream.base_url) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def module_simulated(tmp_path_factory: pytest.TempPathFactory) -> Generator[Simulated]:
+    with running_simulated(tmp_path_factory.mktemp("simulated") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def sdk(module_simulated: Simulated) -> Simulated:
+    """A server in front of its simulator, shared by the tests of a module."""
+    module_simulated.receipts.take()
+    return module_simulated

@@ -17,10 +17,15 @@ class Asked:
 
     method: str
     target: str
-    headers: dict[str, str]
+    fields: list[tuple[str, str]]
     body: bytes
     connection: socket.socket
     closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By name in lower case; the last one counts where `fields` has several."""
+        return dict(self.fields)
 
     @property
     def json(self) -> Any:
@@ -64,18 +69,21 @@ class Asked:
         """Cut the connection without a word."""
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.connection.close()
+        # A reader of the connection would keep a socket open that is only closed.
+        socket.close(self.connection.detach())
 
 
 Script = Callable[[Asked], None]
 
 
 class FakeUpstream:
-    """`script` answers every request; `asked` keeps them all."""
+    """`script` answers every request; `asked` keeps them all. `before_body` runs when a head was
+    read and before its body is."""
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.script: Script = lambda asked: asked.answer(b"{}")
+        self.before_body: Callable[[], object] | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
@@ -99,7 +107,7 @@ class FakeUpstream:
     def _serve(self, connection: socket.socket) -> None:
         reader = connection.makefile("rb")
         try:
-            while (asked := _read_request(reader, connection)) is not None:
+            while (asked := self._read_request(reader, connection)) is not None:
                 self.asked.append(asked)
                 self.script(asked)
                 connection.settimeout(None)
@@ -109,6 +117,19 @@ class FakeUpstream:
             self._open.discard(connection)
             connection.close()
 
+    def _read_request(self, reader: Any, connection: socket.socket) -> Asked | None:
+        line = reader.readline().decode()
+        if not line:
+            return None
+        method, target, _ = line.split(" ", 2)
+        fields: list[tuple[str, str]] = []
+        while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
+            name, _, value = field_line.partition(":")
+            fields.append((name.lower(), value.strip()))
+        if self.before_body is not None:
+            self.before_body()
+        return Asked(method, target, fields, _read_body(reader, dict(fields)), connection)
+
 
 @contextmanager
 def running_upstream() -> Generator[FakeUpstream]:
@@ -117,18 +138,6 @@ def running_upstream() -> Generator[FakeUpstream]:
         yield upstream
     finally:
         upstream.stop()
-
-
-def _read_request(reader: Any, connection: socket.socket) -> Asked | None:
-    line = reader.readline().decode()
-    if not line:
-        return None
-    method, target, _ = line.split(" ", 2)
-    headers: dict[str, str] = {}
-    while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
-        name, _, value = field_line.partition(":")
-        headers[name.lower()] = value.strip()
-    return Asked(method, target, headers, _read_body(reader, headers), connection)
 
 
 def _read_body(reader: Any, headers: dict[str, str]) -> bytes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,7 +22,9 @@ class Health(Protocol):
         ...
 
 
-def build_app(*, health: Health, render_metrics: Callable[[], bytes]) -> Starlette:
+def build_app(
+    *, health: Health, render_metrics: Callable[[], bytes], make_id: Callable[[str], str]
+) -> Starlette:
     """The routes of operators: health, metrics, and what this is."""
 
     async def live(_request: Request) -> Response:
@@ -50,8 +53,19 @@ def build_app(*, health: Health, render_metrics: Callable[[], bytes]) -> Starlet
             f"Nothing is served at {request.method} {request.url.path}. "
             "OpenAI clients need a base URL that ends in /v1."
         )
-        body = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-        return JSONResponse({"error": body}, status_code=404)
+        return refuse(404, message, "unknown_url")
+
+    async def other_method(request: Request, error: Exception) -> Response:
+        message = f"{request.method} is not possible on {request.url.path}."
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        return refuse(405, message, "method_not_allowed", headers)
+
+    def refuse(
+        status: int, message: str, code: str, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        own = {"x-request-id": make_id("req"), "x-headgate-error-source": "gateway"}
+        return JSONResponse({"error": error}, status, headers={**(headers or {}), **own})
 
     return Starlette(
         routes=[
@@ -60,5 +74,5 @@ def build_app(*, health: Health, render_metrics: Callable[[], bytes]) -> Starlet
             Route("/health/ready", ready),
             Route("/metrics", metrics),
         ],
-        exception_handlers={404: unknown},
+        exception_handlers={404: unknown, 405: other_method},
     )

@@ -11,7 +11,10 @@ from headgate.billing import service as billing
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.money import format_dollars, nano_from_dollars
+from headgate.kit.money import NANO_PER_DOLLAR, format_dollars, nano_from_dollars
+
+GRANT_DOLLARS_MAX = 1_000_000
+"""So that a slip of the finger, or thousands of grants, stay far from the end of the integers."""
 
 app = typer.Typer(no_args_is_help=True, help="The prepaid wallet of managed calls.")
 
@@ -66,6 +69,6 @@ def parse_dollars(text: str) -> int:
         amount = nano_from_dollars(Decimal(text))
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise AmountRefused(f"{text!r} is no amount in dollars, such as 25 or 0.50.") from error
-    if amount <= 0:
-        raise AmountRefused("The amount must be more than 0.")
+    if not 0 < amount <= GRANT_DOLLARS_MAX * NANO_PER_DOLLAR:
+        raise AmountRefused(f"The amount must be more than 0 and at most {GRANT_DOLLARS_MAX}.")
     return amount

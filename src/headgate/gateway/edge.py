@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from headgate.gateway.exchange import Exchange
+from headgate.kit.errors import HeadgateError
 
 PERIOD_SECONDS = 0.25
 """How often deadlines are looked at, and so how far they can be overrun."""
@@ -25,7 +26,6 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     header_seconds: float = 10.0
     body_seconds: float = 60.0
     keepalive_seconds: float = 75.0
-    retry_after_max_seconds: float = 60.0
 
 
 class Face(Protocol):
@@ -40,6 +40,10 @@ class Face(Protocol):
 
     async def run(self, exchange: Exchange) -> None:
         """Answer the exchange; never raises."""
+        ...
+
+    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+        """Answer the exchange with an error that the edge found, whether it was opened or not."""
         ...
 
 

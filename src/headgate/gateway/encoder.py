@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import re
 
 import msgspec
 
-from headgate.gateway import errors
+from headgate.gateway import errors, listing
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars
 from headgate.llm.providers.provider import Provider
@@ -15,7 +14,19 @@ from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
-CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+OF_THE_BODY = frozenset(
+    {
+        b"accept-ranges",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-language",
+        b"content-range",
+        b"content-type",
+        b"etag",
+        b"last-modified",
+    }
+)
+"""Headers that describe the provider's body, so they are wrong for another one."""
 
 
 class ProviderFault(HeadgateError):
@@ -35,6 +46,7 @@ class OpenAiEncoder:
         call, credential = trip.call, trip.credential
         assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
+        is_plain = answer.request_id and answer.status < 400 and call.correlation_id is None
         return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b" % (
             self._passing.render(answer.headers),
             request_id,
@@ -42,20 +54,8 @@ class OpenAiEncoder:
             trip.attempts - 1,
             render_model(trip.reading.model or call.model) if call.model else b"",
             b"" if receipt is None else render_cost(receipt),
-            b""
-            if answer.request_id and answer.status < 400 and call.correlation_id is None
-            else self._render_rest(trip, answer),
+            b"" if is_plain and not answer.keeps_length else render_rest(trip, answer),
         )
-
-    def _render_rest(self, trip: Trip, answer: Answer) -> bytes:
-        head = b""
-        if trip.call.correlation_id is not None:
-            head += b"x-headgate-correlation-id: %b\r\n" % trip.call.correlation_id.encode()
-        if answer.request_id is None:
-            head += b"x-request-id: %b\r\n" % trip.call.request_id.encode()
-        if answer.status >= 400:
-            head += errors.SOURCE_PROVIDER
-        return head
 
     def advise(self, answer: Answer) -> None:
         """Make a fault's headers say whether trying again helps; never a wait past the maximum."""
@@ -63,24 +63,31 @@ class OpenAiEncoder:
         if answer.final:
             headers = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
-        answer.headers = [
-            (name, self._clamp(value)) if name == b"retry-after" else (name, value)
-            for name, value in headers
-        ]
+        answer.headers = [(name, self._clamp(name, value)) for name, value in headers]
 
-    def _clamp(self, value: bytes) -> bytes:
-        maximum = int(self._retry_after_max_seconds)
-        return value if value.isdigit() and int(value) <= maximum else b"%d" % maximum
+    def _clamp(self, name: bytes, value: bytes) -> bytes:
+        if name == b"retry-after":
+            return clamp(value, self._retry_after_max_seconds)
+        if name == b"retry-after-ms":
+            return clamp(value, 1000 * self._retry_after_max_seconds)
+        return value
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape."""
         self.advise(answer)
         if is_json_object(body):
             return body
-        message = f"The provider answered {answer.status} with a body that is not JSON."
-        answer.headers = [h for h in answer.headers if h[0] != b"content-type"]
+        message = f"The provider answered {answer.status} with a body that is no JSON object."
+        answer.headers = [h for h in answer.headers if h[0] not in OF_THE_BODY]
         answer.headers.append((b"content-type", b"application/json"))
         return errors.encode_body(ProviderFault(message))
+
+    def body(self, trip: Trip, body: bytes) -> bytes:
+        """The provider's own bytes, but for a list of models that the key may not see whole."""
+        call = trip.call
+        if call.endpoint.lists_models and call.grant.models and call.path == listing.PATH and body:
+            return listing.narrow(body, call.grant.models)
+        return body
 
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
@@ -90,7 +97,7 @@ class OpenAiEncoder:
 @functools.lru_cache(maxsize=1024)
 def render_model(model: str | None) -> bytes:
     """The header line that names the model that served."""
-    return b"x-headgate-model: %b\r\n" % CONTROLS.sub("?", model or "").encode()
+    return b"x-headgate-model: %b\r\n" % encode_name(model or "")
 
 
 def render_cost(receipt: Receipt) -> bytes:
@@ -100,6 +107,36 @@ def render_cost(receipt: Receipt) -> bytes:
         return b"x-headgate-overhead-us: %d\r\n" % overhead
     cost = format_dollars(receipt.cost_nano).encode()
     return b"x-headgate-cost: %b\r\nx-headgate-overhead-us: %d\r\n" % (cost, overhead)
+
+
+def render_rest(trip: Trip, answer: Answer) -> bytes:
+    """The header lines that few answers have."""
+    head = b""
+    if answer.keeps_length:
+        for name, value in answer.headers:
+            if name == b"content-length":
+                head += b"content-length: %b\r\n" % value
+    if trip.call.correlation_id is not None:
+        head += b"x-headgate-correlation-id: %b\r\n" % trip.call.correlation_id.encode()
+    if answer.request_id is None:
+        head += b"x-request-id: %b\r\n" % trip.call.request_id.encode()
+    if answer.status >= 400:
+        head += errors.SOURCE_PROVIDER
+    return head
+
+
+def clamp(value: bytes, maximum: float) -> bytes:
+    """A number of an advice to wait, or the maximum for a larger one and for anything else."""
+    whole, _, part = value.partition(b".")
+    fits = whole.isdigit() and len(whole) < 10 and int(whole) <= maximum
+    return value if fits and (part.isdigit() or not part) else b"%d" % maximum
+
+
+def encode_name(name: str) -> bytes:
+    """A name that somebody else chose, as a header may carry it: printable ASCII, of one line."""
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+    return name.encode()
 
 
 def is_json_object(body: bytes) -> bool:

@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm.routes import MethodNotAllowed
 
 TYPES = {
     Kind.INVALID: "invalid_request_error",
@@ -44,6 +45,8 @@ def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> byte
     if error.retry_after_seconds is not None:
         wait = min(error.retry_after_seconds, retry_after_max_seconds)
         lines.append(b"retry-after: %d\r\n" % max(1, math.ceil(wait)))
+    if isinstance(error, MethodNotAllowed):
+        lines.append(b"allow: %b\r\n" % ", ".join(error.allowed).encode())
     if error.should_retry is not None:
         lines.append(b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false"))
     return b"".join(lines)

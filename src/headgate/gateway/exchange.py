@@ -66,6 +66,7 @@ class Exchange:
         "_pieces",
         "body_bytes_max",
         "body_complete",
+        "content_length",
         "expects_continue",
         "gone",
         "headers",
@@ -104,6 +105,7 @@ class Exchange:
         self.expects_continue = False
         self.waiting_bytes = 0
         """Of the body, what arrived and was not taken yet."""
+        self.content_length: int | None = None
         self.body_bytes_max = 0
         self.body_complete = False
         self.streams_body = False
@@ -164,7 +166,7 @@ class Exchange:
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         """See `Caller`."""
-        has_body = status >= 200 and status not in (204, 304)
+        has_length = status not in (204, 304) and b"content-length: " not in head
         self._connection.write(
             b"%b%b%b%b%b\r\n%b"
             % (
@@ -172,7 +174,7 @@ class Exchange:
                 head,
                 self._connection.date_line,
                 self._choose_persistence(),
-                b"content-length: %d\r\n" % len(body) if has_body else b"",
+                b"content-length: %d\r\n" % len(body) if has_length else b"",
                 body if self.method != b"HEAD" else b"",
             )
         )
@@ -180,8 +182,9 @@ class Exchange:
 
     def start(self, status: int, head: bytes) -> None:
         """See `Caller`."""
-        self._chunked = self.http_version == "1.1"
-        self.keep_alive = self.keep_alive and self._chunked
+        has_length = b"content-length: " in head
+        self._chunked = not has_length and self.http_version == "1.1"
+        self.keep_alive = self.keep_alive and (self._chunked or has_length)
         self._connection.write(
             b"%b%b%b%b%b\r\n"
             % (
@@ -245,6 +248,11 @@ class Exchange:
     def _complete(self, *, keep: bool) -> None:
         self.response_complete = True
         self._connection.complete(self, keep=keep)
+
+
+def has_length(headers: Headers) -> bool:
+    """Whether the length of a body is announced."""
+    return any(name == b"content-length" for name, _ in headers)
 
 
 def describe_limit(bytes_max: int) -> str:

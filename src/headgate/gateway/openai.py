@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import structlog
 
-from headgate.gateway import errors
+from headgate.gateway import errors, listing
 from headgate.gateway.encoder import OpenAiEncoder
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
@@ -54,7 +54,6 @@ class Opening(msgspec.Struct):
     request_id: str
     token: bytes = b""
     content_type: bytes = b""
-    content_length: int | None = None
     credential_name: str | None = None
     correlation_id: str | None = None
     headers: Headers = []
@@ -111,7 +110,11 @@ class OpenAiFace:
         opening.endpoint = endpoint = self._routes.match(
             exchange.method.decode(), opening.path.decode("latin-1")
         )
-        exchange.body_bytes_max = self._body_bytes_max[endpoint.body]
+        if endpoint.lists_models:
+            listing.check_visible(opening.path, opening.grant.models)
+        exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
+        if exchange.content_length is not None and exchange.content_length > bytes_max:
+            raise BodyTooLarge(describe_limit(bytes_max))
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
 
     async def run(self, exchange: Exchange) -> None:
@@ -123,13 +126,12 @@ class OpenAiFace:
             call = self._decode(exchange, opening)
             await self._journey.travel(call, exchange, self._encoder)
         except HeadgateError as error:
-            self._refuse(exchange, opening, error)
+            self.refuse(exchange, error)
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
         except Exception:
             log.exception("gateway.fault", request_id=opening.request_id)
-            self._refuse(
+            self.refuse(
                 exchange,
-                opening,
                 InternalFault(f"The gateway failed; its log says more of {opening.request_id}."),
             )
 
@@ -173,12 +175,16 @@ class OpenAiFace:
             body,
             opening.started_at,
             model,
-            opening.content_length if streams else None,
+            exchange.content_length if streams else None,
             opening.credential_name,
             opening.correlation_id,
         )
 
-    def _refuse(self, exchange: Exchange, opening: Opening, error: HeadgateError) -> None:
+    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+        """See `protocol.Face`."""
+        opening: Opening | None = exchange.opening
+        if opening is None:
+            opening = Opening(self._clock.monotonic(), self._ids.make("req"))
         self._on_refusal(error)
         if exchange.response_complete:
             return
@@ -187,6 +193,8 @@ class OpenAiFace:
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
+        if opening.correlation_id is not None:
+            head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()
         exchange.answer(error.kind.value, head, errors.encode_body(error))
 
 
@@ -200,9 +208,9 @@ def _read_api_key(_exchange: Exchange, opening: Opening, value: bytes) -> None:
     opening.token = opening.token or value.strip()
 
 
-def _read_content_length(exchange: Exchange, opening: Opening, value: bytes) -> None:
-    opening.content_length = int(value)
-    exchange.body_complete = opening.content_length == 0
+def _read_content_length(exchange: Exchange, _opening: Opening, value: bytes) -> None:
+    exchange.content_length = int(value)
+    exchange.body_complete = exchange.content_length == 0
 
 
 def _read_credential(_exchange: Exchange, opening: Opening, value: bytes) -> None:

@@ -14,7 +14,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from headgate.gateway import errors
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
 from headgate.kit.errors import HeadgateError, Kind
@@ -24,7 +23,8 @@ LINGER_SECONDS = 2.0
 DISCARDED_BYTES_MAX = 64 * 1024
 """How long, and how much, a refused sender may go on sending before it is cut."""
 REFUSED_BODY_BYTES_MAX = 64 * 1024
-"""What is read of the body of a request that its head has refused already."""
+"""What is read of the body of a request that its head has refused already; one that announces more,
+or that waits to be asked for it, is answered at once."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -78,6 +78,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._limits = edge.limits
         self._time = self.loop.time
         self._head_bytes = 0
+        self._unread_head_bytes = 0
         self._in_head = False
         self._answering: Exchange | None = None
         self._discarding = False
@@ -112,14 +113,19 @@ class EdgeProtocol(HttpToolsProtocol):
             if self._discarded_bytes > DISCARDED_BYTES_MAX:
                 self.transport.close()
             return
+        # The parser tells of a header once it is whole: one without an end is counted here.
+        head_bytes = self._unread_head_bytes + len(data) if self._in_head else 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return
         except httptools.HttpParserError:
             self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
-        if self._in_head and self._head_bytes + len(self.url) > self._limits.header_bytes_max:
-            self._refuse(HeadTooLarge("The request head is too large."))
+            return
+        if self._in_head:
+            self._unread_head_bytes = head_bytes
+            if head_bytes > self._limits.header_bytes_max + self._limits.target_bytes_max:
+                self._refuse(HeadTooLarge("The request head is too large."))
 
     def expire(self) -> None:
         """The client took too long: silently for an idle connection, with 408 inside a request."""
@@ -150,6 +156,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._head_bytes = 0
+        self._unread_head_bytes = 0
         self._in_head = True
         self.deadline = self._time() + self._limits.header_seconds
 
@@ -247,7 +254,9 @@ class EdgeProtocol(HttpToolsProtocol):
             )
         if self.parser.should_upgrade():
             return UpgradeUnsupported(
-                "WebSocket and other upgrades are not supported here; use the HTTP endpoints."
+                "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
+                "have a client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1.",
+                should_retry=False,
             )
         return None
 
@@ -266,6 +275,8 @@ class EdgeProtocol(HttpToolsProtocol):
         except HeadgateError as error:
             exchange.refusal = error
             exchange.body_bytes_max = REFUSED_BODY_BYTES_MAX
+            length = exchange.content_length or 0
+            exchange.streams_body = exchange.expects_continue or length > REFUSED_BODY_BYTES_MAX
         before, self.cycle = self.cycle, exchange
         if before is None or before.response_complete:
             self._start_asgi_task(exchange, None)
@@ -318,19 +329,24 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._discarding:
             return
         answering = self._answering
-        if answering is not None and answering.task is not None:
+        if self._is_answering():
             self.transport.close()
             return
         refused = answering or Exchange(self, b"", b"", [], http_version="1.1", keep_alive=False)
         refused.keep_alive = False
-        refused.answer(
-            error.kind.value,
-            errors.encode_head(error, retry_after_max_seconds=self._limits.retry_after_max_seconds),
-            errors.encode_body(error),
-        )
+        self._edge.face.refuse(refused, error)
+
+    def _is_answering(self) -> bool:
+        """Whether bytes of an answer may be on their way, into which nothing can be written."""
+        if self._answering is not None:
+            return self._answering.task is not None
+        cycle = self.cycle
+        return cycle is not None and not isinstance(cycle, Exchange) and not cycle.response_complete
 
     def _discard(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""
         self._discarding = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.deadline = self._time() + LINGER_SECONDS

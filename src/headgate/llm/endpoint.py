@@ -48,5 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     pricing: Pricing = Pricing.UNKNOWN
     asks_usage: bool = False
     """The gateway adds `stream_options.include_usage` to a streamed request (decision 8)."""
+    lists_models: bool = False
+    """Its answers name models, so a key that is limited to some must not see the others."""
     restricted: bool = False
     unsupported: str = ""

@@ -14,7 +14,7 @@ from headgate.llm.request import FieldMissing, RequestInvalid, TypeInvalid
 
 PARTS_MAX = 256
 PART_HEADER_BYTES_MAX = 8192
-FIELD_BYTES_MAX = 1024
+FIELD_BYTES_MAX = 256
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(

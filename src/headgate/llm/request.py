@@ -7,6 +7,9 @@ from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
 
+MODEL_CHARACTERS_MAX = 256
+"""It goes into receipts, logs and headers, so it is bounded."""
+
 _ENVELOPES = ("vmx", "__vmx_passthrough")
 _KINDS = {
     "{": "an object",
@@ -140,13 +143,16 @@ class JsonRequest(msgspec.Struct, frozen=True):
 
 
 def decode(body: bytes) -> JsonRequest:
-    """Read a request's body. Raises `JsonInvalid` and `TypeInvalid`."""
+    """Read a request's body. Raises `RequestInvalid`, mostly as `JsonInvalid` or `TypeInvalid`."""
     try:
         facts = _facts_decoder.decode(body)
     except msgspec.ValidationError:
         raise _explain(body) from None
     except _UNREADABLE as error:
         raise _not_json(error) from None
+    if facts.model is not None and len(facts.model) > MODEL_CHARACTERS_MAX:
+        message = f"Invalid 'model': at most {MODEL_CHARACTERS_MAX} characters are accepted."
+        raise RequestInvalid(message, param="model")
     options = facts.stream_options
     return JsonRequest(
         body,

@@ -9,6 +9,9 @@ from headgate.llm.endpoint import Endpoint
 
 ANY_METHOD = "*"
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""No others travel: TRACE would have a provider say back the secret that it was sent."""
+
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
 # A provider may decode or tidy a path before it looks at it. One that could then be another row's
 # is refused: an empty or dot segment, a last slash, an escape of a character that needs none or of
@@ -62,8 +65,8 @@ class Routes:
     def match(self, method: str, path: str) -> Endpoint:
         """The row for a path below `/v1`, as it was sent, without its query.
 
-        Raises `PathInvalid`, and `MethodNotAllowed` when only other methods have a row; HEAD and
-        OPTIONS go on to the row that takes any method.
+        Raises `PathInvalid`, and `MethodNotAllowed` when only other methods have a row, or for one
+        that never travels; HEAD and OPTIONS go on to the row that takes any method.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 
@@ -82,6 +85,8 @@ class Routes:
     def _search(self, method: str, path: str) -> Endpoint:
         if _AMBIGUOUS.search(path) or not path.startswith("/"):
             raise PathInvalid("The path is not in its plain form; it is refused as ambiguous.")
+        if method not in METHODS:
+            raise MethodNotAllowed(method, path, tuple(sorted(METHODS)))
         rows = _find(self._root, path.split("/"), 1)
         if rows is self._root.rest and _find(self._root, path.lower().split("/"), 1) is not rows:
             raise PathInvalid("The path is known in lower case only.")

@@ -122,5 +122,4 @@ def build_edge_limits(settings: Settings) -> EdgeLimits:
         connections_max=settings.connections_max,
         header_seconds=settings.header_seconds,
         keepalive_seconds=settings.keepalive_seconds,
-        retry_after_max_seconds=settings.retry_after_max_seconds,
     )

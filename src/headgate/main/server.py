@@ -62,7 +62,9 @@ async def _serve(settings: Settings, installation: Installation, *, is_first: bo
             settings, installation, ledger=ledger, client=client, observer=observers
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
-        server.config.app = api.build_app(health=upkeep, render_metrics=observers.render)
+        server.config.app = api.build_app(
+            health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
+        )
         edge = Edge(face, road.build_edge_limits(settings))
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections

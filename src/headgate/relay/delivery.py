@@ -9,6 +9,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
+from headgate.llm.errors import classify
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
 from headgate.relay.call import Caller
@@ -16,6 +17,7 @@ from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken, translate
 
+BODILESS_STATUS = frozenset({204, 205, 304})
 LINGER_SECONDS = 2.0
 """How long a stream whose terminal event came may still take to close."""
 
@@ -29,6 +31,10 @@ class Encoder(Protocol):
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """A provider's error as the caller may see it."""
+        ...
+
+    def body(self, trip: Trip, body: bytes) -> bytes:
+        """A whole answer as the caller may see it; raises a `HeadgateError` if it may not."""
         ...
 
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
@@ -75,6 +81,7 @@ class Carriage:
         """A delivery for what the answer's head announces."""
         trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
         tap = None if answer.body is not None else self._choose_tap(trip, answer)
+        answer.keeps_length = trip.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
             return Buffered(self, trip, answer, caller, encoder)
         return Streamed(self, trip, answer, caller, encoder, tap)
@@ -83,6 +90,10 @@ class Carriage:
         """How the body is watched while it streams; None for one that is read whole."""
         kind = answer.content_type
         call = trip.call
+        if answer.status >= 400 or answer.status in BODILESS_STATUS or call.method == "HEAD":
+            return None
+        if call.endpoint.lists_models:
+            return None
         if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
             if not call.endpoint.meter.has_last_event:
                 return TailTap()
@@ -92,7 +103,7 @@ class Carriage:
                 drop_usage_only=trip.asked_usage,
                 event_bytes_max=self._event_bytes_max,
             )
-        if answer.status >= 400 or kind.startswith((b"application/json", b"text/html")):
+        if kind.startswith((b"application/json", b"text/html")):
             return None
         if not kind and call.endpoint.body is not Body.RAW:
             return None
@@ -137,6 +148,7 @@ class Buffered:
         body = await self._carriage.read(trip, answer)
         if answer.status >= 400:
             trip.outcome = "upstream_error"
+            trip.error_code = (answer.fault or classify(answer.status, body)).code or None
             self._body = self._encoder.fault(trip, answer, body)
             return
         endpoint = trip.call.endpoint
@@ -146,7 +158,7 @@ class Buffered:
                 raise ProviderBroken(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
-        self._body = body
+        self._body = self._encoder.body(trip, body)
         trip.outcome = "completed"
 
     async def deliver(self, receipt: Receipt) -> None:

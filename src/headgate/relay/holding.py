@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import msgspec
+
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
-from headgate.relay.ports import Hold, Models, Wallet
+from headgate.relay.ports import Hold, Model, Models, Wallet
 from headgate.relay.trip import Trip
 
 BOUNDLESS_FIELDS = ("previous_response_id", "conversation", "prompt", "file_ids")
@@ -18,8 +22,10 @@ BOUNDLESS_MARKS = (
     b'"file',
     b'"input_audio',
     b"_search",
+    b'"mcp"',
+    b'"code_interpreter"',
 )
-"""Parts whose tokens are not bounded by their bytes: images by address, files, searches."""
+"""Parts whose tokens are not bounded by their bytes: images by address, files, hosted tools."""
 
 
 class ModelUnpriced(HeadgateError):
@@ -71,11 +77,48 @@ class Holding:
         price = self._models.price(model.id, self._clock.now())
         if price is None:
             return None
+        fields = body.fields
         input_tokens = model.input_tokens_max
         if not is_boundless(body):
             input_tokens = min(input_tokens, len(body.body))
-        tier = body.service_tier
-        return price.bound(input_tokens, (body.n or 1) * model.output_tokens_max, tier)
+        if has_several_inputs(fields):
+            input_tokens = max(input_tokens, len(body.body))
+        output_tokens = count_answers(body, fields) * bound_output(body, model)
+        return price.bound(input_tokens, output_tokens, body.service_tier)
+
+
+def bound_output(body: JsonRequest, model: Model) -> int:
+    """The tokens that one answer can have: by the request, the model, or the model's window."""
+    ceiling = model.output_tokens_max or model.input_tokens_max
+    asked = body.output_tokens_max
+    return ceiling if asked is None or asked < 0 else min(asked, ceiling)
+
+
+def count_answers(body: JsonRequest, fields: dict[str, msgspec.Raw]) -> int:
+    """How many answers are written and paid for, also those that only compete for being sent."""
+    best_of = _decode_leniently(fields.get("best_of"))
+    wanted = max(1, body.n or 1, best_of if isinstance(best_of, int) else 1)
+    prompts = _decode_leniently(fields.get("prompt"))
+    return wanted * (max(1, len(cast("list[Any]", prompts))) if isinstance(prompts, list) else 1)
+
+
+def has_several_inputs(fields: dict[str, msgspec.Raw]) -> bool:
+    """Whether there are texts or tokens in a list, of which each may fill a model's window."""
+    for name in ("input", "prompt"):
+        value = _decode_leniently(fields.get(name))
+        if isinstance(value, list) and not all(
+            isinstance(each, dict) for each in cast("list[Any]", value)
+        ):
+            return True
+    return False
+
+
+def _decode_leniently(raw: msgspec.Raw | None) -> object:
+    """The value of a field that is the provider's to judge; None where it cannot be read."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def is_boundless(body: JsonRequest) -> bool:

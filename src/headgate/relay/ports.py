@@ -54,10 +54,14 @@ class Credential(msgspec.Struct, frozen=True):
     secret: bytes
 
     answer_head: bytes = b""
-    """The header lines by which an answer says which credential it came through; made here."""
+    """The header lines by which an answer says that it came through this credential, and not
+    from a cache; made here."""
 
     def __post_init__(self) -> None:
-        head = f"x-headgate-provider: {self.integration}\r\nx-headgate-credential-id: {self.id}\r\n"
+        head = (
+            f"x-headgate-provider: {self.integration}\r\nx-headgate-credential-id: {self.id}\r\n"
+            "x-headgate-cache-status: bypass\r\n"
+        )
         msgspec.structs.force_setattr(self, "answer_head", head.encode())
 
 

@@ -56,6 +56,8 @@ class Answer(msgspec.Struct):
     """The provider's own name for this exchange."""
     final: bool = False
     """Trying again is pointless: the retries are used up, or time does not heal this."""
+    keeps_length: bool = False
+    """Every byte of the body goes on, so the length that the head announces holds."""
 
     @property
     def claims_json(self) -> bool:
@@ -108,6 +110,7 @@ class Upstream:
                     stale += 1
                     trip.attempts -= 1
                     continue
+                trip.was_sent = True
                 failure: Answer | egress.EgressError = error
             except egress.EgressError as error:
                 trip.was_sent = trip.was_sent or error.sent
@@ -182,11 +185,19 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
         credential.origin,
         trip.call.method.encode(),
         trip.target,
-        trip.call.headers + credential.headers,
+        join_headers(trip.call.headers, credential.headers),
         data,
         timeouts,
         trip.call.content_length,
     )
+
+
+def join_headers(given: Headers, own: Headers) -> Headers:
+    """The client's headers and the credential's; where both name one, the credential's counts."""
+    if len(own) > 1:
+        names = {name for name, _ in own}
+        given = [header for header in given if header[0] not in names]
+    return given + own
 
 
 def conclude(failure: Answer | egress.EgressError) -> Answer:

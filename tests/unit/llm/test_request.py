@@ -108,3 +108,9 @@ def test_missing_model_is_refused_where_it_is_needed() -> None:
 def test_name_that_is_no_utf8_is_refused_when_the_fields_are_needed() -> None:
     with pytest.raises(request.RequestInvalid):
         _ = request.decode(b'{"\xff":1,"model":"m"}').with_model("w").body
+
+
+def test_a_model_that_is_no_name_is_refused_before_it_is_stored_anywhere() -> None:
+    with pytest.raises(request.RequestInvalid, match="at most 256 characters") as raised:
+        request.decode(b'{"model":"%b"}' % (b"m" * 257))
+    assert raised.value.param == "model"

@@ -36,7 +36,7 @@ ROUTES = Routes(
         ("PUT", "/deep/a/b/c", "deep"),
         ("PATCH", "/things/7/unknown", "other"),
         ("GET", "/things/7/parts/1/2", "other"),
-        ("BREW", "/unknown", "other"),
+        ("PATCH", "/unknown", "other"),
         ("HEAD", "/things", "other"),
         ("OPTIONS", "/things/7", "other"),
         ("HEAD", "/deep/x", "deep"),
@@ -81,3 +81,10 @@ def test_case_and_dots_of_an_id_are_its_own() -> None:
 def test_table_with_two_rows_for_one_address_is_refused() -> None:
     with pytest.raises(ValueError, match="two rows"):
         Routes((row("a", "/x/{id}"), row("b", "/x/{other}")))
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "M-SEARCH"])
+def test_method_that_no_api_has_does_not_travel_to_unknown_addresses_either(method: str) -> None:
+    with pytest.raises(MethodNotAllowed) as raised:
+        ROUTES.match(method, "/something/new")
+    assert "GET" in raised.value.allowed

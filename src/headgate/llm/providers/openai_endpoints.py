@@ -36,6 +36,12 @@ def _free(name: str, path: str, *methods: str) -> Endpoint:
     return Endpoint(name, methods, path, opaque.METER, Body.RAW, Pricing.FREE)
 
 
+def _models(path: str, *methods: str) -> Endpoint:
+    return Endpoint(
+        "models", methods, path, opaque.METER, Body.RAW, Pricing.FREE, lists_models=True
+    )
+
+
 def _unknown(name: str, path: str, body: Body = Body.RAW) -> Endpoint:
     return Endpoint(name, ("POST",), path, opaque.METER, body, Pricing.UNKNOWN)
 
@@ -97,8 +103,8 @@ _INFERENCE = (
 )
 
 _LIBRARY = (
-    _free("models", "/models", "GET"),
-    _free("models", "/models/{rest}", "GET", "DELETE"),
+    _models("/models", "GET"),
+    _models("/models/{rest}", "GET", "DELETE"),
     _free("files", "/files", "GET", "POST"),
     _free("files", "/files/{id}", "GET", "DELETE"),
     _free("files", "/files/{id}/content", "GET"),

@@ -1,0 +1,203 @@
+"""Which headers travel to the provider, and which come back with the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+
+import pytest
+
+from headgate.kit.money import format_dollars
+from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.road import Road, running_road
+from tests.fakes.upstream import Asked
+
+CHAT = "/v1/chat/completions"
+USAGE = '"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}'
+COMPLETION = b'{"id":"chatcmpl-1","model":"gpt-5.4-mini","choices":[],%b}' % USAGE.encode()
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    with running_road(tmp_path_factory.mktemp("headers") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def road(module_road: Road) -> Road:
+    module_road.renew()
+    return module_road
+
+
+def test_headers_that_the_provider_acts_on_reach_it(road: Road) -> None:
+    wanted = {
+        "openai-beta": "assistants=v2",
+        "idempotency-key": "key-1",
+        "openai-organization": "org-1",
+        "openai-project": "proj_1",
+        "x-client-request-id": "client-1",
+        "x-stainless-lang": "python",
+        "user-agent": "OpenAI/Python 3.52.0",
+        "accept": "application/json",
+        "content-type": "application/json",
+    }
+    road.post(CHAT, COMPLETION, wanted)
+    asked = road.upstream.asked[0]
+    assert {name: asked.headers.get(name) for name in wanted} == wanted
+
+
+def test_headers_of_the_client_and_its_proxies_stay_behind(road: Road) -> None:
+    hidden = {
+        "cookie": "session=1",
+        "x-forwarded-for": "10.0.0.1",
+        "x-forwarded-host": "internal",
+        "x-real-ip": "10.0.0.1",
+        "forwarded": "for=10.0.0.1",
+        "via": "1.1 proxy",
+        "x-api-key": "other",
+        "proxy-authorization": "Basic x",
+        "x-headgate-credential": "environment",
+        "x-headgate-correlation-id": "c-1",
+        "x-simulator-fault": "status=500",
+        "x-custom": "anything",
+        "referer": "http://internal/",
+        "origin": "http://internal",
+        "te": "trailers",
+        "accept-encoding": "gzip, br",
+    }
+    road.post(CHAT, b'{"model":"m"}', hidden)
+    (asked,) = road.upstream.asked
+    assert not set(hidden) & set(asked.headers)
+    assert asked.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
+    assert asked.headers["host"] == f"127.0.0.1:{road.upstream.port}"
+    names = [name for name, _ in asked.fields]
+    assert len(names) == len(set(names))
+    assert road.gateway.key not in str(asked.fields)
+
+
+def test_headers_that_tell_of_limits_and_versions_come_back(road: Road) -> None:
+    told = {
+        "x-request-id": "req_upstream",
+        "openai-version": "2020-10-01",
+        "openai-processing-ms": "12",
+        "openai-organization": "org-1",
+        "x-ratelimit-remaining-tokens": "5",
+        "x-ratelimit-reset-tokens": "6m0s",
+        "cache-control": "no-store",
+    }
+    hidden = {
+        "set-cookie": "__cf_bm=1",
+        "server": "cloudflare",
+        "cf-ray": "1",
+        "alt-svc": "h3",
+        "x-headgate-cost": "0",
+        "x-headgate-error-source": "forged",
+        "strict-transport-security": "max-age=1",
+        "access-control-allow-origin": "*",
+        "connection": "keep-alive",
+        "keep-alive": "timeout=5",
+    }
+    road.answer_with(lambda asked: asked.answer(COMPLETION, headers={**told, **hidden}))
+    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini"}')
+    assert {name: answered.headers.get(name) for name in told} == told
+    assert not (set(hidden) - {"x-headgate-cost"}) & set(answered.headers)
+    names = [name for name, _ in answered.fields]
+    assert len(names) == len(set(names))
+
+
+def test_answer_says_what_the_gateway_did(road: Road) -> None:
+    road.answer_with(lambda asked: asked.answer(COMPLETION, headers={"x-request-id": "up-1"}))
+    correlation = {"x-headgate-correlation-id": "order-7"}
+    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini"}', correlation)
+    receipt = road.receipts.take_one()
+    assert receipt.correlation_id == "order-7"
+    own = {n: v for n, v in answered.headers.items() if n.startswith("x-headgate-")}
+    assert own == {
+        "x-headgate-request-id": receipt.request_id,
+        "x-headgate-correlation-id": "order-7",
+        "x-headgate-model": "gpt-5.4-mini",
+        "x-headgate-provider": "openai",
+        "x-headgate-credential-id": receipt.credential_id,
+        "x-headgate-cost": format_dollars(receipt.cost_nano),
+        "x-headgate-cache-status": "bypass",
+        "x-headgate-retries": "0",
+        "x-headgate-overhead-us": str(receipt.overhead_microseconds),
+    }
+    assert answered.headers["x-request-id"] == "up-1" == receipt.upstream_request_id
+
+
+def test_stream_says_what_is_known_when_it_begins(road: Road) -> None:
+    def stream(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(b"data: [DONE]\n\n")
+        asked.send_end()
+
+    road.answer_with(stream)
+    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
+    own = {n for n in answered.headers if n.startswith("x-headgate-")}
+    assert own == {
+        "x-headgate-request-id",
+        "x-headgate-model",
+        "x-headgate-provider",
+        "x-headgate-credential-id",
+        "x-headgate-cache-status",
+        "x-headgate-retries",
+    }
+
+
+def test_request_id_is_the_gateways_where_the_provider_gives_none(road: Road) -> None:
+    answered = road.post(CHAT, b'{"model":"m"}')
+    assert answered.headers["x-request-id"] == answered.headers["x-headgate-request-id"]
+    assert re.fullmatch(r"req_[0-9a-f]{32}", answered.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("value", ["a b", "a\tb", "é", "x" * 129, ""])
+def test_correlation_id_that_is_no_plain_word_is_dropped(road: Road, value: str) -> None:
+    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-correlation-id": value})
+    assert answered.status == 200
+    assert "x-headgate-correlation-id" not in answered.headers
+    assert road.receipts.take_one().correlation_id is None
+
+
+@pytest.mark.parametrize("line_break", ["\r\n", "\n", "\r"])
+def test_correlation_id_cannot_write_headers(road: Road, line_break: str) -> None:
+    value = f"a{line_break}set-cookie: a=b"
+    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-correlation-id": value})
+    assert "set-cookie" not in answered.headers
+
+
+def test_refusal_carries_the_correlation_id_too(road: Road) -> None:
+    answered = road.post(CHAT, b"{", {"x-headgate-correlation-id": "order-7"})
+    assert answered.headers["x-headgate-correlation-id"] == "order-7"
+
+
+def test_named_credential_is_taken_or_none(road: Road) -> None:
+    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "environment"})
+    assert answered.status == 200
+    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "another"})
+    assert answered.headers["x-headgate-error-source"] == "gateway"
+    assert "another" in answered.error["message"]
+    assert len(road.upstream.asked) == 1
+
+
+def test_organization_of_the_credential_counts_not_the_clients(road: Road) -> None:
+    added = road.gateway.run(
+        *("credentials", "add", "openai", "--api-key-stdin", "--name", "with-organization"),
+        *("--provider-organization", "org-own", "--base-url", road.upstream.base_url),
+        stdin=PROVIDER_KEY,
+    )
+    assert added.returncode == 0, added.stderr
+    headers = {"x-headgate-credential": "with-organization", "openai-organization": "org-client"}
+    wait_until_known(road, headers)
+    organizations = [
+        value for name, value in road.upstream.asked[-1].fields if name == "openai-organization"
+    ]
+    assert organizations == ["org-own"]
+
+
+def wait_until_known(road: Road, headers: dict[str, str]) -> None:
+    """A change by another process is taken up within the polling interval."""
+    for _ in range(1000):
+        if road.post(CHAT, b'{"model":"m"}', headers).status == 200:
+            return
+    raise AssertionError("the credential was not taken up")

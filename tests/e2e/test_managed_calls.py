@@ -1,0 +1,309 @@
+"""Calls on the platform's own credential: held, settled exactly, and refused without money."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Generator
+from typing import Any
+
+import openai
+import pytest
+
+from headgate.billing import service as billing
+from headgate.kit.db.engine import Database
+from headgate.kit.money import NANO_PER_DOLLAR
+from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.line import Answered, check_error
+from tests.fakes.road import Road, running_managed_road
+from tests.fakes.upstream import Asked
+
+CHAT = "/v1/chat/completions"
+ASK: dict[str, Any] = {
+    "model": "gpt-5.4-mini",
+    "max_completion_tokens": 200,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+FILLS = itertools.count()
+LONG = {"max_completion_tokens": 128_000}
+USAGE = b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}'
+COMPLETION = b'{"id":"c1","model":"gpt-5.4-mini","choices":[],%b}' % USAGE
+COST_NANO = 1000 * 750 + 100 * 4500
+EMBEDDED = b'{"data":[],"model":"text-embedding-3-small","usage":{"prompt_tokens":%d}}'
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    with running_managed_road(tmp_path_factory.mktemp("managed") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def road(module_road: Road) -> Road:
+    module_road.renew()
+    module_road.answer_with(lambda asked: asked.answer(COMPLETION))
+    return module_road
+
+
+@pytest.fixture
+def wallet(road: Road) -> Generator[Wallet]:
+    """A wallet that is filled to one dollar anew for each test."""
+    database = Database(road.gateway.data / "headgate.db")
+    try:
+        found = Wallet(road, database)
+        found.fill()
+        yield found
+    finally:
+        database.close()
+
+
+class Wallet:
+    def __init__(self, road: Road, database: Database) -> None:
+        self._road = road
+        self._database = database
+
+    @property
+    def nano(self) -> int:
+        with self._database.reading() as connection:
+            return billing.balance(connection, self._road.gateway.keys["organization_id"])
+
+    def fill(self) -> None:
+        missing = NANO_PER_DOLLAR - self.nano
+        if missing > 0:
+            with self._database.transaction() as connection:
+                billing.fund(
+                    connection,
+                    self._road.gateway.keys["organization_id"],
+                    amount_nano=missing,
+                    reference=f"fill-{next(FILLS)}",
+                    now=1.0,
+                )
+
+    def check_books(self) -> None:
+        with self._database.reading() as connection:
+            assert billing.audit(connection) == []
+
+
+def check_settled(road: Road, wallet: Wallet, cost_nano: int) -> None:
+    receipt = road.receipts.take_one()
+    assert receipt.managed
+    assert (receipt.pricing, receipt.cost_nano) == ("priced", cost_nano)
+    assert wallet.nano == NANO_PER_DOLLAR - cost_nano
+    wallet.check_books()
+
+
+def test_call_costs_exactly_what_it_used(road: Road, wallet: Wallet) -> None:
+    answered = road.post(CHAT, ASK)
+    assert answered.body == COMPLETION
+    assert answered.headers["x-headgate-cost"] == "0.001200000"
+    check_settled(road, wallet, COST_NANO)
+
+
+def test_streamed_call_costs_the_same(road: Road, wallet: Wallet) -> None:
+    def stream(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(b'data: {"id":"c1","model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
+        asked.send_chunk(b"data: [DONE]\n\n")
+        asked.send_end()
+
+    road.answer_with(stream)
+    assert road.post(CHAT, {**ASK, "stream": True}).body == b"data: [DONE]\n\n"
+    check_settled(road, wallet, COST_NANO)
+
+
+def test_money_is_set_aside_before_the_provider_is_asked(road: Road, wallet: Wallet) -> None:
+    during: list[int] = []
+
+    def answer(asked: Asked) -> None:
+        during.append(wallet.nano)
+        asked.answer(COMPLETION)
+
+    road.answer_with(answer)
+    road.post(CHAT, ASK)
+    (left,) = during
+    assert left < NANO_PER_DOLLAR - COST_NANO
+    # Whatever serves it: 200 tokens at the dearest rate of any tier, and hardly any input.
+    assert NANO_PER_DOLLAR - left < 3_000_000
+    check_settled(road, wallet, COST_NANO)
+
+
+@pytest.mark.parametrize(
+    ("change", "answers"),
+    [
+        ({"n": 3}, 3),
+        ({"best_of": 5, "n": 2}, 5),
+        ({"prompt": ["a", "b", "c", "d"]}, 4),
+        ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"n": -4}, 1),
+        ({"max_completion_tokens": -4}, 128_000 / 200),
+    ],
+)
+def test_hold_covers_every_answer_that_is_asked_for(
+    road: Road, wallet: Wallet, change: dict[str, Any], answers: float
+) -> None:
+    during: list[int] = []
+
+    def answer(asked: Asked) -> None:
+        during.append(wallet.nano)
+        asked.answer(COMPLETION)
+
+    road.answer_with(answer)
+    answered = road.post("/v1/completions", {**ASK, **change})
+    least = int(200 * 9000 * answers)
+    if least > NANO_PER_DOLLAR:
+        check_error(answered, 402, "insufficient_funds", source="gateway")
+        return
+    assert NANO_PER_DOLLAR - during[0] >= least
+    check_settled(road, wallet, COST_NANO)
+
+
+def test_hold_covers_models_whose_longest_answer_is_not_known(road: Road, wallet: Wallet) -> None:
+    during: list[int] = []
+
+    def answer(asked: Asked) -> None:
+        during.append(wallet.nano)
+        asked.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-4o-mini"))
+
+    road.answer_with(answer)
+    road.post(CHAT, {"model": "gpt-4o-mini", "messages": []})
+    # It cannot be longer than the window of 128,000 tokens, at $0.60 for a million.
+    assert NANO_PER_DOLLAR - during[0] >= 128_000 * 600
+    check_settled(road, wallet, 1000 * 150 + 100 * 600)
+
+
+def test_hold_covers_every_text_of_a_batch_of_embeddings(road: Road, wallet: Wallet) -> None:
+    """Each may fill the window of 8,191 tokens, all together many times."""
+    texts = ["word " * 5000] * 20
+    during: list[int] = []
+
+    def answer(asked: Asked) -> None:
+        during.append(wallet.nano)
+        asked.answer(EMBEDDED % 100_000)
+
+    road.answer_with(answer)
+    road.post("/v1/embeddings", {"model": "text-embedding-3-small", "input": texts})
+    assert NANO_PER_DOLLAR - during[0] >= 100_000 * 20
+    check_settled(road, wallet, 100_000 * 20)
+
+
+def check_unasked(road: Road, wallet: Wallet, answered: Answered, status: int, code: str) -> None:
+    check_error(answered, status, code, source="gateway")
+    assert answered.headers["x-should-retry"] == "false"
+    assert road.upstream.asked == []
+    receipt = road.receipts.take_one()
+    assert (receipt.outcome, receipt.cost_nano) == ("refused", 0)
+    assert (receipt.status, receipt.error_code) == (status, code)
+    assert wallet.nano == NANO_PER_DOLLAR
+    wallet.check_books()
+
+
+def test_call_without_enough_money_is_refused_before_it_is_made(road: Road, wallet: Wallet) -> None:
+    answered = road.post(CHAT, {**ASK, **LONG})
+    check_unasked(road, wallet, answered, 402, "insufficient_funds")
+
+
+def test_the_sdk_does_not_try_again_without_money(road: Road, wallet: Wallet) -> None:
+    client = openai.OpenAI(api_key=road.gateway.key, base_url=road.gateway.base_url, max_retries=5)
+    with pytest.raises(openai.APIStatusError) as raised:
+        client.post("/chat/completions", cast_to=object, body={**ASK, **LONG})
+    assert (raised.value.status_code, raised.value.code) == (402, "insufficient_funds")
+    assert len(road.receipts.take()) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        (CHAT, {**ASK, "model": "no-such-model"}),
+        (CHAT, {"messages": []}),
+        ("/v1/images/generations", {"model": "gpt-image-1", "prompt": "x"}),
+        ("/v1/audio/speech", {"model": "tts-1", "input": "x", "voice": "alloy"}),
+        ("/v1/something/new", {"model": "gpt-5.4-mini"}),
+        ("/v1/batches", {"input_file_id": "file-1"}),
+        (CHAT, {**ASK, "service_tier": "novel"}),
+    ],
+)
+def test_what_has_no_bound_on_its_price_is_refused(
+    road: Road, wallet: Wallet, target: str, body: dict[str, Any]
+) -> None:
+    check_unasked(road, wallet, road.post(target, body), 400, "model_unpriced")
+
+
+def test_free_addresses_need_no_money(road: Road, wallet: Wallet) -> None:
+    assert road.ask("GET", "/v1/models").status == 200
+    receipt = road.receipts.take_one()
+    assert (receipt.managed, receipt.pricing, receipt.cost_nano) == (True, "free", 0)
+    assert wallet.nano == NANO_PER_DOLLAR
+
+
+def test_refusal_of_the_provider_gives_the_money_back(road: Road, wallet: Wallet) -> None:
+    body = b'{"error":{"message":"No","type":"x","param":null,"code":"model_not_found"}}'
+    road.answer_with(lambda asked: asked.answer(body, status=404))
+    assert road.post(CHAT, ASK).status == 404
+    assert road.receipts.take_one().pricing == "free"
+    assert wallet.nano == NANO_PER_DOLLAR
+    wallet.check_books()
+
+
+def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
+    road: Road, wallet: Wallet
+) -> None:
+    road.answer_with(Asked.reset)
+    assert road.post(CHAT, ASK).status == 502
+    receipt = road.receipts.take_one()
+    assert (receipt.outcome, receipt.estimated) == ("unknown", True)
+    assert 0 < receipt.cost_nano < COST_NANO
+    assert wallet.nano == NANO_PER_DOLLAR - receipt.cost_nano
+    wallet.check_books()
+
+
+def test_answer_without_usage_costs_what_was_held(road: Road, wallet: Wallet) -> None:
+    road.answer_with(lambda asked: asked.answer(b'{"id":"c1","model":"gpt-5.4-mini"}'))
+    assert road.post(CHAT, ASK).status == 200
+    receipt = road.receipts.take_one()
+    assert (receipt.pricing, receipt.estimated) == ("unpriced", True)
+    assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano
+    wallet.check_books()
+
+
+def test_wallet_is_funded_once_for_each_reference(road: Road, wallet: Wallet) -> None:
+    run = road.gateway.run
+    before = wallet.nano
+    first = run("wallet", "fund", "2.50", "--reference", "invoice-1")
+    assert first.returncode == 0, first.stderr
+    assert "Granted;" in first.stdout
+    again = run("wallet", "fund", "2.50", "--reference", "invoice-1")
+    assert "Granted before" in again.stdout
+    other = run("wallet", "fund", "3", "--reference", "invoice-1")
+    assert other.returncode == 1
+    assert "choose a new one" in other.stderr
+    assert wallet.nano == before + 2_500_000_000
+    assert f"${wallet.nano / NANO_PER_DOLLAR:.9f}" in run("wallet", "show").stdout
+    spend(road, wallet, before)
+
+
+def spend(road: Road, wallet: Wallet, left_nano: int) -> None:
+    """Bring the wallet back to what other tests expect, by one call that costs the difference."""
+    tokens, rest = divmod(wallet.nano - left_nano, 750)
+    assert rest < 750
+    usage = b'"usage":{"prompt_tokens":%d,"completion_tokens":0}' % tokens
+    road.answer_with(lambda asked: asked.answer(COMPLETION.replace(USAGE, usage)))
+    road.post(CHAT, {**ASK, **LONG})
+
+
+@pytest.mark.parametrize("amount", ["0", "1000000.01", "nothing", "1e999", "0.0000000001", "NaN"])
+def test_amount_that_is_none_is_refused(road: Road, amount: str) -> None:
+    refused = road.gateway.run("wallet", "fund", amount, "--reference", "x")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("headgate: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_doctor_reports_that_the_books_add_up(road: Road, wallet: Wallet) -> None:
+    road.post(CHAT, ASK)
+    examined = road.gateway.run("doctor", "--json")
+    assert examined.returncode == 0, examined.stdout
+    findings = {each["subject"]: each for each in json.loads(examined.stdout)}
+    assert findings["ledger"]["level"] == "ok"
+    assert "adds up" in findings["ledger"]["text"]
+    assert "fail" not in {each["level"] for each in findings.values()}
+    assert PROVIDER_KEY not in examined.stdout

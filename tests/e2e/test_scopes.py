@@ -1,0 +1,124 @@
+"""A key that is limited to models, endpoints or a rate sees and calls no others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+
+import pytest
+
+from tests.fakes.line import check_error
+from tests.fakes.road import Road, running_road
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    with running_road(tmp_path_factory.mktemp("scopes") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def road(module_road: Road) -> Road:
+    module_road.renew()
+    return module_road
+
+
+def make_key(road: Road, *options: str) -> dict[str, str]:
+    created = road.gateway.run("keys", "create", "--json", *options)
+    token = json.loads(created.stdout)["token"]
+    headers = {"authorization": f"Bearer {token}"}
+    for _ in range(1000):
+        if road.ask("GET", "/v1/models", headers).status != 401:
+            break
+    road.renew()
+    return headers
+
+
+MODELS = (
+    b'{ "object":"list","data":[ {"id":"gpt-5.4-mini","created":1.50},'
+    b'{"id":"gpt-4o" , "novel":[1 ,2]},{"id":"gpt-4o-mini"}],"novel": 1.50 }'
+)
+
+
+@pytest.fixture(scope="module")
+def limited(module_road: Road) -> dict[str, str]:
+    return make_key(module_road, "--models", "gpt-4o*,ft:gpt-4o:*")
+
+
+def test_key_without_a_scope_sees_every_model_byte_for_byte(road: Road) -> None:
+    road.answer_with(lambda asked: asked.answer(MODELS))
+    assert road.ask("GET", "/v1/models").body == MODELS
+
+
+def test_limited_key_sees_its_models_only(road: Road, limited: dict[str, str]) -> None:
+    road.answer_with(lambda asked: asked.answer(MODELS))
+    answered = road.ask("GET", "/v1/models?x=1", limited)
+    assert answered.body == (
+        b'{"object":"list","data":[{"id":"gpt-4o" , "novel":[1 ,2]},{"id":"gpt-4o-mini"}],'
+        b'"novel":1.50}'
+    )
+    receipt = road.receipts.take_one()
+    assert (receipt.endpoint, receipt.pricing, receipt.outcome) == ("models", "free", "completed")
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"data":{}}', b'{"data":[{"name":"gpt-5"}]}', b"<html>"])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "text/event-stream"])
+def test_list_that_cannot_be_cut_is_not_shown(
+    road: Road, limited: dict[str, str], body: bytes, kind: str
+) -> None:
+    road.answer_with(lambda asked: asked.answer(body, headers={"content-type": kind}))
+    answered = road.ask("GET", "/v1/models", limited)
+    check_error(answered, 502, "provider_invalid_response", source="gateway")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("model", ["gpt-5.4-mini", "ft:gpt-5:x::1", "ft%3Agpt-5%3Ax"])
+def test_model_outside_the_scope_does_not_exist(
+    road: Road, limited: dict[str, str], method: str, model: str
+) -> None:
+    answered = road.ask(method, f"/v1/models/{model}", limited)
+    check_error(answered, 404, "model_not_found", source="gateway")
+    assert answered.error["param"] == "model"
+    assert road.upstream.asked == []
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4o-2024-05-13", "ft:gpt-4o:acme::1"])
+def test_model_inside_the_scope_is_shown(road: Road, limited: dict[str, str], model: str) -> None:
+    assert road.ask("GET", f"/v1/models/{model}", limited).status == 200
+    assert road.upstream.asked[0].target == f"/v1/models/{model}"
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        (CHAT, b'{"model":"gpt-5.4-mini"}'),
+        (CHAT, b"{}"),
+        ("/v1/responses", b'{"model":"gpt-5.4-mini"}'),
+        ("/v1/something/new", b'{"model":"gpt-4o"}'),
+    ],
+)
+def test_limited_key_calls_its_models_only(
+    road: Road, limited: dict[str, str], target: str, body: bytes
+) -> None:
+    answered = road.post(target, body, limited)
+    check_error(answered, 403, "model_out_of_scope", source="gateway")
+    assert road.upstream.asked == []
+    assert road.post(CHAT, b'{"model":"gpt-4o"}', limited).status == 200
+
+
+def test_key_limited_to_endpoints_uses_these_only(road: Road) -> None:
+    headers = make_key(road, "--endpoints", "embeddings,models")
+    assert road.post("/v1/embeddings", b'{"model":"m","input":"x"}', headers).status == 200
+    answered = road.post(CHAT, b'{"model":"m"}', headers)
+    check_error(answered, 403, "endpoint_out_of_scope", source="gateway")
+
+
+def test_key_limited_in_its_rate_is_told_when_to_come_back(road: Road) -> None:
+    headers = make_key(road, "--requests-per-minute", "3")
+    answers = [road.ask("GET", "/v1/models", headers) for _ in range(4)]
+    assert answers[-1].status == 429
+    check_error(answers[-1], 429, "rate_limited", source="gateway")
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    assert len(road.upstream.asked) <= 3

@@ -1,0 +1,108 @@
+"""A connection to a server on which a test says every byte, and reads answers one by one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Answered:
+    """An answer as it arrived; the names of `fields` are in lower case."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return dict(self.fields)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.json["error"]
+
+
+class Line:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answered:
+        """A whole request, and its answer."""
+        self.send(encode_head(method, target, headers, body) + (body or b""))
+        return self.read(method)
+
+    def read(self, method: str = "GET") -> Answered:
+        """The next answer."""
+        answer = http.client.HTTPResponse(self.socket, method=method)
+        answer.begin()
+        fields = [(name.lower(), value) for name, value in answer.getheaders()]
+        return Answered(answer.status, fields, answer.read())
+
+    def is_closed(self) -> bool:
+        """Whether the server ends the connection, with nothing more said."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
+
+def check_error(answered: Answered, status: int, code: str | None, *, source: str) -> None:
+    """One error as the official SDKs read it, told apart by its source."""
+    assert answered.status == status
+    assert answered.headers["content-type"] == "application/json"
+    assert answered.headers["x-headgate-error-source"] == source
+    assert answered.headers["x-request-id"]
+    assert set(answered.json) == {"error"}
+    assert set(answered.error) == {"message", "type", "param", "code"}
+    assert answered.error["message"]
+    assert answered.error["code"] == code
+    assert len([name for name, _ in answered.fields if name == "content-length"]) == 1
+
+
+def encode_head(
+    method: str, target: str, headers: dict[str, str] | None, body: bytes | None = None
+) -> bytes:
+    given = {"host": "gateway.test", **(headers or {})}
+    if body is not None and "transfer-encoding" not in given:
+        given.setdefault("content-length", str(len(body)))
+    lines = [f"{method} {target} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items()), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+@contextmanager
+def open_line(port: int, *, timeout_seconds: float = 10.0) -> Generator[Line]:
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds) as connection:
+        yield Line(connection)
+
+
+def ask(
+    port: int,
+    method: str,
+    target: str,
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answered:
+    """One request on a connection of its own."""
+    with open_line(port) as line:
+        return line.ask(method, target, headers, body)

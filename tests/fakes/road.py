@@ -1,0 +1,95 @@
+"""A running server between a client and an upstream that a test decides, and its receipts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.fakes import line
+from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
+from tests.fakes.line import Answered
+from tests.fakes.receipts import Receipts, open_receipts
+from tests.fakes.upstream import FakeUpstream, Script, running_upstream
+
+JSON_TYPE = {"content-type": "application/json"}
+
+
+@dataclass
+class Road:
+    """One server for the tests of a module; `renew` forgets what the test before did."""
+
+    gateway: Gateway
+    upstream: FakeUpstream
+    receipts: Receipts
+
+    def renew(self) -> None:
+        self.receipts.take()
+        self.upstream.asked.clear()
+        self.upstream.script = _answer_nothing
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.gateway.key}"}
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answered:
+        """One request with the first key."""
+        given = {**self.authorization, **(headers or {})}
+        return line.ask(self.gateway.port, method, target, given, body)
+
+    def post(self, target: str, body: Any, headers: dict[str, str] | None = None) -> Answered:
+        """JSON, given as a value or as its very bytes."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.ask("POST", target, {**JSON_TYPE, **(headers or {})}, data)
+
+    def answer_with(self, script: Script) -> None:
+        self.upstream.script = script
+
+
+@contextmanager
+def running_road(data: Path, **settings: Any) -> Generator[Road]:
+    with (
+        running_upstream() as upstream,
+        running_gateway(data, provider_url=upstream.base_url, **settings) as gateway,
+        open_receipts(gateway) as receipts,
+    ):
+        road = Road(gateway, upstream, receipts)
+        road.renew()
+        yield road
+
+
+def _answer_nothing(asked: Any) -> None:
+    asked.answer(b"{}")
+
+
+@contextmanager
+def running_managed_road(data: Path, **settings: Any) -> Generator[Road]:
+    """One whose only credential is the platform's, added as an operator would."""
+    with (
+        running_upstream() as upstream,
+        running_gateway(data, **settings) as gateway,
+        open_receipts(gateway) as receipts,
+    ):
+        added = gateway.run(
+            *("credentials", "add", "openai", "--managed", "--api-key-stdin"),
+            *("--base-url", upstream.base_url),
+            stdin=PROVIDER_KEY,
+        )
+        assert added.returncode == 0, added.stderr
+        road = Road(gateway, upstream, receipts)
+        road.renew()
+        deadline = time.monotonic() + 5
+        while road.ask("GET", "/v1/models").status != 200 and time.monotonic() < deadline:
+            pass
+        road.renew()
+        yield road
