@@ -30,9 +30,10 @@ async def show(server: uvicorn.Server, settings: Settings, *, is_first: bool) ->
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
         await asyncio.sleep(0.02)
     scheme = "https" if settings.ssl_certfile else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     sys.stderr.write(
         TEMPLATE.format(
-            address=f"{scheme}://{settings.host}:{settings.port}",
+            address=f"{scheme}://{host}:{settings.port}",
             keys=settings.data / "first-keys.json",
             first=" (just made)" if is_first else "",
             provider=describe_provider(settings),

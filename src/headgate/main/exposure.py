@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.settings import Settings
@@ -11,6 +12,28 @@ from headgate.kit.settings import Settings
 class ExposureRefused(HeadgateError):
     kind = Kind.INVALID
     code = "exposure_refused"
+
+
+class CertificateRefused(HeadgateError):
+    kind = Kind.INVALID
+    code = "certificate_refused"
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raise for a certificate or key that TLS cannot be made with."""
+    certificate, key = settings.ssl_certfile, settings.ssl_keyfile
+    if certificate is None:
+        if key is not None:
+            raise CertificateRefused("--ssl-keyfile needs the certificate, too: --ssl-certfile.")
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:
+        pair = certificate if key is None else f"{certificate} and {key}"
+        raise CertificateRefused(
+            f"No TLS can be made with {pair}: {error.strerror or error}. "
+            "A certificate chain and its private key are wanted, both in PEM."
+        ) from error
 
 
 def check_exposure(settings: Settings) -> None:

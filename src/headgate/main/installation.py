@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from headgate.keys import service as keys
 from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
+from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.vault import service as vault
@@ -19,6 +21,11 @@ from headgate.vault import service as vault
 DATABASE_FILE = "headgate.db"
 MASTER_KEY_FILE = "master.key"
 FIRST_KEYS_FILE = "first-keys.json"
+
+
+class DataUnusable(HeadgateError):
+    kind = Kind.INVALID
+    code = "data_unusable"
 
 
 class Installation:
@@ -55,10 +62,10 @@ class Installation:
 def open_installation(settings: Settings) -> Installation:
     """Open a data directory, made and brought up to date first where that is needed.
 
-    Raises a `HeadgateError` (`MasterKeyRefused`, `SchemaUnusable`, `StorageUnavailable`), and has
-    then written nothing to an existing database.
+    Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `SchemaUnusable`,
+    `StorageUnavailable`), and has then written nothing to an existing database.
     """
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_directory(settings.data)
     database = Database(settings.data / DATABASE_FILE, always_flush=settings.always_flush)
     master_key_path = settings.data / MASTER_KEY_FILE
     try:
@@ -73,6 +80,18 @@ def open_installation(settings: Settings) -> Installation:
         database.close()
         raise
     return installation
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        message = (
+            f"{path} cannot be made or is no directory: {error.strerror}. Give --data another."
+        )
+        raise DataUnusable(message) from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
 
 
 def _find_master_key(

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import functools
 import gc
+import signal
+import socket
 import sys
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import Any
 
+import msgspec
 import structlog
 import uvicorn
 import uvloop
@@ -19,14 +22,17 @@ from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
+from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, road
-from headgate.main.exposure import check_exposure
+from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
 from headgate.simulator import server as simulator
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger(__name__)
 
@@ -34,15 +40,25 @@ log = structlog.get_logger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
     check_exposure(settings)
-    installation = open_installation(settings)
-    try:
+    check_certificate(settings)
+    listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
+    with contextlib.ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        settings = msgspec.structs.replace(settings, port=listeners[0].getsockname()[1])
+        installation = open_installation(settings)
+        stack.callback(installation.close)
         is_first = prepare_first_start(installation)
-        uvloop.run(_serve(settings, installation, is_first=is_first))
-    finally:
-        installation.close()
+        uvloop.run(_serve(settings, installation, listeners, is_first=is_first))
 
 
-async def _serve(settings: Settings, installation: Installation, *, is_first: bool) -> None:
+async def _serve(
+    settings: Settings,
+    installation: Installation,
+    listeners: list[socket.socket],
+    *,
+    is_first: bool,
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         await _prepare_provider(settings, installation, stack)
         writer = Writer(installation.database)
@@ -76,7 +92,7 @@ async def _serve(settings: Settings, installation: Installation, *, is_first: bo
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        await server.serve()
+        await server.serve(sockets=listeners)
 
 
 async def _prepare_provider(
@@ -91,12 +107,23 @@ async def _prepare_provider(
     prepare_credential(installation, url)
 
 
+class _Server(uvicorn.Server):
+    """Ends at a signal without passing it on: that would kill the process in mid-clean-up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        before = {each: signal.signal(each, self.handle_exit) for each in ENDING_SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
 def _create_server(settings: Settings) -> uvicorn.Server:
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             "headgate.api.app:build_app",
-            host=settings.host,
-            port=settings.port,
             loop="none",
             ws="none",
             lifespan="off",
@@ -106,7 +133,6 @@ def _create_server(settings: Settings) -> uvicorn.Server:
             proxy_headers=False,
             timeout_keep_alive=int(settings.keepalive_seconds),
             timeout_graceful_shutdown=int(settings.grace_seconds),
-            backlog=2048,
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
         )

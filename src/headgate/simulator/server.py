@@ -10,6 +10,7 @@ from collections.abc import Generator
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headgate.kit.listener import open_listeners
 from headgate.simulator.app import build_app
 from headgate.simulator.delivery import CUT
 from headgate.simulator.settings import Settings
@@ -65,7 +66,7 @@ class Running:
 
 
 async def start(host: str, port: int, *, settings: Settings | None = None) -> Running:
-    """Listen and answer; port 0 picks a free one. Raises OSError when the port is taken."""
+    """Listen and answer; port 0 picks a free one. Raises `AddressUnavailable`."""
     config = uvicorn.Config(
         build_app(settings or Settings()),
         http=_Protocol,
@@ -80,9 +81,8 @@ async def start(host: str, port: int, *, settings: Settings | None = None) -> Ru
         server_header=False,
     )
     server = _Server(config)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    listeners = open_listeners(host, port, hint="HEADGATE_SIMULATOR_PORT, or --port")
+    task = asyncio.create_task(server.serve(sockets=listeners))
     await server.ready.wait()
     shown = f"[{host}]" if ":" in host else host
-    return Running(server, task, f"http://{shown}:{listener.getsockname()[1]}")
+    return Running(server, task, f"http://{shown}:{listeners[0].getsockname()[1]}")

@@ -8,6 +8,7 @@ import socket
 import httpx2
 import pytest
 
+from headgate.kit.listener import AddressUnavailable
 from headgate.simulator import server
 
 pytestmark = pytest.mark.anyio
@@ -51,8 +52,11 @@ async def test_stopping_cuts_open_answers_and_leaves_no_task() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_taken_port_is_an_error_of_the_system() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+async def test_taken_port_is_told_with_the_setting_that_chooses_another() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(AddressUnavailable, match=r"in use.*HEADGATE_SIMULATOR_PORT"),
+    ):
         await server.start("127.0.0.1", taken.getsockname()[1])
 
 

@@ -1,0 +1,54 @@
+"""Opens the sockets that a server listens on, or says which address is not to be had and why."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+
+from headgate.kit.errors import HeadgateError, Kind
+
+BACKLOG = 2048
+_SKIPPED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class AddressUnavailable(HeadgateError):
+    """Nobody can listen there now: taken, not of this machine, or not allowed."""
+
+    kind = Kind.CONFLICT
+    code = "address_unavailable"
+
+
+def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
+    """Sockets on all addresses of a host name, all on one port; port 0 picks a free one.
+
+    `hint` tells how to choose another port. Raises `AddressUnavailable`.
+    """
+    with contextlib.ExitStack() as opened:
+        listeners: list[socket.socket] = []
+        try:
+            for family, address in _find_addresses(host):
+                number = port or (listeners[0].getsockname()[1] if listeners else 0)
+                try:
+                    listener = socket.create_server(
+                        (address, number), family=family, backlog=BACKLOG
+                    )
+                except OSError as error:
+                    # A name may stand for addresses that this machine has not (IPv6).
+                    if error.errno in _SKIPPED and listeners:
+                        continue
+                    raise
+                listeners.append(opened.enter_context(listener))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            message = f"Cannot listen on {host}, port {port}: {reason}. Choose another with {hint}."
+            raise AddressUnavailable(message) from error
+        opened.pop_all()
+        return listeners
+
+
+def _find_addresses(host: str) -> list[tuple[int, str]]:
+    """Families and addresses, IPv4 first: it is there where IPv6 may not be."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    pairs = {(int(family), str(address[0])) for family, _, _, _, address in found}
+    return sorted(pairs, key=lambda pair: (pair[0] != socket.AF_INET, pair[1]))
