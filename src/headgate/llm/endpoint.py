@@ -48,5 +48,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     pricing: Pricing = Pricing.UNKNOWN
     asks_usage: bool = False
     """The gateway adds `stream_options.include_usage` to a streamed request (decision 8)."""
+    large_events: bool = False
+    """One event of a stream may be as large as a whole answer: it carries the answer again, or
+    images."""
     restricted: bool = False
     unsupported: str = ""
