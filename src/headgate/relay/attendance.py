@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from headgate.relay.call import Caller, Flow
+from headgate.relay.trip import CallerLeft
 
 
 class Drains:
@@ -38,7 +39,9 @@ class Attendance:
         self._drains = drains
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.flow: Flow | None = None
+        self._flow: Flow | None = None
+        self._resting = False
+        self._slow = False
         self.left = False
 
     def begin(self) -> None:
@@ -48,10 +51,25 @@ class Attendance:
         if self._caller.gone:
             self.leave()
 
+    def steer(self, flow: Flow) -> None:
+        """The answer whose speed the caller decides, who may be slow already."""
+        self._flow = flow
+        if self._slow and not self.left:
+            flow.pause()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait between two attempts. CallerLeft, or cancelled at once, when nobody waits any more:
+        an attempt that is under way may still bring its usage, a new one is pointless."""
+        if self.left:
+            raise CallerLeft("The caller left.")
+        self._resting = True
+        await asyncio.sleep(seconds)
+        self._resting = False
+
     def end(self) -> None:
         """The answer is here, or given up: leaving changes nothing any more."""
         self._task = None
-        self.flow = None
+        self._flow = None
         self._caller.attend(None)
         if self.left:
             self._drains.end()
@@ -60,22 +78,27 @@ class Attendance:
 
     def pause(self) -> None:
         """See `Attendant`."""
-        if self.flow is not None and not self.left:
-            self.flow.pause()
+        self._slow = True
+        if self._flow is not None and not self.left:
+            self._flow.pause()
 
     def resume(self) -> None:
         """See `Attendant`."""
-        if self.flow is not None:
-            self.flow.resume()
+        self._slow = False
+        if self._flow is not None:
+            self._flow.resume()
 
     def leave(self) -> None:
         """See `Attendant`."""
         if self.left:
             return
         self.left = True
-        if self.flow is not None:
-            self.flow.resume()
-        self._timer = asyncio.get_running_loop().call_later(self._drains.begin(), self._cancel)
+        if self._flow is not None:
+            self._flow.resume()
+        seconds = self._drains.begin()
+        self._timer = asyncio.get_running_loop().call_later(
+            0.0 if self._resting else seconds, self._cancel
+        )
 
     def _cancel(self) -> None:
         if self._task is not None:

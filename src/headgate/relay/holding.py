@@ -75,7 +75,7 @@ class Holding:
         if not is_boundless(body):
             input_tokens = min(input_tokens, len(body.body))
         tier = body.service_tier
-        return price.bound(input_tokens, (body.n or 1) * model.output_tokens_max, tier)
+        return price.bound(input_tokens, max(1, body.n or 1) * model.output_tokens_max, tier)
 
 
 def is_boundless(body: JsonRequest) -> bool:
