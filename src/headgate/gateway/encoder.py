@@ -5,13 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from headgate.gateway import errors
+from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
+from headgate.llm import errors as faults
 from headgate.llm.providers.provider import Provider
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
+
+RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
+"""How many of its unit a second has."""
 
 
 class ProviderFault(HeadgateError):
@@ -22,9 +27,10 @@ class ProviderFault(HeadgateError):
 class OpenAiEncoder:
     """See `relay.delivery.Encoder`."""
 
-    def __init__(self, provider: Provider, retry_after_max_seconds: float) -> None:
+    def __init__(self, provider: Provider, retry_after_max_seconds: float, clock: Clock) -> None:
         self._passing = provider.response_headers
         self._retry_after_max_seconds = retry_after_max_seconds
+        self._clock = clock
 
     def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
         """The provider's headers that may pass, then the gateway's own."""
@@ -37,8 +43,7 @@ class OpenAiEncoder:
         if call.correlation_id is not None:
             headers.append((b"x-headgate-correlation-id", call.correlation_id.encode()))
         if call.model is not None:
-            model = trip.reading.model or call.model
-            headers.append((b"x-headgate-model", model.encode("ascii", "replace")))
+            headers.append((b"x-headgate-model", encode_value(trip.reading.model or call.model)))
         credential = trip.credential
         if credential is not None:
             headers.append((b"x-headgate-provider", credential.integration.encode()))
@@ -58,13 +63,13 @@ class OpenAiEncoder:
         if answer.final:
             headers[:] = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
-        for index, (name, value) in enumerate(headers):
-            if name == b"retry-after":
-                headers[index] = (name, self._clamp(value))
-
-    def _clamp(self, value: bytes) -> bytes:
-        maximum = int(self._retry_after_max_seconds)
-        return value if value.isdigit() and int(value) <= maximum else b"%d" % maximum
+        for index, header in enumerate(headers):
+            name = header[0]
+            if name in RETRY_AFTER_UNITS:
+                seconds = faults.parse_retry_after([header], self._clock.now())
+                if seconds is not None and seconds > self._retry_after_max_seconds:
+                    units = int(self._retry_after_max_seconds * RETRY_AFTER_UNITS[name])
+                    headers[index] = (name, b"%d" % units)
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape."""
@@ -78,6 +83,13 @@ class OpenAiEncoder:
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+
+
+def encode_value(text: str) -> bytes:
+    """A text as a header's value, without anything that could end the line."""
+    if not text.isascii() or not text.isprintable():
+        text = "".join(each if each.isascii() and each.isprintable() else "?" for each in text)
+    return text.encode()
 
 
 def is_json_object(body: bytes) -> bool:
