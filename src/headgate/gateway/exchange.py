@@ -33,6 +33,11 @@ class BodyTooLarge(HeadgateError):
 class Connection(Protocol):
     """What an exchange needs of the connection that it lives on."""
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether much of what was written has not been taken yet."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Put bytes on the wire; never blocks."""
         ...
@@ -75,6 +80,7 @@ class Exchange:
         "opening",
         "refusal",
         "response_complete",
+        "response_started",
         "running",
         "streams_body",
         "target",
@@ -111,6 +117,7 @@ class Exchange:
         """What the head alone is refused with, once the body is out of the way."""
         self.running = False
         self.gone = False
+        self.response_started = False
         self.response_complete = False
 
     # The request's body, as the connection feeds it.
@@ -170,7 +177,8 @@ class Exchange:
         parts.append(b"\r\n")
         if self.method != b"HEAD":
             parts.append(body)
-        self._connection.write(b"".join(parts))
+        if not self.gone:
+            self._connection.write(b"".join(parts))
         self._complete(keep=self.keep_alive)
 
     def start(self, status: int, headers: Headers) -> None:
@@ -183,7 +191,8 @@ class Exchange:
             else:
                 self.keep_alive = False
         parts.append(b"\r\n")
-        self._connection.write(b"".join(parts))
+        if not self.gone:
+            self._connection.write(b"".join(parts))
 
     def write(self, data: bytes) -> None:
         """See `Caller`."""
@@ -195,6 +204,8 @@ class Exchange:
 
     def finish(self, *, complete: bool = True) -> None:
         """See `Caller`."""
+        if self.response_complete:
+            return
         if self._chunked and complete and not self.gone and self.method != b"HEAD":
             self._connection.write(b"0\r\n\r\n")
         self._complete(keep=self.keep_alive and complete)
@@ -202,6 +213,8 @@ class Exchange:
     def attend(self, attendant: Attendant | None) -> None:
         """See `Caller`."""
         self._attendant = attendant
+        if attendant is not None and self._connection.is_slow:
+            attendant.pause()
 
     # What the connection tells.
 
@@ -223,6 +236,7 @@ class Exchange:
             self._attendant.leave()
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
+        self.response_started = True
         parts = [STATUS_LINES[status]]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")

@@ -10,7 +10,7 @@ import structlog
 
 from headgate.gateway import errors
 from headgate.gateway.encoder import OpenAiEncoder
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
@@ -21,8 +21,10 @@ from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call
 from headgate.relay.journey import Journey
 from headgate.relay.ports import Grant, Grants
+from headgate.relay.trip import InternalFault
 
 PREFIX_BYTES = len(b"/v1")
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 log = structlog.get_logger(__name__)
@@ -33,9 +35,9 @@ class KeyMissing(HeadgateError):
     code = "missing_api_key"
 
 
-class InternalFault(HeadgateError):
-    kind = Kind.FAULT
-    code = "internal_error"
+class MethodUnknown(HeadgateError):
+    kind = Kind.METHOD
+    code = "method_not_allowed"
 
 
 class FaceLimits(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class OpenAiFace:
         self._ids = ids
         self._clock = clock
         self._on_refusal = on_refusal
-        self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds)
+        self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
             Body.JSON: limits.json_body_bytes_max,
@@ -104,6 +106,8 @@ class OpenAiFace:
                 "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`); "
                 "`headgate keys create` makes one."
             )
+        if exchange.method not in METHODS:
+            raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
         opening.grant = self._grants.find(opening.token)
         path, mark, query = exchange.target.partition(b"?")
         opening.path = path[PREFIX_BYTES:]
@@ -111,7 +115,9 @@ class OpenAiFace:
         opening.endpoint = endpoint = self._routes.match(
             exchange.method.decode(), opening.path.decode("latin-1")
         )
-        exchange.body_bytes_max = self._body_bytes_max[endpoint.body]
+        exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
+        if opening.content_length is not None and opening.content_length > bytes_max:
+            raise BodyTooLarge(describe_limit(bytes_max))
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
 
     async def run(self, exchange: Exchange) -> None:
@@ -127,11 +133,7 @@ class OpenAiFace:
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
         except Exception:
             log.exception("gateway.fault", request_id=opening.request_id)
-            self._refuse(
-                exchange,
-                opening,
-                InternalFault(f"The gateway failed; its log says more of {opening.request_id}."),
-            )
+            self._refuse(exchange, opening, InternalFault.of(opening.request_id))
 
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
         """One pass: what the gateway acts on, and what may travel on to the provider."""
@@ -180,7 +182,8 @@ class OpenAiFace:
 
     def _refuse(self, exchange: Exchange, opening: Opening, error: HeadgateError) -> None:
         self._on_refusal(error)
-        if exchange.response_complete:
+        if exchange.response_started:
+            exchange.finish(complete=False)
             return
         headers = errors.encode_headers(
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds

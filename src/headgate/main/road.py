@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headgate.billing.service import Ledger
+from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
-from headgate.gateway.protocol import EdgeLimits
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
@@ -120,7 +120,11 @@ def build_edge_limits(settings: Settings) -> EdgeLimits:
         header_count_max=settings.header_count_max,
         target_bytes_max=settings.target_bytes_max,
         connections_max=settings.connections_max,
+        requests_in_flight_max=settings.requests_in_flight_max,
         header_seconds=settings.header_seconds,
+        body_seconds=settings.body_seconds,
+        write_seconds=settings.write_seconds,
         keepalive_seconds=settings.keepalive_seconds,
         retry_after_max_seconds=settings.retry_after_max_seconds,
+        allowed_hosts=frozenset(name.lower() for name in settings.allowed_hosts),
     )
