@@ -8,6 +8,7 @@ import functools
 import gc
 import sys
 from collections.abc import AsyncGenerator, Coroutine
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -28,7 +29,28 @@ from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
 from headgate.simulator import server as simulator
 
+SETTLE_SECONDS = 5.0
+"""For the calls that a stop has cut off to be settled."""
+
 log = structlog.get_logger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Stops in peace at the first signal and at once at the second; either is a good end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn, which would raise the signal again before anything is closed."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def end_calls(self) -> None:
+        """Cut off the calls that are left after the grace, and let them settle."""
+        tasks = self.server_state.tasks
+        for task in tasks:
+            if not task.cancelling():
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=SETTLE_SECONDS)
 
 
 def serve(settings: Settings) -> None:
@@ -76,6 +98,7 @@ async def _serve(settings: Settings, installation: Installation, *, is_first: bo
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         await server.serve()
+        await server.end_calls()
 
 
 async def _prepare_provider(
@@ -90,8 +113,8 @@ async def _prepare_provider(
     prepare_credential(installation, url)
 
 
-def _create_server(settings: Settings) -> uvicorn.Server:
-    return uvicorn.Server(
+def _create_server(settings: Settings) -> Server:
+    return Server(
         uvicorn.Config(
             "headgate.api.app:build_app",
             host=settings.host,
