@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
@@ -20,3 +21,24 @@ def gateway(upstream: FakeUpstream, tmp_path: Path) -> Generator[Gateway]:
     """A real server whose provider is the fake upstream; started anew for each test."""
     with running_gateway(tmp_path / "data", provider_url=upstream.base_url) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared_upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(
+    shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Gateway]:
+    """One server for the tests of a file that only add to its books."""
+    data = tmp_path_factory.mktemp("shared") / "data"
+    with running_gateway(data, provider_url=shared_upstream.base_url) as running:
+        yield running
+
+
+@pytest.fixture
+def books(gateway: Gateway) -> Books:
+    return Books(gateway.data)

@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import BufferedReader
 from typing import Any
 
 
@@ -20,7 +21,7 @@ class Asked:
     headers: dict[str, str]
     body: bytes
     connection: socket.socket
-    closed: threading.Event = field(default_factory=threading.Event)
+    reader: BufferedReader
 
     @property
     def json(self) -> Any:
@@ -64,6 +65,11 @@ class Asked:
         """Cut the connection without a word."""
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, whatever was announced."""
+        self.reader.close()
         self.connection.close()
 
 
@@ -93,6 +99,7 @@ class FakeUpstream:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
@@ -119,7 +126,7 @@ def running_upstream() -> Generator[FakeUpstream]:
         upstream.stop()
 
 
-def _read_request(reader: Any, connection: socket.socket) -> Asked | None:
+def _read_request(reader: BufferedReader, connection: socket.socket) -> Asked | None:
     line = reader.readline().decode()
     if not line:
         return None
@@ -128,10 +135,10 @@ def _read_request(reader: Any, connection: socket.socket) -> Asked | None:
     while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
         name, _, value = field_line.partition(":")
         headers[name.lower()] = value.strip()
-    return Asked(method, target, headers, _read_body(reader, headers), connection)
+    return Asked(method, target, headers, _read_body(reader, headers), connection, reader)
 
 
-def _read_body(reader: Any, headers: dict[str, str]) -> bytes:
+def _read_body(reader: BufferedReader, headers: dict[str, str]) -> bytes:
     if headers.get("transfer-encoding") != "chunked":
         return reader.read(int(headers.get("content-length", "0")))
     body = b""
