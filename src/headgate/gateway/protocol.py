@@ -76,6 +76,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = False
         self._hosts: list[bytes] = []
+        self._codings: list[bytes] = []
         self._answering: Exchange | None = None
         self._turn_waits = False
         self._unsent_bytes = 0
@@ -164,6 +165,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._hosts = []
+        self._codings = []
         self._head_bytes = 0
         self._in_head = True
         if not self._discarding:
@@ -177,6 +179,8 @@ class EdgeProtocol(HttpToolsProtocol):
             name = name.lower()
             if name == b"host":
                 self._hosts.append(value)
+            elif name == b"transfer-encoding":
+                self._codings.append(value)
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -288,8 +292,11 @@ class EdgeProtocol(HttpToolsProtocol):
                 f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
                 "in all are accepted."
             )
-        if len(self._hosts) != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+        is_old = self.parser.get_http_version() == "1.0"
+        if len(self._hosts) != 1 and (self._hosts or not is_old):
             return RequestMalformed("A request has exactly one Host header.")
+        if self._codings and (is_old or [each.lower() for each in self._codings] != [b"chunked"]):
+            return RequestMalformed("The only transfer coding is `chunked`.")
         if limits.allowed_hosts and not self._is_host_allowed():
             return HostUnknown("This host name is not served here (HEADGATE_ALLOWED_HOSTS).")
         if self.parser.should_upgrade():
@@ -367,7 +374,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._discarding:
             return
         answering = self._answering
-        if answering is not None and answering.running:
+        if answering.running if answering is not None else self._is_busy():
             self._close()
             return
         refused = answering or Exchange(
@@ -385,6 +392,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def _discard(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""
         self._discarding = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.deadline = self.loop.time() + LINGER_SECONDS
 
