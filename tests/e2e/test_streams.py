@@ -31,7 +31,7 @@ DELTA = (
     b'data: {"type":"response.output_text.delta","delta":"hello","sequence_number":4}\n\n'
 )
 DONE = b"data: [DONE]\n\n"
-CHAT = {"model": "gpt-5.4-mini", "messages": [], "stream": True}
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "stream": True}
 PATHS = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
