@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.simulated import Simulated, running_simulated
 from tests.fakes.upstream import FakeUpstream, running_upstream
@@ -29,8 +30,29 @@ def module_simulated(tmp_path_factory: pytest.TempPathFactory) -> Generator[Simu
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(
+    shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Gateway]:
+    """One server for the tests of a file that only add to its books."""
+    data = tmp_path_factory.mktemp("shared") / "data"
+    with running_gateway(data, provider_url=shared_upstream.base_url) as running:
+        yield running
+
+
 @pytest.fixture
 def sdk(module_simulated: Simulated) -> Simulated:
     """A server in front of its simulator, shared by the tests of a module."""
     module_simulated.receipts.take()
     return module_simulated
+
+
+@pytest.fixture
+def books(gateway: Gateway) -> Books:
+    return Books(gateway.data)

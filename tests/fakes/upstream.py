@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import BufferedReader
 from typing import Any
 
 
@@ -20,7 +21,7 @@ class Asked:
     fields: list[tuple[str, str]]
     body: bytes
     connection: socket.socket
-    closed: threading.Event = field(default_factory=threading.Event)
+    reader: BufferedReader
 
     @property
     def headers(self) -> dict[str, str]:
@@ -69,8 +70,12 @@ class Asked:
         """Cut the connection without a word."""
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        # A reader of the connection would keep a socket open that is only closed.
-        socket.close(self.connection.detach())
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, whatever was announced."""
+        self.reader.close()
+        self.connection.close()
 
 
 Script = Callable[[Asked], None]
@@ -129,7 +134,7 @@ class FakeUpstream:
             fields.append((name.lower(), value.strip()))
         if self.before_body is not None:
             self.before_body()
-        return Asked(method, target, fields, _read_body(reader, dict(fields)), connection)
+        return Asked(method, target, fields, _read_body(reader, dict(fields)), connection, reader)
 
 
 @contextmanager
@@ -141,7 +146,7 @@ def running_upstream() -> Generator[FakeUpstream]:
         upstream.stop()
 
 
-def _read_body(reader: Any, headers: dict[str, str]) -> bytes:
+def _read_body(reader: BufferedReader, headers: dict[str, str]) -> bytes:
     if headers.get("transfer-encoding") != "chunked":
         return reader.read(int(headers.get("content-length", "0")))
     body = b""

@@ -7,25 +7,12 @@ import email.utils
 from collections.abc import Iterable
 from typing import Protocol
 
-import msgspec
-
 from headgate.gateway.exchange import Exchange
+from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 
 PERIOD_SECONDS = 0.25
 """How often deadlines are looked at, and so how far they can be overrun."""
-
-
-class EdgeLimits(msgspec.Struct, frozen=True):
-    """What a connection may cost before anything is known of it; bytes, counts, seconds."""
-
-    header_bytes_max: int = 64 * 1024
-    header_count_max: int = 100
-    target_bytes_max: int = 8 * 1024
-    connections_max: int = 10_000
-    header_seconds: float = 10.0
-    body_seconds: float = 60.0
-    keepalive_seconds: float = 75.0
 
 
 class Face(Protocol):

@@ -7,8 +7,10 @@ import functools
 import msgspec
 
 from headgate.gateway import errors, listing
+from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars
+from headgate.llm import errors as faults
 from headgate.llm.providers.provider import Provider
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
@@ -27,6 +29,8 @@ OF_THE_BODY = frozenset(
     }
 )
 """Headers that describe the provider's body, so they are wrong for another one."""
+RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
+"""How many of its unit a second has."""
 
 
 class ProviderFault(HeadgateError):
@@ -37,9 +41,10 @@ class ProviderFault(HeadgateError):
 class OpenAiEncoder:
     """See `relay.delivery.Encoder`."""
 
-    def __init__(self, provider: Provider, retry_after_max_seconds: float) -> None:
+    def __init__(self, provider: Provider, retry_after_max_seconds: float, clock: Clock) -> None:
         self._passing = provider.response_headers
         self._retry_after_max_seconds = retry_after_max_seconds
+        self._clock = clock
 
     def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
         """The provider's headers that may pass, then the gateway's own."""
@@ -63,14 +68,16 @@ class OpenAiEncoder:
         if answer.final:
             headers = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
-        answer.headers = [(name, self._clamp(name, value)) for name, value in headers]
+        answer.headers = [self._clamp(header) for header in headers]
 
-    def _clamp(self, name: bytes, value: bytes) -> bytes:
-        if name == b"retry-after":
-            return clamp(value, self._retry_after_max_seconds)
-        if name == b"retry-after-ms":
-            return clamp(value, 1000 * self._retry_after_max_seconds)
-        return value
+    def _clamp(self, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        units = RETRY_AFTER_UNITS.get(header[0])
+        if units is None:
+            return header
+        seconds = faults.parse_retry_after([header], self._clock.now())
+        if seconds is not None and seconds <= self._retry_after_max_seconds:
+            return header
+        return header[0], b"%d" % int(self._retry_after_max_seconds * units)
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape."""
@@ -123,13 +130,6 @@ def render_rest(trip: Trip, answer: Answer) -> bytes:
     if answer.status >= 400:
         head += errors.SOURCE_PROVIDER
     return head
-
-
-def clamp(value: bytes, maximum: float) -> bytes:
-    """A number of an advice to wait, or the maximum for a larger one and for anything else."""
-    whole, _, part = value.partition(b".")
-    fits = whole.isdigit() and len(whole) < 10 and int(whole) <= maximum
-    return value if fits and (part.isdigit() or not part) else b"%d" % maximum
 
 
 def encode_name(name: str) -> bytes:

@@ -38,6 +38,11 @@ class Connection(Protocol):
         """The `date` header line of now."""
         ...
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether much of what was written has not been taken yet."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Put bytes on the wire; never blocks."""
         ...
@@ -76,6 +81,7 @@ class Exchange:
         "opening",
         "refusal",
         "response_complete",
+        "response_started",
         "streams_body",
         "target",
         "task",
@@ -116,6 +122,7 @@ class Exchange:
         self.task: asyncio.Task[None] | None = None
         """The work on the answer, once it runs."""
         self.gone = False
+        self.response_started = False
         self.response_complete = False
 
     # The request's body, as the connection feeds it.
@@ -167,7 +174,7 @@ class Exchange:
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         """See `Caller`."""
         has_length = status not in (204, 304) and b"content-length: " not in head
-        self._connection.write(
+        self._send(
             b"%b%b%b%b%b\r\n%b"
             % (
                 STATUS_LINES[status],
@@ -185,7 +192,7 @@ class Exchange:
         has_length = b"content-length: " in head
         self._chunked = not has_length and self.http_version == "1.1"
         self.keep_alive = self.keep_alive and (self._chunked or has_length)
-        self._connection.write(
+        self._send(
             b"%b%b%b%b%b\r\n"
             % (
                 STATUS_LINES[status],
@@ -206,6 +213,8 @@ class Exchange:
 
     def finish(self, *, complete: bool = True) -> None:
         """See `Caller`."""
+        if self.response_complete:
+            return
         if self._chunked and complete and not self.gone and self.method != b"HEAD":
             self._connection.write(b"0\r\n\r\n")
         self._complete(keep=self.keep_alive and complete)
@@ -213,6 +222,8 @@ class Exchange:
     def attend(self, attendant: Attendant | None) -> None:
         """See `Caller`."""
         self._attendant = attendant
+        if attendant is not None and self._connection.is_slow:
+            attendant.pause()
 
     def abandon(self) -> None:
         """See `Caller`."""
@@ -237,6 +248,11 @@ class Exchange:
         self._notify()
         if self._attendant is not None:
             self._attendant.leave()
+
+    def _send(self, head: bytes) -> None:
+        self.response_started = True
+        if not self.gone:
+            self._connection.write(head)
 
     def _choose_persistence(self) -> bytes:
         """Say whether the connection goes on: not past a body that is still arriving."""

@@ -21,8 +21,10 @@ from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call
 from headgate.relay.journey import Journey
 from headgate.relay.ports import Grant, Grants
+from headgate.relay.trip import InternalFault
 
 PREFIX_BYTES = len(b"/v1")
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 log = structlog.get_logger(__name__)
@@ -33,9 +35,9 @@ class KeyMissing(HeadgateError):
     code = "missing_api_key"
 
 
-class InternalFault(HeadgateError):
-    kind = Kind.FAULT
-    code = "internal_error"
+class MethodUnknown(HeadgateError):
+    kind = Kind.METHOD
+    code = "method_not_allowed"
 
 
 class FaceLimits(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class OpenAiFace:
         self._ids = ids
         self._clock = clock
         self._on_refusal = on_refusal
-        self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds)
+        self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
             Body.JSON: limits.json_body_bytes_max,
@@ -103,6 +105,8 @@ class OpenAiFace:
                 "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`); "
                 "`headgate keys create` makes one."
             )
+        if exchange.method not in METHODS:
+            raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
         opening.grant = self._grants.find(opening.token)
         path, mark, query = exchange.target.partition(b"?")
         opening.path = path[PREFIX_BYTES:]
@@ -130,10 +134,7 @@ class OpenAiFace:
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
         except Exception:
             log.exception("gateway.fault", request_id=opening.request_id)
-            self.refuse(
-                exchange,
-                InternalFault(f"The gateway failed; its log says more of {opening.request_id}."),
-            )
+            self.refuse(exchange, InternalFault.of(opening.request_id))
 
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
         """One pass: what the gateway acts on, and what may travel on to the provider."""
@@ -186,7 +187,8 @@ class OpenAiFace:
         if opening is None:
             opening = Opening(self._clock.monotonic(), self._ids.make("req"))
         self._on_refusal(error)
-        if exchange.response_complete:
+        if exchange.response_started:
+            exchange.finish(complete=False)
             return
         request_id = opening.request_id.encode()
         head = errors.encode_head(

@@ -7,6 +7,7 @@ one goes the usual way to the ASGI application (performance.md 5 and 7).
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any, cast
 
 import httptools
@@ -16,7 +17,17 @@ from uvicorn.server import ServerState
 
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.gateway.limits import (
+    HeadTooLarge,
+    HostUnknown,
+    Overloaded,
+    RequestMalformed,
+    RequestTimeout,
+    TargetTooLong,
+    TooManyConnections,
+    UpgradeUnsupported,
+)
+from headgate.kit.errors import HeadgateError
 
 HOT_PREFIX = b"/v1/"
 LINGER_SECONDS = 2.0
@@ -26,36 +37,6 @@ REFUSED_BODY_BYTES_MAX = 64 * 1024
 """What is read of the body of a request that its head has refused already; one that announces more,
 or that waits to be asked for it, is answered at once."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class TargetTooLong(HeadgateError):
-    kind = Kind.TARGET_TOO_LONG
-    code = "target_too_long"
-
-
-class HeadTooLarge(HeadgateError):
-    kind = Kind.HEADERS_TOO_LARGE
-    code = "headers_too_large"
-
-
-class RequestMalformed(HeadgateError):
-    kind = Kind.INVALID
-    code = "malformed_request"
-
-
-class RequestTimeout(HeadgateError):
-    kind = Kind.TIMEOUT
-    code = "request_timeout"
-
-
-class UpgradeUnsupported(HeadgateError):
-    kind = Kind.UNSUPPORTED
-    code = "websocket_unsupported"
-
-
-class TooManyConnections(HeadgateError):
-    kind = Kind.UNAVAILABLE
-    code = "too_many_connections"
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -80,7 +61,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = False
+        self._hosts: list[bytes] = []
+        self._codings: list[bytes] = []
         self._answering: Exchange | None = None
+        self._turn_waits = False
+        self._unsent_bytes = 0
         self._discarding = False
         self._discarded_bytes = 0
         self.parser: Any
@@ -111,7 +96,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._discarding:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > DISCARDED_BYTES_MAX:
-                self.transport.close()
+                self._close()
             return
         # The parser tells of a header once it is whole: one without an end is counted here.
         head_bytes = self._unread_head_bytes + len(data) if self._in_head else 0
@@ -128,25 +113,45 @@ class EdgeProtocol(HttpToolsProtocol):
                 self._refuse(HeadTooLarge("The request head is too large."))
 
     def expire(self) -> None:
-        """The client took too long: silently for an idle connection, with 408 inside a request."""
+        """The client took too long: silently for an idle connection, with 408 inside a request.
+
+        One that takes nothing of its answer is cut; as long as it takes something it may be slow.
+        """
+        if self.flow.write_paused or self.transport.is_closing():
+            self._expire_write()
+            return
         self.deadline = 0.0
-        arriving = self._in_head or (self.cycle is not None and not self.cycle.response_complete)
-        if arriving and not self._discarding:
+        if (self._in_head or self._is_busy()) and not self._discarding:
             self._refuse(RequestTimeout("The request did not arrive in time."))
-        elif not self.transport.is_closing():
-            self.transport.close()
+        else:
+            self._close()
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
         super().pause_writing()
+        self._watch_write()
         if self._answering is not None:
             self._answering.pause_writing()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         super().resume_writing()
+        if self._is_over():
+            return
+        self.deadline = 0.0
         if self._answering is not None:
             self._answering.resume_writing()
+            self._await_body(self._answering)
+        elif self._turn_waits:
+            self._turn_waits = False
+            self._take_turn()
+        elif not self._is_busy():
+            self.deadline = self._time() + self._limits.keepalive_seconds
+
+    @property
+    def is_slow(self) -> bool:
+        """See `exchange.Connection`."""
+        return self.flow.write_paused
 
     # What the parser says.
 
@@ -155,20 +160,30 @@ class EdgeProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._hosts = []
+        self._codings = []
         self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = True
-        self.deadline = self._time() + self._limits.header_seconds
+        if not self._discarding:
+            self.deadline = 0.0 if self._is_busy() else self._time() + self._limits.header_seconds
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field."""
-        self._head_bytes += len(name) + len(value) + 4
-        self.headers.append((name.lower(), value))
+        """One header field; trailers are read past."""
+        if self._in_head:
+            self._head_bytes += len(name) + len(value) + 4
+            name = name.lower()
+            if name == b"host":
+                self._hosts.append(value)
+            elif name == b"transfer-encoding":
+                self._codings.append(value)
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: hand it to the face, or to the ASGI application."""
         self._in_head = False
-        self.deadline = self._time() + self._limits.body_seconds
+        if self._is_over():
+            return
         error = self._check_head()
         if error is not None:
             self._refuse(error)
@@ -180,15 +195,14 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the request's body."""
         exchange = self.cycle
-        if not isinstance(exchange, Exchange):
-            if exchange is not None:
-                super().on_body(body)
+        if self._is_over() or exchange is None:
             return
-        if exchange.response_complete:
+        if not isinstance(exchange, Exchange):
+            super().on_body(body)
             return
         exchange.feed(body)
         if exchange.streams_body:
-            self.deadline = self._time() + self._limits.body_seconds
+            self._await_body(exchange)
             if exchange.waiting_bytes > BUFFERED_BODY_BYTES:
                 self.slow_down()
         elif exchange.waiting_bytes > exchange.body_bytes_max:
@@ -196,11 +210,13 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self.deadline = 0.0
         exchange = self.cycle
+        if self._is_over() or exchange is None:
+            return
+        if not self.flow.write_paused:
+            self.deadline = 0.0
         if not isinstance(exchange, Exchange):
-            if exchange is not None:
-                super().on_message_complete()
+            super().on_message_complete()
             return
         exchange.end()
         if exchange is self._answering and exchange.task is None:
@@ -213,13 +229,23 @@ class EdgeProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        if self.flow.write_paused:
+            # Answers that nobody takes are not piled up.
+            self._turn_waits = True
+            self.flow.pause_reading()
+        else:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        limits = self._limits
         if self.flow.read_paused:
             self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif not self._in_head:
-            self.deadline = self._time() + self._limits.keepalive_seconds
+        elif not self._is_busy():
+            wait = limits.header_seconds if self._in_head else limits.keepalive_seconds
+            self.deadline = self._time() + wait
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """The turn of a request has come, whichever kind it is."""
@@ -227,14 +253,19 @@ class EdgeProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
             return
         self._answering = cycle
-        if cycle.streams_body or cycle.body_complete:
-            self._run(cycle)
-        elif cycle.expects_continue:
+        self._await_body(cycle)
+        waits = cycle.expects_continue and not cycle.body_complete
+        if waits and cycle.refusal is None:
             self.write(CONTINUE)
+        if cycle.streams_body or cycle.body_complete or (waits and cycle.refusal is not None):
+            self._run(cycle)
 
     def _run(self, exchange: Exchange) -> None:
-        if exchange.expects_continue and not exchange.body_complete and exchange.refusal is None:
-            self.write(CONTINUE)
+        if len(self.tasks) >= self._limits.requests_in_flight_max and exchange.refusal is None:
+            exchange.refusal = Overloaded(
+                "The gateway has as many calls as it can carry. Try again in a moment.",
+                retry_after_seconds=1,
+            )
         exchange.task = self.loop.create_task(self._edge.face.run(exchange))
         self.tasks.add(exchange.task)
 
@@ -252,6 +283,13 @@ class EdgeProtocol(HttpToolsProtocol):
                 f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
                 "in all are accepted."
             )
+        is_old = self.parser.get_http_version() == "1.0"
+        if len(self._hosts) != 1 and (self._hosts or not is_old):
+            return RequestMalformed("A request has exactly one Host header.")
+        if self._codings and (is_old or [each.lower() for each in self._codings] != [b"chunked"]):
+            return RequestMalformed("The only transfer coding is `chunked`.")
+        if limits.allowed_hosts and not self._is_host_allowed():
+            return HostUnknown("This host name is not served here (HEADGATE_ALLOWED_HOSTS).")
         if self.parser.should_upgrade():
             return UpgradeUnsupported(
                 "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
@@ -278,9 +316,10 @@ class EdgeProtocol(HttpToolsProtocol):
             length = exchange.content_length or 0
             exchange.streams_body = exchange.expects_continue or length > REFUSED_BODY_BYTES_MAX
         before, self.cycle = self.cycle, exchange
-        if before is None or before.response_complete:
+        if not self._turn_waits and (before is None or before.response_complete):
             self._start_asgi_task(exchange, None)
         else:
+            self.deadline = 0.0
             self.flow.pause_reading()
             self.pipeline.appendleft(cast("Any", (exchange, None)))
 
@@ -291,6 +330,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.url = url
         self.headers.extend(headers)
         self.expect_100_continue = (b"expect", b"100-continue") in headers
+        self.deadline = 0.0 if self._is_busy() else self._time() + self._limits.body_seconds
         super().on_headers_complete()
 
     # `exchange.Connection`.
@@ -307,17 +347,20 @@ class EdgeProtocol(HttpToolsProtocol):
         if keep:
             self.on_response_complete()
         elif exchange.body_complete:
-            self.transport.close()
+            self._close()
         else:
             self._discard()
 
     def slow_down(self) -> None:
         """See `Connection`."""
+        self.deadline = 0.0
         self.flow.pause_reading()
 
     def speed_up(self) -> None:
         """See `Connection`."""
         self.flow.resume_reading()
+        if self._answering is not None:
+            self._await_body(self._answering)
 
     @property
     def date_line(self) -> bytes:
@@ -329,19 +372,12 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._discarding:
             return
         answering = self._answering
-        if self._is_answering():
-            self.transport.close()
+        if answering.task is not None if answering is not None else self._is_busy():
+            self._close()
             return
         refused = answering or Exchange(self, b"", b"", [], http_version="1.1", keep_alive=False)
         refused.keep_alive = False
         self._edge.face.refuse(refused, error)
-
-    def _is_answering(self) -> bool:
-        """Whether bytes of an answer may be on their way, into which nothing can be written."""
-        if self._answering is not None:
-            return self._answering.task is not None
-        cycle = self.cycle
-        return cycle is not None and not isinstance(cycle, Exchange) and not cycle.response_complete
 
     def _discard(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""
@@ -350,3 +386,39 @@ class EdgeProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self.flow.resume_reading()
         self.deadline = self._time() + LINGER_SECONDS
+
+    def _close(self) -> None:
+        """Close once the client has taken what is written, or will take no more of it."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            self._watch_write()
+
+    def _watch_write(self) -> None:
+        self._unsent_bytes = sys.maxsize
+        self.deadline = self._time() + self._limits.write_seconds / 2
+
+    def _expire_write(self) -> None:
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self.deadline = self._time() + self._limits.write_seconds / 2
+        else:
+            self.transport.abort()
+
+    def _await_body(self, exchange: Exchange) -> None:
+        """A whole body has its time since its turn; one that streams, since its last piece."""
+        if not exchange.body_complete and not self.flow.write_paused:
+            self.deadline = self._time() + self._limits.body_seconds
+
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered, or arrives."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_over(self) -> bool:
+        """Whether nothing that still arrives is heard."""
+        return self._discarding or self.transport.is_closing()
+
+    def _is_host_allowed(self) -> bool:
+        host = self._hosts[0].decode("latin-1").lower() if self._hosts else ""
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        return name in self._limits.allowed_hosts

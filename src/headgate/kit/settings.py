@@ -117,10 +117,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
-    requests_in_flight_max: Annotated[int, _count("Calls at the same time; more wait or 503.")] = (
-        2048
-    )
+    requests_in_flight_max: Annotated[
+        int, _count("Requests at the same time; more are answered with 503.")
+    ] = 2048
     header_seconds: Annotated[float, _count("For a client to send its header lines.")] = 10.0
+    body_seconds: Annotated[
+        float, _count("For a client to send a body; between two pieces of one that streams.")
+    ] = 60.0
+    write_seconds: Annotated[
+        float, _count("A client that takes nothing of its answer is cut after this.")
+    ] = 60.0
     keepalive_seconds: Annotated[float, _count("An idle client connection stays open.")] = 75.0
     drain_seconds: Annotated[
         float, _from_zero("A stream is read on after its client left, to learn its usage.")

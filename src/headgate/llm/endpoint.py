@@ -50,5 +50,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """The gateway adds `stream_options.include_usage` to a streamed request (decision 8)."""
     lists_models: bool = False
     """Its answers name models, so a key that is limited to some must not see the others."""
+    large_events: bool = False
+    """One event of a stream may be as large as a whole answer: it carries the answer again, or
+    images."""
     restricted: bool = False
     unsupported: str = ""

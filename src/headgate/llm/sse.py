@@ -43,7 +43,7 @@ def find_ends(buffer: bytes | bytearray, start: int, *, final: bool = False) -> 
 
     `final` says that nothing follows, so a CR that stands last need not wait.
     """
-    if _CR in buffer:
+    if buffer.find(b"\r", start) >= 0:
         pattern = _BLANK_LINE_AT_END if final else _BLANK_LINE
         return [match.end() for match in pattern.finditer(buffer, start)]
     ends: list[int] = []

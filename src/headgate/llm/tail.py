@@ -4,25 +4,27 @@ from __future__ import annotations
 
 
 class TailTap:
-    """Withholds the last piece of a body until the call is settled. See `tap.StreamTap`."""
+    """Withholds the last byte of a body until the call is settled. See `tap.StreamTap`."""
 
-    truncated = False
+    has_events = False
+    in_event = False
 
     def __init__(self) -> None:
         self.finished = False
         self._last = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """The piece before this one."""
-        ready, self._last = self._last, chunk
+        """The byte that waited, and all but the last of these."""
+        ready = self._last + chunk[:-1]
+        self._last = chunk[-1:]
         return ready
 
     def close(self) -> bytes:
-        """The body is complete; its last piece waits."""
+        """The body is complete; its last byte waits."""
         self.finished = True
         return b""
 
     def release(self) -> bytes:
-        """The last piece."""
+        """The last byte."""
         last, self._last = self._last, b""
         return last

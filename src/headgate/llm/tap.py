@@ -24,6 +24,8 @@ class StreamTap:
     and when what is withheld grows over twice that.
     """
 
+    has_events = True
+
     def __init__(
         self,
         meter: Meter,
@@ -47,6 +49,11 @@ class StreamTap:
         self._sent = 0
         """How many bytes at the start of the buffer have left already (of a bulk event)."""
         self._searched = 0
+
+    @property
+    def in_event(self) -> bool:
+        """Whether part of an event has left, and its end has not."""
+        return self._sent > 0
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; the answer is the bytes that may leave now."""
@@ -81,7 +88,8 @@ class StreamTap:
 
         Such a trailing event is read all the same. When it turns out to be the last of the answer
         `finished` is set and its bytes wait for `release`; otherwise `truncated` tells that the
-        stream broke off inside an event.
+        stream broke off inside an event, of which nothing leaves: no client would act on it, and
+        an error frame could not follow it.
         """
         if self.finished:
             return b""
@@ -95,6 +103,8 @@ class StreamTap:
                 self._withhold(rest)
             return ready
         self.truncated = bool(rest.strip(b"\r\n"))
+        if self.truncated and not self._in_bulk:
+            return ready
         return ready + rest[self._sent :]
 
     def _advance(self, *, final: bool) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headgate.billing.service import Ledger
-from headgate.gateway.edge import EdgeLimits
+from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -120,6 +120,10 @@ def build_edge_limits(settings: Settings) -> EdgeLimits:
         header_count_max=settings.header_count_max,
         target_bytes_max=settings.target_bytes_max,
         connections_max=settings.connections_max,
+        requests_in_flight_max=settings.requests_in_flight_max,
         header_seconds=settings.header_seconds,
+        body_seconds=settings.body_seconds,
+        write_seconds=settings.write_seconds,
         keepalive_seconds=settings.keepalive_seconds,
+        allowed_hosts=frozenset(name.lower() for name in settings.allowed_hosts),
     )

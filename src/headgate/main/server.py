@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import functools
 import gc
-import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Coroutine
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -32,9 +32,28 @@ from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
 from headgate.simulator import server as simulator
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SETTLE_SECONDS = 5.0
+"""For the calls that a stop has cut off to be settled."""
 
 log = structlog.get_logger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Stops in peace at the first signal and at once at the second; either is a good end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn, which would raise the signal again before anything is closed."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def end_calls(self) -> None:
+        """Cut off the calls that are left after the grace, and let them settle."""
+        tasks = self.server_state.tasks
+        for task in tasks:
+            if not task.cancelling():
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=SETTLE_SECONDS)
 
 
 def serve(settings: Settings) -> None:
@@ -93,6 +112,7 @@ async def _serve(
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         await server.serve(sockets=listeners)
+        await server.end_calls()
 
 
 async def _prepare_provider(
@@ -107,21 +127,8 @@ async def _prepare_provider(
     prepare_credential(installation, url)
 
 
-class _Server(uvicorn.Server):
-    """Ends at a signal without passing it on: that would kill the process in mid-clean-up."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        before = {each: signal.signal(each, self.handle_exit) for each in ENDING_SIGNALS}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-
-def _create_server(settings: Settings) -> uvicorn.Server:
-    return _Server(
+def _create_server(settings: Settings) -> Server:
+    return Server(
         uvicorn.Config(
             "headgate.api.app:build_app",
             loop="none",

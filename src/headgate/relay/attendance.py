@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from headgate.relay.call import Caller, Flow
+from headgate.relay.trip import CallerLeft
 
 
 class Drains:
@@ -32,13 +33,15 @@ class Drains:
 class Attendance:
     """Hears of the caller for the time of one call; ends the work for one that left."""
 
-    __slots__ = ("_caller", "_drains", "_timer", "flow", "left")
+    __slots__ = ("_caller", "_drains", "_flow", "_resting", "_slow", "_timer", "left")
 
     def __init__(self, caller: Caller, drains: Drains) -> None:
         self._caller = caller
         self._drains = drains
         self._timer: asyncio.TimerHandle | None = None
-        self.flow: Flow | None = None
+        self._flow: Flow | None = None
+        self._resting = False
+        self._slow = False
         self.left = False
 
     def begin(self) -> None:
@@ -47,8 +50,24 @@ class Attendance:
         if self._caller.gone:
             self.leave()
 
+    def steer(self, flow: Flow) -> None:
+        """The answer whose speed the caller decides, who may be slow already."""
+        self._flow = flow
+        if self._slow and not self.left:
+            flow.pause()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait between two attempts. CallerLeft, or cancelled at once, when nobody waits any more:
+        an attempt that is under way may still bring its usage, a new one is pointless."""
+        if self.left:
+            raise CallerLeft("The caller left.")
+        self._resting = True
+        await asyncio.sleep(seconds)
+        self._resting = False
+
     def end(self) -> None:
         """The answer is here, or given up: leaving changes nothing any more."""
+        self._flow = None
         self._caller.attend(None)
         if self._timer is not None:
             self._timer.cancel()
@@ -56,13 +75,15 @@ class Attendance:
 
     def pause(self) -> None:
         """See `Attendant`."""
-        if self.flow is not None and not self.left:
-            self.flow.pause()
+        self._slow = True
+        if self._flow is not None and not self.left:
+            self._flow.pause()
 
     def resume(self) -> None:
         """See `Attendant`."""
-        if self.flow is not None:
-            self.flow.resume()
+        self._slow = False
+        if self._flow is not None:
+            self._flow.resume()
 
     def leave(self) -> None:
         """See `Attendant`."""
@@ -70,5 +91,7 @@ class Attendance:
             return
         self.left = True
         self.resume()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._drains.begin(), self._caller.abandon)
+        seconds = self._drains.begin()
+        self._timer = asyncio.get_running_loop().call_later(
+            0.0 if self._resting else seconds, self._caller.abandon
+        )

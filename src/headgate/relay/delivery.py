@@ -22,6 +22,10 @@ LINGER_SECONDS = 2.0
 """How long a stream whose terminal event came may still take to close."""
 
 
+BLANK_LINE = b"\n\n"
+"""Ends an event of which a part has left already."""
+
+
 class Encoder(Protocol):
     """How a face dresses an answer of its wire."""
 
@@ -90,22 +94,23 @@ class Carriage:
         """How the body is watched while it streams; None for one that is read whole."""
         kind = answer.content_type
         call = trip.call
+        endpoint = call.endpoint
         if answer.status >= 400 or answer.status in BODILESS_STATUS or call.method == "HEAD":
             return None
-        if call.endpoint.lists_models:
+        if endpoint.lists_models:
             return None
         if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
-            if not call.endpoint.meter.has_last_event:
-                return TailTap()
             return StreamTap(
-                call.endpoint.meter,
+                endpoint.meter,
                 trip.reading,
                 drop_usage_only=trip.asked_usage,
-                event_bytes_max=self._event_bytes_max,
+                event_bytes_max=self._body_bytes_max
+                if endpoint.large_events
+                else self._event_bytes_max,
             )
         if kind.startswith((b"application/json", b"text/html")):
             return None
-        if not kind and call.endpoint.body is not Body.RAW:
+        if not kind and endpoint.body is not Body.RAW:
             return None
         return TailTap()
 
@@ -216,7 +221,7 @@ class Streamed:
         self._carriage.stamp_end(trip)
         if self._failure is not None:
             raise self._failure
-        if tap.truncated or not tap.finished:
+        if not tap.finished and trip.call.endpoint.meter.has_last_event:
             raise ProviderBroken("The provider's stream ended before its answer was complete.")
         trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
 
@@ -234,8 +239,9 @@ class Streamed:
 
     def break_off(self, error: HeadgateError) -> None:
         """End with the wire's error frame; a body without frames ends short, so that it shows."""
-        frame = self._encoder.error_frame(self._trip, error)
-        self._write(frame)
+        frame = self._encoder.error_frame(self._trip, error) if self._tap.has_events else b""
+        if frame:
+            self._write(BLANK_LINE + frame if self._tap.in_event else frame)
         self._caller.finish(complete=bool(frame))
 
     def pause(self) -> None:
@@ -272,8 +278,8 @@ class Streamed:
     def on_failure(self, error: Exception) -> None:
         """See `kit.http.message.Sink`."""
         self._ended = True
-        if isinstance(error, egress.EgressError) and not self._tap.finished:
-            self._failure = translate(error)
+        if not self._tap.finished:
+            self._failure = error if isinstance(error, HeadgateError) else translate(error)
         self._wake()
 
     def _write(self, data: bytes) -> None:

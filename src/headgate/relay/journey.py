@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import structlog
+
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 from headgate.llm.usage import Reading
@@ -19,8 +21,10 @@ from headgate.relay.delivery import Carriage, Delivery, Encoder
 from headgate.relay.holding import Holding
 from headgate.relay.ports import Models, Receipt, Settlement
 from headgate.relay.routing import Routing
-from headgate.relay.trip import Trip, assess, write_receipt
+from headgate.relay.trip import InternalFault, Trip, assess, write_receipt
 from headgate.relay.upstream import Upstream
+
+log = structlog.get_logger(__name__)
 
 
 class Observer(Protocol):
@@ -70,11 +74,16 @@ class Journey:
             self._routing.plan(trip)
             await self._holding.hold(trip)
             attendance.begin()
-            answer = await self._upstream.send(trip)
-            delivery = attendance.flow = self._carriage.open(trip, answer, caller, encoder)
+            answer = await self._upstream.send(trip, attendance.rest)
+            delivery = self._carriage.open(trip, answer, caller, encoder)
+            attendance.steer(delivery)
             await delivery.carry()
         except (HeadgateError, asyncio.CancelledError) as cause:
             error = trip.give_up(cause, left=attendance.left)
+        # A fault of ours must not lose the receipt, nor the money that is held.
+        except Exception:
+            log.exception("journey.fault", request_id=call.request_id)
+            error = trip.give_up(InternalFault.of(call.request_id), left=attendance.left)
         finally:
             attendance.end()
         try:

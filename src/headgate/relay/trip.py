@@ -28,6 +28,18 @@ class Stopping(HeadgateError):
     code = "gateway_stopping"
 
 
+class InternalFault(HeadgateError):
+    """A fault of the gateway's own: told in short, logged whole."""
+
+    kind = Kind.FAULT
+    code = "internal_error"
+
+    @classmethod
+    def of(cls, request_id: str) -> InternalFault:
+        """The fault that befell one call."""
+        return cls(f"The gateway failed; its log says more of {request_id}.")
+
+
 class Trip(msgspec.Struct):
     """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
 
@@ -45,7 +57,8 @@ class Trip(msgspec.Struct):
     hold: Hold | None = None
     attempts: int = 0
     was_sent: bool = False
-    """The provider may have received it, so it may have charged for it (decision 17)."""
+    """The provider may have received the last attempt, and has not refused it: so it may have
+    charged for it (decision 17)."""
     status: int = 0
     outcome: str = "refused"
     error_code: str | None = None
@@ -63,7 +76,7 @@ class Trip(msgspec.Struct):
 
     def give_up(self, cause: BaseException, *, left: bool) -> HeadgateError:
         """Record how the call ended early; the error that a caller who still waits is told."""
-        if isinstance(cause, HeadgateError):
+        if isinstance(cause, HeadgateError) and not isinstance(cause, CallerLeft):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
             error = CallerLeft("The caller left.") if left else Stopping("The gateway is stopping.")
@@ -103,7 +116,7 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
     if trip.call.endpoint.pricing is Pricing.FREE or not trip.attempts:
         return FREE
     if usage is None:
-        if trip.outcome in ("refused", "upstream_error"):
+        if not trip.was_sent or (trip.outcome == "upstream_error" and not reading.output_bytes):
             return FREE
         if trip.outcome == "completed":
             return _unpriced(trip, None, "the provider reported no usage")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
@@ -21,8 +22,9 @@ from headgate.llm.request import JsonRequest
 from headgate.relay.retry import RetryBudget, RetryPolicy, wait_seconds
 from headgate.relay.trip import Trip
 
-RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
+RETRY_ADVICE = {b"true": True, b"false": False}
 FAULT_BODY_BYTES_MAX = 1 << 20
 STALE_RETRIES_MAX = 2
 
@@ -58,6 +60,8 @@ class Answer(msgspec.Struct):
     """Trying again is pointless: the retries are used up, or time does not heal this."""
     keeps_length: bool = False
     """Every byte of the body goes on, so the length that the head announces holds."""
+    retry_advice: bool | None = None
+    """Whether the provider itself says that trying again helps; None where it says nothing."""
 
     @property
     def claims_json(self) -> bool:
@@ -73,6 +77,8 @@ def take_answer(response: Response) -> Answer:
             answer.content_type = value.lower()
         elif name == b"x-request-id":
             answer.request_id = value.decode("latin-1")
+        elif name == b"x-should-retry":
+            answer.retry_advice = RETRY_ADVICE.get(value.lower())
     return answer
 
 
@@ -95,8 +101,13 @@ class Upstream:
         self._draw = draw
         self._budgets: dict[Origin, RetryBudget] = {}
 
-    async def send(self, trip: Trip) -> Answer:
-        """The provider's answer to a call, whatever its status; Provider* errors when none came."""
+    async def send(
+        self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> Answer:
+        """The provider's answer to a call, whatever its status; Provider* errors when none came.
+
+        `rest` waits the seconds between two attempts, or raises to have no further one.
+        """
         request = build_request(trip, self._timeouts)
         budget = self._budget(request.origin)
         budget.deposit()
@@ -105,16 +116,13 @@ class Upstream:
             trip.attempts += 1
             try:
                 answer = await self._attempt(trip, request)
-            except egress.Disconnected as error:
-                if error.reused and isinstance(request.body, bytes) and stale < STALE_RETRIES_MAX:
+            except egress.EgressError as error:
+                if self._was_stale(error, request) and stale < STALE_RETRIES_MAX:
                     stale += 1
                     trip.attempts -= 1
                     continue
-                trip.was_sent = True
+                trip.was_sent = error.sent
                 failure: Answer | egress.EgressError = error
-            except egress.EgressError as error:
-                trip.was_sent = trip.was_sent or error.sent
-                failure = error
             else:
                 if answer.fault is None:
                     return answer
@@ -122,16 +130,26 @@ class Upstream:
             wait = self._wait_before_retry(trip, request, failure, budget)
             if wait is None:
                 return conclude(failure)
-            await asyncio.sleep(wait)
+            await rest(wait)
+
+    def _was_stale(self, error: egress.EgressError, request: Request) -> bool:
+        """Whether a kept connection was dead already, so that the provider never saw the call."""
+        return (
+            isinstance(error, egress.Disconnected)
+            and error.reused
+            and isinstance(request.body, bytes)
+        )
 
     async def _attempt(self, trip: Trip, request: Request) -> Answer:
-        trip.sent_at = trip.sent_at or self._clock.monotonic()
-        response = await self._client.send(request)
+        now = self._clock.monotonic()
+        trip.sent_at = trip.sent_at or now
         trip.was_sent = True
+        response = await self._client.send(limit_total(request, now - trip.sent_at))
         answer = take_answer(response)
-        if response.status in RETRIED_STATUS:
+        if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
             answer.body = await response.read(FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)
+            trip.was_sent = False
         return answer
 
     def _wait_before_retry(
@@ -142,19 +160,16 @@ class Upstream:
         budget: RetryBudget,
     ) -> float | None:
         """Seconds until the next attempt, None for no further one."""
-        advised: float | None = None
         if isinstance(failure, Answer):
-            assert failure.fault is not None
-            if failure.fault.verdict not in RETRIED_VERDICTS:
-                failure.final = True
+            failure.final = is_final(failure)
+            if failure.final:
                 return None
-            advised = faults.parse_retry_after(failure.headers, self._clock.now())
         elif not isinstance(failure, egress.ConnectFailed):
             # Sent and lost: the provider may have done the work, and would charge a second one.
             return None
         if not isinstance(request.body, bytes):
             return None
-        wait = wait_seconds(self._policy, trip.attempts, advised, self._draw)
+        wait = wait_seconds(self._policy, trip.attempts, self._find_advice(failure), self._draw)
         if wait is None:
             return None
         elapsed = self._clock.monotonic() - trip.sent_at
@@ -167,6 +182,15 @@ class Upstream:
                 failure.final = True
             return None
         return wait
+
+    def _find_advice(self, failure: Answer | egress.EgressError) -> float | None:
+        """Seconds that the provider asks to wait. A wait of 0 is no advice, as for the SDKs."""
+        if not isinstance(failure, Answer):
+            return None
+        advised = faults.parse_retry_after(failure.headers, self._clock.now())
+        if advised is None and failure.status == 429:
+            advised = faults.parse_reset(failure.headers)
+        return advised or None
 
     def _budget(self, origin: Origin) -> RetryBudget:
         budget = self._budgets.get(origin)
@@ -200,6 +224,23 @@ def join_headers(given: Headers, own: Headers) -> Headers:
     return given + own
 
 
+def limit_total(request: Request, elapsed: float) -> Request:
+    """The request of a later attempt: what is left of the total deadline, which spans them all."""
+    if not elapsed:
+        return request
+    timeouts = request.timeouts
+    left = max(0.001, timeouts.total_seconds - elapsed)
+    return replace(request, timeouts=replace(timeouts, total_seconds=left))
+
+
+def is_final(answer: Answer) -> bool:
+    """Whether time does not heal a refusal: by the provider's own word, else by its reason."""
+    assert answer.fault is not None
+    if answer.retry_advice is not None:
+        return not answer.retry_advice
+    return answer.fault.verdict not in RETRIED_VERDICTS
+
+
 def conclude(failure: Answer | egress.EgressError) -> Answer:
     """The answer that the caller gets after the last attempt, or the error."""
     if isinstance(failure, Answer):
@@ -207,7 +248,7 @@ def conclude(failure: Answer | egress.EgressError) -> Answer:
     raise translate(failure) from failure
 
 
-def translate(error: egress.EgressError) -> HeadgateError:
+def translate(error: Exception) -> HeadgateError:
     """What an exchange that failed is to the caller; never with the provider's address in it."""
     if isinstance(error, egress.ConnectFailed):
         return ProviderUnreachable(

@@ -66,7 +66,9 @@ def test_any_stream_passes_whole_and_the_same_at_any_cut(
     assert carry(meter, cut(stream, cuts), drop=drop) == whole
     assert carry(meter, [bytes([byte]) for byte in stream], drop=drop) == whole
     if not drop:
-        assert whole[0] + whole[1] == stream
+        left = whole[0] + whole[1]
+        assert stream.startswith(left)
+        assert left == stream or whole[4]
 
 
 @settings(max_examples=200, deadline=None)

@@ -32,6 +32,10 @@ JOINED_BYTES_MAX = 64 * 1024
 """Bodies up to this size are joined with their head into one write."""
 
 
+STALE_SECONDS = 1.0
+"""A kept connection that ends later than this after a request was no dead one."""
+
+
 class HeadLimits(msgspec.Struct, frozen=True):
     """The most that a response's head (or its trailers) may be."""
 
@@ -242,7 +246,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or (100 <= status < 200 and status != 101):
             return
-        if status <= 101:
+        if not 200 <= status <= 599:
             self.fail(Malformed(f"The peer answered with the status {status}."))
         elif len(headers) > self._limits.count_max or (
             self._pending > self._limits.bytes_max
@@ -292,8 +296,14 @@ class Connection(asyncio.Protocol):
             self._persistent = False
             self._finish(exchange)
         else:
-            reused = self._kept and not exchange.status and not self._pending
-            self.fail(Disconnected(f"The peer closed: {error or 'EOF'}.", reused=reused))
+            self.fail(Disconnected(f"The peer closed: {error or 'EOF'}.", reused=self._was_stale()))
+
+    def _was_stale(self) -> bool:
+        """Whether the peer closed this connection before it saw the request, as far as one can
+        tell: a kept one, without any answer, and at once."""
+        assert self.exchange is not None
+        answered = self.exchange.status or self._pending
+        return self._kept and not answered and self._time() - self._sent_at < STALE_SECONDS
 
     # Deadlines.
 

@@ -28,8 +28,10 @@ _EPHEMERAL = (
 )
 
 
-def _metered(name: str, path: str, meter: Meter, body: Body = Body.JSON) -> Endpoint:
-    return Endpoint(name, ("POST",), path, meter, body, Pricing.USAGE)
+def _metered(
+    name: str, path: str, meter: Meter, body: Body = Body.JSON, *, large_events: bool = False
+) -> Endpoint:
+    return Endpoint(name, ("POST",), path, meter, body, Pricing.USAGE, large_events=large_events)
 
 
 def _free(name: str, path: str, *methods: str) -> Endpoint:
@@ -78,8 +80,8 @@ _INFERENCE = (
         Pricing.USAGE,
         asks_usage=True,
     ),
-    _metered("responses", "/responses", responses.METER),
-    _metered("responses", "/responses/compact", responses.METER),
+    _metered("responses", "/responses", responses.METER, large_events=True),
+    _metered("responses", "/responses/compact", responses.METER, large_events=True),
     Endpoint(
         "responses",
         ("POST",),
@@ -88,14 +90,23 @@ _INFERENCE = (
         Body.JSON,
         Pricing.FREE,
     ),
-    _free("responses", "/responses/{id}", "GET", "DELETE"),
+    Endpoint(
+        "responses",
+        ("GET",),
+        "/responses/{id}",
+        responses.METER,
+        Body.RAW,
+        Pricing.FREE,
+        large_events=True,
+    ),
+    _free("responses", "/responses/{id}", "DELETE"),
     _free("responses", "/responses/{id}/cancel", "POST"),
     _free("responses", "/responses/{id}/input_items", "GET"),
     _metered("decisions", "/decisions", decisions.METER),
     _metered("embeddings", "/embeddings", embeddings.METER),
-    _metered("images", "/images/generations", images.METER),
-    _metered("images", "/images/edits", images.METER, Body.FORM),
-    _metered("images", "/images/variations", images.METER, Body.FORM),
+    _metered("images", "/images/generations", images.METER, large_events=True),
+    _metered("images", "/images/edits", images.METER, Body.FORM, large_events=True),
+    _metered("images", "/images/variations", images.METER, Body.FORM, large_events=True),
     _metered("audio.speech", "/audio/speech", audio.METER),
     _metered("audio.transcriptions", "/audio/transcriptions", audio.METER, Body.FORM),
     _metered("audio.translations", "/audio/translations", audio.METER, Body.FORM),

@@ -1,0 +1,63 @@
+"""What the edge allows a connection, and how it refuses what is more."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+
+class EdgeLimits(msgspec.Struct, frozen=True):
+    """What a connection may cost before anything is known of it; bytes, counts, seconds."""
+
+    header_bytes_max: int = 64 * 1024
+    header_count_max: int = 100
+    target_bytes_max: int = 8 * 1024
+    connections_max: int = 10_000
+    requests_in_flight_max: int = 2048
+    header_seconds: float = 10.0
+    body_seconds: float = 60.0
+    write_seconds: float = 60.0
+    keepalive_seconds: float = 75.0
+    retry_after_max_seconds: float = 60.0
+    allowed_hosts: frozenset[str] = frozenset()
+
+
+class TargetTooLong(HeadgateError):
+    kind = Kind.TARGET_TOO_LONG
+    code = "target_too_long"
+
+
+class HeadTooLarge(HeadgateError):
+    kind = Kind.HEADERS_TOO_LARGE
+    code = "headers_too_large"
+
+
+class RequestMalformed(HeadgateError):
+    kind = Kind.INVALID
+    code = "malformed_request"
+
+
+class RequestTimeout(HeadgateError):
+    kind = Kind.TIMEOUT
+    code = "request_timeout"
+
+
+class UpgradeUnsupported(HeadgateError):
+    kind = Kind.UNSUPPORTED
+    code = "websocket_unsupported"
+
+
+class TooManyConnections(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "too_many_connections"
+
+
+class Overloaded(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "overloaded"
+
+
+class HostUnknown(HeadgateError):
+    kind = Kind.MISDIRECTED
+    code = "host_not_allowed"

@@ -1,0 +1,501 @@
+"""Streams through a real server, byte by byte (laws 1, 3 and 4)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from tests.fakes.books import Books
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TEXT = (
+    b'data: {"id":"chatcmpl-1","model":"gpt-5.4-mini","object":"chat.completion.chunk","created":1,'
+    b'"choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":null}]}\n\n'
+)
+USAGE = (
+    b'data: {"id":"chatcmpl-1","model":"gpt-5.4-mini","choices":[],'
+    b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}\n\n'
+)
+DELTA = (
+    b"event: response.output_text.delta\n"
+    b'data: {"type":"response.output_text.delta","delta":"hello","sequence_number":4}\n\n'
+)
+DONE = b"data: [DONE]\n\n"
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "stream": True}
+PATHS = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "responses": "/v1/responses",
+    "images": "/v1/images/generations",
+    "audio": "/v1/audio/transcriptions",
+}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
+    data = tmp_path_factory.mktemp("streams") / "data"
+    with running_gateway(data, provider_url=upstream.base_url) as running:
+        yield running
+
+
+@pytest.fixture
+def line(gateway: Gateway) -> Generator[Line]:
+    with Line(gateway.port, gateway.key) as opened:
+        yield opened
+
+
+def script(*chunks: bytes, then: Callable[[Asked], None] = Asked.send_end) -> Any:
+    def answer(asked: Asked) -> None:
+        asked.begin_stream()
+        for chunk in chunks:
+            asked.send_chunk(chunk)
+        then(asked)
+
+    return answer
+
+
+def newest(gateway: Gateway) -> dict[str, Any]:
+    return Books(gateway.data).receipts()[-1]
+
+
+def test_each_chunk_is_here_before_the_provider_sends_the_next(
+    upstream: FakeUpstream, line: Line
+) -> None:
+    read = threading.Event()
+
+    def answer(asked: Asked) -> None:
+        asked.begin_stream()
+        for _ in range(20):
+            asked.send_chunk(TEXT)
+            assert read.wait(5)
+            read.clear()
+        asked.send_chunk(USAGE + DONE)
+        asked.send_end()
+
+    upstream.script = answer
+    line.ask(body=CHAT)
+    assert line.read_head() == 200
+    for _ in range(20):
+        assert line.read_piece() == TEXT
+        read.set()
+    assert line.read_body() == DONE
+
+
+def test_head_is_here_before_the_first_event(upstream: FakeUpstream, line: Line) -> None:
+    read = threading.Event()
+
+    def answer(asked: Asked) -> None:
+        asked.begin_stream({"x-request-id": "req_upstream"})
+        assert read.wait(5)
+        asked.send_chunk(DONE)
+        asked.send_end()
+
+    upstream.script = answer
+    line.ask(body=CHAT)
+    assert line.read_head() == 200
+    assert line.headers["x-request-id"] == "req_upstream"
+    read.set()
+    assert line.read_body() == DONE
+
+
+def test_receipt_is_committed_when_the_last_event_is_here(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    upstream.script = script(TEXT, USAGE, DONE)
+    books = Books(gateway.data)
+    with Line(gateway.port, gateway.key) as line:
+        for _ in range(20):
+            before = books.count()
+            line.ask(body=CHAT)
+            assert line.read_head() == 200
+            while line.read_piece() != DONE:
+                pass
+            assert books.count() == before + 1
+            assert line.read_piece() == b""
+    receipt = newest(gateway)
+    assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)
+    assert receipt["usage"] == {"input_tokens": 1000, "output_tokens": 100}
+    assert receipt["cost_nano"] == 1_200_000
+
+
+def test_usage_event_is_shown_only_to_who_asked(upstream: FakeUpstream, line: Line) -> None:
+    upstream.script = script(TEXT, USAGE, DONE)
+    line.ask(body=CHAT)
+    assert line.read_answer() == (200, TEXT + DONE)
+    assert upstream.asked[-1].json["stream_options"] == {"include_usage": True}
+    line.ask(body=CHAT | {"stream_options": {"include_usage": True}})
+    assert line.read_answer() == (200, TEXT + USAGE + DONE)
+
+
+def test_streamed_costs_what_buffered_costs(
+    upstream: FakeUpstream, gateway: Gateway, line: Line
+) -> None:
+    upstream.script = script(TEXT, USAGE, DONE)
+    line.ask(body=CHAT)
+    line.read_answer()
+    streamed = newest(gateway)
+    chunk = json.loads(USAGE.removeprefix(b"data: "))
+    upstream.script = lambda asked: asked.answer(json.dumps(chunk).encode())
+    line.ask(body={"model": "gpt-5.4-mini", "messages": []})
+    line.read_answer()
+    buffered = newest(gateway)
+    for name in ("usage", "cost_nano", "price_id", "pricing", "outcome", "model_served"):
+        assert streamed[name] == buffered[name], name
+
+
+def sample_cuts(data: bytes) -> list[list[bytes]]:
+    """The stream in two parts, cut at forty places, and once in single bytes."""
+    step = max(1, len(data) // 40)
+    halves = [[data[:at], data[at:]] for at in range(1, len(data), step)]
+    return [*halves, [bytes([byte]) for byte in data[:3000]] + [data[3000:]]]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(GOLDEN.glob("*/*.sse")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_stream_of_every_wire_is_the_same_at_any_cut(
+    upstream: FakeUpstream, gateway: Gateway, line: Line, path: Path
+) -> None:
+    data = path.read_bytes()
+    facts: set[str] = set()
+    for chunks in sample_cuts(data):
+        upstream.script = script(*(chunk for chunk in chunks if chunk))
+        line.ask(
+            PATHS[path.parent.name],
+            {"model": "gpt-5.4-mini", "stream_options": {"include_usage": True}, "stream": True},
+        )
+        assert line.read_answer() == (200, data)
+        receipt = newest(gateway)
+        facts.add(str([receipt[name] for name in ("outcome", "usage", "cost_nano", "pricing")]))
+    assert len(facts) == 1
+
+
+def test_sound_goes_on_as_it_comes(upstream: FakeUpstream, gateway: Gateway, line: Line) -> None:
+    read = threading.Event()
+    sound = bytes(range(256)) * 16
+
+    def answer(asked: Asked) -> None:
+        asked.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
+        asked.send_chunk(sound)
+        assert read.wait(5)
+        asked.send_chunk(sound)
+        asked.send_end()
+
+    upstream.script = answer
+    line.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi", "voice": "alloy"})
+    assert line.read_head() == 200
+    assert line.headers["content-type"] == "audio/mpeg"
+    first = line.read_piece()
+    assert first == sound[:-1]
+    read.set()
+    assert first + line.read_body() == sound * 2
+    assert newest(gateway)["outcome"] == "completed"
+
+
+def test_stream_of_an_unknown_wire_goes_on_as_it_comes(
+    upstream: FakeUpstream, gateway: Gateway, line: Line
+) -> None:
+    read = threading.Event()
+
+    def answer(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(b"event: thread.created\ndata: {}\n\n")
+        assert read.wait(5)
+        asked.send_chunk(b"event: done\ndata: [DONE]\n\n")
+        asked.send_end()
+
+    upstream.script = answer
+    line.ask("/v1/threads/t_1/runs", {"assistant_id": "a", "stream": True})
+    assert line.read_head() == 200
+    assert line.read_piece() == b"event: thread.created\ndata: {}\n\n"
+    read.set()
+    assert line.read_body() == b"event: done\ndata: [DONE]\n\n"
+    assert newest(gateway)["pricing"] == "unpriced"
+
+
+@pytest.mark.parametrize("mebibytes", [3, 9])
+def test_last_event_of_a_response_may_have_many_mebibytes(
+    upstream: FakeUpstream, gateway: Gateway, line: Line, mebibytes: int
+) -> None:
+    image = "A" * (mebibytes << 20)
+    response = {
+        "id": "resp_1",
+        "model": "gpt-5.4-mini",
+        "status": "completed",
+        "output": [{"type": "image_generation_call", "result": image}],
+        "usage": {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30},
+    }
+    event = {"type": "response.completed", "sequence_number": 1, "response": response}
+    data = b"event: response.completed\ndata: " + json.dumps(event).encode() + b"\n\n"
+    upstream.script = script(*(data[at : at + 60_000] for at in range(0, len(data), 60_000)))
+    line.ask("/v1/responses", {"model": "gpt-5.4-mini", "input": "draw", "stream": True})
+    assert line.read_answer() == (200, data)
+    assert newest(gateway)["outcome"] == "completed"
+    assert newest(gateway)["usage"]["output_tokens"] == 20
+
+
+def end_cleanly(asked: Asked) -> None:
+    asked.send_end()
+
+
+def reset_inside_an_event(asked: Asked) -> None:
+    asked.send_chunk(TEXT[:50])
+    asked.reset()
+
+
+def close_without_an_end(asked: Asked) -> None:
+    asked.close()
+
+
+def send_an_endless_event(asked: Asked) -> None:
+    asked.send_chunk(b"data: " + b"x" * (2 << 20))
+    asked.send_end()
+
+
+FAULTS = [end_cleanly, reset_inside_an_event, close_without_an_end, send_an_endless_event]
+
+
+@pytest.mark.parametrize(
+    ("wire", "fault"),
+    # A response's event may be as large as an answer, so that an endless one is no fault there.
+    [*(("chat", fault) for fault in FAULTS), *(("responses", fault) for fault in FAULTS[:3])],
+)
+def test_stream_that_breaks_is_ended_as_the_wire_has_it(
+    upstream: FakeUpstream, gateway: Gateway, fault: Any, wire: str
+) -> None:
+    first = TEXT if wire == "chat" else DELTA
+    read = threading.Event()
+
+    def break_off(asked: Asked) -> None:
+        assert read.wait(5)
+        fault(asked)
+
+    upstream.script = script(first, then=break_off)
+    calls = len(upstream.asked)
+    with Line(gateway.port, gateway.key) as line:
+        line.ask(PATHS[wire], CHAT)
+        assert line.read_head() == 200
+        assert line.read_piece() == first
+        read.set()
+        frame = line.read_body()
+        error = json.loads(frame.rpartition(b"data: ")[2])
+        if wire == "chat":
+            assert frame.startswith(b"data: ")
+            assert error["error"]["type"] == "upstream_error"
+        else:
+            assert frame.startswith(b"event: error\n")
+            assert (error["type"], error["sequence_number"]) == ("error", 5)
+    receipt = newest(gateway)
+    assert receipt["outcome"] == "unknown"
+    assert (receipt["estimated"], receipt["pricing"]) == (1, "priced")
+    assert receipt["cost_nano"] > 0
+    assert len(upstream.asked) == calls + 1, "nothing is tried again after the first byte"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_sdk_raises_its_own_error_for_a_stream_that_breaks(
+    upstream: FakeUpstream, gateway: Gateway, fault: Any
+) -> None:
+    upstream.script = script(TEXT, then=fault)
+    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
+    with pytest.raises(openai.APIError):
+        _ = [chunk.choices[0].delta.content for chunk in stream]
+
+
+def test_error_in_band_reaches_the_sdk_and_what_was_delivered_is_estimated(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    upstream.script = script(TEXT, b'data: {"error":{"message":"boom","code":"server_error"}}\n\n')
+    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
+    with pytest.raises(openai.APIError, match="boom"):
+        _ = list(stream)
+    receipt = newest(gateway)
+    assert (receipt["outcome"], receipt["error_code"]) == ("upstream_error", "server_error")
+    assert receipt["estimated"] == 1
+
+
+def test_malformed_event_is_passed_on_and_the_stream_goes_on(
+    upstream: FakeUpstream, gateway: Gateway, line: Line
+) -> None:
+    upstream.script = script(b"data: {no json\n\n", TEXT, USAGE, DONE)
+    line.ask(body=CHAT)
+    assert line.read_answer() == (200, b"data: {no json\n\n" + TEXT + DONE)
+    assert newest(gateway)["outcome"] == "completed"
+
+
+def test_sound_that_is_cut_ends_without_its_end(upstream: FakeUpstream, gateway: Gateway) -> None:
+    def answer(asked: Asked) -> None:
+        asked.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
+        asked.send_chunk(b"\x00" * 100)
+        asked.reset()
+
+    upstream.script = answer
+    with Line(gateway.port, gateway.key) as line:
+        line.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi"})
+        assert line.read_head() == 200
+        with pytest.raises(ValueError, match="invalid literal"):
+            line.read_body()
+    assert newest(gateway)["outcome"] == "unknown"
+
+
+def test_connection_is_kept_after_a_stream(upstream: FakeUpstream, line: Line) -> None:
+    upstream.script = script(TEXT, USAGE, DONE)
+    for _ in range(3):
+        line.ask(body=CHAT)
+        assert line.read_answer() == (200, TEXT + DONE)
+    connections = {asked.connection for asked in upstream.asked[-3:]}
+    assert len(connections) == 1, "and so is the provider's"
+
+
+def test_client_of_http_1_0_gets_a_body_that_ends_with_the_connection(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    upstream.script = script(TEXT, USAGE, DONE)
+    with Line(gateway.port, gateway.key) as line:
+        line.ask(body=CHAT, version="1.0")
+        assert line.read_head() == 200
+        assert "transfer-encoding" not in line.headers
+        assert line.reader.read() == TEXT + DONE
+
+
+def test_head_request_gets_no_body(upstream: FakeUpstream, line: Line) -> None:
+    def answer(asked: Asked) -> None:
+        asked.send_head(200, {"content-type": "application/json", "content-length": "99"})
+
+    upstream.script = answer
+    for _ in range(2):
+        line.ask("/v1/models", method="HEAD")
+        assert line.read_head() == 200
+    assert upstream.asked[-1].method == "HEAD"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_answer_without_a_body_leaves_the_connection_in_step(
+    upstream: FakeUpstream, line: Line, status: int
+) -> None:
+    upstream.script = lambda asked: asked.send_head(status, {"etag": "x"})
+    for _ in range(2):
+        line.ask("/v1/files/file-1")
+        assert line.read_head() == status
+        assert "transfer-encoding" not in line.headers
+        assert "content-length" not in line.headers
+
+
+def test_pipelined_requests_are_answered_in_order(upstream: FakeUpstream, line: Line) -> None:
+    def answer(asked: Asked) -> None:
+        if asked.json.get("stream"):
+            script(TEXT, USAGE, DONE)(asked)
+        else:
+            asked.answer(json.dumps({"echo": asked.json["n"]}).encode())
+
+    upstream.script = answer
+    asked = [
+        line.render("/v1/chat/completions", {"model": "m", "n": 1}),
+        line.render("/v1/chat/completions", CHAT),
+        line.render("/health/live", None),
+        line.render("/v1/chat/completions", {"model": "m", "n": 2}),
+        line.render("/v1/embeddings", b"{no json"),
+        line.render("/v1/chat/completions", {"model": "m", "n": 3}),
+    ]
+    line.send(b"".join(asked))
+    assert line.read_answer() == (200, b'{"echo": 1}')
+    assert line.read_answer() == (200, TEXT + DONE)
+    assert line.read_answer() == (200, b'{"status":"live"}')
+    assert line.read_answer() == (200, b'{"echo": 2}')
+    assert line.read_answer()[0] == 400
+    assert line.read_answer() == (200, b'{"echo": 3}')
+
+
+def test_slow_client_stops_the_provider_and_costs_no_memory(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    event = TEXT.replace(b"hello", b"x" * 60_000)
+    total, blocked = 2_000, threading.Event()
+    sent = [0]
+
+    def answer(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.connection.settimeout(1.0)
+        try:
+            while sent[0] < total:
+                asked.send_chunk(event)
+                sent[0] += 1
+        except TimeoutError:
+            blocked.set()
+
+    upstream.script = answer
+    process = psutil.Process(gateway.process.pid)
+    before = process.memory_info().rss
+    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
+        line.ask(body=CHAT)
+        assert line.read_head() == 200
+        assert blocked.wait(20), "the provider could send it all"
+        assert sent[0] * len(event) < 40 << 20
+        assert process.memory_info().rss - before < 8 << 20
+
+
+def test_slow_client_gets_every_byte_in_the_end(upstream: FakeUpstream, gateway: Gateway) -> None:
+    event = TEXT.replace(b"hello", b"x" * 60_000)
+    upstream.script = script(*[event] * 300, USAGE, DONE)
+    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
+        line.ask(body=CHAT)
+        assert line.read_head() == 200
+        assert line.read_body() == event * 300 + DONE
+
+
+def test_slow_provider_costs_no_processor(upstream: FakeUpstream, gateway: Gateway) -> None:
+    stalled, go_on = threading.Event(), threading.Event()
+
+    def answer(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(TEXT)
+        stalled.set()
+        go_on.wait(1.0)
+        asked.send_chunk(USAGE + DONE)
+        asked.send_end()
+
+    upstream.script = answer
+    process = psutil.Process(gateway.process.pid)
+    with Line(gateway.port, gateway.key) as line:
+        line.ask(body=CHAT)
+        assert stalled.wait(5)
+        before = sum(process.cpu_times()[:2])
+        line.read_answer()
+        assert sum(process.cpu_times()[:2]) - before < 0.25
+
+
+def test_reader_that_takes_no_answer_gets_no_further_one(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    """Pipelined requests of somebody who does not read pile up no answers in memory."""
+    body = json.dumps({"text": "x" * 1_000_000}).encode()
+    upstream.script = lambda asked: asked.answer(body)
+    before = len(upstream.asked)
+    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
+        request = line.render("/v1/chat/completions", {"model": "m"})
+        line.send(request * 60)
+        assert line.read_head() == 200
+        assert len(upstream.asked) - before < 20
+        for _ in range(59):
+            line.read_body()
+            line.read_head()
+        line.read_body()
+    assert len(upstream.asked) - before == 60

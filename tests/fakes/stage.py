@@ -1,0 +1,283 @@
+"""The neighbours of the journey, each doing what its port says and remembering what it was told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.errors import EgressError
+from headgate.kit.http.message import Headers, Origin, Request, Sink
+from headgate.llm import request
+from headgate.llm.endpoint import Endpoint
+from headgate.llm.providers.openai import PROVIDER
+from headgate.llm.request import JsonRequest
+from headgate.llm.routes import Routes
+from headgate.llm.usage import Reading, Usage
+from headgate.relay.call import Attendant, Call
+from headgate.relay.ports import Credential, Grant, Hold, Model, Price, Receipt
+from headgate.relay.trip import Trip
+from headgate.relay.upstream import Answer
+
+ROUTES = Routes(PROVIDER.endpoints)
+GRANT = Grant("key_1", "org_1", "proj_1")
+CREDENTIAL = Credential(
+    id="cred_1",
+    name="main",
+    integration="openai",
+    managed=False,
+    origin=Origin("https", "api.openai.com", 443),
+    base_path=b"/v1",
+    headers=[(b"authorization", b"Bearer sk-provider")],
+    secret=b"sk-provider",
+)
+CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'
+STREAMED_CHAT = b'{"model":"gpt-5.4-mini","messages":[],"stream":true}'
+
+
+class ManualClock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def now(self) -> float:
+        return 1_800_000_000.0 + self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def rest(self, seconds: float) -> None:
+        """A sleep that takes no time."""
+        self.seconds += seconds
+
+
+def find_endpoint(path: str, method: str = "POST") -> Endpoint:
+    return ROUTES.match(method, path)
+
+
+def make_call(
+    path: str = "/chat/completions",
+    *,
+    body: bytes | AsyncIterator[bytes] = CHAT,
+    method: str = "POST",
+    grant: Grant = GRANT,
+) -> Call:
+    endpoint = find_endpoint(path, method)
+    decoded: JsonRequest | bytes | AsyncIterator[bytes] = body
+    model = None
+    if isinstance(body, bytes) and body.startswith(b"{"):
+        decoded = request.decode(body)
+        model = decoded.model
+    return Call(
+        request_id="req_1",
+        grant=grant,
+        endpoint=endpoint,
+        method=method,
+        path=path.encode(),
+        query=b"",
+        headers=[(b"content-type", b"application/json")],
+        body=decoded,
+        started_at=1_000.0,
+        model=model,
+    )
+
+
+def make_trip(call: Call | None = None) -> Trip:
+    """A trip that routing has planned."""
+    call = call or make_call()
+    streams = isinstance(call.body, JsonRequest) and call.body.stream
+    return Trip(
+        call,
+        Reading(),
+        credential=CREDENTIAL,
+        target=b"/v1" + call.path,
+        body=call.body,
+        streams=streams,
+    )
+
+
+class FakeResponse:
+    """A response whose body a test feeds; `body` is what `read` gives, or the error it raises."""
+
+    def __init__(
+        self, status: int = 200, headers: Headers | None = None, body: bytes | EgressError = b""
+    ) -> None:
+        self.status = status
+        self.headers: Headers = headers or []
+        self.sink: Sink | None = None
+        self.aborted = False
+        self.paused = False
+        self.streaming = asyncio.Event()
+        self._body = body
+
+    async def read(self, bytes_max: int) -> bytes:
+        if isinstance(self._body, EgressError):
+            raise self._body
+        return self._body
+
+    def stream(self, sink: Sink) -> None:
+        self.sink = sink
+        self.streaming.set()
+
+    def feed(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            if self.sink is not None and not self.aborted:
+                self.sink.on_data(chunk)
+
+    def end(self) -> None:
+        assert self.sink is not None
+        self.sink.on_end()
+
+    def fail(self, error: Exception) -> None:
+        assert self.sink is not None
+        self.sink.on_failure(error)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+Step = FakeResponse | EgressError | Callable[[Request], Awaitable[FakeResponse]]
+
+
+class FakeClient:
+    """Answers by a list of steps, the last of which is repeated."""
+
+    def __init__(self, *steps: Step) -> None:
+        self._steps = list(steps)
+        self.sent: list[Request] = []
+
+    async def send(self, request: Request) -> FakeResponse:
+        self.sent.append(request)
+        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        if isinstance(step, EgressError):
+            raise step
+        return step if isinstance(step, FakeResponse) else await step(request)
+
+
+class FakeCaller:
+    """A caller that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.status = 0
+        self.head = b""
+        self.body = b""
+        self.task: asyncio.Task[Any] | None = None
+        """The work on the answer, which ends when the caller is given up."""
+        self.finished: bool | None = None
+        """Whether the end was a proper one; None while there is none."""
+        self.attendant: Attendant | None = None
+
+    def answer(self, status: int, head: bytes, body: bytes) -> None:
+        self.start(status, head)
+        self.write(body)
+        self.finish()
+
+    def start(self, status: int, head: bytes) -> None:
+        self.status, self.head = status, head
+
+    def write(self, data: bytes) -> None:
+        self.body += data
+
+    def finish(self, *, complete: bool = True) -> None:
+        self.finished = complete
+
+    def attend(self, attendant: Attendant | None) -> None:
+        self.attendant = attendant
+        if self.task is None:
+            self.task = asyncio.current_task()
+
+    def abandon(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def leave(self) -> None:
+        self.gone = True
+        if self.attendant is not None:
+            self.attendant.leave()
+
+
+class FakeEncoder:
+    """Passes headers through; an error frame is the endpoint's own."""
+
+    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+        return b"".join(b"%b: %b\r\n" % header for header in answer.headers)
+
+    def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
+        return body
+
+    def body(self, trip: Trip, body: bytes) -> bytes:
+        return body
+
+    def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
+        described = {"message": error.message, "type": "t", "param": None, "code": error.code}
+        return trip.call.endpoint.meter.encode_error(described, trip.reading)
+
+
+class FlatPrice:
+    """A nano-dollar a token in, ten a token out."""
+
+    id = "price_1"
+
+    def cost(self, usage: Usage, service_tier: str | None) -> int | None:
+        return usage.input_tokens + 10 * usage.output_tokens
+
+    def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
+        return input_tokens + 10 * output_tokens
+
+
+@dataclass
+class FakeModels:
+    """A catalog of one model, which may have a price and may be told by another id."""
+
+    model: Model = field(default_factory=lambda: Model("gpt-5.4-mini", "gpt-5.4-mini", 1_000, 500))
+    is_priced: bool = True
+
+    def find(self, model_id: str) -> Model | None:
+        return self.model if model_id == self.model.id else None
+
+    def price(self, model_id: str, at: float) -> Price | None:
+        return FlatPrice() if self.is_priced and model_id.startswith(self.model.id) else None
+
+
+class FakeCredentials:
+    """Always the same credential."""
+
+    def __init__(self, credential: Credential = CREDENTIAL) -> None:
+        self.credential = credential
+
+    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+        return self.credential
+
+
+class WalletEmpty(HeadgateError):
+    kind = Kind.UNPAID
+    code = "insufficient_funds"
+
+
+class FakeLedger:
+    """Keeps holds and receipts; `refusal` is what either raises."""
+
+    def __init__(self) -> None:
+        self.holds: list[Hold] = []
+        self.receipts: list[Receipt] = []
+        self.refusal: HeadgateError | None = None
+
+    async def hold(self, hold: Hold) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.holds.append(hold)
+
+    async def record(self, receipt: Receipt, hold: Hold | None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.receipts.append(receipt)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headgate.relay.attendance import Attendance, Drains
+from headgate.relay.trip import CallerLeft
+from tests.fakes.stage import FakeCaller, FakeResponse
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Attended:
+    """A task that waits for an answer that never comes, attended by a caller."""
+
+    def __init__(self, drains: Drains) -> None:
+        self.caller = FakeCaller()
+        self.attendance = Attendance(self.caller, drains)
+        self.begun = asyncio.Event()
+        self.task = asyncio.create_task(self.work())
+
+    async def work(self) -> None:
+        self.attendance.begin()
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.attendance.end()
+
+    async def is_cancelled(self) -> bool:
+        await asyncio.wait([self.task])
+        return self.task.cancelled()
+
+
+async def test_leaving_ends_the_task_after_the_drain() -> None:
+    attended = Attended(drains := Drains(drain_seconds=0.01, drains_max=4))
+    await attended.begun.wait()
+    started = asyncio.get_running_loop().time()
+    attended.caller.leave()
+    assert drains.active == 1
+    assert await attended.is_cancelled()
+    assert asyncio.get_running_loop().time() - started >= 0.01
+    assert drains.active == 0
+
+
+async def test_too_many_drains_end_at_once() -> None:
+    drains = Drains(drain_seconds=3600, drains_max=1)
+    first, second = Attended(drains), Attended(drains)
+    await first.begun.wait()
+    await second.begun.wait()
+    first.caller.leave()
+    second.caller.leave()
+    assert await second.is_cancelled()
+    assert not first.task.done()
+    first.task.cancel()
+    assert await first.is_cancelled()
+    assert drains.active == 0
+
+
+async def test_caller_that_is_gone_already_is_noticed() -> None:
+    drains = Drains(drain_seconds=0, drains_max=1)
+    attended = Attended(drains)
+    attended.caller.gone = True
+    assert await attended.is_cancelled()
+
+
+async def test_leaving_after_the_end_changes_nothing() -> None:
+    drains = Drains(drain_seconds=0, drains_max=1)
+    attendance = Attendance(caller := FakeCaller(), drains)
+    attendance.begin()
+    attendance.end()
+    caller.leave()
+    assert not attendance.left
+    assert drains.active == 0
+
+
+async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
+    attendance = Attendance(FakeCaller(), Drains(drain_seconds=1, drains_max=1))
+    attendance.steer(flow := FakeResponse())
+    attendance.pause()
+    assert flow.paused
+    attendance.resume()
+    assert not flow.paused
+
+
+async def test_reader_that_was_slow_before_the_answer_came_stops_it_too() -> None:
+    attendance = Attendance(FakeCaller(), Drains(drain_seconds=1, drains_max=1))
+    attendance.pause()
+    attendance.steer(flow := FakeResponse())
+    assert flow.paused
+
+
+async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
+    attendance = Attendance(caller := FakeCaller(), Drains(drain_seconds=3600, drains_max=1))
+    attendance.begin()
+    attendance.steer(flow := FakeResponse())
+    attendance.pause()
+    caller.leave()
+    assert not flow.paused
+    attendance.pause()
+    assert not flow.paused
+    attendance.end()
+
+
+async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> None:
+    attendance = Attendance(caller := FakeCaller(), Drains(drain_seconds=3600, drains_max=1))
+    resting = asyncio.Event()
+
+    async def work() -> None:
+        attendance.begin()
+        try:
+            asyncio.get_running_loop().call_soon(resting.set)
+            await attendance.rest(3600)
+        finally:
+            attendance.end()
+
+    task = asyncio.create_task(work())
+    await resting.wait()
+    caller.leave()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+
+
+async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
+    attendance = Attendance(caller := FakeCaller(), Drains(drain_seconds=3600, drains_max=1))
+    attendance.begin()
+    caller.leave()
+    with pytest.raises(CallerLeft):
+        await attendance.rest(0)
+    attendance.end()

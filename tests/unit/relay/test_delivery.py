@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http import errors as egress
+from headgate.llm.usage import Usage
+from headgate.relay.delivery import Carriage, Delivery
+from headgate.relay.ports import Receipt
+from headgate.relay.trip import Trip, assess, write_receipt
+from headgate.relay.upstream import ProviderBroken, ProviderTimeout, take_answer
+from tests.fakes.stage import (
+    CHAT,
+    CREDENTIAL,
+    STREAMED_CHAT,
+    FakeCaller,
+    FakeEncoder,
+    FakeModels,
+    FakeResponse,
+    ManualClock,
+    make_call,
+    make_trip,
+)
+
+pytestmark = pytest.mark.anyio
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+TEXT = b'data: {"id":"c","model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+DONE = b"data: [DONE]\n\n"
+SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]
+JSON = [(b"content-type", b"application/json")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Stop(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "gateway_stopping"
+
+
+class Rig:
+    """One delivery, its provider and its caller."""
+
+    def __init__(self, trip: Trip, response: FakeResponse, **limits: int) -> None:
+        self.trip = trip
+        self.response = response
+        self.caller = FakeCaller()
+        bounds = {"body_bytes_max": 1 << 20, "event_bytes_max": 1 << 16} | limits
+        trip.attempts, trip.was_sent = 1, True
+        self.delivery: Delivery = Carriage(ManualClock(), **bounds).open(
+            trip, take_answer(response), self.caller, FakeEncoder()
+        )
+        self.carrying: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        self.carrying = asyncio.create_task(self.delivery.carry())
+        await self.response.streaming.wait()
+
+    async def carried(self) -> None:
+        assert self.carrying is not None
+        await self.carrying
+
+    def receipt(self) -> Receipt:
+        return write_receipt(
+            self.trip, assess(self.trip, FakeModels(), 0.0), created_at=0.0, ended_at=0.0
+        )
+
+
+def stream(path: str = "/chat/completions", body: bytes = STREAMED_CHAT, **limits: int) -> Rig:
+    return Rig(make_trip(make_call(path, body=body)), FakeResponse(200, SSE), **limits)
+
+
+def buffered(body: bytes | egress.EgressError, *, status: int = 200, headers: Any = JSON) -> Rig:
+    return Rig(make_trip(make_call(body=CHAT)), FakeResponse(status, headers, body))
+
+
+async def test_each_event_reaches_the_caller_before_the_next_one_comes() -> None:
+    rig = stream()
+    await rig.begin()
+    for count in range(1, 4):
+        rig.response.feed(TEXT)
+        assert rig.caller.body == TEXT * count
+
+
+async def test_last_event_and_the_end_wait_for_the_settlement() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT, USAGE, DONE)
+    await rig.carried()
+    assert rig.caller.body == TEXT + USAGE
+    assert rig.caller.finished is None
+    rig.response.end()
+    await rig.delivery.deliver(rig.receipt())
+    assert rig.caller.body == TEXT + USAGE + DONE
+    assert rig.caller.finished is True
+    assert rig.trip.outcome == "completed"
+
+
+async def test_usage_event_is_hidden_from_who_did_not_ask() -> None:
+    rig = stream()
+    rig.trip.asked_usage = True
+    rig = Rig(rig.trip, FakeResponse(200, SSE))
+    await rig.begin()
+    rig.response.feed(TEXT, USAGE, DONE)
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(receipt := rig.receipt())
+    assert rig.caller.body == TEXT + DONE
+    assert receipt.usage == Usage(input_tokens=3, output_tokens=4)
+
+
+async def test_bytes_after_the_last_event_go_on_too() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT + DONE)
+    await rig.carried()
+    delivering = asyncio.create_task(rig.delivery.deliver(rig.receipt()))
+    await asyncio.wait([delivering], timeout=0)
+    rig.response.feed(b": bye\n\n")
+    rig.response.end()
+    await delivering
+    assert rig.caller.body == TEXT + DONE + b": bye\n\n"
+
+
+async def test_reset_after_the_last_event_spoils_nothing() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT + DONE)
+    rig.response.fail(egress.Disconnected("reset"))
+    await rig.carried()
+    await rig.delivery.deliver(rig.receipt())
+    assert rig.caller.finished is True
+
+
+PATHS = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "responses": "/responses",
+    "images": "/images/generations",
+    "audio": "/audio/transcriptions",
+}
+
+
+async def carry_cut(path: Path, chunks: list[bytes]) -> tuple[bytes, Receipt]:
+    body = b'{"model":"gpt-5.4-mini"}'
+    rig = Rig(make_trip(make_call(PATHS[path.parent.name], body=body)), FakeResponse(200, SSE))
+    await rig.begin()
+    rig.response.feed(*chunks)
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(receipt := rig.receipt())
+    return rig.caller.body, receipt
+
+
+@pytest.mark.parametrize(
+    "path", sorted(GOLDEN.glob("*/*.sse")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+async def test_cutting_a_stream_anywhere_changes_neither_bytes_nor_usage_nor_price(
+    path: Path,
+) -> None:
+    data = path.read_bytes()  # noqa: ASYNC240 - a small file, and nobody else on the loop
+    whole, receipt = await carry_cut(path, [data])
+    assert whole == data
+    step = max(1, len(data) // 400)
+    for cut in range(1, len(data), step):
+        assert await carry_cut(path, [data[:cut], data[cut:]]) == (data, receipt), cut
+    assert await carry_cut(path, [bytes([byte]) for byte in data]) == (data, receipt)
+
+
+def told(rig: Rig, code: str) -> bool:
+    """Whether the caller's stream ends in an error frame of its own, at the start of a line."""
+    last = rig.caller.body.rstrip(b"\n").rpartition(b"\n\n")[2]
+    data = last.rpartition(b"data: ")[2]
+    body = msgspec.json.decode(data)
+    return body.get("error", body)["code"] == code
+
+
+async def break_off(rig: Rig, error: type[HeadgateError]) -> Receipt:
+    with pytest.raises(error) as caught:
+        await rig.carried()
+    rig.trip.give_up(caught.value, left=False)
+    rig.delivery.break_off(caught.value)
+    return rig.receipt()
+
+
+@pytest.mark.parametrize("cut", [b"", TEXT[:-1], TEXT[:40]])
+async def test_stream_that_ends_early_ends_in_an_error_frame_and_an_estimate(cut: bytes) -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT + cut)
+    rig.response.end()
+    receipt = await break_off(rig, ProviderBroken)
+    assert rig.caller.body.startswith(TEXT)
+    assert told(rig, "provider_invalid_response")
+    assert rig.caller.finished is True
+    assert (receipt.outcome, receipt.estimated) == ("unknown", True)
+    assert receipt.cost_nano > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (egress.Disconnected("reset"), "provider_invalid_response"),
+        (egress.IdleTimeout("still"), "provider_timeout"),
+        (egress.TotalTimeout("long"), "provider_timeout"),
+    ],
+)
+async def test_stream_that_is_cut_inside_an_event_ends_in_a_frame_of_its_own(
+    error: egress.EgressError, code: str
+) -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT + TEXT[:30])
+    rig.response.fail(error)
+    receipt = await break_off(rig, HeadgateError)
+    assert rig.caller.body.startswith(TEXT + b"data: {")
+    assert told(rig, code)
+    assert receipt.usage is not None
+    assert receipt.usage.output_tokens == 2, "five bytes delivered, rounded up"
+
+
+async def test_error_frame_does_not_run_into_a_bulk_event_that_broke_off() -> None:
+    rig = stream("/images/generations", b'{"model":"gpt-image-1","stream":true}')
+    await rig.begin()
+    rig.response.feed(b'data: {"type":"image_generation.partial_image","b64":"AAAA')
+    rig.response.fail(egress.Disconnected("reset"))
+    await break_off(rig, ProviderBroken)
+    assert told(rig, "provider_invalid_response")
+
+
+async def test_event_over_the_limit_ends_the_answer() -> None:
+    rig = stream(event_bytes_max=1000)
+    await rig.begin()
+    rig.response.feed(TEXT + b"data: " + b"x" * 2000)
+    await break_off(rig, HeadgateError)
+    assert rig.response.aborted
+    assert told(rig, "upstream_event_too_large")
+
+
+@pytest.mark.parametrize("path", ["/responses", "/images/generations"])
+async def test_event_that_carries_the_whole_answer_may_be_as_large_as_an_answer(path: str) -> None:
+    kind = "response.completed" if path == "/responses" else "image_generation.completed"
+    rig = stream(path, b'{"model":"m","stream":true}', event_bytes_max=1000)
+    event = b'data: {"type":"%b","b64":"%b","response":{"id":"r","usage":null}}\n\n' % (
+        kind.encode(),
+        b"A" * 500_000,
+    )
+    await rig.begin()
+    for start in range(0, len(event), 65536):
+        rig.response.feed(event[start : start + 65536])
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(rig.receipt())
+    assert rig.caller.body == event
+
+
+async def test_malformed_event_is_the_clients_to_read() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(b"data: {not json\n\n" + USAGE + DONE)
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(receipt := rig.receipt())
+    assert rig.caller.body == b"data: {not json\n\n" + USAGE + DONE
+    assert receipt.usage == Usage(input_tokens=3, output_tokens=4)
+
+
+async def test_error_in_band_is_passed_on_and_what_was_delivered_is_estimated() -> None:
+    rig = stream()
+    error = b'data: {"error":{"code":"server_error","message":"boom"}}\n\n'
+    await rig.begin()
+    rig.response.feed(TEXT + error)
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(receipt := rig.receipt())
+    assert rig.caller.body == TEXT + error
+    assert (receipt.outcome, receipt.error_code) == ("upstream_error", "server_error")
+    assert receipt.estimated
+    assert receipt.cost_nano > 0
+
+
+async def test_error_in_band_before_any_content_costs_nothing() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(b'data: {"error":{"code":"server_error"}}\n\n')
+    rig.response.end()
+    await rig.carried()
+    assert rig.receipt().cost_nano == 0
+
+
+async def test_stream_of_an_unknown_wire_is_not_held_back_by_an_event() -> None:
+    rig = stream("/threads/t/runs", b'{"stream":true}')
+    await rig.begin()
+    for chunk in (b"event: thread.run.created\ndata: {}\n\n", b"event: x\nda", b"ta: {}\n\n"):
+        rig.response.feed(chunk)
+        assert rig.caller.body.endswith(chunk)
+    rig.response.end()
+    await rig.carried()
+    assert rig.caller.finished is None
+    await rig.delivery.deliver(rig.receipt())
+    assert rig.caller.finished is True
+    assert rig.trip.outcome == "completed"
+
+
+async def test_unknown_wire_that_is_cut_shows_it() -> None:
+    rig = stream("/threads/t/runs", b'{"stream":true}')
+    await rig.begin()
+    rig.response.feed(b"event: thread.run.created\ndata: {}\n\n")
+    rig.response.fail(egress.Disconnected("reset"))
+    await break_off(rig, ProviderBroken)
+    assert rig.caller.finished is False
+
+
+def sound() -> Rig:
+    call = make_call("/audio/speech", body=b'{"model":"gpt-4o-mini-tts"}')
+    return Rig(make_trip(call), FakeResponse(200, [(b"content-type", b"audio/mpeg")]))
+
+
+async def test_sound_goes_on_as_it_comes_but_for_its_last_byte() -> None:
+    rig = sound()
+    await rig.begin()
+    rig.response.feed(b"\x00\x01\x02")
+    assert rig.caller.body == b"\x00\x01"
+    rig.response.feed(b"\x03")
+    assert rig.caller.body == b"\x00\x01\x02"
+    rig.response.end()
+    await rig.carried()
+    assert rig.caller.body == b"\x00\x01\x02"
+    await rig.delivery.deliver(rig.receipt())
+    assert rig.caller.body == b"\x00\x01\x02\x03"
+
+
+async def test_sound_that_is_cut_has_no_frame_in_it_and_ends_short() -> None:
+    rig = sound()
+    await rig.begin()
+    rig.response.feed(b"\x00\x01\x02")
+    rig.response.fail(egress.Disconnected("reset"))
+    await break_off(rig, ProviderBroken)
+    assert rig.caller.body == b"\x00\x01"
+    assert rig.caller.finished is False
+
+
+async def test_upload_that_fails_while_its_answer_streams_breaks_the_answer_off() -> None:
+    rig = sound()
+    await rig.begin()
+    rig.response.fail(Stop("the body broke"))
+    with pytest.raises(Stop):
+        await rig.carried()
+
+
+async def test_cancelling_closes_the_provider_and_tells_the_caller() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT)
+    assert rig.carrying is not None
+    rig.carrying.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await rig.carried()
+    assert rig.response.aborted
+    error = rig.trip.give_up(caught.value, left=False)
+    rig.delivery.break_off(error)
+    assert told(rig, "gateway_stopping")
+    assert rig.receipt().outcome == "cancelled"
+
+
+async def test_slow_caller_pauses_the_provider() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.delivery.pause()
+    assert rig.response.paused
+    rig.delivery.resume()
+    assert not rig.response.paused
+
+
+async def test_whole_answer_is_sent_after_its_settlement() -> None:
+    body = b'{"model":"gpt-5.4-mini","usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    rig = buffered(body)
+    await rig.delivery.carry()
+    assert rig.caller.body == b""
+    await rig.delivery.deliver(receipt := rig.receipt())
+    assert (rig.caller.status, rig.caller.body) == (200, body)
+    assert (receipt.usage, receipt.cost_nano) == (Usage(input_tokens=1, output_tokens=2), 21)
+
+
+async def test_secret_of_the_credential_does_not_come_back() -> None:
+    rig = buffered(b'{"error":{"message":"bad key ' + CREDENTIAL.secret + b'"}}', status=401)
+    await rig.delivery.carry()
+    await rig.delivery.deliver(rig.receipt())
+    assert CREDENTIAL.secret not in rig.caller.body
+    assert b"[removed]" in rig.caller.body
+
+
+@pytest.mark.parametrize("body", [b"<html>oops", b"", b"[1]", b'{"cut":'])
+async def test_answer_that_is_no_json_object_is_no_answer(body: bytes) -> None:
+    with pytest.raises(ProviderBroken):
+        await buffered(body).delivery.carry()
+
+
+async def test_answer_that_stalls_is_told_as_a_timeout() -> None:
+    with pytest.raises(ProviderTimeout):
+        await buffered(egress.IdleTimeout("still")).delivery.carry()
+
+
+async def test_error_that_claims_to_be_a_stream_is_passed_on_as_an_error() -> None:
+    rig = buffered(b'{"error":{"code":"bad"}}', status=400, headers=SSE)
+    await rig.delivery.carry()
+    await rig.delivery.deliver(rig.receipt())
+    assert (rig.caller.status, rig.caller.body) == (400, b'{"error":{"code":"bad"}}')
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_answer_that_can_have_no_body_is_sent_without_one(status: int) -> None:
+    call = make_call("/files/file-1", method="GET", body=b"")
+    rig = Rig(make_trip(call), FakeResponse(status))
+    await rig.delivery.carry()
+    await rig.delivery.deliver(rig.receipt())
+    assert (rig.caller.status, rig.caller.body, rig.caller.finished) == (status, b"", True)

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Request, Timeouts
+from headgate.relay.admission import Admission, ModelOutOfScope
+from headgate.relay.attendance import Drains
+from headgate.relay.call import Call
+from headgate.relay.delivery import Carriage
+from headgate.relay.holding import Holding
+from headgate.relay.journey import Journey
+from headgate.relay.ports import Receipt
+from headgate.relay.retry import RetryPolicy
+from headgate.relay.routing import Routing
+from headgate.relay.trip import InternalFault
+from headgate.relay.upstream import Upstream
+from tests.fakes.stage import (
+    CREDENTIAL,
+    GRANT,
+    STREAMED_CHAT,
+    FakeCaller,
+    FakeClient,
+    FakeCredentials,
+    FakeEncoder,
+    FakeLedger,
+    FakeModels,
+    FakeResponse,
+    ManualClock,
+    Step,
+    WalletEmpty,
+    make_call,
+)
+
+pytestmark = pytest.mark.anyio
+
+TEXT = b'data: {"id":"c","choices":[{"delta":{"content":"hello"}}]}\n\n'
+ENDING = (
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
+)
+SSE = [(b"content-type", b"text/event-stream")]
+ANSWER = b'{"model":"gpt-5.4-mini","usage":{"prompt_tokens":3,"completion_tokens":4}}'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class StorageGone(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "storage_unavailable"
+
+
+class Road:
+    """A journey among fakes, on a managed credential."""
+
+    def __init__(self, *steps: Step, drain_seconds: float = 0.0) -> None:
+        clock, models = ManualClock(), FakeModels()
+        self.ledger = FakeLedger()
+        self.client = FakeClient(*steps)
+        self.caller = FakeCaller()
+        self.observed: list[Receipt] = []
+        self.drains = Drains(drain_seconds=drain_seconds, drains_max=8)
+        self.journey = Journey(
+            admission=Admission(clock),
+            routing=Routing(FakeCredentials(replace(CREDENTIAL, managed=True)), models),
+            holding=Holding(self.ledger, models, clock),
+            upstream=Upstream(self.client, policy=RetryPolicy(), timeouts=Timeouts(), clock=clock),
+            carriage=Carriage(clock, body_bytes_max=1 << 20, event_bytes_max=1 << 20),
+            models=models,
+            settlement=self.ledger,
+            drains=self.drains,
+            observer=self,
+            clock=clock,
+        )
+
+    def observe(self, receipt: Receipt) -> None:
+        self.observed.append(receipt)
+
+    async def travel(self, call: Call | None = None) -> None:
+        await self.journey.travel(call or make_call(), self.caller, FakeEncoder())
+
+    def receipt(self) -> Receipt:
+        (receipt,) = self.ledger.receipts
+        assert self.observed == [receipt]
+        assert self.drains.active == 0
+        return receipt
+
+
+def json_answer(status: int = 200, body: bytes = ANSWER) -> FakeResponse:
+    return FakeResponse(status, [(b"content-type", b"application/json")], body)
+
+
+async def test_answered_call_leaves_one_receipt_with_its_exact_cost() -> None:
+    road = Road(json_answer())
+    await road.travel()
+    receipt = road.receipt()
+    assert road.caller.body == ANSWER
+    assert (receipt.outcome, receipt.cost_nano, receipt.attempts) == ("completed", 43, 1)
+    assert not receipt.estimated
+    assert len(road.ledger.holds) == 1
+
+
+async def test_call_that_is_not_admitted_leaves_nothing() -> None:
+    road = Road(json_answer())
+    with pytest.raises(ModelOutOfScope):
+        await road.travel(make_call(grant=replace(GRANT, models=("other",))))
+    assert (road.ledger.receipts, road.client.sent) == ([], [])
+
+
+async def test_call_without_money_is_recorded_as_refused_and_not_sent() -> None:
+    road = Road(json_answer())
+
+    async def refuse(_hold: object) -> None:
+        raise WalletEmpty("nothing left")
+
+    road.ledger.hold = refuse  # type: ignore[method-assign]
+    with pytest.raises(WalletEmpty):
+        await road.travel()
+    assert (road.receipt().outcome, road.receipt().cost_nano) == ("refused", 0)
+    assert not road.client.sent
+
+
+async def test_answer_that_cannot_be_settled_is_not_delivered() -> None:
+    road = Road(json_answer())
+
+    async def fail(_receipt: object, _hold: object) -> None:
+        raise StorageGone("the disk is full")
+
+    road.ledger.record = fail  # type: ignore[method-assign]
+    with pytest.raises(StorageGone):
+        await road.travel()
+    assert road.caller.body == b""
+
+
+async def test_stream_that_cannot_be_settled_ends_in_an_error_instead_of_its_last_event() -> None:
+    road = Road(response := FakeResponse(200, SSE))
+
+    async def fail(_receipt: object, _hold: object) -> None:
+        raise StorageGone("the disk is full")
+
+    road.ledger.record = fail  # type: ignore[method-assign]
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(TEXT, ENDING)
+    await travelling
+    assert b"[DONE]" not in road.caller.body
+    assert b"storage_unavailable" in road.caller.body
+
+
+async def leave(road: Road, response: FakeResponse, *events: bytes) -> Receipt:
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(*events)
+    road.caller.leave()
+    await travelling
+    return road.receipt()
+
+
+async def test_caller_that_leaves_ends_the_provider_and_pays_an_estimate() -> None:
+    road = Road(response := FakeResponse(200, SSE))
+    receipt = await leave(road, response, TEXT)
+    assert response.aborted
+    assert (receipt.outcome, receipt.estimated) == ("cancelled", True)
+    assert receipt.usage is not None
+    assert receipt.usage.output_tokens == 2
+
+
+async def test_answer_that_ends_within_the_drain_is_settled_exactly_as_completed() -> None:
+    road = Road(response := FakeResponse(200, SSE), drain_seconds=3600)
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(TEXT)
+    road.caller.leave()
+    response.feed(ENDING)
+    response.end()
+    await travelling
+    receipt = road.receipt()
+    assert (receipt.outcome, receipt.estimated, receipt.cost_nano) == ("completed", False, 43)
+    assert road.caller.body == TEXT
+
+
+async def test_caller_that_leaves_before_the_head_is_recorded_once() -> None:
+    sent = asyncio.Event()
+
+    async def hang(_request: Request) -> FakeResponse:
+        sent.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    road = Road(hang)
+    travelling = asyncio.create_task(road.travel())
+    await sent.wait()
+    road.caller.leave()
+    with pytest.raises(HeadgateError):
+        await travelling
+    receipt = road.receipt()
+    assert (receipt.outcome, receipt.estimated) == ("cancelled", True)
+    assert receipt.cost_nano > 0
+
+
+async def test_caller_that_leaves_after_a_refusal_pays_nothing() -> None:
+    road = Road(FakeResponse(503, [], b"{}"), drain_seconds=3600)
+    travelling = asyncio.create_task(road.travel())
+    while road.caller.attendant is None or not road.client.sent:
+        await asyncio.wait([travelling], timeout=0)
+    await asyncio.wait([travelling], timeout=0)
+    road.caller.leave()
+    with pytest.raises(HeadgateError):
+        await travelling
+    receipt = road.receipt()
+    assert (receipt.outcome, receipt.cost_nano) == ("cancelled", 0)
+    assert len(road.client.sent) == 1
+
+
+async def test_stopping_gateway_settles_what_it_cuts_off() -> None:
+    road = Road(response := FakeResponse(200, SSE))
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(TEXT)
+    travelling.cancel()
+    await travelling
+    assert road.receipt().outcome == "cancelled"
+    assert b"gateway_stopping" in road.caller.body
+    assert road.caller.finished is True
+
+
+async def test_fault_of_the_gateway_is_settled_and_told_in_short() -> None:
+    async def fail(_request: Request) -> FakeResponse:
+        raise ValueError("the target is not a path")
+
+    road = Road(fail)
+    with pytest.raises(InternalFault) as caught:
+        await road.travel()
+    assert "target" not in caught.value.message
+    assert road.receipt().outcome == "broken"

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import asyncio
+import email.utils
+from collections.abc import AsyncIterator
+
+import pytest
+
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http import errors as egress
+from headgate.kit.http.message import Headers, Timeouts
+from headgate.relay.retry import RetryPolicy
+from headgate.relay.upstream import (
+    Answer,
+    ProviderBroken,
+    ProviderTimeout,
+    ProviderUnreachable,
+    Upstream,
+)
+from tests.fakes.stage import FakeClient, FakeResponse, ManualClock, Step, make_call, make_trip
+
+pytestmark = pytest.mark.anyio
+
+QUOTA = b'{"error":{"code":"insufficient_quota","message":"no money"}}'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Rig:
+    """An upstream in virtual time, which remembers how long it rested."""
+
+    def __init__(self, *steps: Step, policy: RetryPolicy | None = None) -> None:
+        self.clock = ManualClock()
+        self.client = FakeClient(*steps)
+        self.rests: list[float] = []
+        self.upstream = Upstream(
+            self.client,
+            policy=policy or RetryPolicy(),
+            timeouts=Timeouts(total_seconds=600),
+            clock=self.clock,
+            draw=lambda: 0.5,
+        )
+        self.trip = make_trip()
+
+    async def rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        await self.clock.rest(seconds)
+
+    async def send(self) -> Answer:
+        return await self.upstream.send(self.trip, self.rest)
+
+
+def fault(status: int, headers: Headers | None = None, body: bytes = b"{}") -> FakeResponse:
+    return FakeResponse(status, headers, body)
+
+
+async def test_good_answer_is_passed_on_after_one_attempt() -> None:
+    rig = Rig(response := FakeResponse(200))
+    answer = await rig.send()
+    assert answer.response is response
+    assert (rig.trip.attempts, rig.trip.was_sent, rig.rests) == (1, True, [])
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
+async def test_refusal_that_time_heals_is_retried_with_growing_jittered_waits(status: int) -> None:
+    rig = Rig(fault(status), fault(status), FakeResponse(200))
+    answer = await rig.send()
+    assert answer.status == 200
+    assert rig.trip.attempts == 3
+    assert rig.rests == [0.25 * 0.75, 0.5 * 0.75]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+async def test_refusal_of_the_request_is_passed_on_unread(status: int) -> None:
+    rig = Rig(fault(status))
+    answer = await rig.send()
+    assert (answer.status, answer.body, answer.final) == (status, None, False)
+    assert rig.trip.attempts == 1
+
+
+async def test_exhausted_retries_tell_that_trying_again_is_pointless() -> None:
+    rig = Rig(fault(503, body=b"down"))
+    answer = await rig.send()
+    assert (answer.status, answer.body, answer.final) == (503, b"down", True)
+    assert rig.trip.attempts == 3
+    assert not rig.trip.was_sent
+
+
+async def test_spent_quota_is_not_retried() -> None:
+    rig = Rig(fault(429, body=QUOTA))
+    answer = await rig.send()
+    assert (rig.trip.attempts, answer.final) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "rest"),
+    [
+        ([(b"retry-after", b"2")], 2 * 1.05),
+        ([(b"retry-after", b"1.5")], 1.5 * 1.05),
+        ([(b"retry-after-ms", b"120"), (b"retry-after", b"9")], 0.12 * 1.05),
+        ([(b"x-ratelimit-reset-requests", b"120ms")], 0.12 * 1.05),
+        ([(b"x-ratelimit-reset-requests", b"1s"), (b"x-ratelimit-reset-tokens", b"3s")], 3 * 1.05),
+        ([(b"retry-after", b"1"), (b"x-ratelimit-reset-tokens", b"6m0s")], 1.05),
+        ([(b"retry-after", b"0")], 0.25 * 0.75),
+        ([(b"retry-after", b"soon")], 0.25 * 0.75),
+        ([(b"retry-after", b"-1")], 0.25 * 0.75),
+        ([(b"x-ratelimit-reset-tokens", b"a while")], 0.25 * 0.75),
+    ],
+)
+async def test_wait_is_what_the_provider_advises_else_the_backoff(
+    headers: Headers, rest: float
+) -> None:
+    rig = Rig(fault(429, headers), FakeResponse(200))
+    assert (await rig.send()).status == 200
+    assert rig.rests == [pytest.approx(rest)]  # pyright: ignore[reportUnknownMemberType]
+
+
+async def test_date_to_retry_at_is_understood() -> None:
+    rig = Rig()
+    date = email.utils.formatdate(rig.clock.now() + 2, usegmt=True).encode()
+    rig = Rig(fault(503, [(b"retry-after", date)]), FakeResponse(200))
+    await rig.send()
+    assert 1.0 < rig.rests[0] <= 2.2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"retry-after", b"30")],
+        [(b"retry-after-ms", b"30000")],
+        [(b"x-ratelimit-reset-tokens", b"6m0s")],
+        [(b"x-ratelimit-reset-requests", b"1m30s")],
+    ],
+)
+async def test_long_wait_is_left_to_the_client(headers: Headers) -> None:
+    rig = Rig(fault(429, headers))
+    answer = await rig.send()
+    assert (rig.trip.attempts, answer.final, rig.rests) == (1, False, [])
+
+
+async def test_reset_of_a_rate_means_nothing_for_a_server_error() -> None:
+    rig = Rig(fault(500, [(b"x-ratelimit-reset-tokens", b"6m0s")]), FakeResponse(200))
+    assert (await rig.send()).status == 200
+    assert rig.rests == [0.25 * 0.75]
+
+
+async def test_provider_that_forbids_a_retry_is_obeyed() -> None:
+    rig = Rig(fault(500, [(b"x-should-retry", b"false")]))
+    answer = await rig.send()
+    assert (rig.trip.attempts, answer.final) == (1, True)
+
+
+@pytest.mark.parametrize("status", [400, 409, 429])
+async def test_provider_that_asks_for_a_retry_is_obeyed(status: int) -> None:
+    rig = Rig(fault(status, [(b"x-should-retry", b"true")], QUOTA), FakeResponse(200))
+    assert (await rig.send()).status == 200
+
+
+async def test_retries_keep_to_their_budget_however_many_calls_fail() -> None:
+    rig = Rig(fault(503))
+    calls = 100
+    for _ in range(calls):
+        rig.trip = make_trip()
+        await rig.upstream.send(rig.trip, _no_time)
+    floor = RetryPolicy().budget_floor_per_second
+    assert len(rig.client.sent) <= 1.2 * calls + floor
+    assert len(rig.client.sent) > calls
+
+
+async def _no_time(_seconds: float) -> None:
+    pass
+
+
+async def test_no_connection_is_retried_and_was_never_sent() -> None:
+    rig = Rig(egress.ConnectFailed("no"), FakeResponse(200))
+    assert (await rig.send()).status == 200
+    rig = Rig(egress.ConnectTimeout("no"))
+    with pytest.raises(ProviderUnreachable) as caught:
+        await rig.send()
+    assert caught.value.should_retry is False
+    assert rig.trip.attempts == 3
+    assert not rig.trip.was_sent
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (egress.Disconnected("lost"), ProviderBroken),
+        (egress.FirstByteTimeout("late"), ProviderTimeout),
+        (egress.TotalTimeout("late"), ProviderTimeout),
+        (egress.Malformed("noise"), ProviderBroken),
+        (egress.HeadTooLarge("much"), ProviderBroken),
+    ],
+)
+async def test_call_that_was_sent_and_lost_is_never_made_again(
+    error: egress.EgressError, told: type[HeadgateError]
+) -> None:
+    rig = Rig(error)
+    with pytest.raises(told) as caught:
+        await rig.send()
+    assert caught.value.should_retry is False
+    assert rig.trip.attempts == 1
+    assert rig.trip.was_sent
+
+
+async def test_dead_kept_connection_costs_no_attempt() -> None:
+    rig = Rig(egress.Disconnected("stale", reused=True), FakeResponse(200))
+    assert (await rig.send()).status == 200
+    assert (rig.trip.attempts, rig.rests) == (1, [])
+
+
+async def test_dead_kept_connections_without_end_are_an_error() -> None:
+    rig = Rig(egress.Disconnected("stale", reused=True))
+    with pytest.raises(ProviderBroken):
+        await rig.send()
+    assert len(rig.client.sent) == 3
+    assert rig.trip.was_sent
+
+
+@pytest.mark.parametrize(
+    "step",
+    [fault(503), egress.ConnectFailed("no"), egress.Disconnected("stale", reused=True)],
+    ids=["refused", "unreached", "stale"],
+)
+async def test_body_that_streams_is_sent_once(step: Step) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"piece"
+
+    rig = Rig(step)
+    rig.trip = make_trip(make_call("/files", body=body()))
+    try:
+        answer = await rig.send()
+    except HeadgateError:
+        pass
+    else:
+        assert not answer.final, "the client has the body, and may send it again"
+    assert len(rig.client.sent) == 1
+
+
+async def test_total_deadline_spans_all_attempts() -> None:
+    rig = Rig(fault(503, [(b"retry-after", b"4")]), fault(503), FakeResponse(200))
+    await rig.send()
+    totals = [request.timeouts.total_seconds for request in rig.client.sent]
+    assert totals[0] == 600
+    assert totals[1] == 600 - sum(rig.rests[:1])
+    assert totals[2] == 600 - sum(rig.rests)
+
+
+async def test_no_retry_begins_that_the_total_deadline_would_cut() -> None:
+    async def slow_refusal(_request: object) -> FakeResponse:
+        rig.clock.seconds += 599.9
+        return fault(503)
+
+    rig = Rig(slow_refusal)
+    answer = await rig.send()
+    assert (rig.trip.attempts, answer.final) == (1, True)
+
+
+async def test_leaving_between_two_attempts_ends_the_wait() -> None:
+    rig = Rig(fault(503))
+    resting = asyncio.Event()
+
+    async def rest(_seconds: float) -> None:
+        resting.set()
+        await asyncio.Event().wait()
+
+    sending = asyncio.create_task(rig.upstream.send(rig.trip, rest))
+    await resting.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert len(rig.client.sent) == 1
+    assert not rig.trip.was_sent
+
+
+async def test_refusal_whose_body_breaks_off_is_an_unknown_outcome() -> None:
+    rig = Rig(FakeResponse(500, body=egress.Disconnected("cut")))
+    with pytest.raises(ProviderBroken):
+        await rig.send()
+    assert rig.trip.was_sent
+
+
+async def test_errors_name_no_address_of_the_provider() -> None:
+    rig = Rig(egress.ConnectFailed("Cannot connect to https://api.openai.com:443"))
+    with pytest.raises(ProviderUnreachable) as caught:
+        await rig.send()
+    assert "openai" not in caught.value.message
