@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+from headgate.telemetry.access_log import BATCHES_MAX, AccessLog
+from tests.fakes.plain import make_receipt
+
+
+def test_every_receipt_is_one_line() -> None:
+    reading, writing = os.pipe()
+    log = AccessLog(writing)
+    log.start()
+    log.observe([make_receipt(request_id="req_1"), make_receipt(request_id="req_2")])
+    log.stop()
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        entries = [json.loads(line) for line in lines]
+    assert [entry["request_id"] for entry in entries] == ["req_1", "req_2"]
+    assert entries[0]["event"] == "call"
+    assert entries[0]["cost_nano"] == 5_250
+
+
+def test_reader_that_is_gone_costs_its_lines_and_nothing_else() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    log = AccessLog(writing)
+    log.start()
+    log.observe([make_receipt()])
+    log.stop()
+    os.close(writing)
+    assert log.dropped == 1
+
+
+def test_reader_that_stalls_holds_up_nobody() -> None:
+    log = AccessLog(-1)
+    observed = threading.Event()
+
+    def observe() -> None:
+        for _ in range(BATCHES_MAX + 10):
+            log.observe([make_receipt()])
+        observed.set()
+
+    threading.Thread(target=observe).start()
+    assert observed.wait(timeout=10)
+    assert log.dropped == 10
