@@ -49,7 +49,7 @@ format: $(VENV)/.dev ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
 bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench.run
 
 lock: $(UV) ## resolve the dependencies anew, with hashes
 	@for set in run dev build uv; do $(BIN)/python tools/lock.py $$set; done

@@ -41,7 +41,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="nginx and headgate only, short windows, below 60 s")
-    add("--rounds", type=int, default=4, help="interleaved rounds (4)")
+    add("--rounds", type=int, help="interleaved rounds (4; quick: 2)")
     add("--peers", help="comma-separated: nginx,tensorzero,litellm (default: those installed)")
     add("--headgate", type=Path, default=ROOT / ".venv/bin/headgate", help="the headgate command")
     add("--install-peers", action="store_true", help="install the pinned peers into .bench/")
@@ -100,7 +100,8 @@ def _running(names: Sequence[str], site: subjects.Site) -> Generator[list[subjec
 
 def _measure(stand: measure.Stand, site: subjects.Site, options: argparse.Namespace) -> report.Run:
     names = _wanted(site, options)
-    scale = 0.3 if options.quick else 1.0
+    scale = 0.5 if options.quick else 1.0
+    rounds = options.rounds or (2 if options.quick else 4)
     progress = measure.Progress()
     about = {**machine.describe(), "commit": measure.commit(), "command": " ".join(sys.argv)}
     scenarios, notes = _choose_scenarios(options)
@@ -116,7 +117,7 @@ def _measure(stand: measure.Stand, site: subjects.Site, options: argparse.Namesp
             stand,
             running,
             scenarios,
-            measure.Plan(options.rounds, scale),
+            measure.Plan(rounds, scale),
             say=progress.say,
         )
     ours = figures.HEADGATE in names

@@ -231,7 +231,7 @@ def version_of(name: str, site: Site) -> str:
     if name not in commands:
         return ""
     done = subprocess.run(commands[name], capture_output=True, text=True, check=False)
-    return (done.stdout + done.stderr).strip().splitlines()[0].rpartition("/")[2]
+    return (done.stdout + done.stderr).split()[-1].rpartition("/")[2]
 
 
 def _environment(folder: Path, name: str) -> Path:

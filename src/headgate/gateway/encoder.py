@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from headgate.gateway import errors, listing
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.llm.providers.provider import Provider
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
-CACHE_BYPASS = (b"x-headgate-cache-status", b"bypass")
 OF_THE_BODY = frozenset(
     {
         b"accept-ranges",
@@ -41,49 +41,40 @@ class OpenAiEncoder:
         self._passing = provider.response_headers
         self._retry_after_max_seconds = retry_after_max_seconds
 
-    def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
+    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
         """The provider's headers that may pass, then the gateway's own."""
-        headers = self._passing.keep(answer.headers)
-        call = trip.call
-        if answer.keeps_length:
-            headers += [header for header in answer.headers if header[0] == b"content-length"]
+        call, credential = trip.call, trip.credential
+        assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
-        if trip.upstream_request_id is None:
-            headers.append((b"x-request-id", request_id))
-        headers.append((b"x-headgate-request-id", request_id))
-        if call.correlation_id is not None:
-            headers.append((b"x-headgate-correlation-id", call.correlation_id.encode()))
-        if call.model is not None:
-            model = trip.reading.model or call.model
-            headers.append((b"x-headgate-model", encode_name(model)))
-        credential = trip.credential
-        if credential is not None:
-            headers.append((b"x-headgate-provider", credential.integration.encode()))
-            headers.append((b"x-headgate-credential-id", credential.id.encode()))
-        headers.append(CACHE_BYPASS)
-        headers.append((b"x-headgate-retries", b"%d" % (trip.attempts - 1)))
-        if receipt is not None:
-            if receipt.pricing != "unpriced":
-                headers.append((b"x-headgate-cost", format_dollars(receipt.cost_nano).encode()))
-            headers.append((b"x-headgate-overhead-us", b"%d" % receipt.overhead_microseconds))
-        if answer.status >= 400:
-            self._advise(headers, answer)
-        return headers
+        is_plain = answer.request_id and answer.status < 400 and call.correlation_id is None
+        return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b" % (
+            self._passing.render(answer.headers),
+            request_id,
+            credential.answer_head,
+            trip.attempts - 1,
+            render_model(trip.reading.model or call.model) if call.model else b"",
+            b"" if receipt is None else render_cost(receipt),
+            b"" if is_plain and not answer.keeps_length else render_rest(trip, answer),
+        )
 
-    def _advise(self, headers: Headers, answer: Answer) -> None:
-        """Whose error it is, and whether trying again helps; never a wait past the maximum."""
-        headers.append(errors.SOURCE_PROVIDER)
+    def advise(self, answer: Answer) -> None:
+        """Make a fault's headers say whether trying again helps; never a wait past the maximum."""
+        headers = answer.headers
         if answer.final:
-            headers[:] = [header for header in headers if header[0] != b"x-should-retry"]
+            headers = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
-        for index, (name, value) in enumerate(headers):
-            if name == b"retry-after":
-                headers[index] = (name, clamp(value, self._retry_after_max_seconds))
-            elif name == b"retry-after-ms":
-                headers[index] = (name, clamp(value, 1000 * self._retry_after_max_seconds))
+        answer.headers = [(name, self._clamp(name, value)) for name, value in headers]
+
+    def _clamp(self, name: bytes, value: bytes) -> bytes:
+        if name == b"retry-after":
+            return clamp(value, self._retry_after_max_seconds)
+        if name == b"retry-after-ms":
+            return clamp(value, 1000 * self._retry_after_max_seconds)
+        return value
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape."""
+        self.advise(answer)
         if is_json_object(body):
             return body
         message = f"The provider answered {answer.status} with a body that is no JSON object."
@@ -101,6 +92,37 @@ class OpenAiEncoder:
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+
+
+@functools.lru_cache(maxsize=1024)
+def render_model(model: str | None) -> bytes:
+    """The header line that names the model that served."""
+    return b"x-headgate-model: %b\r\n" % encode_name(model or "")
+
+
+def render_cost(receipt: Receipt) -> bytes:
+    """The header lines of a settled call: what it cost, and how long it took here."""
+    overhead = receipt.overhead_microseconds
+    if receipt.pricing == "unpriced":
+        return b"x-headgate-overhead-us: %d\r\n" % overhead
+    cost = format_dollars(receipt.cost_nano).encode()
+    return b"x-headgate-cost: %b\r\nx-headgate-overhead-us: %d\r\n" % (cost, overhead)
+
+
+def render_rest(trip: Trip, answer: Answer) -> bytes:
+    """The header lines that few answers have."""
+    head = b""
+    if answer.keeps_length:
+        for name, value in answer.headers:
+            if name == b"content-length":
+                head += b"content-length: %b\r\n" % value
+    if trip.call.correlation_id is not None:
+        head += b"x-headgate-correlation-id: %b\r\n" % trip.call.correlation_id.encode()
+    if answer.request_id is None:
+        head += b"x-request-id: %b\r\n" % trip.call.request_id.encode()
+    if answer.status >= 400:
+        head += errors.SOURCE_PROVIDER
+    return head
 
 
 def clamp(value: bytes, maximum: float) -> bytes:

@@ -7,7 +7,6 @@ import math
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.message import Headers
 from headgate.llm.routes import MethodNotAllowed
 
 TYPES = {
@@ -21,8 +20,8 @@ TYPES = {
     Kind.FAULT: "server_error",
     Kind.UNAVAILABLE: "server_error",
 }
-SOURCE_GATEWAY = (b"x-headgate-error-source", b"gateway")
-SOURCE_PROVIDER = (b"x-headgate-error-source", b"provider")
+SOURCE_GATEWAY = b"x-headgate-error-source: gateway\r\n"
+SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
 def describe(error: HeadgateError) -> dict[str, str | None]:
@@ -40,14 +39,14 @@ def encode_body(error: HeadgateError) -> bytes:
     return msgspec.json.encode({"error": describe(error)})
 
 
-def encode_headers(error: HeadgateError, *, retry_after_max_seconds: float) -> Headers:
-    """Content type, source, and the retry advice, which never asks for more than the maximum."""
-    headers: Headers = [(b"content-type", b"application/json"), SOURCE_GATEWAY]
+def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> bytes:
+    """Header lines: content type, source, and the retry advice, which never exceeds the maximum."""
+    lines = [b"content-type: application/json\r\n", SOURCE_GATEWAY]
     if error.retry_after_seconds is not None:
         wait = min(error.retry_after_seconds, retry_after_max_seconds)
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait))))
+        lines.append(b"retry-after: %d\r\n" % max(1, math.ceil(wait)))
     if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", ", ".join(error.allowed).encode()))
+        lines.append(b"allow: %b\r\n" % ", ".join(error.allowed).encode())
     if error.should_retry is not None:
-        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
-    return headers
+        lines.append(b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false"))
+    return b"".join(lines)

@@ -33,6 +33,11 @@ class BodyTooLarge(HeadgateError):
 class Connection(Protocol):
     """What an exchange needs of the connection that it lives on."""
 
+    @property
+    def date_line(self) -> bytes:
+        """The `date` header line of now."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Put bytes on the wire; never blocks."""
         ...
@@ -49,10 +54,6 @@ class Connection(Protocol):
         """Read on."""
         ...
 
-    def default_headers(self) -> Headers:
-        """Headers of every answer (`date`)."""
-        ...
-
 
 class Exchange:
     """A request as it arrives, and the `Caller` that its answer goes to."""
@@ -63,7 +64,6 @@ class Exchange:
         "_chunked",
         "_connection",
         "_pieces",
-        "_waiting_bytes",
         "body_bytes_max",
         "body_complete",
         "content_length",
@@ -76,24 +76,24 @@ class Exchange:
         "opening",
         "refusal",
         "response_complete",
-        "running",
         "streams_body",
         "target",
+        "task",
+        "waiting_bytes",
     )
 
     def __init__(
         self,
         connection: Connection,
-        *,
         method: bytes,
         target: bytes,
         headers: Headers,
+        *,
         http_version: str,
         keep_alive: bool,
     ) -> None:
         self._connection = connection
         self._pieces: list[bytes] = []
-        self._waiting_bytes = 0
         self._arrived: asyncio.Future[None] | None = None
         self._attendant: Attendant | None = None
         self._chunked = False
@@ -103,6 +103,8 @@ class Exchange:
         self.http_version = http_version
         self.keep_alive = keep_alive
         self.expects_continue = False
+        self.waiting_bytes = 0
+        """Of the body, what arrived and was not taken yet."""
         self.content_length: int | None = None
         self.body_bytes_max = 0
         self.body_complete = False
@@ -111,7 +113,8 @@ class Exchange:
         """What the face learned from the head; its own business."""
         self.refusal: HeadgateError | None = None
         """What the head alone is refused with, once the body is out of the way."""
-        self.running = False
+        self.task: asyncio.Task[None] | None = None
+        """The work on the answer, once it runs."""
         self.gone = False
         self.response_complete = False
 
@@ -119,24 +122,21 @@ class Exchange:
 
     def feed(self, data: bytes) -> None:
         """The next piece of the body."""
-        self._waiting_bytes += len(data)
+        self.waiting_bytes += len(data)
         self._pieces.append(data)
-        self._notify()
+        if self._arrived is not None:
+            self._notify()
 
     def end(self) -> None:
         """The body is complete."""
         self.body_complete = True
-        self._notify()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Of the body, what arrived and was not taken yet."""
-        return self._waiting_bytes
+        if self._arrived is not None:
+            self._notify()
 
     def take_body(self) -> bytes:
-        """The whole body, once it is complete."""
+        """What arrived of the body: all of it, once it is complete."""
         pieces, self._pieces = self._pieces, []
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def stream_body(self) -> AsyncGenerator[bytes, None]:
@@ -164,28 +164,37 @@ class Exchange:
 
     # The answer: `relay.call.Caller`.
 
-    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    def answer(self, status: int, head: bytes, body: bytes) -> None:
         """See `Caller`."""
-        parts = self._head(status, headers)
-        if status not in (204, 304) and not has_length(headers):
-            parts.append(b"content-length: %d\r\n" % len(body))
-        parts.append(b"\r\n")
-        if self.method != b"HEAD":
-            parts.append(body)
-        self._connection.write(b"".join(parts))
+        has_length = status not in (204, 304) and b"content-length: " not in head
+        self._connection.write(
+            b"%b%b%b%b%b\r\n%b"
+            % (
+                STATUS_LINES[status],
+                head,
+                self._connection.date_line,
+                self._choose_persistence(),
+                b"content-length: %d\r\n" % len(body) if has_length else b"",
+                body if self.method != b"HEAD" else b"",
+            )
+        )
         self._complete(keep=self.keep_alive)
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, head: bytes) -> None:
         """See `Caller`."""
-        parts = self._head(status, headers)
-        if not has_length(headers):
-            if self.http_version == "1.1":
-                self._chunked = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.keep_alive = False
-        parts.append(b"\r\n")
-        self._connection.write(b"".join(parts))
+        has_length = b"content-length: " in head
+        self._chunked = not has_length and self.http_version == "1.1"
+        self.keep_alive = self.keep_alive and (self._chunked or has_length)
+        self._connection.write(
+            b"%b%b%b%b%b\r\n"
+            % (
+                STATUS_LINES[status],
+                head,
+                self._connection.date_line,
+                self._choose_persistence(),
+                b"transfer-encoding: chunked\r\n" if self._chunked else b"",
+            )
+        )
 
     def write(self, data: bytes) -> None:
         """See `Caller`."""
@@ -204,6 +213,11 @@ class Exchange:
     def attend(self, attendant: Attendant | None) -> None:
         """See `Caller`."""
         self._attendant = attendant
+
+    def abandon(self) -> None:
+        """See `Caller`."""
+        if self.task is not None:
+            self.task.cancel()
 
     # What the connection tells.
 
@@ -224,19 +238,12 @@ class Exchange:
         if self._attendant is not None:
             self._attendant.leave()
 
-    def _head(self, status: int, headers: Headers) -> list[bytes]:
-        parts = [STATUS_LINES[status]]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        for name, value in self._connection.default_headers():
-            parts += (name, b": ", value, b"\r\n")
-        if not self.body_complete:
-            self.keep_alive = False
+    def _choose_persistence(self) -> bytes:
+        """Say whether the connection goes on: not past a body that is still arriving."""
+        self.keep_alive = self.keep_alive and self.body_complete
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        elif self.http_version == "1.0":
-            parts.append(b"connection: keep-alive\r\n")
-        return parts
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self.http_version == "1.0" else b""
 
     def _complete(self, *, keep: bool) -> None:
         self.response_complete = True

@@ -188,14 +188,14 @@ class OpenAiFace:
         self._on_refusal(error)
         if exchange.response_complete:
             return
-        headers = errors.encode_headers(
+        request_id = opening.request_id.encode()
+        head = errors.encode_head(
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
-        request_id = opening.request_id.encode()
-        headers += [(b"x-request-id", request_id), (b"x-headgate-request-id", request_id)]
+        head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
         if opening.correlation_id is not None:
-            headers.append((b"x-headgate-correlation-id", opening.correlation_id.encode()))
-        exchange.answer(error.kind.value, headers, errors.encode_body(error))
+            head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()
+        exchange.answer(error.kind.value, head, errors.encode_body(error))
 
 
 def _read_bearer(_exchange: Exchange, opening: Opening, value: bytes) -> None:

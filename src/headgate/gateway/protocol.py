@@ -7,16 +7,16 @@ one goes the usual way to the ASGI application (performance.md 5 and 7).
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-import msgspec
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.message import Headers
 
 HOT_PREFIX = b"/v1/"
 LINGER_SECONDS = 2.0
@@ -26,18 +26,6 @@ REFUSED_BODY_BYTES_MAX = 64 * 1024
 """What is read of the body of a request that its head has refused already; one that announces more,
 or that waits to be asked for it, is answered at once."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class EdgeLimits(msgspec.Struct, frozen=True):
-    """What a connection may cost before anything is known of it; bytes, counts, seconds."""
-
-    header_bytes_max: int = 64 * 1024
-    header_count_max: int = 100
-    target_bytes_max: int = 8 * 1024
-    connections_max: int = 10_000
-    header_seconds: float = 10.0
-    body_seconds: float = 60.0
-    keepalive_seconds: float = 75.0
 
 
 class TargetTooLong(HeadgateError):
@@ -70,25 +58,6 @@ class TooManyConnections(HeadgateError):
     code = "too_many_connections"
 
 
-class Face(Protocol):
-    """What answers the hot requests."""
-
-    def open(self, exchange: Exchange) -> None:
-        """The head has arrived: set the body's limit and whether it streams.
-
-        Raises the `HeadgateError` that refuses the request by its head alone.
-        """
-        ...
-
-    async def run(self, exchange: Exchange) -> None:
-        """Answer the exchange; never raises."""
-        ...
-
-    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
-        """Answer the exchange with an error that the edge found, whether it was opened or not."""
-        ...
-
-
 class EdgeProtocol(HttpToolsProtocol):
     """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own.
 
@@ -102,12 +71,12 @@ class EdgeProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        face: Face,
-        limits: EdgeLimits,
+        edge: Edge,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._face = face
-        self._limits = limits
+        self._edge = edge
+        self._limits = edge.limits
+        self._time = self.loop.time
         self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = False
@@ -123,7 +92,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first head."""
         super().connection_made(transport)
-        self.deadline = self.loop.time() + self._limits.header_seconds
+        self.deadline = self._time() + self._limits.header_seconds
         if len(self.connections) > self._limits.connections_max:
             self._refuse(TooManyConnections("Too many connections.", retry_after_seconds=1))
 
@@ -146,7 +115,13 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         # The parser tells of a header once it is whole: one without an end is counted here.
         head_bytes = self._unread_head_bytes + len(data) if self._in_head else 0
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return
+        except httptools.HttpParserError:
+            self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
+            return
         if self._in_head:
             self._unread_head_bytes = head_bytes
             if head_bytes > self._limits.header_bytes_max + self._limits.target_bytes_max:
@@ -183,7 +158,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = True
-        self.deadline = self.loop.time() + self._limits.header_seconds
+        self.deadline = self._time() + self._limits.header_seconds
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field."""
@@ -193,7 +168,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: hand it to the face, or to the ASGI application."""
         self._in_head = False
-        self.deadline = self.loop.time() + self._limits.body_seconds
+        self.deadline = self._time() + self._limits.body_seconds
         error = self._check_head()
         if error is not None:
             self._refuse(error)
@@ -213,7 +188,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         exchange.feed(body)
         if exchange.streams_body:
-            self.deadline = self.loop.time() + self._limits.body_seconds
+            self.deadline = self._time() + self._limits.body_seconds
             if exchange.waiting_bytes > BUFFERED_BODY_BYTES:
                 self.slow_down()
         elif exchange.waiting_bytes > exchange.body_bytes_max:
@@ -228,12 +203,8 @@ class EdgeProtocol(HttpToolsProtocol):
                 super().on_message_complete()
             return
         exchange.end()
-        if exchange is self._answering and not exchange.running:
+        if exchange is self._answering and exchange.task is None:
             self._run(exchange)
-
-    def send_400_response(self, msg: str) -> None:
-        """What the parser cannot read is answered in the wire's shape; the connection closes."""
-        self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
 
     # Turns: one answer at a time, in the order of the requests.
 
@@ -242,12 +213,13 @@ class EdgeProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         elif not self._in_head:
-            self.deadline = self.loop.time() + self._limits.keepalive_seconds
+            self.deadline = self._time() + self._limits.keepalive_seconds
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """The turn of a request has come, whichever kind it is."""
@@ -261,12 +233,10 @@ class EdgeProtocol(HttpToolsProtocol):
             self.write(CONTINUE)
 
     def _run(self, exchange: Exchange) -> None:
-        exchange.running = True
         if exchange.expects_continue and not exchange.body_complete and exchange.refusal is None:
             self.write(CONTINUE)
-        task = self.loop.create_task(self._face.run(exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        exchange.task = self.loop.create_task(self._edge.face.run(exchange))
+        self.tasks.add(exchange.task)
 
     def _check_head(self) -> HeadgateError | None:
         limits = self._limits
@@ -290,21 +260,18 @@ class EdgeProtocol(HttpToolsProtocol):
             )
         return None
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """It was answered; nothing is left to warn of."""
-
     def _open_exchange(self) -> None:
-        version = self.parser.get_http_version()
+        parser = self.parser
         exchange = Exchange(
             self,
-            method=self.parser.get_method(),
-            target=self.url,
-            headers=self.headers,
-            http_version=version,
-            keep_alive=self.parser.should_keep_alive(),
+            parser.get_method(),
+            self.url,
+            self.headers,
+            http_version=parser.get_http_version(),
+            keep_alive=parser.should_keep_alive(),
         )
         try:
-            self._face.open(exchange)
+            self._edge.face.open(exchange)
         except HeadgateError as error:
             exchange.refusal = error
             exchange.body_bytes_max = REFUSED_BODY_BYTES_MAX
@@ -335,6 +302,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def complete(self, exchange: Exchange, *, keep: bool) -> None:
         """See `Connection`."""
         self._answering = None
+        if exchange.task is not None:
+            self.tasks.discard(exchange.task)
         if keep:
             self.on_response_complete()
         elif exchange.body_complete:
@@ -350,9 +319,10 @@ class EdgeProtocol(HttpToolsProtocol):
         """See `Connection`."""
         self.flow.resume_reading()
 
-    def default_headers(self) -> Headers:
+    @property
+    def date_line(self) -> bytes:
         """See `Connection`."""
-        return self.server_state.default_headers
+        return self._edge.date_line
 
     def _refuse(self, error: HeadgateError) -> None:
         """Answer with an error and close; only close when another answer is under way."""
@@ -362,16 +332,14 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._is_answering():
             self.transport.close()
             return
-        refused = answering or Exchange(
-            self, method=b"", target=b"", headers=[], http_version="1.1", keep_alive=False
-        )
+        refused = answering or Exchange(self, b"", b"", [], http_version="1.1", keep_alive=False)
         refused.keep_alive = False
-        self._face.refuse(refused, error)
+        self._edge.face.refuse(refused, error)
 
     def _is_answering(self) -> bool:
         """Whether bytes of an answer may be on their way, into which nothing can be written."""
         if self._answering is not None:
-            return self._answering.running
+            return self._answering.task is not None
         cycle = self.cycle
         return cycle is not None and not isinstance(cycle, Exchange) and not cycle.response_complete
 
@@ -381,4 +349,4 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
-        self.deadline = self.loop.time() + LINGER_SECONDS
+        self.deadline = self._time() + LINGER_SECONDS

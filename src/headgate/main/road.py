@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headgate.billing.service import Ledger
+from headgate.gateway.edge import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
-from headgate.gateway.protocol import EdgeLimits
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
@@ -57,7 +57,7 @@ def build_journey(
     *,
     ledger: Ledger,
     client: Client,
-    observers: tuple[Observer, ...],
+    observer: Observer,
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
@@ -79,7 +79,7 @@ def build_journey(
         models=installation.catalog,
         settlement=ledger,
         drains=Drains(drain_seconds=settings.drain_seconds, drains_max=settings.drains_max),
-        observers=observers,
+        observer=observer,
         clock=clock,
     )
 

@@ -18,8 +18,8 @@ import uvicorn
 import uvloop
 
 from headgate.api import app as api
+from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
-from headgate.gateway.sweeper import Sweeper
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
@@ -75,17 +75,16 @@ async def _serve(
         upkeep.take_up()
         await ledger.resolve_abandoned()
         journey = road.build_journey(
-            settings, installation, ledger=ledger, client=client, observers=observers.all()
+            settings, installation, ledger=ledger, client=client, observer=observers
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(
             health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
         )
-        server.config.http = functools.partial(  # type: ignore[assignment]
-            EdgeProtocol, face=face, limits=road.build_edge_limits(settings)
-        )
-        sweeper = Sweeper(server.server_state.connections)  # type: ignore[arg-type]
-        await stack.enter_async_context(_running(sweeper.run(), upkeep.run()))
+        edge = Edge(face, road.build_edge_limits(settings))
+        server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
+        connections: Any = server.server_state.connections
+        await stack.enter_async_context(_running(edge.run(connections), upkeep.run()))
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(
                 _running(banner.show(server, settings, is_first=is_first))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
-from headgate.kit.db.statement import compile_insert, driver_cursor
+from headgate.kit.db.statement import BulkInsert
 from headgate.kit.ids import first_id
 from headgate.metering.model import MICROSECONDS, Totals, pack, unpack
 from headgate.relay.ports import Receipt
@@ -62,14 +62,12 @@ RECEIPTS = sa.Table(
     # The only index besides the key: this insert is on the way of every call.
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )
-_INSERT = compile_insert(RECEIPTS, ignore_known=True)
+_INSERT = BulkInsert(RECEIPTS, ignore_known=True)
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
     """Store receipts; those whose request has one already change nothing. How many were new."""
-    cursor = driver_cursor(connection)
-    cursor.executemany(_INSERT, [pack(receipt) for receipt in receipts])
-    return cursor.rowcount
+    return _INSERT.run(connection, [pack(receipt) for receipt in receipts])
 
 
 def find(connection: sa.Connection, request_id: str) -> Receipt | None:

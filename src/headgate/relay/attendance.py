@@ -7,7 +7,6 @@ told to stop by closing its connection, and the call is settled with what was de
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from headgate.relay.call import Caller, Flow
 
@@ -31,32 +30,29 @@ class Drains:
 
 
 class Attendance:
-    """Hears of the caller for the time of one call; cancels the task that carries it."""
+    """Hears of the caller for the time of one call; ends the work for one that left."""
+
+    __slots__ = ("_caller", "_drains", "_timer", "flow", "left")
 
     def __init__(self, caller: Caller, drains: Drains) -> None:
         self._caller = caller
         self._drains = drains
-        self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.flow: Flow | None = None
         self.left = False
 
     def begin(self) -> None:
-        """From now on the present task is what a caller's leaving ends."""
-        self._task = asyncio.current_task()
+        """From now on a caller's leaving is acted upon."""
         self._caller.attend(self)
         if self._caller.gone:
             self.leave()
 
     def end(self) -> None:
         """The answer is here, or given up: leaving changes nothing any more."""
-        self._task = None
-        self.flow = None
         self._caller.attend(None)
-        if self.left:
-            self._drains.end()
         if self._timer is not None:
             self._timer.cancel()
+            self._drains.end()
 
     def pause(self) -> None:
         """See `Attendant`."""
@@ -73,10 +69,6 @@ class Attendance:
         if self.left:
             return
         self.left = True
-        if self.flow is not None:
-            self.flow.resume()
-        self._timer = asyncio.get_running_loop().call_later(self._drains.begin(), self._cancel)
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self.resume()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._drains.begin(), self._caller.abandon)

@@ -44,11 +44,11 @@ class Caller(Protocol):
 
     gone: bool
 
-    def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer at once."""
+    def answer(self, status: int, head: bytes, body: bytes) -> None:
+        """A whole answer at once; `head` are its header lines, each with its line end."""
         ...
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, head: bytes) -> None:
         """The head of an answer whose body follows in pieces."""
         ...
 
@@ -62,6 +62,10 @@ class Caller(Protocol):
 
     def attend(self, attendant: Attendant | None) -> None:
         """Who wants to hear of a slow reader and of one that went away (None: nobody now)."""
+        ...
+
+    def abandon(self) -> None:
+        """Cancel the work on the answer, which nobody waits for any more."""
         ...
 
 

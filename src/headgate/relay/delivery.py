@@ -8,7 +8,6 @@ from typing import Protocol
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
-from headgate.kit.http.message import Headers
 from headgate.llm.endpoint import Body
 from headgate.llm.errors import classify
 from headgate.llm.tail import TailTap
@@ -26,8 +25,8 @@ LINGER_SECONDS = 2.0
 class Encoder(Protocol):
     """How a face dresses an answer of its wire."""
 
-    def headers(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> Headers:
-        """What may reach the caller; `receipt` is None while the call is not settled yet."""
+    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+        """The header lines for the caller; `receipt` is None while the call is not settled yet."""
         ...
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
@@ -119,8 +118,7 @@ class Carriage:
             except egress.EgressError as error:
                 raise translate(error) from error
         trip.answered_at = self._clock.monotonic()
-        assert trip.credential is not None
-        if trip.credential.secret in body:
+        if answer.status >= 400 and trip.credential is not None:
             body = body.replace(trip.credential.secret, b"[removed]")
         return body
 
@@ -165,8 +163,8 @@ class Buffered:
 
     async def deliver(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
-        headers = self._encoder.headers(self._trip, self._answer, receipt)
-        self._caller.answer(self._answer.status, headers, self._body)
+        head = self._encoder.head(self._trip, self._answer, receipt)
+        self._caller.answer(self._answer.status, head, self._body)
 
     def break_off(self, error: HeadgateError) -> None:
         """Never reached: nothing of it has begun."""
@@ -204,7 +202,7 @@ class Streamed:
         self._settled = False
         self._failure: HeadgateError | None = None
         trip.streamed = True
-        caller.start(answer.status, encoder.headers(trip, answer, None))
+        caller.start(answer.status, encoder.head(trip, answer, None))
 
     async def carry(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""

@@ -24,7 +24,7 @@ from headgate.relay.upstream import Upstream
 
 
 class Observer(Protocol):
-    """Hears of every settled call: the log, the metrics, the spans."""
+    """Hears of every settled call."""
 
     def observe(self, receipt: Receipt) -> None:
         """After the commit, on the loop; must not raise and must be cheap."""
@@ -45,7 +45,7 @@ class Journey:
         models: Models,
         settlement: Settlement,
         drains: Drains,
-        observers: tuple[Observer, ...],
+        observer: Observer,
         clock: Clock,
     ) -> None:
         self._admission = admission
@@ -56,7 +56,7 @@ class Journey:
         self._models = models
         self._settlement = settlement
         self._drains = drains
-        self._observers = observers
+        self._observer = observer
         self._clock = clock
 
     async def travel(self, call: Call, caller: Caller, encoder: Encoder) -> None:
@@ -100,6 +100,5 @@ class Journey:
             ended_at=self._clock.monotonic(),
         )
         await self._settlement.record(receipt, trip.hold)
-        for observer in self._observers:
-            observer.observe(receipt)
+        self._observer.observe(receipt)
         return receipt

@@ -53,6 +53,17 @@ class Credential(msgspec.Struct, frozen=True):
     headers: Headers
     secret: bytes
 
+    answer_head: bytes = b""
+    """The header lines by which an answer says that it came through this credential, and not
+    from a cache; made here."""
+
+    def __post_init__(self) -> None:
+        head = (
+            f"x-headgate-provider: {self.integration}\r\nx-headgate-credential-id: {self.id}\r\n"
+            "x-headgate-cache-status: bypass\r\n"
+        )
+        msgspec.structs.force_setattr(self, "answer_head", head.encode())
+
 
 class Credentials(Protocol):
     """Picks and opens the right provider secret, from memory."""
@@ -127,7 +138,7 @@ class Wallet(Protocol):
         ...
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     """What one call used, at which price, with which outcome: the source of every number (law 10).
 
     `outcome` is one of `completed`, `upstream_error`, `broken`, `cancelled`, `refused`, `unknown`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
@@ -51,6 +52,7 @@ class Routing:
         trip.body = body
 
 
+@functools.lru_cache(maxsize=1024)
 def check_path(path: bytes) -> bytes:
     """The path below the provider's base address; PathUnsafe for one that could leave it."""
     if b"%" in path or b"/." in path or b"//" in path or b"\\" in path:

@@ -50,31 +50,30 @@ class Answer(msgspec.Struct):
     response: Response
     body: bytes | None = None
     fault: faults.UpstreamFault | None = None
+    content_type: bytes = b""
+    """The media type in lower case, empty when there is none."""
+    request_id: str | None = None
+    """The provider's own name for this exchange."""
     final: bool = False
     """Trying again is pointless: the retries are used up, or time does not heal this."""
     keeps_length: bool = False
     """Every byte of the body goes on, so the length that the head announces holds."""
 
     @property
-    def content_type(self) -> bytes:
-        """The media type in lower case, empty when there is none."""
-        return self._find(b"content-type").lower()
-
-    @property
-    def request_id(self) -> str | None:
-        """The provider's own name for this exchange."""
-        return self._find(b"x-request-id").decode("latin-1") or None
-
-    def _find(self, name: bytes) -> bytes:
-        for header in self.headers:
-            if header[0] == name:
-                return header[1]
-        return b""
-
-    @property
     def claims_json(self) -> bool:
         """Whether the head says that the body is JSON."""
         return self.content_type.startswith(b"application/json")
+
+
+def take_answer(response: Response) -> Answer:
+    """The head of a response, read once."""
+    answer = Answer(response.status, response.headers, response)
+    for name, value in response.headers:
+        if name == b"content-type":
+            answer.content_type = value.lower()
+        elif name == b"x-request-id":
+            answer.request_id = value.decode("latin-1")
+    return answer
 
 
 class Upstream:
@@ -129,7 +128,7 @@ class Upstream:
         trip.sent_at = trip.sent_at or self._clock.monotonic()
         response = await self._client.send(request)
         trip.was_sent = True
-        answer = Answer(response.status, response.headers, response)
+        answer = take_answer(response)
         if response.status in RETRIED_STATUS:
             answer.body = await response.read(FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)

@@ -5,18 +5,17 @@ A receipt holds ids, counts and names, never a body or a secret, so there is not
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
 import threading
+from collections.abc import Sequence
 
 import msgspec
 
 from headgate.relay.ports import Receipt
 
-BATCH_SECONDS = 0.1
-LINES_MAX = 10_000
-"""Lines that may wait for a slow reader of the log; past it they are counted and dropped."""
+BATCHES_MAX = 500
+"""Batches that may wait for a slow reader of the log; past it their lines are dropped, counted."""
 
 
 class AccessLog:
@@ -24,9 +23,8 @@ class AccessLog:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lines: list[bytes] = []
         self._encoder = msgspec.json.Encoder()
-        self._batches: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[Sequence[Receipt] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="headgate-access-log", daemon=True)
         self.dropped = 0
 
@@ -36,34 +34,22 @@ class AccessLog:
 
     def stop(self) -> None:
         """Write what waits, then end."""
-        self._flush()
         self._batches.put(None)
         self._thread.join(timeout=1.0)
 
-    def observe(self, receipt: Receipt) -> None:
-        """Queue the line of one call."""
-        lines = self._lines
-        if not lines:
-            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
-        elif len(lines) >= LINES_MAX:
-            self.dropped += 1
-            return
-        lines.append(b'{"event":"call",' + self._encoder.encode(receipt)[1:])
-
-    def _flush(self) -> None:
-        lines, self._lines = self._lines, []
-        if not lines:
-            return
-        if self._batches.qsize() * BATCH_SECONDS > 10:
-            self.dropped += len(lines)
-            return
-        self._batches.put(b"\n".join((*lines, b"")))
+    def observe(self, receipts: Sequence[Receipt]) -> None:
+        """Queue the lines of calls."""
+        if self._batches.qsize() < BATCHES_MAX:
+            self._batches.put(receipts)
+        else:
+            self.dropped += len(receipts)
 
     def _write(self) -> None:
-        while (batch := self._batches.get()) is not None:
+        while (receipts := self._batches.get()) is not None:
+            lines = self._encoder.encode_lines(receipts)
             try:
-                while batch:
-                    batch = batch[os.write(self._descriptor, batch) :]
+                while lines:
+                    lines = lines[os.write(self._descriptor, lines) :]
             except OSError:
                 # Whoever read the log is gone; the calls go on.
-                self.dropped += batch.count(b"\n")
+                self.dropped += lines.count(b"\n")

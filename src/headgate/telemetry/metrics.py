@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
@@ -81,8 +81,12 @@ class Metrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def observe(self, receipt: Receipt) -> None:
-        """One settled call."""
+    def observe(self, receipts: Sequence[Receipt]) -> None:
+        """Settled calls."""
+        for receipt in receipts:
+            self._count(receipt)
+
+    def _count(self, receipt: Receipt) -> None:
         series = self._find(receipt)
         series.calls += 1
         series.cost_nano += receipt.cost_nano

@@ -6,6 +6,8 @@ call. Needs the extra `headgate[telemetry]`; loaded only when an exporter's addr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -36,8 +38,12 @@ class Spans:
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("headgate")
 
-    def observe(self, receipt: Receipt) -> None:
-        """One span, from the call's beginning to its settlement."""
+    def observe(self, receipts: Sequence[Receipt]) -> None:
+        """One span for each, from the call's beginning to its settlement."""
+        for receipt in receipts:
+            self._record(receipt)
+
+    def _record(self, receipt: Receipt) -> None:
         operation = OPERATIONS.get(receipt.endpoint, receipt.endpoint)
         end = int(receipt.created_at * 1_000_000_000)
         span = self._tracer.start_span(

@@ -10,11 +10,33 @@ Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
+REMEMBERED_NAMES_MAX = 1_000
+
+
 class HeaderRule(msgspec.Struct, frozen=True):
     """Which headers may pass; everything else is left out."""
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...]
+    _remembered: dict[bytes, bytes] = {}
+
+    def allows(self, name: bytes) -> bool:
+        """Whether a header of that name may pass."""
+        return name in self.names or name.startswith(self.prefixes)
+
+    def render(self, headers: Headers) -> bytes:
+        """The lines of the headers that may pass, each with its line end."""
+        lines: list[bytes] = []
+        remembered = self._remembered
+        for name, value in headers:
+            start = remembered.get(name)
+            if start is None:
+                start = name + b": " if self.allows(name) else b""
+                if len(remembered) < REMEMBERED_NAMES_MAX:
+                    remembered[name] = start
+            if start:
+                lines += (start, value, b"\r\n")
+        return b"".join(lines)
 
     def keep(self, headers: Headers, *, but: frozenset[bytes] = frozenset()) -> Headers:
         """The headers that may pass, in their order, without those named in `but`."""

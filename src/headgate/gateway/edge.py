@@ -1,0 +1,81 @@
+"""What all connections of a process share: their limits, their clock, the face behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from headgate.gateway.exchange import Exchange
+from headgate.kit.errors import HeadgateError
+
+PERIOD_SECONDS = 0.25
+"""How often deadlines are looked at, and so how far they can be overrun."""
+
+
+class EdgeLimits(msgspec.Struct, frozen=True):
+    """What a connection may cost before anything is known of it; bytes, counts, seconds."""
+
+    header_bytes_max: int = 64 * 1024
+    header_count_max: int = 100
+    target_bytes_max: int = 8 * 1024
+    connections_max: int = 10_000
+    header_seconds: float = 10.0
+    body_seconds: float = 60.0
+    keepalive_seconds: float = 75.0
+
+
+class Face(Protocol):
+    """What answers the hot requests."""
+
+    def open(self, exchange: Exchange) -> None:
+        """The head has arrived: set the body's limit and whether it streams.
+
+        Raises the `HeadgateError` that refuses the request by its head alone.
+        """
+        ...
+
+    async def run(self, exchange: Exchange) -> None:
+        """Answer the exchange; never raises."""
+        ...
+
+    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+        """Answer the exchange with an error that the edge found, whether it was opened or not."""
+        ...
+
+
+class Deadlined(Protocol):
+    """Something that may wait only so long. `deadline` is in loop time, 0.0 when none runs."""
+
+    deadline: float
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        ...
+
+
+class Edge:
+    """One for each process. `date_line` is the header line of now."""
+
+    def __init__(self, face: Face, limits: EdgeLimits) -> None:
+        self.face = face
+        self.limits = limits
+        self.date_line = render_date()
+
+    async def run(self, members: Iterable[Deadlined]) -> None:
+        """Expire what is overdue and keep the date, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PERIOD_SECONDS)
+            self.date_line = render_date()
+            now = loop.time()
+            for member in [each for each in members if 0.0 < each.deadline < now]:
+                member.expire()
+
+
+def render_date() -> bytes:
+    """The `date` header line of now."""
+    return b"date: %b\r\n" % email.utils.formatdate(usegmt=True).encode()
