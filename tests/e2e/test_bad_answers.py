@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 
 import pytest
 
-from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.gateway import PROVIDER_KEY, find_port
 from tests.fakes.line import check_error
 from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked
@@ -112,6 +113,23 @@ def test_provider_that_breaks_off_ends_in_an_error_and_a_receipt(road: Road) -> 
     answered = road.post(CHAT, BODY)
     check_error(answered, 502, "provider_invalid_response", source="gateway")
     assert road.receipts.take_one().outcome == "unknown"
+
+
+def test_provider_that_is_down_is_told_and_costs_nothing(road: Road) -> None:
+    added = road.gateway.run(
+        *("credentials", "add", "openai", "--api-key-stdin", "--name", "down"),
+        *("--base-url", f"http://127.0.0.1:{find_port()}/v1"),
+        stdin=PROVIDER_KEY,
+    )
+    assert added.returncode == 0, added.stderr
+    deadline = time.monotonic() + 1.0
+    while (answered := road.post(CHAT, BODY, {"x-headgate-credential": "down"})).status != 502:
+        assert time.monotonic() < deadline, answered.body
+    check_error(answered, 502, "provider_unreachable", source="gateway")
+    assert answered.headers["x-should-retry"] == "false"
+    assert "127.0.0.1" not in answered.body.decode()
+    receipt = road.receipts.take()[-1]
+    assert (receipt.outcome, receipt.pricing, receipt.attempts) == ("upstream_error", "free", 1)
 
 
 def test_provider_that_says_nothing_ends_in_a_timeout(road: Road) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import random
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fakes.line import encode_head, open_line
+from tests.fakes.line import check_error, encode_head, open_line
 from tests.fakes.road import JSON_TYPE, Road, running_road
 from tests.fakes.upstream import Asked
 
@@ -248,6 +249,21 @@ def test_chunked_upload_streams_through(road: Road) -> None:
         sender.send(b"0\r\ntrailer: 1\r\n\r\n")
         assert sender.read("POST").body == b"one two three"
     assert "trailer" not in road.upstream.asked[0].headers
+
+
+def test_compressed_body_passes_with_the_header_that_says_so(road: Road) -> None:
+    body = gzip.compress(b"one")
+    kind = {"content-type": "application/octet-stream", "content-encoding": "gzip"}
+    assert road.ask("POST", "/v1/something/new", kind, body).status == 200
+    assert road.upstream.asked[0].body == body
+    assert road.upstream.asked[0].headers["content-encoding"] == "gzip"
+
+
+def test_compressed_body_that_would_have_to_be_read_is_refused(road: Road) -> None:
+    answered = road.post(CHAT, gzip.compress(b'{"model":"m"}'), {"content-encoding": "gzip"})
+    check_error(answered, 415, "unsupported_content_encoding", source="gateway")
+    assert road.upstream.asked == []
+    assert road.post(CHAT, b'{"model":"m"}', {"content-encoding": "identity"}).status == 200
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -34,10 +35,11 @@ class Gateway:
     data: Path
     keys: dict[str, str]
     log: Path
+    tls: ssl.SSLContext | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -71,14 +73,17 @@ class Gateway:
         return self.process.wait(timeout=40)
 
 
-def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_ready(gateway: Gateway) -> None:
+    process, log = gateway.process, gateway.log
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}: {log.read_text()}")
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{url}/health/ready", timeout=1) as answer,
+            urllib.request.urlopen(
+                f"{gateway.url}/health/ready", timeout=1, context=gateway.tls
+            ) as answer,
         ):
             if answer.status == 200:
                 return
@@ -86,15 +91,21 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def start_gateway(
-    data: Path, *, provider_url: str | None = None, port: int = 0, **settings: Any
+    data: Path,
+    *,
+    provider_url: str | None = None,
+    provider_key: str = PROVIDER_KEY,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **settings: Any,
 ) -> Gateway:
-    """`settings` are HEADGATE_ variables in lower case."""
+    """`settings` are HEADGATE_ variables in lower case; `tls` is how a client trusts it."""
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
     environment.pop("OPENAI_API_KEY", None)
     environment.pop("OPENAI_BASE_URL", None)
     if provider_url is not None:
-        environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": provider_url}
+        environment |= {"OPENAI_API_KEY": provider_key, "OPENAI_BASE_URL": provider_url}
     environment |= {f"HEADGATE_{name.upper()}": str(value) for name, value in settings.items()}
     data.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
@@ -108,16 +119,16 @@ def start_gateway(
             stdout=output,
             stderr=output,
         )
-    wait_ready(f"http://127.0.0.1:{port}", process, log)
-    keys = json.loads((data / "first-keys.json").read_text())
-    return Gateway(process, port, data, keys, log)
+    gateway = Gateway(process, port, data, {}, log, tls)
+    wait_ready(gateway)
+    gateway.keys |= json.loads((data / "first-keys.json").read_text())
+    return gateway
 
 
 @contextlib.contextmanager
-def running_gateway(
-    data: Path, *, provider_url: str | None = None, **settings: Any
-) -> Generator[Gateway]:
-    gateway = start_gateway(data, provider_url=provider_url, **settings)
+def running_gateway(data: Path, **given: Any) -> Generator[Gateway]:
+    """As `start_gateway`."""
+    gateway = start_gateway(data, **given)
     try:
         yield gateway
     finally:

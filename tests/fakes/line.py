@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 
 @dataclass
@@ -32,11 +33,23 @@ class Answered:
         return self.json["error"]
 
 
+class _Reader(io.BufferedReader):
+    """Outlives the answers that are read from it: it may hold the beginning of the next one."""
+
+    def close(self) -> None:
+        pass
+
+
 class Line:
     """One connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
+        self._reader = _Reader(socket.SocketIO(connection, "r"))
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What `http.client` asks of a socket."""
+        return self._reader
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -54,7 +67,7 @@ class Line:
 
     def read(self, method: str = "GET") -> Answered:
         """The next answer."""
-        answer = http.client.HTTPResponse(self.socket, method=method)
+        answer = http.client.HTTPResponse(cast("Any", self), method=method)
         answer.begin()
         fields = [(name.lower(), value) for name, value in answer.getheaders()]
         return Answered(answer.status, fields, answer.read())
@@ -62,7 +75,7 @@ class Line:
     def is_closed(self) -> bool:
         """Whether the server ends the connection, with nothing more said."""
         try:
-            return self.socket.recv(1) == b""
+            return self._reader.read(1) == b""
         except ConnectionError:
             return True
 

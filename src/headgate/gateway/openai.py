@@ -40,6 +40,11 @@ class MethodUnknown(HeadgateError):
     code = "method_not_allowed"
 
 
+class BodyEncoded(HeadgateError):
+    kind = Kind.MEDIA_TYPE
+    code = "unsupported_content_encoding"
+
+
 class FaceLimits(msgspec.Struct, frozen=True):
     """Bytes that a body may have, by how it travels, and the longest advice to wait in seconds."""
 
@@ -56,6 +61,7 @@ class Opening(msgspec.Struct):
     request_id: str
     token: bytes = b""
     content_type: bytes = b""
+    is_encoded: bool = False
     credential_name: str | None = None
     correlation_id: str | None = None
     headers: Headers = []
@@ -119,6 +125,11 @@ class OpenAiFace:
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
             raise BodyTooLarge(describe_limit(bytes_max))
+        if opening.is_encoded and endpoint.body is not Body.RAW:
+            raise BodyEncoded(
+                "This address reads the body, which it cannot while it is compressed. Send it "
+                "without Content-Encoding."
+            )
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
 
     async def run(self, exchange: Exchange) -> None:
@@ -146,6 +157,8 @@ class OpenAiFace:
                 opening.headers.append(header)
                 if name == b"content-type":
                     opening.content_type = value
+                elif name == b"content-encoding":
+                    opening.is_encoded = value.lower() != b"identity"
             elif name in READERS:
                 READERS[name](exchange, opening, value)
 

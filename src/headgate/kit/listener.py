@@ -40,7 +40,7 @@ def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
                     raise
                 listeners.append(opened.enter_context(listener))
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = str(error.strerror or error).partition(" (")[0]
             message = f"Cannot listen on {host}, port {port}: {reason}. Choose another with {hint}."
             raise AddressUnavailable(message) from error
         opened.pop_all()

@@ -86,10 +86,8 @@ def _make_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        message = (
-            f"{path} cannot be made or is no directory: {error.strerror}. Give --data another."
-        )
-        raise DataUnusable(message) from error
+        message = f"{path} cannot be made, or is no directory: {error.strerror}."
+        raise DataUnusable(f"{message} Choose another with --data.") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
 

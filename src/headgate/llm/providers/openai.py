@@ -17,6 +17,7 @@ PROVIDER = Provider(
             {
                 b"accept",
                 b"accept-language",
+                b"content-encoding",
                 b"content-type",
                 b"idempotency-key",
                 b"openai-beta",
