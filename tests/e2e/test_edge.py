@@ -160,7 +160,7 @@ def test_more_connections_than_allowed_are_told_so(gateway: Gateway, line: Line)
     line.read_answer()
     lines = [Line(gateway.port, gateway.key) for _ in range(CONNECTIONS_MAX)]
     try:
-        statuses = []
+        statuses: list[int] = []
         for each in lines[-1:]:
             statuses.append(each.read_head())
             assert each.headers["retry-after"] == "1"
