@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.fakes.deadline import wait_until
 
 START_SECONDS = 20.0
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
@@ -72,17 +73,17 @@ class Gateway:
 
 
 def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    def is_ready() -> bool:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}: {log.read_text()}")
         with (
             contextlib.suppress(OSError),
             urllib.request.urlopen(f"{url}/health/ready", timeout=1) as answer,
         ):
-            if answer.status == 200:
-                return
-    raise AssertionError(f"not ready in {START_SECONDS} s: {log.read_text()}")
+            return answer.status == 200
+        return False
+
+    wait_until(is_ready, START_SECONDS)
 
 
 def start_gateway(
