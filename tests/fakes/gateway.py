@@ -10,12 +10,13 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.fakes.deadline import wait_until
 
 START_SECONDS = 20.0
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
@@ -75,8 +76,8 @@ class Gateway:
 
 def wait_ready(gateway: Gateway) -> None:
     process, log = gateway.process, gateway.log
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+
+    def is_ready() -> bool:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}: {log.read_text()}")
         with (
@@ -85,9 +86,10 @@ def wait_ready(gateway: Gateway) -> None:
                 f"{gateway.url}/health/ready", timeout=1, context=gateway.tls
             ) as answer,
         ):
-            if answer.status == 200:
-                return
-    raise AssertionError(f"not ready in {START_SECONDS} s: {log.read_text()}")
+            return answer.status == 200
+        return False
+
+    wait_until(is_ready, START_SECONDS)
 
 
 def start_gateway(

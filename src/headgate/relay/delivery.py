@@ -230,6 +230,7 @@ class Streamed:
         self._settled = True
         self._write(self._tap.release())
         if not self._ended:
+            self._answer.response.resume()
             self._woken = asyncio.get_running_loop().create_future()
             try:
                 await asyncio.wait_for(self._woken, LINGER_SECONDS)

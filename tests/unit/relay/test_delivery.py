@@ -381,6 +381,21 @@ async def test_slow_caller_pauses_the_provider() -> None:
     assert not rig.response.paused
 
 
+async def test_provider_that_a_slow_caller_paused_may_still_come_to_its_end() -> None:
+    rig = stream()
+    await rig.begin()
+    rig.response.feed(TEXT)
+    rig.delivery.pause()
+    rig.response.feed(DONE)
+    await rig.carried()
+    delivering = asyncio.create_task(rig.delivery.deliver(rig.receipt()))
+    await asyncio.wait([delivering], timeout=0)
+    assert not rig.response.paused
+    rig.response.end()
+    await delivering
+    assert rig.caller.finished is True
+
+
 async def test_whole_answer_is_sent_after_its_settlement() -> None:
     body = b'{"model":"gpt-5.4-mini","usage":{"prompt_tokens":1,"completion_tokens":2}}'
     rig = buffered(body)

@@ -1,0 +1,133 @@
+"""How a running server ends: in order, within its grace, or at once when told twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.books import Books
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream
+
+TEXT = b'data: {"id":"c","model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
+ENDING = (
+    b'data: {"choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":100}}\n\n'
+    b"data: [DONE]\n\n"
+)
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "stream": True}
+
+
+class Stream:
+    """A provider's stream that goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def __call__(self, asked: Asked) -> None:
+        if not asked.json["stream"]:
+            self.go_on.wait(20)
+            return
+        asked.begin_stream()
+        asked.send_chunk(TEXT)
+        self.go_on.wait(20)
+        asked.send_chunk(ENDING)
+        asked.send_end()
+
+
+def refuses_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def start_stream(gateway: Gateway) -> Line:
+    line = Line(gateway.port, gateway.key)
+    line.ask(body=CHAT)
+    assert line.read_head() == 200
+    assert line.read_piece() == TEXT
+    return line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stream_under_way_ends_well_and_nobody_new_is_let_in(
+    upstream: FakeUpstream, gateway: Gateway, books: Books, number: signal.Signals
+) -> None:
+    upstream.script = stream = Stream()
+    with Line(gateway.port, gateway.key) as idle, start_stream(gateway) as line:
+        idle.ask("/health/ready")
+        assert idle.read_answer()[0] == 200
+        gateway.process.send_signal(number)
+        wait_until(lambda: refuses_connections(gateway.port))
+        assert idle.is_closed()
+        stream.go_on.set()
+        assert line.read_body() == b"data: [DONE]\n\n"
+        assert line.is_closed()
+    assert gateway.process.wait(timeout=5) == 0
+    (receipt,) = books.receipts()
+    assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", 1_200_000)
+    logged = [json.loads(each) for each in gateway.log.read_text().splitlines() if "req_" in each]
+    assert len(logged) == 1, "the log is written to its end"
+
+
+def stick(
+    upstream: FakeUpstream, tmp_path: Path, end: Callable[[Gateway], None], grace: float
+) -> tuple[float, dict[str, Any]]:
+    """End a server whose stream is stuck: the seconds that it took, and the receipt."""
+    upstream.script = stream = Stream()
+    with running_gateway(
+        tmp_path / "data", provider_url=upstream.base_url, grace_seconds=grace
+    ) as gateway:
+        with start_stream(gateway) as line, Line(gateway.port, gateway.key) as waiting:
+            waiting.ask(body=CHAT | {"stream": False})
+            wait_until(lambda: len(upstream.asked) == 2)
+            started = time.monotonic()
+            end(gateway)
+            frame = json.loads(line.read_body().removeprefix(b"data: "))
+            assert frame["error"]["code"] == "gateway_stopping"
+            assert waiting.read_head() == 503
+            assert json.loads(waiting.read_body())["error"]["code"] == "gateway_stopping"
+        assert gateway.process.wait(timeout=10) == 0
+        took = time.monotonic() - started
+        stream.go_on.set()
+        receipts = Books(gateway.data).receipts()
+    assert [receipt["outcome"] for receipt in receipts] == ["cancelled", "cancelled"]
+    return took, receipts[0]
+
+
+def test_stream_that_is_stuck_is_told_and_settled_after_the_grace(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    took, receipt = stick(upstream, tmp_path, lambda gateway: gateway.process.terminate(), 1)
+    assert 1.0 <= took < 4.0
+    assert (receipt["estimated"], receipt["usage"]["output_tokens"]) == (1, 2)
+
+
+def test_second_signal_ends_at_once_and_settles_all_the_same(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    def end(gateway: Gateway) -> None:
+        gateway.process.terminate()
+        wait_until(lambda: refuses_connections(gateway.port))
+        gateway.process.terminate()
+
+    took, receipt = stick(upstream, tmp_path, end, 60)
+    assert took < 3.0
+    assert receipt["estimated"] == 1
+
+
+def test_idle_server_ends_at_once(gateway: Gateway) -> None:
+    started = time.monotonic()
+    assert gateway.stop() == 0
+    assert time.monotonic() - started < 3.0

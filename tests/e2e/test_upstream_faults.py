@@ -1,0 +1,438 @@
+"""A provider that fails in every way, seen from the client, the books and the provider (law 9)."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.fakes.books import Books
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway, find_port, running_gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream, Script, running_upstream
+
+DEADLINE_SECONDS = 0.5
+TOTAL_SECONDS = 2.0
+LATE_SECONDS = 0.6
+"""How late a deadline may be noticed, on a busy machine."""
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
+ANSWER = (
+    b'{"model":"gpt-5.4-mini","choices":[],'
+    b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}'
+)
+TEXT = b'data: {"id":"c","model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
+    with running_gateway(
+        tmp_path_factory.mktemp("faults") / "data",
+        provider_url=upstream.base_url,
+        connect_seconds=DEADLINE_SECONDS,
+        first_byte_seconds=DEADLINE_SECONDS,
+        idle_seconds=DEADLINE_SECONDS,
+        total_seconds=TOTAL_SECONDS,
+        retry_budget_floor_per_second=1000,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def books(gateway: Gateway) -> Books:
+    return Books(gateway.data)
+
+
+@pytest.fixture
+def line(gateway: Gateway) -> Generator[Line]:
+    with Line(gateway.port, gateway.key) as opened:
+        yield opened
+
+
+class Plan:
+    """Answers by a list of steps, the last of which is repeated."""
+
+    def __init__(self, *steps: Script) -> None:
+        self.steps = list(steps)
+        self.calls = 0
+
+    def __call__(self, asked: Asked) -> None:
+        self.calls += 1
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        step(asked)
+
+
+def good(asked: Asked) -> None:
+    asked.answer(ANSWER)
+
+
+def refuse(
+    status: int, body: bytes = b'{"error":{"message":"no","code":"boom"}}', /, **headers: str
+) -> Script:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda asked: asked.answer(body, status=status, headers=given)
+
+
+def error_of(body: bytes) -> dict[str, Any]:
+    return json.loads(body)["error"]
+
+
+def test_provider_that_is_not_there_is_told_at_once_and_costs_nothing(
+    gateway: Gateway, books: Books, line: Line
+) -> None:
+    gateway.run(
+        *("credentials", "add", "openai", "--api-key-stdin", "--name", "nowhere"),
+        *("--base-url", f"http://127.0.0.1:{find_port()}/v1"),
+        stdin="sk-nowhere-0123456789abcdefghijkl",
+    )
+
+    def ask_nowhere() -> int:
+        line.ask(body=CHAT, x_headgate_credential="nowhere")
+        return line.read_head()
+
+    while (status := ask_nowhere()) != 502:
+        assert b"nowhere" in line.read_body(), "the credential is not taken up yet"
+    body = line.read_body()
+    assert (status, error_of(body)["code"]) == (502, "provider_unreachable")
+    assert line.headers["x-should-retry"] == "false"
+    assert line.headers["x-headgate-error-source"] == "gateway"
+    assert "127.0.0.1" not in body.decode()
+    receipt = books.receipts()[-1]
+    assert (receipt["outcome"], receipt["attempts"]) == ("upstream_error", 3)
+    assert (receipt["cost_nano"], receipt["estimated"]) == (0, 0)
+
+
+def stall_before_the_head(asked: Asked) -> None:
+    asked.wait_closed(5)
+
+
+def stall_in_the_body(asked: Asked) -> None:
+    asked.send_head(200, {"content-type": "application/json", "content-length": "99"})
+    asked.send(b'{"a":')
+    asked.wait_closed(5)
+
+
+def drip_for_ever(asked: Asked) -> None:
+    asked.send_head(200, {"content-type": "application/json", "content-length": "999"})
+    pause = threading.Event()
+    try:
+        while True:
+            asked.send(b" ")
+            pause.wait(DEADLINE_SECONDS / 3)
+    except OSError:
+        asked.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "seconds"),
+    [
+        (stall_before_the_head, DEADLINE_SECONDS),
+        (stall_in_the_body, DEADLINE_SECONDS),
+        (drip_for_ever, TOTAL_SECONDS),
+    ],
+)
+def test_provider_that_is_too_slow_is_given_up_in_time_and_never_asked_again(
+    upstream: FakeUpstream,
+    line: Line,
+    books: Books,
+    script: Script,
+    seconds: float,
+) -> None:
+    upstream.script = plan = Plan(script)
+    started = time.monotonic()
+    line.ask(body=CHAT)
+    assert line.read_head() == 504
+    assert seconds <= time.monotonic() - started < seconds + LATE_SECONDS
+    assert error_of(line.read_body())["code"] == "provider_timeout"
+    assert line.headers["x-should-retry"] == "false"
+    receipt = books.receipts()[-1]
+    assert (receipt["outcome"], receipt["estimated"], plan.calls) == ("unknown", 1, 1)
+    assert receipt["cost_nano"] > 0
+
+
+def test_stream_that_stalls_ends_in_an_error_frame_in_time(
+    upstream: FakeUpstream, line: Line, books: Books
+) -> None:
+    def answer(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(TEXT)
+        asked.wait_closed(5)
+
+    upstream.script = answer
+    started = time.monotonic()
+    line.ask(body=CHAT | {"stream": True})
+    assert line.read_head() == 200
+    assert line.read_piece() == TEXT
+    assert error_of(line.read_body().removeprefix(b"data: "))["code"] == "provider_timeout"
+    assert time.monotonic() - started < DEADLINE_SECONDS + LATE_SECONDS
+    assert books.receipts()[-1]["outcome"] == "unknown"
+
+
+LOST: dict[str, Script] = {
+    "reset": lambda asked: asked.reset(),
+    "closed": lambda asked: asked.close(),
+    "noise": lambda asked: asked.send(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "half": lambda asked: asked.send(b"HTTP/1.1 200 OK\r\ncontent-le"),
+    "status": lambda asked: asked.send(b"HTTP/1.1 799 Odd\r\ncontent-length: 2\r\n\r\n{}"),
+    "html": lambda asked: asked.answer(b"<html>oops</html>"),
+    "empty": lambda asked: asked.answer(b""),
+    "list": lambda asked: asked.answer(b"[]"),
+    "head": lambda asked: asked.send_head(200, {"x-a": "b" * 70_000}),
+}
+
+
+@pytest.mark.parametrize("script", LOST.values(), ids=LOST.keys())
+def test_call_that_was_sent_and_lost_is_not_made_again(
+    upstream: FakeUpstream, gateway: Gateway, books: Books, script: Script
+) -> None:
+    def answer(asked: Asked) -> None:
+        script(asked)
+        asked.close()
+
+    upstream.script = plan = Plan(answer)
+    with Line(gateway.port, gateway.key) as line:
+        line.ask(body=CHAT)
+        assert line.read_head() == 502
+        assert line.headers["x-should-retry"] == "false"
+        assert error_of(line.read_body())["code"] == "provider_invalid_response"
+    assert plan.calls == 1
+    receipt = books.receipts()[-1]
+    assert (receipt["outcome"], receipt["estimated"]) == ("unknown", 1)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
+def test_refusal_is_tried_again_until_it_is_final(
+    upstream: FakeUpstream, line: Line, books: Books, status: int
+) -> None:
+    upstream.script = plan = Plan(refuse(status))
+    line.ask(body=CHAT)
+    assert line.read_head() == status
+    assert line.headers["x-should-retry"] == "false"
+    assert line.headers["x-headgate-error-source"] == "provider"
+    assert line.headers["x-headgate-retries"] == "2"
+    assert line.read_body() == b'{"error":{"message":"no","code":"boom"}}'
+    assert plan.calls == 3
+    receipt = books.receipts()[-1]
+    assert (receipt["outcome"], receipt["status"]) == ("upstream_error", status)
+    assert (receipt["attempts"], receipt["cost_nano"], receipt["estimated"]) == (3, 0, 0)
+
+
+def test_answer_after_a_retry_is_billed_once(
+    upstream: FakeUpstream, line: Line, books: Books
+) -> None:
+    upstream.script = Plan(refuse(503), good)
+    before = books.count()
+    line.ask(body=CHAT)
+    assert line.read_answer() == (200, ANSWER)
+    assert line.headers["x-headgate-retries"] == "1"
+    assert books.count() == before + 1
+    assert books.receipts()[-1]["cost_nano"] == 1_200_000
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+def test_refusal_of_the_request_is_passed_on_as_it_is(
+    upstream: FakeUpstream, line: Line, status: int
+) -> None:
+    upstream.script = plan = Plan(refuse(status))
+    line.ask(body=CHAT)
+    assert line.read_head() == status
+    assert "x-should-retry" not in line.headers
+    assert line.read_body() == b'{"error":{"message":"no","code":"boom"}}'
+    assert plan.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry_after": "1"}, 1.0),
+        ({"retry_after_ms": "300", "retry_after": "9"}, 0.3),
+        ({"x_ratelimit_reset_requests": "120ms", "x_ratelimit_reset_tokens": "0.4s"}, 0.4),
+        ({"retry_after": "soon"}, 0.1),
+    ],
+)
+def test_short_wait_that_the_provider_asks_for_is_kept(
+    upstream: FakeUpstream, line: Line, headers: dict[str, str], seconds: float
+) -> None:
+    upstream.script = Plan(refuse(429, **headers), good)
+    started = time.monotonic()
+    line.ask(body=CHAT)
+    assert line.read_answer()[0] == 200
+    assert seconds <= time.monotonic() - started < seconds * 1.1 + LATE_SECONDS
+
+
+def in_an_hour() -> str:
+    return email.utils.formatdate(time.time() + 3600, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"retry_after": "30"}, {"retry-after": "30"}),
+        ({"retry_after": "3600"}, {"retry-after": "60"}),
+        ({"retry_after": in_an_hour()}, {"retry-after": "60"}),
+        ({"retry_after_ms": "3600000"}, {"retry-after-ms": "60000"}),
+        ({"retry_after": "7.5"}, {"retry-after": "7.5"}),
+        ({"x_ratelimit_reset_tokens": "6m0s"}, {"x-ratelimit-reset-tokens": "6m0s"}),
+    ],
+)
+def test_long_wait_is_left_to_the_client_and_never_over_a_minute(
+    upstream: FakeUpstream, line: Line, headers: dict[str, str], told: dict[str, str]
+) -> None:
+    upstream.script = plan = Plan(refuse(429, **headers))
+    line.ask(body=CHAT)
+    assert line.read_head() == 429
+    assert told.items() <= line.headers.items()
+    assert "x-should-retry" not in line.headers
+    assert plan.calls == 1
+
+
+def test_advice_that_nobody_understands_is_passed_on(upstream: FakeUpstream, line: Line) -> None:
+    upstream.script = Plan(refuse(400, retry_after="soon"))
+    line.ask(body=CHAT)
+    assert line.read_head() == 400
+    assert line.headers["retry-after"] == "soon"
+
+
+def test_spent_quota_is_final(upstream: FakeUpstream, line: Line) -> None:
+    body = b'{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}'
+    upstream.script = plan = Plan(refuse(429, body))
+    line.ask(body=CHAT)
+    assert line.read_head() == 429
+    assert line.headers["x-should-retry"] == "false"
+    assert line.read_body() == body
+    assert plan.calls == 1
+
+
+def test_provider_decides_itself_whether_it_is_asked_again(
+    upstream: FakeUpstream, line: Line
+) -> None:
+    upstream.script = plan = Plan(refuse(503, x_should_retry="false"), good)
+    line.ask(body=CHAT)
+    assert line.read_head() == 503
+    assert line.headers["x-should-retry"] == "false"
+    assert plan.calls == 1
+    line.read_body()
+    upstream.script = Plan(refuse(400, x_should_retry="true"), good)
+    line.ask(body=CHAT)
+    assert line.read_answer()[0] == 200
+
+
+def is_known(line: Line) -> bool:
+    """Whether the key of this line is taken up; the question does not count as a request."""
+    line.ask("/v1/realtime")
+    return line.read_answer()[0] != 401
+
+
+def test_limit_of_the_provider_is_told_from_our_own(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    key = gateway.run("keys", "create", "--requests-per-minute", "1").stdout.strip()
+    upstream.script = Plan(refuse(429, retry_after="30"))
+    with Line(gateway.port, key) as line:
+        wait_until(lambda: is_known(line))
+        line.ask(body=CHAT)
+        assert line.read_answer()[0] == 429
+        assert line.headers["x-headgate-error-source"] == "provider"
+        line.ask(body=CHAT)
+        assert line.read_head() == 429
+        assert line.headers["x-headgate-error-source"] == "gateway"
+        assert 30 <= int(line.headers["retry-after"]) <= 60
+        assert error_of(line.read_body())["code"] == "rate_limited"
+
+
+def test_kept_connection_that_died_is_replaced_for_free(
+    upstream: FakeUpstream, line: Line, books: Books
+) -> None:
+    """The provider closes a kept connection just as the next call is on its way."""
+
+    def die(asked: Asked) -> None:
+        asked.close()
+
+    upstream.script = Plan(good, die, good)
+    line.ask(body=CHAT)
+    assert line.read_answer()[0] == 200
+    line.ask(body=CHAT)
+    assert line.read_answer() == (200, ANSWER)
+    assert line.headers["x-headgate-retries"] == "0"
+    assert books.receipts()[-1]["attempts"] == 1
+
+
+def test_kept_connection_that_dies_late_has_carried_the_call(
+    upstream: FakeUpstream, gateway: Gateway, tmp_path: Any
+) -> None:
+    def die_late(asked: Asked) -> None:
+        threading.Event().wait(1.2)
+        asked.close()
+
+    plan = Plan(good, die_late, good)
+    upstream.script = plan
+    with (
+        running_gateway(tmp_path / "data", provider_url=upstream.base_url) as patient,
+        Line(patient.port, patient.key) as line,
+    ):
+        line.ask(body=CHAT)
+        assert line.read_answer()[0] == 200
+        line.ask(body=CHAT)
+        assert line.read_answer()[0] == 502
+        assert Books(patient.data).receipts()[-1]["outcome"] == "unknown"
+    assert plan.calls == 2
+
+
+@pytest.mark.parametrize("step", [refuse(503), Asked.close])
+def test_upload_that_streams_is_sent_once(
+    upstream: FakeUpstream, gateway: Gateway, step: Script
+) -> None:
+    upstream.script = plan = Plan(step)
+    with Line(gateway.port, gateway.key) as line:
+        line.send(line.render("/v1/files", None, method="POST", content_length="100000"))
+        wait_until(lambda: "headgate_requests_in_flight 2" in gateway.metrics())
+        line.send(b"x" * 100_000)
+        assert line.read_head() in (502, 503)
+        assert plan.calls == 1
+
+
+def test_retries_of_a_failing_provider_keep_to_the_budget(
+    upstream: FakeUpstream, tmp_path: Any
+) -> None:
+    calls, floor = 100, 5
+    upstream.script = plan = Plan(refuse(503))
+    with running_gateway(
+        tmp_path / "data", provider_url=upstream.base_url, retry_budget_floor_per_second=floor
+    ) as gateway:
+        started = time.monotonic()
+        threads = [threading.Thread(target=call, args=(gateway, calls // 10)) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.monotonic() - started
+    assert calls < plan.calls <= 1.2 * calls + floor * (1 + seconds)
+
+
+def call(gateway: Gateway, times: int) -> None:
+    with Line(gateway.port, gateway.key) as line:
+        for _ in range(times):
+            line.ask(body=CHAT)
+            assert line.read_answer()[0] == 503
+
+
+def test_official_sdk_adds_no_attempts_to_those_that_are_used_up(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    upstream.script = plan = Plan(refuse(503))
+    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url, max_retries=2)
+    with pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(model="gpt-5.4-mini", messages=[])
+    assert plan.calls == 3
