@@ -298,11 +298,13 @@ def test_long_wait_is_left_to_the_client_and_never_over_a_minute(
     assert plan.calls == 1
 
 
-def test_advice_that_nobody_understands_is_passed_on(upstream: FakeUpstream, line: Line) -> None:
+def test_advice_that_nobody_understands_becomes_the_longest_wait(
+    upstream: FakeUpstream, line: Line
+) -> None:
     upstream.script = Plan(refuse(400, retry_after="soon"))
     line.ask(body=CHAT)
     assert line.read_head() == 400
-    assert line.headers["retry-after"] == "soon"
+    assert line.headers["retry-after"] == "60"
 
 
 def test_spent_quota_is_final(upstream: FakeUpstream, line: Line) -> None:
