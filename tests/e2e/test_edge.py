@@ -17,7 +17,7 @@ from tests.fakes.upstream import FakeUpstream, running_upstream
 HEADER_SECONDS = 0.6
 BODY_SECONDS = 0.8
 KEEPALIVE_SECONDS = 1.0
-SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 1.5
 """How late a deadline may be noticed, on a busy machine."""
 CONNECTIONS_MAX = 8
 IN_FLIGHT_MAX = 3

@@ -28,6 +28,7 @@ from headgate.gateway.limits import (
     UpgradeUnsupported,
 )
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.message import Headers
 
 HOT_PREFIX = b"/v1/"
 LINGER_SECONDS = 2.0
@@ -36,6 +37,7 @@ DISCARDED_BYTES_MAX = 64 * 1024
 REFUSED_BODY_BYTES_MAX = 64 * 1024
 """What is read of the body of a request that its head has refused already; one that announces more,
 or that waits to be asked for it, is answered at once."""
+WATCHED_HEADERS = frozenset((b"host", b"transfer-encoding"))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -61,8 +63,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = False
-        self._hosts: list[bytes] = []
-        self._codings: list[bytes] = []
+        self._watched: Headers = []
         self._answering: Exchange | None = None
         self._turn_waits = False
         self._unsent_bytes = 0
@@ -160,8 +161,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._hosts = []
-        self._codings = []
+        self._watched = []
         self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = True
@@ -173,10 +173,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(name) + len(value) + 4
             name = name.lower()
-            if name == b"host":
-                self._hosts.append(value)
-            elif name == b"transfer-encoding":
-                self._codings.append(value)
+            if name in WATCHED_HEADERS:
+                self._watched.append((name, value))
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -283,19 +281,31 @@ class EdgeProtocol(HttpToolsProtocol):
                 f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
                 "in all are accepted."
             )
-        is_old = self.parser.get_http_version() == "1.0"
-        if len(self._hosts) != 1 and (self._hosts or not is_old):
-            return RequestMalformed("A request has exactly one Host header.")
-        if self._codings and (is_old or [each.lower() for each in self._codings] != [b"chunked"]):
-            return RequestMalformed("The only transfer coding is `chunked`.")
-        if limits.allowed_hosts and not self._is_host_allowed():
-            return HostUnknown("This host name is not served here (HEADGATE_ALLOWED_HOSTS).")
+        watched = self._watched
+        if len(watched) != 1 or watched[0][0] != b"host" or limits.allowed_hosts:
+            error = self._check_watched()
+            if error is not None:
+                return error
         if self.parser.should_upgrade():
             return UpgradeUnsupported(
                 "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
                 "have a client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1.",
                 should_retry=False,
             )
+        return None
+
+    def _check_watched(self) -> HeadgateError | None:
+        """What is not the usual: one Host, and a body of a known length or none."""
+        is_old = self.parser.get_http_version() == "1.0"
+        hosts = [value for name, value in self._watched if name == b"host"]
+        codings = [value.lower() for name, value in self._watched if name != b"host"]
+        if len(hosts) != 1 and (hosts or not is_old):
+            return RequestMalformed("A request has exactly one Host header.")
+        if codings and (is_old or codings != [b"chunked"]):
+            return RequestMalformed("The only transfer coding is `chunked`.")
+        allowed = self._limits.allowed_hosts
+        if allowed and read_host_name(hosts[0] if hosts else b"") not in allowed:
+            return HostUnknown("This host name is not served here (HEADGATE_ALLOWED_HOSTS).")
         return None
 
     def _open_exchange(self) -> None:
@@ -418,7 +428,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """Whether nothing that still arrives is heard."""
         return self._discarding or self.transport.is_closing()
 
-    def _is_host_allowed(self) -> bool:
-        host = self._hosts[0].decode("latin-1").lower() if self._hosts else ""
-        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-        return name in self._limits.allowed_hosts
+
+def read_host_name(value: bytes) -> str:
+    """The name in a Host header, without its port, in lower case; IPv6 without its brackets."""
+    host = value.decode("latin-1").lower()
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
