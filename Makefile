@@ -7,6 +7,8 @@ UV := .tools/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE =
+# The machine's own certificate store, as pip and curl use it.
+export UV_SYSTEM_CERTS = true
 
 .PHONY: help setup run test check format bench clean lock
 
