@@ -54,7 +54,7 @@ HOLDS = sa.Table(
     sa.Column("context", sa.Text, nullable=False),
     sa.CheckConstraint("amount_nano >= 0", name="amount"),
     sa.CheckConstraint("state IN ('held', 'settled', 'released')", name="state"),
-    sa.Index("ix_holds_lease_until", "lease_until", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index("ix_holds_lease_until", "lease_until", sqlite_where=_OPEN),
 )
 
 _BALANCE = LEDGER_ACCOUNTS.c.balance_nano

@@ -30,6 +30,7 @@ class Observers:
 
     def __init__(self, settings: Settings, server: uvicorn.Server, client: HttpClient) -> None:
         self._waiting: list[Receipt] = []
+        self._settlements: list[int] = []
         self.access_log = AccessLog(STDERR) if settings.access_log else None
         self.spans = load_spans() if settings.otel_endpoint else None
         self.metrics = Metrics(
@@ -43,15 +44,17 @@ class Observers:
             }
         )
 
-    def observe(self, receipt: Receipt) -> None:
+    def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """See `relay.journey.Observer`: all hear of it together with others, a moment later."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._tell)
         self._waiting.append(receipt)
+        self._settlements.append(settlement_microseconds)
 
     def _tell(self) -> None:
         receipts, self._waiting = self._waiting, []
-        self.metrics.observe(receipts)
+        settlements, self._settlements = self._settlements, []
+        self.metrics.observe(receipts, settlements)
         if self.access_log is not None:
             self.access_log.observe(receipts)
         if self.spans is not None:

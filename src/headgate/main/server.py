@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib
 import socket
 import sys
 from collections.abc import AsyncGenerator, Coroutine
@@ -30,8 +31,9 @@ from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
-from headgate.simulator import server as simulator
 
+SIMULATOR = "headgate.simulator.server"
+"""Loaded only where it answers: it is no part of a server that has a provider."""
 SETTLE_SECONDS = 5.0
 """For the calls that a stop has cut off to be settled."""
 
@@ -121,6 +123,7 @@ async def _prepare_provider(
     """The credential of the environment, or the simulator where there is none."""
     url: str | None = None
     if settings.simulator and not settings.openai_api_key:
+        simulator = importlib.import_module(SIMULATOR)
         running = await simulator.start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"

@@ -21,7 +21,7 @@ from headgate.relay.delivery import Carriage, Delivery, Encoder
 from headgate.relay.holding import Holding
 from headgate.relay.ports import Models, Receipt, Settlement
 from headgate.relay.routing import Routing
-from headgate.relay.trip import InternalFault, Trip, assess, write_receipt
+from headgate.relay.trip import MICROSECONDS, InternalFault, Trip, assess, write_receipt
 from headgate.relay.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 class Observer(Protocol):
     """Hears of every settled call."""
 
-    def observe(self, receipt: Receipt) -> None:
-        """After the commit, on the loop; must not raise and must be cheap."""
+    def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
+        """After the commit, with the time that it took; must not raise, and must be cheap."""
         ...
 
 
@@ -108,6 +108,8 @@ class Journey:
             created_at=now,
             ended_at=self._clock.monotonic(),
         )
+        settling_at = self._clock.monotonic()
         await self._settlement.record(receipt, trip.hold)
-        self._observer.observe(receipt)
+        elapsed = self._clock.monotonic() - settling_at
+        self._observer.observe(receipt, int(elapsed * MICROSECONDS))
         return receipt

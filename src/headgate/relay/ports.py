@@ -143,7 +143,8 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
 
     `outcome` is one of `completed`, `upstream_error`, `broken`, `cancelled`, `refused`, `unknown`.
     `pricing` is `priced`, `free` or `unpriced`; `unpriced_reason` says why. Times: `created_at` in
-    unix seconds, durations in microseconds (-1 where it never came to that).
+    unix seconds, durations in microseconds (-1 where it never came to that); the time of its own
+    settlement is in none of them.
     """
 
     request_id: str

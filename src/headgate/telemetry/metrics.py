@@ -76,15 +76,18 @@ class Metrics(Collector):
         self._series: dict[Labels, Series] = {}
         self._refusals: dict[tuple[str, int], int] = {}
         self._overhead = Histogram(OVERHEAD_BOUNDS)
+        self._settlement = Histogram(OVERHEAD_BOUNDS)
         self._first_byte = Histogram(DURATION_BOUNDS)
         self._duration = Histogram(DURATION_BOUNDS)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def observe(self, receipts: Sequence[Receipt]) -> None:
-        """Settled calls."""
-        for receipt in receipts:
+    def observe(self, receipts: Sequence[Receipt], settlements: Sequence[int]) -> None:
+        """Settled calls, and the microseconds that settling each one took."""
+        for receipt, settlement in zip(receipts, settlements, strict=True):
             self._count(receipt)
+            self._settlement.observe(settlement)
+            self._overhead.observe(receipt.overhead_microseconds + settlement)
 
     def _count(self, receipt: Receipt) -> None:
         series = self._find(receipt)
@@ -98,7 +101,6 @@ class Metrics(Collector):
             series.cached += usage.cached_tokens
             series.output += usage.output_tokens
             series.reasoning += usage.reasoning_tokens
-        self._overhead.observe(receipt.overhead_microseconds)
         self._duration.observe(receipt.total_microseconds)
         if receipt.first_byte_microseconds >= 0:
             self._first_byte.observe(receipt.first_byte_microseconds)
@@ -164,6 +166,7 @@ class Metrics(Collector):
     def _collect_histograms(self) -> Iterator[Metric]:
         for name, help_text, histogram in (
             ("overhead_seconds", "Time of a call outside the provider", self._overhead),
+            ("settlement_seconds", "Of that, until the receipt was committed", self._settlement),
             ("first_byte_seconds", "From sending to the provider's first byte", self._first_byte),
             ("call_seconds", "The whole call", self._duration),
         ):

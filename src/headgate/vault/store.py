@@ -62,7 +62,6 @@ sa.Index(
     CREDENTIALS.c.integration,
     unique=True,
     sqlite_where=_ONE_DEFAULT,
-    postgresql_where=_ONE_DEFAULT,
 )
 sa.Index(
     "uq_credentials_name",
@@ -71,7 +70,6 @@ sa.Index(
     CREDENTIALS.c.name,
     unique=True,
     sqlite_where=_LIVE,
-    postgresql_where=_LIVE,
 )
 
 

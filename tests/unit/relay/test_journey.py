@@ -78,7 +78,8 @@ class Road:
             clock=clock,
         )
 
-    def observe(self, receipt: Receipt) -> None:
+    def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
+        assert settlement_microseconds >= 0
         self.observed.append(receipt)
 
     async def travel(self, call: Call | None = None) -> None:

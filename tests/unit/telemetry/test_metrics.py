@@ -9,7 +9,7 @@ from tests.fakes.plain import make_receipt
 def test_metrics_add_up_to_the_receipts() -> None:
     metrics = Metrics({"connections": lambda: 3})
     usage = Usage(input_tokens=100, cached_tokens=40, output_tokens=10, reasoning_tokens=4)
-    metrics.observe([make_receipt(usage=usage, cost_nano=1_500_000_000, attempts=3)] * 2)
+    metrics.observe([make_receipt(usage=usage, cost_nano=1_500_000_000, attempts=3)] * 2, [0, 0])
     text = metrics.render().decode()
     labels = 'endpoint="chat.completions",model="gpt-5.4-mini",outcome="completed"'
     assert f'headgate_calls_total{{{labels},pricing="priced",status="200"}} 2.0' in text
@@ -25,7 +25,9 @@ def test_model_without_a_price_makes_no_label_of_its_own() -> None:
     metrics = Metrics({})
     for number in range(50):
         name = f"made-up-{number}"
-        metrics.observe([make_receipt(model_requested=name, price_id=None, pricing="unpriced")])
+        metrics.observe(
+            [make_receipt(model_requested=name, price_id=None, pricing="unpriced")], [0]
+        )
     text = metrics.render().decode()
     assert "made-up" not in text
     assert 'model="other"' in text
@@ -40,7 +42,7 @@ def test_refusals_are_counted_by_code() -> None:
 
 def test_duration_falls_into_the_bucket_that_holds_it() -> None:
     metrics = Metrics({})
-    metrics.observe([make_receipt(overhead_microseconds=100)])
+    metrics.observe([make_receipt(overhead_microseconds=60)], [40])
     lines = metrics.render().decode().splitlines()
     counts = [line for line in lines if line.startswith("headgate_overhead_seconds_bucket")]
     assert counts[0] == 'headgate_overhead_seconds_bucket{le="5e-05"} 0.0'
