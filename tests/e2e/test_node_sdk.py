@@ -62,7 +62,11 @@ def installed(node: Path) -> Path:
         subprocess.run(
             [node.parent / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=building,
-            env=os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"},
+            env=os.environ
+            | {
+                "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}",
+                "NODE_USE_SYSTEM_CA": "1",
+            },
             check=True,
             capture_output=True,
             timeout=INSTALL_SECONDS,
