@@ -19,7 +19,6 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     body_seconds: float = 60.0
     write_seconds: float = 60.0
     keepalive_seconds: float = 75.0
-    retry_after_max_seconds: float = 60.0
     allowed_hosts: frozenset[str] = frozenset()
 
 

@@ -67,6 +67,7 @@ class Opening(msgspec.Struct):
     headers: Headers = []
     grant: Grant | None = None
     endpoint: Endpoint | None = None
+    method: str = ""
     path: bytes = b""
     query: bytes = b""
 
@@ -117,8 +118,9 @@ class OpenAiFace:
         path, mark, query = exchange.target.partition(b"?")
         opening.path = path[PREFIX_BYTES:]
         opening.query = mark + query
+        opening.method = exchange.method.decode()
         opening.endpoint = endpoint = self._routes.match(
-            exchange.method.decode(), opening.path.decode("latin-1")
+            opening.method, opening.path.decode("latin-1")
         )
         if endpoint.lists_models:
             listing.check_visible(opening.path, opening.grant.models)
@@ -182,7 +184,7 @@ class OpenAiFace:
             opening.request_id,
             grant,
             endpoint,
-            exchange.method.decode(),
+            opening.method,
             opening.path,
             opening.query,
             opening.headers,

@@ -91,41 +91,6 @@ def _parse_lines(raw: bytes) -> Event:
     return Event(raw, name, b"\n".join(data))
 
 
-class Framer:
-    """Cuts a stream of bytes into events whose raw bytes, joined with `pending`, are the input."""
-
-    def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
-        self.event_bytes_max = event_bytes_max
-        self._buffer = bytearray()
-        self._searched = 0
-
-    @property
-    def pending(self) -> bytes:
-        """The bytes of an event that is not complete yet."""
-        return bytes(self._buffer)
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """The events that this chunk completes. Raises `EventTooLarge`."""
-        self._buffer += chunk
-        return self._cut(final=False)
-
-    def close(self) -> list[Event]:
-        """The event, if any, that only the end of the stream completes."""
-        return self._cut(final=True)
-
-    def _cut(self, *, final: bool) -> list[Event]:
-        events: list[Event] = []
-        start = 0
-        for end in find_ends(self._buffer, self._searched, final=final):
-            check_size(end - start, self.event_bytes_max)
-            events.append(parse_event(bytes(self._buffer[start:end])))
-            start = end
-        del self._buffer[:start]
-        check_size(len(self._buffer), self.event_bytes_max)
-        self._searched = next_search(self._buffer)
-        return events
-
-
 def check_size(size: int, event_bytes_max: int) -> None:
     """Raise `EventTooLarge` when an event of `size` bytes is over the limit."""
     if size > event_bytes_max:

@@ -12,6 +12,7 @@ from headgate.llm import sse
 from headgate.llm.meter import Meter
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
+from tests.fakes.framer import Framer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 STREAMS = sorted(GOLDEN.glob("*/*.sse"))
@@ -48,7 +49,7 @@ def test_recorded_stream_reads_as_expected(path: Path) -> None:
 @each_stream
 def test_only_the_last_event_is_withheld(path: Path) -> None:
     stream = path.read_bytes()
-    framer = sse.Framer()
+    framer = Framer()
     events = framer.feed(stream) + framer.close()
     _, withheld, *_ = carry(meter_of(path), [stream], drop=False)
     errors = [i for i, event in enumerate(events) if event.data.startswith(b'{"error"')]
@@ -70,7 +71,7 @@ def test_cutting_at_any_byte_changes_nothing(path: Path, drop: bool) -> None:
 def test_dropping_removes_exactly_the_usage_chunk(path: Path) -> None:
     stream, meter = path.read_bytes(), meter_of(path)
     left, withheld, *_ = carry(meter, [stream], drop=True)
-    framer = sse.Framer()
+    framer = Framer()
     events = framer.feed(stream) + framer.close()
     kept = [event.raw for event in events if b'"choices":[],"usage":{' not in event.data]
     assert left + withheld == b"".join(kept)
@@ -81,7 +82,7 @@ def test_framer_gives_the_same_events_at_every_cut(path: Path) -> None:
     stream = path.read_bytes()
 
     def frame(*chunks: bytes) -> list[sse.Event]:
-        framer = sse.Framer()
+        framer = Framer()
         events = [event for chunk in chunks for event in framer.feed(chunk)]
         return events + framer.close()
 

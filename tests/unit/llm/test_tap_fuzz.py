@@ -14,6 +14,7 @@ from headgate.llm.meter import Meter
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
 from headgate.llm.wire import audio, chat, images, opaque, responses
+from tests.fakes.framer import Framer
 
 METERS = [chat.METER, responses.METER, images.METER, audio.METER, opaque.METER]
 EVENT_BYTES_MAX = 256
@@ -77,7 +78,7 @@ def test_framer_returns_every_byte_and_the_same_events_at_any_cut(
     stream: bytes, cuts: list[int]
 ) -> None:
     def frame(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
-        framer = sse.Framer()
+        framer = Framer()
         events = [event for chunk in chunks for event in framer.feed(chunk)]
         return events + framer.close(), framer.pending
 
