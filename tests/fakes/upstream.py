@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any
@@ -96,15 +96,17 @@ class FakeUpstream:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
-        self._listener.close()
+        """Wake whoever waits; each thread then closes what it serves."""
+        _wake(self._listener)
         for connection in list(self._open):
-            connection.close()
+            _wake(connection)
 
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
+                self._listener.close()
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(connection)
@@ -121,6 +123,7 @@ class FakeUpstream:
             pass
         finally:
             self._open.discard(connection)
+            reader.close()
             connection.close()
 
     def _read_request(self, reader: Any, connection: socket.socket) -> Asked | None:
@@ -144,6 +147,12 @@ def running_upstream() -> Generator[FakeUpstream]:
         yield upstream
     finally:
         upstream.stop()
+
+
+def _wake(waiting: socket.socket) -> None:
+    """Closing does not wake a thread that waits at a socket; a shutdown does."""
+    with suppress(OSError):
+        waiting.shutdown(socket.SHUT_RDWR)
 
 
 def _read_body(reader: BufferedReader, headers: dict[str, str]) -> bytes:
