@@ -10,14 +10,18 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
 from headgate.llm.errors import classify
+from headgate.llm.redaction import SECRET_BYTES_MIN, SECRET_IN_ERROR_BYTES_MIN, redact, watch
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
+from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken, translate
 
 BODILESS_STATUS = frozenset({204, 205, 304})
+NOT_MODIFIED = 304
+BAD_GATEWAY = 502
 LINGER_SECONDS = 2.0
 """How long a stream whose terminal event came may still take to close."""
 
@@ -82,8 +86,16 @@ class Carriage:
         self._event_bytes_max = event_bytes_max
 
     def open(self, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
-        """A delivery for what the answer's head announces."""
+        """A delivery for what the answer's head announces; ProviderBroken for what cannot be
+        passed on."""
+        secret = find_secret(trip)
+        if answer.request_id and len(answer.request_id) >= len(secret):
+            answer.request_id = redact(answer.request_id.encode("latin-1"), secret).decode(
+                "latin-1"
+            )
         trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
+        if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
+            raise refuse_redirect(trip, answer)
         tap = None if answer.body is not None else self._choose_tap(trip, answer)
         answer.keeps_length = trip.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
@@ -100,6 +112,12 @@ class Carriage:
         if endpoint.lists_models:
             return None
         if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
+            if endpoint.meter.has_last_event and is_coded(answer):
+                answer.response.abort()
+                raise ProviderBroken(
+                    "The provider sent a stream in a coding that nobody asked for.",
+                    should_retry=False,
+                )
             return StreamTap(
                 endpoint.meter,
                 trip.reading,
@@ -123,9 +141,9 @@ class Carriage:
             except egress.EgressError as error:
                 raise translate(error) from error
         trip.answered_at = self._clock.monotonic()
-        if answer.status >= 400 and trip.credential is not None:
-            body = body.replace(trip.credential.secret, b"[removed]")
-        return body
+        is_error = answer.status >= 400
+        bytes_min = SECRET_IN_ERROR_BYTES_MIN if is_error else SECRET_BYTES_MIN
+        return redact(body, find_secret(trip), bytes_min)
 
     def stamp_end(self, trip: Trip) -> None:
         """The provider's part of the call is over."""
@@ -152,9 +170,7 @@ class Buffered:
         trip, answer = self._trip, self._answer
         body = await self._carriage.read(trip, answer)
         if answer.status >= 400:
-            trip.outcome = "upstream_error"
-            trip.error_code = (answer.fault or classify(answer.status, body)).code or None
-            self._body = self._encoder.fault(trip, answer, body)
+            self._fail(body)
             return
         endpoint = trip.call.endpoint
         if body or endpoint.body is Body.JSON:
@@ -163,13 +179,24 @@ class Buffered:
                 raise ProviderBroken(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
+        if is_only_error(trip.reading):
+            answer.status = trip.status = BAD_GATEWAY
+            answer.final = True
+            self._fail(body)
+            return
         self._body = self._encoder.body(trip, body)
         trip.outcome = "completed"
+
+    def _fail(self, body: bytes) -> None:
+        trip, answer = self._trip, self._answer
+        trip.outcome = "upstream_error"
+        trip.error_code = classify(answer.status, body).code or None
+        self._body = self._encoder.fault(trip, answer, body)
 
     async def deliver(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
         head = self._encoder.head(self._trip, self._answer, receipt)
-        self._caller.answer(self._answer.status, head, self._body)
+        self._caller.answer(self._answer.status, redact(head, find_secret(self._trip)), self._body)
 
     def break_off(self, error: HeadgateError) -> None:
         """Never reached: nothing of it has begun."""
@@ -207,7 +234,9 @@ class Streamed:
         self._settled = False
         self._failure: HeadgateError | None = None
         trip.streamed = True
-        caller.start(answer.status, encoder.head(trip, answer, None))
+        secret = find_secret(trip)
+        self._redactor = watch(secret)
+        caller.start(answer.status, redact(encoder.head(trip, answer, None), secret))
 
     async def carry(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""
@@ -255,6 +284,9 @@ class Streamed:
 
     def on_data(self, data: bytes) -> None:
         """See `kit.http.message.Sink`."""
+        self._pass_on(data if self._redactor is None else self._redactor.feed(data))
+
+    def _pass_on(self, data: bytes) -> None:
         try:
             ready = self._tap.feed(data)
         except HeadgateError as error:
@@ -272,7 +304,9 @@ class Streamed:
     def on_end(self) -> None:
         """See `kit.http.message.Sink`."""
         self._ended = True
-        if not self._settled:
+        if self._redactor is not None and (rest := self._redactor.close()):
+            self._pass_on(rest)
+        if not self._settled and self._failure is None:
             self._write(self._tap.close())
         self._wake()
 
@@ -290,3 +324,33 @@ class Streamed:
     def _wake(self) -> None:
         if not self._woken.done():
             self._woken.set_result(None)
+
+
+def find_secret(trip: Trip) -> bytes:
+    """The key that the provider was shown, and must not show to anybody else."""
+    assert trip.credential is not None, "an answer came from somewhere"
+    return trip.credential.secret
+
+
+def refuse_redirect(trip: Trip, answer: Answer) -> ProviderBroken:
+    """No redirect is followed: the key is bound to its origin. Nothing was done, or charged."""
+    answer.response.abort()
+    trip.was_sent = False
+    return ProviderBroken(
+        f"The provider answered {answer.status}, a redirect, which is not followed. "
+        "Check the base URL of the credential.",
+        should_retry=False,
+    )
+
+
+def is_coded(answer: Answer) -> bool:
+    """Whether the body is compressed, so that its events cannot be read."""
+    return any(
+        name == b"content-encoding" and value.lower() != b"identity"
+        for name, value in answer.headers
+    )
+
+
+def is_only_error(reading: Reading) -> bool:
+    """Whether an answer under status 200 is nothing but an error."""
+    return reading.error_code is not None and reading.usage is None and reading.answer_id is None
