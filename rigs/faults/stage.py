@@ -7,7 +7,6 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from headgate.vault.model import CredentialRequest
 from rigs.faults.cells import PLACES
+from tests.fakes import line
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 
@@ -53,8 +53,8 @@ class Stage:
     def entries(self) -> dict[str, list[dict[str, Any]]]:
         """What the fault line saw of each call, by its tag, oldest first."""
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-        for line in self.log.read_text().splitlines():
-            entry = json.loads(line)
+        for text in self.log.read_text().splitlines():
+            entry = json.loads(text)
             if entry["event"] == "request":
                 found[entry["tag"] or ""].append(entry)
         return found
@@ -144,4 +144,10 @@ def _furnish(gateway: Gateway, database: Database, addresses: dict[str, str]) ->
                         base_url=f"{addresses[place]}/v1",
                     ),
                 )
-    time.sleep(1)  # the running server takes them up within a quarter of a second
+    wait_until(lambda: _knows_credentials(gateway))
+
+
+def _knows_credentials(gateway: Gateway) -> bool:
+    """Whether the running server has taken them up, all at once."""
+    headers = {"authorization": f"Bearer {gateway.key}", "x-headgate-credential": "own-main"}
+    return line.ask(gateway.port, "GET", "/v1/files/fault:good/content", headers).status == 200
