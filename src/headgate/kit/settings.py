@@ -118,8 +118,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
     requests_in_flight_max: Annotated[
-        int, _count("Requests at the same time; more are answered with 503.")
+        int, _count("Requests at the same time; more are refused, first those of the busiest key.")
     ] = 2048
+    loop_lag_seconds_max: Annotated[
+        float, _count("While its own work makes the gateway later, it admits fewer calls.")
+    ] = 0.05
     header_seconds: Annotated[float, _count("For a client to send its header lines.")] = 10.0
     body_seconds: Annotated[
         float, _count("For a client to send a body; between two pieces of one that streams.")

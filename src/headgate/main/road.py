@@ -15,6 +15,7 @@ from headgate.llm.providers import openai
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
+from headgate.relay.crowd import Crowd
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey, Observer
@@ -58,11 +59,12 @@ def build_journey(
     ledger: Ledger,
     client: Client,
     observer: Observer,
+    crowd: Crowd,
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
     return Journey(
-        admission=Admission(clock),
+        admission=Admission(clock, crowd),
         routing=Routing(installation.vault, installation.catalog),
         holding=Holding(ledger, installation.catalog, clock),
         upstream=Upstream(
@@ -82,6 +84,11 @@ def build_journey(
         observer=observer,
         clock=clock,
     )
+
+
+def build_crowd(settings: Settings) -> Crowd:
+    """The places of the calls under way."""
+    return Crowd(settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max)
 
 
 def build_timeouts(settings: Settings) -> Timeouts:

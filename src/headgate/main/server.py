@@ -95,8 +95,9 @@ async def _serve(
         upkeep = Upkeep(settings, installation, writer=writer, ledger=ledger, server=server)
         upkeep.take_up()
         await ledger.resolve_abandoned()
+        crowd = road.build_crowd(settings)
         journey = road.build_journey(
-            settings, installation, ledger=ledger, client=client, observer=observers
+            settings, installation, ledger=ledger, client=client, observer=observers, crowd=crowd
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(
@@ -105,7 +106,9 @@ async def _serve(
         edge = Edge(face, road.build_edge_limits(settings))
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
-        await stack.enter_async_context(_running(edge.run(connections), upkeep.run()))
+        await stack.enter_async_context(
+            _running(edge.run(connections), upkeep.run(), crowd.watch())
+        )
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(
                 _running(banner.show(server, settings, is_first=is_first))

@@ -86,6 +86,7 @@ class Journey:
             error = trip.give_up(InternalFault.of(call.request_id), left=attendance.left)
         finally:
             attendance.end()
+            self._admission.release(call)
         try:
             receipt = await self._settle(trip)
         except HeadgateError as unsettled:

@@ -10,6 +10,7 @@ from headgate.kit.http.message import Request, Timeouts
 from headgate.relay.admission import Admission, ModelOutOfScope
 from headgate.relay.attendance import Drains
 from headgate.relay.call import Call
+from headgate.relay.crowd import Crowd
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey
@@ -64,9 +65,10 @@ class Road:
         self.client = FakeClient(*steps)
         self.caller = FakeCaller()
         self.observed: list[Receipt] = []
+        self.crowd = Crowd(8, lag_seconds_max=1.0)
         self.drains = Drains(drain_seconds=drain_seconds, drains_max=8)
         self.journey = Journey(
-            admission=Admission(clock),
+            admission=Admission(clock, self.crowd),
             routing=Routing(FakeCredentials(replace(CREDENTIAL, managed=True)), models),
             holding=Holding(self.ledger, models, clock),
             upstream=Upstream(self.client, policy=RetryPolicy(), timeouts=Timeouts(), clock=clock),
@@ -89,6 +91,7 @@ class Road:
         (receipt,) = self.ledger.receipts
         assert self.observed == [receipt]
         assert self.drains.active == 0
+        assert self.crowd.total == 0
         return receipt
 
 
