@@ -108,9 +108,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     header_count_max: Annotated[int, _count("Header lines of a request.")] = 100
     target_bytes_max: Annotated[int, _count("Path and query of a request.")] = 8 * KIBIBYTE
     json_body_bytes_max: Annotated[int, _count("A JSON body: held in memory.")] = 64 * MEBIBYTE
+    json_depth_max: Annotated[
+        int, Meta(gt=1, le=512, description="Objects and arrays of a JSON body inside each other.")
+    ] = 64
+    json_keys_max: Annotated[int, _count("Keys in all objects of a JSON body.")] = 100_000
+    json_items_max: Annotated[int, _count("Strings, objects and arrays in a JSON body.")] = 100_000
     form_body_bytes_max: Annotated[int, _count("A form with files: held in memory.")] = (
         64 * MEBIBYTE
     )
+    form_parts_max: Annotated[int, _count("Parts of a form.")] = 256
+    form_part_header_bytes_max: Annotated[int, _count("Header lines of a form's part.")] = (
+        8 * KIBIBYTE
+    )
+    decode_request_bodies: Annotated[
+        bool, _text("Accept compressed JSON and form bodies; they go on decompressed.")
+    ] = False
+    decode_ratio_max: Annotated[
+        int, _count("A compressed body may grow by this; the first 1 MiB is free.")
+    ] = 100
     raw_body_bytes_max: Annotated[int, _count("A body that streams through.")] = GIBIBYTE
     response_body_bytes_max: Annotated[int, _count("An answer that is held to be read.")] = (
         64 * MEBIBYTE

@@ -11,7 +11,9 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.settings import Settings
+from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
+from headgate.llm.strictness import JsonLimits
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
@@ -116,6 +118,14 @@ def build_face_limits(settings: Settings) -> FaceLimits:
         json_body_bytes_max=settings.json_body_bytes_max,
         form_body_bytes_max=settings.form_body_bytes_max,
         raw_body_bytes_max=settings.raw_body_bytes_max,
+        json=JsonLimits(
+            depth_max=settings.json_depth_max,
+            keys_max=settings.json_keys_max,
+            items_max=settings.json_items_max,
+        ),
+        form=FormLimits(settings.form_parts_max, settings.form_part_header_bytes_max),
+        decodes=settings.decode_request_bodies,
+        decode_ratio_max=settings.decode_ratio_max,
         retry_after_max_seconds=settings.retry_after_max_seconds,
     )
 
