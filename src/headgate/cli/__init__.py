@@ -21,6 +21,7 @@ COMMANDS = (
     "keys",
     "credentials",
     "wallet",
+    "receipts",
     "simulate",
     "version",
 )
