@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvloop
 
@@ -19,6 +21,7 @@ from rigs.soak.run import Plan, soak
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all bars met, 1 a bar missed."""
     options = read_options(arguments)
+    signal.signal(signal.SIGTERM, _leave)
     begin = time.monotonic()
 
     def say(text: str) -> None:
@@ -33,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report.print_soak(uvloop.run(soak(plan, folder, say)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:

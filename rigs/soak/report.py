@@ -21,7 +21,8 @@ def print_soak(result: Result) -> int:
         f"calls by what went wrong: {turns}\n"
         f"{describe_cost(result.idle, end)}\n"
         f"memory at rest: RSS {end.resident:.1f}, PSS {end.proportional:.1f}, "
-        f"USS {end.unique:.1f} MiB; write-ahead log {end.wal_bytes / samples.MEBIBYTE:.1f} MiB"
+        f"USS {end.unique:.1f} MiB; write-ahead log {end.wal_bytes / samples.MEBIBYTE:.1f} MiB\n"
+        f"p99 of the lag of an idle loop beside it: {result.control_seconds * 1000:.1f} ms"
     )
     for text in [*tally.shown, *result.books.faults[:20], *result.alarms[:3]]:
         print(f"  ! {text}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rigs.soak import samples, stand
+from rigs.soak.control import running_control
 from rigs.soak.load import Load, Tally
 from rigs.soak.samples import Finding, Sample
 from rigs.soak.upstream import Upstream
@@ -23,7 +24,7 @@ class Plan:
 
     calls: int = 1_000_000
     keys: int = 100_000
-    connections: int = 256
+    connections: int = 64
     every: int = 10_000
     seed: int = 4600
     warm_share: float = 0.1
@@ -42,6 +43,8 @@ class Result:
     books: stand.Books
     alarms: list[str]
     upstream_calls: int
+    control_seconds: float
+    """The p99 of the lag of an idle loop beside it."""
 
     def judge(self) -> list[Finding]:
         findings = samples.judge(self.idle, self.loaded, self.end, slope_max=self.plan.slope_max)
@@ -124,7 +127,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
         say(f"making {plan.keys:,} keys")
         tokens = await asyncio.to_thread(stand.prepare, data, url, plan.keys)
         port = find_port()
-        async with stand.running_server(data, port) as server:
+        async with stand.running_server(data, port) as server, running_control() as control:
             load = Load(port, tokens, seed=plan.seed)
             watch = Watch(server, load, say)
             warm = int(plan.calls * plan.warm_share)
@@ -138,4 +141,14 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
         books = await asyncio.to_thread(stand.read_books, data)
     finally:
         await upstream.stop()
-    return Result(plan, load.tally, idle, watch.loaded, end, books, server.alarms, upstream.calls)
+    return Result(
+        plan,
+        load.tally,
+        idle,
+        watch.loaded,
+        end,
+        books,
+        server.alarms,
+        upstream.calls,
+        control.late_seconds,
+    )
