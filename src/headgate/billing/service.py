@@ -245,6 +245,11 @@ def balance(connection: sa.Connection, organization_id: str) -> int:
     return store.read_balance(connection, name_account(organization_id, "wallet"))
 
 
+def count_open_holds(connection: sa.Connection) -> int:
+    """Of how many calls money is set aside now."""
+    return store.count_open_holds(connection)
+
+
 def audit(connection: sa.Connection) -> list[str]:
     """What does not add up in the books, one sentence each; empty when all is well.
 

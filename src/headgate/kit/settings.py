@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _text("The least that is logged.")
     ] = "info"
+    allow_debugging: Annotated[
+        bool, _text("Let this user's debuggers and core dumps see the process, secrets and all.")
+    ] = False
     access_log: Annotated[bool, _text("One line of JSON for each call.")] = True
     otel_endpoint: Annotated[
         str | None, _text("OTLP collector over HTTP; spans are sent when it is set.")
