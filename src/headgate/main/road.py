@@ -15,9 +15,11 @@ from headgate.llm.providers import openai
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
+from headgate.relay.breaker import Breakers
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey, Observer
+from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
@@ -57,18 +59,21 @@ def build_journey(
     *,
     ledger: Ledger,
     client: Client,
+    breakers: Breakers,
+    drains: Drains,
     observer: Observer,
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
     return Journey(
         admission=Admission(clock),
-        routing=Routing(installation.vault, installation.catalog),
+        routing=Routing(installation.vault, installation.catalog, breakers),
         holding=Holding(ledger, installation.catalog, clock),
         upstream=Upstream(
             client,
             policy=build_retry_policy(settings),
             timeouts=build_timeouts(settings),
+            breakers=breakers,
             clock=clock,
         ),
         carriage=Carriage(
@@ -78,9 +83,27 @@ def build_journey(
         ),
         models=installation.catalog,
         settlement=ledger,
-        drains=Drains(drain_seconds=settings.drain_seconds, drains_max=settings.drains_max),
+        drains=drains,
         observer=observer,
         clock=clock,
+    )
+
+
+def build_breakers(settings: Settings, installation: Installation) -> Breakers:
+    """When a provider that fails is left alone."""
+    return Breakers(
+        installation.clock,
+        failures=settings.breaker_failures,
+        open_seconds=settings.breaker_open_seconds,
+    )
+
+
+def build_drains(settings: Settings) -> Drains:
+    """What becomes of an answer whose caller left."""
+    return Drains(
+        policy=DisconnectPolicy(settings.disconnect_policy),
+        drain_seconds=settings.drain_seconds,
+        drains_max=settings.drains_max,
     )
 
 
@@ -100,6 +123,8 @@ def build_retry_policy(settings: Settings) -> RetryPolicy:
         retries_max=settings.retries_max,
         budget_ratio=settings.retry_budget_ratio,
         budget_floor_per_second=settings.retry_budget_floor_per_second,
+        wait_max_seconds=settings.retry_wait_max_seconds,
+        advice_max_seconds=settings.retry_after_max_seconds,
     )
 
 

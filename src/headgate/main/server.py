@@ -88,7 +88,10 @@ async def _serve(
         client = HttpClient()
         stack.push_async_callback(client.close)
         server = _create_server(settings)
+        breakers = road.build_breakers(settings, installation)
+        drains = road.build_drains(settings)
         observers = Observers(settings, server, client)
+        observers.watch(breakers, drains)
         observers.start()
         stack.callback(observers.stop)
         ledger = road.build_ledger(settings, installation, writer)
@@ -96,7 +99,13 @@ async def _serve(
         upkeep.take_up()
         await ledger.resolve_abandoned()
         journey = road.build_journey(
-            settings, installation, ledger=ledger, client=client, observer=observers
+            settings,
+            installation,
+            ledger=ledger,
+            client=client,
+            breakers=breakers,
+            drains=drains,
+            observer=observers,
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(
