@@ -28,6 +28,9 @@ RATIO_MAX = 1.2
 FLOOR_PER_SECOND = 10.0
 BIN_SECONDS = 0.1
 BIN_SHARE_MAX = 0.2
+IN_FLIGHT_MAX = 256
+"""A machine that cannot keep the pace makes fewer calls a second instead of calls that fail."""
+PATIENCE_SECONDS = 120.0
 RETRIES_TO_JUDGE = 100
 """Fewer say nothing of how they are spread."""
 
@@ -93,18 +96,23 @@ async def rage(gateway: Gateway, upstream: FakeUpstream, *, calls: int, per_seco
     upstream.script = Down(storm)
     started = time.monotonic()
 
+    in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
+
     async def call(client: openai.AsyncOpenAI, number: int) -> None:
         await asyncio.sleep(started + number / per_second - time.monotonic())
         try:
-            await client.chat.completions.create(
-                model="gpt-5.4-mini", messages=[], user=f"call {number}"
-            )
+            async with in_flight:
+                await client.chat.completions.create(
+                    model="gpt-5.4-mini", messages=[], user=f"call {number}"
+                )
         except openai.APIStatusError as error:
             word = error.response.headers.get("x-should-retry", "(none)")
             storm.told[error.status_code, word] += 1
 
     async with (
-        openai.AsyncOpenAI(api_key=gateway.key, base_url=gateway.base_url) as client,
+        openai.AsyncOpenAI(
+            api_key=gateway.key, base_url=gateway.base_url, timeout=PATIENCE_SECONDS
+        ) as client,
         asyncio.TaskGroup() as group,
     ):
         for number in range(calls):

@@ -78,6 +78,17 @@ def test_calls_that_were_sent_before_the_opening_change_nothing_when_they_end() 
     assert not rig.is_refused(), "a late failure puts the probe not off"
 
 
+def test_probe_that_takes_long_is_the_only_one() -> None:
+    rig = Rig()
+    rig.fail()
+    rig.clock.seconds += OPEN_SECONDS
+    assert rig.breakers.enter(CREDENTIAL) is True
+    rig.clock.seconds += 10 * OPEN_SECONDS
+    assert rig.is_refused()
+    rig.breakers.abandon(CREDENTIAL)
+    assert not rig.is_refused()
+
+
 def test_zero_failures_open_nothing_ever() -> None:
     breakers = Breakers(ManualClock(), failures=0)
     for _ in range(100):

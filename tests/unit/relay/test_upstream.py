@@ -420,8 +420,10 @@ async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
     await fail_until_open(rig, 2)
     rig.clock.seconds += 30
     rig.trip = make_trip()
+    rig.rests.clear()
     answer = await rig.send()
     assert (answer.status, answer.final, rig.trip.attempts) == (503, True, 1)
+    assert rig.rests == [], "the caller does not wait for what will not be tried"
     with pytest.raises(ProviderResting):
         await rig.send()
 
