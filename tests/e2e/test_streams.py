@@ -313,10 +313,12 @@ def test_sdk_raises_its_own_error_for_a_stream_that_breaks(
     upstream: FakeUpstream, gateway: Gateway, fault: Any
 ) -> None:
     upstream.script = script(TEXT, then=fault)
+    calls = len(upstream.asked)
     client = gateway.sdk()
     stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
     with pytest.raises(openai.APIError):
         _ = [chunk.choices[0].delta.content for chunk in stream]
+    assert len(upstream.asked) == calls + 1
 
 
 def test_error_in_band_reaches_the_sdk_and_what_was_delivered_is_estimated(

@@ -22,9 +22,11 @@ from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, Script, running_upstream
 
 DEADLINE_SECONDS = 0.5
-TOTAL_SECONDS = 2.0
+TOTAL_SECONDS = 4.0
+"""Longer than two waits between attempts."""
 LATE_SECONDS = 1.0
 """How late a deadline may be noticed, on a busy machine."""
+JITTER_SECONDS = 1.0
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
 ANSWER = (
     b'{"model":"gpt-5.4-mini","choices":[],'
@@ -48,6 +50,7 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
         idle_seconds=DEADLINE_SECONDS,
         total_seconds=TOTAL_SECONDS,
         retry_budget_floor_per_second=1000,
+        breaker_failures=0,
     ) as running:
         yield running
 
@@ -138,7 +141,7 @@ def test_refusal_of_the_request_is_passed_on_as_it_is(
         ({"retry_after": "1"}, 1.0),
         ({"retry_after_ms": "300", "retry_after": "9"}, 0.3),
         ({"x_ratelimit_reset_requests": "120ms", "x_ratelimit_reset_tokens": "0.4s"}, 0.4),
-        ({"retry_after": "soon"}, 0.1),
+        ({"retry_after": "soon"}, 0.0),
     ],
 )
 def test_short_wait_that_the_provider_asks_for_is_kept(
@@ -148,7 +151,7 @@ def test_short_wait_that_the_provider_asks_for_is_kept(
     started = time.monotonic()
     line.ask(body=CHAT)
     assert line.read_answer()[0] == 200
-    assert seconds <= time.monotonic() - started < seconds * 1.1 + LATE_SECONDS
+    assert seconds <= time.monotonic() - started < seconds + JITTER_SECONDS + LATE_SECONDS
 
 
 def in_an_hour() -> str:
@@ -156,24 +159,30 @@ def in_an_hour() -> str:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "told", "advice"),
     [
-        ({"retry_after": "30"}, {"retry-after": "30"}),
-        ({"retry_after": "3600"}, {"retry-after": "60"}),
-        ({"retry_after": in_an_hour()}, {"retry-after": "60"}),
-        ({"retry_after_ms": "3600000"}, {"retry-after-ms": "60000"}),
-        ({"retry_after": "7.5"}, {"retry-after": "7.5"}),
-        ({"x_ratelimit_reset_tokens": "6m0s"}, {"x-ratelimit-reset-tokens": "6m0s"}),
+        ({"retry_after": "30"}, {"retry-after": "30"}, None),
+        ({"retry_after": "7.5"}, {"retry-after": "7.5"}, None),
+        ({"x_ratelimit_reset_tokens": "20s"}, {"retry-after": "20"}, None),
+        ({"retry_after": "3600"}, {"retry-after": "60"}, "false"),
+        ({"retry_after": in_an_hour()}, {"retry-after": "60"}, "false"),
+        ({"retry_after_ms": "3600000"}, {"retry-after-ms": "60000"}, "false"),
+        ({"x_ratelimit_reset_tokens": "6m0s"}, {"x-ratelimit-reset-tokens": "6m0s"}, "false"),
     ],
 )
 def test_long_wait_is_left_to_the_client_and_never_over_a_minute(
-    upstream: FakeUpstream, line: Line, headers: dict[str, str], told: dict[str, str]
+    upstream: FakeUpstream,
+    line: Line,
+    headers: dict[str, str],
+    told: dict[str, str],
+    advice: str | None,
 ) -> None:
+    """What needs longer than a client is asked to wait is not worth trying again."""
     upstream.script = plan = Plan(refuse(429, **headers))
     line.ask(body=CHAT)
     assert line.read_head() == 429
     assert told.items() <= line.headers.items()
-    assert "x-should-retry" not in line.headers
+    assert line.headers.get("x-should-retry") == advice
     assert plan.calls == 1
 
 
@@ -282,31 +291,6 @@ def test_upload_that_streams_is_sent_once(
         line.send(b"x" * 100_000)
         assert line.read_head() in (502, 503)
         assert plan.calls == 1
-
-
-def test_retries_of_a_failing_provider_keep_to_the_budget(
-    upstream: FakeUpstream, tmp_path: Any
-) -> None:
-    calls, floor = 100, 5
-    upstream.script = plan = Plan(refuse(503))
-    with running_gateway(
-        tmp_path / "data", provider_url=upstream.base_url, retry_budget_floor_per_second=floor
-    ) as gateway:
-        started = time.monotonic()
-        threads = [threading.Thread(target=call, args=(gateway, calls // 10)) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.monotonic() - started
-    assert calls < plan.calls <= 1.2 * calls + floor * (1 + seconds)
-
-
-def call(gateway: Gateway, times: int) -> None:
-    with Line(gateway.port, gateway.key) as line:
-        for _ in range(times):
-            line.ask(body=CHAT)
-            assert line.read_answer()[0] == 503
 
 
 def test_official_sdk_adds_no_attempts_to_those_that_are_used_up(

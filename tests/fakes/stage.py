@@ -152,12 +152,12 @@ class FakeClient:
     """Answers by a list of steps, the last of which is repeated."""
 
     def __init__(self, *steps: Step) -> None:
-        self._steps = list(steps)
+        self.steps = list(steps)
         self.sent: list[Request] = []
 
     async def send(self, request: Request) -> FakeResponse:
         self.sent.append(request)
-        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if isinstance(step, EgressError):
             raise step
         return step if isinstance(step, FakeResponse) else await step(request)

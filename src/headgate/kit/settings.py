@@ -103,9 +103,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry_budget_floor_per_second: Annotated[
         float, _from_zero("Retries that are always allowed.")
     ] = 10.0
-    retry_after_max_seconds: Annotated[
-        float, _count("The longest wait asked of a client or accepted from a provider.")
-    ] = 60.0
+    retry_wait_max_seconds: Annotated[
+        float, _count("A provider that asks for a longer wait is not waited for.")
+    ] = 5.0
+    retry_after_max_seconds: Annotated[float, _count("The longest wait asked of a client.")] = 60.0
+    breaker_failures: Annotated[
+        int, _from_zero("In a row, after which a provider rests for a credential; 0 is never.")
+    ] = 5
+    breaker_open_seconds: Annotated[
+        float, _count("How long it rests until one call tries whether it is back.")
+    ] = 30.0
 
     header_bytes_max: Annotated[int, _count("All header lines of a request.")] = 64 * KIBIBYTE
     header_count_max: Annotated[int, _count("Header lines of a request.")] = 100
@@ -149,10 +156,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _count("A client that takes nothing of its answer is cut after this.")
     ] = 60.0
     keepalive_seconds: Annotated[float, _count("An idle client connection stays open.")] = 75.0
+    disconnect_policy: Annotated[
+        Literal["cancel", "drain"],
+        _text("For keys without their own: a client left, so stop its answer or read it on."),
+    ] = "cancel"
     drain_seconds: Annotated[
-        float, _from_zero("A stream is read on after its client left, to learn its usage.")
-    ] = 0.5
-    drains_max: Annotated[int, _from_zero("Streams read on at the same time.")] = 256
+        float, _from_zero("An answer is read on so long for its usage, then stopped.")
+    ] = 60.0
+    drains_max: Annotated[
+        int, _from_zero("Answers read on at the same time; more are stopped.")
+    ] = 256
     grace_seconds: Annotated[float, _count("Running calls may end at shutdown.")] = 30.0
 
     snapshot_poll_seconds: Annotated[

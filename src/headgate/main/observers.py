@@ -13,6 +13,8 @@ import uvicorn
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.settings import Settings
+from headgate.relay.attendance import Drains
+from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Receipt
 from headgate.telemetry.access_log import AccessLog
 from headgate.telemetry.metrics import Metrics
@@ -56,6 +58,14 @@ class Observers:
             }
         )
         self._pulse = Pulse(self.metrics.loop_lag.observe)
+
+    def watch(self, breakers: Breakers, drains: Drains) -> None:
+        """Show what protects the providers, and what is read for callers that left."""
+        self.metrics.gauges |= {
+            "breakers_open": lambda: breakers.open,
+            "drains": lambda: drains.active,
+        }
+        self.metrics.counters["breaker_openings"] = lambda: breakers.openings
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """See `relay.journey.Observer`: all hear of it together with others, a moment later."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from headgate.billing.service import Ledger
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
@@ -17,13 +19,23 @@ from headgate.llm.strictness import JsonLimits
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
+from headgate.relay.breaker import Breakers
 from headgate.relay.crowd import Crowd
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey, Observer
+from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What the calls of one process know of each other while they are under way."""
+
+    crowd: Crowd
+    breakers: Breakers
+    drains: Drains
 
 
 def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
@@ -60,19 +72,20 @@ def build_journey(
     *,
     ledger: Ledger,
     client: Client,
+    traffic: Traffic,
     observer: Observer,
-    crowd: Crowd,
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
     return Journey(
-        admission=Admission(clock, crowd),
-        routing=Routing(installation.vault, installation.catalog),
+        admission=Admission(clock, traffic.crowd),
+        routing=Routing(installation.vault, installation.catalog, traffic.breakers),
         holding=Holding(ledger, installation.catalog, clock),
         upstream=Upstream(
             client,
             policy=build_retry_policy(settings),
             timeouts=build_timeouts(settings),
+            breakers=traffic.breakers,
             clock=clock,
         ),
         carriage=Carriage(
@@ -82,15 +95,28 @@ def build_journey(
         ),
         models=installation.catalog,
         settlement=ledger,
-        drains=Drains(drain_seconds=settings.drain_seconds, drains_max=settings.drains_max),
+        drains=traffic.drains,
         observer=observer,
         clock=clock,
     )
 
 
-def build_crowd(settings: Settings) -> Crowd:
-    """The places of the calls under way."""
-    return Crowd(settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max)
+def build_traffic(settings: Settings, installation: Installation) -> Traffic:
+    """The places for calls, when a provider that fails is left alone, and what becomes of an
+    answer whose caller left."""
+    return Traffic(
+        Crowd(settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max),
+        Breakers(
+            installation.clock,
+            failures=settings.breaker_failures,
+            open_seconds=settings.breaker_open_seconds,
+        ),
+        Drains(
+            policy=DisconnectPolicy(settings.disconnect_policy),
+            drain_seconds=settings.drain_seconds,
+            drains_max=settings.drains_max,
+        ),
+    )
 
 
 def build_timeouts(settings: Settings) -> Timeouts:
@@ -109,6 +135,8 @@ def build_retry_policy(settings: Settings) -> RetryPolicy:
         retries_max=settings.retries_max,
         budget_ratio=settings.retry_budget_ratio,
         budget_floor_per_second=settings.retry_budget_floor_per_second,
+        wait_max_seconds=settings.retry_wait_max_seconds,
+        advice_max_seconds=settings.retry_after_max_seconds,
     )
 
 

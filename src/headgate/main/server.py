@@ -90,14 +90,20 @@ async def _serve(
         server = _create_server(settings)
         ledger = road.build_ledger(settings, installation, writer)
         upkeep = Upkeep(settings, installation, writer=writer, ledger=ledger, server=server)
+        traffic = road.build_traffic(settings, installation)
         observers = Observers(settings, server, client, upkeep.gauges)
+        observers.watch(traffic.breakers, traffic.drains)
         observers.start()
         stack.callback(observers.stop)
         upkeep.take_up()
         await ledger.resolve_abandoned()
-        crowd = road.build_crowd(settings)
         journey = road.build_journey(
-            settings, installation, ledger=ledger, client=client, observer=observers, crowd=crowd
+            settings,
+            installation,
+            ledger=ledger,
+            client=client,
+            traffic=traffic,
+            observer=observers,
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(
@@ -107,7 +113,7 @@ async def _serve(
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
         await stack.enter_async_context(
-            _running(edge.run(connections), upkeep.run(), crowd.watch())
+            _running(edge.run(connections), upkeep.run(), traffic.crowd.watch())
         )
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(

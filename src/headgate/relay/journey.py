@@ -67,7 +67,7 @@ class Journey:
         """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
         self._admission.admit(call)
         trip = Trip(call, Reading())
-        attendance = Attendance(caller, self._drains)
+        attendance = Attendance(caller, self._drains, call.grant.on_disconnect)
         delivery: Delivery | None = None
         error: HeadgateError | None = None
         try:

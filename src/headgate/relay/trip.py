@@ -27,8 +27,21 @@ class CallerLeft(HeadgateError):
 
 
 class Stopping(HeadgateError):
+    """The gateway ends, and the call with it."""
+
     kind = Kind.UNAVAILABLE
     code = "gateway_stopping"
+
+    @classmethod
+    def after(cls, *, sent: bool) -> Stopping:
+        """What a call is told that was sent to the provider already, or was not."""
+        if not sent:
+            return cls("The gateway is stopping. Nothing was charged.", should_retry=True)
+        return cls(
+            "The gateway is stopping. The provider has the call and may have done the work, so it "
+            "is charged by an estimate.",
+            should_retry=False,
+        )
 
 
 class InternalFault(HeadgateError):
@@ -82,7 +95,7 @@ class Trip(msgspec.Struct):
         if isinstance(cause, HeadgateError) and not isinstance(cause, CallerLeft):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
-            error = CallerLeft("The caller left.") if left else Stopping("The gateway is stopping.")
+            error = CallerLeft("The caller left.") if left else Stopping.after(sent=self.was_sent)
             self.outcome = "cancelled"
         if not self.streamed:
             self.status = error.kind.value

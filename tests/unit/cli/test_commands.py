@@ -109,7 +109,10 @@ def run_json(*words: str, stdin: str = "") -> Any:
 
 
 def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:
-    created = run("keys", "create", "--name", "laptop", "--models", "gpt-5*,o3", "--expires", "30d")
+    created = run(
+        *("keys", "create", "--name", "laptop", "--models", "gpt-5*,o3", "--expires", "30d"),
+        *("--on-disconnect", "drain"),
+    )
     assert created.exit_code == 0
     token = created.stdout.strip()
     database, ring = Database(data / "headgate.db"), KeyRing(SystemClock())
@@ -120,6 +123,7 @@ def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:
     database.close()
     listed = run("keys", "list")
     assert "laptop" in listed.stdout
+    assert "drain" in listed.stdout
     assert token not in listed.stdout
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 
-HEAD = "0001"
+HEAD = "0002"
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 VERSION = sa.Table(

@@ -8,6 +8,7 @@ import msgspec
 
 from headgate.kit.http.connection import HeadLimits
 from headgate.kit.http.dial import Dialer, Resolver, SystemResolver, create_tls_context
+from headgate.kit.http.errors import ConnectCancelled
 from headgate.kit.http.exchange import Exchange
 from headgate.kit.http.message import Request
 from headgate.kit.http.pool import Pool, PoolLimits
@@ -52,14 +53,18 @@ class HttpClient:
         """Send and wait for the response's head.
 
         Raises the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
-        for a request that cannot be written safely. Cancelling closes the connection.
+        for a request that cannot be written safely. Cancelling closes the connection; while there
+        is none yet it raises `ConnectCancelled`.
         """
         started_at = self._time()
         lane = self._pool.find_lane(request.origin)
         head = lane.head.write(request)
         connection = lane.take(started_at)
         if connection is None:
-            connection = await self._pool.acquire(request.origin, request.timeouts)
+            try:
+                connection = await self._pool.acquire(request.origin, request.timeouts)
+            except asyncio.CancelledError as error:
+                raise ConnectCancelled(*error.args) from None
             self._expiry.wake()
         exchange = connection.start(request, head, started_at)
         self._deadlines.wake()

@@ -12,9 +12,13 @@ EgressError
 ├── Malformed           not HTTP, or a body that contradicts its framing
 ├── HeadTooLarge
 └── BodyTooLarge
+
+ConnectCancelled is no error: who waited for a connection was cancelled.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 
 class EgressError(Exception):
@@ -69,3 +73,8 @@ class HeadTooLarge(EgressError):
 
 class BodyTooLarge(EgressError):
     pass
+
+
+class ConnectCancelled(asyncio.CancelledError):
+    """Cancelled before there was a connection: nothing was sent. `asyncio.timeout` does not take it
+    for its own cancelling: deadlines belong into the request."""
