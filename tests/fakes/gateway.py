@@ -22,6 +22,10 @@ START_SECONDS = 20.0
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
 
 
+LOCAL = "127.0.0.1/32"
+"""Where the providers of tests listen; `egress_allow` sets something else."""
+
+
 def find_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
@@ -29,13 +33,14 @@ def find_port() -> int:
 
 @dataclass
 class Gateway:
-    """A running server; `keys` is what its first start wrote."""
+    """A running server; `keys` is what its first start wrote. Commands have its environment."""
 
     process: subprocess.Popen[bytes]
     port: int
     data: Path
     keys: dict[str, str]
     log: Path
+    environment: dict[str, str]
     tls: ssl.SSLContext | None = None
 
     @property
@@ -59,6 +64,7 @@ class Gateway:
         return subprocess.run(
             [sys.executable, "-m", "headgate.cli", *arguments, "--data", str(self.data)],
             input=stdin,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -108,6 +114,7 @@ def start_gateway(
     environment.pop("OPENAI_BASE_URL", None)
     if provider_url is not None:
         environment |= {"OPENAI_API_KEY": provider_key, "OPENAI_BASE_URL": provider_url}
+    environment["HEADGATE_EGRESS_ALLOW"] = LOCAL
     environment |= {f"HEADGATE_{name.upper()}": str(value) for name, value in settings.items()}
     data.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
@@ -121,7 +128,7 @@ def start_gateway(
             stdout=output,
             stderr=output,
         )
-    gateway = Gateway(process, port, data, {}, log, tls)
+    gateway = Gateway(process, port, data, {}, log, environment, tls)
     wait_ready(gateway)
     gateway.keys |= json.loads((data / "first-keys.json").read_text())
     return gateway
