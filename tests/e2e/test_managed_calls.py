@@ -203,7 +203,7 @@ def test_call_without_enough_money_is_refused_before_it_is_made(road: Road, wall
 
 
 def test_the_sdk_does_not_try_again_without_money(road: Road, wallet: Wallet) -> None:
-    client = openai.OpenAI(api_key=road.gateway.key, base_url=road.gateway.base_url, max_retries=5)
+    client = road.gateway.sdk(max_retries=5)
     with pytest.raises(openai.APIStatusError) as raised:
         client.post("/chat/completions", cast_to=object, body={**ASK, **LONG})
     assert (raised.value.status_code, raised.value.code) == (402, "insufficient_funds")

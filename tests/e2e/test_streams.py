@@ -313,7 +313,7 @@ def test_sdk_raises_its_own_error_for_a_stream_that_breaks(
     upstream: FakeUpstream, gateway: Gateway, fault: Any
 ) -> None:
     upstream.script = script(TEXT, then=fault)
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    client = gateway.sdk()
     stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
     with pytest.raises(openai.APIError):
         _ = [chunk.choices[0].delta.content for chunk in stream]
@@ -323,7 +323,7 @@ def test_error_in_band_reaches_the_sdk_and_what_was_delivered_is_estimated(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = script(TEXT, b'data: {"error":{"message":"boom","code":"server_error"}}\n\n')
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    client = gateway.sdk()
     stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
     with pytest.raises(openai.APIError, match="boom"):
         _ = list(stream)

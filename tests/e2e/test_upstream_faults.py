@@ -434,7 +434,7 @@ def test_official_sdk_adds_no_attempts_to_those_that_are_used_up(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = plan = Plan(refuse(503))
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url, max_retries=2)
+    client = gateway.sdk(max_retries=2)
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="gpt-5.4-mini", messages=[])
     assert plan.calls == 3

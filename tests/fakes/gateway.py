@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -12,9 +13,11 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import openai
 
 from tests.fakes.deadline import wait_until
 
@@ -25,10 +28,16 @@ PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
 LOCAL = "127.0.0.1/32"
 """Where the providers of tests listen; `egress_allow` sets something else."""
 
+PORTS = range(12_000, 32_000)
+"""Below those that the system hands out: none of them becomes a client's own while it is free."""
+
 
 def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that nobody listens on, and that nobody else is likely to find."""
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass
@@ -42,6 +51,7 @@ class Gateway:
     log: Path
     environment: dict[str, str]
     tls: ssl.SSLContext | None = None
+    _clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
 
     @property
     def url(self) -> str:
@@ -54,6 +64,17 @@ class Gateway:
     @property
     def key(self) -> str:
         return self.keys["inference_key"]
+
+    def sdk(self, **options: Any) -> openai.OpenAI:
+        """The official client of this server; `running_gateway` closes it."""
+        given: dict[str, Any] = {"api_key": self.key, "base_url": self.base_url, **options}
+        client = openai.OpenAI(**given)
+        self._clients.append(client)
+        return client
+
+    def close_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
@@ -141,5 +162,6 @@ def running_gateway(data: Path, **given: Any) -> Generator[Gateway]:
     try:
         yield gateway
     finally:
+        gateway.close_clients()
         if gateway.process.poll() is None:
             gateway.kill()
