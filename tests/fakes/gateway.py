@@ -19,6 +19,7 @@ from typing import Any
 
 import openai
 
+from headgate.kit.http.guard import REFUSED_PORTS
 from tests.fakes.deadline import wait_until
 
 START_SECONDS = 20.0
@@ -36,6 +37,8 @@ def find_port() -> int:
     """A port that nobody listens on, and that nobody else is likely to find."""
     while True:
         port = secrets.choice(PORTS)
+        if port in REFUSED_PORTS:
+            continue
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
@@ -126,16 +129,18 @@ def start_gateway(
     provider_key: str = PROVIDER_KEY,
     port: int = 0,
     tls: ssl.SSLContext | None = None,
+    variables: dict[str, str] | None = None,
     **settings: Any,
 ) -> Gateway:
-    """`settings` are HEADGATE_ variables in lower case; `tls` is how a client trusts it."""
+    """`settings` are HEADGATE_ variables in lower case, `variables` others as they are named;
+    `tls` is how a client trusts it."""
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
     environment.pop("OPENAI_API_KEY", None)
     environment.pop("OPENAI_BASE_URL", None)
     if provider_url is not None:
         environment |= {"OPENAI_API_KEY": provider_key, "OPENAI_BASE_URL": provider_url}
-    environment["HEADGATE_EGRESS_ALLOW"] = LOCAL
+    environment |= {"HEADGATE_EGRESS_ALLOW": LOCAL, **(variables or {})}
     environment |= {f"HEADGATE_{name.upper()}": str(value) for name, value in settings.items()}
     data.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
+from headgate.kit.decoding import Decoder, DecodingError
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Origin, Request, Response, Timeouts
@@ -26,6 +27,7 @@ RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
 RETRY_ADVICE = {b"true": True, b"false": False}
 FAULT_BODY_BYTES_MAX = 1 << 20
+CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
 STALE_RETRIES_MAX = 2
 
 
@@ -54,6 +56,11 @@ class Answer(msgspec.Struct):
     fault: faults.UpstreamFault | None = None
     content_type: bytes = b""
     """The media type in lower case, empty when there is none."""
+    coding: bytes = b""
+    """How the body is compressed, which nobody asked for; empty when it is not."""
+    coding_fault: str = ""
+    decoder: Decoder | None = None
+    """Undoes the coding of a body while it streams."""
     request_id: str | None = None
     """The provider's own name for this exchange."""
     final: bool = False
@@ -62,6 +69,27 @@ class Answer(msgspec.Struct):
     """Every byte of the body goes on, so the length that the head announces holds."""
     retry_advice: bool | None = None
     """Whether the provider itself says that trying again helps; None where it says nothing."""
+
+    def decode(self, body: bytes, bytes_max: int) -> bytes:
+        """The body without its coding, which the headers no longer tell of. One that cannot be
+        read is empty, and `coding_fault` says why: an error would keep the bomb in its traceback.
+        """
+        if not (self.coding and body):
+            return body
+        try:
+            decoder = Decoder(self.coding.decode("latin-1"), output_bytes_max=bytes_max)
+            body = b"".join(decoder.feed(body))
+            decoder.finish()
+        except DecodingError as error:
+            self.coding_fault = str(error)
+            body = b""
+        self.drop_coding()
+        return body
+
+    def drop_coding(self) -> None:
+        """The body goes on without its coding."""
+        self.coding = b""
+        self.headers = [header for header in self.headers if header[0] not in CODED_HEADERS]
 
     @property
     def claims_json(self) -> bool:
@@ -77,6 +105,8 @@ def take_answer(response: Response) -> Answer:
             answer.content_type = value.lower()
         elif name == b"x-request-id":
             answer.request_id = value.decode("latin-1")
+        elif name == b"content-encoding" and value != b"identity":
+            answer.coding = answer.coding + b", " + value if answer.coding else value
         elif name == b"x-should-retry":
             answer.retry_advice = RETRY_ADVICE.get(value.lower())
     return answer
@@ -147,7 +177,8 @@ class Upstream:
         response = await self._client.send(limit_total(request, now - trip.sent_at))
         answer = take_answer(response)
         if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
-            answer.body = await response.read(FAULT_BODY_BYTES_MAX)
+            body = await response.read(FAULT_BODY_BYTES_MAX)
+            answer.body = answer.decode(body, FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)
             trip.was_sent = False
         return answer
