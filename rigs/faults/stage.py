@@ -33,6 +33,7 @@ DEADLINES = {
     "total_seconds": 3,
     "response_body_bytes_max": 8 << 20,
     "retry_budget_floor_per_second": 1000,
+    "breaker_failures": 0,
     "always_flush": "false",
 }
 FUNDS_NANO = 1000 * NANO_PER_DOLLAR

@@ -19,11 +19,15 @@ from typing import Any
 
 import openai
 
+from headgate.kit.http.guard import REFUSED_PORTS
 from tests.fakes.deadline import wait_until
 
 START_SECONDS = 20.0
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
 
+
+LOCAL = "127.0.0.1/32"
+"""Where the providers of tests listen; `egress_allow` sets something else."""
 
 PORTS = range(12_000, 32_000)
 """Below those that the system hands out: none of them becomes a client's own while it is free."""
@@ -33,19 +37,22 @@ def find_port() -> int:
     """A port that nobody listens on, and that nobody else is likely to find."""
     while True:
         port = secrets.choice(PORTS)
+        if port in REFUSED_PORTS:
+            continue
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
 @dataclass
 class Gateway:
-    """A running server; `keys` is what its first start wrote."""
+    """A running server; `keys` is what its first start wrote. Commands have its environment."""
 
     process: subprocess.Popen[bytes]
     port: int
     data: Path
     keys: dict[str, str]
     log: Path
+    environment: dict[str, str]
     tls: ssl.SSLContext | None = None
     _clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
 
@@ -81,6 +88,7 @@ class Gateway:
         return subprocess.run(
             [sys.executable, "-m", "headgate.cli", *arguments, "--data", str(self.data)],
             input=stdin,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -121,15 +129,18 @@ def start_gateway(
     provider_key: str = PROVIDER_KEY,
     port: int = 0,
     tls: ssl.SSLContext | None = None,
+    variables: dict[str, str] | None = None,
     **settings: Any,
 ) -> Gateway:
-    """`settings` are HEADGATE_ variables in lower case; `tls` is how a client trusts it."""
+    """`settings` are HEADGATE_ variables in lower case, `variables` others as they are named;
+    `tls` is how a client trusts it."""
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
     environment.pop("OPENAI_API_KEY", None)
     environment.pop("OPENAI_BASE_URL", None)
     if provider_url is not None:
         environment |= {"OPENAI_API_KEY": provider_key, "OPENAI_BASE_URL": provider_url}
+    environment |= {"HEADGATE_EGRESS_ALLOW": LOCAL, **(variables or {})}
     environment |= {f"HEADGATE_{name.upper()}": str(value) for name, value in settings.items()}
     data.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
@@ -143,7 +154,7 @@ def start_gateway(
             stdout=output,
             stderr=output,
         )
-    gateway = Gateway(process, port, data, {}, log, tls)
+    gateway = Gateway(process, port, data, {}, log, environment, tls)
     wait_ready(gateway)
     gateway.keys |= json.loads((data / "first-keys.json").read_text())
     return gateway

@@ -20,9 +20,10 @@ from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import EgressError
+from headgate.kit.http.errors import AddressRefused, EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
+from headgate.main.egress import open_client
 from headgate.main.installation import DATABASE_FILE
 from headgate.vault.model import Fault, parse_base_url
 
@@ -147,11 +148,11 @@ def _examine_secrets(desk: Desk) -> Iterator[Finding]:
         text = "there is none; add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
     places = {parse_base_url(record.base_url) for record in records}
-    yield from asyncio.run(_reach_all(sorted(places, key=str)))
+    yield from asyncio.run(_reach_all(desk, sorted(places, key=str)))
 
 
-async def _reach_all(places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:
-    client = HttpClient()
+async def _reach_all(desk: Desk, places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:
+    client = open_client(desk.settings, desk.egress_rule)
     try:
         return list(await asyncio.gather(*(_reach(client, *place) for place in places)))
     finally:
@@ -165,6 +166,8 @@ async def _reach(client: HttpClient, origin: Origin, base_path: bytes) -> Findin
     target = base_path + b"/models"
     try:
         response = await client.send(Request(origin, b"GET", target, [], b"", timeouts))
+    except AddressRefused as error:
+        return Finding("fail", "provider", f"{error}.")
     except EgressError as error:
         text = f"{origin} cannot be reached ({error}); check network, proxy and base URL."
         return Finding("fail", "provider", text)

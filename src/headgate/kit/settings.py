@@ -85,6 +85,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _text("Seals all secrets: 32 bytes in base64 or hex; else DIR/master.key.")
     ] = None
 
+    egress_allow: Annotated[
+        tuple[str, ...],
+        _text("Origins and networks that may be reached although they are local or plain http."),
+    ] = ()
+    egress_ca_file: Annotated[
+        str | None, _text("PEM certificates of further authorities that providers are verified by.")
+    ] = None
+    lookups_max: Annotated[int, _count("Names that are being resolved at the same time.")] = 32
+
     simulator: Annotated[
         bool, _text("Answer calls by the built-in simulator while there is no OPENAI_API_KEY.")
     ] = False
@@ -140,6 +149,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     response_body_bytes_max: Annotated[int, _count("An answer that is held to be read.")] = (
         64 * MEBIBYTE
     )
+    response_header_bytes_max: Annotated[
+        int, _count("All header lines of a provider's answer.")
+    ] = 64 * KIBIBYTE
+    response_header_count_max: Annotated[int, _count("Header lines of a provider's answer.")] = 256
     event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
     requests_in_flight_max: Annotated[

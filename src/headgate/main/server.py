@@ -22,15 +22,16 @@ from headgate.api import app as api
 from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.db.writer import Writer
-from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, road
+from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
+from headgate.vault.model import parse_base_url
 
 SIMULATOR = "headgate.simulator.server"
 """Loaded only where it answers: it is no part of a server that has a provider."""
@@ -62,6 +63,7 @@ def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
     check_exposure(settings)
     check_certificate(settings)
+    check_authorities(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
     with contextlib.ExitStack() as stack:
         for listener in listeners:
@@ -85,7 +87,7 @@ async def _serve(
         writer = Writer(installation.database)
         writer.start()
         stack.push_async_callback(writer.stop)
-        client = HttpClient()
+        client = open_client(settings, installation.egress_rule)
         stack.push_async_callback(client.close)
         server = _create_server(settings)
         ledger = road.build_ledger(settings, installation, writer)
@@ -136,6 +138,7 @@ async def _prepare_provider(
         running = await simulator.start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"
+        installation.allow(parse_base_url(url)[0])
     prepare_credential(installation, url)
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Protocol
 
 from headgate.kit.clock import Clock
+from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
 from headgate.llm.errors import classify
-from headgate.llm.redaction import SECRET_BYTES_MIN, SECRET_IN_ERROR_BYTES_MIN, redact, watch
+from headgate.llm.redaction import StreamRedactor, redact, redact_fault
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
-from headgate.relay.upstream import Answer, ProviderBroken, translate
+from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
 
 BODILESS_STATUS = frozenset({204, 205, 304})
 NOT_MODIFIED = 304
 BAD_GATEWAY = 502
+STREAM_RATIO_MAX = 20
+"""A compressed stream may grow by this: what one read brings is passed on at once."""
 LINGER_SECONDS = 2.0
 """How long a stream whose terminal event came may still take to close."""
 
@@ -88,11 +92,8 @@ class Carriage:
     def open(self, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
-        secret = find_secret(trip)
-        if answer.request_id and len(answer.request_id) >= len(secret):
-            answer.request_id = redact(answer.request_id.encode("latin-1"), secret).decode(
-                "latin-1"
-            )
+        if answer.request_id is not None:
+            answer.request_id = clean_id(answer.request_id, find_secret(trip))
         trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise refuse_redirect(trip, answer)
@@ -100,7 +101,22 @@ class Carriage:
         answer.keeps_length = trip.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
             return Buffered(self, trip, answer, caller, encoder)
+        if answer.coding and tap.has_events:
+            self._open_decoder(answer)
         return Streamed(self, trip, answer, caller, encoder, tap)
+
+    def _open_decoder(self, answer: Answer) -> None:
+        """Prepare to read the events of a stream that is compressed."""
+        try:
+            answer.decoder = Decoder(
+                answer.coding.decode("latin-1"),
+                output_bytes_max=sys.maxsize,
+                ratio_max=STREAM_RATIO_MAX,
+            )
+        except CodingUnknown as error:
+            answer.response.abort()
+            raise refuse_coding(str(error)) from error
+        answer.drop_coding()
 
     def _choose_tap(self, trip: Trip, answer: Answer) -> StreamTap | TailTap | None:
         """How the body is watched while it streams; None for one that is read whole."""
@@ -112,12 +128,6 @@ class Carriage:
         if endpoint.lists_models:
             return None
         if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
-            if endpoint.meter.has_last_event and is_coded(answer):
-                answer.response.abort()
-                raise ProviderBroken(
-                    "The provider sent a stream in a coding that nobody asked for.",
-                    should_retry=False,
-                )
             return StreamTap(
                 endpoint.meter,
                 trip.reading,
@@ -141,9 +151,13 @@ class Carriage:
             except egress.EgressError as error:
                 raise translate(error) from error
         trip.answered_at = self._clock.monotonic()
-        is_error = answer.status >= 400
-        bytes_min = SECRET_IN_ERROR_BYTES_MIN if is_error else SECRET_BYTES_MIN
-        return redact(body, find_secret(trip), bytes_min)
+        if answer.coding:
+            bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
+            body = answer.decode(body, bytes_max)
+            if answer.coding_fault and answer.status < 400:
+                raise refuse_coding(answer.coding_fault)
+        secret = find_secret(trip)
+        return redact(body, secret) if answer.status < 400 else redact_fault(body, secret)
 
     def stamp_end(self, trip: Trip) -> None:
         """The provider's part of the call is over."""
@@ -235,7 +249,8 @@ class Streamed:
         self._failure: HeadgateError | None = None
         trip.streamed = True
         secret = find_secret(trip)
-        self._redactor = watch(secret)
+        self._decoder = answer.decoder
+        self._redactor = StreamRedactor(secret)
         caller.start(answer.status, redact(encoder.head(trip, answer, None), secret))
 
     async def carry(self) -> None:
@@ -284,15 +299,34 @@ class Streamed:
 
     def on_data(self, data: bytes) -> None:
         """See `kit.http.message.Sink`."""
-        self._pass_on(data if self._redactor is None else self._redactor.feed(data))
+        redactor = self._redactor
+        if self._decoder is not None:
+            self._decode(self._decoder, data)
+        elif redactor.needle in data or data[-1:] > b" ":
+            self._pass_on(redactor.feed(data))
+        else:
+            self._pass_on(data)
+
+    def _decode(self, decoder: Decoder, data: bytes) -> None:
+        """Piece by piece, so that much out of little is never held at once."""
+        try:
+            for piece in decoder.feed(data):
+                self._pass_on(self._redactor.feed(piece))
+                if self._failure is not None:
+                    return
+        except DecodingError as error:
+            self._give_up(refuse_coding(str(error)))
+
+    def _give_up(self, error: HeadgateError) -> None:
+        self._answer.response.abort()
+        self._failure = error
+        self._wake()
 
     def _pass_on(self, data: bytes) -> None:
         try:
             ready = self._tap.feed(data)
         except HeadgateError as error:
-            self._answer.response.abort()
-            self._failure = error
-            self._wake()
+            self._give_up(error)
             return
         if self._settled:
             ready += self._tap.release()
@@ -304,8 +338,13 @@ class Streamed:
     def on_end(self) -> None:
         """See `kit.http.message.Sink`."""
         self._ended = True
-        if self._redactor is not None and (rest := self._redactor.close()):
+        if rest := self._redactor.close():
             self._pass_on(rest)
+        if self._decoder is not None and not self._tap.finished:
+            try:
+                self._decoder.finish()
+            except DecodingError as error:
+                self._give_up(refuse_coding(str(error)))
         if not self._settled and self._failure is None:
             self._write(self._tap.close())
         self._wake()
@@ -343,14 +382,18 @@ def refuse_redirect(trip: Trip, answer: Answer) -> ProviderBroken:
     )
 
 
-def is_coded(answer: Answer) -> bool:
-    """Whether the body is compressed, so that its events cannot be read."""
-    return any(
-        name == b"content-encoding" and value.lower() != b"identity"
-        for name, value in answer.headers
-    )
-
-
 def is_only_error(reading: Reading) -> bool:
     """Whether an answer under status 200 is nothing but an error."""
     return reading.error_code is not None and reading.usage is None and reading.answer_id is None
+
+
+def clean_id(request_id: str, secret: bytes) -> str:
+    """The provider's name of an exchange, which goes into receipts and logs."""
+    if len(request_id) < len(secret):
+        return request_id
+    return redact(request_id.encode("latin-1"), secret).decode("latin-1")
+
+
+def refuse_coding(reason: str) -> ProviderBroken:
+    """A compressed answer that is not decoded."""
+    return ProviderBroken(f"The provider's answer cannot be decoded. {reason}", should_retry=False)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
+from headgate.kit.decoding import Decoder, DecodingError
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
@@ -28,6 +29,7 @@ RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
 RETRY_ADVICE = {b"true": True, b"false": False}
 FAULT_BODY_BYTES_MAX = 1 << 20
+CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
 STALE_RETRIES_MAX = 2
 
 
@@ -56,6 +58,11 @@ class Answer(msgspec.Struct):
     fault: faults.UpstreamFault | None = None
     content_type: bytes = b""
     """The media type in lower case, empty when there is none."""
+    coding: bytes = b""
+    """How the body is compressed, which nobody asked for; empty when it is not."""
+    coding_fault: str = ""
+    decoder: Decoder | None = None
+    """Undoes the coding of a body while it streams."""
     request_id: str | None = None
     """The provider's own name for this exchange."""
     final: bool = False
@@ -64,6 +71,27 @@ class Answer(msgspec.Struct):
     """Every byte of the body goes on, so the length that the head announces holds."""
     retry_advice: bool | None = None
     """Whether the provider itself says that trying again helps; None where it says nothing."""
+
+    def decode(self, body: bytes, bytes_max: int) -> bytes:
+        """The body without its coding, which the headers no longer tell of. One that cannot be
+        read is empty, and `coding_fault` says why: an error would keep the bomb in its traceback.
+        """
+        if not (self.coding and body):
+            return body
+        try:
+            decoder = Decoder(self.coding.decode("latin-1"), output_bytes_max=bytes_max)
+            body = b"".join(decoder.feed(body))
+            decoder.finish()
+        except DecodingError as error:
+            self.coding_fault = str(error)
+            body = b""
+        self.drop_coding()
+        return body
+
+    def drop_coding(self) -> None:
+        """The body goes on without its coding."""
+        self.coding = b""
+        self.headers = [header for header in self.headers if header[0] not in CODED_HEADERS]
 
     @property
     def claims_json(self) -> bool:
@@ -79,6 +107,8 @@ def take_answer(response: Response) -> Answer:
             answer.content_type = value.lower()
         elif name == b"x-request-id":
             answer.request_id = value.decode("latin-1")
+        elif name == b"content-encoding" and value != b"identity":
+            answer.coding = answer.coding + b", " + value if answer.coding else value
         elif name == b"x-should-retry":
             answer.retry_advice = RETRY_ADVICE.get(value.lower())
     return answer
@@ -177,7 +207,7 @@ class Upstream:
             if response.status in RETRIED_STATUS or (
                 response.status >= 400 and answer.retry_advice
             ):
-                answer.body = await response.read(FAULT_BODY_BYTES_MAX)
+                answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
                 answer.fault = faults.classify(response.status, answer.body)
                 trip.was_sent = False
             return answer
@@ -198,8 +228,7 @@ class Upstream:
             failure.final = is_final(failure)
             if failure.final:
                 return None
-        elif not isinstance(failure, egress.ConnectFailed):
-            # Sent and lost: the provider may have done the work, and would charge a second one.
+        elif not may_connect_later(failure):
             return None
         advised = self._find_advice(failure)
         wait = wait_seconds(self._policy, trip.attempts, advised, self._draw)
@@ -236,6 +265,22 @@ class Upstream:
         if advised is None and failure.status == 429:
             advised = faults.parse_reset(failure.headers)
         return advised or None
+
+
+def may_connect_later(failure: egress.EgressError) -> bool:
+    """Whether nothing was sent yet, and another try may get further. What was sent and lost may
+    have been done, and would be charged a second time; a forbidden address stays forbidden."""
+    return isinstance(failure, egress.ConnectFailed) and not isinstance(
+        failure, egress.AddressRefused
+    )
+
+
+async def read_fault(response: Response) -> bytes:
+    """The body of a refusal; nothing of one that is too large to be words."""
+    try:
+        return await response.read(FAULT_BODY_BYTES_MAX)
+    except egress.BodyTooLarge:
+        return b""
 
 
 def build_request(trip: Trip, timeouts: Timeouts) -> Request:

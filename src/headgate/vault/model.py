@@ -154,6 +154,9 @@ def parse_base_url(text: str) -> tuple[Origin, bytes]:
     dotted = {".", ".."} & set(urllib.parse.unquote(path).split("/"))
     if not (plain and parts.scheme in _DEFAULT_PORTS and port != 0 and not dotted):
         raise CredentialRefused(message, param="base_url")
+    written = f"[{host}]" if ":" in host else host
+    if parts.netloc.lower() not in (written, f"{written}:{port}"):  # read alike by every parser
+        raise CredentialRefused(message, param="base_url")
     if not (_HOST.fullmatch(host) and _PATH.fullmatch(path)):
         raise CredentialRefused(message, param="base_url")
     return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]), path.encode()

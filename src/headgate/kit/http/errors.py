@@ -2,6 +2,7 @@
 
 EgressError
 ├── ConnectFailed       nothing was sent: name, route, refusal, TLS
+│   ├── AddressRefused  the guard does not let anyone go there
 │   ├── ConnectTimeout
 │   ├── PoolExhausted   too many are waiting for a connection
 │   └── TlsFailed
@@ -29,6 +30,10 @@ class EgressError(Exception):
 
 class ConnectFailed(EgressError):
     sent = False
+
+
+class AddressRefused(ConnectFailed):
+    pass
 
 
 class ConnectTimeout(ConnectFailed):
