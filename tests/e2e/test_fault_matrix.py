@@ -31,8 +31,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
 def check(run: Matrix) -> None:
     judged = run.judge()
     failures = [f"{case.cell.spec} on {case.cell.shape}: {f}" for case, fs in judged for f in fs]
+    failures += run.find_leaks()
     assert judged
-    assert failures + run.find_leaks() == []
+    assert not failures, "\n".join(failures)
 
 
 def test_every_script_is_expected_to_come_to_something() -> None:

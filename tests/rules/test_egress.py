@@ -29,6 +29,12 @@ EXCEPTIONS = {
     ("main/server.py", "socket"): "the type of the listening sockets",
     ("main/exposure.py", "ssl"): "checks the certificate that the server shows",
     ("simulator/server.py", "socket"): "listens on this machine, never connects",
+    ("simulator/fault_line/server.py", "socket"): "listens on this machine, never connects",
+    ("simulator/fault_line/server.py", "ssl"): "shows a certificate that nobody should trust",
+    ("simulator/fault_line/player.py", "socket"): "cuts connections that it was asked over",
+    ("simulator/fault_line/traps.py", "socket"): "listens on this machine, never connects",
+    ("simulator/fault_line/traps.py", "ssl"): "shows a certificate that nobody should trust",
+    ("main/hardening.py", "ctypes"): "asks the kernel to keep this process's memory from others",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
 }
 """Every one with its reason. `telemetry/spans.py` hands the operator's own collector to the

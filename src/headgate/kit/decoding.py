@@ -19,7 +19,9 @@ FREE_RATIO_BYTES = 1 << 20
 MEMBERS_MAX = 64
 """A gzip or zstd body may consist of several, one after the other."""
 ZSTD_WINDOW_BITS_MAX = 23
-"""8 MiB, what RFC 9659 allows in HTTP. Brotli's own bound is 16 MiB, deflate's 32 KiB."""
+"""8 MiB, what RFC 9659 allows in HTTP. Deflate's own bound is 32 KiB."""
+BROTLI_WINDOW_BITS_MAX = 22
+"""4 MiB, what its encoders choose by themselves; the format goes up to 16 MiB."""
 
 _SLICE_BYTES = 16 * 1024
 _ZLIB_BITS, _GZIP_BITS, _RAW_BITS = 15, 31, -15
@@ -87,15 +89,30 @@ class _Brotli:
 
     def __init__(self) -> None:
         self._inner = importlib.import_module("brotli").Decompressor()
+        self._begun = False
         self.needs_input = True
         self.eof = False
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        if not self._begun:
+            self._begun = True
+            if read_brotli_window_bits(data[0]) > BROTLI_WINDOW_BITS_MAX:
+                raise OutputTooLarge("The brotli data asks for too large a window of memory.")
         output: bytes = self._inner.process(data, output_buffer_limit=max_length)
         self.eof = self._inner.is_finished()
         # It also says that it accepts more while output is left.
         self.needs_input = len(output) < max_length and self._inner.can_accept_more_data()
         return output
+
+
+def read_brotli_window_bits(first: int) -> int:
+    """The size of the window that the first byte of a body announces, where it is a large one.
+
+    RFC 7932, 9.1: a set lowest bit and three more that are not all zero say 18 to 24; whatever
+    else there is, is smaller.
+    """
+    larger = first >> 1 & 7
+    return 17 + larger if first & 1 else 16
 
 
 def _open_zstd() -> _Stage:
@@ -164,7 +181,7 @@ class Decoder:
     def _decompress(self, data: bytes) -> bytes:
         try:
             return self._stage.decompress(data, PIECE_BYTES_MAX)
-        except MemoryError:
+        except (MemoryError, DecodingError):
             raise
         # Each library has its own error, and brotli and zstd may never have been imported.
         except Exception as error:

@@ -38,7 +38,8 @@ def _parse_own_origin(base_url: str) -> Origin:
         return parse_base_url(base_url)[0]
     except CredentialRefused as error:
         variable = variable_of("openai_base_url")
-        message = f"{variable} cannot be {base_url!r}: {error.message}"
+        # Without the address itself: it may hold a password.
+        message = f"{variable} cannot be used: {error.message}"
         raise SettingRefused(message, param="openai_base_url") from error
 
 

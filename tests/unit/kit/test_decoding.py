@@ -158,3 +158,12 @@ def test_no_library_is_loaded_before_it_is_needed() -> None:
     )
     listing = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert listing.stdout == b"[]\n"
+
+
+@pytest.mark.parametrize(("window_bits", "is_refused"), [(10, False), (22, False), (24, True)])
+def test_brotli_may_not_ask_for_any_window(window_bits: int, is_refused: bool) -> None:
+    body = cast("Any", brotli).compress(b"word " * 1000, lgwin=window_bits)
+    decoder = Decoder("br", output_bytes_max=1 << 20)
+    refused = pytest.raises(decoding.OutputTooLarge, match="window")
+    with refused if is_refused else contextlib.nullcontext():
+        assert b"".join(decoder.feed(body)) == b"word " * 1000
