@@ -37,9 +37,13 @@ CONTROL_BODY_BYTES_MAX = 1024 * 1024
 """The body of a request that is no model call."""
 PIPELINED_MAX = 32
 """Requests that may wait on one connection for their turn; it closes after them."""
+UNSENT_BYTES = 16 * 1024
+"""Of an answer, what waits here for a slow client before the provider is made to wait."""
 LINGERING_MAX = 64
 """How many connections too many wait for their client to read why they close."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+QUESTIONS_SECONDS = (0.1, 0.4, 1.0)
+"""When a client that shut its side is asked whether it is still there."""
 
 
 class EdgeProtocol(HearingProtocol):
@@ -63,6 +67,7 @@ class EdgeProtocol(HearingProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first head."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self.deadline = self._time() + self._limits.first_request_seconds
         too_many = len(self.connections) - self._limits.connections_max
         if too_many > 0:
@@ -79,6 +84,32 @@ class EdgeProtocol(HearingProtocol):
             self.cycle = None
         self.pipeline.clear()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends no more: it went away, or shut its side and waits for the answer.
+
+        The network tells these two apart only when something is sent: an interim answer, which
+        every client of HTTP/1.1 reads past, and which the system of one that left refuses. So the
+        second one shows it, and that is acted upon as for anybody who leaves.
+        """
+        exchange = self.cycle
+        if (
+            not isinstance(exchange, Exchange)
+            or not exchange.body_complete
+            or exchange.response_started
+            or exchange.http_version == "1.0"
+            or self.scheme == "https"
+        ):
+            return None
+        exchange.keep_alive = False
+        self._ask_whether_there(exchange)
+        for seconds in QUESTIONS_SECONDS:
+            self.loop.call_later(seconds, self._ask_whether_there, exchange)
+        return True
+
+    def _ask_whether_there(self, exchange: Exchange) -> None:
+        if self._answering is exchange and not exchange.response_started:
+            self.write(CONTINUE)
 
     def expire(self) -> None:
         """The client took too long: silently for an idle connection, with 408 inside a request.
@@ -173,6 +204,10 @@ class EdgeProtocol(HearingProtocol):
             return
         if not self.flow.write_paused:
             self.deadline = 0.0
+        if len(self.pipeline) >= PIPELINED_MAX:
+            # No more is heard of a client so far ahead; its last request closes the connection.
+            exchange.keep_alive = False
+            self._deaf = True
         if not isinstance(exchange, Exchange):
             super().on_message_complete()
             return
@@ -250,13 +285,6 @@ class EdgeProtocol(HearingProtocol):
             self.deadline = 0.0
             self.flow.pause_reading()
             self.pipeline.appendleft(cast("Any", (exchange, None)))
-            self._bound_pipeline()
-
-    def _bound_pipeline(self) -> None:
-        """Hear no more of a client that is far ahead; its last request closes the connection."""
-        if len(self.pipeline) >= PIPELINED_MAX:
-            self.cycle.keep_alive = False
-            self._deaf = True
 
     def _open_cycle(self) -> None:
         """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""
@@ -270,7 +298,6 @@ class EdgeProtocol(HearingProtocol):
         super().on_headers_complete()
         if is_busy:
             self.deadline = 0.0
-            self._bound_pipeline()
         else:
             self._start_body(self._limits.body_seconds)
 

@@ -36,7 +36,7 @@ def share(
     free = max(2, files_max - RESERVED)
     if files_max == resource.RLIM_INFINITY or connections_max + requests_max <= free:
         return connections_max, requests_max
-    requests = min(requests_max, free // 3)
+    requests = min(requests_max, max(1, free // 3))
     connections = min(connections_max, free - requests)
     log.warning(
         "edge.few_files",

@@ -13,6 +13,7 @@ TRUSTED = parse_networks(
 PROXY = "10.1.1.1"
 XFF = b"x-forwarded-for"
 STANDARD = b"forwarded"
+Headers = list[tuple[bytes, bytes]]
 
 
 def plain(*values: str) -> list[tuple[bytes, bytes]]:
@@ -23,7 +24,7 @@ def standard(*values: str) -> list[tuple[bytes, bytes]]:
     return [(STANDARD, value.encode("latin-1")) for value in values]
 
 
-FOUND = {
+FOUND: dict[str, tuple[str, Headers, str]] = {
     "no header": (PROXY, [], PROXY),
     "no header, stranger": ("203.0.113.9", [], "203.0.113.9"),
     "stranger says who": ("203.0.113.9", plain("1.2.3.4"), "203.0.113.9"),
