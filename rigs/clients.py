@@ -187,7 +187,7 @@ class Rig:
         self.upstream = upstream
         self.figures: list[Figure] = []
         self.sending: list[list[int]] = []
-        self.moved_at = 0.0
+        self.stalls: list[float] = []
         self.baseline = 0.0
         upstream.script = self.answer
 
@@ -195,17 +195,19 @@ class Rig:
         if b'"stream"' not in asked.body:
             asked.answer(ANSWER)
             return
-        sent = [0]
+        sent, stalled, moved_at = [0], 0.0, time.monotonic()
         self.sending.append(sent)
         try:
             asked.begin_stream()
             for _ in range(STREAM_BYTES // len(PIECE)):
                 asked.send_chunk(PIECE)
                 sent[0] += len(PIECE)
-                self.moved_at = time.monotonic()
+                moved_at, before = time.monotonic(), moved_at
+                stalled = max(stalled, moved_at - before)
             asked.send_chunk(b"data: [DONE]\n\n")
             asked.send_end()
         finally:
+            self.stalls.append(max(stalled, time.monotonic() - moved_at))
             self.sending.remove(sent)
 
     def add(self, name: str, reached: float, bar: float, unit: str, n: int, **more: bool) -> None:
@@ -268,9 +270,8 @@ class Rig:
             await asyncio.to_thread(
                 wait_until, lambda: not self.sending, 5 * self.plan.write_seconds + 10
             )
-            waited = time.monotonic() - self.moved_at
             bar = 1.5 * self.plan.write_seconds + SLACK_SECONDS
-            self.add("C3 slow reader: from the last byte until cut", waited, bar, "s", count)
+            self.add("C3 slow reader: longest stall until cut", max(self.stalls), bar, "s", count)
         finally:
             for line in lines:
                 line.close()

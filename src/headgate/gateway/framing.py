@@ -125,3 +125,8 @@ def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | Headg
 def list_tokens(value: bytes) -> list[bytes]:
     """The elements of a list header, in lower case."""
     return [token.strip(b" \t").lower() for token in value.split(b",")]
+
+
+def count_bytes(headers: Headers) -> int:
+    """What header fields take as lines."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)

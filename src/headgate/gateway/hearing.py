@@ -44,7 +44,6 @@ class HearingProtocol(DeadlinedProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, edge=edge)
         self._accepted_hosts = edge.hosts.accepted
-        self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = False
         self._raw = b""
@@ -99,7 +98,6 @@ class HearingProtocol(DeadlinedProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._watched = []
-        self._head_bytes = 0
         self._unread_head_bytes = 0
         self._in_head = True
         self._in_chunks = False
@@ -113,10 +111,8 @@ class HearingProtocol(DeadlinedProtocol):
             if error is not None and not self._is_over():
                 self._refuse(error)
             return
-        self._head_bytes += len(name) + len(value) + 4
         name = name.lower()
-        usual = WATCHED.get(name)
-        if usual is not None and value not in usual:
+        if name in WATCHED and value not in WATCHED[name]:
             self._watched.append((name, value))
         self.headers.append((name, value))
 
@@ -126,9 +122,10 @@ class HearingProtocol(DeadlinedProtocol):
             return TargetTooLong(
                 f"The request target is longer than {limits.target_bytes_max} bytes."
             )
-        if (
-            self._head_bytes > limits.header_bytes_max
-            or len(self.headers) > limits.header_count_max
+        # A head that came at once in fewer bytes than it may have needs no counting.
+        is_long = self._unread_head_bytes > 0 or len(self._raw) > limits.header_bytes_max
+        if len(self.headers) > limits.header_count_max or (
+            is_long and framing.count_bytes(self.headers) > limits.header_bytes_max
         ):
             return HeadTooLarge(
                 f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
