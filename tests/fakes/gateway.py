@@ -83,12 +83,14 @@ class Gateway:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
             return answer.read().decode()
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A command of the command line, on this server's data."""
         return subprocess.run(
             [sys.executable, "-m", "headgate.cli", *arguments, "--data", str(self.data)],
             input=stdin,
-            env=self.environment,
+            env={**(self.environment or os.environ), **(environment or {})},
             capture_output=True,
             text=True,
             check=False,

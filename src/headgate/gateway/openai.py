@@ -135,6 +135,7 @@ class OpenAiFace:
         )
         if endpoint.lists_models:
             listing.check_visible(opening.path, opening.grant.models)
+        exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
             raise BodyTooLarge(describe_limit(bytes_max))
@@ -167,7 +168,7 @@ class OpenAiFace:
         prefixes = self._provider.request_headers.prefixes
         for header in exchange.headers:
             name, value = header
-            if name in travelling or name.startswith(prefixes):
+            if name in travelling or (name.startswith(prefixes) and b"_" not in name):
                 opening.headers.append(header)
                 if name == b"content-type":
                     opening.content_type = value

@@ -62,8 +62,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, _text("Listen beyond this machine without TLS: a proxy in front has it.")
     ] = False
     allowed_hosts: Annotated[
-        tuple[str, ...], _text("Host names that may be asked for; empty allows any.")
+        tuple[str, ...],
+        _text("Host names that are served, *.example.com, or *; see below for none."),
     ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _text("Networks of proxies whose X-Forwarded-For or Forwarded tells the client's address."),
+    ] = ()
+    trust_any_proxy: Annotated[
+        bool, _text("Accept * in HEADGATE_TRUSTED_PROXIES: nothing but proxies can connect.")
+    ] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _text("The least that is logged.")
     ] = "info"
@@ -161,10 +169,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag_seconds_max: Annotated[
         float, _count("While its own work makes the gateway later, it admits fewer calls.")
     ] = 0.05
-    header_seconds: Annotated[float, _count("For a client to send its header lines.")] = 10.0
+    first_request_seconds: Annotated[
+        float, _count("A new connection that says nothing stays open.")
+    ] = 15.0
+    header_seconds: Annotated[
+        float, _count("For a client to send its header lines, from their first byte.")
+    ] = 10.0
     body_seconds: Annotated[
-        float, _count("For a client to send a body; between two pieces of one that streams.")
+        float, _count("For a client to send a whole body, unless it is a form or streams through.")
     ] = 60.0
+    body_grace_seconds: Annotated[
+        float, _count("A body may pause or begin late; then it has to keep its rate.")
+    ] = 10.0
+    body_bytes_per_second_min: Annotated[
+        int, _count("The rate of a body, in bytes per second, below which it is cut.")
+    ] = 1000
     write_seconds: Annotated[
         float, _count("A client that takes nothing of its answer is cut after this.")
     ] = 60.0

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import msgspec
 
 from headgate.billing.service import Ledger
+from headgate.gateway.edge import Edge, Face
+from headgate.gateway.forwarding import Networks, parse_networks
+from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
 from headgate.kit.db.writer import Writer
@@ -16,6 +19,7 @@ from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.llm.strictness import JsonLimits
+from headgate.main import descriptors
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
@@ -158,17 +162,37 @@ def build_face_limits(settings: Settings) -> FaceLimits:
     )
 
 
+def build_edge(settings: Settings, face: Face) -> Edge:
+    """What all connections share."""
+    return Edge(
+        face,
+        build_edge_limits(settings),
+        hosts=Hosts(settings.allowed_hosts),
+        trusted_proxies=build_trusted_proxies(settings),
+    )
+
+
+def build_trusted_proxies(settings: Settings) -> Networks:
+    """Whose word on a client's address counts. Raises `ProxiesRefused` for what is no network."""
+    return parse_networks(settings.trusted_proxies, allow_any=settings.trust_any_proxy)
+
+
 def build_edge_limits(settings: Settings) -> EdgeLimits:
-    """What a connection may cost."""
+    """What a connection may cost, within what the system lets the process open."""
+    connections_max, requests_max = descriptors.share(
+        settings.connections_max, settings.requests_in_flight_max
+    )
     return EdgeLimits(
         header_bytes_max=settings.header_bytes_max,
         header_count_max=settings.header_count_max,
         target_bytes_max=settings.target_bytes_max,
-        connections_max=settings.connections_max,
-        requests_in_flight_max=settings.requests_in_flight_max,
+        connections_max=connections_max,
+        requests_in_flight_max=requests_max,
+        first_request_seconds=settings.first_request_seconds,
         header_seconds=settings.header_seconds,
         body_seconds=settings.body_seconds,
+        body_grace_seconds=settings.body_grace_seconds,
+        body_bytes_per_second_min=settings.body_bytes_per_second_min,
         write_seconds=settings.write_seconds,
         keepalive_seconds=settings.keepalive_seconds,
-        allowed_hosts=frozenset(name.lower() for name in settings.allowed_hosts),
     )

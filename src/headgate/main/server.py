@@ -19,7 +19,6 @@ import uvicorn
 import uvloop
 
 from headgate.api import app as api
-from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.db.writer import Writer
 from headgate.kit.listener import open_listeners
@@ -64,6 +63,7 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     check_certificate(settings)
     check_authorities(settings)
+    road.build_trusted_proxies(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
     with contextlib.ExitStack() as stack:
         for listener in listeners:
@@ -111,7 +111,7 @@ async def _serve(
         server.config.app = api.build_app(
             health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
         )
-        edge = Edge(face, road.build_edge_limits(settings))
+        edge = road.build_edge(settings, face)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
         await stack.enter_async_context(
