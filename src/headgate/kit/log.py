@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping, MutableMapping
@@ -15,6 +16,23 @@ _MASKS = (
     (re.compile(r"\b(sk-)[0-9A-Za-z_-]{6,}"), r"\1…"),
     (re.compile(r"\b(bearer\s+)[^\s\"',…]+", re.IGNORECASE), r"\1…"),
 )
+
+
+class Surely:
+    """A stream that drops what it cannot write: a full disk under the log ends no thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure(stream: TextIO, *, level: str) -> None:
@@ -32,7 +50,7 @@ def configure(stream: TextIO, *, level: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Surely(stream))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
@@ -43,6 +44,10 @@ class Observers:
                 "log_lines_dropped": lambda: self.access_log.dropped if self.access_log else 0,
             }
         )
+
+    def watch(self, gauges: Mapping[str, Callable[[], float]]) -> None:
+        """Show these in the metrics, too."""
+        self.metrics.gauges.update(gauges)
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """See `relay.journey.Observer`: all hear of it together with others, a moment later."""

@@ -24,11 +24,11 @@ from headgate.relay.upstream import Upstream
 
 
 def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
-    """The ledger, on the writer's lanes. Nobody subscribes to events yet."""
+    """The ledger, on the writer's lanes. Nobody subscribes to events yet, but for tests."""
     return Ledger(
         writer,
         installation.clock,
-        subscribed=lambda _topic: False,
+        subscribed=lambda _topic: settings.test_mode,
         lease_seconds=settings.hold_lease_seconds,
     )
 

@@ -17,8 +17,10 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.settings import Settings
 from headgate.main.installation import Installation
 from headgate.metering import service as metering
+from headgate.relay.ports import Receipt
 
 WRITE_BACK_SECONDS = 5.0
+WAL_WATCH_SECONDS = 1.0
 RETENTION_ROWS_MAX = 5_000
 DAY_SECONDS = 86_400
 
@@ -36,19 +38,24 @@ class Upkeep:
         writer: Writer,
         ledger: Ledger,
         server: uvicorn.Server,
+        observe: Callable[[Receipt, int], None],
     ) -> None:
         self._settings = settings
         self._installation = installation
         self._writer = writer
         self._ledger = ledger
         self._server = server
+        self._observe = observe
+        self._wal_bytes = 0
         self._revisions: dict[str, int] = {}
 
     def check(self) -> str | None:
         """See `api.app.Health`."""
         if self._server.should_exit:
             return "stopping"
-        return None if self._writer.is_running else "the database writer has stopped"
+        if not self._writer.is_running:
+            return "the database writer has stopped"
+        return self._writer.health.describe()
 
     def take_up(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in a thread."""
@@ -66,6 +73,8 @@ class Upkeep:
         await asyncio.gather(
             self._repeat(self._poll, self._settings.snapshot_poll_seconds),
             self._repeat(self._write_back, WRITE_BACK_SECONDS),
+            self._repeat(self.recover, jobs.RECOVERY_INTERVAL_SECONDS),
+            self._repeat(self._watch_wal, WAL_WATCH_SECONDS),
             self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
         )
 
@@ -86,9 +95,22 @@ class Upkeep:
     async def _write_back(self) -> None:
         await self._writer.call(self._installation.vault.flush_used)
 
+    async def recover(self) -> None:
+        """Record what had to wait for the database. Raises StorageUnavailable."""
+        for receipt in await jobs.recover(self._ledger):
+            self._observe(receipt, 0)
+
+    async def _watch_wal(self) -> None:
+        """A reader that does not end keeps the write-ahead log growing: tell, and stop in time."""
+        before, self._wal_bytes = self._wal_bytes, self._installation.database.wal_bytes
+        alarm = self._settings.wal_alarm_bytes
+        if (self._wal_bytes > alarm) is not (before > alarm):
+            log.warning("storage.wal", bytes=self._wal_bytes, alarm_bytes=alarm)
+        self._writer.health.overgrown = self._wal_bytes > self._settings.wal_bytes_max
+
     async def _expire(self) -> None:
         clock = self._installation.clock
-        await jobs.resolve_expired_holds(self._ledger, clock)
+        await jobs.resolve_expired_holds(self._ledger)
         if self._settings.retention_days:
             before = clock.now() - self._settings.retention_days * DAY_SECONDS
 

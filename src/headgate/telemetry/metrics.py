@@ -72,7 +72,7 @@ class Metrics(Collector):
     """Observes receipts and refusals; `gauges` are read when somebody scrapes."""
 
     def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
-        self._gauges = gauges
+        self.gauges = dict(gauges)
         self._series: dict[Labels, Series] = {}
         self._refusals: dict[tuple[str, int], int] = {}
         self._overhead = Histogram(OVERHEAD_BOUNDS)
@@ -133,7 +133,7 @@ class Metrics(Collector):
         """See `prometheus_client.registry.Collector`."""
         yield from self._collect_counters()
         yield from self._collect_histograms()
-        for name, read in self._gauges.items():
+        for name, read in self.gauges.items():
             yield GaugeMetricFamily(f"headgate_{name}", name.replace("_", " "), value=read())
 
     def _collect_counters(self) -> Iterator[Metric]:
