@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench clean lock
+.PHONY: help setup run test check format bench torture clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ format: $(VENV)/.dev ## put the code into shape
 
 bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run
 	@$(BIN)/python -m bench.run
+
+torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
+	@$(BIN)/python -m rigs.torture $(ARGS)
 
 lock: $(UV) ## resolve the dependencies anew, with hashes
 	@for set in run dev build uv; do $(BIN)/python tools/lock.py $$set; done

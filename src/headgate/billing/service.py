@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -117,20 +115,30 @@ class Ledger:
         """
         recorded: list[Receipt] = []
         while self._deferred:
-            some = list(itertools.islice(self._deferred, DEFERRED_AT_ONCE))
-            results = await asyncio.gather(
-                *(self.record(receipt, hold) for receipt, hold in some), return_exceptions=True
-            )
-            for (receipt, _), result in zip(some, results, strict=True):
-                if isinstance(result, HeadgateError) and result.kind is Kind.UNAVAILABLE:
-                    raise result
-                if isinstance(result, BaseException):
-                    log.error("ledger.lost", request_id=receipt.request_id, error=str(result))
-                else:
-                    recorded.append(receipt)
-                self._deferred.popleft()
+            some = [
+                self._deferred.popleft() for _ in range(min(DEFERRED_AT_ONCE, len(self._deferred)))
+            ]
+            try:
+                recorded += await self._record_late(some)
+            except BaseException:
+                # Once more for those that were recorded already changes nothing.
+                self._deferred.extendleft(reversed(some))
+                raise
         if not self._writer.health.is_good:
             await self._writer.pulse()
+        return recorded
+
+    async def _record_late(self, some: Sequence[tuple[Receipt, Hold | None]]) -> list[Receipt]:
+        queued = [self.record(receipt, hold) for receipt, hold in some]
+        refusals = [await _find_refusal(each) for each in queued]
+        recorded: list[Receipt] = []
+        for (receipt, _), refusal in zip(some, refusals, strict=True):
+            if isinstance(refusal, HeadgateError) and refusal.kind is Kind.UNAVAILABLE:
+                raise refusal
+            if refusal is None:
+                recorded.append(receipt)
+            else:
+                log.error("ledger.lost", request_id=receipt.request_id, error=str(refusal))
         return recorded
 
     def fund(self, organization_id: str, amount_nano: int, *, reference: str) -> Awaitable[bool]:
@@ -235,6 +243,15 @@ class Ledger:
                 for receipt in receipts
             ],
         )
+
+
+async def _find_refusal(work: Awaitable[None]) -> Exception | None:
+    try:
+        await work
+    # Each is judged by who asked; none may hide the others.
+    except Exception as error:  # noqa: BLE001
+        return error
+    return None
 
 
 def _take(connection: sa.Connection, hold: Hold) -> InsufficientFunds | None:

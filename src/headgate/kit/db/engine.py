@@ -117,7 +117,7 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error leaves open what the disk has: a flush failed, or the file is damaged.
+    """Whether an error leaves open what the disk has: an I/O error, as of a flush, or damage.
 
     The system reports a failed flush once, and may have dropped what it could not write: a second
     flush that succeeds proves nothing of the first.
