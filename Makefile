@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench soak clean lock
+.PHONY: help setup run test check format bench torture soak clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,7 +54,10 @@ bench: $(VENV)/.dev ## figures of performance, side by side with peers in one ru
 	@$(BIN)/python -m bench.run
 
 soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left open (~20 min)
-	@$(BIN)/python -m rigs.soak
+	@$(BIN)/python -m rigs.soak $(ARGS)
+
+torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
+	@$(BIN)/python -m rigs.torture $(ARGS)
 
 lock: $(UV) ## resolve the dependencies anew, with hashes
 	@for set in run dev build uv; do $(BIN)/python tools/lock.py $$set; done

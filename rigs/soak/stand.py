@@ -34,6 +34,8 @@ from headgate.vault.model import CredentialRequest
 MANAGED_EVERY = 5
 """Every fifth key is of an organization without a credential: its calls are managed."""
 PROVIDER_KEY = "sk-soak-0123456789abcdefghijklmn"
+LOCAL = "127.0.0.1/32"
+"""Where the provider of a soak listens."""
 FUNDED_NANO = 1_000_000 * 10**9
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -43,7 +45,7 @@ QUOTED_BYTES = 2_000
 
 def prepare(data: Path, provider_url: str, keys: int) -> list[str]:
     """Make an installation whose keys use that provider; the tokens of its keys."""
-    installation = open_installation(Settings(data=data))
+    installation = open_installation(Settings(data=data, egress_allow=(LOCAL,)))
     try:
         prepare_first_start(installation)
         with installation.database.transaction() as connection:
@@ -147,7 +149,8 @@ async def running_server(data: Path, port: int, **settings: str) -> AsyncGenerat
 def _start(data: Path, port: int, settings: Mapping[str, str]) -> Server:
     log = data.parent / f"{data.name}.log"
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
-    environment |= {f"HEADGATE_{name.upper()}": value for name, value in settings.items()}
+    given = {"egress_allow": LOCAL, "breaker_failures": "20", **settings}
+    environment |= {f"HEADGATE_{name.upper()}": value for name, value in given.items()}
     command = [*(sys.executable, "-m", "headgate.cli", "serve"), "--port", str(port)]
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -271,6 +271,15 @@ class FakeLedger:
         self.holds: list[Hold] = []
         self.receipts: list[Receipt] = []
         self.refusal: HeadgateError | None = None
+        self.trouble: HeadgateError | None = None
+        self.deferred: list[tuple[Receipt, Hold | None]] = []
+
+    def check(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+    def defer(self, receipt: Receipt, hold: Hold | None) -> None:
+        self.deferred.append((receipt, hold))
 
     async def hold(self, hold: Hold) -> None:
         if self.refusal is not None:

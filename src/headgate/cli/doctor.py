@@ -112,6 +112,7 @@ def _examine_database(desk: Desk) -> Iterator[Finding]:
     else:
         count = revisions.get(KEYS_TOPIC, 0)
         yield Finding("ok", "database", f"whole; journal mode {mode}; {count} changes of keys")
+    yield _examine_wal(desk)
     with desk.database.reading() as connection:
         faults = billing.audit(connection)
     for fault in faults:
@@ -119,6 +120,14 @@ def _examine_database(desk: Desk) -> Iterator[Finding]:
     if not faults:
         yield Finding("ok", "ledger", "every transaction and every balance adds up")
     yield _examine_clock(desk, newest)
+
+
+def _examine_wal(desk: Desk) -> Finding:
+    length, alarm = desk.database.wal_bytes, desk.settings.wal_alarm_bytes
+    if length <= alarm:
+        return Finding("ok", "write-ahead log", f"{length} bytes")
+    text = f"{length} bytes, more than {alarm}: some program reads the database without an end."
+    return Finding("warn", "write-ahead log", f"{text} Find it with: lsof {desk.database.path}")
 
 
 def _examine_clock(desk: Desk, newest: float) -> Finding:

@@ -97,7 +97,7 @@ class _Brotli:
         if not self._begun:
             self._begun = True
             if read_brotli_window_bits(data[0]) > BROTLI_WINDOW_BITS_MAX:
-                raise OutputTooLarge("The brotli data asks for too large a window of memory.")
+                raise CodingBroken("The brotli data asks for a window of more than 4 MiB.")
         output: bytes = self._inner.process(data, output_buffer_limit=max_length)
         self.eof = self._inner.is_finished()
         # It also says that it accepts more while output is left.

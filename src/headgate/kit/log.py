@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -24,6 +25,23 @@ _NOISE = frozenset({"color_message"})
 """What uvicorn says a second time, in colour."""
 
 
+class Surely:
+    """A stream that drops what it cannot write: a full disk under the log ends no thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(stream: TextIO, *, level: str) -> None:
     """Send all logs, those of libraries too, to one stream, from `level` on."""
     pretty = stream.isatty()
@@ -39,7 +57,7 @@ def configure(stream: TextIO, *, level: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Surely(stream))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)

@@ -210,6 +210,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0
     retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+    database_wait_seconds: Annotated[
+        float, _count("For the database's lock, while another program has it.")
+    ] = 4.0
+    wal_alarm_bytes: Annotated[
+        int, _count("A write-ahead log above this is told in the log and by the doctor.")
+    ] = 256 * MEBIBYTE
+    wal_bytes_max: Annotated[
+        int, _count("Above this, no call is taken until the write-ahead log is shorter.")
+    ] = 4 * GIBIBYTE
+
+    test_mode: Annotated[
+        bool, _text("Never where it matters: allows failpoints, keeps every event in the outbox.")
+    ] = False
+    failpoint: Annotated[
+        str | None, _text("Where a test breaks the process; see below. Only in test mode.")
+    ] = None
 
     def __repr__(self) -> str:
         shown = (

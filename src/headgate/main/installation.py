@@ -14,6 +14,7 @@ from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.failpoint import failpoint
 from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
@@ -90,13 +91,18 @@ def open_installation(settings: Settings) -> Installation:
     """
     egress_rule = build_rule(settings)
     _make_directory(settings.data)
-    database = Database(settings.data / DATABASE_FILE, always_flush=settings.always_flush)
+    database = Database(
+        settings.data / DATABASE_FILE,
+        busy_timeout_seconds=settings.database_wait_seconds,
+        always_flush=settings.always_flush,
+    )
     master_key_path = settings.data / MASTER_KEY_FILE
     try:
         master_key = _find_master_key(settings, database, master_key_path)
         migration.prepare(database, schema.METADATA)
         if master_key is None:
             master_key = vault.create_master_key(master_key_path)
+        failpoint("first_start_master_key")
         installation = Installation(settings, database, master_key, egress_rule)
         with database.transaction() as connection:
             vault.remember_master_key(connection, master_key, now=installation.clock.now())

@@ -13,8 +13,6 @@ import uvicorn
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.settings import Settings
-from headgate.relay.attendance import Drains
-from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Receipt
 from headgate.telemetry.access_log import AccessLog
 from headgate.telemetry.metrics import Metrics
@@ -33,13 +31,7 @@ class ExtraMissing(HeadgateError):
 class Observers:
     """The observers of one process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        server: uvicorn.Server,
-        client: HttpClient,
-        gauges: Mapping[str, Callable[[], float]],
-    ) -> None:
+    def __init__(self, settings: Settings, server: uvicorn.Server, client: HttpClient) -> None:
         self._waiting: list[Receipt] = []
         self._settlements: list[int] = []
         self.access_log = AccessLog(STDERR) if settings.access_log else None
@@ -54,18 +46,18 @@ class Observers:
                 "log_lines_dropped": lambda: self.access_log.dropped if self.access_log else 0,
                 "tasks": lambda: len(asyncio.all_tasks()),
                 "threads": threading.active_count,
-                **gauges,
             }
         )
         self._pulse = Pulse(self.metrics.loop_lag.observe)
 
-    def watch(self, breakers: Breakers, drains: Drains) -> None:
-        """Show what protects the providers, and what is read for callers that left."""
-        self.metrics.gauges |= {
-            "breakers_open": lambda: breakers.open,
-            "drains": lambda: drains.active,
-        }
-        self.metrics.counters["breaker_openings"] = lambda: breakers.openings
+    def watch(
+        self,
+        gauges: Mapping[str, Callable[[], float]],
+        counters: Mapping[str, Callable[[], float]] | None = None,
+    ) -> None:
+        """Show these in the metrics, too."""
+        self.metrics.gauges.update(gauges)
+        self.metrics.counters.update(counters or {})
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """See `relay.journey.Observer`: all hear of it together with others, a moment later."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -41,13 +41,28 @@ class Traffic(msgspec.Struct, frozen=True):
     breakers: Breakers
     drains: Drains
 
+    @property
+    def gauges(self) -> Mapping[str, Callable[[], float]]:
+        """What can be read of it at any time."""
+        return {
+            "breakers_open": lambda: self.breakers.open,
+            "drains": lambda: self.drains.active,
+            "calls_admitted": lambda: self.crowd.total,
+            "calls_of_one_key_max": lambda: self.crowd.level,
+        }
+
+    @property
+    def counters(self) -> Mapping[str, Callable[[], float]]:
+        """What only grows."""
+        return {"breaker_openings": lambda: self.breakers.openings}
+
 
 def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
-    """The ledger, on the writer's lanes. Nobody subscribes to events yet."""
+    """The ledger, on the writer's lanes. Nobody subscribes to events yet, but for tests."""
     return Ledger(
         writer,
         installation.clock,
-        subscribed=lambda _topic: False,
+        subscribed=lambda _topic: settings.test_mode,
         lease_seconds=settings.hold_lease_seconds,
     )
 

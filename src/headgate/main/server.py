@@ -20,7 +20,9 @@ import uvloop
 
 from headgate.api import app as api
 from headgate.gateway.protocol import EdgeProtocol
+from headgate.kit import failpoint
 from headgate.kit.db.writer import Writer
+from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, road
@@ -40,6 +42,11 @@ SETTLE_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
+class StorageLost(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "storage_lost"
+
+
 class Server(uvicorn.Server):
     """Stops in peace at the first signal and at once at the second; either is a good end."""
 
@@ -47,6 +54,10 @@ class Server(uvicorn.Server):
         """See uvicorn, which would raise the signal again before anything is closed."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    def stop_at_once(self) -> None:
+        """Take no more calls and cut those that run: nothing can be recorded any more."""
+        self.should_exit = self.force_exit = True
 
     async def end_calls(self) -> None:
         """Cut off the calls that are left after the grace, and let them settle."""
@@ -60,6 +71,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
+    failpoint.arm(settings)
     check_exposure(settings)
     check_certificate(settings)
     check_authorities(settings)
@@ -71,6 +83,7 @@ def serve(settings: Settings) -> None:
         settings = msgspec.structs.replace(settings, port=listeners[0].getsockname()[1])
         installation = open_installation(settings)
         stack.callback(installation.close)
+        installation.database.settle_wal()
         is_first = prepare_first_start(installation)
         uvloop.run(_serve(settings, installation, listeners, is_first=is_first))
 
@@ -85,18 +98,26 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         await _prepare_provider(settings, installation, stack)
         writer = Writer(installation.database)
-        writer.start()
+        server = _create_server(settings)
+        writer.start(server.stop_at_once)
         stack.push_async_callback(writer.stop)
         client = open_client(settings, installation.egress_rule)
         stack.push_async_callback(client.close)
-        server = _create_server(settings)
-        ledger = road.build_ledger(settings, installation, writer)
-        upkeep = Upkeep(settings, installation, writer=writer, ledger=ledger, server=server)
-        traffic = road.build_traffic(settings, installation)
-        observers = Observers(settings, server, client, upkeep.gauges)
-        observers.watch(traffic.breakers, traffic.drains)
+        observers = Observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
+        ledger = road.build_ledger(settings, installation, writer)
+        upkeep = Upkeep(
+            settings,
+            installation,
+            writer=writer,
+            ledger=ledger,
+            server=server,
+            observe=observers.observe,
+        )
+        traffic = road.build_traffic(settings, installation)
+        observers.watch(upkeep.gauges)
+        observers.watch(traffic.gauges, traffic.counters)
         upkeep.take_up()
         await ledger.resolve_abandoned()
         journey = road.build_journey(
@@ -125,7 +146,16 @@ async def _serve(
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         await server.serve(sockets=listeners)
+        failpoint.failpoint("stopping")
         await server.end_calls()
+        with contextlib.suppress(HeadgateError):
+            await upkeep.recover()
+        if writer.health.lost:
+            raise StorageLost(
+                f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
+                "disk has. No call was completed since. The next start takes up what is there; "
+                "look at the disk first."
+            )
 
 
 async def _prepare_provider(
@@ -154,7 +184,7 @@ def _create_server(settings: Settings) -> Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(settings.keepalive_seconds),
-            timeout_graceful_shutdown=int(settings.grace_seconds),
+            timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
         )

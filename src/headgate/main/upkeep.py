@@ -21,8 +21,10 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.settings import Settings
 from headgate.main.installation import Installation
 from headgate.metering import jobs as retention
+from headgate.relay.ports import Receipt
 
 WRITE_BACK_SECONDS = 5.0
+WAL_WATCH_SECONDS = 1.0
 DAY_SECONDS = 86_400
 
 log = structlog.get_logger(__name__)
@@ -39,20 +41,25 @@ class Upkeep:
         writer: Writer,
         ledger: Ledger,
         server: uvicorn.Server,
+        observe: Callable[[Receipt, int], None],
     ) -> None:
         self._settings = settings
         self._installation = installation
         self._writer = writer
         self._ledger = ledger
         self._server = server
+        self._observe = observe
         self._pruner = retention.Pruner(writer)
+        self._wal_bytes = 0
         self._revisions: dict[str, int] = {}
         self._holds_open = 0
         path = installation.database.path
         self.gauges: Mapping[str, Callable[[], float]] = {
             "holds_open": lambda: self._holds_open,
             "database_bytes": lambda: measure_file(path),
-            "database_wal_bytes": lambda: measure_file(path.with_name(f"{path.name}-wal")),
+            "database_wal_bytes": lambda: installation.database.wal_bytes,
+            "storage_good": lambda: float(writer.health.is_good),
+            "receipts_deferred": lambda: ledger.deferred,
             "database_connections": lambda: count_connections(installation.database),
         }
         """What can be read at any time of the stored side."""
@@ -61,7 +68,9 @@ class Upkeep:
         """See `api.app.Health`."""
         if self._server.should_exit:
             return "stopping"
-        return None if self._writer.is_running else "the database writer has stopped"
+        if not self._writer.is_running:
+            return "the database writer has stopped"
+        return self._writer.health.describe()
 
     def take_up(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in a thread."""
@@ -79,6 +88,8 @@ class Upkeep:
         await asyncio.gather(
             self._repeat(self._poll, self._settings.snapshot_poll_seconds),
             self._repeat(self._write_back, WRITE_BACK_SECONDS),
+            self._repeat(self.recover, jobs.RECOVERY_INTERVAL_SECONDS),
+            self._repeat(self._watch_wal, WAL_WATCH_SECONDS),
             self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
             self._repeat(self._forget, retention.INTERVAL_SECONDS, first_seconds=1.0),
         )
@@ -114,8 +125,21 @@ class Upkeep:
         with self._installation.database.reading() as connection:
             return billing.count_open_holds(connection)
 
+    async def recover(self) -> None:
+        """Record what had to wait for the database. Raises StorageUnavailable."""
+        for receipt in await jobs.recover(self._ledger):
+            self._observe(receipt, 0)
+
+    async def _watch_wal(self) -> None:
+        """A reader that does not end keeps the write-ahead log growing: tell, and stop in time."""
+        before, self._wal_bytes = self._wal_bytes, self._installation.database.wal_bytes
+        alarm = self._settings.wal_alarm_bytes
+        if (self._wal_bytes > alarm) is not (before > alarm):
+            log.warning("storage.wal", bytes=self._wal_bytes, alarm_bytes=alarm)
+        self._writer.health.overgrown = self._wal_bytes > self._settings.wal_bytes_max
+
     async def _expire(self) -> None:
-        await jobs.resolve_expired_holds(self._ledger, self._installation.clock)
+        await jobs.resolve_expired_holds(self._ledger)
 
     async def _forget(self) -> None:
         if not self._settings.retention_days:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
+from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
 from headgate.metering.model import MICROSECONDS, Totals, pack, unpack
 from headgate.relay.ports import Receipt
@@ -132,4 +133,6 @@ def delete_before(connection: sa.Connection, unix_seconds: float, rows_max: int)
         .limit(rows_max)
     )
     deletion = sa.delete(RECEIPTS).where(RECEIPTS.c.request_id.in_(old.scalar_subquery()))
-    return connection.execute(deletion).rowcount
+    deleted = connection.execute(deletion).rowcount
+    failpoint("retention")
+    return deleted

@@ -195,6 +195,15 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
 class Settlement(Protocol):
     """Makes a receipt durable."""
 
+    def check(self) -> None:
+        """Raises a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded: then nothing
+        may be sent."""
+        ...
+
+    def defer(self, receipt: Receipt, hold: Hold | None) -> None:
+        """Keeps a receipt that `record` refused, to record it as soon as that is possible."""
+        ...
+
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
         """Receipt, ledger entries, release of the hold and outbox events in one transaction,
         committed when it returns. Raises a `HeadgateError` of kind UNAVAILABLE when it cannot be:

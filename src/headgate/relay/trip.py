@@ -56,6 +56,22 @@ class InternalFault(HeadgateError):
         return cls(f"The gateway failed; its log says more of {request_id}.")
 
 
+class Unrecorded(HeadgateError):
+    """The answer is here and cannot be recorded, so it is not passed on (law 1)."""
+
+    kind = Kind.UNAVAILABLE
+    code = "storage_unavailable"
+
+    @classmethod
+    def of(cls, request_id: str) -> Unrecorded:
+        """What became of one call. To ask again would have the provider do the work again."""
+        return cls(
+            "The provider answered, but the gateway could not record the call, and what is not "
+            f"recorded is not passed on. {request_id} is recorded as broken once that is possible.",
+            should_retry=False,
+        )
+
+
 class Trip(msgspec.Struct):
     """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
 
@@ -101,6 +117,15 @@ class Trip(msgspec.Struct):
             self.status = error.kind.value
         self.error_code = error.code
         return error
+
+    def lose(self, receipt: Receipt) -> Receipt:
+        """The receipt of an answer that could not be recorded in time, and so was not whole."""
+        if receipt.outcome != "completed":
+            return receipt
+        status = receipt.status if self.streamed else Unrecorded.kind.value
+        return msgspec.structs.replace(
+            receipt, outcome="broken", error_code=Unrecorded.code, status=status
+        )
 
     def _outcome_of(self, error: HeadgateError) -> str:
         if not self.attempts:

@@ -17,10 +17,10 @@ from headgate.relay.crowd import Crowd
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey
-from headgate.relay.ports import DisconnectPolicy, Receipt
+from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
-from headgate.relay.trip import InternalFault, Stopping
+from headgate.relay.trip import InternalFault, Stopping, Unrecorded
 from headgate.relay.upstream import Upstream
 from tests.fakes.stage import (
     CREDENTIAL,
@@ -146,9 +146,65 @@ async def test_answer_that_cannot_be_settled_is_not_delivered() -> None:
         raise StorageGone("the disk is full")
 
     road.ledger.record = fail  # type: ignore[method-assign]
+    with pytest.raises(Unrecorded) as told:
+        await road.travel()
+    assert (road.caller.body, told.value.should_retry) == (b"", False)
+    [(receipt, hold)] = road.ledger.deferred
+    assert (receipt.outcome, receipt.status, receipt.cost_nano) == ("broken", 503, 43)
+    assert hold == road.ledger.holds[0]
+
+
+async def test_nothing_is_sent_while_nothing_can_be_recorded() -> None:
+    road = Road(json_answer())
+    road.ledger.trouble = StorageGone("the disk is full")
     with pytest.raises(StorageGone):
         await road.travel()
-    assert road.caller.body == b""
+    assert (road.ledger.holds, road.client.sent) == ([], [])
+
+
+async def test_server_that_stops_in_mid_commit_passes_the_settled_answer_on() -> None:
+    road = Road(json_answer())
+    record, committing = road.ledger.record, asyncio.Event()
+
+    async def wait(receipt: Receipt, hold: Hold | None) -> None:
+        if not committing.is_set():
+            committing.set()
+            await asyncio.Event().wait()
+        await record(receipt, hold)
+
+    road.ledger.record = wait  # type: ignore[method-assign]
+    travelling = asyncio.create_task(road.travel())
+    await committing.wait()
+    travelling.cancel()
+    await travelling
+    assert (road.receipt().outcome, road.caller.body) == ("completed", ANSWER)
+
+
+async def test_server_that_stops_in_mid_hold_releases_it_with_the_receipt() -> None:
+    road = Road(json_answer())
+    holding = asyncio.Event()
+
+    async def wait(hold: Hold) -> None:
+        road.ledger.holds.append(hold)
+        holding.set()
+        await asyncio.Event().wait()
+
+    road.ledger.hold = wait  # type: ignore[method-assign]
+    settled: list[Hold | None] = []
+    record = road.ledger.record
+
+    async def note(receipt: Receipt, hold: Hold | None) -> None:
+        settled.append(hold)
+        await record(receipt, hold)
+
+    road.ledger.record = note  # type: ignore[method-assign]
+    travelling = asyncio.create_task(road.travel())
+    await holding.wait()
+    travelling.cancel()
+    with pytest.raises(Stopping):
+        await travelling
+    assert settled == road.ledger.holds
+    assert (road.receipt().cost_nano, road.client.sent) == (0, [])
 
 
 async def test_stream_that_cannot_be_settled_ends_in_an_error_instead_of_its_last_event() -> None:
