@@ -32,7 +32,15 @@ def create_key(gateway: Gateway) -> str:
     created = gateway.run("keys", "create", "--name", "other", "--json")
     assert created.returncode == 0, created.stderr
     token: str = json.loads(created.stdout)["token"]
+    wait_until(lambda: is_known(gateway, token))
     return token
+
+
+def is_known(gateway: Gateway, token: str) -> bool:
+    """Whether the running server has taken the key up."""
+    with Line(gateway.port, token) as line:
+        line.ask("/v1/models")
+        return line.read_answer()[0] == 200
 
 
 def flood(gateway: Gateway, calls: int) -> list[Line]:

@@ -14,7 +14,6 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     header_count_max: int = 100
     target_bytes_max: int = 8 * 1024
     connections_max: int = 10_000
-    requests_in_flight_max: int = 2048
     first_request_seconds: float = 15.0
     header_seconds: float = 10.0
     body_seconds: float = 60.0
@@ -57,11 +56,6 @@ class UpgradeUnsupported(HeadgateError):
 class TooManyConnections(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "too_many_connections"
-
-
-class Overloaded(HeadgateError):
-    kind = Kind.UNAVAILABLE
-    code = "overloaded"
 
 
 class HostUnknown(HeadgateError):

@@ -20,6 +20,7 @@ from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import Provider
 from headgate.llm.strictness import JsonLimits
 from headgate.relay.call import Call
+from headgate.relay.crowd import Crowd
 from headgate.relay.journey import Journey
 from headgate.relay.ports import Grant, Grants
 from headgate.relay.trip import InternalFault
@@ -91,6 +92,7 @@ class OpenAiFace:
         *,
         grants: Grants,
         journey: Journey,
+        crowd: Crowd,
         provider: Provider,
         limits: FaceLimits,
         ids: Ids,
@@ -99,6 +101,7 @@ class OpenAiFace:
     ) -> None:
         self._grants = grants
         self._journey = journey
+        self._crowd = crowd
         self._provider = provider
         self._routes = routes.Routes(provider.endpoints)
         self._limits = limits
@@ -125,7 +128,8 @@ class OpenAiFace:
             )
         if exchange.method not in METHODS:
             raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
-        opening.grant = self._grants.find(opening.token)
+        opening.grant = grant = self._grants.find(opening.token)
+        self._crowd.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
         opening.path = path[PREFIX_BYTES:]
         opening.query = mark + query
@@ -134,7 +138,7 @@ class OpenAiFace:
             opening.method, opening.path.decode("latin-1")
         )
         if endpoint.lists_models:
-            listing.check_visible(opening.path, opening.grant.models)
+            listing.check_visible(opening.path, grant.models)
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
@@ -151,8 +155,6 @@ class OpenAiFace:
         """See `protocol.Face`."""
         opening: Opening = exchange.opening
         try:
-            if exchange.refusal is not None:
-                raise exchange.refusal
             call = self._decode(exchange, opening)
             await self._journey.travel(call, exchange, self._encoder)
         except HeadgateError as error:

@@ -23,7 +23,6 @@ from headgate.gateway.hearing import (
     HearingProtocol,
 )
 from headgate.gateway.limits import (
-    Overloaded,
     RequestTimeout,
     TooManyConnections,
 )
@@ -254,11 +253,10 @@ class EdgeProtocol(HearingProtocol):
             self._run(cycle)
 
     def _run(self, exchange: Exchange) -> None:
-        if len(self.tasks) >= self._limits.requests_in_flight_max and exchange.refusal is None:
-            exchange.refusal = Overloaded(
-                "The gateway has as many calls as it can carry. Try again in a moment.",
-                retry_after_seconds=1,
-            )
+        if exchange.refusal is not None:
+            # In many calls too many, a task for each refusal would be the half of its cost.
+            self._edge.face.refuse(exchange, exchange.refusal)
+            return
         exchange.task = self.loop.create_task(self._edge.face.run(exchange))
         self.tasks.add(exchange.task)
 

@@ -168,7 +168,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2048
     loop_lag_seconds_max: Annotated[
         float, _count("While its own work makes the gateway later, it admits fewer calls.")
-    ] = 0.05
+    ] = 0.25
     first_request_seconds: Annotated[
         float, _count("A new connection that says nothing stays open.")
     ] = 15.0

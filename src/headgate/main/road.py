@@ -19,7 +19,6 @@ from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.llm.strictness import JsonLimits
-from headgate.main import descriptors
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
@@ -70,13 +69,16 @@ def build_ledger(settings: Settings, installation: Installation, writer: Writer)
 def build_face(
     settings: Settings,
     installation: Installation,
+    *,
     journey: Journey,
+    traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
 ) -> OpenAiFace:
     """The OpenAI face before a journey."""
     return OpenAiFace(
         grants=installation.key_ring,
         journey=journey,
+        crowd=traffic.crowd,
         provider=openai.PROVIDER,
         limits=build_face_limits(settings),
         ids=installation.ids,
@@ -193,16 +195,12 @@ def build_trusted_proxies(settings: Settings) -> Networks:
 
 
 def build_edge_limits(settings: Settings) -> EdgeLimits:
-    """What a connection may cost, within what the system lets the process open."""
-    connections_max, requests_max = descriptors.share(
-        settings.connections_max, settings.requests_in_flight_max
-    )
+    """What a connection may cost."""
     return EdgeLimits(
         header_bytes_max=settings.header_bytes_max,
         header_count_max=settings.header_count_max,
         target_bytes_max=settings.target_bytes_max,
-        connections_max=connections_max,
-        requests_in_flight_max=requests_max,
+        connections_max=settings.connections_max,
         first_request_seconds=settings.first_request_seconds,
         header_seconds=settings.header_seconds,
         body_seconds=settings.body_seconds,

@@ -25,7 +25,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, road
+from headgate.main import banner, descriptors, road
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
@@ -72,6 +72,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
     failpoint.arm(settings)
+    settings = descriptors.fit(settings)
     check_exposure(settings)
     check_certificate(settings)
     check_authorities(settings)
@@ -128,7 +129,13 @@ async def _serve(
             traffic=traffic,
             observer=observers,
         )
-        face = road.build_face(settings, installation, journey, observers.metrics.refuse)
+        face = road.build_face(
+            settings,
+            installation,
+            journey=journey,
+            traffic=traffic,
+            on_refusal=observers.metrics.refuse,
+        )
         server.config.app = api.build_app(
             health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
         )

@@ -48,13 +48,20 @@ class Crowd:
         self.level = places
         """The most calls that one key may have under way now."""
 
-    def enter(self, key_id: str) -> None:
-        """Take a place, or raise the error that says why there is none for this key now."""
+    def check(self, key_id: str) -> None:
+        """Raise the error that says why there is no place for this key now, if there is none.
+
+        Whoever is refused by the head of a request costs least: `enter` decides.
+        """
         inside = self._inside.get(key_id, 0)
         free = self._places - self.total
         if inside >= self.level or inside >= SHARE * free:
             raise self._explain(inside, free)
-        self._inside[key_id] = inside + 1
+
+    def enter(self, key_id: str) -> None:
+        """Take a place, or raise as `check`."""
+        self.check(key_id)
+        self._inside[key_id] = self._inside.get(key_id, 0) + 1
         self.total += 1
 
     def leave(self, key_id: str) -> None:
