@@ -10,6 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ FLOOD_FACTOR = 4
 SMALL_CONNECTIONS = 4
 SMALL_PACE_SECONDS = 0.05
 SECONDS = 60.0
+POLL_SECONDS = 0.05
 SHORT_SHARE = 1 / 6
 """Of the flood's length, for the windows before and after it."""
 
@@ -144,7 +148,22 @@ def _with_other_key(first: subjects.Subject, data: Path, headgate: Path) -> subj
     )
     key: str = json.loads(created.stdout)["token"]
     address = traffic.Address(first.address.port, key=key)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{address.port}/v1/models", headers={"authorization": f"Bearer {key}"}
+    )
+    while not _is_answered(request):
+        time.sleep(POLL_SECONDS)
     return subjects.Subject("other", address, first.process)
+
+
+def _is_answered(request: urllib.request.Request) -> bool:
+    """Whether the gateway knows the key by now."""
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code != 401
 
 
 def run(seconds: float) -> Course:
