@@ -1,6 +1,9 @@
 # The front door: `make run` starts Headgate, `make test` checks everything that CI checks.
 # Everything lands in .tools, .venv and data inside this folder; `make clean` removes the first two.
 
+# A part of a pipe that fails must not pass for its last part.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 UV := .tools/bin/uv

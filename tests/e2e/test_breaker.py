@@ -1,4 +1,4 @@
-"""A provider that is down rests, and everything else goes on (R2, decision 0007)."""
+"""A provider that is down rests, and everything else goes on (R2, decision 0008)."""
 
 from __future__ import annotations
 

@@ -19,10 +19,13 @@ import uvicorn
 import uvloop
 
 from headgate.api import app as api
+from headgate.billing.service import Ledger
+from headgate.gateway.openai import OpenAiFace
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit import failpoint
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, descriptors, road
@@ -121,20 +124,13 @@ async def _serve(
         observers.watch(traffic.gauges, traffic.counters)
         upkeep.take_up()
         await ledger.resolve_abandoned()
-        journey = road.build_journey(
+        face = _build_face(
             settings,
             installation,
             ledger=ledger,
             client=client,
             traffic=traffic,
-            observer=observers,
-        )
-        face = road.build_face(
-            settings,
-            installation,
-            journey=journey,
-            traffic=traffic,
-            on_refusal=observers.metrics.refuse,
+            observers=observers,
         )
         server.config.app = api.build_app(
             health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
@@ -163,6 +159,27 @@ async def _serve(
                 "disk has. No call was completed since. The next start takes up what is there; "
                 "look at the disk first."
             )
+
+
+def _build_face(
+    settings: Settings,
+    installation: Installation,
+    *,
+    ledger: Ledger,
+    client: HttpClient,
+    traffic: road.Traffic,
+    observers: Observers,
+) -> OpenAiFace:
+    journey = road.build_journey(
+        settings, installation, ledger=ledger, client=client, traffic=traffic, observer=observers
+    )
+    return road.build_face(
+        settings,
+        installation,
+        journey=journey,
+        traffic=traffic,
+        on_refusal=observers.metrics.refuse,
+    )
 
 
 async def _prepare_provider(
