@@ -157,7 +157,11 @@ def start_gateway(
             stderr=output,
         )
     gateway = Gateway(process, port, data, {}, log, environment, tls)
-    wait_ready(gateway)
+    try:
+        wait_ready(gateway)
+    except BaseException:
+        gateway.kill()
+        raise
     gateway.keys |= json.loads((data / "first-keys.json").read_text())
     return gateway
 

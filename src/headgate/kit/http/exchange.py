@@ -69,13 +69,17 @@ class Exchange:
     async def read(self, bytes_max: int) -> bytes:
         """The whole body. Raises `BodyTooLarge`, or the error that broke it off."""
         self._size_max = bytes_max
-        if self._size > bytes_max:
+        if self._size > bytes_max or (not self._ended and self._announces_more(bytes_max)):
             self.abort()
             raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
         if not self._ended:
             await self._wait()
         chunks, self._chunks = self._chunks, []  # whoever keeps this keeps no body
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _announces_more(self, bytes_max: int) -> bool:
+        """Whether the head says already that the body is too large to be read."""
+        return any(n == b"content-length" and int(value) > bytes_max for n, value in self.headers)
 
     async def _wait(self) -> None:
         if self._wire is not None:

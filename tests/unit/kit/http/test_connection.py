@@ -236,9 +236,9 @@ async def test_body_past_the_readers_limit_is_cut_off(
 
     async def script(peer: Any) -> None:
         await peer.take()
-        await peer.give(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nab")
+        await peer.give(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n")
         await more.wait()
-        await peer.give(b"cdefgh")
+        await peer.give(b"6\r\ncdefgh\r\n")
         await peer.wait_for_end()
 
     upstream = await serve(script)
@@ -246,6 +246,21 @@ async def test_body_past_the_readers_limit_is_cut_off(
     asyncio.get_running_loop().call_soon(more.set)
     with pytest.raises(BodyTooLarge):
         await response.read(bytes_max)
+    assert client.stats().idle == 0
+
+
+async def test_body_announced_past_the_readers_limit_is_not_read_at_all(
+    serve: Any, client: HttpClient
+) -> None:
+    async def script(peer: Any) -> None:
+        await peer.take()
+        await peer.give(b"HTTP/1.1 200 OK\r\ncontent-length: 2147483648\r\n\r\n")
+        await peer.wait_for_end()
+
+    upstream = await serve(script)
+    response = await client.send(upstream.request())
+    with pytest.raises(BodyTooLarge):
+        await response.read(1 << 20)
     assert client.stats().idle == 0
 
 
