@@ -164,7 +164,7 @@ class Writer:
             self.health.fail(error)
             self.health.lost = True
             self._thread = None
-            self._refuse_all([])
+            self._refuse_all(self._take_waiting([]))
         finally:
             kept.close()
 
@@ -174,11 +174,14 @@ class Writer:
                 batch = turn[start : start + self._batch_max]
                 outcome = commit_batch(kept, batch, self.health)
                 failpoint("after_commit")
-                self._resolve(*outcome)
                 if self.health.reason:
-                    # Who waits already has waited for the same time-out.
-                    self._refuse_all(turn[start + self._batch_max :])
+                    # Who waits already has waited for the same time-out; who hears of this failure
+                    # and then comes again has not.
+                    waiting = self._take_waiting(turn[start + self._batch_max :])
+                    self._resolve(*outcome)
+                    self._refuse_all(waiting)
                     break
+                self._resolve(*outcome)
                 self._written += COMMIT_WEIGHT + len(batch)
             if self._written >= CHECKPOINT_WEIGHT or self.health.overgrown:
                 self._checkpoint(kept)
@@ -194,15 +197,19 @@ class Writer:
             turn += following
         return turn
 
-    def _refuse_all(self, rest: Turn) -> None:
+    def _take_waiting(self, rest: Turn) -> Turn:
+        """All that is queued, after what is left of a turn."""
         while not self._queue.empty():
             following = self._queue.get_nowait()
             if following is None:
                 self._queue.put(None)
                 break
             rest += following
-        if rest:
-            self._resolve([future for _, _, future in rest], [_refuse() for _ in rest])
+        return rest
+
+    def _refuse_all(self, waiting: Turn) -> None:
+        if waiting:
+            self._resolve([future for _, _, future in waiting], [_refuse() for _ in waiting])
         if self.health.lost and self._on_lost is not None and self._loop is not None:
             on_lost, self._on_lost = self._on_lost, None
             self._loop.call_soon_threadsafe(on_lost)
@@ -214,7 +221,7 @@ class Writer:
         except sqlite.DRIVER.DatabaseError as error:
             self.health.fail(error)
             log.error("storage.checkpoint_failed", error=str(error), lost=self.health.lost)
-            self._refuse_all([])
+            self._refuse_all(self._take_waiting([]))
 
     def _resolve(self, futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
         assert self._loop is not None
