@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench clean lock
+.PHONY: help setup run test check format bench fuzz mutation clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,11 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	@touch $@
 
+$(VENV)/.%: requirements/%.lock $(VENV)/.dev
+	@echo "==> tools of $*"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$*.lock
+	@touch $@
+
 setup: $(VENV)/.run ## prepare; .venv/bin/headgate then runs
 
 run: setup ## start Headgate on 127.0.0.1:4600 (HEADGATE_HOST, HEADGATE_PORT, HEADGATE_DATA)
@@ -53,8 +58,14 @@ format: $(VENV)/.dev ## put the code into shape
 bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run
 	@$(BIN)/python -m bench.run
 
+fuzz: $(VENV)/.fuzz ## feed every reader of foreign bytes for 10 minutes (FUZZ="--seconds 60 tap")
+	@$(BIN)/python -m rigs.fuzz $(FUZZ)
+
+mutation: $(VENV)/.mutation ## break the code, count what no test notices (MUTATION="ledger --again")
+	@$(BIN)/python -m rigs.mutation $(MUTATION)
+
 lock: $(UV) ## resolve the dependencies anew, with hashes
-	@for set in run dev build uv; do $(BIN)/python tools/lock.py $$set; done
+	@for set in run dev fuzz mutation build uv; do $(BIN)/python tools/lock.py $$set; done
 
 clean: ## remove the environment, not the data
 	rm -rf .venv .tools .bench
