@@ -193,4 +193,5 @@ def test_environment_credential_that_no_longer_opens_is_sealed_anew(safe: Safe) 
 
 def test_environment_credential_at_the_same_address_is_not_written_again(safe: Safe) -> None:
     first = safe.upsert("local", base_url="http://localhost/v1/")
+    assert safe.upsert("local", base_url="http://localhost/v1/") == first
     assert safe.upsert("local", base_url="http://localhost/v1") == first
