@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from headgate.billing.model import (
     set_aside,
     settle,
 )
-from headgate.billing.service import balance, fund
+from headgate.billing.service import Ledger, balance, fund
+from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
+from headgate.kit.db.writer import Writer
 from headgate.kit.errors import Kind
 from headgate.kit.money import divide_half_up, format_dollars, nano_from_dollars
 from headgate.relay.ports import Hold, Receipt
@@ -176,6 +179,24 @@ def test_grant_opens_the_accounts_and_is_known_by_its_reference(connection: sa.C
     assert fund(connection, "org_2", amount_nano=6, reference="a", now=9.0) is True
     assert (balance(connection, "org_1"), balance(connection, "org_2")) == (5, 6)
     assert balance(connection, "org_3") == 0
+
+
+def test_grants_of_two_references_are_two_grants(tmp_path: Path) -> None:
+    async def grant() -> list[bool]:
+        writer = Writer(database)
+        writer.start()
+        ledger = Ledger(writer, SystemClock(), subscribed=frozenset[str]().__contains__)
+        granted = [await ledger.fund("org_1", 5, reference=name) for name in ("a", "b", "a")]
+        await writer.stop()
+        return granted
+
+    database = Database(tmp_path / "test.db")
+    with database.transaction() as connection:
+        METADATA.create_all(connection)
+    assert asyncio.run(grant()) == [True, True, False]
+    with database.reading() as connection:
+        assert balance(connection, "org_1") == 10
+    database.close()
 
 
 @pytest.mark.parametrize("amount_nano", [0, -1])
