@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from headgate.billing import store
 from headgate.billing.model import (
+    HoldLost,
     InsufficientFunds,
     Line,
     ReferenceTaken,
@@ -46,6 +49,7 @@ HOLD = Hold(
     model="gpt-4o",
     price_id="price_1",
 )
+_T = TypeVar("_T")
 amounts = st.integers(0, 10**15)
 
 
@@ -181,22 +185,83 @@ def test_grant_opens_the_accounts_and_is_known_by_its_reference(connection: sa.C
     assert balance(connection, "org_3") == 0
 
 
-def test_grants_of_two_references_are_two_grants(tmp_path: Path) -> None:
-    async def grant() -> list[bool]:
-        writer = Writer(database)
-        writer.start()
-        ledger = Ledger(writer, SystemClock(), subscribed=frozenset[str]().__contains__)
-        granted = [await ledger.fund("org_1", 5, reference=name) for name in ("a", "b", "a")]
-        await writer.stop()
-        return granted
-
-    database = Database(tmp_path / "test.db")
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "books.db")
     with database.transaction() as connection:
         METADATA.create_all(connection)
-    assert asyncio.run(grant()) == [True, True, False]
-    with database.reading() as connection:
-        assert balance(connection, "org_1") == 10
+        fund(connection, "org_1", amount_nano=1000, reference="start", now=1.0)
+    yield database
     database.close()
+
+
+def work(database: Database, task: Callable[[Ledger], Awaitable[_T]]) -> _T:
+    """What a task makes of a ledger on this database."""
+
+    async def run() -> _T:
+        writer = Writer(database)
+        writer.start()
+        try:
+            return await task(
+                Ledger(writer, SystemClock(), subscribed=frozenset[str]().__contains__)
+            )
+        finally:
+            await writer.stop()
+
+    return asyncio.run(run())
+
+
+def test_grants_of_two_references_are_two_grants(books: Database) -> None:
+    async def grant(ledger: Ledger) -> list[bool]:
+        return [await ledger.fund("org_1", 5, reference=name) for name in ("a", "b", "a")]
+
+    assert work(books, grant) == [True, True, False]
+    with books.reading() as connection:
+        assert balance(connection, "org_1") == 1010
+
+
+def test_calls_that_never_ended_are_counted_in_the_log(books: Database) -> None:
+    async def abandon(ledger: Ledger) -> int:
+        await ledger.hold(HOLD)
+        await ledger.hold(msgspec.structs.replace(HOLD, request_id="req_2"))
+        assert await ledger.resolve_abandoned() == 2
+        return await ledger.resolve_abandoned()
+
+    with capture_logs() as lines:
+        assert work(books, abandon) == 0
+    assert lines == [{"event": "ledger.calls_unknown", "calls": 2, "log_level": "warning"}]
+
+
+def test_cost_above_the_hold_is_in_the_log(books: Database) -> None:
+    receipt = make_unknown_receipt(HOLD, created_at=1.0)
+
+    async def settle_above(ledger: Ledger) -> None:
+        await ledger.hold(HOLD)
+        await ledger.record(msgspec.structs.replace(receipt, cost_nano=401), HOLD)
+
+    with capture_logs() as lines:
+        work(books, settle_above)
+    event = {"event": "ledger.cost_above_hold", "request_id": "req_1", "log_level": "warning"}
+    assert lines == [event]
+
+
+def test_settlement_of_an_unknown_hold_names_it_and_says_that_nothing_was_recorded(
+    books: Database,
+) -> None:
+    async def settle_nothing(ledger: Ledger) -> None:
+        await ledger.record(make_unknown_receipt(HOLD, created_at=1.0), HOLD)
+
+    with pytest.raises(HoldLost, match=r"among: req_1\. Nothing was recorded\.$"):
+        work(books, settle_nothing)
+
+
+def test_receipt_settles_its_own_hold_and_no_other(books: Database) -> None:
+    async def settle_another(ledger: Ledger) -> None:
+        other = msgspec.structs.replace(HOLD, request_id="req_2")
+        await ledger.record(make_unknown_receipt(HOLD, created_at=1.0), other)
+
+    with pytest.raises(AssertionError):
+        work(books, settle_another)
 
 
 @pytest.mark.parametrize("amount_nano", [0, -1])
