@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigs.fuzz.checks import answers, requests, streams, vault
+from rigs.fuzz.checks import answers, edge, gates, requests, streams, vault
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 REGRESSIONS = GOLDEN / "fuzz"
@@ -92,6 +92,47 @@ _URL = (
     b"\\", b"user:pw@", b"xn--", b"\xc5\xbf", b"\xe2\x91\xa0", b"0x7f.1", b"[v1.x]", b"%25eth0",
     b"[::ffff:1.2.3.4]", b"_", b"-", b" ", b"\t", b"\n", b";", b":",
 )  # fmt: skip
+_HOSTS = (
+    b"127.0.0.1", b"localhost", b"a", b".", b"-", b"_", b":", b"[::1]", b"::1", b"0x7f", b"0177",
+    b"2130706433", b"1", b"8.8.8.8", b"2001:4860::8888", b"%", b"xn--", b":80", b":99999", b"[",
+    b"::ffff:", b"64:ff9b::", b"2002:", b"]", b"/", b"@", b"\xe2\x91\xa0", b"*",
+)  # fmt: skip
+_FORWARDED = (
+    b"a:", b"ab:", b"\n", b",", b", ", b"for=", b"10.0.0.2", b"203.0.113.5", b"[2001:db8::1]:80",
+    b'"[2001:db8::1]"', b";", b"proto=https", b'"', b"\\", b"unknown", b"_hidden", b":80",
+    b"::ffff:1.2.3.4", b"by=x", b"%eth0", b" ", b"\t", b"\xff",
+)  # fmt: skip
+_ADDRESSES = (
+    b"\x7f\0\0\1", b"\xa9\xfe\xa9\xfe", b"\0\x64\xff\x9b", b"\x20\x02", b"\xfe\xc0", b"\xff\x02",
+    b"\0\0\0\0\0\0\0\0\0\0\xff\xff", b"\x08\x08\x08\x08", b"\x20\x01\x48\x60", b"\x20\x01\0\0",
+)  # fmt: skip
+_CODED = (
+    b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x78\x9c", b"\x28\xb5\x2f\xfd", b"\x03\0",
+    b"\xff\xff\xff\x03", b"\0", b"\x01\0\0\xff\xff",
+    b"\x4b\x4c\x4a\x06\0", b"\xcb\x48\xcd\xc9\xc9\x07\0",
+)  # fmt: skip
+_CODED_SAMPLES = (
+    b"\x1f\x8b\x08\0\0\0\0\0\0\xff\xcb\x48\xcd\xc9\xc9\x07\0\x86\xa6\x10\x36\x05\0\0\0",
+    b"\x78\x9c\xcb\x48\xcd\xc9\xc9\x07\0\x06\x2c\x02\x15",
+    b"\x8b\x02\x80hello\x03",
+    b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello",
+)
+_HTTP = (
+    b"GET /v1/x HTTP/1.1\r\n", b"POST /v1/x HTTP/1.1\r\n", b"host: a\r\n", b"\r\n", b"\n", b"abc",
+    b"content-length: 3\r\n", b"transfer-encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n",
+    b"connection: close\r\n", b"expect: 100-continue\r\n", b"HTTP/1.0", b" HTTP/1.1\r\n", b" ",
+    b"transfer-encoding: identity\r\n", b"upgrade: h2c\r\n", b"content-length: +3\r\n", b"\0",
+    b"POST http://a/v1/y HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"x: \r\n y\r\n", b"\r", b"\t",
+    b"GET  /v1/x HTTP/1.1\r\n", b"ffffffffffffffff\r\n", b"0\r\nhost: b\r\n\r\n", b"/", b"#", b"?",
+    b"PRI * HTTP/2.0", b";x=y", b"\r\n\r\n",
+)  # fmt: skip
+_POST = b"POST /v1/x HTTP/1.1\r\nhost: a\r\n"
+_HTTP_SAMPLES = (
+    _POST + b"content-length: 3\r\n\r\nabcGET /v1/y HTTP/1.1\r\nhost: a\r\n\r\n",
+    _POST + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nhost: a\r\n\r\nGET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"POST http://a/v1/x HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n",
+)
 
 TARGETS = {
     target.name: target
@@ -125,6 +166,26 @@ TARGETS = {
         Target("refusal", answers.check_refusal, _CHUNKS, samples=_CHUNKS, ordered=True),
         Target("base-url", vault.check_base_url, _URL, samples=(b"https://api.openai.com/v1",)),
         Target("box", vault.check_box, (b"\x01", b"\0"), samples=(b"\x01",), ordered=True),
+        Target(
+            "edge",
+            edge.check_edge,
+            _HTTP,
+            samples=_HTTP_SAMPLES,
+            ordered=True,
+            bytes_max=512,
+        ),
+        Target("address", gates.check_address, _ADDRESSES, samples=_ADDRESSES),
+        Target("host", gates.check_host, _HOSTS, samples=_HOSTS),
+        Target("served-name", gates.check_served_name, _HOSTS, samples=_HOSTS),
+        Target("forwarded", gates.check_forwarded, _FORWARDED, samples=_FORWARDED),
+        Target(
+            "decoding",
+            gates.check_decoding,
+            _CODED,
+            samples=_CODED_SAMPLES,
+            ordered=True,
+            bytes_max=512,
+        ),
         Target(
             "master-key", vault.check_master_key, (b"=", b"-", b"_", b"0f"), samples=(b"0" * 64,)
         ),
