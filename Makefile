@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench fuzz mutation clean lock
+.PHONY: help setup run test check format bench torture soak fuzz mutation clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -58,11 +58,17 @@ format: $(VENV)/.dev ## put the code into shape
 bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run
 	@$(BIN)/python -m bench.run
 
-fuzz: $(VENV)/.fuzz ## feed every reader of foreign bytes for 10 minutes (FUZZ="--seconds 60 tap")
-	@$(BIN)/python -m rigs.fuzz $(FUZZ)
+soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left open (~20 min)
+	@$(BIN)/python -m rigs.soak $(ARGS)
 
-mutation: $(VENV)/.mutation ## break the code, count what no test notices (MUTATION="ledger --again")
-	@$(BIN)/python -m rigs.mutation $(MUTATION)
+torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
+	@$(BIN)/python -m rigs.torture $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## feed every reader of foreign bytes for 10 minutes (ARGS="--seconds 60 tap")
+	@$(BIN)/python -m rigs.fuzz $(ARGS)
+
+mutation: $(VENV)/.mutation ## break the code, count what no test notices (ARGS="ledger --again")
+	@$(BIN)/python -m rigs.mutation $(ARGS)
 
 lock: $(UV) ## resolve the dependencies anew, with hashes
 	@for set in run dev fuzz mutation build uv; do $(BIN)/python tools/lock.py $$set; done

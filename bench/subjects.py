@@ -144,7 +144,9 @@ def start_headgate(site: Site, data: Path | None = None) -> Subject:
     port = machine.free_port()
     serve = [str(site.headgate), "serve", "--host", "127.0.0.1"]
     command = [*serve, "--port", str(port), "--data", str(data)]
-    process = _start(site, figures.HEADGATE, command, _openai_environment(site))
+    # So that a bench run by a plain user may read the memory of its own child.
+    environment = {**_openai_environment(site), "HEADGATE_ALLOW_DEBUGGING": "true"}
+    process = _start(site, figures.HEADGATE, command, environment)
     ready = process.wait_until_ready(f"http://127.0.0.1:{port}/health/ready", 30)
     key: str = json.loads((data / "first-keys.json").read_text())["inference_key"]
     address = traffic.Address(port, key=key)

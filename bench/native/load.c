@@ -4,6 +4,8 @@
  *        [--seconds S] [--warmup S] | [--requests N]    a window of time after a warm-up, or an exact number of calls
  *        [--stream] [--events N]                        answers are event streams that must end with [DONE] (and have N events)
  *        [--cpu-of PID,PID,...]                         CPU time that these processes used within the window
+ *        [--pace US]                                    each connection sends at most one call in so many microseconds
+ *        [--refusals]                                   429 and 503 are no errors, but counted and timed by themselves
  *
  * Prints one JSON object; times are in nanoseconds. An error is any answer that is not 200, not the expected body, broken or cut;
  * errors of the warm-up count too. Exit 0 even with errors: the reader judges. */
@@ -23,7 +25,7 @@ enum { PARTIAL = 65536, MAX_PIDS = 64, MAX_ERRORS = 100, DONE_BYTES = 14, DRAIN_
 static const char DONE[] = "data: [DONE]\n\n";
 
 struct connection {
-    int fd, in_body, closing, wrong, line_open;
+    int fd, in_body, closing, wrong, line_open, refused, waits;
     size_t partial_length, taken;
     struct body body;
     uint64_t sent_at, events;
@@ -37,16 +39,16 @@ struct samples {
 };
 
 static struct {
-    int port, connections, stream;
+    int port, connections, stream, refusals;
     double seconds, warmup;
-    uint64_t requests, events;
+    uint64_t requests, events, pace_ns;
     char *request, *expected, *contains;
     size_t request_size, expected_size;
     pid_t pids[MAX_PIDS];
     int pid_count;
 } option = {.connections = 1, .seconds = 1, .warmup = 0.3};
 
-static struct samples latency, first_chunk;
+static struct samples latency, first_chunk, refusal;
 static uint64_t requests, sent, events, errors, active;
 static uint64_t window_start, window_end, cpu_start[MAX_PIDS], cpu_used[MAX_PIDS];
 static int measuring, stopping, poll_fd;
@@ -75,7 +77,7 @@ static uint64_t cpu_ns(pid_t pid) {
 }
 
 static void open_window(void) {
-    requests = events = latency.count = first_chunk.count = 0;
+    requests = events = latency.count = first_chunk.count = refusal.count = 0;
     for (int i = 0; i < option.pid_count; i++) cpu_start[i] = cpu_ns(option.pids[i]);
     window_start = now_ns();
     measuring = 1;
@@ -114,7 +116,7 @@ static void ask(struct connection *c) {
         return;
     }
     if (stopping) return;
-    c->in_body = c->closing = c->wrong = c->line_open = 0;
+    c->in_body = c->closing = c->wrong = c->line_open = c->refused = c->waits = 0;
     c->partial_length = c->taken = 0;
     c->events = 0;
     memset(c->tail, 0, DONE_BYTES);
@@ -128,11 +130,22 @@ static void ask(struct connection *c) {
     }
 }
 
+static void ask_in_turn(struct connection *c) {
+    c->waits = option.pace_ns && !stopping && now_ns() < c->sent_at + option.pace_ns;
+    if (!c->waits) ask(c);
+}
+
+static void ask_due(struct connection *all, int count) {
+    uint64_t now = now_ns();
+    for (int i = 0; i < count; i++)
+        if (all[i].waits && now >= all[i].sent_at + option.pace_ns) ask(&all[i]);
+}
+
 static void fail(struct connection *c, const char *what, const char *text, size_t n) {
     note_error(what, text, n);
     active--;
     redial(c);
-    ask(c);
+    ask_in_turn(c);
 }
 
 static void take_stream(struct connection *c, const char *span, size_t n) {
@@ -155,7 +168,9 @@ static void take_stream(struct connection *c, const char *span, size_t n) {
 }
 
 static void take(struct connection *c, const char *span, size_t n) {
-    if (option.stream) {
+    if (c->refused) {
+        return;
+    } else if (option.stream) {
         take_stream(c, span, n);
     } else if (option.expected) {
         if (c->taken + n > option.expected_size || memcmp(option.expected + c->taken, span, n)) c->wrong = 1;
@@ -174,16 +189,16 @@ static const char *judge(const struct connection *c) {
 }
 
 static void finish(struct connection *c) {
-    const char *fault = judge(c);
+    const char *fault = c->refused ? NULL : judge(c);
     if (fault) {
         fail(c, fault, c->tail, option.stream ? DONE_BYTES : 0);
         return;
     }
-    if (measuring) add(&latency, now_ns() - c->sent_at);
-    requests++;
+    if (measuring) add(c->refused ? &refusal : &latency, now_ns() - c->sent_at);
+    requests += !c->refused;
     active--;
     if (c->closing) redial(c);
-    ask(c);
+    ask_in_turn(c);
 }
 
 /* 1: the head is there and good, `*in` stands behind it. */
@@ -194,7 +209,8 @@ static int take_head(struct connection *c, const char **in, size_t n) {
         else memcpy(c->partial, *in, c->partial_length = n);
         return 0;
     }
-    if (h.status != 200 || (!h.chunked && h.content_length < 0)) {
+    c->refused = option.refusals && (h.status == 429 || h.status == 503);
+    if ((h.status != 200 && !c->refused) || (!h.chunked && h.content_length < 0)) {
         fail(c, "refused", *in, n);
         return 0;
     }
@@ -249,6 +265,7 @@ static void report(void) {
     print_text(first_error);
     print_samples("latency", &latency);
     print_samples("first_chunk", &first_chunk);
+    print_samples("refusal", &refusal);
     printf(", \"cpu\": {");
     for (int i = 0; i < option.pid_count; i++) printf("%s\"%d\": %llu", i ? ", " : "", (int)option.pids[i], (unsigned long long)cpu_used[i]);
     printf("}}\n");
@@ -261,7 +278,8 @@ static void read_pids(char *list) {
 static void read_options(int argc, char **argv) {
     static const struct option names[] = {
         {"port", 1, 0, 'p'}, {"connections", 1, 0, 'c'}, {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'}, {"requests", 1, 0, 'n'},
-        {"request", 1, 0, 'r'}, {"expect", 1, 0, 'e'}, {"contains", 1, 0, 't'}, {"stream", 0, 0, 'S'}, {"events", 1, 0, 'E'}, {"cpu-of", 1, 0, 'P'}, {0}};
+        {"request", 1, 0, 'r'}, {"expect", 1, 0, 'e'}, {"contains", 1, 0, 't'}, {"stream", 0, 0, 'S'}, {"events", 1, 0, 'E'}, {"cpu-of", 1, 0, 'P'},
+        {"pace", 1, 0, 'a'}, {"refusals", 0, 0, 'f'}, {0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (o) {
         case 'p': option.port = atoi(optarg); break;
         case 'c': option.connections = atoi(optarg); break;
@@ -274,6 +292,8 @@ static void read_options(int argc, char **argv) {
         case 'S': option.stream = 1; break;
         case 'E': option.events = (uint64_t)atoll(optarg); break;
         case 'P': read_pids(optarg); break;
+        case 'a': option.pace_ns = (uint64_t)atoll(optarg) * 1000u; break;
+        case 'f': option.refusals = 1; break;
         default: exit(2);
     }
     if (!option.port || !option.request || !(option.expected || option.contains || option.stream)) exit((fprintf(stderr, "missing option; see the top of load.c\n"), 2));
@@ -303,7 +323,8 @@ int main(int argc, char **argv) {
         if (!seen_window && !stopping && elapsed >= option.warmup) seen_window = 1, open_window();
         if (measuring && !option.requests && elapsed >= option.warmup + option.seconds) close_window();
         if (stopping && (!option.stream || !active || elapsed > option.warmup + option.seconds + DRAIN_SECONDS)) break;
-        int n = epoll_wait(poll_fd, ready, 512, started < option.connections ? 1 : 10);
+        if (option.pace_ns && !stopping) ask_due(all, started);
+        int n = epoll_wait(poll_fd, ready, 512, started < option.connections || option.pace_ns ? 1 : 10);
         for (int i = 0; i < n && (!stopping || option.stream); i++) receive(ready[i].data.ptr);
     }
     report();

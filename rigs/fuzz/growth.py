@@ -7,7 +7,8 @@ import time
 from rigs.fuzz.targets import Target
 
 SMALL_BYTES = 1024
-LARGE_BYTES = 1 << 16
+LARGE_BYTES = 1 << 17
+"""Past the size from which a reader looks closer (64 KiB for JSON): a step is no growth."""
 MEASURABLE_SECONDS = 0.002
 FACTOR = 8
 TRIES_MAX = 4

@@ -1,4 +1,4 @@
-"""Callers that leave before their answer is whole (decision 0004)."""
+"""Callers that leave before their answer is whole (decision 0006)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,18 +19,65 @@ from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 
-DRAIN_SECONDS = 0.2
+DRAIN_SECONDS = 1.0
 DRAINS_MAX = 4
-EVENTS = 10
+EVENTS = 20
+INPUT_TOKENS, OUTPUT_TOKENS = 1000, 100
+COST_NANO = 1_200_000
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "stream": True}
 ANSWER = (
     b'{"model":"gpt-5.4-mini","choices":[],'
     b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}'
 )
-ENDING = (
-    b'data: {"model":"gpt-5.4-mini","choices":[],'
-    b'"usage":{"prompt_tokens":1000,"completion_tokens":100}}\n\ndata: [DONE]\n\n'
-)
+
+
+def word(index: int) -> str:
+    return f"word {index} " * 3
+
+
+def count_words(events: int) -> int:
+    """Bytes of text in so many events."""
+    return sum(len(word(index)) for index in range(events))
+
+
+def chat_event(index: int) -> bytes:
+    delta = {"choices": [{"index": 0, "delta": {"content": word(index)}}]}
+    return b"data: " + json.dumps({"id": "c", "model": "gpt-5.4-mini"} | delta).encode() + b"\n\n"
+
+
+def response_event(index: int) -> bytes:
+    delta = {"type": "response.output_text.delta", "sequence_number": index, "delta": word(index)}
+    return b"event: response.output_text.delta\ndata: " + json.dumps(delta).encode() + b"\n\n"
+
+
+@dataclass
+class Wire:
+    """A stream of one wire: its address, its events, and how the provider ends it."""
+
+    path: str
+    body: dict[str, Any]
+    event: Callable[[int], bytes]
+    ending: bytes
+
+
+WIRES = {
+    "chat": Wire(
+        "/v1/chat/completions",
+        CHAT,
+        chat_event,
+        b'data: {"model":"gpt-5.4-mini","choices":[],'
+        b'"usage":{"prompt_tokens":1000,"completion_tokens":100}}\n\ndata: [DONE]\n\n',
+    ),
+    "responses": Wire(
+        "/v1/responses",
+        {"model": "gpt-5.4-mini", "input": "hello", "stream": True},
+        response_event,
+        b'event: response.completed\ndata: {"type":"response.completed","sequence_number":99,'
+        b'"response":{"id":"r","model":"gpt-5.4-mini","status":"completed",'
+        b'"usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}}\n\n',
+    ),
+}
+wires = pytest.mark.parametrize("wire", WIRES.values(), ids=WIRES)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +97,21 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
         yield running
 
 
+@pytest.fixture(scope="module")
+def draining_key(gateway: Gateway) -> str:
+    """A key of the policy that is not the default."""
+    created = gateway.run("keys", "create", "--on-disconnect", "drain")
+    key = created.stdout.strip()
+
+    def is_known() -> bool:
+        with Line(gateway.port, key) as line:
+            line.ask("/v1/realtime")
+            return line.read_answer()[0] != 401
+
+    wait_until(is_known)
+    return key
+
+
 @pytest.fixture
 def books(gateway: Gateway) -> Books:
     return Books(gateway.data)
@@ -56,16 +119,13 @@ def books(gateway: Gateway) -> Books:
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks(gateway: Gateway) -> Generator[None]:
-    before = read_gauges(gateway)
     yield
-    wait_until(lambda: read_gauges(gateway)[:2] <= before[:2])
-    in_flight, connections, busy = read_gauges(gateway)
-    assert (in_flight, busy) == (1, 0), "the one in flight is the question itself"
-    assert connections == 1
+    wait_until(lambda: read_gauges(gateway) == (1, 1, 0, 0))
 
 
-def read_gauges(gateway: Gateway) -> tuple[int, int, int]:
-    """Requests in flight, client connections, and provider connections that carry a call."""
+def read_gauges(gateway: Gateway) -> tuple[int, int, int, int]:
+    """Requests in flight and client connections (the question itself is one of each), provider
+    connections that carry a call, and drains."""
     text = gateway.metrics()
 
     def read(name: str) -> int:
@@ -74,19 +134,15 @@ def read_gauges(gateway: Gateway) -> tuple[int, int, int]:
         return int(found[1])
 
     busy = read("provider_connections") - read("provider_connections_idle")
-    return read("requests_in_flight"), read("connections"), busy
-
-
-def event(index: int) -> bytes:
-    delta = {"choices": [{"index": 0, "delta": {"content": f"word {index} "}}]}
-    return b"data: " + json.dumps({"id": "c", "model": "gpt-5.4-mini"} | delta).encode() + b"\n\n"
+    return read("requests_in_flight"), read("connections"), busy, read("drains")
 
 
 class Watched:
     """A script that sends events as the test reads them, and then sees whether it is closed."""
 
-    def __init__(self, events: int) -> None:
+    def __init__(self, events: int, wire: Wire = WIRES["chat"]) -> None:
         self.events = events
+        self.wire = wire
         self.asked = threading.Event()
         self.over = threading.Event()
         self.closed_after: float | None = None
@@ -96,9 +152,9 @@ class Watched:
         if self.events >= 0:
             asked.begin_stream()
             for index in range(self.events):
-                asked.send_chunk(event(index))
+                asked.send_chunk(self.wire.event(index))
         self.asked.set()
-        if asked.wait_closed(5):
+        if asked.wait_closed(10):
             self.closed_after = time.monotonic() - self.left_at
         self.over.set()
 
@@ -107,29 +163,96 @@ class Watched:
         line.close()
 
 
-@pytest.mark.parametrize("events", [-1, *range(EVENTS + 1)])
-def test_provider_is_closed_within_a_second_and_the_call_is_recorded_once(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, events: int
-) -> None:
-    """-1 is before the head, 0 after it and before any event."""
-    upstream.script = watched = Watched(events)
-    before = books.count()
-    line = Line(gateway.port, gateway.key)
-    line.ask(body=CHAT)
-    assert watched.asked.wait(5)
-    if events >= 0:
+class Resumed:
+    """A script that goes on to the end of the answer once its caller has left."""
+
+    def __init__(self, events: int, wire: Wire) -> None:
+        self.events = events
+        self.wire = wire
+        self.asked = threading.Event()
+        self.left = threading.Event()
+
+    def __call__(self, asked: Asked) -> None:
+        if self.events >= 0:
+            asked.begin_stream()
+        for index in range(self.events):
+            asked.send_chunk(self.wire.event(index))
+        self.asked.set()
+        assert self.left.wait(10)
+        if self.events < 0:
+            asked.begin_stream()
+        for index in range(max(0, self.events), EVENTS):
+            asked.send_chunk(self.wire.event(index))
+        asked.send_chunk(self.wire.ending)
+        asked.send_end()
+
+
+def read_events(line: Line, script: Watched | Resumed) -> None:
+    """Ask, and read as far as the script goes: -1 is before the head, 0 after it."""
+    line.ask(script.wire.path, script.wire.body)
+    assert script.asked.wait(5)
+    if script.events >= 0:
         assert line.read_head() == 200
-        for index in range(events):
-            assert line.read_piece() == event(index)
+        for index in range(script.events):
+            assert line.read_piece() == script.wire.event(index)
+
+
+@wires
+def test_cancelled_stream_is_billed_by_what_was_delivered_at_every_event(
+    upstream: FakeUpstream, gateway: Gateway, books: Books, wire: Wire
+) -> None:
+    before = books.count()
+    costs: list[int] = []
+    for events in range(-1, EVENTS + 1):
+        upstream.script = watched = Watched(events, wire)
+        line = Line(gateway.port, gateway.key)
+        read_events(line, watched)
+        watched.leave(line)
+        assert watched.over.wait(11)
+        assert watched.closed_after is not None
+        assert watched.closed_after < 1.0
+        receipt = books.wait_for(before + len(costs) + 1)[-1]
+        assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
+        delivered = count_words(max(0, events))
+        assert receipt["usage"].get("output_tokens", 0) == -(-delivered // 4)
+        assert receipt["usage"]["input_tokens"] == -(-len(upstream.asked[-1].body) // 4)
+        costs.append(receipt["cost_nano"])
+    assert costs == sorted(costs)
+    assert 0 < costs[0] == costs[1] < costs[2] < costs[-1]
+
+
+@wires
+def test_drained_stream_is_billed_exactly_at_every_event(
+    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str, wire: Wire
+) -> None:
+    before = books.count()
+    for calls, events in enumerate(range(-1, EVENTS + 1), 1):
+        upstream.script = resumed = Resumed(events, wire)
+        line = Line(gateway.port, draining_key)
+        read_events(line, resumed)
+        line.close()
+        wait_until(lambda: read_gauges(gateway)[3] == 1)
+        resumed.left.set()
+        receipt = books.wait_for(before + calls)[-1]
+        assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)
+        used = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}
+        assert (receipt["usage"], receipt["cost_nano"]) == (used, COST_NANO)
+
+
+def test_drain_that_lasts_too_long_is_cancelled(
+    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str
+) -> None:
+    upstream.script = watched = Watched(3)
+    before = books.count()
+    line = Line(gateway.port, draining_key)
+    read_events(line, watched)
     watched.leave(line)
-    assert watched.over.wait(6)
+    assert watched.over.wait(11)
     assert watched.closed_after is not None
-    assert watched.closed_after < 1.0
+    assert watched.closed_after >= DRAIN_SECONDS * 0.9
     receipt = books.wait_for(before + 1)[-1]
     assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
-    words = sum(len(f"word {index} ") for index in range(max(0, events)))
-    assert receipt["usage"].get("output_tokens", 0) == -(-words // 4)
-    assert receipt["cost_nano"] > 0
+    assert receipt["usage"]["output_tokens"] == -(-count_words(3) // 4)
 
 
 def test_buffered_call_is_given_up_too(
@@ -164,40 +287,31 @@ def test_client_that_resets_is_gone_like_one_that_closes(
     assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
 
 
-@pytest.mark.parametrize("streamed", [True, False])
-def test_answer_that_ends_within_the_drain_is_exact_and_completed(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, streamed: bool
+def test_buffered_answer_is_read_on_too(
+    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str
 ) -> None:
     asked_at, left = threading.Event(), threading.Event()
 
     def answer(asked: Asked) -> None:
-        if streamed:
-            asked.begin_stream()
-            asked.send_chunk(event(0))
         asked_at.set()
-        assert left.wait(5)
-        wait_until(lambda: read_gauges(gateway)[1] == 1)
-        if streamed:
-            asked.send_chunk(ENDING)
-            asked.send_end()
-        else:
-            asked.answer(ANSWER)
+        assert left.wait(10)
+        asked.answer(ANSWER)
 
     upstream.script = answer
     before = books.count()
-    line = Line(gateway.port, gateway.key)
-    line.ask(body=CHAT | {"stream": streamed})
+    line = Line(gateway.port, draining_key)
+    line.ask(body=CHAT | {"stream": False})
     assert asked_at.wait(5)
     line.close()
+    wait_until(lambda: read_gauges(gateway)[3] == 1)
     left.set()
     receipt = books.wait_for(before + 1)[-1]
     assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)
-    assert receipt["usage"] == {"input_tokens": 1000, "output_tokens": 100}
-    assert receipt["cost_nano"] == 1_200_000
+    assert receipt["cost_nano"] == COST_NANO
 
 
 def test_only_so_many_answers_are_read_on(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str
 ) -> None:
     callers = 3 * DRAINS_MAX
     begun, closed = threading.Semaphore(0), threading.Semaphore(0)
@@ -206,15 +320,15 @@ def test_only_so_many_answers_are_read_on(
 
     def answer(asked: Asked) -> None:
         asked.begin_stream()
-        asked.send_chunk(event(0))
+        asked.send_chunk(chat_event(0))
         begun.release()
-        asked.wait_closed(5)
+        asked.wait_closed(10)
         took.append(time.monotonic() - left_at[0])
         closed.release()
 
     upstream.script = answer
     before = books.count()
-    lines = [Line(gateway.port, gateway.key) for _ in range(callers)]
+    lines = [Line(gateway.port, draining_key) for _ in range(callers)]
     for line in lines:
         line.ask(body=CHAT)
     for line in lines:
@@ -223,10 +337,11 @@ def test_only_so_many_answers_are_read_on(
     left_at[0] = time.monotonic()
     for line in lines:
         line.close()
+    assert read_gauges(gateway)[3] <= DRAINS_MAX
     for _ in lines:
-        assert closed.acquire(timeout=5)
+        assert closed.acquire(timeout=11)
     drained = [seconds for seconds in took if seconds >= DRAIN_SECONDS * 0.9]
-    assert len(drained) <= DRAINS_MAX
+    assert 0 < len(drained) <= DRAINS_MAX
     receipts = books.wait_for(before + callers)[-callers:]
     assert {receipt["outcome"] for receipt in receipts} == {"cancelled"}
 
@@ -253,11 +368,46 @@ def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
     assert len(upstream.asked) == calls + 1
 
 
+def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
+    gateway: Gateway, books: Books
+) -> None:
+    """The provider takes the connection, and never begins with TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        gateway.run(
+            *("credentials", "add", "openai", "--api-key-stdin", "--name", "silent"),
+            *("--base-url", f"https://127.0.0.1:{silent.getsockname()[1]}/v1"),
+            stdin="sk-silent-0123456789abcdefghijklm",
+        )
+
+        def is_known() -> bool:
+            with Line(gateway.port, gateway.key) as line:
+                line.ask("/v1/models", x_headgate_credential="silent")
+                line.socket.settimeout(0.5)
+                try:
+                    return b"silent" not in line.read_answer()[1]
+                except TimeoutError:
+                    return True
+
+        wait_until(is_known)
+        silent.accept()[0].close()
+        wait_until(lambda: read_gauges(gateway)[0] == 1)
+        before = books.count()
+        line = Line(gateway.port, gateway.key)
+        line.ask(body=CHAT, x_headgate_credential="silent")
+        connection = silent.accept()[0]
+        line.close()
+        receipt = books.wait_for(before + 1)[-1]
+        connection.close()
+    assert (receipt["outcome"], receipt["attempts"]) == ("cancelled", 1)
+    assert (receipt["cost_nano"], receipt["usage"]) == (0, None)
+
+
 def test_slow_reader_that_leaves_lets_go_of_the_provider(
     upstream: FakeUpstream, gateway: Gateway, books: Books
 ) -> None:
     blocked, over = threading.Event(), threading.Event()
-    big = event(0).replace(b"word", b"x" * 60_000)
+    big = chat_event(0).replace(b"word", b"x" * 60_000)
 
     def answer(asked: Asked) -> None:
         asked.begin_stream()

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 
-import openai
-
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -18,7 +16,7 @@ def test_the_official_sdk_gets_its_answer_with_the_exact_cost(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
     upstream.script = lambda asked: asked.answer(COMPLETION)
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    client = gateway.sdk()
     answer = client.chat.completions.with_raw_response.create(
         model="gpt-5.4-mini", messages=[{"role": "user", "content": "Hello"}]
     )
@@ -34,7 +32,7 @@ def test_the_provider_gets_the_very_bytes_of_the_client(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
     upstream.script = lambda asked: asked.answer(COMPLETION)
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    client = gateway.sdk()
     body = '{ "model":"gpt-5.4-mini",  "messages":[], "future_field": {"a": [1.50, 1e2]}}'
     client.post(
         "/chat/completions", body=json.loads(body), cast_to=object, options={"max_retries": 0}

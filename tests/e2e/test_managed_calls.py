@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
+from collections import Counter
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -13,8 +16,11 @@ import pytest
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.relay.ports import Receipt
+from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.line import Answered, check_error
+from tests.fakes.raw import Line
 from tests.fakes.road import Road, running_managed_road
 from tests.fakes.upstream import Asked
 
@@ -28,6 +34,7 @@ FILLS = itertools.count()
 LONG = {"max_completion_tokens": 128_000}
 USAGE = b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}'
 COMPLETION = b'{"id":"c1","model":"gpt-5.4-mini","choices":[],%b}' % USAGE
+TEXT = b'data: {"model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
 COST_NANO = 1000 * 750 + 100 * 4500
 EMBEDDED = b'{"data":[],"model":"text-embedding-3-small","usage":{"prompt_tokens":%d}}'
 
@@ -203,7 +210,7 @@ def test_call_without_enough_money_is_refused_before_it_is_made(road: Road, wall
 
 
 def test_the_sdk_does_not_try_again_without_money(road: Road, wallet: Wallet) -> None:
-    client = openai.OpenAI(api_key=road.gateway.key, base_url=road.gateway.base_url, max_retries=5)
+    client = road.gateway.sdk(max_retries=5)
     with pytest.raises(openai.APIStatusError) as raised:
         client.post("/chat/completions", cast_to=object, body={**ASK, **LONG})
     assert (raised.value.status_code, raised.value.code) == (402, "insufficient_funds")
@@ -253,6 +260,75 @@ def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
     assert (receipt.outcome, receipt.estimated) == ("unknown", True)
     assert 0 < receipt.cost_nano < COST_NANO
     assert wallet.nano == NANO_PER_DOLLAR - receipt.cost_nano
+    wallet.check_books()
+
+
+@pytest.mark.parametrize("policy", ["cancel", "drain"])
+def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
+    road: Road, wallet: Wallet, policy: str
+) -> None:
+    left = threading.Event()
+
+    def stream(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(TEXT)
+        assert left.wait(10)
+        asked.send_chunk(b'data: {"model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
+        asked.send_chunk(b"data: [DONE]\n\n")
+        asked.send_end()
+
+    road.answer_with(stream)
+    key = road.gateway.run("keys", "create", "--on-disconnect", policy).stdout.strip()
+    headers = {"authorization": f"Bearer {key}"}
+    wait_until(lambda: road.ask("GET", "/v1/realtime", headers).status != 401)
+    with Line(road.gateway.port, key) as line:
+        line.ask(CHAT, ASK | {"stream": True})
+        assert line.read_head() == 200
+        assert line.read_piece() == TEXT
+    done = "headgate_drains 1" if policy == "drain" else "headgate_requests_in_flight 1"
+    wait_until(lambda: done in road.gateway.metrics())
+    left.set()
+    receipts: list[Receipt] = []
+    wait_until(lambda: bool(receipts.extend(road.receipts.take()) or receipts))
+    (receipt,) = receipts
+    assert receipt.outcome == ("completed" if policy == "drain" else "cancelled")
+    assert receipt.estimated is (policy == "cancel")
+    assert (receipt.cost_nano == COST_NANO) is (policy == "drain")
+    assert 0 < receipt.cost_nano <= COST_NANO
+    assert wallet.nano == NANO_PER_DOLLAR - receipt.cost_nano
+    wallet.check_books()
+
+
+def test_parallel_calls_share_a_wallet_without_going_below_nothing(
+    road: Road, wallet: Wallet
+) -> None:
+    """M93: as many are let in at once as there is money for, and every other is told so."""
+    calls = 100
+    given = ASK | {"max_completion_tokens": 4000}
+    held: list[int] = []
+    release = threading.Event()
+
+    def answer(asked: Asked) -> None:
+        held.append(wallet.nano)
+        assert release.wait(20)
+        asked.answer(COMPLETION)
+
+    road.answer_with(answer)
+    release.set()
+    assert road.post(CHAT, given).status == 200
+    affordable = NANO_PER_DOLLAR // (NANO_PER_DOLLAR - held[0])
+    assert 10 < affordable < calls
+    release.clear()
+    wallet.fill()
+    with ThreadPoolExecutor(calls) as pool:
+        waiting = [pool.submit(road.post, CHAT, given) for _ in range(calls)]
+        wait_until(lambda: sum(each.done() for each in waiting) >= calls - affordable, 20)
+        wait_until(lambda: len(held) == 1 + affordable)
+        release.set()
+        statuses = Counter(each.result().status for each in waiting)
+    assert statuses == {200: affordable, 402: calls - affordable}
+    assert min(held) >= 0
+    assert wallet.nano == NANO_PER_DOLLAR - affordable * COST_NANO
     wallet.check_books()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes.line import check_error
+from tests.fakes.line import Answered, check_error
 from tests.fakes.road import Road, running_road
 
 CHAT = "/v1/chat/completions"
@@ -122,3 +124,20 @@ def test_key_limited_in_its_rate_is_told_when_to_come_back(road: Road) -> None:
     check_error(answers[-1], 429, "rate_limited", source="gateway")
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
     assert len(road.upstream.asked) <= 3
+
+
+def test_limit_holds_for_calls_that_come_at_once(road: Road) -> None:
+    """M93: of 200 calls at the same time, as many as the limit allows, and no more."""
+    limit, calls = 50, 200
+    started = time.monotonic()
+    headers = make_key(road, "--requests-per-minute", str(limit))
+
+    def ask(_number: int) -> Answered:
+        return road.ask("GET", "/v1/models", headers)
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(calls)))
+    came_back = int((time.monotonic() - started) * limit / 60) + 1
+    admitted = [answered.status for answered in answers].count(200)
+    assert limit - 1 <= admitted <= limit - 1 + came_back, "one went when the key was made"
+    assert len(road.receipts.take()) == len(road.upstream.asked) == admitted

@@ -15,7 +15,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any, cast
 
-import openai
 import pytest
 import trustme
 
@@ -72,7 +71,7 @@ def test_simulator_gives_way_to_a_provider(upstream: FakeUpstream, tmp_path: Pat
     data = tmp_path / "data"
     simulated: dict[str, Any] = {"simulator": "true", "simulator_port": find_port()}
     with running_gateway(data, **simulated) as first:
-        client = openai.OpenAI(api_key=first.key, base_url=first.base_url)
+        client = first.sdk()
         assert "gpt-5.4-mini" in {model.id for model in client.models.list()}
         assert first.stop() == 0
     with running_gateway(data, provider_url=upstream.base_url, **simulated) as second:

@@ -97,6 +97,7 @@ def stick(
             frame = json.loads(line.read_body().removeprefix(b"data: "))
             assert frame["error"]["code"] == "gateway_stopping"
             assert waiting.read_head() == 503
+            assert waiting.headers["x-should-retry"] == "false"
             assert json.loads(waiting.read_body())["error"]["code"] == "gateway_stopping"
         assert gateway.process.wait(timeout=10) == 0
         took = time.monotonic() - started

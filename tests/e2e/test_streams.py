@@ -313,17 +313,19 @@ def test_sdk_raises_its_own_error_for_a_stream_that_breaks(
     upstream: FakeUpstream, gateway: Gateway, fault: Any
 ) -> None:
     upstream.script = script(TEXT, then=fault)
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    calls = len(upstream.asked)
+    client = gateway.sdk()
     stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
     with pytest.raises(openai.APIError):
         _ = [chunk.choices[0].delta.content for chunk in stream]
+    assert len(upstream.asked) == calls + 1
 
 
 def test_error_in_band_reaches_the_sdk_and_what_was_delivered_is_estimated(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = script(TEXT, b'data: {"error":{"message":"boom","code":"server_error"}}\n\n')
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url)
+    client = gateway.sdk()
     stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
     with pytest.raises(openai.APIError, match="boom"):
         _ = list(stream)
@@ -491,11 +493,11 @@ def test_reader_that_takes_no_answer_gets_no_further_one(
     before = len(upstream.asked)
     with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
         request = line.render("/v1/chat/completions", {"model": "m"})
-        line.send(request * 60)
+        line.send(request * 30)
         assert line.read_head() == 200
         assert len(upstream.asked) - before < 20
-        for _ in range(59):
+        for _ in range(29):
             line.read_body()
             line.read_head()
         line.read_body()
-    assert len(upstream.asked) - before == 60
+    assert len(upstream.asked) - before == 30

@@ -1,4 +1,7 @@
-"""A provider that fails in every way, seen from the client, the books and the provider (law 9)."""
+"""When a provider is asked again, and what is told of waiting (law 9).
+
+The faults themselves are in test_fault_matrix.py.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,21 @@ import pytest
 
 from tests.fakes.books import Books
 from tests.fakes.deadline import wait_until
-from tests.fakes.gateway import Gateway, find_port, running_gateway
+from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, Script, running_upstream
 
 DEADLINE_SECONDS = 0.5
-TOTAL_SECONDS = 2.0
+TOTAL_SECONDS = 4.0
+"""Longer than two waits between attempts."""
 LATE_SECONDS = 1.0
 """How late a deadline may be noticed, on a busy machine."""
+JITTER_SECONDS = 1.0
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
 ANSWER = (
     b'{"model":"gpt-5.4-mini","choices":[],'
     b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}'
 )
-TEXT = b'data: {"id":"c","model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,7 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
         idle_seconds=DEADLINE_SECONDS,
         total_seconds=TOTAL_SECONDS,
         retry_budget_floor_per_second=1000,
+        breaker_failures=0,
     ) as running:
         yield running
 
@@ -87,129 +92,6 @@ def refuse(
 
 def error_of(body: bytes) -> dict[str, Any]:
     return json.loads(body)["error"]
-
-
-def test_provider_that_is_not_there_is_told_at_once_and_costs_nothing(
-    gateway: Gateway, books: Books, line: Line
-) -> None:
-    gateway.run(
-        *("credentials", "add", "openai", "--api-key-stdin", "--name", "nowhere"),
-        *("--base-url", f"http://127.0.0.1:{find_port()}/v1"),
-        stdin="sk-nowhere-0123456789abcdefghijkl",
-    )
-
-    def ask_nowhere() -> int:
-        line.ask(body=CHAT, x_headgate_credential="nowhere")
-        return line.read_head()
-
-    while (status := ask_nowhere()) != 502:
-        assert b"nowhere" in line.read_body(), "the credential is not taken up yet"
-    body = line.read_body()
-    assert (status, error_of(body)["code"]) == (502, "provider_unreachable")
-    assert line.headers["x-should-retry"] == "false"
-    assert line.headers["x-headgate-error-source"] == "gateway"
-    assert "127.0.0.1" not in body.decode()
-    receipt = books.receipts()[-1]
-    assert (receipt["outcome"], receipt["attempts"]) == ("upstream_error", 3)
-    assert (receipt["cost_nano"], receipt["estimated"]) == (0, 0)
-
-
-def stall_before_the_head(asked: Asked) -> None:
-    asked.wait_closed(5)
-
-
-def stall_in_the_body(asked: Asked) -> None:
-    asked.send_head(200, {"content-type": "application/json", "content-length": "99"})
-    asked.send(b'{"a":')
-    asked.wait_closed(5)
-
-
-def drip_for_ever(asked: Asked) -> None:
-    asked.send_head(200, {"content-type": "application/json", "content-length": "999"})
-    pause = threading.Event()
-    try:
-        while True:
-            asked.send(b" ")
-            pause.wait(DEADLINE_SECONDS / 3)
-    except OSError:
-        asked.close()
-
-
-@pytest.mark.parametrize(
-    ("script", "seconds"),
-    [
-        (stall_before_the_head, DEADLINE_SECONDS),
-        (stall_in_the_body, DEADLINE_SECONDS),
-        (drip_for_ever, TOTAL_SECONDS),
-    ],
-)
-def test_provider_that_is_too_slow_is_given_up_in_time_and_never_asked_again(
-    upstream: FakeUpstream,
-    line: Line,
-    books: Books,
-    script: Script,
-    seconds: float,
-) -> None:
-    upstream.script = plan = Plan(script)
-    started = time.monotonic()
-    line.ask(body=CHAT)
-    assert line.read_head() == 504
-    assert seconds <= time.monotonic() - started < seconds + LATE_SECONDS
-    assert error_of(line.read_body())["code"] == "provider_timeout"
-    assert line.headers["x-should-retry"] == "false"
-    receipt = books.receipts()[-1]
-    assert (receipt["outcome"], receipt["estimated"], plan.calls) == ("unknown", 1, 1)
-    assert receipt["cost_nano"] > 0
-
-
-def test_stream_that_stalls_ends_in_an_error_frame_in_time(
-    upstream: FakeUpstream, line: Line, books: Books
-) -> None:
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(TEXT)
-        asked.wait_closed(5)
-
-    upstream.script = answer
-    started = time.monotonic()
-    line.ask(body=CHAT | {"stream": True})
-    assert line.read_head() == 200
-    assert line.read_piece() == TEXT
-    assert error_of(line.read_body().removeprefix(b"data: "))["code"] == "provider_timeout"
-    assert time.monotonic() - started < DEADLINE_SECONDS + LATE_SECONDS
-    assert books.receipts()[-1]["outcome"] == "unknown"
-
-
-LOST: dict[str, Script] = {
-    "reset": lambda asked: asked.reset(),
-    "closed": lambda asked: asked.close(),
-    "noise": lambda asked: asked.send(b"SSH-2.0-OpenSSH_9.6\r\n"),
-    "half": lambda asked: asked.send(b"HTTP/1.1 200 OK\r\ncontent-le"),
-    "status": lambda asked: asked.send(b"HTTP/1.1 799 Odd\r\ncontent-length: 2\r\n\r\n{}"),
-    "html": lambda asked: asked.answer(b"<html>oops</html>"),
-    "empty": lambda asked: asked.answer(b""),
-    "list": lambda asked: asked.answer(b"[]"),
-    "head": lambda asked: asked.send_head(200, {"x-a": "b" * 70_000}),
-}
-
-
-@pytest.mark.parametrize("script", LOST.values(), ids=LOST.keys())
-def test_call_that_was_sent_and_lost_is_not_made_again(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, script: Script
-) -> None:
-    def answer(asked: Asked) -> None:
-        script(asked)
-        asked.close()
-
-    upstream.script = plan = Plan(answer)
-    with Line(gateway.port, gateway.key) as line:
-        line.ask(body=CHAT)
-        assert line.read_head() == 502
-        assert line.headers["x-should-retry"] == "false"
-        assert error_of(line.read_body())["code"] == "provider_invalid_response"
-    assert plan.calls == 1
-    receipt = books.receipts()[-1]
-    assert (receipt["outcome"], receipt["estimated"]) == ("unknown", 1)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
@@ -259,7 +141,7 @@ def test_refusal_of_the_request_is_passed_on_as_it_is(
         ({"retry_after": "1"}, 1.0),
         ({"retry_after_ms": "300", "retry_after": "9"}, 0.3),
         ({"x_ratelimit_reset_requests": "120ms", "x_ratelimit_reset_tokens": "0.4s"}, 0.4),
-        ({"retry_after": "soon"}, 0.1),
+        ({"retry_after": "soon"}, 0.0),
     ],
 )
 def test_short_wait_that_the_provider_asks_for_is_kept(
@@ -269,7 +151,7 @@ def test_short_wait_that_the_provider_asks_for_is_kept(
     started = time.monotonic()
     line.ask(body=CHAT)
     assert line.read_answer()[0] == 200
-    assert seconds <= time.monotonic() - started < seconds * 1.1 + LATE_SECONDS
+    assert seconds <= time.monotonic() - started < seconds + JITTER_SECONDS + LATE_SECONDS
 
 
 def in_an_hour() -> str:
@@ -277,24 +159,30 @@ def in_an_hour() -> str:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "told", "advice"),
     [
-        ({"retry_after": "30"}, {"retry-after": "30"}),
-        ({"retry_after": "3600"}, {"retry-after": "60"}),
-        ({"retry_after": in_an_hour()}, {"retry-after": "60"}),
-        ({"retry_after_ms": "3600000"}, {"retry-after-ms": "60000"}),
-        ({"retry_after": "7.5"}, {"retry-after": "7.5"}),
-        ({"x_ratelimit_reset_tokens": "6m0s"}, {"x-ratelimit-reset-tokens": "6m0s"}),
+        ({"retry_after": "30"}, {"retry-after": "30"}, None),
+        ({"retry_after": "7.5"}, {"retry-after": "7.5"}, None),
+        ({"x_ratelimit_reset_tokens": "20s"}, {"retry-after": "20"}, None),
+        ({"retry_after": "3600"}, {"retry-after": "60"}, "false"),
+        ({"retry_after": in_an_hour()}, {"retry-after": "60"}, "false"),
+        ({"retry_after_ms": "3600000"}, {"retry-after-ms": "60000"}, "false"),
+        ({"x_ratelimit_reset_tokens": "6m0s"}, {"x-ratelimit-reset-tokens": "6m0s"}, "false"),
     ],
 )
 def test_long_wait_is_left_to_the_client_and_never_over_a_minute(
-    upstream: FakeUpstream, line: Line, headers: dict[str, str], told: dict[str, str]
+    upstream: FakeUpstream,
+    line: Line,
+    headers: dict[str, str],
+    told: dict[str, str],
+    advice: str | None,
 ) -> None:
+    """What needs longer than a client is asked to wait is not worth trying again."""
     upstream.script = plan = Plan(refuse(429, **headers))
     line.ask(body=CHAT)
     assert line.read_head() == 429
     assert told.items() <= line.headers.items()
-    assert "x-should-retry" not in line.headers
+    assert line.headers.get("x-should-retry") == advice
     assert plan.calls == 1
 
 
@@ -405,36 +293,11 @@ def test_upload_that_streams_is_sent_once(
         assert plan.calls == 1
 
 
-def test_retries_of_a_failing_provider_keep_to_the_budget(
-    upstream: FakeUpstream, tmp_path: Any
-) -> None:
-    calls, floor = 100, 5
-    upstream.script = plan = Plan(refuse(503))
-    with running_gateway(
-        tmp_path / "data", provider_url=upstream.base_url, retry_budget_floor_per_second=floor
-    ) as gateway:
-        started = time.monotonic()
-        threads = [threading.Thread(target=call, args=(gateway, calls // 10)) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.monotonic() - started
-    assert calls < plan.calls <= 1.2 * calls + floor * (1 + seconds)
-
-
-def call(gateway: Gateway, times: int) -> None:
-    with Line(gateway.port, gateway.key) as line:
-        for _ in range(times):
-            line.ask(body=CHAT)
-            assert line.read_answer()[0] == 503
-
-
 def test_official_sdk_adds_no_attempts_to_those_that_are_used_up(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = plan = Plan(refuse(503))
-    client = openai.OpenAI(api_key=gateway.key, base_url=gateway.base_url, max_retries=2)
+    client = gateway.sdk(max_retries=2)
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="gpt-5.4-mini", messages=[])
     assert plan.calls == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -12,31 +13,48 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import openai
+
+from headgate.kit.http.guard import REFUSED_PORTS
 from tests.fakes.deadline import wait_until
 
 START_SECONDS = 20.0
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
 
 
+LOCAL = "127.0.0.1/32"
+"""Where the providers of tests listen; `egress_allow` sets something else."""
+
+PORTS = range(12_000, 32_000)
+"""Below those that the system hands out: none of them becomes a client's own while it is free."""
+
+
 def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that nobody listens on, and that nobody else is likely to find."""
+    while True:
+        port = secrets.choice(PORTS)
+        if port in REFUSED_PORTS:
+            continue
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass
 class Gateway:
-    """A running server; `keys` is what its first start wrote."""
+    """A running server; `keys` is what its first start wrote. Commands have its environment."""
 
     process: subprocess.Popen[bytes]
     port: int
     data: Path
     keys: dict[str, str]
     log: Path
+    environment: dict[str, str]
     tls: ssl.SSLContext | None = None
+    _clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
 
     @property
     def url(self) -> str:
@@ -50,15 +68,29 @@ class Gateway:
     def key(self) -> str:
         return self.keys["inference_key"]
 
+    def sdk(self, **options: Any) -> openai.OpenAI:
+        """The official client of this server; `running_gateway` closes it."""
+        given: dict[str, Any] = {"api_key": self.key, "base_url": self.base_url, **options}
+        client = openai.OpenAI(**given)
+        self._clients.append(client)
+        return client
+
+    def close_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
+
     def metrics(self) -> str:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
             return answer.read().decode()
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A command of the command line, on this server's data."""
         return subprocess.run(
             [sys.executable, "-m", "headgate.cli", *arguments, "--data", str(self.data)],
             input=stdin,
+            env={**(self.environment or os.environ), **(environment or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -99,15 +131,18 @@ def start_gateway(
     provider_key: str = PROVIDER_KEY,
     port: int = 0,
     tls: ssl.SSLContext | None = None,
+    variables: dict[str, str] | None = None,
     **settings: Any,
 ) -> Gateway:
-    """`settings` are HEADGATE_ variables in lower case; `tls` is how a client trusts it."""
+    """`settings` are HEADGATE_ variables in lower case, `variables` others as they are named;
+    `tls` is how a client trusts it."""
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
     environment.pop("OPENAI_API_KEY", None)
     environment.pop("OPENAI_BASE_URL", None)
     if provider_url is not None:
         environment |= {"OPENAI_API_KEY": provider_key, "OPENAI_BASE_URL": provider_url}
+    environment |= {"HEADGATE_EGRESS_ALLOW": LOCAL, **(variables or {})}
     environment |= {f"HEADGATE_{name.upper()}": str(value) for name, value in settings.items()}
     data.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
@@ -121,7 +156,7 @@ def start_gateway(
             stdout=output,
             stderr=output,
         )
-    gateway = Gateway(process, port, data, {}, log, tls)
+    gateway = Gateway(process, port, data, {}, log, environment, tls)
     wait_ready(gateway)
     gateway.keys |= json.loads((data / "first-keys.json").read_text())
     return gateway
@@ -134,5 +169,6 @@ def running_gateway(data: Path, **given: Any) -> Generator[Gateway]:
     try:
         yield gateway
     finally:
+        gateway.close_clients()
         if gateway.process.poll() is None:
             gateway.kill()

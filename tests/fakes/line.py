@@ -96,7 +96,7 @@ def check_error(answered: Answered, status: int, code: str | None, *, source: st
 def encode_head(
     method: str, target: str, headers: dict[str, str] | None, body: bytes | None = None
 ) -> bytes:
-    given = {"host": "gateway.test", **(headers or {})}
+    given = {"host": "gateway", **(headers or {})}
     if body is not None and "transfer-encoding" not in given:
         given.setdefault("content-length", str(len(body)))
     lines = [f"{method} {target} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items()), "", ""]

@@ -56,11 +56,15 @@ class Road:
         self.upstream.script = script
 
 
+PATIENT: dict[str, Any] = {"breaker_failures": 0}
+"""Settings of a server that many tests share: the failures of one must not end another's calls."""
+
+
 @contextmanager
 def running_road(data: Path, **settings: Any) -> Generator[Road]:
     with (
         running_upstream() as upstream,
-        running_gateway(data, provider_url=upstream.base_url, **settings) as gateway,
+        running_gateway(data, provider_url=upstream.base_url, **{**PATIENT, **settings}) as gateway,
         open_receipts(gateway) as receipts,
     ):
         road = Road(gateway, upstream, receipts)
@@ -77,7 +81,7 @@ def running_managed_road(data: Path, **settings: Any) -> Generator[Road]:
     """One whose only credential is the platform's, added as an operator would."""
     with (
         running_upstream() as upstream,
-        running_gateway(data, **settings) as gateway,
+        running_gateway(data, **{**PATIENT, **settings}) as gateway,
         open_receipts(gateway) as receipts,
     ):
         added = gateway.run(

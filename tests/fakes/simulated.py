@@ -54,11 +54,7 @@ class Simulated:
 def running_simulated(data: Path) -> Generator[Simulated]:
     settings: dict[str, Any] = {"simulator": "true", "simulator_port": find_port()}
     with running_gateway(data, **settings) as gateway, open_receipts(gateway) as receipts:
-        client = openai.OpenAI(
-            api_key=gateway.key, base_url=gateway.base_url, max_retries=0, timeout=10
-        )
-        with client:
-            yield Simulated(gateway, client, receipts)
+        yield Simulated(gateway, gateway.sdk(max_retries=0, timeout=10), receipts)
 
 
 def usage_of_chat(usage: CompletionUsage | None) -> Usage:

@@ -152,12 +152,12 @@ class FakeClient:
     """Answers by a list of steps, the last of which is repeated."""
 
     def __init__(self, *steps: Step) -> None:
-        self._steps = list(steps)
+        self.steps = list(steps)
         self.sent: list[Request] = []
 
     async def send(self, request: Request) -> FakeResponse:
         self.sent.append(request)
-        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if isinstance(step, EgressError):
             raise step
         return step if isinstance(step, FakeResponse) else await step(request)
@@ -271,6 +271,15 @@ class FakeLedger:
         self.holds: list[Hold] = []
         self.receipts: list[Receipt] = []
         self.refusal: HeadgateError | None = None
+        self.trouble: HeadgateError | None = None
+        self.deferred: list[tuple[Receipt, Hold | None]] = []
+
+    def check(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+    def defer(self, receipt: Receipt, hold: Hold | None) -> None:
+        self.deferred.append((receipt, hold))
 
     async def hold(self, hold: Hold) -> None:
         if self.refusal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -24,12 +25,16 @@ from headgate.billing.model import (
 from headgate.kit import outbox
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.failpoint import failpoint
 from headgate.metering import service as metering
 from headgate.metering.events import RequestCompleted
 from headgate.relay.ports import Hold, Receipt
 
 MICROSECONDS = 1_000_000
 EXPIRED_MAX = 500
+DEFERRED_MAX = 10_000
+DEFERRED_AT_ONCE = 500
 
 Settled = tuple[Receipt, Hold]
 
@@ -65,6 +70,9 @@ class Ledger:
         self._holding = writer.lane(self._hold_all, durable=False)
         self._measuring = writer.lane(self._record_measured, durable=False)
         self._settling = writer.lane(self._record_settled, durable=True)
+        self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
+        # Leases run by a clock that nobody can set: all holds of this database are of this process.
+        self._epoch = clock.now() - clock.monotonic()
 
     def hold(self, hold: Hold) -> Awaitable[None]:
         """Set money aside. Raises InsufficientFunds, or StorageUnavailable."""
@@ -81,6 +89,58 @@ class Ledger:
         assert hold.request_id == receipt.request_id, "a receipt settles its own hold"
         return self._settling.put((receipt, hold))
 
+    def check(self) -> None:
+        """See `Settlement`. Raises StorageUnavailable."""
+        self._writer.health.check()
+
+    def defer(self, receipt: Receipt, hold: Hold | None) -> None:
+        """See `Settlement`: in memory until `recover`, and in the log in any case.
+
+        A hold whose receipt is lost with the process is resolved by the next one.
+        """
+        kept = len(self._deferred) < DEFERRED_MAX
+        log.error("ledger.deferred", kept=kept, receipt=msgspec.to_builtins(receipt))
+        if kept:
+            self._deferred.append((receipt, hold))
+
+    @property
+    def deferred(self) -> int:
+        """How many receipts wait to be recorded."""
+        return len(self._deferred)
+
+    async def recover(self) -> list[Receipt]:
+        """Record what was deferred, and learn by a commit whether there can be any again.
+
+        The receipts that were recorded. Raises StorageUnavailable when it is too early.
+        """
+        recorded: list[Receipt] = []
+        while self._deferred:
+            some = [
+                self._deferred.popleft() for _ in range(min(DEFERRED_AT_ONCE, len(self._deferred)))
+            ]
+            try:
+                recorded += await self._record_late(some)
+            except BaseException:
+                # Once more for those that were recorded already changes nothing.
+                self._deferred.extendleft(reversed(some))
+                raise
+        if not self._writer.health.is_good:
+            await self._writer.pulse()
+        return recorded
+
+    async def _record_late(self, some: Sequence[tuple[Receipt, Hold | None]]) -> list[Receipt]:
+        queued = [self.record(receipt, hold) for receipt, hold in some]
+        refusals = [await _find_refusal(each) for each in queued]
+        recorded: list[Receipt] = []
+        for (receipt, _), refusal in zip(some, refusals, strict=True):
+            if isinstance(refusal, HeadgateError) and refusal.kind is Kind.UNAVAILABLE:
+                raise refusal
+            if refusal is None:
+                recorded.append(receipt)
+            else:
+                log.error("ledger.lost", request_id=receipt.request_id, error=str(refusal))
+        return recorded
+
     def fund(self, organization_id: str, amount_nano: int, *, reference: str) -> Awaitable[bool]:
         """See `fund`."""
         return self._writer.call(
@@ -93,9 +153,9 @@ class Ledger:
             )
         )
 
-    async def resolve_expired(self, now: float) -> int:
+    async def resolve_expired(self) -> int:
         """Settle the calls whose lease is over as `unknown`, billed at their hold. How many."""
-        return await self._resolve(int(now * MICROSECONDS))
+        return await self._resolve(int(self._steady() * MICROSECONDS))
 
     async def resolve_abandoned(self) -> int:
         """Settle every open hold as `unknown`: at the start of the only process. How many."""
@@ -109,12 +169,17 @@ class Ledger:
             log.warning("ledger.calls_unknown", calls=resolved)
         return resolved
 
+    def _steady(self) -> float:
+        """Unix seconds as they would be, had nobody set the clock since this process began."""
+        return self._epoch + self._clock.monotonic()
+
     def _resolve_some(self, connection: sa.Connection, expired_at: int | None) -> int:
         now = self._clock.now()
         holds = store.list_open_holds(connection, expired_at=expired_at, rows_max=EXPIRED_MAX)
         if holds:
             unknown = [(make_unknown_receipt(hold, created_at=now), hold) for hold in holds]
             self._record_settled(connection, unknown)
+            failpoint("hold_reaper")
         return len(holds)
 
     def _hold_all(
@@ -131,7 +196,7 @@ class Ledger:
             connection,
             taken,
             at=int(now * MICROSECONDS),
-            lease_until=int((now + self._lease_seconds) * MICROSECONDS),
+            lease_until=int((self._steady() + self._lease_seconds) * MICROSECONDS),
         )
         return results
 
@@ -147,6 +212,7 @@ class Ledger:
     ) -> Sequence[None]:
         receipts = [receipt for receipt, _ in settled]
         if self._store_receipts(connection, receipts):
+            failpoint("mid_settlement")
             _settle_holds(connection, settled, at=int(self._clock.now() * MICROSECONDS))
             self._announce(connection, receipts)
         return [None] * len(settled)
@@ -179,6 +245,15 @@ class Ledger:
         )
 
 
+async def _find_refusal(work: Awaitable[None]) -> Exception | None:
+    try:
+        await work
+    # Each is judged by who asked; none may hide the others.
+    except Exception as error:  # noqa: BLE001
+        return error
+    return None
+
+
 def _take(connection: sa.Connection, hold: Hold) -> InsufficientFunds | None:
     assert hold.amount_nano >= 0, "a hold is not negative"
     wallet = name_account(hold.organization_id, "wallet")
@@ -193,7 +268,11 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
         ("settled" if receipt.cost_nano else "released", hold.request_id, hold.amount_nano)
         for receipt, hold in settled
     ]
-    if store.close_holds(connection, closings) < len(closings):
+    closed = store.close_holds(connection, closings)
+    if closed == 0 and len(settled) == 1 and settled[0][0].cost_nano == 0:
+        # It was refused after its call had been cut off: nothing was held, nothing is owed.
+        return
+    if closed < len(closings):
         names = ", ".join(hold.request_id for _, hold in settled)
         raise HoldLost(f"No open hold of the stated amount among: {names}. Nothing was recorded.")
     _post(
@@ -243,6 +322,11 @@ def fund(
 def balance(connection: sa.Connection, organization_id: str) -> int:
     """What an organization can spend now; what is held for its open calls is not in it."""
     return store.read_balance(connection, name_account(organization_id, "wallet"))
+
+
+def count_open_holds(connection: sa.Connection) -> int:
+    """Of how many calls money is set aside now."""
+    return store.count_open_holds(connection)
 
 
 def audit(connection: sa.Connection) -> list[str]:

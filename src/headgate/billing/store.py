@@ -167,6 +167,12 @@ def list_open_holds(
     return [_decode(context) for context in connection.execute(query).scalars()]
 
 
+def count_open_holds(connection: sa.Connection) -> int:
+    """How many holds are open; the index of the open ones answers it."""
+    query = sa.select(sa.func.count()).select_from(HOLDS).where(_OPEN)
+    return connection.execute(query).scalar_one()
+
+
 def read_balance(connection: sa.Connection, account_id: str) -> int:
     """The balance of an account; 0 where there is none."""
     query = sa.select(_BALANCE).where(LEDGER_ACCOUNTS.c.id == account_id)

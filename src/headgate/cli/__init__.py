@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from headgate.kit import log
 from headgate.kit.errors import HeadgateError
 
 COMMANDS = (
@@ -20,6 +21,7 @@ COMMANDS = (
     "keys",
     "credentials",
     "wallet",
+    "receipts",
     "simulate",
     "version",
 )
@@ -67,4 +69,7 @@ def main() -> None:
     """The program `headgate`."""
     # Whatever is written (keys, database, certificates) is for its owner alone.
     os.umask(0o077)
+    # Until a command has read its settings: nothing reaches the terminal but through the masks.
+    log.configure(sys.stderr, level="info")
+    log.catch_uncaught()
     sys.exit(app())

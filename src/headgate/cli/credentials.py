@@ -15,7 +15,7 @@ from rich.table import Table
 from headgate.accounts.model import AccountMissing
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
-from headgate.kit.http.client import HttpClient
+from headgate.main.egress import open_client
 from headgate.relay.ports import Credential
 from headgate.vault.model import MANAGED_INTEGRATION, CredentialRefused, CredentialRequest, TestCall
 from headgate.vault.service import Trial, try_credential
@@ -110,7 +110,7 @@ def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> 
     """Make one small call with a credential (it costs a few tokens) and judge the answer."""
     with open_desk(data) as desk:
         opened, call = _open(desk, credential)
-    trial = asyncio.run(_try(opened, call))
+        trial = asyncio.run(_try(desk, opened, call))
     typer.echo(msgspec.json.encode(trial) if as_json else trial.message)
     if not trial.is_valid:
         raise typer.Exit(1)
@@ -150,8 +150,8 @@ def _open(desk: Desk, reference: str) -> tuple[Credential, TestCall]:
     return opened, desk.catalog.integrations[record.integration].test_call
 
 
-async def _try(credential: Credential, call: TestCall) -> Trial:
-    client = HttpClient()
+async def _try(desk: Desk, credential: Credential, call: TestCall) -> Trial:
+    client = open_client(desk.settings, desk.egress_rule)
     try:
         return await try_credential(client, credential, call)
     finally:

@@ -19,6 +19,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
+from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE
 from headgate.vault.service import CredentialBook, Sealer, Vault, find_master_key
 
@@ -41,6 +42,7 @@ class Desk:
         self.accounts = Accounts(self.clock, self.ids)
         self.keys = Keys(self.clock, self.accounts)
         self.catalog = Catalog.load()
+        self.egress_rule = build_rule(loaded, simulator_origin(loaded))
 
     def open_sealer(self, connection: sa.Connection) -> Sealer:
         """The sealer under the master key. Raises `MasterKeyRefused` and `DataMissing`."""
@@ -54,7 +56,13 @@ class Desk:
     def open_book(self, connection: sa.Connection) -> CredentialBook:
         """The stored credentials. Raises as `open_sealer`."""
         sealer = self.open_sealer(connection)
-        return CredentialBook(sealer, self.catalog.integrations, clock=self.clock, ids=self.ids)
+        return CredentialBook(
+            sealer,
+            self.catalog.integrations,
+            egress_rule=self.egress_rule,
+            clock=self.clock,
+            ids=self.ids,
+        )
 
     def open_vault(self, connection: sa.Connection) -> Vault:
         """A vault that is not loaded yet. Raises as `open_sealer`."""

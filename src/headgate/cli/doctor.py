@@ -20,9 +20,10 @@ from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import EgressError
+from headgate.kit.http.errors import AddressRefused, EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
+from headgate.main.egress import open_client
 from headgate.main.installation import DATABASE_FILE
 from headgate.vault.model import Fault, parse_base_url
 
@@ -111,6 +112,7 @@ def _examine_database(desk: Desk) -> Iterator[Finding]:
     else:
         count = revisions.get(KEYS_TOPIC, 0)
         yield Finding("ok", "database", f"whole; journal mode {mode}; {count} changes of keys")
+    yield _examine_wal(desk)
     with desk.database.reading() as connection:
         faults = billing.audit(connection)
     for fault in faults:
@@ -118,6 +120,14 @@ def _examine_database(desk: Desk) -> Iterator[Finding]:
     if not faults:
         yield Finding("ok", "ledger", "every transaction and every balance adds up")
     yield _examine_clock(desk, newest)
+
+
+def _examine_wal(desk: Desk) -> Finding:
+    length, alarm = desk.database.wal_bytes, desk.settings.wal_alarm_bytes
+    if length <= alarm:
+        return Finding("ok", "write-ahead log", f"{length} bytes")
+    text = f"{length} bytes, more than {alarm}: some program reads the database without an end."
+    return Finding("warn", "write-ahead log", f"{text} Find it with: lsof {desk.database.path}")
 
 
 def _examine_clock(desk: Desk, newest: float) -> Finding:
@@ -147,11 +157,11 @@ def _examine_secrets(desk: Desk) -> Iterator[Finding]:
         text = "there is none; add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
     places = {parse_base_url(record.base_url) for record in records}
-    yield from asyncio.run(_reach_all(sorted(places, key=str)))
+    yield from asyncio.run(_reach_all(desk, sorted(places, key=str)))
 
 
-async def _reach_all(places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:
-    client = HttpClient()
+async def _reach_all(desk: Desk, places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:
+    client = open_client(desk.settings, desk.egress_rule)
     try:
         return list(await asyncio.gather(*(_reach(client, *place) for place in places)))
     finally:
@@ -165,6 +175,8 @@ async def _reach(client: HttpClient, origin: Origin, base_path: bytes) -> Findin
     target = base_path + b"/models"
     try:
         response = await client.send(Request(origin, b"GET", target, [], b"", timeouts))
+    except AddressRefused as error:
+        return Finding("fail", "provider", f"{error}.")
     except EgressError as error:
         text = f"{origin} cannot be reached ({error}); check network, proxy and base URL."
         return Finding("fail", "provider", text)

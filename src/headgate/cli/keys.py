@@ -12,6 +12,7 @@ from rich.table import Table
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.keys.model import Key, KeyKind, KeyRequest
+from headgate.relay.ports import DisconnectPolicy
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Issue, list and revoke keys.")
 
@@ -30,6 +31,10 @@ def create(
     models: Annotated[Patterns, typer.Option(help="Allowed models, * for any part.")] = None,
     endpoints: Annotated[Patterns, typer.Option(help="Allowed endpoints, * for any part.")] = None,
     requests_per_minute: Annotated[int, typer.Option(help="0 is no limit.")] = 0,
+    on_disconnect: Annotated[
+        DisconnectPolicy | None,
+        typer.Option(help="For callers that leave; else as HEADGATE_DISCONNECT_POLICY."),
+    ] = None,
 ) -> None:
     """Issue a key and print its token, which cannot be shown again."""
     with open_desk(data) as desk, desk.database.transaction() as connection:
@@ -43,6 +48,7 @@ def create(
             models=_split(models),
             endpoints=_split(endpoints),
             requests_per_minute=requests_per_minute,
+            on_disconnect=on_disconnect,
         )
         issued = desk.keys.create(connection, request)
     if as_json:
@@ -61,7 +67,7 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(keys))
         return
-    table = Table("Id", "Kind", "Name", "Project", "State", "Created", "Expires")
+    table = Table("Id", "Kind", "Name", "Project", "State", "Created", "Expires", "On disconnect")
     for key in keys:
         table.add_row(
             key.id,
@@ -71,6 +77,7 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
             _state(key, now),
             format_time(key.created_at),
             format_time(key.expires_at),
+            key.on_disconnect.value if key.on_disconnect else "",
         )
     Console().print(table)
 

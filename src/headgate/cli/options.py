@@ -29,11 +29,21 @@ class TimeRefused(HeadgateError):
 
 def parse_expiry(text: str | None, now: float) -> float | None:
     """Unix seconds of a span from now (`90d`, `12h`) or an ISO 8601 time, UTC unless it says."""
-    if text is None:
-        return None
+    return None if text is None else _parse_time(text, now, sign=1)
+
+
+def parse_past(text: str, now: float) -> float:
+    """Unix seconds of a span before now (`90d`) or an ISO 8601 time that is over, in UTC."""
+    at = _parse_time(text, now, sign=-1)
+    if at > now:
+        raise TimeRefused(f"{text!r} is in the future.")
+    return at
+
+
+def _parse_time(text: str, now: float, *, sign: int) -> float:
     span = _SPAN.fullmatch(text)
     if span is not None:
-        return now + int(span[1]) * _SECONDS[span[2]]
+        return now + sign * int(span[1]) * _SECONDS[span[2]]
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError as error:

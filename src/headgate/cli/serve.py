@@ -11,7 +11,7 @@ import typer
 
 from headgate.cli.options import Data
 from headgate.kit import log, settings
-from headgate.main import server
+from headgate.main import hardening, server
 
 app = typer.Typer(add_completion=False)
 
@@ -44,4 +44,7 @@ def serve(
         simulator=simulator,
     )
     log.configure(sys.stderr, level=loaded.log_level)
+    hardening.forget_secrets()
+    if not loaded.allow_debugging:
+        hardening.deny_inspection()
     server.serve(loaded)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from headgate.gateway.exchange import Exchange
+from headgate.gateway.forwarding import Networks
+from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 
@@ -45,11 +47,16 @@ class Deadlined(Protocol):
 
 
 class Edge:
-    """One for each process. `date_line` is the header line of now."""
+    """One for each process. `date_line` is the header line of now; `trusted_proxies` are the
+    networks whose word on the client's address counts."""
 
-    def __init__(self, face: Face, limits: EdgeLimits) -> None:
+    def __init__(
+        self, face: Face, limits: EdgeLimits, *, hosts: Hosts, trusted_proxies: Networks
+    ) -> None:
         self.face = face
         self.limits = limits
+        self.hosts = hosts
+        self.trusted_proxies = trusted_proxies
         self.date_line = render_date()
 
     async def run(self, members: Iterable[Deadlined]) -> None:

@@ -59,6 +59,10 @@ class Connection(Protocol):
         """Read on."""
         ...
 
+    def find_client(self, headers: Headers) -> str:
+        """The address of the client that sent a request with these headers."""
+        ...
+
 
 class Exchange:
     """A request as it arrives, and the `Caller` that its answer goes to."""
@@ -77,6 +81,7 @@ class Exchange:
         "headers",
         "http_version",
         "keep_alive",
+        "may_take_long",
         "method",
         "opening",
         "refusal",
@@ -115,6 +120,8 @@ class Exchange:
         self.body_bytes_max = 0
         self.body_complete = False
         self.streams_body = False
+        self.may_take_long = False
+        """Whether the body has only its rate to keep, and no time in which it must be whole."""
         self.opening: Any = None
         """What the face learned from the head; its own business."""
         self.refusal: HeadgateError | None = None
@@ -124,6 +131,14 @@ class Exchange:
         self.gone = False
         self.response_started = False
         self.response_complete = False
+
+    @property
+    def client_address(self) -> str:
+        """Whose request it is: the peer, or whom trusted proxies name (`forwarding`).
+
+        Worked out when it is asked for. Raises `ForwardedMalformed`.
+        """
+        return self._connection.find_client(self.headers)
 
     # The request's body, as the connection feeds it.
 
@@ -140,6 +155,12 @@ class Exchange:
         if self._arrived is not None:
             self._notify()
 
+    def break_off(self, error: HeadgateError) -> None:
+        """The body will never be complete; `error` is the answer, if none has begun."""
+        self.refusal = error
+        self.streams_body = True
+        self._notify()
+
     def take_body(self) -> bytes:
         """What arrived of the body: all of it, once it is complete."""
         pieces, self._pieces = self._pieces, []
@@ -147,7 +168,8 @@ class Exchange:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def stream_body(self) -> AsyncGenerator[bytes, None]:
-        """The body by pieces; BodyBroken when the sender leaves, BodyTooLarge past the limit."""
+        """The body by pieces; BodyBroken when the sender leaves, BodyTooLarge past the limit, and
+        what the connection found wrong with the rest."""
         total = 0
         while True:
             if self._pieces:
@@ -159,6 +181,8 @@ class Exchange:
                 yield data
             elif self.body_complete:
                 return
+            elif self.refusal is not None:
+                raise self.refusal
             elif self.gone:
                 raise BodyBroken("The connection closed before the body was complete.")
             else:

@@ -15,11 +15,13 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     target_bytes_max: int = 8 * 1024
     connections_max: int = 10_000
     requests_in_flight_max: int = 2048
+    first_request_seconds: float = 15.0
     header_seconds: float = 10.0
     body_seconds: float = 60.0
+    body_grace_seconds: float = 10.0
+    body_bytes_per_second_min: int = 1000
     write_seconds: float = 60.0
     keepalive_seconds: float = 75.0
-    allowed_hosts: frozenset[str] = frozenset()
 
 
 class TargetTooLong(HeadgateError):
@@ -42,6 +44,11 @@ class RequestTimeout(HeadgateError):
     code = "request_timeout"
 
 
+class ExpectationFailed(HeadgateError):
+    kind = Kind.EXPECTATION
+    code = "expectation_failed"
+
+
 class UpgradeUnsupported(HeadgateError):
     kind = Kind.UNSUPPORTED
     code = "websocket_unsupported"
@@ -60,3 +67,13 @@ class Overloaded(HeadgateError):
 class HostUnknown(HeadgateError):
     kind = Kind.MISDIRECTED
     code = "host_not_allowed"
+
+
+class ForwardedMalformed(HeadgateError):
+    kind = Kind.INVALID
+    code = "malformed_forwarded_address"
+
+
+class ProxiesRefused(HeadgateError):
+    kind = Kind.INVALID
+    code = "trusted_proxies_refused"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import structlog
 
-from headgate.gateway import errors, listing
+from headgate.gateway import decompression, errors, listing
 from headgate.gateway.encoder import OpenAiEncoder
 from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.kit.clock import Clock
@@ -18,6 +18,7 @@ from headgate.kit.ids import Ids
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import Provider
+from headgate.llm.strictness import JsonLimits
 from headgate.relay.call import Call
 from headgate.relay.journey import Journey
 from headgate.relay.ports import Grant, Grants
@@ -25,6 +26,9 @@ from headgate.relay.trip import InternalFault
 
 PREFIX_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+PLAIN_CODINGS = (b"", b"identity")
+JSON_TYPES = (b"application/json", b"")
+"""As nearly every client says it; without a type, the body is tried."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 log = structlog.get_logger(__name__)
@@ -40,17 +44,24 @@ class MethodUnknown(HeadgateError):
     code = "method_not_allowed"
 
 
-class BodyEncoded(HeadgateError):
+class ContentTypeUnsupported(HeadgateError):
     kind = Kind.MEDIA_TYPE
-    code = "unsupported_content_encoding"
+    code = "unsupported_content_type"
 
 
 class FaceLimits(msgspec.Struct, frozen=True):
-    """Bytes that a body may have, by how it travels, and the longest advice to wait in seconds."""
+    """What a body may be, by how it travels; the longest advice to wait, in seconds.
+
+    `decodes` says whether compressed bodies are accepted where they are read.
+    """
 
     json_body_bytes_max: int = 64 << 20
     form_body_bytes_max: int = 64 << 20
     raw_body_bytes_max: int = 1 << 30
+    json: JsonLimits = request.LIMITS
+    form: form.FormLimits = form.LIMITS
+    decodes: bool = False
+    decode_ratio_max: int = 100
     retry_after_max_seconds: float = 60.0
 
 
@@ -61,7 +72,7 @@ class Opening(msgspec.Struct):
     request_id: str
     token: bytes = b""
     content_type: bytes = b""
-    is_encoded: bool = False
+    coding: bytes = b""
     credential_name: str | None = None
     correlation_id: str | None = None
     headers: Headers = []
@@ -124,14 +135,16 @@ class OpenAiFace:
         )
         if endpoint.lists_models:
             listing.check_visible(opening.path, opening.grant.models)
+        exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
             raise BodyTooLarge(describe_limit(bytes_max))
-        if opening.is_encoded and endpoint.body is not Body.RAW:
-            raise BodyEncoded(
-                "This address reads the body, which it cannot while it is compressed. Send it "
-                "without Content-Encoding."
+        if opening.coding not in PLAIN_CODINGS and endpoint.body is not Body.RAW:
+            decompression.check_coding(
+                opening.coding.decode("latin-1"), accepted=self._limits.decodes
             )
+        if opening.content_type not in JSON_TYPES:
+            check_content_type(endpoint, opening.content_type)
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
 
     async def run(self, exchange: Exchange) -> None:
@@ -155,12 +168,14 @@ class OpenAiFace:
         prefixes = self._provider.request_headers.prefixes
         for header in exchange.headers:
             name, value = header
-            if name in travelling or name.startswith(prefixes):
+            if name in travelling or (name.startswith(prefixes) and b"_" not in name):
                 opening.headers.append(header)
                 if name == b"content-type":
                     opening.content_type = value
                 elif name == b"content-encoding":
-                    opening.is_encoded = value.lower() != b"identity"
+                    opening.coding = (
+                        opening.coding + b"," + value if opening.coding else value
+                    ).lower()
             elif name in READERS:
                 READERS[name](exchange, opening, value)
 
@@ -174,11 +189,12 @@ class OpenAiFace:
         if streams:
             body = exchange.stream_body()
         else:
-            body = data = exchange.take_body()
-            if endpoint.body is Body.FORM and opening.content_type.startswith(b"multipart/"):
-                model = form.decode(data, opening.content_type.decode("latin-1")).model
+            body = data = self._take_body(exchange, opening, endpoint)
+            if endpoint.body is Body.FORM and opening.content_type[:10].lower() == b"multipart/":
+                content_type = opening.content_type.decode("latin-1")
+                model = form.decode(data, content_type, self._limits.form).model
             elif endpoint.body in (Body.JSON, Body.FORM):
-                body = request.decode(data)
+                body = request.decode(data, self._limits.json)
                 model = body.model
         return Call(
             opening.request_id,
@@ -194,6 +210,18 @@ class OpenAiFace:
             exchange.content_length if streams else None,
             opening.credential_name,
             opening.correlation_id,
+        )
+
+    def _take_body(self, exchange: Exchange, opening: Opening, endpoint: Endpoint) -> bytes:
+        data = exchange.take_body()
+        if opening.coding in PLAIN_CODINGS or endpoint.body is Body.RAW:
+            return data
+        opening.headers = [each for each in opening.headers if each[0] != b"content-encoding"]
+        return decompression.decompress(
+            data,
+            opening.coding.decode("latin-1"),
+            body_bytes_max=exchange.body_bytes_max,
+            ratio_max=self._limits.decode_ratio_max,
         )
 
     def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
@@ -213,6 +241,21 @@ class OpenAiFace:
         if opening.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()
         exchange.answer(error.kind.value, head, errors.encode_body(error))
+
+
+def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
+    """Raises `ContentTypeUnsupported` for one that an address which reads its body cannot read."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    is_json = kind == b"application/json" or kind.endswith(b"+json")
+    is_form = kind.startswith(b"multipart/") and endpoint.body is Body.FORM
+    if endpoint.body in (Body.JSON, Body.FORM) and not is_json and not is_form:
+        expected = "application/json"
+        if endpoint.body is Body.FORM:
+            expected = "multipart/form-data"
+        shown = kind[:64].decode("ascii", "replace")
+        raise ContentTypeUnsupported(
+            f"Unsupported content type: '{shown}'. This address reads {expected}."
+        )
 
 
 def _read_bearer(_exchange: Exchange, opening: Opening, value: bytes) -> None:

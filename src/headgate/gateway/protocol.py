@@ -7,45 +7,47 @@ one goes the usual way to the ASGI application (performance.md 5 and 7).
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any, cast
 
-import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from headgate.gateway import forwarding
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
+from headgate.gateway.hearing import (
+    CHUNK_FRAMING_BYTES,
+    HOT_PREFIX,
+    LINGER_SECONDS,
+    HearingProtocol,
+)
 from headgate.gateway.limits import (
-    HeadTooLarge,
-    HostUnknown,
     Overloaded,
-    RequestMalformed,
     RequestTimeout,
-    TargetTooLong,
     TooManyConnections,
-    UpgradeUnsupported,
 )
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
-HOT_PREFIX = b"/v1/"
-LINGER_SECONDS = 2.0
-DISCARDED_BYTES_MAX = 64 * 1024
-"""How long, and how much, a refused sender may go on sending before it is cut."""
 REFUSED_BODY_BYTES_MAX = 64 * 1024
 """What is read of the body of a request that its head has refused already; one that announces more,
 or that waits to be asked for it, is answered at once."""
-WATCHED_HEADERS = frozenset((b"host", b"transfer-encoding"))
+CONTROL_BODY_BYTES_MAX = 1024 * 1024
+"""The body of a request that is no model call."""
+PIPELINED_MAX = 32
+"""Requests that may wait on one connection for their turn; it closes after them."""
+UNSENT_BYTES = 16 * 1024
+"""Of an answer, what waits here for a slow client before the provider is made to wait."""
+LINGERING_MAX = 64
+"""How many connections too many wait for their client to read why they close."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+QUESTIONS_SECONDS = (0.1, 0.4, 1.0)
+"""When a client that shut its side is asked whether it is still there."""
 
 
-class EdgeProtocol(HttpToolsProtocol):
-    """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own.
-
-    `deadline` is what the sweeper looks at.
-    """
+class EdgeProtocol(HearingProtocol):
+    """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own."""
 
     def __init__(
         self,
@@ -56,31 +58,22 @@ class EdgeProtocol(HttpToolsProtocol):
         *,
         edge: Edge,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._edge = edge
-        self._limits = edge.limits
-        self._time = self.loop.time
-        self._head_bytes = 0
-        self._unread_head_bytes = 0
-        self._in_head = False
-        self._watched: Headers = []
-        self._answering: Exchange | None = None
+        super().__init__(config, server_state, app_state, _loop, edge=edge)
+        self._total_bytes = 0
         self._turn_waits = False
-        self._unsent_bytes = 0
-        self._discarding = False
-        self._discarded_bytes = 0
-        self.parser: Any
-        self.cycle: Any = None
-        self.deadline = 0.0
 
     # The connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first head."""
         super().connection_made(transport)
-        self.deadline = self._time() + self._limits.header_seconds
-        if len(self.connections) > self._limits.connections_max:
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        self.deadline = self._time() + self._limits.first_request_seconds
+        too_many = len(self.connections) - self._limits.connections_max
+        if too_many > 0:
             self._refuse(TooManyConnections("Too many connections.", retry_after_seconds=1))
+            if too_many > LINGERING_MAX:
+                self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who works for this connection."""
@@ -92,26 +85,31 @@ class EdgeProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Feed the parser; a head that does not end is cut off."""
-        if self._discarding:
-            self._discarded_bytes += len(data)
-            if self._discarded_bytes > DISCARDED_BYTES_MAX:
-                self._close()
-            return
-        # The parser tells of a header once it is whole: one without an end is counted here.
-        head_bytes = self._unread_head_bytes + len(data) if self._in_head else 0
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return
-        except httptools.HttpParserError:
-            self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
-            return
-        if self._in_head:
-            self._unread_head_bytes = head_bytes
-            if head_bytes > self._limits.header_bytes_max + self._limits.target_bytes_max:
-                self._refuse(HeadTooLarge("The request head is too large."))
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends no more: it went away, or shut its side and waits for the answer.
+
+        The network tells these two apart only when something is sent: an interim answer, which
+        every client of HTTP/1.1 reads past, and which the system of one that left refuses. So the
+        second one shows it, and that is acted upon as for anybody who leaves.
+        """
+        exchange = self.cycle
+        if (
+            not isinstance(exchange, Exchange)
+            or not exchange.body_complete
+            or exchange.response_started
+            or exchange.http_version == "1.0"
+            or self.scheme == "https"
+        ):
+            return None
+        exchange.keep_alive = False
+        self._ask_whether_there(exchange)
+        for seconds in QUESTIONS_SECONDS:
+            self.loop.call_later(seconds, self._ask_whether_there, exchange)
+        return True
+
+    def _ask_whether_there(self, exchange: Exchange) -> None:
+        if self._answering is exchange and not exchange.response_started:
+            self.write(CONTINUE)
 
     def expire(self) -> None:
         """The client took too long: silently for an idle connection, with 408 inside a request.
@@ -120,12 +118,16 @@ class EdgeProtocol(HttpToolsProtocol):
         """
         if self.flow.write_paused or self.transport.is_closing():
             self._expire_write()
-            return
-        self.deadline = 0.0
-        if (self._in_head or self._is_busy()) and not self._discarding:
-            self._refuse(RequestTimeout("The request did not arrive in time."))
-        else:
+        elif self._deaf or self._discarding:
             self._close()
+        elif self._in_body and self._extend_body():
+            return
+        else:
+            self.deadline = 0.0
+            if self._in_head or self._is_busy():
+                self._refuse(RequestTimeout("The request did not arrive in time."))
+            else:
+                self._close()
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
@@ -137,7 +139,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         super().resume_writing()
-        if self._is_over():
+        if self._discarding or self.transport.is_closing():
             return
         self.deadline = 0.0
         if self._answering is not None:
@@ -156,37 +158,19 @@ class EdgeProtocol(HttpToolsProtocol):
 
     # What the parser says.
 
-    def on_message_begin(self) -> None:
-        """A head begins; the connection was idle, or the client is ahead of us."""
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._watched = []
-        self._head_bytes = 0
-        self._unread_head_bytes = 0
-        self._in_head = True
-        if not self._discarding:
-            self.deadline = 0.0 if self._is_busy() else self._time() + self._limits.header_seconds
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field; trailers are read past."""
-        if self._in_head:
-            self._head_bytes += len(name) + len(value) + 4
-            name = name.lower()
-            if name in WATCHED_HEADERS:
-                self._watched.append((name, value))
-            self.headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         """The head is whole: hand it to the face, or to the ASGI application."""
         self._in_head = False
         if self._is_over():
             return
-        error = self._check_head()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        error = self._check_head(method, version)
         if error is not None:
             self._refuse(error)
-        elif self.url.startswith(HOT_PREFIX):
-            self._open_exchange()
+            return
+        self._in_body = True
+        if self.url.startswith(HOT_PREFIX):
+            self._open_exchange(method, version)
         else:
             self._open_cycle()
 
@@ -195,24 +179,35 @@ class EdgeProtocol(HttpToolsProtocol):
         exchange = self.cycle
         if self._is_over() or exchange is None:
             return
+        self._body_bytes += len(body)
+        if self._in_chunks:
+            self._framing_bytes -= len(body) + CHUNK_FRAMING_BYTES
         if not isinstance(exchange, Exchange):
-            super().on_body(body)
+            self._total_bytes += len(body)
+            if self._total_bytes > CONTROL_BODY_BYTES_MAX:
+                self._refuse(BodyTooLarge(describe_limit(CONTROL_BODY_BYTES_MAX)))
+            else:
+                super().on_body(body)
             return
         exchange.feed(body)
         if exchange.streams_body:
-            self._await_body(exchange)
             if exchange.waiting_bytes > BUFFERED_BODY_BYTES:
                 self.slow_down()
         elif exchange.waiting_bytes > exchange.body_bytes_max:
             self._refuse(exchange.refusal or BodyTooLarge(describe_limit(exchange.body_bytes_max)))
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is whole; what follows in the bytes at hand is another one."""
+        self._in_body = self._in_chunks = self._starts_raw = False
         exchange = self.cycle
         if self._is_over() or exchange is None:
             return
         if not self.flow.write_paused:
             self.deadline = 0.0
+        if len(self.pipeline) >= PIPELINED_MAX:
+            # No more is heard of a client so far ahead; its last request closes the connection.
+            exchange.keep_alive = False
+            self._deaf = True
         if not isinstance(exchange, Exchange):
             super().on_message_complete()
             return
@@ -267,56 +262,14 @@ class EdgeProtocol(HttpToolsProtocol):
         exchange.task = self.loop.create_task(self._edge.face.run(exchange))
         self.tasks.add(exchange.task)
 
-    def _check_head(self) -> HeadgateError | None:
-        limits = self._limits
-        if len(self.url) > limits.target_bytes_max:
-            return TargetTooLong(
-                f"The request target is longer than {limits.target_bytes_max} bytes."
-            )
-        if (
-            self._head_bytes > limits.header_bytes_max
-            or len(self.headers) > limits.header_count_max
-        ):
-            return HeadTooLarge(
-                f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
-                "in all are accepted."
-            )
-        watched = self._watched
-        if len(watched) != 1 or watched[0][0] != b"host" or limits.allowed_hosts:
-            error = self._check_watched()
-            if error is not None:
-                return error
-        if self.parser.should_upgrade():
-            return UpgradeUnsupported(
-                "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
-                "have a client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1.",
-                should_retry=False,
-            )
-        return None
-
-    def _check_watched(self) -> HeadgateError | None:
-        """What is not the usual: one Host, and a body of a known length or none."""
-        is_old = self.parser.get_http_version() == "1.0"
-        hosts = [value for name, value in self._watched if name == b"host"]
-        codings = [value.lower() for name, value in self._watched if name != b"host"]
-        if len(hosts) != 1 and (hosts or not is_old):
-            return RequestMalformed("A request has exactly one Host header.")
-        if codings and (is_old or codings != [b"chunked"]):
-            return RequestMalformed("The only transfer coding is `chunked`.")
-        allowed = self._limits.allowed_hosts
-        if allowed and read_host_name(hosts[0] if hosts else b"") not in allowed:
-            return HostUnknown("This host name is not served here (HEADGATE_ALLOWED_HOSTS).")
-        return None
-
-    def _open_exchange(self) -> None:
-        parser = self.parser
+    def _open_exchange(self, method: bytes, version: str) -> None:
         exchange = Exchange(
             self,
-            parser.get_method(),
+            method,
             self.url,
             self.headers,
-            http_version=parser.get_http_version(),
-            keep_alive=parser.should_keep_alive(),
+            http_version=version,
+            keep_alive=self.parser.should_keep_alive(),
         )
         try:
             self._edge.face.open(exchange)
@@ -336,12 +289,17 @@ class EdgeProtocol(HttpToolsProtocol):
     def _open_cycle(self) -> None:
         """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""
         url, headers = self.url, self.headers
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)
         self.url = url
         self.headers.extend(headers)
         self.expect_100_continue = (b"expect", b"100-continue") in headers
-        self.deadline = 0.0 if self._is_busy() else self._time() + self._limits.body_seconds
+        self._total_bytes = 0
+        is_busy = self._is_busy()
         super().on_headers_complete()
+        if is_busy:
+            self.deadline = 0.0
+        else:
+            self._start_body(self._limits.body_seconds)
 
     # `exchange.Connection`.
 
@@ -356,7 +314,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self.tasks.discard(exchange.task)
         if keep:
             self.on_response_complete()
-        elif exchange.body_complete:
+        elif exchange.body_complete and not self._deaf:
             self._close()
         else:
             self._discard()
@@ -368,9 +326,16 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def speed_up(self) -> None:
         """See `Connection`."""
-        self.flow.resume_reading()
-        if self._answering is not None:
-            self._await_body(self._answering)
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+            if self._answering is not None:
+                self._await_body(self._answering)
+
+    def find_client(self, headers: Headers) -> str:
+        """See `Connection`."""
+        peer = self.client[0] if self.client else ""
+        trusted = self._edge.trusted_proxies
+        return forwarding.find_client(peer, headers, trusted) if trusted else peer
 
     @property
     def date_line(self) -> bytes:
@@ -378,58 +343,31 @@ class EdgeProtocol(HttpToolsProtocol):
         return self._edge.date_line
 
     def _refuse(self, error: HeadgateError) -> None:
-        """Answer with an error and close; only close when another answer is under way."""
-        if self.transport.is_closing() or self._discarding:
+        """Answer with an error and close. Nothing that still arrives is heard; what was asked for
+        before is answered first."""
+        if self._is_over():
             return
-        answering = self._answering
-        if answering.task is not None if answering is not None else self._is_busy():
-            self._close()
+        if not self._is_busy():
+            if self._in_body:
+                self._close()
+                return
+            exchange = Exchange(self, b"", b"", [], http_version="1.1", keep_alive=False)
+            self._edge.face.refuse(exchange, error)
             return
-        refused = answering or Exchange(self, b"", b"", [], http_version="1.1", keep_alive=False)
-        refused.keep_alive = False
-        self._edge.face.refuse(refused, error)
-
-    def _discard(self) -> None:
-        """Read on for a moment, so that the client gets to see the answer before the reset."""
-        self._discarding = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
-        self.deadline = self._time() + LINGER_SECONDS
-
-    def _close(self) -> None:
-        """Close once the client has taken what is written, or will take no more of it."""
-        if not self.transport.is_closing():
-            self.transport.close()
-            self._watch_write()
-
-    def _watch_write(self) -> None:
-        self._unsent_bytes = sys.maxsize
-        self.deadline = self._time() + self._limits.write_seconds / 2
-
-    def _expire_write(self) -> None:
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self.deadline = self._time() + self._limits.write_seconds / 2
-        else:
-            self.transport.abort()
-
-    def _await_body(self, exchange: Exchange) -> None:
-        """A whole body has its time since its turn; one that streams, since its last piece."""
-        if not exchange.body_complete and not self.flow.write_paused:
-            self.deadline = self._time() + self._limits.body_seconds
-
-    def _is_busy(self) -> bool:
-        """Whether a request is being answered, or arrives."""
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _is_over(self) -> bool:
-        """Whether nothing that still arrives is heard."""
-        return self._discarding or self.transport.is_closing()
-
-
-def read_host_name(value: bytes) -> str:
-    """The name in a Host header, without its port, in lower case; IPv6 without its brackets."""
-    host = value.decode("latin-1").lower()
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        answering, arriving = self._answering, self.cycle
+        if answering is not None and answering is arriving and answering.task is None:
+            answering.keep_alive = False
+            self._edge.face.refuse(answering, error)
+            return
+        self._deaf = True
+        arriving.keep_alive = False
+        if not isinstance(arriving, Exchange):
+            if arriving.more_body:
+                self._close()
+        elif not arriving.body_complete:
+            # Its body will never be whole: whoever reads it, now or in its turn, is told why.
+            if arriving.response_started:
+                self._close()
+            else:
+                arriving.break_off(error)
+                self.deadline = self._time() + LINGER_SECONDS if answering is arriving else 0.0

@@ -14,6 +14,7 @@ import zlib
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.relay.ports import DisconnectPolicy
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PUBLIC_ID_LENGTH = 12
@@ -48,6 +49,8 @@ class Key(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
     requests_per_minute: int = 0
+    on_disconnect: DisconnectPolicy | None = None
+    """None leaves it to the setting."""
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
     requests_per_minute: int = 0
+    on_disconnect: DisconnectPolicy | None = None
 
 
 class IssuedKey(msgspec.Struct, frozen=True):

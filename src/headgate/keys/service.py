@@ -60,6 +60,7 @@ class Keys:
             models=request.models,
             endpoints=request.endpoints,
             requests_per_minute=request.requests_per_minute,
+            on_disconnect=request.on_disconnect,
         )
         store.insert_key(connection, key, digest=hashlib.sha256(token.encode()).digest())
         store.note_change(connection)
@@ -145,6 +146,7 @@ def _grant(key: Key) -> Grant:
         models=key.models,
         endpoints=key.endpoints,
         requests_per_minute=key.requests_per_minute,
+        on_disconnect=key.on_disconnect,
     )
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from headgate.keys.model import Key, KeyKind
 from headgate.kit.db.schema import METADATA, bump_revision
+from headgate.relay.ports import DisconnectPolicy
 
 TOPIC = "keys"
 """The revision that every change bumps, by which other processes know of it."""
@@ -32,6 +33,7 @@ KEYS = sa.Table(
     sa.Column("models", sa.JSON, nullable=False),
     sa.Column("endpoints", sa.JSON, nullable=False),
     sa.Column("requests_per_minute", sa.Integer, nullable=False),
+    sa.Column("on_disconnect", sa.Text),
 )
 
 
@@ -77,4 +79,5 @@ def _key(row: Any) -> Key:
         models=tuple(row.models),
         endpoints=tuple(row.endpoints),
         requests_per_minute=row.requests_per_minute,
+        on_disconnect=DisconnectPolicy(row.on_disconnect) if row.on_disconnect else None,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import sys
+import threading
 from collections.abc import Mapping, MutableMapping
+from types import TracebackType
 from typing import Any, TextIO, cast
 
 import structlog
@@ -14,7 +18,28 @@ _MASKS = (
     (re.compile(r"\b(hg_(?:live|admin)_)[0-9A-Za-z]{13,}"), r"\1…"),
     (re.compile(r"\b(sk-)[0-9A-Za-z_-]{6,}"), r"\1…"),
     (re.compile(r"\b(bearer\s+)[^\s\"',…]+", re.IGNORECASE), r"\1…"),
+    (re.compile(r"(\w://)[^\s/@\"'…]+@"), r"\1…@"),
+    (re.compile(r"([?&][\w-]*(?:key|token|secret)=)[^&\s\"'…]+", re.IGNORECASE), r"\1…"),
 )
+_NOISE = frozenset({"color_message"})
+"""What uvicorn says a second time, in colour."""
+
+
+class Surely:
+    """A stream that drops what it cannot write: a full disk under the log ends no thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure(stream: TextIO, *, level: str) -> None:
@@ -32,17 +57,34 @@ def configure(stream: TextIO, *, level: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Surely(stream))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), drop_noise, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=number, force=True)
+
+
+def catch_uncaught() -> None:
+    """Send what nobody catches, in any thread, and warnings the way of all logs."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_of_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def drop_noise(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor: leave out what libraries repeat."""
+    for name in _NOISE & event.keys():
+        del event[name]
+    return event
 
 
 def mask_secrets(
@@ -53,6 +95,28 @@ def mask_secrets(
         if not name.startswith("_"):
             event[name] = _mask(value)
     return event
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What ends the process goes the way of all logs: masked, and without local variables."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger(__name__).critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_of_thread(given: threading.ExceptHookArgs) -> None:
+    if given.exc_value is not None and not isinstance(given.exc_value, SystemExit):
+        _log_uncaught(given.exc_type, given.exc_value, given.exc_traceback)
+
+
+def _log_unraisable(given: sys.UnraisableHookArgs) -> None:
+    error = given.exc_value
+    if error is not None:
+        trace = (given.exc_type, error, given.exc_traceback)
+        logging.getLogger(__name__).error("unraisable", exc_info=trace)
 
 
 def mask_text(text: str) -> str:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import compile_insert, driver_cursor
+from headgate.kit.failpoint import failpoint
 
 OUTBOX = sa.Table(
     "outbox",
@@ -27,3 +28,4 @@ Row = tuple[str, int, str, str, bytes]
 def append(connection: sa.Connection, rows: Sequence[Row]) -> None:
     """Add events in this transaction; ids are the sender's, and unique."""
     driver_cursor(connection).executemany(_INSERT, rows)
+    failpoint("outbox_insert")

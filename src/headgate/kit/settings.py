@@ -62,11 +62,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, _text("Listen beyond this machine without TLS: a proxy in front has it.")
     ] = False
     allowed_hosts: Annotated[
-        tuple[str, ...], _text("Host names that may be asked for; empty allows any.")
+        tuple[str, ...],
+        _text("Host names that are served, *.example.com, or *; see below for none."),
     ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _text("Networks of proxies whose X-Forwarded-For or Forwarded tells the client's address."),
+    ] = ()
+    trust_any_proxy: Annotated[
+        bool, _text("Accept * in HEADGATE_TRUSTED_PROXIES: nothing but proxies can connect.")
+    ] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _text("The least that is logged.")
     ] = "info"
+    allow_debugging: Annotated[
+        bool, _text("Let this user's debuggers and core dumps see the process, secrets and all.")
+    ] = False
     access_log: Annotated[bool, _text("One line of JSON for each call.")] = True
     otel_endpoint: Annotated[
         str | None, _text("OTLP collector over HTTP; spans are sent when it is set.")
@@ -81,6 +92,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     master_key: Annotated[
         str | None, _text("Seals all secrets: 32 bytes in base64 or hex; else DIR/master.key.")
     ] = None
+
+    egress_allow: Annotated[
+        tuple[str, ...],
+        _text("Origins and networks that may be reached although they are local or plain http."),
+    ] = ()
+    egress_ca_file: Annotated[
+        str | None, _text("PEM certificates of further authorities that providers are verified by.")
+    ] = None
+    lookups_max: Annotated[int, _count("Names that are being resolved at the same time.")] = 32
 
     simulator: Annotated[
         bool, _text("Answer calls by the built-in simulator while there is no OPENAI_API_KEY.")
@@ -100,38 +120,84 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry_budget_floor_per_second: Annotated[
         float, _from_zero("Retries that are always allowed.")
     ] = 10.0
-    retry_after_max_seconds: Annotated[
-        float, _count("The longest wait asked of a client or accepted from a provider.")
-    ] = 60.0
+    retry_wait_max_seconds: Annotated[
+        float, _count("A provider that asks for a longer wait is not waited for.")
+    ] = 5.0
+    retry_after_max_seconds: Annotated[float, _count("The longest wait asked of a client.")] = 60.0
+    breaker_failures: Annotated[
+        int, _from_zero("In a row, after which a provider rests for a credential; 0 is never.")
+    ] = 5
+    breaker_open_seconds: Annotated[
+        float, _count("How long it rests until one call tries whether it is back.")
+    ] = 30.0
 
     header_bytes_max: Annotated[int, _count("All header lines of a request.")] = 64 * KIBIBYTE
     header_count_max: Annotated[int, _count("Header lines of a request.")] = 100
     target_bytes_max: Annotated[int, _count("Path and query of a request.")] = 8 * KIBIBYTE
     json_body_bytes_max: Annotated[int, _count("A JSON body: held in memory.")] = 64 * MEBIBYTE
+    json_depth_max: Annotated[
+        int, Meta(gt=1, le=512, description="Objects and arrays of a JSON body inside each other.")
+    ] = 64
+    json_keys_max: Annotated[int, _count("Keys in all objects of a JSON body.")] = 100_000
+    json_items_max: Annotated[int, _count("Strings, objects and arrays in a JSON body.")] = 100_000
     form_body_bytes_max: Annotated[int, _count("A form with files: held in memory.")] = (
         64 * MEBIBYTE
     )
+    form_parts_max: Annotated[int, _count("Parts of a form.")] = 256
+    form_part_header_bytes_max: Annotated[int, _count("Header lines of a form's part.")] = (
+        8 * KIBIBYTE
+    )
+    decode_request_bodies: Annotated[
+        bool, _text("Accept compressed JSON and form bodies; they go on decompressed.")
+    ] = False
+    decode_ratio_max: Annotated[
+        int, _count("A compressed body may grow by this; the first 1 MiB is free.")
+    ] = 100
     raw_body_bytes_max: Annotated[int, _count("A body that streams through.")] = GIBIBYTE
     response_body_bytes_max: Annotated[int, _count("An answer that is held to be read.")] = (
         64 * MEBIBYTE
     )
+    response_header_bytes_max: Annotated[
+        int, _count("All header lines of a provider's answer.")
+    ] = 64 * KIBIBYTE
+    response_header_count_max: Annotated[int, _count("Header lines of a provider's answer.")] = 256
     event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
     requests_in_flight_max: Annotated[
-        int, _count("Requests at the same time; more are answered with 503.")
+        int, _count("Requests at the same time; more are refused, first those of the busiest key.")
     ] = 2048
-    header_seconds: Annotated[float, _count("For a client to send its header lines.")] = 10.0
+    loop_lag_seconds_max: Annotated[
+        float, _count("While its own work makes the gateway later, it admits fewer calls.")
+    ] = 0.05
+    first_request_seconds: Annotated[
+        float, _count("A new connection that says nothing stays open.")
+    ] = 15.0
+    header_seconds: Annotated[
+        float, _count("For a client to send its header lines, from their first byte.")
+    ] = 10.0
     body_seconds: Annotated[
-        float, _count("For a client to send a body; between two pieces of one that streams.")
+        float, _count("For a client to send a whole body, unless it is a form or streams through.")
     ] = 60.0
+    body_grace_seconds: Annotated[
+        float, _count("A body may pause or begin late; then it has to keep its rate.")
+    ] = 10.0
+    body_bytes_per_second_min: Annotated[
+        int, _count("The rate of a body, in bytes per second, below which it is cut.")
+    ] = 1000
     write_seconds: Annotated[
         float, _count("A client that takes nothing of its answer is cut after this.")
     ] = 60.0
     keepalive_seconds: Annotated[float, _count("An idle client connection stays open.")] = 75.0
+    disconnect_policy: Annotated[
+        Literal["cancel", "drain"],
+        _text("For keys without their own: a client left, so stop its answer or read it on."),
+    ] = "cancel"
     drain_seconds: Annotated[
-        float, _from_zero("A stream is read on after its client left, to learn its usage.")
-    ] = 0.5
-    drains_max: Annotated[int, _from_zero("Streams read on at the same time.")] = 256
+        float, _from_zero("An answer is read on so long for its usage, then stopped.")
+    ] = 60.0
+    drains_max: Annotated[
+        int, _from_zero("Answers read on at the same time; more are stopped.")
+    ] = 256
     grace_seconds: Annotated[float, _count("Running calls may end at shutdown.")] = 30.0
 
     snapshot_poll_seconds: Annotated[
@@ -144,6 +210,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0
     retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+    database_wait_seconds: Annotated[
+        float, _count("For the database's lock, while another program has it.")
+    ] = 4.0
+    wal_alarm_bytes: Annotated[
+        int, _count("A write-ahead log above this is told in the log and by the doctor.")
+    ] = 256 * MEBIBYTE
+    wal_bytes_max: Annotated[
+        int, _count("Above this, no call is taken until the write-ahead log is shorter.")
+    ] = 4 * GIBIBYTE
+
+    test_mode: Annotated[
+        bool, _text("Never where it matters: allows failpoints, keeps every event in the outbox.")
+    ] = False
+    failpoint: Annotated[
+        str | None, _text("Where a test breaks the process; see below. Only in test mode.")
+    ] = None
 
     def __repr__(self) -> str:
         shown = (

@@ -12,8 +12,6 @@ import msgspec
 
 from headgate.llm.request import FieldMissing, RequestInvalid, TypeInvalid
 
-PARTS_MAX = 256
-PART_HEADER_BYTES_MAX = 8192
 FIELD_BYTES_MAX = 256
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -35,6 +33,16 @@ class FormInvalid(RequestInvalid):
     code = "invalid_form"
 
 
+class FormLimits(msgspec.Struct, frozen=True):
+    """What a form may consist of."""
+
+    parts_max: int = 256
+    part_header_bytes_max: int = 8192
+
+
+LIMITS = FormLimits()
+
+
 class FormRequest(msgspec.Struct, frozen=True):
     """The fields of a form that the gateway acts on."""
 
@@ -49,9 +57,9 @@ class FormRequest(msgspec.Struct, frozen=True):
         return self.model
 
 
-def decode(body: bytes, content_type: str) -> FormRequest:
+def decode(body: bytes, content_type: str, limits: FormLimits = LIMITS) -> FormRequest:
     """Read a form. Raises `FormInvalid`, and `TypeInvalid` for a field of the wrong type."""
-    fields = find_fields(body, content_type, _NAMES)
+    fields = find_fields(body, content_type, _NAMES, limits)
     stream = _BOOLEANS.get(fields.get("stream", "false").lower())
     if stream is None:
         raise TypeInvalid("Invalid type for 'stream': expected a boolean.", param="stream")
@@ -61,7 +69,9 @@ def decode(body: bytes, content_type: str) -> FormRequest:
     return FormRequest(model=fields.get("model"), stream=stream, n=int(n) if n else None)
 
 
-def find_fields(body: bytes, content_type: str, names: tuple[str, ...]) -> dict[str, str]:
+def find_fields(
+    body: bytes, content_type: str, names: tuple[str, ...], limits: FormLimits = LIMITS
+) -> dict[str, str]:
     """The values of the named plain fields. Raises `FormInvalid`.
 
     Refused are, besides broken framing: such a field twice, as a file, encoded, or too long.
@@ -69,14 +79,14 @@ def find_fields(body: bytes, content_type: str, names: tuple[str, ...]) -> dict[
     boundary = b"--" + _read_boundary(content_type)
     fields: dict[str, str] = {}
     start = body.find(boundary)
-    if start < 0 or (start > 0 and body[:start][-2:] != b"\r\n"):
+    if start < 0 or (start > 0 and body[max(0, start - 2) : start] != b"\r\n"):
         raise FormInvalid("The multipart body does not begin with its boundary.")
-    for _ in range(PARTS_MAX):
+    for _ in range(limits.parts_max):
         start = _skip_line(body, start + len(boundary))
         end = body.find(boundary, start)
         if end < start + 2 or body[end - 2 : end] != b"\r\n":
             raise FormInvalid("A part of the form does not end with its boundary.")
-        name, value = _read_part(body, start, end - 2, names)
+        name, value = _read_part(body, start, end - 2, names, limits)
         if name in fields:
             raise FormInvalid(f"The form has the field '{name}' twice.", param=name)
         if name:
@@ -84,7 +94,7 @@ def find_fields(body: bytes, content_type: str, names: tuple[str, ...]) -> dict[
         if body.startswith(b"--", end + len(boundary)):
             return fields
         start = end
-    raise FormInvalid(f"The form has more than {PARTS_MAX} parts.")
+    raise FormInvalid(f"The form has more than {limits.parts_max} parts.")
 
 
 def _read_boundary(content_type: str) -> bytes:
@@ -105,9 +115,11 @@ def _skip_line(body: bytes, start: int) -> int:
     return end + 2
 
 
-def _read_part(body: bytes, start: int, end: int, names: tuple[str, ...]) -> tuple[str, str]:
+def _read_part(
+    body: bytes, start: int, end: int, names: tuple[str, ...], limits: FormLimits
+) -> tuple[str, str]:
     """Name and value of a part; the name is empty if it is none of the wanted ones."""
-    head_end = body.find(b"\r\n\r\n", start, min(end, start + PART_HEADER_BYTES_MAX))
+    head_end = body.find(b"\r\n\r\n", start, min(end, start + limits.part_header_bytes_max))
     if head_end < 0:
         raise FormInvalid("A part of the form has no end of its headers, or too long ones.")
     headers = _read_headers(body[start:head_end])
@@ -115,6 +127,8 @@ def _read_part(body: bytes, start: int, end: int, names: tuple[str, ...]) -> tup
     name = parameters.get("name")
     if kind != "form-data" or name is None or "name*" in parameters:
         raise FormInvalid("A part of the form has no name.")
+    if headers.get("content-type", "").lower().startswith("multipart/"):
+        raise FormInvalid("A part of the form is itself multipart.")
     if name not in names:
         return "", ""
     encoding = headers.get("content-transfer-encoding", "binary").lower()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import re
+
 import msgspec
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm import strictness
+from headgate.llm.strictness import JsonFault, JsonLimits
 
 MODEL_CHARACTERS_MAX = 256
 """It goes into receipts, logs and headers, so it is bounded."""
@@ -46,6 +51,10 @@ _options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+_LAST_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
+"""Where the parser looks for the other half past the end, and says that the body is cut."""
+_LAST_HALF_BYTES = 12
+LIMITS = JsonLimits()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _EXPECTED: tuple[tuple[str, msgspec.json.Decoder[object], str], ...] = (
     ("model", msgspec.json.Decoder(str | None), "a string"),
@@ -68,7 +77,7 @@ class RequestInvalid(HeadgateError):
 
 
 class JsonInvalid(RequestInvalid):
-    """The body is not JSON."""
+    """The body is not JSON, or not of the kind that every parser reads alike."""
 
     code = "invalid_json"
 
@@ -88,7 +97,7 @@ class FieldMissing(RequestInvalid):
 class JsonRequest(msgspec.Struct, frozen=True):
     """A JSON request: its body, and what is acted on of its top level.
 
-    A field that is null counts as absent. A key that is repeated counts with its last value.
+    A field that is null counts as absent.
     `output_tokens_max` is the largest of the limits that the request sets.
     """
 
@@ -105,10 +114,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
     @property
     def fields(self) -> dict[str, msgspec.Raw]:
         """The top level, decoded at each call: fields in order, values exactly as they came."""
-        try:
-            return _fields_decoder.decode(self.body)
-        except _UNREADABLE as error:  # a name that nothing acts on and that is no UTF-8
-            raise _not_json(error) from None
+        return _fields_decoder.decode(self.body)
 
     def require_model(self) -> str:
         """The model. Raises `FieldMissing`."""
@@ -142,14 +148,24 @@ class JsonRequest(msgspec.Struct, frozen=True):
         return replace(self, body=encode(fields), model=wire_id)
 
 
-def decode(body: bytes) -> JsonRequest:
+def decode(body: bytes, limits: JsonLimits = LIMITS) -> JsonRequest:
     """Read a request's body. Raises `RequestInvalid`, mostly as `JsonInvalid` or `TypeInvalid`."""
     try:
+        if len(body) > limits.plain_bytes_max:
+            strictness.scan(body, limits)
+            return _read_facts(body, _facts_decoder.decode(body))
         facts = _facts_decoder.decode(body)
+        strictness.check(body, limits)
     except msgspec.ValidationError:
-        raise _explain(body) from None
+        raise _explain(body, limits) from None
+    except JsonFault as fault:
+        raise _not_strict(fault) from None
     except _UNREADABLE as error:
-        raise _not_json(error) from None
+        raise _not_json(body, limits, error) from None
+    return _read_facts(body, facts)
+
+
+def _read_facts(body: bytes, facts: _Facts) -> JsonRequest:
     if facts.model is not None and len(facts.model) > MODEL_CHARACTERS_MAX:
         message = f"Invalid 'model': at most {MODEL_CHARACTERS_MAX} characters are accepted."
         raise RequestInvalid(message, param="model")
@@ -173,16 +189,20 @@ def encode(fields: dict[str, msgspec.Raw]) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _explain(body: bytes) -> RequestInvalid:
+def _explain(body: bytes, limits: JsonLimits) -> RequestInvalid:
     """What is wrong with a body whose facts are of the wrong types."""
     try:
+        if len(body) <= limits.plain_bytes_max:
+            strictness.check(body, limits)
         fields = _fields_decoder.decode(body)
+    except JsonFault as fault:
+        return _not_strict(fault)
     except msgspec.ValidationError:
         return TypeInvalid(
             f"Invalid type for the request body: expected an object, but got {_kind(body)} instead."
         )
     except _UNREADABLE as error:
-        return _not_json(error)
+        return _not_json(body, limits, error)
     for name, decoder, expected in _EXPECTED:
         try:
             decoder.decode(fields.get(name, b"null"))
@@ -192,13 +212,36 @@ def _explain(body: bytes) -> RequestInvalid:
                 f"Invalid type for '{name}': expected {expected}, but got {got} instead.",
                 param=name,
             )
-    return TypeInvalid("A field of the request has an invalid type, and comes twice.")
+    return TypeInvalid("A field of the request has an invalid type.")
 
 
-def _not_json(error: Exception) -> JsonInvalid:
+def _not_json(body: bytes, limits: JsonLimits, error: Exception) -> JsonInvalid:
+    """What is wrong with a body that the parser does not take, in words that name the place."""
+    if isinstance(error, msgspec.DecodeError):
+        half = _LAST_HALF.search(body, max(0, len(body) - _LAST_HALF_BYTES))
+        if half is not None and "(byte" not in str(error):
+            said = f"half of a surrogate pair stands alone (byte {half.start()})"
+        elif body.startswith(codecs.BOM_UTF8):
+            said = "it begins with a byte order mark (byte 0)"
+        else:
+            said = str(error) if "(byte" in str(error) else f"{error} (byte {len(body)})"
+        return _refuse(said)
+    try:
+        strictness.scan(body, limits)
+    except JsonFault as fault:
+        return _not_strict(fault)
+    return _refuse(str(error))
+
+
+def _not_strict(fault: JsonFault) -> JsonInvalid:
+    return _refuse(fault.message[0].lower() + fault.message[1:], fault.path)
+
+
+def _refuse(said: str, path: str | None = None) -> JsonInvalid:
     return JsonInvalid(
-        f"We could not parse the JSON body of your request: {error}. The body must be one JSON"
-        " object, encoded in UTF-8."
+        f"We could not parse the JSON body of your request: {said}. The body must be one JSON"
+        " object, encoded in UTF-8.",
+        param=path,
     )
 
 

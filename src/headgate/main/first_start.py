@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import Organization
 from headgate.keys.model import KeyKind, KeyRequest
+from headgate.kit.failpoint import failpoint
 from headgate.main.installation import FIRST_KEYS_FILE, Installation
 from headgate.vault.model import CredentialRequest
 
@@ -48,6 +49,7 @@ def prepare_first_start(installation: Installation) -> bool:
                 "admin_key": admin.token,
             },
         )
+        failpoint("first_start_keys")
     return True
 
 

@@ -14,8 +14,12 @@ from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.failpoint import failpoint
+from headgate.kit.http.guard import EgressRule
+from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
+from headgate.main.egress import build_rule
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
@@ -31,9 +35,16 @@ class DataUnusable(HeadgateError):
 class Installation:
     """The services of one process. Snapshots are empty until `load`."""
 
-    def __init__(self, settings: Settings, database: Database, master_key: vault.MasterKey) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        master_key: vault.MasterKey,
+        egress_rule: EgressRule,
+    ) -> None:
         self.settings = settings
         self.database = database
+        self.egress_rule = egress_rule
         self.clock = SystemClock()
         self.ids = Ids()
         self.accounts = Accounts(self.clock, self.ids)
@@ -43,8 +54,21 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
-        self.credentials = vault.CredentialBook(
-            sealer, integrations, clock=self.clock, ids=self.ids
+        self._sealer = sealer
+        self.credentials = self._open_book()
+
+    def allow(self, origin: Origin) -> None:
+        """Let the egress door lead to an origin that this process has itself put up."""
+        self.egress_rule = self.egress_rule.with_origins(origin)
+        self.credentials = self._open_book()
+
+    def _open_book(self) -> vault.CredentialBook:
+        return vault.CredentialBook(
+            self._sealer,
+            self.catalog.integrations,
+            egress_rule=self.egress_rule,
+            clock=self.clock,
+            ids=self.ids,
         )
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
@@ -65,15 +89,21 @@ def open_installation(settings: Settings) -> Installation:
     Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `SchemaUnusable`,
     `StorageUnavailable`), and has then written nothing to an existing database.
     """
+    egress_rule = build_rule(settings)
     _make_directory(settings.data)
-    database = Database(settings.data / DATABASE_FILE, always_flush=settings.always_flush)
+    database = Database(
+        settings.data / DATABASE_FILE,
+        busy_timeout_seconds=settings.database_wait_seconds,
+        always_flush=settings.always_flush,
+    )
     master_key_path = settings.data / MASTER_KEY_FILE
     try:
         master_key = _find_master_key(settings, database, master_key_path)
         migration.prepare(database, schema.METADATA)
         if master_key is None:
             master_key = vault.create_master_key(master_key_path)
-        installation = Installation(settings, database, master_key)
+        failpoint("first_start_master_key")
+        installation = Installation(settings, database, master_key, egress_rule)
         with database.transaction() as connection:
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:

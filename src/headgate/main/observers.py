@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
@@ -14,6 +16,7 @@ from headgate.kit.settings import Settings
 from headgate.relay.ports import Receipt
 from headgate.telemetry.access_log import AccessLog
 from headgate.telemetry.metrics import Metrics
+from headgate.telemetry.pulse import Pulse
 
 STDERR = 2
 BATCH_SECONDS = 0.02
@@ -41,8 +44,20 @@ class Observers:
                 "provider_connections_idle": lambda: client.stats().idle,
                 "provider_connections_awaited": lambda: client.stats().waiting,
                 "log_lines_dropped": lambda: self.access_log.dropped if self.access_log else 0,
+                "tasks": lambda: len(asyncio.all_tasks()),
+                "threads": threading.active_count,
             }
         )
+        self._pulse = Pulse(self.metrics.loop_lag.observe)
+
+    def watch(
+        self,
+        gauges: Mapping[str, Callable[[], float]],
+        counters: Mapping[str, Callable[[], float]] | None = None,
+    ) -> None:
+        """Show these in the metrics, too."""
+        self.metrics.gauges.update(gauges)
+        self.metrics.counters.update(counters or {})
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
         """See `relay.journey.Observer`: all hear of it together with others, a moment later."""
@@ -61,12 +76,14 @@ class Observers:
             self.spans.observe(receipts)
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads, and the pulse on the running loop."""
+        self._pulse.start()
         if self.access_log is not None:
             self.access_log.start()
 
     def stop(self) -> None:
         """Write and send what waits."""
+        self._pulse.stop()
         self._tell()
         if self.access_log is not None:
             self.access_log.stop()

@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from headgate.billing.service import Ledger
+from headgate.gateway.edge import Edge, Face
+from headgate.gateway.forwarding import Networks, parse_networks
+from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.openai import FaceLimits, OpenAiFace
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.settings import Settings
+from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
+from headgate.llm.strictness import JsonLimits
+from headgate.main import descriptors
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
+from headgate.relay.breaker import Breakers
+from headgate.relay.crowd import Crowd
 from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey, Observer
+from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
 
 
+class Traffic(msgspec.Struct, frozen=True):
+    """What the calls of one process know of each other while they are under way."""
+
+    crowd: Crowd
+    breakers: Breakers
+    drains: Drains
+
+    @property
+    def gauges(self) -> Mapping[str, Callable[[], float]]:
+        """What can be read of it at any time."""
+        return {
+            "breakers_open": lambda: self.breakers.open,
+            "drains": lambda: self.drains.active,
+            "calls_admitted": lambda: self.crowd.total,
+            "calls_of_one_key_max": lambda: self.crowd.level,
+        }
+
+    @property
+    def counters(self) -> Mapping[str, Callable[[], float]]:
+        """What only grows."""
+        return {"breaker_openings": lambda: self.breakers.openings}
+
+
 def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
-    """The ledger, on the writer's lanes. Nobody subscribes to events yet."""
+    """The ledger, on the writer's lanes. Nobody subscribes to events yet, but for tests."""
     return Ledger(
         writer,
         installation.clock,
-        subscribed=lambda _topic: False,
+        subscribed=lambda _topic: settings.test_mode,
         lease_seconds=settings.hold_lease_seconds,
     )
 
@@ -57,18 +91,20 @@ def build_journey(
     *,
     ledger: Ledger,
     client: Client,
+    traffic: Traffic,
     observer: Observer,
 ) -> Journey:
     """The road that every face shares."""
     clock = installation.clock
     return Journey(
-        admission=Admission(clock),
-        routing=Routing(installation.vault, installation.catalog),
+        admission=Admission(clock, traffic.crowd),
+        routing=Routing(installation.vault, installation.catalog, traffic.breakers),
         holding=Holding(ledger, installation.catalog, clock),
         upstream=Upstream(
             client,
             policy=build_retry_policy(settings),
             timeouts=build_timeouts(settings),
+            breakers=traffic.breakers,
             clock=clock,
         ),
         carriage=Carriage(
@@ -78,9 +114,27 @@ def build_journey(
         ),
         models=installation.catalog,
         settlement=ledger,
-        drains=Drains(drain_seconds=settings.drain_seconds, drains_max=settings.drains_max),
+        drains=traffic.drains,
         observer=observer,
         clock=clock,
+    )
+
+
+def build_traffic(settings: Settings, installation: Installation) -> Traffic:
+    """The places for calls, when a provider that fails is left alone, and what becomes of an
+    answer whose caller left."""
+    return Traffic(
+        Crowd(settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max),
+        Breakers(
+            installation.clock,
+            failures=settings.breaker_failures,
+            open_seconds=settings.breaker_open_seconds,
+        ),
+        Drains(
+            policy=DisconnectPolicy(settings.disconnect_policy),
+            drain_seconds=settings.drain_seconds,
+            drains_max=settings.drains_max,
+        ),
     )
 
 
@@ -100,6 +154,8 @@ def build_retry_policy(settings: Settings) -> RetryPolicy:
         retries_max=settings.retries_max,
         budget_ratio=settings.retry_budget_ratio,
         budget_floor_per_second=settings.retry_budget_floor_per_second,
+        wait_max_seconds=settings.retry_wait_max_seconds,
+        advice_max_seconds=settings.retry_after_max_seconds,
     )
 
 
@@ -109,21 +165,49 @@ def build_face_limits(settings: Settings) -> FaceLimits:
         json_body_bytes_max=settings.json_body_bytes_max,
         form_body_bytes_max=settings.form_body_bytes_max,
         raw_body_bytes_max=settings.raw_body_bytes_max,
+        json=JsonLimits(
+            depth_max=settings.json_depth_max,
+            keys_max=settings.json_keys_max,
+            items_max=settings.json_items_max,
+        ),
+        form=FormLimits(settings.form_parts_max, settings.form_part_header_bytes_max),
+        decodes=settings.decode_request_bodies,
+        decode_ratio_max=settings.decode_ratio_max,
         retry_after_max_seconds=settings.retry_after_max_seconds,
     )
 
 
+def build_edge(settings: Settings, face: Face) -> Edge:
+    """What all connections share."""
+    return Edge(
+        face,
+        build_edge_limits(settings),
+        hosts=Hosts(settings.allowed_hosts),
+        trusted_proxies=build_trusted_proxies(settings),
+    )
+
+
+def build_trusted_proxies(settings: Settings) -> Networks:
+    """Whose word on a client's address counts. Raises `ProxiesRefused` for what is no network."""
+    return parse_networks(settings.trusted_proxies, allow_any=settings.trust_any_proxy)
+
+
 def build_edge_limits(settings: Settings) -> EdgeLimits:
-    """What a connection may cost."""
+    """What a connection may cost, within what the system lets the process open."""
+    connections_max, requests_max = descriptors.share(
+        settings.connections_max, settings.requests_in_flight_max
+    )
     return EdgeLimits(
         header_bytes_max=settings.header_bytes_max,
         header_count_max=settings.header_count_max,
         target_bytes_max=settings.target_bytes_max,
-        connections_max=settings.connections_max,
-        requests_in_flight_max=settings.requests_in_flight_max,
+        connections_max=connections_max,
+        requests_in_flight_max=requests_max,
+        first_request_seconds=settings.first_request_seconds,
         header_seconds=settings.header_seconds,
         body_seconds=settings.body_seconds,
+        body_grace_seconds=settings.body_grace_seconds,
+        body_bytes_per_second_min=settings.body_bytes_per_second_min,
         write_seconds=settings.write_seconds,
         keepalive_seconds=settings.keepalive_seconds,
-        allowed_hosts=frozenset(name.lower() for name in settings.allowed_hosts),
     )

@@ -19,18 +19,20 @@ import uvicorn
 import uvloop
 
 from headgate.api import app as api
-from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
+from headgate.kit import failpoint
 from headgate.kit.db.writer import Writer
-from headgate.kit.http.client import HttpClient
+from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, road
+from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
 from headgate.main.upkeep import Upkeep
+from headgate.vault.model import parse_base_url
 
 SIMULATOR = "headgate.simulator.server"
 """Loaded only where it answers: it is no part of a server that has a provider."""
@@ -40,6 +42,11 @@ SETTLE_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
+class StorageLost(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "storage_lost"
+
+
 class Server(uvicorn.Server):
     """Stops in peace at the first signal and at once at the second; either is a good end."""
 
@@ -47,6 +54,10 @@ class Server(uvicorn.Server):
         """See uvicorn, which would raise the signal again before anything is closed."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    def stop_at_once(self) -> None:
+        """Take no more calls and cut those that run: nothing can be recorded any more."""
+        self.should_exit = self.force_exit = True
 
     async def end_calls(self) -> None:
         """Cut off the calls that are left after the grace, and let them settle."""
@@ -60,8 +71,11 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
+    failpoint.arm(settings)
     check_exposure(settings)
     check_certificate(settings)
+    check_authorities(settings)
+    road.build_trusted_proxies(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
     with contextlib.ExitStack() as stack:
         for listener in listeners:
@@ -69,6 +83,7 @@ def serve(settings: Settings) -> None:
         settings = msgspec.structs.replace(settings, port=listeners[0].getsockname()[1])
         installation = open_installation(settings)
         stack.callback(installation.close)
+        installation.database.settle_wal()
         is_first = prepare_first_start(installation)
         uvloop.run(_serve(settings, installation, listeners, is_first=is_first))
 
@@ -83,29 +98,46 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         await _prepare_provider(settings, installation, stack)
         writer = Writer(installation.database)
-        writer.start()
-        stack.push_async_callback(writer.stop)
-        client = HttpClient()
-        stack.push_async_callback(client.close)
         server = _create_server(settings)
+        writer.start(server.stop_at_once)
+        stack.push_async_callback(writer.stop)
+        client = open_client(settings, installation.egress_rule)
+        stack.push_async_callback(client.close)
         observers = Observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
         ledger = road.build_ledger(settings, installation, writer)
-        upkeep = Upkeep(settings, installation, writer=writer, ledger=ledger, server=server)
+        upkeep = Upkeep(
+            settings,
+            installation,
+            writer=writer,
+            ledger=ledger,
+            server=server,
+            observe=observers.observe,
+        )
+        traffic = road.build_traffic(settings, installation)
+        observers.watch(upkeep.gauges)
+        observers.watch(traffic.gauges, traffic.counters)
         upkeep.take_up()
         await ledger.resolve_abandoned()
         journey = road.build_journey(
-            settings, installation, ledger=ledger, client=client, observer=observers
+            settings,
+            installation,
+            ledger=ledger,
+            client=client,
+            traffic=traffic,
+            observer=observers,
         )
         face = road.build_face(settings, installation, journey, observers.metrics.refuse)
         server.config.app = api.build_app(
             health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
         )
-        edge = Edge(face, road.build_edge_limits(settings))
+        edge = road.build_edge(settings, face)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
-        await stack.enter_async_context(_running(edge.run(connections), upkeep.run()))
+        await stack.enter_async_context(
+            _running(edge.run(connections), upkeep.run(), traffic.crowd.watch())
+        )
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(
                 _running(banner.show(server, settings, is_first=is_first))
@@ -114,7 +146,16 @@ async def _serve(
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         await server.serve(sockets=listeners)
+        failpoint.failpoint("stopping")
         await server.end_calls()
+        with contextlib.suppress(HeadgateError):
+            await upkeep.recover()
+        if writer.health.lost:
+            raise StorageLost(
+                f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
+                "disk has. No call was completed since. The next start takes up what is there; "
+                "look at the disk first."
+            )
 
 
 async def _prepare_provider(
@@ -127,6 +168,7 @@ async def _prepare_provider(
         running = await simulator.start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"
+        installation.allow(parse_base_url(url)[0])
     prepare_credential(installation, url)
 
 
@@ -142,7 +184,7 @@ def _create_server(settings: Settings) -> Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(settings.keepalive_seconds),
-            timeout_graceful_shutdown=int(settings.grace_seconds),
+            timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
         )

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
 import uvicorn
 
 from headgate.billing import jobs
+from headgate.billing import service as billing
 from headgate.billing.service import Ledger
 from headgate.kit.db import schema
+from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.settings import Settings
 from headgate.main.installation import Installation
-from headgate.metering import service as metering
+from headgate.metering import jobs as retention
+from headgate.relay.ports import Receipt
 
 WRITE_BACK_SECONDS = 5.0
-RETENTION_ROWS_MAX = 5_000
+WAL_WATCH_SECONDS = 1.0
 DAY_SECONDS = 86_400
 
 log = structlog.get_logger(__name__)
@@ -36,19 +41,36 @@ class Upkeep:
         writer: Writer,
         ledger: Ledger,
         server: uvicorn.Server,
+        observe: Callable[[Receipt, int], None],
     ) -> None:
         self._settings = settings
         self._installation = installation
         self._writer = writer
         self._ledger = ledger
         self._server = server
+        self._observe = observe
+        self._pruner = retention.Pruner(writer)
+        self._wal_bytes = 0
         self._revisions: dict[str, int] = {}
+        self._holds_open = 0
+        path = installation.database.path
+        self.gauges: Mapping[str, Callable[[], float]] = {
+            "holds_open": lambda: self._holds_open,
+            "database_bytes": lambda: measure_file(path),
+            "database_wal_bytes": lambda: installation.database.wal_bytes,
+            "storage_good": lambda: float(writer.health.is_good),
+            "receipts_deferred": lambda: ledger.deferred,
+            "database_connections": lambda: count_connections(installation.database),
+        }
+        """What can be read at any time of the stored side."""
 
     def check(self) -> str | None:
         """See `api.app.Health`."""
         if self._server.should_exit:
             return "stopping"
-        return None if self._writer.is_running else "the database writer has stopped"
+        if not self._writer.is_running:
+            return "the database writer has stopped"
+        return self._writer.health.describe()
 
     def take_up(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in a thread."""
@@ -66,34 +88,83 @@ class Upkeep:
         await asyncio.gather(
             self._repeat(self._poll, self._settings.snapshot_poll_seconds),
             self._repeat(self._write_back, WRITE_BACK_SECONDS),
+            self._repeat(self.recover, jobs.RECOVERY_INTERVAL_SECONDS),
+            self._repeat(self._watch_wal, WAL_WATCH_SECONDS),
             self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
+            self._repeat(self._forget, retention.INTERVAL_SECONDS, first_seconds=1.0),
         )
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], period_seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Awaitable[None]],
+        period_seconds: float,
+        *,
+        first_seconds: float | None = None,
+    ) -> None:
+        await asyncio.sleep(period_seconds if first_seconds is None else first_seconds)
         while True:
-            await asyncio.sleep(period_seconds)
+            name = getattr(work, "__name__", "")
             try:
                 await work()
             except HeadgateError as error:
                 # The database may be busy or full; the next round tries again.
-                log.warning(
-                    "upkeep.failed", work=getattr(work, "__name__", ""), error=error.message
-                )
+                log.warning("upkeep.failed", work=name, error=error.message)
+            # A fault of ours in one round must not end all upkeep, unseen.
+            except Exception:
+                log.exception("upkeep.fault", work=name)
+            await asyncio.sleep(period_seconds)
 
     async def _poll(self) -> None:
         await asyncio.to_thread(self.take_up)
 
     async def _write_back(self) -> None:
         await self._writer.call(self._installation.vault.flush_used)
+        self._holds_open = await asyncio.to_thread(self._count_holds)
+
+    def _count_holds(self) -> int:
+        with self._installation.database.reading() as connection:
+            return billing.count_open_holds(connection)
+
+    async def recover(self) -> None:
+        """Record what had to wait for the database. Raises StorageUnavailable."""
+        for receipt in await jobs.recover(self._ledger):
+            self._observe(receipt, 0)
+
+    async def _watch_wal(self) -> None:
+        """A reader that does not end keeps the write-ahead log growing: tell, and stop in time."""
+        before, self._wal_bytes = self._wal_bytes, self._installation.database.wal_bytes
+        alarm = self._settings.wal_alarm_bytes
+        if (self._wal_bytes > alarm) is not (before > alarm):
+            log.warning("storage.wal", bytes=self._wal_bytes, alarm_bytes=alarm)
+        self._writer.health.overgrown = self._wal_bytes > self._settings.wal_bytes_max
 
     async def _expire(self) -> None:
-        clock = self._installation.clock
-        await jobs.resolve_expired_holds(self._ledger, clock)
-        if self._settings.retention_days:
-            before = clock.now() - self._settings.retention_days * DAY_SECONDS
+        await jobs.resolve_expired_holds(self._ledger)
 
-            def delete(connection: sa.Connection) -> int:
-                return metering.delete_before(connection, before, RETENTION_ROWS_MAX)
+    async def _forget(self) -> None:
+        if not self._settings.retention_days:
+            return
+        now = self._installation.clock.now()
+        progress = await self._pruner.run(now - self._settings.retention_days * DAY_SECONDS)
+        if progress.rows:
+            log.info(
+                "retention.done",
+                receipts=progress.rows,
+                slices=progress.slices,
+                longest_ms=round(progress.longest_seconds * 1000, 1),
+            )
 
-            while await self._writer.call(delete) == RETENTION_ROWS_MAX:
-                pass
+
+def measure_file(path: Path) -> int:
+    """Bytes of a file, 0 for one that is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def count_connections(database: Database) -> int:
+    """Open connections to the database, in use or not."""
+    pool = database.engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    return pool.checkedin() + pool.checkedout()

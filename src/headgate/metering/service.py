@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from headgate.metering.store import count, delete_before, find, insert, list_recent, total
+from headgate.metering.store import (
+    count,
+    count_before,
+    delete_before,
+    find,
+    insert,
+    list_recent,
+    total,
+)
 
-__all__ = ["count", "delete_before", "find", "insert", "list_recent", "total"]
+__all__ = ["count", "count_before", "delete_before", "find", "insert", "list_recent", "total"]

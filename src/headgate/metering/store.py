@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
+from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
 from headgate.metering.model import MICROSECONDS, Totals, pack, unpack
 from headgate.relay.ports import Receipt
@@ -109,17 +110,29 @@ def total(connection: sa.Connection, organization_id: str) -> Totals:
     return Totals(*row)
 
 
-def delete_before(connection: sa.Connection, unix_seconds: float, rows_max: int) -> int:
-    """Delete at most `rows_max` receipts older than a time. How many went.
+def count_before(connection: sa.Connection, unix_seconds: float) -> int:
+    """How many receipts are older than a time."""
+    query = sa.select(sa.func.count()).select_from(RECEIPTS).where(*_older(unix_seconds))
+    return connection.execute(query).scalar_one()
 
-    Ids sort by time, so the key finds the old ones without an index of its own.
-    """
+
+def _older(unix_seconds: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """Ids sort by time, so the key finds the old ones without an index of its own."""
+    return (
+        RECEIPTS.c.request_id < first_id("req", unix_seconds),
+        RECEIPTS.c.created_at < int(unix_seconds * MICROSECONDS),
+    )
+
+
+def delete_before(connection: sa.Connection, unix_seconds: float, rows_max: int) -> int:
+    """Delete at most `rows_max` receipts older than a time, the oldest. How many went."""
     old = (
         sa.select(RECEIPTS.c.request_id)
-        .where(RECEIPTS.c.request_id < first_id("req", unix_seconds))
-        .where(RECEIPTS.c.created_at < int(unix_seconds * MICROSECONDS))
+        .where(*_older(unix_seconds))
         .order_by(RECEIPTS.c.request_id)
         .limit(rows_max)
     )
     deletion = sa.delete(RECEIPTS).where(RECEIPTS.c.request_id.in_(old.scalar_subquery()))
-    return connection.execute(deletion).rowcount
+    deleted = connection.execute(deletion).rowcount
+    failpoint("retention")
+    return deleted

@@ -8,6 +8,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
 from headgate.relay.call import Call
+from headgate.relay.crowd import Crowd
 from headgate.relay.ports import Grant
 
 
@@ -44,8 +45,9 @@ def is_in_scope(value: str, patterns: tuple[str, ...]) -> bool:
 class Admission:
     """Checks a call against its grant. One instance holds the rates of one process."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, crowd: Crowd) -> None:
         self._clock = clock
+        self._crowd = crowd
         self._rates = Rates()
 
     def admit(self, call: Call) -> None:
@@ -62,6 +64,11 @@ class Admission:
                     f"Try again in {wait:.1f} seconds.",
                     retry_after_seconds=wait,
                 )
+        self._crowd.enter(grant.key_id)
+
+    def release(self, call: Call) -> None:
+        """The provider's part of an admitted call is over: its place is free."""
+        self._crowd.leave(call.grant.key_id)
 
 
 def check_scope(grant: Grant, call: Call) -> None:

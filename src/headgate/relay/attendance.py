@@ -1,7 +1,8 @@
-"""What happens when a caller goes away before its answer is whole.
+"""What happens when a caller goes away before its answer is whole (decision 0006).
 
-The answer is read on for a short while, for its end carries the exact usage; then the provider is
-told to stop by closing its connection, and the call is settled with what was delivered.
+By the policy of its key. `cancel`: the provider is told to stop at once, by closing its connection,
+and the call is settled with what was delivered. `drain`: the answer is read on to its end, which
+carries the exact usage; for so long, and for so many callers at once, and else as `cancel`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,28 @@ from __future__ import annotations
 import asyncio
 
 from headgate.relay.call import Caller, Flow
+from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.trip import CallerLeft
 
 
 class Drains:
-    """How long, and for how many callers at once, answers are read that nobody waits for."""
+    """How long, and for how many callers at once, answers are read that nobody waits for.
 
-    def __init__(self, *, drain_seconds: float, drains_max: int) -> None:
+    `policy` is for keys that have none of their own.
+    """
+
+    def __init__(self, *, policy: DisconnectPolicy, drain_seconds: float, drains_max: int) -> None:
+        self.policy = policy
         self.drain_seconds = drain_seconds
         self.drains_max = drains_max
         self.active = 0
 
-    def begin(self) -> float:
-        """Count one more; the seconds it may take, 0.0 when there are too many."""
+    def begin(self, policy: DisconnectPolicy | None) -> bool:
+        """Whether an answer may be read on; if so it is counted, until `end`."""
+        if (policy or self.policy) is DisconnectPolicy.CANCEL or self.active >= self.drains_max:
+            return False
         self.active += 1
-        return self.drain_seconds if self.active <= self.drains_max else 0.0
+        return True
 
     def end(self) -> None:
         """One less."""
@@ -33,13 +41,27 @@ class Drains:
 class Attendance:
     """Hears of the caller for the time of one call; ends the work for one that left."""
 
-    __slots__ = ("_caller", "_drains", "_flow", "_resting", "_slow", "_timer", "left")
+    __slots__ = (
+        "_caller",
+        "_draining",
+        "_drains",
+        "_flow",
+        "_policy",
+        "_resting",
+        "_slow",
+        "_timer",
+        "left",
+    )
 
-    def __init__(self, caller: Caller, drains: Drains) -> None:
+    def __init__(
+        self, caller: Caller, drains: Drains, policy: DisconnectPolicy | None = None
+    ) -> None:
         self._caller = caller
         self._drains = drains
+        self._policy = policy
         self._timer: asyncio.TimerHandle | None = None
         self._flow: Flow | None = None
+        self._draining = False
         self._resting = False
         self._slow = False
         self.left = False
@@ -71,6 +93,7 @@ class Attendance:
         self._caller.attend(None)
         if self._timer is not None:
             self._timer.cancel()
+        if self._draining:
             self._drains.end()
 
     def pause(self) -> None:
@@ -91,7 +114,7 @@ class Attendance:
             return
         self.left = True
         self.resume()
-        seconds = self._drains.begin()
+        self._draining = not self._resting and self._drains.begin(self._policy)
         self._timer = asyncio.get_running_loop().call_later(
-            0.0 if self._resting else seconds, self._caller.abandon
+            self._drains.drain_seconds if self._draining else 0.0, self._caller.abandon
         )

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Protocol
 
 from headgate.kit.clock import Clock
+from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
 from headgate.llm.errors import classify
+from headgate.llm.redaction import StreamRedactor, redact, redact_fault
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
+from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
 from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
-from headgate.relay.upstream import Answer, ProviderBroken, translate
+from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
 
 BODILESS_STATUS = frozenset({204, 205, 304})
+NOT_MODIFIED = 304
+BAD_GATEWAY = 502
+STREAM_RATIO_MAX = 20
+"""A compressed stream may grow by this: what one read brings is passed on at once."""
 LINGER_SECONDS = 2.0
 """How long a stream whose terminal event came may still take to close."""
 
@@ -82,13 +90,33 @@ class Carriage:
         self._event_bytes_max = event_bytes_max
 
     def open(self, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
-        """A delivery for what the answer's head announces."""
+        """A delivery for what the answer's head announces; ProviderBroken for what cannot be
+        passed on."""
+        if answer.request_id is not None:
+            answer.request_id = clean_id(answer.request_id, find_secret(trip))
         trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
+        if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
+            raise refuse_redirect(trip, answer)
         tap = None if answer.body is not None else self._choose_tap(trip, answer)
         answer.keeps_length = trip.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
             return Buffered(self, trip, answer, caller, encoder)
+        if answer.coding and tap.has_events:
+            self._open_decoder(answer)
         return Streamed(self, trip, answer, caller, encoder, tap)
+
+    def _open_decoder(self, answer: Answer) -> None:
+        """Prepare to read the events of a stream that is compressed."""
+        try:
+            answer.decoder = Decoder(
+                answer.coding.decode("latin-1"),
+                output_bytes_max=sys.maxsize,
+                ratio_max=STREAM_RATIO_MAX,
+            )
+        except CodingUnknown as error:
+            answer.response.abort()
+            raise refuse_coding(str(error)) from error
+        answer.drop_coding()
 
     def _choose_tap(self, trip: Trip, answer: Answer) -> StreamTap | TailTap | None:
         """How the body is watched while it streams; None for one that is read whole."""
@@ -123,9 +151,13 @@ class Carriage:
             except egress.EgressError as error:
                 raise translate(error) from error
         trip.answered_at = self._clock.monotonic()
-        if answer.status >= 400 and trip.credential is not None:
-            body = body.replace(trip.credential.secret, b"[removed]")
-        return body
+        if answer.coding:
+            bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
+            body = answer.decode(body, bytes_max)
+            if answer.coding_fault and answer.status < 400:
+                raise refuse_coding(answer.coding_fault)
+        secret = find_secret(trip)
+        return redact(body, secret) if answer.status < 400 else redact_fault(body, secret)
 
     def stamp_end(self, trip: Trip) -> None:
         """The provider's part of the call is over."""
@@ -152,9 +184,7 @@ class Buffered:
         trip, answer = self._trip, self._answer
         body = await self._carriage.read(trip, answer)
         if answer.status >= 400:
-            trip.outcome = "upstream_error"
-            trip.error_code = (answer.fault or classify(answer.status, body)).code or None
-            self._body = self._encoder.fault(trip, answer, body)
+            self._fail(body)
             return
         endpoint = trip.call.endpoint
         if body or endpoint.body is Body.JSON:
@@ -163,13 +193,24 @@ class Buffered:
                 raise ProviderBroken(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
+        if is_only_error(trip.reading):
+            answer.status = trip.status = BAD_GATEWAY
+            answer.final = True
+            self._fail(body)
+            return
         self._body = self._encoder.body(trip, body)
         trip.outcome = "completed"
+
+    def _fail(self, body: bytes) -> None:
+        trip, answer = self._trip, self._answer
+        trip.outcome = "upstream_error"
+        trip.error_code = classify(answer.status, body).code or None
+        self._body = self._encoder.fault(trip, answer, body)
 
     async def deliver(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
         head = self._encoder.head(self._trip, self._answer, receipt)
-        self._caller.answer(self._answer.status, head, self._body)
+        self._caller.answer(self._answer.status, redact(head, find_secret(self._trip)), self._body)
 
     def break_off(self, error: HeadgateError) -> None:
         """Never reached: nothing of it has begun."""
@@ -207,7 +248,10 @@ class Streamed:
         self._settled = False
         self._failure: HeadgateError | None = None
         trip.streamed = True
-        caller.start(answer.status, encoder.head(trip, answer, None))
+        secret = find_secret(trip)
+        self._decoder = answer.decoder
+        self._redactor = StreamRedactor(secret)
+        caller.start(answer.status, redact(encoder.head(trip, answer, None), secret))
 
     async def carry(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""
@@ -255,12 +299,34 @@ class Streamed:
 
     def on_data(self, data: bytes) -> None:
         """See `kit.http.message.Sink`."""
+        redactor = self._redactor
+        if self._decoder is not None:
+            self._decode(self._decoder, data)
+        elif redactor.needle in data or data[-1:] > b" ":
+            self._pass_on(redactor.feed(data))
+        else:
+            self._pass_on(data)
+
+    def _decode(self, decoder: Decoder, data: bytes) -> None:
+        """Piece by piece, so that much out of little is never held at once."""
+        try:
+            for piece in decoder.feed(data):
+                self._pass_on(self._redactor.feed(piece))
+                if self._failure is not None:
+                    return
+        except DecodingError as error:
+            self._give_up(refuse_coding(str(error)))
+
+    def _give_up(self, error: HeadgateError) -> None:
+        self._answer.response.abort()
+        self._failure = error
+        self._wake()
+
+    def _pass_on(self, data: bytes) -> None:
         try:
             ready = self._tap.feed(data)
         except HeadgateError as error:
-            self._answer.response.abort()
-            self._failure = error
-            self._wake()
+            self._give_up(error)
             return
         if self._settled:
             ready += self._tap.release()
@@ -272,7 +338,14 @@ class Streamed:
     def on_end(self) -> None:
         """See `kit.http.message.Sink`."""
         self._ended = True
-        if not self._settled:
+        if rest := self._redactor.close():
+            self._pass_on(rest)
+        if self._decoder is not None and not self._tap.finished:
+            try:
+                self._decoder.finish()
+            except DecodingError as error:
+                self._give_up(refuse_coding(str(error)))
+        if not self._settled and self._failure is None:
             self._write(self._tap.close())
         self._wake()
 
@@ -290,3 +363,37 @@ class Streamed:
     def _wake(self) -> None:
         if not self._woken.done():
             self._woken.set_result(None)
+
+
+def find_secret(trip: Trip) -> bytes:
+    """The key that the provider was shown, and must not show to anybody else."""
+    assert trip.credential is not None, "an answer came from somewhere"
+    return trip.credential.secret
+
+
+def refuse_redirect(trip: Trip, answer: Answer) -> ProviderBroken:
+    """No redirect is followed: the key is bound to its origin. Nothing was done, or charged."""
+    answer.response.abort()
+    trip.was_sent = False
+    return ProviderBroken(
+        f"The provider answered {answer.status}, a redirect, which is not followed. "
+        "Check the base URL of the credential.",
+        should_retry=False,
+    )
+
+
+def is_only_error(reading: Reading) -> bool:
+    """Whether an answer under status 200 is nothing but an error."""
+    return reading.error_code is not None and reading.usage is None and reading.answer_id is None
+
+
+def clean_id(request_id: str, secret: bytes) -> str:
+    """The provider's name of an exchange, which goes into receipts and logs."""
+    if len(request_id) < len(secret):
+        return request_id
+    return redact(request_id.encode("latin-1"), secret).decode("latin-1")
+
+
+def refuse_coding(reason: str) -> ProviderBroken:
+    """A compressed answer that is not decoded."""
+    return ProviderBroken(f"The provider's answer cannot be decoded. {reason}", should_retry=False)

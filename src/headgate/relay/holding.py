@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import msgspec
@@ -66,7 +67,12 @@ class Holding:
             provider=credential.integration,
             model=call.model,
         )
-        await self._wallet.hold(hold)
+        try:
+            await self._wallet.hold(hold)
+        except asyncio.CancelledError:
+            # The server stops. The hold is queued already; the receipt, queued behind it, ends it.
+            trip.hold = hold
+            raise
         trip.hold = hold
 
     def _bound(self, trip: Trip) -> int | None:

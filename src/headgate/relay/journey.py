@@ -13,6 +13,7 @@ import structlog
 
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError
+from headgate.kit.failpoint import failpoint
 from headgate.llm.usage import Reading
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Attendance, Drains
@@ -21,7 +22,14 @@ from headgate.relay.delivery import Carriage, Delivery, Encoder
 from headgate.relay.holding import Holding
 from headgate.relay.ports import Models, Receipt, Settlement
 from headgate.relay.routing import Routing
-from headgate.relay.trip import MICROSECONDS, InternalFault, Trip, assess, write_receipt
+from headgate.relay.trip import (
+    MICROSECONDS,
+    InternalFault,
+    Trip,
+    Unrecorded,
+    assess,
+    write_receipt,
+)
 from headgate.relay.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -65,16 +73,20 @@ class Journey:
 
     async def travel(self, call: Call, caller: Caller, encoder: Encoder) -> None:
         """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
+        self._settlement.check()
         self._admission.admit(call)
         trip = Trip(call, Reading())
-        attendance = Attendance(caller, self._drains)
+        attendance = Attendance(caller, self._drains, call.grant.on_disconnect)
         delivery: Delivery | None = None
         error: HeadgateError | None = None
         try:
             self._routing.plan(trip)
             await self._holding.hold(trip)
+            failpoint("after_hold")
             attendance.begin()
+            failpoint("before_dispatch")
             answer = await self._upstream.send(trip, attendance.rest)
+            failpoint("first_byte")
             delivery = self._carriage.open(trip, answer, caller, encoder)
             attendance.steer(delivery)
             await delivery.carry()
@@ -86,13 +98,16 @@ class Journey:
             error = trip.give_up(InternalFault.of(call.request_id), left=attendance.left)
         finally:
             attendance.end()
+            self._admission.release(call)
         try:
             receipt = await self._settle(trip)
-        except HeadgateError as unsettled:
-            error = error or unsettled
+        except Unrecorded as unrecorded:
+            error = error or unrecorded
         else:
             if error is None and delivery is not None:
+                failpoint("before_last_frame")
                 await delivery.deliver(receipt)
+                failpoint("after_last_frame")
                 return
         assert error is not None
         if delivery is None or not delivery.begun:
@@ -100,7 +115,7 @@ class Journey:
         delivery.break_off(error)
 
     async def _settle(self, trip: Trip) -> Receipt:
-        """Make the call's one receipt durable, then tell the observers."""
+        """Make the call's one receipt durable, then tell the observers. Raises Unrecorded."""
         now = self._clock.now()
         receipt = write_receipt(
             trip,
@@ -108,8 +123,30 @@ class Journey:
             created_at=now,
             ended_at=self._clock.monotonic(),
         )
+        failpoint("before_settle")
         settling_at = self._clock.monotonic()
-        await self._settlement.record(receipt, trip.hold)
+        try:
+            await self._settlement.record(receipt, trip.hold)
+        except asyncio.CancelledError:
+            # A server that stops, in mid-commit. What was queued is recorded all the same, and a
+            # second time changes nothing: the answer is whole, and may leave.
+            await self._record_again(receipt, trip)
+        # Whatever it was: an answer that is not recorded does not leave, and is not forgotten.
+        except Exception as cause:
+            raise self._defer(receipt, trip) from cause
         elapsed = self._clock.monotonic() - settling_at
         self._observer.observe(receipt, int(elapsed * MICROSECONDS))
         return receipt
+
+    async def _record_again(self, receipt: Receipt, trip: Trip) -> None:
+        try:
+            await self._settlement.record(receipt, trip.hold)
+        except Exception as cause:
+            raise self._defer(receipt, trip) from cause
+        task = asyncio.current_task()
+        assert task is not None, "a call is carried by a task"
+        task.uncancel()
+
+    def _defer(self, receipt: Receipt, trip: Trip) -> Unrecorded:
+        self._settlement.defer(trip.lose(receipt), trip.hold)
+        return Unrecorded.of(receipt.request_id)

@@ -5,6 +5,7 @@ The features implement these; `main` joins them. So the arrows point at the jour
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable
 from typing import Protocol
 
@@ -14,8 +15,18 @@ from headgate.kit.http.message import Headers, Origin
 from headgate.llm.usage import Usage
 
 
+class DisconnectPolicy(enum.Enum):
+    """What becomes of an answer whose caller left in the middle of it."""
+
+    DRAIN = "drain"
+    """It is read to its end, and billed by its exact usage."""
+    CANCEL = "cancel"
+    """The provider is stopped at once; what was delivered is billed, by an estimate."""
+
+
 class Grant(msgspec.Struct, frozen=True):
-    """What a key may do. Empty tuples mean "no restriction"; 0 means "no limit"."""
+    """What a key may do. Empty tuples mean "no restriction"; 0 means "no limit"; no policy of its
+    own means the gateway's."""
 
     key_id: str
     organization_id: str
@@ -25,6 +36,7 @@ class Grant(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
     requests_per_minute: int = 0
+    on_disconnect: DisconnectPolicy | None = None
 
 
 class Grants(Protocol):
@@ -182,6 +194,15 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
 
 class Settlement(Protocol):
     """Makes a receipt durable."""
+
+    def check(self) -> None:
+        """Raises a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded: then nothing
+        may be sent."""
+        ...
+
+    def defer(self, receipt: Receipt, hold: Hold | None) -> None:
+        """Keeps a receipt that `record` refused, to record it as soon as that is possible."""
+        ...
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
         """Receipt, ledger entries, release of the hold and outbox events in one transaction,

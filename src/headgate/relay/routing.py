@@ -7,6 +7,7 @@ import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.request import JsonRequest
+from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Credentials, Models
 from headgate.relay.trip import Trip
 
@@ -22,16 +23,22 @@ class PathUnsafe(HeadgateError):
 class Routing:
     """Plans the attempt: the resolved credential, the catalog's wire model, the body to send."""
 
-    def __init__(self, credentials: Credentials, models: Models) -> None:
+    def __init__(self, credentials: Credentials, models: Models, breakers: Breakers) -> None:
         self._credentials = credentials
         self._models = models
+        self._breakers = breakers
 
     def plan(self, trip: Trip) -> None:
-        """Fill in credential, model, target and body, or raise what is missing."""
+        """Fill in credential, model, target and body, or raise what is missing.
+
+        The credential whose provider rests is refused here, before money is set aside: this is
+        the place where another one could be chosen. `Upstream` looks again when it sends.
+        """
         call = trip.call
         trip.credential = self._credentials.resolve(
             call.grant.organization_id, integration=INTEGRATION, name=call.credential_name
         )
+        self._breakers.check(trip.credential)
         trip.target = trip.credential.base_path + check_path(call.path) + call.query
         trip.body = call.body
         if isinstance(call.body, JsonRequest):

@@ -16,6 +16,9 @@ from headgate.relay.ports import Credential, Hold, Model, Models, Receipt
 MICROSECONDS = 1_000_000
 BYTES_PER_TOKEN = 4
 """For the estimate of an answer that broke off before its usage came (decision 17)."""
+REMOVED = "[removed]"
+CONCEALED_CHARACTERS_MIN = 8
+"""A shorter secret is part of many a word by chance."""
 
 
 class CallerLeft(HeadgateError):
@@ -24,8 +27,21 @@ class CallerLeft(HeadgateError):
 
 
 class Stopping(HeadgateError):
+    """The gateway ends, and the call with it."""
+
     kind = Kind.UNAVAILABLE
     code = "gateway_stopping"
+
+    @classmethod
+    def after(cls, *, sent: bool) -> Stopping:
+        """What a call is told that was sent to the provider already, or was not."""
+        if not sent:
+            return cls("The gateway is stopping. Nothing was charged.", should_retry=True)
+        return cls(
+            "The gateway is stopping. The provider has the call and may have done the work, so it "
+            "is charged by an estimate.",
+            should_retry=False,
+        )
 
 
 class InternalFault(HeadgateError):
@@ -38,6 +54,22 @@ class InternalFault(HeadgateError):
     def of(cls, request_id: str) -> InternalFault:
         """The fault that befell one call."""
         return cls(f"The gateway failed; its log says more of {request_id}.")
+
+
+class Unrecorded(HeadgateError):
+    """The answer is here and cannot be recorded, so it is not passed on (law 1)."""
+
+    kind = Kind.UNAVAILABLE
+    code = "storage_unavailable"
+
+    @classmethod
+    def of(cls, request_id: str) -> Unrecorded:
+        """What became of one call. To ask again would have the provider do the work again."""
+        return cls(
+            "The provider answered, but the gateway could not record the call, and what is not "
+            f"recorded is not passed on. {request_id} is recorded as broken once that is possible.",
+            should_retry=False,
+        )
 
 
 class Trip(msgspec.Struct):
@@ -79,12 +111,21 @@ class Trip(msgspec.Struct):
         if isinstance(cause, HeadgateError) and not isinstance(cause, CallerLeft):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
-            error = CallerLeft("The caller left.") if left else Stopping("The gateway is stopping.")
+            error = CallerLeft("The caller left.") if left else Stopping.after(sent=self.was_sent)
             self.outcome = "cancelled"
         if not self.streamed:
             self.status = error.kind.value
         self.error_code = error.code
         return error
+
+    def lose(self, receipt: Receipt) -> Receipt:
+        """The receipt of an answer that could not be recorded in time, and so was not whole."""
+        if receipt.outcome != "completed":
+            return receipt
+        status = receipt.status if self.streamed else Unrecorded.kind.value
+        return msgspec.structs.replace(
+            receipt, outcome="broken", error_code=Unrecorded.code, status=status
+        )
 
     def _outcome_of(self, error: HeadgateError) -> str:
         if not self.attempts:
@@ -155,6 +196,8 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
     """
     call, reading, credential = trip.call, trip.reading, trip.credential
     grant = call.grant
+    if credential is not None:
+        _conceal(trip, credential.secret.decode("latin-1"))
     sent_at, first_byte_at, answered_at = trip.sent_at, trip.first_byte_at, trip.answered_at
     total = ended_at - call.started_at
     upstream = answered_at - sent_at if answered_at else 0.0
@@ -191,3 +234,18 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         int(total * MICROSECONDS),
         int((total - upstream) * MICROSECONDS),
     )
+
+
+def _conceal(trip: Trip, secret: str) -> None:
+    """What a provider says of its answer is written down, but for the key it was called with."""
+    reading = trip.reading
+    told = f"{reading.model}{reading.answer_id}{trip.upstream_request_id}{trip.error_code}"
+    if secret not in f"{told}{reading.error_code}{reading.service_tier}":
+        return
+    if len(secret) >= CONCEALED_CHARACTERS_MIN:
+        for owner, names in (
+            (reading, ("model", "answer_id", "error_code", "service_tier")),
+            (trip, ("upstream_request_id", "error_code")),
+        ):
+            for name in names:
+                setattr(owner, name, (getattr(owner, name) or "").replace(secret, REMOVED) or None)

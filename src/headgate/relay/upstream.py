@@ -7,6 +7,7 @@ has been passed on (law 9).
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -14,18 +15,21 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
+from headgate.kit.decoding import Decoder, DecodingError
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
-from headgate.kit.http.message import Client, Headers, Origin, Request, Response, Timeouts
+from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
 from headgate.llm import errors as faults
 from headgate.llm.request import JsonRequest
-from headgate.relay.retry import RetryBudget, RetryPolicy, wait_seconds
+from headgate.relay.breaker import Breakers
+from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.trip import Trip
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
 RETRY_ADVICE = {b"true": True, b"false": False}
 FAULT_BODY_BYTES_MAX = 1 << 20
+CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
 STALE_RETRIES_MAX = 2
 
 
@@ -54,6 +58,11 @@ class Answer(msgspec.Struct):
     fault: faults.UpstreamFault | None = None
     content_type: bytes = b""
     """The media type in lower case, empty when there is none."""
+    coding: bytes = b""
+    """How the body is compressed, which nobody asked for; empty when it is not."""
+    coding_fault: str = ""
+    decoder: Decoder | None = None
+    """Undoes the coding of a body while it streams."""
     request_id: str | None = None
     """The provider's own name for this exchange."""
     final: bool = False
@@ -62,6 +71,27 @@ class Answer(msgspec.Struct):
     """Every byte of the body goes on, so the length that the head announces holds."""
     retry_advice: bool | None = None
     """Whether the provider itself says that trying again helps; None where it says nothing."""
+
+    def decode(self, body: bytes, bytes_max: int) -> bytes:
+        """The body without its coding, which the headers no longer tell of. One that cannot be
+        read is empty, and `coding_fault` says why: an error would keep the bomb in its traceback.
+        """
+        if not (self.coding and body):
+            return body
+        try:
+            decoder = Decoder(self.coding.decode("latin-1"), output_bytes_max=bytes_max)
+            body = b"".join(decoder.feed(body))
+            decoder.finish()
+        except DecodingError as error:
+            self.coding_fault = str(error)
+            body = b""
+        self.drop_coding()
+        return body
+
+    def drop_coding(self) -> None:
+        """The body goes on without its coding."""
+        self.coding = b""
+        self.headers = [header for header in self.headers if header[0] not in CODED_HEADERS]
 
     @property
     def claims_json(self) -> bool:
@@ -77,6 +107,8 @@ def take_answer(response: Response) -> Answer:
             answer.content_type = value.lower()
         elif name == b"x-request-id":
             answer.request_id = value.decode("latin-1")
+        elif name == b"content-encoding" and value != b"identity":
+            answer.coding = answer.coding + b", " + value if answer.coding else value
         elif name == b"x-should-retry":
             answer.retry_advice = RETRY_ADVICE.get(value.lower())
     return answer
@@ -91,15 +123,17 @@ class Upstream:
         *,
         policy: RetryPolicy,
         timeouts: Timeouts,
+        breakers: Breakers,
         clock: Clock,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
         self._policy = policy
         self._timeouts = timeouts
+        self._breakers = breakers
         self._clock = clock
         self._draw = draw
-        self._budgets: dict[Origin, RetryBudget] = {}
+        self._budgets = RetryBudgets(policy, clock)
 
     async def send(
         self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -109,48 +143,78 @@ class Upstream:
         `rest` waits the seconds between two attempts, or raises to have no further one.
         """
         request = build_request(trip, self._timeouts)
-        budget = self._budget(request.origin)
+        budget = self._budgets.find(request.origin)
         budget.deposit()
+        while True:
+            result = await self._attempt(trip, request)
+            if isinstance(result, Answer) and result.fault is None:
+                return result
+            wait = self._wait_before_retry(trip, request, result, budget)
+            if wait is None:
+                return conclude(result)
+            await rest(wait)
+            if self._is_resting(trip):
+                return conclude(finalize(result))
+
+    def _is_resting(self, trip: Trip) -> bool:
+        assert trip.credential is not None
+        return self._breakers.is_resting(trip.credential)
+
+    async def _attempt(self, trip: Trip, request: Request) -> Answer | egress.EgressError:
+        """One attempt that counts, and what became of it, as the breaker is told."""
+        credential = trip.credential
+        assert credential is not None, "routing comes before sending"
+        breakers = self._breakers
+        probe = breakers.enter(credential)
+        trip.attempts += 1
+        try:
+            answer = await self._exchange(trip, request)
+        except egress.EgressError as error:
+            trip.was_sent = error.sent
+            if is_failure_of_provider(error, request):
+                breakers.fail(credential, probe=probe)
+            elif probe:
+                breakers.abandon(credential)
+            return error
+        except BaseException as error:
+            if isinstance(error, egress.ConnectCancelled):
+                trip.was_sent = False
+            if probe:
+                breakers.abandon(credential)
+            raise
+        if answer.fault is not None and answer.status >= 500:
+            breakers.fail(credential, probe=probe)
+        else:
+            breakers.succeed(credential, probe=probe)
+        return answer
+
+    async def _exchange(self, trip: Trip, request: Request) -> Answer:
+        """The answer's head, with the body of a refusal that may be tried again. Kept connections
+        that were dead already are replaced for free."""
         stale = 0
         while True:
-            trip.attempts += 1
+            now = self._clock.monotonic()
+            trip.sent_at = trip.sent_at or now
+            trip.was_sent = True
             try:
-                answer = await self._attempt(trip, request)
-            except egress.EgressError as error:
-                if self._was_stale(error, request) and stale < STALE_RETRIES_MAX:
+                response = await self._client.send(limit_total(request, now - trip.sent_at))
+            except egress.Disconnected as error:
+                if stale < STALE_RETRIES_MAX and self._was_stale(error, request):
                     stale += 1
-                    trip.attempts -= 1
                     continue
-                trip.was_sent = error.sent
-                failure: Answer | egress.EgressError = error
-            else:
-                if answer.fault is None:
-                    return answer
-                failure = answer
-            wait = self._wait_before_retry(trip, request, failure, budget)
-            if wait is None:
-                return conclude(failure)
-            await rest(wait)
+                raise
+            answer = take_answer(response)
+            if response.status in RETRIED_STATUS or (
+                response.status >= 400 and answer.retry_advice
+            ):
+                answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
+                answer.fault = faults.classify(response.status, answer.body)
+                trip.was_sent = False
+            return answer
 
-    def _was_stale(self, error: egress.EgressError, request: Request) -> bool:
+    def _was_stale(self, error: egress.Disconnected, request: Request) -> bool:
         """Whether a kept connection was dead already, so that the provider never saw the call."""
-        return (
-            isinstance(error, egress.Disconnected)
-            and error.reused
-            and isinstance(request.body, bytes)
-        )
-
-    async def _attempt(self, trip: Trip, request: Request) -> Answer:
-        now = self._clock.monotonic()
-        trip.sent_at = trip.sent_at or now
-        trip.was_sent = True
-        response = await self._client.send(limit_total(request, now - trip.sent_at))
-        answer = take_answer(response)
-        if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
-            answer.body = await response.read(FAULT_BODY_BYTES_MAX)
-            answer.fault = faults.classify(response.status, answer.body)
-            trip.was_sent = False
-        return answer
+        return error.reused and isinstance(request.body, bytes)
 
     def _wait_before_retry(
         self,
@@ -164,24 +228,34 @@ class Upstream:
             failure.final = is_final(failure)
             if failure.final:
                 return None
-        elif not isinstance(failure, egress.ConnectFailed):
-            # Sent and lost: the provider may have done the work, and would charge a second one.
+        elif not may_connect_later(failure):
             return None
-        if not isinstance(request.body, bytes):
-            return None
-        wait = wait_seconds(self._policy, trip.attempts, self._find_advice(failure), self._draw)
-        if wait is None:
+        advised = self._find_advice(failure)
+        wait = wait_seconds(self._policy, trip.attempts, advised, self._draw)
+        if wait is None or not isinstance(request.body, bytes):
+            self._leave_to_client(failure, advised, budget)
             return None
         elapsed = self._clock.monotonic() - trip.sent_at
         if (
             trip.attempts > self._policy.retries_max
             or elapsed + wait > self._timeouts.total_seconds
+            or self._is_resting(trip)
             or not budget.withdraw()
         ):
-            if isinstance(failure, Answer):
-                failure.final = True
+            finalize(failure)
             return None
         return wait
+
+    def _leave_to_client(
+        self, failure: Answer | egress.EgressError, advised: float | None, budget: RetryBudget
+    ) -> None:
+        """The client may try again itself, out of the same budget, if it can wait so long."""
+        if not isinstance(failure, Answer):
+            return
+        if (advised or 0.0) > self._policy.advice_max_seconds or not budget.withdraw():
+            failure.final = True
+        elif advised and faults.parse_retry_after(failure.headers, self._clock.now()) is None:
+            failure.headers.append((b"retry-after", b"%d" % math.ceil(advised)))
 
     def _find_advice(self, failure: Answer | egress.EgressError) -> float | None:
         """Seconds that the provider asks to wait. A wait of 0 is no advice, as for the SDKs."""
@@ -192,11 +266,21 @@ class Upstream:
             advised = faults.parse_reset(failure.headers)
         return advised or None
 
-    def _budget(self, origin: Origin) -> RetryBudget:
-        budget = self._budgets.get(origin)
-        if budget is None:
-            budget = self._budgets[origin] = RetryBudget(self._policy, self._clock)
-        return budget
+
+def may_connect_later(failure: egress.EgressError) -> bool:
+    """Whether nothing was sent yet, and another try may get further. What was sent and lost may
+    have been done, and would be charged a second time; a forbidden address stays forbidden."""
+    return isinstance(failure, egress.ConnectFailed) and not isinstance(
+        failure, egress.AddressRefused
+    )
+
+
+async def read_fault(response: Response) -> bytes:
+    """The body of a refusal; nothing of one that is too large to be words."""
+    try:
+        return await response.read(FAULT_BODY_BYTES_MAX)
+    except egress.BodyTooLarge:
+        return b""
 
 
 def build_request(trip: Trip, timeouts: Timeouts) -> Request:
@@ -239,6 +323,21 @@ def is_final(answer: Answer) -> bool:
     if answer.retry_advice is not None:
         return not answer.retry_advice
     return answer.fault.verdict not in RETRIED_VERDICTS
+
+
+def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
+    """Whether another call would fail as well: not for want of a connection of our own, nor for a
+    body that its sender may have been slow with."""
+    if isinstance(error, egress.ConnectFailed):
+        return not isinstance(error, egress.PoolExhausted)
+    return isinstance(request.body, bytes)
+
+
+def finalize(failure: Answer | egress.EgressError) -> Answer | egress.EgressError:
+    """The same failure, after which nobody need try again."""
+    if isinstance(failure, Answer):
+        failure.final = True
+    return failure
 
 
 def conclude(failure: Answer | egress.EgressError) -> Answer:

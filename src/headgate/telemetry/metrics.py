@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from headgate.kit.errors import HeadgateError
@@ -23,6 +24,7 @@ OVERHEAD_BOUNDS = (50, 100, 200, 350, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 
 DURATION_BOUNDS = tuple(
     int(seconds * 1_000_000) for seconds in (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
 )
+LAG_BOUNDS = (500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
 TOKEN_KINDS = ("input", "cached", "output", "reasoning")
 UNKNOWN_MODEL = "other"
 """The label of every model without a price, so that a client cannot make labels without end."""
@@ -69,18 +71,22 @@ Labels = tuple[str, str, str, int, str, bool]
 
 
 class Metrics(Collector):
-    """Observes receipts and refusals; `gauges` are read when somebody scrapes."""
+    """Observes receipts and refusals; `gauges` and `counters` are read when somebody scrapes."""
 
     def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
-        self._gauges = gauges
+        self.gauges = dict(gauges)
+        self.counters: dict[str, Callable[[], float]] = {}
         self._series: dict[Labels, Series] = {}
         self._refusals: dict[tuple[str, int], int] = {}
         self._overhead = Histogram(OVERHEAD_BOUNDS)
         self._settlement = Histogram(OVERHEAD_BOUNDS)
         self._first_byte = Histogram(DURATION_BOUNDS)
         self._duration = Histogram(DURATION_BOUNDS)
+        self.loop_lag = Histogram(LAG_BOUNDS)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        # Memory, descriptors and CPU time of this process, by the names that everyone knows.
+        ProcessCollector(registry=self._registry)
 
     def observe(self, receipts: Sequence[Receipt], settlements: Sequence[int]) -> None:
         """Settled calls, and the microseconds that settling each one took."""
@@ -133,8 +139,10 @@ class Metrics(Collector):
         """See `prometheus_client.registry.Collector`."""
         yield from self._collect_counters()
         yield from self._collect_histograms()
-        for name, read in self._gauges.items():
+        for name, read in self.gauges.items():
             yield GaugeMetricFamily(f"headgate_{name}", name.replace("_", " "), value=read())
+        for name, read in self.counters.items():
+            yield CounterMetricFamily(f"headgate_{name}", name.replace("_", " "), read())
 
     def _collect_counters(self) -> Iterator[Metric]:
         names = ("endpoint", "model", "outcome", "status", "pricing")
@@ -169,6 +177,7 @@ class Metrics(Collector):
             ("settlement_seconds", "Of that, until the receipt was committed", self._settlement),
             ("first_byte_seconds", "From sending to the provider's first byte", self._first_byte),
             ("call_seconds", "The whole call", self._duration),
+            ("event_loop_lag_seconds", "How late a timer of the loop goes off", self.loop_lag),
         ):
             yield HistogramMetricFamily(
                 f"headgate_{name}", help_text, histogram.buckets(), histogram.sum_seconds()

@@ -186,7 +186,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def wait_and_resolve(self, seconds: int) -> None:
         self.clock.time += seconds
         expired = [hold for hold, until in self.open.values() if until < self.clock.time]
-        assert self.runner.run(self.ledger.resolve_expired(self.clock.time)) == len(expired)
+        assert self.runner.run(self.ledger.resolve_expired()) == len(expired)
         self.settle_in_model([(hold, hold.amount_nano) for hold in expired])
 
     @rule()

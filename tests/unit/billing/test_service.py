@@ -29,13 +29,14 @@ ORG = "org_1"
 
 
 class StoppedClock:
-    """Time that passes only when a test says so."""
+    """Time that passes only when a test says so; somebody may set the clock beside."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
+        self.set_by = 0.0
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.set_by
 
     def monotonic(self) -> float:
         return self.time
@@ -296,7 +297,7 @@ async def test_an_expired_hold_becomes_an_unknown_receipt_billed_at_the_hold(
     clock.time += 30
     await ledger.hold(make_hold("req_2", 100))
     clock.time += 31
-    assert await jobs.resolve_expired_holds(ledger, clock) == 1
+    assert await jobs.resolve_expired_holds(ledger) == 1
     receipt = find_receipt(database, "req_1")
     assert receipt is not None
     assert (receipt.outcome, receipt.estimated, receipt.cost_nano) == ("unknown", True, 400)
@@ -310,15 +311,64 @@ async def test_an_expired_hold_becomes_an_unknown_receipt_billed_at_the_hold(
     }
 
 
+@pytest.mark.parametrize("set_by", [3_600.0, -3_600.0, 40 * 86_400.0, -600.0])
+async def test_a_lease_runs_its_time_whatever_becomes_of_the_clock(
+    ledger: Ledger, clock: StoppedClock, set_by: float
+) -> None:
+    await ledger.hold(make_hold("req_1", 400))
+    clock.set_by = set_by
+    assert await ledger.resolve_expired() == 0
+    clock.time += 61
+    assert await ledger.resolve_expired() == 1
+
+
+async def test_a_call_cut_off_in_its_hold_leaves_a_receipt_and_no_money_held(
+    ledger: Ledger, database: Database
+) -> None:
+    for number, amount_nano in enumerate((400, 5_000)):  # the second is more than there is
+        hold = make_hold(f"req_{number}", amount_nano)
+        holding = asyncio.ensure_future(ledger.hold(hold))
+        holding.cancel()
+        receipt = make_receipt(hold.request_id, 0, outcome="cancelled")
+        await asyncio.gather(
+            ledger.record(make_receipt(f"req_other_{number}", 0), None),
+            ledger.record(receipt, hold),
+        )
+        assert find_receipt(database, hold.request_id) == receipt
+    assert read_accounts(database) == {"wallet": 1_000, "funding": -1_000}
+
+
+async def test_what_a_full_disk_refuses_is_recorded_when_there_is_room_again(
+    ledger: Ledger, writer: Writer, database: Database
+) -> None:
+    hold = make_hold("req_1", 400)
+    await ledger.hold(hold)
+    await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=1"))
+    lost = [(make_receipt("req_1", 150), hold), (make_receipt("req_2", 0), None)]
+    big = msgspec.structs.replace(make_receipt("req_0", 0), model_requested="x" * 20_000)
+    with pytest.raises(StorageUnavailable):
+        await ledger.record(big, None)
+    for pair in lost:
+        ledger.defer(*pair)
+    with pytest.raises(StorageUnavailable) as refused:
+        ledger.check()
+    assert (refused.value.should_retry, refused.value.retry_after_seconds) == (True, 2.0)
+    await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=9999"))
+    assert await ledger.recover() == [receipt for receipt, _ in lost]
+    ledger.check()
+    assert (ledger.deferred, await ledger.recover()) == (0, [])
+    assert read_accounts(database) == {"wallet": 850, "revenue": 150, "funding": -1_000}
+
+
 async def test_a_call_that_ends_after_its_lease_is_not_billed_again(
     ledger: Ledger, database: Database, clock: StoppedClock
 ) -> None:
     hold = make_hold("req_1", 400)
     await ledger.hold(hold)
     clock.time += 61
-    await ledger.resolve_expired(clock.time)
+    await ledger.resolve_expired()
     await ledger.record(make_receipt("req_1", 150), hold)
-    assert await ledger.resolve_expired(clock.time) == 0
+    assert await ledger.resolve_expired() == 0
     assert read_accounts(database) == {"wallet": 600, "revenue": 400, "funding": -1_000}
 
 

@@ -24,7 +24,9 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
 from headgate.vault.service import create_master_key, remember_master_key
+from tests.fakes.gateway import find_port
 
+LOCAL = "127.0.0.1/32"
 SECRET = "sk-proj-0123456789abcdefWXYZ"
 
 
@@ -76,6 +78,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "data"
     path.mkdir(mode=0o700)
     monkeypatch.setenv("HEADGATE_DATA", str(path))
+    monkeypatch.setenv("HEADGATE_EGRESS_ALLOW", LOCAL)
     database = Database(path / "headgate.db")
     METADATA.create_all(database.engine)
     key = create_master_key(path / "master.key")
@@ -109,7 +112,10 @@ def run_json(*words: str, stdin: str = "") -> Any:
 
 
 def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:
-    created = run("keys", "create", "--name", "laptop", "--models", "gpt-5*,o3", "--expires", "30d")
+    created = run(
+        *("keys", "create", "--name", "laptop", "--models", "gpt-5*,o3", "--expires", "30d"),
+        *("--on-disconnect", "drain"),
+    )
     assert created.exit_code == 0
     token = created.stdout.strip()
     database, ring = Database(data / "headgate.db"), KeyRing(SystemClock())
@@ -120,6 +126,7 @@ def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:
     database.close()
     listed = run("keys", "list")
     assert "laptop" in listed.stdout
+    assert "drain" in listed.stdout
     assert token not in listed.stdout
 
 
@@ -218,7 +225,7 @@ def test_doctor_finds_a_sound_installation_sound(data: Path, provider: type[Prov
 
 
 def test_doctor_says_what_is_wrong_and_fails(data: Path) -> None:
-    closed = "http://127.0.0.1:1/v1"
+    closed = f"http://127.0.0.1:{find_port()}/v1"
     run("credentials", "add", "openai", "--api-key-stdin", "--base-url", closed, stdin="secret")
     result = run("doctor")
     assert result.exit_code == 1

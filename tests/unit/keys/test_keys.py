@@ -18,6 +18,7 @@ from headgate.keys.service import KeyRing, Keys
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
+from headgate.relay.ports import DisconnectPolicy
 
 
 class HeldClock:
@@ -80,7 +81,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_token_finds_the_grant_that_was_asked_for(desk: Desk) -> None:
-    issued = desk.issue(models=("gpt-5*",), endpoints=("embeddings",), requests_per_minute=60)
+    issued = desk.issue(
+        models=("gpt-5*",),
+        endpoints=("embeddings",),
+        requests_per_minute=60,
+        on_disconnect=DisconnectPolicy.DRAIN,
+    )
     grant = desk.ring.find(issued.token.encode())
     assert grant.key_id == issued.key.id == "key_" + issued.token.split("_")[2]
     assert grant.organization_id == desk.organization.id
@@ -88,6 +94,8 @@ def test_token_finds_the_grant_that_was_asked_for(desk: Desk) -> None:
     assert grant.models == ("gpt-5*",)
     assert grant.endpoints == ("embeddings",)
     assert grant.requests_per_minute == 60
+    assert grant.on_disconnect is DisconnectPolicy.DRAIN
+    assert desk.ring.find(desk.issue().token.encode()).on_disconnect is None
     assert not grant.management
     assert desk.ring.find(desk.issue(kind=KeyKind.ADMIN).token.encode()).management
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,27 @@ import structlog
 from headgate.kit import log
 
 TOKEN = "hg_live_abcdefghijkl_" + "S" * 49
-SECRETS = ["sk-proj-SSSSSSSSSSSSSSSS", TOKEN, "Bearer SSSSSSSS", "hg_admin_" + "S" * 40]
+SECRETS = [
+    *("sk-proj-SSSSSSSSSSSSSSSS", TOKEN, "Bearer SSSSSSSS", "hg_admin_" + "S" * 40),
+    *("https://me:SSSSSSSS@example.org/v1", "GET /v1/models?a=1&api_key=SSSSSSSS"),
+]
+UNCAUGHT = """
+import sys, threading
+from headgate.kit import log
+log.configure(sys.stderr, level="info")
+log.catch_uncaught()
+def fail():
+    local = "sk-" + "local" * 8
+    raise ValueError("sk-" + "S" * 40)
+class Dying:
+    def __del__(self):
+        fail()
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Dying()
+fail()
+"""
 
 
 class Terminal(io.StringIO):
@@ -46,6 +68,18 @@ def test_no_secret_reaches_the_log(secret: str, stream: type[io.StringIO]) -> No
     assert output.getvalue().count("ValueError") >= 2
 
 
+def test_what_nobody_catches_is_logged_without_secrets_and_local_variables() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["uncaught", "unraisable", "uncaught"]
+    assert all("ValueError: sk-…" in line["exception"] for line in lines)
+    assert "SSSS" not in done.stderr
+    assert "locallocal" not in done.stderr
+    assert done.returncode == 1
+
+
 def test_lines_are_json_where_nobody_watches() -> None:
     output = io.StringIO()
     log.configure(output, level="info")
@@ -59,6 +93,9 @@ def test_lines_are_json_where_nobody_watches() -> None:
     assert line["timestamp"].endswith("Z")
 
 
-@pytest.mark.parametrize("text", ["a task-force-of-people", "hg_live_abcdefghijkl", "gpt-5.4"])
+PLAIN = ["a task-force-of-people", "hg_live_abcdefghijkl", "gpt-5.4", "http://127.0.0.1:80/v1?a=b"]
+
+
+@pytest.mark.parametrize("text", PLAIN)
 def test_plain_text_is_left_alone(text: str) -> None:
     assert log.mask_text(text) == text

@@ -94,7 +94,7 @@ def test_field_of_the_wrong_type_is_named(body: bytes, param: str, message: str)
 
 
 def test_wrong_type_hidden_behind_a_repeated_key_is_refused() -> None:
-    with pytest.raises(request.TypeInvalid):
+    with pytest.raises(request.JsonInvalid, match="'model' comes twice"):
         request.decode(b'{"model":7,"model":"m"}')
 
 
@@ -103,11 +103,6 @@ def test_missing_model_is_refused_where_it_is_needed() -> None:
         request.decode(b'{"model":""}').require_model()
     assert caught.value.param == "model"
     assert request.decode(b'{"model":"m"}').require_model() == "m"
-
-
-def test_name_that_is_no_utf8_is_refused_when_the_fields_are_needed() -> None:
-    with pytest.raises(request.RequestInvalid):
-        _ = request.decode(b'{"\xff":1,"model":"m"}').with_model("w").body
 
 
 def test_a_model_that_is_no_name_is_refused_before_it_is_stored_anywhere() -> None:

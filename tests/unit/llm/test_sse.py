@@ -76,4 +76,5 @@ def test_responses_error_is_a_typed_event_numbered_after_the_last() -> None:
     assert event.name == b"error"
     assert msgspec.json.decode(event.data) == {
         "type": "error", "code": "c", "message": "m", "param": None, "sequence_number": 4,
+        "error": error,
     }  # fmt: skip

@@ -14,8 +14,13 @@ from headgate.relay.admission import (
     check_scope,
     is_in_scope,
 )
+from headgate.relay.crowd import Crowd, CrowdedOut
 from headgate.relay.ports import Grant
 from tests.fakes.stage import GRANT, ManualClock, make_call
+
+
+def make_admission(clock: ManualClock) -> Admission:
+    return Admission(clock, Crowd(100, lag_seconds_max=1.0))
 
 
 def refuse(grant: Grant, path: str = "/chat/completions", method: str = "POST") -> HeadgateError:
@@ -26,7 +31,7 @@ def refuse(grant: Grant, path: str = "/chat/completions", method: str = "POST") 
 
 
 def test_key_without_restrictions_passes() -> None:
-    Admission(ManualClock()).admit(make_call())
+    make_admission(ManualClock()).admit(make_call())
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_address_that_hands_out_a_way_past_the_gateway_is_unsupported() -> None:
 
 
 def test_key_may_burst_its_minute_and_then_goes_on_at_its_rate() -> None:
-    admission = Admission(clock := ManualClock())
+    admission = make_admission(clock := ManualClock())
     call = make_call(grant=replace(GRANT, requests_per_minute=60))
     for _ in range(60):
         admission.admit(call)
@@ -93,7 +98,7 @@ def test_key_may_burst_its_minute_and_then_goes_on_at_its_rate() -> None:
 
 
 def test_refused_requests_do_not_put_the_next_one_off() -> None:
-    admission = Admission(clock := ManualClock())
+    admission = make_admission(clock := ManualClock())
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
     admission.admit(call)
     for _ in range(10):
@@ -104,7 +109,17 @@ def test_refused_requests_do_not_put_the_next_one_off() -> None:
 
 
 def test_keys_have_rates_of_their_own() -> None:
-    admission = Admission(ManualClock())
+    admission = make_admission(ManualClock())
     for key_id in ("key_1", "key_2"):
         grant = replace(GRANT, key_id=key_id, requests_per_minute=1)
         admission.admit(make_call(grant=grant))
+
+
+def test_call_that_is_over_gives_its_place_to_the_next() -> None:
+    admission = Admission(ManualClock(), Crowd(1, lag_seconds_max=1.0))
+    call = make_call()
+    admission.admit(call)
+    with pytest.raises(CrowdedOut):
+        admission.admit(call)
+    admission.release(call)
+    admission.admit(call)

@@ -5,10 +5,13 @@ import asyncio
 import pytest
 
 from headgate.relay.attendance import Attendance, Drains
+from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.trip import CallerLeft
 from tests.fakes.stage import FakeCaller, FakeResponse
 
 pytestmark = pytest.mark.anyio
+
+DRAIN, CANCEL = DisconnectPolicy.DRAIN, DisconnectPolicy.CANCEL
 
 
 @pytest.fixture
@@ -19,9 +22,9 @@ def anyio_backend() -> str:
 class Attended:
     """A task that waits for an answer that never comes, attended by a caller."""
 
-    def __init__(self, drains: Drains) -> None:
+    def __init__(self, drains: Drains, policy: DisconnectPolicy | None = None) -> None:
         self.caller = FakeCaller()
-        self.attendance = Attendance(self.caller, drains)
+        self.attendance = Attendance(self.caller, drains, policy)
         self.begun = asyncio.Event()
         self.task = asyncio.create_task(self.work())
 
@@ -39,7 +42,7 @@ class Attended:
 
 
 async def test_leaving_ends_the_task_after_the_drain() -> None:
-    attended = Attended(drains := Drains(drain_seconds=0.01, drains_max=4))
+    attended = Attended(drains := Drains(policy=DRAIN, drain_seconds=0.01, drains_max=4))
     await attended.begun.wait()
     started = asyncio.get_running_loop().time()
     attended.caller.leave()
@@ -50,7 +53,7 @@ async def test_leaving_ends_the_task_after_the_drain() -> None:
 
 
 async def test_too_many_drains_end_at_once() -> None:
-    drains = Drains(drain_seconds=3600, drains_max=1)
+    drains = Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     first, second = Attended(drains), Attended(drains)
     await first.begun.wait()
     await second.begun.wait()
@@ -63,15 +66,38 @@ async def test_too_many_drains_end_at_once() -> None:
     assert drains.active == 0
 
 
+@pytest.mark.parametrize(
+    ("default", "own", "drained"),
+    [
+        (DRAIN, None, True),
+        (CANCEL, None, False),
+        (CANCEL, DRAIN, True),
+        (DRAIN, CANCEL, False),
+    ],
+)
+async def test_policy_of_the_key_comes_before_that_of_the_gateway(
+    default: DisconnectPolicy, own: DisconnectPolicy | None, drained: bool
+) -> None:
+    drains = Drains(policy=default, drain_seconds=3600, drains_max=4)
+    attended = Attended(drains, own)
+    await attended.begun.wait()
+    attended.caller.leave()
+    assert drains.active == drained
+    if drained:
+        attended.task.cancel()
+    assert await attended.is_cancelled()
+    assert drains.active == 0
+
+
 async def test_caller_that_is_gone_already_is_noticed() -> None:
-    drains = Drains(drain_seconds=0, drains_max=1)
+    drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
     attended = Attended(drains)
     attended.caller.gone = True
     assert await attended.is_cancelled()
 
 
 async def test_leaving_after_the_end_changes_nothing() -> None:
-    drains = Drains(drain_seconds=0, drains_max=1)
+    drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
     attendance = Attendance(caller := FakeCaller(), drains)
     attendance.begin()
     attendance.end()
@@ -81,7 +107,7 @@ async def test_leaving_after_the_end_changes_nothing() -> None:
 
 
 async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
-    attendance = Attendance(FakeCaller(), Drains(drain_seconds=1, drains_max=1))
+    attendance = Attendance(FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1))
     attendance.steer(flow := FakeResponse())
     attendance.pause()
     assert flow.paused
@@ -90,14 +116,16 @@ async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
 
 
 async def test_reader_that_was_slow_before_the_answer_came_stops_it_too() -> None:
-    attendance = Attendance(FakeCaller(), Drains(drain_seconds=1, drains_max=1))
+    attendance = Attendance(FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1))
     attendance.pause()
     attendance.steer(flow := FakeResponse())
     assert flow.paused
 
 
 async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
-    attendance = Attendance(caller := FakeCaller(), Drains(drain_seconds=3600, drains_max=1))
+    attendance = Attendance(
+        caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
+    )
     attendance.begin()
     attendance.steer(flow := FakeResponse())
     attendance.pause()
@@ -109,7 +137,9 @@ async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
 
 
 async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> None:
-    attendance = Attendance(caller := FakeCaller(), Drains(drain_seconds=3600, drains_max=1))
+    attendance = Attendance(
+        caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
+    )
     resting = asyncio.Event()
 
     async def work() -> None:
@@ -128,7 +158,9 @@ async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> No
 
 
 async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
-    attendance = Attendance(caller := FakeCaller(), Drains(drain_seconds=3600, drains_max=1))
+    attendance = Attendance(
+        caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
+    )
     attendance.begin()
     caller.leave()
     with pytest.raises(CallerLeft):

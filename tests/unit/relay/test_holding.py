@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from headgate.relay.breaker import Breakers
 from headgate.relay.holding import Holding, ModelUnpriced
 from headgate.relay.routing import Routing
 from headgate.relay.trip import Trip
@@ -32,7 +33,7 @@ async def hold(
 ) -> Trip:
     models = models or FakeModels()
     trip = make_trip(make_call(body=body))
-    Routing(FakeCredentials(MANAGED), models).plan(trip)
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
     await Holding(ledger or FakeLedger(), models, ManualClock()).hold(trip)
     return trip
 
@@ -87,7 +88,7 @@ async def test_empty_wallet_leaves_no_hold() -> None:
     ledger.refusal = WalletEmpty("nothing left")
     models = FakeModels()
     trip = make_trip()
-    Routing(FakeCredentials(MANAGED), models).plan(trip)
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
     with pytest.raises(WalletEmpty):
         await Holding(ledger, models, ManualClock()).hold(trip)
     assert trip.hold is None

@@ -5,15 +5,16 @@ from msgspec.structs import replace
 
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading
+from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Model
 from headgate.relay.routing import PathUnsafe, Routing, check_path
 from headgate.relay.trip import Trip
-from tests.fakes.stage import CREDENTIAL, FakeCredentials, FakeModels, make_call
+from tests.fakes.stage import CREDENTIAL, FakeCredentials, FakeModels, ManualClock, make_call
 
 
 def plan(body: bytes, path: str = "/chat/completions", models: FakeModels | None = None) -> Trip:
     trip = Trip(replace(make_call(path, body=body), query=b"?a=%20b"), Reading())
-    Routing(FakeCredentials(), models or FakeModels()).plan(trip)
+    Routing(FakeCredentials(), models or FakeModels(), Breakers(ManualClock())).plan(trip)
     return trip
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 from collections.abc import AsyncIterator
 
@@ -9,6 +10,7 @@ import pytest
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Headers, Timeouts
+from headgate.relay.breaker import Breakers, ProviderResting
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.upstream import (
     Answer,
@@ -17,7 +19,15 @@ from headgate.relay.upstream import (
     ProviderUnreachable,
     Upstream,
 )
-from tests.fakes.stage import FakeClient, FakeResponse, ManualClock, Step, make_call, make_trip
+from tests.fakes.stage import (
+    CREDENTIAL,
+    FakeClient,
+    FakeResponse,
+    ManualClock,
+    Step,
+    make_call,
+    make_trip,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -32,14 +42,17 @@ def anyio_backend() -> str:
 class Rig:
     """An upstream in virtual time, which remembers how long it rested."""
 
-    def __init__(self, *steps: Step, policy: RetryPolicy | None = None) -> None:
+    def __init__(self, *steps: Step, failures: int = 0) -> None:
+        """`failures` in a row open the breaker; 0 is never."""
         self.clock = ManualClock()
+        self.breakers = Breakers(self.clock, failures=failures, open_seconds=30)
         self.client = FakeClient(*steps)
         self.rests: list[float] = []
         self.upstream = Upstream(
             self.client,
-            policy=policy or RetryPolicy(),
+            policy=RetryPolicy(),
             timeouts=Timeouts(total_seconds=600),
+            breakers=self.breakers,
             clock=self.clock,
             draw=lambda: 0.5,
         )
@@ -70,7 +83,7 @@ async def test_refusal_that_time_heals_is_retried_with_growing_jittered_waits(st
     answer = await rig.send()
     assert answer.status == 200
     assert rig.trip.attempts == 3
-    assert rig.rests == [0.25 * 0.75, 0.5 * 0.75]
+    assert rig.rests == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
@@ -98,16 +111,16 @@ async def test_spent_quota_is_not_retried() -> None:
 @pytest.mark.parametrize(
     ("headers", "rest"),
     [
-        ([(b"retry-after", b"2")], 2 * 1.05),
-        ([(b"retry-after", b"1.5")], 1.5 * 1.05),
-        ([(b"retry-after-ms", b"120"), (b"retry-after", b"9")], 0.12 * 1.05),
-        ([(b"x-ratelimit-reset-requests", b"120ms")], 0.12 * 1.05),
-        ([(b"x-ratelimit-reset-requests", b"1s"), (b"x-ratelimit-reset-tokens", b"3s")], 3 * 1.05),
-        ([(b"retry-after", b"1"), (b"x-ratelimit-reset-tokens", b"6m0s")], 1.05),
-        ([(b"retry-after", b"0")], 0.25 * 0.75),
-        ([(b"retry-after", b"soon")], 0.25 * 0.75),
-        ([(b"retry-after", b"-1")], 0.25 * 0.75),
-        ([(b"x-ratelimit-reset-tokens", b"a while")], 0.25 * 0.75),
+        ([(b"retry-after", b"2")], 2.5),
+        ([(b"retry-after", b"1.5")], 2.0),
+        ([(b"retry-after-ms", b"120"), (b"retry-after", b"9")], 0.62),
+        ([(b"x-ratelimit-reset-requests", b"120ms")], 0.62),
+        ([(b"x-ratelimit-reset-requests", b"1s"), (b"x-ratelimit-reset-tokens", b"3s")], 3.5),
+        ([(b"retry-after", b"1"), (b"x-ratelimit-reset-tokens", b"6m0s")], 1.5),
+        ([(b"retry-after", b"0")], 0.5),
+        ([(b"retry-after", b"soon")], 0.5),
+        ([(b"retry-after", b"-1")], 0.5),
+        ([(b"x-ratelimit-reset-tokens", b"a while")], 0.5),
     ],
 )
 async def test_wait_is_what_the_provider_advises_else_the_backoff(
@@ -123,28 +136,56 @@ async def test_date_to_retry_at_is_understood() -> None:
     date = email.utils.formatdate(rig.clock.now() + 2, usegmt=True).encode()
     rig = Rig(fault(503, [(b"retry-after", date)]), FakeResponse(200))
     await rig.send()
-    assert 1.0 < rig.rests[0] <= 2.2
+    assert 1.5 <= rig.rests[0] <= 2.5
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "told"),
     [
-        [(b"retry-after", b"30")],
-        [(b"retry-after-ms", b"30000")],
-        [(b"x-ratelimit-reset-tokens", b"6m0s")],
-        [(b"x-ratelimit-reset-requests", b"1m30s")],
+        ([(b"retry-after", b"30")], []),
+        ([(b"retry-after-ms", b"30000")], []),
+        ([(b"x-ratelimit-reset-requests", b"59.5s")], [(b"retry-after", b"60")]),
+        ([(b"x-ratelimit-reset-tokens", b"20s")], [(b"retry-after", b"20")]),
     ],
 )
-async def test_long_wait_is_left_to_the_client(headers: Headers) -> None:
-    rig = Rig(fault(429, headers))
+async def test_long_wait_is_left_to_the_client_who_is_told_how_long(
+    headers: Headers, told: Headers
+) -> None:
+    rig = Rig(fault(429, list(headers)))
     answer = await rig.send()
     assert (rig.trip.attempts, answer.final, rig.rests) == (1, False, [])
+    assert answer.headers == headers + told
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"retry-after", b"61"),
+        (b"x-ratelimit-reset-tokens", b"6m0s"),
+        (b"x-ratelimit-reset-requests", b"1m30s"),
+    ],
+)
+async def test_wait_that_no_client_is_asked_for_makes_trying_again_pointless(
+    header: tuple[bytes, bytes],
+) -> None:
+    rig = Rig(fault(429, [header]))
+    answer = await rig.send()
+    assert (rig.trip.attempts, answer.final, answer.headers) == (1, True, [header])
+
+
+async def test_attempts_that_are_left_to_the_client_are_of_the_same_budget() -> None:
+    rig = Rig(fault(503, [(b"retry-after", b"30")]))
+    left: list[bool] = []
+    for _ in range(100):
+        rig.trip = make_trip()
+        left.append(not (await rig.send()).final)
+    assert left.count(True) <= 0.2 * 100 + RetryPolicy().budget_floor_per_second
 
 
 async def test_reset_of_a_rate_means_nothing_for_a_server_error() -> None:
     rig = Rig(fault(500, [(b"x-ratelimit-reset-tokens", b"6m0s")]), FakeResponse(200))
     assert (await rig.send()).status == 200
-    assert rig.rests == [0.25 * 0.75]
+    assert rig.rests == [0.5]
 
 
 async def test_provider_that_forbids_a_retry_is_obeyed() -> None:
@@ -166,8 +207,7 @@ async def test_retries_keep_to_their_budget_however_many_calls_fail() -> None:
         rig.trip = make_trip()
         await rig.upstream.send(rig.trip, _no_time)
     floor = RetryPolicy().budget_floor_per_second
-    assert len(rig.client.sent) <= 1.2 * calls + floor
-    assert len(rig.client.sent) > calls
+    assert calls < len(rig.client.sent) <= 1.2 * calls + floor
 
 
 async def _no_time(_seconds: float) -> None:
@@ -288,3 +328,137 @@ async def test_errors_name_no_address_of_the_provider() -> None:
     with pytest.raises(ProviderUnreachable) as caught:
         await rig.send()
     assert "openai" not in caught.value.message
+
+
+async def fail_until_open(rig: Rig, attempts: int) -> None:
+    """Calls that fail until so many attempts were made, the breaker's number."""
+    while len(rig.client.sent) < attempts:
+        rig.trip = make_trip()
+        with contextlib.suppress(HeadgateError):
+            await rig.send()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(fault(status) for status in (500, 502, 503, 504, 529)),
+        egress.ConnectFailed("no"),
+        egress.ConnectTimeout("no"),
+        egress.TlsFailed("no"),
+        egress.FirstByteTimeout("late"),
+        egress.Disconnected("lost"),
+        egress.Malformed("noise"),
+        FakeResponse(503, body=egress.IdleTimeout("stalled")),
+    ],
+    ids=lambda step: f"{getattr(step, 'status', '')}{type(step).__name__}",
+)
+async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: Step) -> None:
+    rig = Rig(step, failures=5)
+    await fail_until_open(rig, 5)
+    rig.trip = make_trip()
+    with pytest.raises(ProviderResting) as caught:
+        await rig.send()
+    assert len(rig.client.sent) == 5, "also not by the retries of the call that opened it"
+    assert caught.value.should_retry is False
+    assert caught.value.retry_after_seconds is not None
+    assert 0 < caught.value.retry_after_seconds <= 30
+    assert rig.trip.attempts == 0
+    assert not rig.trip.was_sent
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(fault(status) for status in (400, 401, 404, 408, 413, 429, 501)),
+        fault(400, [(b"x-should-retry", b"true")]),
+        egress.PoolExhausted("busy"),
+    ],
+    ids=lambda step: f"{getattr(step, 'status', '')}{type(step).__name__}",
+)
+async def test_what_is_no_failure_of_the_provider_opens_nothing(step: Step) -> None:
+    rig = Rig(step, failures=5)
+    await fail_until_open(rig, 30)
+    assert rig.breakers.open == 0
+
+
+async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"piece"
+
+    rig = Rig(egress.TotalTimeout("late"), failures=1)
+    rig.trip = make_trip(make_call("/files", body=body()))
+    with pytest.raises(ProviderTimeout):
+        await rig.send()
+    assert rig.breakers.open == 0
+
+
+async def test_breaker_that_opens_during_a_wait_ends_the_retries_with_what_was_answered() -> None:
+    rig = Rig(fault(503, body=b"down"), failures=5)
+
+    async def rest_while_others_fail(seconds: float) -> None:
+        await rig.rest(seconds)
+        for _ in range(4):
+            rig.breakers.fail(CREDENTIAL, probe=False)
+
+    answer = await rig.upstream.send(rig.trip, rest_while_others_fail)
+    assert (answer.status, answer.body, answer.final) == (503, b"down", True)
+    assert rig.trip.attempts == 1
+
+
+async def test_probe_that_succeeds_opens_the_road_for_all() -> None:
+    rig = Rig(fault(503), fault(503), FakeResponse(200), failures=2)
+    await fail_until_open(rig, 2)
+    rig.clock.seconds += 30
+    for _ in range(3):
+        rig.trip = make_trip()
+        assert (await rig.send()).status == 200
+    assert len(rig.breakers) == 0
+
+
+async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
+    rig = Rig(fault(503), failures=2)
+    await fail_until_open(rig, 2)
+    rig.clock.seconds += 30
+    rig.trip = make_trip()
+    rig.rests.clear()
+    answer = await rig.send()
+    assert (answer.status, answer.final, rig.trip.attempts) == (503, True, 1)
+    assert rig.rests == [], "the caller does not wait for what will not be tried"
+    with pytest.raises(ProviderResting):
+        await rig.send()
+
+
+async def test_probe_whose_caller_left_lets_another_try_later() -> None:
+    rig = Rig(fault(503), failures=2)
+    await fail_until_open(rig, 2)
+    rig.clock.seconds += 30
+    begun = asyncio.Event()
+
+    async def hang(_request: object) -> FakeResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    rig.client.steps[:] = [hang]
+    rig.trip = make_trip()
+    probing = asyncio.create_task(rig.send())
+    await begun.wait()
+    with pytest.raises(ProviderResting):
+        rig.breakers.check(CREDENTIAL)
+    probing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probing
+    with pytest.raises(ProviderResting):
+        rig.breakers.check(CREDENTIAL)
+    rig.clock.seconds += 30
+    rig.breakers.check(CREDENTIAL)
+
+
+async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing() -> None:
+    async def wait_for_a_connection(_request: object) -> FakeResponse:
+        raise egress.ConnectCancelled
+
+    rig = Rig(wait_for_a_connection)
+    with pytest.raises(asyncio.CancelledError):
+        await rig.send()
+    assert (rig.trip.attempts, rig.trip.was_sent) == (1, False)

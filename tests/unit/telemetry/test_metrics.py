@@ -47,3 +47,14 @@ def test_duration_falls_into_the_bucket_that_holds_it() -> None:
     counts = [line for line in lines if line.startswith("headgate_overhead_seconds_bucket")]
     assert counts[0] == 'headgate_overhead_seconds_bucket{le="5e-05"} 0.0'
     assert counts[1] == 'headgate_overhead_seconds_bucket{le="0.0001"} 1.0'
+
+
+def test_process_tells_its_memory_descriptors_and_the_lag_of_its_loop() -> None:
+    metrics = Metrics({})
+    metrics.loop_lag.observe(60_000)
+    text = metrics.render().decode()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values["process_resident_memory_bytes"]) > 2**20
+    assert float(values["process_open_fds"]) > 0
+    assert values['headgate_event_loop_lag_seconds_bucket{le="0.05"}'] == "0.0"
+    assert values['headgate_event_loop_lag_seconds_bucket{le="0.1"}'] == "1.0"

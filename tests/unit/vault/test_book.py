@@ -89,7 +89,7 @@ def test_what_is_no_id_is_no_provider_organization(safe: Safe, organization: str
 
 
 def test_longest_secret_and_the_next_longer_one(safe: Safe) -> None:
-    place = {"base_url": "http://localhost/v1"}
+    place = {"base_url": "https://proxy.example/v1"}
     assert safe.add("x" * SECRET_CHARACTERS_MAX, **place).hint == "…xxxx"
     with pytest.raises(CredentialRefused):
         safe.add("x" * (SECRET_CHARACTERS_MAX + 1), name="longer", **place)
@@ -192,6 +192,6 @@ def test_environment_credential_that_no_longer_opens_is_sealed_anew(safe: Safe) 
 
 
 def test_environment_credential_at_the_same_address_is_not_written_again(safe: Safe) -> None:
-    first = safe.upsert("local", base_url="http://localhost/v1/")
-    assert safe.upsert("local", base_url="http://localhost/v1/") == first
-    assert safe.upsert("local", base_url="http://localhost/v1") == first
+    first = safe.upsert("local", base_url="https://proxy.example/v1/")
+    assert safe.upsert("local", base_url="https://proxy.example/v1/") == first
+    assert safe.upsert("local", base_url="https://proxy.example/v1") == first

@@ -14,6 +14,7 @@ from headgate.accounts.service import Accounts
 from headgate.kit.crypto import SealBroken
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
+from headgate.kit.http.guard import parse_rule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.vault import model, store
@@ -72,7 +73,8 @@ class Safe:
         self.master_key = LocalMasterKey(os.urandom(32))
         facts = {"openai": Facts()}
         sealer = Sealer(self.master_key, self.clock)
-        self.book = CredentialBook(sealer, facts, clock=self.clock, ids=Ids())
+        rule = parse_rule(["http://127.0.0.1:9"])
+        self.book = CredentialBook(sealer, facts, egress_rule=rule, clock=self.clock, ids=Ids())
         self.vault = Vault(sealer, facts, self.clock)
         self.sealer = sealer
         accounts = Accounts(self.clock, Ids())

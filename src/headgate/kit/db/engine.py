@@ -78,6 +78,25 @@ class Database:
             raise StorageUnavailable(f"The database refused: {error.orig}") from error
         return KeptConnection(connection, always_flush=self._always_flush)
 
+    @property
+    def wal_bytes(self) -> int:
+        """The length of the write-ahead log's file; 0 where there is none."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def settle_wal(self) -> None:
+        """Bring what an earlier process left in the write-ahead log into the database, flushed.
+
+        Its flushes may have failed; written anew and flushed here, its content is on the disk for
+        certain. Raises StorageUnavailable.
+        """
+        with self.reading() as connection:
+            connection.rollback()
+            kept = connection.connection.cursor()
+            kept.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
@@ -97,6 +116,16 @@ def is_unavailable(error: BaseException) -> bool:
     )
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error leaves open what the disk has: an I/O error, as of a flush, or damage.
+
+    The system reports a failed flush once, and may have dropped what it could not write: a second
+    flush that succeeds proves nothing of the first.
+    """
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(sqlite.LOST_ERRORS)
+
+
 class KeptConnection:
     """A connection that is kept for long, with transactions at the least cost per use.
 
@@ -107,6 +136,8 @@ class KeptConnection:
     def __init__(self, connection: sa.Connection, *, always_flush: bool) -> None:
         self.connection = connection
         self._execute = connection.connection.cursor().execute
+        # Its own checkpoints are explicit: those inside of a commit hide their errors.
+        self._execute("PRAGMA wal_autocheckpoint=0")
         self._always_flush = always_flush
         self._flushes: bool | None = None
 
@@ -121,6 +152,14 @@ class KeptConnection:
     def commit(self) -> None:
         """Keep everything since `begin`."""
         self._execute("COMMIT")
+
+    def checkpoint(self) -> int:
+        """Bring the write-ahead log into the database, as far as no reader needs it; outside of
+        a transaction. How many of its pages are left."""
+        self._execute("PRAGMA synchronous=FULL")
+        self._flushes = True
+        _, pages, moved = self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return max(0, pages - moved)
 
     def roll_back(self) -> None:
         """Keep nothing since `begin`; also right when the transaction is gone already."""

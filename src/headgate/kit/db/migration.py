@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.failpoint import failpoint
 
-HEAD = "0001"
+HEAD = "0002"
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 VERSION = sa.Table(
@@ -40,6 +41,7 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
             metadata.create_all(connection)
             VERSION.create(connection)
             connection.execute(sa.insert(VERSION).values(version_num=head))
+            failpoint("first_start_tables")
     version = _read_version(database)
     if version == head:
         return

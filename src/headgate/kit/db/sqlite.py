@@ -30,6 +30,12 @@ REQUEST_ERRORS: tuple[type[Exception], ...] = (
     DRIVER.NotSupportedError,
 )
 """Errors that the request itself caused; every other `DatabaseError` is the storage's."""
+LOST_ERRORS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""Beginnings of the names of errors after which it is not known what the disk has. The driver does
+not tell a flush that failed from another failed operation, so every I/O error counts; a disk that
+is full (SQLITE_FULL) or a lock (SQLITE_BUSY) is none."""
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+"""A write-ahead log that grew longer is cut to this once all of it is in the database."""
 JOURNAL_MODE = "wal" if WAL_SAFE else "delete"
 
 
@@ -44,5 +50,6 @@ def connect(path: Path, *, busy_timeout_seconds: float) -> Any:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.execute("PRAGMA wal_autocheckpoint=4000")
+    cursor.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
     cursor.close()
     return connection

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 
+from headgate.kit import failpoint, settings
 from headgate.kit.db.engine import Database
 from headgate.kit.db.migration import SCRIPTS
 
@@ -19,7 +21,9 @@ def migrate(database: Database, revision: str = "head", *, back: bool = False) -
     with database.transaction() as connection:
         config.attributes["connection"] = connection
         (command.downgrade if back else command.upgrade)(config, revision)
+        failpoint.failpoint("migration")
 
 
 if __name__ == "__main__":
+    failpoint.arm(settings.load(os.environ))
     migrate(Database(Path(sys.argv[1])))

@@ -16,7 +16,11 @@ from typing import Any, Generic, TypeVar, cast
 import sqlalchemy as sa
 import structlog
 
+from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, KeptConnection, StorageUnavailable, is_unavailable
+from headgate.kit.db.health import RETRY_AFTER_SECONDS, Health
+from headgate.kit.db.schema import bump_revision
+from headgate.kit.failpoint import failpoint
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,9 +33,18 @@ cannot take the others with it: a handler may run twice, and has no effect outsi
 
 Entry = tuple["Lane[Any, Any]", Any, "asyncio.Future[Any]"]
 Outcome = tuple["list[asyncio.Future[Any]]", list[Any]]
+Turn = list[Entry]
 
 GATHER_SECONDS = 0.001
 """While a commit is under way, what comes is gathered: one costs the same for one and for forty."""
+
+CHECKPOINT_WEIGHT = 4_000
+"""The write-ahead log is brought into the database when about so many pages were written to it:
+a commit counts for `COMMIT_WEIGHT` and each of its items for one."""
+COMMIT_WEIGHT = 8
+
+PULSE_TOPIC = "storage"
+"""A revision that nobody waits for."""
 
 log = structlog.get_logger(__name__)
 
@@ -70,17 +83,24 @@ class Writer:
         self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._waiting = 0
-        self._turn: list[Entry] = []
-        self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
+        self._turn: Turn = []
+        self._queue: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._written = 0
+        self.health = Health()
+        self._on_lost: Callable[[], None] | None = None
         self._calls: Lane[Callable[[sa.Connection], Any], Any] = Lane(
             self, _run_calls, durable=True
         )
 
-    def start(self) -> None:
-        """Begin to commit, for the running event loop. Raises StorageUnavailable."""
+    def start(self, on_lost: Callable[[], None] | None = None) -> None:
+        """Begin to commit, for the running event loop. Raises StorageUnavailable.
+
+        `on_lost` is called there, once, when a flush failed and no more will be committed.
+        """
         assert self._thread is None, "the writer is started already"
+        self._on_lost = on_lost
         kept = self._database.keep()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(
@@ -110,6 +130,10 @@ class Writer:
         """Run one function in a transaction; for everything that is not on the hot path."""
         return cast("asyncio.Future[Result]", self.enqueue(self._calls, work))
 
+    def pulse(self) -> asyncio.Future[None]:
+        """Commit the least thing that reaches the disk: whether it succeeds tells the health."""
+        return self.call(lambda connection: bump_revision(connection, PULSE_TOPIC))
+
     def enqueue(self, lane: Lane[Any, Any], item: Any) -> asyncio.Future[Any]:
         """See `Lane.put`."""
         if self._thread is None or self._loop is None:
@@ -132,19 +156,65 @@ class Writer:
             self._turn = []
 
     def _run(self, kept: KeptConnection) -> None:
-        turn = self._queue.get()
-        while turn is not None:
-            following = None
-            while len(turn) < self._batch_max and not self._queue.empty():
-                following = self._queue.get_nowait()
-                if following is None:
-                    self._queue.put(None)
-                    break
-                turn += following
+        try:
+            self._commit_all(kept)
+        # Nobody else would ever commit: the process must not go on without this thread.
+        except Exception as error:
+            log.exception("storage.writer_died")
+            self.health.fail(error)
+            self.health.lost = True
+            self._thread = None
+            self._refuse_all([])
+        finally:
+            kept.close()
+
+    def _commit_all(self, kept: KeptConnection) -> None:
+        while (turn := self._gather()) is not None:
             for start in range(0, len(turn), self._batch_max):
-                self._resolve(*_commit(kept, turn[start : start + self._batch_max]))
-            turn = self._queue.get()
-        kept.close()
+                batch = turn[start : start + self._batch_max]
+                outcome = commit_batch(kept, batch, self.health)
+                failpoint("after_commit")
+                self._resolve(*outcome)
+                if self.health.reason:
+                    # Who waits already has waited for the same time-out.
+                    self._refuse_all(turn[start + self._batch_max :])
+                    break
+                self._written += COMMIT_WEIGHT + len(batch)
+            if self._written >= CHECKPOINT_WEIGHT or self.health.overgrown:
+                self._checkpoint(kept)
+
+    def _gather(self) -> Turn | None:
+        """Wait for work, and take what came with it; None at the end."""
+        turn = self._queue.get()
+        while turn is not None and len(turn) < self._batch_max and not self._queue.empty():
+            following = self._queue.get_nowait()
+            if following is None:
+                self._queue.put(None)
+                break
+            turn += following
+        return turn
+
+    def _refuse_all(self, rest: Turn) -> None:
+        while not self._queue.empty():
+            following = self._queue.get_nowait()
+            if following is None:
+                self._queue.put(None)
+                break
+            rest += following
+        if rest:
+            self._resolve([future for _, _, future in rest], [_refuse() for _ in rest])
+        if self.health.lost and self._on_lost is not None and self._loop is not None:
+            on_lost, self._on_lost = self._on_lost, None
+            self._loop.call_soon_threadsafe(on_lost)
+
+    def _checkpoint(self, kept: KeptConnection) -> None:
+        self._written = 0
+        try:
+            kept.checkpoint()
+        except sqlite.DRIVER.DatabaseError as error:
+            self.health.fail(error)
+            log.error("storage.checkpoint_failed", error=str(error), lost=self.health.lost)
+            self._refuse_all([])
 
     def _resolve(self, futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
         assert self._loop is not None
@@ -165,30 +235,36 @@ class Writer:
                 future.set_result(result)
 
 
-def _commit(kept: KeptConnection, batch: list[Entry]) -> Outcome:
+def commit_batch(kept: KeptConnection, batch: Turn, health: Health) -> Outcome:
     """The futures of a batch with their results, all committed, or errors with nothing kept."""
+    if health.lost:
+        return [future for _, _, future in batch], [_refuse() for _ in batch]
     try:
-        return _commit_together(kept, batch)
+        outcome = _commit_together(kept, batch)
     # Whatever an item raised, the others are done; whoever raised it hears of it.
     except Exception as error:  # noqa: BLE001
         if is_unavailable(error):
-            return [future for _, _, future in batch], _refuse(error, items=len(batch))
+            health.fail(error)
+            log.error("storage.refused", error=str(error), items=len(batch), lost=health.lost)
+            return [future for _, _, future in batch], [_refuse() for _ in batch]
         if len(batch) == 1:
             return [batch[0][2]], [error]
+    else:
+        health.recover()
+        return outcome
     futures: list[asyncio.Future[Any]] = []
     results: list[Any] = []
     for entry in batch:
         # Once the storage is gone, the rest need not wait for its time-out one by one.
-        if results and isinstance(results[-1], StorageUnavailable):
-            outcome = [entry[2]], [StorageUnavailable(results[-1].message)]
-        else:
-            outcome = _commit(kept, [entry])
+        outcome = [entry[2]], [_refuse()]
+        if not (results and isinstance(results[-1], StorageUnavailable)):
+            outcome = commit_batch(kept, [entry], health)
         futures += outcome[0]
         results += outcome[1]
     return futures, results
 
 
-def _commit_together(kept: KeptConnection, batch: list[Entry]) -> Outcome:
+def _commit_together(kept: KeptConnection, batch: Turn) -> Outcome:
     groups: dict[Lane[Any, Any], tuple[list[Any], list[asyncio.Future[Any]]]] = {}
     for lane, item, future in batch:
         group = groups.get(lane)
@@ -205,6 +281,7 @@ def _commit_together(kept: KeptConnection, batch: list[Entry]) -> Outcome:
             results += lane.handler(kept.connection, items)
             futures += waiting
             assert len(results) == len(futures), "a handler owes one result for each item"
+        failpoint("before_commit")
         kept.commit()
     except BaseException:
         kept.roll_back()
@@ -212,11 +289,13 @@ def _commit_together(kept: KeptConnection, batch: list[Entry]) -> Outcome:
     return futures, results
 
 
-def _refuse(error: Exception, *, items: int) -> list[Any]:
+def _refuse() -> StorageUnavailable:
     """An error of its own for each caller: a shared one would gather all their tracebacks."""
-    log.error("storage.refused", error=str(error), items=items)
-    message = "The database could not store this; nothing was kept."
-    return [StorageUnavailable(message) for _ in range(items)]
+    return StorageUnavailable(
+        "The database could not store this; nothing was kept. Try again.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+        should_retry=True,
+    )
 
 
 def _run_calls(

@@ -7,8 +7,10 @@ import asyncio
 import msgspec
 
 from headgate.kit.http.connection import HeadLimits
-from headgate.kit.http.dial import Dialer, Resolver, SystemResolver, create_tls_context
+from headgate.kit.http.dial import Dialer, Resolver, create_tls_context
+from headgate.kit.http.errors import ConnectCancelled
 from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.guard import Guard
 from headgate.kit.http.message import Request
 from headgate.kit.http.pool import Pool, PoolLimits
 from headgate.kit.http.watch import Watch
@@ -29,7 +31,8 @@ class Stats(msgspec.Struct, frozen=True):
 class HttpClient:
     """The real `message.Client`. Made and used on one running loop.
 
-    It follows no redirects, keeps no cookies, reads no proxy variables and retries nothing.
+    It follows no redirects, keeps no cookies, reads no proxy variables and retries nothing. Unless
+    it is told otherwise, it goes to the public internet only.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class HttpClient:
     ) -> None:
         limits = limits or PoolLimits()
         loop = asyncio.get_running_loop()
-        dialer = Dialer(resolver or SystemResolver(), create_tls_context(ca_file))
+        dialer = Dialer(resolver or Guard(), create_tls_context(ca_file))
         self._time = loop.time
         self._pool = pool = Pool(dialer, limits, head_limits or HeadLimits())
         self._deadlines = Watch(loop, TICK_SECONDS, pool.check_deadlines)
@@ -52,14 +55,18 @@ class HttpClient:
         """Send and wait for the response's head.
 
         Raises the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
-        for a request that cannot be written safely. Cancelling closes the connection.
+        for a request that cannot be written safely. Cancelling closes the connection; while there
+        is none yet it raises `ConnectCancelled`.
         """
         started_at = self._time()
         lane = self._pool.find_lane(request.origin)
         head = lane.head.write(request)
         connection = lane.take(started_at)
         if connection is None:
-            connection = await self._pool.acquire(request.origin, request.timeouts)
+            try:
+                connection = await self._pool.acquire(request.origin, request.timeouts)
+            except asyncio.CancelledError as error:
+                raise ConnectCancelled(*error.args) from None
             self._expiry.wake()
         exchange = connection.start(request, head, started_at)
         self._deadlines.wake()

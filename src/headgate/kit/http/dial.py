@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,21 +13,12 @@ from headgate.kit.http.message import Origin
 
 
 class Resolver(Protocol):
-    """Decides which addresses a name may be reached at; the client connects to no other."""
+    """Decides which addresses an origin may be reached at (`guard.Guard`); the client connects to
+    no other."""
 
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
+    async def resolve(self, origin: Origin) -> Sequence[str]:
         """IP literals, the preferred first. Raises `ConnectFailed`, or OSError."""
         ...
-
-
-class SystemResolver:
-    """Whatever the operating system answers."""
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """All addresses of the host, without repeats."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 def create_tls_context(ca_file: str | None) -> ssl.SSLContext:
@@ -61,8 +51,8 @@ class Dialer:
         Raises `ConnectFailed` and its kinds.
         """
         try:
-            addresses = await self._resolver.resolve(origin.host, origin.port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: not a name that DNS can hold
+            addresses = await self._resolver.resolve(origin)
+        except OSError as error:
             raise ConnectFailed(f"Cannot resolve {origin.host}: {error}") from error
         failure: Exception | None = None
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):

@@ -2,6 +2,7 @@
 
 EgressError
 ├── ConnectFailed       nothing was sent: name, route, refusal, TLS
+│   ├── AddressRefused  the guard does not let anyone go there
 │   ├── ConnectTimeout
 │   ├── PoolExhausted   too many are waiting for a connection
 │   └── TlsFailed
@@ -12,9 +13,13 @@ EgressError
 ├── Malformed           not HTTP, or a body that contradicts its framing
 ├── HeadTooLarge
 └── BodyTooLarge
+
+ConnectCancelled is no error: who waited for a connection was cancelled.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 
 class EgressError(Exception):
@@ -25,6 +30,10 @@ class EgressError(Exception):
 
 class ConnectFailed(EgressError):
     sent = False
+
+
+class AddressRefused(ConnectFailed):
+    pass
 
 
 class ConnectTimeout(ConnectFailed):
@@ -69,3 +78,8 @@ class HeadTooLarge(EgressError):
 
 class BodyTooLarge(EgressError):
     pass
+
+
+class ConnectCancelled(asyncio.CancelledError):
+    """Cancelled before there was a connection: nothing was sent. `asyncio.timeout` does not take it
+    for its own cancelling: deadlines belong into the request."""

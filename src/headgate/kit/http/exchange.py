@@ -74,7 +74,7 @@ class Exchange:
             raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
         if not self._ended:
             await self._wait()
-        chunks = self._chunks
+        chunks, self._chunks = self._chunks, []  # whoever keeps this keeps no body
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _wait(self) -> None:

@@ -83,9 +83,14 @@ class ResponsesMeter(BodyMeter):
         return True
 
     def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
-        """`event: error`, numbered after the last event that came."""
+        """`event: error`, numbered after the last event that came.
+
+        The fields stand at the top, as OpenAI documents them, and under `error`, as it sends them:
+        the official clients raise their error only for the latter (openai-dotnet issue 881).
+        """
         body = {
             "type": "error",
+            "error": error,
             "code": error["code"],
             "message": error["message"],
             "param": error["param"],

@@ -10,6 +10,9 @@ import sqlalchemy as sa
 from headgate.accounts.model import check_name
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
+from headgate.kit.http.errors import AddressRefused
+from headgate.kit.http.guard import EgressRule
+from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.vault import store
 from headgate.vault.model import (
@@ -32,10 +35,17 @@ class CredentialBook:
     """The stored credentials of one installation."""
 
     def __init__(
-        self, sealer: Sealer, integrations: Mapping[str, Integration], *, clock: Clock, ids: Ids
+        self,
+        sealer: Sealer,
+        integrations: Mapping[str, Integration],
+        *,
+        egress_rule: EgressRule,
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._sealer = sealer
         self._integrations = integrations
+        self._egress_rule = egress_rule
         self._clock = clock
         self._ids = ids
 
@@ -123,7 +133,9 @@ class CredentialBook:
         if request.expires_at is not None and request.expires_at <= now:
             raise CredentialRefused("The time of expiry is in the past.", param="expires_at")
         base_url = (request.base_url or integration.base_url).rstrip("/")
-        check_secret(integration, request.secret, parse_base_url(base_url)[0])
+        origin, _ = parse_base_url(base_url)
+        check_secret(integration, request.secret, origin)
+        self._check_origin(origin)
         provider_organization = _check_provider_organization(request.provider_organization)
         name = check_name(request.name or integration.display_name)
         key_id, key = self._sealer.current_key(connection, request.organization_id)
@@ -144,6 +156,13 @@ class CredentialBook:
             expires_at=request.expires_at,
         )
         return record, seal_secret(key, request.secret, record)
+
+    def _check_origin(self, origin: Origin) -> None:
+        """Say at once what would be refused at every call; a name is resolved only then."""
+        try:
+            self._egress_rule.check(origin)
+        except AddressRefused as error:
+            raise CredentialRefused(f"{error}.", param="base_url") from error
 
     def _find_integration(self, name: str) -> Integration:
         integration = self._integrations.get(name)

@@ -99,12 +99,29 @@ def test_the_upgrading_process_brings_a_database_to_the_head(tmp_path: Path) -> 
     database.close()
 
 
+def test_keys_of_the_first_schema_get_the_policy_of_the_setting(tmp_path: Path) -> None:
+    database = Database(tmp_path / "headgate.db")
+    migrate(database, "0001")
+    with database.transaction() as connection:
+        connection.exec_driver_sql("INSERT INTO organizations VALUES ('o', 'o', 1)")
+        connection.exec_driver_sql("INSERT INTO projects VALUES ('p', 'o', 'p', 1)")
+        connection.exec_driver_sql(
+            "INSERT INTO keys VALUES ('k', x'00', 'live', 'k', 'o', 'p', 1, NULL, NULL, NULL, "
+            "'[]', '[]', 0)"
+        )
+    migration.prepare(database, METADATA)
+    with database.reading() as connection:
+        [(_, key)] = keys_store.select_keys(connection)
+    assert (key.id, key.on_disconnect) == ("k", None)
+    database.close()
+
+
 def test_a_failed_upgrade_refuses_the_start_and_changes_nothing(tmp_path: Path) -> None:
     database = Database(tmp_path / "headgate.db")
     migration.prepare(database, METADATA)
     before = describe(database)
-    with pytest.raises(migration.SchemaUnusable, match="could not be upgraded from 0001 to 0002"):
-        migration.prepare(database, METADATA, head="0002")
+    with pytest.raises(migration.SchemaUnusable, match="could not be upgraded from 0002 to 0003"):
+        migration.prepare(database, METADATA, head="0003")
     assert describe(database) == before
     database.close()
 

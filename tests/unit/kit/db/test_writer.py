@@ -12,6 +12,8 @@ from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import Lane, Writer
+from headgate.kit.failpoint import arm
+from headgate.kit.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -209,3 +211,78 @@ async def test_a_durable_item_has_the_whole_batch_flushed(writer: Writer) -> Non
     await asyncio.gather(relaxed.put(1), durable.put(1))
     await relaxed.put(1)
     assert modes == [1, 2, 2, 1]
+
+
+async def test_after_a_flush_that_failed_nothing_is_committed_any_more(database: Database) -> None:
+    writer, lost = Writer(database), asyncio.Event()
+    writer.start(lost.set)
+
+    def fail(_connection: sa.Connection) -> None:
+        error = sqlite.DRIVER.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+        raise error
+
+    with pytest.raises(StorageUnavailable):
+        await writer.call(fail)
+    await lost.wait()
+    with pytest.raises(StorageUnavailable):
+        await word_lane(writer).put("a")
+    assert writer.health.lost
+    with pytest.raises(StorageUnavailable):
+        writer.health.check()
+    await writer.stop()
+    assert read_words(database) == []
+
+
+async def test_who_waits_behind_a_refusal_does_not_wait_for_the_next_one(
+    database: Database, writer: Writer
+) -> None:
+    lane = word_lane(writer)
+    with database.transaction():
+        futures = [lane.put("first")]
+        await asyncio.sleep(0)
+        futures += [lane.put(f"{number}") for number in range(600)]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+    assert {type(result) for result in results} == {StorageUnavailable}
+    assert await lane.put("a") == "a"
+    assert writer.health.is_good
+
+
+async def test_writer_whose_thread_dies_says_so(database: Database) -> None:
+    writer, lost = Writer(database), asyncio.Event()
+    writer.start(lost.set)
+    arm(Settings(test_mode=True, failpoint="after_commit=raise"))
+    try:
+        word_lane(writer).put("a")
+        await lost.wait()
+    finally:
+        arm(Settings())
+    assert not writer.is_running
+    assert writer.health.lost
+
+
+async def test_write_ahead_log_is_brought_into_the_database(database: Database) -> None:
+    writer = Writer(database)
+    writer.start()
+    lane = word_lane(writer)
+    for number in range(800):
+        await lane.put(f"{number:04}" + BIG[:2_000])
+    await writer.stop()
+    assert 0 < database.wal_bytes < 24 * 1024 * 1024
+    database.settle_wal()
+    assert database.wal_bytes == 0
+
+
+async def test_reader_that_does_not_end_keeps_the_log_and_its_end_lets_it_go(
+    database: Database, writer: Writer
+) -> None:
+    lane = word_lane(writer)
+    await lane.put("a")
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM words").scalar() == 1
+        for number in range(800):
+            await lane.put(f"{number:04}" + BIG[:2_000])
+        stuck = database.wal_bytes
+    for number in range(800):
+        await lane.put(f"{number:04} again" + BIG[:2_000])
+    assert database.wal_bytes < 1.5 * stuck

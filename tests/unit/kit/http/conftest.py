@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.client import HttpClient
+from headgate.kit.http.guard import Guard, parse_rule
 from headgate.kit.http.message import Headers, Origin, Request, Timeouts
+
+LOCAL = parse_rule(["127.0.0.0/8", "::1/128"])
+"""Where the peers of these tests are."""
 
 Script = Callable[["Peer"], Awaitable[None]]
 
@@ -166,6 +170,7 @@ def recorder() -> type[Recorder]:
 
 @asynccontextmanager
 async def open_http_client(**settings: Any) -> AsyncGenerator[HttpClient]:
+    settings.setdefault("resolver", Guard(LOCAL))
     client = HttpClient(**settings)
     try:
         yield client

@@ -22,14 +22,14 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 class Book:
-    """A resolver with one answer, that remembers what it was asked."""
+    """A resolver with one answer, that remembers what it was asked and refuses nothing."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
-        self.asked: list[tuple[str, int]] = []
+        self.asked: list[Origin] = []
 
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        self.asked.append((host, port))
+    async def resolve(self, origin: Origin) -> Sequence[str]:
+        self.asked.append(origin)
         return self.addresses
 
 
@@ -80,7 +80,7 @@ async def test_tls_with_a_known_authority_works_and_names_the_host(
             assert await fetch(client, Origin("https", "api.test", upstream.port)) == b"ok"
         assert client.stats().connects == 1
     assert names == ["api.test"]
-    assert book.asked == [("api.test", upstream.port)]
+    assert book.asked == [Origin("https", "api.test", upstream.port)]
 
 
 async def test_big_bodies_pass_through_tls(
@@ -185,7 +185,7 @@ async def test_no_address_at_all_is_a_failed_connection(open_client: Any) -> Non
 
 async def test_unknown_name_is_a_failed_connection(client: HttpClient) -> None:
     with pytest.raises(ConnectFailed, match="resolve"):
-        await fetch(client, Origin("http", "nowhere.invalid", 80))
+        await fetch(client, Origin("https", "nowhere.invalid", 443))
 
 
 async def test_small_writes_are_not_delayed(serve: Any, client: HttpClient) -> None:

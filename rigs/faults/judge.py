@@ -1,0 +1,183 @@
+"""Judges one call of the matrix by what its caller heard, the provider logged and the books say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from headgate.relay.ports import Receipt
+from headgate.simulator.fault_line.wires import CHAT, RAW, RESPONSES
+from rigs.faults.cells import FREE, PLACES, Cell
+from rigs.faults.client import Heard
+from tests.fakes.gateway import PROVIDER_KEY
+
+LATE_SECONDS = 2.0
+"""How long past its deadline a call may last."""
+ERROR_FIELDS = {"message", "type", "param", "code"}
+LEAKS = ("set-cookie", "server: ", "via: ", "location: ")
+STALE = ("U4.reset", "U4.close")
+CONNECTS = 3
+"""How often it is tried to connect, before a call is given up."""
+CODES = {504: "provider_timeout"}
+BROKEN = "provider_invalid_response"
+ENDS = {CHAT: b"data: [DONE]", RESPONSES: b"event: response.completed"}
+
+
+@dataclass
+class Case:
+    """One call, with all that is known of it."""
+
+    cell: Cell
+    tag: str
+    heard: Heard
+    entries: list[dict[str, Any]]
+    receipts: list[Receipt]
+    total_seconds: float
+
+
+def judge(case: Case) -> list[str]:
+    """What is wrong with it, in sentences."""
+    verdict, faults = name_verdict(case.cell, case.heard)
+    expected = case.cell.expected.verdicts(case.cell.wire, case.cell.streams)
+    if verdict not in expected:
+        faults.append(f"came to {verdict}, not {'|'.join(expected)}")
+    faults += _check_heard(case)
+    faults += _check_attempts(case)
+    if len(case.receipts) != 1:
+        faults.append(f"{len(case.receipts)} receipts")
+    else:
+        faults += _check_receipt(case, case.receipts[0], verdict)
+    return faults
+
+
+def name_verdict(cell: Cell, heard: Heard) -> tuple[str, list[str]]:
+    """What came of the call (see `cells`), and what is wrong with its form."""
+    if heard.status >= 400:
+        source = heard.headers.get("x-headgate-error-source")
+        faults = list(_check_error(cell, heard))
+        return f"{'p' if source == 'provider' else ''}{heard.status}", faults
+    if not heard.whole:
+        return "cut", [] if cell.wire == RAW else ["a stream of events was cut without a word"]
+    if heard.status != 200:
+        return str(heard.status), []
+    if not cell.streams or cell.wire == RAW:
+        return "ok", []
+    return _name_stream(cell, heard)
+
+
+def _check_own_error(cell: Cell, heard: Heard, error: dict[str, Any]) -> Iterator[str]:
+    code = CODES.get(heard.status, "provider_unreachable" if cell.name in PLACES else BROKEN)
+    if set(error) != ERROR_FIELDS or error["code"] != code:
+        yield f"an error {sorted(error)} with the code {error.get('code')}"
+    if heard.headers.get("x-should-retry") != "false":
+        yield "the SDK is not told to leave it"
+    if "127.0.0.1" in error["message"]:
+        yield "the provider's address reached the caller"
+
+
+def _check_error(cell: Cell, heard: Heard) -> Iterator[str]:
+    source = heard.headers.get("x-headgate-error-source")
+    if not heard.whole or heard.headers.get("content-type") != "application/json":
+        yield "an error that is no JSON answer"
+    error = heard.error
+    if error is None:
+        yield f"an error of no OpenAI shape: {heard.body[:80]!r}"
+    elif source == "gateway":
+        yield from _check_own_error(cell, heard, error)
+    if int(heard.headers.get("retry-after", "0")) > 60:
+        yield "a client is told to wait for more than a minute"
+
+
+def _name_stream(cell: Cell, heard: Heard) -> tuple[str, list[str]]:
+    body = heard.body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    events = [event for event in body.split(b"\n\n") if event.strip()]
+    last = events[-1] if events else b""
+    is_error = [_is_error(cell, event) for event in events]
+    if ENDS[cell.wire] in last:
+        return "ok", ["an error stands before the end"] if any(is_error) else []
+    if not any(is_error):
+        return "open", [f"the stream ends in {last[-80:]!r}"]
+    faults = [] if is_error[-1] and sum(is_error) == 1 else ["the error frame is not the last"]
+    if ENDS[cell.wire] in heard.body:
+        faults.append("a stream that failed has the event of one that did not")
+    return "frame", faults
+
+
+def _is_error(cell: Cell, event: bytes) -> bool:
+    """Whether it is the wire's own error, as its SDK reads it."""
+    name, _, data = event.rpartition(b"data: ")
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return False
+    if cell.wire == RESPONSES:
+        fields = {"type", "code", "message", "param", "sequence_number", "error"}
+        return name == b"event: error\n" and value["type"] == "error" and fields <= set(value)
+    return name == b"" and isinstance(value.get("error"), dict) and "message" in value["error"]
+
+
+def _check_heard(case: Case) -> Iterator[str]:
+    heard = case.heard
+    if heard.seconds > case.total_seconds + LATE_SECONDS:
+        yield f"took {heard.seconds:.1f} s"
+    if PROVIDER_KEY.encode() in heard.head + heard.body:
+        yield "the provider's key reached the caller"
+    leaked = [name for name in LEAKS if f"\n{name}" in heard.head.decode("latin-1").lower()]
+    if leaked:
+        yield f"headers that stay behind: {leaked}"
+
+
+def _check_attempts(case: Case) -> Iterator[str]:
+    least, most = case.cell.expected.attempts
+    if not least <= len(case.entries) <= most:
+        yield f"{len(case.entries)} attempts at the provider, not {least} to {most}"
+    if any(entry["place"] == "elsewhere" for entry in case.entries):
+        yield "a redirect was followed"
+    if case.cell.name in STALE:
+        fresh = [entry for entry in case.entries[:-1] if entry["request"] == 1]
+        if fresh:
+            yield "a call that went over a new connection was made again"
+    begun = [entry for entry in case.entries if entry["sold"]]
+    if len(begun) > 1:
+        yield "tried again after an answer had begun"
+
+
+def _check_receipt(case: Case, receipt: Receipt, verdict: str) -> Iterator[str]:
+    # A kept connection that was dead already counts as no attempt.
+    stale = sum(entry["request"] > 1 for entry in case.entries[:-1]) * (case.cell.name in STALE)
+    made = CONNECTS if case.cell.name in PLACES else len(case.entries) - stale
+    if receipt.attempts != made:
+        yield f"{receipt.attempts} attempts are recorded, not {made}"
+    last = case.entries[-1] if case.entries else {"sold": None, "told": False}
+    usage = receipt.usage
+    if verdict == "ok":
+        if receipt.outcome != "completed" or receipt.estimated != (
+            receipt.managed and receipt.pricing == "unpriced"
+        ):
+            yield f"a whole answer is {receipt.outcome}, estimated {receipt.estimated}"
+        if last["told"] and case.cell.wire != RAW:
+            found = usage and {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+            }
+            if found != last["sold"]:
+                yield f"sold {last['sold']}, recorded {found}"
+        elif usage is not None or receipt.pricing == "priced":
+            yield f"a usage that nobody told is recorded: {usage}"
+    elif verdict in ("502", "504", "cut") or (verdict == "frame" and receipt.outcome == "unknown"):
+        yield from _check_unknown(case, receipt)
+    elif verdict.startswith("p") and (receipt.outcome, receipt.cost_nano) != ("upstream_error", 0):
+        yield f"a refusal is {receipt.outcome}, {receipt.cost_nano} nano"
+
+
+def _check_unknown(case: Case, receipt: Receipt) -> Iterator[str]:
+    """A call that was lost: free if nobody worked on it, else it says that it is an estimate."""
+    if case.cell.name.startswith(FREE):
+        if (receipt.outcome, receipt.cost_nano) != ("upstream_error", 0):
+            yield f"a call that nobody worked on is {receipt.outcome}, {receipt.cost_nano} nano"
+    elif receipt.outcome != "unknown":
+        yield f"a call that was lost is {receipt.outcome}"
+    elif case.cell.wire != RAW and not (receipt.estimated and receipt.cost_nano):
+        yield f"a call that was lost is {receipt.pricing}, estimated {receipt.estimated}"

@@ -1,0 +1,155 @@
+"""A gateway before the fault line, each a process of its own, and everything that they wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headgate.billing import service as billing
+from headgate.cli.desk import Desk
+from headgate.kit import settings
+from headgate.kit.db.engine import Database
+from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.metering import service as metering
+from headgate.relay.ports import Receipt
+from headgate.vault.model import CredentialRequest
+from rigs.faults.cells import PLACES
+from tests.fakes import line
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
+
+DEADLINES = {
+    "connect_seconds": 0.5,
+    "first_byte_seconds": 1,
+    "idle_seconds": 1,
+    "total_seconds": 6,
+    "response_body_bytes_max": 8 << 20,
+    "retry_budget_floor_per_second": 1000,
+    "breaker_failures": 0,
+    "always_flush": "false",
+}
+FUNDS_NANO = 1000 * NANO_PER_DOLLAR
+START_SECONDS = 20.0
+
+
+@dataclass
+class Stage:
+    """Both processes; `log` and the database are read as an auditor would."""
+
+    gateway: Gateway
+    addresses: dict[str, str]
+    log: Path
+    database: Database
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    """For names of calls that no two of them share."""
+
+    def entries(self) -> dict[str, list[dict[str, Any]]]:
+        """What the fault line saw of each call, by its tag, oldest first."""
+        found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for text in self.log.read_text().splitlines():
+            entry = json.loads(text)
+            if entry["event"] == "request":
+                found[entry["tag"] or ""].append(entry)
+        return found
+
+    def receipts(self) -> dict[str, list[Receipt]]:
+        """By the tag that the call had as its correlation id."""
+        with self.database.reading() as connection:
+            rows = metering.list_recent(
+                connection, self.gateway.keys["organization_id"], rows_max=100_000
+            )
+        found: defaultdict[str, list[Receipt]] = defaultdict(list)
+        for row in rows:
+            found[row.correlation_id or ""].append(row)
+        return found
+
+    def find_leaks(self) -> list[str]:
+        """What is left where nothing should be: money held, books that do not add up, calls."""
+        with self.database.reading() as connection:
+            faults = billing.audit(connection)
+            balance = billing.balance(connection, self.gateway.keys["organization_id"])
+        rows = [row for rows in self.receipts().values() for row in rows if row.managed]
+        spent = sum(row.cost_nano for row in rows)
+        if balance != FUNDS_NANO - spent:
+            faults.append(f"the wallet has {balance} nano, not {FUNDS_NANO} - {spent}")
+        gauges = self.gauges()
+        if gauges["requests_in_flight"] != 1:  # the one that asks
+            faults.append(f"{gauges['requests_in_flight'] - 1:g} requests in flight")
+        busy = gauges["provider_connections"] - gauges["provider_connections_idle"]
+        if busy or gauges["provider_connections_awaited"]:
+            faults.append(f"{busy:g} provider connections in use")
+        return faults
+
+    def gauges(self) -> dict[str, float]:
+        """The gauges of `/metrics`, without their prefix."""
+        lines = (line.split(" ") for line in self.gateway.metrics().splitlines())
+        plain = (parts for parts in lines if len(parts) == 2 and "{" not in parts[0])
+        return {name.removeprefix("headgate_"): float(value) for name, value in plain}
+
+
+@contextlib.contextmanager
+def running_stage(folder: Path, **given: Any) -> Generator[Stage]:
+    """`given` are settings of the gateway, instead of those of `DEADLINES`."""
+    log = folder / "faults.jsonl"
+    with _running_line(log) as addresses:
+        base_url = f"{addresses['main']}/v1"
+        chosen = DEADLINES | given
+        with running_gateway(folder / "data", provider_url=base_url, **chosen) as gateway:
+            database = Database(gateway.data / "headgate.db")
+            try:
+                _furnish(gateway, database, addresses)
+                yield Stage(gateway, addresses, log, database)
+            finally:
+                database.close()
+
+
+@contextlib.contextmanager
+def _running_line(log: Path) -> Generator[dict[str, str]]:
+    command = [sys.executable, "-m", "headgate.cli", "simulate", "--faults"]
+    process = subprocess.Popen([*command, "--port", "0", "--log", str(log)])
+    try:
+        wait_until(lambda: log.exists() and "\n" in log.read_text(), START_SECONDS)
+        addresses = json.loads(log.read_text().splitlines()[0])
+        # Plain HTTP where TLS is expected.
+        yield {**addresses, "plain": addresses["main"].replace("http:", "https:")}
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _furnish(gateway: Gateway, database: Database, addresses: dict[str, str]) -> None:
+    """A wallet, and credentials by the place that they lead to, managed and own."""
+    owner = gateway.keys["organization_id"]
+    places = ["main", *PLACES.values()]
+    allowed = settings.load({}, data=gateway.data, egress_allow=("127.0.0.1/32",))
+    desk = Desk(allowed, database)
+    with database.transaction() as connection:
+        billing.fund(connection, owner, amount_nano=FUNDS_NANO, reference="rig", now=1.0)
+        book = desk.open_book(connection)
+        for place in places:
+            for prefix, organization_id in (("managed", None), ("own", owner)):
+                book.add(
+                    connection,
+                    CredentialRequest(
+                        organization_id=organization_id,
+                        integration="openai",
+                        secret=PROVIDER_KEY,
+                        name=f"{prefix}-{place}",
+                        base_url=f"{addresses[place]}/v1",
+                    ),
+                )
+    wait_until(lambda: _knows_credentials(gateway))
+
+
+def _knows_credentials(gateway: Gateway) -> bool:
+    """Whether the running server has taken them up, all at once."""
+    headers = {"authorization": f"Bearer {gateway.key}", "x-headgate-credential": "own-main"}
+    return line.ask(gateway.port, "GET", "/v1/files/fault:good/content", headers).status == 200

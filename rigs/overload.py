@@ -1,0 +1,181 @@
+"""`python -m rigs.overload`: four times as many calls as one core can carry, from one key, while
+another key wants its few calls answered all the same (faults.md R4, R5)."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine, measure, report, subjects, traffic
+from bench.figures import Bar, Figure
+
+ROOT = Path(__file__).resolve().parent.parent
+PEAK_CONNECTIONS = 32
+FLOOD_CONNECTIONS = 1024
+FLOOD_FACTOR = 4
+SMALL_CONNECTIONS = 4
+SMALL_PACE_SECONDS = 0.05
+SECONDS = 60.0
+SHORT_SHARE = 1 / 6
+"""Of the flood's length, for the windows before and after it."""
+
+GOODPUT = Bar("R4 answered calls a second, flood / peak", "", 0.8, 0.95)
+ADMITTED = Bar("R4 p99 of admitted calls, flood / peak", "x", 2, 1.5, low=True)
+REFUSED = Bar("R4 p99 of a refusal", "ms", 50, 20, low=True)
+RECOVERED = Bar("R4 answered calls a second, after / before", "", 0.95, 1)
+OTHERS = Bar("R5 calls of the other key that were answered", "%", 99.9, 100)
+OTHERS_LATE = Bar("R5 p99 of the other key, flood / peak", "x", 1.5, 1.2, low=True)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the load program saw of one key in one window; milliseconds."""
+
+    rate: float
+    answered: int
+    refused: int
+    errors: int
+    first_error: str
+    p99: float
+    refusal_p99: float
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Seen:
+        latency, refusal = answer["latency"], answer["refusal"]
+        return cls(
+            rate=answer["requests"] * 1e9 / answer["window"],
+            answered=answer["requests"],
+            refused=refusal["count"],
+            errors=answer["errors"],
+            first_error=answer["first_error"],
+            p99=latency.get("p99", 0) / 1e6,
+            refusal_p99=refusal.get("p99", 0) / 1e6,
+        )
+
+
+@dataclass(frozen=True)
+class Load:
+    """One key's calls: on so many connections, each at most one in `pace_seconds`."""
+
+    subject: subjects.Subject
+    connections: int
+    pace_seconds: float = 0.0
+
+    def command(self, stand: measure.Stand, seconds: float) -> list[str]:
+        command = stand.command(self.subject, traffic.SMALL, self.connections)
+        return [
+            *command,
+            *("--seconds", str(seconds), "--warmup", "1", "--refusals"),
+            *("--pace", str(int(self.pace_seconds * 1e6))),
+        ]
+
+
+def run_together(stand: measure.Stand, seconds: float, *loads: Load) -> list[Seen]:
+    """All loads at the same time, on the core that is not the gateway's."""
+    running = [
+        machine.run_pinned(load.command(stand, seconds), machine.LOAD_CORE) for load in loads
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    return [Seen.read(json.loads(output)) for output in outputs]
+
+
+@dataclass(frozen=True)
+class Course:
+    """Peak, flood and what came after, each as seen by the busy key and by the other one."""
+
+    peak: Seen
+    other_at_peak: Seen
+    flood: Seen
+    other_in_flood: Seen
+    after: Seen
+
+    def judge(self) -> list[Figure]:
+        other = self.other_in_flood
+        wanted = other.answered + other.refused + other.errors
+        return [
+            Figure(GOODPUT, self.flood.rate / self.peak.rate),
+            Figure(ADMITTED, self.flood.p99 / self.peak.p99),
+            Figure(REFUSED, self.flood.refusal_p99),
+            Figure(RECOVERED, self.after.rate / self.peak.rate),
+            Figure(OTHERS, 100 * other.answered / wanted),
+            Figure(OTHERS_LATE, other.p99 / self.other_at_peak.p99),
+        ]
+
+    def describe(self) -> Generator[str]:
+        for name, seen in vars(self).items():
+            yield (
+                f"{name.replace('_', ' '):<15} {seen.rate:>8,.0f} answered/s  p99 {seen.p99:>7.1f} "
+                f"ms  refused {seen.refused:>9,}  errors {seen.errors} {seen.first_error}"
+            )
+
+
+@contextlib.contextmanager
+def running_gateway() -> Generator[tuple[measure.Stand, subjects.Subject, subjects.Subject]]:
+    """The stand, and one gateway as its first key and as another one see it."""
+    folder = Path(tempfile.mkdtemp(prefix="headgate-overload-"))
+    stand = measure.Stand(folder)
+    headgate = ROOT / ".venv" / "bin" / "headgate"
+    try:
+        first = subjects.start_headgate(subjects.Site(folder, stand.port, headgate))
+        try:
+            yield stand, first, _with_other_key(first, folder / "headgate-data", headgate)
+        finally:
+            assert first.process
+            first.process.stop()
+    finally:
+        stand.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_other_key(first: subjects.Subject, data: Path, headgate: Path) -> subjects.Subject:
+    created = subprocess.run(
+        [headgate, "keys", "create", "--name", "other", "--json", "--data", data],
+        check=True,
+        capture_output=True,
+    )
+    key: str = json.loads(created.stdout)["token"]
+    address = traffic.Address(first.address.port, key=key)
+    return subjects.Subject("other", address, first.process)
+
+
+def run(seconds: float) -> Course:
+    """The whole course, with a line of progress for each part."""
+    progress = measure.Progress()
+    with running_gateway() as (stand, first, other):
+        busy = Load(first, PEAK_CONNECTIONS)
+        small = Load(other, SMALL_CONNECTIONS, SMALL_PACE_SECONDS)
+        progress.say(f"peak: {PEAK_CONNECTIONS} connections")
+        peak, other_at_peak = run_together(stand, seconds * SHORT_SHARE, busy, small)
+        pace = FLOOD_CONNECTIONS / (FLOOD_FACTOR * peak.rate)
+        progress.say(f"flood: {FLOOD_FACTOR * peak.rate:,.0f} calls/s on {FLOOD_CONNECTIONS}")
+        flood, other_in_flood = run_together(
+            stand, seconds, Load(first, FLOOD_CONNECTIONS, pace), small
+        )
+        progress.say("after")
+        (after,) = run_together(stand, seconds * SHORT_SHARE, busy)
+        progress.clear()
+    return Course(peak, other_at_peak, flood, other_in_flood, after)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="rigs.overload", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of the flood")
+    options = parser.parse_args()
+    machine.require_two_cores()
+    course = run(options.seconds)
+    judged = course.judge()
+    print(*course.describe(), "", report.format_figures(judged), sep="\n")
+    return 1 if any(figure.verdict == "MISS" for figure in judged) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""A provider that only fails, behind the official SDK with its own retries (R1, R3).
+
+`python -m rigs.retries [SECONDS [CALLS_PER_SECOND]]`: 60 s at 100 calls a second, once with the
+breaker and once without it, so that the budget is seen alone. Prints how many attempts reached the
+provider, and fails if they are more than R1 allows, if a client is not told to leave it, or if a
+tenth of a second holds a fifth of the retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+
+RATIO_MAX = 1.2
+FLOOR_PER_SECOND = 10.0
+BIN_SECONDS = 0.1
+BIN_SHARE_MAX = 0.2
+IN_FLIGHT_MAX = 256
+"""A machine that cannot keep the pace makes fewer calls a second instead of calls that fail."""
+PATIENCE_SECONDS = 120.0
+RETRIES_TO_JUDGE = 100
+"""Fewer say nothing of how they are spread."""
+
+
+@dataclass
+class Storm:
+    """What came of a storm: the calls, their errors, and what the provider saw of each."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    told: Counter[tuple[int, str]] = field(default_factory=Counter[tuple[int, str]])
+    """Status and `x-should-retry` of the errors that the SDK raised."""
+    seen: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """When each call came to the provider."""
+
+    @property
+    def attempts(self) -> int:
+        """How often the provider was asked."""
+        return sum(len(times) for times in self.seen.values())
+
+    @property
+    def waits(self) -> list[float]:
+        """Seconds between two attempts of one call."""
+        return [
+            later - sooner
+            for times in self.seen.values()
+            for sooner, later in itertools.pairwise(times)
+        ]
+
+    @property
+    def fullest_bin_share(self) -> float:
+        """The largest share of the retries that waited for the same tenth of a second."""
+        bins = Counter(int(wait / BIN_SECONDS) for wait in self.waits)
+        return max(bins.values(), default=0) / max(1, len(self.waits))
+
+    def describe(self) -> dict[str, Any]:
+        """The figures."""
+        return {
+            "calls": self.calls,
+            "seconds": round(self.seconds, 1),
+            "attempts": self.attempts,
+            "attempts_per_call": round(self.attempts / self.calls, 3),
+            "retries": len(self.waits),
+            "fullest_100_ms": round(self.fullest_bin_share, 3),
+            "told": {f"{status}, retry: {word}": n for (status, word), n in self.told.items()},
+        }
+
+
+class Down:
+    """A provider that refuses every call, and notes which and when."""
+
+    def __init__(self, storm: Storm) -> None:
+        self.storm = storm
+
+    def __call__(self, asked: Asked) -> None:
+        self.storm.seen.setdefault(asked.json["user"], []).append(time.monotonic())
+        asked.answer(b'{"error":{"message":"down"}}', status=503)
+
+
+async def rage(gateway: Gateway, upstream: FakeUpstream, *, calls: int, per_second: float) -> Storm:
+    """So many calls by the official SDK, evenly spread, at a provider that is down."""
+    storm = Storm(calls)
+    upstream.script = Down(storm)
+    started = time.monotonic()
+
+    in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
+
+    async def call(client: openai.AsyncOpenAI, number: int) -> None:
+        await asyncio.sleep(started + number / per_second - time.monotonic())
+        try:
+            async with in_flight:
+                await client.chat.completions.create(
+                    model="gpt-5.4-mini", messages=[], user=f"call {number}"
+                )
+        except openai.APIStatusError as error:
+            word = error.response.headers.get("x-should-retry", "(none)")
+            storm.told[error.status_code, word] += 1
+
+    async with (
+        openai.AsyncOpenAI(
+            api_key=gateway.key, base_url=gateway.base_url, timeout=PATIENCE_SECONDS
+        ) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for number in range(calls):
+            group.create_task(call(client, number))
+    storm.seconds = time.monotonic() - started
+    return storm
+
+
+def attempts_max(storm: Storm, floor_per_second: float) -> float:
+    """What R1 allows: a fifth more than the calls, or the floor where that is more."""
+    retries = (RATIO_MAX - 1) * storm.calls
+    return storm.calls + max(retries, floor_per_second * storm.seconds) + floor_per_second
+
+
+def run(folder: Path, calls: int, per_second: float, **settings: Any) -> Storm:
+    """One storm at a gateway of its own."""
+    with (
+        running_upstream() as upstream,
+        running_gateway(
+            folder / "data", provider_url=upstream.base_url, access_log="false", **settings
+        ) as gateway,
+    ):
+        return asyncio.run(rage(gateway, upstream, calls=calls, per_second=per_second))
+
+
+def main(seconds: float = 60.0, per_second: float = 100.0) -> int:
+    """Run the rig; 0 if all figures are met."""
+    good = True
+    for name, failures in (("with the breaker", 5), ("budget alone", 0)):
+        with tempfile.TemporaryDirectory() as folder:
+            calls = int(seconds * per_second)
+            storm = run(Path(folder), calls, per_second, breaker_failures=failures)
+        print(name, json.dumps(storm.describe(), indent=2))
+        good &= storm.attempts <= attempts_max(storm, FLOOR_PER_SECOND)
+        good &= storm.told == {(503, "false"): calls}
+        good &= len(storm.waits) < RETRIES_TO_JUDGE or storm.fullest_bin_share <= BIN_SHARE_MAX
+    print("met" if good else "MISSED")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(float, sys.argv[1:])))

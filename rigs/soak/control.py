@@ -1,0 +1,50 @@
+"""`python -m rigs.soak.control`: how late an idle event loop is on this machine, meanwhile.
+
+Runs until its standard input ends, then prints the p99 in seconds: what a busy machine does to
+any process, and so no fault of the one under test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
+
+import uvloop
+
+from headgate.telemetry.pulse import MICROSECONDS, Pulse
+from rigs.soak.samples import LAG_SHARE, quantile
+
+
+class Control:
+    """The idle loop of a run; `late_seconds` is there after the block."""
+
+    late_seconds = 0.0
+
+
+@contextlib.asynccontextmanager
+async def running_control() -> AsyncGenerator[Control]:
+    """An idle loop in a process of its own."""
+    control = Control()
+    command = [sys.executable, "-m", "rigs.soak.control"]
+    process: Process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    try:
+        yield control
+    finally:
+        output, _ = await process.communicate(b"")
+        control.late_seconds = float(output or 0)
+
+
+async def _listen() -> float:
+    lates: list[float] = []
+    pulse = Pulse(lambda microseconds: lates.append(microseconds / MICROSECONDS))
+    pulse.start()
+    await asyncio.to_thread(sys.stdin.read)
+    pulse.stop()
+    return quantile(lates, LAG_SHARE)
+
+
+if __name__ == "__main__":
+    print(uvloop.run(_listen()))

@@ -1,0 +1,154 @@
+"""One soak from the first key to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rigs.soak import samples, stand
+from rigs.soak.control import running_control
+from rigs.soak.load import Load, Tally
+from rigs.soak.samples import Finding, Sample
+from rigs.soak.upstream import Upstream
+
+REST_SECONDS_MAX = 15.0
+REST_STEP_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to soak. `slope_max` is in MiB for 100,000 calls."""
+
+    calls: int = 1_000_000
+    keys: int = 100_000
+    connections: int = 64
+    every: int = 10_000
+    seed: int = 4600
+    warm_share: float = 0.1
+    slope_max: float = samples.SLOPE_MAX
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a soak has found."""
+
+    plan: Plan
+    tally: Tally
+    idle: Sample
+    loaded: list[Sample]
+    end: Sample
+    books: stand.Books
+    alarms: list[str]
+    upstream_calls: int
+    control_seconds: float
+    """The p99 of the lag of an idle loop beside it."""
+
+    def judge(self) -> list[Finding]:
+        findings = samples.judge(self.idle, self.loaded, self.end, slope_max=self.plan.slope_max)
+        calls, books = self.tally.done, self.books
+        exact: list[tuple[str, int, int]] = [
+            ("wrong answers", self.tally.wrong, 0),
+            ("receipts", books.receipts, calls),
+            ("faults in the books", len(books.faults), 0),
+            ("holds still open", books.holds_open, 0),
+            ("errors in the log", len(self.alarms), 0),
+        ]
+        findings += [
+            Finding(name, f"{value:,} in {calls:,} calls", f"{wanted:,}", value == wanted)
+            for name, value, wanted in exact
+        ]
+        return findings
+
+
+def find_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+class Watch:
+    """Takes samples while calls run; one at a time."""
+
+    def __init__(self, server: stand.Server, load: Load, say: Callable[[str], None]) -> None:
+        self._server, self._load, self._say = server, load, say
+        self._running: asyncio.Task[None] | None = None
+        self.loaded: list[Sample] = []
+
+    async def take(self) -> Sample:
+        calls = self._load.tally.done
+        exposition = await asyncio.to_thread(self._server.read, "/metrics")
+        await asyncio.to_thread(self._server.watch_log)
+        return samples.take(self._server.process.pid, exposition, calls)
+
+    def note(self) -> None:
+        """Take a sample beside the calls."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._note())
+
+    async def _note(self) -> None:
+        sample = await self.take()
+        self.loaded.append(sample)
+        self._say(describe(sample))
+
+    async def rest(self, upstream: Upstream) -> Sample:
+        """A sample after every connection was closed and everything has settled."""
+        if self._running is not None:
+            await self._running
+        upstream.drop_connections()
+        sample = await self.take()
+        for _ in range(int(REST_SECONDS_MAX / REST_STEP_SECONDS)):
+            await asyncio.sleep(REST_STEP_SECONDS)
+            before, sample = sample, await self.take()
+            is_settled = sample.recorded == self._load.tally.done
+            # The one that asks for the metrics is a client connection itself.
+            is_closed = sample.counts["client_connections"] <= 1
+            if is_settled and is_closed and sample.counts == before.counts:
+                break
+        return sample
+
+
+def describe(sample: Sample) -> str:
+    """One line."""
+    counts = " ".join(f"{name} {count}" for name, count in sample.counts.items())
+    return f"{sample.calls:>9,} calls  {sample.resident:6.1f} MiB  {counts}"
+
+
+async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
+    """Run the plan in an empty folder."""
+    upstream = Upstream()
+    await upstream.start()
+    try:
+        url = f"http://127.0.0.1:{upstream.port}/v1"
+        data = folder / "data"
+        say(f"making {plan.keys:,} keys")
+        tokens = await asyncio.to_thread(stand.prepare, data, url, plan.keys)
+        port = find_port()
+        async with stand.running_server(data, port) as server, running_control() as control:
+            load = Load(port, tokens, seed=plan.seed)
+            watch = Watch(server, load, say)
+            warm = int(plan.calls * plan.warm_share)
+            await load.run(warm, plan.connections, plan.every, watch.note)
+            idle = await watch.rest(upstream)
+            say(f"at rest: {describe(idle)}")
+            watch.loaded.clear()
+            await load.run(plan.calls - warm, plan.connections, plan.every, watch.note)
+            end = await watch.rest(upstream)
+            say(f"at rest: {describe(end)}")
+        books = await asyncio.to_thread(stand.read_books, data)
+    finally:
+        await upstream.stop()
+    return Result(
+        plan,
+        load.tally,
+        idle,
+        watch.loaded,
+        end,
+        books,
+        server.alarms,
+        upstream.calls,
+        control.late_seconds,
+    )

@@ -1,0 +1,94 @@
+"""`python -m rigs.torture [--quick] [--seed N] [--kills N] [--only K1,K2]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from rigs.torture import disk, drain, flushes, kills, simulation
+from rigs.torture.oracle import VERDICTS
+from rigs.torture.stand import Result
+
+PARTS = ("K1", "K2", "K4", "K5", "K6", "D1")
+CONSOLE = Console(stderr=True, highlight=False)
+
+
+def read_arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m rigs.torture", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few of everything")
+    parser.add_argument("--seed", type=int, default=4600, help="of every draw")
+    parser.add_argument("--kills", type=int, help="of K1 (200; quick 20)")
+    parser.add_argument("--times", type=int, help="at each failpoint of K2 (20; quick 1)")
+    parser.add_argument("--seeds", type=int, help="of K6 (100,000; quick 300)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="that K6 may take")
+    parser.add_argument("--only", default=",".join(PARTS), help="the parts, with commas between")
+    return parser.parse_args()
+
+
+def tell(text: str) -> None:
+    """One line of progress."""
+    CONSOLE.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}")
+
+
+async def run(part: str, given: argparse.Namespace) -> Result:
+    """One part of the rig."""
+    quick, seed = given.quick, given.seed
+    match part:
+        case "K1":
+            count = given.kills or (20 if quick else 200)
+            return await kills.kill_at_random(kills=count, clients=50, seed=seed, tell=tell)
+        case "K2":
+            times = given.times or (1 if quick else 20)
+            return await kills.kill_at_points(times=times, clients=16, seed=seed, tell=tell)
+        case "K4":
+            return await drain.stop_with_streams(streams=100, tell=tell)
+        case "K5":
+            numbers = (1, 7, 30) if quick else range(1, 51)
+            return await flushes.fail_flushes(numbers=numbers, seed=seed, tell=tell)
+        case "K6":
+            seeds = given.seeds or (300 if quick else 100_000)
+            return await asyncio.to_thread(
+                simulation.simulate_many, first=seed, seeds=seeds, seconds=given.seconds, tell=tell
+            )
+        case "D1":
+            return await disk.fill(seed=seed, tell=tell)
+        case _:
+            sys.exit(f"There is no part {part}; the parts are {', '.join(PARTS)}.")
+
+
+def draw_table(results: list[Result]) -> Table:
+    """One row for each part, with the verdicts that were broken."""
+    table = Table("", "what", "n", "verdicts", "figures")
+    for result in results:
+        broken = Counter(finding.verdict for finding in result.findings)
+        said = ", ".join(f"{name} {count}" for name, count in sorted(broken.items()))
+        verdict = f"[red]{said}[/]" if said else "[green]all 0[/]"
+        table.add_row(result.id, result.what, f"{result.n:,}", verdict, result.figures)
+    return table
+
+
+def main() -> int:
+    """Run what was asked for; 1 when anything was found."""
+    given = read_arguments()
+    results: list[Result] = []
+    for part in given.only.split(","):
+        result = asyncio.run(run(part, given))
+        results.append(result)
+        for finding in result.findings[:20]:
+            CONSOLE.print(
+                f"  {result.id} {finding.verdict} ({VERDICTS[finding.verdict]}): {finding.text}"
+            )
+    CONSOLE.print(f"seed {given.seed}")
+    Console(highlight=False, width=160).print(draw_table(results))
+    return 1 if any(result.findings for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

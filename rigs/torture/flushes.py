@@ -1,0 +1,63 @@
+"""K5: the disk refuses a flush (EIO at the nth fdatasync or fsync of a thread, by strace)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterable
+
+from rigs.torture.oracle import Finding, inspect_wreck
+from rigs.torture.stand import Result, Stand, standing
+
+ENDED_SECONDS = 30.0
+SYSCALLS = "fdatasync,fsync"
+
+
+async def fail_flushes(
+    *, numbers: Iterable[int], seed: int, tell: Callable[[str], None], clients: int = 16
+) -> Result:
+    """K5: after a flush that failed nothing is acknowledged, and the process ends by itself.
+
+    `n` are the flushes that failed.
+    """
+    findings, trials = list[Finding](), 0
+    if shutil.which("strace") is None:
+        return Result("K5", "a flush fails", 0, findings, "strace is not installed: not run")
+    with standing() as stand:
+        load = stand.make_clients(count=clients, seed=seed)
+        load.start()
+        for number in numbers:
+            findings += await asyncio.to_thread(_fail, stand, number)
+            findings += await asyncio.to_thread(inspect_wreck, stand.database)
+            await asyncio.to_thread(stand.restart)
+            await asyncio.sleep(0.3)
+            trials += 1
+            tell(f"K5 flush {number}: {len(load.answers)} whole, {len(findings)} findings")
+        await load.stop()
+        findings += await asyncio.to_thread(stand.close_books, load.answers)
+    figures = f"{len(load.answers)} whole answers; statuses {dict(sorted(load.statuses.items()))}"
+    return Result("K5", "EIO at the nth fsync", trials, findings, figures)
+
+
+def _fail(stand: Stand, number: int) -> list[Finding]:
+    """Have strace break the running gateway's flushes; it must end by itself, and not well."""
+    process = stand.gateway.process
+    # strace counts for each thread: the writer's thread is the one that flushes.
+    tracer = subprocess.Popen(
+        [
+            *("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={SYSCALLS}"),
+            *("-e", f"inject={SYSCALLS}:error=EIO:when={number}", "-p", str(process.pid)),
+        ]
+    )
+    try:
+        status = process.wait(ENDED_SECONDS)
+    except subprocess.TimeoutExpired:
+        stand.gateway.kill()
+        return [Finding("DB", f"flush {number} failed, and the process went on")]
+    finally:
+        tracer.send_signal(signal.SIGTERM)
+        tracer.wait()
+    return [] if status == 1 else [Finding("DB", f"flush {number}: ended with {status}")]

@@ -1,0 +1,175 @@
+"""Joins what clients had whole, what the provider sold and what the database says of it."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from shutil import copy
+from typing import Any
+
+import msgspec
+
+Read = Callable[[str], list[tuple[Any, ...]]]
+"""Runs a query on the books."""
+
+VERDICTS = {
+    "L0": "billed and never sold",
+    "L1": "complete and not billed, or at another price",
+    "L2": "billed twice, or other than its receipt says",
+    "L3": "billed above its hold",
+    "L4": "entries that do not sum to 0",
+    "L5": "a balance that is not the sum of its entries",
+    "L6": "a hold that nobody resolved",
+    "L7": "a balance below 0",
+    "L8": "an event lost, or one too many",
+    "DB": "a database that is damaged",
+}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One that a client had whole; the ids of the gateway and of the provider."""
+
+    request_id: str
+    answer_id: str
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that must not be; `verdict` is one of `VERDICTS`."""
+
+    verdict: str
+    text: str
+
+
+def judge(
+    read: Read, answers: Iterable[Answer], sales: Mapping[str, int], *, has_events: bool = True
+) -> list[Finding]:
+    """Everything that is wrong when all is quiet: no call runs, the last start has cleaned up.
+
+    `sales` are the nano-dollars of every answer that the provider began, by its id.
+    """
+    return [
+        *judge_answers(read, answers, sales),
+        *judge_bills(read),
+        *judge_books(read),
+        *(judge_events(read) if has_events else ()),
+        *_find(read, "L6", "SELECT request_id FROM holds WHERE state = 'held'"),
+    ]
+
+
+def judge_answers(
+    read: Read, answers: Iterable[Answer], sales: Mapping[str, int]
+) -> Iterable[Finding]:
+    """Whole answers against receipts, and receipts against what was sold."""
+    rows = read("SELECT request_id, outcome, answer_id, cost_nano FROM receipts")
+    receipts = {row[0]: row[1:] for row in rows}
+    for answer in answers:
+        receipt = receipts.get(answer.request_id)
+        wanted = ("completed", answer.answer_id, sales.get(answer.answer_id))
+        if receipt != wanted:
+            yield Finding("L1", f"{answer.request_id}: {receipt}, not {wanted}")
+    billed: set[str] = set()
+    for request_id, (outcome, answer_id, _) in receipts.items():
+        if outcome != "completed":
+            continue
+        if answer_id in billed:
+            yield Finding("L2", f"{answer_id} is billed again by {request_id}")
+        billed.add(answer_id)
+        if answer_id not in sales:
+            yield Finding("L0", f"{request_id} bills {answer_id}")
+
+
+def judge_bills(read: Read) -> Iterable[Finding]:
+    """Managed receipts against their entries and their holds."""
+    paid = dict(
+        read(
+            "SELECT request_id, sum(amount_nano) FROM entries "
+            "WHERE account_id LIKE '%:revenue' GROUP BY request_id"
+        )
+    )
+    held = dict(read("SELECT request_id, amount_nano FROM holds"))
+    for request_id, cost in read("SELECT request_id, cost_nano FROM receipts WHERE managed = 1"):
+        amount = paid.pop(request_id, 0)
+        if amount != cost:
+            yield Finding("L2", f"{request_id} costs {cost}, and {amount} were paid")
+        if amount > held.get(request_id, 0):
+            yield Finding("L3", f"{request_id} paid {amount} of {held.get(request_id)} held")
+    for request_id, amount in paid.items():
+        yield Finding("L2", f"{request_id} paid {amount} without a receipt")
+
+
+def judge_books(read: Read) -> Iterable[Finding]:
+    """The ledger by itself; right at any moment, also when calls run."""
+    yield from _find(
+        read,
+        "L4",
+        "SELECT transaction_id, sum(amount_nano) FROM entries "
+        "GROUP BY transaction_id HAVING sum(amount_nano) <> 0",
+    )
+    yield from _find(
+        read,
+        "L5",
+        "SELECT a.id, a.balance_nano, coalesce(sum(e.amount_nano), 0) FROM ledger_accounts a "
+        "LEFT JOIN entries e ON e.account_id = a.id "
+        "GROUP BY a.id HAVING a.balance_nano <> coalesce(sum(e.amount_nano), 0)",
+    )
+    yield from _find(
+        read,
+        "L5",
+        "SELECT a.id, a.balance_nano FROM ledger_accounts a WHERE a.kind = 'held' "
+        "AND a.balance_nano <> (SELECT coalesce(sum(amount_nano), 0) FROM holds h "
+        "WHERE h.organization_id = a.organization_id AND h.state = 'held')",
+    )
+    yield from _find(
+        read,
+        "L7",
+        "SELECT id, balance_nano FROM ledger_accounts "
+        "WHERE balance_nano < 0 AND kind IN ('wallet', 'held')",
+    )
+
+
+def judge_events(read: Read) -> Iterable[Finding]:
+    """One event for each receipt."""
+    yield from _find(
+        read,
+        "L8",
+        "SELECT request_id FROM receipts WHERE 'request.completed:' || request_id NOT IN "
+        "(SELECT id FROM outbox)",
+    )
+    yield from _find(
+        read,
+        "L8",
+        "SELECT id FROM outbox WHERE substr(id, 19) NOT IN (SELECT request_id FROM receipts)",
+    )
+
+
+def _find(read: Read, verdict: str, query: str) -> Iterable[Finding]:
+    for row in read(query):
+        yield Finding(verdict, " ".join(map(str, row)))
+
+
+def judge_file(
+    path: Path, answers: Iterable[Answer], sales: Mapping[str, int], *, has_events: bool = True
+) -> list[Finding]:
+    """As `judge`, on a database that nobody uses now."""
+    with closing(sqlite3.connect(path)) as connection:
+        return judge(_reader(connection), answers, sales, has_events=has_events)
+
+
+def inspect_wreck(path: Path) -> list[Finding]:
+    """What is wrong with the files that a dead server left; on a copy, so that the next start
+    finds them as they were."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.parent.glob(f"{path.name}*"):
+            copy(file, folder)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as connection:
+            read = _reader(connection)
+            found = [row[0] for row in read("PRAGMA integrity_check")]
+            damage = [] if found == ["ok"] else [Finding("DB", text) for text in found]
+            return [*damage, *judge_books(read)]
+
+
+def _reader(connection: sqlite3.Connection) -> Read:
+    return lambda query: connection.execute(query).fetchall()

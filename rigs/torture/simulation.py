@@ -1,0 +1,485 @@
+"""K6: the ledger, its writer's batches and the outbox under a scheduler that draws every step.
+
+The real services run on a real SQLite in memory. One seed decides who goes on next, how much is
+committed together, when the clock moves or is set, when the disk refuses, and when the process or
+the power dies: so a seed that fails does so again, bit for bit.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from headgate.billing.model import InsufficientFunds, make_unknown_receipt
+from headgate.billing.service import Ledger, fund
+from headgate.kit.db import sqlite
+from headgate.kit.db.engine import Database, KeptConnection, StorageUnavailable
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.writer import Lane, Writer, commit_batch
+from headgate.relay.ports import Hold, Receipt
+from rigs.torture.oracle import Answer, Finding, judge, judge_books
+from rigs.torture.stand import Result
+
+ORGANIZATION = "org_1"
+FUNDED_NANO = 3_000
+HOLD_NANO_MAX = 900
+LEASE_SECONDS = 900.0
+CALLS_MAX = 14
+REST_STEPS_MAX = 2_000
+CHUNK = 250
+
+
+class Crash(BaseException):
+    """The process dies here. Not an `Exception`: nothing may catch it."""
+
+
+class Promise:
+    """A future without a loop: whoever awaits it is stepped again once it is done."""
+
+    def __init__(self) -> None:
+        self._value: Any = None
+        self._error: Exception | None = None
+        self._done = False
+
+    def done(self) -> bool:
+        """As of a future."""
+        return self._done
+
+    def set_result(self, value: Any) -> None:
+        """As of a future."""
+        self._done, self._value = True, value
+
+    def set_exception(self, error: Exception) -> None:
+        """As of a future."""
+        self._done, self._error = True, error
+
+    def __await__(self) -> Generator[Promise, None, Any]:
+        while not self._done:
+            yield self
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Clock:
+    """Virtual time; `set_by` is what somebody did to the wall clock."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_800_000_000.0
+        self.set_by = 0.0
+
+    def now(self) -> float:
+        """Seconds since 1970, as the wall clock has them."""
+        return self.seconds + self.set_by
+
+    def monotonic(self) -> float:
+        """Seconds that really passed."""
+        return self.seconds
+
+
+class Disk(KeptConnection):
+    """A connection whose commits can fail or be the last thing that happens."""
+
+    def __init__(self, connection: sa.Connection, draw: random.Random) -> None:
+        super().__init__(connection, always_flush=False)
+        self.draw = draw
+        self.refuses = False
+        self._durable = False
+        self._flushed: Any = sqlite.DRIVER.connect(":memory:", isolation_level=None)
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection."""
+        return self.connection.connection.driver_connection
+
+    def begin(self, *, durable: bool) -> None:
+        """See `KeptConnection`."""
+        self._durable = durable
+        super().begin(durable=durable)
+
+    def commit(self) -> None:
+        """See `KeptConnection`; a power loss takes everything since the last flushed one."""
+        if self.refuses:
+            raise sqlite.DRIVER.OperationalError("database or disk is full")
+        if self.draw.random() < 0.01:
+            raise Crash
+        super().commit()
+        if self._durable:
+            self.flush()
+
+    def flush(self) -> None:
+        """What is committed now survives the power."""
+        self.driver.backup(self._flushed)
+
+    def lose_power(self) -> None:
+        """What was not flushed is gone."""
+        self._flushed.backup(self.driver)
+
+    def fill(self, template: Any) -> None:
+        """Begin anew with the content of another database."""
+        template.backup(self.driver)
+        self.flush()
+
+
+class SteppedWriter(Writer):
+    """The writer without its thread: `step` commits what one turn of it would."""
+
+    def __init__(self, database: Database, disk: Disk) -> None:
+        super().__init__(database)
+        self.disk = disk
+        self.queue: list[Any] = []
+
+    def enqueue(self, lane: Lane[Any, Any], item: Any) -> Any:
+        """See `Writer`."""
+        promise = Promise()
+        self.queue.append((lane, item, promise))
+        return promise
+
+    def step(self, count: int) -> None:
+        """Commit the next few together, and perhaps die before anybody hears of it."""
+        batch, self.queue = self.queue[:count], self.queue[count:]
+        futures, results = commit_batch(self.disk, batch, self.health)
+        if self.disk.draw.random() < 0.01:
+            raise Crash
+        for future, result in zip(futures, results, strict=True):
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+class World:
+    """One seed: everything that can happen, and what must be true of it."""
+
+    def __init__(self, seed: int, database: Database, disk: Disk) -> None:
+        self.draw = disk.draw = random.Random(seed)
+        self.database = database
+        self.disk = disk
+        self.clock = Clock()
+        self.trace = hashlib.sha256()
+        self.answers: list[tuple[Answer, bool]] = []
+        self.sales: dict[str, int] = {}
+        self.findings: list[Finding] = []
+        self.calls = 0
+        self.crashes = 0
+        self.tasks: list[Coroutine[Promise, None, None]] = []
+        self.boot()
+
+    def boot(self) -> None:
+        """A new process: it knows what the database knows, and cleans up first."""
+        self.disk.refuses = False
+        self.writer = SteppedWriter(self.database, self.disk)
+        self.ledger = Ledger(
+            self.writer, self.clock, subscribed=lambda _topic: True, lease_seconds=LEASE_SECONDS
+        )
+        self.tasks = [self.clean_up()]
+        while self.tasks:
+            try:
+                self.go_on()
+                self.commit()
+            except Crash:
+                self.crash()
+
+    async def clean_up(self) -> None:
+        """What a start does."""
+        await self.ledger.resolve_abandoned()
+
+    def crash(self) -> None:
+        """The process dies, sometimes with the power; another one starts."""
+        self.crashes += 1
+        for task in self.tasks:
+            task.close()
+        self.disk.roll_back()
+        power = self.draw.random() < 0.3
+        self.note(f"crash {power}")
+        if power:
+            self.disk.lose_power()
+            kept = {row[0] for row in self.read("SELECT request_id FROM receipts")}
+            # An own key's receipt is not flushed at once (decision 0003): no money hangs on it.
+            self.answers = [
+                (answer, managed)
+                for answer, managed in self.answers
+                if managed or answer.request_id in kept
+            ]
+        self.boot()
+
+    def read(self, query: str) -> list[tuple[Any, ...]]:
+        """For the oracle."""
+        return self.disk.driver.execute(query).fetchall()
+
+    def note(self, text: str) -> None:
+        """What happened, for the comparison of two runs."""
+        self.trace.update(text.encode())
+
+    # What can happen next.
+
+    def go_on(self) -> None:
+        """One of the tasks runs to its next await."""
+        if not self.tasks:
+            return
+        number = self.draw.randrange(len(self.tasks))
+        task = self.tasks[number]
+        self.note(f"task {number}")
+        try:
+            task.send(None)
+        except StopIteration:
+            del self.tasks[number]
+        except StorageUnavailable:
+            del self.tasks[number]
+            self.note("refused")
+
+    def commit(self) -> None:
+        """The writer takes some of what waits."""
+        if self.writer.queue:
+            count = self.draw.randint(1, len(self.writer.queue))
+            self.note(f"commit {count}")
+            self.writer.step(count)
+            self.findings += judge_books(self.read)
+
+    def begin_call(self) -> None:
+        """Another caller."""
+        if self.calls < CALLS_MAX:
+            self.calls += 1
+            self.tasks.append(self.call(f"req_{self.calls:04}"))
+
+    def do_chores(self) -> None:
+        """What a server does by the clock."""
+        work = self.draw.choice((self.reap, self.recover, self.top_up))
+        self.tasks.append(work())
+
+    def move_clock(self) -> None:
+        """Time passes; or somebody sets the clock, which must not matter."""
+        self.clock.seconds += self.draw.random()
+        if self.draw.random() < 0.3:
+            self.clock.set_by += self.draw.choice((-3_600.0, 3_600.0, 40 * 86_400.0, -600.0))
+
+    def switch_disk(self) -> None:
+        """It refuses, or takes again."""
+        self.disk.refuses = not self.disk.refuses and self.draw.random() < 0.4
+
+    def die(self) -> None:
+        """At any await of anybody."""
+        if self.draw.random() < 0.4:
+            raise Crash
+
+    async def reap(self) -> None:
+        """See the job."""
+        await self.ledger.resolve_expired()
+
+    async def recover(self) -> None:
+        """See the job."""
+        await self.ledger.recover()
+
+    async def top_up(self) -> None:
+        """A grant, of which some are sent twice."""
+        await self.ledger.fund(ORGANIZATION, 100, reference=f"grant {self.draw.randint(1, 4)}")
+
+    async def call(self, request_id: str) -> None:
+        """The journey of one call, as `relay.journey` has it."""
+        managed = self.draw.random() < 0.7
+        self.ledger.check()
+        hold = Hold(request_id, ORGANIZATION, self.draw.randint(0, HOLD_NANO_MAX))
+        if managed:
+            holding = self.ledger.hold(hold)
+            if self.draw.random() < 0.1:
+                # A stop cuts it off here: what is queued is settled behind it, at no cost.
+                await self.settle(make_receipt(hold, 0, outcome="cancelled"), hold)
+                return
+            try:
+                await holding
+            except InsufficientFunds:
+                await self.settle(make_receipt(hold, 0, outcome="refused", managed=False), None)
+                return
+        await self.pause()
+        cost = self.draw.randint(0, hold.amount_nano)
+        self.sales[f"answer {request_id}"] = cost
+        await self.pause()
+        outcome = self.draw.choice(("completed", "completed", "completed", "cancelled"))
+        receipt = make_receipt(hold, cost, outcome=outcome, managed=managed)
+        if not await self.settle(receipt, hold if managed else None):
+            return
+        await self.pause()
+        if outcome == "completed":
+            self.note(f"whole {request_id}")
+            self.answers.append((Answer(request_id, f"answer {request_id}"), managed))
+
+    async def settle(self, receipt: Receipt, hold: Hold | None) -> bool:
+        """Whether it is recorded; sometimes it is asked for twice."""
+        again = self.draw.random() < 0.2
+        queued = [self.ledger.record(receipt, hold) for _ in range(1 + again)]
+        try:
+            for each in queued:
+                await each
+        except StorageUnavailable:
+            broken = msgspec.structs.replace(receipt, outcome="broken")
+            self.ledger.defer(broken if receipt.outcome == "completed" else receipt, hold)
+            return False
+        return True
+
+    async def pause(self) -> None:
+        """Others may go first."""
+        await _Once()
+
+    def come_to_rest(self) -> None:
+        """The disk is well again, and what began may end."""
+        self.disk.refuses = False
+        self.tasks.append(self.recover())
+        for _ in range(REST_STEPS_MAX):
+            if not self.tasks:
+                return
+            try:
+                self.go_on()
+                self.commit()
+            except Crash:
+                self.crash()
+
+    def run(self) -> None:
+        """Draw steps, then let everything come to rest after a last crash; and judge."""
+        actions = (
+            *[self.go_on] * 12,
+            *[self.commit] * 8,
+            *[self.begin_call] * 6,
+            self.do_chores,
+            self.move_clock,
+            self.switch_disk,
+            self.die,
+        )
+        for _ in range(self.draw.randint(60, 300)):
+            try:
+                self.draw.choice(actions)()
+            except Crash:
+                self.crash()
+        self.come_to_rest()
+        self.crash()
+        answers = [answer for answer, _ in self.answers]
+        self.findings += judge(self.read, answers, self.sales)
+        for row in self.read("SELECT * FROM receipts ORDER BY request_id"):
+            self.note(str(row))
+
+
+class _Once:
+    """Awaited, it gives way once."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield self
+
+
+def make_receipt(hold: Hold, cost_nano: int, *, outcome: str, managed: bool = True) -> Receipt:
+    """The receipt of a call whose answer has the id `answer <request id>`."""
+    return msgspec.structs.replace(
+        make_unknown_receipt(hold, created_at=1.0),
+        outcome=outcome,
+        managed=managed,
+        cost_nano=cost_nano,
+        estimated=False,
+        answer_id=f"answer {hold.request_id}",
+    )
+
+
+class Simulator:
+    """Runs seeds, one after the other, on one database in memory."""
+
+    def __init__(self) -> None:
+        self._logging = structlog.get_config()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        self._database = Database(Path(":memory:"))
+        self._template: Any = sqlite.DRIVER.connect(":memory:", isolation_level=None)
+        with self._database.engine.begin() as connection:
+            METADATA.create_all(connection)
+            fund(connection, ORGANIZATION, amount_nano=FUNDED_NANO, reference="start", now=1.0)
+        with self._database.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.backup(self._template)
+        connection = self._database.engine.connect().execution_options(own_transaction=True)
+        self._disk = Disk(connection, random.Random(0))
+
+    def run(self, seed: int) -> World:
+        """One seed, from the beginning."""
+        self._disk.refuses = False
+        self._disk.fill(self._template)
+        world = World(seed, self._database, self._disk)
+        world.run()
+        return world
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._disk.close()
+        self._template.close()
+        self._database.close()
+        structlog.configure(**self._logging)
+
+
+class Tally(msgspec.Struct):
+    """What a stretch of seeds came to."""
+
+    seeds: int = 0
+    calls: int = 0
+    crashes: int = 0
+    whole: int = 0
+    findings: list[Finding] = msgspec.field(default_factory=list[Finding])
+
+
+def simulate(first: int, seeds: int) -> Tally:
+    """Seeds in a row, in this process."""
+    simulator, tally = Simulator(), Tally()
+    try:
+        for seed in range(first, first + seeds):
+            world = simulator.run(seed)
+            tally.seeds += 1
+            tally.calls += world.calls
+            tally.crashes += world.crashes
+            tally.whole += len(world.answers)
+            tally.findings += [
+                Finding(finding.verdict, f"seed {seed}: {finding.text}")
+                for finding in world.findings
+            ]
+    finally:
+        simulator.close()
+    return tally
+
+
+def simulate_many(*, first: int, seeds: int, seconds: float, tell: Callable[[str], None]) -> Result:
+    """K6, on every core, until all seeds or the time are through. `n` are the seeds."""
+    started, total = time.monotonic(), Tally()
+    stretches = iter(range(first, first + seeds, CHUNK))
+    last = first + seeds
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        running = {
+            pool.submit(simulate, start, min(CHUNK, last - start))
+            for start, _ in zip(stretches, range(os.cpu_count() or 1), strict=False)
+        }
+        while running:
+            done, running = concurrent.futures.wait(
+                running, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for each in done:
+                add(total, each.result())
+                start = next(stretches, None)
+                if start is not None and time.monotonic() - started < seconds:
+                    running.add(pool.submit(simulate, start, min(CHUNK, last - start)))
+            tell(f"K6 {total.seeds}/{seeds} seeds, {len(total.findings)} findings")
+    figures = (
+        f"seeds from {first}; {total.calls:,} calls, {total.crashes:,} crashes, {total.whole:,} "
+        f"whole answers; {time.monotonic() - started:.0f} s"
+    )
+    return Result("K6", "ledger and outbox simulated", total.seeds, total.findings, figures)
+
+
+def add(total: Tally, part: Tally) -> None:
+    """Take the numbers of a stretch into the whole."""
+    total.seeds += part.seeds
+    total.calls += part.calls
+    total.crashes += part.crashes
+    total.whole += part.whole
+    total.findings += part.findings

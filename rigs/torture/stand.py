@@ -1,0 +1,91 @@
+"""The stand of the rigs: a gateway between clients and a seller, with money and two credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rigs.torture.clients import Clients
+from rigs.torture.oracle import Answer, Finding, judge_file
+from rigs.torture.seller import Seller
+from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
+
+FUNDED_DOLLARS = 1_000_000
+
+
+class Result(msgspec.Struct):
+    """What a part found: one row of the table. `n` are the trials that the 0 stands on."""
+
+    id: str
+    what: str
+    n: int
+    findings: list[Finding]
+    figures: str = ""
+
+
+class Stand:
+    """One data directory, its seller, and the gateway that runs on them, restarted at will."""
+
+    def __init__(self, data: Path, seller: Seller, **settings: Any) -> None:
+        self.seller = seller
+        self.settings: dict[str, Any] = {"test_mode": "true", "access_log": "false", **settings}
+        self.gateway: Gateway = start_gateway(data, **self.settings)
+
+    @property
+    def database(self) -> Path:
+        """The file of the books."""
+        return self.gateway.data / "headgate.db"
+
+    def equip(self) -> None:
+        """Add the credentials `managed` and `own`, and fill the wallet, as an operator would."""
+        for name, *kind in (("managed", "--managed"), ("own",)):
+            self._run(
+                *("credentials", "add", "openai", "--name", name, *kind, "--api-key-stdin"),
+                *("--base-url", self.seller.base_url),
+                stdin=PROVIDER_KEY,
+            )
+        self._run("wallet", "fund", str(FUNDED_DOLLARS), "--reference", "torture")
+
+    def _run(self, *arguments: str, stdin: str = "") -> None:
+        done = self.gateway.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+
+    def restart(self, **settings: Any) -> float:
+        """Start a dead gateway; the seconds until it is ready. AssertionError when it dies."""
+        started = time.monotonic()
+        old = self.gateway
+        self.gateway = start_gateway(old.data, port=old.port, **{**self.settings, **settings})
+        return time.monotonic() - started
+
+    def make_clients(self, *, count: int, seed: int) -> Clients:
+        """Clients of this gateway, also after restarts."""
+        return Clients(self.gateway.port, self.gateway.key, count=count, seed=seed)
+
+    def close_books(self, answers: list[Answer]) -> list[Finding]:
+        """Stop the gateway in order, and judge."""
+        status = self.gateway.stop()
+        stopped = [] if status == 0 else [Finding("DB", f"the stop ended with {status}")]
+        return stopped + judge_file(self.database, answers, self.seller.sales)
+
+    def clear_away(self) -> None:
+        """Leave no process behind."""
+        if self.gateway.process.poll() is None:
+            self.gateway.kill()
+
+
+@contextlib.contextmanager
+def standing(**settings: Any) -> Generator[Stand]:
+    """A stand in a directory of its own, with everything that a call needs."""
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder, Seller() as seller:
+        stand = Stand(Path(folder) / "data", seller, **settings)
+        try:
+            stand.equip()
+            yield stand
+        finally:
+            stand.clear_away()

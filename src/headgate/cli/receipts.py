@@ -1,0 +1,62 @@
+"""`headgate receipts`: delete what is too old."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from headgate.cli.desk import Desk, open_desk
+from headgate.cli.options import Data, format_time, parse_past
+from headgate.kit.db.writer import Writer
+from headgate.metering import service as metering
+from headgate.metering.jobs import Progress, Pruner
+
+ROWS_BETWEEN_LINES = 100_000
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="The receipts of calls.")
+
+
+@app.callback()
+def describe() -> None:
+    """The receipts of calls."""
+
+
+@app.command()
+def prune(
+    data: Data = None,
+    *,
+    before: Annotated[str, typer.Option(help="90d for older than that, or an ISO 8601 time.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+) -> None:
+    """Delete receipts older than a time. Ledger entries stay, and so does every amount in them.
+
+    The server may go on meanwhile. The file does not shrink; new receipts take the freed room.
+    """
+    with open_desk(data) as desk:
+        at = parse_past(before, desk.clock.now())
+        if dry_run:
+            with desk.database.reading() as connection:
+                rows = metering.count_before(connection, at)
+            typer.echo(f"{rows} receipts are older than {format_time(at)} UTC.")
+            return
+        rows = asyncio.run(_prune(desk, at)).rows
+    typer.echo(f"{rows} receipts older than {format_time(at)} UTC are deleted.")
+
+
+async def _prune(desk: Desk, at: float) -> Progress:
+    writer = Writer(desk.database)
+    writer.start()
+    told = 0
+
+    def tell(progress: Progress) -> None:
+        nonlocal told
+        if progress.rows - told >= ROWS_BETWEEN_LINES:
+            told = progress.rows
+            typer.echo(f"{told} so far", err=True)
+
+    try:
+        return await Pruner(writer).run(at, tell)
+    finally:
+        await writer.stop()

@@ -1,0 +1,82 @@
+"""How long a connection may wait for its client: the clocks of heads, bodies and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from headgate.gateway.edge import Edge
+from headgate.gateway.exchange import Exchange
+
+
+class DeadlinedProtocol(HttpToolsProtocol):
+    """A connection with one deadline, which the sweeper looks at; 0.0 when nothing is waited for.
+
+    No piece that arrives costs a look at the clock: a body's bytes are counted, and only when the
+    deadline has passed it is seen whether they were enough to move it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        edge: Edge,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._edge = edge
+        self._limits = edge.limits
+        self._time = self.loop.time
+        self._in_body = False
+        self._body_bytes = 0
+        self._body_until = math.inf
+        self._unsent_bytes = 0
+        self.parser: Any
+        self.cycle: Any = None
+        self.deadline = 0.0
+
+    def _await_body(self, exchange: Exchange) -> None:
+        """A body has its grace and then its rate; one that is held whole also an end."""
+        if not exchange.body_complete and not self.flow.write_paused:
+            self._start_body(math.inf if exchange.may_take_long else self._limits.body_seconds)
+
+    def _start_body(self, seconds: float) -> None:
+        now = self._time()
+        self._body_bytes = 0
+        self._body_until = now + seconds
+        self.deadline = now + min(self._limits.body_grace_seconds, seconds)
+
+    def _extend_body(self) -> bool:
+        """Whether what arrived since the last look was enough for the body to go on."""
+        limits = self._limits
+        earned = min(self._body_bytes / limits.body_bytes_per_second_min, limits.body_grace_seconds)
+        self._body_bytes = 0
+        self.deadline = min(self.deadline + earned, self._body_until)
+        return self.deadline > self._time()
+
+    def _close(self) -> None:
+        """Close once the client has taken what is written, or will take no more of it."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            self._watch_write()
+
+    def _watch_write(self) -> None:
+        self._unsent_bytes = sys.maxsize
+        self.deadline = self._time() + self._limits.write_seconds / 2
+
+    def _expire_write(self) -> None:
+        """As long as the client takes something it may be slow."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self.deadline = self._time() + self._limits.write_seconds / 2
+        else:
+            self.transport.abort()

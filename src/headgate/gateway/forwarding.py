@@ -1,0 +1,158 @@
+"""Whose request it is: the peer of the connection, or the client that trusted proxies name.
+
+Whoever is connected can write any header, so `X-Forwarded-For` and `Forwarded` (RFC 7239) count
+only as far as trusted proxies wrote them: from the right, past every trusted hop, to the first
+address that is not one. What stands left of it is anybody's claim and is not looked at.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from headgate.gateway.limits import ForwardedMalformed, ProxiesRefused
+from headgate.kit.http.message import Headers
+
+HOPS_MAX = 32
+"""No honest chain of proxies is longer."""
+STANDARD_CHARACTERS_MAX = 4096
+"""Nor is what they write into Forwarded."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+_PORT = re.compile(r"(?::[0-9]{1,5})?")
+_PAIR = re.compile(r'([!#$%&\'*+.^_`|~0-9a-z-]+)=([^\s";,=]*|"[^"\\]*")')
+_QUOTED_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*\Z)')
+
+
+def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
+    """The networks of trusted proxies: addresses, CIDR blocks, or `*` for whoever connects.
+
+    Raises `ProxiesRefused` for anything else, and for everybody unless that is allowed.
+    """
+    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    for name in names:
+        try:
+            found = [ipaddress.ip_network(each) for each in WHOEVER.get(name, (name,))]
+        except ValueError as error:
+            raise ProxiesRefused(
+                f"HEADGATE_TRUSTED_PROXIES has {name!r}, which is no address and no network "
+                f"like 10.0.0.0/8: {error}."
+            ) from error
+        if not allow_any and any(network.prefixlen == 0 for network in found):
+            raise ProxiesRefused(
+                f"HEADGATE_TRUSTED_PROXIES={name} would let everybody who can connect say that "
+                "they are anybody. Name the networks of your proxies; or, if nothing but them can "
+                "connect, set HEADGATE_TRUST_ANY_PROXY=true."
+            )
+        networks += found
+    return tuple(networks)
+
+
+WHOEVER = {"*": ("0.0.0.0/0", "::/0")}
+
+
+def find_client(peer: str, headers: Headers, trusted: Networks) -> str:
+    """The address of the client in its shortest form, IPv4 also where it came mapped into IPv6.
+
+    `peer` is who is connected, `headers` have lower-case names. Raises `ForwardedMalformed` where
+    a trusted proxy passed on something that is no address, too many hops, or two headers that
+    disagree: a wrong guess could let somebody in, a refusal does not.
+    """
+    address = parse_address(peer)
+    if address is None:
+        return peer
+    if not is_trusted(address, trusted):
+        return str(address)
+    plain = [value for name, value in headers if name == b"x-forwarded-for"]
+    standard = [value for name, value in headers if name == b"forwarded"]
+    found = {
+        walk(address, hops, trusted)
+        for hops in (split_plain(plain), split_standard(standard))
+        if hops
+    }
+    if len(found) > 1:
+        raise ForwardedMalformed("X-Forwarded-For and Forwarded name different clients.")
+    return str(found.pop() if found else address)
+
+
+def walk(peer: Address, hops: list[str], trusted: Networks) -> Address:
+    """From the right past the trusted hops; the first of all where every one is trusted."""
+    address = peer
+    for count, hop in enumerate(reversed(hops)):
+        found = parse_node(hop)
+        if found is None or count >= HOPS_MAX:
+            raise ForwardedMalformed(
+                "The chain of forwarded addresses cannot be followed: "
+                + ("it is too long." if found is not None else f"{hop[:60]!r} is no address.")
+            )
+        address = found
+        if not is_trusted(address, trusted):
+            break
+    return address
+
+
+def split_plain(values: list[bytes]) -> list[str]:
+    """The hops of all X-Forwarded-For lines, in their order."""
+    text = ",".join(value.decode("latin-1") for value in values)
+    return [hop.strip(" \t") for hop in text.split(",")] if text.strip(" \t") else []
+
+
+def split_standard(values: list[bytes]) -> list[str]:
+    """The hops of all Forwarded lines, in their order; an element without a `for` is empty."""
+    text = ",".join(value.decode("latin-1") for value in values)
+    if not text.strip(" \t"):
+        return []
+    if len(text) > STANDARD_CHARACTERS_MAX or text.count('"') % 2:
+        return [""]
+    return [read_for(element) for element in _QUOTED_COMMA.split(text)]
+
+
+def read_for(element: str) -> str:
+    """The `for` of one element (RFC 7239 4), without its quotes; empty where there is not just
+    one, or where the element is malformed."""
+    nodes: list[str] = []
+    for pair in element.split(";"):
+        found = _PAIR.fullmatch(pair.strip(" \t").lower())
+        if found is None:
+            return ""
+        if found[1] == "for":
+            nodes.append(found[2])
+    if len(nodes) != 1 or (":" in nodes[0] and not nodes[0].startswith('"')):
+        return ""
+    return nodes[0].strip('"')
+
+
+def parse_node(text: str) -> Address | None:
+    """An address as proxies write it: with a port or none, IPv6 with brackets or without."""
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        return parse_address(host) if bracket and ":" in host and is_port(port) else None
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return parse_address(host) if is_port(f":{port}") else None
+    return parse_address(text)
+
+
+def is_port(text: str) -> bool:
+    """Whether it is a colon with a port, or nothing."""
+    return _PORT.fullmatch(text) is not None and int(text[1:] or 0) < 65_536
+
+
+def parse_address(text: str) -> Address | None:
+    """An address without port and zone, unmapped."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            return None
+        return address.ipv4_mapped or address
+    return address
+
+
+def is_trusted(address: Address, trusted: Networks) -> bool:
+    """Whether an address is a proxy's."""
+    return any(address in network for network in trusted)

@@ -1,0 +1,132 @@
+"""What the parser lets pass and another reader in front could understand differently.
+
+Every request that RFC 9112 leaves room to read in two ways is refused and its connection closed
+(11.2): then nobody in front can be made to take one request for two. All of it is pure; `watch`
+is asked of every header, the rest only of what is unusual.
+"""
+
+from __future__ import annotations
+
+import re
+
+from headgate.gateway.limits import ExpectationFailed, RequestMalformed, UpgradeUnsupported
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http.message import Headers
+
+LINE_ENDS = {"1.1": b" HTTP/1.1\r\n", "1.0": b" HTTP/1.0\r\n"}
+"""The end of a request line of each version that is spoken here."""
+NEVER: frozenset[bytes] = frozenset()
+WATCHED = {
+    b"host": NEVER,
+    b"transfer-encoding": NEVER,
+    b"transfer_encoding": NEVER,
+    b"content_length": NEVER,
+    b"connection": frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close")),
+    b"expect": frozenset((b"100-continue",)),
+}
+"""Headers that are looked at, but for the values that need no look."""
+FRAMING = frozenset(
+    (
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-api-key",
+    )
+)
+"""Headers that a trailer may not add, nor a Connection header take away (RFC 9110 6.5.1, 7.6.1)."""
+BODILESS = frozenset((b"GET", b"HEAD", b"CONNECT", b"TRACE"))
+TAKEN_AWAY = FRAMING - {b"connection", b"upgrade"}
+
+_ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]+)(?P<rest>[/?][^#]*)?", re.IGNORECASE)
+
+
+def check_line(raw: bytes, line: bytes | None, *, starts: bool) -> HeadgateError | None:
+    """Whether a request line stands in the bytes just as it was understood.
+
+    `line` is None for a version that is not spoken; `starts` says whether the request is the first
+    in the bytes. Empty lines before it are no harm.
+    """
+    if line is None:
+        return RequestMalformed("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    if raw.lstrip(b"\r\n").startswith(line) if starts else line in raw:
+        return None
+    return RequestMalformed(
+        "The request line is not a method, a target and a version with one space between them."
+    )
+
+
+def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
+    """Everything among the watched headers but Host."""
+    codings = [value.lower() for name, value in watched if name == b"transfer-encoding"]
+    if codings and (is_old or codings != [b"chunked"]):
+        return RequestMalformed("The only transfer coding is `chunked`, once, and on HTTP/1.1.")
+    for name, value in watched:
+        if b"_" in name:
+            return RequestMalformed(f"{name.decode()} is no header; a dash is meant.")
+        if name == b"connection" and not TAKEN_AWAY.isdisjoint(list_tokens(value)):
+            return RequestMalformed("The Connection header names one that every reader needs.")
+        if name == b"expect" and value.lower() != b"100-continue":
+            return ExpectationFailed("The only expectation that can be met is 100-continue.")
+    return None
+
+
+def check_bodiless(method: bytes, headers: Headers) -> HeadgateError | None:
+    """A body where a reader in front may expect none."""
+    if method in BODILESS:
+        for name, value in headers:
+            if name == b"transfer-encoding" or (
+                name == b"content-length" and value.strip(b"0 \t") != b""
+            ):
+                return RequestMalformed(f"A {method.decode()} request has no body here.")
+    return None
+
+
+def check_upgrade(method: bytes) -> HeadgateError:
+    """The refusal of a request that wants another protocol on its connection."""
+    if method == b"CONNECT":
+        return UpgradeUnsupported("This is no proxy: there is no CONNECT.", should_retry=False)
+    return UpgradeUnsupported(
+        "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
+        "have a client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1.",
+        should_retry=False,
+    )
+
+
+def check_trailer(name: bytes) -> HeadgateError | None:
+    """A field after a body that belongs before it."""
+    if name.lower().replace(b"_", b"-") in FRAMING:
+        return RequestMalformed(f"{name.decode('latin-1')} cannot be a trailer.")
+    return None
+
+
+def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | HeadgateError:
+    """The path and query of a target that does not begin with a slash, or has a fragment.
+
+    A whole address (RFC 9112 3.2.2) is accepted for the host that the Host header names.
+    """
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        return RequestMalformed("The request target is neither a path nor an http address.")
+    hosts = [value.lower() for name, value in watched if name == b"host"]
+    if hosts != [found["authority"].lower()]:
+        return RequestMalformed("The request target and the Host header name different hosts.")
+    rest = found["rest"] or b"/"
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def list_tokens(value: bytes) -> list[bytes]:
+    """The elements of a list header, in lower case."""
+    return [token.strip(b" \t").lower() for token in value.split(b",")]
+
+
+def count_bytes(headers: Headers) -> int:
+    """What header fields take as lines."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)

@@ -1,0 +1,208 @@
+"""What a connection hears: bytes become requests, or are refused before they are one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from headgate.gateway import framing
+from headgate.gateway.deadlines import DeadlinedProtocol
+from headgate.gateway.edge import Edge
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.framing import LINE_ENDS, WATCHED
+from headgate.gateway.limits import HeadTooLarge, RequestMalformed, TargetTooLong
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http.message import Headers
+
+HOT_PREFIX = b"/v1/"
+LINGER_SECONDS = 2.0
+DISCARDED_BYTES_MAX = 64 * 1024
+"""How long, and how much, a refused sender may go on sending before it is cut."""
+FRAMING_BYTES_MAX = 64 * 1024
+CHUNK_FRAMING_BYTES = 32
+"""Of a chunked body, what may be no content: so much in all, beside so much for each piece."""
+
+log = structlog.get_logger(__name__)
+
+
+class HearingProtocol(DeadlinedProtocol):
+    """A connection that listens. After `_refuse` nothing that arrives is heard any more."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        edge: Edge,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop, edge=edge)
+        self._accepted_hosts = edge.hosts.accepted
+        self._unread_head_bytes = 0
+        self._in_head = False
+        self._raw = b""
+        self._starts_raw = False
+        self._watched: Headers = []
+        self._framing_bytes = 0
+        self._in_chunks = False
+        self._answering: Exchange | None = None
+        self._deaf = False
+        self._discarding = False
+        self._discarded_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; a head, or the framing of a body, that does not end is cut off."""
+        if self._discarding or self._deaf:
+            self._discard_more(len(data))
+            return
+        # The parser tells of a header once it is whole: one without an end is counted here.
+        if self._in_head:
+            head_bytes = self._unread_head_bytes + len(data)
+            if len(self._raw) <= self._limits.target_bytes_max:
+                self._raw += data
+        else:
+            head_bytes = 0
+            self._raw = data
+            self._starts_raw = not self._in_body
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return
+        except httptools.HttpParserCallbackError:
+            log.exception("edge.fault")
+            self._close()
+            return
+        except httptools.HttpParserError:
+            self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
+            return
+        if self._in_head:
+            self._unread_head_bytes = head_bytes
+            if head_bytes > self._limits.header_bytes_max + self._limits.target_bytes_max:
+                self._refuse(HeadTooLarge("The request head is too large."))
+            return
+        self._raw = b""
+        if self._in_chunks:
+            self._count_framing(len(data))
+
+    # What the parser says of a head.
+
+    def on_message_begin(self) -> None:
+        """A head begins; the connection was idle, or the client is ahead of us."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._watched = []
+        self._unread_head_bytes = 0
+        self._in_head = True
+        self._in_chunks = False
+        if not self._is_over():
+            self.deadline = 0.0 if self._is_busy() else self._time() + self._limits.header_seconds
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header field; trailers are read past, but for those that belong into a head."""
+        if not self._in_head:
+            error = framing.check_trailer(name)
+            if error is not None and not self._is_over():
+                self._refuse(error)
+            return
+        name = name.lower()
+        if name in WATCHED and value not in WATCHED[name]:
+            self._watched.append((name, value))
+        self.headers.append((name, value))
+
+    def _check_head(self, method: bytes, version: str) -> HeadgateError | None:
+        limits = self._limits
+        if len(self.url) > limits.target_bytes_max:
+            return TargetTooLong(
+                f"The request target is longer than {limits.target_bytes_max} bytes."
+            )
+        # A head that came at once in fewer bytes than it may have needs no counting.
+        is_long = self._unread_head_bytes > 0 or len(self._raw) > limits.header_bytes_max
+        if len(self.headers) > limits.header_count_max or (
+            is_long and framing.count_bytes(self.headers) > limits.header_bytes_max
+        ):
+            return HeadTooLarge(
+                f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
+                "in all are accepted."
+            )
+        line_end = LINE_ENDS.get(version)
+        line = None if line_end is None else b"%b %b%b" % (method, self.url, line_end)
+        if line is None or not (self._starts_raw and self._raw.startswith(line)):
+            error = framing.check_line(self._raw, line, starts=self._starts_raw)
+            if error is not None:
+                return error
+        watched = self._watched
+        if len(watched) != 1 or watched[0] not in self._accepted_hosts:
+            error = self._check_watched(is_old=version == "1.0")
+            if error is not None:
+                return error
+        if self.parser.should_upgrade():
+            return framing.check_upgrade(method)
+        if method != b"POST":
+            error = framing.check_bodiless(method, self.headers)
+            if error is not None:
+                return error
+        return (
+            None if self.url.startswith(HOT_PREFIX) and b"#" not in self.url else self._tidy(method)
+        )
+
+    def _check_watched(self, *, is_old: bool) -> HeadgateError | None:
+        """What is not the usual: one Host that is known, and a body of a known length or none."""
+        watched = self._watched
+        hosts = [value for name, value in watched if name == b"host"]
+        self._in_chunks = len(hosts) < len(watched) and any(
+            name == b"transfer-encoding" for name, _ in watched
+        )
+        self._framing_bytes = 0
+        error = framing.check_coding(watched, is_old=is_old)
+        return error or self._edge.hosts.check(hosts, is_old=is_old)
+
+    def _tidy(self, method: bytes) -> HeadgateError | None:
+        """Read a target that is not just a path below `/v1`."""
+        if self.url.startswith(b"/") and b"#" not in self.url:
+            return None
+        target = framing.read_target(method, self.url, self._watched)
+        if isinstance(target, HeadgateError):
+            return target
+        self.url = target
+        return None
+
+    def _refuse(self, error: HeadgateError) -> None:
+        """Answer with an error, in its turn, and close."""
+        raise NotImplementedError
+
+    def _discard(self) -> None:
+        """Read on for a moment, so that the client gets to see the answer before the reset."""
+        self._discarding = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.deadline = self._time() + LINGER_SECONDS
+
+    def _discard_more(self, size: int) -> None:
+        self._discarded_bytes += size
+        if self._discarded_bytes <= DISCARDED_BYTES_MAX:
+            return
+        if self._discarding:
+            self._close()
+        else:
+            self.flow.pause_reading()
+
+    def _count_framing(self, size: int) -> None:
+        self._framing_bytes = max(0, self._framing_bytes + size)
+        if self._framing_bytes > FRAMING_BYTES_MAX:
+            self._refuse(RequestMalformed("The body is hardly more than its chunks' framing."))
+
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered, or arrives."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_over(self) -> bool:
+        """Whether nothing that still arrives is heard."""
+        return self._deaf or self._discarding or self.transport.is_closing()

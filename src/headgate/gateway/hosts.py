@@ -1,0 +1,87 @@
+"""Which host names a request may be for: one valid name (RFC 9110 7.2), and one that is served.
+
+A web page can make a browser send requests to an address of this machine under a name that its
+author owns (DNS rebinding). Such a name has a dot and is no address, so without configuration
+only addresses, `localhost` and names of one label are served.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from headgate.gateway.limits import HostUnknown, RequestMalformed
+from headgate.kit.errors import HeadgateError
+
+PORT_MAX = 65_535
+ACCEPTED_MAX = 1024
+"""Values whose verdict is remembered."""
+
+_VALUE = re.compile(
+    rb"(?:\[(?P<ipv6>[0-9a-f:.]{2,45})\]|(?P<name>[a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?\.?))"
+    rb"(?::(?P<port>[0-9]{0,5}))?"
+)
+
+
+class Hosts:
+    """The allow-list. `accepted` are the Host headers that were found good, for a quick look."""
+
+    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+        """`*` allows any name, `*.example.com` all below one; empty is explained above."""
+        names = {name.lower().strip("[]").rstrip(".") for name in allowed}
+        self._names = frozenset(name for name in names if not name.startswith("*"))
+        self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
+        self._any = "*" in names
+        self._usual = not names
+        self.accepted: set[tuple[bytes, bytes]] = set()
+
+    def check(self, values: list[bytes], *, is_old: bool) -> HeadgateError | None:
+        """Why a request with these Host headers is refused; HTTP/1.0 (`is_old`) may have none."""
+        if not values and is_old and (self._usual or self._any):
+            return None
+        if len(values) != 1 and not (is_old and not values):
+            return RequestMalformed("A request has exactly one Host header.")
+        name = read_name(values[0]) if values else ""
+        if name is None:
+            return RequestMalformed("The Host header is not a host name with or without a port.")
+        if not self._is_served(name):
+            return HostUnknown(describe_stranger(name))
+        if values and len(self.accepted) < ACCEPTED_MAX:
+            self.accepted.add((b"host", values[0]))
+        return None
+
+    def _is_served(self, name: str) -> bool:
+        if self._any or name in self._names or name.endswith(self._suffixes or ("\n",)):
+            return True
+        return self._usual and ("." not in name or name.endswith(".localhost") or is_address(name))
+
+
+def read_name(value: bytes) -> str | None:
+    """The name in a Host header, in lower case, without port, brackets and last dot; None when
+    it is malformed (RFC 3986 3.2.2, and of its names those that DNS or a container can have)."""
+    found = _VALUE.fullmatch(value.lower())
+    if found is None or int(found["port"] or 0) > PORT_MAX:
+        return None
+    if found["ipv6"] is not None:
+        address = found["ipv6"].decode()
+        return address if is_address(address) and ":" in address else None
+    name = found["name"].decode().removesuffix(".")
+    return None if ".." in name else name
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def describe_stranger(name: str) -> str:
+    """What an operator has to do for a name to be served."""
+    return (
+        f"The host name {name!r} is not served here. To serve it, set "
+        f"HEADGATE_ALLOWED_HOSTS={name or 'the-name'} (a list of names; *.example.com for all "
+        "below one, * for any)."
+    )

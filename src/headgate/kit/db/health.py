@@ -1,0 +1,52 @@
+"""Whether the database takes commits, as its last ones showed."""
+
+from __future__ import annotations
+
+from headgate.kit.db.engine import StorageUnavailable, is_lost
+
+RETRY_AFTER_SECONDS = 2.0
+
+
+class Health:
+    """Written by the writer's thread, read by everybody.
+
+    `reason` says why commits fail, and is empty while they succeed. `lost` is for good: a flush
+    failed, so what the disk has is not known, and only a new process may go on (decision 0007).
+    `overgrown` says that the write-ahead log is longer than it may be.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.lost = False
+        self.overgrown = False
+
+    def fail(self, error: BaseException) -> None:
+        """A commit failed for want of the storage."""
+        self.reason = str(error) or type(error).__name__
+        self.lost = self.lost or is_lost(error)
+
+    def recover(self) -> None:
+        """A commit succeeded."""
+        if not self.lost:
+            self.reason = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether what is put now will probably be kept."""
+        return not self.reason and not self.overgrown
+
+    def describe(self) -> str | None:
+        """What is wrong, in a few words; None when nothing is."""
+        if self.reason:
+            return f"the database takes no commits: {self.reason}"
+        return "the write-ahead log is too long" if self.overgrown else None
+
+    def check(self) -> None:
+        """Raise StorageUnavailable while commits fail: what cannot be recorded must not begin."""
+        if self.reason or self.overgrown:
+            raise StorageUnavailable(
+                "The gateway cannot record calls at present, so it makes none: nothing was sent, "
+                "nothing is charged. Try again.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+                should_retry=True,
+            )

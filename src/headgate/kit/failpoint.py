@@ -1,0 +1,103 @@
+"""Named places where a test can have the process die, fail or wait.
+
+They are compiled in, and cost a test of an empty dictionary. `arm` is called at the start with
+`HEADGATE_FAILPOINT`, which `HEADGATE_TEST_MODE` alone makes valid:
+`NAME=kill`, `NAME=raise` or `NAME=sleep:SECONDS`, each with `@NTH` for the nth time only;
+several with commas between them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.settings import Settings
+
+POINTS = {
+    "first_start_tables": "the tables are made, not committed",
+    "first_start_master_key": "the master key is on the disk, and unknown to the database",
+    "first_start_keys": "the first keys are on the disk, not committed",
+    "migration": "an upgrade is done, not committed",
+    "after_hold": "money is set aside, nothing was sent",
+    "before_dispatch": "the provider is asked next",
+    "first_byte": "the head of the provider's answer is here",
+    "before_settle": "the answer is here, its receipt not queued",
+    "mid_settlement": "the receipt is inserted, the hold not closed",
+    "outbox_insert": "the events are inserted",
+    "before_commit": "a batch is done, not committed",
+    "after_commit": "a batch is committed, and nobody knows",
+    "before_last_frame": "the call is settled, its last bytes withheld",
+    "after_last_frame": "the last bytes are written",
+    "hold_reaper": "holds that nobody settles are resolved, not committed",
+    "retention": "old receipts are deleted, not committed",
+    "stopping": "the calls that outlived the grace are being cut",
+}
+"""Every name, and what is true at that place."""
+
+_FORM = re.compile(r"([a-z_]+)=(?:(kill|raise)|sleep:(\d+(?:\.\d+)?))(?:@([1-9]\d*))?")
+
+
+class FailpointRefused(HeadgateError):
+    kind = Kind.INVALID
+    code = "failpoint_refused"
+
+
+class FailpointReached(Exception):
+    """What `NAME=raise` raises: a fault that no code expects."""
+
+
+class Failpoint:
+    """What happens at one place; `seconds` is of a sleep."""
+
+    def __init__(self, name: str, action: str, *, seconds: float, nth: int) -> None:
+        self._name = name
+        self._action = action
+        self._seconds = seconds
+        self._nth = nth
+        self._hits = 0
+
+    def hit(self) -> None:
+        """The place is reached once more."""
+        self._hits += 1
+        if self._nth and self._hits != self._nth:
+            return
+        if self._action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._action == "raise":
+            raise FailpointReached(self._name)
+        threading.Event().wait(self._seconds)
+
+
+_armed: dict[str, Failpoint] = {}
+
+
+def failpoint(name: str) -> None:
+    """The place of that name is reached; nothing happens unless a test has armed it."""
+    if _armed and name in _armed:
+        _armed[name].hit()
+
+
+def arm(settings: Settings) -> None:
+    """Take up what the settings say. Raises FailpointRefused outside of test mode."""
+    _armed.clear()
+    if settings.failpoint is None:
+        return
+    if not settings.test_mode:
+        raise FailpointRefused(
+            "HEADGATE_FAILPOINT breaks the process on purpose, so it is taken only with "
+            "HEADGATE_TEST_MODE=true. Remove it: no server that matters has either."
+        )
+    for text in settings.failpoint.split(","):
+        found = _FORM.fullmatch(text.strip())
+        if found is None or found[1] not in POINTS:
+            raise FailpointRefused(
+                f"HEADGATE_FAILPOINT: {text!r} is not NAME=kill|raise|sleep:SECONDS[@NTH] with one "
+                f"of the names {', '.join(POINTS)}."
+            )
+        name, action, seconds, nth = found.groups()
+        _armed[name] = Failpoint(
+            name, action or "sleep", seconds=float(seconds or 0), nth=int(nth or 0)
+        )

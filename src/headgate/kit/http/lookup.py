@@ -1,0 +1,70 @@
+"""Asks the operating system for the addresses of a name, off the loop and bounded in number."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from headgate.kit.http.errors import ConnectFailed
+
+LOOKUPS_MAX = 32
+
+
+def ask_system(host: str) -> list[str]:
+    """All addresses of a name, without repeats; blocks. Raises OSError, and UnicodeError for what
+    is no name."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+class SystemLookup:
+    """See `guard.Lookup`. Made and used on one running loop.
+
+    Callers who ask for one name at the same time share one question; nothing is remembered after
+    its answer. The system cannot be interrupted, so a name server that is silent keeps a thread
+    until the system gives up; how many there may be is bounded, and they never hold up an exit.
+    """
+
+    def __init__(
+        self, *, lookups_max: int = LOOKUPS_MAX, ask: Callable[[str], list[str]] = ask_system
+    ) -> None:
+        self._lookups_max = lookups_max
+        self._ask = ask
+        self._running: dict[str, asyncio.Future[list[str] | Exception]] = {}
+
+    async def find(self, host: str) -> Sequence[str]:
+        """See `guard.Lookup`. Who leaves early leaves the question to the others."""
+        answer = self._running.get(host)
+        if answer is None:
+            answer = self._start(host)
+        outcome = await asyncio.shield(answer)
+        if isinstance(outcome, Exception):
+            raise ConnectFailed(f"Cannot resolve {host}: {outcome}") from outcome
+        return outcome
+
+    def _start(self, host: str) -> asyncio.Future[list[str] | Exception]:
+        if len(self._running) >= self._lookups_max:
+            raise ConnectFailed(f"{self._lookups_max} names are being resolved already.")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[str] | Exception] = loop.create_future()
+        self._running[host] = answer
+
+        def settle(outcome: list[str] | Exception) -> None:
+            del self._running[host]
+            if not answer.done():
+                answer.set_result(outcome)
+
+        def work() -> None:
+            outcome: list[str] | Exception
+            try:
+                outcome = self._ask(host)
+            except (OSError, UnicodeError) as error:
+                outcome = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, outcome)
+
+        threading.Thread(target=work, name="headgate-lookup", daemon=True).start()
+        return answer

@@ -1,0 +1,129 @@
+"""Keeps a provider's key out of what its caller hears, wherever the provider repeats it.
+
+A provider that means to give its key away can write it in a thousand ways; what is removed here is
+the slip: the key as it was sent, or as JSON, an address or base64 would spell it.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import urllib.parse
+
+REMOVED = b"[removed]"
+SECRET_BYTES_MIN = 8
+"""What is shorter is no secret, and would be found where it is none."""
+PROBE_BYTES = 12
+NOWHERE = b"\0 no secret \0"
+"""A needle for who has nothing to look for."""
+
+_ESCAPES = {b'"': b'\\"', b"\\": b"\\\\"}
+_MORE_ESCAPES = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026", b"'": b"\\u0027"}
+
+
+def redact(data: bytes, secret: bytes) -> bytes:
+    """The whole of a body, or a head, without the secret."""
+    for probe, form in find_probes(secret):
+        if probe in data:
+            data = data.replace(form, REMOVED)
+    return data
+
+
+def redact_fault(data: bytes, secret: bytes) -> bytes:
+    """As `redact`, for an error, in which a key is repeated most often: also without base64."""
+    data = redact(data, secret)
+    if len(secret) >= SECRET_BYTES_MIN:
+        for form in _encode_base64(secret):
+            data = data.replace(form, REMOVED)
+    return data
+
+
+@functools.lru_cache(maxsize=1024)
+def find_forms(secret: bytes) -> tuple[bytes, ...]:
+    """How a secret may be spelled; most have one form only, and short ones none."""
+    if len(secret) < SECRET_BYTES_MIN:
+        return ()
+    escaped = _replace(secret, _ESCAPES)
+    return tuple(
+        dict.fromkeys(
+            (
+                secret,
+                escaped,
+                escaped.replace(b"/", b"\\/"),
+                _replace(escaped, _MORE_ESCAPES),
+                urllib.parse.quote_from_bytes(secret, safe="").encode(),
+            )
+        )
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def find_probes(secret: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Each form behind its end: a short needle is looked for several times faster than a long
+    one, and the end of a key is what no other text has."""
+    return tuple((form[-PROBE_BYTES:], form) for form in find_forms(secret))
+
+
+class StreamRedactor:
+    """Takes the secret out of a stream, however it is cut; the length stays as it was announced.
+
+    Only an end that may be the beginning of the secret waits for the bytes after it. A chunk in
+    which `needle` is not, and that ends in a blank or a line, need not be fed: no secret has one.
+    """
+
+    __slots__ = ("_forms", "_held", "_needle", "needle")
+
+    def __init__(self, secret: bytes) -> None:
+        probes = find_probes(secret)
+        self._forms = find_forms(secret)
+        self._needle = probes[0][0] if len(probes) == 1 else b"" if probes else NOWHERE
+        self._held = b""
+        self.needle = self._needle
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes that may go on now."""
+        data = self._held + chunk
+        kept = 0
+        for form in self._forms:
+            if form in data:
+                data = data.replace(form, mask(form))
+        for form in self._forms:
+            kept = max(kept, count_begun(data, form))
+        self._held = data[len(data) - kept :]
+        self.needle = b"" if kept else self._needle
+        return data[: len(data) - kept]
+
+    def close(self) -> bytes:
+        """The stream has ended: what waited was no secret."""
+        held, self._held = self._held, b""
+        return held
+
+
+def mask(form: bytes) -> bytes:
+    """What stands for a secret where the length may not change."""
+    return REMOVED.ljust(len(form), b"*")[: len(form)]
+
+
+def count_begun(data: bytes, form: bytes) -> int:
+    """How many bytes at the end of the data are the beginning of the form, the most that are."""
+    start = max(0, len(data) - len(form) + 1)
+    while (start := data.find(form[:1], start)) >= 0:
+        if form.startswith(data[start:]):
+            return len(data) - start
+        start += 1
+    return 0
+
+
+def _replace(text: bytes, table: dict[bytes, bytes]) -> bytes:
+    return b"".join(table.get(bytes((each,)), bytes((each,))) for each in text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _encode_base64(secret: bytes) -> tuple[bytes, ...]:
+    """The middle of the secret's base64, for each of the three ways that it may be aligned."""
+    forms: list[bytes] = []
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + secret).rstrip(b"=")
+        middle = whole[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
+        forms += [middle, middle.replace(b"+", b"-").replace(b"/", b"_")]
+    return tuple(dict.fromkeys(forms))

@@ -1,0 +1,48 @@
+"""Open files: how many the system allows, and what of them connections and calls may take."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+import structlog
+
+RESERVED = 128
+"""For the database, the logs, the listeners, and the moment in which a connection too many is
+told so."""
+
+log = structlog.get_logger(__name__)
+
+
+def raise_limit() -> int:
+    """Ask for as many open files as the system grants; returns how many they are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Some systems have a lower bound than the one that they name.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def share(
+    connections_max: int, requests_max: int, *, files_max: int | None = None
+) -> tuple[int, int]:
+    """The connections and the requests in flight that fit into the open files of the process.
+
+    A connection takes one, and a request one more for its provider. Logs when less is possible
+    than was asked for.
+    """
+    files_max = raise_limit() if files_max is None else files_max
+    free = max(2, files_max - RESERVED)
+    if files_max == resource.RLIM_INFINITY or connections_max + requests_max <= free:
+        return connections_max, requests_max
+    requests = min(requests_max, max(1, free // 3))
+    connections = min(connections_max, free - requests)
+    log.warning(
+        "edge.few_files",
+        files_max=files_max,
+        connections_max=connections,
+        requests_in_flight_max=requests,
+        hint="raise the limit of open files (ulimit -n, LimitNOFILE)",
+    )
+    return connections, requests

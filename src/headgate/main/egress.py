@@ -1,0 +1,72 @@
+"""Builds the egress door from the settings: where it may lead, and whom it trusts."""
+
+from __future__ import annotations
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.client import HttpClient
+from headgate.kit.http.connection import HeadLimits
+from headgate.kit.http.dial import create_tls_context
+from headgate.kit.http.guard import EgressRule, Guard, parse_rule
+from headgate.kit.http.lookup import SystemLookup
+from headgate.kit.http.message import Origin
+from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.vault.model import CredentialRefused, parse_base_url
+
+
+class AuthoritiesRefused(HeadgateError):
+    kind = Kind.INVALID
+    code = "authorities_refused"
+
+
+def build_rule(settings: Settings, simulator: Origin | None = None) -> EgressRule:
+    """What the operator allows: the allow-list, `OPENAI_BASE_URL`, and the simulator that runs.
+
+    Raises `SettingRefused`.
+    """
+    try:
+        rule = parse_rule(settings.egress_allow)
+    except ValueError as error:
+        variable = variable_of("egress_allow")
+        raise SettingRefused(f"{variable}: {error}.", param="egress_allow") from error
+    if settings.openai_base_url is not None:
+        rule = rule.with_origins(_parse_own_origin(settings.openai_base_url))
+    return rule if simulator is None else rule.with_origins(simulator)
+
+
+def _parse_own_origin(base_url: str) -> Origin:
+    try:
+        return parse_base_url(base_url)[0]
+    except CredentialRefused as error:
+        variable = variable_of("openai_base_url")
+        # Without the address itself: it may hold a password.
+        message = f"{variable} cannot be used: {error.message}"
+        raise SettingRefused(message, param="openai_base_url") from error
+
+
+def open_client(settings: Settings, rule: EgressRule) -> HttpClient:
+    """The client, on the running loop. Raises `AuthoritiesRefused`."""
+    return HttpClient(
+        head_limits=HeadLimits(
+            settings.response_header_bytes_max, settings.response_header_count_max
+        ),
+        resolver=Guard(rule, SystemLookup(lookups_max=settings.lookups_max)),
+        ca_file=settings.egress_ca_file,
+    )
+
+
+def check_authorities(settings: Settings) -> None:
+    """Raise for a file of authorities that cannot be used."""
+    path = settings.egress_ca_file
+    try:
+        create_tls_context(path)
+    except OSError as error:
+        raise AuthoritiesRefused(
+            f"{variable_of('egress_ca_file')} cannot be {path!r}: {error.strerror or error}. "
+            "It is a file of certificates in PEM."
+        ) from error
+
+
+def simulator_origin(settings: Settings) -> Origin | None:
+    """Where a simulator that this machine runs would listen."""
+    port = settings.simulator_port
+    return Origin("http", "127.0.0.1", port) if port else None

@@ -1,0 +1,98 @@
+"""Who of many may go on at once: places for calls, shared fairly between keys (R4, R5).
+
+A key may hold places only up to a few times those that are free, so whoever floods the gateway
+leaves room for others, without any number set per key. While the gateway's own work makes it late,
+the level falls that no key may exceed, until what is admitted is answered in time again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from headgate.kit.errors import HeadgateError, Kind
+
+SHARE = 4
+"""Places that a key may hold for each free one: alone it gets four fifths of all."""
+SAMPLE_SECONDS = 0.05
+BUSY_SHARE = 0.8
+"""The loop's thread worked for this much of a sample: being late is its own doing, and not that of
+other programs on the machine, whose load goes away by no refusal of ours."""
+LATE_SAMPLES = 2
+"""A single late one is a large body or the collector, not a crowd."""
+LEVEL_MIN = 16
+FALL = 0.75
+RISE = 1.1
+RETRY_SECONDS = 1.0
+
+
+class CrowdedOut(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "overloaded"
+
+
+class ShareTaken(HeadgateError):
+    kind = Kind.LIMITED
+    code = "too_many_calls_in_flight"
+
+
+class Crowd:
+    """The places of one process; `places` is how many calls may be under way in all."""
+
+    def __init__(self, places: int, *, lag_seconds_max: float) -> None:
+        self._places = places
+        self._lag_seconds_max = lag_seconds_max
+        self._inside: dict[str, int] = {}
+        self._late_samples = 0
+        self.total = 0
+        self.level = places
+        """The most calls that one key may have under way now."""
+
+    def enter(self, key_id: str) -> None:
+        """Take a place, or raise the error that says why there is none for this key now."""
+        inside = self._inside.get(key_id, 0)
+        free = self._places - self.total
+        if inside >= self.level or inside >= SHARE * free:
+            raise self._explain(inside, free)
+        self._inside[key_id] = inside + 1
+        self.total += 1
+
+    def leave(self, key_id: str) -> None:
+        """Give the place back."""
+        self.total -= 1
+        inside = self._inside[key_id] - 1
+        if inside:
+            self._inside[key_id] = inside
+        else:
+            del self._inside[key_id]
+
+    def adjust(self, lag_seconds: float, busy_share: float) -> None:
+        """Lower the level while the loop is late by its own work, raise it while it is not."""
+        if lag_seconds <= self._lag_seconds_max or busy_share < BUSY_SHARE:
+            self._late_samples = 0
+            self.level = min(self._places, int(self.level * RISE) + 1)
+            return
+        self._late_samples += 1
+        if self._late_samples >= LATE_SAMPLES:
+            busiest = max(self._inside.values(), default=0)
+            self.level = max(LEVEL_MIN, int(min(self.level, busiest) * FALL))
+
+    async def watch(self) -> None:
+        """Measure how late the loop is, and adjust, until cancelled."""
+        while True:
+            began, worked = time.monotonic(), time.thread_time()
+            await asyncio.sleep(SAMPLE_SECONDS)
+            elapsed = time.monotonic() - began
+            self.adjust(elapsed - SAMPLE_SECONDS, (time.thread_time() - worked) / elapsed)
+
+    def _explain(self, inside: int, free: int) -> HeadgateError:
+        if free <= 0 or inside >= self.level:
+            return CrowdedOut(
+                "The gateway has as many calls as it can carry. Try again in a moment.",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        return ShareTaken(
+            f"This key has {inside} calls under way, and only {free} places are left for all "
+            "keys. Let some of them end first.",
+            retry_after_seconds=RETRY_SECONDS,
+        )

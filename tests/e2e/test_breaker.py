@@ -1,0 +1,169 @@
+"""A provider that is down rests, and everything else goes on (R2, decision 0007)."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.books import Books
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.line import check_error
+from tests.fakes.raw import Line
+from tests.fakes.road import running_managed_road
+from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+
+FAILURES = 5
+OPEN_SECONDS = 1.0
+FAST_SECONDS = 0.5
+"""For an answer that asks nobody, on a busy machine; a provider that hangs would take seconds."""
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
+ANSWER = (
+    b'{"model":"gpt-5.4-mini","choices":[],'
+    b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}'
+)
+
+
+class Provider:
+    """Refuses while it is down, and notes when it was asked."""
+
+    def __init__(self) -> None:
+        self.is_down = True
+        self.asked_at: list[float] = []
+
+    def __call__(self, asked: Asked) -> None:
+        self.asked_at.append(time.monotonic())
+        if self.is_down:
+            asked.answer(b'{"error":{"message":"down"}}', status=503)
+        else:
+            asked.answer(ANSWER)
+
+
+@pytest.fixture(scope="module")
+def two_providers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[tuple[Gateway, Provider]]:
+    """A gateway whose own credential is well, and one named `sick` whose provider is down."""
+    data = tmp_path_factory.mktemp("breaker") / "data"
+    with running_upstream() as upstream, gateway_of(upstream, data) as pair:
+        yield pair
+
+
+@contextmanager
+def gateway_of(upstream: FakeUpstream, data: Path) -> Generator[tuple[Gateway, Provider]]:
+    upstream.script = lambda asked: asked.answer(ANSWER)
+    with (
+        running_upstream() as dead,
+        running_gateway(
+            data,
+            provider_url=upstream.base_url,
+            breaker_failures=FAILURES,
+            breaker_open_seconds=OPEN_SECONDS,
+            retries_max=0,
+        ) as gateway,
+    ):
+        dead.script = provider = Provider()
+        added = gateway.run(
+            *("credentials", "add", "openai", "--api-key-stdin", "--name", "sick"),
+            *("--base-url", dead.base_url),
+            stdin="sk-sick-0123456789abcdefghijklmno",
+        )
+        assert added.returncode == 0, added.stderr
+        with Line(gateway.port, gateway.key) as line:
+            wait_until(lambda: ask(line, "sick") != 400)
+        yield gateway, provider
+
+
+def ask(line: Line, credential: str = "environment") -> int:
+    line.ask(body=CHAT, x_headgate_credential=credential)
+    status, _ = line.read_answer()
+    return status
+
+
+def count(gateway: Gateway, name: str) -> float:
+    found = re.search(rf"^headgate_{name} (\S+)", gateway.metrics(), re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_dead_provider_is_asked_once_in_a_while_and_the_other_goes_on(
+    two_providers: tuple[Gateway, Provider],
+) -> None:
+    gateway, dead = two_providers
+    dead.asked_at.clear()
+    statuses: dict[str, list[int]] = {"sick": [], "environment": []}
+    ends_at = time.monotonic() + 3 * OPEN_SECONDS
+
+    def call(credential: str) -> None:
+        with Line(gateway.port, gateway.key) as line:
+            while time.monotonic() < ends_at:
+                statuses[credential].append(ask(line, credential))
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in (*statuses, "sick")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = FAILURES + 1
+    assert len(dead.asked_at) <= failed + (time.monotonic() - dead.asked_at[0]) / OPEN_SECONDS
+    assert len(dead.asked_at) >= FAILURES, "it was tried whether it is back"
+    assert len(statuses["sick"]) > 2 * len(dead.asked_at), "most calls did not wait for it"
+    assert set(statuses["sick"]) == {503}
+    assert set(statuses["environment"]) == {200}
+    assert count(gateway, "breakers_open") == 1
+    assert count(gateway, "breaker_openings_total") == 1
+    assert "breaker.opened" in gateway.log.read_text()
+
+
+def test_provider_that_is_back_is_found_by_one_probe(
+    two_providers: tuple[Gateway, Provider],
+) -> None:
+    gateway, provider = two_providers
+    provider.is_down = True
+    with Line(gateway.port, gateway.key) as line:
+        while count(gateway, "breakers_open") == 0:
+            assert ask(line, "sick") == 503
+        provider.is_down = False
+        asked = len(provider.asked_at)
+        wait_until(lambda: ask(line, "sick") == 200)
+        assert len(provider.asked_at) == asked + 1
+        assert [ask(line, "sick") for _ in range(10)] == [200] * 10
+    assert count(gateway, "breakers_open") == 0
+
+
+def test_open_breaker_is_told_in_the_shape_of_the_wire_and_costs_nothing(tmp_path: Path) -> None:
+    """On the platform's credential: no money is set aside for what is not sent."""
+    with running_managed_road(tmp_path / "data", breaker_failures=1, retries_max=0) as road:
+        funded = road.gateway.run("wallet", "fund", "1", "--reference", "r")
+        assert funded.returncode == 0, funded.stderr
+        road.answer_with(Provider())
+        given = CHAT | {"max_completion_tokens": 10}
+        assert road.post("/v1/chat/completions", given).status == 503
+        for path, body in (
+            ("/v1/chat/completions", given),
+            ("/v1/chat/completions", given | {"stream": True}),
+            ("/v1/responses", {"model": "gpt-5.4-mini", "input": "hello", "stream": True}),
+            ("/v1/embeddings", {"model": "text-embedding-3-small", "input": "hello"}),
+        ):
+            started = time.monotonic()
+            answered = road.post(path, body)
+            assert time.monotonic() - started < FAST_SECONDS
+            check_error(answered, 503, "provider_circuit_open", source="gateway")
+            assert answered.error["type"] == "server_error"
+            assert "`openai`" in answered.error["message"]
+            assert answered.headers["x-should-retry"] == "false"
+            assert 0 < int(answered.headers["retry-after"]) <= 30
+        assert len(road.upstream.asked) == 1
+        receipts = road.receipts.take()[1:]
+        assert [receipt.outcome for receipt in receipts] == ["refused"] * 4
+        assert {receipt.error_code for receipt in receipts} == {"provider_circuit_open"}
+        assert sum(receipt.attempts + receipt.cost_nano for receipt in receipts) == 0
+        holds = Books(road.gateway.data).read("SELECT state FROM holds")
+        assert [hold["state"] for hold in holds] == ["released"], "of the call that was sent"

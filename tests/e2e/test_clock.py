@@ -1,0 +1,106 @@
+"""T1, T2: somebody sets the clock of a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.books import Books
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream
+
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+pytestmark = pytest.mark.skipif(
+    LIBRARY is None or shutil.which("faketime") is None, reason="faketime is not installed"
+)
+SETTINGS = ("+3600", "-3600", "+3456000", "-600")
+"""Seconds by which the clock is set: an hour either way, 40 days ahead, ten minutes back."""
+
+
+@dataclass
+class Clock:
+    """The wall clock of a server, which a test sets while it runs."""
+
+    file: Path
+
+    def set(self, seconds: str) -> None:
+        # In one step: a reader never sees half of it.
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(f"{seconds}\n")
+        fresh.replace(self.file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(tmp_path / "offset")
+    clock.set("+0")
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(clock.file))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    # A machine whose clock is set keeps its monotonic one.
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    monkeypatch.setenv("DONT_FAKE_MONOTONIC", "1")
+    monkeypatch.setenv("LD_PRELOAD", str(LIBRARY))
+    return clock
+
+
+@pytest.fixture
+def server(upstream: FakeUpstream, clock: Clock, tmp_path: Path) -> Generator[Gateway]:
+    upstream.script = answer
+    with running_gateway(tmp_path / "data", provider_url=upstream.base_url) as running:
+        os.environ.pop("LD_PRELOAD", None)
+        yield running
+
+
+def answer(asked: Asked) -> None:
+    time.sleep(0.02)
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    asked.answer(json.dumps({"id": "c", "model": "gpt-5.4-mini", "usage": usage}).encode())
+
+
+def call(line: Line) -> tuple[int, str]:
+    line.ask(body={"model": "gpt-5.4-mini", "messages": []})
+    status, _ = line.read_answer()
+    return status, line.headers.get("x-headgate-request-id", "")
+
+
+def test_clock_that_is_set_changes_no_duration_and_makes_no_id_twice(
+    server: Gateway, clock: Clock
+) -> None:
+    ids: list[str] = []
+    with Line(server.port, server.key) as line:
+        steps = [*SETTINGS, *(f"-{5 * number}" for number in range(1, 8))]
+        for seconds in steps:
+            clock.set(seconds)
+            for _ in range(4):
+                status, request_id = call(line)
+                assert status == 200
+                ids.append(request_id)
+    receipts = Books(server.data).wait_for(len(ids))
+    assert len(set(ids)) == len(ids)
+    assert {receipt["request_id"] for receipt in receipts} == set(ids)
+    for receipt in receipts:
+        for name in ("first_byte", "upstream", "total", "overhead"):
+            assert 0 <= receipt[f"{name}_microseconds"] < 10_000_000
+        assert receipt["total_microseconds"] >= 20_000
+    days = {int(receipt["created_at"] / 86_400e6) for receipt in receipts}
+    assert max(days) - min(days) >= 39, "the clock was set indeed"
+
+
+def test_clock_that_jumps_lets_no_key_burst(server: Gateway, clock: Clock) -> None:
+    made = server.run("keys", "create", "--requests-per-minute", "1", "--json")
+    assert made.returncode == 0, made.stderr
+    key = json.loads(made.stdout)["token"]
+    with Line(server.port, key) as line:
+        wait_until(lambda: call(line)[0] == 200)
+        for seconds in (*SETTINGS, "+0"):
+            clock.set(seconds)
+            assert call(line)[0] == 429

@@ -1,0 +1,173 @@
+"""Requests in their order on a connection, clients that fall silent, and who they are (C14, A6)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+
+CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'
+PIPELINED_MAX = 32
+
+
+def echo(asked: Asked) -> None:
+    asked.answer(json.dumps({"target": asked.target}).encode())
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Generator[FakeUpstream]:
+    with running_upstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
+    with running_gateway(
+        tmp_path_factory.mktemp("turns") / "data", provider_url=upstream.base_url
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def line(gateway: Gateway, upstream: FakeUpstream) -> Generator[Line]:
+    upstream.script = echo
+    upstream.asked.clear()
+    with Line(gateway.port, gateway.key) as opened:
+        yield opened
+
+
+def target_of(body: bytes) -> Any:
+    return json.loads(body)["target"]
+
+
+def test_pipelined_requests_are_answered_in_their_order(line: Line) -> None:
+    line.send(b"".join(line.render(f"/v1/files/{at}", None) for at in range(20)))
+    for at in range(20):
+        status, body = line.read_answer()
+        assert (status, target_of(body)) == (200, f"/v1/files/{at}")
+    line.ask("/health/live")
+    assert line.read_answer()[0] == 200
+
+
+def test_client_far_ahead_gets_so_many_answers_and_then_the_end(
+    line: Line, upstream: FakeUpstream
+) -> None:
+    line.send(b"".join(line.render(f"/v1/files/{at}", None) for at in range(200)))
+    for at in range(PIPELINED_MAX + 1):
+        assert target_of(line.read_answer()[1]) == f"/v1/files/{at}"
+    assert line.headers["connection"] == "close"
+    assert line.is_closed()
+    assert len(upstream.asked) == PIPELINED_MAX + 1
+
+
+def test_client_that_shuts_its_side_still_gets_its_answer(
+    line: Line, upstream: FakeUpstream
+) -> None:
+    def answer(asked: Asked) -> None:
+        threading.Event().wait(0.7)
+        echo(asked)
+
+    upstream.script = answer
+    line.ask(body=CHAT)
+    line.socket.shutdown(socket.SHUT_WR)
+    interim = 0
+    while (status := line.read_head()) == 100:
+        interim += 1
+    assert status == 200
+    assert interim >= 1
+    assert line.headers["connection"] == "close"
+    assert target_of(line.read_body()) == "/v1/chat/completions"
+    assert line.is_closed()
+
+
+def test_client_that_shuts_its_side_still_gets_its_stream(
+    line: Line, upstream: FakeUpstream
+) -> None:
+    def answer(asked: Asked) -> None:
+        threading.Event().wait(0.7)
+        asked.begin_stream()
+        for _ in range(3):
+            threading.Event().wait(0.1)
+            asked.send_chunk(b'data: {"choices":[]}\n\n')
+        asked.send_chunk(b"data: [DONE]\n\n")
+        asked.send_end()
+
+    upstream.script = answer
+    line.ask(body={"model": "m", "messages": [], "stream": True})
+    line.socket.shutdown(socket.SHUT_WR)
+    while (status := line.read_head()) == 100:
+        pass
+    assert status == 200
+    assert line.read_body().endswith(b"data: [DONE]\n\n")
+
+
+def test_request_that_is_not_whole_ends_with_the_clients_side(
+    line: Line, upstream: FakeUpstream
+) -> None:
+    line.send(line.render("/v1/chat/completions", CHAT)[:-5])
+    line.socket.shutdown(socket.SHUT_WR)
+    assert line.is_closed()
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize("form", ["http://127.0.0.1{}", "HTTP://127.0.0.1{}"])
+def test_whole_address_as_target_is_its_path(line: Line, form: str) -> None:
+    line.ask(form.format("/v1/files/a?b=c"))
+    assert target_of(line.read_answer()[1]) == "/v1/files/a?b=c"
+    line.ask(form.format("/health/live"))
+    assert line.read_answer()[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/health/live", "/metrics", "/"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:4600", 200),
+        ("gateway", 200),
+        ("[::1]", 200),
+        ("evil.example", 421),
+        ("a/b", 400),
+    ],
+)
+def test_name_that_a_web_page_could_own_is_misdirected(
+    line: Line, path: str, host: str, status: int
+) -> None:
+    line.ask(path, host=host)
+    answered, body = line.read_answer()
+    assert answered == status
+    if status == 421:
+        assert "HEADGATE_ALLOWED_HOSTS=evil.example" in json.loads(body)["error"]["message"]
+
+
+def test_header_with_an_underscore_stays_behind(line: Line, upstream: FakeUpstream) -> None:
+    head = line.render("/v1/files/a", None).replace(
+        b"host:", b"x-stainless-a: 1\r\nx-stainless_b: 1\r\nx-stainless-c_d: 1\r\nhost:"
+    )
+    line.send(head)
+    assert line.read_answer()[0] == 200
+    names = {name for name, _ in upstream.asked[0].fields}
+    assert "x-stainless-a" in names
+    assert not {name for name in names if "_" in name}
+
+
+def test_body_of_what_is_no_model_call_is_bounded(line: Line) -> None:
+    line.send(line.render("/health/live", None, method="POST", transfer_encoding="chunked"))
+    piece = b"10000\r\n%b\r\n" % (b"x" * 65_536)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        line.send(piece * 1000)
+
+
+def test_trust_in_everybody_needs_an_explicit_word(gateway: Gateway) -> None:
+    """See `tests/unit/gateway/test_forwarding.py` for what trust is."""
+    environment = {"HEADGATE_TRUSTED_PROXIES": "*"}
+    refused = gateway.run("serve", "--port", "0", environment=environment)
+    assert refused.returncode != 0
+    assert "HEADGATE_TRUST_ANY_PROXY" in refused.stderr

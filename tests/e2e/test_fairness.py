@@ -1,0 +1,81 @@
+"""A key that floods the gateway, and another that wants its calls answered all the same (R5)."""
+
+from __future__ import annotations
+
+import json
+import select
+import threading
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream
+
+PLACES = 20
+CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'
+
+
+@pytest.fixture
+def gateway(upstream: FakeUpstream, tmp_path: Path) -> Generator[Gateway]:
+    with running_gateway(
+        tmp_path / "data", provider_url=upstream.base_url, requests_in_flight_max=PLACES
+    ) as running:
+        yield running
+
+
+def create_key(gateway: Gateway) -> str:
+    created = gateway.run("keys", "create", "--name", "other", "--json")
+    assert created.returncode == 0, created.stderr
+    token: str = json.loads(created.stdout)["token"]
+    return token
+
+
+def flood(gateway: Gateway, calls: int) -> list[Line]:
+    lines = [Line(gateway.port, gateway.key) for _ in range(calls)]
+    for line in lines:
+        line.ask(body=CHAT)
+    return lines
+
+
+def count_answered(lines: list[Line]) -> int:
+    readable, _, _ = select.select([line.socket for line in lines], [], [], 0)
+    return len(readable)
+
+
+def read_outcome(line: Line) -> tuple[int, str | None, str | None]:
+    """Status, advice to wait and error code of an answer; the line is closed."""
+    with line:
+        status, body = line.read_answer()
+    code = json.loads(body)["error"]["code"] if status != 200 else None
+    return status, line.headers.get("retry-after"), code
+
+
+def test_flood_of_one_key_leaves_places_for_another(
+    gateway: Gateway, upstream: FakeUpstream
+) -> None:
+    other, go_on = create_key(gateway), threading.Event()
+
+    def answer(asked: Asked) -> None:
+        if b"hurry" not in asked.body:
+            go_on.wait(30)
+        asked.answer(b'{"id":"x"}')
+
+    upstream.script = answer
+    lines = flood(gateway, 2 * PLACES)
+    refused = 2 * PLACES - PLACES * 4 // 5
+    wait_until(lambda: count_answered(lines) == refused, 10)
+    with Line(gateway.port, other) as line:
+        for _ in range(50):
+            line.ask(body=b'{"model":"gpt-5.4-mini","messages":[],"user":"hurry"}')
+            assert line.read_answer()[0] == 200
+    go_on.set()
+    answers = Counter(read_outcome(line) for line in lines)
+    assert answers == {
+        (200, None, None): 2 * PLACES - refused,
+        (429, "1", "too_many_calls_in_flight"): refused,
+    }

@@ -1,0 +1,108 @@
+"""One egress door: no other module of the package opens a connection, or could."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "headgate"
+DOOR = SOURCE / "kit" / "http"
+CLIENTS = {
+    *("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp", "pycurl"),
+    *("openai", "anthropic", "boto3", "botocore", "grpc", "websockets", "websocket", "tornado"),
+    *("http.client", "urllib.request", "xmlrpc.client", "ftplib", "smtplib", "poplib", "imaplib"),
+    *("nntplib", "telnetlib", "socketserver", "asyncore", "paramiko", "redis", "psycopg", "dns"),
+}
+LOW_LEVEL = {"socket", "_socket", "ssl", "subprocess", "pty", "ctypes", "multiprocessing"}
+CALLS = {
+    *("create_connection", "open_connection", "open_unix_connection", "create_unix_connection"),
+    *("create_datagram_endpoint", "sock_connect", "connect_ex", "getaddrinfo", "gethostbyname"),
+    *("create_subprocess_exec", "create_subprocess_shell", "popen", "posix_spawn"),
+    *("start_tls", "wrap_socket", "urlopen", "urlretrieve", "connect_tcp"),
+}
+"""Names of functions that reach out; whatever object they are asked of."""
+EXCEPTIONS = {
+    ("kit/listener.py", "socket"): "listens, never connects",
+    ("kit/listener.py", "getaddrinfo"): "the addresses to listen on",
+    ("main/server.py", "socket"): "the type of the listening sockets",
+    ("main/exposure.py", "ssl"): "checks the certificate that the server shows",
+    ("simulator/server.py", "socket"): "listens on this machine, never connects",
+    ("simulator/fault_line/server.py", "socket"): "listens on this machine, never connects",
+    ("simulator/fault_line/server.py", "ssl"): "shows a certificate that nobody should trust",
+    ("simulator/fault_line/player.py", "socket"): "cuts connections that it was asked over",
+    ("simulator/fault_line/traps.py", "socket"): "listens on this machine, never connects",
+    ("simulator/fault_line/traps.py", "ssl"): "shows a certificate that nobody should trust",
+    ("main/hardening.py", "ctypes"): "asks the kernel to keep this process's memory from others",
+    ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
+}
+"""Every one with its reason. `telemetry/spans.py` hands the operator's own collector to the
+exporter of OpenTelemetry, which is no module of the package."""
+DYNAMIC = {"import_module", "__import__"}
+
+
+def find_ways_out(path: Path) -> set[str]:
+    """Modules and calls by which this file could open a connection."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else ""
+            name = called.id if isinstance(called, ast.Name) else name
+            found |= {name} & CALLS
+            if name in DYNAMIC:
+                names = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
+        for name in names:
+            parts = name.split(".")
+            prefixes = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+            found |= prefixes & (CLIENTS | LOW_LEVEL)
+    return found
+
+
+FILES = [path for path in SOURCE.rglob("*.py") if DOOR not in path.parents]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_module_has_no_way_out_but_the_door(path: Path) -> None:
+    place = str(path.relative_to(SOURCE))
+    assert {way for way in find_ways_out(path) if (place, way) not in EXCEPTIONS} == set()
+
+
+def test_every_exception_is_still_needed() -> None:
+    for place, way in EXCEPTIONS:
+        assert way in find_ways_out(SOURCE / place), (place, way)
+
+
+def test_only_the_dialer_connects_and_only_the_lookup_resolves() -> None:
+    ways = {path.name: find_ways_out(path) & CALLS for path in DOOR.glob("*.py")}
+    assert {name: found for name, found in ways.items() if found} == {
+        "dial.py": {"create_connection"},
+        "lookup.py": {"getaddrinfo"},
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import httpx2",
+        "import urllib.request",
+        "from urllib import request",
+        "from http import client",
+        "import importlib\nimportlib.import_module('requests')",
+        "import socket",
+        "import asyncio\nasync def f(): await asyncio.open_connection('a', 1)",
+        "async def f(loop): await loop.create_connection(None, 'a', 1)",
+        "import os\nos.popen('curl a')",
+        "def f():\n    import smtplib",
+    ],
+)
+def test_each_other_way_would_be_found(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(text)
+    assert find_ways_out(path)

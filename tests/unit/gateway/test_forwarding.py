@@ -1,0 +1,143 @@
+"""Whose request it is (A6): only what trusted proxies wrote counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.gateway.forwarding import find_client, parse_networks
+from headgate.gateway.limits import ForwardedMalformed, ProxiesRefused
+
+TRUSTED = parse_networks(
+    ("10.0.0.0/8", "192.0.2.7", "fd00::/8", "2001:db8:ffff::1"), allow_any=False
+)
+PROXY = "10.1.1.1"
+XFF = b"x-forwarded-for"
+STANDARD = b"forwarded"
+Headers = list[tuple[bytes, bytes]]
+
+
+def plain(*values: str) -> list[tuple[bytes, bytes]]:
+    return [(XFF, value.encode("latin-1")) for value in values]
+
+
+def standard(*values: str) -> list[tuple[bytes, bytes]]:
+    return [(STANDARD, value.encode("latin-1")) for value in values]
+
+
+FOUND: dict[str, tuple[str, Headers, str]] = {
+    "no header": (PROXY, [], PROXY),
+    "no header, stranger": ("203.0.113.9", [], "203.0.113.9"),
+    "stranger says who": ("203.0.113.9", plain("1.2.3.4"), "203.0.113.9"),
+    "stranger says who, standard": ("203.0.113.9", standard("for=1.2.3.4"), "203.0.113.9"),
+    "stranger says a trusted one": ("203.0.113.9", plain("10.1.1.1"), "203.0.113.9"),
+    "stranger talks nonsense": ("203.0.113.9", plain("%&/"), "203.0.113.9"),
+    "neighbour of a trusted one": ("192.0.2.8", plain("1.2.3.4"), "192.0.2.8"),
+    "one hop": (PROXY, plain("1.2.3.4"), "1.2.3.4"),
+    "single trusted address": ("192.0.2.7", plain("1.2.3.4"), "1.2.3.4"),
+    "two hops": (PROXY, plain("1.2.3.4, 10.9.9.9"), "1.2.3.4"),
+    "without spaces": (PROXY, plain("1.2.3.4,10.9.9.9"), "1.2.3.4"),
+    "tabs": (PROXY, plain("1.2.3.4\t,\t10.9.9.9"), "1.2.3.4"),
+    "spoofed on the left": (PROXY, plain("9.9.9.9, 1.2.3.4"), "1.2.3.4"),
+    "spoofed loopback": (PROXY, plain("127.0.0.1, 1.2.3.4"), "1.2.3.4"),
+    "spoofed trusted one": (PROXY, plain("10.0.0.1, 1.2.3.4"), "1.2.3.4"),
+    "nonsense on the left": (PROXY, plain("<script>, 1.2.3.4"), "1.2.3.4"),
+    "empty on the left": (PROXY, plain(",, 1.2.3.4"), "1.2.3.4"),
+    "many spoofed": (PROXY, plain("9.9.9.9, " * 500 + "1.2.3.4"), "1.2.3.4"),
+    "all trusted": (PROXY, plain("10.3.3.3, 10.2.2.2"), "10.3.3.3"),
+    "two lines": (PROXY, plain("9.9.9.9", "1.2.3.4"), "1.2.3.4"),
+    "two lines, hop in the second": (PROXY, plain("1.2.3.4", "10.2.2.2"), "1.2.3.4"),
+    "empty header": (PROXY, plain(""), PROXY),
+    "port": (PROXY, plain("1.2.3.4:5678"), "1.2.3.4"),
+    "IPv6": (PROXY, plain("2001:DB8::1"), "2001:db8::1"),
+    "IPv6 in full": (PROXY, plain("2001:0db8:0:0:0:0:0:1"), "2001:db8::1"),
+    "IPv6 in brackets": (PROXY, plain("[2001:db8::1]"), "2001:db8::1"),
+    "IPv6 with a port": (PROXY, plain("[2001:db8::1]:443"), "2001:db8::1"),
+    "mapped client": (PROXY, plain("::ffff:1.2.3.4"), "1.2.3.4"),
+    "mapped hop": (PROXY, plain("1.2.3.4, ::ffff:10.2.2.2"), "1.2.3.4"),
+    "mapped peer": ("::ffff:10.1.1.1", plain("1.2.3.4"), "1.2.3.4"),
+    "mapped peer, stranger": ("::ffff:203.0.113.9", plain("1.2.3.4"), "203.0.113.9"),
+    "IPv6 peer": ("fd00::1", plain("1.2.3.4"), "1.2.3.4"),
+    "IPv6 hop": (PROXY, plain("1.2.3.4, [2001:db8:ffff::1]:80"), "1.2.3.4"),
+    "peer without an address": ("", plain("1.2.3.4"), ""),
+    "header with an underscore": (PROXY, [(b"x_forwarded_for", b"1.2.3.4")], PROXY),
+    "other headers": (PROXY, [(b"x-real-ip", b"1.2.3.4"), (b"via", b"1.1 a")], PROXY),
+    "standard": (PROXY, standard("for=1.2.3.4"), "1.2.3.4"),
+    "standard, all pairs": (
+        PROXY,
+        standard('For="1.2.3.4:80";proto=https;by=10.0.0.1;host="a,b"'),
+        "1.2.3.4",
+    ),
+    "standard, IPv6": (PROXY, standard('for="[2001:db8::1]:80"'), "2001:db8::1"),
+    "standard, two hops": (PROXY, standard("for=9.9.9.9, for=1.2.3.4, for=10.2.2.2"), "1.2.3.4"),
+    "standard, two lines": (PROXY, standard("for=1.2.3.4", "for=10.2.2.2"), "1.2.3.4"),
+    "both agree": (PROXY, plain("1.2.3.4") + standard("for=1.2.3.4"), "1.2.3.4"),
+}
+DENIED = {
+    "nonsense": plain("nonsense"),
+    "unknown": plain("unknown"),
+    "name": plain("client.example"),
+    "empty hop": plain("1.2.3.4, "),
+    "nonsense behind a hop": plain("nonsense, 10.2.2.2"),
+    "leading zeros": plain("01.2.3.4"),
+    "short form": plain("1.2.3"),
+    "number": plain("16909060"),
+    "hexadecimal": plain("0x01020304"),
+    "too large": plain("1.2.3.256"),
+    "network": plain("1.2.3.0/24"),
+    "port of letters": plain("1.2.3.4:http"),
+    "port too large": plain("1.2.3.4:65536"),
+    "zone": plain("fe80::1%eth0"),
+    "open bracket": plain("[2001:db8::1"),
+    "IPv4 in brackets": plain("[1.2.3.4]"),
+    "bytes behind the bracket": plain("[2001:db8::1]x"),
+    "raw bytes": plain("1.2.3.4\xa0"),
+    "full-width digits": [(XFF, "\uff11.2.3.4".encode())],
+    "endless chain": plain("10.2.2.2, " * 40 + "10.2.2.2"),
+    "standard, obfuscated": standard("for=_hidden"),
+    "standard, unknown": standard("for=unknown"),
+    "standard without for": standard("proto=https"),
+    "standard, for twice": standard("for=1.2.3.4;for=5.6.7.8"),
+    "standard, bare IPv6": standard("for=[2001:db8::1]"),
+    "standard, open quote": standard('for="1.2.3.4'),
+    "standard, no pair": standard("1.2.3.4"),
+    "standard, endless": standard("for=1.2.3.4," * 5000),
+    "both disagree": plain("1.2.3.4") + standard("for=5.6.7.8"),
+    "one of both is nonsense": plain("1.2.3.4") + standard("for=nonsense"),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_client_is_who_the_last_trusted_hop_names(name: str) -> None:
+    peer, headers, client = FOUND[name]
+    assert find_client(peer, headers, TRUSTED) == client
+
+
+@pytest.mark.parametrize("name", DENIED)
+def test_what_a_trusted_hop_cannot_have_meant_is_refused(name: str) -> None:
+    with pytest.raises(ForwardedMalformed):
+        find_client(PROXY, DENIED[name], TRUSTED)
+    assert find_client("203.0.113.9", DENIED[name], TRUSTED) == "203.0.113.9"
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_nobody_is_trusted_unless_named(name: str) -> None:
+    peer, headers, _ = FOUND[name]
+    assert find_client(peer, headers, ()) == peer.removeprefix("::ffff:")
+
+
+@pytest.mark.parametrize("name", ["*", "0.0.0.0/0", "::/0"])
+def test_everybody_is_trusted_only_by_an_explicit_word(name: str) -> None:
+    with pytest.raises(ProxiesRefused, match="HEADGATE_TRUST_ANY_PROXY"):
+        parse_networks((name,), allow_any=False)
+    assert parse_networks((name,), allow_any=True)
+
+
+def test_any_proxy_is_walked_past_to_the_first_of_all() -> None:
+    networks = parse_networks(("*",), allow_any=True)
+    assert find_client("203.0.113.9", plain("1.2.3.4, 5.6.7.8"), networks) == "1.2.3.4"
+
+
+@pytest.mark.parametrize("name", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", ""])
+def test_network_that_is_none_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ProxiesRefused, match="HEADGATE_TRUSTED_PROXIES"):
+        parse_networks((name,), allow_any=False)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from headgate.kit.failpoint import POINTS, FailpointReached, FailpointRefused, arm, failpoint
+from headgate.kit.settings import Settings
+
+SOURCES = Path(__file__).parents[3] / "src" / "headgate"
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Generator[None]:
+    yield
+    arm(Settings())
+
+
+def test_nothing_happens_where_nothing_is_armed() -> None:
+    arm(Settings(test_mode=True))
+    for name in POINTS:
+        failpoint(name)
+
+
+def test_nth_time_only() -> None:
+    arm(Settings(test_mode=True, failpoint="after_hold=raise@2, first_byte=sleep:0.01"))
+    failpoint("after_hold")
+    with pytest.raises(FailpointReached):
+        failpoint("after_hold")
+    failpoint("after_hold")
+    started = time.monotonic()
+    failpoint("first_byte")
+    assert time.monotonic() - started >= 0.01
+
+
+def test_kill_ends_the_process() -> None:
+    code = (
+        "from headgate.kit.failpoint import arm, failpoint\n"
+        "from headgate.kit.settings import Settings\n"
+        "arm(Settings(test_mode=True, failpoint='before_commit=kill'))\n"
+        "failpoint('before_commit')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+
+
+def test_failpoint_outside_of_test_mode_is_refused() -> None:
+    with pytest.raises(FailpointRefused, match="HEADGATE_TEST_MODE"):
+        arm(Settings(failpoint="after_hold=kill"))
+
+
+@pytest.mark.parametrize(
+    "text", ["after_hold", "after_hold=kil", "nowhere=kill", "after_hold=kill@0"]
+)
+def test_failpoint_that_cannot_be_is_refused_with_the_names(text: str) -> None:
+    with pytest.raises(FailpointRefused, match="before_last_frame"):
+        arm(Settings(test_mode=True, failpoint=text))
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_point_is_at_one_place(name: str) -> None:
+    texts = [path.read_text() for path in SOURCES.rglob("*.py")]
+    assert sum([text.count(f'failpoint("{name}")') for text in texts]) == 1

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
+
+from headgate.kit.http.message import Origin
+from headgate.relay.breaker import Breakers, ProviderResting
+from tests.fakes.stage import CREDENTIAL, ManualClock
+
+FAILURES, OPEN_SECONDS = 3, 30.0
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.breakers = Breakers(self.clock, failures=FAILURES, open_seconds=OPEN_SECONDS)
+
+    def fail(self, times: int = FAILURES) -> None:
+        for _ in range(times):
+            self.breakers.fail(CREDENTIAL, probe=self.breakers.enter(CREDENTIAL))
+
+    def is_refused(self) -> bool:
+        try:
+            self.breakers.check(CREDENTIAL)
+        except ProviderResting:
+            return True
+        return False
+
+
+def test_breaker_opens_after_its_failures_in_a_row_and_not_before() -> None:
+    rig = Rig()
+    rig.fail(FAILURES - 1)
+    assert not rig.is_refused()
+    rig.breakers.succeed(CREDENTIAL, probe=False)
+    rig.fail(FAILURES - 1)
+    assert not rig.is_refused()
+    rig.fail(1)
+    assert rig.is_refused()
+    assert (rig.breakers.open, rig.breakers.openings) == (1, 1)
+
+
+def test_refusal_names_the_provider_the_credential_and_the_time() -> None:
+    rig = Rig()
+    rig.fail()
+    rig.clock.seconds += 12
+    with pytest.raises(ProviderResting) as caught:
+        rig.breakers.enter(CREDENTIAL)
+    error = caught.value
+    assert "`openai`" in error.message
+    assert "`main`" in error.message
+    assert "08:17:10 UTC" in error.message, "it is 08:16:52 by the fake clock, and 18 s are left"
+    assert CREDENTIAL.origin.host not in error.message
+    assert (error.retry_after_seconds, error.should_retry) == (18, False)
+
+
+def test_another_credential_or_another_origin_goes_on() -> None:
+    rig = Rig()
+    rig.fail()
+    rig.breakers.check(replace(CREDENTIAL, id="cred_2"))
+    moved = replace(CREDENTIAL, origin=Origin("https", "eu.api.openai.com", 443))
+    rig.breakers.check(moved)
+    assert rig.breakers.enter(moved) is False
+    rig.breakers.succeed(moved, probe=False)
+    assert rig.is_refused()
+
+
+def test_calls_that_were_sent_before_the_opening_change_nothing_when_they_end() -> None:
+    rig = Rig()
+    rig.fail()
+    rig.clock.seconds += 20
+    rig.breakers.fail(CREDENTIAL, probe=False)
+    rig.breakers.succeed(CREDENTIAL, probe=False)
+    assert rig.is_refused()
+    rig.clock.seconds += 10
+    assert not rig.is_refused(), "a late failure puts the probe not off"
+
+
+def test_probe_that_takes_long_is_the_only_one() -> None:
+    rig = Rig()
+    rig.fail()
+    rig.clock.seconds += OPEN_SECONDS
+    assert rig.breakers.enter(CREDENTIAL) is True
+    rig.clock.seconds += 10 * OPEN_SECONDS
+    assert rig.is_refused()
+    rig.breakers.abandon(CREDENTIAL)
+    assert not rig.is_refused()
+
+
+def test_zero_failures_open_nothing_ever() -> None:
+    breakers = Breakers(ManualClock(), failures=0)
+    for _ in range(100):
+        breakers.fail(CREDENTIAL, probe=False)
+    assert (len(breakers), breakers.enter(CREDENTIAL)) == (0, False)
+
+
+def test_credentials_without_end_are_not_all_kept() -> None:
+    rig = Rig()
+    rig.fail()
+    for number in range(2 * Breakers.KEPT_MAX):
+        rig.clock.seconds += 0.001
+        rig.breakers.fail(replace(CREDENTIAL, id=f"cred_{number}"), probe=False)
+        assert len(rig.breakers) <= Breakers.KEPT_MAX
+    rig.clock.seconds += 2 * OPEN_SECONDS
+    for number in range(Breakers.KEPT_MAX):
+        rig.breakers.fail(replace(CREDENTIAL, id=f"cred_x{number}"), probe=False)
+    assert len(rig.breakers) <= Breakers.KEPT_MAX
+    assert rig.breakers.open == 0
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Calls that begin, end and get lost in any order, and what may be in flight meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rig = Rig()
+        self.ordinary = 0
+        self.probes = 0
+        self.probed_at: list[float] = []
+        self.failures = 0
+        self.open = False
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 29.0, 30.0, 100.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.rig.clock.seconds += seconds
+
+    @rule()
+    def a_call_begins(self) -> None:
+        refused = self.rig.is_refused()
+        assert self.open or not refused
+        try:
+            probe = self.rig.breakers.enter(CREDENTIAL)
+        except ProviderResting:
+            assert refused
+            return
+        assert not refused
+        assert probe == self.open
+        if probe:
+            self.probes += 1
+            self.probed_at.append(self.rig.clock.seconds)
+        else:
+            self.ordinary += 1
+
+    @precondition(lambda self: self.ordinary)
+    @rule(fails=st.booleans())
+    def a_call_ends(self, fails: bool) -> None:
+        self.ordinary -= 1
+        if fails:
+            self.rig.breakers.fail(CREDENTIAL, probe=False)
+            self.failures += 1
+            self.open = self.open or self.failures >= FAILURES
+        else:
+            self.rig.breakers.succeed(CREDENTIAL, probe=False)
+            if not self.open:
+                self.failures = 0
+
+    @precondition(lambda self: self.probes)
+    @rule(end=st.sampled_from(["succeeds", "fails", "is lost"]))
+    def the_probe_ends(self, end: str) -> None:
+        self.probes -= 1
+        if end == "succeeds":
+            self.rig.breakers.succeed(CREDENTIAL, probe=True)
+            self.open, self.failures = False, 0
+            self.probed_at.clear()
+            assert not self.rig.is_refused()
+        elif end == "fails":
+            self.rig.breakers.fail(CREDENTIAL, probe=True)
+            assert self.rig.is_refused()
+        else:
+            self.rig.breakers.abandon(CREDENTIAL)
+
+    @invariant()
+    def never_more_than_one_probe(self) -> None:
+        assert self.probes <= 1
+        gaps = [
+            later - sooner
+            for sooner, later in zip(self.probed_at, self.probed_at[1:], strict=False)
+        ]
+        assert all(gap >= OPEN_SECONDS for gap in gaps)
+        assert self.rig.breakers.open == int(self.open)
+
+
+TestBreaker = BreakerMachine.TestCase
+TestBreaker.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,125 @@
+"""Answers that a provider should not give: redirects, codings, errors under 200, repeated keys."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from headgate.kit.http.message import Headers
+from headgate.relay.delivery import Carriage, Delivery
+from headgate.relay.trip import FREE, Trip, assess, write_receipt
+from headgate.relay.upstream import ProviderBroken, take_answer
+from tests.fakes.stage import (
+    CHAT,
+    CREDENTIAL,
+    STREAMED_CHAT,
+    FakeCaller,
+    FakeEncoder,
+    FakeModels,
+    FakeResponse,
+    ManualClock,
+    make_call,
+    make_trip,
+)
+
+pytestmark = pytest.mark.anyio
+
+KEY = b"sk-provider-0123456789"
+MASK = b"[removed]" + b"*" * (len(KEY) - 9)
+SSE: Headers = [(b"content-type", b"text/event-stream")]
+JSON: Headers = [(b"content-type", b"application/json")]
+BYTES: Headers = [(b"content-type", b"application/octet-stream")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def plan(path: str = "/chat/completions", body: bytes = CHAT, method: str = "POST") -> Trip:
+    trip = make_trip(make_call(path, body=body, method=method))
+    trip.credential = replace(CREDENTIAL, secret=KEY)
+    trip.attempts, trip.was_sent = 1, True
+    return trip
+
+
+def deliver(trip: Trip, response: FakeResponse, caller: FakeCaller) -> Delivery:
+    carriage = Carriage(ManualClock(), body_bytes_max=1 << 20, event_bytes_max=1 << 16)
+    return carriage.open(trip, take_answer(response), caller, FakeEncoder())
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
+    trip, response = plan("/files/f/content", b"", "GET"), FakeResponse(status, BYTES)
+    with pytest.raises(ProviderBroken, match="not followed") as raised:
+        deliver(trip, response, FakeCaller())
+    trip.give_up(raised.value, left=False)
+    assert response.aborted
+    assert (trip.outcome, assess(trip, FakeModels(), 0.0)) == ("upstream_error", FREE)
+
+
+async def test_answer_that_was_not_modified_is_passed_on() -> None:
+    trip, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
+    delivery = deliver(trip, FakeResponse(304), caller)
+    await delivery.carry()
+    assert trip.outcome == "completed"
+
+
+async def test_stream_in_an_unknown_coding_is_refused_before_it_begins() -> None:
+    trip, caller = plan(body=STREAMED_CHAT), FakeCaller()
+    response = FakeResponse(200, [*SSE, (b"content-encoding", b"compress")])
+    with pytest.raises(ProviderBroken, match="cannot be decoded"):
+        deliver(trip, response, caller)
+    assert response.aborted
+    assert not trip.streamed
+
+
+async def test_stream_whose_coding_is_none_is_a_stream() -> None:
+    trip = plan(body=STREAMED_CHAT)
+    response = FakeResponse(200, [*SSE, (b"content-encoding", b"identity")])
+    deliver(trip, response, FakeCaller())
+    assert trip.streamed
+
+
+async def test_answer_that_is_only_an_error_is_an_error_and_costs_nothing() -> None:
+    trip, caller = plan(), FakeCaller()
+    body = b'{"error":{"message":"overloaded","code":"boom"}}'
+    delivery = deliver(trip, FakeResponse(200, JSON, body), caller)
+    await delivery.carry()
+    assert (trip.status, trip.outcome, trip.error_code) == (502, "upstream_error", "boom")
+    assert assess(trip, FakeModels(), 0.0) == FREE
+
+
+async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged() -> None:
+    trip = plan("/responses")
+    body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
+    delivery = deliver(trip, FakeResponse(200, JSON, body), FakeCaller())
+    await delivery.carry()
+    assert (trip.status, trip.outcome, trip.reading.error_code) == (200, "completed", "x")
+
+
+@pytest.mark.parametrize("cut", range(len(KEY) + 1))
+async def test_key_in_a_body_without_events_is_masked_at_its_length(cut: int) -> None:
+    trip, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
+    delivery = deliver(trip, response := FakeResponse(200, BYTES), caller)
+    carrying = asyncio.create_task(delivery.carry())
+    await response.streaming.wait()
+    response.feed(b"a" + KEY[:cut], KEY[cut:] + b"b" + KEY[:5])
+    response.end()
+    await carrying
+    await delivery.deliver(
+        write_receipt(trip, assess(trip, FakeModels(), 0.0), created_at=0.0, ended_at=0.0)
+    )
+    assert caller.body == b"a" + MASK + b"b" + KEY[:5]
+
+
+async def test_key_in_an_answer_is_removed_before_anything_is_learned_from_it() -> None:
+    trip = plan()
+    body = b'{"id":"' + KEY + b'","model":"' + KEY + b'","usage":{"prompt_tokens":1}}'
+    response = FakeResponse(200, [*JSON, (b"x-request-id", KEY)], body)
+    delivery = deliver(trip, response, FakeCaller())
+    await delivery.carry()
+    assert KEY.decode() not in repr(trip.reading)
+    assert trip.upstream_request_id == "[removed]"
