@@ -37,6 +37,7 @@ def lay_out(group: Group, *, again: bool) -> Path:
         "source_paths": ["src/"],
         "only_mutate": list(group.modules),
         "pytest_add_cli_args_test_selection": list(group.tests),
+        "pytest_add_cli_args": [f"--deselect={test}" for test in group.deselected],
         "also_copy": list(COPIED),
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]

@@ -13,11 +13,15 @@ FOLDER = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Group:
-    """Modules (patterns of paths) and the tests that run against their mutants."""
+    """Modules (patterns of paths) and the tests that run against their mutants.
+
+    `deselected` are tests among them that cannot run on mutated code.
+    """
 
     name: str
     modules: tuple[str, ...]
     tests: tuple[str, ...]
+    deselected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,12 @@ def read_groups() -> tuple[dict[str, Group], int]:
     """The groups by name, and the least score in percent."""
     content = tomllib.loads((FOLDER / "groups.toml").read_text())
     groups = {
-        name: Group(name, tuple(fields["modules"]), tuple(fields["tests"]))
+        name: Group(
+            name,
+            tuple(fields["modules"]),
+            tuple(fields["tests"]),
+            tuple(fields.get("deselected", ())),
+        )
         for name, fields in content["groups"].items()
     }
     return groups, content["score_percent_min"]
