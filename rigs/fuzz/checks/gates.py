@@ -79,12 +79,16 @@ def check_forwarded(data: bytes) -> None:
 
 
 def check_decoding(data: bytes) -> None:
-    """A body decodes to the same at any cut or to none, within its bounds."""
+    """A body that decodes at two cuts decodes to the same, within its bounds.
+
+    libzstd refuses a frame that lies about its size when it sees all of it at once, and lets it
+    pass in pieces; so one cut may refuse what another reads.
+    """
     order, body = split_order(data)
     coding = CODINGS[order % len(CODINGS)]
-    whole = decode(coding, [body])
-    for chunks in cut_variously(order >> 2, body):
-        assert decode(coding, chunks) == whole
+    found = [decode(coding, chunks) for chunks in ([body], *cut_variously(order >> 2, body))]
+    assert len({output for output in found if output is not None}) <= 1
+    assert coding == "zstd" or len(set(found)) == 1
 
 
 def decode(coding: str, chunks: list[bytes]) -> bytes | None:
