@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench torture soak clean lock
+.PHONY: help setup run test check format bench torture soak fuzz mutation clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,11 @@ $(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml | $(U
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	@echo "==> development tools"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.%: requirements/%.lock $(VENV)/.dev
+	@echo "==> tools of $*"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$*.lock
 	@touch $@
 
 setup: $(VENV)/.run ## prepare; .venv/bin/headgate then runs
@@ -62,8 +67,14 @@ soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left 
 torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
 	@$(BIN)/python -m rigs.torture $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## feed every reader of foreign bytes for 10 minutes (ARGS="--seconds 60 tap")
+	@$(BIN)/python -m rigs.fuzz $(ARGS)
+
+mutation: $(VENV)/.mutation ## break the code, count what no test notices (ARGS="ledger --again")
+	@$(BIN)/python -m rigs.mutation $(ARGS)
+
 lock: $(UV) ## resolve the dependencies anew, with hashes
-	@for set in run dev build uv; do $(BIN)/python tools/lock.py $$set; done
+	@for set in run dev fuzz mutation build uv; do $(BIN)/python tools/lock.py $$set; done
 
 clean: ## remove the environment, not the data
 	rm -rf .venv .tools .bench

@@ -8,6 +8,8 @@ import sys
 SOURCES = {
     "run": ["pyproject.toml"],
     "dev": ["pyproject.toml", "--extra", "telemetry", "--group", "dev"],
+    "fuzz": ["--group", "fuzz", "--constraint", "requirements/dev.lock"],
+    "mutation": ["--group", "mutation", "--constraint", "requirements/dev.lock"],
     "build": ["requirements/build.in"],
     "uv": ["requirements/uv.in"],
 }

@@ -16,8 +16,11 @@ MANAGED_INTEGRATION = "headgate"
 """The integration whose credentials are all platform-managed ones (decision 18)."""
 SECRET_CHARACTERS_MAX = 4096
 HINT_CHARACTERS_MIN = 20
+BASE_URL_CHARACTERS_MAX = 2048
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_LABEL = r"[a-z0-9_-]{1,63}"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*|[0-9a-f:.]*:[0-9a-f:.]*)")
+"""Names that DNS can hold, and IPv6 addresses."""
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 _SECRET = re.compile(r"[\x21-\x7e]+")
 
@@ -143,7 +146,12 @@ class MasterKeyRefused(HeadgateError):
 
 def parse_base_url(text: str) -> tuple[Origin, bytes]:
     """Origin and path (no trailing slash) of an address. Raises `CredentialRefused`."""
-    message = "A base URL is http(s)://host[:port][/path], without user, query or fragment."
+    message = (
+        "A base URL is http(s)://host[:port][/path], without user, query or fragment, "
+        f"of at most {BASE_URL_CHARACTERS_MAX} characters."
+    )
+    if len(text) > BASE_URL_CHARACTERS_MAX:
+        raise CredentialRefused(message, param="base_url")
     try:
         parts = urllib.parse.urlsplit(text)
         port = parts.port

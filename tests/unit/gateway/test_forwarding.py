@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.gateway.forwarding import find_client, parse_networks
+from headgate.gateway.forwarding import find_client, parse_networks, split_elements
 from headgate.gateway.limits import ForwardedMalformed, ProxiesRefused
 
 TRUSTED = parse_networks(
@@ -141,3 +141,19 @@ def test_any_proxy_is_walked_past_to_the_first_of_all() -> None:
 def test_network_that_is_none_is_refused_by_name(name: str) -> None:
     with pytest.raises(ProxiesRefused, match="HEADGATE_TRUSTED_PROXIES"):
         parse_networks((name,), allow_any=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "elements"),
+    [
+        ("for=a", ["for=a"]),
+        ("for=a,for=b", ["for=a", "for=b"]),
+        ('for="a,b",for=c', ['for="a,b"', "for=c"]),
+        ("for=a,", ["for=a", ""]),
+        (",", ["", ""]),
+        ('by=",,";for=a', ['by=",,";for=a']),
+        ("", [""]),
+    ],
+)
+def test_comma_in_quotes_ends_no_element(text: str, elements: list[str]) -> None:
+    assert split_elements(text) == elements

@@ -1,0 +1,43 @@
+"""The edge as a whole: one connection, any bytes, cut anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from headgate.gateway.limits import EdgeLimits
+from rigs.fuzz.checks.cuts import cut_variously, split_order
+from tests.fakes.wire import EchoFace, Line, Seen
+
+LIMITS = EdgeLimits(header_bytes_max=1024, header_count_max=10, target_bytes_max=256)
+
+
+def check_edge(data: bytes) -> None:
+    """Nothing escapes as an exception, and no cut makes other requests of the same bytes.
+
+    What follows a request that is being answered may be cut off earlier or later: so of two ways
+    the requests of one are the beginning of the other's.
+    """
+    order, stream = split_order(data)
+    whole = converse([stream])
+    for chunks in cut_variously(order, stream):
+        seen = converse(chunks)
+        shared = min(len(seen), len(whole))
+        assert seen[:shared] == whole[:shared]
+
+
+def converse(chunks: Iterable[bytes]) -> list[Seen]:
+    """The requests that the face saw."""
+    return _RUNNER.run(_converse(chunks))
+
+
+async def _converse(chunks: Iterable[bytes]) -> list[Seen]:
+    face = EchoFace()
+    line = Line(face, LIMITS)
+    for chunk in chunks:
+        await line.send(chunk)
+    await line.close()
+    return face.seen
+
+
+_RUNNER = asyncio.Runner()

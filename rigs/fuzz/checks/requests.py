@@ -1,0 +1,76 @@
+"""Requests of a client: JSON bodies, forms, tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from typing import Any, cast
+
+from headgate.keys import model as keys
+from headgate.llm import form, request
+
+ENVELOPES = ("vmx", "__vmx_passthrough")
+_TOKEN = re.compile(rb"hg_(live|admin)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
+
+
+def check_json(data: bytes) -> None:
+    """A body is refused by a sentence, or read; a change changes what it says, and nothing else."""
+    try:
+        read = request.decode(data)
+        before = cast("dict[str, Any]", json.loads(data))
+        changed = read.with_envelopes_removed().with_usage_asked().with_model("other")
+    except request.RequestInvalid:
+        return
+    except (ValueError, RecursionError):  # of the other reader: numbers and depths beyond it
+        return
+    assert read.model == before.get("model")
+    assert read.stream is (before.get("stream") is True)
+    assert read.has_envelopes is any(name in before for name in ENVELOPES)
+    wanted = {name: value for name, value in before.items() if name not in ENVELOPES}
+    options = dict(wanted.get("stream_options") or {})
+    wanted["stream_options"] = {**options, "include_usage": True}
+    wanted["model"] = "other"
+    after = json.loads(changed.body)
+    if read.includes_usage:
+        assert after["stream_options"]["include_usage"] is True
+        assert {**after, "stream_options": None} == {**wanted, "stream_options": None}
+    else:
+        assert after == wanted
+    assert request.decode(changed.body).with_usage_asked().with_model("other").body == changed.body
+
+
+def check_form(data: bytes) -> None:
+    """A form is refused by a sentence, or read; nothing before or after it changes what it says."""
+    content_type, _, body = data.partition(b"\n")
+    header = content_type.decode("latin-1")
+    try:
+        read = form.decode(body, header)
+    except request.RequestInvalid:
+        return
+    assert form.decode(body + b"\r\nepilogue", header) == read
+    assert form.decode(b"preamble\r\n" + body, header) == read
+    for value in (read.model or "").encode(), str(read.n or "").encode().lstrip(b"0"):
+        assert value in body
+    assert body.lower().count(b"name=") >= (read.model is not None) + (read.n is not None)
+
+
+def check_token(data: bytes) -> None:
+    """A token is known by its form and its checksum; one changed character and it is none."""
+    name = keys.name_token(data)
+    assert (name is not None) == (_TOKEN.fullmatch(data) is not None and has_checksum(data))
+    secret = keys.encode_base62(int.from_bytes(data[:32]), keys.SECRET_LENGTH)
+    body = f"hg_live_{secret[-12:]}_{secret}".encode()
+    token = body + keys.encode_base62(zlib.crc32(body), keys.CHECKSUM_LENGTH).encode()
+    assert keys.name_token(token) == body[:20].decode()
+    place = sum(data) % len(token)
+    other = b"x" if token[place : place + 1] != b"x" else b"y"
+    assert keys.name_token(token[:place] + other + token[place + 1 :]) is None
+
+
+def has_checksum(token: bytes) -> bool:
+    """Whether the last six characters are the CRC-32 of the others, in base 62."""
+    number = 0
+    for digit in token[-6:].decode():
+        number = number * 62 + keys.ALPHABET.index(digit)
+    return number == zlib.crc32(token[:-6])

@@ -1,0 +1,150 @@
+"""Streams of a provider: events, and the taps that watch them."""
+
+from __future__ import annotations
+
+import re
+
+from headgate.llm import sse
+from headgate.llm.meter import Meter
+from headgate.llm.tail import TailTap
+from headgate.llm.tap import StreamTap
+from headgate.llm.usage import Reading
+from headgate.llm.wire import audio, chat, completions, images, opaque, responses
+from rigs.fuzz.checks.cuts import cut_variously, split_order
+from tests.fakes.framer import Framer
+
+METERS: tuple[Meter, ...] = (
+    chat.METER,
+    responses.METER,
+    images.METER,
+    audio.METER,
+    opaque.METER,
+    completions.METER,
+)
+EVENT_BYTES_MAX = 4096
+DROP_ORDER = 8
+"""Orders from here on have the usage event dropped."""
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+Outcome = tuple[bytes, bytes, Reading, bool, bool]
+
+
+def check_events(data: bytes) -> None:
+    """No byte is lost, no cut changes an event, and the events are those of the standard."""
+    order, stream = split_order(data)
+    events, pending = frame([stream])
+    assert b"".join(event.raw for event in events) + pending == stream
+    for chunks in cut_variously(order, stream):
+        assert frame(chunks) == (events, pending)
+    if _BOM not in stream:
+        found = [(event.name, event.data) for event in events if event.data]
+        assert found == read_by_the_standard(stream)
+
+
+def check_tap(data: bytes) -> None:
+    """How a stream is cut changes nothing; what leaves is what came; what is read is in events."""
+    order, stream = split_order(data)
+    meter, drop = METERS[order % DROP_ORDER % len(METERS)], bool(order & DROP_ORDER)
+    whole = carry(meter, [stream], drop=drop)
+    for chunks in cut_variously(order >> 4, stream):
+        assert carry(meter, chunks, drop=drop) == whole
+    if whole is None:
+        return
+    left, withheld, reading, finished, truncated = whole
+    if not drop:
+        assert stream.startswith(left + withheld)
+        assert left + withheld == stream or truncated
+    assert (reading, finished) == read_plainly(meter, stream)
+
+
+def check_tail(data: bytes) -> None:
+    """Every byte leaves in its order, and the last one only when it is released."""
+    order, stream = split_order(data)
+    for chunks in cut_variously(order, stream):
+        tap = TailTap()
+        left = b"".join(tap.feed(chunk) for chunk in chunks) + tap.close()
+        assert left == stream[:-1]
+        assert tap.release() == stream[-1:]
+        assert tap.release() == b""
+
+
+def check_answer(data: bytes) -> None:
+    """No body and no event makes a meter raise; what it reads is a sum that can be priced."""
+    order, body = split_order(data)
+    meter = METERS[order % len(METERS)]
+    reading = Reading()
+    meter.read_body(body, reading)
+    check_usage(reading)
+    name, _, event = body.partition(b"\n")
+    reading = Reading()
+    meter.read_event(name, event, reading)
+    check_usage(reading)
+    meter.is_usage_only(event)
+    frame_text = {"message": "m", "type": "t", "param": None, "code": "c"}
+    error_frame = meter.encode_error(frame_text, reading)
+    assert not error_frame or error_frame.endswith(b"\n\n")
+
+
+def check_usage(reading: Reading) -> None:
+    """Counts are counts, and the parts that are priced apart stay below their totals."""
+    usage = reading.usage
+    if usage is None:
+        return
+    counts = [getattr(usage, name) for name in usage.__struct_fields__ if name != "tool_calls"]
+    assert all(type(count) is int and 0 <= count < 2**53 for count in counts)
+    assert usage.cached_tokens + usage.cache_write_tokens <= usage.input_tokens
+    assert usage.output_audio_tokens <= usage.output_tokens
+    assert all(count > 0 for count in usage.tool_calls.values())
+
+
+def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
+    """What left, what was withheld, what was learned, whether it ended; None if it was too long."""
+    reading = Reading()
+    tap = StreamTap(meter, reading, drop_usage_only=drop, event_bytes_max=EVENT_BYTES_MAX)
+    try:
+        left = b"".join([tap.feed(chunk) for chunk in chunks]) + tap.close()
+    except sse.EventTooLarge:
+        return None
+    return left, tap.release(), reading, tap.finished, tap.truncated
+
+
+def frame(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
+    """The events of a stream, and what is left over."""
+    framer = Framer()
+    events = [event for chunk in chunks for event in framer.feed(chunk)]
+    return events + framer.close(), framer.pending
+
+
+def read_plainly(meter: Meter, stream: bytes) -> tuple[Reading, bool]:
+    """What a stream tells when its events are read one after the other, up to the last."""
+    events, pending = frame([stream])
+    if pending:
+        events.append(sse.parse_event(pending))
+    reading = Reading()
+    for event in events:
+        if event.raw.startswith(meter.bulk) or not event.data:
+            continue
+        if meter.read_event(event.name, event.data, reading):
+            return reading, True
+    return reading, False
+
+
+def read_by_the_standard(stream: bytes) -> list[tuple[bytes, bytes]]:
+    """Names and data (where there is any) by the letter of the HTML standard, line by line."""
+    found: list[tuple[bytes, bytes]] = []
+    name, data = b"", list[bytes]()
+    *lines, _ = _LINE_END.split(stream)
+    for line in lines:
+        if not line:
+            if any(data) or len(data) > 1:
+                found.append((name, b"\n".join(data)))
+            name, data = b"", []
+            continue
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return found

@@ -1,0 +1,193 @@
+"""Every check with what it is fed: where its seeds come from, and the words of its language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rigs.fuzz.checks import answers, edge, gates, requests, streams, vault
+
+GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
+REGRESSIONS = GOLDEN / "fuzz"
+"""Inputs that once broke a check, one folder for each target; every test run tries them again."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A check; `words` are what its inputs are made of; `seeds` are patterns below tests/golden.
+
+    With `ordered` the first byte of an input says how the check goes about it. `bytes_max` is for
+    atheris: what is fed byte by byte is tried more often if it is short.
+    """
+
+    name: str
+    check: Callable[[bytes], None]
+    words: tuple[bytes, ...]
+    seeds: tuple[str, ...] = ()
+    samples: tuple[bytes, ...] = ()
+    ordered: bool = False
+    bytes_max: int = 4096
+
+    def read_seeds(self) -> Iterator[bytes]:
+        """Whole inputs to begin with."""
+        paths = sorted(path for pattern in self.seeds for path in GOLDEN.glob(pattern))
+        for number, content in enumerate([*self.samples, *(path.read_bytes() for path in paths)]):
+            yield bytes([number % 16]) + content if self.ordered else content
+
+    def read_short_seeds(self) -> Iterator[bytes]:
+        """The seeds that are short enough; of the others their beginning and their end."""
+        for seed in self.read_seeds():
+            yield seed[: self.bytes_max]
+            if len(seed) > self.bytes_max:
+                yield seed[:1] + seed[1 - self.bytes_max :]
+
+    def read_regressions(self) -> list[tuple[str, bytes]]:
+        """Names and contents of the inputs that once broke this check."""
+        paths = sorted((REGRESSIONS / self.name).glob("*"))
+        return [(path.name, path.read_bytes()) for path in paths]
+
+
+_EVENTS = (
+    b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\r", b"\xef\xbb\xbf", b": ping", b"data: ",
+    b"data:", b"data", b"event: ", b"event: error\n", b"id: 7\n", b"retry: x\n",
+)  # fmt: skip
+_CHUNKS = (
+    b"[DONE]", b'{"usage":null}', b'{"choices":[1]}', b'{"choices":{}}', b'{"error":[]}',
+    b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', b'{"choices":[],"usage":{}}',
+    b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}',
+    b'{"choices":[{"delta":{"content":"h\xc3\xa9"}}]}', b'{"error":{"code":"x"}}',
+    b'{"\\u0065rror":{"type":7}}', b'{"a":"\\ud800"}', b"{", b"[[[[[[[[[", b'"usage":', b"1e999",
+    b'{"type":"response.completed","response":{"usage":{"input_tokens":1},"output":[1]}}',
+    b'{"type":"response.output_text.delta","delta":"x"}', b'{"type":7,"delta":{}}',
+    b'data: {"type":"speech.audio.delta","audio":"',
+    b'event: image_edit.partial_image\ndata: {"type"',
+    b'data: {"type":"image_generation.partial_image",', b'{"type":"image_generation.completed"}',
+    b'{"type":"transcript.text.done","usage":{"type":"duration","seconds":1e999}}',
+    b'{"data":[1,2],"usage":{"input_tokens":9,"output_tokens":4}}', b'"web_search_call"',
+    b"9007199254740992", b'{"type":"duration","seconds":-0.5}', b'"cached_tokens":', b"NaN",
+)  # fmt: skip
+_JSON = (
+    b"{", b"}", b"[", b"]", b":", b",", b'"', b'"model"', b'"stream"', b"true", b"false", b"null",
+    b'"stream_options":{"include_usage":true}', b'"stream_options":{"x":1}', b'"n":', b"1e5",
+    b'"vmx":{}', b'"__vmx_passthrough":1', b'"\\u0076mx":1', b'"max_tokens":', b"\\ud800", b"\xff",
+    b'"model":"m"', b'{"model":"m",', b"-0", b"NaN", b"\xef\xbb\xbf", b" ", b'"background":true',
+)  # fmt: skip
+_FORM = (
+    b"multipart/form-data; boundary=b0\n", b"--b0", b"--b0--", b"--", b"\r\n", b"\n", b"\r\n\r\n",
+    b'content-disposition: form-data; name="model"', b'; filename="x"', b'; name="n"', b"; name=n",
+    b"; name*=utf-8''n", b"\r\ncontent-transfer-encoding: base64", b"gpt-4o", b"4", b"\\", b'"',
+    b'--b0\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n', b" \t", b":",
+    b'--b0\r\ncontent-disposition: form-data; name="n"\r\n\r\n2\r\n',
+)  # fmt: skip
+_FORM_SAMPLE = b"".join([_FORM[0], _FORM[17], _FORM[20], _FORM[2], b"\r\n"])
+_ADVICE = (
+    b"a:", b"ab:", b"abc:", b"abcd:", b"\n", b"1", b"0.5", b"6m0s", b"1h2m3s", b"120ms", b"1d",
+    b"Wed, 21 Oct 2026 07:28:00 GMT", b"Oct", b"GMT", b"-1", b"inf", b"999999999", b".",
+    b"\xd9\xa1", b" ", b"0000", b"24:60:61",
+)  # fmt: skip
+_URL = (
+    b"https://", b"http://", b"HTTP://", b"ftp://", b"host.example", b"127.0.0.1", b"[::1]", b":80",
+    b":0", b":65536", b"/v1", b"/", b"//", b"..", b".", b"%2e", b"%2f", b"%00", b"@", b"?", b"#",
+    b"\\", b"user:pw@", b"xn--", b"\xc5\xbf", b"\xe2\x91\xa0", b"0x7f.1", b"[v1.x]", b"%25eth0",
+    b"[::ffff:1.2.3.4]", b"_", b"-", b" ", b"\t", b"\n", b";", b":",
+)  # fmt: skip
+_HOSTS = (
+    b"127.0.0.1", b"localhost", b"a", b".", b"-", b"_", b":", b"[::1]", b"::1", b"0x7f", b"0177",
+    b"2130706433", b"1", b"8.8.8.8", b"2001:4860::8888", b"%", b"xn--", b":80", b":99999", b"[",
+    b"::ffff:", b"64:ff9b::", b"2002:", b"]", b"/", b"@", b"\xe2\x91\xa0", b"*",
+)  # fmt: skip
+_FORWARDED = (
+    b"a:", b"ab:", b"\n", b",", b", ", b"for=", b"10.0.0.2", b"203.0.113.5", b"[2001:db8::1]:80",
+    b'"[2001:db8::1]"', b";", b"proto=https", b'"', b"\\", b"unknown", b"_hidden", b":80",
+    b"::ffff:1.2.3.4", b"by=x", b"%eth0", b" ", b"\t", b"\xff",
+)  # fmt: skip
+_ADDRESSES = (
+    b"\x7f\0\0\1", b"\xa9\xfe\xa9\xfe", b"\0\x64\xff\x9b", b"\x20\x02", b"\xfe\xc0", b"\xff\x02",
+    b"\0\0\0\0\0\0\0\0\0\0\xff\xff", b"\x08\x08\x08\x08", b"\x20\x01\x48\x60", b"\x20\x01\0\0",
+)  # fmt: skip
+_CODED = (
+    b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x78\x9c", b"\x28\xb5\x2f\xfd", b"\x03\0",
+    b"\xff\xff\xff\x03", b"\0", b"\x01\0\0\xff\xff",
+    b"\x4b\x4c\x4a\x06\0", b"\xcb\x48\xcd\xc9\xc9\x07\0",
+)  # fmt: skip
+_CODED_SAMPLES = (
+    b"\x1f\x8b\x08\0\0\0\0\0\0\xff\xcb\x48\xcd\xc9\xc9\x07\0\x86\xa6\x10\x36\x05\0\0\0",
+    b"\x78\x9c\xcb\x48\xcd\xc9\xc9\x07\0\x06\x2c\x02\x15",
+    b"\x8b\x02\x80hello\x03",
+    b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello",
+)
+_HTTP = (
+    b"GET /v1/x HTTP/1.1\r\n", b"POST /v1/x HTTP/1.1\r\n", b"host: a\r\n", b"\r\n", b"\n", b"abc",
+    b"content-length: 3\r\n", b"transfer-encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n",
+    b"connection: close\r\n", b"expect: 100-continue\r\n", b"HTTP/1.0", b" HTTP/1.1\r\n", b" ",
+    b"transfer-encoding: identity\r\n", b"upgrade: h2c\r\n", b"content-length: +3\r\n", b"\0",
+    b"POST http://a/v1/y HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"x: \r\n y\r\n", b"\r", b"\t",
+    b"GET  /v1/x HTTP/1.1\r\n", b"ffffffffffffffff\r\n", b"0\r\nhost: b\r\n\r\n", b"/", b"#", b"?",
+    b"PRI * HTTP/2.0", b";x=y", b"\r\n\r\n",
+)  # fmt: skip
+_POST = b"POST /v1/x HTTP/1.1\r\nhost: a\r\n"
+_HTTP_SAMPLES = (
+    _POST + b"content-length: 3\r\n\r\nabcGET /v1/y HTTP/1.1\r\nhost: a\r\n\r\n",
+    _POST + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nhost: a\r\n\r\nGET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"POST http://a/v1/x HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n",
+)
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("events", streams.check_events, _EVENTS, ("*/*.sse",), ordered=True, bytes_max=512),
+        Target(
+            "tap",
+            streams.check_tap,
+            _EVENTS + _CHUNKS,
+            ("*/*.sse",),
+            ordered=True,
+            bytes_max=768,
+        ),
+        Target("tail", streams.check_tail, (b"a", b"\0"), samples=(b"abc", b""), ordered=True),
+        Target("answer", streams.check_answer, _CHUNKS, ("*/*.json",), _CHUNKS, ordered=True),
+        Target(
+            "json",
+            requests.check_json,
+            _JSON,
+            ("*/*.json",),
+            (b'{"model":"m","stream":true,"vmx":{"a":1},"stream_options":{"x":[]}}',),
+        ),
+        Target("form", requests.check_form, _FORM, samples=(_FORM_SAMPLE,)),
+        Target(
+            "token",
+            requests.check_token,
+            (b"hg_", b"live", b"admin", b"_", b"0", b"hg_live_", b"hg_admin_"),
+            samples=(b"hg_live_0123456789AB_" + b"a" * 49,),
+        ),
+        Target("advice", answers.check_advice, _ADVICE, samples=(b"a:1\nab:2", b"6m0s")),
+        Target("refusal", answers.check_refusal, _CHUNKS, samples=_CHUNKS, ordered=True),
+        Target("base-url", vault.check_base_url, _URL, samples=(b"https://api.openai.com/v1",)),
+        Target("box", vault.check_box, (b"\x01", b"\0"), samples=(b"\x01",), ordered=True),
+        Target(
+            "edge",
+            edge.check_edge,
+            _HTTP,
+            samples=_HTTP_SAMPLES,
+            ordered=True,
+            bytes_max=512,
+        ),
+        Target("address", gates.check_address, _ADDRESSES, samples=_ADDRESSES),
+        Target("host", gates.check_host, _HOSTS, samples=_HOSTS),
+        Target("served-name", gates.check_served_name, _HOSTS, samples=_HOSTS),
+        Target("forwarded", gates.check_forwarded, _FORWARDED, samples=_FORWARDED),
+        Target(
+            "decoding",
+            gates.check_decoding,
+            _CODED,
+            samples=_CODED_SAMPLES,
+            ordered=True,
+            bytes_max=512,
+        ),
+        Target(
+            "master-key", vault.check_master_key, (b"=", b"-", b"_", b"0f"), samples=(b"0" * 64,)
+        ),
+    )
+}

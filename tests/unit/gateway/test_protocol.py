@@ -1,0 +1,155 @@
+"""The edge in this process: what a connection answers to bytes, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headgate.gateway.limits import EdgeLimits
+from headgate.kit.errors import HeadgateError
+from headgate.relay.crowd import CrowdedOut
+from tests.fakes.wire import EchoFace, Line
+
+pytestmark = pytest.mark.anyio
+HEAD = b"host: a\r\n"
+GET = b"GET /v1/x HTTP/1.1\r\n" + HEAD + b"\r\n"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def post(body: bytes, *, target: bytes = b"/v1/x", more: bytes = b"") -> bytes:
+    line = b"POST " + target + b" HTTP/1.1\r\n"
+    return line + HEAD + more + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+async def converse(
+    *chunks: bytes, limits: EdgeLimits | None = None, refusing: HeadgateError | None = None
+) -> tuple[EchoFace, Line]:
+    face = EchoFace(body_bytes_max=64)
+    face.refusing = refusing
+    line = Line(face, limits)
+    for chunk in chunks:
+        await line.send(chunk)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return face, line
+
+
+def statuses(line: Line) -> list[int]:
+    parts = line.wire.written.split(b"HTTP/1.1 ")[1:]
+    return [int(part[:3]) for part in parts]
+
+
+async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
+    face, line = await converse(post(b"one") + GET + post(b"two", target=b"/v1/y?z=1"), GET)
+    assert face.seen == [
+        (b"POST", b"/v1/x", b"one"),
+        (b"GET", b"/v1/x", b""),
+        (b"POST", b"/v1/y?z=1", b"two"),
+        (b"GET", b"/v1/x", b""),
+    ]
+    assert statuses(line) == [200, 200, 200, 200]
+    assert line.wire.written.index(b"one") < line.wire.written.index(b"two")
+    assert not line.wire.closed
+    await line.close()
+
+
+async def test_connection_ends_where_the_client_says_so() -> None:
+    face, line = await converse(post(b"x", more=b"connection: close\r\n") + GET)
+    assert [body for _, _, body in face.seen] == [b"x"]
+    assert b"connection: close\r\n" in line.wire.written
+    assert line.wire.closed
+    await line.close()
+
+
+async def test_body_in_chunks_is_put_together() -> None:
+    head = b"POST /v1/x HTTP/1.1\r\n" + HEAD + b"transfer-encoding: chunked\r\n\r\n"
+    face, line = await converse(head, b"3\r\nab", b"c\r\n2\r\nde\r\n", b"0\r\n\r\n" + GET)
+    assert [body for _, _, body in face.seen] == [b"abcde", b""]
+    await line.close()
+
+
+async def test_sender_that_asks_first_is_told_to_go_on() -> None:
+    asking = post(b"abc", more=b"expect: 100-continue\r\n")
+    face, line = await converse(asking[:-3])
+    assert line.wire.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await line.send(asking[-3:])
+    await line.send(b"")
+    assert face.seen == [(b"POST", b"/v1/x", b"abc")]
+    assert statuses(line) == [100, 200]
+    await line.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"nonsense\r\n\r\n", 400, "malformed_request"),
+        (b"GET /v1/x HTTP/1.1\r\n\r\n", 400, "malformed_request"),
+        (b"GET /v1/x HTTP/1.1\r\n" + HEAD + HEAD + b"\r\n", 400, "malformed_request"),
+        (GET.replace(b"host: a", b"host: a/b"), 400, "malformed_request"),
+        (GET.replace(b"HTTP/1.1", b"HTTP/1.9"), 400, "malformed_request"),
+        (post(b"x", more=b"transfer-encoding: chunked\r\n"), 400, "malformed_request"),
+        (post(b"x", more=b"content-length: 1\r\n"), 400, "malformed_request"),
+        (post(b"x", more=b"transfer-encoding: gzip, chunked\r\n"), 400, "malformed_request"),
+        (GET.replace(HEAD, HEAD + b"x: " + b"y" * 600 + b"\r\n"), 431, "headers_too_large"),
+        (GET.replace(HEAD, HEAD + b"x: y\r\n" * 8), 431, "headers_too_large"),
+        (GET.replace(b"/v1/x", b"/v1/" + b"x" * 61), 414, "target_too_long"),
+        (post(b"x" * 65), 413, "request_too_large"),
+    ],
+)
+async def test_refused_request_is_answered_once_and_nothing_after_it_is_heard(
+    request_bytes: bytes, status: int, code: str
+) -> None:
+    limits = EdgeLimits(header_bytes_max=512, header_count_max=8, target_bytes_max=64)
+    for chunks in (
+        [request_bytes + GET],
+        [request_bytes, GET],
+        [request_bytes[:9], request_bytes[9:]],
+    ):
+        face, line = await converse(*chunks, limits=limits)
+        assert statuses(line) == [status]
+        assert [error.code for error in face.refusals] == [code]
+        assert b"connection: close\r\n" in line.wire.written
+        assert all(method == b"POST" for method, _, _ in face.seen)
+        await line.close()
+
+
+async def test_largest_head_target_and_body_are_served() -> None:
+    limits = EdgeLimits(header_count_max=2, target_bytes_max=5)
+    face, line = await converse(post(b"x" * 64), limits=limits)
+    assert statuses(line) == [200]
+    assert len(face.seen[0][2]) == 64
+    await line.close()
+
+
+async def test_head_that_stops_is_answered_408_and_an_idle_connection_just_closed() -> None:
+    _, line = await converse(GET[:20])
+    assert line.protocol.deadline > asyncio.get_running_loop().time()
+    line.protocol.expire()
+    assert statuses(line) == [408]
+    await line.close()
+    _, idle = await converse(GET)
+    assert statuses(idle) == [200]
+    idle.protocol.expire()
+    assert idle.wire.closed
+    assert statuses(idle) == [200]
+    await idle.close()
+
+
+async def test_connection_too_many_is_told_so() -> None:
+    face, line = await converse(limits=EdgeLimits(connections_max=0))
+    assert statuses(line) == [503]
+    assert [error.code for error in face.refusals] == ["too_many_connections"]
+    await line.close()
+
+
+async def test_call_refused_by_its_head_is_told_so_and_the_connection_goes_on() -> None:
+    face, line = await converse(GET, post(b"body"), refusing=CrowdedOut("Too many."))
+    assert [error.code for error in face.refusals] == ["overloaded", "overloaded"]
+    assert statuses(line) == [503, 503]
+    assert face.seen == []
+    await line.close()

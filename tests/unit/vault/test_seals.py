@@ -1,0 +1,232 @@
+"""What a seal binds, how long it lasts, and what a broken one stops."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from headgate.accounts import store as accounts_store
+from headgate.kit import crypto
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.vault import store
+from headgate.vault.model import CredentialRecord, Fault, MasterKeyRefused
+from headgate.vault.service import LocalMasterKey, Sealer, find_master_key, remember_master_key
+from headgate.vault.service.master_key import parse_master_key
+from headgate.vault.service.sealing import open_secret
+from tests.unit.vault.test_vault import SECRET, HeldClock, Safe
+
+GOLDEN: dict[str, Any] = msgspec.json.decode(
+    (Path(__file__).parents[2] / "golden" / "vault" / "sealed.json").read_bytes()
+)
+RANDOM = bytes.fromhex("fb ff 3a 91 5e 22 d8 4b 06 ee 19 a3 74 b5 f1 2d") * 2
+"""Its base64 has both characters that are others in the form for addresses."""
+
+
+@pytest.fixture
+def safe(tmp_path: Path) -> Iterator[Safe]:
+    safe = Safe(tmp_path / "headgate.db")
+    yield safe
+    safe.database.close()
+
+
+@pytest.mark.parametrize("owner", ["own", "platform"])
+def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> None:
+    master_key = LocalMasterKey(parse_master_key(GOLDEN["master_key_text"], "here"))
+    assert master_key.id == GOLDEN["master_key_id"]
+    wrapped, sealed = (base64.b64decode(GOLDEN[owner][name]) for name in ("wrapped", "sealed"))
+    organization_id, key_id = GOLDEN[owner]["organization_id"], GOLDEN["organization_key_id"]
+    with safe.database.transaction() as connection:
+        remember_master_key(connection, master_key, now=0.0)
+        if organization_id is not None:
+            values = {"id": organization_id, "name": "Golden", "created_at": 0.0}
+            connection.execute(sa.insert(accounts_store.ORGANIZATIONS).values(**values))
+        row = {"organization_id": organization_id, "master_key_id": master_key.id, "created_at": 0}
+        store.insert_organization_key(connection, {"id": key_id, "wrapped": wrapped, **row})
+        keys = Sealer(master_key, HeldClock()).organization_keys(connection)
+    record = CredentialRecord(
+        id="cred_golden",
+        organization_id=organization_id,
+        integration="openai",
+        name="golden",
+        auth_type="api_key",
+        base_url="https://api.openai.com/v1",
+        provider_organization=None,
+        metadata={},
+        hint="",
+        is_default=False,
+        created_at=1.0,
+        updated_at=1.0,
+        key_id=key_id,
+    )
+    assert open_secret(keys[key_id], sealed, record) == SECRET
+    for change in ({"organization_id": "org_x"}, {"id": "cred_x"}, {"key_id": "okey_x"}):
+        with pytest.raises(SealBroken):
+            open_secret(keys[key_id], sealed, msgspec.structs.replace(record, **change))
+
+
+def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: Path) -> None:
+    value = base64.b64decode(GOLDEN["check_value"])
+    with safe.database.transaction() as connection:
+        connection.execute(sa.delete(store.MASTER_KEYS))
+        name = GOLDEN["master_key_id"]
+        store.insert_master_key(connection, name, check_value=value, created_at=0.0)
+        found = find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
+        assert found is not None
+        connection.execute(sa.update(store.MASTER_KEYS).values(check_value=value[:-1] + b"\0"))
+        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+            find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
+
+
+def test_organization_key_is_bound_to_its_organization_and_id(safe: Safe) -> None:
+    safe.add()
+    with safe.database.transaction() as connection:
+        (row,) = list(store.select_organization_keys(connection))
+        assert row[1] == safe.own
+        keys = store.ORGANIZATION_KEYS
+        connection.execute(sa.update(keys).values(organization_id=safe.other))
+        assert safe.sealer.organization_keys(connection) == {}
+        with pytest.raises(SealBroken):
+            safe.sealer.current_key(connection, safe.other)
+        connection.execute(sa.update(keys).values(organization_id=None))
+        assert safe.sealer.organization_keys(connection) == {}
+
+
+def test_every_organization_has_a_key_of_its_own_and_keeps_it(safe: Safe) -> None:
+    owners = (safe.own, safe.other, None, safe.own, safe.other, None)
+    records = [safe.add(name=str(n), organization_id=owner) for n, owner in enumerate(owners)]
+    assert [record.key_id for record in records[:3]] == [record.key_id for record in records[3:]]
+    assert len({record.key_id for record in records}) == 3
+    with safe.database.reading() as connection:
+        kept = {owner: key_id for key_id, owner, _ in store.select_organization_keys(connection)}
+    assert kept == {record.organization_id: record.key_id for record in records}
+
+
+def test_newest_key_of_an_organization_seals_and_the_older_ones_still_open(safe: Safe) -> None:
+    old = safe.add(name="old")
+    key = SecretKey.generate()
+    with safe.database.transaction() as connection:
+        bound_to = crypto.encode_fields("headgate.organization_key.1", safe.own, "okey_0")
+        values = {
+            "id": "okey_0",
+            "organization_id": safe.own,
+            "master_key_id": safe.master_key.id,
+            "wrapped": safe.master_key.wrap(key.material, bound_to=bound_to),
+            "created_at": safe.clock.time + 1,
+        }
+        store.insert_organization_key(connection, values)
+    new = safe.add(name="new")
+    assert (new.key_id, old.key_id != "okey_0") == ("okey_0", True)
+    assert safe.reload() == []
+    assert {safe.taken(name="old"), safe.taken(name="new")} == {old.id, new.id}
+
+
+def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Safe) -> None:
+    broken = [safe.add(name=f"broken {number}") for number in range(2)]
+    lost = safe.add(name="lost", organization_id=safe.other)
+    good = safe.add(name="good")
+    for record in broken:
+        safe.change(record.id, sealed=b"\x01" * 200)
+    with safe.database.transaction() as connection:
+        keys = store.ORGANIZATION_KEYS
+        statement = sa.update(keys).where(keys.c.id == lost.key_id).values(wrapped=b"\x01" * 109)
+        connection.execute(statement)
+    with capture_logs() as lines:
+        faults = safe.reload()
+    reason = "it cannot be opened with this master key"
+    assert faults == [
+        Fault(broken[0].id, "broken 0", f"{reason} (SealBroken)"),
+        Fault(broken[1].id, "broken 1", f"{reason} (SealBroken)"),
+        Fault(lost.id, "lost", f"{reason} (KeyError)"),
+    ]
+    assert lines[0] == {
+        "event": "vault.credential_unreadable",
+        "credential": broken[0].id,
+        "name": "broken 0",
+        "log_level": "error",
+    }
+    assert safe.taken() == good.id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RANDOM.hex(),
+        f"  {RANDOM.hex().upper()}\n",
+        base64.b64encode(RANDOM).decode(),
+        base64.b64encode(RANDOM).decode().rstrip("="),
+        base64.urlsafe_b64encode(RANDOM).decode(),
+    ],
+)
+def test_master_key_is_read_in_every_usual_form(text: str) -> None:
+    assert {"+", "/"} < set(base64.b64encode(RANDOM).decode())
+    assert parse_master_key(text, "here") == RANDOM
+
+
+@pytest.mark.parametrize(
+    "material",
+    [
+        bytes(range(0x20, 0x40)),
+        bytes(byte * 9 % 256 for byte in range(240, 272)),
+        RANDOM[:15] + RANDOM[:1] + RANDOM[:16].replace(RANDOM[15:16], RANDOM[:1]),
+        b"~ }!|\"{#z$y%x&w'v(u)t*s+r,q-p.o/",
+    ],
+)
+def test_master_key_that_can_be_guessed_is_refused_with_advice(material: bytes) -> None:
+    with pytest.raises(MasterKeyRefused, match=r"HERE .*guessed.*openssl rand -base64 32"):
+        parse_master_key(material.hex(), "HERE")
+
+
+def test_random_bytes_that_hold_texty_bytes_are_good() -> None:
+    texty = b"~ }!|\"{#z$y%x&w'v(u)t*s+r,q-p.o"
+    assert parse_master_key((texty + b"\x7f").hex(), "here") == texty + b"\x7f"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!" + RANDOM.hex()[1:],
+        "!" + base64.b64encode(RANDOM).decode(),
+        "é" * 44,
+        RANDOM.hex()[2:],
+        "A B" * 15,
+    ],
+)
+def test_text_that_is_no_key_is_refused_by_its_source(text: str) -> None:
+    with pytest.raises(MasterKeyRefused, match="HERE is not 32 bytes in base64 or 64 hex digits"):
+        parse_master_key(text, "HERE")
+
+
+def test_refused_key_is_told_with_the_place_that_it_came_from(safe: Safe, tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    path.touch(0o600)
+    path.write_text(base64.b64encode(RANDOM).decode())
+    with safe.database.reading() as connection:
+        with pytest.raises(MasterKeyRefused, match="in HEADGATE_MASTER_KEY is not the one"):
+            find_master_key(connection, text=RANDOM.hex(), path=path)
+        with pytest.raises(MasterKeyRefused, match="HEADGATE_MASTER_KEY is not 32 bytes"):
+            find_master_key(connection, text="short", path=path)
+        advice = "that sealed this database. Use the right one, or another data directory.$"
+        with pytest.raises(MasterKeyRefused, match=f"in {path} is not the one {advice}"):
+            find_master_key(connection, text=None, path=path)
+        path.write_text("short")
+        with pytest.raises(MasterKeyRefused, match=f"in {path} is not 32 bytes"):
+            find_master_key(connection, text=None, path=path)
+        missing = (
+            f"{path}2 is not there and HEADGATE_MASTER_KEY is not set, but this database holds "
+            "secrets sealed with it. Bring the key back; a new one could never open them.$"
+        )
+        with pytest.raises(MasterKeyRefused, match=missing):
+            find_master_key(connection, text="", path=tmp_path / "master.key2")
+
+
+def test_folder_in_the_place_of_the_key_is_refused(safe: Safe, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir(0o700)
+    with safe.database.reading() as connection, pytest.raises(MasterKeyRefused, match="folder"):
+        find_master_key(connection, text=None, path=tmp_path / "folder")

@@ -1,0 +1,116 @@
+"""A credential is tried by one call, and the answer is judged in words."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+import pytest
+
+from headgate.kit.http.errors import Disconnected, EgressError
+from headgate.kit.http.message import Client, Origin, Request, Response
+from headgate.relay.ports import Credential
+from headgate.vault.service import Trial, try_credential
+from headgate.vault.service.trial import ANSWER_BYTES_MAX, TIMEOUTS
+
+pytestmark = pytest.mark.anyio
+SECRET = b"sk-proj-0123456789abcdefWXYZ"
+CREDENTIAL = Credential(
+    id="cred_1",
+    name="mine",
+    integration="openai",
+    managed=False,
+    origin=Origin("https", "api.example", 443),
+    base_path=b"/v1",
+    headers=[(b"authorization", b"Bearer " + SECRET)],
+    secret=SECRET,
+)
+
+
+class Call(msgspec.Struct, frozen=True):
+    method: str = "POST"
+    path: str = "/responses"
+    status_codes: tuple[int, ...] = (200, 201)
+    response_fields: tuple[str, ...] = ("id", "output")
+    body: dict[str, object] = msgspec.field(default_factory=lambda: {"model": "m", "n": 1})
+
+
+class Provider:
+    """Answers every call alike, and keeps what it was asked."""
+
+    def __init__(self, status: int, body: bytes, failure: EgressError | None = None) -> None:
+        self.status = status
+        self.headers = list[tuple[bytes, bytes]]()
+        self.asked: list[Request] = []
+        self._body = body
+        self._failure = failure
+
+    async def send(self, request: Request) -> Response:
+        self.asked.append(request)
+        if self._failure is not None:
+            raise self._failure
+        return cast("Response", self)
+
+    async def read(self, bytes_max: int) -> bytes:
+        assert bytes_max == ANSWER_BYTES_MAX
+        return self._body
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def attempt(provider: Provider) -> Trial:
+    return await try_credential(cast("Client", provider), CREDENTIAL, Call())
+
+
+async def test_credential_is_sent_where_it_belongs_and_found_good() -> None:
+    provider = Provider(201, b'{"id":"r","output":[],"more":1}')
+    trial = await attempt(provider)
+    assert trial == Trial(True, "https://api.example:443 accepts it.", 201)
+    (request,) = provider.asked
+    assert request == Request(
+        origin=Origin("https", "api.example", 443),
+        method=b"POST",
+        target=b"/v1/responses",
+        headers=[
+            (b"authorization", b"Bearer " + SECRET),
+            (b"content-type", b"application/json"),
+        ],
+        body=b'{"model":"m","n":1}',
+        timeouts=TIMEOUTS,
+    )
+
+
+async def test_refusal_is_told_with_the_providers_words_and_without_the_secret() -> None:
+    words = b"Incorrect API key provided: " + SECRET + b"\xff" + b"z" * 400
+    trial = await attempt(Provider(401, words))
+    assert (trial.is_valid, trial.status) == (False, 401)
+    said = "https://api.example:443 answered 401: Incorrect API key provided: ...\ufffd"
+    assert trial.message.startswith(said + "zzz")
+    assert len(trial.message.partition("401: ")[2]) == 300
+    assert "WXYZ" not in trial.message
+
+
+async def test_another_key_in_the_answer_is_cut_down_too() -> None:
+    trial = await attempt(Provider(403, b"sk-live-abcdefghijklmnopqrstuvwxyz012345 is not it"))
+    assert "uvwxyz012345" not in trial.message
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b'"id"'])
+async def test_answer_that_is_no_json_object_is_no_proof(body: bytes) -> None:
+    trial = await attempt(Provider(200, body))
+    assert trial == Trial(False, "https://api.example:443 answered 200, but not in JSON.", 200)
+
+
+async def test_answer_without_its_fields_is_no_proof_and_they_are_named() -> None:
+    trial = await attempt(Provider(200, b'{"object":"x"}'))
+    said = "https://api.example:443 answered 200, but without id, output."
+    assert trial == Trial(False, said, 200)
+
+
+async def test_provider_that_does_not_answer_is_told_apart() -> None:
+    trial = await attempt(Provider(200, b"", failure=Disconnected("The peer closed: EOF.")))
+    said = "https://api.example:443 did not answer: The peer closed: EOF."
+    assert trial == Trial(False, said, 0)
