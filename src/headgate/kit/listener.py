@@ -9,6 +9,8 @@ import socket
 from headgate.kit.errors import HeadgateError, Kind
 
 BACKLOG = 2048
+SEND_BUFFER_BYTES = 256 * 1024
+"""What the system keeps for a client that takes nothing; left to itself it keeps megabytes."""
 _SKIPPED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -38,6 +40,8 @@ def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
                     if error.errno in _SKIPPED and listeners:
                         continue
                     raise
+                # What is accepted inherits it.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
                 listeners.append(opened.enter_context(listener))
         except OSError as error:
             reason = str(error.strerror or error).partition(" (")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,6 +11,10 @@ from typing import Protocol
 from headgate.kit.http.connection import Connection
 from headgate.kit.http.errors import ConnectFailed, TlsFailed
 from headgate.kit.http.message import Origin
+
+RECEIVE_BUFFER_BYTES = 1 << 20
+"""What the system takes of an answer that nobody reads on; left to itself it takes tens of
+megabytes, and the peer goes on sending."""
 
 
 class Resolver(Protocol):
@@ -70,11 +75,13 @@ class Dialer:
     ) -> Connection:
         loop = asyncio.get_running_loop()
         secure = origin.scheme == "https"
-        _, connection = await loop.create_connection(
+        transport, connection = await loop.create_connection(
             create,
             host=address,
             port=origin.port,
             ssl=self._tls if secure else None,
             server_hostname=origin.host if secure else None,
         )
+        held = transport.get_extra_info("socket")
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         return connection

@@ -1,0 +1,40 @@
+"""A client that takes nothing of its stream, and how much its provider can send meanwhile (C3)."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream
+
+CHAT = b'{"model":"gpt-5.4-mini","messages":[],"stream":true}'
+PIECE = b"data: %b\n\n" % (b"x" * 65_536)
+SENT_BYTES_MAX = 3 << 20
+STALL_SECONDS = 0.5
+
+
+def test_provider_is_held_up_by_a_client_that_takes_nothing(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
+    sent, stalled = [0], threading.Event()
+
+    def answer(asked: Asked) -> None:
+        asked.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        asked.begin_stream()
+        asked.connection.settimeout(STALL_SECONDS)
+        try:
+            while sent[0] < 8 * SENT_BYTES_MAX:
+                asked.send_chunk(PIECE)
+                sent[0] += len(PIECE)
+        except TimeoutError:
+            stalled.set()
+        asked.close()
+
+    upstream.script = answer
+    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
+        line.ask(body=CHAT)
+        wait_until(stalled.is_set, 20)
+    assert sent[0] < SENT_BYTES_MAX
