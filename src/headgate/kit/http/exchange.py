@@ -39,6 +39,7 @@ class Exchange:
         "_chunks",
         "_ended",
         "_reader",
+        "_rests",
         "_sink",
         "_size",
         "_size_max",
@@ -63,6 +64,7 @@ class Exchange:
         self._size = 0
         self._size_max = UNCLAIMED_BYTES_MAX
         self._ended = False
+        self._rests = False
         self._sink: Sink | None = None
         self._reader: asyncio.Future[None] | None = None
 
@@ -97,7 +99,7 @@ class Exchange:
         """Deliver the body to the sink, beginning with what is there."""
         chunks, self._chunks = self._chunks, []
         self._sink = sink
-        if self._size > self._size_max:
+        if self._size > self._size_max and not self._rests:
             self.resume()
         for chunk in chunks:
             if self._sink is sink:
@@ -113,11 +115,13 @@ class Exchange:
 
     def pause(self) -> None:
         """Stop reading from the peer; the idle deadline rests until `resume`."""
+        self._rests = True
         if self._wire is not None:
             self._wire.pause()
 
     def resume(self) -> None:
         """Go on reading."""
+        self._rests = False
         if self._wire is not None:
             self._wire.resume()
 
@@ -151,7 +155,8 @@ class Exchange:
         if self._size > self._size_max:
             if self._reader is not None:
                 return BodyTooLarge(f"The body is larger than {self._size_max} bytes.")
-            self.pause()
+            if self._wire is not None:
+                self._wire.pause()
         return None
 
     def end(self) -> None:
