@@ -168,6 +168,7 @@ class Line:
         trusted: tuple[str, ...] = (),
         state: ServerState | None = None,
         is_tls: bool = False,
+        app: Callable[..., Awaitable[None]] | None = None,
     ) -> None:
         self.wire = Wire(is_tls=is_tls)
         self.loop = FakeLoop()
@@ -180,6 +181,8 @@ class Line:
         )
         loop = cast("asyncio.AbstractEventLoop", self.loop)
         self.protocol = EdgeProtocol(CONFIG, self.state, {}, loop, edge=edge)
+        if app is not None:
+            self.protocol.app = cast("Any", app)
         self.protocol.connection_made(self.wire)
 
     async def send(self, chunk: bytes) -> None:
