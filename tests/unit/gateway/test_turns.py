@@ -13,7 +13,6 @@ from headgate.gateway.hearing import CHUNK_FRAMING_BYTES, FRAMING_BYTES_MAX
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.protocol import (
     CONTINUE,
-    CONTROL_BODY_BYTES_MAX,
     LINGERING_MAX,
     PIPELINED_MAX,
     REFUSED_BODY_BYTES_MAX,
@@ -53,27 +52,6 @@ class Gate:
     async def __call__(self, exchange: Exchange) -> None:
         await self.open.wait()
         exchange.answer(200, b"", exchange.target)
-
-
-class App:
-    """An ASGI application that reads the body, and answers with what it was asked for."""
-
-    def __init__(self) -> None:
-        self.scopes: list[dict[str, Any]] = []
-        self.bodies: list[bytes] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.scopes.append(scope)
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message["body"]
-            more = message["more_body"]
-        self.bodies.append(body)
-        await send({"type": "http.response.start", "status": 201, "headers": []})
-        await send({"type": "http.response.body", "body": scope["raw_path"]})
 
 
 async def talk(*chunks: bytes, face: EchoFace | None = None, app: Any = None) -> Line:
@@ -353,9 +331,6 @@ async def test_work_on_answers_is_counted_while_it_lasts() -> None:
     await line.close()
 
 
-# Chunks.
-
-
 async def test_body_of_tiny_chunks_is_served() -> None:
     face = EchoFace(body_bytes_max=10**6)
     line = await talk(CHUNKED + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n", face=face)
@@ -388,67 +363,6 @@ async def test_framing_of_one_body_is_not_counted_for_the_next() -> None:
     await line.settle()
     assert line.statuses == [200] * 4
     await line.close()
-
-
-# Requests that are no model call.
-
-
-async def test_other_requests_go_to_the_application_in_their_turn() -> None:
-    app, gate = App(), Gate()
-    line = await talk(
-        GET + CONTROL + post(3, target=b"/y") + b"abc", face=ScriptedFace(gate), app=app
-    )
-    assert app.scopes == []
-    gate.open.set()
-    await line.settle()
-    await line.send(CONTROL)
-    await line.settle()
-    assert line.statuses == [200, 201, 201, 201]
-    assert [scope["path"] for scope in app.scopes] == ["/x", "/y", "/x"]
-    assert app.bodies == [b"", b"abc", b""]
-    assert app.scopes[1]["headers"] == [(b"host", b"a"), (b"content-length", b"3")]
-    assert app.scopes[0]["client"] == ("127.0.0.1", 5)
-    assert app.scopes[0]["state"] == {}
-    await line.close()
-
-
-async def test_application_that_asks_for_a_body_has_the_sender_told() -> None:
-    line = await talk(post(3, b"expect: 100-continue", target=b"/y"), app=App())
-    assert line.wire.written == CONTINUE
-    await line.send(b"abc")
-    await line.settle()
-    assert line.statuses == [100, 201]
-    await line.close()
-    line = await talk(post(3, target=b"/y"), app=App())
-    assert line.wire.written == b""
-    await line.close()
-
-
-@pytest.mark.parametrize("excess", [0, 1])
-async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -> None:
-    app, face = App(), EchoFace()
-    length = CONTROL_BODY_BYTES_MAX + excess
-    line = await talk(post(length, target=b"/y"), face=face, app=app)
-    for start in range(0, length, 65_536):
-        await line.send(b"x" * min(65_536, length - start))
-        await line.settle()
-    assert [len(body) for body in app.bodies] == ([] if excess else [length])
-    assert line.statuses == ([] if excess else [201])
-    assert line.wire.closed is bool(excess)
-    await line.close()
-    await line.settle()
-
-
-async def test_request_of_the_application_that_turns_malformed_is_cut() -> None:
-    app = App()
-    line = await talk(CHUNKED.replace(b"/v1/x", b"/y") + BAD, app=app)
-    assert line.wire.closed
-    await line.close()
-    await line.settle()
-    assert app.bodies == []
-
-
-# The client's address.
 
 
 @pytest.mark.parametrize(
