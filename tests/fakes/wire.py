@@ -19,6 +19,7 @@ from headgate.kit.errors import HeadgateError
 
 READ_BYTES = 64 * 1024
 """What a loop reads of a socket at once."""
+Peer = tuple[str, int]
 Seen = tuple[bytes, bytes, bytes]
 """Method, target and body of a request."""
 
@@ -102,8 +103,8 @@ class Wire(asyncio.Transport):
     `unsent_bytes` is what it says of its buffer, `half_closed` whether our side was shut.
     """
 
-    def __init__(self, *, is_tls: bool = False) -> None:
-        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)})
+    def __init__(self, *, is_tls: bool = False, peer: Peer | None = ("127.0.0.1", 5)) -> None:
+        super().__init__({"peername": peer, "sockname": ("127.0.0.1", 80)})
         if is_tls:
             self._extra["sslcontext"] = object()
         self.written = b""
@@ -169,8 +170,9 @@ class Line:
         state: ServerState | None = None,
         is_tls: bool = False,
         app: Callable[..., Awaitable[None]] | None = None,
+        peer: Peer | None = ("127.0.0.1", 5),
     ) -> None:
-        self.wire = Wire(is_tls=is_tls)
+        self.wire = Wire(is_tls=is_tls, peer=peer)
         self.loop = FakeLoop()
         self.state = state or ServerState()
         edge = Edge(

@@ -75,6 +75,7 @@ async def test_other_requests_go_to_the_application_in_their_turn() -> None:
         GET + CONTROL + post(3, target=b"/y") + b"abc", face=ScriptedFace(gate), app=app
     )
     assert app.scopes == []
+    assert line.protocol.deadline == 0.0
     gate.open.set()
     await line.settle()
     await line.send(CONTROL)
@@ -122,3 +123,10 @@ async def test_request_of_the_application_that_turns_malformed_is_cut() -> None:
     await line.close()
     await line.settle()
     assert app.bodies == []
+
+
+async def test_question_to_the_server_as_a_whole_goes_to_the_application() -> None:
+    app = App()
+    line = await talk(CONTROL.replace(b"GET /x", b"OPTIONS *"), app=app)
+    assert [scope["raw_path"] for scope in app.scopes] == [b"*"]
+    await line.close()

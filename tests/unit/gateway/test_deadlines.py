@@ -243,6 +243,15 @@ async def test_refused_sender_is_heard_out_for_a_moment() -> None:
     await line.close()
 
 
+async def test_refused_sender_that_reads_slowly_is_not_taken_for_an_idle_one() -> None:
+    line = await talk(b"nonsense\r\n\r\n")
+    line.protocol.pause_writing()
+    line.protocol.resume_writing()
+    assert endure(line, 16)
+    assert line.wire.closed
+    await line.close()
+
+
 async def test_refused_sender_is_heard_out_for_so_many_bytes() -> None:
     line = await talk(b"nonsense\r\n\r\n")
     await line.send(b"x" * 65_536)

@@ -141,8 +141,11 @@ async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
         assert exchange.response_started
         exchange.write(b"abc")
         exchange.write(b"d" * 26)
-        exchange.finish(complete=complete)
-        exchange.finish(complete=complete)
+        for _ in range(2):
+            if complete:
+                exchange.finish()
+            else:
+                exchange.finish(complete=False)
 
     assert await say(raw, script) == (b"HTTP/1.1 200 OK\r\n" + said, goes_on)
 

@@ -105,6 +105,7 @@ DENIED = {
     "standard, for twice": standard("for=1.2.3.4;for=5.6.7.8"),
     "standard, bare IPv6": standard("for=[2001:db8::1]"),
     "standard, open quote": standard('for="1.2.3.4'),
+    "standard, other word": standard("Xfor=1.2.3.4"),
     "standard, no pair": standard("1.2.3.4"),
     "standard, endless": standard("for=1.2.3.4," * 5000),
     "both disagree": plain("1.2.3.4") + standard("for=5.6.7.8"),

@@ -261,13 +261,36 @@ async def test_target_is_read_for_the_host_that_is_named(
     assert (found.message if isinstance(found, HeadgateError) else found) == read
 
 
+@pytest.mark.parametrize(
+    ("raw", "starts", "is_clear"),
+    [
+        (b"GET /x HTTP/1.1\r\n", True, True),
+        (b"\r\n\r\nGET /x HTTP/1.1\r\n", True, True),
+        (b" GET /x HTTP/1.1\r\n", True, False),
+        (b"XGET /x HTTP/1.1\r\n", True, False),
+        (b"abcGET /x HTTP/1.1\r\n", True, False),
+        (b"abcGET /x HTTP/1.1\r\n", False, True),
+        (b"abcGET  /x HTTP/1.1\r\n", False, False),
+    ],
+)
+async def test_line_stands_first_or_behind_a_body(raw: bytes, starts: bool, is_clear: bool) -> None:
+    error = framing.check_line(raw, b"GET /x HTTP/1.1\r\n", starts=starts)
+    assert (error is None) is is_clear
+
+
 @pytest.mark.parametrize("watched", [[], [(b"host", b"a"), (b"host", b"a")]])
 async def test_address_as_a_target_needs_one_host(watched: list[tuple[bytes, bytes]]) -> None:
     assert isinstance(framing.read_target(b"GET", b"http://a/", watched), HeadgateError)
 
 
 async def test_list_is_split_at_its_commas_and_headers_count_as_lines() -> None:
-    assert framing.list_tokens(b"Close,\tX \t,, a b") == [b"close", b"x", b"", b"a b"]
+    assert framing.list_tokens(b"Close,\tX \t,, a b,\x0b") == [
+        b"close",
+        b"x",
+        b"",
+        b"a b",
+        b"\x0b",
+    ]
     assert framing.count_bytes([(b"host", b"a"), (b"x", b"")]) == len(b"host: a\r\nx: \r\n")
 
 
