@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -16,6 +17,9 @@ from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.errors import HeadgateError
 
+READ_BYTES = 64 * 1024
+"""What a loop reads of a socket at once."""
+Peer = tuple[str, int]
 Seen = tuple[bytes, bytes, bytes]
 """Method, target and body of a request."""
 
@@ -46,14 +50,71 @@ class EchoFace:
         exchange.answer(error.kind.value, b"", error.code.encode())
 
 
-class Wire(asyncio.Transport):
-    """The transport: keeps what is written. `paused` says that no more is read for now."""
+class ScriptedFace(EchoFace):
+    """Does with every request what a test says: `prepare` when it is opened, `script` after."""
+
+    def __init__(
+        self,
+        script: Callable[[Exchange], Awaitable[None]],
+        prepare: Callable[[Exchange], None] = lambda _: None,
+    ) -> None:
+        super().__init__()
+        self.exchanges: list[Exchange] = []
+        self._script = script
+        self._prepare = prepare
+
+    def open(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+        super().open(exchange)
+        self._prepare(exchange)
+
+    async def run(self, exchange: Exchange) -> None:
+        await self._script(exchange)
+
+
+class FakeLoop:
+    """The loop that a connection sees: its time stands still until a test moves it."""
 
     def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)})
+        self.now = 1000.0
+        self._later: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[..., None], *values: Any) -> None:
+        self._later.append((self.now + seconds, callback, values))
+
+    def create_task(self, work: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(work, **options)
+
+    def move(self, seconds: float) -> None:
+        """Let time pass, and call what is due."""
+        self.now += seconds
+        due = [each for each in self._later if each[0] <= self.now]
+        self._later = [each for each in self._later if each[0] > self.now]
+        for _, callback, values in due:
+            callback(*values)
+
+
+class Wire(asyncio.Transport):
+    """The transport: keeps what is written. `paused` says that no more is read for now.
+
+    `unsent_bytes` is what it says of its buffer, `half_closed` whether our side was shut.
+    """
+
+    def __init__(self, *, is_tls: bool = False, peer: Peer | None = ("127.0.0.1", 5)) -> None:
+        super().__init__({"peername": peer, "sockname": ("127.0.0.1", 80)})
+        if is_tls:
+            self._extra["sslcontext"] = object()
         self.written = b""
         self.paused = False
         self.closed = False
+        self.aborted = False
+        self.half_closed = False
+        self.can_half_close = True
+        self.unsent_bytes = 0
+        self.unsent_bytes_max: int | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.closed:
@@ -62,7 +123,8 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -74,16 +136,16 @@ class Wire(asyncio.Transport):
         self.paused = False
 
     def can_write_eof(self) -> bool:
-        return True
+        return self.can_half_close
 
     def write_eof(self) -> None:
-        pass
+        self.half_closed = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
+        self.unsent_bytes_max = high
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent_bytes
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         pass
@@ -96,28 +158,61 @@ async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Line:
-    """One connection to an edge. Made in a running loop."""
+    """One connection to an edge, whose time is a test's. Made in a running loop."""
 
-    def __init__(self, face: EchoFace, limits: EdgeLimits | None = None) -> None:
-        self.wire = Wire()
+    def __init__(
+        self,
+        face: EchoFace,
+        limits: EdgeLimits | None = None,
+        *,
+        hosts: Hosts | None = None,
+        trusted: tuple[str, ...] = (),
+        state: ServerState | None = None,
+        is_tls: bool = False,
+        app: Callable[..., Awaitable[None]] | None = None,
+        peer: Peer | None = ("127.0.0.1", 5),
+    ) -> None:
+        self.wire = Wire(is_tls=is_tls, peer=peer)
+        self.loop = FakeLoop()
+        self.state = state or ServerState()
         edge = Edge(
             face,
             limits or EdgeLimits(),
-            hosts=Hosts(("*",)),
-            trusted_proxies=parse_networks((), allow_any=False),
+            hosts=hosts or Hosts(("*",)),
+            trusted_proxies=parse_networks(trusted, allow_any=False),
         )
-        self.protocol = EdgeProtocol(CONFIG, ServerState(), {}, edge=edge)
+        loop = cast("asyncio.AbstractEventLoop", self.loop)
+        self.protocol = EdgeProtocol(CONFIG, self.state, {}, loop, edge=edge)
+        if app is not None:
+            self.protocol.app = cast("Any", app)
         self.protocol.connection_made(self.wire)
 
     async def send(self, chunk: bytes) -> None:
-        """As a socket would: nothing is delivered while reading is paused, or after the end."""
-        for _ in range(20):
-            if not self.wire.paused:
-                break
+        """As a socket would: a little at a time, and nothing while reading is paused or over."""
+        for start in range(0, len(chunk) or 1, READ_BYTES):
+            for _ in range(20):
+                if not self.wire.paused:
+                    break
+                await asyncio.sleep(0)
+            if chunk and not self.wire.closed and not self.wire.paused:
+                self.protocol.data_received(chunk[start : start + READ_BYTES])
             await asyncio.sleep(0)
-        if chunk and not self.wire.closed and not self.wire.paused:
-            self.protocol.data_received(chunk)
-        await asyncio.sleep(0)
+
+    async def settle(self) -> None:
+        """Let the tasks run that can."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and the sweeper look at the deadline once."""
+        self.loop.move(seconds)
+        if 0.0 < self.protocol.deadline < self.loop.now:
+            self.protocol.expire()
+
+    @property
+    def statuses(self) -> list[int]:
+        """Of all answers that were written."""
+        return [int(part[:3]) for part in self.wire.written.split(b"HTTP/1.1 ")[1:]]
 
     async def close(self) -> None:
         """The client hangs up."""

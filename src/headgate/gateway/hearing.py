@@ -20,6 +20,8 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
 HOT_PREFIX = b"/v1/"
+LINE_BYTES = 64
+"""More than a request line has beside its target."""
 LINGER_SECONDS = 2.0
 DISCARDED_BYTES_MAX = 64 * 1024
 """How long, and how much, a refused sender may go on sending before it is cut."""
@@ -64,7 +66,7 @@ class HearingProtocol(DeadlinedProtocol):
         # The parser tells of a header once it is whole: one without an end is counted here.
         if self._in_head:
             head_bytes = self._unread_head_bytes + len(data)
-            if len(self._raw) <= self._limits.target_bytes_max:
+            if len(self._raw) <= self._limits.target_bytes_max + LINE_BYTES:
                 self._raw += data
         else:
             head_bytes = 0
@@ -83,7 +85,8 @@ class HearingProtocol(DeadlinedProtocol):
             return
         if self._in_head:
             self._unread_head_bytes = head_bytes
-            if head_bytes > self._limits.header_bytes_max + self._limits.target_bytes_max:
+            limits = self._limits
+            if head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
                 self._refuse(HeadTooLarge("The request head is too large."))
             return
         self._raw = b""

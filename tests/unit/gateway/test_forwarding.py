@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.gateway.forwarding import find_client, parse_networks, split_elements
+from headgate.gateway.forwarding import (
+    HOPS_MAX,
+    STANDARD_CHARACTERS_MAX,
+    find_client,
+    parse_networks,
+    split_elements,
+)
 from headgate.gateway.limits import ForwardedMalformed, ProxiesRefused
 
 TRUSTED = parse_networks(
@@ -99,6 +105,7 @@ DENIED = {
     "standard, for twice": standard("for=1.2.3.4;for=5.6.7.8"),
     "standard, bare IPv6": standard("for=[2001:db8::1]"),
     "standard, open quote": standard('for="1.2.3.4'),
+    "standard, other word": standard("Xfor=1.2.3.4"),
     "standard, no pair": standard("1.2.3.4"),
     "standard, endless": standard("for=1.2.3.4," * 5000),
     "both disagree": plain("1.2.3.4") + standard("for=5.6.7.8"),
@@ -157,3 +164,78 @@ def test_network_that_is_none_is_refused_by_name(name: str) -> None:
 )
 def test_comma_in_quotes_ends_no_element(text: str, elements: list[str]) -> None:
     assert split_elements(text) == elements
+
+
+def refusal(headers: Headers) -> str:
+    with pytest.raises(ForwardedMalformed) as caught:
+        find_client(PROXY, headers, TRUSTED)
+    return caught.value.message
+
+
+def test_refusal_says_what_cannot_be_followed() -> None:
+    chain = "The chain of forwarded addresses cannot be followed: "
+    assert refusal(plain("x" * 61)) == f"{chain}'{'x' * 60}' is no address."
+    assert refusal(plain("10.2.2.2, " * 32 + "10.2.2.2")) == f"{chain}it is too long."
+    assert refusal(standard("proto=https")) == f"{chain}'' is no address."
+    assert refusal(standard("nonsense")) == f"{chain}'' is no address."
+    assert refusal(standard('for="1.2.3.4')) == f"{chain}'' is no address."
+    assert refusal(plain("1.2.3.4") + standard("for=5.6.7.8")) == (
+        "X-Forwarded-For and Forwarded name different clients."
+    )
+
+
+def test_chain_is_followed_up_to_its_longest() -> None:
+    hops = ", ".join(["10.9.9.9"] + ["10.2.2.2"] * (HOPS_MAX - 1))
+    assert find_client(PROXY, plain(hops), TRUSTED) == "10.9.9.9"
+
+
+@pytest.mark.parametrize(("excess", "is_read"), [(0, True), (1, False)])
+def test_forwarded_is_read_up_to_its_longest(excess: int, is_read: bool) -> None:
+    value = "for=1.2.3.4".rjust(STANDARD_CHARACTERS_MAX + excess)
+    if is_read:
+        assert find_client(PROXY, standard(value), TRUSTED) == "1.2.3.4"
+    else:
+        refusal(standard(value))
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", " \t "])
+def test_blank_header_names_nobody(blank: str) -> None:
+    assert find_client(PROXY, plain(blank), TRUSTED) == PROXY
+    assert find_client(PROXY, standard(blank), TRUSTED) == PROXY
+
+
+@pytest.mark.parametrize("value", ["X", "XX", "X1.2.3.4X", "\x0b", "\x0b1.2.3.4", "1:2:80"])
+def test_what_only_looks_blank_is_no_address(value: str) -> None:
+    refusal(plain(value))
+    refusal(standard(value))
+    refusal(standard(f"for={value}"))
+    refusal(standard("\x0bfor=1.2.3.4"))
+
+
+@pytest.mark.parametrize(
+    ("hop", "client"),
+    [
+        ("1.2.3.4:0", "1.2.3.4"),
+        ("1.2.3.4:65535", "1.2.3.4"),
+        ("[2001:db8::1]:65535", "2001:db8::1"),
+    ],
+)
+def test_every_port_is_read_past(hop: str, client: str) -> None:
+    assert find_client(PROXY, plain(hop), TRUSTED) == client
+    assert find_client(PROXY, standard(f'\tFor="{hop}" ; proto=http'), TRUSTED) == client
+
+
+@pytest.mark.parametrize("hop", ["[2001:db8::1]]", "[2001:db8::1]:1]", "[2001:db8::1]:123456"])
+def test_bracket_too_many_is_no_port(hop: str) -> None:
+    refusal(plain(hop))
+
+
+def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None:
+    assert len(parse_networks(("10.0.0.0/8", "*", "fd00::/8"), allow_any=True)) == 4
+    with pytest.raises(ProxiesRefused) as caught:
+        parse_networks(("*",), allow_any=False)
+    assert caught.value.message == (
+        "HEADGATE_TRUSTED_PROXIES=* would let everybody who can connect say that they are "
+        "anybody. Name the networks of your proxies; or, if nothing but them can connect, set "
+        "HEADGATE_TRUST_ANY_PROXY=true."
+    )

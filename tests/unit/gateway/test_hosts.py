@@ -90,3 +90,51 @@ def test_only_what_is_good_is_remembered_and_not_without_end() -> None:
     assert verdict(hosts, "a/b") == 400
     assert len(hosts.accepted) == ACCEPTED_MAX
     assert (b"host", b"h1.example") in hosts.accepted
+
+
+def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
+    def message(hosts: Hosts, values: list[bytes], *, is_old: bool = False) -> str:
+        error = hosts.check(values, is_old=is_old)
+        assert error is not None
+        return error.message
+
+    assert message(Hosts(), []) == "A request has exactly one Host header."
+    assert message(Hosts(), [b"a/b"]) == (
+        "The Host header is not a host name with or without a port."
+    )
+    assert message(Hosts(), [b"evil.example:80"]) == (
+        "The host name 'evil.example' is not served here. To serve it, set "
+        "HEADGATE_ALLOWED_HOSTS=evil.example (a list of names; *.example.com for all below one, "
+        "* for any)."
+    )
+    assert message(Hosts(("a",)), [], is_old=True) == (
+        "The host name '' is not served here. To serve it, set HEADGATE_ALLOWED_HOSTS=the-name "
+        "(a list of names; *.example.com for all below one, * for any)."
+    )
+
+
+def test_old_client_without_a_host_is_served_where_any_name_is() -> None:
+    assert Hosts(("*",)).check([], is_old=True) is None
+    assert Hosts(("*", "a")).check([], is_old=True) is None
+
+
+def test_names_of_the_list_are_read_as_those_of_a_request() -> None:
+    hosts = Hosts(("XX.example.", "[::1]", "lax"))
+    for value in ("xx.example", "XX.example.", "[::1]:80", "lax"):
+        assert verdict(hosts, value) == 200
+    for value in ("example", ".example", "la", "x.example", "::1"):
+        assert verdict(hosts, value) != 200
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [("a:0", "a"), ("a:65535", "a"), ("a:65536", None), ("a:00080", "a"), ("a:", "a")],
+)
+def test_port_of_a_host_is_one_that_there_is(value: str, name: str | None) -> None:
+    assert read_name(value.encode()) == name
+
+
+@pytest.mark.parametrize(("length", "is_name"), [(254, True), (255, False)])
+def test_name_is_so_long_at_most(length: int, is_name: bool) -> None:
+    assert (read_name(b"a" * length) is not None) is is_name
+    assert (read_name(b"a" * length + b".:80") is not None) is is_name

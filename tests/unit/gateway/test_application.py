@@ -1,0 +1,132 @@
+"""Requests that are no model call: the ASGI application's, with a body's bounds and in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.protocol import CONTINUE, CONTROL_BODY_BYTES_MAX
+from tests.fakes.wire import EchoFace, Line, ScriptedFace
+
+pytestmark = pytest.mark.anyio
+GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
+CONTROL = GET.replace(b"/v1/x", b"/x")
+CHUNKED = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+BAD = b"x\r\n\r\n"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def post(length: int, *more: bytes, target: bytes = b"/v1/x") -> bytes:
+    """The head of a request with a body of so many bytes."""
+    lines = [b"POST %b HTTP/1.1" % target, b"host: a", *more, b"content-length: %d" % length]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+class Gate:
+    """A face's script that answers once it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await self.open.wait()
+        exchange.answer(200, b"", exchange.target)
+
+
+class App:
+    """An ASGI application that reads the body, and answers with what it was asked for."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message["body"]
+            more = message["more_body"]
+        self.bodies.append(body)
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": scope["raw_path"]})
+
+
+async def talk(*chunks: bytes, face: EchoFace | None = None, app: Any = None) -> Line:
+    line = Line(face or EchoFace(), app=app)
+    for chunk in chunks:
+        await line.send(chunk)
+    await line.settle()
+    return line
+
+
+async def test_other_requests_go_to_the_application_in_their_turn() -> None:
+    app, gate = App(), Gate()
+    line = await talk(
+        GET + CONTROL + post(3, target=b"/y") + b"abc", face=ScriptedFace(gate), app=app
+    )
+    assert app.scopes == []
+    assert line.protocol.deadline == 0.0
+    gate.open.set()
+    await line.settle()
+    await line.send(CONTROL)
+    await line.settle()
+    assert line.statuses == [200, 201, 201, 201]
+    assert [scope["path"] for scope in app.scopes] == ["/x", "/y", "/x"]
+    assert app.bodies == [b"", b"abc", b""]
+    assert app.scopes[1]["headers"] == [(b"host", b"a"), (b"content-length", b"3")]
+    assert app.scopes[0]["client"] == ("127.0.0.1", 5)
+    assert app.scopes[0]["state"] == {}
+    await line.close()
+
+
+async def test_application_that_asks_for_a_body_has_the_sender_told() -> None:
+    line = await talk(post(3, b"expect: 100-continue", target=b"/y"), app=App())
+    assert line.wire.written == CONTINUE
+    await line.send(b"abc")
+    await line.settle()
+    assert line.statuses == [100, 201]
+    await line.close()
+    line = await talk(post(3, target=b"/y"), app=App())
+    assert line.wire.written == b""
+    await line.close()
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -> None:
+    app, face = App(), EchoFace()
+    length = CONTROL_BODY_BYTES_MAX + excess
+    line = await talk(post(length, target=b"/y"), face=face, app=app)
+    for start in range(0, length, 65_536):
+        await line.send(b"x" * min(65_536, length - start))
+        await line.settle()
+    assert [len(body) for body in app.bodies] == ([] if excess else [length])
+    assert line.statuses == ([] if excess else [201])
+    assert line.wire.closed is bool(excess)
+    await line.close()
+    await line.settle()
+
+
+async def test_request_of_the_application_that_turns_malformed_is_cut() -> None:
+    app = App()
+    line = await talk(CHUNKED.replace(b"/v1/x", b"/y") + BAD, app=app)
+    assert line.wire.closed
+    await line.close()
+    await line.settle()
+    assert app.bodies == []
+
+
+async def test_question_to_the_server_as_a_whole_goes_to_the_application() -> None:
+    app = App()
+    line = await talk(CONTROL.replace(b"GET /x", b"OPTIONS *"), app=app)
+    assert [scope["raw_path"] for scope in app.scopes] == [b"*"]
+    await line.close()

@@ -1,0 +1,334 @@
+"""One request and its answer: what stands on the wire, and what the face learns of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from headgate.gateway.exchange import BUFFERED_BODY_BYTES, Exchange, has_length
+from headgate.kit.errors import HeadgateError
+from tests.fakes.wire import Line, ScriptedFace
+
+pytestmark = pytest.mark.anyio
+DATE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n")
+GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
+HEAD = GET.replace(b"GET", b"HEAD")
+OLD = b"GET /v1/x HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
+STREAM = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+Script = Callable[[Exchange], Awaitable[None]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Reader:
+    """Who provides the answer, and what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+    def leave(self) -> None:
+        self.told.append("leave")
+
+
+async def serve(raw: bytes, script: Script, prepare: Callable[[Exchange], None]) -> Line:
+    line = Line(ScriptedFace(script, prepare))
+    await line.send(raw)
+    await line.settle()
+    return line
+
+
+async def say(raw: bytes, script: Script) -> tuple[bytes, bool]:
+    """What is on the wire but the date, and whether the connection goes on."""
+    line = await serve(raw, script, lambda _: None)
+    goes_on = not line.wire.closed
+    written, dates = DATE.subn(b"", line.wire.written)
+    assert dates == 1
+    await line.close()
+    return written, goes_on
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "head", "said", "goes_on"),
+    [
+        (GET, 200, b"", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc", True),
+        (GET, 204, b"a: b\r\n", b"HTTP/1.1 204 No Content\r\na: b\r\n\r\nabc", True),
+        (GET, 304, b"", b"HTTP/1.1 304 Not Modified\r\n\r\nabc", True),
+        (GET, 205, b"", b"HTTP/1.1 205 Reset Content\r\ncontent-length: 3\r\n\r\nabc", True),
+        (GET, 305, b"", b"HTTP/1.1 305 Use Proxy\r\ncontent-length: 3\r\n\r\nabc", True),
+        (GET, 599, b"", b"HTTP/1.1 599 \r\ncontent-length: 3\r\n\r\nabc", True),
+        (
+            HEAD,
+            200,
+            b"content-length: 99\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n",
+            True,
+        ),
+        (HEAD, 200, b"", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", True),
+        (
+            OLD,
+            200,
+            b"",
+            b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 3\r\n\r\nabc",
+            True,
+        ),
+        (
+            OLD.replace(b"keep-alive", b"close"),
+            200,
+            b"",
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc",
+            False,
+        ),
+    ],
+)
+async def test_whole_answer_has_its_length_and_says_whether_the_connection_goes_on(
+    raw: bytes, status: int, head: bytes, said: bytes, goes_on: bool
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        exchange.answer(status, head, b"abc")
+
+    assert await say(raw, script) == (said, goes_on)
+
+
+CHUNKED = b"transfer-encoding: chunked\r\n"
+CHUNKS = b"3\r\nabc\r\n1a\r\n" + b"d" * 26 + b"\r\n"
+PLAIN = b"abc" + b"d" * 26
+
+
+@pytest.mark.parametrize(
+    ("raw", "head", "complete", "said", "goes_on"),
+    [
+        (GET, b"", True, CHUNKED + b"\r\n" + CHUNKS + b"0\r\n\r\n", True),
+        (GET, b"", False, CHUNKED + b"\r\n" + CHUNKS, False),
+        (GET, b"content-length: 29\r\n", True, b"content-length: 29\r\n\r\n" + PLAIN, True),
+        (GET, b"content-length: 99\r\n", False, b"content-length: 99\r\n\r\n" + PLAIN, False),
+        (HEAD, b"", True, CHUNKED + b"\r\n", True),
+        (HEAD, b"content-length: 29\r\n", True, b"content-length: 29\r\n\r\n", True),
+        (OLD, b"", True, b"connection: close\r\n\r\n" + PLAIN, False),
+        (
+            OLD,
+            b"content-length: 29\r\n",
+            True,
+            b"content-length: 29\r\nconnection: keep-alive\r\n\r\n" + PLAIN,
+            True,
+        ),
+        (
+            GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"),
+            b"",
+            True,
+            b"connection: close\r\n" + CHUNKED + b"\r\n" + CHUNKS + b"0\r\n\r\n",
+            False,
+        ),
+    ],
+)
+async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
+    raw: bytes, head: bytes, complete: bool, said: bytes, goes_on: bool
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        assert not exchange.response_started
+        exchange.start(200, head)
+        assert exchange.response_started
+        exchange.write(b"abc")
+        exchange.write(b"d" * 26)
+        for _ in range(2):
+            if complete:
+                exchange.finish()
+            else:
+                exchange.finish(complete=False)
+
+    assert await say(raw, script) == (b"HTTP/1.1 200 OK\r\n" + said, goes_on)
+
+
+async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
+    going = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        reader.told.append("run")
+        exchange.attend(reader)
+        exchange.start(200, b"")
+        await going.wait()
+        exchange.write(b"abc")
+        exchange.finish()
+        assert exchange.response_complete
+
+    reader = Reader()
+    line = await serve(GET, script, lambda _: None)
+    before = line.wire.written
+    await line.close()
+    line.wire.closed = False
+    going.set()
+    await line.settle()
+    assert line.wire.written == before
+    assert reader.told == ["run", "leave"]
+
+
+async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
+    async def script(exchange: Exchange) -> None:
+        exchange.attend(reader)
+        exchange.attend(None)
+        exchange.attend(reader)
+        await asyncio.Event().wait()
+
+    async def start_late(exchange: Exchange) -> None:
+        exchange.attend(late)
+        exchange.attend(None)
+        await asyncio.Event().wait()
+
+    reader, late = Reader(), Reader()
+    line = await serve(GET, script, lambda _: None)
+    line.protocol.pause_writing()
+    line.protocol.resume_writing()
+    assert reader.told == ["pause", "resume"]
+    await line.close()
+    assert reader.told == ["pause", "resume", "leave"]
+    face = ScriptedFace(start_late)
+    slow = Line(face)
+    slow.protocol.pause_writing()
+    await slow.send(GET)
+    await slow.settle()
+    assert late.told == ["pause"]
+    for exchange in face.exchanges:
+        exchange.abandon()
+    await slow.settle()
+    assert face.exchanges[0].task is not None
+    assert face.exchanges[0].task.cancelled()
+    await slow.close()
+    assert late.told == ["pause"]
+
+
+def test_what_a_request_is_before_its_face_has_seen_it() -> None:
+    line_less = Exchange(
+        None,  # pyright: ignore[reportArgumentType]
+        b"GET",
+        b"/v1/x",
+        [],
+        http_version="1.1",
+        keep_alive=True,
+    )
+    line_less.abandon()
+    flags = ("body_complete", "expects_continue", "gone", "may_take_long", "response_complete")
+    assert [getattr(line_less, name) for name in flags] == [False] * 5
+    assert (line_less.streams_body, line_less.response_started) == (False, False)
+    assert (line_less.content_length, line_less.opening, line_less.refusal) == (None, None, None)
+    assert (line_less.body_bytes_max, line_less.waiting_bytes) == (0, 0)
+
+
+class Body:
+    """A face's script that reads a streamed body of at most 8 bytes, piece by piece."""
+
+    def __init__(self, bytes_max: int = 8) -> None:
+        self.pieces: list[bytes] = []
+        self.end: HeadgateError | None = None
+        self.exchange: Exchange | None = None
+        self._bytes_max = bytes_max
+
+    def prepare(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        exchange.body_bytes_max = self._bytes_max
+        exchange.streams_body = True
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            async for piece in exchange.stream_body():
+                assert exchange.waiting_bytes == 0
+                self.pieces.append(piece)
+        except HeadgateError as error:
+            self.end = error
+        exchange.answer(200, b"", b"")
+
+
+async def test_streamed_body_comes_as_it_arrives_up_to_its_limit() -> None:
+    body = Body()
+    line = await serve(STREAM, body, body.prepare)
+    await line.send(b"2\r\nab\r\n2\r\ncd\r\n")
+    await line.settle()
+    assert body.pieces == [b"abcd"]
+    await line.send(b"4\r\nefgh\r\n0\r\n\r\n")
+    await line.settle()
+    assert (body.pieces, body.end, line.statuses) == ([b"abcd", b"efgh"], None, [200])
+    await line.close()
+
+
+async def test_streamed_body_past_its_limit_is_refused_with_the_number() -> None:
+    body = Body()
+    line = await serve(STREAM, body, body.prepare)
+    await line.send(b"4\r\nabcd\r\n")
+    await line.settle()
+    await line.send(b"5\r\nefghi\r\n")
+    await line.settle()
+    assert body.pieces == [b"abcd"]
+    assert body.end is not None
+    assert body.end.message == "The request body is larger than the 8 bytes allowed here."
+    assert b"connection: close" in line.wire.written
+    await line.close()
+
+
+async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
+    body = Body()
+    line = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
+    await line.close()
+    await line.settle()
+    assert body.pieces == [b"ab"]
+    assert body.end is not None
+    assert body.end.code == "request_body_broken"
+    assert body.end.message == "The connection closed before the body was complete."
+
+
+async def test_streamed_body_that_turns_malformed_ends_with_what_is_wrong() -> None:
+    body = Body()
+    line = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
+    await line.send(b"x")
+    await line.settle()
+    assert body.pieces == [b"ab"]
+    assert body.end is not None
+    assert body.end.code == "malformed_request"
+    await line.close()
+
+
+async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
+    reading = asyncio.Event()
+    body = Body(bytes_max=10**6)
+
+    async def script(exchange: Exchange) -> None:
+        await reading.wait()
+        await body(exchange)
+
+    length = BUFFERED_BODY_BYTES + 1
+    line = await serve(
+        b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (length + 2),
+        script,
+        body.prepare,
+    )
+    await line.send(b"x" * BUFFERED_BODY_BYTES)
+    assert not line.wire.paused
+    await line.send(b"x")
+    assert line.wire.paused
+    assert line.protocol.deadline == 0.0
+    assert body.exchange is not None
+    assert body.exchange.waiting_bytes == length
+    reading.set()
+    await line.settle()
+    assert not line.wire.paused
+    assert line.protocol.deadline > line.loop.now
+    await line.send(b"yz")
+    await line.settle()
+    assert b"".join(body.pieces) == b"x" * length + b"yz"
+    assert line.statuses == [200]
+    await line.close()
+
+
+def test_length_is_announced_by_its_header_alone() -> None:
+    assert has_length([(b"host", b"a"), (b"content-length", b"0")])
+    assert not has_length([(b"host", b"a"), (b"transfer-encoding", b"chunked")])
+    assert not has_length([])

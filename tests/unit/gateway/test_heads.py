@@ -1,0 +1,302 @@
+"""The head of a request: where its limits lie to the byte, and what its refusal says."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.gateway import framing
+from headgate.gateway.hearing import LINE_BYTES
+from headgate.gateway.hosts import Hosts
+from headgate.gateway.limits import EdgeLimits
+from headgate.kit.errors import HeadgateError
+from tests.fakes.wire import EchoFace, Line
+
+pytestmark = pytest.mark.anyio
+HOST = b"host: a\r\n"
+GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
+POST = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"
+LIMITS = EdgeLimits(header_bytes_max=128, header_count_max=8, target_bytes_max=32)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def talk(
+    *chunks: bytes, limits: EdgeLimits = LIMITS, hosts: Hosts | None = None
+) -> tuple[EchoFace, Line]:
+    face = EchoFace()
+    line = Line(face, limits, hosts=hosts)
+    for chunk in chunks:
+        await line.send(chunk)
+    await line.settle()
+    return face, line
+
+
+def cut(raw: bytes) -> list[list[bytes]]:
+    """At once, after another request, in two, and byte by byte."""
+    return [
+        [raw],
+        [GET, raw],
+        *([raw[:at], raw[at:]] for at in (1, 2, 9, 25, 40, 45, len(raw) - 1)),
+        [raw[at : at + 1] for at in range(len(raw))],
+    ]
+
+
+def fields(count: int, size: int) -> bytes:
+    """So many header lines, Host the first, of so many bytes in all."""
+    lines = [HOST] + [b"x: y\r\n"] * (count - 2)
+    spare = size - sum(map(len, lines)) - 5
+    return b"".join(lines) + b"z:" + b" " + b"w" * spare + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("target_bytes", "count", "header_bytes", "status", "message"),
+    [
+        (32, 8, 128, 200, None),
+        (9, 2, 128, 200, None),
+        (9, 8, 100, 200, None),
+        (33, 2, 60, 414, "The request target is longer than 32 bytes."),
+        (9, 9, 100, 431, "At most 8 headers of 128 bytes in all are accepted."),
+        (9, 2, 129, 431, "At most 8 headers of 128 bytes in all are accepted."),
+        (32, 8, 129, 431, "At most 8 headers of 128 bytes in all are accepted."),
+    ],
+)
+async def test_head_is_served_up_to_its_limits_and_not_a_byte_more(
+    target_bytes: int, count: int, header_bytes: int, status: int, message: str | None
+) -> None:
+    target = b"/v1/".ljust(target_bytes, b"x")
+    raw = b"GET %b HTTP/1.1\r\n%b\r\n" % (target, fields(count, header_bytes))
+    for chunks in cut(raw):
+        face, line = await talk(*chunks)
+        assert line.statuses[-1] == status, len(chunks)
+        assert [each.message for each in face.refusals] == ([message] if message else [])
+        assert ((b"GET", target, b"") in face.seen) is (status == 200)
+        await line.close()
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_head_without_an_end_is_refused_past_what_a_head_may_have(size: int) -> None:
+    endless = b"GET /v1/x HTTP/1.1\r\nhost: a\r\nx: "
+    face, line = await talk(endless, b"y" * 100, b"y" * (60 + LINE_BYTES))
+    assert line.statuses == []
+    await line.send(b"y" * size)
+    assert line.statuses == [431]
+    assert [each.message for each in face.refusals] == ["The request head is too large."]
+    await line.close()
+    _, behind = await talk(GET, endless, b"y" * (160 + LINE_BYTES))
+    assert behind.statuses == [200]
+    await behind.send(b"y")
+    assert behind.statuses == [200, 431]
+    await behind.close()
+
+
+NOT_HTTP = "The request is not valid HTTP/1.1."
+ONE_HOST = "A request has exactly one Host header."
+NO_HOST = "The Host header is not a host name with or without a port."
+VERSIONS = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+LINE = "The request line is not a method, a target and a version with one space between them."
+CODING = "The only transfer coding is `chunked`, once, and on HTTP/1.1."
+NAMED = "The Connection header names one that every reader needs."
+EXPECTATION = "The only expectation that can be met is 100-continue."
+TARGET = "The request target is neither a path nor an http address."
+OTHER_HOST = "The request target and the Host header name different hosts."
+UPGRADE = (
+    "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and have a "
+    "client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1."
+)
+
+
+def get(*lines: bytes, line: bytes = b"GET /v1/x HTTP/1.1") -> bytes:
+    return b"\r\n".join([line, b"host: a", *lines, b"", b""])
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "message"),
+    [
+        (b"x\r\n\r\n", "malformed_request", NOT_HTTP),
+        (GET.replace(HOST, b""), "malformed_request", ONE_HOST),
+        (get(b"host: a"), "malformed_request", ONE_HOST),
+        (GET.replace(b"host: a", b"host: a/b"), "malformed_request", NO_HOST),
+        (get(line=b"GET /v1/x HTTP/0.9"), "malformed_request", VERSIONS),
+        (get(line=b"GET /v1/x HTTP/2.0"), "malformed_request", VERSIONS),
+        (get(line=b"GET  /v1/x HTTP/1.1"), "malformed_request", LINE),
+        (get(b"transfer-encoding: gzip", line=b"POST /v1/x HTTP/1.1"), "malformed_request", None),
+        (
+            get(b"transfer-encoding: chunked", b"expect: 1", line=b"POST /v1/x HTTP/1.1"),
+            "expectation_failed",
+            EXPECTATION,
+        ),
+        (
+            get(b"transfer-encoding: chunked", line=b"POST /v1/x HTTP/1.0"),
+            "malformed_request",
+            CODING,
+        ),
+        (
+            get(b"content_length: 1"),
+            "malformed_request",
+            "content_length is no header; a dash is meant.",
+        ),
+        (get(b"connection: x, Host"), "malformed_request", NAMED),
+        (get(b"connection: authorization"), "malformed_request", NAMED),
+        (get(b"expect: 200-ok"), "expectation_failed", EXPECTATION),
+        (get(b"content-length: 1"), "malformed_request", "A GET request has no body here."),
+        (
+            get(b"transfer-encoding: chunked", line=b"HEAD /v1/x HTTP/1.1"),
+            "malformed_request",
+            "A HEAD request has no body here.",
+        ),
+        (get(line=b"GET * HTTP/1.1"), "malformed_request", TARGET),
+        (get(line=b"GET /v1/x#y HTTP/1.1"), "malformed_request", TARGET),
+        (get(line=b"GET /x#y HTTP/1.1"), "malformed_request", TARGET),
+        (get(line=b"GET http://b/v1/x HTTP/1.1"), "malformed_request", OTHER_HOST),
+        (
+            get(line=b"CONNECT a:443 HTTP/1.1"),
+            "websocket_unsupported",
+            "This is no proxy: there is no CONNECT.",
+        ),
+        (get(b"connection: upgrade", b"upgrade: websocket"), "websocket_unsupported", UPGRADE),
+        (
+            get(b"transfer-encoding: chunked", line=b"POST /v1/x HTTP/1.1")
+            + b"0\r\nX-Api_Key: x\r\n\r\n",
+            "malformed_request",
+            "X-Api_Key cannot be a trailer.",
+        ),
+    ],
+)
+async def test_refusal_says_what_is_wrong(raw: bytes, code: str, message: str | None) -> None:
+    face, line = await talk(raw, limits=EdgeLimits())
+    assert len(line.statuses) == 1
+    error = face.refusals[0]
+    assert error.code == code
+    assert message is None or error.message == message
+    assert error.should_retry is (False if code == "websocket_unsupported" else None)
+    assert face.seen == []
+    await line.close()
+
+
+@pytest.mark.parametrize(
+    ("raw", "target"),
+    [
+        (get(line=b"GET http://a/v1/x HTTP/1.1"), b"/v1/x"),
+        (get(line=b"GET HTTPS://A/v1/x?y=http://b HTTP/1.1"), b"/v1/x?y=http://b"),
+        (b"\r\n\n" + GET, b"/v1/x"),
+        (b"GET /v1/old HTTP/1.0\r\n\r\n", b"/v1/old"),
+        (get(b"connection: Keep-Alive, x"), b"/v1/x"),
+        (get(b"connection: Upgrade"), b"/v1/x"),
+        (get(b"expect: 100-Continue"), b"/v1/x"),
+        (get(b"content-length: 000"), b"/v1/x"),
+        (get(b"content-length: 0", line=b"HEAD /v1/x HTTP/1.1"), b"/v1/x"),
+        (
+            get(b"transfer-encoding: CHUNKED", line=b"POST /v1/x HTTP/1.1")
+            + b"0\r\nx-trailer: a\r\n\r\n",
+            b"/v1/x",
+        ),
+        (get(b"content-length: 0", line=b"DELETE /v1/x HTTP/1.1"), b"/v1/x"),
+    ],
+)
+async def test_unusual_head_that_is_clear_is_served(raw: bytes, target: bytes) -> None:
+    for chunks in cut(raw):
+        face, line = await talk(*chunks, limits=EdgeLimits())
+        assert face.refusals == []
+        assert face.seen[-1][1] == target
+        assert line.statuses[-1] == 200
+        await line.close()
+
+
+async def test_usual_requests_are_served_however_they_are_cut() -> None:
+    for chunks in cut(POST + POST + GET):
+        face, line = await talk(*chunks, limits=EdgeLimits(), hosts=Hosts())
+        assert face.refusals == []
+        assert [body for _, _, body in face.seen][-3:] == [b"abc", b"abc", b""]
+        await line.close()
+
+
+async def test_request_line_must_stand_there_behind_another_request_too() -> None:
+    for first in (POST, GET):
+        face, line = await talk(first + get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
+        assert len(face.seen) == 1
+        await line.close()
+        _, line = await talk(first, get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
+        assert line.statuses == [200, 400]
+        await line.close()
+
+
+async def test_body_does_not_stand_in_for_a_request_line() -> None:
+    """The line as it was understood stands in the body; the one in the head has two spaces."""
+    body = b"GET /v1/y HTTP/1.1\r\n"
+    head = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
+    face, line = await talk(head, body, get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
+    assert line.statuses == [200, 400]
+    assert len(face.seen) == 1
+    await line.close()
+
+
+# What is asked of unusual heads alone.
+
+WATCHED = [(b"connection", b"close, x"), (b"host", b"A:80")]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "read"),
+    [
+        (b"OPTIONS", b"*", b"*"),
+        (b"GET", b"http://a:80", b"/"),
+        (b"GET", b"http://a:80/", b"/"),
+        (b"GET", b"http://A:80?b=c", b"/?b=c"),
+        (b"GET", b"https://a:80/b/?c", b"/b/?c"),
+        (b"GET", b"http://a:80/b#c", TARGET),
+        (b"OPTIONS", b"**", TARGET),
+        (b"GET", b"*", TARGET),
+        (b"GET", b"a:80", TARGET),
+        (b"GET", b"http://a", OTHER_HOST),
+        (b"GET", b"http://a:80@b", OTHER_HOST),
+    ],
+)
+async def test_target_is_read_for_the_host_that_is_named(
+    method: bytes, target: bytes, read: bytes | str
+) -> None:
+    found = framing.read_target(method, target, WATCHED)
+    assert (found.message if isinstance(found, HeadgateError) else found) == read
+
+
+@pytest.mark.parametrize(
+    ("raw", "starts", "is_clear"),
+    [
+        (b"GET /x HTTP/1.1\r\n", True, True),
+        (b"\r\n\r\nGET /x HTTP/1.1\r\n", True, True),
+        (b" GET /x HTTP/1.1\r\n", True, False),
+        (b"XGET /x HTTP/1.1\r\n", True, False),
+        (b"abcGET /x HTTP/1.1\r\n", True, False),
+        (b"abcGET /x HTTP/1.1\r\n", False, True),
+        (b"abcGET  /x HTTP/1.1\r\n", False, False),
+    ],
+)
+async def test_line_stands_first_or_behind_a_body(raw: bytes, starts: bool, is_clear: bool) -> None:
+    error = framing.check_line(raw, b"GET /x HTTP/1.1\r\n", starts=starts)
+    assert (error is None) is is_clear
+
+
+@pytest.mark.parametrize("watched", [[], [(b"host", b"a"), (b"host", b"a")]])
+async def test_address_as_a_target_needs_one_host(watched: list[tuple[bytes, bytes]]) -> None:
+    assert isinstance(framing.read_target(b"GET", b"http://a/", watched), HeadgateError)
+
+
+async def test_list_is_split_at_its_commas_and_headers_count_as_lines() -> None:
+    assert framing.list_tokens(b"Close,\tX \t,, a b,\x0b") == [
+        b"close",
+        b"x",
+        b"",
+        b"a b",
+        b"\x0b",
+    ]
+    assert framing.count_bytes([(b"host", b"a"), (b"x", b"")]) == len(b"host: a\r\nx: \r\n")
+
+
+@pytest.mark.parametrize("name", [b"Host", b"Content_Length", b"AUTHORIZATION", b"x-api-key"])
+async def test_field_of_the_head_is_no_trailer(name: bytes) -> None:
+    error = framing.check_trailer(name)
+    assert error is not None
+    assert error.message == f"{name.decode()} cannot be a trailer."
+    assert framing.check_trailer(b"x-" + name) is None
