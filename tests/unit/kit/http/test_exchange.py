@@ -112,9 +112,11 @@ async def test_body_that_announces_too_much_is_dropped_and_one_that_fits_is_not(
         await exchange.read(3)
     assert wire.told == ["drop"]
     wire, exchange = open_exchange([(b"x-length", b"9"), (b"content-length", b"3")])
+    reading = await start_reading(exchange, 3)
     exchange.feed(b"abc")
     exchange.end()
-    assert await exchange.read(3) == b"abc"
+    assert await reading == b"abc"
+    assert wire.told == ["resume"]
     _, exchange = open_exchange([(b"content-length", b"9")])
     exchange.end()
     assert await exchange.read(3) == b"", "the answer to HEAD announces what does not come"
@@ -206,6 +208,7 @@ async def test_aborted_exchange_says_so_to_who_waits_for_its_head_or_reads() -> 
     exchange = Exchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
     exchange.abort()
     assert exchange.arrival.done()
+    assert isinstance(exchange.error, Disconnected), "or `send` would take it for an answer"
     with pytest.raises(Disconnected, match=ABORTED):
         raise exchange.take_error()
     _, exchange = open_exchange()
