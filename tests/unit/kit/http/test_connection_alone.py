@@ -293,9 +293,10 @@ async def test_long_body_is_no_long_head_but_endless_trailers_are() -> None:
     rig.connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
     for _ in range(20):
         rig.connection.data_received(b"a\r\n0123456789\r\n")
-    rig.connection.data_received(b"0\r\nx: ")
-    assert exchange.error is None
+    rig.connection.data_received(b"1\r\nz\r\n0\r\nx: ")
     rig.connection.data_received(b"y" * 64)
+    assert exchange.error is None
+    rig.connection.data_received(b"y")
     assert_failed(rig, exchange, HeadTooLarge, "A head exceeds 64 bytes.")
 
 

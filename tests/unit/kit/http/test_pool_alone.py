@@ -23,7 +23,7 @@ from tests.fakes.socketless import Transport
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 HERE, THERE, ELSEWHERE = (Origin("http", name, 80) for name in ("a.test", "b.test", "c.test"))
-PATIENT = Timeouts(connect_seconds=30)
+PATIENT = Timeouts(connect_seconds=3)
 
 
 class Dials:
@@ -71,7 +71,8 @@ async def open_waiting(pool: Pool, *origins: Origin) -> list[asyncio.Task[Connec
 
 
 async def finish(pool: Pool, *tasks: asyncio.Task[Connection]) -> None:
-    await pool.close()
+    async with asyncio.timeout(3):
+        await pool.close()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (pool.open, pool.waiting, pool.idle, pool.connections) == (0, 0, 0, set())
 
@@ -255,17 +256,17 @@ async def test_connection_is_not_kept_while_another_origin_waits_for_its_place()
 
 
 async def test_full_queue_is_told_and_takes_the_next_when_one_has_left() -> None:
-    pool = make_pool(Dials(), connections_max=1, waiting_max=2)
+    pool = make_pool(Dials(), connections_max=1, waiting_max=3)
     await pool.acquire(HERE, PATIENT)
-    waiting = await open_waiting(pool, HERE, THERE)
+    waiting = await open_waiting(pool, HERE, THERE, THERE)
     with pytest.raises(PoolExhausted) as refused:
         await pool.acquire(HERE, PATIENT)
-    assert str(refused.value) == "2 requests wait for a connection already."
+    assert str(refused.value) == "3 requests wait for a connection already."
     waiting[1].cancel()
     await turn()
-    assert pool.waiting == 1
-    waiting += await open_waiting(pool, THERE)
     assert pool.waiting == 2
+    waiting += await open_waiting(pool, THERE)
+    assert pool.waiting == 3
     await finish(pool, *waiting)
 
 
@@ -420,4 +421,29 @@ async def test_deadlines_are_looked_at_while_any_exchange_goes_on() -> None:
     assert pool.check_deadlines(1004.9) is True
     assert pool.check_deadlines(1005.0) is False
     assert held.closed
+    await finish(pool)
+
+
+async def test_connection_for_a_waiter_who_has_just_left_is_kept() -> None:
+    pool = make_pool(Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    (leaver,) = await open_waiting(pool, HERE)
+    leaver.cancel()
+    pool.find_lane(HERE).release(held)
+    assert (pool.idle, pool.waiting, held.closed) == (1, 0, False)
+    await turn()
+    assert leaver.cancelled()
+    assert (pool.idle, pool.waiting, pool.open) == (1, 0, 1)
+    await finish(pool)
+
+
+async def test_origin_whose_only_waiter_has_left_is_forgotten() -> None:
+    pool = make_pool(Dials(), connections_max=1)
+    await pool.acquire(HERE, PATIENT)
+    (leaver,) = await open_waiting(pool, THERE)
+    lane = pool.find_lane(THERE)
+    leaver.cancel()
+    await turn()
+    assert leaver.cancelled()
+    assert pool.find_lane(THERE) is not lane
     await finish(pool)
