@@ -9,6 +9,7 @@ import pytest
 
 from headgate.kit.http.connection import JOINED_BYTES_MAX, HeadLimits
 from headgate.kit.http.errors import (
+    BodyTooLarge,
     Disconnected,
     EgressError,
     FirstByteTimeout,
@@ -161,7 +162,20 @@ async def test_complete_answer_gives_the_connection_back_for_another() -> None:
         assert exchange.headers == [(b"content-length", b"2")]
         assert await exchange.read(2) == b"ok"
         assert rig.owner.released == [rig.connection] * number
+        assert rig.connection.check(rig.loop.now + 1e9) is False
     assert rig.transport.aborts == 0
+
+
+async def test_body_past_the_readers_limit_closes_the_connection_and_says_so() -> None:
+    rig = Rig()
+    exchange = ask(rig)
+    rig.connection.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    reading = asyncio.create_task(exchange.read(3))
+    await asyncio.sleep(0)
+    rig.connection.data_received(b"4\r\nabcd\r\n")
+    with pytest.raises(BodyTooLarge, match=r"^The body is larger than 3 bytes\.$"):
+        await reading
+    assert rig.transport.aborts == 1
 
 
 async def test_answer_in_single_bytes_is_the_same_answer() -> None:

@@ -434,6 +434,7 @@ async def test_connection_for_a_waiter_who_has_just_left_is_kept() -> None:
     await turn()
     assert leaver.cancelled()
     assert (pool.idle, pool.waiting, pool.open) == (1, 0, 1)
+    assert pool.find_lane(HERE).take(held.seen_at) is held
     await finish(pool)
 
 
@@ -447,3 +448,26 @@ async def test_origin_whose_only_waiter_has_left_is_forgotten() -> None:
     assert leaver.cancelled()
     assert pool.find_lane(THERE) is not lane
     await finish(pool)
+
+
+async def test_place_of_a_waiter_who_has_just_left_goes_to_the_next() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    leaver, stayer = await open_waiting(pool, THERE, ELSEWHERE)
+    leaver.cancel()
+    held.drop()
+    await stayer
+    assert dials.asked == [HERE, ELSEWHERE]
+    assert (pool.open, pool.waiting) == (1, 0)
+    await finish(pool)
+
+
+async def test_free_place_that_nobody_may_have_stays_free() -> None:
+    pool = make_pool(dials := Dials(), connections_per_origin_max=1, connections_max=3)
+    await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(THERE, PATIENT)
+    waiting = await open_waiting(pool, HERE)
+    held.drop()
+    await turn()
+    assert (dials.asked, pool.open, pool.waiting) == ([HERE, THERE], 1, 1)
+    await finish(pool, *waiting)
