@@ -13,6 +13,7 @@ from headgate.kit.http.dial import Dialer
 from headgate.kit.http.errors import (
     ConnectFailed,
     ConnectTimeout,
+    Disconnected,
     PoolExhausted,
     TotalTimeout,
 )
@@ -471,3 +472,14 @@ async def test_free_place_that_nobody_may_have_stays_free() -> None:
     await turn()
     assert (dials.asked, pool.open, pool.waiting) == ([HERE, THERE], 1, 1)
     await finish(pool, *waiting)
+
+
+async def test_exchange_under_way_hears_that_the_client_is_closed() -> None:
+    pool = make_pool(Dials())
+    held = await pool.acquire(HERE, PATIENT)
+    exchange = held.start(Request(HERE, b"GET", b"/", [], b"", PATIENT), b"HEAD", 1000.0)
+    await finish(pool)
+    error = exchange.take_error()
+    assert isinstance(error, Disconnected)
+    assert (str(error), error.reused) == ("The client is closed.", False)
+    assert exchange.arrival.done()
