@@ -127,3 +127,68 @@ def test_remembered_head_is_never_taken_for_another() -> None:
 )
 def test_body_without_a_length_lasts_until_the_peer_closes(headers: Headers, lasts: bool) -> None:
     assert ends_with_connection(headers) is lasts
+
+
+class Fields(list[tuple[bytes, bytes]]):
+    """Headers that count how often somebody goes through them."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+def count_walks(writer: HeadWriter, number: int) -> int:
+    fields = Fields([(b"x-number", b"%d" % number)])
+    head = writer.write(request(headers=fields))
+    assert b"\r\nx-number: %d\r\ncontent-length: 2\r\n\r\n" % number in head
+    return fields.walks
+
+
+def test_head_is_checked_once_and_again_after_it_was_forgotten() -> None:
+    writer = HeadWriter(ORIGIN)
+    first = count_walks(writer, 0)
+    assert count_walks(writer, 0) < first
+    writer.forget()
+    assert count_walks(writer, 0) == first
+
+
+def test_as_many_heads_are_remembered_as_allowed_and_no_more() -> None:
+    writer = HeadWriter(ORIGIN)
+    first = count_walks(writer, 0)
+    for number in range(1, KNOWN_MAX):
+        assert count_walks(writer, number) == first
+    assert count_walks(writer, 0) < first
+    assert count_walks(writer, KNOWN_MAX) == first
+    assert count_walks(writer, 0) == first
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"OPTIONS"])
+def test_head_without_a_body_ends_with_an_empty_line(method: bytes) -> None:
+    head = HeadWriter(ORIGIN).write(request(method=method, body=b"", headers=[(b"a", b"b")]))
+    assert head == method + b" /v1/x HTTP/1.1\r\nhost: api.example.com\r\na: b\r\n\r\n"
+
+
+def test_letter_x_is_a_letter_as_any_other() -> None:
+    head = HeadWriter(Origin("http", "X.test", 80)).write(request(target=b"/XX", body=b"{}"))
+    assert head.startswith(b"POST /XX HTTP/1.1\r\nhost: X.test\r\n")
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (request(method=b"GE T"), "The method is not a word."),
+        (request(target=b"v1"), "The target is not a path without spaces and line breaks."),
+        (
+            request(headers=[(b"Host", b"")]),
+            "A header's name is not a token in lower case.",
+        ),
+        (request(headers=[(b"host", b"")]), "The header host is set by the client."),
+        (request(headers=[(b"a", b"\n")]), "The header a holds a line break or a NUL."),
+    ],
+)
+def test_refused_head_says_what_is_wrong(bad: Request, told: str) -> None:
+    with pytest.raises(ValueError, match=told) as refused:
+        HeadWriter(ORIGIN).write(bad)
+    assert str(refused.value) == told

@@ -1,0 +1,82 @@
+"""A connection without a socket: a transport that remembers, and a clock set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, cast
+
+from headgate.kit.http.connection import Connection, HeadLimits
+
+
+class HandLoop:
+    """The running loop, but for its clock: `now` stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._loop = asyncio.get_running_loop()
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return self._loop.create_future()
+
+    def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._loop.create_task(work)
+
+
+class Transport:
+    """What a socket would have heard. As asyncio's it tells of its end on a later turn."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.written: list[bytes] = []
+        self.reading: list[bool] = []
+        self.aborts = 0
+        self.buffered = 0
+        self._connection = connection
+        connection.connection_made(cast("asyncio.Transport", self))
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        self.written.extend(pieces)
+
+    def pause_reading(self) -> None:
+        self.reading.append(False)
+
+    def resume_reading(self) -> None:
+        self.reading.append(True)
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+    def abort(self) -> None:
+        self.aborts += 1
+        asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
+
+
+class Owner:
+    """Keeps what it is given back."""
+
+    def __init__(self) -> None:
+        self.released: list[Connection] = []
+        self.forgotten: list[Connection] = []
+
+    def release(self, connection: Connection) -> None:
+        self.released.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        self.forgotten.append(connection)
+
+
+class Rig:
+    """A connection with all that it stands between."""
+
+    def __init__(self, limits: HeadLimits | None = None) -> None:
+        self.loop = HandLoop()
+        self.owner = Owner()
+        loop = cast("asyncio.AbstractEventLoop", self.loop)
+        self.connection = Connection(loop, self.owner, limits or HeadLimits())
+        self.transport = Transport(self.connection)

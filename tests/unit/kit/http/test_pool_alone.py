@@ -1,0 +1,485 @@
+"""The pool over connections without sockets: who gets which, and the bounds of what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from headgate.kit.http.connection import Connection, HeadLimits
+from headgate.kit.http.dial import Dialer
+from headgate.kit.http.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    Disconnected,
+    PoolExhausted,
+    TotalTimeout,
+)
+from headgate.kit.http.message import Origin, Request, Timeouts
+from headgate.kit.http.pool import Pool, PoolLimits
+from tests.fakes.socketless import Transport
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+HERE, THERE, ELSEWHERE = (Origin("http", name, 80) for name in ("a.test", "b.test", "c.test"))
+PATIENT = Timeouts(connect_seconds=3)
+
+
+class Dials:
+    """Opens at once, or as `hold`, `fault` and `stillborn` say."""
+
+    def __init__(self) -> None:
+        self.asked: list[Origin] = []
+        self.deadlines: list[float] = []
+        self.transports: dict[Connection, Transport] = {}
+        self.hold: asyncio.Event | None = None
+        self.fault: Exception | None = None
+        self.stillborn = False
+
+    async def dial(
+        self, origin: Origin, create: Callable[[], Connection], *, deadline: float
+    ) -> Connection:
+        self.asked.append(origin)
+        self.deadlines.append(deadline)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.fault is not None:
+            raise self.fault
+        connection = create()
+        self.transports[connection] = Transport(connection)
+        connection.closed = self.stillborn
+        return connection
+
+
+def make_pool(dials: Dials, **limits: float) -> Pool:
+    settings = PoolLimits(**limits)  # type: ignore[arg-type]
+    return Pool(cast("Dialer", dials), settings, HeadLimits())
+
+
+async def turn(times: int = 5) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def open_waiting(pool: Pool, *origins: Origin) -> list[asyncio.Task[Connection]]:
+    tasks: list[asyncio.Task[Connection]] = []
+    for origin in origins:
+        tasks.append(asyncio.create_task(pool.acquire(origin, PATIENT)))
+        await turn()
+    return tasks
+
+
+async def finish(pool: Pool, *tasks: asyncio.Task[Connection]) -> None:
+    async with asyncio.timeout(3):
+        await pool.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (pool.open, pool.waiting, pool.idle, pool.connections) == (0, 0, 0, set())
+
+
+async def test_counts_say_what_is_open_kept_and_was_connected() -> None:
+    pool = make_pool(dials := Dials())
+    first = await pool.acquire(HERE, PATIENT)
+    second = await pool.acquire(HERE, PATIENT)
+    assert (pool.open, pool.connects, pool.idle, pool.waiting) == (2, 2, 0, 0)
+    lane = pool.find_lane(HERE)
+    lane.release(first)
+    lane.release(second)
+    assert (pool.open, pool.idle) == (2, 2)
+    assert lane.take(second.seen_at) is second
+    assert lane.take(first.seen_at) is first
+    assert lane.take(first.seen_at) is None
+    assert dials.asked == [HERE, HERE]
+    await finish(pool)
+
+
+async def test_deadline_of_dialling_is_the_shorter_of_connect_and_total() -> None:
+    pool = make_pool(dials := Dials())
+    now = asyncio.get_running_loop().time()
+    await pool.acquire(HERE, Timeouts(connect_seconds=500, total_seconds=900))
+    await pool.acquire(HERE, Timeouts(connect_seconds=900, total_seconds=200))
+    assert [round(deadline - now, -2) for deadline in dials.deadlines] == [500, 200]
+    await finish(pool)
+
+
+async def test_kept_connection_is_good_for_its_time_and_not_a_tick_longer() -> None:
+    pool = make_pool(dials := Dials(), keepalive_seconds=8)
+    connection = await pool.acquire(HERE, PATIENT)
+    lane = pool.find_lane(HERE)
+    connection.seen_at = 1000.0
+    lane.release(connection)
+    assert pool.expire_idle(1007.99) is True
+    assert not connection.closed
+    assert lane.take(1007.99) is connection
+    lane.release(connection)
+    assert lane.take(1008.0) is None
+    assert (connection.closed, dials.transports[connection].aborts) == (True, 1)
+    await turn()
+    assert (pool.open, pool.idle) == (0, 0)
+    await finish(pool)
+
+
+async def test_unused_connections_expire_each_after_its_own_time() -> None:
+    pool = make_pool(Dials(), keepalive_seconds=8)
+    old, young = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    busy = await pool.acquire(THERE, PATIENT)
+    old.seen_at, young.seen_at, busy.seen_at = 1000.0, 1001.0, 0.0
+    for connection in (old, young):
+        pool.find_lane(HERE).release(connection)
+    assert pool.expire_idle(1008.0) is True
+    assert (old.closed, young.closed, busy.closed) == (True, False, False)
+    await turn()
+    assert (pool.open, pool.idle) == (2, 1)
+    assert pool.find_lane(HERE).take(1008.0) is young
+    young.drop()
+    busy.drop()
+    await turn()
+    assert pool.expire_idle(1008.0) is False
+    await finish(pool)
+
+
+async def test_connection_that_died_while_it_was_kept_is_passed_over() -> None:
+    pool = make_pool(Dials())
+    first, second = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    lane = pool.find_lane(HERE)
+    lane.release(first)
+    lane.release(second)
+    second.closed = True
+    assert lane.take(first.seen_at) is first
+    second.closed = False
+    first.drop()
+    second.drop()
+    await finish(pool)
+
+
+async def test_as_many_unused_connections_are_kept_as_allowed() -> None:
+    pool = make_pool(Dials(), idle_max=2)
+    connections = [await pool.acquire(HERE, PATIENT) for _ in range(3)]
+    for connection in connections:
+        pool.find_lane(HERE).release(connection)
+    await turn()
+    assert [connection.closed for connection in connections] == [False, False, True]
+    assert (pool.open, pool.idle) == (2, 2)
+    await finish(pool)
+
+
+async def test_each_origin_opens_as_many_as_allowed_and_then_waits_in_turn() -> None:
+    pool = make_pool(dials := Dials(), connections_per_origin_max=2)
+    held = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    await pool.acquire(THERE, PATIENT)
+    first, second = await open_waiting(pool, HERE, HERE)
+    assert (pool.waiting, pool.open, len(dials.asked)) == (2, 3, 3)
+    pool.find_lane(HERE).release(held[0])
+    assert await first is held[0]
+    assert (pool.waiting, pool.idle) == (1, 0)
+    held[1].drop()
+    fresh = await second
+    assert fresh not in held
+    assert (pool.waiting, pool.open, pool.connects) == (0, 3, 4)
+    await finish(pool)
+
+
+async def test_place_that_is_free_goes_to_who_waits_longest_of_all_origins() -> None:
+    pool = make_pool(dials := Dials(), connections_max=2)
+    held = [await pool.acquire(HERE, PATIENT), await pool.acquire(THERE, PATIENT)]
+    waiting = await open_waiting(pool, ELSEWHERE, THERE, HERE)
+    assert (pool.waiting, pool.is_starved()) == (3, True)
+    held[1].drop()
+    await turn()
+    assert dials.asked[2:] == [ELSEWHERE]
+    held[0].drop()
+    await turn()
+    assert dials.asked[2:] == [ELSEWHERE, THERE]
+    (await waiting[0]).drop()
+    await turn()
+    assert dials.asked[2:] == [ELSEWHERE, THERE, HERE]
+    assert (pool.waiting, pool.open, pool.is_starved()) == (0, 2, False)
+    await finish(pool, *waiting)
+
+
+async def test_order_of_waiting_counts_and_not_the_order_in_which_origins_were_met() -> None:
+    pool = make_pool(dials := Dials(), connections_max=2)
+    held = [await pool.acquire(HERE, PATIENT), await pool.acquire(HERE, PATIENT)]
+    waiting = await open_waiting(pool, THERE, HERE)
+    held[0].drop()
+    await turn()
+    assert dials.asked[2:] == [THERE]
+    await finish(pool, *waiting)
+
+
+async def test_free_place_is_not_for_an_origin_that_is_full() -> None:
+    pool = make_pool(dials := Dials(), connections_per_origin_max=1, connections_max=2)
+    await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(THERE, PATIENT)
+    waiting = await open_waiting(pool, HERE, ELSEWHERE)
+    held.drop()
+    await turn()
+    assert dials.asked[2:] == [ELSEWHERE]
+    assert (pool.waiting, pool.open) == (1, 2)
+    await finish(pool, *waiting)
+
+
+async def test_several_free_places_are_all_given_out() -> None:
+    pool = make_pool(dials := Dials(), connections_max=2)
+    held = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    waiting = await open_waiting(pool, THERE, ELSEWHERE, THERE)
+    for connection in held:
+        connection.drop()
+    await turn()
+    assert dials.asked[2:] == [THERE, ELSEWHERE]
+    assert (pool.waiting, pool.open) == (1, 2)
+    await finish(pool, *waiting)
+
+
+async def test_unused_connection_of_another_origin_gives_way() -> None:
+    pool = make_pool(dials := Dials(), connections_max=2)
+    kept = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    for connection in kept:
+        pool.find_lane(HERE).release(connection)
+    (task,) = await open_waiting(pool, THERE)
+    await task
+    assert [connection.closed for connection in kept] == [True, False]
+    assert dials.asked[2:] == [THERE]
+    assert (pool.open, pool.idle, pool.waiting) == (2, 1, 0)
+    await finish(pool)
+
+
+async def test_connection_is_not_kept_while_another_origin_waits_for_its_place() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    (task,) = await open_waiting(pool, THERE)
+    pool.find_lane(HERE).release(held)
+    await task
+    assert held.closed
+    assert dials.asked == [HERE, THERE]
+    await finish(pool)
+
+
+async def test_full_queue_is_told_and_takes_the_next_when_one_has_left() -> None:
+    pool = make_pool(Dials(), connections_max=1, waiting_max=3)
+    await pool.acquire(HERE, PATIENT)
+    waiting = await open_waiting(pool, HERE, THERE, THERE)
+    with pytest.raises(PoolExhausted) as refused:
+        await pool.acquire(HERE, PATIENT)
+    assert str(refused.value) == "3 requests wait for a connection already."
+    waiting[1].cancel()
+    await turn()
+    assert pool.waiting == 2
+    waiting += await open_waiting(pool, THERE)
+    assert pool.waiting == 3
+    await finish(pool, *waiting)
+
+
+async def test_who_is_cancelled_with_a_connection_in_hand_gives_it_back() -> None:
+    pool = make_pool(Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    lane = pool.find_lane(HERE)
+    leaver, stayer = await open_waiting(pool, HERE, HERE)
+    lane.release(held)
+    leaver.cancel()
+    assert await stayer is held
+    (leaver,) = await open_waiting(pool, HERE)
+    lane.release(held)
+    held.drop()
+    leaver.cancel()
+    await turn()
+    assert (pool.open, pool.idle, pool.waiting) == (0, 0, 0)
+    await finish(pool)
+
+
+async def test_who_is_cancelled_with_a_place_in_hand_frees_it() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    leaver, stayer = await open_waiting(pool, THERE, ELSEWHERE)
+    held.connection_lost(None)
+    assert (pool.open, pool.waiting) == (1, 1)
+    leaver.cancel()
+    await stayer
+    assert dials.asked == [HERE, ELSEWHERE]
+    assert (pool.open, pool.waiting) == (1, 0)
+    await finish(pool)
+
+
+async def test_connection_that_died_in_the_hand_over_is_replaced() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    (task,) = await open_waiting(pool, HERE)
+    pool.find_lane(HERE).release(held)
+    held.drop()
+    fresh = await task
+    assert fresh is not held
+    assert not fresh.closed
+    assert dials.asked == [HERE, HERE]
+    await finish(pool)
+
+
+async def test_failed_dial_frees_its_place_for_the_next() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    dials.fault = ConnectFailed("refused")
+    with pytest.raises(ConnectFailed, match="refused"):
+        await pool.acquire(HERE, PATIENT)
+    assert (pool.open, pool.connects) == (0, 0)
+    dials.fault = None
+    await pool.acquire(HERE, PATIENT)
+    assert (pool.open, pool.connects) == (1, 1)
+    await finish(pool)
+
+
+async def test_connection_that_closed_while_it_was_opened_is_a_failure() -> None:
+    pool = make_pool(dials := Dials())
+    dials.stillborn = True
+    with pytest.raises(ConnectFailed) as failed:
+        await pool.acquire(HERE, PATIENT)
+    assert str(failed.value) == "http://a.test:80 closed the connection at once."
+    assert (pool.open, pool.connects, pool.connections) == (0, 0, set())
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "kind", "told"),
+    [
+        (
+            Timeouts(connect_seconds=0.01, total_seconds=9),
+            ConnectTimeout,
+            "No connection to http://a.test:80 within 0.01 s.",
+        ),
+        (
+            Timeouts(connect_seconds=0.01, total_seconds=0.01),
+            ConnectTimeout,
+            "No connection to http://a.test:80 within 0.01 s.",
+        ),
+        (
+            Timeouts(connect_seconds=9, total_seconds=0.01),
+            TotalTimeout,
+            "The exchange took 0.01 s.",
+        ),
+    ],
+)
+async def test_dial_that_takes_too_long_names_the_deadline_that_it_missed(
+    timeouts: Timeouts, kind: type[ConnectTimeout | TotalTimeout], told: str
+) -> None:
+    pool = make_pool(dials := Dials())
+    dials.hold = asyncio.Event()
+    with pytest.raises(kind) as late:
+        await pool.acquire(HERE, timeouts)
+    assert str(late.value) == told
+    assert late.value.sent is False
+    assert pool.open == 0
+
+
+async def test_closing_breaks_off_refuses_and_waits_for_the_sockets() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    waiting = await open_waiting(pool, HERE, THERE)
+    closing = asyncio.create_task(pool.close())
+    await asyncio.sleep(0)
+    assert held.closed
+    assert not closing.done()
+    await closing
+    for task in waiting:
+        with pytest.raises(ConnectFailed) as refused:
+            await task
+        assert str(refused.value) == "The client is closed."
+    with pytest.raises(ConnectFailed, match=r"^The client is closed\.$"):
+        await pool.acquire(ELSEWHERE, PATIENT)
+    assert dials.asked == [HERE]
+    assert (pool.open, pool.waiting) == (0, 0)
+
+
+async def test_dial_that_ends_after_the_closing_is_closed_at_once() -> None:
+    pool = make_pool(dials := Dials())
+    dials.hold = asyncio.Event()
+    (task,) = await open_waiting(pool, HERE)
+    await pool.close()
+    dials.hold.set()
+    with pytest.raises(ConnectFailed, match=r"^The client is closed\.$"):
+        await task
+    (transport,) = dials.transports.values()
+    assert transport.aborts == 1
+    assert pool.open == 0
+
+
+async def test_origin_that_has_nothing_is_forgotten_and_one_in_use_is_not() -> None:
+    pool = make_pool(Dials())
+    held = await pool.acquire(HERE, PATIENT)
+    lane = pool.find_lane(HERE)
+    assert pool.find_lane(HERE) is lane
+    second = await pool.acquire(HERE, PATIENT)
+    held.drop()
+    await turn()
+    assert pool.find_lane(HERE) is lane
+    second.drop()
+    await turn()
+    assert pool.find_lane(HERE) is not lane
+    await finish(pool)
+
+
+async def test_deadlines_are_looked_at_while_any_exchange_goes_on() -> None:
+    pool = make_pool(Dials())
+    held = await pool.acquire(HERE, PATIENT)
+    assert pool.check_deadlines(0.0) is False
+    held.start(Request(HERE, b"GET", b"/", [], b"", Timeouts(total_seconds=5)), b"HEAD", 1000.0)
+    assert pool.check_deadlines(1004.9) is True
+    assert pool.check_deadlines(1005.0) is False
+    assert held.closed
+    await finish(pool)
+
+
+async def test_connection_for_a_waiter_who_has_just_left_is_kept() -> None:
+    pool = make_pool(Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    (leaver,) = await open_waiting(pool, HERE)
+    leaver.cancel()
+    pool.find_lane(HERE).release(held)
+    assert (pool.idle, pool.waiting, held.closed) == (1, 0, False)
+    await turn()
+    assert leaver.cancelled()
+    assert (pool.idle, pool.waiting, pool.open) == (1, 0, 1)
+    assert pool.find_lane(HERE).take(held.seen_at) is held
+    await finish(pool)
+
+
+async def test_origin_whose_only_waiter_has_left_is_forgotten() -> None:
+    pool = make_pool(Dials(), connections_max=1)
+    await pool.acquire(HERE, PATIENT)
+    (leaver,) = await open_waiting(pool, THERE)
+    lane = pool.find_lane(THERE)
+    leaver.cancel()
+    await turn()
+    assert leaver.cancelled()
+    assert pool.find_lane(THERE) is not lane
+    await finish(pool)
+
+
+async def test_place_of_a_waiter_who_has_just_left_goes_to_the_next() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    held = await pool.acquire(HERE, PATIENT)
+    leaver, stayer = await open_waiting(pool, THERE, ELSEWHERE)
+    leaver.cancel()
+    held.drop()
+    await stayer
+    assert dials.asked == [HERE, ELSEWHERE]
+    assert (pool.open, pool.waiting) == (1, 0)
+    await finish(pool)
+
+
+async def test_free_place_that_nobody_may_have_stays_free() -> None:
+    pool = make_pool(dials := Dials(), connections_per_origin_max=1, connections_max=3)
+    await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(THERE, PATIENT)
+    waiting = await open_waiting(pool, HERE)
+    held.drop()
+    await turn()
+    assert (dials.asked, pool.open, pool.waiting) == ([HERE, THERE], 1, 1)
+    await finish(pool, *waiting)
+
+
+async def test_exchange_under_way_hears_that_the_client_is_closed() -> None:
+    pool = make_pool(Dials())
+    held = await pool.acquire(HERE, PATIENT)
+    exchange = held.start(Request(HERE, b"GET", b"/", [], b"", PATIENT), b"HEAD", 1000.0)
+    await finish(pool)
+    error = exchange.take_error()
+    assert isinstance(error, Disconnected)
+    assert (str(error), error.reused) == ("The client is closed.", False)
+    assert exchange.arrival.done()
