@@ -26,6 +26,20 @@ class HandLoop:
         return self._loop.create_task(work)
 
 
+class Opened:
+    """A transport fresh from the loop: has a socket that notes what is set on it."""
+
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, int]] = []
+
+    def get_extra_info(self, name: str) -> Opened:
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+
+
 class Transport:
     """What a socket would have heard. As asyncio's it tells of its end on a later turn."""
 

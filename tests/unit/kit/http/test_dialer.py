@@ -16,6 +16,7 @@ from headgate.kit.http.connection import Connection
 from headgate.kit.http.dial import Dialer, create_tls_context
 from headgate.kit.http.errors import ConnectFailed, TlsFailed
 from headgate.kit.http.message import Origin
+from tests.fakes.socketless import Opened
 
 TLS = create_tls_context(None)
 SECURE = Origin("https", "api.test", 8443)
@@ -64,7 +65,7 @@ class Road:
         end = self._ends.get(f"ip{wishes['host']}")
         if end is not None:
             raise end
-        return object(), create()
+        return Opened(), create()
 
 
 def made() -> Connection:

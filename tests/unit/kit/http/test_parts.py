@@ -21,7 +21,7 @@ from headgate.kit.http.errors import (
 )
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import PoolLimits
-from tests.fakes.socketless import Transport
+from tests.fakes.socketless import Opened, Transport
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def lines(
     async def connect(create: Any, **wishes: Any) -> tuple[object, Any]:
         connection = create()
         opened.append((connection, Transport(connection)))
-        return object(), connection
+        return Opened(), connection
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", connect)
     return opened
