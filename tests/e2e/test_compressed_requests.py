@@ -72,7 +72,7 @@ def test_bomb_is_refused_and_little_memory_used(road: Road, coding: str) -> None
     road.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding})
     server = psutil.Process(road.gateway.process.pid)
     before = server.memory_info().rss
-    road.upstream.asked.clear()
+    road.upstream.forget()
     answered = road.post(CHAT, bomb, {"content-encoding": coding})
     check_error(answered, 413, "request_too_large", source="gateway")
     assert server.memory_info().rss - before <= 16 * MEBIBYTE

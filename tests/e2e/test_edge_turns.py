@@ -39,7 +39,7 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def line(gateway: Gateway, upstream: FakeUpstream) -> Generator[Line]:
     upstream.script = echo
-    upstream.asked.clear()
+    upstream.forget()
     with Line(gateway.port, gateway.key) as opened:
         yield opened
 

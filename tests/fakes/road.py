@@ -29,7 +29,7 @@ class Road:
 
     def renew(self) -> None:
         self.receipts.take()
-        self.upstream.asked.clear()
+        self.upstream.forget()
         self.upstream.script = _answer_nothing
 
     @property

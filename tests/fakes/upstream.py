@@ -95,6 +95,10 @@ class FakeUpstream:
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def forget(self) -> None:
+        """Keep what is asked from now on."""
+        self.asked = []
+
     def stop(self) -> None:
         """Wake whoever waits; each thread then closes what it serves."""
         _wake(self._listener)
@@ -116,7 +120,6 @@ class FakeUpstream:
         reader = connection.makefile("rb")
         try:
             while (asked := self._read_request(reader, connection)) is not None:
-                self.asked.append(asked)
                 self.script(asked)
                 connection.settimeout(None)
         except (OSError, ValueError):
@@ -130,6 +133,8 @@ class FakeUpstream:
         line = reader.readline().decode()
         if not line:
             return None
+        # A request that began for one test is none of the next one's, however late it is whole.
+        kept = self.asked
         method, target, _ = line.split(" ", 2)
         fields: list[tuple[str, str]] = []
         while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
@@ -137,7 +142,10 @@ class FakeUpstream:
             fields.append((name.lower(), value.strip()))
         if self.before_body is not None:
             self.before_body()
-        return Asked(method, target, fields, _read_body(reader, dict(fields)), connection, reader)
+        body = _read_body(reader, dict(fields))
+        asked = Asked(method, target, fields, body, connection, reader)
+        kept.append(asked)
+        return asked
 
 
 @contextmanager
