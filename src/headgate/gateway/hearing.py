@@ -65,11 +65,10 @@ class HearingProtocol(DeadlinedProtocol):
             return
         # The parser tells of a header once it is whole: one without an end is counted here.
         if self._in_head:
-            head_bytes = self._unread_head_bytes + len(data)
+            self._unread_head_bytes += len(data)
             if len(self._raw) <= self._limits.target_bytes_max + LINE_BYTES:
                 self._raw += data
         else:
-            head_bytes = 0
             self._raw = data
             self._starts_raw = not self._in_body
         try:
@@ -84,9 +83,11 @@ class HearingProtocol(DeadlinedProtocol):
             self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
             return
         if self._in_head:
-            self._unread_head_bytes = head_bytes
             limits = self._limits
-            if head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
+            if (
+                self._unread_head_bytes
+                > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES
+            ):
                 self._refuse(HeadTooLarge("The request head is too large."))
             return
         self._raw = b""

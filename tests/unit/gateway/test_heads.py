@@ -39,7 +39,7 @@ def cut(raw: bytes) -> list[list[bytes]]:
     return [
         [raw],
         [GET, raw],
-        *([raw[:at], raw[at:]] for at in (1, 2, 9, 25, 40, 45, len(raw) - 1)),
+        *([raw[:at], raw[at:]] for at in (1, 2, 9, 25, 40, 45, 110, len(raw) - 1) if at < len(raw)),
         [raw[at : at + 1] for at in range(len(raw))],
     ]
 
