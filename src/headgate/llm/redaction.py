@@ -29,6 +29,11 @@ def redact(data: bytes, secret: bytes) -> bytes:
     return data
 
 
+def redact_text(text: str, secret: bytes) -> str:
+    """As `redact`, for what was decoded already."""
+    return redact(text.encode(), secret).decode()
+
+
 def redact_fault(data: bytes, secret: bytes) -> bytes:
     """As `redact`, for an error, in which a key is repeated most often: also without base64."""
     data = redact(data, secret)

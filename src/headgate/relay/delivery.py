@@ -12,7 +12,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
 from headgate.llm.errors import classify
-from headgate.llm.redaction import StreamRedactor, redact, redact_fault
+from headgate.llm.redaction import StreamRedactor, redact, redact_fault, redact_text
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
@@ -93,7 +93,7 @@ class Carriage:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
         if answer.request_id is not None:
-            answer.request_id = clean_id(answer.request_id, find_secret(trip))
+            answer.request_id = redact_text(answer.request_id, find_secret(trip))
         trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise refuse_redirect(trip, answer)
@@ -385,13 +385,6 @@ def refuse_redirect(trip: Trip, answer: Answer) -> ProviderBroken:
 def is_only_error(reading: Reading) -> bool:
     """Whether an answer under status 200 is nothing but an error."""
     return reading.error_code is not None and reading.usage is None and reading.answer_id is None
-
-
-def clean_id(request_id: str, secret: bytes) -> str:
-    """The provider's name of an exchange, which goes into receipts and logs."""
-    if len(request_id) < len(secret):
-        return request_id
-    return redact(request_id.encode("latin-1"), secret).decode("latin-1")
 
 
 def refuse_coding(reason: str) -> ProviderBroken:

@@ -8,6 +8,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
+from headgate.llm.redaction import redact_text
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Call
@@ -16,9 +17,6 @@ from headgate.relay.ports import Credential, Hold, Model, Models, Receipt
 MICROSECONDS = 1_000_000
 BYTES_PER_TOKEN = 4
 """For the estimate of an answer that broke off before its usage came (decision 17)."""
-REMOVED = "[removed]"
-CONCEALED_CHARACTERS_MIN = 8
-"""A shorter secret is part of many a word by chance."""
 
 
 class CallerLeft(HeadgateError):
@@ -197,7 +195,7 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
     call, reading, credential = trip.call, trip.reading, trip.credential
     grant = call.grant
     if credential is not None:
-        _conceal(trip, credential.secret.decode("latin-1"))
+        _conceal(trip, credential.secret)
     sent_at, first_byte_at, answered_at = trip.sent_at, trip.first_byte_at, trip.answered_at
     total = ended_at - call.started_at
     upstream = answered_at - sent_at if answered_at else 0.0
@@ -236,16 +234,16 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
     )
 
 
-def _conceal(trip: Trip, secret: str) -> None:
+def _conceal(trip: Trip, secret: bytes) -> None:
     """What a provider says of its answer is written down, but for the key it was called with."""
     reading = trip.reading
-    told = f"{reading.model}{reading.answer_id}{trip.upstream_request_id}{trip.error_code}"
-    if secret not in f"{told}{reading.error_code}{reading.service_tier}":
+    told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
+    told += trip.error_code or ""
+    if redact_text(told, secret) == told:
         return
-    if len(secret) >= CONCEALED_CHARACTERS_MIN:
-        for owner, names in (
-            (reading, ("model", "answer_id", "error_code", "service_tier")),
-            (trip, ("upstream_request_id", "error_code")),
-        ):
-            for name in names:
-                setattr(owner, name, (getattr(owner, name) or "").replace(secret, REMOVED) or None)
+    for owner, names in (
+        (reading, ("model", "answer_id", "error_code", "service_tier")),
+        (trip, ("error_code",)),
+    ):
+        for name in names:
+            setattr(owner, name, redact_text(getattr(owner, name) or "", secret) or None)
