@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
@@ -53,10 +51,9 @@ class Upkeep:
         self._wal_bytes = 0
         self._revisions: dict[str, int] = {}
         self._holds_open = 0
-        path = installation.database.path
         self.gauges: Mapping[str, Callable[[], float]] = {
             "holds_open": lambda: self._holds_open,
-            "database_bytes": lambda: measure_file(path),
+            "database_bytes": lambda: installation.database.file_bytes,
             "database_wal_bytes": lambda: installation.database.wal_bytes,
             "storage_good": lambda: float(writer.health.is_good),
             "receipts_deferred": lambda: ledger.deferred,
@@ -153,14 +150,6 @@ class Upkeep:
                 slices=progress.slices,
                 longest_ms=round(progress.longest_seconds * 1000, 1),
             )
-
-
-def measure_file(path: Path) -> int:
-    """Bytes of a file, 0 for one that is not there."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def count_connections(database: Database) -> int:

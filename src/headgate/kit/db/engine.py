@@ -79,12 +79,14 @@ class Database:
         return KeptConnection(connection, always_flush=self._always_flush)
 
     @property
+    def file_bytes(self) -> int:
+        """The length of the database's file; 0 where there is none."""
+        return _measure(self.path)
+
+    @property
     def wal_bytes(self) -> int:
         """The length of the write-ahead log's file; 0 where there is none."""
-        try:
-            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
-        except OSError:
-            return 0
+        return _measure(self.path.with_name(f"{self.path.name}-wal"))
 
     def settle_wal(self) -> None:
         """Bring what an earlier process left in the write-ahead log into the database, flushed.
@@ -100,6 +102,13 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def _measure(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _begin(connection: sa.Connection) -> None:
