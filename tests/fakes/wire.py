@@ -17,6 +17,10 @@ from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.errors import HeadgateError
 
+GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
+CONTROL = GET.replace(b"/v1/x", b"/x")
+CHUNKED = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+BAD = b"x\r\n\r\n"
 READ_BYTES = 64 * 1024
 """What a loop reads of a socket at once."""
 Peer = tuple[str, int]
@@ -224,3 +228,9 @@ class Line:
 
 CONFIG = Config(cast("Any", answer_nothing), log_config=None, lifespan="off", proxy_headers=False)
 CONFIG.load()
+
+
+def post(length: int, *more: bytes, target: bytes = b"/v1/x") -> bytes:
+    """The head of a request with a body of so many bytes."""
+    lines = [b"POST %b HTTP/1.1" % target, b"host: a", *more, b"content-length: %d" % length]
+    return b"\r\n".join([*lines, b"", b""])

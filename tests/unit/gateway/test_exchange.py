@@ -10,11 +10,10 @@ import pytest
 
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, Exchange, has_length
 from headgate.kit.errors import HeadgateError
-from tests.fakes.wire import Line, ScriptedFace
+from tests.fakes.wire import GET, Line, ScriptedFace
 
 pytestmark = pytest.mark.anyio
 DATE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n")
-GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
 HEAD = GET.replace(b"GET", b"HEAD")
 OLD = b"GET /v1/x HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
 STREAM = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -9,11 +9,10 @@ from headgate.gateway.hearing import LINE_BYTES
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
-from tests.fakes.wire import EchoFace, Line
+from tests.fakes.wire import GET, EchoFace, Line
 
 pytestmark = pytest.mark.anyio
 HOST = b"host: a\r\n"
-GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
 POST = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"
 LIMITS = EdgeLimits(header_bytes_max=128, header_count_max=8, target_bytes_max=32)
 

@@ -19,24 +19,14 @@ from headgate.gateway.protocol import (
     UNSENT_BYTES,
 )
 from headgate.relay.crowd import CrowdedOut
-from tests.fakes.wire import EchoFace, Line, ScriptedFace
+from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoFace, Line, ScriptedFace, post
 
 pytestmark = pytest.mark.anyio
-GET = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"
-CONTROL = GET.replace(b"/v1/x", b"/x")
-CHUNKED = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-BAD = b"x\r\n\r\n"
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def post(length: int, *more: bytes, target: bytes = b"/v1/x") -> bytes:
-    """The head of a request with a body of so many bytes."""
-    lines = [b"POST %b HTTP/1.1" % target, b"host: a", *more, b"content-length: %d" % length]
-    return b"\r\n".join([*lines, b"", b""])
 
 
 async def linger(exchange: Exchange) -> None:
