@@ -22,6 +22,7 @@ COMMANDS = (
     "credentials",
     "wallet",
     "receipts",
+    "audit",
     "simulate",
     "version",
 )

@@ -26,7 +26,11 @@ class DisconnectPolicy(enum.Enum):
 
 class Grant(msgspec.Struct, frozen=True):
     """What a key may do. Empty tuples mean "no restriction"; 0 means "no limit"; no policy of its
-    own means the gateway's."""
+    own means the gateway's.
+
+    `permissions` are those of a management key on the platform's own API, as patterns; none at all
+    means everything in its organization, and nothing of the platform's operator.
+    """
 
     key_id: str
     organization_id: str
@@ -37,6 +41,7 @@ class Grant(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...] = ()
     requests_per_minute: int = 0
     on_disconnect: DisconnectPolicy | None = None
+    permissions: tuple[str, ...] = ()
 
 
 class Grants(Protocol):

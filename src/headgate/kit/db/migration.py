@@ -16,7 +16,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 
-HEAD = "0002"
+HEAD = "0010"
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 VERSION = sa.Table(

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+
 import sqlalchemy as sa
 from sqlalchemy import event
 
 
+def forbid_changes_of(table: str, dialect: str) -> list[str]:
+    """The statements that make a table append-only: its rows cannot be updated or deleted."""
+    if dialect != "sqlite":
+        return []
+    return [
+        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
+        for verb in ("UPDATE", "DELETE")
+    ]
+
+
 def forbid_changes(table: sa.Table) -> None:
-    """Make a table append-only: the database refuses to update or delete its rows."""
-    for verb in ("UPDATE", "DELETE"):
-        trigger = sa.DDL(
-            f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-            f"BEGIN SELECT RAISE(ABORT, '{table.name} are append-only'); END"
-        )
-        event.listen(table, "after_create", trigger.execute_if(dialect="sqlite"))
+    """Make a table append-only wherever it is created."""
+    event.listen(table, "after_create", functools.partial(_create_triggers, table.name))
+
+
+def _create_triggers(
+    table: str, _target: sa.Table, connection: sa.Connection, **_options: object
+) -> None:
+    for statement in forbid_changes_of(table, connection.dialect.name):
+        connection.exec_driver_sql(statement)

@@ -120,8 +120,8 @@ def test_a_failed_upgrade_refuses_the_start_and_changes_nothing(tmp_path: Path) 
     database = Database(tmp_path / "headgate.db")
     migration.prepare(database, METADATA)
     before = describe(database)
-    with pytest.raises(migration.SchemaUnusable, match="could not be upgraded from 0002 to 0003"):
-        migration.prepare(database, METADATA, head="0003")
+    with pytest.raises(migration.SchemaUnusable, match=r"could not be upgraded from .* to 9999"):
+        migration.prepare(database, METADATA, head="9999")
     assert describe(database) == before
     database.close()
 

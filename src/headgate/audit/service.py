@@ -1,0 +1,70 @@
+"""Writes the audit log in the transaction of the deed itself, reads it, and checks its chain."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.audit import store
+from headgate.audit.model import (
+    FIRST_HASH,
+    MICROSECONDS,
+    Actor,
+    Deed,
+    Entry,
+    Filter,
+    Verdict,
+    seal_entry,
+)
+from headgate.kit.clock import Clock
+
+
+class AuditLog:
+    """The log of one installation. What cannot be written down is not done: both are one
+    transaction (V9)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def record(self, connection: sa.Connection, by: Actor, deed: Deed) -> Entry:
+        """Add what is being done in this transaction. A second process waits for its end."""
+        number = store.lock_head(connection)
+        if number is None:
+            store.insert_head(connection, first_hash=FIRST_HASH)
+            number = 1
+        _, previous = store.read_head(connection)
+        at = round(self._clock.now() * MICROSECONDS)
+        sealed = seal_entry(number, at, by, deed, after=previous)
+        entry = Entry(number, at / MICROSECONDS, by, deed, previous, sealed)
+        store.insert_entry(connection, entry)
+        return entry
+
+    def list(
+        self, connection: sa.Connection, wanted: Filter, *, limit: int, offset: int = 0
+    ) -> tuple[list[Entry], int]:
+        """A page of the entries that fit, the newest first, and how many fit in all."""
+        entries = store.select_entries(connection, wanted, limit=limit, offset=offset)
+        return entries, store.count_entries(connection, wanted)
+
+    def verify(self, connection: sa.Connection) -> Verdict:
+        """Go through the whole chain."""
+        head, count = FIRST_HASH, 0
+        for at, entry in store.select_chain(connection):
+            count += 1
+            if entry.number != count:
+                return Verdict(count - 1, head, f"entry {count} is missing")
+            if entry.previous_hash != head:
+                return Verdict(count - 1, head, f"entry {count} does not follow the one before it")
+            if seal_entry(count, at, entry.actor, entry.deed, after=head) != entry.hash:
+                return Verdict(count - 1, head, f"entry {count} was changed")
+            head = entry.hash
+        number, newest = store.read_head(connection)
+        if (number, newest or FIRST_HASH) != (count, head):
+            return Verdict(count, head, f"entries after {count} are missing: there were {number}")
+        return Verdict(count, head)
+
+    def contains(self, connection: sa.Connection, sealed: str) -> bool:
+        """Whether an entry has that hash (in hex)."""
+        try:
+            return store.has_hash(connection, bytes.fromhex(sealed))
+        except ValueError:
+            return False

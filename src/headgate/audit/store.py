@@ -1,0 +1,172 @@
+"""All SQL of the audit log: rows are added, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.audit.model import (
+    MICROSECONDS,
+    Actor,
+    ActorKind,
+    Deed,
+    Entry,
+    Filter,
+    encode_changes,
+)
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.triggers import forbid_changes
+
+ENTRIES_PER_FETCH = 1_000
+
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("actor_kind", sa.Text, nullable=False),
+    sa.Column("actor_id", sa.Text, nullable=False),
+    sa.Column("actor_name", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("user_agent", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("organization_id", sa.Text),
+    sa.Column("object_id", sa.Text, nullable=False),
+    sa.Column("changes", sa.Text, nullable=False),
+    sa.Column("previous_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    sa.Index("ix_audit_organization_id", "organization_id", "number"),
+    sa.Index("ix_audit_object_id", "object_id", "number"),
+)
+forbid_changes(AUDIT)
+
+AUDIT_HEADS = sa.Table(
+    "audit_heads",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+)
+"""One row: the newest entry. Its change is what makes two writers wait for each other."""
+HEAD_ID = 1
+
+
+def lock_head(connection: sa.Connection) -> int | None:
+    """Take the next number, and with it the only right to write; None for the first time."""
+    taken = connection.execute(
+        sa.update(AUDIT_HEADS)
+        .where(AUDIT_HEADS.c.id == HEAD_ID)
+        .values(number=AUDIT_HEADS.c.number + 1)
+    )
+    return read_head(connection)[0] if taken.rowcount else None
+
+
+def insert_head(connection: sa.Connection, *, first_hash: bytes) -> None:
+    """Make the row that `lock_head` asks for, with the first number taken."""
+    connection.execute(sa.insert(AUDIT_HEADS).values(id=HEAD_ID, number=1, hash=first_hash))
+
+
+def read_head(connection: sa.Connection) -> tuple[int, bytes]:
+    """Number and hash of the newest entry; 0 and nothing where there is none."""
+    row = connection.execute(sa.select(AUDIT_HEADS.c.number, AUDIT_HEADS.c.hash)).one_or_none()
+    return (0, b"") if row is None else (row.number, row.hash)
+
+
+def insert_entry(connection: sa.Connection, entry: Entry) -> None:
+    """Add the entry and make it the newest."""
+    actor, deed = entry.actor, entry.deed
+    connection.execute(
+        sa.insert(AUDIT).values(
+            number=entry.number,
+            at=round(entry.at * MICROSECONDS),
+            actor_kind=actor.kind.value,
+            actor_id=actor.id,
+            actor_name=actor.name,
+            address=actor.address,
+            user_agent=actor.user_agent,
+            action=deed.action,
+            organization_id=deed.organization_id,
+            object_id=deed.object_id,
+            changes=encode_changes(deed),
+            previous_hash=entry.previous_hash,
+            hash=entry.hash,
+        )
+    )
+    connection.execute(
+        sa.update(AUDIT_HEADS).where(AUDIT_HEADS.c.id == HEAD_ID).values(hash=entry.hash)
+    )
+
+
+def select_chain(connection: sa.Connection) -> Iterator[tuple[int, Entry]]:
+    """Every entry in its order, with its stored time in microseconds; a piece at a time."""
+    after = 0
+    while True:
+        statement = (
+            sa.select(AUDIT)
+            .where(AUDIT.c.number > after)
+            .order_by(AUDIT.c.number)
+            .limit(ENTRIES_PER_FETCH)
+        )
+        rows = connection.execute(statement).all()
+        for row in rows:
+            yield row.at, _entry(row)
+        if not rows:
+            return
+        after = rows[-1].number
+
+
+def select_entries(
+    connection: sa.Connection, wanted: Filter, *, limit: int, offset: int
+) -> list[Entry]:
+    """The newest entries first."""
+    statement = (
+        sa.select(AUDIT)
+        .where(*_conditions(wanted))
+        .order_by(AUDIT.c.number.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    return [_entry(row) for row in connection.execute(statement)]
+
+
+def count_entries(connection: sa.Connection, wanted: Filter) -> int:
+    """How many entries fit."""
+    statement = sa.select(sa.func.count()).select_from(AUDIT).where(*_conditions(wanted))
+    return connection.execute(statement).scalar_one()
+
+
+def has_hash(connection: sa.Connection, sealed: bytes) -> bool:
+    """Whether an entry has that hash."""
+    statement = sa.select(AUDIT.c.number).where(AUDIT.c.hash == sealed).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def _conditions(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
+    for column, value in (
+        (AUDIT.c.organization_id, wanted.organization_id),
+        (AUDIT.c.object_id, wanted.object_id),
+        (AUDIT.c.actor_id, wanted.actor_id),
+        (AUDIT.c.action, wanted.action),
+    ):
+        if value is not None:
+            yield column == value
+    if wanted.since is not None:
+        yield AUDIT.c.at >= int(wanted.since * MICROSECONDS)
+    if wanted.until is not None:
+        yield AUDIT.c.at < int(wanted.until * MICROSECONDS)
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        number=row.number,
+        at=row.at / MICROSECONDS,
+        actor=Actor(
+            ActorKind(row.actor_kind), row.actor_id, row.actor_name, row.address, row.user_agent
+        ),
+        deed=Deed(row.action, row.organization_id, row.object_id, msgspec.json.decode(row.changes)),
+        previous_hash=row.previous_hash,
+        hash=row.hash,
+    )

@@ -1,0 +1,67 @@
+"""`headgate audit`: read the audit log and check its chain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.audit.model import Filter
+from headgate.audit.service import AuditLog
+from headgate.cli.desk import open_desk
+from headgate.cli.options import Data, Json, format_time
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Read and check the audit log.")
+
+
+@app.command("list")
+def list_entries(
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
+    object_id: Annotated[str | None, typer.Option("--object", help="Of this object only.")] = None,
+) -> None:
+    """Who did what to which object, from where; the newest first."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        wanted = Filter(object_id=object_id)
+        entries, total = AuditLog(desk.clock).list(connection, wanted, limit=limit)
+    if as_json:
+        typer.echo(msgspec.json.encode(entries))
+        return
+    table = Table("No.", "At", "Who", "From", "Did", "To", "Changes", caption=f"{total} in all")
+    for entry in entries:
+        table.add_row(
+            str(entry.number),
+            format_time(entry.at),
+            entry.actor.name or entry.actor.id,
+            entry.actor.address or "-",
+            entry.deed.action,
+            entry.deed.object_id,
+            msgspec.json.encode(entry.deed.changes).decode() if entry.deed.changes else "",
+        )
+    Console().print(table)
+
+
+@app.command()
+def verify(
+    data: Data = None,
+    head: Annotated[
+        str | None, typer.Option(help="A hash noted earlier; it must be in the chain.")
+    ] = None,
+) -> None:
+    """Go through the whole chain of hashes; exit status 1 where it does not hold."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        log = AuditLog(desk.clock)
+        verdict = log.verify(connection)
+        is_known = head is None or log.contains(connection, head)
+    if verdict.fault is not None:
+        typer.echo(f"The audit log does not hold: {verdict.fault}.", err=True)
+        raise typer.Exit(1)
+    if not is_known:
+        typer.echo(f"The audit log was written anew: {head} is not in it any more.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{verdict.entries} entries hold. The newest hash is {verdict.head.hex()}")

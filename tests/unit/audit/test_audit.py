@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from headgate.audit import store
+from headgate.audit.model import COMMAND_LINE, Actor, ActorKind, Deed, Filter
+from headgate.audit.service import AuditLog
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA
+
+OWNER = Actor(ActorKind.PERSON, "person_1", "ada@example.com", "203.0.113.7", "curl/8")
+
+
+class HeldClock:
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.25
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "headgate.db")
+    with opened.transaction() as connection:
+        METADATA.create_all(connection)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def log(database: Database) -> AuditLog:
+    """A log with five deeds in it."""
+    log = AuditLog(HeldClock())
+    with database.transaction() as connection:
+        for number in range(5):
+            deed = Deed("key.created", f"org_{number % 2}", f"key_{number}", {"name": "ü", "n": 1})
+            log.record(connection, OWNER if number else COMMAND_LINE, deed)
+    return log
+
+
+def tamper(database: Database, statement: str) -> None:
+    """What a thief of the file can do, whom no trigger stops."""
+    with database.transaction() as connection:
+        for verb in ("update", "delete"):
+            connection.exec_driver_sql(f"DROP TRIGGER audit_no_{verb}")
+        connection.exec_driver_sql(statement)
+
+
+def test_entries_say_who_did_what_to_which_object_from_where(
+    database: Database, log: AuditLog
+) -> None:
+    with database.reading() as connection:
+        [newest, *_], total = log.list(connection, Filter(), limit=3)
+        found, of_one = log.list(connection, Filter(organization_id="org_1"), limit=10)
+    assert (newest.number, newest.actor, newest.at) == (5, OWNER, 1_800_000_000.25)
+    assert newest.deed == Deed("key.created", "org_0", "key_4", {"n": 1, "name": "ü"})
+    assert (total, of_one) == (5, 2)
+    assert [entry.deed.object_id for entry in found] == ["key_3", "key_1"]
+
+
+def test_an_untouched_chain_holds(database: Database, log: AuditLog) -> None:
+    with database.reading() as connection:
+        verdict = log.verify(connection)
+        _, head = store.read_head(connection)
+    assert (verdict.entries, verdict.head, verdict.fault) == (5, head, None)
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("UPDATE audit SET actor_id = 'key_9' WHERE number = 2", "entry 2 was changed"),
+        ("UPDATE audit SET changes = '{}' WHERE number = 3", "entry 3 was changed"),
+        ("UPDATE audit SET at = at + 1 WHERE number = 4", "entry 4 was changed"),
+        ("DELETE FROM audit WHERE number = 3", "entry 3 is missing"),
+        ("DELETE FROM audit WHERE number = 5", "entries after 4 are missing: there were 5"),
+        ("UPDATE audit SET hash = zeroblob(32) WHERE number = 1", "entry 1 was changed"),
+        (
+            "UPDATE audit SET previous_hash = zeroblob(32) WHERE number = 2",
+            "entry 2 does not follow the one before it",
+        ),
+    ],
+)
+def test_whatever_is_changed_shows(
+    database: Database, log: AuditLog, statement: str, fault: str
+) -> None:
+    tamper(database, statement)
+    with database.reading() as connection:
+        assert log.verify(connection).fault == fault
+
+
+def test_the_database_itself_refuses_to_change_an_entry(database: Database, log: AuditLog) -> None:
+    for statement in ("UPDATE audit SET actor_id = 'x'", "DELETE FROM audit"):
+        with (
+            pytest.raises(sa.exc.IntegrityError, match="append-only"),
+            database.transaction() as connection,
+        ):
+            connection.exec_driver_sql(statement)
+
+
+def test_a_deed_that_is_undone_leaves_no_entry(database: Database, log: AuditLog) -> None:
+    def fail() -> None:
+        with database.transaction() as connection:
+            log.record(connection, OWNER, Deed("key.revoked", "org_0", "key_0"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with database.reading() as connection:
+        assert log.verify(connection).entries == 5
