@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
+from sqlalchemy import exc
 
 from headgate.audit import store
 from headgate.audit.model import COMMAND_LINE, Actor, ActorKind, Deed, Filter
@@ -99,7 +99,7 @@ def test_whatever_is_changed_shows(
 def test_the_database_itself_refuses_to_change_an_entry(database: Database, log: AuditLog) -> None:
     for statement in ("UPDATE audit SET actor_id = 'x'", "DELETE FROM audit"):
         with (
-            pytest.raises(sa.exc.IntegrityError, match="append-only"),
+            pytest.raises(exc.IntegrityError, match="append-only"),
             database.transaction() as connection,
         ):
             connection.exec_driver_sql(statement)
