@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
+from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog
 from headgate.keys.service import Keys
 from headgate.kit import log, settings
@@ -40,8 +41,9 @@ class Desk:
         self.database = database
         self.clock = SystemClock()
         self.ids = Ids()
-        self.accounts = Accounts(self.clock, self.ids)
-        self.keys = Keys(self.clock, self.accounts)
+        self.audit = AuditLog(self.clock)
+        self.accounts = Accounts(self.clock, self.ids, self.audit)
+        self.keys = Keys(self.clock, self.accounts, self.audit)
         self.catalog = Catalog.load()
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
 
@@ -63,6 +65,7 @@ class Desk:
             egress_rule=self.egress_rule,
             clock=self.clock,
             ids=self.ids,
+            audit=self.audit,
         )
 
     def open_vault(self, connection: sa.Connection) -> Vault:

@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
+from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog
 from headgate.keys import service as keys
 from headgate.kit.clock import SystemClock
@@ -47,8 +48,9 @@ class Installation:
         self.egress_rule = egress_rule
         self.clock = SystemClock()
         self.ids = Ids()
-        self.accounts = Accounts(self.clock, self.ids)
-        self.keys = keys.Keys(self.clock, self.accounts)
+        self.audit = AuditLog(self.clock)
+        self.accounts = Accounts(self.clock, self.ids, self.audit)
+        self.keys = keys.Keys(self.clock, self.accounts, self.audit)
         self.key_ring = keys.KeyRing(self.clock)
         self.catalog = Catalog.load()
         sealer = vault.Sealer(master_key, self.clock)
@@ -69,6 +71,7 @@ class Installation:
             egress_rule=self.egress_rule,
             clock=self.clock,
             ids=self.ids,
+            audit=self.audit,
         )
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:

@@ -1,0 +1,109 @@
+"""Reads query and body of a request into the declared types, or says which field is wrong."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+import typing
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from headgate.api.errors import (
+    BodyMalformed,
+    BodyTooLarge,
+    ContentTypeRefused,
+    FieldRefused,
+)
+from headgate.api.shapes import Nothing
+from headgate.llm import strictness
+from headgate.llm.strictness import JsonFault, JsonLimits
+
+BODY_BYTES_MAX = 512 * 1024
+JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
+
+Wanted = TypeVar("Wanted", bound=msgspec.Struct)
+
+NUMBER = re.compile(r"\s*[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\s*")
+_WHERE = re.compile(r"(?P<what>.*) - at `(?:key in )?\$(?P<path>.*)`", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
+
+
+def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
+    """The query's parameters. Raises `FieldRefused`."""
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise FieldRefused("This parameter is there twice.", ("query", name), "duplicate")
+        if name in list_times(wanted) and NUMBER.fullmatch(value):
+            raise FieldRefused("A time is written as RFC 3339 has it.", ("query", name))
+        given[name] = value
+    try:
+        return msgspec.convert(given, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise _refuse(error, "query") from error
+
+
+def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
+    """The JSON body. Raises `BodyMalformed`, `ContentTypeRefused` and `FieldRefused`."""
+    if wanted is Nothing and not body:
+        return wanted()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "") and not kind.endswith("+json"):
+        raise ContentTypeRefused(f"This address reads application/json, not {kind[:64]!r}.")
+    if not body:
+        raise FieldRefused("A JSON object is wanted here.", ("body",), "missing")
+    try:
+        strictness.check(body, JSON_LIMITS)
+        return msgspec.json.decode(body, type=wanted)
+    except msgspec.ValidationError as error:
+        raise _refuse(error, "body") from error
+    except JsonFault as error:
+        raise BodyMalformed(f"The body cannot be read: {error.message}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyMalformed(f"The body is not JSON: {error}.") from error
+
+
+@functools.cache
+def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that are times: these are texts here, where msgspec would take a number, too."""
+    hints = typing.get_type_hints(wanted)
+    return frozenset(name for name, hint in hints.items() if _is_time(hint))
+
+
+def _is_time(hint: object) -> bool:
+    return hint is datetime.datetime or any(map(_is_time, typing.get_args(hint)))
+
+
+async def take_body(request: Request) -> bytes:
+    """The bytes of the body. Raises `BodyTooLarge`."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes here.")
+    return body
+
+
+def _refuse(error: msgspec.ValidationError, place: str) -> FieldRefused:
+    """Msgspec's sentence, with its path as a list of names."""
+    message, loc = str(error), [place]
+    found = _WHERE.fullmatch(message)
+    path: list[str | int] = [*loc]
+    if found is not None:
+        message = found["what"]
+        for name, index in _STEP.findall(found["path"]):
+            path.append(int(index) if index.isdigit() else name or index)
+    field = _FIELD.search(message)
+    if field is not None:
+        path.append(field[1])
+    return FieldRefused(f"{message}.", tuple(path), _name_fault(message))
+
+
+def _name_fault(message: str) -> str:
+    if "missing required" in message:
+        return "missing"
+    return "unknown_field" if "unknown field" in message else "invalid"
