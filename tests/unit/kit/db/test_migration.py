@@ -21,9 +21,12 @@ from tests.fakes.postgres import Postgres
 PACKAGE = Path(headgate.__file__).parent
 STORES = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-    for path in sorted([*PACKAGE.glob("*/store.py"), *PACKAGE.glob("*/store/*.py")])
+    for path in sorted(
+        [*PACKAGE.glob("*/store.py"), *PACKAGE.glob("*/store/*.py"), *PACKAGE.glob("kit/*.py")]
+    )
 ]
-for name in (*STORES, "headgate.kit.outbox"):
+"""Wherever a table may be declared."""
+for name in STORES:
     importlib.import_module(name)
 
 DESCRIBE = {
