@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
+from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog
 from headgate.keys.service import Keys
 from headgate.kit import log, settings
@@ -21,7 +22,8 @@ from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE
-from headgate.vault.service import CredentialBook, Sealer, Vault, find_master_key
+from headgate.relay.routing import INTEGRATION
+from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault, find_master_key
 
 
 class DataMissing(HeadgateError):
@@ -39,6 +41,7 @@ class Desk:
         self.database = database
         self.clock = SystemClock()
         self.ids = Ids()
+        self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids)
         self.keys = Keys(self.clock, self.accounts)
         self.catalog = Catalog.load()
@@ -60,6 +63,16 @@ class Desk:
             sealer,
             self.catalog.integrations,
             egress_rule=self.egress_rule,
+            clock=self.clock,
+            ids=self.ids,
+        )
+
+    def open_managed_models(self) -> ManagedBook:
+        """The models that the platform sells."""
+        return ManagedBook(
+            integration=INTEGRATION,
+            models=self.catalog,
+            audit=self.audit,
             clock=self.clock,
             ids=self.ids,
         )

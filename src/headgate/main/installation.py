@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
+from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog
 from headgate.keys import service as keys
 from headgate.kit.clock import SystemClock
@@ -20,6 +21,7 @@ from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule
+from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
@@ -47,6 +49,7 @@ class Installation:
         self.egress_rule = egress_rule
         self.clock = SystemClock()
         self.ids = Ids()
+        self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids)
         self.keys = keys.Keys(self.clock, self.accounts)
         self.key_ring = keys.KeyRing(self.clock)
@@ -54,6 +57,14 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
+        self.offers = vault.ManagedOffers(self.vault, integration=INTEGRATION)
+        self.managed_models = vault.ManagedBook(
+            integration=INTEGRATION,
+            models=self.catalog,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
+        )
         self._sealer = sealer
         self.credentials = self._open_book()
 
@@ -77,6 +88,7 @@ class Installation:
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
+            self.offers.load(connection)
 
     def close(self) -> None:
         """Close the database."""

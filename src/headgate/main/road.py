@@ -100,7 +100,9 @@ def build_journey(
     clock = installation.clock
     return Journey(
         admission=Admission(clock, traffic.crowd),
-        routing=Routing(installation.vault, installation.catalog, traffic.breakers),
+        routing=Routing(
+            installation.vault, installation.catalog, traffic.breakers, installation.offers
+        ),
         holding=Holding(ledger, installation.catalog, clock),
         upstream=Upstream(
             client,

@@ -92,6 +92,33 @@ class Credentials(Protocol):
         ...
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What serves a managed model. `wire_id` is what the provider is told; empty: as the catalog
+    has it. `model_id` is the one that really serves, which may not be the one that was named."""
+
+    model_id: str
+    wire_id: str
+    credential: Credential
+
+
+class Offers(Protocol):
+    """The managed models, from memory: which credential of the platform serves which model."""
+
+    def __len__(self) -> int:
+        """How many there are; with none, any managed credential serves any model."""
+        ...
+
+    def find(self, model_id: str) -> Offer | None:
+        """What serves that id: the model itself, or the replacement of a deprecated one; None for
+        an unknown id. Raises a `HeadgateError` where it is switched off or its credential is
+        unusable."""
+        ...
+
+    def default(self) -> Offer | None:
+        """What serves unknown ids; None where nothing does. Raises as `find`."""
+        ...
+
+
 class Price(Protocol):
     """One dated row of the price book."""
 
