@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
 from headgate.cli.desk import Desk
 from headgate.kit import settings
@@ -145,6 +146,7 @@ def _furnish(gateway: Gateway, database: Database, addresses: dict[str, str]) ->
                         name=f"{prefix}-{place}",
                         base_url=f"{addresses[place]}/v1",
                     ),
+                    by=SYSTEM,
                 )
     wait_until(lambda: _knows_credentials(gateway))
 

@@ -21,6 +21,7 @@ import psutil
 import sqlalchemy as sa
 
 from headgate.accounts.model import Project
+from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
 from headgate.keys.model import KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, note_change
@@ -59,7 +60,7 @@ def _fill(
 ) -> list[str]:
     accounts = installation.accounts
     own = accounts.list_organizations(connection)[0]
-    managed = accounts.create_organization(connection, "Managed")
+    managed = accounts.create_organization(connection, "Managed", by=SYSTEM)
     billing.fund(
         connection,
         managed.id,
@@ -74,9 +75,9 @@ def _fill(
             secret=PROVIDER_KEY,
             base_url=provider_url,
         )
-        installation.credentials.add(connection, request)
+        installation.credentials.add(connection, request, by=SYSTEM)
     owners = [
-        accounts.create_project(connection, "Soak", organization_id=each.id)
+        accounts.create_project(connection, "Soak", organization_id=each.id, by=SYSTEM)
         for each in (own, managed)
     ]
     return _issue(installation, connection, owners, keys)
@@ -89,7 +90,7 @@ def _issue(
     request = KeyRequest(
         name="soak", organization_id=owners[0].organization_id, project_id=owners[0].id
     )
-    pattern = installation.keys.create(connection, request).key
+    pattern = installation.keys.create(connection, request, by=SYSTEM).key
     tokens: list[str] = []
     rows: list[dict[str, Any]] = []
     for number in range(keys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
@@ -9,21 +11,40 @@ from headgate.kit.errors import HeadgateError, Kind
 NAME_CHARACTERS_MAX = 200
 
 
+class Role(enum.Enum):
+    """What a person may do in an organization (systems.md 1.1)."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    """Retired: it is kept where it was given, and confers nothing."""
+
+
 class Organization(msgspec.Struct, frozen=True):
-    """A tenant: everything that is owned belongs to exactly one. `created_at` in unix seconds."""
+    """A tenant: everything that is owned belongs to exactly one. Times in unix seconds.
+
+    A suspended one keeps everything, and nothing of it is let through. `version` counts changes.
+    """
 
     id: str
     name: str
     created_at: float
+    suspended_at: float | None = None
+    version: int = 1
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A part of an organization to which keys and their calls belong."""
+    """A part of an organization to which keys and their calls belong.
+
+    An archived one keeps its receipts, and its keys are refused.
+    """
 
     id: str
     organization_id: str
     name: str
     created_at: float
+    archived_at: float | None = None
+    version: int = 1
 
 
 class AccountMissing(HeadgateError):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from headgate.accounts import store
 from headgate.accounts.model import AccountMissing, Organization, Project, check_name
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 
@@ -13,27 +18,99 @@ from headgate.kit.ids import Ids
 class Accounts:
     """The organizations and projects of one installation."""
 
-    def __init__(self, clock: Clock, ids: Ids) -> None:
+    def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
         self._clock = clock
         self._ids = ids
+        self._audit = audit
 
-    def create_organization(self, connection: sa.Connection, name: str) -> Organization:
+    def create_organization(
+        self, connection: sa.Connection, name: str, *, by: Actor
+    ) -> Organization:
         """A new organization. Raises `NameRefused`."""
         organization = Organization(self._ids.make("org"), check_name(name), self._clock.now())
         store.insert_organization(connection, organization)
+        deed = Deed(
+            "organization.created", organization.id, organization.id, {"name": organization.name}
+        )
+        self._audit.record(connection, by, deed)
         return organization
 
     def create_project(
-        self, connection: sa.Connection, name: str, *, organization_id: str
+        self, connection: sa.Connection, name: str, *, organization_id: str, by: Actor
     ) -> Project:
         """A new project of an organization. Raises `NameRefused` and `AccountMissing`."""
-        if all(known.id != organization_id for known in store.select_organizations(connection)):
+        if store.select_organization(connection, organization_id) is None:
             raise AccountMissing("No such organization.", param="organization_id")
         project = Project(
             self._ids.make("proj"), organization_id, check_name(name), self._clock.now()
         )
         store.insert_project(connection, project)
+        self._record(connection, by, "project.created", project)
         return project
+
+    def list_projects(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        *,
+        archived: bool = False,
+        among: Sequence[str] = (),
+        limit: int,
+        offset: int = 0,
+    ) -> tuple[list[Project], int]:
+        """A page of an organization's projects, the oldest first, and how many there are.
+
+        `archived` ones only if asked for; only those `among` the given ids, if there are any.
+        """
+        page = store.select_projects_of(
+            connection,
+            organization_id,
+            archived=archived,
+            among=among,
+            limit=limit,
+            offset=offset,
+        )
+        total = store.count_projects_of(connection, organization_id, archived=archived, among=among)
+        return page, total
+
+    def get_project(
+        self, connection: sa.Connection, organization_id: str, project_id: str
+    ) -> Project:
+        """A project of this organization. `AccountMissing` for any other id."""
+        project = store.select_project(connection, organization_id, project_id)
+        if project is None:
+            raise AccountMissing("There is no such project.", param="project_id")
+        return project
+
+    def rename_project(
+        self, connection: sa.Connection, project: Project, name: str, *, by: Actor
+    ) -> Project:
+        """The project under its new name. Raises `NameRefused`."""
+        values = {"name": check_name(name)}
+        store.update_project(connection, project.id, values)
+        self._record(connection, by, "project.updated", project, values)
+        return self.get_project(connection, project.organization_id, project.id)
+
+    def archive_project(self, connection: sa.Connection, project: Project, *, by: Actor) -> None:
+        """Refuse the project's keys from now on; what it used stays to be read."""
+        if project.archived_at is not None:
+            return
+        store.update_project(connection, project.id, {"archived_at": self._clock.now()})
+        store.note_change(connection)
+        self._record(connection, by, "project.archived", project)
+
+    def _record(
+        self,
+        connection: sa.Connection,
+        by: Actor,
+        action: str,
+        project: Project,
+        changes: dict[str, Any] | None = None,
+    ) -> None:
+        fields = {"name": project.name} if changes is None else changes
+        self._audit.record(
+            connection, by, Deed(action, project.organization_id, project.id, fields)
+        )
 
     def list_organizations(self, connection: sa.Connection) -> list[Organization]:
         """Every organization, the oldest first."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import Organization, Project
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, bump_revision
+
+TOPIC = "accounts"
+"""The revision that every change bumps, by which other processes know of it."""
 
 ORGANIZATIONS = sa.Table(
     "organizations",
@@ -13,6 +20,8 @@ ORGANIZATIONS = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("suspended_at", sa.Double),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
 )
 
 PROJECTS = sa.Table(
@@ -24,39 +33,121 @@ PROJECTS = sa.Table(
     ),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("archived_at", sa.Double),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
 )
+
+ORGANIZATION_COLUMNS = [ORGANIZATIONS.c[name] for name in Organization.__struct_fields__]
+PROJECT_COLUMNS = [PROJECTS.c[name] for name in Project.__struct_fields__]
 
 
 def insert_organization(connection: sa.Connection, organization: Organization) -> None:
     """Add one organization."""
-    connection.execute(
-        sa.insert(ORGANIZATIONS).values(
-            id=organization.id, name=organization.name, created_at=organization.created_at
-        )
-    )
+    connection.execute(sa.insert(ORGANIZATIONS).values(msgspec.structs.asdict(organization)))
 
 
 def insert_project(connection: sa.Connection, project: Project) -> None:
     """Add one project."""
-    connection.execute(
-        sa.insert(PROJECTS).values(
-            id=project.id,
-            organization_id=project.organization_id,
-            name=project.name,
-            created_at=project.created_at,
-        )
-    )
+    connection.execute(sa.insert(PROJECTS).values(msgspec.structs.asdict(project)))
 
 
 def select_organizations(connection: sa.Connection) -> list[Organization]:
     """Every organization, the oldest first."""
     rows = connection.execute(
-        sa.select(ORGANIZATIONS).order_by(ORGANIZATIONS.c.created_at, ORGANIZATIONS.c.id)
+        sa.select(*ORGANIZATION_COLUMNS).order_by(ORGANIZATIONS.c.created_at, ORGANIZATIONS.c.id)
     )
-    return [Organization(row.id, row.name, row.created_at) for row in rows]
+    return [Organization(*row) for row in rows]
+
+
+def select_organization(connection: sa.Connection, organization_id: str) -> Organization | None:
+    """One organization."""
+    statement = sa.select(*ORGANIZATION_COLUMNS).where(ORGANIZATIONS.c.id == organization_id)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else Organization(*row)
+
+
+def update_organization(
+    connection: sa.Connection, organization_id: str, values: Mapping[str, Any]
+) -> None:
+    """Change columns of one organization, and count its version on."""
+    connection.execute(
+        sa.update(ORGANIZATIONS)
+        .where(ORGANIZATIONS.c.id == organization_id)
+        .values(**values, version=ORGANIZATIONS.c.version + 1)
+    )
 
 
 def select_projects(connection: sa.Connection) -> list[Project]:
-    """Every project, the oldest first."""
-    rows = connection.execute(sa.select(PROJECTS).order_by(PROJECTS.c.created_at, PROJECTS.c.id))
-    return [Project(row.id, row.organization_id, row.name, row.created_at) for row in rows]
+    """Every project of every organization, the oldest first."""
+    rows = connection.execute(
+        sa.select(*PROJECT_COLUMNS).order_by(PROJECTS.c.created_at, PROJECTS.c.id)
+    )
+    return [Project(*row) for row in rows]
+
+
+def select_projects_of(
+    connection: sa.Connection,
+    organization_id: str,
+    *,
+    archived: bool,
+    among: Sequence[str],
+    limit: int,
+    offset: int,
+) -> list[Project]:
+    """A page of the projects of one organization, the oldest first."""
+    statement = (
+        sa.select(*PROJECT_COLUMNS)
+        .where(*_of(organization_id, archived=archived, among=among))
+        .order_by(PROJECTS.c.created_at, PROJECTS.c.id)
+        .limit(limit)
+        .offset(offset)
+    )
+    return [Project(*row) for row in connection.execute(statement)]
+
+
+def count_projects_of(
+    connection: sa.Connection, organization_id: str, *, archived: bool, among: Sequence[str]
+) -> int:
+    """How many projects an organization has."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(PROJECTS)
+        .where(*_of(organization_id, archived=archived, among=among))
+    )
+    return connection.execute(statement).scalar_one()
+
+
+def select_project(
+    connection: sa.Connection, organization_id: str, project_id: str
+) -> Project | None:
+    """One project of an organization."""
+    statement = sa.select(*PROJECT_COLUMNS).where(
+        PROJECTS.c.organization_id == organization_id, PROJECTS.c.id == project_id
+    )
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else Project(*row)
+
+
+def update_project(connection: sa.Connection, project_id: str, values: Mapping[str, Any]) -> None:
+    """Change columns of one project, and count its version on."""
+    connection.execute(
+        sa.update(PROJECTS)
+        .where(PROJECTS.c.id == project_id)
+        .values(**values, version=PROJECTS.c.version + 1)
+    )
+
+
+def note_change(connection: sa.Connection) -> None:
+    """Tell every process, once this transaction commits, to look again."""
+    bump_revision(connection, TOPIC)
+
+
+def _of(
+    organization_id: str, *, archived: bool, among: Sequence[str]
+) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [PROJECTS.c.organization_id == organization_id]
+    if not archived:
+        conditions.append(PROJECTS.c.archived_at.is_(None))
+    if among:
+        conditions.append(PROJECTS.c.id.in_(among))
+    return conditions

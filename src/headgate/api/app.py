@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import headgate
+from headgate.api.unserved import Unserved
 
 
 class Health(Protocol):
@@ -23,9 +23,13 @@ class Health(Protocol):
 
 
 def build_app(
-    *, health: Health, render_metrics: Callable[[], bytes], make_id: Callable[[str], str]
+    *,
+    health: Health,
+    render_metrics: Callable[[], bytes],
+    make_id: Callable[[str], str],
+    platform: Sequence[Route] = (),
 ) -> Starlette:
-    """The routes of operators: health, metrics, and what this is."""
+    """The routes of operators: health, metrics, and what this is; with them, the platform API."""
 
     async def live(_request: Request) -> Response:
         return JSONResponse({"status": "live"})
@@ -48,31 +52,16 @@ def build_app(
             }
         )
 
-    async def unknown(request: Request, _error: Exception) -> Response:
-        message = (
-            f"Nothing is served at {request.method} {request.url.path}. "
-            "OpenAI clients need a base URL that ends in /v1."
-        )
-        return refuse(404, message, "unknown_url")
-
-    async def other_method(request: Request, error: Exception) -> Response:
-        message = f"{request.method} is not possible on {request.url.path}."
-        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-        return refuse(405, message, "method_not_allowed", headers)
-
-    def refuse(
-        status: int, message: str, code: str, headers: Mapping[str, str] | None = None
-    ) -> Response:
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        own = {"x-request-id": make_id("req"), "x-headgate-error-source": "gateway"}
-        return JSONResponse({"error": error}, status, headers={**(headers or {}), **own})
-
-    return Starlette(
+    unserved = Unserved(make_id)
+    app = Starlette(
         routes=[
+            *platform,
             Route("/", root),
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", metrics),
         ],
-        exception_handlers={404: unknown, 405: other_method},
+        exception_handlers={404: unserved.refuse_address, 405: unserved.refuse_method},
     )
+    app.router.redirect_slashes = False
+    return app

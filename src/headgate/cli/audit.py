@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from headgate.audit.model import Filter
-from headgate.audit.service import AuditLog
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time
 
@@ -28,7 +27,7 @@ def list_entries(
     """Who did what to which object, from where; the newest first."""
     with open_desk(data) as desk, desk.database.reading() as connection:
         wanted = Filter(object_id=object_id)
-        entries, total = AuditLog(desk.clock).list(connection, wanted, limit=limit)
+        entries, total = desk.audit.list(connection, wanted, limit=limit)
     if as_json:
         typer.echo(msgspec.json.encode(entries))
         return
@@ -55,7 +54,7 @@ def verify(
 ) -> None:
     """Go through the whole chain of hashes; exit status 1 where it does not hold."""
     with open_desk(data) as desk, desk.database.reading() as connection:
-        log = AuditLog(desk.clock)
+        log = desk.audit
         verdict = log.verify(connection)
         is_known = head is None or log.contains(connection, head)
     if verdict.fault is not None:

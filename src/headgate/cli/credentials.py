@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headgate.accounts.model import AccountMissing
+from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.main.egress import open_client
@@ -76,6 +77,7 @@ def add(
                 is_default=default,
                 expires_at=parse_expiry(expires, desk.clock.now()),
             ),
+            by=COMMAND_LINE,
         )
     if as_json:
         typer.echo(msgspec.json.encode(record))
@@ -122,7 +124,7 @@ def remove(credential: Reference, data: Data = None) -> None:
     with open_desk(data) as desk, desk.database.transaction() as connection:
         book = desk.open_book(connection)
         record = book.find(connection, credential)
-        book.remove(connection, record)
+        book.remove(connection, record, by=COMMAND_LINE)
     typer.echo(f"{record.id} ({record.name}) is removed.")
 
 

@@ -42,8 +42,8 @@ class Desk:
         self.clock = SystemClock()
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
-        self.accounts = Accounts(self.clock, self.ids)
-        self.keys = Keys(self.clock, self.accounts)
+        self.accounts = Accounts(self.clock, self.ids, self.audit)
+        self.keys = Keys(self.clock, self.accounts, self.audit)
         self.catalog = Catalog.load()
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
 
@@ -65,6 +65,7 @@ class Desk:
             egress_rule=self.egress_rule,
             clock=self.clock,
             ids=self.ids,
+            audit=self.audit,
         )
 
     def open_managed_models(self) -> ManagedBook:

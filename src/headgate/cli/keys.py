@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.keys.model import Key, KeyKind, KeyRequest
@@ -50,7 +51,7 @@ def create(
             requests_per_minute=requests_per_minute,
             on_disconnect=on_disconnect,
         )
-        issued = desk.keys.create(connection, request)
+        issued = desk.keys.create(connection, request, by=COMMAND_LINE)
     if as_json:
         typer.echo(msgspec.json.encode(issued))
         return
@@ -89,7 +90,7 @@ def revoke(
 ) -> None:
     """Refuse a key for good, at once; it cannot be undone."""
     with open_desk(data) as desk, desk.database.transaction() as connection:
-        key = desk.keys.revoke(connection, key_id)
+        key = desk.keys.revoke(connection, key_id, by=COMMAND_LINE)
     typer.echo(f"{key.id} ({key.name}) is revoked.")
 
 

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import check_name
 from headgate.accounts.service import Accounts
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
 from headgate.keys import store
 from headgate.keys.model import (
     TOKEN_LENGTH_MAX,
@@ -34,11 +36,12 @@ _PATTERN = re.compile(r"[A-Za-z0-9_.:/*@-]{1,200}")
 class Keys:
     """Writes keys. Nothing here commits; every change bumps the revision `TOPIC`."""
 
-    def __init__(self, clock: Clock, accounts: Accounts) -> None:
+    def __init__(self, clock: Clock, accounts: Accounts, audit: AuditLog) -> None:
         self._clock = clock
         self._accounts = accounts
+        self._audit = audit
 
-    def create(self, connection: sa.Connection, request: KeyRequest) -> IssuedKey:
+    def create(self, connection: sa.Connection, request: KeyRequest, *, by: Actor) -> IssuedKey:
         """A new key with its token, which is not to be had again.
 
         Raises `KeyRequestRefused`, `NameRefused`, and `AccountMissing` for the project.
@@ -64,9 +67,11 @@ class Keys:
         )
         store.insert_key(connection, key, digest=hashlib.sha256(token.encode()).digest())
         store.note_change(connection)
+        fields = {"name": key.name, "kind": key.kind.value, "project_id": key.project_id}
+        self._audit.record(connection, by, Deed("key.created", key.organization_id, key.id, fields))
         return IssuedKey(token, key)
 
-    def revoke(self, connection: sa.Connection, key_id: str) -> Key:
+    def revoke(self, connection: sa.Connection, key_id: str, *, by: Actor) -> Key:
         """The key, revoked for good; one that was revoked before stays so. `KeyMissing`."""
         key = store.select_key(connection, key_id)
         if key is None:
@@ -74,6 +79,7 @@ class Keys:
         if key.revoked_at is None:
             store.mark_revoked(connection, key_id, at=self._clock.now())
             store.note_change(connection)
+            self._audit.record(connection, by, Deed("key.revoked", key.organization_id, key.id))
         return store.select_key(connection, key_id) or key
 
     def list(self, connection: sa.Connection) -> list[Key]:

@@ -8,6 +8,7 @@ import os
 import sqlalchemy as sa
 
 from headgate.accounts.model import Organization
+from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.failpoint import failpoint
 from headgate.main.installation import FIRST_KEYS_FILE, Installation
@@ -27,9 +28,11 @@ def prepare_first_start(installation: Installation) -> bool:
     with installation.database.transaction() as connection:
         if installation.accounts.list_organizations(connection):
             return False
-        organization = installation.accounts.create_organization(connection, "First organization")
+        organization = installation.accounts.create_organization(
+            connection, "First organization", by=SYSTEM
+        )
         project = installation.accounts.create_project(
-            connection, "Default", organization_id=organization.id
+            connection, "Default", organization_id=organization.id, by=SYSTEM
         )
         inference, admin = (
             installation.keys.create(
@@ -37,6 +40,7 @@ def prepare_first_start(installation: Installation) -> bool:
                 KeyRequest(
                     name=name, organization_id=organization.id, project_id=project.id, kind=kind
                 ),
+                by=SYSTEM,
             )
             for name, kind in (("first", KeyKind.LIVE), ("first admin", KeyKind.ADMIN))
         )
@@ -81,7 +85,7 @@ def _drop_simulator(
 ) -> None:
     for record in installation.credentials.list(connection):
         if record.name == SIMULATOR_NAME and record.base_url != but:
-            installation.credentials.remove(connection, record)
+            installation.credentials.remove(connection, record, by=SYSTEM)
 
 
 def _add_simulator(
@@ -98,6 +102,7 @@ def _add_simulator(
             name=SIMULATOR_NAME,
             base_url=url,
         ),
+        by=SYSTEM,
     )
 
 

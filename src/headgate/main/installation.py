@@ -50,8 +50,8 @@ class Installation:
         self.clock = SystemClock()
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
-        self.accounts = Accounts(self.clock, self.ids)
-        self.keys = keys.Keys(self.clock, self.accounts)
+        self.accounts = Accounts(self.clock, self.ids, self.audit)
+        self.keys = keys.Keys(self.clock, self.accounts, self.audit)
         self.key_ring = keys.KeyRing(self.clock)
         self.catalog = Catalog.load()
         sealer = vault.Sealer(master_key, self.clock)
@@ -80,6 +80,7 @@ class Installation:
             egress_rule=self.egress_rule,
             clock=self.clock,
             ids=self.ids,
+            audit=self.audit,
         )
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:

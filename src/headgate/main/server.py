@@ -28,7 +28,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, descriptors, road
+from headgate.main import banner, descriptors, platform, road
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
@@ -133,7 +133,10 @@ async def _serve(
             observers=observers,
         )
         server.config.app = api.build_app(
-            health=upkeep, render_metrics=observers.render, make_id=installation.ids.make
+            health=upkeep,
+            render_metrics=observers.render,
+            make_id=installation.ids.make,
+            platform=platform.build(installation, writer, take_up=upkeep.take_up),
         )
         edge = road.build_edge(settings, face)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]

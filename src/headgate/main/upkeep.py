@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from headgate.kit.db import schema
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
+from headgate.kit.repetition import forget_answers
 from headgate.kit.settings import Settings
 from headgate.main.installation import Installation
 from headgate.metering import jobs as retention
@@ -24,6 +26,7 @@ from headgate.relay.ports import Receipt
 WRITE_BACK_SECONDS = 5.0
 WAL_WATCH_SECONDS = 1.0
 DAY_SECONDS = 86_400
+FORGET_ANSWERS_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,7 @@ class Upkeep:
         self._server = server
         self._observe = observe
         self._pruner = retention.Pruner(writer)
+        self._taking_up = threading.Lock()
         self._wal_bytes = 0
         self._revisions: dict[str, int] = {}
         self._holds_open = 0
@@ -70,8 +74,8 @@ class Upkeep:
         return self._writer.health.describe()
 
     def take_up(self) -> None:
-        """Load every snapshot whose topic changed since the last time; called in a thread."""
-        with self._installation.database.reading() as connection:
+        """Load every snapshot whose topic changed since the last time; called in threads."""
+        with self._taking_up, self._installation.database.reading() as connection:
             revisions = schema.read_revisions(connection)
             changed = {
                 topic for topic, value in revisions.items() if self._revisions.get(topic) != value
@@ -89,6 +93,7 @@ class Upkeep:
             self._repeat(self._watch_wal, WAL_WATCH_SECONDS),
             self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
             self._repeat(self._forget, retention.INTERVAL_SECONDS, first_seconds=1.0),
+            self._repeat(self._forget_answers, FORGET_ANSWERS_SECONDS),
         )
 
     async def _repeat(
@@ -137,6 +142,10 @@ class Upkeep:
 
     async def _expire(self) -> None:
         await jobs.resolve_expired_holds(self._ledger)
+
+    async def _forget_answers(self) -> None:
+        now = self._installation.clock.now()
+        await self._writer.call(lambda connection: forget_answers(connection, now=now))
 
     async def _forget(self) -> None:
         if not self._settings.retention_days:

@@ -42,6 +42,9 @@ class Grant(msgspec.Struct, frozen=True):
     requests_per_minute: int = 0
     on_disconnect: DisconnectPolicy | None = None
     permissions: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    """The projects that it may name; none at all: for a management key all of its organization,
+    for an inference key its own."""
 
 
 class Grants(Protocol):

@@ -6,6 +6,8 @@ import pytest
 
 from headgate.accounts.model import AccountMissing, NameRefused
 from headgate.accounts.service import Accounts
+from headgate.audit.model import SYSTEM
+from headgate.audit.service import AuditLog
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -22,16 +24,20 @@ def database(tmp_path: Path):
 
 @pytest.fixture
 def accounts() -> Accounts:
-    return Accounts(SystemClock(), Ids())
+    return Accounts(SystemClock(), Ids(), AuditLog(SystemClock()))
 
 
 def test_project_is_found_by_id_by_name_and_by_being_the_first(
     database: Database, accounts: Accounts
 ) -> None:
     with database.transaction() as connection:
-        organization = accounts.create_organization(connection, " Acme ")
-        first = accounts.create_project(connection, "one", organization_id=organization.id)
-        second = accounts.create_project(connection, "two", organization_id=organization.id)
+        organization = accounts.create_organization(connection, " Acme ", by=SYSTEM)
+        first = accounts.create_project(
+            connection, "one", organization_id=organization.id, by=SYSTEM
+        )
+        second = accounts.create_project(
+            connection, "two", organization_id=organization.id, by=SYSTEM
+        )
     assert organization.name == "Acme"
     with database.reading() as connection:
         assert accounts.find_project(connection, None) == first
@@ -46,9 +52,9 @@ def test_unknown_and_ambiguous_projects_are_told_apart(
     with database.transaction() as connection:
         with pytest.raises(AccountMissing, match="no project yet"):
             accounts.find_project(connection, None)
-        organization = accounts.create_organization(connection, "Acme")
+        organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
         for _ in range(2):
-            accounts.create_project(connection, "same", organization_id=organization.id)
+            accounts.create_project(connection, "same", organization_id=organization.id, by=SYSTEM)
         with pytest.raises(AccountMissing, match="2 projects are named 'same'"):
             accounts.find_project(connection, "same")
         with pytest.raises(AccountMissing, match="no project with the id or name 'x'"):
@@ -59,7 +65,7 @@ def test_project_of_an_unknown_organization_is_refused(
     database: Database, accounts: Accounts
 ) -> None:
     with database.transaction() as connection, pytest.raises(AccountMissing):
-        accounts.create_project(connection, "one", organization_id="org_none")
+        accounts.create_project(connection, "one", organization_id="org_none", by=SYSTEM)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201])
@@ -67,4 +73,4 @@ def test_name_that_cannot_be_shown_on_a_line_is_refused(
     database: Database, accounts: Accounts, name: str
 ) -> None:
     with database.transaction() as connection, pytest.raises(NameRefused):
-        accounts.create_organization(connection, name)
+        accounts.create_organization(connection, name, by=SYSTEM)

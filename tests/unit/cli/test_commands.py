@@ -17,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 import headgate
 from headgate.accounts.service import Accounts
+from headgate.audit.model import SYSTEM
+from headgate.audit.service import AuditLog
 from headgate.cli import app
 from headgate.keys.service import KeyRing
 from headgate.kit.clock import SystemClock
@@ -82,11 +84,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     database = Database(path / "headgate.db")
     METADATA.create_all(database.engine)
     key = create_master_key(path / "master.key")
-    accounts = Accounts(SystemClock(), Ids())
+    accounts = Accounts(SystemClock(), Ids(), AuditLog(SystemClock()))
     with database.transaction() as connection:
         remember_master_key(connection, key, now=0.0)
-        organization = accounts.create_organization(connection, "Acme")
-        accounts.create_project(connection, "main", organization_id=organization.id)
+        organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
+        accounts.create_project(connection, "main", organization_id=organization.id, by=SYSTEM)
     database.close()
     return path
 

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.accounts.service import Accounts
+from headgate.audit.model import SYSTEM
+from headgate.audit.service import AuditLog
 from headgate.keys import model
 from headgate.keys.model import InvalidKey, IssuedKey, KeyKind, KeyRequest, KeyRequestRefused
 from headgate.keys.service import KeyRing, Keys
@@ -39,13 +41,14 @@ class Desk:
         self.clock = HeldClock()
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
-        accounts = Accounts(self.clock, Ids())
-        self.keys = Keys(self.clock, accounts)
+        audit = AuditLog(self.clock)
+        accounts = Accounts(self.clock, Ids(), audit)
+        self.keys = Keys(self.clock, accounts, audit)
         self.ring = KeyRing(self.clock)
         with self.database.transaction() as connection:
-            self.organization = accounts.create_organization(connection, "Acme")
+            self.organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
             self.project = accounts.create_project(
-                connection, "main", organization_id=self.organization.id
+                connection, "main", organization_id=self.organization.id, by=SYSTEM
             )
 
     def request(self, **more: object) -> KeyRequest:
@@ -59,13 +62,13 @@ class Desk:
 
     def issue(self, **more: object) -> IssuedKey:
         with self.database.transaction() as connection:
-            issued = self.keys.create(connection, self.request(**more))
+            issued = self.keys.create(connection, self.request(**more), by=SYSTEM)
         self.reload()
         return issued
 
     def revoke(self, key_id: str) -> None:
         with self.database.transaction() as connection:
-            self.keys.revoke(connection, key_id)
+            self.keys.revoke(connection, key_id, by=SYSTEM)
         self.reload()
 
     def reload(self) -> None:
@@ -228,13 +231,17 @@ def test_revocation_by_another_process_changes_the_revision(desk: Desk) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from headgate.accounts.service import Accounts\n"
+        "from headgate.audit.model import SYSTEM\n"
+        "from headgate.audit.service import AuditLog\n"
         "from headgate.keys.service import Keys\n"
         "from headgate.kit.clock import SystemClock\n"
         "from headgate.kit.db.engine import Database\n"
         "from headgate.kit.ids import Ids\n"
         "database = Database(Path(sys.argv[1]))\n"
-        "keys = Keys(SystemClock(), Accounts(SystemClock(), Ids()))\n"
-        "with database.transaction() as connection: keys.revoke(connection, sys.argv[2])\n"
+        "audit = AuditLog(SystemClock())\n"
+        "keys = Keys(SystemClock(), Accounts(SystemClock(), Ids(), audit), audit)\n"
+        "with database.transaction() as connection:\n"
+        "    keys.revoke(connection, sys.argv[2], by=SYSTEM)\n"
     )
     command = [sys.executable, "-c", program, str(desk.database.path), issued.key.id]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

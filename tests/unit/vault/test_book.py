@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from headgate.audit.model import SYSTEM
 from headgate.vault import store
 from headgate.vault.model import (
     SECRET_CHARACTERS_MAX,
@@ -111,7 +112,7 @@ def test_defaults_of_others_stay_when_one_is_chosen(safe: Safe) -> None:
         store.clear_default(connection, safe.own, integration="another")
         found = {record.id for record in safe.book.list(connection) if record.is_default}
         assert found == {records[safe.other].id, records[None].id, second.id}
-        safe.book.make_default(connection, records[safe.own])
+        safe.book.make_default(connection, records[safe.own], by=SYSTEM)
         defaults = {record.id for record in safe.book.list(connection) if record.is_default}
     assert defaults == {record.id for record in records.values()}
 
@@ -119,7 +120,7 @@ def test_defaults_of_others_stay_when_one_is_chosen(safe: Safe) -> None:
 def test_removed_default_leaves_nothing_that_could_be_taken(safe: Safe) -> None:
     record = safe.add(is_default=True)
     with safe.database.transaction() as connection:
-        safe.book.remove(connection, record)
+        safe.book.remove(connection, record, by=SYSTEM)
         (row,) = connection.execute(sa.select(store.CREDENTIALS)).all()
     assert (row.is_default, row.sealed) == (False, None)
     assert row.deleted_at == row.updated_at == safe.clock.time

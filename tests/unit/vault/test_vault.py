@@ -11,6 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
+from headgate.audit.model import SYSTEM
+from headgate.audit.service import AuditLog
 from headgate.kit.crypto import SealBroken
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
@@ -74,21 +76,24 @@ class Safe:
         facts = {"openai": Facts()}
         sealer = Sealer(self.master_key, self.clock)
         rule = parse_rule(["http://127.0.0.1:9"])
-        self.book = CredentialBook(sealer, facts, egress_rule=rule, clock=self.clock, ids=Ids())
+        audit = AuditLog(self.clock)
+        self.book = CredentialBook(
+            sealer, facts, egress_rule=rule, clock=self.clock, ids=Ids(), audit=audit
+        )
         self.vault = Vault(sealer, facts, self.clock)
         self.sealer = sealer
-        accounts = Accounts(self.clock, Ids())
+        accounts = Accounts(self.clock, Ids(), audit)
         with self.database.transaction() as connection:
             remember_master_key(connection, self.master_key, now=0.0)
-            self.own = accounts.create_organization(connection, "Own").id
-            self.other = accounts.create_organization(connection, "Other").id
+            self.own = accounts.create_organization(connection, "Own", by=SYSTEM).id
+            self.other = accounts.create_organization(connection, "Other", by=SYSTEM).id
 
     def add(self, secret: str = SECRET, **more: object) -> CredentialRecord:
         self.clock.time += 1
         values = {"organization_id": self.own, "integration": "openai", "secret": secret, **more}
         with self.database.transaction() as connection:
             request = CredentialRequest(**values)  # pyright: ignore[reportArgumentType]
-            record = self.book.add(connection, request)
+            record = self.book.add(connection, request, by=SYSTEM)
         self.reload()
         return record
 
@@ -172,7 +177,7 @@ def test_pinned_credential_is_never_replaced(safe: Safe) -> None:
 def test_removed_credential_is_never_used_again(safe: Safe) -> None:
     record = safe.add()
     with safe.database.transaction() as connection:
-        safe.book.remove(connection, record)
+        safe.book.remove(connection, record, by=SYSTEM)
     safe.reload()
     with pytest.raises(CredentialMissing, match="headgate credentials add openai"):
         safe.taken()
@@ -193,7 +198,7 @@ def test_making_another_default_takes_it_from_the_first(safe: Safe) -> None:
     first = safe.add(name="first", is_default=True)
     second = safe.add(name="second")
     with safe.database.transaction() as connection:
-        safe.book.make_default(connection, second)
+        safe.book.make_default(connection, second, by=SYSTEM)
     with safe.database.reading() as connection:
         defaults = [record.id for record in safe.book.list(connection) if record.is_default]
     assert defaults == [second.id]

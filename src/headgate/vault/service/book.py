@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import check_name
+from headgate.audit.model import SYSTEM, Actor, Deed
+from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
 from headgate.kit.http.errors import AddressRefused
@@ -42,12 +45,14 @@ class CredentialBook:
         egress_rule: EgressRule,
         clock: Clock,
         ids: Ids,
+        audit: AuditLog,
     ) -> None:
         self._sealer = sealer
         self._integrations = integrations
         self._egress_rule = egress_rule
         self._clock = clock
         self._ids = ids
+        self._audit = audit
 
     def list(self, connection: sa.Connection) -> list[CredentialRecord]:
         """Every credential that was not removed, the oldest first."""
@@ -64,7 +69,9 @@ class CredentialBook:
             many if found else f"There is no credential {credential!r}.", param="credential"
         )
 
-    def add(self, connection: sa.Connection, request: CredentialRequest) -> CredentialRecord:
+    def add(
+        self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
+    ) -> CredentialRecord:
         """A new credential. Raises `CredentialRefused` and `NameRefused`."""
         record, sealed = self._seal(connection, request, self._ids.make("cred"))
         self._refuse_taken_name(connection, record)
@@ -72,21 +79,32 @@ class CredentialBook:
             store.clear_default(connection, record.organization_id, integration=record.integration)
         store.insert_credential(connection, record, sealed=sealed)
         store.note_change(connection)
+        fields = {
+            "integration": record.integration,
+            "name": record.name,
+            "base_url": record.base_url,
+            "is_default": record.is_default,
+        }
+        self._record(connection, by, "credential.created", record, fields)
         return record
 
-    def make_default(self, connection: sa.Connection, record: CredentialRecord) -> None:
+    def make_default(
+        self, connection: sa.Connection, record: CredentialRecord, *, by: Actor
+    ) -> None:
         """This one is taken where a call names none; the default before it is one no more."""
         store.clear_default(connection, record.organization_id, integration=record.integration)
         values = {"is_default": True, "updated_at": self._clock.now()}
         store.update_credential(connection, record.id, values)
         store.note_change(connection)
+        self._record(connection, by, "credential.made_default", record)
 
-    def remove(self, connection: sa.Connection, record: CredentialRecord) -> None:
+    def remove(self, connection: sa.Connection, record: CredentialRecord, *, by: Actor) -> None:
         """Forget the secret for good; the record stays for the receipts that name it."""
         now = self._clock.now()
         values = {"deleted_at": now, "updated_at": now, "sealed": None, "is_default": False}
         store.update_credential(connection, record.id, values)
         store.note_change(connection)
+        self._record(connection, by, "credential.removed", record)
 
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
         """The secret itself. Raises `SealBroken`; to be handed to the provider only."""
@@ -113,7 +131,7 @@ class CredentialBook:
         others = any(record.is_default for record in own if record is not before)
         wanted = msgspec.structs.replace(request, name=ENVIRONMENT_NAME, is_default=not others)
         if before is None:
-            return self.add(connection, wanted)
+            return self.add(connection, wanted, by=SYSTEM)
         if self._is_same(connection, before, request):
             return before
         record, sealed = self._seal(connection, wanted, before.id)
@@ -123,7 +141,21 @@ class CredentialBook:
         }
         store.update_credential(connection, record.id, {**changes, "sealed": sealed})
         store.note_change(connection)
+        self._record(
+            connection, SYSTEM, "credential.replaced", record, {"base_url": record.base_url}
+        )
         return msgspec.structs.replace(record, created_at=before.created_at)
+
+    def _record(
+        self,
+        connection: sa.Connection,
+        by: Actor,
+        action: str,
+        record: CredentialRecord,
+        changes: dict[str, Any] | None = None,
+    ) -> None:
+        deed = Deed(action, record.organization_id, record.id, changes or {})
+        self._audit.record(connection, by, deed)
 
     def _seal(
         self, connection: sa.Connection, request: CredentialRequest, credential_id: str

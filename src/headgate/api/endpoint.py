@@ -1,0 +1,113 @@
+"""The road of one request through the API: gate, query, body, handler, answer."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headgate.api.errors import JSON, FieldRefused, advise, describe, status_of
+from headgate.api.gate import Gate
+from headgate.api.operation import Ask, Operation, Repeated, Reply
+from headgate.api.principal import Principal
+from headgate.api.reading import read_body, read_query, take_body
+from headgate.api.services import Services
+from headgate.kit.errors import HeadgateError
+from headgate.kit.repetition import Claim
+
+REPETITION_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+VERSION_FIELD = "version"
+
+log = structlog.get_logger(__name__)
+
+
+class Endpoint:
+    """Serves one operation."""
+
+    def __init__(self, operation: Operation, services: Services, gate: Gate) -> None:
+        self._operation = operation
+        self._services = services
+        self._gate = gate
+
+    async def serve(self, request: Request) -> Response:
+        """Answer a request; every error in the API's own shape."""
+        request_id = self._services.ids.make("req")
+        try:
+            response = await self._answer(request)
+        except HeadgateError as error:
+            response = render_error(error)
+        # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
+        except Exception:
+            log.exception("api.fault", request_id=request_id, operation=self._operation.id)
+            response = render_fault(request_id)
+        response.headers["x-request-id"] = request_id
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        operation = self._operation
+        admitted = await self._gate.admit(request, operation.access)
+        query = read_query(request, operation.query)
+        raw = await take_body(request) if operation.changes else b""
+        body = read_body(request, raw, operation.body) if operation.changes else operation.body()
+        reply = Reply(operation.status)
+        ask = Ask(
+            request,
+            self._services,
+            principal=admitted.principal,
+            organization_id=admitted.organization_id,
+            query=query,
+            body=body,
+            claim=read_claim(request, operation, admitted.principal, raw=raw),
+            reply=reply,
+        )
+        try:
+            answer = await operation.handler(ask)
+        except Repeated as repeated:
+            reply.headers["idempotent-replayed"] = "true"
+            return render(reply, repeated.answer)
+        version = getattr(answer, VERSION_FIELD, None)
+        if isinstance(version, int):
+            reply.headers["etag"] = f'"{version}"'
+        return render(reply, None if operation.answer is None else msgspec.json.encode(answer))
+
+
+def read_claim(
+    request: Request, operation: Operation, principal: Principal, *, raw: bytes
+) -> Claim | None:
+    """By what this request would be known again; None where it does not ask for that."""
+    key = request.headers.get("idempotency-key")
+    if key is None or operation.method != "POST":
+        return None
+    if not REPETITION_KEY.fullmatch(key):
+        message = "An idempotency key is 1 to 255 printable characters without blanks."
+        raise FieldRefused(message, ("header", "Idempotency-Key"))
+    organization_id = request.headers.get("x-organization-id", "")
+    target = f"{operation.method} {request.url.path} {organization_id} {principal.id}"
+    return Claim(principal.proof, key, target, raw)
+
+
+def render(reply: Reply, body: bytes | None) -> Response:
+    """An answer with its headers and cookies."""
+    response = Response(
+        body, reply.status, reply.headers, media_type=None if body is None else JSON
+    )
+    for cookie in reply.cookies:
+        response.headers.append("set-cookie", cookie)
+    return response
+
+
+def render_error(error: HeadgateError) -> Response:
+    """An error in the API's own shape."""
+    body = msgspec.json.encode(describe(error))
+    return Response(body, status_of(error), advise(error), media_type=JSON)
+
+
+def render_fault(request_id: str) -> Response:
+    """A fault of ours: the log has the rest under the same id."""
+    detail = f"Something went wrong here. The log has it under {request_id}."
+    body = msgspec.json.encode({"detail": detail, "code": "internal_error"})
+    return Response(body, 500, media_type=JSON)

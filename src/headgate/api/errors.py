@@ -1,0 +1,132 @@
+"""The errors of the platform API, in its own shape (systems.md 1.2).
+
+`{"detail": "<text>", "code": "<code>"}` ordinarily; 422 with `{"detail": [{"loc", "msg", "type"}]}`
+where a field is at fault. What is missing and what is somebody else's give the same bytes (M7).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+NOT_FOUND = {"detail": "Not found.", "code": "not_found"}
+FIELD_STATUS = 422
+JSON = "application/json"
+
+
+class NotSignedIn(HeadgateError):
+    """Nobody is known to ask."""
+
+    kind = Kind.UNAUTHENTICATED
+    code = "not_authenticated"
+
+
+class OrganizationHeaderMissing(HeadgateError):
+    """The organization is named by a header, on every call (decision 14)."""
+
+    kind = Kind.INVALID
+    code = "organization_header_missing"
+
+
+class NotAllowed(HeadgateError):
+    """Who asks is known, and may not."""
+
+    kind = Kind.FORBIDDEN
+    code = "forbidden"
+
+
+class FieldRefused(HeadgateError):
+    """A field of the query, a header or the body is not what it has to be; `loc` says which."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "invalid"
+
+    def __init__(self, message: str, loc: tuple[str | int, ...], code: str = "invalid") -> None:
+        super().__init__(message, param=".".join(map(str, loc)))
+        self.loc = loc
+        self.type = code
+
+
+class BodyMalformed(HeadgateError):
+    """A body that is no JSON at all."""
+
+    kind = Kind.INVALID
+    code = "malformed_json"
+
+
+class BodyTooLarge(HeadgateError):
+    """A body of more bytes than the API takes."""
+
+    kind = Kind.TOO_LARGE
+    code = "body_too_large"
+
+
+class ContentTypeRefused(HeadgateError):
+    """A body of another type than JSON."""
+
+    kind = Kind.MEDIA_TYPE
+    code = "unsupported_content_type"
+
+
+class VersionOutdated(HeadgateError):
+    """The object was changed since the version that `If-Match` names."""
+
+    kind = Kind.PRECONDITION
+    code = "version_outdated"
+
+
+class Detail(msgspec.Struct):
+    """An ordinary error."""
+
+    detail: str
+    code: str
+
+
+class FieldDetail(msgspec.Struct):
+    """What is wrong with one field: the path to it, a sentence, and a code."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class FieldDetails(msgspec.Struct):
+    """An error of one or several fields."""
+
+    detail: list[FieldDetail]
+
+
+def status_of(error: HeadgateError) -> int:
+    """The status of an error: one that names a field of the body is always 422."""
+    if error.kind is Kind.INVALID and error.param is not None:
+        return FIELD_STATUS
+    return error.kind.value
+
+
+def describe(error: HeadgateError) -> dict[str, Any]:
+    """The body of an error."""
+    if error.kind is Kind.MISSING:
+        return NOT_FOUND
+    if isinstance(error, FieldRefused):
+        return _describe_field(list(error.loc), error.message, error.type)
+    if error.param is not None and status_of(error) == FIELD_STATUS:
+        return _describe_field(["body", *error.param.split(".")], error.message, error.code)
+    return {"detail": error.message, "code": error.code}
+
+
+def advise(error: HeadgateError) -> dict[str, str]:
+    """The headers that belong to an error."""
+    headers: dict[str, str] = {}
+    if error.kind is Kind.UNAUTHENTICATED:
+        headers["www-authenticate"] = 'Bearer realm="headgate"'
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    return headers
+
+
+def _describe_field(loc: list[str | int], message: str, code: str) -> dict[str, Any]:
+    return {"detail": [{"loc": loc, "msg": message, "type": code}]}

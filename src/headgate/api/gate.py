@@ -1,0 +1,110 @@
+"""The one authorization gate (law 7): who asks, for which organization, and whether they may."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+
+from headgate.api.access import Access, Audience
+from headgate.api.errors import NotAllowed, NotSignedIn, OrganizationHeaderMissing
+from headgate.api.principal import NOBODY, Principal, PrincipalKind
+from headgate.keys.model import KeyKind
+from headgate.keys.service import KeyRing
+
+ORGANIZATION_HEADER = "x-organization-id"
+KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
+FOREIGN = "You do not manage this organization: it is not yours, or your role does not allow it."
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """Who was let through, and for which organization."""
+
+    principal: Principal
+    organization_id: str | None
+
+
+Identify = Callable[[Request, str], Awaitable[Principal | None]]
+"""The person of a request and its bearer token (empty: none); None where there is none. Raises
+`NotSignedIn` for a login that is no longer good."""
+
+
+class Gate:
+    """Lets a request through to an operation, or raises why not."""
+
+    def __init__(self, key_ring: KeyRing, identify: Identify) -> None:
+        self._key_ring = key_ring
+        self._identify = identify
+
+    async def admit(self, request: Request, access: Access) -> Admitted:
+        """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing` and `NotAllowed`."""
+        if access.audience is Audience.ANYONE:
+            return Admitted(NOBODY, None)
+        principal = await self._find_principal(request)
+        if access.audience is Audience.PERSON:
+            if principal.kind is not PrincipalKind.PERSON:
+                raise NotAllowed("This is for people who are signed in; a key cannot do it.")
+            return Admitted(principal, None)
+        if access.audience is Audience.PLATFORM:
+            check_operator(principal, access)
+            return Admitted(principal, None)
+        return Admitted(principal, check_manager(principal, access, request))
+
+    async def _find_principal(self, request: Request) -> Principal:
+        token = read_token(request)
+        if token.startswith(KEY_PREFIXES):
+            grant = self._key_ring.find(token.encode("utf-8", "replace"))
+            return Principal(
+                kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, proof=token.encode()
+            )
+        principal = await self._identify(request, token)
+        if principal is None:
+            raise NotSignedIn(
+                "Sign in, or send a management key: `Authorization: Bearer hg_admin_...`."
+            )
+        return principal
+
+
+def read_token(request: Request) -> str:
+    """What was presented: a bearer token, else `x-api-key`. Nothing else counts (M1)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return request.headers.get("x-api-key", "").strip()
+
+
+def check_operator(principal: Principal, access: Access) -> None:
+    """Raises `NotAllowed` for all but the operator of the installation."""
+    if principal.is_operator:
+        return
+    grant = principal.grant
+    if grant is None or not grant.permissions or not principal.holds(access.permission):
+        raise NotAllowed(
+            "This is for the operator of this installation: a person who is one, "
+            f"or a management key that names the permission {access.permission}."
+        )
+
+
+def check_manager(principal: Principal, access: Access, request: Request) -> str:
+    """The organization of the header, which this principal manages. Raises `NotAllowed`."""
+    grant = principal.grant
+    if grant is not None and not grant.management:
+        raise NotAllowed(
+            "This is an inference key (hg_live_...); the platform API needs a management key "
+            "(hg_admin_...) or a person's login."
+        )
+    organization_id = request.headers.get(ORGANIZATION_HEADER, "").strip()
+    if not organization_id:
+        raise OrganizationHeaderMissing("Name the organization: X-Organization-ID: org_...")
+    if grant is None:
+        if principal.roles.get(organization_id) not in access.roles:
+            raise NotAllowed(FOREIGN)
+        return organization_id
+    if grant.organization_id != organization_id:
+        raise NotAllowed(FOREIGN)
+    if not access.permission:
+        raise NotAllowed("This is for people who are signed in; a key cannot do it.")
+    if not principal.holds(access.permission):
+        raise NotAllowed(f"This key does not hold the permission {access.permission}.")
+    return organization_id

@@ -1,0 +1,244 @@
+"""How an operation of the API is declared: one function, with its address and policy beside it.
+
+    OPERATIONS = Operations("API keys", "Keys that open the gate.")
+
+    @OPERATIONS.post(
+        "/api/api-keys", access=organization("keys:write"), status=201, summary="Issue a key"
+    )
+    async def issue_key(ask: Ask[Nothing, KeyCreate]) -> KeyIssued:
+        ...
+
+The types of the function are its schema: the query, the body, and the answer (None: no content).
+The function gets an `Ask`, whose `read` and `write` are its only ways to the database, and raises
+`HeadgateError`s. `organization_id` is the one that the gate has let through: every query gets it.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from starlette.requests import Request
+
+from headgate.api.access import Access, Audience
+from headgate.api.errors import FieldRefused, VersionOutdated
+from headgate.api.principal import Principal
+from headgate.api.services import Services
+from headgate.audit.model import Actor
+from headgate.kit import repetition
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.repetition import Claim
+
+Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=msgspec.Struct)
+Result = TypeVar("Result")
+
+Handler = Callable[[Any], Awaitable[Any]]
+ANY_VERSION = "*"
+
+
+class RepetitionDiffers(HeadgateError):
+    """An `Idempotency-Key` was used before, with another body."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "idempotency_key_reused"
+
+
+class Repeated(Exception):
+    """The request came before; this is what was answered then."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Reply(msgspec.Struct):
+    """What an answer has beside its body. `cookies` are whole `set-cookie` values."""
+
+    status: int
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+
+
+class Ask(Generic[Query, Body]):
+    """One request that the gate has let through."""
+
+    def __init__(
+        self,
+        request: Request,
+        services: Services,
+        *,
+        principal: Principal,
+        organization_id: str | None,
+        query: Query,
+        body: Body,
+        claim: Claim | None,
+        reply: Reply,
+    ) -> None:
+        self.request = request
+        self.services = services
+        self.principal = principal
+        self.query = query
+        self.body = body
+        self.reply = reply
+        self.path: Mapping[str, str] = request.path_params
+        self._organization_id = organization_id
+        self._claim = claim
+        client = request.client.host if request.client else ""
+        self.actor: Actor = principal.act(client, request.headers.get("user-agent", "")[:256])
+
+    @property
+    def organization_id(self) -> str:
+        """Whose objects these are; only for operations of an organization."""
+        assert self._organization_id is not None, "the operation is of no organization"
+        return self._organization_id
+
+    async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """See `Storage.read`."""
+        return await self.services.storage.read(work)
+
+    async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """See `Storage.write`."""
+        return await self.services.storage.write(work)
+
+    async def create(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """As `write`, for what makes an object: `work` gives the answer itself, which is kept for
+        a repetition under the same `Idempotency-Key` (24 hours)."""
+        claim = self._claim
+        if claim is None:
+            return await self.write(work)
+
+        def make_once(connection: sa.Connection) -> Result:
+            now = self.services.clock.now()
+            try:
+                known = repetition.find_answer(connection, claim, now=now)
+            except repetition.BodyDiffers as error:
+                message = "This Idempotency-Key was used for another request. Take a new one."
+                raise RepetitionDiffers(message) from error
+            if known is not None:
+                raise Repeated(known)
+            made = work(connection)
+            repetition.keep_answer(connection, claim, msgspec.json.encode(made), now=now)
+            return made
+
+        return await self.write(make_once)
+
+    def check_match(self, version: int) -> None:
+        """Raise `VersionOutdated` where `If-Match` names another version than the stored one."""
+        wanted = self.request.headers.get("if-match")
+        if wanted is None or wanted.strip() == ANY_VERSION:
+            return
+        named = wanted.strip().removeprefix("W/").strip('"')
+        if not named.isascii() or not named.isdigit():
+            raise FieldRefused(
+                'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
+            )
+        if int(named) != version:
+            raise VersionOutdated(
+                f"This was changed meanwhile: it is at version {version}. Read it again."
+            )
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one address, with all that its schema, its gate and its tests need."""
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+    query: type[msgspec.Struct]
+    body: type[msgspec.Struct]
+    answer: Any
+    status: int
+    summary: str
+    description: str
+    tag: str
+    errors: tuple[int, ...]
+    example: Any
+
+    @property
+    def id(self) -> str:
+        """Its name in the schema."""
+        return self.handler.__name__  # type: ignore[attr-defined]
+
+    @property
+    def takes_organization(self) -> bool:
+        """Whether `X-Organization-ID` has to be there."""
+        return self.access.audience is Audience.ORGANIZATION
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does anything but read."""
+        return self.method not in ("GET", "HEAD")
+
+
+class Operations:
+    """The operations of one module, collected by its decorators."""
+
+    def __init__(self, tag: str, description: str) -> None:
+        self.tag = tag
+        self.description = description
+        self.all: list[Operation] = []
+
+    def get(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        """An operation that reads. `declared`: see `_declare`."""
+        return self._declare("GET", path, **declared)
+
+    def post(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        """An operation that makes or does something."""
+        return self._declare("POST", path, **declared)
+
+    def put(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        """An operation that replaces."""
+        return self._declare("PUT", path, **declared)
+
+    def patch(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        """An operation that changes what is given and nothing else."""
+        return self._declare("PATCH", path, **declared)
+
+    def delete(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        """An operation that removes."""
+        return self._declare("DELETE", path, **declared)
+
+    def _declare(
+        self,
+        method: str,
+        path: str,
+        *,
+        access: Access,
+        summary: str,
+        status: int = 200,
+        errors: tuple[int, ...] = (),
+        example: Any = None,
+    ) -> Callable[[Handler], Handler]:
+        """`errors` are statuses beyond those of every such operation; `example` is a body (or,
+        where there is none, an answer) for the schema."""
+
+        def register(handler: Handler) -> Handler:
+            hints = typing.get_type_hints(handler)
+            answer = hints.pop("return")
+            [ask] = hints.values()
+            query, body = typing.get_args(ask)
+            self.all.append(
+                Operation(
+                    method=method,
+                    path=path,
+                    handler=handler,
+                    access=access,
+                    query=query,
+                    body=body,
+                    answer=None if answer is type(None) else answer,
+                    status=status,
+                    summary=summary,
+                    description=(handler.__doc__ or "").strip(),
+                    tag=self.tag,
+                    errors=errors,
+                    example=example,
+                )
+            )
+            return handler
+
+        return register

@@ -1,0 +1,51 @@
+"""The platform API as routes: every declared operation behind the one gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headgate.api.endpoint import Endpoint
+from headgate.api.gate import Gate, Identify
+from headgate.api.openapi import build_document
+from headgate.api.routes import ALL
+from headgate.api.services import Services
+
+
+def build_routes(services: Services, identify: Identify) -> list[Route]:
+    """All operations, and the document that describes them."""
+    gate = Gate(services.key_ring, identify)
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for operations in ALL:
+        for operation in operations.all:
+            endpoint = Endpoint(operation, services, gate)
+            paths.setdefault(operation.path, {})[operation.method] = endpoint
+    routes = [_route(path, endpoints) for path, endpoints in paths.items()]
+    described: list[bytes] = []
+
+    async def describe(_request: Request) -> Response:
+        if not described:
+            described.append(encode_document(build_document(ALL)))
+        return Response(described[0], media_type="application/json")
+
+    return [*routes, Route("/openapi.json", describe)]
+
+
+def _route(path: str, endpoints: Mapping[str, Endpoint]) -> Route:
+    """All methods of one address, so that a further one is told which there are."""
+
+    async def serve(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await endpoints[method].serve(request)
+
+    return Route(path, serve, methods=list(endpoints))
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """As it is served and checked in: indented, in the order of declaration."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

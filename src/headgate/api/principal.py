@@ -1,0 +1,69 @@
+"""Who asks: a person who signed in, or a key."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from collections.abc import Mapping
+
+import msgspec
+
+from headgate.accounts.model import Role
+from headgate.api.errors import NotAllowed
+from headgate.audit.model import Actor, ActorKind
+from headgate.relay.ports import Grant
+
+
+class PrincipalKind(enum.Enum):
+    """How somebody proved who they are."""
+
+    NOBODY = "nobody"
+    PERSON = "person"
+    KEY = "key"
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """A proven identity. `roles` has a person's role by organization id; `proof` is what was
+    presented (never shown); `session_id` names the login, where it was one by cookie."""
+
+    kind: PrincipalKind
+    id: str = ""
+    name: str = ""
+    roles: Mapping[str, Role] = {}
+    is_operator: bool = False
+    session_id: str | None = None
+    grant: Grant | None = None
+    proof: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Principal({self.kind.value}, {self.id})"
+
+    def holds(self, permission: str) -> bool:
+        """Whether a management key may do this in its own organization."""
+        if self.grant is None or not self.grant.management or not permission:
+            return False
+        if not self.grant.permissions:
+            return not permission.startswith("platform:")
+        return any(fnmatch.fnmatchcase(permission, held) for held in self.grant.permissions)
+
+    @property
+    def projects(self) -> tuple[str, ...]:
+        """The projects to which a key is limited; empty for all of the organization."""
+        return () if self.grant is None else self.grant.projects
+
+    def may_see_project(self, project_id: str) -> bool:
+        """Whether a project's objects are within reach of who asks."""
+        return not self.projects or project_id in self.projects
+
+    def check_unlimited(self) -> None:
+        """Raise `NotAllowed` for a key that is limited to some projects."""
+        if self.projects:
+            raise NotAllowed("This key is limited to some projects; this concerns all of them.")
+
+    def act(self, address: str, user_agent: str) -> Actor:
+        """As the audit log names them."""
+        kind = ActorKind.KEY if self.kind is PrincipalKind.KEY else ActorKind.PERSON
+        return Actor(kind, self.id, self.name, address, user_agent)
+
+
+NOBODY = Principal(kind=PrincipalKind.NOBODY)

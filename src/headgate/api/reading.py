@@ -1,0 +1,92 @@
+"""Reads query and body of a request into the declared types, or says which field is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from headgate.api.errors import (
+    BodyMalformed,
+    BodyTooLarge,
+    ContentTypeRefused,
+    FieldRefused,
+)
+from headgate.api.shapes import Nothing
+from headgate.llm import strictness
+from headgate.llm.strictness import JsonFault, JsonLimits
+
+BODY_BYTES_MAX = 512 * 1024
+JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
+
+Wanted = TypeVar("Wanted", bound=msgspec.Struct)
+
+_WHERE = re.compile(r"(?P<what>.*) - at `(?:key in )?\$(?P<path>.*)`", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
+
+
+def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
+    """The query's parameters. Raises `FieldRefused`."""
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise FieldRefused("This parameter is there twice.", ("query", name), "duplicate")
+        given[name] = value
+    try:
+        return msgspec.convert(given, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise _refuse(error, "query") from error
+
+
+def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
+    """The JSON body. Raises `BodyMalformed`, `ContentTypeRefused` and `FieldRefused`."""
+    if wanted is Nothing and not body:
+        return wanted()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "") and not kind.endswith("+json"):
+        raise ContentTypeRefused(f"This address reads application/json, not {kind[:64]!r}.")
+    if not body:
+        raise FieldRefused("A JSON object is wanted here.", ("body",), "missing")
+    try:
+        strictness.check(body, JSON_LIMITS)
+        return msgspec.json.decode(body, type=wanted)
+    except msgspec.ValidationError as error:
+        raise _refuse(error, "body") from error
+    except JsonFault as error:
+        raise BodyMalformed(f"The body cannot be read: {error.message}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyMalformed(f"The body is not JSON: {error}.") from error
+
+
+async def take_body(request: Request) -> bytes:
+    """The bytes of the body. Raises `BodyTooLarge`."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes here.")
+    return body
+
+
+def _refuse(error: msgspec.ValidationError, place: str) -> FieldRefused:
+    """Msgspec's sentence, with its path as a list of names."""
+    message, loc = str(error), [place]
+    found = _WHERE.fullmatch(message)
+    path: list[str | int] = [*loc]
+    if found is not None:
+        message = found["what"]
+        for name, index in _STEP.findall(found["path"]):
+            path.append(int(index) if index.isdigit() else name or index)
+    field = _FIELD.search(message)
+    if field is not None:
+        path.append(field[1])
+    return FieldRefused(f"{message}.", tuple(path), _name_fault(message))
+
+
+def _name_fault(message: str) -> str:
+    if "missing required" in message:
+        return "missing"
+    return "unknown_field" if "unknown field" in message else "invalid"

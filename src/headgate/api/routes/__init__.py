@@ -1,0 +1,11 @@
+"""The operations of the API, a module for each kind of object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.api.operation import Operations
+from headgate.api.routes import audit, projects
+
+ALL: Sequence[Operations] = (projects.OPERATIONS, audit.OPERATIONS)
+"""Every operation that is served, described and tested."""

@@ -1,0 +1,42 @@
+"""What the operations work with: the features' services, and the database behind two doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.accounts.service import Accounts
+from headgate.audit.service import AuditLog
+from headgate.keys.service import KeyRing, Keys
+from headgate.kit.clock import Clock
+from headgate.kit.ids import Ids
+
+Result = TypeVar("Result")
+
+
+class Storage(Protocol):
+    """The database, off the event loop."""
+
+    async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """Run a function that only reads."""
+        ...
+
+    async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """Run a function in a transaction; when this returns, it is committed and in force in
+        this process. It shares the one writer: no network in it, and nothing that takes long."""
+        ...
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """The services of one process."""
+
+    storage: Storage
+    clock: Clock
+    ids: Ids
+    audit: AuditLog
+    accounts: Accounts
+    keys: Keys
+    key_ring: KeyRing

@@ -1,0 +1,37 @@
+"""Values as the API writes them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Timestamp = Annotated[
+    datetime.datetime, Meta(tz=True, description="A time as RFC 3339 has it, with its offset.")
+]
+Name = Annotated[str, Meta(min_length=1, max_length=200, description="Printable, on one line.")]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
+    Meta(max_length=32, description="Up to 32 texts of your own, by names of your own."),
+]
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No query, or no body."""
+
+
+def show_time(at: float) -> datetime.datetime:
+    """Unix seconds as a time in UTC."""
+    return datetime.datetime.fromtimestamp(at, datetime.UTC)
+
+
+def show_time_if_any(at: float | None) -> datetime.datetime | None:
+    """As `show_time`, for what may never have been."""
+    return None if at is None else show_time(at)
+
+
+def read_time(at: datetime.datetime | None) -> float | None:
+    """Unix seconds of a time that was given."""
+    return None if at is None else at.timestamp()

@@ -1,0 +1,93 @@
+"""Answers that a repeated request gets again, stored in the transaction that made them true.
+
+A claim names who asked for what under which key of their own. The answer is sealed with a key that
+is made of what the asker presented: it may hold a secret that is shown once, and is of no use to
+whoever has only the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.kit.crypto import SecretKey, encode_fields, open_box, seal
+from headgate.kit.db.schema import METADATA
+
+REPLAY_SECONDS = 86_400
+
+REPETITIONS = sa.Table(
+    "repetitions",
+    METADATA,
+    sa.Column("claim", sa.LargeBinary(32), primary_key=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("answer", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False, index=True),
+)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One request that may come again: its asker's secret, their key for it, and what it asks."""
+
+    proof: bytes
+    key: str
+    target: str
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Claim({self.target})"
+
+    @property
+    def id(self) -> bytes:
+        """What finds it."""
+        return hashlib.sha256(
+            encode_fields("headgate.claim.1", self.proof, self.target, self.key)
+        ).digest()
+
+    @property
+    def digest(self) -> bytes:
+        """What tells one body from another."""
+        return hashlib.sha256(self.body).digest()
+
+    @property
+    def seal_key(self) -> SecretKey:
+        """What only the asker's own secret opens."""
+        fields = encode_fields("headgate.claim_seal.1", self.proof, self.target, self.key)
+        return SecretKey(hashlib.sha256(fields).digest())
+
+
+class BodyDiffers(Exception):
+    """The key was used before, for something else."""
+
+
+def find_answer(connection: sa.Connection, claim: Claim, *, now: float) -> bytes | None:
+    """What the first request was answered, None for a first one. Raises `BodyDiffers`."""
+    statement = sa.select(REPETITIONS).where(
+        REPETITIONS.c.claim == claim.id, REPETITIONS.c.created_at > now - REPLAY_SECONDS
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    if row.digest != claim.digest:
+        raise BodyDiffers
+    return open_box(claim.seal_key, row.answer, bound_to=claim.id)
+
+
+def keep_answer(connection: sa.Connection, claim: Claim, answer: bytes, *, now: float) -> None:
+    """Store the answer of a first request, in the transaction of what it did."""
+    connection.execute(sa.delete(REPETITIONS).where(REPETITIONS.c.claim == claim.id))
+    connection.execute(
+        sa.insert(REPETITIONS).values(
+            claim=claim.id,
+            digest=claim.digest,
+            answer=seal(claim.seal_key, answer, bound_to=claim.id),
+            created_at=now,
+        )
+    )
+
+
+def forget_answers(connection: sa.Connection, *, now: float) -> int:
+    """Delete those that are too old to be given again; how many."""
+    old = REPETITIONS.c.created_at <= now - REPLAY_SECONDS
+    return connection.execute(sa.delete(REPETITIONS).where(old)).rowcount

@@ -1,0 +1,38 @@
+"""The database as the platform API sees it: reads in threads, writes by the one writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from headgate.kit.db.engine import Database
+from headgate.kit.db.writer import Writer
+
+Result = TypeVar("Result")
+
+
+class Storage:
+    """See `api.services.Storage`. `take_up` brings what a write changed into force here."""
+
+    def __init__(self, database: Database, writer: Writer, *, take_up: Callable[[], None]) -> None:
+        self._database = database
+        self._writer = writer
+        self._take_up = take_up
+
+    async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """See `api.services.Storage.read`."""
+
+        def run() -> Result:
+            with self._database.reading() as connection:
+                return work(connection)
+
+        return await asyncio.to_thread(run)
+
+    async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """See `api.services.Storage.write`."""
+        result = await self._writer.call(work)
+        await asyncio.to_thread(self._take_up)
+        return result

@@ -1,0 +1,202 @@
+"""The platform API in this process: the real application on a real database, without a socket.
+
+    def test_...(api: Api) -> None:
+        answer = api.post("/api/projects", {"name": "Search"})
+        assert answer.status == 201
+
+`api.key` is a management key of `api.organization_id`; `other` is somebody else's organization.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.from_thread
+import httpx2
+import sqlalchemy as sa
+
+from headgate.api import app as application
+from headgate.audit.model import SYSTEM
+from headgate.keys.model import KeyKind, KeyRequest
+from headgate.kit import settings
+from headgate.kit.db.writer import Writer
+from headgate.main import platform
+from headgate.main.installation import Installation, open_installation
+
+Result = TypeVar("Result")
+NOBODY = ""
+
+
+@dataclass
+class Answer:
+    """What came back. `json` is None where there is no body."""
+
+    status: int
+    headers: httpx2.Headers
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text) if self.text else None
+
+    @property
+    def fields_at_fault(self) -> list[list[str | int]]:
+        """The paths that a 422 names."""
+        assert self.status == 422, self.text
+        return [each["loc"] for each in self.json["detail"]]
+
+
+@dataclass
+class Tenant:
+    """An organization with one project, a management key and an inference key."""
+
+    organization_id: str
+    project_id: str
+    key: str
+    live_key: str
+    key_id: str = ""
+
+
+@dataclass
+class Api:
+    """Calls are those of `own`'s management key, unless they say otherwise."""
+
+    installation: Installation
+    portal: anyio.from_thread.BlockingPortal
+    writer: Writer
+    app: Any
+    own: Tenant
+    other: Tenant
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def key(self) -> str:
+        return self.own.key
+
+    @property
+    def organization_id(self) -> str:
+        return self.own.organization_id
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        organization: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """`key` "" sends none, `organization` "" no header; `content` are raw bytes of JSON."""
+        sent = {"content-type": "application/json"} if body is not None or content else {}
+        token = self.own.key if key is None else key
+        if token:
+            sent["authorization"] = f"Bearer {token}"
+        named = self.own.organization_id if organization is None else organization
+        if named:
+            sent["x-organization-id"] = named
+        sent |= {**self.headers, **(headers or {})}
+        data = content if content is not None else (b"" if body is None else json.dumps(body))
+        answer = self.portal.call(self._send, method, path, sent, data)
+        return Answer(answer.status_code, answer.headers, answer.text)
+
+    async def _send(
+        self, method: str, path: str, headers: dict[str, str], data: Any
+    ) -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=self.app, client=("203.0.113.9", 5555))
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://gate.example"
+        ) as client:
+            return await client.request(method, path, headers=headers, content=data)
+
+    def get(self, path: str, **given: Any) -> Answer:
+        return self.request("GET", path, **given)
+
+    def post(self, path: str, body: Any = None, **given: Any) -> Answer:
+        return self.request("POST", path, body, **given)
+
+    def put(self, path: str, body: Any = None, **given: Any) -> Answer:
+        return self.request("PUT", path, body, **given)
+
+    def patch(self, path: str, body: Any = None, **given: Any) -> Answer:
+        return self.request("PATCH", path, body, **given)
+
+    def delete(self, path: str, **given: Any) -> Answer:
+        return self.request("DELETE", path, **given)
+
+    def read(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """What the database says, past the API."""
+        with self.installation.database.reading() as connection:
+            return work(connection)
+
+    def audited(self) -> list[tuple[str, str]]:
+        """Action and object of every deed so far, the oldest first."""
+        from_database = "SELECT action, object_id FROM audit ORDER BY number"
+        return self.read(
+            lambda connection: [tuple(row) for row in connection.exec_driver_sql(from_database)]
+        )
+
+
+def make_tenant(installation: Installation, connection: sa.Connection, name: str) -> Tenant:
+    """A new organization with all that a tenant has."""
+    accounts = installation.accounts
+    organization = accounts.create_organization(connection, name, by=SYSTEM)
+    project = accounts.create_project(
+        connection, "Default", organization_id=organization.id, by=SYSTEM
+    )
+    admin, live = (
+        installation.keys.create(
+            connection,
+            KeyRequest(
+                name=kind.value, organization_id=organization.id, project_id=project.id, kind=kind
+            ),
+            by=SYSTEM,
+        )
+        for kind in (KeyKind.ADMIN, KeyKind.LIVE)
+    )
+    return Tenant(organization.id, project.id, admin.token, live.token, admin.key.id)
+
+
+class _Good:
+    def check(self) -> str | None:
+        return None
+
+
+@contextlib.contextmanager
+def running_api(folder: Path, **variables: str) -> Generator[Api]:
+    """The API on a database in `folder`; `variables` are HEADGATE_ settings in lower case."""
+    environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
+    loaded = settings.load({"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", **environment}, data=folder)
+    installation = open_installation(loaded)
+    with installation.database.transaction() as connection:
+        own = make_tenant(installation, connection, "Own")
+        other = make_tenant(installation, connection, "Other")
+
+    def take_up() -> None:
+        with installation.database.reading() as connection:
+            installation.load(connection, frozenset({"keys", "credentials"}))
+
+    take_up()
+    writer = Writer(installation.database)
+    with contextlib.ExitStack() as stack:
+        stack.callback(installation.close)
+        portal = stack.enter_context(anyio.from_thread.start_blocking_portal())
+
+        async def start() -> None:
+            writer.start()
+
+        portal.call(start)
+        stack.callback(portal.call, writer.stop)
+        app = application.build_app(
+            health=_Good(),
+            render_metrics=bytes,
+            make_id=installation.ids.make,
+            platform=platform.build(installation, writer, take_up=take_up),
+        )
+        yield Api(installation, portal, writer, app, own, other)

@@ -1,0 +1,71 @@
+"""The platform API as it is declared: complete, described, and as it is checked in."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headgate.api.access import Audience
+from headgate.api.openapi import build_document
+from headgate.api.operation import Operation
+from headgate.api.platform import encode_document
+from headgate.api.routes import ALL
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = [operation for operations in ALL for operation in operations.all]
+
+
+def test_checked_in_document_is_the_one_that_is_served() -> None:
+    document = encode_document(build_document(ALL))
+    stored = (ROOT / "docs" / "openapi.json").read_bytes()
+    assert stored == document, "run: .venv/bin/python tools/openapi.py"
+
+
+def test_each_module_of_routes_is_served() -> None:
+    files = (ROOT / "src/headgate/api/routes").glob("[a-z]*.py")
+    served = {operation.handler.__module__.rpartition(".")[2] for operation in OPERATIONS}  # type: ignore[attr-defined]
+    assert {file.stem for file in files} == served
+
+
+def test_ids_and_addresses_are_unique() -> None:
+    ids = [operation.id for operation in OPERATIONS]
+    places = [(operation.method, operation.path) for operation in OPERATIONS]
+    assert len(set(ids)) == len(ids)
+    assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_operation_is_whole(operation: Operation) -> None:
+    assert operation.description
+    assert operation.path.startswith("/api/")
+    audience = operation.access.audience
+    if audience in (Audience.ORGANIZATION, Audience.PLATFORM) and operation.access.permission:
+        verb = operation.access.permission.partition(":")[2]
+        assert verb in ("read", "write")
+        assert verb == "write" or not operation.changes
+    if operation.method in ("POST", "PUT", "PATCH") and operation.body.__struct_fields__:
+        assert operation.example is not None, "a body needs an example"
+
+
+def list_structs(kind: object) -> Iterator[type[msgspec.Struct]]:
+    """Every struct that a type consists of."""
+    waiting: list[object] = [kind]
+    seen: set[object] = set()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each not in seen:
+            seen.add(each)
+            yield each
+            waiting += typing.get_type_hints(each).values()
+        waiting += typing.get_args(each)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_no_unknown_field_is_taken(operation: Operation) -> None:
+    for root in (operation.query, operation.body):
+        for struct in list_structs(root):
+            assert struct.__struct_config__.forbid_unknown_fields, struct

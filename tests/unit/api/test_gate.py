@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.api import NOBODY, Api
+
+PROJECTS = "/api/projects"
+
+
+def test_who_is_not_known_is_refused(shared_api: Api) -> None:
+    for key in (NOBODY, "hg_admin_nonsense", "sk-something", shared_api.key[:-1] + "0"):
+        answer = shared_api.get(PROJECTS, key=key)
+        assert answer.status == 401, key
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_key_travels_in_either_header_and_in_no_other(shared_api: Api) -> None:
+    key = shared_api.key
+    assert shared_api.get(PROJECTS, key=NOBODY, headers={"x-api-key": key}).status == 200
+    for name in ("x-authorization", "authorisation", "proxy-authorization"):
+        sent = {name: f"Bearer {key}"}
+        assert shared_api.get(PROJECTS, key=NOBODY, headers=sent).status == 401
+
+
+def test_inference_key_manages_nothing(shared_api: Api) -> None:
+    answer = shared_api.get(PROJECTS, key=shared_api.own.live_key)
+    assert (answer.status, answer.json["code"]) == (403, "forbidden")
+
+
+def test_organization_is_named_by_the_header(shared_api: Api) -> None:
+    missing = shared_api.get(PROJECTS, organization="")
+    assert (missing.status, missing.json["code"]) == (400, "organization_header_missing")
+    foreign = shared_api.get(PROJECTS, organization=shared_api.other.organization_id)
+    unknown = shared_api.get(PROJECTS, organization="org_unknown")
+    assert (foreign.status, unknown.status) == (403, 403)
+    assert foreign.text == unknown.text
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/projects/", "/api/projects/a/b"])
+def test_unknown_addresses_are_404_in_the_apis_shape(shared_api: Api, path: str) -> None:
+    answer = shared_api.get(path)
+    assert (answer.status, answer.json) == (404, {"detail": "Not found.", "code": "not_found"})
+
+
+def test_other_methods_are_405_and_named(shared_api: Api) -> None:
+    answer = shared_api.put(PROJECTS, {})
+    assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+    assert {"GET", "POST"} <= {each.strip() for each in answer.headers["allow"].split(",")}
