@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from headgate.audit.model import COMMAND_LINE
 from headgate.billing import service as billing
+from headgate.catalog.service import Catalog
 from headgate.cli.desk import open_desk
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
@@ -125,8 +127,9 @@ def test_call_is_served_held_and_paid_as_the_model_that_serves(
     receipt = road.receipts.take_one()
     assert (receipt.managed, receipt.cost_nano) == (True, COST_NANO)
     assert (receipt.model_requested, receipt.model_served) == (model, NANO)
-    assert receipt.price_id is not None
-    assert f"/{NANO}@" in receipt.price_id
+    price = Catalog.load().price(NANO, receipt.created_at)
+    assert price is not None
+    assert receipt.price_id == price.id
     assert before - read_balance(road) == COST_NANO
     # 200 tokens at the dearest rate of nano, and hardly any input.
     assert 200 * NANO_OUT <= during[0] < 3_000_000
@@ -156,6 +159,24 @@ def test_unknown_model_is_refused_where_no_model_can_stand_in(road: Road) -> Non
     assert answered.error["param"] == "model"
     assert road.upstream.asked == []
     assert road.receipts.take_one().outcome == "refused"
+
+
+def test_managed_models_are_listed_without_asking_a_provider(road: Road) -> None:
+    shown = road.ask("GET", "/v1/models")
+    assert shown.headers["x-headgate-cache-status"] == "bypass"
+    cards = {each["id"]: each["headgate"] for each in shown.json["data"]}
+    assert list(cards) == [MINI, NANO, "house"]
+    assert cards[MINI]["deprecation"] == {"deprecated": True, "replacement_id": NANO}
+    # 1,000 tokens in and 100 out, by the words of the card.
+    price = cards["house"]["price"]
+    dollars = 1000 * Decimal(price["input"]) + 100 * Decimal(price["output"])
+    assert dollars * 1000 == COST_NANO
+    one = road.ask("GET", "/v1/models/house")
+    assert one.json["headgate"] == cards["house"]
+    check_error(road.ask("GET", "/v1/models/x"), 404, "model_not_found", source="gateway")
+    assert road.upstream.asked == []
+    outcomes = [(r.endpoint, r.outcome, r.cost_nano) for r in road.receipts.take()]
+    assert outcomes == [("models", "completed", 0)] * 2 + [("models", "refused", 0)]
 
 
 def test_files_of_the_shared_account_are_not_shown(road: Road) -> None:

@@ -17,7 +17,7 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.routes import Routes
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Attendant, Call
-from headgate.relay.ports import Credential, Grant, Hold, Model, Offer, Price, Receipt
+from headgate.relay.ports import Credential, Grant, Hold, Model, Offer, Offered, Price, Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
@@ -274,6 +274,12 @@ class FakeOffers:
 
     def default(self) -> Offer | None:
         return self.other
+
+    def list(self) -> list[Offered]:
+        return [
+            Offered(name, name, each.model_id, each.wire_id, each.credential.id, 1_800_000_000.5)
+            for name, each in self.named.items()
+        ]
 
 
 class WalletEmpty(HeadgateError):

@@ -21,6 +21,7 @@ from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule
+from headgate.metering.jobs import Latencies
 from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
@@ -65,6 +66,7 @@ class Installation:
             clock=self.clock,
             ids=self.ids,
         )
+        self.latencies = Latencies()
         self._sealer = sealer
         self.credentials = self._open_book()
 

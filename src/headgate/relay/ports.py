@@ -6,7 +6,7 @@ The features implement these; `main` joins them. So the arrows point at the jour
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -104,6 +104,18 @@ class Offer(msgspec.Struct, frozen=True):
     credential: Credential
 
 
+class Offered(msgspec.Struct, frozen=True):
+    """A managed model as a list shows it, with what serves it. `created_at` in unix seconds."""
+
+    model_id: str
+    display_name: str
+    serving_id: str
+    wire_id: str
+    credential_id: str
+    created_at: float
+    deprecated: bool = False
+
+
 class Offers(Protocol):
     """The managed models, from memory: which credential of the platform serves which model."""
 
@@ -115,6 +127,10 @@ class Offers(Protocol):
         """What serves that id: the model itself, or the replacement of a deprecated one; None for
         an unknown id. Raises a `HeadgateError` where it is switched off or its credential is
         unusable."""
+        ...
+
+    def list(self) -> Sequence[Offered]:
+        """Every managed model that can be called now."""
         ...
 
     def default(self) -> Offer | None:

@@ -156,7 +156,12 @@ def test_attached_model_is_served_by_its_credential_under_its_own_name(shop: Sho
     offer = shop.offers.find(MINI)
     assert offer is not None
     assert (offer.wire_id, offer.credential.id) == ("deploy-1", "cred_1")
-    assert shop.offers.list() == [managed]
+    (offered,) = shop.offers.list()
+    assert (offered.model_id, offered.display_name) == (MINI, "Mini")
+    assert (offered.serving_id, offered.wire_id, offered.credential_id) == (
+        *(MINI, "deploy-1"),
+        "cred_1",
+    )
     assert len(shop.offers) == 1
     assert shop.served("gpt-4o") is None
 

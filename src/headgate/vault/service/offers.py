@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from headgate.relay.ports import Credentials, Offer
+from headgate.relay.ports import Credentials, Offer, Offered
 from headgate.vault import store
 from headgate.vault.model import ManagedModel, ManagedModelOff
 
@@ -38,10 +38,18 @@ class ManagedOffers:
     def __len__(self) -> int:
         return len(self._known)
 
-    def list(self) -> list[ManagedModel]:
-        """Every managed model that can be named now, by its id: those whose calls would be sent."""
+    def list(self) -> list[Offered]:
+        """Every managed model that can be called now, by its id."""
         return [
-            managed
+            Offered(
+                managed.model_id,
+                managed.display_name,
+                serving.model_id,
+                serving.wire_id,
+                serving.credential_id,
+                managed.created_at,
+                deprecated=managed.deprecated,
+            )
             for managed in self._known.values()
             if (serving := self._serving.get(managed.model_id)) is not None and serving.enabled
         ]
