@@ -130,6 +130,16 @@ def test_fields_of_the_server_are_not_the_callers_to_set(api: Api, operation: Op
     assert len(api.audited()) == before
 
 
+def test_methods_that_are_not_declared_are_405_and_the_others_are_named(api: Api) -> None:
+    for path in sorted({operation.path for operation in OPERATIONS}):
+        declared = {operation.method for operation in OPERATIONS if operation.path == path}
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - declared:
+            answer = api.request(method, path.replace("{", "").replace("}", ""))
+            assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+            allowed = {each.strip() for each in answer.headers["allow"].split(",")}
+            assert allowed - {"HEAD"} == declared
+
+
 def find_admitted(api: Api, operation: Operation) -> Asker:
     """The first of the cast that the operation is open to."""
     for asker in gather(api, operation.access.permission):
