@@ -19,7 +19,6 @@ from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential, Model
 from headgate.vault import store
 from headgate.vault.model import (
-    CredentialNotFound,
     CredentialRecord,
     ManagedChange,
     ManagedModel,
@@ -212,10 +211,11 @@ def test_model_of_another_name_has_the_price_of_what_the_provider_is_told(shop: 
 
 @pytest.mark.parametrize("credential", ["nothing", "foreign", "cred_2", ""])
 def test_only_a_credential_of_the_platform_serves(shop: Shop, credential: str) -> None:
-    with pytest.raises(CredentialNotFound):
+    with pytest.raises(ManagedModelRefused) as refused:
         shop.attach(MINI, credential)
+    assert refused.value.param == "credential"
     shop.attach(MINI, "cred_0")
-    with pytest.raises(CredentialNotFound):
+    with pytest.raises(ManagedModelRefused):
         shop.change(MINI, credential=credential)
     assert shop.change(MINI, credential="second").credential_id == "cred_1"
 

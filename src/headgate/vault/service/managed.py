@@ -17,7 +17,6 @@ from headgate.relay.ports import Models
 from headgate.vault import store
 from headgate.vault.model import (
     MODEL_ID,
-    CredentialNotFound,
     ManagedChange,
     ManagedModel,
     ManagedModelConflict,
@@ -63,7 +62,7 @@ class ManagedBook:
     ) -> ManagedModel:
         """Sell a model through a credential of the platform.
 
-        Raises `ManagedModelRefused`, `ManagedModelConflict`, `CredentialNotFound`, `NameRefused`.
+        Raises `ManagedModelRefused`, `ManagedModelConflict` and `NameRefused`.
         """
         known = self.list(connection)
         self._refuse_unpriced(request.model_id, request.wire_id)
@@ -197,7 +196,7 @@ class ManagedBook:
             f"The platform has no {self._integration} credential {reference!r} of its own. Add "
             f"one with: headgate credentials add {self._integration} --managed"
         )
-        raise CredentialNotFound(many if exact else none, param="credential")
+        raise ManagedModelRefused(many if exact else none, param="credential")
 
     def _note(
         self,
