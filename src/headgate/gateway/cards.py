@@ -19,6 +19,7 @@ FIELD = "headgate"
 """The one field that a model has beside the provider's own."""
 CURRENCY = "USD"
 DEFAULT_TIER = "default"
+DRAWN_PRICES_MAX = 2_000
 THRESHOLD = "above_input_tokens"
 
 
@@ -95,6 +96,7 @@ class Cards:
         self._catalog = catalog
         self._find_latency = find_latency
         self._clock = clock
+        self._drawn: dict[int, tuple[Priced, msgspec.Raw]] = {}
 
     def draw(self, model_id: str, credential: Credential) -> bytes:
         """The card of a model that a credential's own provider has, as JSON."""
@@ -147,7 +149,7 @@ class Cards:
                 "display_name": named,
                 "provider": provider,
                 "managed": managed,
-                "price": describe_price(self._catalog.price(priced_as, self._clock.now())),
+                "price": self._draw_price(priced_as),
                 "latency": describe_latency(self._find_latency(credential_id, model_id)),
                 "capabilities": describe_capabilities(facts),
                 "context": describe_context(facts),
@@ -155,20 +157,31 @@ class Cards:
             }
         )
 
+    def _draw_price(self, model_id: str) -> msgspec.Raw | None:
+        """The price in force; a row never changes, and is most of the work of a card."""
+        price = self._catalog.price(model_id, self._clock.now())
+        if price is None:
+            return None
+        drawn = self._drawn.get(id(price))
+        if drawn is None or drawn[0] is not price:
+            if len(self._drawn) >= DRAWN_PRICES_MAX:
+                self._drawn.clear()
+            drawn = price, msgspec.Raw(msgspec.json.encode(describe_price(price)))
+            self._drawn[id(price)] = drawn
+        return drawn[1]
+
 
 def describe_deprecation(replacement_id: str | None) -> dict[str, Any]:
     """That a model is deprecated, and for which one."""
     return {"deprecated": True, "replacement_id": replacement_id}
 
 
-def describe_price(price: Priced | None) -> dict[str, Any] | None:
-    """The rates of the plain service tier, and all others under `tiers`; None where none is known.
+def describe_price(price: Priced) -> dict[str, Any]:
+    """The rates of the plain service tier, and all others under `tiers`.
 
     Dollars as decimal strings: for a million tokens of each class, for an image, a minute, a
     million characters, a tool call.
     """
-    if price is None:
-        return None
     card: dict[str, Any] = {"id": price.id, "currency": CURRENCY}
     others: list[dict[str, Any]] = []
     for tier, steps in price.tiers.items():
