@@ -21,6 +21,7 @@ UNKNOWN_ID = "unknown_0123456789"
 
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
+    "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
 
