@@ -62,6 +62,7 @@ sa.Index(
     CREDENTIALS.c.integration,
     unique=True,
     sqlite_where=_ONE_DEFAULT,
+    postgresql_where=_ONE_DEFAULT,
 )
 sa.Index(
     "uq_credentials_name",
@@ -70,6 +71,7 @@ sa.Index(
     CREDENTIALS.c.name,
     unique=True,
     sqlite_where=_LIVE,
+    postgresql_where=_LIVE,
 )
 
 
