@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,10 @@ from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit import settings
 from headgate.kit.db.writer import Writer
-from headgate.main import platform
+from headgate.kit.http.client import HttpClient
+from headgate.kit.http.errors import ConnectFailed
+from headgate.kit.http.guard import Guard
+from headgate.main import platform, road
 from headgate.main.installation import Installation, open_installation
 
 Result = TypeVar("Result")
@@ -163,6 +166,18 @@ def make_tenant(installation: Installation, connection: sa.Connection, name: str
     return Tenant(organization.id, project.id, admin.token, live.token, admin.key.id)
 
 
+class _NoNames:
+    """A network without a name service: only addresses can be reached."""
+
+    async def find(self, host: str) -> Sequence[str]:
+        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
+
+
+async def open_client(installation: Installation) -> HttpClient:
+    """The egress door of the stage: it leads to this machine, and nowhere else."""
+    return HttpClient(resolver=Guard(installation.egress_rule, _NoNames()))
+
+
 class _Good:
     def check(self) -> str | None:
         return None
@@ -193,10 +208,20 @@ def running_api(folder: Path, **variables: str) -> Generator[Api]:
 
         portal.call(start)
         stack.callback(portal.call, writer.stop)
+        client = portal.call(open_client, installation)
+        stack.callback(portal.call, client.close)
+        ledger = road.build_ledger(loaded, installation, writer)
         app = application.build_app(
             health=_Good(),
             render_metrics=bytes,
             make_id=installation.ids.make,
-            platform=platform.build(installation, writer, take_up=take_up),
+            platform=platform.build(
+                installation,
+                writer,
+                take_up=take_up,
+                client=client,
+                settlement=ledger,
+                observe=lambda _receipt, _microseconds: None,
+            ),
         )
         yield Api(installation, portal, writer, app, own, other)

@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
 from headgate.audit.service import AuditLog
+from headgate.catalog.service import Catalog
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
+from headgate.vault.service import Capacities, CredentialBook, SecretBook, Trials, Vault
 
 Result = TypeVar("Result")
 
@@ -40,3 +42,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
+    catalog: Catalog
+    credentials: CredentialBook
+    secrets: SecretBook
+    vault: Vault
+    capacities: Capacities
+    trials: Trials

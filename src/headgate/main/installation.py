@@ -56,6 +56,8 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
+        self.capacities = vault.Capacities(self.clock)
+        self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self._sealer = sealer
         self.credentials = self._open_book()
 
@@ -80,6 +82,11 @@ class Installation:
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
+
+    def write_back(self, connection: sa.Connection) -> None:
+        """Write down what was noted beside the calls."""
+        self.vault.flush_used(connection)
+        self.capacities.flush(connection)
 
     def close(self) -> None:
         """Close the database."""

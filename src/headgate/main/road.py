@@ -108,6 +108,7 @@ def build_journey(
             timeouts=build_timeouts(settings),
             breakers=traffic.breakers,
             clock=clock,
+            capacities=installation.capacities,
         ),
         carriage=Carriage(
             clock,

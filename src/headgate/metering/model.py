@@ -24,6 +24,14 @@ class Totals(msgspec.Struct, frozen=True):
     cost_nano: int
 
 
+class Outcomes(msgspec.Struct, frozen=True):
+    """How many calls of one endpoint reached a provider, and how many of them were answered."""
+
+    endpoint: str
+    calls: int
+    completed: int
+
+
 def pack(receipt: Receipt) -> tuple[Any, ...]:
     """The row of a receipt, in the column order of the table.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.metering.model import Outcomes
 from headgate.metering.store import (
     count,
     count_before,
@@ -9,7 +10,18 @@ from headgate.metering.store import (
     find,
     insert,
     list_recent,
+    sum_outcomes,
     total,
 )
 
-__all__ = ["count", "count_before", "delete_before", "find", "insert", "list_recent", "total"]
+__all__ = [
+    "Outcomes",
+    "count",
+    "count_before",
+    "delete_before",
+    "find",
+    "insert",
+    "list_recent",
+    "sum_outcomes",
+    "total",
+]

@@ -6,6 +6,7 @@ import functools
 import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Credentials, Models
@@ -36,7 +37,11 @@ class Routing:
         """
         call = trip.call
         trip.credential = self._credentials.resolve(
-            call.grant.organization_id, integration=INTEGRATION, name=call.credential_name
+            call.grant.organization_id,
+            integration=INTEGRATION,
+            name=call.credential_name,
+            model=call.model,
+            is_free=call.endpoint.pricing is Pricing.FREE,
         )
         self._breakers.check(trip.credential)
         trip.target = trip.credential.base_path + check_path(call.path) + call.query

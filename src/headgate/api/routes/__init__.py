@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, projects
+from headgate.api.routes import audit, connections, credentials, projects, providers, secrets
 
-ALL: Sequence[Operations] = (projects.OPERATIONS, audit.OPERATIONS)
+ALL: Sequence[Operations] = (
+    projects.OPERATIONS,
+    credentials.OPERATIONS,
+    secrets.OPERATIONS,
+    connections.OPERATIONS,
+    providers.OPERATIONS,
+    audit.OPERATIONS,
+)
 """Every operation that is served, described and tested."""

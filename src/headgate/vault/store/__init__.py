@@ -52,9 +52,18 @@ CREDENTIALS = sa.Table(
     sa.Column("updated_at", sa.Double, nullable=False),
     sa.Column("last_used_at", sa.Double),
     sa.Column("deleted_at", sa.Double),
+    sa.Column("description", sa.Text),
+    sa.Column("allowed_models", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("capacity", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("secret_header", sa.Text),
+    sa.Column("source", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("created_by", sa.Text),
+    sa.Column("created_by_email", sa.Text),
+    sa.Column("version", sa.Integer, nullable=False, server_default=sa.text("1")),
 )
-_LIVE = CREDENTIALS.c.deleted_at.is_(None)
-_ONE_DEFAULT = sa.and_(CREDENTIALS.c.is_default, _LIVE)
+_FIELDS = CredentialRecord.__struct_fields__
+LIVE = CREDENTIALS.c.deleted_at.is_(None)
+_ONE_DEFAULT = sa.and_(CREDENTIALS.c.is_default, LIVE)
 
 sa.Index(
     "uq_credentials_default",
@@ -62,14 +71,7 @@ sa.Index(
     CREDENTIALS.c.integration,
     unique=True,
     sqlite_where=_ONE_DEFAULT,
-)
-sa.Index(
-    "uq_credentials_name",
-    CREDENTIALS.c.organization_id,
-    CREDENTIALS.c.integration,
-    CREDENTIALS.c.name,
-    unique=True,
-    sqlite_where=_LIVE,
+    postgresql_where=_ONE_DEFAULT,
 )
 
 
@@ -119,10 +121,14 @@ def insert_credential(
 def select_credentials(connection: sa.Connection) -> Iterator[tuple[CredentialRecord, bytes]]:
     """Every credential that was not deleted, with its sealed secret, the oldest first."""
     table = CREDENTIALS.c
-    statement = sa.select(CREDENTIALS).where(_LIVE).order_by(table.created_at, table.id)
+    statement = sa.select(CREDENTIALS).where(LIVE).order_by(table.created_at, table.id)
     for row in connection.execute(statement):
-        fields = {name: getattr(row, name) for name in CredentialRecord.__struct_fields__}
-        yield CredentialRecord(**fields), row.sealed
+        yield read_credential(row), row.sealed or b""
+
+
+def read_credential(row: sa.Row[Any]) -> CredentialRecord:
+    """The record in a row."""
+    return CredentialRecord(**{name: getattr(row, name) for name in _FIELDS})
 
 
 def update_credential(
@@ -145,7 +151,7 @@ def clear_default(
             CREDENTIALS.c.integration == integration,
             CREDENTIALS.c.is_default,
         )
-        .values(is_default=False)
+        .values(is_default=False, version=CREDENTIALS.c.version + 1)
     )
 
 

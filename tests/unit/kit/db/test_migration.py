@@ -8,23 +8,30 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.accounts import store as accounts_store
+from headgate.audit import store as audit_store
 from headgate.billing import store as billing_store
 from headgate.keys import store as keys_store
-from headgate.kit import outbox
+from headgate.kit import outbox, repetition
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.upgrade import migrate
 from headgate.metering import store as metering_store
 from headgate.vault import store as vault_store
+from headgate.vault.store import capacity as capacity_store
+from headgate.vault.store import secrets as secrets_store
 
 DECLARED = (
     accounts_store.PROJECTS,
+    audit_store.AUDIT,
     billing_store.ENTRIES,
     keys_store.KEYS,
     metering_store.RECEIPTS,
     outbox.OUTBOX,
+    repetition.REPETITIONS,
     vault_store.CREDENTIALS,
+    capacity_store.DISCOVERED,
+    secrets_store.SECRETS,
 )
 
 
