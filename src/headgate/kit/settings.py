@@ -163,6 +163,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     response_header_count_max: Annotated[int, _count("Header lines of a provider's answer.")] = 256
     event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
+    credential_tests_per_minute: Annotated[
+        int, _count("Tests of provider credentials that one organization may ask for.")
+    ] = 20
     requests_in_flight_max: Annotated[
         int, _count("Requests at the same time; more are refused, first those of the busiest key.")
     ] = 2048

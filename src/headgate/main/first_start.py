@@ -84,14 +84,14 @@ def _drop_simulator(
     installation: Installation, connection: sa.Connection, *, but: str | None
 ) -> None:
     for record in installation.credentials.list(connection):
-        if record.name == SIMULATOR_NAME and record.base_url != but:
+        if record.source == SIMULATOR_NAME and record.base_url != but:
             installation.credentials.remove(connection, record, by=SYSTEM)
 
 
 def _add_simulator(
     installation: Installation, connection: sa.Connection, organization: Organization, url: str
 ) -> None:
-    if any(record.name == SIMULATOR_NAME for record in installation.credentials.list(connection)):
+    if any(record.source == SIMULATOR_NAME for record in installation.credentials.list(connection)):
         return
     installation.credentials.add(
         connection,
@@ -101,6 +101,7 @@ def _add_simulator(
             secret=SIMULATOR_SECRET,
             name=SIMULATOR_NAME,
             base_url=url,
+            source=SIMULATOR_NAME,
         ),
         by=SYSTEM,
     )

@@ -67,6 +67,8 @@ class Installation:
             ids=self.ids,
         )
         self.latencies = Latencies()
+        self.capacities = vault.Capacities(self.clock)
+        self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self._sealer = sealer
         self.credentials = self._open_book()
 
@@ -92,6 +94,11 @@ class Installation:
         if vault.TOPIC in topics:
             self.vault.load(connection)
             self.offers.load(connection)
+
+    def write_back(self, connection: sa.Connection) -> None:
+        """Write down what was noted beside the calls."""
+        self.vault.flush_used(connection)
+        self.capacities.flush(connection)
 
     def close(self) -> None:
         """Close the database."""

@@ -116,6 +116,7 @@ def build_roads(
         timeouts=build_timeouts(settings),
         breakers=traffic.breakers,
         clock=clock,
+        capacities=installation.capacities,
     )
     build_journey = functools.partial(
         Journey,

@@ -132,11 +132,8 @@ async def _serve(
             traffic=traffic,
             observers=observers,
         )
-        server.config.app = api.build_app(
-            health=upkeep,
-            render_metrics=observers.render,
-            make_id=installation.ids.make,
-            platform=platform.build(installation, writer, take_up=upkeep.take_up),
+        server.config.app = _build_app(
+            installation, writer, upkeep=upkeep, ledger=ledger, client=client, observers=observers
         )
         edge = road.build_edge(settings, face)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
@@ -162,6 +159,30 @@ async def _serve(
                 "disk has. No call was completed since. The next start takes up what is there; "
                 "look at the disk first."
             )
+
+
+def _build_app(
+    installation: Installation,
+    writer: Writer,
+    *,
+    upkeep: Upkeep,
+    ledger: Ledger,
+    client: HttpClient,
+    observers: Observers,
+) -> Any:
+    return api.build_app(
+        health=upkeep,
+        render_metrics=observers.render,
+        make_id=installation.ids.make,
+        platform=platform.build(
+            installation,
+            writer,
+            take_up=upkeep.take_up,
+            client=client,
+            settlement=ledger,
+            observe=observers.observe,
+        ),
+    )
 
 
 def _build_face(

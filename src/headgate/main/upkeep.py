@@ -121,7 +121,7 @@ class Upkeep:
         await asyncio.to_thread(self.take_up)
 
     async def _write_back(self) -> None:
-        await self._writer.call(self._installation.vault.flush_used)
+        await self._writer.call(self._installation.write_back)
         self._holds_open = await asyncio.to_thread(self._count_holds)
 
     def _count_holds(self) -> int:

@@ -11,7 +11,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, Totals, Wait, pack, unpack
+from headgate.metering.model import MICROSECONDS, Outcomes, Totals, Wait, pack, unpack
 from headgate.relay.ports import Receipt
 
 
@@ -144,6 +144,36 @@ def total(connection: sa.Connection, organization_id: str) -> Totals:
 def _sum_tokens(usage: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[int]:
     tokens = sa.cast(usage[name].as_string(), sa.BigInteger)
     return sa.func.coalesce(sa.func.sum(tokens), 0)
+
+
+def sum_outcomes(
+    connection: sa.Connection,
+    organization_id: str,
+    credential_id: str,
+    *,
+    since: float,
+    until: float,
+) -> list[Outcomes]:
+    """The calls that one credential of an organization was used for, by endpoint.
+
+    The index leads to the receipts of the organization in that time, and each of them is looked at:
+    whoever asks keeps the time short.
+    """
+    table = RECEIPTS.c
+    completed = sa.func.sum(sa.case((table.outcome == "completed", 1), else_=0))
+    statement = (
+        sa.select(table.endpoint, sa.func.count(), completed)
+        .where(
+            table.organization_id == organization_id,
+            table.created_at >= int(since * MICROSECONDS),
+            table.created_at < int(until * MICROSECONDS),
+            table.credential_id == credential_id,
+            table.attempts > 0,
+        )
+        .group_by(table.endpoint)
+        .order_by(table.endpoint)
+    )
+    return [Outcomes(*row) for row in connection.execute(statement)]
 
 
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:

@@ -20,6 +20,8 @@ from headgate.relay.ports import Credential, Model
 from headgate.vault import store
 from headgate.vault.model import (
     CredentialRecord,
+)
+from headgate.vault.model.managed import (
     ManagedChange,
     ManagedModel,
     ManagedModelConflict,
@@ -57,7 +59,15 @@ class WideModels:
 class NamedCredentials:
     """Opens every credential under the name it is asked for."""
 
-    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+    def resolve(
+        self,
+        organization_id: str,
+        *,
+        integration: str,
+        name: str | None,
+        model: str | None = None,
+        is_free: bool = False,
+    ) -> Credential:
         assert (organization_id, integration) == ("", "openai")
         return msgspec.structs.replace(CREDENTIAL, id=name or "", managed=True)
 
