@@ -75,7 +75,7 @@ class NamedCredentials:
 class Shop:
     """A database with a platform credential of each of two names, and the managed models."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.clock = ManualClock()
         self.database = Database(path)
         assert accounts_store.ORGANIZATIONS.metadata is METADATA
@@ -343,3 +343,19 @@ def test_change_of_what_was_changed_meanwhile_is_refused(shop: Shop) -> None:
         shop.book.change(connection, read, ManagedChange(wire_id="x"), by=COMMAND_LINE)
     stored = shop.stored()[MINI]
     assert (stored.wire_id, stored.enabled, stored.version) == ("", False, 2)
+
+
+def test_managed_models_live_on_postgresql_as_well(postgres_url: str) -> None:
+    shop = Shop(postgres_url)
+    try:
+        for name in ("a", "b", "c"):
+            shop.attach(name, is_default=True)
+        assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
+        shop.deprecate("a", "b")
+        assert shop.served("a") == "b"
+        with pytest.raises(ManagedModelConflict):
+            shop.detach("b")
+        shop.detach("a")
+        assert sorted(shop.stored()) == ["b", "c"]
+    finally:
+        shop.database.close()
