@@ -20,11 +20,11 @@ from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
+from headgate.main import master_keys
 from headgate.main.egress import build_rule
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
-MASTER_KEY_FILE = "master.key"
 FIRST_KEYS_FILE = "first-keys.json"
 
 
@@ -42,6 +42,8 @@ class Installation:
         database: Database,
         master_key: vault.MasterKey,
         egress_rule: EgressRule,
+        *,
+        source: vault.MasterKeySource | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -53,10 +55,11 @@ class Installation:
         self.keys = keys.Keys(self.clock, self.accounts, self.audit)
         self.key_ring = keys.KeyRing(self.clock)
         self.catalog = Catalog.load()
-        sealer = vault.Sealer(master_key, self.clock)
+        sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
         self._sealer = sealer
+        self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.credentials = self._open_book()
 
     def allow(self, origin: Origin) -> None:
@@ -81,6 +84,11 @@ class Installation:
         if vault.TOPIC in topics:
             self.vault.load(connection)
 
+    @property
+    def has_old_master_key(self) -> bool:
+        """Whether the next start needs another master key than this process has."""
+        return self._sealer.is_outdated
+
     def close(self) -> None:
         """Close the database."""
         self.database.close()
@@ -89,8 +97,8 @@ class Installation:
 def open_installation(settings: Settings) -> Installation:
     """Open a data directory, made and brought up to date first where that is needed.
 
-    Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `SchemaUnusable`,
-    `StorageUnavailable`), and has then written nothing to an existing database.
+    Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
+    `SchemaUnusable`, `StorageUnavailable`), and has then written nothing to an existing database.
     """
     egress_rule = build_rule(settings)
     _make_directory(settings.data)
@@ -99,14 +107,15 @@ def open_installation(settings: Settings) -> Installation:
         busy_timeout_seconds=settings.database_wait_seconds,
         always_flush=settings.always_flush,
     )
-    master_key_path = settings.data / MASTER_KEY_FILE
     try:
-        master_key = _find_master_key(settings, database, master_key_path)
+        source = master_keys.build_source(settings)
+        with database.reading() as connection:
+            master_key = source.find(connection)
         migration.prepare(database, schema.METADATA)
         if master_key is None:
-            master_key = vault.create_master_key(master_key_path)
+            master_key = source.create()
         failpoint("first_start_master_key")
-        installation = Installation(settings, database, master_key, egress_rule)
+        installation = Installation(settings, database, master_key, egress_rule, source=source)
         with database.transaction() as connection:
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:
@@ -123,10 +132,3 @@ def _make_directory(path: Path) -> None:
         raise DataUnusable(f"{message} Choose another with --data.") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
-
-
-def _find_master_key(
-    settings: Settings, database: Database, path: Path
-) -> vault.LocalMasterKey | None:
-    with database.reading() as connection:
-        return vault.find_master_key(connection, text=settings.master_key, path=path)

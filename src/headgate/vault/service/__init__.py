@@ -2,25 +2,39 @@
 
 from headgate.vault.service.book import CredentialBook
 from headgate.vault.service.master_key import (
+    KeyServiceFailed,
     LocalMasterKey,
+    LocalSource,
     MasterKey,
+    MasterKeySource,
+    RemoteSource,
     create_master_key,
     find_master_key,
     remember_master_key,
 )
 from headgate.vault.service.resolution import TOPIC, Vault
+from headgate.vault.service.rotation import KeyStatus, Rotations, VaultStatus
+from headgate.vault.service.sealed_tables import find_faults
 from headgate.vault.service.sealing import Sealer
 from headgate.vault.service.trial import Trial, try_credential
 
 __all__ = [
     "TOPIC",
     "CredentialBook",
+    "KeyServiceFailed",
+    "KeyStatus",
     "LocalMasterKey",
+    "LocalSource",
     "MasterKey",
+    "MasterKeySource",
+    "RemoteSource",
+    "Rotations",
     "Sealer",
     "Trial",
     "Vault",
+    "VaultStatus",
     "create_master_key",
+    "find_faults",
     "find_master_key",
     "remember_master_key",
     "try_credential",

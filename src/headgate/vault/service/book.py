@@ -134,10 +134,10 @@ class CredentialBook:
             return self.add(connection, wanted, by=SYSTEM)
         if self._is_same(connection, before, request):
             return before
-        record, sealed = self._seal(connection, wanted, before.id)
+        record, sealed = self._seal(connection, wanted, before.id, seals=before.seal_number)
         changes = {
             name: getattr(record, name)
-            for name in ("base_url", "hint", "is_default", "key_id", "updated_at")
+            for name in ("base_url", "hint", "is_default", "key_id", "updated_at", "seal_number")
         }
         store.update_credential(connection, record.id, {**changes, "sealed": sealed})
         store.note_change(connection)
@@ -158,7 +158,12 @@ class CredentialBook:
         self._audit.record(connection, by, deed)
 
     def _seal(
-        self, connection: sa.Connection, request: CredentialRequest, credential_id: str
+        self,
+        connection: sa.Connection,
+        request: CredentialRequest,
+        credential_id: str,
+        *,
+        seals: int = 0,
     ) -> tuple[CredentialRecord, bytes]:
         integration = self._find_integration(request.integration)
         now = self._clock.now()
@@ -186,6 +191,7 @@ class CredentialBook:
             updated_at=now,
             key_id=key_id,
             expires_at=request.expires_at,
+            seal_number=seals + 1,
         )
         return record, seal_secret(key, request.secret, record)
 

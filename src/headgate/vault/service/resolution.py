@@ -9,8 +9,11 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from headgate.audit.model import SYSTEM, Deed
+from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.errors import HeadgateError
 from headgate.relay.ports import Credential
 from headgate.vault import store
 from headgate.vault.model import (
@@ -23,7 +26,7 @@ from headgate.vault.model import (
     build_headers,
     parse_base_url,
 )
-from headgate.vault.service.sealing import Sealer, open_secret
+from headgate.vault.service.sealing import Sealer, explain, open_secret
 
 TOPIC = store.TOPIC
 
@@ -57,6 +60,9 @@ class Vault:
         self._now = clock.now
         self._shelves: Mapping[_Place, _Shelf] = {}
         self._used: dict[str, float] = {}
+        self._audit = AuditLog(clock)
+        self._reported: set[Fault] = set()
+        self._unrecorded: list[tuple[Fault, str | None]] = []
 
     def load(self, connection: sa.Connection) -> list[Fault]:
         """Open what is stored; calls that run meanwhile see what was before.
@@ -66,13 +72,15 @@ class Vault:
         opened: dict[_Place, list[tuple[CredentialRecord, _Choice]]] = {}
         faults: list[Fault] = []
         keys = self._sealer.organization_keys(connection)
-        for record, sealed in store.select_credentials(connection):
+        rows = list(store.select_credentials(connection))
+        if any(record.key_id not in keys for record, _ in rows):
+            # Made since: where a transaction is no snapshot, a rotation may come in between.
+            keys |= self._sealer.organization_keys(connection)
+        for record, sealed in rows:
             try:
                 choice = self._open(record, sealed, keys)
-            except (SealBroken, KeyError) as error:
-                log.error("vault.credential_unreadable", credential=record.id, name=record.name)
-                reason = f"it cannot be opened with this master key ({type(error).__name__})"
-                faults.append(Fault(record.id, record.name, reason))
+            except (SealBroken, KeyError, HeadgateError) as error:
+                faults.append(self._report(record, explain(error)))
                 continue
             for place in _places(record):
                 opened.setdefault(place, []).append((record, choice))
@@ -99,10 +107,30 @@ class Vault:
         raise CredentialMissing(message, should_retry=False)
 
     def flush_used(self, connection: sa.Connection) -> None:
-        """Write down when credentials were last used, as far as that is new."""
+        """Write down when credentials were last used and which do not open, as far as is new."""
         used, self._used = self._used, {}
         for credential_id, at in list(used.items()):
             store.update_credential(connection, credential_id, {"last_used_at": at})
+        while self._unrecorded:
+            fault, organization_id = self._unrecorded.pop()
+            deed = Deed(
+                "credential.unreadable",
+                organization_id,
+                fault.credential_id,
+                {"name": fault.name, "reason": fault.reason},
+            )
+            self._audit.record(connection, SYSTEM, deed)
+
+    def _report(self, record: CredentialRecord, reason: str) -> Fault:
+        """Tell of a row that does not open: the log each time, the audit log once a process."""
+        log.error(
+            "vault.credential_unreadable", credential=record.id, name=record.name, reason=reason
+        )
+        fault = Fault(record.id, record.name, reason)
+        if fault not in self._reported:
+            self._reported.add(fault)
+            self._unrecorded.append((fault, record.organization_id))
+        return fault
 
     def _take_named(self, shelf: _Shelf, name: str, now: float) -> Credential:
         choice = shelf.named.get(name)
