@@ -21,6 +21,7 @@ COMMANDS = (
     "keys",
     "credentials",
     "vault",
+    "models",
     "wallet",
     "receipts",
     "audit",

@@ -23,7 +23,8 @@ from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import DATABASE_FILE
 from headgate.main.master_keys import build_source
-from headgate.vault.service import CredentialBook, Sealer, Vault
+from headgate.relay.routing import INTEGRATION
+from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault
 
 
 class DataMissing(HeadgateError):
@@ -70,6 +71,16 @@ class Desk:
             clock=self.clock,
             ids=self.ids,
             audit=self.audit,
+        )
+
+    def open_managed_models(self) -> ManagedBook:
+        """The models that the platform sells."""
+        return ManagedBook(
+            integration=INTEGRATION,
+            models=self.catalog,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
         )
 
     def open_vault(self, connection: sa.Connection) -> Vault:

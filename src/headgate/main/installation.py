@@ -22,6 +22,8 @@ from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main import master_keys
 from headgate.main.egress import build_rule
+from headgate.metering.jobs import Latencies
+from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
@@ -58,6 +60,15 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
+        self.offers = vault.ManagedOffers(self.vault, integration=INTEGRATION)
+        self.managed_models = vault.ManagedBook(
+            integration=INTEGRATION,
+            models=self.catalog,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
+        )
+        self.latencies = Latencies()
         self._sealer = sealer
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.credentials = self._open_book()
@@ -83,6 +94,7 @@ class Installation:
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
+            self.offers.load(connection)
 
     @property
     def has_old_master_key(self) -> bool:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, projects
+from headgate.api.routes import audit, managed_models, projects
 
-ALL: Sequence[Operations] = (projects.OPERATIONS, audit.OPERATIONS)
+ALL: Sequence[Operations] = (
+    projects.OPERATIONS,
+    audit.OPERATIONS,
+    managed_models.OPERATIONS,
+)
 """Every operation that is served, described and tested."""

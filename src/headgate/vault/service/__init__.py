@@ -1,6 +1,7 @@
 """The vault's decisions: which master key, how a secret is sealed, which credential is taken."""
 
 from headgate.vault.service.book import CredentialBook
+from headgate.vault.service.managed import ManagedBook
 from headgate.vault.service.master_key import (
     KeyServiceFailed,
     LocalMasterKey,
@@ -12,6 +13,7 @@ from headgate.vault.service.master_key import (
     find_master_key,
     remember_master_key,
 )
+from headgate.vault.service.offers import ManagedOffers
 from headgate.vault.service.resolution import TOPIC, Vault
 from headgate.vault.service.rotation import KeyStatus, Rotations, VaultStatus
 from headgate.vault.service.sealed_tables import find_faults
@@ -25,6 +27,8 @@ __all__ = [
     "KeyStatus",
     "LocalMasterKey",
     "LocalSource",
+    "ManagedBook",
+    "ManagedOffers",
     "MasterKey",
     "MasterKeySource",
     "RemoteSource",
