@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,21 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from headgate.accounts import store as accounts_store
+from headgate.audit.model import COMMAND_LINE
+from headgate.audit.service import AuditLog
 from headgate.kit import crypto
 from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.db import migration
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.upgrade import migrate
+from headgate.kit.ids import Ids
 from headgate.vault import store
+from headgate.vault.jobs import Rotator
 from headgate.vault.model import CredentialRecord, Fault, MasterKeyRecord, MasterKeyRefused
 from headgate.vault.service import (
     LocalMasterKey,
+    Rotations,
     Sealer,
     find_faults,
     find_master_key,
@@ -249,3 +258,52 @@ def test_folder_in_the_place_of_the_key_is_refused(safe: Safe, tmp_path: Path) -
     (tmp_path / "folder").mkdir(0o700)
     with safe.database.reading() as connection, pytest.raises(MasterKeyRefused, match="folder"):
         find_master_key(connection, text=None, path=tmp_path / "folder")
+
+
+def test_database_of_an_earlier_release_is_known_before_its_upgrade_and_opens_after_it(
+    tmp_path: Path,
+) -> None:
+    database = Database(tmp_path / "headgate.db")
+    migrate(database, "0002")
+    wrapped, sealed = (base64.b64decode(GOLDEN["own"][name]) for name in ("wrapped", "sealed"))
+    master, key_id = GOLDEN["master_key_id"], GOLDEN["organization_key_id"]
+    check = base64.b64decode(GOLDEN["check_value"])
+    rows: list[tuple[str, tuple[Any, ...]]] = [
+        ("organizations (id, name, created_at) VALUES (?, ?, ?)", ("org_golden", "Golden", 1.0)),
+        ("master_keys VALUES (?, ?, ?)", (master, check, 1.0)),
+        ("organization_keys VALUES (?, ?, ?, ?, ?)", (key_id, "org_golden", master, wrapped, 1.0)),
+        (
+            "credentials VALUES (?, ?, 'openai', 'golden', 'api_key', ?, NULL, '{}', '', ?, ?, 0, "
+            "NULL, 1, 1, NULL, NULL)",
+            ("cred_golden", "org_golden", "https://api.openai.com/v1", sealed, key_id),
+        ),
+    ]
+    with database.transaction() as connection:
+        for statement, values in rows:
+            connection.exec_driver_sql(f"INSERT INTO {statement}", values)
+    text = GOLDEN["master_key_text"]
+    with database.reading() as connection:
+        found = find_master_key(connection, text=text, path=tmp_path / "none")
+        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+            find_master_key(connection, text=RANDOM.hex(), path=tmp_path / "none")
+    assert found is not None
+    migration.prepare(database, METADATA)
+    sealer = Sealer(found, HeldClock())
+    rotator = Rotator(
+        Rotations(sealer, HeldClock(), Ids(), AuditLog(HeldClock())),
+        reading=database.reading,
+        commit=lambda work: run_in(database, work),
+    )
+    with database.reading() as connection:
+        assert find_faults(connection, sealer) == []
+    assert rotator.rotate_keys("all", by=COMMAND_LINE) == 0
+    with database.reading() as connection:
+        assert find_faults(connection, sealer) == []
+        [(record, _)] = store.select_credentials(connection)
+    database.close()
+    assert (record.seal_number, record.key_id != key_id) == (1, True)
+
+
+def run_in(database: Database, work: Callable[[sa.Connection], Any]) -> Any:
+    with database.transaction() as connection:
+        return work(connection)
