@@ -9,11 +9,13 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
+from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
-from headgate.vault.service import ManagedBook
+from headgate.vault.model import Fault, Rotation
+from headgate.vault.service import ManagedBook, VaultStatus
 
 Result = TypeVar("Result")
 
@@ -31,6 +33,29 @@ class Storage(Protocol):
         ...
 
 
+class KeyDesk(Protocol):
+    """The keys of the vault, and rotations that this process runs."""
+
+    def describe(self, connection: sa.Connection) -> VaultStatus:
+        """All keys, and the newest rotations."""
+        ...
+
+    def list_faults(self) -> list[Fault]:
+        """The rows that did not open when they were last loaded."""
+        ...
+
+    def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
+        """Begin a rotation of organization keys, or find the one under way.
+
+        Raises `RotationRefused`, and `AccountMissing` for an organization that is not there.
+        """
+        ...
+
+    def carry_on(self, rotation: Rotation, *, by: Actor) -> None:
+        """Run it to its end, beside everything else; nothing if one is being run already."""
+        ...
+
+
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     """The services of one process."""
 
@@ -42,3 +67,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     keys: Keys
     key_ring: KeyRing
     managed_models: ManagedBook
+    key_desk: KeyDesk

@@ -12,6 +12,7 @@ from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
 from headgate.main.installation import Installation
+from headgate.main.rotations import KeyDesk
 from headgate.main.storage import Storage
 
 
@@ -28,6 +29,7 @@ def build(
         keys=installation.keys,
         key_ring=installation.key_ring,
         managed_models=installation.managed_models,
+        key_desk=KeyDesk(installation, writer),
     )
     return build_routes(services, identify)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, managed_models, projects
+from headgate.api.routes import audit, managed_models, projects, vault
 
 ALL: Sequence[Operations] = (
     projects.OPERATIONS,
     audit.OPERATIONS,
     managed_models.OPERATIONS,
+    vault.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

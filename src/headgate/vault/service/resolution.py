@@ -70,6 +70,8 @@ class Vault:
         self._used: dict[str, float] = {}
         self._kept: dict[str, tuple[_Mark, _Choice]] = {}
         self._opened_count = 0
+        self.faults: Sequence[Fault] = ()
+        """What did not open when it was last loaded."""
         self._audit = AuditLog(clock)
         self._reported: set[Fault] = set()
         self._unrecorded: list[tuple[Fault, str | None]] = []
@@ -95,7 +97,7 @@ class Vault:
                 continue
             for place in _places(record):
                 opened.setdefault(place, []).append((record, choice))
-        self._kept, self._shelves = kept, _arrange(opened)
+        self._kept, self._shelves, self.faults = kept, _arrange(opened), faults
         return faults
 
     def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
