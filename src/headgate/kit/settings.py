@@ -29,7 +29,7 @@ ESTABLISHED_NAMES = {
 }
 SECRETS = frozenset(
     {
-        *("openai_api_key", "master_key", "vault_token"),
+        *("openai_api_key", "master_key", "database_url", "vault_token"),
         *("aws_secret_access_key", "aws_session_token"),
     }
 )
@@ -251,6 +251,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0
     retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+    database_url: Annotated[
+        str | None, _text("PostgreSQL, shared by several processes; else DIR/headgate.db.")
+    ] = None
     database_wait_seconds: Annotated[
         float, _count("For the database's lock, while another program has it.")
     ] = 4.0

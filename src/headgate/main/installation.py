@@ -114,21 +114,19 @@ def open_installation(settings: Settings) -> Installation:
     """
     egress_rule = build_rule(settings)
     _make_directory(settings.data)
-    database = Database(
-        settings.data / DATABASE_FILE,
-        busy_timeout_seconds=settings.database_wait_seconds,
-        always_flush=settings.always_flush,
-    )
+    database = open_database(settings)
     try:
         source = master_keys.build_source(settings)
         with database.reading() as connection:
-            master_key = source.find(connection)
+            known = source.find(connection)
         migration.prepare(database, schema.METADATA)
-        if master_key is None:
-            master_key = source.create()
-        failpoint("first_start_master_key")
-        installation = Installation(settings, database, master_key, egress_rule, source=source)
-        with database.transaction() as connection:
+        with database.transaction(alone=True) as connection:
+            if known is None or known.provenance.wrapped is None:
+                # Another process may have made or remembered its own in the meantime.
+                known = source.find(connection)
+            master_key = known or source.create()
+            failpoint("first_start_master_key")
+            installation = Installation(settings, database, master_key, egress_rule, source=source)
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:
         database.close()
@@ -144,3 +142,13 @@ def _make_directory(path: Path) -> None:
         raise DataUnusable(f"{message} Choose another with --data.") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of the settings: PostgreSQL where there is a URL, else the file. Raises
+    `DatabaseUrlRefused` and `DriverMissing`."""
+    return Database(
+        settings.database_url or settings.data / DATABASE_FILE,
+        busy_timeout_seconds=settings.database_wait_seconds,
+        always_flush=settings.always_flush,
+    )

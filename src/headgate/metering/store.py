@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -64,6 +65,8 @@ RECEIPTS = sa.Table(
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )
 _INSERT = BulkInsert(RECEIPTS, ignore_known=True)
+_USAGE = sa.JSON().with_variant(sa.Text(), "sqlite")
+"""What the text of a usage is to be read as; SQLite reads JSON out of a text."""
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
@@ -126,16 +129,21 @@ def count(connection: sa.Connection) -> int:
 
 def total(connection: sa.Connection, organization_id: str) -> Totals:
     """The sums over all receipts of an organization."""
-    usage = sa.type_coerce(sa.func.nullif(RECEIPTS.c.usage, ""), sa.JSON)
+    usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
     row = connection.execute(
         sa.select(
             sa.func.count(),
-            sa.func.coalesce(sa.func.sum(usage["input_tokens"].as_integer()), 0),
-            sa.func.coalesce(sa.func.sum(usage["output_tokens"].as_integer()), 0),
+            _sum_tokens(usage, "input_tokens"),
+            _sum_tokens(usage, "output_tokens"),
             sa.func.coalesce(sa.func.sum(RECEIPTS.c.cost_nano), 0),
         ).where(RECEIPTS.c.organization_id == organization_id)
     ).one()
-    return Totals(*row)
+    return Totals(*(int(number) for number in row))
+
+
+def _sum_tokens(usage: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[int]:
+    tokens = sa.cast(usage[name].as_string(), sa.BigInteger)
+    return sa.func.coalesce(sa.func.sum(tokens), 0)
 
 
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:

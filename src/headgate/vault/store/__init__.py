@@ -79,6 +79,7 @@ sa.Index(
     CREDENTIALS.c.integration,
     unique=True,
     sqlite_where=_ONE_DEFAULT,
+    postgresql_where=_ONE_DEFAULT,
 )
 sa.Index(
     "uq_credentials_name",
@@ -87,6 +88,7 @@ sa.Index(
     CREDENTIALS.c.name,
     unique=True,
     sqlite_where=_LIVE,
+    postgresql_where=_LIVE,
 )
 
 
