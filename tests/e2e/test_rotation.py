@@ -51,21 +51,20 @@ def test_no_call_fails_while_all_keys_are_replaced_and_the_command_is_killed(
     with running_gateway(data, access_log="false") as gateway:
         names = add_credentials(data, count=SECRETS, base_url=provider.base_url)
         with Caller(gateway, names).wait_until_known() as caller:
-            for nth in (2, 1):
-                assert run(gateway, "rotate-keys", failpoint=f"rotation_slice=kill@{nth}") == -9
+            assert run(gateway, "rotate-keys", failpoint="rotation_slice=kill@2") == -9
             assert run(gateway, "rotate-keys") == 0
-            for point in ("rotation_slice", "rotation_switch", "rotation_files"):
+            for point in ("rotation_switch", "rotation_files"):
                 assert run(gateway, "rotate-master", failpoint=f"{point}=kill") == -9
             assert run(gateway, "rotate-master") == 0
             caller.wait_for_calls(50)
         told = read_status(gateway)
         assert caller.failures == []
-        assert gateway.run("vault", "check").returncode == 0
         # It has the new master key already: what needs a new organization key works.
         assert "master_key_outdated 0" in gateway.metrics()
         assert gateway.stop() == 0
     assert {str(each["state"]) for each in told["rotations"]} == {"done"}
-    assert {each["is_retired"] for each in told["keys"]} == {False}
+    states = {(each["is_retired"], each["opens"]) for each in told["keys"]}
+    assert states == {(False, True)}
     assert sum(int(str(each["rows"])) for each in told["keys"]) == SECRETS
     assert sorted(str(each["state"]) for each in told["master_keys"]) == ["active", "retired"]
     with running_gateway(data, access_log="false") as gateway, Caller(gateway, names) as caller:
