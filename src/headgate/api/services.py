@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
 from headgate.audit.service import AuditLog
+from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -40,3 +41,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
+    catalog: Catalog
+    price_book: PriceBook
+    catalog_settings: CatalogSettings

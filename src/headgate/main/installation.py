@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
 from headgate.audit.service import AuditLog
-from headgate.catalog.service import Catalog
+from headgate.catalog import service as catalog
 from headgate.keys import service as keys
 from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration, schema
@@ -52,7 +52,9 @@ class Installation:
         self.accounts = Accounts(self.clock, self.ids, self.audit)
         self.keys = keys.Keys(self.clock, self.accounts, self.audit)
         self.key_ring = keys.KeyRing(self.clock)
-        self.catalog = Catalog.load()
+        self.catalog = catalog.Catalog.load(settings.catalog_dir)
+        self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
+        self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, self.clock)
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
@@ -80,6 +82,8 @@ class Installation:
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
+        if catalog.TOPIC in topics:
+            self.catalog.take_up(connection)
 
     def close(self) -> None:
         """Close the database."""

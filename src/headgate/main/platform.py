@@ -27,6 +27,9 @@ def build(
         accounts=installation.accounts,
         keys=installation.keys,
         key_ring=installation.key_ring,
+        catalog=installation.catalog,
+        price_book=installation.price_book,
+        catalog_settings=installation.catalog_settings,
     )
     return build_routes(services, identify)
 

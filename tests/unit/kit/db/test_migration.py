@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from headgate.accounts import store as accounts_store
 from headgate.billing import store as billing_store
+from headgate.catalog.store import prices as prices_store
+from headgate.catalog.store import settings as settings_store
 from headgate.keys import store as keys_store
 from headgate.kit import outbox
 from headgate.kit.db import migration
@@ -24,6 +26,8 @@ DECLARED = (
     keys_store.KEYS,
     metering_store.RECEIPTS,
     outbox.OUTBOX,
+    prices_store.PRICES,
+    settings_store.CATALOG_SETTINGS,
     vault_store.CREDENTIALS,
 )
 
