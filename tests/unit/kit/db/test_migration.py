@@ -8,11 +8,12 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.accounts import store as accounts_store
+from headgate.audit import store as audit_store
 from headgate.billing import store as billing_store
 from headgate.catalog.store import prices as prices_store
 from headgate.catalog.store import settings as settings_store
 from headgate.keys import store as keys_store
-from headgate.kit import outbox
+from headgate.kit import outbox, repetition
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -22,11 +23,13 @@ from headgate.vault import store as vault_store
 
 DECLARED = (
     accounts_store.PROJECTS,
+    audit_store.AUDIT,
     billing_store.ENTRIES,
     keys_store.KEYS,
     metering_store.RECEIPTS,
     outbox.OUTBOX,
     prices_store.PRICES,
+    repetition.REPETITIONS,
     settings_store.CATALOG_SETTINGS,
     vault_store.CREDENTIALS,
 )
