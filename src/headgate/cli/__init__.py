@@ -22,6 +22,7 @@ COMMANDS = (
     "credentials",
     "wallet",
     "receipts",
+    "prices",
     "audit",
     "simulate",
     "version",

@@ -11,11 +11,19 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from genai_prices.data import providers
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 from headgate.catalog.model.manifest import Manifest
-from headgate.catalog.model.price import DEFAULT_TIER, NO_THRESHOLD, RATES, DollarRates
+from headgate.catalog.model.price import (
+    DEFAULT_TIER,
+    NO_THRESHOLD,
+    OPERATOR,
+    RATES,
+    DollarRates,
+    PriceEntry,
+)
 from headgate.kit.errors import HeadgateError, Kind
 
 NAME = "genai-prices"
@@ -39,6 +47,21 @@ TIER_FIELDS = ("service_tier", "processing")
 
 Places = dict[tuple[str, int], DollarRates]
 """The rates by tier and threshold."""
+Counting = Mapping[tuple[str, str, int], PriceEntry]
+"""The rows in force by model, tier and threshold."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A place of the book that the list has other rates for. None: one of both has no such row.
+
+    `rates` have what differs by name, ours and theirs; `expected` is what the row should say.
+    """
+
+    model: str
+    tier: str
+    above_input_tokens: int
+    rates: dict[str, tuple[Decimal | None, Decimal | None]]
+    expected: DollarRates
 
 
 class SourceMissing(HeadgateError):
@@ -108,6 +131,32 @@ def list_expected(manifest: Manifest, prices: PriceList) -> Iterator[tuple[str, 
         found = prices.find(model_id)
         if model_id not in covered and model_id not in excepted and found is not None:
             yield model_id, found[1]
+
+
+def compare(manifest: Manifest, prices: PriceList, counting: Counting) -> list[Difference]:
+    """What differs, by model. Rows that an operator set are left alone."""
+    differences: list[Difference] = []
+    for model, listed in sorted(list_expected(manifest, prices), key=lambda each: each[0]):
+        own = {entry.place: entry for (name, *_), entry in counting.items() if name == model}
+        for place in sorted({*listed, *own}):
+            entry = own.get(place)
+            if entry is None or entry.source != OPERATOR:
+                found = _compare_place(model, place, entry, listed.get(place))
+                differences += [found] if found.rates else []
+    return differences
+
+
+def _compare_place(
+    model: str, place: tuple[str, int], entry: PriceEntry | None, listed: DollarRates | None
+) -> Difference:
+    said = entry.rates.amounts() if entry else {}
+    expected = DollarRates() if listed is None else fill_inherited(listed, said)
+    if entry is not None and listed is not None:
+        expected = msgspec.structs.replace(expected, tool_calls=entry.rates.tool_calls)
+    wanted = expected.amounts()
+    names = sorted({*said, *wanted})
+    rates = {n: (said.get(n), wanted.get(n)) for n in names if said.get(n) != wanted.get(n)}
+    return Difference(model, *place, rates, expected)
 
 
 def _active(model: ModelInfo, at: datetime.datetime) -> dict[str, object]:

@@ -100,25 +100,43 @@ class PriceBook:
         A time that is over is refused, since receipts name what was in force then; only of a model
         that never had a price it may be.
         """
-        self._check(request)
+        return self.add_all(connection, [request], by=by, source=source)[0]
+
+    def add_all(
+        self,
+        connection: sa.Connection,
+        requests: Sequence[PriceRequest],
+        *,
+        by: Actor,
+        source: str = OPERATOR,
+    ) -> list[PriceEntry]:
+        """As `add`, all of one moment."""
+        for request in requests:
+            self._check(request)
         number, written_at = store.lock(connection)
-        now = max(round(self._clock.now() * MICROSECONDS), written_at + 1)
-        entry = PriceEntry(
-            integration=request.integration,
-            model=request.model,
-            tier=request.tier,
-            above_input_tokens=request.above_input_tokens,
-            effective_from=self._date(connection, request, now),
-            currency=request.currency,
-            rates=request.rates,
-            source=source,
-            number=number + 1,
-            created_by=by.id,
-            created_at=now,
-        )
-        store.insert_price(connection, entry)
-        self._audit.record(connection, by, Deed("price.added", None, _name(entry), _show(entry)))
-        return entry
+        now = max(self._now(), written_at + 1)
+        moments = [self._date(connection, request, now) for request in requests]
+        entries = [
+            PriceEntry(
+                integration=request.integration,
+                model=request.model,
+                tier=request.tier,
+                above_input_tokens=request.above_input_tokens,
+                effective_from=moment,
+                currency=request.currency,
+                rates=request.rates,
+                source=source,
+                number=number + position,
+                created_by=by.id,
+                created_at=now,
+            )
+            for position, (request, moment) in enumerate(zip(requests, moments, strict=True), 1)
+        ]
+        for entry in entries:
+            store.insert_price(connection, entry)
+            deed = Deed("price.added", None, _name(entry), _show(entry))
+            self._audit.record(connection, by, deed)
+        return entries
 
     def list(
         self, connection: sa.Connection, wanted: PriceFilter, *, limit: int, offset: int = 0
