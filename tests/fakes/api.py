@@ -23,13 +23,18 @@ import sqlalchemy as sa
 from headgate.api import app as application
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
+from headgate.keys.service import KeyRing
 from headgate.kit import settings
 from headgate.kit.db.writer import Writer
 from headgate.main import platform
 from headgate.main.installation import Installation, open_installation
+from headgate.relay.ports import Grant
 
 Result = TypeVar("Result")
 NOBODY = ""
+OPERATOR_KEY = "hg_admin_operator"
+CATALOG = Path(__file__).parents[1] / "golden" / "catalog"
+"""An operator's own integrations, one of each type."""
 
 
 @dataclass
@@ -163,6 +168,21 @@ def make_tenant(installation: Installation, connection: sa.Connection, name: str
     return Tenant(organization.id, project.id, admin.token, live.token, admin.key.id)
 
 
+class OperatorRing(KeyRing):
+    """The keys, and one of the operator that no command can make yet."""
+
+    operator = Grant(
+        "key_operator",
+        "",
+        "",
+        management=True,
+        permissions=("platform:read", "platform:write"),
+    )
+
+    def find(self, token: bytes) -> Grant:
+        return self.operator if token == OPERATOR_KEY.encode() else super().find(token)
+
+
 class _Good:
     def check(self) -> str | None:
         return None
@@ -172,15 +192,17 @@ class _Good:
 def running_api(folder: Path, **variables: str) -> Generator[Api]:
     """The API on a database in `folder`; `variables` are HEADGATE_ settings in lower case."""
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
-    loaded = settings.load({"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", **environment}, data=folder)
+    usual = {"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", "HEADGATE_CATALOG_DIR": str(CATALOG)}
+    loaded = settings.load({**usual, **environment}, data=folder)
     installation = open_installation(loaded)
+    installation.key_ring = OperatorRing(installation.clock)
     with installation.database.transaction() as connection:
         own = make_tenant(installation, connection, "Own")
         other = make_tenant(installation, connection, "Other")
 
     def take_up() -> None:
         with installation.database.reading() as connection:
-            installation.load(connection, frozenset({"keys", "credentials"}))
+            installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
     take_up()
     writer = Writer(installation.database)

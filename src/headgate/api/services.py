@@ -14,6 +14,7 @@ from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
+from headgate.vault.service import CredentialBook
 
 Result = TypeVar("Result")
 
@@ -41,6 +42,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
+    credentials: CredentialBook
     catalog: Catalog
     price_book: PriceBook
     catalog_settings: CatalogSettings

@@ -27,6 +27,7 @@ def build(
         accounts=installation.accounts,
         keys=installation.keys,
         key_ring=installation.key_ring,
+        credentials=installation.credentials,
         catalog=installation.catalog,
         price_book=installation.price_book,
         catalog_settings=installation.catalog_settings,

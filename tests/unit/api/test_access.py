@@ -21,6 +21,11 @@ UNKNOWN_ID = "unknown_0123456789"
 
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
+    # The catalog is the same for everybody; what is of another type is no such integration.
+    "integration_name": (lambda _: "openai", lambda _: "another"),
+    "provider_name": (lambda _: "openai", lambda _: "board"),
+    "tool_name": (lambda _: "board", lambda _: "openai"),
+    "knowledge_provider_name": (lambda _: "shelf", lambda _: "openai"),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
 

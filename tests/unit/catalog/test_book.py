@@ -223,6 +223,7 @@ def test_model_that_is_in_no_manifest_can_have_a_price(shop: Shop) -> None:
     [
         ({"since": START - 1}, "effective_from"),
         ({"since": START + 4_000 * DAY}, "effective_from"),
+        ({"model": "fresh", "since": 0.0}, "effective_from"),
         ({"model": "*", "since": START - 1, "rates": DollarRates()}, "effective_from"),
         ({"model": "tiny"}, "model"),
         ({"model": ""}, "model"),

@@ -52,7 +52,7 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
     with database.transaction() as connection:
         settings.show_models(connection, "org_1", {}, by=OWNER)
         settings.choose_default(connection, "org_1", None, by=OWNER)
-    assert read(database) == OrganizationSettings()
+    assert read(database) == OrganizationSettings(version=4)
     with database.reading() as connection:
         entries, _ = audit.list(connection, Filter(organization_id="org_1"), limit=10)
     assert [entry.deed.action for entry in reversed(entries)] == [

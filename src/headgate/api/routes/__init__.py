@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, projects
+from headgate.api.routes import audit, integrations, llms, prices, projects
 
-ALL: Sequence[Operations] = (projects.OPERATIONS, audit.OPERATIONS)
+ALL: Sequence[Operations] = (
+    projects.OPERATIONS,
+    integrations.OPERATIONS,
+    llms.OPERATIONS,
+    prices.OPERATIONS,
+    audit.OPERATIONS,
+)
 """Every operation that is served, described and tested."""

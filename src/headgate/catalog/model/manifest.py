@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from headgate.catalog.model.price import PriceBlock
-from headgate.kit.errors import HeadgateError
+from headgate.kit.errors import HeadgateError, Kind
 
 BASE_URL = "{base_url}"
 SECRET = "{api_key}"
@@ -47,6 +47,13 @@ class CatalogInvalid(HeadgateError):
     """A catalog file that cannot be used; the message names the file and the place in it."""
 
     code = "catalog_invalid"
+
+
+class IntegrationMissing(HeadgateError):
+    """The catalog has no integration of that name."""
+
+    kind = Kind.MISSING
+    code = "integration_not_found"
 
 
 class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ OPERATOR = "operator"
 NO_THRESHOLD = -1
 TIER = r"^[a-z][a-z0-9_]{0,31}$"
 PRICED_MODEL = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199})$"
-DOLLARS_MAX = Decimal(1_000_000)
+DOLLARS_MAX = Decimal("999999.999999999")
 _NAME = re.compile(
     r"(?P<integration>[a-z][a-z0-9_]*)/(?P<model>.+)@(?P<day>\d{4}-\d\d-\d\d|)"
     r"(?:/(?P<moment>[0-9T:.+-]+Z)\+(?P<number>\d{1,18}))?"

@@ -37,6 +37,8 @@ class OrganizationSettings(msgspec.Struct, frozen=True):
 
     llm_model_visibility: Mapping[str, bool] = {}
     composer_llm: LlmChoice | None = None
+    version: int = 0
+    """How often they were changed."""
 
     def hides(self, model_id: str) -> bool:
         """Whether the model is missing from the organization's list."""

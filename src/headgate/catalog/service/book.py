@@ -26,6 +26,7 @@ from headgate.catalog.model.price import (
     PriceMissing,
     PriceRefused,
     format_moment,
+    parse_moment,
     parse_price_name,
     show_rates,
 )
@@ -38,6 +39,8 @@ from headgate.kit.clock import Clock
 THRESHOLD_MAX = 1_000_000_000
 LATEST_SECONDS = 10 * 366 * 86_400
 """How far ahead a price may be set."""
+EARLIEST = parse_moment("2000-01-01")
+"""Before that, nobody sold what is priced here."""
 
 
 class PriceState(enum.Enum):
@@ -214,7 +217,7 @@ class PriceBook:
     def _check_rates(self, request: PriceRequest) -> None:
         problem = find_problem(request.currency, request.rates)
         if problem is not None:
-            raise PriceRefused(f"{problem[1][:1].upper()}{problem[1][1:]}.", param=problem[0])
+            raise PriceRefused(f"{problem[1]}.", param=problem[0])
         if request.model == EVERY_MODEL:
             said = {name for name in request.rates.amounts() if not name.startswith("tool_calls.")}
             place = (request.tier, request.above_input_tokens)
@@ -230,6 +233,8 @@ class PriceBook:
         if at > now + LATEST_SECONDS * MICROSECONDS:
             message = "A price can be set at most ten years ahead."
             raise PriceRefused(message, param="effective_from")
+        if at < EARLIEST:
+            raise PriceRefused("No price is older than the year 2000.", param="effective_from")
         if at < now and self._had_price(connection, request):
             message = (
                 f"{request.model} has prices already, and what was charged is not changed: "

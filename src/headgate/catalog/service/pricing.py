@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 from headgate.catalog.model.price import (
     CURRENCY,
@@ -91,11 +91,12 @@ def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> Rates
 def inherit(said: DollarRates) -> dict[str, Decimal]:
     """The rates that a row does not say and that follow from those it does."""
     followed: dict[str, Decimal] = {}
-    if said.input is not None:
+    if said.input is not None and said.input.is_finite():
         if said.cached_input is None:
             followed["cached_input"] = said.input
         if said.cache_write is None:
-            followed["cache_write"] = said.input * CACHE_WRITE_SURCHARGE
+            surcharged = said.input * CACHE_WRITE_SURCHARGE
+            followed["cache_write"] = surcharged.quantize(_NANO, ROUND_HALF_UP)
     if said.reasoning is None and said.output is not None:
         followed["reasoning"] = said.output
     return followed
@@ -104,15 +105,19 @@ def inherit(said: DollarRates) -> dict[str, Decimal]:
 def find_problem(currency: str, said: DollarRates) -> tuple[str, str] | None:
     """The field that cannot be, and why; None where all can."""
     if currency != CURRENCY:
-        return "currency", f"rates are amounts of {CURRENCY}, not of {currency!r}"
-    for name, rate in {**said.amounts(), **inherit(said)}.items():
+        return "currency", f"Rates are amounts of {CURRENCY}, not of {currency!r}"
+    for name, rate in said.amounts().items():
         if not rate.is_finite() or rate < 0 or rate > DOLLARS_MAX:
-            return f"rates.{name}", f"{name}: rates are amounts from 0 to {DOLLARS_MAX}, not {rate}"
+            return (
+                f"rates.{name}",
+                f"`{name}`: rates are amounts from 0 to {DOLLARS_MAX}, not {rate}",
+            )
         try:
             nano_from_dollars(rate)
         except (ValueError, ArithmeticError) as error:
-            return f"rates.{name}", f"{name}: {error}"
+            return f"rates.{name}", f"`{name}`: {error}"
     return None
 
 
 _DEFAULT = ("default", -1)
+_NANO = Decimal("1e-9")

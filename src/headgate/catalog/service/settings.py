@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 import sqlalchemy as sa
 
 from headgate.audit.model import Actor, Deed
@@ -50,7 +49,7 @@ class CatalogSettings:
                 message = f"The catalog has no model {model_id[:200]!r}."
                 raise SettingsRefused(message, param="llm_model_visibility")
         before = self.read(connection, organization_id)
-        after = msgspec.structs.replace(before, llm_model_visibility=dict(visibility))
+        after = OrganizationSettings(dict(visibility), before.composer_llm, before.version + 1)
         chosen = before.composer_llm
         if chosen is not None and after.hides(chosen.model_id):
             message = f"{chosen.model_id} is the default model; choose another one first."
@@ -77,7 +76,7 @@ class CatalogSettings:
         before = self.read(connection, organization_id)
         if choice is not None:
             self._check(choice, before)
-        after = msgspec.structs.replace(before, composer_llm=choice)
+        after = OrganizationSettings(before.llm_model_visibility, choice, before.version + 1)
         store.save_settings(connection, organization_id, after, now=self._clock.now())
         deed = Deed(
             "composer_llm.changed", organization_id, organization_id, {"composer_llm": choice}

@@ -14,6 +14,7 @@ CATALOG_SETTINGS = sa.Table(
     sa.Column("organization_id", sa.Text, primary_key=True),
     sa.Column("llm_model_visibility", sa.Text, nullable=False),
     sa.Column("composer_llm", sa.Text),
+    sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.Double, nullable=False),
 )
 
@@ -30,6 +31,7 @@ def select_settings(connection: sa.Connection, organization_id: str) -> Organiza
     return OrganizationSettings(
         msgspec.json.decode(row.llm_model_visibility, type=dict[str, bool]),
         None if chosen is None else msgspec.json.decode(chosen, type=LlmChoice),
+        row.version,
     )
 
 
@@ -43,6 +45,7 @@ def save_settings(
             settings.llm_model_visibility, order="sorted"
         ).decode(),
         "composer_llm": None if chosen is None else msgspec.json.encode(chosen).decode(),
+        "version": settings.version,
         "updated_at": now,
     }
     mine = CATALOG_SETTINGS.c.organization_id == organization_id

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("organization_id", sa.Text, nullable=False),
         sa.Column("llm_model_visibility", sa.Text, nullable=False),
         sa.Column("composer_llm", sa.Text),
+        sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("updated_at", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint("organization_id", name="pk_catalog_settings"),
     )
