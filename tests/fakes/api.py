@@ -29,6 +29,7 @@ from headgate.kit.db.writer import Writer
 from headgate.main import platform
 from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Grant
+from headgate.vault.model import CredentialRequest, ManagedRequest
 
 Result = TypeVar("Result")
 NOBODY = ""
@@ -183,6 +184,19 @@ class OperatorRing(KeyRing):
         return self.operator if token == OPERATOR_KEY.encode() else super().find(token)
 
 
+def stock_platform(installation: Installation, connection: sa.Connection) -> None:
+    """A credential of the platform, named `platform`, and a model that it serves."""
+    request = CredentialRequest(
+        organization_id=None,
+        integration="openai",
+        secret="sk-platform-0123456789abcdefghijkl",
+        name="platform",
+    )
+    installation.credentials.add(connection, request, by=SYSTEM)
+    sold = ManagedRequest(model_id="gpt-5.4-nano", credential="platform")
+    installation.managed_models.attach(connection, sold, by=SYSTEM)
+
+
 class _Good:
     def check(self) -> str | None:
         return None
@@ -199,6 +213,7 @@ def running_api(folder: Path, **variables: str) -> Generator[Api]:
     with installation.database.transaction() as connection:
         own = make_tenant(installation, connection, "Own")
         other = make_tenant(installation, connection, "Other")
+        stock_platform(installation, connection)
 
     def take_up() -> None:
         with installation.database.reading() as connection:

@@ -162,7 +162,9 @@ def start_gateway(
     except BaseException:
         gateway.kill()
         raise
-    gateway.keys |= json.loads((data / "first-keys.json").read_text())
+    # With `database_url`, only the first server of the database makes the keys.
+    if (data / "first-keys.json").exists():
+        gateway.keys |= json.loads((data / "first-keys.json").read_text())
     return gateway
 
 

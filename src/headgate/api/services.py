@@ -14,7 +14,7 @@ from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
-from headgate.vault.service import CredentialBook
+from headgate.vault.service import CredentialBook, ManagedBook
 
 Result = TypeVar("Result")
 
@@ -46,3 +46,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Catalog
     price_book: PriceBook
     catalog_settings: CatalogSettings
+    managed_models: ManagedBook

@@ -31,6 +31,7 @@ def build(
         catalog=installation.catalog,
         price_book=installation.price_book,
         catalog_settings=installation.catalog_settings,
+        managed_models=installation.managed_models,
     )
     return build_routes(services, identify)
 

@@ -26,6 +26,7 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "provider_name": (lambda _: "openai", lambda _: "board"),
     "tool_name": (lambda _: "board", lambda _: "openai"),
     "knowledge_provider_name": (lambda _: "shelf", lambda _: "openai"),
+    "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
 

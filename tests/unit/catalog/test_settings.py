@@ -12,13 +12,14 @@ from headgate.catalog.model.settings import HIDDEN_MAX
 from headgate.catalog.service import Catalog, CatalogSettings
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
-from headgate.kit.db.schema import METADATA
+from headgate.kit.db.schema import METADATA, read_revisions
 
 OWNER = Actor(ActorKind.PERSON, "person_1", "ada@example.com")
 CHOICE = LlmChoice("openai", "openai", "gpt-5.4", "cred_1")
 clock = SystemClock()
 audit = AuditLog(clock)
-settings = CatalogSettings(Catalog.load(), audit, clock)
+catalog = Catalog.load()
+settings = CatalogSettings(catalog, audit, clock)
 
 
 @pytest.fixture
@@ -45,6 +46,12 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
         shown = {"gpt-4.1": False, "gpt-5.4": True}
         settings.show_models(connection, "org_1", shown, by=OWNER)
     own = read(database)
+    assert settings.hidden("org_1") == frozenset()
+    with database.reading() as connection:
+        settings.take_up(connection)
+        assert read_revisions(connection) == {"catalog": 2}
+    assert settings.hidden("org_1") == {"gpt-4.1"}
+    assert settings.hidden("org_2") == frozenset()
     assert own.hides("gpt-4.1")
     assert not own.hides("gpt-5.4")
     assert own.composer_llm == CHOICE

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, integrations, llms, prices, projects
+from headgate.api.routes import audit, integrations, llms, managed_models, prices, projects
 
 ALL: Sequence[Operations] = (
     projects.OPERATIONS,
     integrations.OPERATIONS,
     llms.OPERATIONS,
     prices.OPERATIONS,
+    managed_models.OPERATIONS,
     audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

@@ -18,6 +18,8 @@ from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.store import settings as store
 from headgate.kit.clock import Clock
 
+_NOTHING: frozenset[str] = frozenset()
+
 
 class CatalogSettings:
     """The settings of every organization of one installation."""
@@ -26,6 +28,18 @@ class CatalogSettings:
         self._catalog = catalog
         self._audit = audit
         self._clock = clock
+        self._hidden: Mapping[str, frozenset[str]] = {}
+
+    def take_up(self, connection: sa.Connection) -> None:
+        """Learn what every organization hides, for `hidden`."""
+        self._hidden = {
+            organization_id: frozenset(model for model, shown in said.items() if not shown)
+            for organization_id, said in store.select_visibility(connection).items()
+        }
+
+    def hidden(self, organization_id: str) -> frozenset[str]:
+        """The models that an organization does not show, from memory (`gateway.models.Hidden`)."""
+        return self._hidden.get(organization_id, _NOTHING)
 
     def read(self, connection: sa.Connection, organization_id: str) -> OrganizationSettings:
         """The settings of an organization; everything is shown where it never said."""

@@ -6,7 +6,8 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.catalog.model.settings import LlmChoice, OrganizationSettings
-from headgate.kit.db.schema import METADATA
+from headgate.catalog.store.prices import TOPIC
+from headgate.kit.db.schema import METADATA, bump_revision
 
 CATALOG_SETTINGS = sa.Table(
     "catalog_settings",
@@ -35,10 +36,20 @@ def select_settings(connection: sa.Connection, organization_id: str) -> Organiza
     )
 
 
+def select_visibility(connection: sa.Connection) -> dict[str, dict[str, bool]]:
+    """By organization which models it shows and which it does not, of those that ever said."""
+    columns = CATALOG_SETTINGS.c.organization_id, CATALOG_SETTINGS.c.llm_model_visibility
+    return {
+        row.organization_id: msgspec.json.decode(row.llm_model_visibility, type=dict[str, bool])
+        for row in connection.execute(sa.select(*columns))
+    }
+
+
 def save_settings(
     connection: sa.Connection, organization_id: str, settings: OrganizationSettings, *, now: float
 ) -> None:
-    """Replace what an organization has stored."""
+    """Replace what an organization has stored, and note the change."""
+    bump_revision(connection, TOPIC)
     chosen = settings.composer_llm
     values = {
         "llm_model_visibility": msgspec.json.encode(
