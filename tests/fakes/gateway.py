@@ -65,6 +65,11 @@ class Gateway:
         return f"{self.url}/v1"
 
     @property
+    def place(self) -> Path | str:
+        """Where its database is: the file, or what it was given as `database_url`."""
+        return self.environment.get("HEADGATE_DATABASE_URL") or self.data / "headgate.db"
+
+    @property
     def key(self) -> str:
         return self.keys["inference_key"]
 

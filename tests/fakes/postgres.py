@@ -73,7 +73,7 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        """Run it, until it takes connections."""
+        """Run it, until it takes connections. From the main thread: it dies with its starter."""
         settings = [f"{name}={value}" for name, value in OPTIONS.items()]
         self._process = self._launch(
             *("postgres", "-D", str(self._folder / "data"), "-k", str(self._folder)),

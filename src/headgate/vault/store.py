@@ -225,9 +225,12 @@ def update_managed_model(connection: sa.Connection, managed: ManagedModel) -> bo
 
 
 def clear_managed_default(connection: sa.Connection) -> None:
-    """No managed model is the default any more."""
+    """No managed model is the default any more; for the one that was, that is a change."""
+    table = MANAGED_MODELS.c
     connection.execute(
-        sa.update(MANAGED_MODELS).where(MANAGED_MODELS.c.is_default).values(is_default=False)
+        sa.update(MANAGED_MODELS)
+        .where(table.is_default)
+        .values(is_default=False, version=table.version + 1)
     )
 
 

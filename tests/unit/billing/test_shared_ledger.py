@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 
 import pytest
+import sqlalchemy as sa
 
 from headgate.billing import store
 from headgate.billing.model import make_unknown_receipt
 from headgate.billing.service import Ledger, audit, balance, fund
 from headgate.kit.clock import SystemClock
-from headgate.kit.db.engine import Database
+from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.writer import Writer
+from headgate.metering.store import RECEIPTS
 from headgate.relay.ports import Hold
-from tests.fakes.postgres import Wire
+from tests.fakes.postgres import Postgres, Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -133,3 +137,72 @@ async def test_a_call_whose_commit_is_cut_is_held_and_billed_once(
         await ledger.record(make_unknown_receipt(hold, created_at=1.0), hold)
     with database.reading() as connection:
         assert balance(connection, "org_1") == 600
+
+
+async def call_on(ledger: Ledger, name: str, ended: asyncio.Event) -> AsyncGenerator[str]:
+    """Calls one after the other, as the journey makes them; the ids of those that completed."""
+    for number in itertools.count():
+        if ended.is_set():
+            return
+        hold = Hold(f"req_{name}_{number}", ORGANIZATIONS[number % 3], 2)
+        with contextlib.suppress(StorageUnavailable):
+            ledger.check()
+            await ledger.hold(hold)
+            receipt = make_unknown_receipt(hold, created_at=1.0)
+            try:
+                await ledger.record(receipt, hold)
+            except StorageUnavailable:
+                ledger.defer(receipt, hold)
+                raise
+            yield hold.request_id
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("restarts", [3])
+async def test_no_call_is_lost_or_billed_twice_over_restarts_of_the_server(
+    database: Database, postgres: Postgres, restarts: int
+) -> None:
+    """D4: the server is ended as by a crash and started again, while two processes settle calls."""
+    ended = asyncio.Event()
+    progress = asyncio.Semaphore(0)
+    completed: list[str] = []
+
+    async def note_completed(ledger: Ledger, name: str) -> None:
+        async for request_id in call_on(ledger, name, ended):
+            completed.append(request_id)
+            progress.release()
+
+    async def keep_well(ledger: Ledger) -> None:
+        while not ended.is_set() or ledger.deferred:
+            with contextlib.suppress(StorageUnavailable, TimeoutError):
+                await ledger.recover()
+                await asyncio.wait_for(ended.wait(), 0.05)
+
+    async def restart() -> None:
+        for _ in range(restarts):
+            await asyncio.to_thread(postgres.stop)
+            await asyncio.sleep(0.1)
+            postgres.start()
+            async with asyncio.timeout(10):
+                for _ in range(50):
+                    await progress.acquire()
+        ended.set()
+
+    with database.transaction() as connection:
+        for organization_id in ORGANIZATIONS:
+            fund(connection, organization_id, amount_nano=10**9, reference="more", now=1.0)
+    async with process(database.place) as first, process(database.place) as second:
+        callers = [
+            note_completed(ledger, f"{name}{number}")
+            for name, ledger in (("a", first), ("b", second))
+            for number in range(5)
+        ]
+        await asyncio.gather(restart(), keep_well(first), keep_well(second), *callers)
+    with database.reading() as connection:
+        billed = set(connection.execute(sa.select(RECEIPTS.c.request_id)).scalars())
+        left = sum(balance(connection, each) for each in ORGANIZATIONS)
+    assert set(completed) <= billed
+    assert len(completed) == len(set(completed))
+    assert left == 3 * (10**9 + 1_000) - 2 * (len(billed) + count_open(database))
+    # Nothing is held for a call that was refused: every commit that was cut was looked up.
+    assert count_open(database) == 0

@@ -237,6 +237,7 @@ def test_one_model_is_the_default(shop: Shop) -> None:
     shop.attach("b", is_default=True)
     shop.attach("c")
     assert [m.model_id for m in shop.stored().values() if m.is_default] == ["b"]
+    assert {m.model_id: m.version for m in shop.stored().values()} == {"a": 2, "b": 1, "c": 1}
     shop.change("c", is_default=True)
     assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
     assert shop.served("nothing") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from sqlalchemy import exc
 
 from headgate.kit.db.address import DatabaseUrlRefused
 from headgate.kit.db.dialect import OutcomeUnknown
+from headgate.kit.db.schema import WRITERS
 
 VERSION_MIN = 140_000
 """PostgreSQL 14: the oldest that this is tested to need nothing of beyond."""
@@ -64,8 +66,13 @@ _TAKE_TURNS = (
     f" abs(mod(hashtext(name), {TURNS})) AS turn FROM unnest(%s::text[]) AS name"
     " ORDER BY turn) AS turns"
 ).encode()
-_BEGIN = "BEGIN; SELECT pg_current_xact_id()::text"
-_OUTCOME = "SELECT pg_xact_status(%s::xid8)"
+_FIND_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_END_SESSION = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+)
+_ENTER = "INSERT INTO revisions (topic, value) VALUES (%s, 0) ON CONFLICT DO NOTHING"
+_COUNTED = "SELECT value FROM revisions WHERE topic = %s"
+_LEAVE = "DELETE FROM revisions WHERE topic = %s"
 
 
 class _TextDumper(StrDumperUnknown):
@@ -170,15 +177,26 @@ class PostgreSql:
 
 
 class PostgresConnection:
-    """See `KeptConnection`. It is made anew when it is lost."""
+    """See `KeptConnection`. It is made anew when it is lost.
+
+    Each of its transactions counts itself in a row that is this writer's alone; so after a cut the
+    row tells what was kept. (The server's own transaction numbers would not: after a crash it gives
+    those again whose transactions had not reached its disk.)
+    """
 
     takes_turns = True
 
     def __init__(self, engine: sa.Engine, *, wait_milliseconds: int) -> None:
         self._engine = engine
         self._wait_milliseconds = wait_milliseconds
-        self._transaction_id = ""
+        self._topic = f"{WRITERS}{secrets.token_hex(8)}"
+        self._count = 0
         self._open()
+        try:
+            self._cursor.execute(_ENTER, (self._topic,))
+        except BaseException:
+            self._drop()
+            raise
 
     def _open(self) -> None:
         self.connection = self._engine.connect().execution_options(own_transaction=True)
@@ -193,21 +211,20 @@ class PostgresConnection:
                 b"SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d; %b"
                 % (wait, 2 * wait, _BE_WRITER)
             )
+            self._session = self._cursor.execute(_FIND_SESSION).fetchone()
         except BaseException:
             self.connection.close()
             raise
 
     def _reopen(self) -> None:
-        self.close()
+        self._drop()
         self._open()
 
     def begin(self, *, durable: bool) -> None:
-        """Begin, and learn by which number the server will know what became of it."""
+        """Begin, on a new connection if the last one was lost."""
         if self._driver.closed:
             self._reopen()
-        self._cursor.execute(_BEGIN)
-        self._cursor.nextset()
-        (self._transaction_id,) = cast("tuple[str]", self._cursor.fetchone())
+        self._cursor.execute("BEGIN")
 
     def take_turns(self, names: Iterable[str]) -> None:
         """See `KeptConnection`."""
@@ -218,8 +235,12 @@ class PostgresConnection:
     def commit(self) -> None:
         """See `KeptConnection`. Where the connection is cut, the server is asked for the outcome:
         what was committed counts, what was not may be done again."""
+        self._count += 1
         try:
-            self._cursor.execute("COMMIT")
+            self._cursor.execute(
+                b"UPDATE revisions SET value = %d WHERE topic = '%b'; COMMIT"
+                % (self._count, self._topic.encode())
+            )
         except psycopg.Error as error:
             if not self._driver.closed:
                 raise
@@ -228,19 +249,15 @@ class PostgresConnection:
 
     def _find_outcome(self, error: psycopg.Error) -> bool:
         """Whether the transaction was committed. Raises `OutcomeUnknown`."""
-        deadline = time.monotonic() + OUTCOME_SECONDS
+        deadline, session = time.monotonic() + OUTCOME_SECONDS, self._session
         while time.monotonic() < deadline:
-            try:
-                self._reopen()
-                self._cursor.execute(_OUTCOME, (self._transaction_id,))
-                (status,) = cast("tuple[str | None]", self._cursor.fetchone())
-            except psycopg.DataError:
-                # A number that this server has not come to: it took the place of another.
-                return False
-            except (psycopg.Error, exc.SQLAlchemyError):
-                status = "in progress"
-            if status != "in progress":
-                return status == "committed"
+            with contextlib.suppress(psycopg.Error, exc.SQLAlchemyError):
+                if self._driver.closed:
+                    self._reopen()
+                # The server may not know of the cut yet, and still be about to commit.
+                if self._cursor.execute(_END_SESSION, session).fetchone() is None:
+                    counted = self._cursor.execute(_COUNTED, (self._topic,)).fetchone()
+                    return counted is not None and counted[0] >= self._count
             threading.Event().wait(PAUSE_SECONDS)
         raise OutcomeUnknown(f"It is not known whether a commit succeeded: {error}") from error
 
@@ -277,6 +294,11 @@ class PostgresConnection:
 
     def close(self) -> None:
         """See `KeptConnection`."""
+        with contextlib.suppress(psycopg.Error):
+            self._cursor.execute(_LEAVE, (self._topic,))
+        self._drop()
+
+    def _drop(self) -> None:
         with contextlib.suppress(exc.SQLAlchemyError, psycopg.Error):
             if self._driver.closed:
                 self.connection.invalidate()
