@@ -42,6 +42,8 @@ from headgate.vault.model.managed import (
 Result = TypeVar("Result")
 NOBODY = ""
 OPERATOR_KEY = "hg_admin_operator"
+CATALOG = Path(__file__).parents[1] / "golden" / "catalog"
+"""An operator's own integrations, one of each type."""
 
 
 @dataclass
@@ -232,7 +234,8 @@ class _Good:
 def running_api(folder: Path, **variables: str) -> Generator[Api]:
     """The API on a database in `folder`; `variables` are HEADGATE_ settings in lower case."""
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
-    loaded = settings.load({"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", **environment}, data=folder)
+    usual = {"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", "HEADGATE_CATALOG_DIR": str(CATALOG)}
+    loaded = settings.load({**usual, **environment}, data=folder)
     installation = open_installation(loaded)
     installation.key_ring = OperatorRing(installation.clock)
     with installation.database.transaction() as connection:
@@ -242,7 +245,7 @@ def running_api(folder: Path, **variables: str) -> Generator[Api]:
 
     def take_up() -> None:
         with installation.database.reading() as connection:
-            installation.load(connection, frozenset({"keys", "credentials"}))
+            installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
     take_up()
     writer = Writer(installation.database)

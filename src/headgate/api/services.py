@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from headgate.accounts.service import Accounts
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
-from headgate.catalog.service import Catalog
+from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -80,9 +80,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
-    managed_models: ManagedBook
-    catalog: Catalog
     credentials: CredentialBook
+    catalog: Catalog
+    price_book: PriceBook
+    catalog_settings: CatalogSettings
+    managed_models: ManagedBook
     secrets: SecretBook
     vault: Vault
     capacities: Capacities

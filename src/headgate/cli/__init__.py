@@ -24,6 +24,7 @@ COMMANDS = (
     "models",
     "wallet",
     "receipts",
+    "prices",
     "audit",
     "simulate",
     "version",

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
 from headgate.audit.service import AuditLog
-from headgate.catalog.service import Catalog
+from headgate.catalog.service import Catalog, PriceBook
 from headgate.keys.service import Keys
 from headgate.kit import log, settings
 from headgate.kit.clock import SystemClock
@@ -46,7 +46,8 @@ class Desk:
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
         self.keys = Keys(self.clock, self.accounts, self.audit)
-        self.catalog = Catalog.load()
+        self.catalog = Catalog.load(loaded.catalog_dir)
+        self.price_book = PriceBook(self.catalog, self.audit, self.clock)
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
         self._sealer: Sealer | None = None
 

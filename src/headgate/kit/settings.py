@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks one.")] = 4600
     data: Annotated[Path, _text("Directory of the database, keys and files.")] = Path("data")
+    catalog_dir: Annotated[
+        Path | None,
+        _text("Directory of your own integrations, a TOML file each; see docs/catalog.md."),
+    ] = None
     ssl_certfile: Annotated[str | None, _text("PEM certificate chain; with it, HTTPS only.")] = None
     ssl_keyfile: Annotated[str | None, _text("PEM private key of the certificate.")] = None
     allow_public_without_tls: Annotated[

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
 from headgate.audit.service import AuditLog
-from headgate.catalog.service import Catalog
+from headgate.catalog import service as catalog
 from headgate.keys import service as keys
 from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration, schema
@@ -56,7 +56,9 @@ class Installation:
         self.accounts = Accounts(self.clock, self.ids, self.audit)
         self.keys = keys.Keys(self.clock, self.accounts, self.audit)
         self.key_ring = keys.KeyRing(self.clock)
-        self.catalog = Catalog.load()
+        self.catalog = catalog.Catalog.load(settings.catalog_dir)
+        self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
+        self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, self.clock)
         sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
@@ -97,6 +99,9 @@ class Installation:
         if vault.TOPIC in topics:
             self.vault.load(connection)
             self.offers.load(connection)
+        if catalog.TOPIC in topics:
+            self.catalog.take_up(connection)
+            self.catalog_settings.take_up(connection)
 
     def write_back(self, connection: sa.Connection) -> None:
         """Write down what was noted beside the calls."""

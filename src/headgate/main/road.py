@@ -153,6 +153,7 @@ def build_models(settings: Settings, installation: Installation, upstream: Upstr
         installation.offers,
         clock=installation.clock,
         kept_seconds=settings.models_cache_seconds,
+        hidden=installation.catalog_settings.hidden,
     )
 
 

@@ -50,6 +50,11 @@ def add_secret(api: Api, tenant: Tenant) -> str:
 
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
+    # The catalog is the same for everybody; what is of another type is no such integration.
+    "integration_name": (lambda _: "openai", lambda _: "another"),
+    "provider_name": (lambda _: "openai", lambda _: "board"),
+    "tool_name": (lambda _: "board", lambda _: "openai"),
+    "knowledge_provider_name": (lambda _: "shelf", lambda _: "openai"),
     "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
     "credential_id": (
         lambda api: add_credential(api, api.own),

@@ -168,8 +168,9 @@ def test_limits_that_the_provider_told_are_shown(api: Api) -> None:
 
 
 def test_provider_says_what_a_connection_needs(shared_api: Api) -> None:
-    [provider] = shared_api.get("/api/providers").json["providers"]
-    assert (provider["id"], provider["default_model"]) == ("openai", "gpt-4.1")
+    providers = shared_api.get("/api/providers").json["providers"]
+    [provider] = [each for each in providers if each["id"] == "openai"]
+    assert provider["default_model"] == "gpt-4.1"
     assert provider["config_schema"]["required"] == ["api_key"]
     assert (
         provider["config_schema"]["properties"]["base_url"]["default"]

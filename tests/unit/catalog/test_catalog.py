@@ -7,15 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headgate.catalog.model import CatalogInvalid, ModelEntry, PriceBlock
 from headgate.catalog.service import Catalog
-from headgate.catalog.store import (
-    DATA,
-    CatalogInvalid,
-    ModelEntry,
-    PriceEntry,
-    read_manifest,
-    read_manifests,
-)
+from headgate.catalog.store.files import DATA, read_manifest, read_manifests
 from headgate.llm.usage import Usage
 
 SEED = [
@@ -141,17 +135,17 @@ def test_unknown_field_is_refused_with_its_path(tmp_path: Path) -> None:
     [
         ({"model": "gpt-99"}, "unknown model gpt-99"),
         ({"source": "again"}, "two prices"),
-        ({"effective_from": datetime.date(2030, 1, 1), "input": Decimal(-1)}, "not negative"),
+        ({"effective_from": datetime.date(2030, 1, 1), "input": Decimal(-1)}, "amounts from 0"),
         ({"effective_from": datetime.date(2030, 1, 1), "currency": "EUR"}, "amounts of USD"),
         ({"effective_from": datetime.date(2030, 1, 1), "input": Decimal("1e-10")}, "whole"),
-        ({"effective_from": datetime.date(2030, 1, 1), "input": Decimal("NaN")}, "not negative"),
+        ({"effective_from": datetime.date(2030, 1, 1), "input": Decimal("NaN")}, "amounts from 0"),
     ],
 )
 def test_manifest_that_contradicts_itself_is_refused(
     changes: dict[str, object], reason: str
 ) -> None:
     [manifest] = read_manifests()
-    first: PriceEntry = manifest.prices[0]
+    first: PriceBlock = next(block for block in manifest.prices if block.model != "*")
     bad = msgspec.structs.replace(first, **changes)
     manifest = msgspec.structs.replace(manifest, prices=(*manifest.prices, bad))
     with pytest.raises(CatalogInvalid, match=reason):

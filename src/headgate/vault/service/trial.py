@@ -12,6 +12,7 @@ from headgate.vault.model import TestCall
 
 ANSWER_BYTES_MAX = 1 << 20
 EXCERPT_CHARACTERS_MAX = 300
+CONTENT_TYPE = (b"content-type", b"application/json")
 TIMEOUTS = Timeouts(
     connect_seconds=5.0, first_byte_seconds=30.0, idle_seconds=30.0, total_seconds=60.0
 )
@@ -47,8 +48,8 @@ async def attempt(client: Client, credential: Credential, call: TestCall) -> Att
         origin=credential.origin,
         method=call.method.encode(),
         target=credential.base_path + call.path.encode(),
-        headers=[*credential.headers, (b"content-type", b"application/json")],
-        body=msgspec.json.encode(call.body),
+        headers=[*credential.headers, *((CONTENT_TYPE,) if call.body else ())],
+        body=msgspec.json.encode(call.body) if call.body else b"",
         timeouts=TIMEOUTS,
     )
     try:

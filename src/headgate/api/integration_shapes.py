@@ -1,0 +1,295 @@
+"""The catalog as the API writes it: integrations, their models and what these cost."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from headgate.catalog.model import (
+    ActionEntry,
+    AuthSchema,
+    Manifest,
+    ModelEntry,
+    PriceRow,
+    Rates,
+    TestEndpoint,
+)
+from headgate.kit.money import NANO_PER_DOLLAR
+
+FindPrice = Callable[[str, str], PriceRow | None]
+"""The price in force now of an integration's model."""
+
+
+class ShownVariable(msgspec.Struct):
+    """One value that a credential consists of."""
+
+    name: str
+    display_name: str
+    description: str
+    required: bool
+    sensitive: bool
+    sample_format: str
+    about_url: str | None
+    pattern: str
+    default: str | None
+
+
+class ShownIndicators(msgspec.Struct):
+    """What a good answer has."""
+
+    status_codes: list[int]
+    response_fields: list[str]
+
+
+class ShownTestEndpoint(msgspec.Struct):
+    """The call by which a credential is tried; `{api_key}` and `{base_url}` stand for its own."""
+
+    url: str
+    method: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    success_indicators: ShownIndicators
+    cost_level: str
+
+
+class ShownAuthSchema(msgspec.Struct):
+    """What a credential consists of, and how to come by one."""
+
+    auth_type: str
+    display_name: str
+    description: str
+    setup_instructions: list[str]
+    setup_environment_variables: list[ShownVariable]
+    important_notes: list[str]
+    test_endpoint: ShownTestEndpoint
+
+
+class ShownRates(msgspec.Struct):
+    """Decimal dollars by class (`input`: a million tokens; `per_image`, `per_minute`: one), for
+    requests with more input than the threshold, where there is one."""
+
+    tier: str
+    above_input_tokens: int | None
+    rates: dict[str, str]
+    tool_calls: dict[str, str]
+
+
+class ShownPricing(msgspec.Struct):
+    """What is charged now, under the name that receipts have."""
+
+    price_id: str
+    currency: str
+    tiers: list[ShownRates]
+
+
+class ShownModel(msgspec.Struct):
+    """A model. Prices are decimal dollars for a million tokens, of the default tier and without a
+    long context; null where it is not known, as are token counts and scores."""
+
+    id: str
+    display_name: str
+    description: str
+    max_input_tokens: int | None
+    max_output_tokens: int
+    input_price_per_1m: str | None
+    output_price_per_1m: str | None
+    cached_input_price_per_1m: str | None
+    pricing: ShownPricing | None
+    intelligence: int | None
+    speed: int | None
+    data_freshness: datetime.date | None
+    supports_vision: bool
+    capabilities: list[str]
+    dimensions: int | None
+    deprecated: bool
+    replacement_id: str | None
+    aliases: list[str]
+    body_extra: dict[str, str]
+
+
+class ShownAction(msgspec.Struct):
+    """One thing that a tool does."""
+
+    name: str
+    display_name: str
+    description: str
+
+
+class ShownMetadata(msgspec.Struct):
+    """What helps to choose."""
+
+    status: str
+    recommended: bool
+    created_at: datetime.date | None
+    updated_at: datetime.date | None
+    popularity_score: int
+
+
+class ShownIntegration(msgspec.Struct):
+    """An integration. Details are there where they were asked for: an LLM provider has models and
+    no actions, any other one has actions and no models."""
+
+    name: str
+    display_name: str
+    description: str
+    version: str
+    logo: str | None
+    app_url: str | None
+    docs_url: str | None
+    categories: list[str]
+    integration_type: str
+    auth_types: list[str]
+    extra_metadata: ShownMetadata
+    default_model: str | UnsetType | None = UNSET
+    auth_schemas: list[ShownAuthSchema] | UnsetType = UNSET
+    models: list[ShownModel] | UnsetType = UNSET
+    actions: list[ShownAction] | UnsetType = UNSET
+
+
+def show_summary(manifest: Manifest) -> ShownIntegration:
+    """An integration in short."""
+    extra = manifest.extra_metadata
+    return ShownIntegration(
+        name=manifest.name,
+        display_name=manifest.display_name,
+        description=manifest.description,
+        version=manifest.version,
+        logo=manifest.logo or None,
+        app_url=manifest.app_url,
+        docs_url=manifest.docs_url,
+        categories=list(manifest.categories),
+        integration_type=manifest.integration_type,
+        auth_types=list(manifest.auth_types),
+        extra_metadata=ShownMetadata(
+            extra.status,
+            extra.recommended,
+            extra.created_at,
+            extra.updated_at,
+            extra.popularity_score,
+        ),
+    )
+
+
+def show_detail(manifest: Manifest, find_price: FindPrice) -> ShownIntegration:
+    """An integration with everything that a page about it needs."""
+    shown = show_summary(manifest)
+    shown.auth_schemas = [show_schema(schema) for schema in manifest.auth_schemas]
+    if manifest.integration_type == "llm_provider":
+        shown.default_model = manifest.default_model
+        shown.models = show_models(manifest, find_price)
+    else:
+        shown.actions = [show_action(action) for action in manifest.actions]
+    return shown
+
+
+def show_models(manifest: Manifest, find_price: FindPrice) -> list[ShownModel]:
+    """The models of an LLM provider, in the order of its file."""
+    return [show_model(model, find_price(manifest.name, model.id)) for model in manifest.models]
+
+
+def show_action(action: ActionEntry) -> ShownAction:
+    """An action of a tool."""
+    return ShownAction(action.name, action.display_name, action.description)
+
+
+def show_schema(schema: AuthSchema) -> ShownAuthSchema:
+    """An auth schema, its fields under the names that the API has for them."""
+    return ShownAuthSchema(
+        auth_type=schema.auth_type,
+        display_name=schema.display_name,
+        description=schema.description,
+        setup_instructions=list(schema.setup_instructions),
+        setup_environment_variables=[
+            ShownVariable(
+                name=each.name,
+                display_name=each.display_name,
+                description=each.description,
+                required=each.required,
+                sensitive=each.sensitive,
+                sample_format=each.sample_format,
+                about_url=each.about_url,
+                pattern=each.pattern,
+                default=each.default or None,
+            )
+            for each in schema.variables
+        ],
+        important_notes=list(schema.important_notes),
+        test_endpoint=_show_test(schema, schema.test_endpoint),
+    )
+
+
+def _show_test(schema: AuthSchema, test: TestEndpoint) -> ShownTestEndpoint:
+    expected = test.success_indicators
+    return ShownTestEndpoint(
+        url=test.url,
+        method=test.method,
+        headers={**schema.headers, **test.headers},
+        body=test.body,
+        success_indicators=ShownIndicators(
+            list(expected.status_codes), list(expected.response_fields)
+        ),
+        cost_level=test.cost_level,
+    )
+
+
+def show_model(model: ModelEntry, price: PriceRow | None) -> ShownModel:
+    """A model with what it costs now."""
+    steps = price.tiers.get("default", ()) if price else ()
+    base = steps[-1] if steps else Rates()
+    return ShownModel(
+        id=model.id,
+        display_name=model.display_name,
+        description=model.description,
+        max_input_tokens=model.input_tokens_max or None,
+        max_output_tokens=model.output_tokens_max,
+        input_price_per_1m=_show_dollars(base.input),
+        output_price_per_1m=_show_dollars(base.output),
+        cached_input_price_per_1m=_show_dollars(base.cached_input),
+        pricing=None if price is None else show_pricing(price),
+        intelligence=model.intelligence,
+        speed=model.speed,
+        data_freshness=model.data_freshness,
+        supports_vision=model.supports_vision,
+        capabilities=list(model.capabilities),
+        dimensions=model.dimensions or None,
+        deprecated=model.deprecated,
+        replacement_id=model.replacement_id,
+        aliases=list(model.aliases),
+        body_extra={"model": model.wire_id or model.id},
+    )
+
+
+def show_pricing(price: PriceRow) -> ShownPricing:
+    """Every tier and threshold, the default tier without a threshold first."""
+    shown = [
+        ShownRates(
+            tier=tier,
+            above_input_tokens=None if rates.above_input_tokens < 0 else rates.above_input_tokens,
+            rates={
+                name: dollars
+                for name in RATE_NAMES
+                if (dollars := _show_dollars(getattr(rates, name))) is not None
+            },
+            tool_calls={n: str(_show_dollars(rate)) for n, rate in rates.tool_calls.items()},
+        )
+        for tier, steps in price.tiers.items()
+        for rates in reversed(steps)
+    ]
+    shown.sort(key=lambda each: (each.tier != "default", each.tier))
+    return ShownPricing(price.id, "USD", shown)
+
+
+RATE_NAMES = tuple(
+    name for name in Rates.__struct_fields__ if name not in ("above_input_tokens", "tool_calls")
+)
+
+
+def _show_dollars(nano: int | None) -> str | None:
+    if nano is None:
+        return None
+    whole, rest = divmod(nano, NANO_PER_DOLLAR)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

@@ -1,0 +1,159 @@
+"""The catalog: which integrations there are, what they need and offer, and what they cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from headgate.api.access import organization
+from headgate.api.integration_shapes import (
+    FindPrice,
+    ShownIntegration,
+    show_detail,
+    show_summary,
+)
+from headgate.api.operation import Ask, Operations
+from headgate.api.shapes import Nothing
+from headgate.catalog.model import IntegrationMissing, Manifest
+from headgate.catalog.service import BrowseQuery, browse
+
+OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
+READ = organization("catalog:read")
+LLM, TOOL, KNOWLEDGE = "llm_provider", "tool", "knowledge_provider"
+
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class CatalogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which integrations, and which page of them."""
+
+    category: Word | None = None
+    type: Literal["llm_provider", "tool", "knowledge_provider"] | None = None
+    auth_type: Word | None = None
+    search: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    include_details: bool = False
+    page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    page_size: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class IntegrationPage(msgspec.Struct):
+    """Recommended ones first."""
+
+    integrations: list[ShownIntegration]
+    total: int
+    page: int
+    page_size: int
+    has_more: bool
+
+
+class IntegrationList(msgspec.Struct):
+    """All of one type, recommended ones first."""
+
+    integrations: list[ShownIntegration]
+    total: int
+
+
+@OPERATIONS.get("/api/integrations/browse", access=READ, summary="Browse the catalog")
+async def browse_integrations(ask: Ask[CatalogQuery, Nothing]) -> IntegrationPage:
+    """`search` is any part of the names and descriptions, or of a model's id, in any case. With
+    `include_details=true` each has what its own address shows."""
+    query = ask.query
+    wanted = BrowseQuery(
+        category=query.category,
+        integration_type=query.type,
+        auth_type=query.auth_type,
+        search=query.search,
+    )
+    found = browse(ask.services.catalog.integrations.values(), wanted)
+    first = (query.page - 1) * query.page_size
+    page = found[first : first + query.page_size]
+    find_price = price_finder(ask)
+    shown = [
+        show_detail(manifest, find_price) if query.include_details else show_summary(manifest)
+        for manifest in page
+    ]
+    has_more = first + len(page) < len(found)
+    return IntegrationPage(shown, len(found), query.page, query.page_size, has_more)
+
+
+@OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List LLM providers")
+async def list_llm_providers(ask: Ask[Nothing, Nothing]) -> IntegrationList:
+    """With their auth schemas and models."""
+    return list_type(ask, LLM)
+
+
+@OPERATIONS.get(
+    "/api/integrations/llm-providers/{provider_name}", access=READ, summary="Read an LLM provider"
+)
+async def get_llm_provider(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+    """Its models with their prices, its default model, and what a credential needs."""
+    return show_one(ask, ask.path["provider_name"], LLM)
+
+
+@OPERATIONS.get("/api/integrations/tools", access=READ, summary="List tools")
+async def list_tools(ask: Ask[Nothing, Nothing]) -> IntegrationList:
+    """With their auth schemas and actions."""
+    return list_type(ask, TOOL)
+
+
+@OPERATIONS.get("/api/integrations/tools/{tool_name}", access=READ, summary="Read a tool")
+async def get_tool(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+    """Its actions, and what a credential needs."""
+    return show_one(ask, ask.path["tool_name"], TOOL)
+
+
+@OPERATIONS.get(
+    "/api/integrations/knowledge-providers", access=READ, summary="List knowledge providers"
+)
+async def list_knowledge_providers(ask: Ask[Nothing, Nothing]) -> IntegrationList:
+    """With their auth schemas and actions."""
+    return list_type(ask, KNOWLEDGE)
+
+
+@OPERATIONS.get(
+    "/api/integrations/knowledge-providers/{knowledge_provider_name}",
+    access=READ,
+    summary="Read a knowledge provider",
+)
+async def get_knowledge_provider(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+    """Its actions, and what a credential needs."""
+    return show_one(ask, ask.path["knowledge_provider_name"], KNOWLEDGE)
+
+
+@OPERATIONS.get("/api/integrations/{integration_name}", access=READ, summary="Read an integration")
+async def get_integration(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+    """Of any type: models or actions, and what a credential needs."""
+    return show_one(ask, ask.path["integration_name"])
+
+
+def list_type(ask: Ask[Any, Any], integration_type: str) -> IntegrationList:
+    """Every integration of a type, in detail."""
+    found = browse(
+        ask.services.catalog.integrations.values(), BrowseQuery(integration_type=integration_type)
+    )
+    find_price = price_finder(ask)
+    return IntegrationList([show_detail(each, find_price) for each in found], len(found))
+
+
+def show_one(
+    ask: Ask[Any, Any], name: str, integration_type: str | None = None
+) -> ShownIntegration:
+    """One integration in detail. Raises `IntegrationMissing`, also for one of another type."""
+    manifest = ask.services.catalog.integrations.get(name)
+    if manifest is None or integration_type not in (None, manifest.integration_type):
+        raise IntegrationMissing("There is no such integration.")
+    return show_detail(manifest, price_finder(ask))
+
+
+def price_finder(ask: Ask[Any, Any]) -> FindPrice:
+    """What finds the prices that are in force now."""
+    catalog, now = ask.services.catalog, ask.services.clock.now()
+    return lambda integration, model_id: catalog.price_at(integration, model_id, now)
+
+
+def list_llm_manifests(ask: Ask[Any, Any]) -> list[Manifest]:
+    """Every LLM provider, the best first."""
+    manifests = ask.services.catalog.integrations.values()
+    return browse(manifests, BrowseQuery(integration_type=LLM))

@@ -1,0 +1,221 @@
+"""What an organization has of the catalog: its LLM providers, hidden models and default model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Meta
+
+from headgate.api.access import organization
+from headgate.api.integration_shapes import ShownModel, show_models
+from headgate.api.operation import Ask, Operations
+from headgate.api.routes.integrations import list_llm_manifests, price_finder
+from headgate.api.shapes import Nothing
+from headgate.catalog.model import (
+    LlmChoice,
+    Manifest,
+    OrganizationSettings,
+    SettingsRefused,
+)
+from headgate.vault.model import CredentialRecord
+from headgate.vault.service import Wanted
+
+OPERATIONS = Operations("LLMs", "The models that an organization can call, shows and prefers.")
+CREDENTIALS_MAX = 10_000
+READ = organization("catalog:read")
+WRITE = organization("catalog:write")
+
+
+class OrganizationLlm(msgspec.Struct):
+    """An LLM provider with the models that this organization shows. Those that it has a credential
+    for name the one that is taken where a call names none."""
+
+    integration_name: str
+    provider_id: str
+    display_name: str
+    description: str
+    logo: str | None
+    default_model: str | None
+    models: list[ShownModel]
+    default_credential_id: str | None
+    default_credential_display_name: str | None
+
+
+class OrganizationLlms(msgspec.Struct):
+    """Active are those with a credential that is good."""
+
+    total: int
+    active_llms: list[OrganizationLlm]
+    inactive_llms: list[OrganizationLlm]
+
+
+class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By model id whether it is shown; one that is not named is."""
+
+    llm_model_visibility: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=200)], bool], Meta(max_length=1_000)
+    ]
+
+
+class ShownVisibility(msgspec.Struct):
+    """Which models are shown."""
+
+    llm_model_visibility: dict[str, bool]
+    version: int
+
+
+class ComposerLlm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that is taken by default, with who serves it; null for none."""
+
+    composer_llm: LlmChoice | None
+
+
+class ShownComposerLlm(msgspec.Struct):
+    """The model that is taken by default."""
+
+    composer_llm: LlmChoice | None
+    version: int
+
+
+@OPERATIONS.get("/api/organizations/llms", access=READ, summary="List an organization's LLMs")
+async def list_organization_llms(ask: Ask[Nothing, Nothing]) -> OrganizationLlms:
+    """Hidden models are missing. The default credential is the one marked so, else the newest."""
+
+    def read(connection: sa.Connection) -> tuple[OrganizationSettings, list[CredentialRecord]]:
+        settings = ask.services.catalog_settings.read(connection, ask.organization_id)
+        return settings, list_credentials(ask, connection)
+
+    settings, credentials = await ask.read(read)
+    llms = [show_llm(ask, manifest, settings, credentials) for manifest in list_llm_manifests(ask)]
+    return OrganizationLlms(
+        len(llms),
+        [llm for llm in llms if llm.default_credential_id is not None],
+        [llm for llm in llms if llm.default_credential_id is None],
+    )
+
+
+@OPERATIONS.get(
+    "/api/organizations/settings/llm-model-visibility",
+    access=READ,
+    summary="Read which models are shown",
+)
+async def get_llm_model_visibility(ask: Ask[Nothing, Nothing]) -> ShownVisibility:
+    """Models that nobody decided about are not in it, and are shown."""
+    return show_visibility(await ask.read(lambda connection: read_settings(ask, connection)))
+
+
+@OPERATIONS.put(
+    "/api/organizations/settings/llm-model-visibility",
+    access=WRITE,
+    summary="Say which models are shown",
+    example={"llm_model_visibility": {"gpt-5.5-pro": False, "gpt-5.4": True}},
+)
+async def put_llm_model_visibility(ask: Ask[Nothing, Visibility]) -> ShownVisibility:
+    """Replaces the whole map. Hidden models are missing from lists; calls of them still pass."""
+    ask.principal.check_unlimited()
+
+    def save(connection: sa.Connection) -> OrganizationSettings:
+        ask.check_match(read_settings(ask, connection).version)
+        return ask.services.catalog_settings.show_models(
+            connection, ask.organization_id, ask.body.llm_model_visibility, by=ask.actor
+        )
+
+    return show_visibility(await ask.write(save))
+
+
+@OPERATIONS.get(
+    "/api/organizations/settings/composer-llm", access=READ, summary="Read the default model"
+)
+async def get_composer_llm(ask: Ask[Nothing, Nothing]) -> ShownComposerLlm:
+    """Null where none was chosen."""
+    return show_composer_llm(await ask.read(lambda connection: read_settings(ask, connection)))
+
+
+@OPERATIONS.put(
+    "/api/organizations/settings/composer-llm",
+    access=WRITE,
+    summary="Choose the default model",
+    example={
+        "composer_llm": {
+            "integration_name": "openai",
+            "provider_id": "openai",
+            "model_id": "gpt-4.1",
+        }
+    },
+)
+async def put_composer_llm(ask: Ask[Nothing, ComposerLlm]) -> ShownComposerLlm:
+    """A model is an object, never a bare name. `credential_id` has to be one of this organization
+    and integration; without it the default one is taken at each call."""
+    ask.principal.check_unlimited()
+
+    def save(connection: sa.Connection) -> OrganizationSettings:
+        ask.check_match(read_settings(ask, connection).version)
+        check_credential(ask, connection, ask.body.composer_llm)
+        return ask.services.catalog_settings.choose_default(
+            connection, ask.organization_id, ask.body.composer_llm, by=ask.actor
+        )
+
+    return show_composer_llm(await ask.write(save))
+
+
+def read_settings(ask: Ask[Any, Any], connection: sa.Connection) -> OrganizationSettings:
+    """The settings of the organization that asks."""
+    return ask.services.catalog_settings.read(connection, ask.organization_id)
+
+
+def list_credentials(ask: Ask[Any, Any], connection: sa.Connection) -> list[CredentialRecord]:
+    """The organization's credentials that are good now, the one to take for each first."""
+    now = ask.services.clock.now()
+    wanted = Wanted(ask.organization_id)
+    page, _ = ask.services.credentials.list_page(
+        connection, wanted, limit=CREDENTIALS_MAX, offset=0
+    )
+    own = [record for record in page if record.expires_at is None or record.expires_at > now]
+    return sorted(own, key=lambda each: (not each.is_default, -each.created_at, each.id))
+
+
+def check_credential(
+    ask: Ask[Any, Any], connection: sa.Connection, choice: LlmChoice | None
+) -> None:
+    """Raises `SettingsRefused` for a credential that is not the organization's own."""
+    if choice is None or choice.credential_id is None:
+        return
+    for record in list_credentials(ask, connection):
+        if (record.id, record.integration) == (choice.credential_id, choice.integration_name):
+            return
+    message = f"This organization has no such credential of {choice.integration_name}."
+    raise SettingsRefused(message, param="composer_llm.credential_id")
+
+
+def show_llm(
+    ask: Ask[Any, Any],
+    manifest: Manifest,
+    settings: OrganizationSettings,
+    credentials: list[CredentialRecord],
+) -> OrganizationLlm:
+    """A provider as this organization has it."""
+    default = next((each for each in credentials if each.integration == manifest.name), None)
+    models = show_models(manifest, price_finder(ask))
+    return OrganizationLlm(
+        integration_name=manifest.name,
+        provider_id=manifest.name,
+        display_name=manifest.display_name,
+        description=manifest.description,
+        logo=manifest.logo or None,
+        default_model=manifest.default_model,
+        models=[model for model in models if not settings.hides(model.id)],
+        default_credential_id=default.id if default else None,
+        default_credential_display_name=default.name if default else None,
+    )
+
+
+def show_visibility(settings: OrganizationSettings) -> ShownVisibility:
+    """As the API writes it."""
+    return ShownVisibility(dict(settings.llm_model_visibility), settings.version)
+
+
+def show_composer_llm(settings: OrganizationSettings) -> ShownComposerLlm:
+    """As the API writes it."""
+    return ShownComposerLlm(settings.composer_llm, settings.version)

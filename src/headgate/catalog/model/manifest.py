@@ -1,0 +1,300 @@
+"""What an integration is, as its file says it: the facts of a catalog page and of its secrets.
+
+An unknown field is an error, so that a misspelt rate cannot pass for a missing one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from headgate.catalog.model.price import PriceBlock
+from headgate.kit.errors import HeadgateError, Kind
+
+BASE_URL = "{base_url}"
+SECRET = "{api_key}"
+API_KEY = "api_key"
+"""The variable that holds the secret, and the one beside it that says where it may be sent."""
+NAME = r"^[a-z][a-z0-9_]{0,63}$"
+URL = r"^https?://"
+
+Name = Annotated[str, Meta(pattern=NAME)]
+Url = Annotated[str, Meta(pattern=URL)]
+ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}$")]
+Score = Annotated[int, Meta(ge=1, le=5)]
+Count = Annotated[int, Meta(ge=0)]
+IntegrationType = Literal["llm_provider", "tool", "knowledge_provider"]
+AuthType = Literal["oauth2", "bearer_token", "api_key", "modulex_key", "custom", "internal"]
+Capability = Literal[
+    "text",
+    "vision",
+    "audio",
+    "images",
+    "embeddings",
+    "reasoning",
+    "tools",
+    "json",
+    "streaming",
+]
+
+
+class CatalogInvalid(HeadgateError):
+    """A catalog file that cannot be used; the message names the file and the place in it."""
+
+    code = "catalog_invalid"
+
+
+class IntegrationMissing(HeadgateError):
+    """The catalog has no integration of that name."""
+
+    kind = Kind.MISSING
+    code = "integration_not_found"
+
+
+class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every part of a file is."""
+
+
+class Variable(_Block, frozen=True):
+    """A `[[auth_schema.variable]]` block: one value that a credential consists of.
+
+    `default` is used where none is given; `pattern` is what a value must match. Of a secret,
+    `prefixes` are its public beginnings, which a mask may show.
+    """
+
+    name: Name
+    display_name: str
+    description: str = ""
+    required: bool = True
+    sensitive: bool = True
+    sample_format: str = ""
+    about_url: Url | None = None
+    pattern: str = ".+"
+    default: str = ""
+    prefixes: tuple[str, ...] = ()
+
+
+class SuccessIndicators(_Block, frozen=True):
+    """What a good answer has: one of these statuses, and these fields at its top."""
+
+    status_codes: tuple[int, ...] = (200,)
+    response_fields: tuple[str, ...] = ()
+
+
+class TestEndpoint(_Block, frozen=True):
+    """The call by which a credential is tried (`vault.model.TestCall`).
+
+    `url` begins with `{base_url}`; `{api_key}` stands for the secret in `headers`, which are sent
+    beside those of the schema. `cost_level` says what the try costs its owner.
+    """
+
+    __test__ = False
+
+    url: Annotated[str, Meta(pattern=r"^\{base_url\}/")] = BASE_URL + "/models"
+    method: Literal["GET", "POST"] = "GET"
+    headers: dict[str, str] = {}
+    body: dict[str, Any] = {}
+    success_indicators: SuccessIndicators = SuccessIndicators(response_fields=("data",))
+    cost_level: Literal["free", "minimal", "paid"] = "free"
+
+    @property
+    def path(self) -> str:
+        """The part of the address below the base URL."""
+        return self.url.removeprefix(BASE_URL)
+
+    @property
+    def status_codes(self) -> Sequence[int]:
+        """The statuses of a good answer."""
+        return self.success_indicators.status_codes
+
+    @property
+    def response_fields(self) -> Sequence[str]:
+        """The fields that a good answer has."""
+        return self.success_indicators.response_fields
+
+
+class AuthSchema(_Block, frozen=True):
+    """An `[[auth_schema]]` block: what a credential consists of, and how its secret travels.
+
+    `headers` go with every call; exactly one holds `{api_key}`. `organization_header` is the one
+    that names the customer's organization at the provider, where there is such a thing.
+    """
+
+    auth_type: AuthType
+    display_name: str
+    description: str = ""
+    setup_instructions: tuple[str, ...] = ()
+    variables: tuple[Variable, ...] = msgspec.field(name="variable", default=())
+    important_notes: tuple[str, ...] = ()
+    headers: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"Authorization": f"Bearer {SECRET}"}
+    )
+    organization_header: str = ""
+    test_endpoint: TestEndpoint = TestEndpoint()
+
+    def __post_init__(self) -> None:
+        names = [variable.name for variable in self.variables]
+        if len(set(names)) < len(names):
+            raise ValueError("two variables have the same name")
+        if sum(SECRET in value for value in self.headers.values()) != 1:
+            raise ValueError(f"exactly one of the headers holds {SECRET}")
+        for variable in self.variables:
+            _check_pattern(variable.pattern)
+
+    def find_variable(self, name: str) -> Variable | None:
+        """The variable of that name."""
+        return next((each for each in self.variables if each.name == name), None)
+
+    @property
+    def secret_header(self) -> tuple[str, str]:
+        """Name of the header that carries the secret, and what stands before it there."""
+        name, value = next(item for item in self.headers.items() if SECRET in item[1])
+        return name.lower(), value.removesuffix(SECRET)
+
+
+class ModelEntry(_Block, frozen=True):
+    """A `[[model]]` block. `wire_id` is what the provider is told, where that differs.
+
+    Token counts are 0 where unknown, scores (1 to 5) are left out. A deprecated model names what
+    takes its place, which only managed calls are led to.
+    """
+
+    id: ModelId
+    display_name: str
+    wire_id: str = ""
+    description: str = ""
+    input_tokens_max: Count = 0
+    output_tokens_max: Count = 0
+    dimensions: Count = 0
+    data_freshness: datetime.date | None = None
+    intelligence: Score | None = None
+    speed: Score | None = None
+    supports_vision: bool = False
+    capabilities: tuple[Capability, ...] = ()
+    deprecated: bool = False
+    replacement_id: ModelId | None = None
+    aliases: tuple[ModelId, ...] = ()
+
+
+class ActionEntry(_Block, frozen=True):
+    """An `[[action]]` block: one thing that a tool does."""
+
+    name: Name
+    display_name: str
+    description: str = ""
+
+
+class ExtraMetadata(_Block, frozen=True):
+    """What helps to choose. `popularity_score` is from 0 to 100."""
+
+    status: Literal["active", "beta", "deprecated"] = "active"
+    recommended: bool = False
+    created_at: datetime.date | None = None
+    updated_at: datetime.date | None = None
+    popularity_score: Annotated[int, Meta(ge=0, le=100)] = 0
+
+
+class PriceSource(_Block, frozen=True):
+    """The list of prices elsewhere that this price book is compared with (`headgate prices`).
+
+    `provider` is the integration's id there. `exceptions` are models of that list which are left
+    out here, each with the reason.
+    """
+
+    provider: str
+    exceptions: dict[str, str] = {}
+
+
+class Manifest(_Block, frozen=True, kw_only=True):
+    """One integration. What its secrets need is as `vault.model.Integration` wants it, derived from
+    the first of its auth schemas."""
+
+    name: Name
+    display_name: str
+    description: str = ""
+    version: str = "1"
+    logo: str = ""
+    app_url: Url | None = None
+    docs_url: Url | None = None
+    categories: tuple[Name, ...] = ()
+    integration_type: IntegrationType
+    default_model: ModelId | None = None
+    extra_metadata: ExtraMetadata = ExtraMetadata()
+    auth_schemas: tuple[AuthSchema, ...] = msgspec.field(name="auth_schema", default=())
+    price_source: PriceSource | None = None
+    models: tuple[ModelEntry, ...] = msgspec.field(name="model", default=())
+    actions: tuple[ActionEntry, ...] = msgspec.field(name="action", default=())
+    prices: tuple[PriceBlock, ...] = msgspec.field(name="price", default=())
+
+    def __post_init__(self) -> None:
+        if self.integration_type == "llm_provider" and self.actions:
+            raise ValueError("an llm_provider has models, not actions")
+        if self.integration_type != "llm_provider" and (self.models or self.prices):
+            raise ValueError(f"a {self.integration_type} has actions, not models or prices")
+        names = [schema.auth_type for schema in self.auth_schemas]
+        if len(set(names)) < len(names):
+            raise ValueError("two auth schemas have the same auth_type")
+        ids = {model.id for model in self.models}
+        for model in self.models:
+            if model.replacement_id is not None and model.replacement_id not in ids:
+                raise ValueError(f"{model.id}: there is no model {model.replacement_id}")
+        if self.default_model is not None and self.default_model not in ids:
+            raise ValueError(f"there is no default model {self.default_model}")
+
+    @property
+    def auth_types(self) -> Sequence[str]:
+        """How credentials of this integration may look."""
+        return [schema.auth_type for schema in self.auth_schemas]
+
+    @property
+    def base_url(self) -> str:
+        """Where calls go unless a credential says otherwise."""
+        variable = self._variable("base_url")
+        return variable.default if variable else ""
+
+    @property
+    def secret_pattern(self) -> str:
+        """What a secret of this provider matches."""
+        variable = self._variable(API_KEY)
+        return variable.pattern if variable else ".+"
+
+    @property
+    def secret_prefixes(self) -> Sequence[str]:
+        """The public beginnings of its secrets."""
+        variable = self._variable(API_KEY)
+        return variable.prefixes if variable else ()
+
+    @property
+    def secret_header(self) -> str:
+        """The header that carries the secret, in lower case."""
+        return self.auth_schemas[0].secret_header[0] if self.auth_schemas else ""
+
+    @property
+    def secret_header_prefix(self) -> str:
+        """What stands before the secret there."""
+        return self.auth_schemas[0].secret_header[1] if self.auth_schemas else ""
+
+    @property
+    def organization_header(self) -> str:
+        """The header that names the customer's organization, empty where there is none."""
+        return self.auth_schemas[0].organization_header.lower() if self.auth_schemas else ""
+
+    @property
+    def test_call(self) -> TestEndpoint:
+        """The call by which a credential is tried."""
+        return self.auth_schemas[0].test_endpoint if self.auth_schemas else TestEndpoint()
+
+    def _variable(self, name: str) -> Variable | None:
+        return self.auth_schemas[0].find_variable(name) if self.auth_schemas else None
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error

@@ -1,0 +1,202 @@
+"""The rows of the price book: what they say, who may win, and how a price in force is named.
+
+A row is never changed. What is charged at a time is composed of the rows in force then, and named
+so that the same rates can be found again from the name alone, whatever was added later:
+
+    openai/gpt-5.4@2026-10-12                          the shipped rows up to that day,
+    openai/gpt-5.4@2026-10-12/2026-12-01T00:00:00Z+7   and the stored ones up to number 7 and then
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from headgate.kit.errors import HeadgateError, Kind
+
+CURRENCY = "USD"
+MICROSECONDS = 1_000_000
+DEFAULT_TIER = "default"
+EVERY_MODEL = "*"
+"""The model of rows whose tool calls hold for all models of an integration."""
+OPERATOR = "operator"
+"""The source of rows that win over every other, from their time on."""
+NO_THRESHOLD = -1
+TIER = r"^[a-z][a-z0-9_]{0,31}$"
+PRICED_MODEL = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199})$"
+DOLLARS_MAX = Decimal("999999.999999999")
+_NAME = re.compile(
+    r"(?P<integration>[a-z][a-z0-9_]*)/(?P<model>.+)@(?P<day>\d{4}-\d\d-\d\d|)"
+    r"(?:/(?P<moment>[0-9T:.+-]+Z)\+(?P<number>\d{1,18}))?"
+)
+
+
+class PriceRefused(HeadgateError):
+    """A new price that cannot be; `param` is the path of the field."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "invalid_price"
+
+
+class PriceMissing(HeadgateError):
+    """No price of that name."""
+
+    kind = Kind.MISSING
+    code = "price_not_found"
+
+
+class DollarRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Dollars for a million tokens of each class, for an image, a minute of audio, a million
+    characters, a call of a tool. None: the row does not say."""
+
+    input: Decimal | None = None
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    input_audio: Decimal | None = None
+    input_image: Decimal | None = None
+    output: Decimal | None = None
+    reasoning: Decimal | None = None
+    output_audio: Decimal | None = None
+    output_image: Decimal | None = None
+    per_image: Decimal | None = None
+    per_minute: Decimal | None = None
+    per_million_characters: Decimal | None = None
+    tool_calls: dict[str, Decimal] = {}
+
+    def amounts(self) -> dict[str, Decimal]:
+        """What the row does say, by name; `tool_calls.<name>` for those of tools."""
+        said = {name: getattr(self, name) for name in RATES}
+        tools = {f"tool_calls.{name}": rate for name, rate in self.tool_calls.items()}
+        return {**{name: rate for name, rate in said.items() if rate is not None}, **tools}
+
+
+RATES = tuple(name for name in DollarRates.__struct_fields__ if name != "tool_calls")
+
+
+class PriceBlock(DollarRates, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A `[[price]]` block of a file: the rates of a model since the beginning of a day in UTC.
+
+    `tier` is the provider's service tier; with `above_input_tokens` the rates hold for requests
+    with more input than that, for the whole request.
+    """
+
+    model: Annotated[str, Meta(pattern=PRICED_MODEL)]
+    effective_from: datetime.date
+    source: str
+    currency: str = CURRENCY
+    tier: Annotated[str, Meta(pattern=TIER)] = DEFAULT_TIER
+    above_input_tokens: int = NO_THRESHOLD
+
+
+class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the price book. Times in microseconds since 1970.
+
+    `number` counts the stored rows in the order of their writing; shipped ones have none (0).
+    """
+
+    integration: str
+    model: str
+    tier: str = DEFAULT_TIER
+    above_input_tokens: int = NO_THRESHOLD
+    effective_from: int
+    currency: str = CURRENCY
+    rates: DollarRates
+    source: str
+    number: int = 0
+    created_by: str = ""
+    created_at: int = 0
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What rows of one model replace each other in: service tier and threshold."""
+        return self.tier, self.above_input_tokens
+
+    @property
+    def precedence(self) -> tuple[bool, int, int]:
+        """Of the rows in force for one place, the highest one counts."""
+        return self.source == OPERATOR, self.effective_from, self.number
+
+
+class PriceName(msgspec.Struct, frozen=True):
+    """The name of composed rates, taken apart. Times in microseconds since 1970.
+
+    The shipped rows up to `shipped_until` (None: none are in it), and of the stored rows those up
+    to `number` that are in force at `stored_until`.
+    """
+
+    integration: str
+    model: str
+    shipped_until: int | None
+    stored_until: int = 0
+    number: int = 0
+
+    def covers(self, entry: PriceEntry) -> bool:
+        """Whether the row was there and in force for who wrote the name."""
+        if not entry.number:
+            return self.shipped_until is not None and entry.effective_from <= self.shipped_until
+        return entry.number <= self.number and entry.effective_from <= self.stored_until
+
+    def __str__(self) -> str:
+        day = "" if self.shipped_until is None else format_moment(self.shipped_until)[:10]
+        stored = f"/{format_moment(self.stored_until)}+{self.number}" if self.number else ""
+        return f"{self.integration}/{self.model}@{day}{stored}"
+
+
+def parse_price_name(text: str) -> PriceName:
+    """The parts of a `price_id`. Raises `PriceMissing` for what is none."""
+    found = _NAME.fullmatch(text)
+    try:
+        if found is not None:
+            day, moment = found["day"], found["moment"]
+            return PriceName(
+                found["integration"],
+                found["model"],
+                parse_moment(day) if day else None,
+                parse_moment(moment) if moment else 0,
+                int(found["number"] or 0),
+            )
+    except ValueError:
+        pass
+    raise PriceMissing(f"There is no price {text[:300]!r}.", param="price_id")
+
+
+def parse_moment(text: str) -> int:
+    """Microseconds since 1970 of a day or an RFC 3339 time in UTC. Raises ValueError."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return (moment - _EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def format_moment(at: int) -> str:
+    """An RFC 3339 time in UTC, with a fraction only where there is one."""
+    moment = _EPOCH + datetime.timedelta(microseconds=at)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def decode_rates(text: str) -> DollarRates:
+    """Rates as they are stored: a JSON object of decimal strings."""
+    return msgspec.json.decode(text, type=DollarRates)
+
+
+def encode_rates(rates: DollarRates) -> str:
+    """The stored form, exact: what is not said is not in it."""
+    return msgspec.json.encode(show_rates(rates), order="sorted").decode()
+
+
+def show_rates(rates: DollarRates) -> dict[str, Any]:
+    """The rates that are said, as decimal strings without an exponent."""
+    shown: dict[str, Any] = {
+        name: f"{rate:f}" for name in RATES if (rate := getattr(rates, name)) is not None
+    }
+    if rates.tool_calls:
+        shown["tool_calls"] = {name: f"{rate:f}" for name, rate in rates.tool_calls.items()}
+    return shown
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

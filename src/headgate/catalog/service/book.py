@@ -1,0 +1,310 @@
+"""The price book: shipped rows and stored ones, of which every one stays as it was written."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+from headgate.catalog.model.price import (
+    CURRENCY,
+    DEFAULT_TIER,
+    EVERY_MODEL,
+    MICROSECONDS,
+    NO_THRESHOLD,
+    OPERATOR,
+    PRICED_MODEL,
+    TIER,
+    DollarRates,
+    PriceEntry,
+    PriceMissing,
+    PriceRefused,
+    format_moment,
+    parse_moment,
+    parse_price_name,
+    show_rates,
+)
+from headgate.catalog.model.rates import PriceRow
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.service.pricing import build_row, choose, find_problem
+from headgate.catalog.store import prices as store
+from headgate.kit.clock import Clock
+
+THRESHOLD_MAX = 1_000_000_000
+LATEST_SECONDS = 10 * 366 * 86_400
+"""How far ahead a price may be set."""
+EARLIEST = parse_moment("2000-01-01")
+"""Before that, nobody sold what is priced here."""
+
+
+class PriceState(enum.Enum):
+    """What a row counts for at a time."""
+
+    IN_FORCE = "in_force"
+    FUTURE = "future"
+    OVER = "over"
+    """It was in force, or another one of the same time was written after it."""
+
+
+class PriceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new row shall say. No time: from now on."""
+
+    integration: str
+    model: str
+    rates: DollarRates
+    tier: str = DEFAULT_TIER
+    above_input_tokens: int = NO_THRESHOLD
+    effective_from: datetime.datetime | None = None
+    currency: str = CURRENCY
+
+
+class PriceFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows are wanted; None does not restrict."""
+
+    integration: str | None = None
+    model: str | None = None
+    tier: str | None = None
+    source: str | None = None
+    history: bool = False
+    """Also rows that are over."""
+
+
+class ListedPrice(msgspec.Struct, frozen=True):
+    """A row, and what it counts for."""
+
+    entry: PriceEntry
+    state: PriceState
+
+
+class PriceBook:
+    """The price book of one installation. Nothing here commits; changes bump the revision."""
+
+    def __init__(self, catalog: Catalog, audit: AuditLog, clock: Clock) -> None:
+        self._catalog = catalog
+        self._audit = audit
+        self._clock = clock
+
+    def add(
+        self,
+        connection: sa.Connection,
+        request: PriceRequest,
+        *,
+        by: Actor,
+        source: str = OPERATOR,
+    ) -> PriceEntry:
+        """Write a row, in force from its time on. Raises `PriceRefused`.
+
+        A time that is over is refused, since receipts name what was in force then; only of a model
+        that never had a price it may be.
+        """
+        return self.add_all(connection, [request], by=by, source=source)[0]
+
+    def add_all(
+        self,
+        connection: sa.Connection,
+        requests: Sequence[PriceRequest],
+        *,
+        by: Actor,
+        source: str = OPERATOR,
+    ) -> list[PriceEntry]:
+        """As `add`, all of one moment."""
+        for request in requests:
+            self._check(request)
+        number, written_at = store.lock(connection)
+        now = max(self._now(), written_at + 1)
+        moments = [self._date(connection, request, now) for request in requests]
+        entries = [
+            PriceEntry(
+                integration=request.integration,
+                model=request.model,
+                tier=request.tier,
+                above_input_tokens=request.above_input_tokens,
+                effective_from=moment,
+                currency=request.currency,
+                rates=request.rates,
+                source=source,
+                number=number + position,
+                created_by=by.id,
+                created_at=now,
+            )
+            for position, (request, moment) in enumerate(zip(requests, moments, strict=True), 1)
+        ]
+        for entry in entries:
+            store.insert_price(connection, entry)
+            deed = Deed("price.added", None, _name(entry), _show(entry))
+            self._audit.record(connection, by, deed)
+        return entries
+
+    def list(
+        self, connection: sa.Connection, wanted: PriceFilter, *, limit: int, offset: int = 0
+    ) -> tuple[list[ListedPrice], int]:
+        """A page of the rows that fit, by model and place, the newest first; and how many fit."""
+        shipped = self._catalog.shipped_prices()
+        stored = store.select_prices(connection, wanted.integration)
+        fitting = [
+            listed
+            for listed in judge([*shipped, *stored], self._now())
+            if _fits(listed.entry, wanted)
+            and (wanted.history or listed.state is not PriceState.OVER)
+        ]
+        return fitting[offset : offset + limit], len(fitting)
+
+    def in_force(
+        self, connection: sa.Connection, integration: str, at: int | None = None
+    ) -> dict[tuple[str, str, int], PriceEntry]:
+        """The row that counts for each model, tier and threshold, at a time (microseconds; now)."""
+        moment = self._now() if at is None else at
+        shipped = [e for e in self._catalog.shipped_prices() if e.integration == integration]
+        stored = store.select_prices(connection, integration)
+        return choose(entry for entry in [*shipped, *stored] if entry.effective_from <= moment)
+
+    def recall(self, connection: sa.Connection, price_id: str) -> PriceRow:
+        """What a receipt's `price_id` names, as it was when the receipt was written. Raises
+        `PriceMissing`."""
+        name = parse_price_name(price_id)
+        models = (name.model, EVERY_MODEL)
+        known = [
+            entry
+            for entry in (
+                *self._catalog.shipped_prices(),
+                *store.select_prices(connection, name.integration, models),
+            )
+            if entry.integration == name.integration
+            and entry.model in models
+            and name.covers(entry)
+        ]
+        if any(entry.model != EVERY_MODEL for entry in known):
+            row = build_row(known)
+            if row.id == price_id:
+                return row
+        raise PriceMissing(f"There is no price {price_id!r}.", param="price_id")
+
+    def _now(self) -> int:
+        return round(self._clock.now() * MICROSECONDS)
+
+    def _check(self, request: PriceRequest) -> None:
+        manifest = self._catalog.integrations.get(request.integration)
+        if manifest is None or manifest.integration_type != "llm_provider":
+            known = ", ".join(
+                name
+                for name, each in sorted(self._catalog.integrations.items())
+                if each.integration_type == "llm_provider"
+            )
+            message = f"There is no LLM provider {request.integration!r}; there is: {known}."
+            raise PriceRefused(message, param="integration")
+        if not re.fullmatch(PRICED_MODEL, request.model):
+            message = "A model id has 1 to 200 letters, digits and ._:/@- (or is *, for tools)."
+            raise PriceRefused(message, param="model")
+        base = self._catalog.base_of(request.integration, request.model)
+        if base != request.model:
+            message = f"{request.model} shares the prices of {base}; set them there."
+            raise PriceRefused(message, param="model")
+        if not re.fullmatch(TIER, request.tier):
+            message = "A tier is a word such as default, batch, flex or priority."
+            raise PriceRefused(message, param="tier")
+        threshold = request.above_input_tokens
+        if threshold != NO_THRESHOLD and not 0 < threshold <= THRESHOLD_MAX:
+            message = f"A threshold is 1 to {THRESHOLD_MAX} tokens, or {NO_THRESHOLD} for none."
+            raise PriceRefused(message, param="above_input_tokens")
+        self._check_rates(request)
+
+    def _check_rates(self, request: PriceRequest) -> None:
+        problem = find_problem(request.currency, request.rates)
+        if problem is not None:
+            raise PriceRefused(f"{problem[1]}.", param=problem[0])
+        if request.model == EVERY_MODEL:
+            said = {name for name in request.rates.amounts() if not name.startswith("tool_calls.")}
+            place = (request.tier, request.above_input_tokens)
+            if said or place != (DEFAULT_TIER, NO_THRESHOLD):
+                message = "Only calls of tools have a price for every model, in every tier."
+                raise PriceRefused(message, param="rates" if said else "tier")
+
+    def _date(self, connection: sa.Connection, request: PriceRequest, now: int) -> int:
+        wanted = request.effective_from
+        if wanted is None:
+            return now
+        at = round(wanted.timestamp() * MICROSECONDS)
+        if at > now + LATEST_SECONDS * MICROSECONDS:
+            message = "A price can be set at most ten years ahead."
+            raise PriceRefused(message, param="effective_from")
+        if at < EARLIEST:
+            raise PriceRefused("No price is older than the year 2000.", param="effective_from")
+        if at < now and self._had_price(connection, request):
+            message = (
+                f"{request.model} has prices already, and what was charged is not changed: "
+                f"effective_from must not be before now ({format_moment(now)})."
+            )
+            raise PriceRefused(message, param="effective_from")
+        return at
+
+    def _had_price(self, connection: sa.Connection, request: PriceRequest) -> bool:
+        place = (request.integration, request.model)
+        return (
+            request.model == EVERY_MODEL
+            or any((e.integration, e.model) == place for e in self._catalog.shipped_prices())
+            or bool(store.select_prices(connection, request.integration, (request.model,)))
+        )
+
+
+def judge(entries: Iterable[PriceEntry], now: int) -> list[ListedPrice]:
+    """Every row with what it counts for, ordered by model and place, the newest first."""
+    ordered = sorted(
+        entries,
+        key=lambda e: (e.integration, e.model, e.tier, e.above_input_tokens, *_newest_first(e)),
+    )
+    groups: dict[tuple[str, str], list[PriceEntry]] = {}
+    for entry in ordered:
+        groups.setdefault((entry.integration, entry.model), []).append(entry)
+    listed: list[ListedPrice] = []
+    for group in groups.values():
+        counting = choose(entry for entry in group if entry.effective_from <= now)
+        current = {id(entry) for entry in counting.values()}
+        listed += [ListedPrice(entry, _judge(entry, group, current, now)) for entry in group]
+    return listed
+
+
+def _judge(
+    entry: PriceEntry, group: Sequence[PriceEntry], current: set[int], now: int
+) -> PriceState:
+    if entry.effective_from <= now:
+        return PriceState.IN_FORCE if id(entry) in current else PriceState.OVER
+    replaced = any(
+        other.place == entry.place
+        and other.effective_from == entry.effective_from
+        and other.precedence > entry.precedence
+        for other in group
+    )
+    return PriceState.OVER if replaced else PriceState.FUTURE
+
+
+def _newest_first(entry: PriceEntry) -> tuple[int, int]:
+    return -entry.effective_from, -entry.number
+
+
+def _fits(entry: PriceEntry, wanted: PriceFilter) -> bool:
+    return (
+        wanted.integration in (None, entry.integration)
+        and wanted.model in (None, entry.model)
+        and wanted.tier in (None, entry.tier)
+        and wanted.source in (None, entry.source)
+    )
+
+
+def _name(entry: PriceEntry) -> str:
+    return f"{entry.integration}/{entry.model}+{entry.number}"
+
+
+def _show(entry: PriceEntry) -> dict[str, object]:
+    return {
+        "tier": entry.tier,
+        "above_input_tokens": entry.above_input_tokens,
+        "effective_from": format_moment(entry.effective_from),
+        "rates": show_rates(entry.rates),
+        "source": entry.source,
+    }

@@ -1,0 +1,210 @@
+"""The catalog in memory: models and the price in force at a time."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.catalog.model.manifest import CatalogInvalid, Manifest, ModelEntry
+from headgate.catalog.model.price import (
+    EVERY_MODEL,
+    MICROSECONDS,
+    RATES,
+    DollarRates,
+    PriceBlock,
+    PriceEntry,
+)
+from headgate.catalog.model.rates import PriceRow
+from headgate.catalog.service.pricing import compose
+from headgate.catalog.store.files import read_manifests
+from headgate.catalog.store.prices import TOPIC as TOPIC
+from headgate.catalog.store.prices import select_prices
+from headgate.relay.ports import Model
+
+SNAPSHOTS_MAX = 1_000
+"""Model ids whose catalog entry is remembered; a client may name any number of them."""
+_SNAPSHOT = re.compile(r"(.+)-20\d\d-[01]\d-[0-3]\d")
+
+_Place = tuple[str, str]
+"""Integration and model id."""
+_Rows = Sequence[tuple[float, PriceRow]]
+"""Since when (unix seconds) each is in force, the newest first."""
+
+
+class Catalog:
+    """All integrations with their models and prices (`relay.ports.Models`).
+
+    A bare model id is that of the first integration that has it, in the order of reading. Prices
+    that are stored in the database join the shipped ones with `take_up`. Raises `CatalogInvalid`
+    for manifests that contradict themselves or each other.
+    """
+
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
+        by_name: dict[str, Manifest] = {}
+        for manifest in manifests:
+            if manifest.name in by_name:
+                raise CatalogInvalid(f"There are two integrations named {manifest.name}.")
+            by_name[manifest.name] = manifest
+        self.integrations: Mapping[str, Manifest] = by_name
+        self._shipped: dict[_Place, list[PriceEntry]] = {}
+        self._bases: dict[_Place, str] = {}
+        """For each id or alias, the id whose prices are its own."""
+        self._found: dict[str, Model] = {}
+        for manifest in by_name.values():
+            self._take_models(manifest)
+            self._take_prices(manifest)
+        self._snapshots: dict[str, tuple[Model | None, str] | None] = {}
+        self._composed = {
+            place: self._compose(place, {}) for place in self._shipped if place[1] != EVERY_MODEL
+        }
+        self._exact: Mapping[_Place, _Rows] = {}
+        self._prices: Mapping[str, _Rows] = {}
+        self._join({})
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> Catalog:
+        """The catalog that comes with Headgate, and what the operator's own folder adds."""
+        return cls([*read_manifests(), *(read_manifests(folder) if folder else [])])
+
+    def take_up(self, connection: sa.Connection) -> None:
+        """Join the stored prices; calls that run meanwhile see what was before."""
+        stored: dict[_Place, list[PriceEntry]] = {}
+        for entry in select_prices(connection):
+            stored.setdefault((entry.integration, entry.model), []).append(entry)
+        self._join(stored)
+
+    def models(self) -> list[Model]:
+        """Every model that has an entry or alias, by id."""
+        return [self._found[model_id] for model_id in sorted(self._found)]
+
+    def find(self, model_id: str) -> Model | None:
+        """See `relay.ports.Models.find`. Aliases and dated snapshots keep the id they came with."""
+        model = self._found.get(model_id)
+        if model is None:
+            snapshot = self._find_snapshot(model_id)
+            return None if snapshot is None else snapshot[0]
+        return model
+
+    def price(self, model_id: str, at: float) -> PriceRow | None:
+        """See `relay.ports.Models.price`."""
+        rows = self._prices.get(model_id)
+        if rows is not None:
+            for since, row in rows:
+                if since <= at:
+                    return row
+            if model_id in self._found:
+                return None
+        snapshot = self._find_snapshot(model_id)
+        if snapshot is not None:
+            for since, row in self._prices.get(snapshot[1], ()):
+                if since <= at:
+                    return row
+        return None
+
+    def price_at(self, integration: str, model_id: str, at: float) -> PriceRow | None:
+        """The price in force of an integration's own model, whoever else has one of that id."""
+        rows = self._exact.get((integration, self.base_of(integration, model_id)), ())
+        return next((row for since, row in rows if since <= at), None)
+
+    def entry(self, integration: str, model_id: str) -> ModelEntry | None:
+        """What the manifest says of a model, by its id or alias."""
+        manifest = self.integrations.get(integration)
+        base = self._bases.get((integration, model_id))
+        if manifest is None or base is None:
+            return None
+        return next((entry for entry in manifest.models if entry.id == base), None)
+
+    def base_of(self, integration: str, model_id: str) -> str:
+        """The id under which the price book has a model or alias; the id itself if unknown."""
+        return self._bases.get((integration, model_id), model_id)
+
+    def shipped_prices(self) -> list[PriceEntry]:
+        """Every row of the files."""
+        return [entry for entries in self._shipped.values() for entry in entries]
+
+    def _find_snapshot(self, model_id: str) -> tuple[Model | None, str] | None:
+        """The model that a dated id is one of, and the id that has its price."""
+        if model_id in self._snapshots:
+            return self._snapshots[model_id]
+        match = _SNAPSHOT.fullmatch(model_id)
+        found = None
+        if match is not None:
+            model = self._found.get(match[1])
+            if model is not None:
+                model = msgspec.structs.replace(model, id=model_id, wire_id=model_id)
+            found = model, match[1]
+        if len(self._snapshots) < SNAPSHOTS_MAX:
+            self._snapshots[model_id] = found
+        return found
+
+    def _take_models(self, manifest: Manifest) -> None:
+        name = manifest.name
+        for entry in manifest.models:
+            for model_id in (entry.id, *entry.aliases):
+                if (name, model_id) in self._bases:
+                    raise CatalogInvalid(f"{name}: {model_id} is there twice")
+                self._bases[name, model_id] = entry.id
+                wire_id = (entry.wire_id or entry.id) if model_id == entry.id else model_id
+                limits = entry.input_tokens_max, entry.output_tokens_max
+                self._found.setdefault(model_id, Model(model_id, wire_id, *limits))
+
+    def _take_prices(self, manifest: Manifest) -> None:
+        name = manifest.name
+        known = {entry.id for entry in manifest.models} | {EVERY_MODEL}
+        for block in manifest.prices:
+            if block.model not in known:
+                raise CatalogInvalid(f"{name}: a price of unknown model {block.model}")
+            entries = self._shipped.setdefault((name, block.model), [])
+            row = _read_block(manifest, block)
+            if any((e.place, e.effective_from) == (row.place, row.effective_from) for e in entries):
+                message = f"{row.model} has two prices for {row.tier} at {block.effective_from}"
+                raise CatalogInvalid(f"{name}: {message}")
+            entries.append(row)
+
+    def _join(self, stored: Mapping[_Place, Sequence[PriceEntry]]) -> None:
+        """Put the prices in force. Only what the stored rows touch is composed anew."""
+        names = {name for name, model_id in stored if model_id == EVERY_MODEL}
+        exact = dict(self._composed)
+        for place in {**self._shipped, **stored}:
+            if place[1] != EVERY_MODEL and (place in stored or place[0] in names):
+                exact[place] = self._compose(place, stored)
+        prices: dict[str, _Rows] = {}
+        for (name, model_id), base in self._bases.items():
+            prices.setdefault(model_id, exact.get((name, base), ()))
+        for (_, model_id), rows in exact.items():
+            prices.setdefault(model_id, rows)
+        self._exact, self._prices = exact, prices
+
+    def _compose(self, place: _Place, stored: Mapping[_Place, Sequence[PriceEntry]]) -> _Rows:
+        rows = [
+            row
+            for at in ((place[0], EVERY_MODEL), place)
+            for book in (self._shipped, stored)
+            for row in book.get(at, ())
+        ]
+        try:
+            return compose(rows)
+        except ValueError as error:
+            raise CatalogInvalid(f"{place[0]}: {place[1]}: {error}") from error
+
+
+def _read_block(manifest: Manifest, block: PriceBlock) -> PriceEntry:
+    day = block.effective_from
+    since = datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC)
+    return PriceEntry(
+        integration=manifest.name,
+        model=block.model,
+        tier=block.tier,
+        above_input_tokens=block.above_input_tokens,
+        effective_from=round(since.timestamp()) * MICROSECONDS,
+        currency=block.currency,
+        rates=DollarRates(
+            **{name: getattr(block, name) for name in RATES}, tool_calls=block.tool_calls
+        ),
+        source=block.source,
+    )

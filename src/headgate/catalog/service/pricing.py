@@ -1,0 +1,123 @@
+"""Composes what is charged at a time from the rows of the price book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+
+from headgate.catalog.model.price import (
+    CURRENCY,
+    DOLLARS_MAX,
+    EVERY_MODEL,
+    MICROSECONDS,
+    RATES,
+    DollarRates,
+    PriceEntry,
+    PriceName,
+)
+from headgate.catalog.model.rates import PriceRow, Rates
+from headgate.kit.money import nano_from_dollars
+
+CACHE_WRITE_SURCHARGE = Decimal("1.25")
+
+
+def compose(entries: Sequence[PriceEntry]) -> list[tuple[float, PriceRow]]:
+    """What is in force since when (unix seconds), the newest first, of one model's rows and those
+    that hold for every model. Raises ValueError for rates that cannot be."""
+    own = [entry.effective_from for entry in entries if entry.model != EVERY_MODEL]
+    if not own:
+        return []
+    first = min(own)
+    moments = {max(first, entry.effective_from) for entry in entries}
+    return [
+        (moment / MICROSECONDS, compose_at(entries, moment))
+        for moment in sorted(moments, reverse=True)
+    ]
+
+
+def compose_at(entries: Sequence[PriceEntry], moment: int) -> PriceRow:
+    """What the rows that are in force at a moment add up to, under its name."""
+    return build_row([entry for entry in entries if entry.effective_from <= moment])
+
+
+def build_row(known: Sequence[PriceEntry]) -> PriceRow:
+    """The rates of the rows that count, of those in force; a row that says nothing takes its place
+    out of the book."""
+    shipped = [entry.effective_from for entry in known if not entry.number]
+    stored = [entry for entry in known if entry.number]
+    model = next(entry for entry in known if entry.model != EVERY_MODEL)
+    name = PriceName(
+        model.integration,
+        model.model,
+        max(shipped, default=None),
+        max((entry.effective_from for entry in stored), default=0),
+        max((entry.number for entry in stored), default=0),
+    )
+    counting = choose(known)
+    every = counting.pop((EVERY_MODEL, *_DEFAULT), None)
+    tools = every.rates.tool_calls if every else {}
+    tiers: dict[str, list[Rates]] = {}
+    for entry in sorted(counting.values(), key=lambda entry: -entry.above_input_tokens):
+        if entry.model != EVERY_MODEL and entry.rates.amounts():
+            tiers.setdefault(entry.tier, []).append(convert(entry, {**tools}))
+    return PriceRow(str(name), tiers)
+
+
+def choose(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], PriceEntry]:
+    """Of all that is in force for a model, tier and threshold, the row that counts."""
+    counting: dict[tuple[str, str, int], PriceEntry] = {}
+    for entry in sorted(known, key=lambda entry: entry.precedence):
+        counting[entry.model, *entry.place] = entry
+    return counting
+
+
+def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> Rates:
+    """The rates in nano-dollars, with what follows from others. Raises ValueError."""
+    said = entry.rates
+    problem = find_problem(entry.currency, said)
+    if problem is not None:
+        raise ValueError(problem[1])
+    dollars = {name: getattr(said, name) for name in RATES} | inherit(said)
+    return Rates(
+        above_input_tokens=entry.above_input_tokens,
+        tool_calls={
+            name: nano_from_dollars(rate)
+            for name, rate in {**(tools or {}), **said.tool_calls}.items()
+        },
+        **{name: nano_from_dollars(rate) for name, rate in dollars.items() if rate is not None},
+    )
+
+
+def inherit(said: DollarRates) -> dict[str, Decimal]:
+    """The rates that a row does not say and that follow from those it does."""
+    followed: dict[str, Decimal] = {}
+    if said.input is not None and said.input.is_finite():
+        if said.cached_input is None:
+            followed["cached_input"] = said.input
+        if said.cache_write is None:
+            surcharged = said.input * CACHE_WRITE_SURCHARGE
+            followed["cache_write"] = surcharged.quantize(_NANO, ROUND_HALF_UP)
+    if said.reasoning is None and said.output is not None:
+        followed["reasoning"] = said.output
+    return followed
+
+
+def find_problem(currency: str, said: DollarRates) -> tuple[str, str] | None:
+    """The field that cannot be, and why; None where all can."""
+    if currency != CURRENCY:
+        return "currency", f"Rates are amounts of {CURRENCY}, not of {currency!r}"
+    for name, rate in said.amounts().items():
+        if not rate.is_finite() or rate < 0 or rate > DOLLARS_MAX:
+            return (
+                f"rates.{name}",
+                f"`{name}`: rates are amounts from 0 to {DOLLARS_MAX}, not {rate}",
+            )
+        try:
+            nano_from_dollars(rate)
+        except (ValueError, ArithmeticError) as error:
+            return f"rates.{name}", f"`{name}`: {error}"
+    return None
+
+
+_DEFAULT = ("default", -1)
+_NANO = Decimal("1e-9")

@@ -1,0 +1,111 @@
+"""What an organization shows of the catalog and takes by default. Nothing here commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+from headgate.catalog.model.settings import (
+    HIDDEN_MAX,
+    LlmChoice,
+    OrganizationSettings,
+    SettingsRefused,
+)
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.store import settings as store
+from headgate.kit.clock import Clock
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+class CatalogSettings:
+    """The settings of every organization of one installation."""
+
+    def __init__(self, catalog: Catalog, audit: AuditLog, clock: Clock) -> None:
+        self._catalog = catalog
+        self._audit = audit
+        self._clock = clock
+        self._hidden: Mapping[str, frozenset[str]] = {}
+
+    def take_up(self, connection: sa.Connection) -> None:
+        """Learn what every organization hides, for `hidden`."""
+        self._hidden = {
+            organization_id: frozenset(model for model, shown in said.items() if not shown)
+            for organization_id, said in store.select_visibility(connection).items()
+        }
+
+    def hidden(self, organization_id: str) -> frozenset[str]:
+        """The models that an organization does not show, from memory (`gateway.models.Hidden`)."""
+        return self._hidden.get(organization_id, _NOTHING)
+
+    def read(self, connection: sa.Connection, organization_id: str) -> OrganizationSettings:
+        """The settings of an organization; everything is shown where it never said."""
+        return store.select_settings(connection, organization_id) or OrganizationSettings()
+
+    def show_models(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        visibility: Mapping[str, bool],
+        *,
+        by: Actor,
+    ) -> OrganizationSettings:
+        """Replace which models are shown and which are not. Raises `SettingsRefused`."""
+        if len(visibility) > HIDDEN_MAX:
+            message = f"At most {HIDDEN_MAX} models can be named."
+            raise SettingsRefused(message, param="llm_model_visibility")
+        known = {each.id for each in self._catalog.models()}
+        for model_id in visibility:
+            if model_id not in known:
+                message = f"The catalog has no model {model_id[:200]!r}."
+                raise SettingsRefused(message, param="llm_model_visibility")
+        before = self.read(connection, organization_id)
+        after = OrganizationSettings(dict(visibility), before.composer_llm, before.version + 1)
+        chosen = before.composer_llm
+        if chosen is not None and after.hides(chosen.model_id):
+            message = f"{chosen.model_id} is the default model; choose another one first."
+            raise SettingsRefused(message, param="llm_model_visibility")
+        store.save_settings(connection, organization_id, after, now=self._clock.now())
+        changes = {"hidden": sorted(model for model, shown in visibility.items() if not shown)}
+        deed = Deed("llm_model_visibility.changed", organization_id, organization_id, changes)
+        self._audit.record(connection, by, deed)
+        return after
+
+    def choose_default(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        choice: LlmChoice | None,
+        *,
+        by: Actor,
+    ) -> OrganizationSettings:
+        """Take a model by default, or none. Raises `SettingsRefused`.
+
+        Whether the credential is the organization's own is for the caller to say. An id that the
+        catalog does not know is taken: it goes to the provider as it is.
+        """
+        before = self.read(connection, organization_id)
+        if choice is not None:
+            self._check(choice, before)
+        after = OrganizationSettings(before.llm_model_visibility, choice, before.version + 1)
+        store.save_settings(connection, organization_id, after, now=self._clock.now())
+        deed = Deed(
+            "composer_llm.changed", organization_id, organization_id, {"composer_llm": choice}
+        )
+        self._audit.record(connection, by, deed)
+        return after
+
+    def _check(self, choice: LlmChoice, before: OrganizationSettings) -> None:
+        manifest = self._catalog.integrations.get(choice.integration_name)
+        if manifest is None or manifest.integration_type != "llm_provider":
+            message = f"There is no LLM provider {choice.integration_name!r}."
+            raise SettingsRefused(message, param="composer_llm.integration_name")
+        if choice.provider_id != choice.integration_name:
+            message = f"The provider of {choice.integration_name} is {choice.integration_name}."
+            raise SettingsRefused(message, param="composer_llm.provider_id")
+        if before.hides(choice.model_id):
+            message = f"{choice.model_id} is hidden in this organization; show it first."
+            raise SettingsRefused(message, param="composer_llm.model_id")

@@ -1,0 +1,89 @@
+"""All SQL of the price book: rows are added, and read. `rates` are JSON with decimal strings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from headgate.catalog.model.price import PriceEntry, decode_rates, encode_rates
+from headgate.kit.db.schema import METADATA, bump_revision
+from headgate.kit.db.triggers import forbid_changes
+
+TOPIC = "catalog"
+"""The revision that every change bumps, by which other processes know of it."""
+
+PRICES = sa.Table(
+    "prices",
+    METADATA,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("integration", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("tier", sa.Text, nullable=False),
+    sa.Column("above_input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("effective_from", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("rates", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_prices_model", "integration", "model", "number"),
+)
+forbid_changes(PRICES)
+
+
+def lock(connection: sa.Connection) -> tuple[int, int]:
+    """Note the change first, so that writers wait for each other; number and time of the newest
+    row, zeros where there is none."""
+    bump_revision(connection, TOPIC)
+    newest = sa.select(PRICES.c.number, PRICES.c.created_at).order_by(PRICES.c.number.desc())
+    row = connection.execute(newest.limit(1)).one_or_none()
+    return (0, 0) if row is None else (row.number, row.created_at)
+
+
+def insert_price(connection: sa.Connection, entry: PriceEntry) -> None:
+    """Add one row."""
+    connection.execute(
+        sa.insert(PRICES).values(
+            number=entry.number,
+            integration=entry.integration,
+            model=entry.model,
+            tier=entry.tier,
+            above_input_tokens=entry.above_input_tokens,
+            effective_from=entry.effective_from,
+            currency=entry.currency,
+            rates=encode_rates(entry.rates),
+            source=entry.source,
+            created_by=entry.created_by,
+            created_at=entry.created_at,
+        )
+    )
+
+
+def select_prices(
+    connection: sa.Connection, integration: str | None = None, models: tuple[str, ...] = ()
+) -> list[PriceEntry]:
+    """The rows of an integration (None: of all) and of these models (none: of all), the oldest
+    first."""
+    statement = sa.select(PRICES).order_by(PRICES.c.number)
+    if integration is not None:
+        statement = statement.where(PRICES.c.integration == integration)
+    if models:
+        statement = statement.where(PRICES.c.model.in_(models))
+    return [_entry(row) for row in connection.execute(statement)]
+
+
+def _entry(row: Any) -> PriceEntry:
+    return PriceEntry(
+        integration=row.integration,
+        model=row.model,
+        tier=row.tier,
+        above_input_tokens=row.above_input_tokens,
+        effective_from=row.effective_from,
+        currency=row.currency,
+        rates=decode_rates(row.rates),
+        source=row.source,
+        number=row.number,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,200 @@
+"""`headgate prices`: see the price book, and compare it with the list of genai-prices."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.audit.model import COMMAND_LINE
+from headgate.catalog.model.manifest import Manifest
+from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, show_rates
+from headgate.catalog.service import ListedPrice, PriceFilter, PriceRequest
+from headgate.cli.desk import Desk, open_desk
+from headgate.cli.options import Data, Json, parse_expiry
+from headgate.kit.errors import HeadgateError, Kind
+
+if TYPE_CHECKING:
+    from headgate.cli.price_source import Difference
+
+ROWS_MAX = 1_000_000
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="List the price book, compare it with genai-prices, take over what differs.",
+)
+
+Integration = Annotated[str, typer.Option(help="Whose models: an integration of the catalog.")]
+
+
+class PricesMissing(HeadgateError):
+    """There is nothing to compare the price book with."""
+
+    kind = Kind.INVALID
+    code = "prices_missing"
+
+
+@app.command("list")
+def list_prices(
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    integration: Annotated[str | None, typer.Option(help="Of this integration only.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    tier: Annotated[str | None, typer.Option(help="default, batch, flex, priority, ...")] = None,
+    history: Annotated[bool, typer.Option(help="Also rows that are over.")] = False,
+) -> None:
+    """The rows in force and those of the future, in dollars."""
+    wanted = PriceFilter(integration=integration, model=model, tier=tier, history=history)
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        listed, _ = desk.price_book.list(connection, wanted, limit=ROWS_MAX)
+    if as_json:
+        typer.echo(msgspec.json.encode([_show(each) for each in listed]))
+        return
+    table = Table("Model", "Tier", "Above", "Since", "State", "Rates", "Source")
+    for each in listed:
+        entry = each.entry
+        table.add_row(
+            f"{entry.integration}/{entry.model}",
+            entry.tier,
+            _show_threshold(entry.above_input_tokens),
+            format_moment(entry.effective_from),
+            each.state.value,
+            ", ".join(f"{name} {rate:f}" for name, rate in entry.rates.amounts().items()),
+            entry.source,
+        )
+    Console().print(table)
+
+
+@app.command()
+def diff(data: Data = None, as_json: Json = False, *, integration: Integration = "openai") -> None:
+    """What the installed genai-prices says otherwise; exit status 1 where anything differs."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        source, differences, kept = _compare(desk, connection, integration)
+    if as_json:
+        typer.echo(msgspec.json.encode(differences))
+    else:
+        _print(source, differences, kept=kept)
+    if differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def apply(
+    data: Data = None,
+    *,
+    integration: Integration = "openai",
+    effective_from: Annotated[
+        str | None, typer.Option(help="A time to come: 2027-01-31T12:00:00Z or 12h. Else now.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Write new rows for what differs. Rows that were in force stay, and so do operators' own."""
+    with open_desk(data) as desk:
+        with desk.database.reading() as connection:
+            source, differences, kept = _compare(desk, connection, integration)
+        _print(source, differences, kept=kept)
+        if not differences:
+            return
+        if not yes:
+            typer.confirm(f"Write {len(differences)} rows?", abort=True)
+        since = parse_expiry(effective_from, desk.clock.now())
+        requests = [_request(integration, each, since) for each in differences]
+        with desk.database.transaction() as connection:
+            written = desk.price_book.add_all(connection, requests, by=COMMAND_LINE, source=source)
+    typer.echo(f"{len(written)} rows are in force from {format_moment(written[0].effective_from)}.")
+
+
+def _compare(
+    desk: Desk, connection: sa.Connection, integration: str
+) -> tuple[str, list[Difference], int]:
+    """The list's name and version, what differs, and how many rows an operator set."""
+    manifest = _find(desk, integration)
+    assert manifest.price_source is not None
+    try:
+        source = importlib.import_module("headgate.cli.price_source")
+    except ModuleNotFoundError as error:
+        message = "The list is not installed; add it: pip install 'headgate[prices]'."
+        raise PricesMissing(message) from error
+    now = datetime.datetime.fromtimestamp(desk.clock.now(), datetime.UTC)
+    prices = source.PriceList(manifest.price_source.provider, now)
+    counting = desk.price_book.in_force(connection, integration)
+    kept = sum(entry.source == OPERATOR for entry in counting.values())
+    return prices.source, source.compare(manifest, prices, counting), kept
+
+
+def _find(desk: Desk, integration: str) -> Manifest:
+    manifest = desk.catalog.integrations.get(integration)
+    if manifest is None:
+        raise PricesMissing(f"There is no integration {integration!r}.")
+    if manifest.price_source is None:
+        message = f"{integration} has no [price_source]: its file names no list to compare with."
+        raise PricesMissing(message)
+    return manifest
+
+
+def _print(source: str, differences: Sequence[Difference], *, kept: int) -> None:
+    if kept:
+        typer.echo(f"{kept} rows that an operator set are left alone.")
+    if not differences:
+        typer.echo(f"The price book says what {source} says.")
+        return
+    table = Table("Model", "Tier", "Above", "Rate", "Book", source, "Change")
+    for each in differences:
+        for name, (ours, theirs) in each.rates.items():
+            threshold = _show_threshold(each.above_input_tokens)
+            table.add_row(each.model, each.tier, threshold, name, *_show_change(ours, theirs))
+    Console().print(table)
+
+
+def _show_change(ours: Decimal | None, theirs: Decimal | None) -> Iterator[str]:
+    for rate in (ours, theirs):
+        yield "-" if rate is None else f"{rate:f}"
+    if ours is None or theirs is None:
+        yield "added" if ours is None else "removed"
+    else:
+        yield f"{(theirs - ours) / ours * 100:+.1f} %" if ours else "changed"
+
+
+def _request(integration: str, difference: Difference, since: float | None) -> PriceRequest:
+    return PriceRequest(
+        integration=integration,
+        model=difference.model,
+        tier=difference.tier,
+        above_input_tokens=difference.above_input_tokens,
+        rates=difference.expected,
+        effective_from=None
+        if since is None
+        else datetime.datetime.fromtimestamp(since, datetime.UTC),
+    )
+
+
+def _show(listed: ListedPrice) -> dict[str, Any]:
+    entry = listed.entry
+    return {
+        "integration": entry.integration,
+        "model": entry.model,
+        "tier": entry.tier,
+        "above_input_tokens": entry.above_input_tokens,
+        "effective_from": format_moment(entry.effective_from),
+        "state": listed.state.value,
+        "currency": entry.currency,
+        "rates": show_rates(entry.rates),
+        "source": entry.source,
+        "number": entry.number,
+        "created_by": entry.created_by,
+        "created_at": entry.created_at / MICROSECONDS,
+    }
+
+
+def _show_threshold(tokens: int) -> str:
+    return "" if tokens < 0 else f"{tokens:,}"
