@@ -14,7 +14,7 @@ from headgate.accounts.model import Role
 from headgate.api.access import Access, Audience
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
-from tests.fakes.api import Api
+from tests.fakes.api import OPERATOR_KEY, Api, OperatorRing
 
 DAY_SECONDS = 86_400
 
@@ -105,6 +105,12 @@ def gather(api: Api, permission: str) -> list[Asker]:
             "management key, an unknown organization named",
             bearer(own.key, "org_unknown"),
             permissions=(),
+            is_theirs=False,
+        ),
+        Asker(
+            "key of the operator",
+            bearer(OPERATOR_KEY, own.organization_id),
+            permissions=OperatorRing.operator.permissions,
             is_theirs=False,
         ),
     ]

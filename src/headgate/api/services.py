@@ -14,7 +14,14 @@ from headgate.catalog.service import Catalog
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
-from headgate.vault.service import Capacities, CredentialBook, SecretBook, Trials, Vault
+from headgate.vault.service import (
+    Capacities,
+    CredentialBook,
+    ManagedBook,
+    SecretBook,
+    Trials,
+    Vault,
+)
 
 Result = TypeVar("Result")
 
@@ -48,3 +55,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     vault: Vault
     capacities: Capacities
     trials: Trials
+    managed_models: ManagedBook

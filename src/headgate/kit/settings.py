@@ -22,7 +22,7 @@ ESTABLISHED_NAMES = {
     "openai_base_url": "OPENAI_BASE_URL",
     "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
-SECRETS = frozenset({"openai_api_key", "master_key"})
+SECRETS = frozenset({"openai_api_key", "master_key", "database_url"})
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -201,6 +201,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drains_max: Annotated[
         int, _from_zero("Answers read on at the same time; more are stopped.")
     ] = 256
+    models_cache_seconds: Annotated[
+        float, _from_zero("A provider's list of models is shown again so long; 0 is never.")
+    ] = 300.0
     grace_seconds: Annotated[float, _count("Running calls may end at shutdown.")] = 30.0
 
     snapshot_poll_seconds: Annotated[
@@ -213,6 +216,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0
     retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+    database_url: Annotated[
+        str | None, _text("PostgreSQL, shared by several processes; else DIR/headgate.db.")
+    ] = None
     database_wait_seconds: Annotated[
         float, _count("For the database's lock, while another program has it.")
     ] = 4.0

@@ -25,7 +25,7 @@ def prepare_first_start(installation: Installation) -> bool:
     The keys are on the disk (DIR/first-keys.json, mode 0600) before they are in the database, so
     that a start which dies in between makes new ones instead of losing them.
     """
-    with installation.database.transaction() as connection:
+    with installation.database.transaction(alone=True) as connection:
         if installation.accounts.list_organizations(connection):
             return False
         organization = installation.accounts.create_organization(
@@ -63,7 +63,7 @@ def prepare_credential(installation: Installation, simulator_url: str | None) ->
     A simulator that does not run leaves no credential behind that could be chosen.
     """
     settings = installation.settings
-    with installation.database.transaction() as connection:
+    with installation.database.transaction(alone=True) as connection:
         organization = installation.accounts.list_organizations(connection)[0]
         _drop_simulator(installation, connection, but=simulator_url)
         if settings.openai_api_key:

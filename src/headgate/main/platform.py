@@ -51,6 +51,7 @@ def build(
             ids=installation.ids,
             per_minute=installation.settings.credential_tests_per_minute,
         ),
+        managed_models=installation.managed_models,
     )
     return build_routes(services, identify)
 

@@ -10,6 +10,7 @@ from headgate.metering.store import (
     find,
     insert,
     list_recent,
+    select_waits,
     sum_outcomes,
     total,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "find",
     "insert",
     "list_recent",
+    "select_waits",
     "sum_outcomes",
     "total",
 ]

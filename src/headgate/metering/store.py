@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -10,7 +11,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, Outcomes, Totals, pack, unpack
+from headgate.metering.model import MICROSECONDS, Outcomes, Totals, Wait, pack, unpack
 from headgate.relay.ports import Receipt
 
 
@@ -64,6 +65,8 @@ RECEIPTS = sa.Table(
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )
 _INSERT = BulkInsert(RECEIPTS, ignore_known=True)
+_USAGE = sa.JSON().with_variant(sa.Text(), "sqlite")
+"""What the text of a usage is to be read as; SQLite reads JSON out of a text."""
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
@@ -91,6 +94,34 @@ def list_recent(
     return [unpack(row) for row in connection.execute(query)]
 
 
+def select_waits(connection: sa.Connection, since: float, *, rows_max: int) -> list[Wait]:
+    """How long callers waited in those of the newest receipts that are of completed calls of a
+    model. Ids sort by time, so that the key finds them; no more than `rows_max` are looked at.
+    """
+    table = RECEIPTS.c
+    query = (
+        sa.select(
+            table.request_id,
+            table.credential_id,
+            table.model_requested,
+            table.outcome,
+            table.streamed,
+            table.first_byte_microseconds,
+            table.upstream_microseconds,
+        )
+        .where(table.request_id >= first_id("req", since))
+        .order_by(table.request_id.desc())
+        .limit(rows_max)
+    )
+    waits: list[Wait] = []
+    for request_id, credential_id, model_id, outcome, *times in connection.execute(query):
+        streamed, first_byte, whole = times
+        microseconds = first_byte if streamed else whole
+        if outcome == "completed" and model_id and credential_id and microseconds >= 0:
+            waits.append(Wait(request_id, credential_id, model_id, microseconds))
+    return waits
+
+
 def count(connection: sa.Connection) -> int:
     """How many receipts there are."""
     return connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one()
@@ -98,16 +129,21 @@ def count(connection: sa.Connection) -> int:
 
 def total(connection: sa.Connection, organization_id: str) -> Totals:
     """The sums over all receipts of an organization."""
-    usage = sa.type_coerce(sa.func.nullif(RECEIPTS.c.usage, ""), sa.JSON)
+    usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
     row = connection.execute(
         sa.select(
             sa.func.count(),
-            sa.func.coalesce(sa.func.sum(usage["input_tokens"].as_integer()), 0),
-            sa.func.coalesce(sa.func.sum(usage["output_tokens"].as_integer()), 0),
+            _sum_tokens(usage, "input_tokens"),
+            _sum_tokens(usage, "output_tokens"),
             sa.func.coalesce(sa.func.sum(RECEIPTS.c.cost_nano), 0),
         ).where(RECEIPTS.c.organization_id == organization_id)
     ).one()
-    return Totals(*row)
+    return Totals(*(int(number) for number in row))
+
+
+def _sum_tokens(usage: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[int]:
+    tokens = sa.cast(usage[name].as_string(), sa.BigInteger)
+    return sa.func.coalesce(sa.func.sum(tokens), 0)
 
 
 def sum_outcomes(

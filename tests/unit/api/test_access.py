@@ -55,6 +55,7 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
         lambda api: add_credential(api, api.other),
     ),
     "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
+    "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
 

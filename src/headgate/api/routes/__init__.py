@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, connections, credentials, projects, providers, secrets
+from headgate.api.routes import (
+    audit,
+    connections,
+    credentials,
+    managed_models,
+    projects,
+    providers,
+    secrets,
+)
 
 ALL: Sequence[Operations] = (
     projects.OPERATIONS,
@@ -14,5 +22,6 @@ ALL: Sequence[Operations] = (
     connections.OPERATIONS,
     providers.OPERATIONS,
     audit.OPERATIONS,
+    managed_models.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

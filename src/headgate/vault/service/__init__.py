@@ -2,6 +2,7 @@
 
 from headgate.vault.service.book import CredentialBook
 from headgate.vault.service.capacity import Capacities
+from headgate.vault.service.managed import ManagedBook
 from headgate.vault.service.master_key import (
     LocalMasterKey,
     MasterKey,
@@ -9,6 +10,7 @@ from headgate.vault.service.master_key import (
     find_master_key,
     remember_master_key,
 )
+from headgate.vault.service.offers import ManagedOffers
 from headgate.vault.service.resolution import TOPIC, Vault
 from headgate.vault.service.sealing import Sealer
 from headgate.vault.service.secrets import SecretBook
@@ -21,6 +23,8 @@ __all__ = [
     "Capacities",
     "CredentialBook",
     "LocalMasterKey",
+    "ManagedBook",
+    "ManagedOffers",
     "MasterKey",
     "Sealer",
     "SecretBook",
