@@ -20,6 +20,7 @@ COMMANDS = (
     "doctor",
     "keys",
     "credentials",
+    "secrets",
     "models",
     "wallet",
     "receipts",

@@ -24,7 +24,14 @@ from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE, open_database
 from headgate.relay.routing import INTEGRATION
-from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault, find_master_key
+from headgate.vault.service import (
+    CredentialBook,
+    ManagedBook,
+    Sealer,
+    SecretBook,
+    Vault,
+    find_master_key,
+)
 
 
 class DataMissing(HeadgateError):
@@ -78,6 +85,11 @@ class Desk:
             clock=self.clock,
             ids=self.ids,
         )
+
+    def open_secrets(self, connection: sa.Connection) -> SecretBook:
+        """The stored secrets. Raises as `open_sealer`."""
+        sealer = self.open_sealer(connection)
+        return SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
 
     def open_vault(self, connection: sa.Connection) -> Vault:
         """A vault that is not loaded yet. Raises as `open_sealer`."""
