@@ -31,7 +31,7 @@ REFERENCE = "{{vault:mine}}"
 class Drawer(Safe):
     """A safe with stored secrets."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         super().__init__(path)
         self.secrets = SecretBook(
             self.sealer, clock=self.clock, ids=Ids(), audit=AuditLog(self.clock)
