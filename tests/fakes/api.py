@@ -32,7 +32,12 @@ from headgate.kit.http.guard import Guard
 from headgate.main import platform, road
 from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Grant
-from headgate.vault.model import CredentialRequest, ManagedRequest
+from headgate.vault.model import (
+    CredentialRequest,
+)
+from headgate.vault.model.managed import (
+    ManagedRequest,
+)
 
 Result = TypeVar("Result")
 NOBODY = ""
@@ -170,18 +175,6 @@ def make_tenant(installation: Installation, connection: sa.Connection, name: str
     return Tenant(organization.id, project.id, admin.token, live.token, admin.key.id)
 
 
-class _NoNames:
-    """A network without a name service: only addresses can be reached."""
-
-    async def find(self, host: str) -> Sequence[str]:
-        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
-
-
-async def open_client(installation: Installation) -> HttpClient:
-    """The egress door of the stage: it leads to this machine, and nowhere else."""
-    return HttpClient(resolver=Guard(installation.egress_rule, _NoNames()))
-
-
 class OperatorRing(KeyRing):
     """The keys, and one of the operator that no command can make yet."""
 
@@ -208,6 +201,26 @@ def stock_platform(installation: Installation, connection: sa.Connection) -> Non
     installation.credentials.add(connection, request, by=SYSTEM)
     sold = ManagedRequest(model_id="gpt-5.4-nano", credential="platform")
     installation.managed_models.attach(connection, sold, by=SYSTEM)
+
+
+def clear_platform(api: Api) -> None:
+    """Take the platform's credential away, so that only own ones are left to be resolved."""
+    installation = api.installation
+    with installation.database.transaction() as connection:
+        record = installation.credentials.find(connection, "platform")
+        installation.credentials.remove(connection, record, by=SYSTEM)
+
+
+class _NoNames:
+    """A network without a name service: only addresses can be reached."""
+
+    async def find(self, host: str) -> Sequence[str]:
+        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
+
+
+async def open_client(installation: Installation) -> HttpClient:
+    """The egress door of the stage: it leads to this machine, and nowhere else."""
+    return HttpClient(resolver=Guard(installation.egress_rule, _NoNames()))
 
 
 class _Good:

@@ -49,10 +49,10 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
+    managed_models: ManagedBook
     catalog: Catalog
     credentials: CredentialBook
     secrets: SecretBook
     vault: Vault
     capacities: Capacities
     trials: Trials
-    managed_models: ManagedBook

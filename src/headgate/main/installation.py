@@ -58,8 +58,6 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
-        self.capacities = vault.Capacities(self.clock)
-        self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.offers = vault.ManagedOffers(self.vault, integration=INTEGRATION)
         self.managed_models = vault.ManagedBook(
             integration=INTEGRATION,
@@ -69,6 +67,8 @@ class Installation:
             ids=self.ids,
         )
         self.latencies = Latencies()
+        self.capacities = vault.Capacities(self.clock)
+        self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self._sealer = sealer
         self.credentials = self._open_book()
 

@@ -37,6 +37,7 @@ def build(
         accounts=installation.accounts,
         keys=installation.keys,
         key_ring=installation.key_ring,
+        managed_models=installation.managed_models,
         catalog=installation.catalog,
         credentials=installation.credentials,
         secrets=installation.secrets,
@@ -51,7 +52,6 @@ def build(
             ids=installation.ids,
             per_minute=installation.settings.credential_tests_per_minute,
         ),
-        managed_models=installation.managed_models,
     )
     return build_routes(services, identify)
 

@@ -29,14 +29,6 @@ class Totals(msgspec.Struct, frozen=True):
     cost_nano: int
 
 
-class Outcomes(msgspec.Struct, frozen=True):
-    """How many calls of one endpoint reached a provider, and how many of them were answered."""
-
-    endpoint: str
-    calls: int
-    completed: int
-
-
 class Wait(msgspec.Struct, frozen=True):
     """How long the caller of one completed call waited for the first bytes of its answer: of a
     stream for its first byte, of any other answer for the whole of it."""
@@ -65,6 +57,14 @@ def measure(waits: Collection[int]) -> Latency:
     ordered = sorted(waits)
     p50, p95 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95))
     return Latency(round(p50 / 1000), round(p95 / 1000), len(ordered))
+
+
+class Outcomes(msgspec.Struct, frozen=True):
+    """How many calls of one endpoint reached a provider, and how many of them were answered."""
+
+    endpoint: str
+    calls: int
+    completed: int
 
 
 def pack(receipt: Receipt) -> tuple[Any, ...]:

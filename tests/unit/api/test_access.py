@@ -50,12 +50,12 @@ def add_secret(api: Api, tenant: Tenant) -> str:
 
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
+    "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
     "credential_id": (
         lambda api: add_credential(api, api.own),
         lambda api: add_credential(api, api.other),
     ),
     "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
-    "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
 

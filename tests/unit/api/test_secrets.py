@@ -6,7 +6,7 @@ import pytest
 
 from headgate.relay.ports import Credential
 from headgate.vault.model import CredentialMissing, CredentialUnusable
-from tests.fakes.api import Api
+from tests.fakes.api import Api, clear_platform
 
 VALUE = "sk-proj-0123456789abcdefghijWXYZ"
 OTHER = "sk-proj-zyxwvutsrqponmlkjihg9876"
@@ -86,6 +86,7 @@ def test_what_cannot_be_a_secret_is_refused_by_field(
 
 
 def test_credential_follows_the_secret_that_it_refers_to(api: Api) -> None:
+    clear_platform(api)
     store(api)
     made = api.post("/api/credentials", REFERENCE)
     assert made.status == 201, made.text
@@ -110,6 +111,7 @@ def test_credential_follows_the_secret_that_it_refers_to(api: Api) -> None:
 
 def test_secret_is_sent_only_where_who_stored_it_allows(api: Api) -> None:
     """Who may refer to a secret could otherwise fetch it with an address of their own (N4)."""
+    clear_platform(api)
     store(api)
     elsewhere = {"api_key": "{{vault:openai_key}}", "base_url": "https://evil.example/v1"}
     for path in ("/api/credentials", "/api/credentials/test-temporary"):
@@ -146,3 +148,13 @@ def test_secrets_of_others_are_not_referred_to(api: Api) -> None:
     refused = api.post("/api/credentials", REFERENCE)
     assert refused.fields_at_fault == [["body", "auth_data", "api_key"]]
     assert "not there" in refused.text
+
+
+def test_own_credential_that_must_be_mended_spends_no_credits(api: Api) -> None:
+    assert take(api).managed
+    store(api)
+    assert api.post("/api/credentials", REFERENCE).status == 201
+    assert not take(api).managed
+    api.delete("/api/secrets/openai_key")
+    with pytest.raises(CredentialMissing, match="the secret 'openai_key', which is not there"):
+        take(api)

@@ -21,7 +21,7 @@ ALL: Sequence[Operations] = (
     secrets.OPERATIONS,
     connections.OPERATIONS,
     providers.OPERATIONS,
-    audit.OPERATIONS,
     managed_models.OPERATIONS,
+    audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""
