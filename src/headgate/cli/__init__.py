@@ -21,6 +21,7 @@ COMMANDS = (
     "keys",
     "credentials",
     "secrets",
+    "vault",
     "models",
     "wallet",
     "receipts",

@@ -13,6 +13,7 @@ from headgate.api.routes import (
     projects,
     providers,
     secrets,
+    vault,
 )
 
 ALL: Sequence[Operations] = (
@@ -22,6 +23,7 @@ ALL: Sequence[Operations] = (
     connections.OPERATIONS,
     providers.OPERATIONS,
     managed_models.OPERATIONS,
+    vault.OPERATIONS,
     audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""
