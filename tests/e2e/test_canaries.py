@@ -19,6 +19,7 @@ import pytest
 
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
+from tests.fakes import planted
 from tests.fakes.books import Books
 from tests.fakes.canaries import ENCODINGS, Canary, draw, scan
 from tests.fakes.deadline import wait_until
@@ -35,8 +36,12 @@ KINDS = (
     *("own provider key", "managed provider key", "master key", "inference key", "admin key"),
     *("key of somewhere else", "other x-api-key", "key in the query", "secret of a header"),
     *("password of an address", "prompt", "answer"),
+    *planted.KINDS,
 )
-AT_PROVIDER = ("own provider key", "managed provider key", "prompt", "key in the query", "answer")
+AT_PROVIDER = (
+    *("own provider key", "managed provider key", "prompt", "key in the query", "answer"),
+    *planted.AT_PROVIDER,
+)
 """What the provider itself is told, or tells."""
 
 
@@ -75,6 +80,7 @@ class Cast:
     header: str
     userinfo: str
     master: str
+    handed: planted.Handed
 
 
 def plant_all(scene: Scene) -> Cast:
@@ -92,6 +98,7 @@ def plant_all(scene: Scene) -> Cast:
         header=scene.plant("secret of a header"),
         userinfo=scene.plant("password of an address"),
         master=text,
+        handed=planted.plant(scene.plant),
     )
 
 
@@ -102,7 +109,7 @@ def make_script(cast: Cast, scene: Scene) -> Any:
         heads = "".join(f"{name}: {value}\n" for name, value in asked.fields)
         scene.at_provider += f"{asked.target}\n{heads}".encode() + asked.body
         key = asked.headers.get("authorization", "")
-        if b"echo-error" in asked.body:
+        if b"echo-error" in asked.body or key.endswith(cast.handed.tried):
             asked.answer(
                 b'{"error":{"message":"Incorrect API key provided: %b","type":"x","code":"%b"}}'
                 % (key.encode(), key.encode()),
@@ -277,6 +284,9 @@ def play(gateway: Gateway, cast: Cast, scene: Scene, folder: Path) -> None:
         secret = gateway.keys[name].rpartition("_")[2].encode()
         scene.planted[kind] = Canary(kind, (secret,))
     run_commands(gateway, cast, scene)
+    manager = planted.Manager(gateway, scene.put)
+    planted.hand_over(manager, cast.handed, os.environ["OPENAI_BASE_URL"])
+    planted.hand_over_wrongly(manager, cast.handed.refused)
     fund(gateway)
     make_calls(gateway, cast, scene)
     assert Books(gateway.data).count() >= 10
@@ -302,6 +312,7 @@ def test_no_secret_is_seen_anywhere(scene: Scene) -> None:
     assert scene.sinks.keys() >= {
         *("file data.log", "file data/headgate.db", "dump of the database", "metrics", "traces"),
         *("bodies of errors", "headers of answers", "output of commands", "cmdline"),
+        "answers of the API",
     }
     assert all(scene.sinks.values())
     assert scan(scene.sinks, scene.planted.values()) == []

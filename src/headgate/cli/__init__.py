@@ -20,6 +20,7 @@ COMMANDS = (
     "doctor",
     "keys",
     "credentials",
+    "secrets",
     "vault",
     "models",
     "wallet",

@@ -55,7 +55,7 @@ def add(
     expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
 ) -> None:
     """Seal a provider secret. It is asked for, or piped in, and never shown again."""
-    secret = _read_secret(stdin=api_key_stdin, file=api_key_file)
+    secret = read_secret(stdin=api_key_stdin, file=api_key_file)
     with open_desk(data) as desk, desk.database.transaction() as connection:
         book = desk.open_book(connection)
         owner = None
@@ -128,7 +128,8 @@ def remove(credential: Reference, data: Data = None) -> None:
     typer.echo(f"{record.id} ({record.name}) is removed.")
 
 
-def _read_secret(*, stdin: bool, file: Path | None) -> str:
+def read_secret(*, stdin: bool, file: Path | None, option: str = "api-key") -> str:
+    """A secret that is piped in, read from a file, or asked for. Raises `CredentialRefused`."""
     if stdin or file == Path("-"):
         return sys.stdin.read().strip()
     if file is not None:
@@ -137,9 +138,9 @@ def _read_secret(*, stdin: bool, file: Path | None) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise CredentialRefused(f"The file {file} cannot be read: {error}") from error
     if not sys.stdin.isatty():
-        message = "Pipe the secret in with --api-key-stdin, or give --api-key-file."
+        message = f"Pipe the secret in with --{option}-stdin, or give --{option}-file."
         raise CredentialRefused(message, param="api_key")
-    return typer.prompt("API key", hide_input=True)
+    return typer.prompt("Secret", hide_input=True)
 
 
 def _open(desk: Desk, reference: str) -> tuple[Credential, TestCall]:

@@ -25,7 +25,7 @@ from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import DATABASE_FILE, open_database
 from headgate.main.master_keys import build_source
 from headgate.relay.routing import INTEGRATION
-from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault
+from headgate.vault.service import CredentialBook, ManagedBook, Sealer, SecretBook, Vault
 
 
 class DataMissing(HeadgateError):
@@ -84,6 +84,11 @@ class Desk:
             clock=self.clock,
             ids=self.ids,
         )
+
+    def open_secrets(self, connection: sa.Connection) -> SecretBook:
+        """The stored secrets. Raises as `open_sealer`."""
+        sealer = self.open_sealer(connection)
+        return SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
 
     def open_vault(self, connection: sa.Connection) -> Vault:
         """A vault that is not loaded yet. Raises as `open_sealer`."""

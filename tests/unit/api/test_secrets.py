@@ -148,3 +148,13 @@ def test_secrets_of_others_are_not_referred_to(api: Api) -> None:
     refused = api.post("/api/credentials", REFERENCE)
     assert refused.fields_at_fault == [["body", "auth_data", "api_key"]]
     assert "not there" in refused.text
+
+
+def test_own_credential_that_must_be_mended_spends_no_credits(api: Api) -> None:
+    assert take(api).managed
+    store(api)
+    assert api.post("/api/credentials", REFERENCE).status == 201
+    assert not take(api).managed
+    api.delete("/api/secrets/openai_key")
+    with pytest.raises(CredentialMissing, match="the secret 'openai_key', which is not there"):
+        take(api)

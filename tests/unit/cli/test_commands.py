@@ -180,6 +180,24 @@ def test_secret_is_taken_from_standard_input_and_never_printed(data: Path) -> No
     assert run_json("credentials", "list") == []
 
 
+def test_stored_secret_is_referred_to_by_its_name_and_never_printed(data: Path) -> None:
+    stored = run("secrets", "set", "mine", "--value-stdin", stdin=SECRET)
+    assert stored.exit_code == 0, stored.output
+    assert "sk-p...." in stored.stdout
+    listed = run("secrets", "list")
+    assert SECRET[8:] not in stored.output + listed.output
+    assert [each["name"] for each in run_json("secrets", "list")] == ["mine"]
+    add = ("credentials", "add", "openai", "--api-key-stdin")
+    assert run(*add, stdin="{{vault:mine}}").exit_code == 0
+    [record] = run_json("credentials", "list")
+    assert record["hint"] == "{{vault:mine}}"
+    assert run("secrets", "remove", "mine").exit_code == 0
+    assert run_json("secrets", "list") == []
+    refused = run(*add, stdin="{{vault:mine}}")
+    assert refused.exit_code == 1
+    assert "'mine', which is not there" in refused.output
+
+
 def test_credential_is_tried_by_the_call_of_the_manifest(
     data: Path, provider: type[Provider]
 ) -> None:

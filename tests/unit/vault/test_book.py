@@ -110,6 +110,10 @@ def test_defaults_of_others_stay_when_one_is_chosen(safe: Safe) -> None:
         assert found == {records[safe.other].id, records[None].id, second.id}
         safe.book.make_default(connection, records[safe.own], by=SYSTEM)
         defaults = {record.id for record in safe.book.list(connection) if record.is_default}
+        versions = {record.id: record.version for record in safe.book.list(connection)}
+    # It lost the default and got it back; the second got none but lost it; the others kept it.
+    changes = [versions[record.id] for record in (records[safe.own], second, records[None])]
+    assert changes == [3, 2, 1]
     assert defaults == {record.id for record in records.values()}
 
 

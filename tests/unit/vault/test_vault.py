@@ -68,7 +68,7 @@ class Facts(msgspec.Struct, frozen=True):
 class Safe:
     """A database with two organizations, a credential book and a vault."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.clock = HeldClock()
         self.database = Database(path)
         METADATA.create_all(self.database.engine)

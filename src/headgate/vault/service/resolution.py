@@ -42,6 +42,7 @@ class _Choice(msgspec.Struct, frozen=True):
 
     credential: Credential | None
     expires_at: float
+    managed: bool
     models: tuple[str, ...] = ()
     fault: str = ""
 
@@ -117,21 +118,27 @@ class Vault:
         if name is not None:
             choice = self._find_named(shelf, name, now)
             if choice.models and not _fits(choice.models, model, is_free=is_free):
-                _refuse_model(name, choice, model)
+                raise CredentialUnusable(
+                    f"The credential {name!r} cannot be used: {_describe_limit(choice, model)}. "
+                    "No other one is taken in its place.",
+                    should_retry=False,
+                )
             return self._take(choice, now)
-        is_kept_out = False
+        fault = ""
         for choice in shelf.choices:
             if choice.expires_at <= now:
                 continue
-            if choice.models and not _fits(choice.models, model, is_free=is_free):
-                is_kept_out = True
-                continue
+            if fault and choice.managed:
+                break  # an own one that must be mended is no leave to spend the wallet's money
             credential = choice.credential
-            if credential is None or (is_kept_out and credential.managed):
-                continue
-            self._used[credential.id] = now
-            return credential
-        raise _explain_want(shelf, integration, model if is_kept_out else None, now)
+            if credential is None:
+                fault = fault or choice.fault
+            elif choice.models and not _fits(choice.models, model, is_free=is_free):
+                fault = fault or _describe_limit(choice, model)
+            else:
+                self._used[credential.id] = now
+                return credential
+        raise _explain_want(shelf, integration, fault)
 
     def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
         """A credential of this organization, to be tried; that is no use of it. Raises
@@ -190,15 +197,16 @@ class Vault:
 
     def _open(self, record: CredentialRecord, sealed: bytes, taking: Round) -> _Choice:
         expires_at = math.inf if record.expires_at is None else record.expires_at
+        managed = record.organization_id is None
         try:
             integration = self._integrations[record.integration]
             secret = taking.open(record, sealed, integration)
             credential = make_credential(record, integration, secret)
         except ReferenceBroken as error:
-            return _Choice(None, expires_at, fault=error.message)
+            return _Choice(None, expires_at, managed, fault=error.message)
         except (SealBroken, KeyError, HeadgateError) as error:
-            return _Choice(None, expires_at, fault=explain(error))
-        return _Choice(credential, expires_at, tuple(record.allowed_models))
+            return _Choice(None, expires_at, managed, fault=explain(error))
+        return _Choice(credential, expires_at, managed, tuple(record.allowed_models))
 
 
 _EMPTY = _Shelf()
@@ -227,27 +235,16 @@ def _fits(models: tuple[str, ...], model: str | None, *, is_free: bool) -> bool:
     return is_free if model is None else is_in_scope(model, models)
 
 
-def _refuse_model(name: str, choice: _Choice, model: str | None) -> None:
+def _describe_limit(choice: _Choice, model: str | None) -> str:
     named = f"`{model}`" if model is not None else "no model"
-    raise CredentialUnusable(
-        f"The credential {name!r} is limited to the models {', '.join(choice.models)}; this "
-        f"request names {named}. No other one is taken in its place.",
-        should_retry=False,
-    )
+    return f"it is limited to the models {', '.join(choice.models)}; this request names {named}"
 
 
-def _explain_want(
-    shelf: _Shelf, integration: str, model: str | None, now: float
-) -> CredentialMissing:
-    """Why there is nothing to take, as far as that is known."""
+def _explain_want(shelf: _Shelf, integration: str, fault: str) -> CredentialMissing:
+    """Why there is nothing to take; `fault` is what is wrong with the best one."""
     message = f"There is no usable {integration} credential for this organization"
-    own = [choice for choice in shelf.choices if choice.expires_at > now]
-    faults = sorted({choice.fault for choice in own if choice.fault})
-    if any(choice.models for choice in own):
-        named = f"`{model}`" if model is not None else "a request that names no model"
-        message += f" that may be used for {named}: each one is limited to other models"
-    elif faults:
-        message += f": of {len(faults)} that cannot be used, {faults[0]}"
+    if fault:
+        message += f": of the one that would be taken, {fault}"
     elif shelf.choices:
         message += f": {len(shelf.choices)} expired"
     message += f". Its owner can add one with: headgate credentials add {integration}"

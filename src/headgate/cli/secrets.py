@@ -1,0 +1,98 @@
+"""`headgate secrets`: store values to which credentials refer by name, see and remove them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.accounts.model import AccountMissing
+from headgate.audit.model import COMMAND_LINE
+from headgate.cli.credentials import read_secret
+from headgate.cli.desk import Desk, open_desk
+from headgate.cli.options import Data, Json, format_time
+from headgate.vault.model.reference import SecretRequest
+
+LISTED_MAX = 10_000
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Store, list and remove secrets, to which credentials refer as {{vault:name}}.",
+)
+
+Name = Annotated[str, typer.Argument(help="What it is called.")]
+Owner = Annotated[str | None, typer.Option("--organization", help="Id or name; else the oldest.")]
+
+
+@app.command("set")
+def store(
+    name: Name,
+    data: Data = None,
+    *,
+    value_stdin: Annotated[
+        bool, typer.Option("--value-stdin", help="Read the value from standard input.")
+    ] = False,
+    value_file: Annotated[
+        Path | None, typer.Option(help="Read the value from a file, `-` is standard input.")
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Where it may be sent; else the integration's own address."),
+    ] = None,
+    organization: Owner = None,
+) -> None:
+    """Store a value, or put it in the place of the one before. It is never shown again."""
+    value = read_secret(stdin=value_stdin, file=value_file, option="value")
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        request = SecretRequest(
+            organization_id=find_owner(desk, connection, organization),
+            project_id=None,
+            name=name,
+            value=value,
+            base_url=base_url,
+        )
+        book = desk.open_secrets(connection)
+        record = book.put(connection, request, by=COMMAND_LINE)
+    typer.echo(f"{record.name} ({record.hint}) is sealed.")
+
+
+@app.command("list")
+def list_secrets(data: Data = None, as_json: Json = False, organization: Owner = None) -> None:
+    """The secrets of an organization, without their values."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        owner = find_owner(desk, connection, organization)
+        book = desk.open_secrets(connection)
+        records, _ = book.list(connection, owner, None, limit=LISTED_MAX, offset=0)
+    if as_json:
+        typer.echo(msgspec.json.encode(records))
+        return
+    table = Table("Name", "Begins with", "Sent to", "Changed")
+    for record in records:
+        sent_to = record.origin or "the integration's own address"
+        table.add_row(record.name, record.hint, sent_to, format_time(record.updated_at))
+    Console().print(table)
+
+
+@app.command()
+def remove(name: Name, data: Data = None, organization: Owner = None) -> None:
+    """Forget a value for good; credentials that refer to it fail from now on."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        owner = find_owner(desk, connection, organization)
+        book = desk.open_secrets(connection)
+        book.remove(connection, owner, None, name=name, by=COMMAND_LINE)
+    typer.echo(f"{name} is removed.")
+
+
+def find_owner(desk: Desk, connection: sa.Connection, organization: str | None) -> str:
+    """The organization of that id or name, or the oldest. Raises `AccountMissing`."""
+    known = desk.accounts.list_organizations(connection)
+    found = [each.id for each in known if organization in (None, each.id, each.name)]
+    if not found:
+        raise AccountMissing(f"There is no organization {organization!r}.")
+    return found[0]

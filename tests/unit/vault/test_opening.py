@@ -1,0 +1,160 @@
+"""Seals are opened once, and stored secrets are bound to their row and their address."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headgate.audit.model import SYSTEM
+from headgate.audit.service import AuditLog
+from headgate.kit.crypto import SealBroken
+from headgate.kit.ids import Ids
+from headgate.vault.model.reference import (
+    ReferenceBroken,
+    SecretRecord,
+    SecretRequest,
+    hint_secret,
+    parse_reference,
+)
+from headgate.vault.service import SecretBook
+from headgate.vault.service.secrets import open_value
+from headgate.vault.store import secrets as secret_store
+from tests.unit.vault.test_vault import SECRET, Safe
+
+REFERENCE = "{{vault:mine}}"
+
+
+class Drawer(Safe):
+    """A safe with stored secrets."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path)
+        self.secrets = SecretBook(
+            self.sealer, clock=self.clock, ids=Ids(), audit=AuditLog(self.clock)
+        )
+
+    def put(self, value: str = SECRET, name: str = "mine", **more: object) -> SecretRecord:
+        values = {"organization_id": self.own, "project_id": None, **more}
+        request = SecretRequest(name=name, value=value, **values)  # pyright: ignore[reportArgumentType]
+        with self.database.transaction() as connection:
+            record = self.secrets.put(connection, request, by=SYSTEM)
+        self.reload()
+        return record
+
+    def count_opened(self) -> int:
+        """How many seals the next load opens."""
+        before = self.vault.seals_opened
+        self.reload()
+        return self.vault.seals_opened - before
+
+
+@pytest.fixture
+def drawer(tmp_path: Path) -> Iterator[Drawer]:
+    drawer = Drawer(tmp_path / "headgate.db")
+    yield drawer
+    drawer.database.close()
+
+
+def test_only_what_changed_is_opened_again(drawer: Drawer) -> None:
+    drawer.put()
+    records = [drawer.add(name=str(number)) for number in range(5)]
+    drawer.add(REFERENCE)
+    assert drawer.vault.seals_opened == 7
+    assert drawer.count_opened() == 0
+    drawer.change(records[0].id, name="renamed", last_used_at=1.0, is_default=True)
+    assert drawer.count_opened() == 0
+    assert drawer.taken(name="renamed") == records[0].id
+    with drawer.database.transaction() as connection:
+        drawer.book.remove(connection, records[1], by=SYSTEM)
+    assert drawer.count_opened() == 0
+    drawer.put("sk-proj-another-0123456789")
+    assert drawer.vault.seals_opened == 8
+    assert drawer.count_opened() == 0
+
+
+def test_what_was_opened_does_not_hide_that_its_row_was_changed(drawer: Drawer) -> None:
+    record = drawer.add()
+    drawer.change(record.id, base_url="https://evil.example/v1")
+    assert [fault.credential_id for fault in drawer.reload()] == [record.id]
+    drawer.change(record.id, base_url=record.base_url)
+    assert drawer.reload() == []
+    drawer.change(record.id, sealed=b"\x01" * 200)
+    assert [fault.credential_id for fault in drawer.reload()] == [record.id]
+
+
+def test_value_opens_in_its_own_row_only(drawer: Drawer) -> None:
+    records = [drawer.put(name=f"s{number}") for number in range(3)]
+    records += [drawer.put(name="s0", organization_id=drawer.other)]
+    with drawer.database.reading() as connection:
+        keys = drawer.sealer.organization_keys(connection)
+        sealed = {
+            each.id: box for each, box in secret_store.select_organization_secrets(connection)
+        }
+    for one, other in itertools.permutations(records, 2):
+        for key in keys.values():
+            with pytest.raises(SealBroken):
+                open_value(key, sealed[other.id], one)
+    first = records[0]
+    assert open_value(keys[first.key_id], sealed[first.id], first) == SECRET
+    for field, value in (
+        ("origin", "https://evil.example:443"),
+        ("seal_number", 2),
+        ("name", "other"),
+        ("project_id", "proj_1"),
+    ):
+        moved = msgspec.structs.replace(first, **{field: value})
+        with pytest.raises(SealBroken):
+            open_value(keys[first.key_id], sealed[first.id], moved)
+
+
+def test_older_value_that_is_put_back_does_not_open(drawer: Drawer) -> None:
+    old = drawer.put()
+    with drawer.database.reading() as connection:
+        [(_, sealed)] = secret_store.select_organization_secrets(connection)
+    drawer.add(REFERENCE)
+    new = drawer.put("sk-proj-another-0123456789")
+    assert (new.id, new.seal_number) == (old.id, 2)
+    with drawer.database.transaction() as connection:
+        secret_store.update_secret(connection, new, sealed=sealed)
+    [fault] = drawer.reload()
+    assert "the secret 'mine' that it refers to cannot be opened" in fault.reason
+
+
+def test_no_value_is_in_the_database_or_in_a_repr(drawer: Drawer) -> None:
+    drawer.put()
+    drawer.add(REFERENCE)
+    drawer.database.close()
+    files = b"".join(path.read_bytes() for path in drawer.database.path.parent.iterdir())
+    assert SECRET[8:].encode() not in files
+    request = SecretRequest(organization_id="o", project_id=None, name="n", value=SECRET)
+    assert SECRET not in repr(request)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{{vault:a}}", "a"),
+        ("{{ vault: a-b_c.D9 }}", "a-b_c.D9"),
+        ("sk-0123456789", None),
+        ("{vault:a}", None),
+    ],
+)
+def test_reference_is_told_from_a_value(text: str, name: str | None) -> None:
+    assert parse_reference(text) == name
+
+
+@pytest.mark.parametrize("text", ["{{vault:}}", "{{a}}", "x{{vault:a}}", "{{vault:a}}{{vault:b}}"])
+def test_what_is_half_a_reference_is_none(text: str) -> None:
+    with pytest.raises(ReferenceBroken, match="stands alone"):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"), [("x" * 19, "...."), ("sk-proj-0123456789abc", "sk-p...."), ("", "....")]
+)
+def test_hint_shows_the_beginning_of_long_values_only(value: str, hint: str) -> None:
+    assert hint_secret(value) == hint
