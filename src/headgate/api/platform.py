@@ -19,7 +19,7 @@ from headgate.api.services import Services
 
 def build_routes(services: Services, identify: Identify) -> list[Route]:
     """All operations, and the document that describes them."""
-    gate = Gate(services.key_ring, identify)
+    gate = Gate(services.key_ring, services.rates, identify)
     paths: dict[str, dict[str, Endpoint]] = {}
     for operations in ALL:
         for operation in operations.all:

@@ -13,6 +13,7 @@ from headgate.audit.service import AuditLog
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
+from headgate.relay.rates import Rates
 
 Result = TypeVar("Result")
 
@@ -40,3 +41,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
+    rates: Rates

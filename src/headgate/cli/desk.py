@@ -42,7 +42,7 @@ class Desk:
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
-        self.keys = Keys(self.clock, self.accounts, self.audit)
+        self.keys = Keys(self.clock, self.accounts, self.audit, keys_max=loaded.keys_max)
         self.catalog = Catalog.load()
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
 

@@ -287,7 +287,13 @@ class EdgeProtocol(HearingProtocol):
     def _open_cycle(self) -> None:
         """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""
         url, headers = self.url, self.headers
+        try:
+            address = self.find_client(headers)
+        except HeadgateError as error:
+            self._refuse(error)
+            return
         HttpToolsProtocol.on_message_begin(self)
+        self.scope["client"] = (address, self.client[1] if self.client else 0)
         self.url = url
         self.headers.extend(headers)
         self.expect_100_continue = (b"expect", b"100-continue") in headers
@@ -333,7 +339,9 @@ class EdgeProtocol(HearingProtocol):
         """See `Connection`."""
         peer = self.client[0] if self.client else ""
         trusted = self._edge.trusted_proxies
-        return forwarding.find_client(peer, headers, trusted) if trusted else peer
+        if not trusted:
+            return forwarding.normalize(peer)
+        return forwarding.find_client(peer, headers, trusted)
 
     @property
     def date_line(self) -> bytes:

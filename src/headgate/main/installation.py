@@ -21,6 +21,7 @@ from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule
+from headgate.relay.rates import Rates
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
@@ -50,8 +51,15 @@ class Installation:
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
-        self.keys = keys.Keys(self.clock, self.accounts, self.audit)
+        self.keys = keys.Keys(
+            self.clock,
+            self.accounts,
+            self.audit,
+            keys_max=settings.keys_max,
+            subscribed=lambda _topic: settings.test_mode,
+        )
         self.key_ring = keys.KeyRing(self.clock)
+        self.rates = Rates(self.clock)
         self.catalog = Catalog.load()
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
@@ -76,7 +84,7 @@ class Installation:
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         """Take up what is stored under the topics that changed."""
-        if keys.TOPIC in topics:
+        if not topics.isdisjoint(keys.TOPICS):
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)

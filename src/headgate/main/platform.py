@@ -27,6 +27,7 @@ def build(
         accounts=installation.accounts,
         keys=installation.keys,
         key_ring=installation.key_ring,
+        rates=installation.rates,
     )
     return build_routes(services, identify)
 

@@ -99,7 +99,7 @@ def build_journey(
     """The road that every face shares."""
     clock = installation.clock
     return Journey(
-        admission=Admission(clock, traffic.crowd),
+        admission=Admission(installation.rates, traffic.crowd),
         routing=Routing(installation.vault, installation.catalog, traffic.breakers),
         holding=Holding(ledger, installation.catalog, clock),
         upstream=Upstream(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, projects
+from headgate.api.routes import audit, keys, projects
 
-ALL: Sequence[Operations] = (projects.OPERATIONS, audit.OPERATIONS)
+ALL: Sequence[Operations] = (projects.OPERATIONS, keys.OPERATIONS, audit.OPERATIONS)
 """Every operation that is served, described and tested."""
