@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench torture soak fuzz mutation clean lock
+.PHONY: help setup run test check format bench torture soak contract fuzz mutation clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left 
 
 torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
 	@$(BIN)/python -m rigs.torture $(ARGS)
+
+contract: $(VENV)/.dev ## hold the platform API to its own document, as several roles (ARGS="--examples 50")
+	@$(BIN)/python -m rigs.contract $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## feed every reader of foreign bytes for 10 minutes (ARGS="--seconds 60 tap")
 	@$(BIN)/python -m rigs.fuzz $(ARGS)

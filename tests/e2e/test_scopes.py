@@ -17,7 +17,8 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("scopes") / "data") as running:
+    data = tmp_path_factory.mktemp("scopes") / "data"
+    with running_road(data, models_cache_seconds=0) as running:
         yield running
 
 
@@ -51,17 +52,25 @@ def limited(module_road: Road) -> dict[str, str]:
 
 def test_key_without_a_scope_sees_every_model_byte_for_byte(road: Road) -> None:
     road.answer_with(lambda asked: asked.answer(MODELS))
-    assert road.ask("GET", "/v1/models").body == MODELS
+    body = road.ask("GET", "/v1/models").body
+    assert body.startswith(
+        b'{"object":"list","data":[{"id":"gpt-5.4-mini","created":1.50,"headgate":'
+    )
+    assert b'},{"id":"gpt-4o" , "novel":[1 ,2],"headgate":{' in body
+    assert body.endswith(b'}],"novel":1.50}')
+    assert road.ask("GET", "/v1/models", {"x-headgate-raw": "true"}).body == MODELS
 
 
 def test_limited_key_sees_its_models_only(road: Road, limited: dict[str, str]) -> None:
     road.answer_with(lambda asked: asked.answer(MODELS))
-    answered = road.ask("GET", "/v1/models?x=1", limited)
-    assert answered.body == (
+    raw = {**limited, "x-headgate-raw": "true"}
+    assert road.ask("GET", "/v1/models?x=1", raw).body == (
         b'{"object":"list","data":[{"id":"gpt-4o" , "novel":[1 ,2]},{"id":"gpt-4o-mini"}],'
         b'"novel":1.50}'
     )
     receipt = road.receipts.take_one()
+    shown = road.ask("GET", "/v1/models", limited).json
+    assert [model["id"] for model in shown["data"]] == ["gpt-4o", "gpt-4o-mini"]
     assert (receipt.endpoint, receipt.pricing, receipt.outcome) == ("models", "free", "completed")
 
 

@@ -23,13 +23,17 @@ import sqlalchemy as sa
 from headgate.api import app as application
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
+from headgate.keys.service import KeyRing
 from headgate.kit import settings
 from headgate.kit.db.writer import Writer
 from headgate.main import platform
 from headgate.main.installation import Installation, open_installation
+from headgate.relay.ports import Grant
+from headgate.vault.model import CredentialRequest, ManagedRequest
 
 Result = TypeVar("Result")
 NOBODY = ""
+OPERATOR_KEY = "hg_admin_operator"
 
 
 @dataclass
@@ -163,6 +167,34 @@ def make_tenant(installation: Installation, connection: sa.Connection, name: str
     return Tenant(organization.id, project.id, admin.token, live.token, admin.key.id)
 
 
+class OperatorRing(KeyRing):
+    """The keys, and one of the operator that no command can make yet."""
+
+    operator = Grant(
+        "key_operator",
+        "",
+        "",
+        management=True,
+        permissions=("platform:read", "platform:write"),
+    )
+
+    def find(self, token: bytes) -> Grant:
+        return self.operator if token == OPERATOR_KEY.encode() else super().find(token)
+
+
+def stock_platform(installation: Installation, connection: sa.Connection) -> None:
+    """A credential of the platform, named `platform`, and a model that it serves."""
+    request = CredentialRequest(
+        organization_id=None,
+        integration="openai",
+        secret="sk-platform-0123456789abcdefghijkl",
+        name="platform",
+    )
+    installation.credentials.add(connection, request, by=SYSTEM)
+    sold = ManagedRequest(model_id="gpt-5.4-nano", credential="platform")
+    installation.managed_models.attach(connection, sold, by=SYSTEM)
+
+
 class _Good:
     def check(self) -> str | None:
         return None
@@ -174,9 +206,11 @@ def running_api(folder: Path, **variables: str) -> Generator[Api]:
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
     loaded = settings.load({"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", **environment}, data=folder)
     installation = open_installation(loaded)
+    installation.key_ring = OperatorRing(installation.clock)
     with installation.database.transaction() as connection:
         own = make_tenant(installation, connection, "Own")
         other = make_tenant(installation, connection, "Other")
+        stock_platform(installation, connection)
 
     def take_up() -> None:
         with installation.database.reading() as connection:

@@ -17,7 +17,7 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.routes import Routes
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Attendant, Call
-from headgate.relay.ports import Credential, Grant, Hold, Model, Price, Receipt
+from headgate.relay.ports import Credential, Grant, Hold, Model, Offer, Offered, Price, Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
@@ -258,6 +258,29 @@ class FakeCredentials:
 
     def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
         return self.credential
+
+
+@dataclass
+class FakeOffers:
+    """Managed models by the ids that are named, and what serves the ids that are not."""
+
+    named: dict[str, Offer] = field(default_factory=dict[str, Offer])
+    other: Offer | None = None
+
+    def __len__(self) -> int:
+        return len(self.named)
+
+    def find(self, model_id: str) -> Offer | None:
+        return self.named.get(model_id)
+
+    def default(self) -> Offer | None:
+        return self.other
+
+    def list(self) -> list[Offered]:
+        return [
+            Offered(name, name, each.model_id, each.wire_id, each.credential.id, 1_800_000_000.5)
+            for name, each in self.named.items()
+        ]
 
 
 class WalletEmpty(HeadgateError):

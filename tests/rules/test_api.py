@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headgate.api.access import Audience
@@ -46,3 +49,23 @@ def test_operation_is_whole(operation: Operation) -> None:
         assert verb == "write" or not operation.changes
     if operation.method in ("POST", "PUT", "PATCH") and operation.body.__struct_fields__:
         assert operation.example is not None, "a body needs an example"
+
+
+def list_structs(kind: object) -> Iterator[type[msgspec.Struct]]:
+    """Every struct that a type consists of."""
+    waiting: list[object] = [kind]
+    seen: set[object] = set()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each not in seen:
+            seen.add(each)
+            yield each
+            waiting += typing.get_type_hints(each).values()
+        waiting += typing.get_args(each)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_no_unknown_field_is_taken(operation: Operation) -> None:
+    for root in (operation.query, operation.body):
+        for struct in list_structs(root):
+            assert struct.__struct_config__.forbid_unknown_fields, struct

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
 
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 
 NAME_CHARACTERS_MAX = 200
+NAME_PATTERN = r"^(?=.*\S)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+$"
+"""No control characters, no line ends, and nothing that turns the direction of what follows."""
 
 
 class Role(enum.Enum):
@@ -47,6 +50,13 @@ class Project(msgspec.Struct, frozen=True):
     version: int = 1
 
 
+class Closed(msgspec.Struct, frozen=True):
+    """The ids of the projects that are archived and of the organizations that are suspended."""
+
+    projects: frozenset[str] = frozenset()
+    organizations: frozenset[str] = frozenset()
+
+
 class AccountMissing(HeadgateError):
     """No organization or project of that id."""
 
@@ -64,7 +74,7 @@ class NameRefused(HeadgateError):
 def check_name(name: str, *, param: str = "name") -> str:
     """The name without outer blanks; `NameRefused` where it cannot be shown on one line."""
     stripped = name.strip()
-    if not stripped or len(stripped) > NAME_CHARACTERS_MAX or not stripped.isprintable():
+    if len(stripped) > NAME_CHARACTERS_MAX or not re.search(NAME_PATTERN, stripped):
         message = f"A name is 1 to {NAME_CHARACTERS_MAX} printable characters on one line."
         raise NameRefused(message, param=param)
     return stripped

@@ -36,7 +36,7 @@ MATCH_PARAMETER = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "pattern": '^"[0-9]{1,18}"$'},
+    "schema": {"type": "string", "pattern": '^([0-9]{1,18}|"[0-9]{1,18}")$'},
     "description": "The ETag that was read; another version is refused with 412.",
 }
 ERRORS = {

@@ -15,6 +15,7 @@ The function gets an `Ask`, whose `read` and `write` are its only ways to the da
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -38,12 +39,14 @@ Result = TypeVar("Result")
 
 Handler = Callable[[Any], Awaitable[Any]]
 ANY_VERSION = "*"
+VERSION = re.compile(r'(?:W/)?("?)([0-9]{1,18})\1')
+"""As ETag has it, or the bare number."""
 
 
 class RepetitionDiffers(HeadgateError):
     """An `Idempotency-Key` was used before, with another body."""
 
-    kind = Kind.UNPROCESSABLE
+    kind = Kind.CONFLICT
     code = "idempotency_key_reused"
 
 
@@ -131,12 +134,12 @@ class Ask(Generic[Query, Body]):
         wanted = self.request.headers.get("if-match")
         if wanted is None or wanted.strip() == ANY_VERSION:
             return
-        named = wanted.strip().removeprefix("W/").strip('"')
-        if not named.isascii() or not named.isdigit():
+        named = VERSION.fullmatch(wanted.strip())
+        if named is None:
             raise FieldRefused(
                 'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
             )
-        if int(named) != version:
+        if int(named[2]) != version:
             raise VersionOutdated(
                 f"This was changed meanwhile: it is at version {version}. Read it again."
             )

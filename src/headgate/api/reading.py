@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import re
+import typing
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,6 +26,7 @@ JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
 
 Wanted = TypeVar("Wanted", bound=msgspec.Struct)
 
+NUMBER = re.compile(r"\s*[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\s*")
 _WHERE = re.compile(r"(?P<what>.*) - at `(?:key in )?\$(?P<path>.*)`", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
@@ -34,6 +38,8 @@ def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
     for name, value in request.query_params.multi_items():
         if name in given:
             raise FieldRefused("This parameter is there twice.", ("query", name), "duplicate")
+        if name in list_times(wanted) and NUMBER.fullmatch(value):
+            raise FieldRefused("A time is written as RFC 3339 has it.", ("query", name))
         given[name] = value
     try:
         return msgspec.convert(given, wanted, strict=False)
@@ -59,6 +65,17 @@ def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
         raise BodyMalformed(f"The body cannot be read: {error.message}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyMalformed(f"The body is not JSON: {error}.") from error
+
+
+@functools.cache
+def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that are times: these are texts here, where msgspec would take a number, too."""
+    hints = typing.get_type_hints(wanted)
+    return frozenset(name for name, hint in hints.items() if _is_time(hint))
+
+
+def _is_time(hint: object) -> bool:
+    return hint is datetime.datetime or any(map(_is_time, typing.get_args(hint)))
 
 
 async def take_body(request: Request) -> bytes:

@@ -14,6 +14,7 @@ from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.relay.rates import Rates
+from headgate.vault.service import ManagedBook
 
 Result = TypeVar("Result")
 
@@ -42,3 +43,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     keys: Keys
     key_ring: KeyRing
     rates: Rates
+    managed_models: ManagedBook

@@ -8,10 +8,21 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from headgate.accounts.model import NAME_CHARACTERS_MAX, NAME_PATTERN
+
 Timestamp = Annotated[
     datetime.datetime, Meta(tz=True, description="A time as RFC 3339 has it, with its offset.")
 ]
-Name = Annotated[str, Meta(min_length=1, max_length=200, description="Printable, on one line.")]
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=NAME_CHARACTERS_MAX,
+        description="Printable, on one line.",
+        # Described here, judged by `accounts.model.check_name`, which says it in words.
+        extra_json_schema={"pattern": NAME_PATTERN},
+    ),
+]
 Metadata = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=32, description="Up to 32 texts of your own, by names of your own."),

@@ -10,7 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from headgate.catalog.model import PriceRow, Rates
-from headgate.catalog.store import CatalogInvalid, Manifest, PriceEntry, read_manifests
+from headgate.catalog.store import CatalogInvalid, Manifest, ModelEntry, PriceEntry, read_manifests
 from headgate.kit.money import nano_from_dollars
 from headgate.relay.ports import Model
 
@@ -70,6 +70,12 @@ class Catalog:
                 if since <= at:
                     return row
         return None
+
+    def entry(self, integration: str, model_id: str) -> ModelEntry | None:
+        """What the manifest says of a model, by its id or alias."""
+        manifest = self.integrations.get(integration)
+        models = () if manifest is None else manifest.models
+        return next((each for each in models if model_id in (each.id, *each.aliases)), None)
 
     def _of_snapshot(self, model_id: str) -> _Known | None:
         if model_id in self._snapshots:

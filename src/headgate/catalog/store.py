@@ -48,6 +48,9 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dimensions: int = 0
     data_freshness: datetime.date | None = None
     supports_vision: bool = False
+    capabilities: tuple[str, ...] = ()
+    deprecated: bool = False
+    replacement_id: str | None = None
     aliases: tuple[str, ...] = ()
 
 

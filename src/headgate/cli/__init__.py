@@ -20,6 +20,7 @@ COMMANDS = (
     "doctor",
     "keys",
     "credentials",
+    "models",
     "wallet",
     "receipts",
     "audit",

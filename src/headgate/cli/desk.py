@@ -22,7 +22,8 @@ from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE
-from headgate.vault.service import CredentialBook, Sealer, Vault, find_master_key
+from headgate.relay.routing import INTEGRATION
+from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault, find_master_key
 
 
 class DataMissing(HeadgateError):
@@ -65,6 +66,16 @@ class Desk:
             clock=self.clock,
             ids=self.ids,
             audit=self.audit,
+        )
+
+    def open_managed_models(self) -> ManagedBook:
+        """The models that the platform sells."""
+        return ManagedBook(
+            integration=INTEGRATION,
+            models=self.catalog,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
         )
 
     def open_vault(self, connection: sa.Connection) -> Vault:

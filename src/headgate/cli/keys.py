@@ -90,8 +90,7 @@ def revoke(
 ) -> None:
     """Refuse a key for good, at once; it cannot be undone."""
     with open_desk(data) as desk, desk.database.transaction() as connection:
-        key = desk.keys.get(connection, None, key_id)
-        desk.keys.revoke(connection, key, by=COMMAND_LINE)
+        key = desk.keys.revoke(connection, key_id, by=COMMAND_LINE)
     typer.echo(f"{key.id} ({key.name}) is revoked.")
 
 

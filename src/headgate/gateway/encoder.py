@@ -6,7 +6,7 @@ import functools
 
 import msgspec
 
-from headgate.gateway import errors, listing
+from headgate.gateway import errors
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars
@@ -92,10 +92,7 @@ class OpenAiEncoder:
         return errors.encode_body(ProviderFault(message))
 
     def body(self, trip: Trip, body: bytes) -> bytes:
-        """The provider's own bytes, but for a list of models that the key may not see whole."""
-        call = trip.call
-        if call.endpoint.lists_models and call.grant.models and call.path == listing.PATH and body:
-            return listing.narrow(body, call.grant.models)
+        """The provider's own bytes (law 4); `gateway.models` has the one exception."""
         return body
 
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:

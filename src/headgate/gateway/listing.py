@@ -1,17 +1,21 @@
-"""What a key that is limited to some models sees of `/v1/models`: those, and no others."""
+"""Lists of models as they travel: read, cut to what a key may see, and written again."""
 
 from __future__ import annotations
 
+import re
 import urllib.parse
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
+from headgate.gateway.cards import FIELD
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.relay.admission import is_in_scope
 from headgate.relay.upstream import ProviderBroken
 
 PATH = b"/models"
+BELOW = PATH + b"/"
+ESCAPED_SLASH = re.compile(rb"%2[fF]")
 
 
 class ModelHidden(HeadgateError):
@@ -23,30 +27,90 @@ class _Entry(msgspec.Struct):
     id: str
 
 
+class Row(msgspec.Struct, frozen=True):
+    """One model of a list, byte for byte as the provider has it."""
+
+    id: str
+    raw: bytes
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A provider's list: its rows, and what stands beside them."""
+
+    fields: dict[str, msgspec.Raw]
+    rows: list[Row]
+
+
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _entry_decoder = msgspec.json.Decoder(_Entry)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError)
+
+
+def tidy(path: bytes) -> bytes:
+    """The address of a model with the slashes of its id plain, as SDKs escape them."""
+    return ESCAPED_SLASH.sub(b"/", path)
+
+
+def find_model(path: bytes) -> str:
+    """The model that an address below `/models` names; empty for the list itself."""
+    return urllib.parse.unquote(path[len(PATH) + 1 :].decode("latin-1"))
 
 
 def check_visible(path: bytes, allowed: tuple[str, ...]) -> None:
     """Refuse the address of a model that is not among the allowed ones, as if there were none."""
-    model = urllib.parse.unquote(path[len(PATH) + 1 :].decode("latin-1"))
+    model = find_model(path)
     if model and not is_in_scope(model, allowed):
-        message = f"The model '{model}' does not exist or this key has no access to it."
-        raise ModelHidden(message, param="model")
+        raise hide(model)
 
 
-def narrow(body: bytes, allowed: tuple[str, ...]) -> bytes:
-    """The list without the models that are not allowed, every other byte of its values kept.
+def hide(model: str) -> ModelHidden:
+    """The same for a model that does not exist and one that must not be seen."""
+    message = f"The model '{model}' does not exist or this key has no access to it."
+    return ModelHidden(message, param="model")
 
-    Raises `ProviderBroken` for what is no list of models: it might name any.
+
+def read(body: bytes) -> Listed:
+    """A provider's list. Raises `ProviderBroken` for what is none."""
+    try:
+        fields = _fields_decoder.decode(body)
+        rows = _rows_decoder.decode(fields["data"])
+        return Listed(fields, [Row(_entry_decoder.decode(row).id, bytes(row)) for row in rows])
+    except _UNREADABLE as error:
+        raise ProviderBroken("The provider's list of models cannot be read.") from error
+
+
+def write(fields: dict[str, msgspec.Raw], rows: Iterable[bytes]) -> bytes:
+    """A list of these rows, every other byte of its values kept."""
+    data = b"[%b]" % b",".join(rows)
+    return msgspec.json.encode({**fields, "data": msgspec.Raw(data)})
+
+
+def splice(raw: bytes, card: bytes) -> bytes:
+    """An object with the card as its last field, its own bytes kept.
+
+    Raises `ProviderBroken` for what is no object; a field of the card's name, as of another
+    Headgate, gives way to it.
     """
     try:
-        fields: dict[str, Any] = dict(_fields_decoder.decode(body))
-        rows = _rows_decoder.decode(fields["data"])
-        fields["data"] = [
-            row for row in rows if is_in_scope(_entry_decoder.decode(row).id, allowed)
-        ]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError) as error:
-        raise ProviderBroken("The provider's list of models cannot be read.") from error
-    return msgspec.json.encode(fields)
+        fields = _fields_decoder.decode(raw)
+    except _UNREADABLE as error:
+        raise ProviderBroken("The provider's model cannot be read.") from error
+    if FIELD in fields:
+        return msgspec.json.encode({**fields, FIELD: msgspec.Raw(card)})
+    start = raw.rstrip()[:-1].rstrip()
+    comma = b"," if fields else b""
+    return b'%b%b"%b":%b}' % (start, comma, FIELD.encode(), card)
+
+
+def write_owned(model_id: str, created_at: float, card: bytes) -> bytes:
+    """A model that the platform sells, as OpenAI's wire has one."""
+    return msgspec.json.encode(
+        {
+            "id": model_id,
+            "object": "model",
+            "created": int(created_at),
+            "owned_by": FIELD,
+            FIELD: msgspec.Raw(card),
+        }
+    )

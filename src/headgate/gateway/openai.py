@@ -11,6 +11,7 @@ import structlog
 from headgate.gateway import decompression, errors, listing
 from headgate.gateway.encoder import OpenAiEncoder, render_rates
 from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
+from headgate.gateway.models import ModelsRoad
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
@@ -95,6 +96,7 @@ class OpenAiFace:
         *,
         grants: Grants,
         journey: Journey,
+        models: ModelsRoad,
         crowd: Crowd,
         provider: Provider,
         limits: FaceLimits,
@@ -104,6 +106,7 @@ class OpenAiFace:
     ) -> None:
         self._grants = grants
         self._journey = journey
+        self._models = models
         self._crowd = crowd
         self._provider = provider
         self._routes = routes.Routes(provider.endpoints)
@@ -137,7 +140,8 @@ class OpenAiFace:
         opening.grant = grant
         self._crowd.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
-        opening.path = path[PREFIX_BYTES:]
+        path = path[PREFIX_BYTES:]
+        opening.path = listing.tidy(path) if path.startswith(listing.BELOW) else path
         opening.query = mark + query
         opening.method = exchange.method.decode()
         opening.endpoint = endpoint = self._routes.match(
@@ -162,7 +166,10 @@ class OpenAiFace:
         opening: Opening = exchange.opening
         try:
             call = self._decode(exchange, opening)
-            await self._journey.travel(call, exchange, self._encoder)
+            if call.endpoint.lists_models:
+                await self._models.travel(call, exchange, exchange.headers)
+            else:
+                await self._journey.travel(call, exchange, self._encoder)
         except HeadgateError as error:
             self.refuse(exchange, error)
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.

@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.store import ORGANIZATIONS, PROJECTS
-from headgate.accounts.store import TOPIC as ACCOUNTS_TOPIC
 from headgate.keys.model import Key, KeyFilter, KeyKind, KeyState
 from headgate.kit import outbox
 from headgate.kit.db.schema import METADATA, bump_revision, read_revisions
@@ -17,8 +15,6 @@ from headgate.relay.ports import DisconnectPolicy
 
 TOPIC = "keys"
 """The revision that every change bumps, by which other processes know of it."""
-TOPICS = frozenset({TOPIC, ACCOUNTS_TOPIC})
-"""What a key ring has to hear of: keys are refused with their project and organization, too."""
 IDS_AT_ONCE = 500
 NO_LIST = "[]"
 
@@ -71,13 +67,6 @@ class StoredKey(msgspec.Struct, frozen=True):
     digest: bytes
     previous_digest: bytes | None
     revision: int
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """The projects that are archived and the organizations that are suspended."""
-
-    projects: frozenset[str] = frozenset()
-    organizations: frozenset[str] = frozenset()
 
 
 def next_revision(connection: sa.Connection) -> int:
@@ -142,16 +131,6 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
     ).where(KEYS.c.changed_at_revision > after_revision)
     for row in connection.execute(statement):
         yield StoredKey(_key(row), row.digest, row.previous_digest, row.changed_at_revision)
-
-
-def select_closed(connection: sa.Connection) -> Closed:
-    """Whose keys are refused although nothing is wrong with the keys."""
-    archived = sa.select(PROJECTS.c.id).where(PROJECTS.c.archived_at.is_not(None))
-    suspended = sa.select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.suspended_at.is_not(None))
-    return Closed(
-        frozenset(connection.execute(archived).scalars()),
-        frozenset(connection.execute(suspended).scalars()),
-    )
 
 
 def select_latest_use(connection: sa.Connection) -> float:

@@ -198,6 +198,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drains_max: Annotated[
         int, _from_zero("Answers read on at the same time; more are stopped.")
     ] = 256
+    models_cache_seconds: Annotated[
+        float, _from_zero("A provider's list of models is shown again so long; 0 is never.")
+    ] = 300.0
     grace_seconds: Annotated[float, _count("Running calls may end at shutdown.")] = 30.0
 
     snapshot_poll_seconds: Annotated[

@@ -21,7 +21,9 @@ from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule
+from headgate.metering.jobs import Latencies
 from headgate.relay.rates import Rates
+from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
@@ -64,6 +66,15 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
+        self.offers = vault.ManagedOffers(self.vault, integration=INTEGRATION)
+        self.managed_models = vault.ManagedBook(
+            integration=INTEGRATION,
+            models=self.catalog,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
+        )
+        self.latencies = Latencies()
         self._sealer = sealer
         self.credentials = self._open_book()
 
@@ -88,6 +99,7 @@ class Installation:
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
+            self.offers.load(connection)
 
     def close(self) -> None:
         """Close the database."""

@@ -28,6 +28,7 @@ def build(
         keys=installation.keys,
         key_ring=installation.key_ring,
         rates=installation.rates,
+        managed_models=installation.managed_models,
     )
     return build_routes(services, identify)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from headgate.billing.service import Ledger
+from headgate.gateway.cards import Cards
 from headgate.gateway.edge import Edge, Face
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
+from headgate.gateway.models import Models, ModelsEncoder, ModelsRoad
 from headgate.gateway.openai import FaceLimits, OpenAiFace
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -31,6 +34,13 @@ from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
+
+
+class Roads(msgspec.Struct, frozen=True):
+    """The journeys of one process. They share admission, settlement and all that counts."""
+
+    journey: Journey
+    models: ModelsRoad
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -70,14 +80,15 @@ def build_face(
     settings: Settings,
     installation: Installation,
     *,
-    journey: Journey,
+    roads: Roads,
     traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
 ) -> OpenAiFace:
-    """The OpenAI face before a journey."""
+    """The OpenAI face before its journeys."""
     return OpenAiFace(
         grants=installation.key_ring,
-        journey=journey,
+        journey=roads.journey,
+        models=roads.models,
         crowd=traffic.crowd,
         provider=openai.PROVIDER,
         limits=build_face_limits(settings),
@@ -87,7 +98,7 @@ def build_face(
     )
 
 
-def build_journey(
+def build_roads(
     settings: Settings,
     installation: Installation,
     *,
@@ -95,30 +106,51 @@ def build_journey(
     client: Client,
     traffic: Traffic,
     observer: Observer,
-) -> Journey:
-    """The road that every face shares."""
-    clock = installation.clock
-    return Journey(
+) -> Roads:
+    """The road that every call goes, and the one on which lists of models are kept."""
+    clock, catalog = installation.clock, installation.catalog
+    upstream = Upstream(
+        client,
+        policy=build_retry_policy(settings),
+        timeouts=build_timeouts(settings),
+        breakers=traffic.breakers,
+        clock=clock,
+    )
+    build_journey = functools.partial(
+        Journey,
         admission=Admission(installation.rates, traffic.crowd),
-        routing=Routing(installation.vault, installation.catalog, traffic.breakers),
-        holding=Holding(ledger, installation.catalog, clock),
-        upstream=Upstream(
-            client,
-            policy=build_retry_policy(settings),
-            timeouts=build_timeouts(settings),
-            breakers=traffic.breakers,
-            clock=clock,
-        ),
+        holding=Holding(ledger, catalog, clock),
         carriage=Carriage(
             clock,
             body_bytes_max=settings.response_body_bytes_max,
             event_bytes_max=settings.event_bytes_max,
         ),
-        models=installation.catalog,
+        models=catalog,
         settlement=ledger,
         drains=traffic.drains,
         observer=observer,
         clock=clock,
+    )
+    route = functools.partial(Routing, installation.vault, catalog, offers=installation.offers)
+    models = build_models(settings, installation, upstream)
+    encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
+    # What is kept can be shown while its provider rests; when it is asked, `Upstream` looks again.
+    restless = Breakers(clock, failures=0)
+    return Roads(
+        build_journey(routing=route(breakers=traffic.breakers), upstream=upstream),
+        ModelsRoad(build_journey(routing=route(breakers=restless), upstream=models), encoder),
+    )
+
+
+def build_models(settings: Settings, installation: Installation, upstream: Upstream) -> Models:
+    """What answers `/v1/models`."""
+    cards = Cards(installation.catalog, installation.latencies.find, installation.clock)
+    return Models(
+        upstream,
+        cards,
+        installation.offers,
+        clock=installation.clock,
+        kept_seconds=settings.models_cache_seconds,
     )
 
 

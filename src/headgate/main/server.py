@@ -173,13 +173,13 @@ def _build_face(
     traffic: road.Traffic,
     observers: Observers,
 ) -> OpenAiFace:
-    journey = road.build_journey(
+    roads = road.build_roads(
         settings, installation, ledger=ledger, client=client, traffic=traffic, observer=observers
     )
     return road.build_face(
         settings,
         installation,
-        journey=journey,
+        roads=roads,
         traffic=traffic,
         on_refusal=observers.metrics.refuse,
     )

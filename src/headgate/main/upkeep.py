@@ -95,6 +95,7 @@ class Upkeep:
             self._repeat(self._watch_wal, WAL_WATCH_SECONDS),
             self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
             self._repeat(self._forget, retention.INTERVAL_SECONDS, first_seconds=1.0),
+            self._repeat(self._measure, retention.MEASURING_SECONDS, first_seconds=0.0),
             self._repeat(self._forget_answers, FORGET_ANSWERS_SECONDS),
         )
 
@@ -152,6 +153,14 @@ class Upkeep:
     async def _forget_answers(self) -> None:
         now = self._installation.clock.now()
         await self._writer.call(lambda connection: forget_answers(connection, now=now))
+
+    async def _measure(self) -> None:
+        await asyncio.to_thread(self._take_latencies)
+
+    def _take_latencies(self) -> None:
+        installation = self._installation
+        with installation.database.reading() as connection:
+            installation.latencies.take_up(connection, installation.clock.now())
 
     async def _forget(self) -> None:
         if not self._settings.retention_days:

@@ -1,4 +1,5 @@
-"""What metering does by the clock: receipts that are old enough go, a slice at a time.
+"""What metering does by the clock: it measures how long callers wait for each model, and receipts
+that are old enough go, a slice at a time.
 
 A receipt is detail; the ledger's entries keep every amount, and with the holds the guarantee that
 no request is billed twice. Neither is touched here. The file does not shrink: what is freed is
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
 from headgate.kit.db.writer import Writer
+from headgate.kit.ids import first_id
 from headgate.metering import service
+from headgate.metering.model import Latency, Wait, measure
 
 INTERVAL_SECONDS = 60.0
 SLICE_SECONDS = 0.02
@@ -25,6 +28,76 @@ STEP_ROWS = 100
 REST_RATIO = 3
 """How much longer than a slice the writer is left to the calls."""
 REST_SECONDS_MIN = 0.005
+
+
+MEASURING_SECONDS = 60.0
+"""Between two looks at the newest receipts."""
+MEASURED_ROWS_MAX = 2_000
+"""Receipts that one look takes in: a few milliseconds of work."""
+MEASURED_SECONDS = 86_400.0
+OVERLAP_SECONDS = 900.0
+"""A call has its id from its beginning and its receipt at its end, so each look goes back this
+far before the one before it."""
+SAMPLES_MAX = 100
+"""Calls of one model by one credential that are remembered, the newest."""
+MODELS_MAX = 1_000
+"""Models by a credential that are remembered; those that were called last stay."""
+
+_Place = tuple[str, str]
+"""Credential and model, as it was named."""
+
+
+class Latencies:
+    """How long callers wait for each model of each credential, over the last day at most.
+
+    Busy models are known by a sample. Different credentials are never mixed: they may lead to
+    different providers, and belong to different organizations.
+    """
+
+    def __init__(
+        self,
+        *,
+        rows_max: int = MEASURED_ROWS_MAX,
+        samples_max: int = SAMPLES_MAX,
+        models_max: int = MODELS_MAX,
+    ) -> None:
+        self._rows_max = rows_max
+        self._samples_max = samples_max
+        self._models_max = models_max
+        self._waits: dict[_Place, dict[str, int]] = {}
+        self._found: Mapping[_Place, Latency] = {}
+        self._looked_at: float | None = None
+
+    def find(self, credential_id: str, model_id: str) -> Latency | None:
+        """The latency of a model by a credential; None where it was never measured."""
+        return self._found.get((credential_id, model_id))
+
+    def take_up(self, connection: sa.Connection, now: float) -> None:
+        """Look at the newest receipts; called in a thread, by one at a time. `now` is in unix
+        seconds."""
+        oldest = now - MEASURED_SECONDS
+        since = oldest
+        if self._looked_at is not None:
+            since = max(oldest, self._looked_at - OVERLAP_SECONDS)
+        self._add(service.select_waits(connection, since, rows_max=self._rows_max))
+        self._looked_at = now
+        self._forget(first_id("req", oldest))
+        self._found = {place: measure(waits.values()) for place, waits in self._waits.items()}
+
+    def _add(self, waits: Sequence[Wait]) -> None:
+        for wait in waits:
+            known = self._waits.setdefault((wait.credential_id, wait.model_id), {})
+            known[wait.request_id] = wait.microseconds
+
+    def _forget(self, first: str) -> None:
+        """Drop what is older than the first id, and what is more than is remembered."""
+        kept: dict[_Place, dict[str, int]] = {}
+        for place, waits in self._waits.items():
+            newest = sorted((each for each in waits if each >= first), reverse=True)
+            if newest:
+                kept[place] = {each: waits[each] for each in newest[: self._samples_max]}
+        places = sorted(kept, key=lambda place: next(iter(kept[place])), reverse=True)
+        self._waits = {place: kept[place] for place in places[: self._models_max]}
 
 
 class Progress(msgspec.Struct):

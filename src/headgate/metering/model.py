@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -10,6 +12,9 @@ from headgate.llm.usage import Usage
 from headgate.relay.ports import Receipt
 
 MICROSECONDS = 1_000_000
+BANDS = (("low", 1_000), ("standard", 5_000))
+"""Bands of latency, and below which median in milliseconds each ends."""
+HIGH = "high"
 
 _encode_usage = msgspec.json.Encoder().encode
 _decode_usage = msgspec.json.Decoder(Usage).decode
@@ -22,6 +27,36 @@ class Totals(msgspec.Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     cost_nano: int
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """How long the caller of one completed call waited for the first bytes of its answer: of a
+    stream for its first byte, of any other answer for the whole of it."""
+
+    request_id: str
+    credential_id: str
+    model_id: str
+    microseconds: int
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """How long callers wait for a model: the median and the 95th percentile of some calls."""
+
+    p50_ms: int
+    p95_ms: int
+    samples: int
+
+    @property
+    def band(self) -> str:
+        """`low`, `standard` or `high`, by the median."""
+        return next((band for band, below_ms in BANDS if self.p50_ms < below_ms), HIGH)
+
+
+def measure(waits: Collection[int]) -> Latency:
+    """The percentiles of some waits in microseconds, by nearest rank; at least one is needed."""
+    ordered = sorted(waits)
+    p50, p95 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95))
+    return Latency(round(p50 / 1000), round(p95 / 1000), len(ordered))
 
 
 def pack(receipt: Receipt) -> tuple[Any, ...]:

@@ -9,7 +9,17 @@ from headgate.metering.store import (
     find,
     insert,
     list_recent,
+    select_waits,
     total,
 )
 
-__all__ = ["count", "count_before", "delete_before", "find", "insert", "list_recent", "total"]
+__all__ = [
+    "count",
+    "count_before",
+    "delete_before",
+    "find",
+    "insert",
+    "list_recent",
+    "select_waits",
+    "total",
+]

@@ -10,7 +10,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, Totals, pack, unpack
+from headgate.metering.model import MICROSECONDS, Totals, Wait, pack, unpack
 from headgate.relay.ports import Receipt
 
 
@@ -89,6 +89,34 @@ def list_recent(
         .limit(rows_max)
     )
     return [unpack(row) for row in connection.execute(query)]
+
+
+def select_waits(connection: sa.Connection, since: float, *, rows_max: int) -> list[Wait]:
+    """How long callers waited in those of the newest receipts that are of completed calls of a
+    model. Ids sort by time, so that the key finds them; no more than `rows_max` are looked at.
+    """
+    table = RECEIPTS.c
+    query = (
+        sa.select(
+            table.request_id,
+            table.credential_id,
+            table.model_requested,
+            table.outcome,
+            table.streamed,
+            table.first_byte_microseconds,
+            table.upstream_microseconds,
+        )
+        .where(table.request_id >= first_id("req", since))
+        .order_by(table.request_id.desc())
+        .limit(rows_max)
+    )
+    waits: list[Wait] = []
+    for request_id, credential_id, model_id, outcome, *times in connection.execute(query):
+        streamed, first_byte, whole = times
+        microseconds = first_byte if streamed else whole
+        if outcome == "completed" and model_id and credential_id and microseconds >= 0:
+            waits.append(Wait(request_id, credential_id, model_id, microseconds))
+    return waits
 
 
 def count(connection: sa.Connection) -> int:

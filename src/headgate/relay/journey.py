@@ -7,6 +7,7 @@ a meter or a bill. Whatever happens after admission ends in exactly one receipt.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -30,7 +31,7 @@ from headgate.relay.trip import (
     assess,
     write_receipt,
 )
-from headgate.relay.upstream import Upstream
+from headgate.relay.upstream import Answer
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,16 @@ class Observer(Protocol):
         ...
 
 
+class Sender(Protocol):
+    """Where the answer comes from: `Upstream`, or what stands before it and may know it already."""
+
+    def send(
+        self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> Awaitable[Answer]:
+        """See `Upstream.send`."""
+        ...
+
+
 class Journey:
     """Carries calls. Everything it needs is handed in; it holds no state of a call itself."""
 
@@ -52,7 +63,7 @@ class Journey:
         admission: Admission,
         routing: Routing,
         holding: Holding,
-        upstream: Upstream,
+        upstream: Sender,
         carriage: Carriage,
         models: Models,
         settlement: Settlement,

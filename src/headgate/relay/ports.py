@@ -6,7 +6,7 @@ The features implement these; `main` joins them. So the arrows point at the jour
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -112,6 +112,49 @@ class Credentials(Protocol):
         """The credential for a call: the named one (id or name), else the default, else the newest
         valid own one, else a managed one (systems.md 1.4). Raises a `HeadgateError` when the named
         one is unusable (no silent substitute, decision 5) or none exists."""
+        ...
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What serves a managed model. `wire_id` is what the provider is told; empty: as the catalog
+    has it. `model_id` is the one that really serves, which may not be the one that was named."""
+
+    model_id: str
+    wire_id: str
+    credential: Credential
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """A managed model as a list shows it, with what serves it. `created_at` in unix seconds."""
+
+    model_id: str
+    display_name: str
+    serving_id: str
+    wire_id: str
+    credential_id: str
+    created_at: float
+    deprecated: bool = False
+
+
+class Offers(Protocol):
+    """The managed models, from memory: which credential of the platform serves which model."""
+
+    def __len__(self) -> int:
+        """How many there are; with none, any managed credential serves any model."""
+        ...
+
+    def find(self, model_id: str) -> Offer | None:
+        """What serves that id: the model itself, or the replacement of a deprecated one; None for
+        an unknown id. Raises a `HeadgateError` where it is switched off or its credential is
+        unusable."""
+        ...
+
+    def list(self) -> Sequence[Offered]:
+        """Every managed model that can be called now."""
+        ...
+
+    def default(self) -> Offer | None:
+        """What serves unknown ids; None where nothing does. Raises as `find`."""
         ...
 
 

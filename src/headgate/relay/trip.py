@@ -165,7 +165,7 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
     model_id = reading.model or trip.call.model
     price = models.price(reading.model, now) if reading.model else None
     if price is None and trip.call.model:
-        price = models.price(trip.call.model, now)
+        price = models.price(trip.model.id if trip.model else trip.call.model, now)
     cost = price.cost(usage, reading.service_tier) if price else None
     if price is None or cost is None:
         reason = f"no price for {model_id}" if price is None else f"no rate for it in {price.id}"

@@ -45,7 +45,7 @@ def test_repeated_request_makes_one_project(api: Api) -> None:
     assert again.headers["idempotent-replayed"] == "true"
     assert api.get("/api/projects").json["total"] == 2
     other = api.post("/api/projects", {"name": "Another"}, headers=sent)
-    assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
+    assert (other.status, other.json["code"]) == (409, "idempotency_key_reused")
     elsewhere = {"key": api.other.key, "organization": api.other.organization_id}
     theirs = api.post("/api/projects", {"name": "Once"}, headers=sent, **elsewhere)
     assert theirs.json["organization_id"] == api.other.organization_id

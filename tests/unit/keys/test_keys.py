@@ -78,8 +78,7 @@ class Desk:
 
     def revoke(self, key_id: str) -> None:
         with self.database.transaction() as connection:
-            key = self.keys.get(connection, None, key_id)
-            self.keys.revoke(connection, key, by=SYSTEM)
+            self.keys.revoke(connection, key_id, by=SYSTEM)
         self.reload()
 
     def rotate(self, key_id: str, overlap_seconds: float) -> str:
@@ -295,7 +294,7 @@ def test_revocation_by_another_process_changes_the_revision(desk: Desk) -> None:
         "audit = AuditLog(SystemClock())\n"
         "keys = Keys(SystemClock(), Accounts(SystemClock(), Ids(), audit), audit)\n"
         "with database.transaction() as connection:\n"
-        "    keys.revoke(connection, keys.get(connection, None, sys.argv[2]), by=SYSTEM)\n"
+        "    keys.revoke(connection, sys.argv[2], by=SYSTEM)\n"
     )
     command = [sys.executable, "-c", program, str(desk.database.path), issued.key.id]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -4,17 +4,58 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.llm.request import JsonRequest
-from headgate.llm.usage import Reading
+from headgate.llm.usage import Reading, Usage
+from headgate.relay.admission import ModelOutOfScope
 from headgate.relay.breaker import Breakers
-from headgate.relay.ports import Model
-from headgate.relay.routing import PathUnsafe, Routing, check_path
-from headgate.relay.trip import Trip
-from tests.fakes.stage import CREDENTIAL, FakeCredentials, FakeModels, ManualClock, make_call
+from headgate.relay.ports import Grant, Model, Offer
+from headgate.relay.routing import (
+    AccountShared,
+    ModelNotOffered,
+    OfferElsewhere,
+    PathUnsafe,
+    Routing,
+    check_path,
+)
+from headgate.relay.trip import Trip, assess
+from tests.fakes.stage import (
+    CREDENTIAL,
+    GRANT,
+    FakeCredentials,
+    FakeModels,
+    FakeOffers,
+    ManualClock,
+    make_call,
+)
+
+MANAGED = replace(CREDENTIAL, id="cred_any", managed=True)
+ATTACHED = replace(CREDENTIAL, id="cred_attached", managed=True, base_path=b"/attached")
+MINI = Offer("gpt-5.4-mini", "", ATTACHED)
+OFFERS = FakeOffers({"gpt-5.4-mini": MINI, "old": MINI})
+NAMED_OLD = b'{ "model":"old", "future":1.50 }'
 
 
 def plan(body: bytes, path: str = "/chat/completions", models: FakeModels | None = None) -> Trip:
     trip = Trip(replace(make_call(path, body=body), query=b"?a=%20b"), Reading())
     Routing(FakeCredentials(), models or FakeModels(), Breakers(ManualClock())).plan(trip)
+    return trip
+
+
+def plan_managed(
+    body: bytes = NAMED_OLD,
+    *,
+    path: str = "/chat/completions",
+    method: str = "POST",
+    offers: FakeOffers = OFFERS,
+    models: FakeModels | None = None,
+    grant: Grant = GRANT,
+    credential_name: str | None = None,
+) -> Trip:
+    call = make_call(path, body=body, method=method, grant=grant)
+    trip = Trip(replace(call, credential_name=credential_name), Reading())
+    routing = Routing(
+        FakeCredentials(MANAGED), models or FakeModels(), Breakers(ManualClock()), offers
+    )
+    routing.plan(trip)
     return trip
 
 
@@ -81,3 +122,129 @@ def test_plain_path_passes(path: bytes) -> None:
 def test_path_that_could_leave_the_base_address_is_refused(path: bytes) -> None:
     with pytest.raises(PathUnsafe):
         check_path(path)
+
+
+def test_managed_model_goes_to_its_own_credential_byte_for_byte() -> None:
+    body = b'{ "model" : "gpt-5.4-mini", "future": [1.50, 1e2] }'
+    trip = plan_managed(body)
+    assert body_of(trip) is body
+    assert trip.credential is ATTACHED
+    assert trip.target == b"/attached/chat/completions"
+    assert trip.reading.model is None
+
+
+def test_deprecated_managed_model_is_replaced_and_nothing_else_of_the_body() -> None:
+    trip = plan_managed()
+    assert body_of(trip) == b'{"model":"gpt-5.4-mini","future":1.50}'
+    assert trip.model is not None
+    assert (trip.call.model, trip.model.id, trip.reading.model) == ("old", *["gpt-5.4-mini"] * 2)
+
+
+@pytest.mark.parametrize("served", [None, "a-name-of-the-provider"])
+def test_replaced_model_is_priced_as_the_one_that_serves(served: str | None) -> None:
+    trip = plan_managed()
+    trip.attempts, trip.outcome = 1, "completed"
+    trip.reading.usage = Usage(input_tokens=7)
+    trip.reading.model = served or trip.reading.model
+    charge = assess(trip, FakeModels(), 0.0)
+    assert (charge.pricing, charge.cost_nano) == ("priced", 7)
+
+
+def test_provider_is_told_the_wire_id_and_the_catalog_is_asked_for_it() -> None:
+    models = FakeModels(Model("gpt-5.4-mini", "gpt-5.4-mini-2026"))
+    for wire_id, told in (("", "gpt-5.4-mini-2026"), ("deploy-1", "deploy-1")):
+        offers = FakeOffers({"old": Offer("gpt-5.4-mini", wire_id, ATTACHED)})
+        trip = plan_managed(offers=offers, models=models)
+        assert body_of(trip).startswith(b'{"model":"%b",' % told.encode())
+        assert trip.model is models.model
+    offers = FakeOffers({"house": Offer("house", "gpt-5.4-mini", ATTACHED)})
+    trip = plan_managed(b'{"model":"house"}', offers=offers, models=models)
+    assert body_of(trip) == b'{"model":"gpt-5.4-mini"}'
+    assert trip.model is models.model
+
+
+def test_unknown_managed_model_is_served_by_the_default() -> None:
+    offers = replace_default(MINI)
+    for path in ("/chat/completions", "/responses"):
+        trip = plan_managed(b'{"model":"unknown"}', path=path, offers=offers)
+        assert body_of(trip) == b'{"model":"gpt-5.4-mini"}'
+        assert trip.credential is ATTACHED
+    with pytest.raises(ModelNotOffered):
+        plan_managed(b'{"model":"unknown"}', path="/embeddings", offers=offers)
+
+
+def replace_default(offer: Offer) -> FakeOffers:
+    return FakeOffers(OFFERS.named, offer)
+
+
+def test_unknown_managed_model_is_refused_where_nothing_serves_it() -> None:
+    with pytest.raises(ModelNotOffered, match="'unknown'") as refused:
+        plan_managed(b'{"model":"unknown"}')
+    assert (refused.value.param, refused.value.should_retry) == ("model", False)
+
+
+def test_any_managed_credential_serves_while_no_model_is_managed() -> None:
+    trip = plan_managed(b'{"model":"unknown"}', offers=FakeOffers())
+    assert trip.credential is MANAGED
+    assert body_of(trip) == b'{"model":"unknown"}'
+
+
+def test_own_credential_is_never_rerouted() -> None:
+    trip = Trip(make_call(body=NAMED_OLD), Reading())
+    Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock()), OFFERS).plan(trip)
+    assert trip.credential is CREDENTIAL
+    assert body_of(trip) is NAMED_OLD
+
+
+@pytest.mark.parametrize("body", [NAMED_OLD, b'{"model":"other"}'])
+def test_scope_of_a_key_holds_for_the_model_that_serves(body: bytes) -> None:
+    offers = replace_default(MINI)
+    with pytest.raises(ModelOutOfScope, match="is served by") as refused:
+        plan_managed(body, offers=offers, grant=replace(GRANT, models=("old", "other")))
+    assert refused.value.param == "model"
+    both = replace(GRANT, models=("old", "other", "gpt-5*"))
+    assert plan_managed(body, offers=offers, grant=both).credential is ATTACHED
+
+
+def test_named_managed_credential_serves_its_own_models_only() -> None:
+    with pytest.raises(OfferElsewhere):
+        plan_managed(credential_name="any")
+    offers = FakeOffers({"old": Offer("gpt-5.4-mini", "", MANAGED)})
+    assert plan_managed(offers=offers, credential_name="any").credential is MANAGED
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/files"),
+        ("DELETE", "/files/file-1"),
+        ("GET", "/responses/resp-1"),
+        ("GET", "/chat/completions"),
+        ("GET", "/vector_stores"),
+        ("DELETE", "/models/ft:gpt-4o:x::1"),
+        ("POST", "/conversations"),
+    ],
+)
+@pytest.mark.parametrize("offers", [OFFERS, FakeOffers()])
+def test_what_lies_in_the_account_of_the_platform_is_nobodys(
+    method: str, path: str, offers: FakeOffers
+) -> None:
+    with pytest.raises(AccountShared) as refused:
+        plan_managed(b"", path=path, method=method, offers=offers)
+    assert refused.value.should_retry is False
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/models", b""),
+        ("HEAD", "/models", b""),
+        ("GET", "/models/x", b""),
+        ("POST", "/moderations", b'{"input":"x"}'),
+        ("POST", "/moderations", b'{"model":"omni-moderation-latest","input":"x"}'),
+    ],
+)
+def test_free_calls_that_leave_nothing_behind_pass_on_the_platforms_credential(
+    method: str, path: str, body: bytes
+) -> None:
+    assert plan_managed(body, path=path, method=method).credential is MANAGED

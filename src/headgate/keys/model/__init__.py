@@ -18,6 +18,7 @@ from headgate.keys.model.permission import allows, names_platform
 from headgate.keys.model.scope import Scope, check_form, find_excess
 from headgate.keys.model.token import (
     ALPHABET,
+    CHECKSUM_LENGTH,
     SECRET_LENGTH,
     TOKEN_LENGTH_MAX,
     KeyKind,
@@ -28,6 +29,7 @@ from headgate.keys.model.token import (
 
 __all__ = [
     "ALPHABET",
+    "CHECKSUM_LENGTH",
     "SECRET_LENGTH",
     "TOKEN_LENGTH_MAX",
     "InvalidKey",

@@ -2,8 +2,8 @@
 
 from headgate.keys.service.authority import EVERYTHING, Authority
 from headgate.keys.service.book import OVERLAP_SECONDS_MAX, Keys
-from headgate.keys.service.ring import KeyRing, flush_used
-from headgate.keys.store import TOPIC, TOPICS
+from headgate.keys.service.ring import TOPICS, KeyRing, flush_used
+from headgate.keys.store import TOPIC
 
 __all__ = [
     "EVERYTHING",

@@ -134,8 +134,12 @@ class Keys:
             self._record(connection, by, "key.updated", key, changed)
         return self.get(connection, key.organization_id, key.id)
 
-    def revoke(self, connection: sa.Connection, key: Key, *, by: Actor) -> Key:
-        """The key with all its tokens revoked for good; one that was revoked before stays so."""
+    def revoke(self, connection: sa.Connection, key_id: str, *, by: Actor) -> Key:
+        """The key with all its tokens revoked for good; one that was revoked before stays so.
+
+        Raises `KeyMissing`.
+        """
+        key = self.get(connection, None, key_id)
         if key.revoked_at is None:
             now = self._clock.now()
             store.update_key(connection, key, {"revoked_at": now})

@@ -7,14 +7,19 @@ import heapq
 
 import sqlalchemy as sa
 
+from headgate.accounts.model import Closed
+from headgate.accounts.service import TOPIC as ACCOUNTS_TOPIC
+from headgate.accounts.service import find_closed
 from headgate.keys import store
 from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, Key, KeyKind, name_token
 from headgate.keys.model.scope import parse_network
-from headgate.keys.store import Closed, StoredKey
+from headgate.keys.store import StoredKey
 from headgate.kit.clock import Clock
 from headgate.relay.ports import Grant
 
 REPLACED = "was replaced by a rotation, and its overlap is over; use the new token."
+TOPICS = frozenset({store.TOPIC, ACCOUNTS_TOPIC})
+"""What `load` has to hear of: a key is refused with its project and organization, too."""
 _NEVER = -1
 
 
@@ -46,7 +51,7 @@ class KeyRing:
         if self._revision == _NEVER:
             self._latest = store.select_latest_use(connection)
         self.observe_time()
-        before, self._closed = self._closed, store.select_closed(connection)
+        before, self._closed = self._closed, find_closed(connection)
         if before != self._closed and self._stored:
             projects = before.projects ^ self._closed.projects
             organizations = before.organizations ^ self._closed.organizations

@@ -1,6 +1,7 @@
 """The vault's decisions: which master key, how a secret is sealed, which credential is taken."""
 
 from headgate.vault.service.book import CredentialBook
+from headgate.vault.service.managed import ManagedBook
 from headgate.vault.service.master_key import (
     LocalMasterKey,
     MasterKey,
@@ -8,6 +9,7 @@ from headgate.vault.service.master_key import (
     find_master_key,
     remember_master_key,
 )
+from headgate.vault.service.offers import ManagedOffers
 from headgate.vault.service.resolution import TOPIC, Vault
 from headgate.vault.service.sealing import Sealer
 from headgate.vault.service.trial import Trial, try_credential
@@ -16,6 +18,8 @@ __all__ = [
     "TOPIC",
     "CredentialBook",
     "LocalMasterKey",
+    "ManagedBook",
+    "ManagedOffers",
     "MasterKey",
     "Sealer",
     "Trial",

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.accounts import store as accounts_store
+from headgate.audit import store as audit_store
 from headgate.billing import store as billing_store
 from headgate.keys import store as keys_store
 from headgate.kit import outbox
@@ -20,6 +21,7 @@ from headgate.vault import store as vault_store
 
 DECLARED = (
     accounts_store.PROJECTS,
+    audit_store.AUDIT,
     billing_store.ENTRIES,
     keys_store.KEYS,
     metering_store.RECEIPTS,

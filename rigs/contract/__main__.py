@@ -1,0 +1,40 @@
+"""`python -m rigs.contract [--examples N]`: all phases as every role, on one server.
+
+Exits with 1 where an answer is a server error, breaks the document, or accepts what it forbids.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from rigs.contract.roles import find_roles
+from rigs.contract.run import PHASES, run
+from tests.fakes.gateway import find_port, running_gateway
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--examples", type=int, default=200, help="of each operation")
+    parser.add_argument("--phases", default=PHASES)
+    asked = parser.parse_args()
+    faults = 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_gateway(
+            Path(folder) / "data", simulator="true", simulator_port=find_port()
+        ) as gateway,
+    ):
+        for role, headers in find_roles(gateway).items():
+            print(f"==> as the {role}", flush=True)
+            report = run(
+                gateway, headers, folder=Path(folder), phases=asked.phases, examples=asked.examples
+            )
+            print(report.text, flush=True)
+            faults += not report.is_clean
+    sys.exit(1 if faults else 0)
+
+
+main()

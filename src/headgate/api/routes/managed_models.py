@@ -1,0 +1,193 @@
+"""The models that the platform sells, and the credentials that serve them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.api.access import platform
+from headgate.api.operation import Ask, Operations
+from headgate.api.pages import PageQuery
+from headgate.api.shapes import Name, Nothing, show_time
+from headgate.vault.model import ManagedChange, ManagedModel, ManagedRequest
+
+OPERATIONS = Operations(
+    "Managed models", "Models that the platform sells: calls to them are paid in credits."
+)
+READ = platform("platform:read")
+WRITE = platform("platform:write")
+PATH = "/api/platform/managed-models"
+ONE = PATH + "/{managed_model_id}"
+
+ModelId = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", examples=["gpt-5.4-mini"])
+]
+CredentialName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        description="Id or name of one of the platform's own credentials.",
+    ),
+]
+
+
+class ManagedModelQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which part of the list."""
+
+
+class ManagedModelCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model to be sold. `model_id` is what callers name; without a `wire_id` the provider is told
+    what the catalog says."""
+
+    model_id: ModelId
+    credential: CredentialName
+    wire_id: ModelId | None = None
+    display_name: Name | None = None
+    is_default: bool = False
+
+
+class ManagedModelUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What shall be otherwise. A deprecated model with a replacement is served by that one."""
+
+    credential: CredentialName | UnsetType = UNSET
+    wire_id: ModelId | UnsetType | None = UNSET
+    display_name: Name | UnsetType = UNSET
+    deprecated: bool | UnsetType = UNSET
+    replacement_id: ModelId | UnsetType | None = UNSET
+    is_default: bool | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class ShownManagedModel(msgspec.Struct):
+    """A managed model. No `wire_id`: as the catalog has it."""
+
+    id: str
+    model_id: str
+    credential_id: str
+    wire_id: str | None
+    display_name: str
+    deprecated: bool
+    replacement_id: str | None
+    is_default: bool
+    enabled: bool
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+    version: int
+
+
+class ManagedModelPage(msgspec.Struct):
+    """By the id that callers name."""
+
+    managed_models: list[ShownManagedModel]
+    total: int
+    limit: int
+    offset: int
+
+
+@OPERATIONS.get(PATH, access=READ, summary="List managed models")
+async def list_managed_models(ask: Ask[ManagedModelQuery, Nothing]) -> ManagedModelPage:
+    """Also those that are switched off."""
+    query = ask.query
+    managed = await ask.read(ask.services.managed_models.list)
+    page = managed[query.offset : query.offset + query.limit]
+    shown = [show_managed_model(each) for each in page]
+    return ManagedModelPage(shown, len(managed), query.limit, query.offset)
+
+
+@OPERATIONS.post(
+    PATH,
+    access=WRITE,
+    status=201,
+    summary="Sell a model",
+    errors=(409,),
+    example={"model_id": "gpt-5.4-mini", "credential": "platform"},
+)
+async def attach_managed_model(ask: Ask[Nothing, ManagedModelCreate]) -> ShownManagedModel:
+    """The catalog has to know its price: a call holds the most that it can cost."""
+    body = ask.body
+    request = ManagedRequest(
+        model_id=body.model_id,
+        credential=body.credential,
+        wire_id=body.wire_id or "",
+        display_name=body.display_name or "",
+        is_default=body.is_default,
+    )
+    book = ask.services.managed_models
+    return await ask.create(
+        lambda connection: show_managed_model(book.attach(connection, request, by=ask.actor))
+    )
+
+
+@OPERATIONS.get(ONE, access=READ, summary="Read a managed model")
+async def get_managed_model(ask: Ask[Nothing, Nothing]) -> ShownManagedModel:
+    """Also one that is switched off."""
+    return show_managed_model(await ask.read(lambda connection: find(ask, connection)))
+
+
+@OPERATIONS.patch(
+    ONE,
+    access=WRITE,
+    summary="Change a managed model",
+    errors=(409,),
+    example={"display_name": "Mini", "deprecated": True},
+)
+async def update_managed_model(ask: Ask[Nothing, ManagedModelUpdate]) -> ShownManagedModel:
+    """Replace its credential, deprecate it, switch it off, or make it the default."""
+    body = ask.body
+    wire_id: str | UnsetType = "" if body.wire_id is None else body.wire_id
+    wanted = ManagedChange(
+        credential=body.credential,
+        wire_id=wire_id,
+        display_name=body.display_name,
+        deprecated=body.deprecated,
+        replacement_id=body.replacement_id,
+        is_default=body.is_default,
+        enabled=body.enabled,
+    )
+
+    def change(connection: sa.Connection) -> ManagedModel:
+        managed = find(ask, connection)
+        ask.check_match(managed.version)
+        return ask.services.managed_models.change(connection, managed, wanted, by=ask.actor)
+
+    return show_managed_model(await ask.write(change))
+
+
+@OPERATIONS.delete(ONE, access=WRITE, status=204, summary="Sell a model no more", errors=(409,))
+async def detach_managed_model(ask: Ask[Nothing, Nothing]) -> None:
+    """Not while it replaces another one."""
+
+    def detach(connection: sa.Connection) -> None:
+        managed = find(ask, connection)
+        ask.check_match(managed.version)
+        ask.services.managed_models.detach(connection, managed, by=ask.actor)
+
+    await ask.write(detach)
+
+
+def find(ask: Ask[Any, Any], connection: sa.Connection) -> ManagedModel:
+    """The managed model of the path. Raises `ManagedModelNotFound`."""
+    return ask.services.managed_models.find(connection, ask.path["managed_model_id"])
+
+
+def show_managed_model(managed: ManagedModel) -> ShownManagedModel:
+    """A managed model as the API writes it."""
+    return ShownManagedModel(
+        id=managed.id,
+        model_id=managed.model_id,
+        credential_id=managed.credential_id,
+        wire_id=managed.wire_id or None,
+        display_name=managed.display_name,
+        deprecated=managed.deprecated,
+        replacement_id=managed.replacement_id,
+        is_default=managed.is_default,
+        enabled=managed.enabled,
+        created_at=show_time(managed.created_at),
+        updated_at=show_time(managed.updated_at),
+        version=managed.version,
+    )

@@ -1,0 +1,149 @@
+"""`headgate models`: which models the platform sells, and with which of its credentials."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.audit.model import COMMAND_LINE
+from headgate.cli.desk import open_desk
+from headgate.cli.options import Data, Json
+from headgate.vault.model import ManagedChange, ManagedModel, ManagedRequest
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Attach, list, deprecate and detach the managed models that are paid in credits.",
+)
+
+Model = Annotated[str, typer.Argument(help="The model's id, as callers name it.")]
+Credential = Annotated[str, typer.Option(help="A credential of the platform: its id or name.")]
+
+
+@app.command("list")
+def list_models(data: Data = None, as_json: Json = False) -> None:
+    """Every managed model, with what serves it."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        managed = desk.open_managed_models().list(connection)
+    if as_json:
+        typer.echo(msgspec.json.encode(managed))
+        return
+    table = Table("Model", "Name", "Credential", "Told the provider", "State")
+    for each in managed:
+        table.add_row(
+            each.model_id,
+            each.display_name,
+            each.credential_id,
+            each.wire_id or "as in the catalog",
+            describe_state(each),
+        )
+    Console().print(table)
+
+
+@app.command()
+def attach(
+    model: Model,
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    credential: Credential,
+    wire_id: Annotated[
+        str, typer.Option(help="What the provider is told; else as the catalog has it.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="What people are shown; else the id.")] = "",
+    default: Annotated[
+        bool, typer.Option("--default", help="Serves ids that are no managed model.")
+    ] = False,
+) -> None:
+    """Sell a model through a credential of the platform. The catalog must have its price."""
+    request = ManagedRequest(
+        model_id=model,
+        credential=credential,
+        wire_id=wire_id,
+        display_name=name,
+        is_default=default,
+    )
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        managed = desk.open_managed_models().attach(connection, request, by=COMMAND_LINE)
+    tell(managed, as_json=as_json)
+
+
+@app.command()
+def detach(model: Model, data: Data = None) -> None:
+    """Sell a model no more."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        book = desk.open_managed_models()
+        managed = book.find(connection, model)
+        book.detach(connection, managed, by=COMMAND_LINE)
+    typer.echo(f"{managed.model_id} is detached.")
+
+
+@app.command()
+def default(
+    model: Model,
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    none: Annotated[bool, typer.Option("--none", help="It is the default no more.")] = False,
+) -> None:
+    """Have a model serve ids that are no managed model."""
+    change(model, data, ManagedChange(is_default=not none), as_json=as_json)
+
+
+@app.command()
+def deprecate(
+    model: Model,
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    replacement: Annotated[
+        str | None, typer.Option(help="The managed model that serves it from now on.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="It is deprecated no more.")] = False,
+) -> None:
+    """Mark a model as deprecated; with a replacement, its calls go there."""
+    wanted = ManagedChange(deprecated=not undo, replacement_id=replacement)
+    change(model, data, wanted, as_json=as_json)
+
+
+@app.command()
+def enable(model: Model, data: Data = None, as_json: Json = False) -> None:
+    """Offer a model again."""
+    change(model, data, ManagedChange(enabled=True), as_json=as_json)
+
+
+@app.command()
+def disable(model: Model, data: Data = None, as_json: Json = False) -> None:
+    """Refuse calls to a model until it is enabled again."""
+    change(model, data, ManagedChange(enabled=False), as_json=as_json)
+
+
+def change(model: str, data: Data, wanted: ManagedChange, *, as_json: bool) -> None:
+    """Apply a change to one managed model and say what it is now."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        book = desk.open_managed_models()
+        managed = book.change(connection, book.find(connection, model), wanted, by=COMMAND_LINE)
+    tell(managed, as_json=as_json)
+
+
+def tell(managed: ManagedModel, *, as_json: bool) -> None:
+    """One managed model, for people or programs."""
+    if as_json:
+        typer.echo(msgspec.json.encode(managed))
+        return
+    typer.echo(f"{managed.model_id}: {describe_state(managed)}, by {managed.credential_id}.")
+
+
+def describe_state(managed: ManagedModel) -> str:
+    """Whether it is on offer, and what becomes of its calls."""
+    words = ["on offer" if managed.enabled else "switched off"]
+    if managed.is_default:
+        words.append("default")
+    if managed.deprecated:
+        served = f", served by {managed.replacement_id}" if managed.replacement_id else ""
+        words.append(f"deprecated{served}")
+    return ", ".join(words)

@@ -1,0 +1,249 @@
+"""What Headgate says of a model beside the provider's own words: price, latency, capabilities.
+
+Prices are rows of the price book that billing charges by, latencies are measured from receipts.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from headgate.kit.clock import Clock
+from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.relay.ports import Credential, Model, Offered
+
+FIELD = "headgate"
+"""The one field that a model has beside the provider's own."""
+CURRENCY = "USD"
+DEFAULT_TIER = "default"
+DRAWN_PRICES_MAX = 2_000
+THRESHOLD = "above_input_tokens"
+
+
+class Facts(Protocol):
+    """What the catalog says of a model."""
+
+    @property
+    def display_name(self) -> str: ...
+    @property
+    def input_tokens_max(self) -> int: ...
+    @property
+    def output_tokens_max(self) -> int: ...
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def data_freshness(self) -> datetime.date | None: ...
+    @property
+    def supports_vision(self) -> bool: ...
+    @property
+    def capabilities(self) -> Sequence[str]: ...
+    @property
+    def deprecated(self) -> bool: ...
+    @property
+    def replacement_id(self) -> str | None: ...
+
+
+class Priced(Protocol):
+    """A row of the price book, with its rates in nano-dollars for each service tier, of which each
+    begins with the highest threshold of input."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def tiers(self) -> Mapping[str, Sequence[msgspec.Struct]]: ...
+
+
+class PriceBook(Protocol):
+    """The catalog, as far as cards need it."""
+
+    def entry(self, integration: str, model_id: str) -> Facts | None:
+        """What is said of a model."""
+        ...
+
+    def find(self, model_id: str) -> Model | None:
+        """See `relay.ports.Models`."""
+        ...
+
+    def price(self, model_id: str, at: float) -> Priced | None:
+        """See `relay.ports.Models`."""
+        ...
+
+
+class Latency(Protocol):
+    """How long callers wait for a model."""
+
+    @property
+    def band(self) -> str: ...
+    @property
+    def p50_ms(self) -> int: ...
+    @property
+    def p95_ms(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+
+
+FindLatency = Callable[[str, str], Latency | None]
+"""The latency of a model by a credential."""
+
+
+class Cards:
+    """Draws cards."""
+
+    def __init__(self, catalog: PriceBook, find_latency: FindLatency, clock: Clock) -> None:
+        self._catalog = catalog
+        self._find_latency = find_latency
+        self._clock = clock
+        self._drawn: dict[int, tuple[Priced, msgspec.Raw]] = {}
+
+    def draw(self, model_id: str, credential: Credential) -> bytes:
+        """The card of a model that a credential's own provider has, as JSON."""
+        return self._draw(
+            model_id,
+            facts=self._catalog.entry(credential.integration, model_id),
+            provider=credential.integration,
+            managed=credential.managed,
+            credential_id=credential.id,
+            priced_as=model_id,
+        )
+
+    def draw_offered(self, offered: Offered, integration: str) -> bytes:
+        """The card of a managed model: facts and price are those of what serves it."""
+        catalog = self._catalog
+        model = catalog.find(offered.wire_id) or catalog.find(offered.serving_id)
+        priced_as = offered.serving_id if model is None else model.id
+        deprecation = None
+        if offered.deprecated:
+            replaced = offered.serving_id != offered.model_id
+            deprecation = describe_deprecation(offered.serving_id if replaced else None)
+        return self._draw(
+            offered.model_id,
+            facts=catalog.entry(integration, priced_as),
+            provider=integration,
+            managed=True,
+            credential_id=offered.credential_id,
+            priced_as=priced_as,
+            display_name=offered.display_name,
+            deprecation=deprecation,
+        )
+
+    def _draw(
+        self,
+        model_id: str,
+        *,
+        facts: Facts | None,
+        provider: str,
+        managed: bool,
+        credential_id: str,
+        priced_as: str,
+        display_name: str | None = None,
+        deprecation: dict[str, Any] | None = None,
+    ) -> bytes:
+        if deprecation is None and not managed and facts is not None and facts.deprecated:
+            deprecation = describe_deprecation(facts.replacement_id)
+        named = display_name or (model_id if facts is None else facts.display_name)
+        return msgspec.json.encode(
+            {
+                "display_name": named,
+                "provider": provider,
+                "managed": managed,
+                "price": self._draw_price(priced_as),
+                "latency": describe_latency(self._find_latency(credential_id, model_id)),
+                "capabilities": describe_capabilities(facts),
+                "context": describe_context(facts),
+                "deprecation": deprecation,
+            }
+        )
+
+    def _draw_price(self, model_id: str) -> msgspec.Raw | None:
+        """The price in force; a row never changes, and is most of the work of a card."""
+        price = self._catalog.price(model_id, self._clock.now())
+        if price is None:
+            return None
+        drawn = self._drawn.get(id(price))
+        if drawn is None or drawn[0] is not price:
+            if len(self._drawn) >= DRAWN_PRICES_MAX:
+                self._drawn.clear()
+            drawn = price, msgspec.Raw(msgspec.json.encode(describe_price(price)))
+            self._drawn[id(price)] = drawn
+        return drawn[1]
+
+
+def describe_deprecation(replacement_id: str | None) -> dict[str, Any]:
+    """That a model is deprecated, and for which one."""
+    return {"deprecated": True, "replacement_id": replacement_id}
+
+
+def describe_price(price: Priced) -> dict[str, Any]:
+    """The rates of the plain service tier, and all others under `tiers`.
+
+    Dollars as decimal strings: for a million tokens of each class, for an image, a minute, a
+    million characters, a tool call.
+    """
+    card: dict[str, Any] = {"id": price.id, "currency": CURRENCY}
+    others: list[dict[str, Any]] = []
+    for tier, steps in price.tiers.items():
+        for rates in reversed(steps):
+            shown = describe_rates(msgspec.structs.asdict(rates))
+            threshold = shown.pop(THRESHOLD)
+            if tier == DEFAULT_TIER and threshold < 0:
+                card |= shown
+                continue
+            above = {} if threshold < 0 else {THRESHOLD: threshold}
+            others.append({"service_tier": tier, **above, **shown})
+    return {**card, "tiers": others}
+
+
+def describe_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
+    """The rates that are known, in dollars; the threshold as it is."""
+    shown: dict[str, Any] = {}
+    for name, value in rates.items():
+        if name == THRESHOLD:
+            shown[name] = value
+        elif isinstance(value, int):
+            shown[name] = format_rate(value)
+        elif value:
+            shown[name] = {each: format_rate(rate) for each, rate in sorted(value.items())}
+    return shown
+
+
+def format_rate(nano: int) -> str:
+    """Nano-dollars as the shortest decimal string of dollars."""
+    whole, rest = divmod(nano, NANO_PER_DOLLAR)
+    return f"{whole}.{rest:09d}".rstrip("0").removesuffix(".")
+
+
+def describe_latency(latency: Latency | None) -> dict[str, Any]:
+    """The measured latency; a band of null where nothing was measured."""
+    if latency is None:
+        return {"band": None, "p50_ms": None, "p95_ms": None, "samples": 0}
+    return {
+        "band": latency.band,
+        "p50_ms": latency.p50_ms,
+        "p95_ms": latency.p95_ms,
+        "samples": latency.samples,
+    }
+
+
+def describe_capabilities(facts: Facts | None) -> dict[str, Any]:
+    """What the catalog knows that the model can do; what is not named is not known."""
+    if facts is None:
+        return {}
+    names = set(facts.capabilities)
+    names |= {"vision"} if facts.supports_vision else set()
+    names |= {"embeddings"} if facts.dimensions else set()
+    card: dict[str, Any] = dict.fromkeys(sorted(names), True)
+    return {**card, "dimensions": facts.dimensions} if facts.dimensions else card
+
+
+def describe_context(facts: Facts | None) -> dict[str, Any] | None:
+    """The model's windows in tokens and the end of its training data; null where unknown."""
+    if facts is None:
+        return None
+    return {
+        "input_tokens_max": facts.input_tokens_max or None,
+        "output_tokens_max": facts.output_tokens_max or None,
+        "data_freshness": facts.data_freshness,
+    }

@@ -1,0 +1,323 @@
+"""Answers `/v1/models`: the provider's list and the managed models, with Headgate's cards.
+
+Such a call goes on the journey as every other one, so that it is checked, limited and recorded. The
+provider's list is kept for a while for each credential; with that, or for managed models, no
+provider is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from headgate.gateway import listing
+from headgate.gateway.cards import Cards
+from headgate.gateway.encoder import OF_THE_BODY, OpenAiEncoder, render_cost, render_rest
+from headgate.gateway.listing import Listed
+from headgate.kit.clock import Clock
+from headgate.kit.http.message import Headers, Sink
+from headgate.llm.providers.provider import Provider
+from headgate.relay.admission import is_in_scope
+from headgate.relay.call import Call, Caller
+from headgate.relay.journey import Journey, Sender
+from headgate.relay.ports import Credential, Grant, Offered, Offers, Receipt
+from headgate.relay.routing import INTEGRATION
+from headgate.relay.trip import Trip
+from headgate.relay.upstream import Answer, ProviderBroken
+
+LISTS_MAX = 1_000
+"""Credentials whose list is kept."""
+LIST_BYTES_MAX = 1 << 20
+"""A longer list is not kept."""
+ROWS_MAX = 2_000
+"""A list of more models is shown without cards: they are drawn on the loop."""
+DRAWN_SECONDS = 10.0
+"""Cards are drawn anew after this: a price may have come into force, a latency been measured."""
+JSON_TYPE = (b"content-type", b"application/json")
+RAW_HEADER = b"x-headgate-raw"
+REFRESH_PARAMETER = "refresh"
+REFRESHING = frozenset({b"no-cache", b"no-store", b"max-age=0"})
+TRUE = ("true", "1")
+
+Hidden = Callable[[str], frozenset[str]]
+"""The models that an organization does not show, by their ids."""
+
+
+def hide_nothing(_organization_id: str) -> frozenset[str]:
+    """Every model is shown."""
+    return frozenset()
+
+
+class ModelsCall(Call):
+    """A call for models. `refresh`: what is kept does not count; `raw`: no cards are wanted."""
+
+    refresh: bool = False
+    raw: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether this asks for what is kept: the provider may make something of a query."""
+        return self.method == "GET" and not self.query and not self.raw
+
+
+class _Kept(msgspec.Struct):
+    """A list that a credential was answered with, and its rows as they were drawn last."""
+
+    credential: Credential
+    taken_at: float
+    listed: Listed
+    drawn_at: float
+    rows: Sequence[tuple[str, bytes]]
+
+
+class Models:
+    """The `Sender` of calls for models, and what makes their answers fit for a caller."""
+
+    def __init__(
+        self,
+        upstream: Sender,
+        cards: Cards,
+        offers: Offers,
+        *,
+        clock: Clock,
+        kept_seconds: float,
+        hidden: Hidden = hide_nothing,
+    ) -> None:
+        self._upstream = upstream
+        self._cards = cards
+        self._offers = offers
+        self._clock = clock
+        self._kept_seconds = kept_seconds
+        self._hidden = hidden
+        self._kept: dict[str, _Kept] = {}
+
+    @property
+    def sells(self) -> bool:
+        """Whether there are managed models, which no provider is asked for."""
+        return len(self._offers) > 0
+
+    async def send(
+        self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> Answer:
+        """See `relay.journey.Sender`. Raises `ModelHidden` for one that must not be seen."""
+        call, credential = trip.call, trip.credential
+        assert credential is not None, "routing comes before sending"
+        wanted = listing.find_model(call.path)
+        if wanted in self._hidden(call.grant.organization_id):
+            raise listing.hide(wanted)
+        if call.method == "GET":
+            body = self._answer_here(call, credential, wanted)
+            if body is not None:
+                trip.sent_at = self._clock.monotonic()
+                return Answer(200, [JSON_TYPE], _Nowhere(), body=body)
+        return await self._upstream.send(trip, rest)
+
+    def dress(self, trip: Trip, body: bytes) -> bytes:
+        """The provider's answer as the caller may see it.
+
+        Raises `ProviderBroken` for what is no list where not all may be seen: it might name any.
+        """
+        call, credential = trip.call, trip.credential
+        assert credential is not None, "an answer came from somewhere"
+        if not trip.attempts or call.method != "GET":
+            if call.method == "DELETE":
+                self._kept.pop(credential.id, None)
+            return body
+        wanted = listing.find_model(call.path)
+        raw = isinstance(call, ModelsCall) and call.raw
+        if wanted:
+            return body if raw else self._dress_one(wanted, credential, body)
+        sees_all = not call.grant.models and not self._hidden(call.grant.organization_id)
+        if raw and sees_all:
+            return body
+        try:
+            listed = listing.read(body)
+        except ProviderBroken:
+            if sees_all:
+                return body
+            raise
+        if raw:
+            return self._write(listed, [(row.id, row.raw) for row in listed.rows], call.grant)
+        kept = self._keep(call, credential, listed, body_bytes=len(body))
+        return self._write(listed, kept.rows, call.grant)
+
+    def _answer_here(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
+        """The answer, where no provider has to be asked for it."""
+        if credential.managed and self.sells:
+            return self._answer_offered(call, credential, wanted)
+        kept = self._find_kept(call, credential)
+        if kept is None:
+            return None
+        if not wanted:
+            return self._write(kept.listed, kept.rows, call.grant)
+        return next((row for model_id, row in kept.rows if model_id == wanted), None)
+
+    def _answer_offered(self, call: Call, credential: Credential, wanted: str) -> bytes:
+        """The managed models, but where a credential is named only those that it serves."""
+        offered = [
+            each
+            for each in self._offers.list()
+            if call.credential_name is None or each.credential_id == credential.id
+        ]
+        if wanted:
+            for each in offered:
+                if each.model_id == wanted:
+                    return self._write_offered(each)
+            raise listing.hide(wanted)
+        rows = [(each.model_id, self._write_offered(each)) for each in offered]
+        return self._write(Listed({"object": msgspec.Raw(b'"list"')}, []), rows, call.grant)
+
+    def _write_offered(self, offered: Offered) -> bytes:
+        card = self._cards.draw_offered(offered, INTEGRATION)
+        return listing.write_owned(offered.model_id, offered.created_at, card)
+
+    def _find_kept(self, call: Call, credential: Credential) -> _Kept | None:
+        """What is kept of this very credential, as fresh as it is wanted."""
+        if not isinstance(call, ModelsCall) or call.refresh or not call.keeps:
+            return None
+        kept = self._kept.get(credential.id)
+        now = self._clock.monotonic()
+        if kept is None or now - kept.taken_at >= self._kept_seconds:
+            return None
+        if kept.credential != credential:
+            return None
+        if now - kept.drawn_at >= DRAWN_SECONDS:
+            kept.rows, kept.drawn_at = self._draw(kept.listed, credential), now
+        return kept
+
+    def _keep(
+        self, call: Call, credential: Credential, listed: Listed, *, body_bytes: int
+    ) -> _Kept:
+        now = self._clock.monotonic()
+        kept = _Kept(credential, now, listed, now, self._draw(listed, credential))
+        if isinstance(call, ModelsCall) and call.keeps and body_bytes <= LIST_BYTES_MAX:
+            self._kept.pop(credential.id, None)
+            if len(self._kept) >= LISTS_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[credential.id] = kept
+        return kept
+
+    def _draw(self, listed: Listed, credential: Credential) -> Sequence[tuple[str, bytes]]:
+        if len(listed.rows) > ROWS_MAX:
+            return [(row.id, row.raw) for row in listed.rows]
+        draw = self._cards.draw
+        return [(row.id, listing.splice(row.raw, draw(row.id, credential))) for row in listed.rows]
+
+    def _dress_one(self, wanted: str, credential: Credential, body: bytes) -> bytes:
+        try:
+            return listing.splice(body, self._cards.draw(wanted, credential))
+        except ProviderBroken:
+            return body
+
+    def _write(self, listed: Listed, rows: Sequence[tuple[str, bytes]], grant: Grant) -> bytes:
+        """The list of what this key may see."""
+        hidden = self._hidden(grant.organization_id)
+        shown = [
+            row
+            for model_id, row in rows
+            if model_id not in hidden and is_in_scope(model_id, grant.models)
+        ]
+        return listing.write(listed.fields, shown)
+
+
+class ModelsEncoder(OpenAiEncoder):
+    """As for every call, but that the body is not the provider's own, and may have been kept."""
+
+    def __init__(
+        self, provider: Provider, retry_after_max_seconds: float, clock: Clock, models: Models
+    ) -> None:
+        super().__init__(provider, retry_after_max_seconds, clock)
+        self._models = models
+
+    def body(self, trip: Trip, body: bytes) -> bytes:
+        """See `relay.delivery.Encoder`."""
+        return self._models.dress(trip, body)
+
+    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+        """See `relay.delivery.Encoder`."""
+        call, credential = trip.call, trip.credential
+        assert credential is not None, "an answer came from somewhere"
+        if answer.status != 200 or call.method != "GET":
+            return super().head(trip, answer, receipt)
+        answer.headers = [each for each in answer.headers if each[0] not in OF_THE_BODY]
+        answer.headers.append(JSON_TYPE)
+        return b"%bx-headgate-request-id: %b\r\nx-headgate-retries: %d\r\n%b%b%b" % (
+            self._passing.render(answer.headers),
+            call.request_id.encode(),
+            max(0, trip.attempts - 1),
+            credential.answer_head.replace(b": bypass\r\n", b": %b\r\n" % self._tell_source(trip)),
+            b"" if receipt is None else render_cost(receipt),
+            render_rest(trip, answer),
+        )
+
+    def _tell_source(self, trip: Trip) -> bytes:
+        """Whether what was kept was answered (hit) or the provider asked (miss)."""
+        if trip.attempts:
+            return b"miss"
+        managed = trip.credential is not None and trip.credential.managed
+        return b"bypass" if managed and self._models.sells else b"hit"
+
+
+class ModelsRoad:
+    """What carries calls for models: a journey whose sender is `Models`, and their encoder."""
+
+    def __init__(self, journey: Journey, encoder: ModelsEncoder) -> None:
+        self._journey = journey
+        self._encoder = encoder
+
+    async def travel(self, call: Call, caller: Caller, headers: Headers) -> None:
+        """As `Journey.travel`; `headers` are all that the client sent."""
+        await self._journey.travel(read_wishes(call, headers), caller, self._encoder)
+
+
+class _Nowhere:
+    """The response of an answer that was made here: there is nothing to read."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.headers: Headers = []
+
+    async def read(self, bytes_max: int) -> bytes:
+        return b""
+
+    def stream(self, sink: Sink) -> None:
+        sink.on_end()
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+def read_wishes(call: Call, headers: Headers) -> ModelsCall:
+    """The call with what its head and query say about kept lists and cards, which stays here."""
+    raw = refresh = False
+    for name, value in headers:
+        if name == b"cache-control":
+            directives = {each.strip().lower() for each in value.split(b",")}
+            refresh = refresh or not REFRESHING.isdisjoint(directives)
+        elif name == RAW_HEADER:
+            raw = value.lower() in (b"true", b"1")
+    query = call.query
+    if query:
+        given = urllib.parse.parse_qsl(query[1:].decode("latin-1"), keep_blank_values=True)
+        if any(name == REFRESH_PARAMETER for name, _ in given):
+            refresh = refresh or any(
+                name == REFRESH_PARAMETER and value.lower() in TRUE for name, value in given
+            )
+            rest = [pair for pair in given if pair[0] != REFRESH_PARAMETER]
+            query = b"?" + urllib.parse.urlencode(rest).encode() if rest else b""
+    fields = msgspec.structs.asdict(call)
+    fields["query"] = b"" if query == b"?" else query
+    if not raw:
+        fields["headers"] = [
+            each for each in call.headers if not each[0].startswith(b"if-") and each[0] != b"range"
+        ]
+    return ModelsCall(**fields, refresh=refresh, raw=raw)

@@ -1,0 +1,214 @@
+"""Says which models the platform sells and with which credentials. Nothing here commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.accounts.model import check_name
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+from headgate.kit.clock import Clock
+from headgate.kit.ids import Ids
+from headgate.relay.ports import Models
+from headgate.vault import store
+from headgate.vault.model import (
+    MODEL_ID,
+    ManagedChange,
+    ManagedModel,
+    ManagedModelConflict,
+    ManagedModelNotFound,
+    ManagedModelRefused,
+    ManagedRequest,
+)
+from headgate.vault.service.offers import CHAIN_MAX, follow
+
+MANAGED_MODELS_MAX = 1_000
+UNRECORDED = frozenset({"updated_at", "version"})
+
+
+class ManagedBook:
+    """The managed models of one installation; the catalog says which models can be paid for.
+
+    They are served by the platform's credentials of one integration.
+    """
+
+    def __init__(
+        self, *, integration: str, models: Models, audit: AuditLog, clock: Clock, ids: Ids
+    ) -> None:
+        self._integration = integration
+        self._models = models
+        self._audit = audit
+        self._clock = clock
+        self._ids = ids
+
+    def list(self, connection: sa.Connection) -> list[ManagedModel]:
+        """Every managed model, by the id that callers name."""
+        return store.select_managed_models(connection)
+
+    def find(self, connection: sa.Connection, reference: str) -> ManagedModel:
+        """The managed model of that id, or under that model id. Raises `ManagedModelNotFound`."""
+        for managed in self.list(connection):
+            if reference in (managed.id, managed.model_id):
+                return managed
+        message = f"There is no managed model {reference!r}; `headgate models list` shows all."
+        raise ManagedModelNotFound(message, param="model")
+
+    def attach(
+        self, connection: sa.Connection, request: ManagedRequest, *, by: Actor
+    ) -> ManagedModel:
+        """Sell a model through a credential of the platform.
+
+        Raises `ManagedModelRefused`, `ManagedModelConflict` and `NameRefused`.
+        """
+        known = self.list(connection)
+        self._refuse_unpriced(request.model_id, request.wire_id)
+        if any(managed.model_id == request.model_id for managed in known):
+            message = f"{request.model_id!r} is a managed model already; change or detach it."
+            raise ManagedModelConflict(message, param="model_id")
+        if len(known) >= MANAGED_MODELS_MAX:
+            message = f"There are {MANAGED_MODELS_MAX} managed models, as many as there can be."
+            raise ManagedModelConflict(message)
+        now = self._clock.now()
+        managed = ManagedModel(
+            id=self._ids.make("mm"),
+            model_id=request.model_id,
+            credential_id=self._find_credential(connection, request.credential),
+            wire_id=request.wire_id,
+            display_name=_check_display_name(request.display_name or request.model_id),
+            deprecated=False,
+            replacement_id=None,
+            is_default=request.is_default,
+            enabled=True,
+            created_at=now,
+            updated_at=now,
+        )
+        if managed.is_default:
+            store.clear_managed_default(connection)
+        store.insert_managed_model(connection, managed)
+        shown = {name: getattr(managed, name) for name in ("model_id", "credential_id", "wire_id")}
+        self._note(connection, by, "managed_model.attached", managed.id, shown)
+        return managed
+
+    def change(
+        self, connection: sa.Connection, managed: ManagedModel, change: ManagedChange, *, by: Actor
+    ) -> ManagedModel:
+        """Apply a change to a managed model as it was read. Nothing is written where nothing is
+        different. Raises as `attach`, and `ManagedModelConflict` where it was changed meanwhile.
+        """
+        values = self._read_change(connection, managed, change)
+        different = {
+            name: value for name, value in values.items() if getattr(managed, name) != value
+        }
+        if not different:
+            return managed
+        changed = msgspec.structs.replace(
+            managed, **different, updated_at=self._clock.now(), version=managed.version + 1
+        )
+        self._refuse_unpriced(changed.model_id, changed.wire_id)
+        self._check_replacement(connection, changed)
+        if different.get("is_default"):
+            store.clear_managed_default(connection)
+        if not store.update_managed_model(connection, changed):
+            raise ManagedModelConflict("The managed model was changed meanwhile; look again.")
+        self._note(connection, by, "managed_model.changed", managed.id, different)
+        return changed
+
+    def detach(self, connection: sa.Connection, managed: ManagedModel, *, by: Actor) -> None:
+        """Sell a model no more. Raises `ManagedModelConflict` while it replaces another one."""
+        replaced = [
+            each.model_id
+            for each in self.list(connection)
+            if each.replacement_id == managed.model_id and each.id != managed.id
+        ]
+        if replaced:
+            message = f"{managed.model_id!r} replaces {', '.join(replaced)}; change that first."
+            raise ManagedModelConflict(message)
+        store.delete_managed_model(connection, managed.id)
+        shown = {"model_id": managed.model_id, "credential_id": managed.credential_id}
+        self._note(connection, by, "managed_model.detached", managed.id, shown)
+
+    def _read_change(
+        self, connection: sa.Connection, managed: ManagedModel, change: ManagedChange
+    ) -> dict[str, Any]:
+        values = {
+            name: value
+            for name in change.__struct_fields__
+            if (value := getattr(change, name)) is not msgspec.UNSET
+        }
+        if "credential" in values:
+            wanted = values.pop("credential")
+            values["credential_id"] = self._find_credential(connection, wanted)
+        if "display_name" in values:
+            values["display_name"] = _check_display_name(values["display_name"])
+        if not values.get("deprecated", managed.deprecated):
+            if values.get("replacement_id") is not None:
+                message = "Only a deprecated model has a replacement; deprecate it as well."
+                raise ManagedModelRefused(message, param="replacement_id")
+            values["replacement_id"] = None
+        return values
+
+    def _refuse_unpriced(self, model_id: str, wire_id: str) -> None:
+        """A managed call holds the most that it can cost, so its model needs a price and bounds."""
+        for name, value in (("model_id", model_id), ("wire_id", wire_id or model_id)):
+            if not MODEL_ID.fullmatch(value):
+                message = "A model's id is 1 to 256 printable ASCII characters without blanks."
+                raise ManagedModelRefused(message, param=name)
+        model = self._models.find(wire_id) or self._models.find(model_id)
+        price = None if model is None else self._models.price(model.id, self._clock.now())
+        bound = None if price is None else price.bound(1, 1, None)
+        if model is None or bound is None or not model.input_tokens_max:
+            named = model_id if not wire_id else f"{model_id!r} or {wire_id!r}"
+            message = (
+                f"The catalog has no model {named} with a price per token and a known window, so "
+                "calls to it cannot be paid in credits."
+            )
+            raise ManagedModelRefused(message, param="model_id")
+
+    def _check_replacement(self, connection: sa.Connection, changed: ManagedModel) -> None:
+        """Every chain of replacements ends, within a few steps, at a managed model."""
+        known = {managed.model_id: managed for managed in self.list(connection)}
+        known[changed.model_id] = changed
+        if changed.replacement_id is not None and changed.replacement_id not in known:
+            message = f"The replacement {changed.replacement_id!r} is no managed model."
+            raise ManagedModelRefused(message, param="replacement_id")
+        for managed in known.values():
+            if follow(managed, known) is None:
+                message = (
+                    f"The replacements of {managed.model_id!r} go round in a circle, or are more "
+                    f"than {CHAIN_MAX} after each other."
+                )
+                raise ManagedModelRefused(message, param="replacement_id")
+
+    def _find_credential(self, connection: sa.Connection, reference: str) -> str:
+        """The id of the platform's own credential of that id or name."""
+        found = store.select_platform_credentials(
+            connection, reference, integration=self._integration
+        )
+        exact = [each for each in found if each == reference] or found
+        if len(exact) == 1:
+            return exact[0]
+        many = f"{len(exact)} of the platform's credentials are named {reference!r}; give the id."
+        none = (
+            f"The platform has no {self._integration} credential {reference!r} of its own. Add "
+            f"one with: headgate credentials add {self._integration} --managed"
+        )
+        raise ManagedModelRefused(many if exact else none, param="credential")
+
+    def _note(
+        self,
+        connection: sa.Connection,
+        by: Actor,
+        action: str,
+        managed_id: str,
+        changes: Mapping[str, Any],
+    ) -> None:
+        store.note_change(connection)
+        self._audit.record(connection, by, Deed(action, None, managed_id, dict(changes)))
+
+
+def _check_display_name(name: str) -> str:
+    return check_name(name, param="display_name")

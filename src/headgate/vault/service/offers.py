@@ -1,0 +1,83 @@
+"""Answers from memory what serves a managed model (systems.md 1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from headgate.relay.ports import Credentials, Offer, Offered
+from headgate.vault import store
+from headgate.vault.model import ManagedModel, ManagedModelOff
+
+CHAIN_MAX = 8
+"""Replacements after each other."""
+
+
+class ManagedOffers:
+    """The managed models (`relay.ports.Offers`), taken up by `load`.
+
+    Their credentials are those of the platform, opened by the vault, which also knows when they
+    expire.
+    """
+
+    def __init__(self, credentials: Credentials, *, integration: str) -> None:
+        self._credentials = credentials
+        self._integration = integration
+        self._known: Mapping[str, ManagedModel] = {}
+        self._serving: Mapping[str, ManagedModel | None] = {}
+        self._default: ManagedModel | None = None
+
+    def load(self, connection: sa.Connection) -> None:
+        """Take up what is stored; calls that run meanwhile see what was before."""
+        known = {managed.model_id: managed for managed in store.select_managed_models(connection)}
+        self._serving = {managed.model_id: follow(managed, known) for managed in known.values()}
+        self._default = next((each for each in known.values() if each.is_default), None)
+        self._known = known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def list(self) -> list[Offered]:
+        """Every managed model that can be called now, by its id."""
+        return [
+            Offered(
+                managed.model_id,
+                managed.display_name,
+                serving.model_id,
+                serving.wire_id,
+                serving.credential_id,
+                managed.created_at,
+                deprecated=managed.deprecated,
+            )
+            for managed in self._known.values()
+            if (serving := self._serving.get(managed.model_id)) is not None and serving.enabled
+        ]
+
+    def find(self, model_id: str) -> Offer | None:
+        """See `relay.ports.Offers.find`. Raises `ManagedModelOff`, and as the credentials do."""
+        if model_id not in self._known:
+            return None
+        serving = self._serving.get(model_id)
+        if serving is None or not serving.enabled:
+            message = f"The model {model_id!r} is not on offer at present."
+            raise ManagedModelOff(message, param="model", should_retry=False)
+        credential = self._credentials.resolve(
+            "", integration=self._integration, name=serving.credential_id
+        )
+        return Offer(serving.model_id, serving.wire_id, credential)
+
+    def default(self) -> Offer | None:
+        """See `relay.ports.Offers.default`."""
+        return None if self._default is None else self.find(self._default.model_id)
+
+
+def follow(managed: ManagedModel, known: Mapping[str, ManagedModel]) -> ManagedModel | None:
+    """What serves a managed model: itself, or the last of its replacements. None where they go
+    round in a circle, are too many, or lead nowhere."""
+    current: ManagedModel | None = managed
+    for _ in range(CHAIN_MAX + 1):
+        if current is None or not current.deprecated or current.replacement_id is None:
+            return current
+        current = known.get(current.replacement_id)
+    return None

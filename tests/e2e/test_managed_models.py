@@ -1,0 +1,216 @@
+"""Models that the platform sells: attached by an operator, rerouted, paid in credits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from headgate.audit.model import COMMAND_LINE
+from headgate.billing import service as billing
+from headgate.catalog.service import Catalog
+from headgate.cli.desk import open_desk
+from headgate.kit.db.engine import Database
+from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.vault.model import ManagedChange, ManagedRequest
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.line import check_error
+from tests.fakes.road import Road, running_managed_road
+from tests.fakes.upstream import Asked
+
+CHAT = "/v1/chat/completions"
+MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"
+NANO_IN, NANO_OUT = 200, 1250
+USAGE = b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}'
+COST_NANO = 1000 * NANO_IN + 100 * NANO_OUT
+OWN_KEY = "sk-own-0123456789abcdefghijklmnopq"
+
+
+def echo(asked: Asked) -> None:
+    """A completion by the model that was asked for, as a provider names it."""
+    model = json.loads(asked.body)["model"]
+    if json.loads(asked.body).get("stream"):
+        asked.begin_stream()
+        asked.send_chunk(b'data: {"model":"%b","choices":[],%b}\n\n' % (model.encode(), USAGE))
+        asked.send_chunk(b"data: [DONE]\n\n")
+        asked.send_end()
+        return
+    asked.answer(b'{"id":"c1","model":"%b","choices":[],%b}' % (model.encode(), USAGE))
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    """A platform credential, a wallet, `old` replaced by nano, and nano as the default."""
+    with running_managed_road(tmp_path_factory.mktemp("models") / "data") as road:
+        second = ("--name", "second", "--base-url", f"{road.upstream.base_url}/second")
+        run(
+            *(road, "credentials", "add", "openai", "--managed", "--api-key-stdin", *second),
+            stdin=PROVIDER_KEY,
+        )
+        sell(road)
+        wait_until(lambda: road.post(CHAT, {"model": "unknown"}).status == 200, 5)
+        yield road
+
+
+@pytest.fixture
+def road(module_road: Road) -> Road:
+    module_road.renew()
+    module_road.answer_with(echo)
+    return module_road
+
+
+def run(road: Road, *words: str, stdin: str = "") -> str:
+    done = road.gateway.run(*words, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def sell(road: Road) -> None:
+    """What an operator does with `headgate models` and `headgate wallet fund`."""
+    with open_desk(road.gateway.data, {}) as desk, desk.database.transaction() as connection:
+        book = desk.open_managed_models()
+        for request in (
+            ManagedRequest(model_id=NANO, credential="second", is_default=True),
+            ManagedRequest(model_id=MINI, credential="OpenAI"),
+            ManagedRequest(model_id="house", credential="second", wire_id=NANO),
+        ):
+            book.attach(connection, request, by=COMMAND_LINE)
+        replaced = ManagedChange(deprecated=True, replacement_id=NANO)
+        book.change(connection, book.find(connection, MINI), replaced, by=COMMAND_LINE)
+        billing.fund(
+            connection,
+            road.gateway.keys["organization_id"],
+            amount_nano=NANO_PER_DOLLAR,
+            reference="first",
+            now=1.0,
+        )
+
+
+def read_balance(road: Road) -> int:
+    database = Database(road.gateway.data / "headgate.db")
+    try:
+        with database.reading() as connection:
+            assert billing.audit(connection) == []
+            return billing.balance(connection, road.gateway.keys["organization_id"])
+    finally:
+        database.close()
+
+
+def ask_body(model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "max_completion_tokens": 200, "messages": [], **more}
+
+
+@pytest.mark.parametrize("model", [MINI, "unknown", "house"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_call_is_served_held_and_paid_as_the_model_that_serves(
+    road: Road, model: str, stream: bool
+) -> None:
+    """M34: a deprecated id goes to its replacement, an unknown one to the default."""
+    before = read_balance(road)
+    during: list[int] = []
+
+    def answer(asked: Asked) -> None:
+        during.append(before - read_balance(road))
+        echo(asked)
+
+    road.answer_with(answer)
+    answered = road.post(CHAT, ask_body(model, stream=stream))
+    assert answered.status == 200
+    assert answered.headers["x-headgate-model"] == NANO
+    (asked,) = road.upstream.asked
+    assert asked.target == "/v1/second/chat/completions"
+    assert json.loads(asked.body)["model"] == NANO
+    receipt = road.receipts.take_one()
+    assert (receipt.managed, receipt.cost_nano) == (True, COST_NANO)
+    assert (receipt.model_requested, receipt.model_served) == (model, NANO)
+    price = Catalog.load().price(NANO, receipt.created_at)
+    assert price is not None
+    assert receipt.price_id == price.id
+    assert before - read_balance(road) == COST_NANO
+    # 200 tokens at the dearest rate of nano, and hardly any input.
+    assert 200 * NANO_OUT <= during[0] < 3_000_000
+
+
+def test_rerouted_call_that_fails_names_the_model_that_was_asked(road: Road) -> None:
+    road.answer_with(lambda asked: asked.answer(b'{"error":{"message":"No"}}', status=404))
+    assert road.post(CHAT, ask_body(MINI)).status == 404
+    receipt = road.receipts.take_one()
+    assert (receipt.model_requested, receipt.model_served, receipt.cost_nano) == (MINI, NANO, 0)
+
+
+def test_key_is_not_led_past_its_models_by_a_replacement(road: Road) -> None:
+    made = run(road, "keys", "create", "--models", f"{MINI},unknown", "--json")
+    headers = {"authorization": f"Bearer {json.loads(made)['token']}"}
+    wait_until(lambda: road.post(CHAT, ask_body("x"), headers).status == 403, 5)
+    road.renew()
+    for model in (MINI, "unknown"):
+        answered = road.post(CHAT, ask_body(model), headers)
+        check_error(answered, 403, "model_out_of_scope", source="gateway")
+    assert road.upstream.asked == []
+
+
+def test_unknown_model_is_refused_where_no_model_can_stand_in(road: Road) -> None:
+    answered = road.post("/v1/embeddings", {"model": "unknown", "input": "x"})
+    check_error(answered, 404, "model_not_found", source="gateway")
+    assert answered.error["param"] == "model"
+    assert road.upstream.asked == []
+    assert road.receipts.take_one().outcome == "refused"
+
+
+def test_managed_models_are_listed_without_asking_a_provider(road: Road) -> None:
+    shown = road.ask("GET", "/v1/models")
+    assert shown.headers["x-headgate-cache-status"] == "bypass"
+    cards = {each["id"]: each["headgate"] for each in shown.json["data"]}
+    assert list(cards) == [MINI, NANO, "house"]
+    assert cards[MINI]["deprecation"] == {"deprecated": True, "replacement_id": NANO}
+    # 1,000 tokens in and 100 out, by the words of the card.
+    price = cards["house"]["price"]
+    dollars = 1000 * Decimal(price["input"]) + 100 * Decimal(price["output"])
+    assert dollars * 1000 == COST_NANO
+    one = road.ask("GET", "/v1/models/house")
+    assert one.json["headgate"] == cards["house"]
+    check_error(road.ask("GET", "/v1/models/x"), 404, "model_not_found", source="gateway")
+    assert road.upstream.asked == []
+    outcomes = [(r.endpoint, r.outcome, r.cost_nano) for r in road.receipts.take()]
+    assert outcomes == [("models", "completed", 0)] * 2 + [("models", "refused", 0)]
+
+
+def test_files_of_the_shared_account_are_not_shown(road: Road) -> None:
+    check_error(road.ask("GET", "/v1/files"), 403, "shared_account", source="gateway")
+    assert road.upstream.asked == []
+
+
+def test_named_credential_does_not_serve_the_model_of_another(road: Road) -> None:
+    headers = {"x-headgate-credential": "OpenAI"}
+    answered = road.post(CHAT, ask_body(NANO), headers)
+    check_error(answered, 400, "credential_unusable", source="gateway")
+    assert road.upstream.asked == []
+
+
+def test_own_key_is_used_as_it_is_named_and_no_credit_is_debited(road: Road) -> None:
+    """M34, M33: with both present the own key wins; known, deprecated and unknown ids pass."""
+    road.renew()
+    run(
+        *(road, "credentials", "add", "openai", "--api-key-stdin", "--name", "own"),
+        *("--base-url", f"{road.upstream.base_url}/own"),
+        stdin=OWN_KEY,
+    )
+    wait_until(lambda: road.ask("GET", "/v1/files").status == 200, 5)
+    road.renew()
+    road.answer_with(echo)
+    before = read_balance(road)
+    for model in (MINI, NANO, "unknown"):
+        body = json.dumps(ask_body(model)).encode()
+        assert road.post(CHAT, body).status == 200
+        assert road.upstream.asked[-1].body == body
+        assert road.upstream.asked[-1].target == "/v1/own/chat/completions"
+        receipt = road.receipts.take_one()
+        assert (receipt.managed, receipt.model_served) == (False, model)
+    assert read_balance(road) == before
+    headers = {"x-headgate-credential": "second"}
+    assert road.post(CHAT, ask_body(MINI), headers).headers["x-headgate-model"] == NANO
+    assert read_balance(road) == before - COST_NANO

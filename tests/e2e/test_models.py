@@ -1,0 +1,171 @@
+"""`/v1/models` with its cards, by the official SDK and by raw requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from headgate.audit.model import COMMAND_LINE
+from headgate.cli.desk import open_desk
+from headgate.keys.model import KeyRequest
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import Gateway, start_gateway
+from tests.fakes.line import ask, check_error
+from tests.fakes.road import Road, running_road
+from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+
+MINI = "gpt-5.4-mini"
+LIST = (
+    b'{"object":"list","data":[{"id":"gpt-5.4-mini","object":"model","created":1,"owned_by":"x"},'
+    b'{"id":"org/house","object":"model","created":2,"owned_by":"y"}]}'
+)
+HOUSE = b'{"id":"org/new","object":"model","created":3,"owned_by":"y"}'
+UNKNOWN = b'{"error":{"message":"No such model","code":"model_not_found","type":"x","param":null}}'
+COMPLETION = b'{"id":"c1","model":"gpt-5.4-mini","choices":[],"usage":{"prompt_tokens":9}}'
+
+
+def answer(asked: Asked) -> None:
+    if asked.target.startswith("/v1/chat"):
+        asked.answer(COMPLETION)
+    elif asked.target.startswith("/v1/models/org/new"):
+        asked.answer(HOUSE)
+    elif asked.target.startswith("/v1/models/"):
+        asked.answer(UNKNOWN, status=404)
+    else:
+        asked.answer(LIST)
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    with running_road(tmp_path_factory.mktemp("models") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def road(module_road: Road) -> Road:
+    """With no list that is kept from the test before."""
+    module_road.answer_with(answer)
+    module_road.ask("GET", "/v1/models?refresh=true")
+    module_road.renew()
+    module_road.answer_with(answer)
+    return module_road
+
+
+def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(road: Road) -> None:
+    client = road.gateway.sdk()
+    listed = {model.id: model for model in client.models.list()}
+    assert list(listed) == [MINI, "org/house"]
+    assert (listed[MINI].owned_by, listed[MINI].created) == ("x", 1)
+    card: dict[str, Any] = (listed[MINI].model_extra or {})["headgate"]
+    assert card["price"]["output"] == "4.5"
+    assert set(card) >= {"price", "latency", "capabilities", "context", "deprecation"}
+    for name in (MINI, "org/house"):
+        one = client.models.retrieve(name)
+        assert one == listed[name]
+    assert road.upstream.asked == []
+    new = client.models.retrieve("org/new")
+    assert (new.id, (new.model_extra or {})["headgate"]["price"]) == ("org/new", None)
+    assert [asked.target for asked in road.upstream.asked] == ["/v1/models/org/new"]
+
+
+def test_model_that_does_not_exist_is_told_in_the_providers_own_words(road: Road) -> None:
+    with pytest.raises(openai.NotFoundError) as raised:
+        road.gateway.sdk().models.retrieve("none")
+    assert raised.value.code == "model_not_found"
+    assert raised.value.response.headers["x-headgate-error-source"] == "provider"
+
+
+def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(road: Road) -> None:
+    """M36: a second list makes no upstream call; refresh does."""
+    for target, source in (
+        ("/v1/models", "hit"),
+        ("/v1/models?refresh=true", "miss"),
+        ("/v1/models", "hit"),
+        (f"/v1/models/{MINI}", "hit"),
+    ):
+        answered = road.ask("GET", target)
+        assert answered.headers["x-headgate-cache-status"] == source
+        assert answered.headers["x-headgate-cost"] == "0.000000000"
+        assert answered.headers["x-headgate-provider"] == "openai"
+        assert answered.headers["content-length"] == str(len(answered.body))
+    assert len(road.upstream.asked) == 1
+    receipts = road.receipts.take()
+    assert [(r.endpoint, r.outcome, r.pricing, r.attempts) for r in receipts] == [
+        ("models", "completed", "free", attempts) for attempts in (0, 1, 0, 0)
+    ]
+    assert all(0 <= r.first_byte_microseconds < 60_000_000 for r in receipts)
+
+
+def test_limited_key_sees_its_part_of_the_kept_list(road: Road) -> None:
+    with open_desk(road.gateway.data, {}) as desk, desk.database.transaction() as connection:
+        organization = desk.accounts.list_organizations(connection)[0]
+        request = KeyRequest(
+            name="limited",
+            organization_id=organization.id,
+            project_id=road.gateway.keys["project_id"],
+            models=("org/*",),
+        )
+        token = desk.keys.create(connection, request, by=COMMAND_LINE).token
+    headers = {"authorization": f"Bearer {token}"}
+    wait_until(lambda: road.ask("GET", "/v1/models", headers).status == 200)
+    road.renew()
+    shown = road.ask("GET", "/v1/models", headers)
+    assert [model["id"] for model in shown.json["data"]] == ["org/house"]
+    assert road.ask("GET", "/v1/models/org%2Fhouse", headers).json["id"] == "org/house"
+    hidden = road.ask("GET", f"/v1/models/{MINI}", headers)
+    check_error(hidden, 404, "model_not_found", source="gateway")
+    assert road.upstream.asked == []
+
+
+def test_failure_of_the_provider_surfaces(road: Road) -> None:
+    body = b'{"error":{"message":"Bad key","code":"invalid_api_key"}}'
+    road.answer_with(lambda asked: asked.answer(body, status=401))
+    answered = road.ask("GET", "/v1/models", {"cache-control": "no-cache"})
+    assert (answered.status, answered.body) == (401, body)
+    assert road.ask("GET", "/v1/models").headers["x-headgate-cache-status"] == "hit"
+
+
+def ask_gateway(gateway: Gateway, method: str, target: str, body: bytes | None = None) -> Any:
+    headers = {"authorization": f"Bearer {gateway.key}", "content-type": "application/json"}
+    return ask(gateway.port, method, target, headers, body)
+
+
+def find_card(gateway: Gateway) -> dict[str, Any]:
+    shown = ask_gateway(gateway, "GET", "/v1/models?refresh=true").json
+    return next(model["headgate"] for model in shown["data"] if model["id"] == MINI)
+
+
+def test_measured_latency_is_shown_and_the_list_outlives_its_provider(tmp_path: Path) -> None:
+    body = json.dumps({"model": MINI, "messages": []}).encode()
+    with running_upstream() as upstream:
+        upstream.script = answer
+        before = start(tmp_path, upstream)
+        try:
+            assert find_card(before)["latency"]["band"] is None
+            assert ask_gateway(before, "POST", "/v1/chat/completions", body).status == 200
+        finally:
+            before.stop()
+        gateway = start(tmp_path, upstream)
+        try:
+            wait_until(lambda: find_card(gateway)["latency"]["samples"] == 1)
+            latency = find_card(gateway)["latency"]
+            assert latency["band"] in ("low", "standard", "high")
+            assert 0 <= latency["p50_ms"] == latency["p95_ms"]
+            upstream.script = lambda asked: asked.answer(b"{}", status=500)
+            ask_gateway(gateway, "POST", "/v1/chat/completions", body)
+            refused = ask_gateway(gateway, "GET", "/v1/models?refresh=true")
+            check_error(refused, 503, "provider_circuit_open", source="gateway")
+            assert ask_gateway(gateway, "GET", "/v1/models").status == 200
+        finally:
+            gateway.stop()
+
+
+def start(folder: Path, upstream: FakeUpstream) -> Gateway:
+    return start_gateway(
+        folder / "data", provider_url=upstream.base_url, breaker_failures=1, retries_max=0
+    )

@@ -1,0 +1,153 @@
+"""Everybody who could ask the platform API for something, and what the rules say of them.
+
+The rules are spelled out here a second time, in the plainest way there is, so that the gate is not
+its own judge. `tests/unit/api/test_access.py` asks every operation as each of them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from headgate.accounts.model import Role
+from headgate.api.access import Access, Audience
+from headgate.audit.model import SYSTEM
+from headgate.keys.model import KeyKind, KeyRequest
+from tests.fakes.api import OPERATOR_KEY, Api, OperatorRing
+
+DAY_SECONDS = 86_400
+
+
+class Word(enum.Enum):
+    """What is to come of a request as far as the gate goes."""
+
+    UNKNOWN = 401
+    HEADERLESS = 400
+    REFUSED = 403
+    ADMITTED = 200
+
+
+@dataclass
+class Asker:
+    """Somebody with what they present. `permissions` are those of a management key, as they were
+    given; None for who is no key. `role` is a person's in the organization that is named."""
+
+    name: str
+    headers: dict[str, str]
+    is_known: bool = True
+    is_person: bool = False
+    is_operator: bool = False
+    role: Role | None = None
+    permissions: tuple[str, ...] | None = None
+    is_theirs: bool = True
+    """Whether the organization that the header names is one that they belong to."""
+    sees_own_project: bool = True
+    more: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def expects(self, access: Access) -> Word:
+        """The rules."""
+        if access.audience is Audience.ANYONE:
+            return Word.ADMITTED
+        if not self.is_known:
+            return Word.UNKNOWN
+        judge = {
+            Audience.PERSON: self._as_person,
+            Audience.PLATFORM: self._as_operator,
+            Audience.ORGANIZATION: self._as_manager,
+        }[access.audience]
+        return judge(access)
+
+    def _as_person(self, _access: Access) -> Word:
+        return Word.ADMITTED if self.is_person else Word.REFUSED
+
+    def _as_operator(self, access: Access) -> Word:
+        if self.is_operator or (self.permissions and access.permission in self.permissions):
+            return Word.ADMITTED
+        return Word.REFUSED
+
+    def _as_manager(self, access: Access) -> Word:
+        if not self.is_person and self.permissions is None:
+            return Word.REFUSED
+        if "x-organization-id" not in self.headers:
+            return Word.HEADERLESS
+        if not self.is_theirs:
+            return Word.REFUSED
+        if self.is_person:
+            return Word.ADMITTED if self.role in access.roles else Word.REFUSED
+        held = not self.permissions or access.permission in self.permissions
+        return Word.ADMITTED if held and access.permission else Word.REFUSED
+
+
+def gather(api: Api, permission: str) -> list[Asker]:
+    """The whole cast, for an operation that asks for a permission (empty: for none)."""
+    own, other = api.own, api.other
+    askers = [
+        Asker("nobody", with_organization(own.organization_id), is_known=False),
+        Asker("garbage", bearer("garbage", own.organization_id), is_known=False),
+        Asker("broken key", bearer(own.key[:-1] + "*", own.organization_id), is_known=False),
+        Asker("inference key", bearer(own.live_key, own.organization_id)),
+        Asker("management key", bearer(own.key, own.organization_id), permissions=()),
+        Asker("management key, no header", bearer(own.key, None), permissions=()),
+        Asker(
+            "management key of another organization",
+            bearer(other.key, own.organization_id),
+            permissions=(),
+            is_theirs=False,
+        ),
+        Asker(
+            "management key, another organization named",
+            bearer(own.key, other.organization_id),
+            permissions=(),
+            is_theirs=False,
+        ),
+        Asker(
+            "management key, an unknown organization named",
+            bearer(own.key, "org_unknown"),
+            permissions=(),
+            is_theirs=False,
+        ),
+        Asker(
+            "key of the operator",
+            bearer(OPERATOR_KEY, own.organization_id),
+            permissions=OperatorRing.operator.permissions,
+            is_theirs=False,
+        ),
+    ]
+    askers += [make(api, permission) for make in MADE]
+    return askers
+
+
+def with_organization(organization_id: str | None) -> dict[str, str]:
+    return {} if organization_id is None else {"x-organization-id": organization_id}
+
+
+def bearer(token: str, organization_id: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}", **with_organization(organization_id)}
+
+
+def issue(api: Api, **fields: object) -> tuple[str, str]:
+    """A management key of the own organization: its token and id."""
+    installation, own = api.installation, api.own
+    values: dict[str, object] = {
+        "name": "cast",
+        "organization_id": own.organization_id,
+        "project_id": own.project_id,
+        "kind": KeyKind.ADMIN,
+        **fields,
+    }
+    with installation.database.transaction() as connection:
+        request = KeyRequest(**values)  # type: ignore[arg-type]
+        issued = installation.keys.create(connection, request, by=SYSTEM)
+    return issued.token, issued.key.id
+
+
+def make_revoked(api: Api, _permission: str) -> Asker:
+    token, key_id = issue(api)
+    with api.installation.database.transaction() as connection:
+        api.installation.keys.revoke(connection, key_id, by=SYSTEM)
+    return Asker("revoked key", bearer(token, api.organization_id), is_known=False)
+
+
+MADE: list[Callable[[Api, str], Asker]] = [make_revoked]
+"""Those that have to be made in the database first."""

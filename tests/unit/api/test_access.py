@@ -1,0 +1,150 @@
+"""The access matrix (A1, A2, A3), generated from the table of operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from headgate.api.operation import Operation
+from headgate.api.routes import ALL
+from tests.fakes.api import Answer, Api, running_api
+from tests.fakes.cast import Asker, Word, gather
+
+OPERATIONS = [operation for operations in ALL for operation in operations.all]
+PARAMETER = re.compile(r"{(\w+)}")
+UNKNOWN_ID = "unknown_0123456789"
+
+OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
+    "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
+    "key_id": (lambda api: "key_" + api.own.live_key.split("_")[2], lambda api: api.other.key_id),
+    "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
+}
+"""How each parameter of a path names an object: one of the own organization, and one of the other.
+
+A parameter that is not here fails the test: nobody looked at who may see such an object."""
+
+UNAUDITED: dict[str, str] = {"revoke_previous_token": "this key was never rotated"}
+"""Operations that change nothing that lasts, and why."""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running_api(tmp_path_factory.mktemp("access") / "data") as running:
+        yield running
+
+
+def ask(api: Api, operation: Operation, asker: Asker, path: str) -> Answer:
+    """The operation with its own example, as somebody."""
+    body = operation.example if operation.body.__struct_fields__ else None
+    return api.request(operation.method, path, body, key="", organization="", headers=asker.headers)
+
+
+def fill(operation: Operation, name_object: Callable[[str], str]) -> str:
+    """The path with its parameters."""
+    return PARAMETER.sub(lambda found: name_object(found[1]), operation.path)
+
+
+def name_own(api: Api, parameter: str) -> str:
+    return OBJECTS[parameter][0](api)
+
+
+def list_wrong_paths(api: Api, operation: Operation) -> list[str]:
+    """Each parameter in turn names what is another organization's, and what is nobody's."""
+    paths: list[str] = []
+    for wrong in PARAMETER.findall(operation.path):
+        for wrong_id in (OBJECTS[wrong][1](api), UNKNOWN_ID):
+            ids = {name: name_own(api, name) for name in PARAMETER.findall(operation.path)}
+            paths.append(fill(operation, {**ids, wrong: wrong_id}.__getitem__))
+    return paths
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_everybody_gets_what_the_rules_say(tmp_path: Path, operation: Operation) -> None:
+    with running_api(tmp_path / "data") as api:
+        for asker in gather(api, operation.access.permission):
+            path = fill(operation, lambda parameter: name_own(api, parameter))
+            answer = ask(api, operation, asker, path)
+            expected = asker.expects(operation.access)
+            said = f"{asker.name}: {answer.status} {answer.text[:200]}"
+            if expected is Word.ADMITTED:
+                assert answer.status not in (401, 403), said
+            else:
+                assert answer.status == expected.value, said
+            if expected is Word.REFUSED:
+                assert answer.json["code"] == "forbidden", said
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_example_works_and_leaves_its_trace(tmp_path: Path, operation: Operation) -> None:
+    with running_api(tmp_path / "data") as api:
+        asker = find_admitted(api, operation)
+        before = len(api.audited())
+        answer = ask(api, operation, asker, fill(operation, lambda name: name_own(api, name)))
+        assert answer.status == operation.status, answer.text
+        traces = len(api.audited()) - before
+        assert traces > 0 or not operation.changes or operation.id in UNAUDITED
+        assert traces == 0 or operation.changes
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [operation for operation in OPERATIONS if PARAMETER.search(operation.path)],
+    ids=lambda operation: operation.id,
+)
+def test_foreign_and_unknown_objects_look_the_same(api: Api, operation: Operation) -> None:
+    asker = find_admitted(api, operation)
+    before = len(api.audited())
+    seen: set[tuple[Any, ...]] = set()
+    for path in list_wrong_paths(api, operation):
+        answer = ask(api, operation, asker, path)
+        headers = {name: text for name, text in answer.headers.items() if name != "x-request-id"}
+        seen.add((answer.status, answer.text, tuple(sorted(headers.items()))))
+    assert len(seen) == 1, seen
+    [(status, _, _)] = seen
+    assert status == 404
+    assert len(api.audited()) == before
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [operation for operation in OPERATIONS if operation.body.__struct_fields__],
+    ids=lambda operation: operation.id,
+)
+def test_fields_of_the_server_are_not_the_callers_to_set(api: Api, operation: Operation) -> None:
+    asker = find_admitted(api, operation)
+    path = fill(operation, lambda name: name_own(api, name))
+    known = set(operation.body.__struct_encode_fields__)
+    server_side = {"id", "organization_id", "created_at", "version", "created_by", "is_operator"}
+    if isinstance(operation.answer, type) and issubclass(operation.answer, msgspec.Struct):
+        server_side |= set(operation.answer.__struct_encode_fields__)
+    before = len(api.audited())
+    for name in sorted(server_side - known):
+        body = {**operation.example, name: 1}
+        answer = api.request(
+            operation.method, path, body, key="", organization="", headers=asker.headers
+        )
+        assert answer.fields_at_fault == [["body", name]]
+    assert len(api.audited()) == before
+
+
+def test_methods_that_are_not_declared_are_405_and_the_others_are_named(api: Api) -> None:
+    for path in sorted({operation.path for operation in OPERATIONS}):
+        declared = {operation.method for operation in OPERATIONS if operation.path == path}
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - declared:
+            answer = api.request(method, path.replace("{", "").replace("}", ""))
+            assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+            allowed = {each.strip() for each in answer.headers["allow"].split(",")}
+            assert allowed - {"HEAD"} == declared
+
+
+def find_admitted(api: Api, operation: Operation) -> Asker:
+    """The first of the cast that the operation is open to."""
+    for asker in gather(api, operation.access.permission):
+        if asker.expects(operation.access) is Word.ADMITTED:
+            return asker
+    raise AssertionError(f"nobody of the cast may {operation.id}")

@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from headgate.catalog.service import Catalog
+from headgate.gateway import listing
+from headgate.gateway.cards import FIELD, Cards, PriceBook, format_rate
+from headgate.gateway.listing import ModelHidden
+from headgate.gateway.models import (
+    DRAWN_SECONDS,
+    LIST_BYTES_MAX,
+    LISTS_MAX,
+    ROWS_MAX,
+    Models,
+    ModelsCall,
+    ModelsEncoder,
+    read_wishes,
+)
+from headgate.kit.errors import HeadgateError
+from headgate.kit.http.message import Headers
+from headgate.llm.providers.openai import PROVIDER
+from headgate.llm.usage import Reading, Usage
+from headgate.metering.model import Latency
+from headgate.relay.ports import Credential, Grant, Offer
+from headgate.relay.trip import Trip
+from headgate.relay.upstream import Answer, ProviderBroken
+from tests.fakes.stage import CREDENTIAL, GRANT, FakeOffers, FakeResponse, ManualClock, make_call
+
+pytestmark = pytest.mark.anyio
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "models"
+MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"
+KEPT_SECONDS = 300.0
+CATALOG = Catalog.load()
+LIST = (
+    b'{ "object":"list","data":[ {"id":"gpt-5.4-mini","created":1.50},'
+    b'{"id":"ft:own" , "novel":[1 ,2]} ],"novel": 1.50 }'
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Rates(msgspec.Struct, frozen=True):
+    above_input_tokens: int = -1
+    input: int | None = None
+    cached_input: int | None = None
+    output: int | None = None
+    tool_calls: Mapping[str, int] = {}
+
+
+class Row(msgspec.Struct, frozen=True):
+    id: str
+    tiers: Mapping[str, Sequence[Rates]]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    display_name: str = "Mini"
+    input_tokens_max: int = 400_000
+    output_tokens_max: int = 0
+    dimensions: int = 1536
+    data_freshness: datetime.date | None = datetime.date(2025, 8, 31)
+    supports_vision: bool = True
+    capabilities: tuple[str, ...] = ("text", "tools")
+    deprecated: bool = True
+    replacement_id: str | None = NANO
+
+
+class SmallBook:
+    """A catalog of one model, whose facts and rates are of every kind."""
+
+    def entry(self, integration: str, model_id: str) -> Entry | None:
+        return Entry() if (integration, model_id) == ("openai", MINI) else None
+
+    def find(self, model_id: str) -> None:
+        return None
+
+    def price(self, model_id: str, at: float) -> Row:
+        long = Rates(272_000, 1_500_000_000, None, 9_000_000_000)
+        plain = Rates(-1, 750_000_000, 75_000_000, 4_500_000_000, {"web_search_call": 10_000_000})
+        return Row("row_1", {"default": (long, plain), "flex": (Rates(-1, 375_000_000),)})
+
+
+class FakeUpstream:
+    """A provider that answers every call with the same body."""
+
+    def __init__(self) -> None:
+        self.asked: list[Trip] = []
+        self.body = LIST
+        self.status = 200
+        self.headers: Headers = [(b"etag", b'"1"'), (b"openai-version", b"1")]
+
+    async def send(self, trip: Trip, rest: Any = None) -> Answer:
+        self.asked.append(trip)
+        trip.attempts += 1
+        return Answer(self.status, list(self.headers), FakeResponse(), body=self.body)
+
+
+class Shop:
+    """`Models` between a provider and callers, as the journey would drive it."""
+
+    def __init__(
+        self,
+        offers: FakeOffers | None = None,
+        *,
+        catalog: PriceBook | None = None,
+        kept_seconds: float = KEPT_SECONDS,
+        hidden: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        self.clock = ManualClock()
+        self.upstream = FakeUpstream()
+        self.latencies: dict[tuple[str, str], Latency] = {}
+        hidden = hidden or {}
+        self.models = Models(
+            self.upstream,
+            Cards(catalog or CATALOG, self.find_latency, self.clock),
+            offers or FakeOffers(),
+            clock=self.clock,
+            kept_seconds=kept_seconds,
+            hidden=lambda organization_id: hidden.get(organization_id, frozenset()),
+        )
+        self.encoder = ModelsEncoder(PROVIDER, 60.0, self.clock, self.models)
+        self.head = b""
+
+    def find_latency(self, credential_id: str, model_id: str) -> Latency | None:
+        return self.latencies.get((credential_id, model_id))
+
+    async def ask(
+        self,
+        path: str = "/models",
+        *,
+        grant: Grant = GRANT,
+        credential: Credential = CREDENTIAL,
+        method: str = "GET",
+        query: bytes = b"",
+        headers: Headers | None = None,
+        credential_name: str | None = None,
+    ) -> bytes:
+        call = make_call(path, body=b"", method=method, grant=grant)
+        call.query, call.credential_name = query, credential_name
+        trip = Trip(read_wishes(call, headers or []), Reading(), credential=credential)
+        answer = await self.models.send(trip)
+        assert answer.body is not None
+        body = answer.body if answer.status >= 400 else self.encoder.body(trip, answer.body)
+        self.head = self.encoder.head(trip, answer, None)
+        return body
+
+    async def list(self, **more: Any) -> dict[str, dict[str, Any]]:
+        """The cards of the listed models, by their ids."""
+        rows = json.loads(await self.ask(**more))["data"]
+        return {row["id"]: row[FIELD] for row in rows}
+
+    @property
+    def source(self) -> str:
+        """What the last answer said of its source."""
+        lines = dict(line.split(b": ") for line in self.head.splitlines())
+        return lines[b"x-headgate-cache-status"].decode()
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+async def test_model_keeps_its_bytes_and_gains_one_field(shop: Shop) -> None:
+    body = await shop.ask()
+    assert body.startswith(
+        b'{"object":"list","data":[{"id":"gpt-5.4-mini","created":1.50,"headgate":{'
+    )
+    assert b',{"id":"ft:own" , "novel":[1 ,2],"headgate":{' in body
+    assert body.endswith(b'}],"novel":1.50}')
+
+
+async def test_card_is_what_it_was() -> None:
+    shop = Shop(catalog=SmallBook())
+    shop.latencies["cred_1", MINI] = Latency(412, 2005, 37)
+    card = (await shop.list())[MINI]
+    assert json.dumps(card, indent=2) + "\n" == (GOLDEN / "card.json").read_text()
+
+
+async def test_unknown_model_has_a_card_that_knows_nothing(shop: Shop) -> None:
+    assert (await shop.list())["ft:own"] == {
+        "display_name": "ft:own",
+        "provider": "openai",
+        "managed": False,
+        "price": None,
+        "latency": {"band": None, "p50_ms": None, "p95_ms": None, "samples": 0},
+        "capabilities": {},
+        "context": None,
+        "deprecation": None,
+    }
+
+
+@pytest.mark.parametrize("tier", ["default", "flex", "priority", "batch"])
+@pytest.mark.parametrize("model", [MINI, "gpt-5.4", "o3", "text-embedding-3-large", "gpt-4o"])
+@pytest.mark.parametrize("input_tokens", [1_000_000, 10])
+async def test_price_of_the_card_is_what_a_call_costs(
+    shop: Shop, model: str, tier: str, input_tokens: int
+) -> None:
+    """M36: by the card's own words, a call costs what billing takes for it."""
+    shop.upstream.body = b'{"data":[{"id":"%b"}]}' % model.encode()
+    price = (await shop.list())[model]["price"]
+    row = CATALOG.price(model, shop.clock.now())
+    assert row is not None
+    assert price["id"] == row.id
+    plain = {"service_tier": "default", **price}
+    steps = [each for each in (plain, *price["tiers"]) if each["service_tier"] == tier]
+    usage = Usage(input_tokens=input_tokens, cached_tokens=4, output_tokens=7)
+    cost = row.cost(usage, tier)
+    if not steps:
+        assert cost is None
+        return
+    thresholds = {int(step.get("above_input_tokens", -1)): step for step in steps}
+    step = thresholds[max(each for each in thresholds if input_tokens > each)]
+    if "output" not in step:
+        assert cost is None
+        return
+    dollars = (
+        (input_tokens - 4) * float(step["input"])
+        + 4 * float(step["cached_input"])
+        + 7 * float(step["output"])
+    )
+    assert cost == pytest.approx(dollars * 1000, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"),
+    [(0, "0"), (750_000_000, "0.75"), (30_000_000_000, "30"), (1, "0.000000001"), (10**9, "1")],
+)
+def test_rate_is_the_shortest_decimal_string(nano: int, text: str) -> None:
+    assert format_rate(nano) == text
+
+
+async def test_second_list_makes_no_upstream_call(shop: Shop) -> None:
+    first = await shop.ask()
+    assert (shop.source, b"openai-version: 1\r\n" in shop.head) == ("miss", True)
+    assert await shop.ask() == first
+    assert shop.source == "hit"
+    assert b"x-headgate-retries: 0\r\n" in shop.head
+    assert b"content-type: application/json\r\n" in shop.head
+    assert len(shop.upstream.asked) == 1
+    shop.clock.seconds += KEPT_SECONDS
+    await shop.ask()
+    assert (shop.source, len(shop.upstream.asked)) == ("miss", 2)
+
+
+async def test_headers_that_describe_the_providers_body_are_left_out(shop: Shop) -> None:
+    await shop.ask()
+    assert b"etag" not in shop.head
+    await shop.ask(headers=[(b"x-headgate-raw", b"true")])
+    assert b"etag" not in shop.head
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"query": b"?refresh=true"},
+        {"query": b"?refresh=1"},
+        {"headers": [(b"cache-control", b"max-age=0")]},
+        {"headers": [(b"cache-control", b"private, No-Cache")]},
+    ],
+)
+async def test_refresh_asks_the_provider_and_is_kept(shop: Shop, wish: dict[str, Any]) -> None:
+    await shop.ask()
+    shop.upstream.body = b'{"data":[{"id":"new"}]}'
+    assert list(await shop.list(**wish)) == ["new"]
+    assert shop.upstream.asked[-1].call.query == b""
+    assert (list(await shop.list()), shop.source) == (["new"], "hit")
+
+
+@pytest.mark.parametrize("query", [b"?", b"?refresh=false", b"?refresh"])
+async def test_query_that_wishes_for_nothing_changes_nothing(shop: Shop, query: bytes) -> None:
+    await shop.ask()
+    await shop.ask(query=query)
+    assert shop.source == "hit"
+
+
+async def test_query_of_the_providers_own_reaches_it_and_is_not_kept(shop: Shop) -> None:
+    await shop.ask(query=b"?after=x&limit=2")
+    await shop.ask(query=b"?after=x&refresh=true&b=%20")
+    assert [trip.call.query for trip in shop.upstream.asked] == [
+        b"?after=x&limit=2",
+        b"?after=x&b=+",
+    ]
+    await shop.ask()
+    assert shop.source == "miss"
+
+
+async def test_credential_that_changed_has_no_list_yet(shop: Shop) -> None:
+    await shop.ask()
+    await shop.ask(credential=replace(CREDENTIAL, base_path=b"/other"))
+    assert shop.source == "miss"
+    await shop.ask(credential=replace(CREDENTIAL, id="cred_2"))
+    assert shop.source == "miss"
+
+
+async def test_nothing_is_kept_where_the_setting_says_so() -> None:
+    shop = Shop(kept_seconds=0)
+    for _ in range(2):
+        await shop.ask()
+        assert shop.source == "miss"
+
+
+async def test_lists_that_are_kept_are_bounded(shop: Shop) -> None:
+    for number in range(LISTS_MAX + 1):
+        await shop.ask(credential=replace(CREDENTIAL, id=f"cred_{number}"))
+    await shop.ask(credential=replace(CREDENTIAL, id="cred_1"))
+    assert shop.source == "hit"
+    await shop.ask(credential=replace(CREDENTIAL, id="cred_0"))
+    assert shop.source == "miss"
+
+
+async def test_long_list_is_shown_and_not_kept(shop: Shop) -> None:
+    shop.upstream.body = b'{"data":[{"id":"a","x":"%b"}]}' % (b"x" * LIST_BYTES_MAX)
+    assert list(await shop.list()) == ["a"]
+    await shop.ask()
+    assert shop.source == "miss"
+
+
+async def test_list_of_very_many_models_has_no_cards(shop: Shop) -> None:
+    rows = b",".join(b'{"id":"m%d"}' % number for number in range(ROWS_MAX + 1))
+    shop.upstream.body = b'{"data":[%b]}' % rows
+    assert await shop.ask() == shop.upstream.body
+
+
+async def test_cards_of_a_kept_list_are_drawn_anew(shop: Shop) -> None:
+    await shop.ask()
+    shop.latencies["cred_1", MINI] = Latency(1000, 1000, 1)
+    assert (await shop.list())[MINI]["latency"]["band"] is None
+    shop.clock.seconds += DRAWN_SECONDS
+    assert (await shop.list())[MINI]["latency"]["band"] == "standard"
+    assert shop.source == "hit"
+
+
+async def test_key_sees_its_models_only_also_of_what_is_kept(shop: Shop) -> None:
+    limited = replace(GRANT, models=("ft:*",))
+    assert list(await shop.list(grant=limited)) == ["ft:own"]
+    assert list(await shop.list(grant=limited)) == ["ft:own"]
+    assert shop.source == "hit"
+    assert list(await shop.list()) == [MINI, "ft:own"]
+
+
+async def test_models_that_an_organization_hides_are_in_no_list_of_it() -> None:
+    shop = Shop(hidden={"org_1": frozenset({MINI})})
+    assert list(await shop.list()) == ["ft:own"]
+    with pytest.raises(ModelHidden, match=MINI) as refused:
+        await shop.ask(f"/models/{MINI}")
+    assert refused.value.param == "model"
+    other = replace(GRANT, organization_id="org_2")
+    assert list(await shop.list(grant=other)) == [MINI, "ft:own"]
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"data":{}}', b'{"data":[{"name":"x"}]}', b"<html>"])
+async def test_what_is_no_list_passes_where_all_may_be_seen(shop: Shop, body: bytes) -> None:
+    shop.upstream.body = body
+    assert await shop.ask() == body
+    await shop.ask()
+    assert shop.source == "miss"
+    with pytest.raises(ProviderBroken):
+        await shop.ask(grant=replace(GRANT, models=("gpt-*",)))
+    hiding = Shop(hidden={"org_1": frozenset({"x"})})
+    hiding.upstream.body = body
+    with pytest.raises(ProviderBroken):
+        await hiding.ask()
+
+
+async def test_raw_list_is_the_providers_byte_for_byte(shop: Shop) -> None:
+    wish: dict[str, Any] = {"headers": [(b"x-headgate-raw", b"true")]}
+    assert await shop.ask(**wish) == LIST
+    assert await shop.ask(**wish) == LIST
+    assert len(shop.upstream.asked) == 2
+    body = await shop.ask(grant=replace(GRANT, models=("ft:*",)), **wish)
+    assert body == b'{"object":"list","data":[{"id":"ft:own" , "novel":[1 ,2]}],"novel":1.50}'
+    shop.upstream.body = b'{"id":"x"}'
+    assert await shop.ask("/models/x", **wish) == b'{"id":"x"}'
+
+
+async def test_one_model_is_the_providers_with_its_card(shop: Shop) -> None:
+    shop.upstream.body = b'{"id":"gpt-5.4-mini", "owned_by":"x" }\n'
+    body = await shop.ask(f"/models/{MINI}")
+    assert body.startswith(b'{"id":"gpt-5.4-mini", "owned_by":"x","headgate":{"display_name":')
+    assert json.loads(body)[FIELD]["price"]["input"] == "0.75"
+    shop.upstream.body = b"not json"
+    assert await shop.ask(f"/models/{MINI}") == b"not json"
+
+
+async def test_one_model_comes_from_the_kept_list_where_it_is_in_it(shop: Shop) -> None:
+    rows = json.loads(await shop.ask())["data"]
+    assert json.loads(await shop.ask("/models/ft%3Aown")) == rows[1]
+    assert shop.source == "hit"
+    shop.upstream.body = b'{"id":"a/b"}'
+    assert json.loads(await shop.ask("/models/a/b"))["id"] == "a/b"
+    assert (shop.source, len(shop.upstream.asked)) == ("miss", 2)
+
+
+async def test_deleted_model_is_in_no_kept_list(shop: Shop) -> None:
+    await shop.ask()
+    shop.upstream.body = b'{"deleted":true}'
+    assert await shop.ask("/models/ft:own", method="DELETE") == b'{"deleted":true}'
+    shop.upstream.body = b'{"data":[]}'
+    assert (await shop.list(), shop.source) == ({}, "miss")
+
+
+async def test_error_of_the_provider_passes(shop: Shop) -> None:
+    shop.upstream.status, shop.upstream.body = 401, b'{"error":{"message":"No"}}'
+    assert await shop.ask() == shop.upstream.body
+    assert b"x-headgate-error-source: provider\r\n" in shop.head
+
+
+async def test_card_of_another_headgate_gives_way(shop: Shop) -> None:
+    shop.upstream.body = b'{"data":[{"id":"a","headgate":{"managed":true},"z":1.50}]}'
+    body = await shop.ask()
+    assert body.count(b'"headgate"') == 1
+    assert b'"managed":false' in body
+    assert b'"z":1.50' in body
+
+
+def test_empty_object_gains_the_card() -> None:
+    assert listing.splice(b"{ }", b"{}") == b'{"headgate":{}}'
+    assert listing.splice(b' {"a":"}"} \n', b"{}") == b' {"a":"}","headgate":{}}'
+
+
+MANAGED = replace(CREDENTIAL, id="cred_m", managed=True)
+SECOND = replace(MANAGED, id="cred_n")
+OFFERS = FakeOffers(
+    {
+        MINI: Offer(MINI, "", MANAGED),
+        "house": Offer("house", NANO, SECOND),
+    }
+)
+
+
+async def test_managed_models_are_listed_without_an_upstream_call() -> None:
+    shop = Shop(OFFERS)
+    shop.latencies["cred_n", "house"] = Latency(7, 9, 2)
+    cards = await shop.list(credential=MANAGED)
+    assert (shop.upstream.asked, shop.source) == ([], "bypass")
+    assert list(cards) == [MINI, "house"]
+    house, mini = cards["house"], cards[MINI]
+    assert (house["managed"], house["display_name"], house["provider"]) == (True, "house", "openai")
+    row = CATALOG.price(NANO, shop.clock.now())
+    assert row is not None
+    assert house["price"]["id"] == row.id
+    assert house["latency"] == {"band": "low", "p50_ms": 7, "p95_ms": 9, "samples": 2}
+    assert mini["price"]["input"] == "0.75"
+    one = json.loads(await shop.ask("/models/house", credential=MANAGED))
+    assert one == {
+        "id": "house",
+        "object": "model",
+        "created": 1_800_000_000,
+        "owned_by": "headgate",
+        FIELD: house,
+    }
+
+
+async def test_managed_models_are_cut_to_scope_and_named_credential() -> None:
+    shop = Shop(OFFERS)
+    limited = replace(GRANT, models=("house",))
+    assert list(await shop.list(credential=MANAGED, grant=limited)) == ["house"]
+    assert list(await shop.list(credential=MANAGED, credential_name="m")) == [MINI]
+    assert list(await shop.list(credential=SECOND, credential_name="n")) == ["house"]
+
+
+async def test_unknown_managed_model_does_not_exist() -> None:
+    shop = Shop(OFFERS)
+    with pytest.raises(HeadgateError) as refused:
+        await shop.ask("/models/none", credential=MANAGED)
+    assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+    with pytest.raises(ModelHidden):
+        await shop.ask(f"/models/{MINI}", credential=SECOND, credential_name="n")
+
+
+async def test_own_credential_shows_its_own_models_beside_managed_ones() -> None:
+    shop = Shop(OFFERS)
+    assert list(await shop.list()) == [MINI, "ft:own"]
+
+
+async def test_managed_credential_shows_its_providers_models_while_none_is_managed() -> None:
+    shop = Shop(FakeOffers())
+    cards = await shop.list(credential=MANAGED)
+    assert (shop.source, cards["ft:own"]["managed"]) == ("miss", True)
+
+
+def test_wishes_about_the_body_stay_here() -> None:
+    call = make_call("/models", body=b"", method="GET")
+    call.headers = [(b"if-none-match", b'"1"'), (b"range", b"x"), (b"user-agent", b"u")]
+    read = read_wishes(call, [])
+    assert isinstance(read, ModelsCall)
+    assert (read.headers, read.raw, read.refresh) == ([(b"user-agent", b"u")], False, False)
+    assert read_wishes(call, [(b"x-headgate-raw", b"True")]).headers == call.headers
