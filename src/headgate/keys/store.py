@@ -57,16 +57,57 @@ sa.Index("ix_keys_changed_at_revision", KEYS.c.changed_at_revision)
 
 _FIELDS = Key.__struct_fields__
 _COLUMNS = [KEYS.c[name] for name in _FIELDS]
+_STORED = [
+    KEYS.c.changed_at_revision,
+    KEYS.c.digest,
+    KEYS.c.previous_digest,
+    KEYS.c.previous_expires_at,
+    KEYS.c.id,
+    KEYS.c.kind == KeyKind.LIVE.value,
+    KEYS.c.organization_id,
+    KEYS.c.project_id,
+    KEYS.c.expires_at,
+    KEYS.c.disabled_at,
+    KEYS.c.revoked_at,
+    KEYS.c.requests_per_minute,
+    KEYS.c.tokens_per_minute,
+    KEYS.c.on_disconnect,
+    *(
+        sa.cast(KEYS.c[name], sa.Text)
+        for name in ("models", "endpoints", "projects", "networks", "resources", "permissions")
+    ),
+]
 _LISTS = ("models", "endpoints", "projects", "networks", "resources", "permissions")
 
 
 class StoredKey(msgspec.Struct, frozen=True):
-    """A key with the digests of its tokens, and the revision at which it was changed."""
+    """What a ring needs of a key, with the digests of its tokens, and the revision at which it was
+    changed. Of this there are tens of thousands to be taken up at a start."""
 
-    key: Key
+    revision: int
     digest: bytes
     previous_digest: bytes | None
-    revision: int
+    previous_expires_at: float | None
+    id: str
+    is_live: bool
+    organization_id: str
+    project_id: str
+    expires_at: float | None
+    disabled_at: float | None
+    revoked_at: float | None
+    requests_per_minute: int
+    tokens_per_minute: int
+    on_disconnect: DisconnectPolicy | None
+    models: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    projects: tuple[str, ...]
+    networks: tuple[str, ...]
+    resources: tuple[str, ...]
+    permissions: tuple[str, ...]
+
+
+_POLICY = StoredKey.__struct_fields__.index("on_disconnect")
+_TEXTS = range(_POLICY + 1, len(_STORED))
 
 
 def next_revision(connection: sa.Connection) -> int:
@@ -126,11 +167,15 @@ def select_all(connection: sa.Connection) -> Iterator[Key]:
 
 def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterator[StoredKey]:
     """The keys that were changed since then."""
-    statement = sa.select(
-        *_COLUMNS, KEYS.c.digest, KEYS.c.previous_digest, KEYS.c.changed_at_revision
-    ).where(KEYS.c.changed_at_revision > after_revision)
+    statement = sa.select(*_STORED).where(KEYS.c.changed_at_revision > after_revision)
     for row in connection.execute(statement):
-        yield StoredKey(_key(row), row.digest, row.previous_digest, row.changed_at_revision)
+        values: list[Any] = list(row)
+        for place in _TEXTS:
+            stored = values[place]
+            values[place] = () if stored == NO_LIST else _decode_texts(stored)
+        if values[_POLICY] is not None:
+            values[_POLICY] = DisconnectPolicy(values[_POLICY])
+        yield StoredKey(*values)
 
 
 def select_latest_use(connection: sa.Connection) -> float:
@@ -207,6 +252,9 @@ def _are_in(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
         KeyState.EXPIRED: [kept, enabled, is_over],
         KeyState.ACTIVE: [kept, enabled, ~is_over],
     }[state]
+
+
+_decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def _key(row: Any) -> Key:

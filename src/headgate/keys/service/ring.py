@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import heapq
 
@@ -11,10 +12,11 @@ from headgate.accounts.model import Closed
 from headgate.accounts.service import TOPIC as ACCOUNTS_TOPIC
 from headgate.accounts.service import find_closed
 from headgate.keys import store
-from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, Key, KeyKind, name_token
+from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, name_token
 from headgate.keys.model.scope import parse_network
 from headgate.keys.store import StoredKey
 from headgate.kit.clock import Clock
+from headgate.kit.http.addresses import Network
 from headgate.relay.ports import Grant
 
 REPLACED = "was replaced by a rotation, and its overlap is over; use the new token."
@@ -55,16 +57,15 @@ class KeyRing:
         if before != self._closed and self._stored:
             projects = before.projects ^ self._closed.projects
             organizations = before.organizations ^ self._closed.organizations
-            for stored in list(self._stored.values()):
-                key = stored.key
+            for key in list(self._stored.values()):
                 if key.organization_id in organizations or not projects.isdisjoint(
                     (key.project_id, *key.projects)
                 ):
-                    self._take_up(stored)
+                    self._take_up(key)
         revision = self._revision
-        for stored in store.select_changed(connection, after_revision=revision):
-            self._take_up(stored)
-            self._revision = max(self._revision, stored.revision)
+        for key in store.select_changed(connection, after_revision=revision):
+            self._take_up(key)
+            self._revision = max(self._revision, key.revision)
 
     def find(self, token: bytes) -> Grant:
         """The grant of a token. Raises `InvalidKey` for a malformed, unknown, revoked, disabled
@@ -98,16 +99,15 @@ class KeyRing:
         now = self.observe_time()
         while self._endings and self._endings[0][0] <= now:
             ends_at, key_id = heapq.heappop(self._endings)
-            if self._stored[key_id].key.expires_at == ends_at:
+            if self._stored[key_id].expires_at == ends_at:
                 withdrawn.add(key_id)
         return frozenset(withdrawn)
 
-    def _take_up(self, stored: StoredKey) -> None:
-        key = stored.key
+    def _take_up(self, key: StoredKey) -> None:
         before = self._stored.get(key.id)
-        self._stored[key.id] = stored
+        self._stored[key.id] = key
         reason = self._find_reason(key)
-        tokens = _list_tokens(stored)
+        tokens = _list_tokens(key)
         if before is not None:
             was_good = before.digest in self._grants
             for digest in set(_list_tokens(before)) - set(tokens):
@@ -118,7 +118,7 @@ class KeyRing:
             if reason is not None:
                 self._refuse(digest, reason)
                 continue
-            ends_at = key.previous_expires_at if digest == stored.previous_digest else None
+            ends_at = key.previous_expires_at if digest == key.previous_digest else None
             self._grants[digest] = self._grant(key, ends_at)
             self._refused.pop(digest, None)
         if reason is None and key.expires_at is not None:
@@ -129,7 +129,7 @@ class KeyRing:
         self._refused[digest] = reason
         self._grants.pop(digest, None)
 
-    def _find_reason(self, key: Key) -> str | None:
+    def _find_reason(self, key: StoredKey) -> str | None:
         """Why a key is refused, whatever the time; None for a good one."""
         if key.revoked_at is not None:
             return "has been revoked; use another one."
@@ -138,29 +138,31 @@ class KeyRing:
         if key.organization_id in self._closed.organizations:
             return "is of an organization that is suspended."
         # A management key of the whole organization is not the project's.
-        is_of_project = key.kind is KeyKind.LIVE or key.projects
+        is_of_project = key.is_live or key.projects
         if key.project_id in self._closed.projects and is_of_project:
             return "is of a project that is archived."
         return None
 
-    def _grant(self, key: Key, ends_at: float | None) -> Grant:
-        ends = [each for each in (key.expires_at, ends_at) if each is not None]
+    def _grant(self, key: StoredKey, ends_at: float | None) -> Grant:
+        expires_at = key.expires_at
+        if ends_at is not None:
+            expires_at = ends_at if expires_at is None else min(expires_at, ends_at)
         projects = key.projects
-        if projects and key.kind is KeyKind.LIVE:
+        if projects and key.is_live:
             projects = tuple(each for each in projects if each not in self._closed.projects)
         return Grant(
             key_id=key.id,
             organization_id=key.organization_id,
             project_id=key.project_id,
-            management=key.kind is KeyKind.ADMIN,
-            expires_at=min(ends, default=None),
+            management=not key.is_live,
+            expires_at=expires_at,
             models=key.models,
             endpoints=key.endpoints,
             requests_per_minute=key.requests_per_minute,
             on_disconnect=key.on_disconnect,
             permissions=key.permissions,
             projects=projects,
-            networks=tuple(map(parse_network, key.networks)),
+            networks=_parse_networks(key.networks),
             resources=key.resources,
             tokens_per_minute=key.tokens_per_minute,
         )
@@ -174,7 +176,7 @@ class KeyRing:
 
     def _explain_end(self, token: bytes, digest: bytes, grant: Grant) -> InvalidKey:
         stored = self._stored[grant.key_id]
-        is_whole_key = stored.key.expires_at == grant.expires_at
+        is_whole_key = stored.expires_at == grant.expires_at
         is_replaced = digest == stored.previous_digest and not is_whole_key
         reason = REPLACED if is_replaced else "has expired; use another one."
         return InvalidKey(f"The API key {name_token(token)} {reason}")
@@ -183,6 +185,11 @@ class KeyRing:
 def flush_used(connection: sa.Connection, used: list[str], *, at: float) -> None:
     """Write down when keys were last used: those that `take_used` gave."""
     store.mark_used(connection, used, at=at)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_networks(networks: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(map(parse_network, networks))
 
 
 def _list_tokens(stored: StoredKey) -> list[bytes]:
