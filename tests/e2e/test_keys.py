@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -129,6 +131,7 @@ def test_tokens_per_minute_are_those_that_were_used(road: Road) -> None:
     check_error(refused, 429, "rate_limited", source="gateway")
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.headers["x-headgate-ratelimit-remaining-tokens"] == "0"
+    assert refused.headers["x-ratelimit-limit-tokens"] == "2000"
     assert "tokens per minute" in refused.error["message"]
 
 
@@ -141,6 +144,37 @@ def test_both_tokens_of_a_rotated_key_call_until_it_is_revoked(road: Road) -> No
     assert {receipt.key_id for receipt in road.receipts.take()} == {issued["id"]}
     manage(road.gateway, "DELETE", path)
     assert [road.post(CHAT, ASKED, each).status for each in both] == [401, 401]
+
+
+@pytest.mark.parametrize("how", ["revoked", "disabled", "expired"])
+def test_stream_of_a_key_that_is_withdrawn_is_cut_and_billed(road: Road, how: str) -> None:
+    ended = threading.Event()
+
+    def stream(asked: Any) -> None:
+        asked.begin_stream()
+        asked.send_chunk(b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n')
+        ended.wait(20)
+
+    road.answer_with(stream)
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+    issued = issue(road.gateway, **({"expires_at": soon.isoformat()} if how == "expired" else {}))
+    client = road.gateway.sdk(api_key=issued["key"], max_retries=0)
+    path = f"/api/api-keys/{issued['id']}"
+    try:
+        with client.chat.completions.create(**ASKED, stream=True) as chunks:
+            assert next(iter(chunks)).choices[0].delta.content == "Hi"
+            if how == "revoked":
+                manage(road.gateway, "DELETE", path)
+            elif how == "disabled":
+                manage(road.gateway, "PATCH", path, {"enabled": False})
+            with pytest.raises(openai.APIError, match="was withdrawn") as caught:
+                list(chunks)
+    finally:
+        ended.set()
+    assert caught.value.code == "invalid_api_key"
+    receipt = road.receipts.take_one()
+    assert (receipt.outcome, receipt.error_code) == ("cancelled", "invalid_api_key")
+    assert receipt.estimated
 
 
 def test_first_management_key_is_the_operators(road: Road) -> None:

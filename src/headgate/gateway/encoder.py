@@ -30,6 +30,9 @@ OF_THE_BODY = frozenset(
     }
 )
 """Headers that describe the provider's body, so they are wrong for another one."""
+RATE_PREFIX = b"x-headgate-ratelimit-"
+PLAIN_RATE_PREFIX = b"x-ratelimit-"
+"""Where no provider answers, the names that clients know are free."""
 RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
 """How many of its unit a second has."""
 
@@ -106,12 +109,15 @@ def render_model(model: str | None) -> bytes:
     return b"x-headgate-model: %b\r\n" % encode_name(model or "")
 
 
-def render_rates(rates: tuple[Rate, ...]) -> bytes:
+def render_rates(rates: tuple[Rate, ...], prefix: bytes = RATE_PREFIX) -> bytes:
     """The header lines that say how a key's own limits stand; the provider's keep their names."""
     return b"".join(
-        b"x-headgate-ratelimit-limit-%b: %d\r\nx-headgate-ratelimit-remaining-%b: %d\r\n"
-        b"x-headgate-ratelimit-reset-%b: %b\r\n"
-        % (unit, rate.limit, unit, rate.remaining, unit, render_span(rate.reset_seconds))
+        b"%blimit-%b: %d\r\n%bremaining-%b: %d\r\n%breset-%b: %b\r\n"
+        % (
+            *(prefix, unit, rate.limit),
+            *(prefix, unit, rate.remaining),
+            *(prefix, unit, render_span(rate.reset_seconds)),
+        )
         for rate in rates
         for unit in (rate.unit.encode(),)
     )

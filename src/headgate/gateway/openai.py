@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from headgate.gateway import decompression, errors, listing
-from headgate.gateway.encoder import OpenAiEncoder, render_rates
+from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rates
 from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.gateway.models import ModelsRoad
 from headgate.kit.clock import Clock
@@ -26,7 +26,7 @@ from headgate.relay.crowd import Crowd
 from headgate.relay.journey import Journey
 from headgate.relay.ports import Grant, Grants
 from headgate.relay.rates import RateLimited
-from headgate.relay.trip import InternalFault
+from headgate.relay.trip import InternalFault, KeyWithdrawn
 
 PREFIX_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -177,6 +177,16 @@ class OpenAiFace:
             log.exception("gateway.fault", request_id=opening.request_id)
             self.refuse(exchange, InternalFault.of(opening.request_id))
 
+    def withdraw(self, exchange: Exchange, key_ids: frozenset[str]) -> bool:
+        """Cut a call that runs on one of these keys; one whose answer is whole may leave. Whether
+        it did."""
+        opening: Opening | None = exchange.opening
+        if opening is None or opening.grant is None or exchange.task is None:
+            return False
+        if opening.grant.key_id not in key_ids or not exchange.is_attended:
+            return False
+        return exchange.task.cancel(KeyWithdrawn.now())
+
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
         """One pass: what the gateway acts on, and what may travel on to the provider."""
         travelling = self._provider.request_headers.names
@@ -253,7 +263,7 @@ class OpenAiFace:
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
         if isinstance(error, RateLimited):
-            head += render_rates(error.rates)
+            head += render_rates(error.rates) + render_rates(error.rates, PLAIN_RATE_PREFIX)
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
         if opening.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()

@@ -151,6 +151,11 @@ class EdgeProtocol(HearingProtocol):
             self.deadline = self._time() + self._limits.keepalive_seconds
 
     @property
+    def answering(self) -> Exchange | None:
+        """The model call that is being answered, if any."""
+        return self._answering
+
+    @property
     def is_slow(self) -> bool:
         """See `exchange.Connection`."""
         return self.flow.write_paused

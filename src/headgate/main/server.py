@@ -28,7 +28,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, descriptors, platform, road
+from headgate.main import banner, descriptors, platform, road, withdrawals
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
@@ -142,7 +142,12 @@ async def _serve(
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
         await stack.enter_async_context(
-            _running(edge.run(connections), upkeep.run(), traffic.crowd.watch())
+            _running(
+                edge.run(connections),
+                upkeep.run(),
+                traffic.crowd.watch(),
+                withdrawals.watch(installation.key_ring, face, connections),
+            )
         )
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(
