@@ -48,6 +48,15 @@ class Target:
         return [(path.name, path.read_bytes()) for path in paths]
 
 
+_MODELS = (
+    b'{"data":[', b'{"id":"a"}', b'{"id":"a","x":[1.50,{}]}', b'{"headgate":1,"id":"b"}', b"{}",
+    b"]}", b",", b" ", b"\n", b'"object":"list"', b'{"id":1}', b"null", b'{"id":"\\u00e9"}',
+)  # fmt: skip
+_MODELS_SAMPLES = (
+    b'{"object":"list","data":[{"id":"a", "created":1.50 } , {"headgate":{},"id":"b"}],"x":1.0 }',
+    b' {"id":"a","z":"}"} \n',
+    b"{}",
+)
 _EVENTS = (
     b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\r", b"\xef\xbb\xbf", b": ping", b"data: ",
     b"data:", b"data", b"event: ", b"event: error\n", b"id: 7\n", b"retry: x\n",
@@ -164,6 +173,7 @@ TARGETS = {
         ),
         Target("advice", answers.check_advice, _ADVICE, samples=(b"a:1\nab:2", b"6m0s")),
         Target("refusal", answers.check_refusal, _CHUNKS, samples=_CHUNKS, ordered=True),
+        Target("models", answers.check_models, _MODELS, samples=_MODELS_SAMPLES),
         Target("base-url", vault.check_base_url, _URL, samples=(b"https://api.openai.com/v1",)),
         Target("box", vault.check_box, (b"\x01", b"\0"), samples=(b"\x01",), ordered=True),
         Target(

@@ -24,8 +24,9 @@ import structlog
 from headgate.billing.model import InsufficientFunds, make_unknown_receipt
 from headgate.billing.service import Ledger, fund
 from headgate.kit.db import sqlite
-from headgate.kit.db.engine import Database, KeptConnection, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.schema import METADATA
+from headgate.kit.db.sqlite import SqliteConnection
 from headgate.kit.db.writer import Lane, Writer, commit_batch
 from headgate.relay.ports import Hold, Receipt
 from rigs.torture.oracle import Answer, Finding, judge, judge_books
@@ -88,7 +89,7 @@ class Clock:
         return self.seconds
 
 
-class Disk(KeptConnection):
+class Disk(SqliteConnection):
     """A connection whose commits can fail or be the last thing that happens."""
 
     def __init__(self, connection: sa.Connection, draw: random.Random) -> None:
@@ -104,12 +105,12 @@ class Disk(KeptConnection):
         return self.connection.connection.driver_connection
 
     def begin(self, *, durable: bool) -> None:
-        """See `KeptConnection`."""
+        """See `SqliteConnection`."""
         self._durable = durable
         super().begin(durable=durable)
 
     def commit(self) -> None:
-        """See `KeptConnection`; a power loss takes everything since the last flushed one."""
+        """See `SqliteConnection`; a power loss takes everything since the last flushed one."""
         if self.refuses:
             raise sqlite.DRIVER.OperationalError("database or disk is full")
         if self.draw.random() < 0.01:

@@ -55,7 +55,7 @@ def road(module_road: Road) -> Road:
 @pytest.fixture
 def wallet(road: Road) -> Generator[Wallet]:
     """A wallet that is filled to one dollar anew for each test."""
-    database = Database(road.gateway.data / "headgate.db")
+    database = Database(road.gateway.place)
     try:
         found = Wallet(road, database)
         found.fill()

@@ -15,7 +15,10 @@ from headgate.catalog.service import Catalog
 from headgate.cli.desk import open_desk
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
-from headgate.vault.model import ManagedChange, ManagedRequest
+from headgate.vault.model.managed import (
+    ManagedChange,
+    ManagedRequest,
+)
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.line import check_error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,10 +26,18 @@ from headgate.keys.model import KeyKind, KeyRequest
 from headgate.keys.service import KeyRing
 from headgate.kit import settings
 from headgate.kit.db.writer import Writer
-from headgate.main import platform
+from headgate.kit.http.client import HttpClient
+from headgate.kit.http.errors import ConnectFailed
+from headgate.kit.http.guard import Guard
+from headgate.main import platform, road
 from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Grant
-from headgate.vault.model import CredentialRequest, ManagedRequest
+from headgate.vault.model import (
+    CredentialRequest,
+)
+from headgate.vault.model.managed import (
+    ManagedRequest,
+)
 
 Result = TypeVar("Result")
 NOBODY = ""
@@ -195,6 +203,26 @@ def stock_platform(installation: Installation, connection: sa.Connection) -> Non
     installation.managed_models.attach(connection, sold, by=SYSTEM)
 
 
+def clear_platform(api: Api) -> None:
+    """Take the platform's credential away, so that only own ones are left to be resolved."""
+    installation = api.installation
+    with installation.database.transaction() as connection:
+        record = installation.credentials.find(connection, "platform")
+        installation.credentials.remove(connection, record, by=SYSTEM)
+
+
+class _NoNames:
+    """A network without a name service: only addresses can be reached."""
+
+    async def find(self, host: str) -> Sequence[str]:
+        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
+
+
+async def open_client(installation: Installation) -> HttpClient:
+    """The egress door of the stage: it leads to this machine, and nowhere else."""
+    return HttpClient(resolver=Guard(installation.egress_rule, _NoNames()))
+
+
 class _Good:
     def check(self) -> str | None:
         return None
@@ -227,10 +255,20 @@ def running_api(folder: Path, **variables: str) -> Generator[Api]:
 
         portal.call(start)
         stack.callback(portal.call, writer.stop)
+        client = portal.call(open_client, installation)
+        stack.callback(portal.call, client.close)
+        ledger = road.build_ledger(loaded, installation, writer)
         app = application.build_app(
             health=_Good(),
             render_metrics=bytes,
             make_id=installation.ids.make,
-            platform=platform.build(installation, writer, take_up=take_up),
+            platform=platform.build(
+                installation,
+                writer,
+                take_up=take_up,
+                client=client,
+                settlement=ledger,
+                observe=lambda _receipt, _microseconds: None,
+            ),
         )
         yield Api(installation, portal, writer, app, own, other)

@@ -65,6 +65,11 @@ class Gateway:
         return f"{self.url}/v1"
 
     @property
+    def place(self) -> Path | str:
+        """Where its database is: the file, or what it was given as `database_url`."""
+        return self.environment.get("HEADGATE_DATABASE_URL") or self.data / "headgate.db"
+
+    @property
     def key(self) -> str:
         return self.keys["inference_key"]
 
@@ -162,7 +167,9 @@ def start_gateway(
     except BaseException:
         gateway.kill()
         raise
-    gateway.keys |= json.loads((data / "first-keys.json").read_text())
+    # With `database_url`, only the first server of the database makes the keys.
+    if (data / "first-keys.json").exists():
+        gateway.keys |= json.loads((data / "first-keys.json").read_text())
     return gateway
 
 

@@ -37,7 +37,7 @@ class Receipts:
 
 @contextmanager
 def open_receipts(gateway: Gateway) -> Generator[Receipts]:
-    database = Database(gateway.data / "headgate.db")
+    database = Database(gateway.place)
     try:
         yield Receipts(database, gateway.keys["organization_id"])
     finally:

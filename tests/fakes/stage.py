@@ -256,7 +256,15 @@ class FakeCredentials:
     def __init__(self, credential: Credential = CREDENTIAL) -> None:
         self.credential = credential
 
-    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+    def resolve(
+        self,
+        organization_id: str,
+        *,
+        integration: str,
+        name: str | None,
+        model: str | None = None,
+        is_free: bool = False,
+    ) -> Credential:
         return self.credential
 
 

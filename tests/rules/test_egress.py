@@ -35,6 +35,7 @@ EXCEPTIONS = {
     ("simulator/fault_line/traps.py", "socket"): "listens on this machine, never connects",
     ("simulator/fault_line/traps.py", "ssl"): "shows a certificate that nobody should trust",
     ("main/hardening.py", "ctypes"): "asks the kernel to keep this process's memory from others",
+    ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
 }
 """Every one with its reason. `telemetry/spans.py` hands the operator's own collector to the

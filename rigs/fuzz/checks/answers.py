@@ -1,10 +1,15 @@
-"""Heads and refusals of a provider: advice to wait, errors of any shape."""
+"""Heads, refusals and lists of a provider: advice to wait, errors of any shape, models."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import msgspec
+
+from headgate.gateway import listing
 from headgate.llm import errors
+from headgate.relay.upstream import ProviderBroken
 from rigs.fuzz.checks.cuts import split_order
 
 NAMES = (
@@ -37,3 +42,30 @@ def check_refusal(data: bytes) -> None:
     assert len(fault.message) <= errors.MESSAGE_CHARACTERS_MAX
     if status >= 500 and fault.verdict is not errors.Verdict.QUOTA:
         assert fault.verdict is errors.Verdict.SERVER
+
+
+def check_models(data: bytes) -> None:
+    """A list of models is read or refused; each row gains its card and loses nothing."""
+    try:
+        listed = listing.read(data)
+    except ProviderBroken:
+        listed = None
+    if listed is not None:
+        rows = [listing.splice(row.raw, b'{"a":1}') for row in listed.rows]
+        again = listing.read(listing.write(listed.fields, rows))
+        assert [row.id for row in again.rows] == [row.id for row in listed.rows]
+        for row, raw in zip(listed.rows, rows, strict=True):
+            _check_spliced(row.raw, raw)
+    try:
+        spliced = listing.splice(data, b'{"a":1}')
+    except ProviderBroken:
+        return
+    _check_spliced(data, spliced)
+
+
+def _check_spliced(before: bytes, after: bytes) -> None:
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    known: dict[str, Any] = {**decode(before), "headgate": msgspec.Raw(b'{"a":1}')}
+    assert {name: bytes(raw) for name, raw in decode(after).items()} == {
+        name: bytes(raw) for name, raw in known.items()
+    }

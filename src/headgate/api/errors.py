@@ -6,12 +6,15 @@ where a field is at fault. What is missing and what is somebody else's give the 
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.log import mask_text
 from headgate.relay.rates import RateLimited
 
 NOT_FOUND = {"detail": "Not found.", "code": "not_found"}
@@ -101,6 +104,17 @@ class FieldDetails(msgspec.Struct):
     detail: list[FieldDetail]
 
 
+@contextlib.contextmanager
+def rename_params(names: Mapping[str, str]) -> Generator[None]:
+    """Errors name the fields of the body, where the feature calls them otherwise."""
+    try:
+        yield
+    except HeadgateError as error:
+        if error.param is not None:
+            error.param = names.get(error.param, error.param)
+        raise
+
+
 def status_of(error: HeadgateError) -> int:
     """The status of an error: one that names a field of the body is always 422."""
     if error.kind is Kind.INVALID and error.param is not None:
@@ -116,7 +130,7 @@ def describe(error: HeadgateError) -> dict[str, Any]:
         return _describe_field(list(error.loc), error.message, error.type)
     if error.param is not None and status_of(error) == FIELD_STATUS:
         return _describe_field(["body", *error.param.split(".")], error.message, error.code)
-    return {"detail": error.message, "code": error.code}
+    return {"detail": mask_text(error.message), "code": error.code}
 
 
 def advise(error: HeadgateError) -> dict[str, str]:
@@ -135,4 +149,6 @@ def advise(error: HeadgateError) -> dict[str, str]:
 
 
 def _describe_field(loc: list[str | int], message: str, code: str) -> dict[str, Any]:
-    return {"detail": [{"loc": loc, "msg": message, "type": code}]}
+    """A secret that was written in the place of a field's name must not be repeated."""
+    named = [mask_text(step) if isinstance(step, str) else step for step in loc]
+    return {"detail": [{"loc": named, "msg": mask_text(message), "type": code}]}

@@ -8,13 +8,24 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from headgate.api.endpoint import Endpoint
 from headgate.api.gate import Gate, Identify
 from headgate.api.openapi import build_document
 from headgate.api.routes import ALL
 from headgate.api.services import Services
+
+
+class FirstRoute(Route):
+    """The first address that fits is the one that is meant, whatever the method: a literal one that
+    is declared before one with a parameter is never taken for its value."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See Starlette, which would go on to look for another route that takes the method."""
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child
 
 
 def build_routes(services: Services, identify: Identify) -> list[Route]:
@@ -43,7 +54,7 @@ def _route(path: str, endpoints: Mapping[str, Endpoint]) -> Route:
         method = "GET" if request.method == "HEAD" else request.method
         return await endpoints[method].serve(request)
 
-    return Route(path, serve, methods=list(endpoints))
+    return FirstRoute(path, serve, methods=list(endpoints))
 
 
 def encode_document(document: dict[str, Any]) -> bytes:

@@ -27,7 +27,7 @@ JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
 Wanted = TypeVar("Wanted", bound=msgspec.Struct)
 
 NUMBER = re.compile(r"\s*[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\s*")
-_WHERE = re.compile(r"(?P<what>.*) - at `(?:key in )?\$(?P<path>.*)`", re.DOTALL)
+_WHERE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`(?:key in )?\$(?P<path>.*)`", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
 

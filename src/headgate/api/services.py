@@ -10,11 +10,19 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts
 from headgate.audit.service import AuditLog
+from headgate.catalog.service import Catalog
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.relay.rates import Rates
-from headgate.vault.service import ManagedBook
+from headgate.vault.service import (
+    Capacities,
+    CredentialBook,
+    ManagedBook,
+    SecretBook,
+    Trials,
+    Vault,
+)
 
 Result = TypeVar("Result")
 
@@ -44,3 +52,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     key_ring: KeyRing
     rates: Rates
     managed_models: ManagedBook
+    catalog: Catalog
+    credentials: CredentialBook
+    secrets: SecretBook
+    vault: Vault
+    capacities: Capacities
+    trials: Trials

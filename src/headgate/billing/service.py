@@ -50,7 +50,8 @@ class Ledger:
     """Implements `Wallet` and `Settlement` of the journey, on the lanes of the writer.
 
     `lease_seconds` must exceed the longest that a call may take: a hold that outlives its lease
-    is settled as `unknown`. `subscribed` says whether anybody wants events of a topic.
+    is settled as `unknown`. `subscribed` says whether anybody wants events of a topic. `now` is
+    the time of a clock that all processes of this database share, if there are several.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Ledger:
         *,
         subscribed: Callable[[str], bool],
         lease_seconds: float = 900.0,
+        now: float | None = None,
     ) -> None:
         self._writer = writer
         self._clock = clock
@@ -67,12 +69,12 @@ class Ledger:
         self._lease_seconds = lease_seconds
         # A hold lost with the power is lost with its call: no answer of it was completed. The
         # settlement that completes one is flushed, and every hold before it with it.
-        self._holding = writer.lane(self._hold_all, durable=False)
+        self._holding = writer.lane(self._hold_all, durable=False, turn=_payer_of_hold)
         self._measuring = writer.lane(self._record_measured, durable=False)
-        self._settling = writer.lane(self._record_settled, durable=True)
+        self._settling = writer.lane(self._record_settled, durable=True, turn=_payer_of_settled)
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
-        # Leases run by a clock that nobody can set: all holds of this database are of this process.
-        self._epoch = clock.now() - clock.monotonic()
+        # Leases run by a clock that nobody can set while the process lives.
+        self._epoch = (clock.now() if now is None else now) - clock.monotonic()
 
     def hold(self, hold: Hold) -> Awaitable[None]:
         """Set money aside. Raises InsufficientFunds, or StorageUnavailable."""
@@ -158,7 +160,10 @@ class Ledger:
         return await self._resolve(int(self._steady() * MICROSECONDS))
 
     async def resolve_abandoned(self) -> int:
-        """Settle every open hold as `unknown`: at the start of the only process. How many."""
+        """Settle every open hold as `unknown`, if this is the only process. How many.
+
+        Beside other processes nobody knows whose holds these are, and their leases decide.
+        """
         return await self._resolve(None)
 
     async def _resolve(self, expired_at: int | None) -> int:
@@ -175,7 +180,12 @@ class Ledger:
 
     def _resolve_some(self, connection: sa.Connection, expired_at: int | None) -> int:
         now = self._clock.now()
-        holds = store.list_open_holds(connection, expired_at=expired_at, rows_max=EXPIRED_MAX)
+        holds = store.list_open_holds(
+            connection, expired_at=expired_at, rows_max=EXPIRED_MAX, to_close=True
+        )
+        # In this order: whoever made one of them is counted, if it still lives.
+        if expired_at is None and not self._writer.is_alone(connection):
+            return 0
         if holds:
             unknown = [(make_unknown_receipt(hold, created_at=now), hold) for hold in holds]
             self._record_settled(connection, unknown)
@@ -252,6 +262,14 @@ async def _find_refusal(work: Awaitable[None]) -> Exception | None:
     except Exception as error:  # noqa: BLE001
         return error
     return None
+
+
+def _payer_of_hold(hold: Hold) -> str:
+    return hold.organization_id
+
+
+def _payer_of_settled(settled: Settled) -> str:
+    return settled[1].organization_id
 
 
 def _take(connection: sa.Connection, hold: Hold) -> InsufficientFunds | None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from headgate.billing.model import ACCOUNTS, Line, name_account
 from headgate.kit.db.schema import METADATA
-from headgate.kit.db.statement import compile_insert, compile_positional, driver_cursor
+from headgate.kit.db.statement import HotStatement, build_insert
 from headgate.kit.db.triggers import forbid_changes
 from headgate.relay.ports import Hold
 
@@ -54,19 +54,19 @@ HOLDS = sa.Table(
     sa.Column("context", sa.Text, nullable=False),
     sa.CheckConstraint("amount_nano >= 0", name="amount"),
     sa.CheckConstraint("state IN ('held', 'settled', 'released')", name="state"),
-    sa.Index("ix_holds_lease_until", "lease_until", sqlite_where=_OPEN),
+    sa.Index("ix_holds_lease_until", "lease_until", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 _BALANCE = LEDGER_ACCOUNTS.c.balance_nano
 _AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
-_ADD = compile_positional(
+_ADD = HotStatement(
     sa.update(LEDGER_ACCOUNTS)
     .values(balance_nano=_BALANCE + _AMOUNT)
     .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account")),
     "amount",
     "account",
 )
-_TAKE = compile_positional(
+_TAKE = HotStatement(
     sa.update(LEDGER_ACCOUNTS)
     .values(balance_nano=_BALANCE - _AMOUNT)
     .where(LEDGER_ACCOUNTS.c.id == sa.bindparam("account"))
@@ -75,7 +75,7 @@ _TAKE = compile_positional(
     "account",
     "least",
 )
-_CLOSE = compile_positional(
+_CLOSE = HotStatement(
     sa.update(HOLDS)
     .values(state=sa.bindparam("closed"))
     .where(HOLDS.c.request_id == sa.bindparam("request"))
@@ -85,25 +85,25 @@ _CLOSE = compile_positional(
     "request",
     "amount",
 )
-_INSERT_ACCOUNT = compile_insert(LEDGER_ACCOUNTS, ignore_known=True)
-_INSERT_ENTRY = compile_insert(
+_INSERT_ACCOUNT = build_insert(LEDGER_ACCOUNTS, ignore_known=True)
+_INSERT_ENTRY = build_insert(
     ENTRIES, "transaction_id", "account_id", "amount_nano", "request_id", "created_at"
 )
-_INSERT_HOLD = compile_insert(HOLDS)
+_INSERT_HOLD = build_insert(HOLDS)
 
 
 def open_accounts(connection: sa.Connection, organization_id: str) -> None:
     """See that an organization has its accounts."""
-    driver_cursor(connection).executemany(
-        _INSERT_ACCOUNT,
+    _INSERT_ACCOUNT.run_all(
+        connection,
         [(name_account(organization_id, kind), organization_id, kind, 0) for kind in ACCOUNTS],
     )
 
 
 def append_entries(connection: sa.Connection, lines: Sequence[Line], *, at: int) -> None:
     """Write the lines of whole transactions down. IntegrityError for one that was done before."""
-    driver_cursor(connection).executemany(
-        _INSERT_ENTRY,
+    _INSERT_ENTRY.run_all(
+        connection,
         [
             (line.transaction_id, line.account_id, line.amount_nano, line.request_id, at)
             for line in lines
@@ -112,29 +112,26 @@ def append_entries(connection: sa.Connection, lines: Sequence[Line], *, at: int)
 
 
 def add_balances(connection: sa.Connection, lines: Sequence[Line]) -> None:
-    """Move the balances as the lines say: one update for each account."""
+    """Move the balances as the lines say: one update for each account, in their order, so that
+    two transactions never wait for each other."""
     sums: defaultdict[str, int] = defaultdict(int)
     for line in lines:
         sums[line.account_id] += line.amount_nano
     changes = [(amount, account_id) for account_id, amount in sorted(sums.items()) if amount]
-    cursor = driver_cursor(connection)
-    cursor.executemany(_ADD, changes)
-    assert not changes or cursor.rowcount == len(changes), "an account is missing"
+    assert _ADD.run_all(connection, changes) == len(changes), "an account is missing"
 
 
 def take(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
     """Take an amount from an account if it is there: one atomic statement."""
-    cursor = driver_cursor(connection)
-    cursor.execute(_TAKE, (amount_nano, account_id, amount_nano))
-    return cursor.rowcount == 1
+    return _TAKE.run(connection, (amount_nano, account_id, amount_nano)) == 1
 
 
 def insert_holds(
     connection: sa.Connection, holds: Sequence[Hold], *, at: int, lease_until: int
 ) -> None:
     """Open holds, under a lease. Times in unix microseconds."""
-    driver_cursor(connection).executemany(
-        _INSERT_HOLD,
+    _INSERT_HOLD.run_all(
+        connection,
         [
             (
                 hold.request_id,
@@ -152,18 +149,21 @@ def insert_holds(
 
 def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, int]]) -> int:
     """Close open holds, given as (state, request id, amount). How many were open."""
-    cursor = driver_cursor(connection)
-    cursor.executemany(_CLOSE, closings)
-    return cursor.rowcount
+    return _CLOSE.run_all(connection, closings)
 
 
 def list_open_holds(
-    connection: sa.Connection, *, expired_at: int | None, rows_max: int
+    connection: sa.Connection, *, expired_at: int | None, rows_max: int, to_close: bool = False
 ) -> list[Hold]:
-    """Open holds, those of the oldest lease first; all, or those whose lease is over by a time."""
+    """Open holds, those of the oldest lease first; all, or those whose lease is over by a time.
+
+    `to_close` leaves out what another process is closing, and keeps it from the rest.
+    """
     query = sa.select(HOLDS.c.context).where(_OPEN).order_by(HOLDS.c.lease_until).limit(rows_max)
     if expired_at is not None:
         query = query.where(HOLDS.c.lease_until < expired_at)
+    if to_close:
+        query = query.with_for_update(skip_locked=True)
     return [_decode(context) for context in connection.execute(query).scalars()]
 
 

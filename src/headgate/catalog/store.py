@@ -34,6 +34,7 @@ class TestCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status_codes: tuple[int, ...]
     response_fields: tuple[str, ...]
     body: dict[str, Any]
+    cost_level: str = "minimal"
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     secret_header_prefix: str
     organization_header: str
     test_call: TestCall
+    default_model: str = ""
     tool_calls: dict[str, Decimal] = {}
     models: tuple[ModelEntry, ...] = msgspec.field(name="model", default=())
     prices: tuple[PriceEntry, ...] = msgspec.field(name="price", default=())

@@ -16,12 +16,13 @@ from headgate.catalog.service import Catalog
 from headgate.keys.service import Keys
 from headgate.kit import log, settings
 from headgate.kit.clock import SystemClock
+from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule, simulator_origin
-from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE
+from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE, open_database
 from headgate.relay.routing import INTEGRATION
 from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault, find_master_key
 
@@ -89,11 +90,14 @@ def open_desk(data: Path | None, environment: Mapping[str, str] = os.environ) ->
     loaded = settings.load(environment, data=data)
     log.configure(sys.stderr, level=loaded.log_level)
     path = loaded.data / DATABASE_FILE
-    if not path.is_file():
+    if not loaded.database_url and not path.is_file():
         message = f"There is no database {path}; start `headgate serve` once, or give --data."
         raise DataMissing(message)
-    database = Database(path)
+    database = open_database(loaded)
     try:
+        if not migration.has_schema(database):
+            message = f"Headgate never used {database.name}; start `headgate serve` once."
+            raise DataMissing(message)
         yield Desk(loaded, database)
     finally:
         database.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import typer
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headgate.billing import service as billing
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.desk import DataMissing, Desk, open_desk
 from headgate.cli.options import Data, Json
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit import settings
@@ -24,7 +25,6 @@ from headgate.kit.http.errors import AddressRefused, EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
 from headgate.main.egress import open_client
-from headgate.main.installation import DATABASE_FILE
 from headgate.vault.model import Fault, parse_base_url
 
 REACH_SECONDS = 5.0
@@ -68,13 +68,14 @@ def _examine(data: Data) -> Iterator[Finding]:
         return
     yield Finding("ok", "configuration", "valid")
     yield _examine_directory(loaded)
-    yield _examine_sqlite()
+    if not loaded.database_url:
+        yield _examine_sqlite()
     try:
         with open_desk(data) as desk:
             yield from _examine_database(desk)
             yield from _examine_secrets(desk)
     except HeadgateError as error:
-        level = "fail" if (loaded.data / DATABASE_FILE).exists() else "warn"
+        level = "warn" if isinstance(error, DataMissing) else "fail"
         yield Finding(level, "database", error.message)
 
 
@@ -102,17 +103,17 @@ def _examine_sqlite() -> Finding:
 
 def _examine_database(desk: Desk) -> Iterator[Finding]:
     with desk.database.reading() as connection:
-        result = str(connection.exec_driver_sql("PRAGMA quick_check").scalar_one())
-        mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+        damage, description = desk.database.dialect.examine(connection)
         revisions = read_revisions(connection)
         newest = max((key.created_at for key in desk.keys.list(connection)), default=0.0)
-    if result != "ok":
-        text = f"damaged: {result}. Stop the server and restore the last backup."
+    if damage is not None:
+        text = f"damaged: {damage}. Stop the server and restore the last backup."
         yield Finding("fail", "database", text)
     else:
         count = revisions.get(KEYS_TOPIC, 0)
-        yield Finding("ok", "database", f"whole; journal mode {mode}; {count} changes of keys")
-    yield _examine_wal(desk)
+        yield Finding("ok", "database", f"whole; {description}; {count} changes of keys")
+    if isinstance(desk.database.place, Path):
+        yield _examine_wal(desk)
     with desk.database.reading() as connection:
         faults = billing.audit(connection)
     for fault in faults:
@@ -136,6 +137,10 @@ def _examine_clock(desk: Desk, newest: float) -> Finding:
         return Finding("fail", "clock", f"{now:.0f} seconds since 1970 cannot be; set the clock.")
     if newest > now + CLOCK_SLACK_SECONDS:
         text = f"it is {newest - now:.0f} s behind the newest key; set the clock."
+        return Finding("fail", "clock", text)
+    shared = desk.database.read_clock()
+    if shared is not None and abs(shared - now) > CLOCK_SLACK_SECONDS:
+        text = f"it is {abs(shared - now):.0f} s away from that of the database server; set one."
         return Finding("fail", "clock", text)
     return Finding("ok", "clock", "plausible, and not behind the database")
 

@@ -19,5 +19,6 @@ def migrate(data: Data = None) -> None:
     """Bring the database to this version's schema, as a start would, and end."""
     loaded = settings.load(os.environ, data=data)
     log.configure(sys.stderr, level=loaded.log_level)
-    open_installation(loaded).close()
-    typer.echo(f"The database in {loaded.data} is up to date.")
+    installation = open_installation(loaded)
+    installation.close()
+    typer.echo(f"The database {installation.database.name} is up to date.")

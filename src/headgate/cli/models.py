@@ -12,7 +12,11 @@ from rich.table import Table
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json
-from headgate.vault.model import ManagedChange, ManagedModel, ManagedRequest
+from headgate.vault.model.managed import (
+    ManagedChange,
+    ManagedModel,
+    ManagedRequest,
+)
 
 app = typer.Typer(
     add_completion=False,

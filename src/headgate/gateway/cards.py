@@ -158,12 +158,13 @@ class Cards:
         )
 
     def _draw_price(self, model_id: str) -> msgspec.Raw | None:
-        """The price in force; a row never changes, and is most of the work of a card."""
+        """The price in force; a row never changes, and is most of the work of a card. What is drawn
+        keeps its row alive, so that no other one has its identity."""
         price = self._catalog.price(model_id, self._clock.now())
         if price is None:
             return None
         drawn = self._drawn.get(id(price))
-        if drawn is None or drawn[0] is not price:
+        if drawn is None:
             if len(self._drawn) >= DRAWN_PRICES_MAX:
                 self._drawn.clear()
             drawn = price, msgspec.Raw(msgspec.json.encode(describe_price(price)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
-from headgate.kit.db.statement import compile_insert, driver_cursor
+from headgate.kit.db.statement import build_insert
 from headgate.kit.failpoint import failpoint
 
 OUTBOX = sa.Table(
@@ -19,7 +19,7 @@ OUTBOX = sa.Table(
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
 )
-_INSERT = compile_insert(OUTBOX)
+_INSERT = build_insert(OUTBOX)
 
 Row = tuple[str, int, str, str, bytes]
 """id, created_at (unix microseconds), topic, key (events of one key keep their order), payload."""
@@ -27,5 +27,5 @@ Row = tuple[str, int, str, str, bytes]
 
 def append(connection: sa.Connection, rows: Sequence[Row]) -> None:
     """Add events in this transaction; ids are the sender's, and unique."""
-    driver_cursor(connection).executemany(_INSERT, rows)
+    _INSERT.run_all(connection, rows)
     failpoint("outbox_insert")

@@ -22,7 +22,7 @@ ESTABLISHED_NAMES = {
     "openai_base_url": "OPENAI_BASE_URL",
     "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
-SECRETS = frozenset({"openai_api_key", "master_key"})
+SECRETS = frozenset({"openai_api_key", "master_key", "database_url"})
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -163,6 +163,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     response_header_count_max: Annotated[int, _count("Header lines of a provider's answer.")] = 256
     event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
+    credential_tests_per_minute: Annotated[
+        int, _count("Tests of provider credentials that one organization may ask for.")
+    ] = 20
     requests_in_flight_max: Annotated[
         int, _count("Requests at the same time; more are refused, first those of the busiest key.")
     ] = 2048
@@ -216,6 +219,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _count("Keys that an organization may have; revoked ones do not count.")
     ] = 10_000
     retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
+    database_url: Annotated[
+        str | None, _text("PostgreSQL, shared by several processes; else DIR/headgate.db.")
+    ] = None
     database_wait_seconds: Annotated[
         float, _count("For the database's lock, while another program has it.")
     ] = 4.0

@@ -25,7 +25,7 @@ def prepare_first_start(installation: Installation) -> bool:
     The keys are on the disk (DIR/first-keys.json, mode 0600) before they are in the database, so
     that a start which dies in between makes new ones instead of losing them.
     """
-    with installation.database.transaction() as connection:
+    with installation.database.transaction(alone=True) as connection:
         if installation.accounts.list_organizations(connection):
             return False
         organization = installation.accounts.create_organization(
@@ -70,7 +70,7 @@ def prepare_credential(installation: Installation, simulator_url: str | None) ->
     A simulator that does not run leaves no credential behind that could be chosen.
     """
     settings = installation.settings
-    with installation.database.transaction() as connection:
+    with installation.database.transaction(alone=True) as connection:
         organization = installation.accounts.list_organizations(connection)[0]
         _drop_simulator(installation, connection, but=simulator_url)
         if settings.openai_api_key:
@@ -91,14 +91,14 @@ def _drop_simulator(
     installation: Installation, connection: sa.Connection, *, but: str | None
 ) -> None:
     for record in installation.credentials.list(connection):
-        if record.name == SIMULATOR_NAME and record.base_url != but:
+        if record.source == SIMULATOR_NAME and record.base_url != but:
             installation.credentials.remove(connection, record, by=SYSTEM)
 
 
 def _add_simulator(
     installation: Installation, connection: sa.Connection, organization: Organization, url: str
 ) -> None:
-    if any(record.name == SIMULATOR_NAME for record in installation.credentials.list(connection)):
+    if any(record.source == SIMULATOR_NAME for record in installation.credentials.list(connection)):
         return
     installation.credentials.add(
         connection,
@@ -108,6 +108,7 @@ def _add_simulator(
             secret=SIMULATOR_SECRET,
             name=SIMULATOR_NAME,
             base_url=url,
+            source=SIMULATOR_NAME,
         ),
         by=SYSTEM,
     )

@@ -75,6 +75,8 @@ class Installation:
             ids=self.ids,
         )
         self.latencies = Latencies()
+        self.capacities = vault.Capacities(self.clock)
+        self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self._sealer = sealer
         self.credentials = self._open_book()
 
@@ -101,6 +103,11 @@ class Installation:
             self.vault.load(connection)
             self.offers.load(connection)
 
+    def write_back(self, connection: sa.Connection) -> None:
+        """Write down what was noted beside the calls."""
+        self.vault.flush_used(connection)
+        self.capacities.flush(connection)
+
     def close(self) -> None:
         """Close the database."""
         self.database.close()
@@ -114,20 +121,19 @@ def open_installation(settings: Settings) -> Installation:
     """
     egress_rule = build_rule(settings)
     _make_directory(settings.data)
-    database = Database(
-        settings.data / DATABASE_FILE,
-        busy_timeout_seconds=settings.database_wait_seconds,
-        always_flush=settings.always_flush,
-    )
+    database = open_database(settings)
     master_key_path = settings.data / MASTER_KEY_FILE
     try:
-        master_key = _find_master_key(settings, database, master_key_path)
+        _check_master_key(settings, database, master_key_path)
         migration.prepare(database, schema.METADATA)
-        if master_key is None:
-            master_key = vault.create_master_key(master_key_path)
-        failpoint("first_start_master_key")
-        installation = Installation(settings, database, master_key, egress_rule)
-        with database.transaction() as connection:
+        with database.transaction(alone=True) as connection:
+            # Once more: another process may have made or remembered its own in the meantime.
+            path = master_key_path
+            master_key = vault.find_master_key(connection, text=settings.master_key, path=path)
+            if master_key is None:
+                master_key = vault.create_master_key(path)
+            failpoint("first_start_master_key")
+            installation = Installation(settings, database, master_key, egress_rule)
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:
         database.close()
@@ -145,8 +151,17 @@ def _make_directory(path: Path) -> None:
         raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
 
 
-def _find_master_key(
-    settings: Settings, database: Database, path: Path
-) -> vault.LocalMasterKey | None:
+def open_database(settings: Settings) -> Database:
+    """The database of the settings: PostgreSQL where there is a URL, else the file. Raises
+    `DatabaseUrlRefused` and `DriverMissing`."""
+    return Database(
+        settings.database_url or settings.data / DATABASE_FILE,
+        busy_timeout_seconds=settings.database_wait_seconds,
+        always_flush=settings.always_flush,
+    )
+
+
+def _check_master_key(settings: Settings, database: Database, path: Path) -> None:
+    """Before anything is written. Raises `MasterKeyRefused`."""
     with database.reading() as connection:
-        return vault.find_master_key(connection, text=settings.master_key, path=path)
+        vault.find_master_key(connection, text=settings.master_key, path=path)

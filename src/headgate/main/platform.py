@@ -11,14 +11,24 @@ from headgate.api.platform import build_routes
 from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
+from headgate.kit.http.message import Client
 from headgate.main.installation import Installation
 from headgate.main.storage import Storage
+from headgate.relay.ports import Receipt, Settlement
+from headgate.vault.service import Trials
 
 
 def build(
-    installation: Installation, writer: Writer, *, take_up: Callable[[], None]
+    installation: Installation,
+    writer: Writer,
+    *,
+    take_up: Callable[[], None],
+    client: Client,
+    settlement: Settlement,
+    observe: Callable[[Receipt, int], None],
 ) -> list[Route]:
-    """Every route of the API."""
+    """Every route of the API. What it sends itself goes through `client`, is recorded by
+    `settlement`, and told to `observe`."""
     services = Services(
         storage=Storage(installation.database, writer, take_up=take_up),
         clock=installation.clock,
@@ -29,6 +39,20 @@ def build(
         key_ring=installation.key_ring,
         rates=installation.rates,
         managed_models=installation.managed_models,
+        catalog=installation.catalog,
+        credentials=installation.credentials,
+        secrets=installation.secrets,
+        vault=installation.vault,
+        capacities=installation.capacities,
+        trials=Trials(
+            client,
+            settlement=settlement,
+            models=installation.catalog,
+            observe=observe,
+            clock=installation.clock,
+            ids=installation.ids,
+            per_minute=installation.settings.credential_tests_per_minute,
+        ),
     )
     return build_routes(services, identify)
 

@@ -73,6 +73,7 @@ def build_ledger(settings: Settings, installation: Installation, writer: Writer)
         installation.clock,
         subscribed=lambda _topic: settings.test_mode,
         lease_seconds=settings.hold_lease_seconds,
+        now=installation.database.read_clock(),
     )
 
 
@@ -115,6 +116,7 @@ def build_roads(
         timeouts=build_timeouts(settings),
         breakers=traffic.breakers,
         clock=clock,
+        capacities=installation.capacities,
     )
     build_journey = functools.partial(
         Journey,

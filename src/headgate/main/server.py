@@ -132,30 +132,22 @@ async def _serve(
             traffic=traffic,
             observers=observers,
         )
-        server.config.app = api.build_app(
-            health=upkeep,
-            render_metrics=observers.render,
-            make_id=installation.ids.make,
-            platform=platform.build(installation, writer, take_up=upkeep.take_up),
+        server.config.app = _build_app(
+            installation, writer, upkeep=upkeep, ledger=ledger, client=client, observers=observers
         )
         edge = road.build_edge(settings, face)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
         await stack.enter_async_context(
-            _running(
-                edge.run(connections),
-                upkeep.run(),
-                traffic.crowd.watch(),
-                withdrawals.watch(installation.key_ring, face, connections),
-            )
+            _running(edge.run(connections), upkeep.run(), traffic.crowd.watch())
         )
+        withdrawing = withdrawals.watch(installation.key_ring, face, connections)
+        await stack.enter_async_context(_running(withdrawing))
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(
                 _running(banner.show(server, settings, is_first=is_first))
             )
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        _tune_collector()
         await server.serve(sockets=listeners)
         failpoint.failpoint("stopping")
         await server.end_calls()
@@ -167,6 +159,37 @@ async def _serve(
                 "disk has. No call was completed since. The next start takes up what is there; "
                 "look at the disk first."
             )
+
+
+def _tune_collector() -> None:
+    """What is here now stays; what calls leave behind is looked for less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _build_app(
+    installation: Installation,
+    writer: Writer,
+    *,
+    upkeep: Upkeep,
+    ledger: Ledger,
+    client: HttpClient,
+    observers: Observers,
+) -> Any:
+    return api.build_app(
+        health=upkeep,
+        render_metrics=observers.render,
+        make_id=installation.ids.make,
+        platform=platform.build(
+            installation,
+            writer,
+            take_up=upkeep.take_up,
+            client=client,
+            settlement=ledger,
+            observe=observers.observe,
+        ),
+    )
 
 
 def _build_face(

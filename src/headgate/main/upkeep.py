@@ -123,7 +123,7 @@ class Upkeep:
         await asyncio.to_thread(self.take_up)
 
     async def _write_back(self) -> None:
-        await self._writer.call(self._installation.vault.flush_used)
+        await self._writer.call(self._installation.write_back)
         used = self._installation.key_ring.take_used()
         if used:
             at = self._installation.clock.now()

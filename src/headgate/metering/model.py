@@ -59,6 +59,14 @@ def measure(waits: Collection[int]) -> Latency:
     return Latency(round(p50 / 1000), round(p95 / 1000), len(ordered))
 
 
+class Outcomes(msgspec.Struct, frozen=True):
+    """How many calls of one endpoint reached a provider, and how many of them were answered."""
+
+    endpoint: str
+    calls: int
+    completed: int
+
+
 def pack(receipt: Receipt) -> tuple[Any, ...]:
     """The row of a receipt, in the column order of the table.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.metering.model import Outcomes
 from headgate.metering.store import (
     count,
     count_before,
@@ -10,10 +11,12 @@ from headgate.metering.store import (
     insert,
     list_recent,
     select_waits,
+    sum_outcomes,
     total,
 )
 
 __all__ = [
+    "Outcomes",
     "count",
     "count_before",
     "delete_before",
@@ -21,5 +24,6 @@ __all__ = [
     "insert",
     "list_recent",
     "select_waits",
+    "sum_outcomes",
     "total",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -10,7 +11,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, Totals, Wait, pack, unpack
+from headgate.metering.model import MICROSECONDS, Outcomes, Totals, Wait, pack, unpack
 from headgate.relay.ports import Receipt
 
 
@@ -64,6 +65,8 @@ RECEIPTS = sa.Table(
     sa.Index("ix_receipts_organization_id_created_at", "organization_id", "created_at"),
 )
 _INSERT = BulkInsert(RECEIPTS, ignore_known=True)
+_USAGE = sa.JSON().with_variant(sa.Text(), "sqlite")
+"""What the text of a usage is to be read as; SQLite reads JSON out of a text."""
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
@@ -126,16 +129,51 @@ def count(connection: sa.Connection) -> int:
 
 def total(connection: sa.Connection, organization_id: str) -> Totals:
     """The sums over all receipts of an organization."""
-    usage = sa.type_coerce(sa.func.nullif(RECEIPTS.c.usage, ""), sa.JSON)
+    usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
     row = connection.execute(
         sa.select(
             sa.func.count(),
-            sa.func.coalesce(sa.func.sum(usage["input_tokens"].as_integer()), 0),
-            sa.func.coalesce(sa.func.sum(usage["output_tokens"].as_integer()), 0),
+            _sum_tokens(usage, "input_tokens"),
+            _sum_tokens(usage, "output_tokens"),
             sa.func.coalesce(sa.func.sum(RECEIPTS.c.cost_nano), 0),
         ).where(RECEIPTS.c.organization_id == organization_id)
     ).one()
-    return Totals(*row)
+    return Totals(*(int(number) for number in row))
+
+
+def _sum_tokens(usage: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[int]:
+    tokens = sa.cast(usage[name].as_string(), sa.BigInteger)
+    return sa.func.coalesce(sa.func.sum(tokens), 0)
+
+
+def sum_outcomes(
+    connection: sa.Connection,
+    organization_id: str,
+    credential_id: str,
+    *,
+    since: float,
+    until: float,
+) -> list[Outcomes]:
+    """The calls that one credential of an organization was used for, by endpoint.
+
+    The index leads to the receipts of the organization in that time, and each of them is looked at:
+    whoever asks keeps the time short.
+    """
+    table = RECEIPTS.c
+    completed = sa.func.sum(sa.case((table.outcome == "completed", 1), else_=0))
+    statement = (
+        sa.select(table.endpoint, sa.func.count(), completed)
+        .where(
+            table.organization_id == organization_id,
+            table.created_at >= int(since * MICROSECONDS),
+            table.created_at < int(until * MICROSECONDS),
+            table.credential_id == credential_id,
+            table.attempts > 0,
+        )
+        .group_by(table.endpoint)
+        .order_by(table.endpoint)
+    )
+    return [Outcomes(*row) for row in connection.execute(statement)]
 
 
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:

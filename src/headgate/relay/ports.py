@@ -108,10 +108,31 @@ class Credential(msgspec.Struct, frozen=True):
 class Credentials(Protocol):
     """Picks and opens the right provider secret, from memory."""
 
-    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+    def resolve(
+        self,
+        organization_id: str,
+        *,
+        integration: str,
+        name: str | None,
+        model: str | None = None,
+        is_free: bool = False,
+    ) -> Credential:
         """The credential for a call: the named one (id or name), else the default, else the newest
         valid own one, else a managed one (systems.md 1.4). Raises a `HeadgateError` when the named
-        one is unusable (no silent substitute, decision 5) or none exists."""
+        one is unusable (no silent substitute, decision 5) or none exists.
+
+        One that is limited to some models is taken for these only; `model` is what the call names,
+        and `is_free` says that it needs name none, since no model answers it."""
+        ...
+
+
+class Capacities(Protocol):
+    """Notes what a provider says of its own limits, beside the calls."""
+
+    def note(
+        self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
+    ) -> None:
+        """The head of an answer; must not raise, and must be cheap."""
         ...
 
 

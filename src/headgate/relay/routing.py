@@ -64,7 +64,11 @@ class Routing:
         call = trip.call
         offer = None
         credential = self._credentials.resolve(
-            call.grant.organization_id, integration=INTEGRATION, name=call.credential_name
+            call.grant.organization_id,
+            integration=INTEGRATION,
+            name=call.credential_name,
+            model=call.model,
+            is_free=call.endpoint.pricing is Pricing.FREE,
         )
         if credential.managed:
             offer = self._choose_offer(call, credential)

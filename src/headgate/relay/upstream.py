@@ -22,6 +22,7 @@ from headgate.kit.http.message import Client, Headers, Request, Response, Timeou
 from headgate.llm import errors as faults
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers
+from headgate.relay.ports import Capacities
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.trip import Trip
 
@@ -126,6 +127,7 @@ class Upstream:
         breakers: Breakers,
         clock: Clock,
         draw: Callable[[], float] = random.random,
+        capacities: Capacities | None = None,
     ) -> None:
         self._client = client
         self._policy = policy
@@ -133,6 +135,7 @@ class Upstream:
         self._breakers = breakers
         self._clock = clock
         self._draw = draw
+        self._capacities = capacities
         self._budgets = RetryBudgets(policy, clock)
 
     async def send(
@@ -148,6 +151,8 @@ class Upstream:
         while True:
             result = await self._attempt(trip, request)
             if isinstance(result, Answer) and result.fault is None:
+                if self._capacities is not None:
+                    self._note_capacity(self._capacities, trip, result)
                 return result
             wait = self._wait_before_retry(trip, request, result, budget)
             if wait is None:
@@ -155,6 +160,10 @@ class Upstream:
             await rest(wait)
             if self._is_resting(trip):
                 return conclude(finalize(result))
+
+    def _note_capacity(self, capacities: Capacities, trip: Trip, answer: Answer) -> None:
+        assert trip.credential is not None, "routing comes before sending"
+        capacities.note(trip.credential.id, trip.call.model, answer.headers, trip.sent_at)
 
     def _is_resting(self, trip: Trip) -> bool:
         assert trip.credential is not None

@@ -12,17 +12,51 @@ import pytest
 
 from headgate.api.operation import Operation
 from headgate.api.routes import ALL
-from tests.fakes.api import Answer, Api, running_api
+from headgate.audit.model import SYSTEM
+from headgate.vault.model import CredentialRequest
+from headgate.vault.model.reference import SecretRequest
+from tests.fakes.api import Answer, Api, Tenant, running_api
 from tests.fakes.cast import Asker, Word, gather
 
 OPERATIONS = [operation for operations in ALL for operation in operations.all]
 PARAMETER = re.compile(r"{(\w+)}")
 UNKNOWN_ID = "unknown_0123456789"
 
+SECRET = "sk-proj-0123456789abcdefghijklmn"
+
+
+def add_credential(api: Api, tenant: Tenant) -> str:
+    request = CredentialRequest(
+        organization_id=tenant.organization_id, integration="openai", secret=SECRET
+    )
+    with api.installation.database.transaction() as connection:
+        return api.installation.credentials.add(connection, request, by=SYSTEM).id
+
+
+def add_secret(api: Api, tenant: Tenant) -> str:
+    """Of the organization and of its project, by a name that tells whose it is."""
+    name = f"key_of_{tenant.organization_id}"
+    with api.installation.database.transaction() as connection:
+        for project_id in (None, tenant.project_id):
+            request = SecretRequest(
+                organization_id=tenant.organization_id,
+                project_id=project_id,
+                name=name,
+                value=SECRET,
+            )
+            api.installation.secrets.put(connection, request, by=SYSTEM)
+    return name
+
+
 OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "project_id": (lambda api: api.own.project_id, lambda api: api.other.project_id),
     "key_id": (lambda api: "key_" + api.own.live_key.split("_")[2], lambda api: api.other.key_id),
     "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
+    "credential_id": (
+        lambda api: add_credential(api, api.own),
+        lambda api: add_credential(api, api.other),
+    ),
+    "key_name": (lambda api: add_secret(api, api.own), lambda api: add_secret(api, api.other)),
 }
 """How each parameter of a path names an object: one of the own organization, and one of the other.
 
@@ -83,8 +117,9 @@ def test_everybody_gets_what_the_rules_say(tmp_path: Path, operation: Operation)
 def test_example_works_and_leaves_its_trace(tmp_path: Path, operation: Operation) -> None:
     with running_api(tmp_path / "data") as api:
         asker = find_admitted(api, operation)
+        path = fill(operation, lambda name: name_own(api, name))
         before = len(api.audited())
-        answer = ask(api, operation, asker, fill(operation, lambda name: name_own(api, name)))
+        answer = ask(api, operation, asker, path)
         assert answer.status == operation.status, answer.text
         traces = len(api.audited()) - before
         assert traces > 0 or not operation.changes or operation.id in UNAUDITED
@@ -98,9 +133,10 @@ def test_example_works_and_leaves_its_trace(tmp_path: Path, operation: Operation
 )
 def test_foreign_and_unknown_objects_look_the_same(api: Api, operation: Operation) -> None:
     asker = find_admitted(api, operation)
+    paths = list_wrong_paths(api, operation)
     before = len(api.audited())
     seen: set[tuple[Any, ...]] = set()
-    for path in list_wrong_paths(api, operation):
+    for path in paths:
         answer = ask(api, operation, asker, path)
         headers = {name: text for name, text in answer.headers.items() if name != "x-request-id"}
         seen.add((answer.status, answer.text, tuple(sorted(headers.items()))))

@@ -1,4 +1,4 @@
-"""A process that spends from a wallet for the tests: `spender.py PATH NAME ATTEMPTS`.
+"""A process that spends from a wallet for the tests: `spender.py PLACE NAME ATTEMPTS`.
 
 It holds one unit for each attempt, settles every other hold, and prints how many it was granted.
 With ATTEMPTS 0 it goes on until it is killed, and prints a line for every answer it completed.
@@ -35,10 +35,16 @@ async def spend(ledger: Ledger, request_id: str, *, settles: bool) -> bool:
     return True
 
 
-async def main(path: str, name: str, attempts: int) -> None:
-    writer = Writer(Database(Path(path), busy_timeout_seconds=20.0))
+async def main(place: str, name: str, attempts: int) -> None:
+    database = Database(place if "://" in place else Path(place), busy_timeout_seconds=20.0)
+    writer = Writer(database)
     writer.start()
-    ledger = Ledger(writer, SystemClock(), subscribed=frozenset[str]().__contains__)
+    ledger = Ledger(
+        writer,
+        SystemClock(),
+        subscribed=frozenset[str]().__contains__,
+        now=database.read_clock(),
+    )
     numbers = iter(range(attempts)) if attempts else itertools.count()
 
     async def call_on() -> int:

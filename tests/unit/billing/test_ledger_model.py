@@ -9,7 +9,14 @@ from pathlib import Path
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from headgate.billing import store
 from headgate.billing.model import InsufficientFunds
@@ -19,6 +26,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.metering import service as metering
 from headgate.relay.ports import Hold, Receipt
+from tests.fakes.postgres import Postgres
 
 ORGANIZATIONS: tuple[str, ...] = ("org_a", "org_b")
 LEASE_SECONDS = 100.0
@@ -77,7 +85,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
-        self.database = Database(Path(self.directory.name) / "test.db")
+        self.database = self.open_database()
         self.clock = ManualClock()
         self.runner = asyncio.Runner()
         self.wallets = dict.fromkeys(ORGANIZATIONS, 0)
@@ -87,6 +95,9 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.open: dict[str, tuple[Hold, float]] = {}
         self.billed: dict[str, tuple[str, int]] = {}
         self.known: dict[str, Hold] = {}
+
+    def open_database(self) -> Database:
+        return Database(Path(self.directory.name) / "test.db")
 
     @initialize()
     def start(self) -> None:
@@ -247,10 +258,24 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-TestLedgerAgainstModel = LedgerAgainstModel.TestCase
-TestLedgerAgainstModel.settings = settings(
+LIMITS = settings(
     max_examples=20,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+TestLedgerAgainstModel = LedgerAgainstModel.TestCase
+TestLedgerAgainstModel.settings = LIMITS
+
+
+def test_ledger_on_postgresql_is_the_model_too(postgres: Postgres) -> None:
+    class OnPostgres(LedgerAgainstModel):
+        def open_database(self) -> Database:
+            return Database(postgres.create_database(prepared=True))
+
+        def teardown(self) -> None:
+            super().teardown()
+            postgres.drop_database(str(self.database.place))
+
+    few = settings(LIMITS, max_examples=3, derandomize=True)
+    run_state_machine_as_test(OnPostgres, settings=few)

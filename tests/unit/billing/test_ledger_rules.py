@@ -54,8 +54,8 @@ amounts = st.integers(0, 10**15)
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    database = Database(tmp_path / "test.db")
+def connection(empty_place: Path | str) -> Iterator[sa.Connection]:
+    database = Database(empty_place)
     with database.transaction() as connection:
         METADATA.create_all(connection)
         yield connection
@@ -186,8 +186,8 @@ def test_grant_opens_the_accounts_and_is_known_by_its_reference(connection: sa.C
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "books.db")
+def books(empty_place: Path | str) -> Iterator[Database]:
+    database = Database(empty_place)
     with database.transaction() as connection:
         METADATA.create_all(connection)
         fund(connection, "org_1", amount_nano=1000, reference="start", now=1.0)

@@ -18,8 +18,8 @@ SPENDER = Path(__file__).with_name("spender.py")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Generator[Database]:
-    database = Database(tmp_path / "test.db")
+def database(empty_place: Path | str) -> Generator[Database]:
+    database = Database(empty_place)
     with database.transaction() as connection:
         METADATA.create_all(connection)
         fund(connection, "org_1", amount_nano=1_000, reference="start", now=1.0)
@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> Generator[Database]:
 
 
 def spend(database: Database, name: str, attempts: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SPENDER), str(database.path), name, str(attempts)]
+    command = [sys.executable, str(SPENDER), str(database.place), name, str(attempts)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -58,4 +58,4 @@ def test_a_killed_process_leaves_no_completed_answer_unbilled(database: Database
         assert not billed & {hold.request_id for hold in open_holds}
         assert audit(connection) == []
         assert balance(connection, "org_1") == 10**9 + 1_000 - len(billed) - len(open_holds)
-        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+        assert database.dialect.examine(connection)[0] is None

@@ -22,7 +22,7 @@ MINI = "gpt-5.4-mini"
 class Measured:
     """Receipts in a database, and what is measured of them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.latencies = Latencies()
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
@@ -146,3 +146,13 @@ def test_what_is_remembered_is_bounded_and_the_newest(measured: Measured) -> Non
     assert measured.look() == Latency(7, 8, 2)
     assert measured.latencies.find("cred_1", "b") is not None
     assert measured.latencies.find("cred_1", "old") is None
+
+
+def test_latencies_are_measured_on_postgresql_as_well(postgres_url: str) -> None:
+    measured = Measured(postgres_url)
+    try:
+        measured.add(NOW - 86_401)
+        measured.add(NOW - 5, whole_ms=3)
+        assert measured.look() == Latency(3, 3, 1)
+    finally:
+        measured.database.close()

@@ -20,6 +20,8 @@ from headgate.relay.ports import Credential, Model
 from headgate.vault import store
 from headgate.vault.model import (
     CredentialRecord,
+)
+from headgate.vault.model.managed import (
     ManagedChange,
     ManagedModel,
     ManagedModelConflict,
@@ -57,7 +59,15 @@ class WideModels:
 class NamedCredentials:
     """Opens every credential under the name it is asked for."""
 
-    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+    def resolve(
+        self,
+        organization_id: str,
+        *,
+        integration: str,
+        name: str | None,
+        model: str | None = None,
+        is_free: bool = False,
+    ) -> Credential:
         assert (organization_id, integration) == ("", "openai")
         return msgspec.structs.replace(CREDENTIAL, id=name or "", managed=True)
 
@@ -65,7 +75,7 @@ class NamedCredentials:
 class Shop:
     """A database with a platform credential of each of two names, and the managed models."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.clock = ManualClock()
         self.database = Database(path)
         assert accounts_store.ORGANIZATIONS.metadata is METADATA
@@ -237,6 +247,7 @@ def test_one_model_is_the_default(shop: Shop) -> None:
     shop.attach("b", is_default=True)
     shop.attach("c")
     assert [m.model_id for m in shop.stored().values() if m.is_default] == ["b"]
+    assert {m.model_id: m.version for m in shop.stored().values()} == {"a": 2, "b": 1, "c": 1}
     shop.change("c", is_default=True)
     assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
     assert shop.served("nothing") is None
@@ -332,3 +343,19 @@ def test_change_of_what_was_changed_meanwhile_is_refused(shop: Shop) -> None:
         shop.book.change(connection, read, ManagedChange(wire_id="x"), by=COMMAND_LINE)
     stored = shop.stored()[MINI]
     assert (stored.wire_id, stored.enabled, stored.version) == ("", False, 2)
+
+
+def test_managed_models_live_on_postgresql_as_well(postgres_url: str) -> None:
+    shop = Shop(postgres_url)
+    try:
+        for name in ("a", "b", "c"):
+            shop.attach(name, is_default=True)
+        assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
+        shop.deprecate("a", "b")
+        assert shop.served("a") == "b"
+        with pytest.raises(ManagedModelConflict):
+            shop.detach("b")
+        shop.detach("a")
+        assert sorted(shop.stored()) == ["b", "c"]
+    finally:
+        shop.database.close()

@@ -32,6 +32,7 @@ class Call(msgspec.Struct, frozen=True):
     path: str = "/responses"
     status_codes: tuple[int, ...] = (200, 201)
     response_fields: tuple[str, ...] = ("id", "output")
+    cost_level: str = "minimal"
     body: dict[str, object] = msgspec.field(default_factory=lambda: {"model": "m", "n": 1})
 
 

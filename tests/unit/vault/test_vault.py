@@ -269,6 +269,14 @@ def test_environment_credential_follows_its_variables(safe: Safe) -> None:
     assert safe.vault.resolve(safe.own, integration="openai", name=None).secret == b"local"
 
 
+def test_credential_that_people_call_environment_is_theirs(safe: Safe) -> None:
+    own = safe.add("sk-own-0123456789abcdefWXYZ", name="environment")
+    made = safe.upsert()
+    assert made.id != own.id
+    with safe.database.reading() as connection:
+        assert safe.book.open(connection, own) == "sk-own-0123456789abcdefWXYZ"
+
+
 def test_environment_credential_is_not_default_where_another_is(safe: Safe) -> None:
     chosen = safe.add(is_default=True)
     assert not safe.upsert().is_default
@@ -312,12 +320,28 @@ def test_what_cannot_be_a_credential_is_refused_by_field(
         assert safe.book.list(connection) == []
 
 
-def test_a_name_is_taken_once(safe: Safe) -> None:
-    safe.add(name="one")
-    with pytest.raises(CredentialRefused, match="give this one another name"):
-        safe.add(name="one")
+def test_several_may_have_one_name_which_then_names_none_of_them(safe: Safe) -> None:
+    first, second = safe.add(), safe.add()
+    assert first.name == second.name == "OpenAI"
+    assert safe.taken() == second.id
+    assert safe.taken(name=first.id) == first.id
+    with pytest.raises(CredentialUnusable, match="'OpenAI' is one of several of that name"):
+        safe.taken(name="OpenAI")
     with safe.database.reading() as connection, pytest.raises(CredentialNotFound):
-        safe.book.find(connection, "two")
+        safe.book.find(connection, "OpenAI")
+    with safe.database.transaction() as connection:
+        safe.book.remove(connection, first, by=SYSTEM)
+    safe.reload()
+    assert safe.taken(name="OpenAI") == second.id
+
+
+def test_no_name_takes_another_ones_id(safe: Safe) -> None:
+    victim = safe.add(name="victim")
+    for _ in range(2):
+        safe.add(name=victim.id)
+    assert safe.taken(name=victim.id) == victim.id
+    with safe.database.reading() as connection:
+        assert safe.book.find(connection, victim.id) == victim
 
 
 @pytest.mark.parametrize(

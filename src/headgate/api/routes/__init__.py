@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.api.operation import Operations
-from headgate.api.routes import audit, keys, managed_models, projects
+from headgate.api.routes import (
+    audit,
+    connections,
+    credentials,
+    keys,
+    managed_models,
+    projects,
+    providers,
+    secrets,
+)
 
 ALL: Sequence[Operations] = (
     projects.OPERATIONS,
     keys.OPERATIONS,
-    audit.OPERATIONS,
+    credentials.OPERATIONS,
+    secrets.OPERATIONS,
+    connections.OPERATIONS,
+    providers.OPERATIONS,
     managed_models.OPERATIONS,
+    audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

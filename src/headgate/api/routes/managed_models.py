@@ -13,7 +13,11 @@ from headgate.api.access import platform
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Name, Nothing, show_time
-from headgate.vault.model import ManagedChange, ManagedModel, ManagedRequest
+from headgate.vault.model.managed import (
+    ManagedChange,
+    ManagedModel,
+    ManagedRequest,
+)
 
 OPERATIONS = Operations(
     "Managed models", "Models that the platform sells: calls to them are paid in credits."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.kit.db.engine import StorageUnavailable, is_lost
+from headgate.kit.db.engine import StorageUnavailable
 
 RETRY_AFTER_SECONDS = 2.0
 
@@ -20,10 +20,10 @@ class Health:
         self.lost = False
         self.overgrown = False
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, *, lost: bool) -> None:
         """A commit failed for want of the storage."""
-        self.reason = str(error) or type(error).__name__
-        self.lost = self.lost or is_lost(error)
+        self.reason = str(error).strip() or type(error).__name__
+        self.lost = self.lost or lost
 
     def recover(self) -> None:
         """A commit succeeded."""

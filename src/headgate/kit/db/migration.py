@@ -6,6 +6,7 @@ themselves, and an older one is upgraded by a process of its own (`headgate.kit.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import REVISIONS
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 
 HEAD = "0010"
+URL_VARIABLE = "HEADGATE_DATABASE_URL"
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 VERSION = sa.Table(
@@ -36,7 +39,10 @@ class SchemaUnusable(HeadgateError):
 
 def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> None:
     """Create, upgrade or accept the database. Raises SchemaUnusable or StorageUnavailable."""
-    with database.transaction() as connection:
+    with database.transaction(alone=True) as connection:
+        fault = database.dialect.describe_fault(connection)
+        if fault is not None:
+            raise SchemaUnusable(f"The database {database.name} cannot be used: {fault}.")
         if not sa.inspect(connection).get_table_names():
             metadata.create_all(connection)
             VERSION.create(connection)
@@ -47,16 +53,22 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
         return
     if version not in _list_versions():
         raise SchemaUnusable(
-            f"The database {database.path} has the schema version {version or '(none)'}, which "
+            f"The database {database.name} has the schema version {version or '(none)'}, which "
             f"this Headgate does not know (it goes up to {head}). Was it written by a newer "
             "Headgate, or by another program? Start that one, or choose another database."
         )
-    complaint = _upgrade(database.path)
+    complaint = _upgrade(database.place)
     if _read_version(database) != head:
         raise SchemaUnusable(
-            f"The database {database.path} could not be upgraded from {version} to {head}, and "
+            f"The database {database.name} could not be upgraded from {version} to {head}, and "
             f"was left as it was. {complaint}"
         )
+
+
+def has_schema(database: Database) -> bool:
+    """Whether Headgate was ever started on the database. Raises StorageUnavailable."""
+    with database.reading() as connection:
+        return sa.inspect(connection).has_table(REVISIONS.name)
 
 
 def _read_version(database: Database) -> str | None:
@@ -70,10 +82,13 @@ def _list_versions() -> frozenset[str]:
     return frozenset(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9]*.py"))
 
 
-def _upgrade(path: Path) -> str:
+def _upgrade(place: Path | str) -> str:
     """What the upgrading process complained of."""
+    # A URL may hold a password, which no list of processes should show.
+    url = {URL_VARIABLE: place} if isinstance(place, str) else {}
     done = subprocess.run(
-        [sys.executable, "-m", "headgate.kit.db.upgrade", str(path)],
+        [sys.executable, "-m", "headgate.kit.db.upgrade", *([] if url else [str(place)])],
+        env={**os.environ, **url},
         capture_output=True,
         text=True,
         check=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from headgate.kit.db.statement import build_insert
+
 METADATA = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -20,6 +22,11 @@ REVISIONS = sa.Table(
     sa.Column("topic", sa.Text, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
+_INSERT = build_insert(REVISIONS, ignore_known=True)
+
+
+WRITERS = "writer:"
+"""What the topics begin with under which writers count their own commits."""
 
 
 def bump_revision(connection: sa.Connection, topic: str) -> None:
@@ -27,10 +34,14 @@ def bump_revision(connection: sa.Connection, topic: str) -> None:
     update = (
         sa.update(REVISIONS).where(REVISIONS.c.topic == topic).values(value=REVISIONS.c.value + 1)
     )
-    if connection.execute(update).rowcount == 0:
-        connection.execute(sa.insert(REVISIONS).values(topic=topic, value=1))
+    if connection.execute(update).rowcount:
+        return
+    # Of two processes that are the first at once, one waits here for the other to commit.
+    if not _INSERT.run(connection, (topic, 1)):
+        connection.execute(update)
 
 
 def read_revisions(connection: sa.Connection) -> dict[str, int]:
     """The present counter of every topic that ever changed."""
-    return {row.topic: row.value for row in connection.execute(sa.select(REVISIONS))}
+    query = sa.select(REVISIONS).where(REVISIONS.c.topic.not_like(f"{WRITERS}%"))
+    return {row.topic: row.value for row in connection.execute(query)}

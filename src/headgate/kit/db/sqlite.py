@@ -6,10 +6,15 @@ same instant (fixed in 3.51.3). Where only such a version is to be had, the jour
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
 
 WAL_SAFE_VERSION = (3, 51, 3)
 
@@ -53,3 +58,156 @@ def connect(path: Path, *, busy_timeout_seconds: float) -> Any:
     cursor.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
     cursor.close()
     return connection
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """See `Dialect`."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return isinstance(cause, DRIVER.DatabaseError) and not isinstance(cause, REQUEST_ERRORS)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error leaves open what the disk has: an I/O error, as of a flush, or damage.
+
+    The system reports a failed flush once, and may have dropped what it could not write: a second
+    flush that succeeds proves nothing of the first.
+    """
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(LOST_ERRORS)
+
+
+class Sqlite:
+    """A file of one process, beside which the command line may take its turn."""
+
+    begin_writing = "BEGIN IMMEDIATE"
+    """With the write lock from the start, so that a read inside cannot go stale."""
+    begin_reading = "BEGIN"
+
+    def __init__(self, path: Path, *, wait_seconds: float) -> None:
+        self.path = path
+        self.name = str(path)
+        self._wait_seconds = wait_seconds
+
+    def _connect(self) -> Any:
+        return connect(self.path, busy_timeout_seconds=self._wait_seconds)
+
+    def create_engine(self) -> sa.Engine:
+        """See `Dialect`."""
+        return sa.create_engine(
+            "sqlite://",
+            module=DRIVER,
+            creator=self._connect,
+            poolclass=sa.QueuePool,
+            pool_size=2,
+            max_overflow=6,
+        )
+
+    def keep(self, engine: sa.Engine, *, always_flush: bool) -> SqliteConnection:
+        """See `Dialect`."""
+        connection = engine.connect().execution_options(own_transaction=True)
+        return SqliteConnection(connection, always_flush=always_flush)
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        """See `Dialect`."""
+        return is_unavailable(error)
+
+    def be_alone(self, connection: sa.Connection) -> None:
+        """Every writing transaction is."""
+
+    def is_only_writer(self, connection: sa.Connection) -> bool:
+        """A second server on the same file is not supported."""
+        return True
+
+    def read_clock(self, connection: sa.Connection) -> None:
+        """The process's own clock is the only one."""
+        return
+
+    def describe_fault(self, connection: sa.Connection) -> None:
+        """None is known."""
+        return
+
+    def examine(self, connection: sa.Connection) -> tuple[str | None, str]:
+        """See `Dialect`. It reads every page."""
+        result = str(connection.exec_driver_sql("PRAGMA quick_check").scalar_one())
+        mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+        return None if result == "ok" else result, f"journal mode {mode}"
+
+    def settle_wal(self, connection: sa.Connection) -> None:
+        """See `Database.settle_wal`."""
+        connection.rollback()
+        connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @property
+    def file_bytes(self) -> int:
+        """See `Dialect`."""
+        return _measure(self.path)
+
+    @property
+    def wal_bytes(self) -> int:
+        """See `Dialect`."""
+        return _measure(self.path.with_name(f"{self.path.name}-wal"))
+
+
+def _measure(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+class SqliteConnection:
+    """See `KeptConnection`. What is not flushed survives the process, not always the power."""
+
+    takes_turns = False
+
+    def __init__(self, connection: sa.Connection, *, always_flush: bool) -> None:
+        self.connection = connection
+        self._execute = connection.connection.cursor().execute
+        # Its own checkpoints are explicit: those inside of a commit hide their errors.
+        self._execute("PRAGMA wal_autocheckpoint=0")
+        self._always_flush = always_flush
+        self._flushes: bool | None = None
+
+    def begin(self, *, durable: bool) -> None:
+        """Take the write lock."""
+        flushes = durable or self._always_flush
+        if flushes is not self._flushes:
+            self._execute(f"PRAGMA synchronous={'FULL' if flushes else 'NORMAL'}")
+            self._flushes = flushes
+        self._execute("BEGIN IMMEDIATE")
+
+    def take_turns(self, names: Iterable[str]) -> None:
+        """The write lock is everybody's turn."""
+
+    def commit(self) -> None:
+        """See `KeptConnection`."""
+        self._execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """See `KeptConnection`."""
+        # After a full disk SQLite has rolled back by itself and refuses to do it twice.
+        with contextlib.suppress(DRIVER.OperationalError):
+            self._execute("ROLLBACK")
+
+    def mend(self, error: BaseException) -> bool:
+        """A file does not come back by itself."""
+        return False
+
+    def checkpoint(self) -> int:
+        """See `KeptConnection`."""
+        self._execute("PRAGMA synchronous=FULL")
+        self._flushes = True
+        _, pages, moved = self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return max(0, pages - moved)
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        """See `Dialect`."""
+        return is_unavailable(error)
+
+    def is_lost(self, error: BaseException) -> bool:
+        """See `is_lost`."""
+        return is_lost(error)
+
+    def close(self) -> None:
+        """See `KeptConnection`."""
+        self.connection.close()

@@ -7,57 +7,93 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+
+Values = Sequence[Any]
+_KNOWN_IGNORED = " ON CONFLICT DO NOTHING"
 
 
-def compile_positional(statement: sa.UpdateBase | sa.Select[Any], *parameters: str) -> str:
-    """The SQL text of a statement whose parameters are named in the order they shall have."""
-    compiled = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
-    assert tuple(compiled.positiontup or ()) == parameters, compiled.positiontup
-    return str(compiled)
+class HotStatement:
+    """A statement whose parameters are named in the order that their values shall have.
+
+    Its text is made at most once in a process for each kind of database.
+    """
+
+    def __init__(
+        self, statement: sa.UpdateBase | sa.Select[Any], *parameters: str, end: str = ""
+    ) -> None:
+        self._statement = statement
+        self._parameters = parameters
+        self._end = end
+        self._texts: dict[str, str] = {}
+
+    def compile(self, dialect: sa.Dialect) -> str:
+        """The SQL for connections of a dialect; it is kept."""
+        compiled = self._statement.compile(dialect=dialect)
+        assert tuple(compiled.positiontup or ()) == self._parameters, compiled.positiontup
+        text = self._texts[dialect.name] = f"{compiled}{self._end}"
+        return text
+
+    def run(self, connection: sa.Connection, values: Values) -> int:
+        """Execute it once; how many rows it touched."""
+        dialect = connection.dialect
+        cursor: Any = connection.connection.cursor()
+        cursor.execute(self._texts.get(dialect.name) or self.compile(dialect), values)
+        return cursor.rowcount
+
+    def run_all(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
+        """Execute it for each of the rows; how many rows it touched in all."""
+        dialect = connection.dialect
+        cursor: Any = connection.connection.cursor()
+        cursor.executemany(self._texts.get(dialect.name) or self.compile(dialect), rows)
+        return cursor.rowcount if rows else 0
 
 
-def compile_insert(table: sa.Table, *columns: str, ignore_known: bool = False) -> str:
+def build_insert(table: sa.Table, *columns: str, ignore_known: bool = False) -> HotStatement:
     """Insert rows as tuples of these columns (all of the table by default).
 
-    With `ignore_known` a row whose key is there already changes nothing, nor does it count in
-    the cursor's `rowcount`.
+    With `ignore_known` a row whose key is there already changes nothing, nor does it count.
     """
     names = columns or tuple(table.c.keys())
-    insertion = sa.insert(table).values({name: sa.bindparam(name) for name in names})
-    text = compile_positional(insertion, *names)
-    return f"{text} ON CONFLICT DO NOTHING" if ignore_known else text
+    insertion = sa.insert(table).values({name: sa.bindparam(name) for name in names}).inline()
+    return HotStatement(insertion, *names, end=_KNOWN_IGNORED if ignore_known else "")
 
 
 class BulkInsert:
     """Inserts many rows in few steps.
 
-    The driver gives up the interpreter's lock at every step of a statement, and must then wait
-    for the event loop to give it back: so rows go in by powers of two, not one by one.
+    The driver of SQLite gives up the interpreter's lock at every step of a statement, and must
+    then wait for the event loop to give it back: so rows go in by powers of two, not one by one.
     """
 
     ROWS_MAX = 64
 
     def __init__(self, table: sa.Table, *, ignore_known: bool) -> None:
-        one = compile_insert(table)
-        start, _, values = one.rpartition("VALUES ")
-        end = " ON CONFLICT DO NOTHING" if ignore_known else ""
-        sizes = [1 << power for power in range(self.ROWS_MAX.bit_length())]
-        self._statements = [
-            (size, f"{start}VALUES {', '.join([values] * size)}{end}") for size in reversed(sizes)
-        ]
+        self._one = build_insert(table)
+        self._end = _KNOWN_IGNORED if ignore_known else ""
+        self._texts: dict[str, list[tuple[int, str]]] = {}
 
     def run(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert the rows; how many were new."""
-        cursor = driver_cursor(connection)
+        texts = self._texts.get(connection.dialect.name) or self._compile(connection.dialect)
+        cursor: Any = connection.connection.cursor()
         inserted = done = 0
-        for size, statement in self._statements:
+        for size, text in texts:
             while len(rows) - done >= size:
                 chunk = rows[done : done + size]
-                cursor.execute(statement, tuple(itertools.chain.from_iterable(chunk)))
+                cursor.execute(text, tuple(itertools.chain.from_iterable(chunk)))
                 inserted += cursor.rowcount
                 done += size
         return inserted
+
+    def _compile(self, dialect: sa.Dialect) -> list[tuple[int, str]]:
+        start, _, values = self._one.compile(dialect).rpartition("VALUES ")
+        sizes = [1 << power for power in range(self.ROWS_MAX.bit_length())]
+        texts = [
+            (size, f"{start}VALUES {', '.join([values] * size)}{self._end}")
+            for size in reversed(sizes)
+        ]
+        self._texts[dialect.name] = texts
+        return texts
 
 
 def driver_cursor(connection: sa.Connection) -> Any:

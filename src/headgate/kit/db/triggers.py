@@ -1,4 +1,4 @@
-"""Rules that the database itself keeps, where its dialect has them."""
+"""Rules that the database itself keeps."""
 
 from __future__ import annotations
 
@@ -7,16 +7,42 @@ import functools
 import sqlalchemy as sa
 from sqlalchemy import event
 
+_RAISE = "raise_append_only"
 
-def forbid_changes_of(table: str, dialect: str) -> list[str]:
-    """The statements that make a table append-only: its rows cannot be updated or deleted."""
-    if dialect != "sqlite":
-        return []
+
+def _forbid_in_sqlite(table: str) -> list[str]:
     return [
         f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
         for verb in ("UPDATE", "DELETE")
     ]
+
+
+def _forbid_in_postgresql(table: str) -> list[str]:
+    return [
+        f"CREATE OR REPLACE FUNCTION {_RAISE}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' are append-only', "
+        "ERRCODE = 'integrity_constraint_violation'; END $$",
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {_RAISE}()",
+    ]
+
+
+_FORBID = {"sqlite": _forbid_in_sqlite, "postgresql": _forbid_in_postgresql}
+_DROP: dict[str, list[str]] = {
+    "sqlite": [],
+    "postgresql": [f"DROP FUNCTION IF EXISTS {_RAISE}()"],
+}
+
+
+def forbid_changes_of(table: str, dialect: str) -> list[str]:
+    """The statements that make a table append-only: its rows cannot be updated or deleted."""
+    return _FORBID[dialect](table)
+
+
+def drop_rules(dialect: str) -> list[str]:
+    """The statements that remove what all such tables share, once the last of them is dropped."""
+    return _DROP[dialect]
 
 
 def forbid_changes(table: sa.Table) -> None:

@@ -1,4 +1,7 @@
-"""`python -m headgate.kit.db.upgrade PATH`: run all outstanding migrations in one transaction."""
+"""`python -m headgate.kit.db.upgrade [PATH]`: run all outstanding migrations in one transaction.
+
+Without a path, on the database of HEADGATE_DATABASE_URL.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,13 @@ def migrate(database: Database, revision: str = "head", *, back: bool = False) -
     """Bring the database to a revision, forward or back, entirely or not at all."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    with database.transaction() as connection:
+    with database.transaction(alone=True) as connection:
         config.attributes["connection"] = connection
         (command.downgrade if back else command.upgrade)(config, revision)
         failpoint.failpoint("migration")
 
 
 if __name__ == "__main__":
-    failpoint.arm(settings.load(os.environ))
-    migrate(Database(Path(sys.argv[1])))
+    loaded = settings.load(os.environ)
+    failpoint.arm(loaded)
+    migrate(Database(Path(sys.argv[1]) if sys.argv[1:] else loaded.database_url or ""))

@@ -16,8 +16,8 @@ from typing import Any, Generic, TypeVar, cast
 import sqlalchemy as sa
 import structlog
 
-from headgate.kit.db import sqlite
-from headgate.kit.db.engine import Database, KeptConnection, StorageUnavailable, is_unavailable
+from headgate.kit.db.dialect import KeptConnection
+from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.health import RETRY_AFTER_SECONDS, Health
 from headgate.kit.db.schema import bump_revision
 from headgate.kit.failpoint import failpoint
@@ -43,6 +43,9 @@ CHECKPOINT_WEIGHT = 4_000
 a commit counts for `COMMIT_WEIGHT` and each of its items for one."""
 COMMIT_WEIGHT = 8
 
+REPEATS_MAX = 5
+"""A transaction that another one was in the way of, or whose connection was lost, is done again."""
+
 PULSE_TOPIC = "storage"
 """A revision that nobody waits for."""
 
@@ -52,13 +55,22 @@ log = structlog.get_logger(__name__)
 class Lane(Generic[Item, Result]):
     """A kind of work: items of one lane are handled together.
 
-    `durable` ones survive a power loss once committed, the others the death of the process.
+    `durable` ones survive a power loss once committed, the others the death of the process. Where
+    several processes write, those whose items have the same `turn` commit one after the other.
     """
 
-    def __init__(self, writer: Writer, handler: Handler[Item, Result], *, durable: bool) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        handler: Handler[Item, Result],
+        *,
+        durable: bool,
+        turn: Callable[[Item], str] | None = None,
+    ) -> None:
         self._writer = writer
         self.handler = handler
         self.durable = durable
+        self.turn = turn
 
     def put(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item from the event loop; the future resolves once it is committed.
@@ -122,9 +134,19 @@ class Writer:
         self._queue.put(None)
         await asyncio.to_thread(thread.join)
 
-    def lane(self, handler: Handler[Item, Result], *, durable: bool) -> Lane[Item, Result]:
+    def lane(
+        self,
+        handler: Handler[Item, Result],
+        *,
+        durable: bool,
+        turn: Callable[[Item], str] | None = None,
+    ) -> Lane[Item, Result]:
         """A new lane whose batches `handler` does."""
-        return Lane(self, handler, durable=durable)
+        return Lane(self, handler, durable=durable, turn=turn)
+
+    def is_alone(self, connection: sa.Connection) -> bool:
+        """Whether no other process writes to this database."""
+        return self._database.dialect.is_only_writer(connection)
 
     def call(self, work: Callable[[sa.Connection], Result]) -> asyncio.Future[Result]:
         """Run one function in a transaction; for everything that is not on the hot path."""
@@ -161,8 +183,7 @@ class Writer:
         # Nobody else would ever commit: the process must not go on without this thread.
         except Exception as error:
             log.exception("storage.writer_died")
-            self.health.fail(error)
-            self.health.lost = True
+            self.health.fail(error, lost=True)
             self._thread = None
             self._refuse_all(self._take_waiting([]))
         finally:
@@ -218,8 +239,10 @@ class Writer:
         self._written = 0
         try:
             kept.checkpoint()
-        except sqlite.DRIVER.DatabaseError as error:
-            self.health.fail(error)
+        except Exception as error:
+            if not kept.is_unavailable(error):
+                raise
+            self.health.fail(error, lost=kept.is_lost(error))
             log.error("storage.checkpoint_failed", error=str(error), lost=self.health.lost)
             self._refuse_all(self._take_waiting([]))
 
@@ -242,7 +265,7 @@ class Writer:
                 future.set_result(result)
 
 
-def commit_batch(kept: KeptConnection, batch: Turn, health: Health) -> Outcome:
+def commit_batch(kept: KeptConnection, batch: Turn, health: Health, *, repeats: int = 0) -> Outcome:
     """The futures of a batch with their results, all committed, or errors with nothing kept."""
     if health.lost:
         return [future for _, _, future in batch], [_refuse() for _ in batch]
@@ -250,8 +273,11 @@ def commit_batch(kept: KeptConnection, batch: Turn, health: Health) -> Outcome:
         outcome = _commit_together(kept, batch)
     # Whatever an item raised, the others are done; whoever raised it hears of it.
     except Exception as error:  # noqa: BLE001
-        if is_unavailable(error):
-            health.fail(error)
+        if repeats < REPEATS_MAX and kept.mend(error):
+            log.warning("storage.repeated", error=str(error), items=len(batch))
+            return commit_batch(kept, batch, health, repeats=repeats + 1)
+        if kept.is_unavailable(error):
+            health.fail(error, lost=kept.is_lost(error))
             log.error("storage.refused", error=str(error), items=len(batch), lost=health.lost)
             return [future for _, _, future in batch], [_refuse() for _ in batch]
         if len(batch) == 1:
@@ -284,6 +310,8 @@ def _commit_together(kept: KeptConnection, batch: Turn) -> Outcome:
     results: list[Any] = []
     kept.begin(durable=any(lane.durable for lane in groups))
     try:
+        if kept.takes_turns:
+            kept.take_turns({lane.turn(item) for lane, item, _ in batch if lane.turn})
         for lane, (items, waiting) in groups.items():
             results += lane.handler(kept.connection, items)
             futures += waiting

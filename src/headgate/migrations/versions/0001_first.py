@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from headgate.kit.db.triggers import drop_rules, forbid_changes_of
+
 revision = "0001"
 down_revision = None
 
@@ -35,6 +37,8 @@ def downgrade() -> None:
     """Drop every table."""
     for table in TABLES:
         op.drop_table(table)
+    for statement in drop_rules(op.get_bind().dialect.name):
+        op.execute(statement)
 
 
 def text(name: str) -> sa.Column[str]:
@@ -252,7 +256,8 @@ def create_ledger() -> None:
     op.create_index(
         "uq_entries_transaction_id", "entries", ["transaction_id", "account_id"], unique=True
     )
-    forbid_changes("entries")
+    for statement in forbid_changes_of("entries", op.get_bind().dialect.name):
+        op.execute(statement)
     op.create_table(
         "holds",
         text("request_id"),
@@ -269,17 +274,6 @@ def create_ledger() -> None:
     op.create_index(
         "ix_holds_lease_until", "holds", ["lease_until"], sqlite_where=OPEN, postgresql_where=OPEN
     )
-
-
-def forbid_changes(table: str) -> None:
-    """The database itself refuses to change what is written down."""
-    if op.get_bind().dialect.name != "sqlite":
-        return
-    for verb in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
-        )
 
 
 def create_outbox() -> None:

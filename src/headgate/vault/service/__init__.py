@@ -1,6 +1,7 @@
 """The vault's decisions: which master key, how a secret is sealed, which credential is taken."""
 
 from headgate.vault.service.book import CredentialBook
+from headgate.vault.service.capacity import Capacities
 from headgate.vault.service.managed import ManagedBook
 from headgate.vault.service.master_key import (
     LocalMasterKey,
@@ -12,18 +13,26 @@ from headgate.vault.service.master_key import (
 from headgate.vault.service.offers import ManagedOffers
 from headgate.vault.service.resolution import TOPIC, Vault
 from headgate.vault.service.sealing import Sealer
+from headgate.vault.service.secrets import SecretBook
 from headgate.vault.service.trial import Trial, try_credential
+from headgate.vault.service.trials import Trials, TrialsTooMany
+from headgate.vault.store.listing import Wanted
 
 __all__ = [
     "TOPIC",
+    "Capacities",
     "CredentialBook",
     "LocalMasterKey",
     "ManagedBook",
     "ManagedOffers",
     "MasterKey",
     "Sealer",
+    "SecretBook",
     "Trial",
+    "Trials",
+    "TrialsTooMany",
     "Vault",
+    "Wanted",
     "create_master_key",
     "find_master_key",
     "remember_master_key",

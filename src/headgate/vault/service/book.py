@@ -13,25 +13,26 @@ from headgate.audit.model import SYSTEM, Actor, Deed
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
-from headgate.kit.http.errors import AddressRefused
 from headgate.kit.http.guard import EgressRule
-from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
+from headgate.relay.ports import Credential
 from headgate.vault import store
 from headgate.vault.model import (
+    CredentialChange,
     CredentialNotFound,
     CredentialRecord,
-    CredentialRefused,
     CredentialRequest,
     Integration,
-    check_secret,
-    mask_secret,
-    parse_base_url,
 )
+from headgate.vault.service.drafts import Drafts, check_provider_organization
+from headgate.vault.service.resolution import make_credential
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
+from headgate.vault.service.secrets import SecretBook
+from headgate.vault.service.trial import Trial
+from headgate.vault.store import listing
+from headgate.vault.store.listing import Wanted
 
 ENVIRONMENT_NAME = "environment"
-PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
 
 
 class CredentialBook:
@@ -49,10 +50,11 @@ class CredentialBook:
     ) -> None:
         self._sealer = sealer
         self._integrations = integrations
-        self._egress_rule = egress_rule
         self._clock = clock
         self._ids = ids
         self._audit = audit
+        secrets = SecretBook(sealer, clock=clock, ids=ids, audit=audit)
+        self._drafts = Drafts(secrets, integrations, egress_rule=egress_rule, clock=clock)
 
     def list(self, connection: sa.Connection) -> list[CredentialRecord]:
         """Every credential that was not removed, the oldest first."""
@@ -61,7 +63,8 @@ class CredentialBook:
     def find(self, connection: sa.Connection, credential: str) -> CredentialRecord:
         """The credential of that id or unambiguous name. Raises `CredentialNotFound`."""
         records = self.list(connection)
-        found = [record for record in records if credential in (record.id, record.name)]
+        found = [record for record in records if record.id == credential]
+        found = found or [record for record in records if record.name == credential]
         if len(found) == 1:
             return found[0]
         many = f"{len(found)} credentials are named {credential!r}; give the id instead."
@@ -69,45 +72,140 @@ class CredentialBook:
             many if found else f"There is no credential {credential!r}.", param="credential"
         )
 
+    def get(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        credential_id: str,
+        *,
+        removed: bool = False,
+    ) -> CredentialRecord:
+        """A credential of this organization; one that was removed where that is asked for. Raises
+        `CredentialNotFound`, also for what is somebody else's."""
+        found = listing.find_credential(connection, organization_id, credential_id, removed=removed)
+        if found is None:
+            raise CredentialNotFound(f"There is no credential {credential_id!r}.")
+        return found[0]
+
+    def list_page(
+        self, connection: sa.Connection, wanted: Wanted, *, limit: int, offset: int
+    ) -> tuple[list[CredentialRecord], Mapping[tuple[str, str], int]]:
+        """A page of an organization's credentials, the newest first; and how many there are in all
+        by integration and auth type."""
+        records = listing.select_page(connection, wanted, limit=limit, offset=offset)
+        return records, listing.count_kinds(connection, wanted)
+
     def add(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> CredentialRecord:
         """A new credential. Raises `CredentialRefused` and `NameRefused`."""
-        record, sealed = self._seal(connection, request, self._ids.make("cred"))
-        self._refuse_taken_name(connection, record)
+        store.note_change(connection)  # first: the next writer waits here, and then sees this one
+        record, sealed = self._seal(connection, request, self._ids.make("cred"), by=by)
         if record.is_default:
             store.clear_default(connection, record.organization_id, integration=record.integration)
         store.insert_credential(connection, record, sealed=sealed)
-        store.note_change(connection)
         fields = {
             "integration": record.integration,
             "name": record.name,
+            "auth_type": record.auth_type,
             "base_url": record.base_url,
             "is_default": record.is_default,
         }
         self._record(connection, by, "credential.created", record, fields)
         return record
 
+    def update(
+        self,
+        connection: sa.Connection,
+        record: CredentialRecord,
+        change: CredentialChange,
+        *,
+        by: Actor,
+    ) -> CredentialRecord:
+        """Change what is given, and nothing that its secret is bound to. Raises `NameRefused` and
+        `CredentialRefused`."""
+        values = {
+            name: value
+            for name in change.__struct_fields__
+            if (value := getattr(change, name)) is not msgspec.UNSET
+        }
+        if "name" in values:
+            values["name"] = check_name(values["name"])
+        if "provider_organization" in values:
+            check_provider_organization(values["provider_organization"])
+        return self._store(connection, record, values, by=by)
+
+    def replace_secret(
+        self,
+        connection: sa.Connection,
+        record: CredentialRecord,
+        request: CredentialRequest,
+        *,
+        by: Actor,
+    ) -> CredentialRecord:
+        """Another secret and address in the place of the ones before; the rest of the request
+        counts for nothing. Raises `CredentialRefused`."""
+        store.note_change(connection)
+        wanted = msgspec.structs.replace(
+            request,
+            organization_id=record.organization_id,
+            integration=record.integration,
+            auth_type=record.auth_type,
+            secret_header=record.secret_header,
+            name=record.name,
+            expires_at=None,
+        )
+        fresh, sealed = self._seal(connection, wanted, record.id, by=by)
+        values = {name: getattr(fresh, name) for name in ("base_url", "hint", "key_id")}
+        changed = msgspec.structs.replace(
+            record, **values, updated_at=fresh.updated_at, version=record.version + 1
+        )
+        stored = {**values, "updated_at": changed.updated_at, "version": changed.version}
+        store.update_credential(connection, record.id, {**stored, "sealed": sealed})
+        told = {"base_url": changed.base_url}
+        self._record(connection, by, "credential.replaced", record, told)
+        return changed
+
     def make_default(
         self, connection: sa.Connection, record: CredentialRecord, *, by: Actor
-    ) -> None:
+    ) -> CredentialRecord:
         """This one is taken where a call names none; the default before it is one no more."""
-        store.clear_default(connection, record.organization_id, integration=record.integration)
-        values = {"is_default": True, "updated_at": self._clock.now()}
-        store.update_credential(connection, record.id, values)
         store.note_change(connection)
+        store.clear_default(connection, record.organization_id, integration=record.integration)
+        now, version = self._clock.now(), record.version + (2 if record.is_default else 1)
+        values = {"is_default": True, "updated_at": now, "version": version}
+        store.update_credential(connection, record.id, values)
         self._record(connection, by, "credential.made_default", record)
+        return msgspec.structs.replace(record, **values)
 
     def remove(self, connection: sa.Connection, record: CredentialRecord, *, by: Actor) -> None:
         """Forget the secret for good; the record stays for the receipts that name it."""
+        store.note_change(connection)
         now = self._clock.now()
         values = {"deleted_at": now, "updated_at": now, "sealed": None, "is_default": False}
         store.update_credential(connection, record.id, values)
-        store.note_change(connection)
         self._record(connection, by, "credential.removed", record)
 
+    def note_trial(
+        self, connection: sa.Connection, record: CredentialRecord, trial: Trial, *, by: Actor
+    ) -> None:
+        """Write down that a credential was tried, and whether it was good."""
+        told = {"is_valid": trial.is_valid, "status": trial.status}
+        self._record(connection, by, "credential.tested", record, told)
+
+    def prepare(
+        self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
+    ) -> Credential:
+        """A credential as it would be stored, to be tried and forgotten. Raises as `add`."""
+        record, secret = self._drafts.draft(connection, request, "", by=by)
+        integration = self._integrations[record.integration]
+        return make_credential(
+            record, integration, self._drafts.resolve(connection, request, secret)
+        )
+
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
-        """The secret itself. Raises `SealBroken`; to be handed to the provider only."""
+        """The secret itself, or the reference in its place. Raises `SealBroken`; to be handed to
+        the provider only."""
         key = self._sealer.organization_keys(connection).get(record.key_id)
         if key is None:
             raise SealBroken
@@ -117,7 +215,7 @@ class CredentialBook:
     def upsert_environment(
         self, connection: sa.Connection, request: CredentialRequest
     ) -> CredentialRecord:
-        """The credential named `environment`, with the secret and address of this start.
+        """The credential of the environment, with the secret and address of this start.
 
         It is written only when these changed, and is the default if nothing else is.
         """
@@ -127,24 +225,38 @@ class CredentialBook:
             if record.organization_id == request.organization_id
             and record.integration == request.integration
         ]
-        before = next((record for record in own if record.name == ENVIRONMENT_NAME), None)
+        before = next((record for record in own if record.source == ENVIRONMENT_NAME), None)
         others = any(record.is_default for record in own if record is not before)
-        wanted = msgspec.structs.replace(request, name=ENVIRONMENT_NAME, is_default=not others)
+        wanted = msgspec.structs.replace(
+            request, name=ENVIRONMENT_NAME, is_default=not others, source=ENVIRONMENT_NAME
+        )
         if before is None:
             return self.add(connection, wanted, by=SYSTEM)
         if self._is_same(connection, before, request):
             return before
-        record, sealed = self._seal(connection, wanted, before.id)
-        changes = {
-            name: getattr(record, name)
-            for name in ("base_url", "hint", "is_default", "key_id", "updated_at")
-        }
-        store.update_credential(connection, record.id, {**changes, "sealed": sealed})
+        record = self.replace_secret(connection, before, wanted, by=SYSTEM)
+        if others or before.is_default:
+            return record
+        values = {"is_default": True}
+        store.update_credential(connection, record.id, values)
+        return msgspec.structs.replace(record, **values)
+
+    def _store(
+        self,
+        connection: sa.Connection,
+        record: CredentialRecord,
+        values: Mapping[str, Any],
+        *,
+        by: Actor,
+    ) -> CredentialRecord:
+        changed = {name: each for name, each in values.items() if getattr(record, name) != each}
+        if not changed:
+            return record
         store.note_change(connection)
-        self._record(
-            connection, SYSTEM, "credential.replaced", record, {"base_url": record.base_url}
-        )
-        return msgspec.structs.replace(record, created_at=before.created_at)
+        stored = {**changed, "updated_at": self._clock.now(), "version": record.version + 1}
+        store.update_credential(connection, record.id, stored)
+        self._record(connection, by, "credential.updated", record, changed)
+        return msgspec.structs.replace(record, **stored)
 
     def _record(
         self,
@@ -158,51 +270,17 @@ class CredentialBook:
         self._audit.record(connection, by, deed)
 
     def _seal(
-        self, connection: sa.Connection, request: CredentialRequest, credential_id: str
+        self,
+        connection: sa.Connection,
+        request: CredentialRequest,
+        credential_id: str,
+        *,
+        by: Actor,
     ) -> tuple[CredentialRecord, bytes]:
-        integration = self._find_integration(request.integration)
-        now = self._clock.now()
-        if request.expires_at is not None and request.expires_at <= now:
-            raise CredentialRefused("The time of expiry is in the past.", param="expires_at")
-        base_url = (request.base_url or integration.base_url).rstrip("/")
-        origin, _ = parse_base_url(base_url)
-        check_secret(integration, request.secret, origin)
-        self._check_origin(origin)
-        provider_organization = _check_provider_organization(request.provider_organization)
-        name = check_name(request.name or integration.display_name)
+        record, secret = self._drafts.draft(connection, request, credential_id, by=by)
         key_id, key = self._sealer.current_key(connection, request.organization_id)
-        record = CredentialRecord(
-            id=credential_id,
-            organization_id=request.organization_id,
-            integration=integration.name,
-            name=name,
-            auth_type="api_key",
-            base_url=base_url,
-            provider_organization=provider_organization,
-            metadata=dict(request.metadata),
-            hint=mask_secret(request.secret, integration.secret_prefixes),
-            is_default=request.is_default,
-            created_at=now,
-            updated_at=now,
-            key_id=key_id,
-            expires_at=request.expires_at,
-        )
-        return record, seal_secret(key, request.secret, record)
-
-    def _check_origin(self, origin: Origin) -> None:
-        """Say at once what would be refused at every call; a name is resolved only then."""
-        try:
-            self._egress_rule.check(origin)
-        except AddressRefused as error:
-            raise CredentialRefused(f"{error}.", param="base_url") from error
-
-    def _find_integration(self, name: str) -> Integration:
-        integration = self._integrations.get(name)
-        if integration is None:
-            known = ", ".join(sorted(self._integrations))
-            message = f"There is no integration {name!r}; there is: {known}."
-            raise CredentialRefused(message, param="integration")
-        return integration
+        record = msgspec.structs.replace(record, key_id=key_id)
+        return record, seal_secret(key, secret, record)
 
     def _is_same(
         self, connection: sa.Connection, before: CredentialRecord, request: CredentialRequest
@@ -214,21 +292,3 @@ class CredentialBook:
             return self.open(connection, before) == request.secret
         except SealBroken:
             return False
-
-    def _refuse_taken_name(self, connection: sa.Connection, wanted: CredentialRecord) -> None:
-        place = (wanted.organization_id, wanted.integration, wanted.name)
-        for record in self.list(connection):
-            if (record.organization_id, record.integration, record.name) == place:
-                message = f"A credential named {wanted.name!r} exists; give this one another name."
-                raise CredentialRefused(message, param="name")
-
-
-def _check_provider_organization(text: str | None) -> str | None:
-    if text is None or (
-        text.isascii()
-        and text.isprintable()
-        and 0 < len(text.replace(" ", "")) == len(text) <= PROVIDER_ORGANIZATION_CHARACTERS_MAX
-    ):
-        return text
-    message = "The provider's organization is an id of printable characters without blanks."
-    raise CredentialRefused(message, param="provider_organization")

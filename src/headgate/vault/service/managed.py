@@ -15,7 +15,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.relay.ports import Models
 from headgate.vault import store
-from headgate.vault.model import (
+from headgate.vault.model.managed import (
     MODEL_ID,
     ManagedChange,
     ManagedModel,
@@ -25,6 +25,7 @@ from headgate.vault.model import (
     ManagedRequest,
 )
 from headgate.vault.service.offers import CHAIN_MAX, follow
+from headgate.vault.store import managed as managed_store
 
 MANAGED_MODELS_MAX = 1_000
 UNRECORDED = frozenset({"updated_at", "version"})
@@ -47,7 +48,7 @@ class ManagedBook:
 
     def list(self, connection: sa.Connection) -> list[ManagedModel]:
         """Every managed model, by the id that callers name."""
-        return store.select_managed_models(connection)
+        return managed_store.select_managed_models(connection)
 
     def find(self, connection: sa.Connection, reference: str) -> ManagedModel:
         """The managed model of that id, or under that model id. Raises `ManagedModelNotFound`."""
@@ -87,8 +88,8 @@ class ManagedBook:
             updated_at=now,
         )
         if managed.is_default:
-            store.clear_managed_default(connection)
-        store.insert_managed_model(connection, managed)
+            managed_store.clear_managed_default(connection)
+        managed_store.insert_managed_model(connection, managed)
         shown = {name: getattr(managed, name) for name in ("model_id", "credential_id", "wire_id")}
         self._note(connection, by, "managed_model.attached", managed.id, shown)
         return managed
@@ -111,8 +112,8 @@ class ManagedBook:
         self._refuse_unpriced(changed.model_id, changed.wire_id)
         self._check_replacement(connection, changed)
         if different.get("is_default"):
-            store.clear_managed_default(connection)
-        if not store.update_managed_model(connection, changed):
+            managed_store.clear_managed_default(connection)
+        if not managed_store.update_managed_model(connection, changed):
             raise ManagedModelConflict("The managed model was changed meanwhile; look again.")
         self._note(connection, by, "managed_model.changed", managed.id, different)
         return changed
@@ -127,7 +128,7 @@ class ManagedBook:
         if replaced:
             message = f"{managed.model_id!r} replaces {', '.join(replaced)}; change that first."
             raise ManagedModelConflict(message)
-        store.delete_managed_model(connection, managed.id)
+        managed_store.delete_managed_model(connection, managed.id)
         shown = {"model_id": managed.model_id, "credential_id": managed.credential_id}
         self._note(connection, by, "managed_model.detached", managed.id, shown)
 
@@ -185,7 +186,7 @@ class ManagedBook:
 
     def _find_credential(self, connection: sa.Connection, reference: str) -> str:
         """The id of the platform's own credential of that id or name."""
-        found = store.select_platform_credentials(
+        found = managed_store.select_platform_credentials(
             connection, reference, integration=self._integration
         )
         exact = [each for each in found if each == reference] or found

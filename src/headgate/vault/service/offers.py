@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from headgate.relay.ports import Credentials, Offer, Offered
-from headgate.vault import store
-from headgate.vault.model import ManagedModel, ManagedModelOff
+from headgate.vault.model.managed import (
+    ManagedModel,
+    ManagedModelOff,
+)
+from headgate.vault.store import managed as store
 
 CHAIN_MAX = 8
 """Replacements after each other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -10,7 +11,8 @@ import sqlalchemy as sa
 import structlog
 
 from headgate.kit.clock import Clock
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import SealBroken
+from headgate.relay.admission import is_in_scope
 from headgate.relay.ports import Credential
 from headgate.vault import store
 from headgate.vault.model import (
@@ -23,7 +25,9 @@ from headgate.vault.model import (
     build_headers,
     parse_base_url,
 )
-from headgate.vault.service.sealing import Sealer, open_secret
+from headgate.vault.model.reference import ReferenceBroken
+from headgate.vault.service.opening import Opener, Round
+from headgate.vault.service.sealing import Sealer
 
 TOPIC = store.TOPIC
 
@@ -31,8 +35,12 @@ log = structlog.get_logger(__name__)
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    credential: Credential
+    """An opened credential; or none, and why."""
+
+    credential: Credential | None
     expires_at: float
+    models: tuple[str, ...] = ()
+    fault: str = ""
 
 
 class _Shelf(msgspec.Struct, frozen=True):
@@ -40,10 +48,12 @@ class _Shelf(msgspec.Struct, frozen=True):
 
     choices: Sequence[_Choice] = ()
     named: Mapping[str, _Choice] = {}
+    ambiguous: frozenset[str] = frozenset()
 
 
 _Place = tuple[str | None, str]
 """Organization (None: the platform, for everyone) and integration."""
+_Entry = tuple[CredentialRecord, _Choice]
 
 
 class Vault:
@@ -52,34 +62,44 @@ class Vault:
     def __init__(
         self, sealer: Sealer, integrations: Mapping[str, Integration], clock: Clock
     ) -> None:
-        self._sealer = sealer
+        self._opener = Opener(sealer)
         self._integrations = integrations
         self._now = clock.now
         self._shelves: Mapping[_Place, _Shelf] = {}
         self._used: dict[str, float] = {}
 
+    @property
+    def seals_opened(self) -> int:
+        """How many seals were opened since the start."""
+        return self._opener.opened
+
     def load(self, connection: sa.Connection) -> list[Fault]:
-        """Open what is stored; calls that run meanwhile see what was before.
+        """Open what is stored, as far as it changed; calls that run meanwhile see what was before.
 
         Those that do not open are left out, logged and given back.
         """
-        opened: dict[_Place, list[tuple[CredentialRecord, _Choice]]] = {}
+        opened: dict[_Place, list[_Entry]] = {}
         faults: list[Fault] = []
-        keys = self._sealer.organization_keys(connection)
+        taking = self._opener.begin(connection)
         for record, sealed in store.select_credentials(connection):
-            try:
-                choice = self._open(record, sealed, keys)
-            except (SealBroken, KeyError) as error:
-                log.error("vault.credential_unreadable", credential=record.id, name=record.name)
-                reason = f"it cannot be opened with this master key ({type(error).__name__})"
-                faults.append(Fault(record.id, record.name, reason))
-                continue
+            choice = self._open(record, sealed, taking)
+            if choice.credential is None:
+                faults.append(Fault(record.id, record.name, choice.fault))
             for place in _places(record):
                 opened.setdefault(place, []).append((record, choice))
+        taking.end()
         self._shelves = _arrange(opened)
         return faults
 
-    def resolve(self, organization_id: str, *, integration: str, name: str | None) -> Credential:
+    def resolve(
+        self,
+        organization_id: str,
+        *,
+        integration: str,
+        name: str | None,
+        model: str | None = None,
+        is_free: bool = False,
+    ) -> Credential:
         """See `relay.ports.Credentials.resolve`. Raises `CredentialMissing` and, for a named
         one, `CredentialUnusable`."""
         shelf = self._shelves.get((organization_id, integration))
@@ -87,16 +107,31 @@ class Vault:
             shelf = self._shelves.get((None, integration), _EMPTY)
         now = self._now()
         if name is not None:
-            return self._take_named(shelf, name, now)
+            choice = self._find_named(shelf, name, now)
+            if choice.models and not _fits(choice.models, model, is_free=is_free):
+                _refuse_model(name, choice, model)
+            return self._take(choice, now)
+        is_kept_out = False
         for choice in shelf.choices:
-            if choice.expires_at > now:
-                self._used[choice.credential.id] = now
-                return choice.credential
-        message = (
-            f"There is no usable {integration} credential for this organization. "
-            f"Its owner can add one with: headgate credentials add {integration}"
-        )
-        raise CredentialMissing(message, should_retry=False)
+            if choice.expires_at <= now:
+                continue
+            if choice.models and not _fits(choice.models, model, is_free=is_free):
+                is_kept_out = True
+                continue
+            credential = choice.credential
+            if credential is None or (is_kept_out and credential.managed):
+                continue
+            self._used[credential.id] = now
+            return credential
+        raise _explain_want(shelf, integration, model if is_kept_out else None, now)
+
+    def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
+        """A credential of this organization, to be tried; that is no use of it. Raises
+        `CredentialUnusable`."""
+        shelf = self._shelves.get((organization_id, integration), _EMPTY)
+        choice = self._find_named(shelf, credential_id, self._now())
+        assert choice.credential is not None, "what is unusable was refused"
+        return choice.credential
 
     def flush_used(self, connection: sa.Connection) -> None:
         """Write down when credentials were last used, as far as that is new."""
@@ -104,36 +139,94 @@ class Vault:
         for credential_id, at in list(used.items()):
             store.update_credential(connection, credential_id, {"last_used_at": at})
 
-    def _take_named(self, shelf: _Shelf, name: str, now: float) -> Credential:
+    def _find_named(self, shelf: _Shelf, name: str, now: float) -> _Choice:
         choice = shelf.named.get(name)
-        if choice is None or choice.expires_at <= now:
-            state = "is not known or cannot be opened" if choice is None else "has expired"
-            message = f"The credential {name!r} {state}; no other one is taken in its place."
-            raise CredentialUnusable(message, should_retry=False)
-        self._used[choice.credential.id] = now
-        return choice.credential
+        if name in shelf.ambiguous:
+            state = "is one of several of that name: give its id"
+        elif choice is None:
+            state = "is not known or cannot be opened"
+        elif choice.credential is None:
+            state = f"cannot be used: {choice.fault}"
+        elif choice.expires_at <= now:
+            state = "has expired"
+        else:
+            return choice
+        message = f"The credential {name!r} {state}; no other one is taken in its place."
+        raise CredentialUnusable(message, should_retry=False)
 
-    def _open(
-        self, record: CredentialRecord, sealed: bytes, keys: Mapping[str, SecretKey]
-    ) -> _Choice:
-        secret = open_secret(keys[record.key_id], sealed, record)
-        origin, base_path = parse_base_url(record.base_url)
-        integration = self._integrations[record.integration]
-        credential = Credential(
-            id=record.id,
-            name=record.name,
-            integration=record.integration,
-            managed=record.organization_id is None,
-            origin=origin,
-            base_path=base_path,
-            headers=build_headers(integration, secret, record.provider_organization),
-            secret=secret.encode(),
-        )
+    def _take(self, choice: _Choice, now: float) -> Credential:
+        credential = choice.credential
+        assert credential is not None, "what is unusable was refused"
+        self._used[credential.id] = now
+        return credential
+
+    def _open(self, record: CredentialRecord, sealed: bytes, taking: Round) -> _Choice:
         expires_at = math.inf if record.expires_at is None else record.expires_at
-        return _Choice(credential, expires_at)
+        try:
+            integration = self._integrations[record.integration]
+            secret = taking.open(record, sealed, integration)
+        except ReferenceBroken as error:
+            log.error("vault.reference_broken", credential=record.id, reason=error.message)
+            return _Choice(None, expires_at, fault=error.message)
+        except (SealBroken, KeyError) as error:
+            log.error("vault.credential_unreadable", credential=record.id, name=record.name)
+            reason = f"it cannot be opened with this master key ({type(error).__name__})"
+            return _Choice(None, expires_at, fault=reason)
+        credential = make_credential(record, integration, secret)
+        return _Choice(credential, expires_at, tuple(record.allowed_models))
 
 
 _EMPTY = _Shelf()
+
+
+def make_credential(record: CredentialRecord, integration: Integration, secret: str) -> Credential:
+    """A record and its secret, ready to be sent."""
+    origin, base_path = parse_base_url(record.base_url)
+    return Credential(
+        id=record.id,
+        name=record.name,
+        integration=record.integration,
+        managed=record.organization_id is None,
+        origin=origin,
+        base_path=base_path,
+        headers=build_headers(
+            integration, secret, record.provider_organization, secret_header=record.secret_header
+        ),
+        secret=secret.encode(),
+    )
+
+
+def _fits(models: tuple[str, ...], model: str | None, *, is_free: bool) -> bool:
+    """Whether a call may be sent with a credential that is limited to some models. One that names
+    none, though a model answers it, may not."""
+    return is_free if model is None else is_in_scope(model, models)
+
+
+def _refuse_model(name: str, choice: _Choice, model: str | None) -> None:
+    named = f"`{model}`" if model is not None else "no model"
+    raise CredentialUnusable(
+        f"The credential {name!r} is limited to the models {', '.join(choice.models)}; this "
+        f"request names {named}. No other one is taken in its place.",
+        should_retry=False,
+    )
+
+
+def _explain_want(
+    shelf: _Shelf, integration: str, model: str | None, now: float
+) -> CredentialMissing:
+    """Why there is nothing to take, as far as that is known."""
+    message = f"There is no usable {integration} credential for this organization"
+    own = [choice for choice in shelf.choices if choice.expires_at > now]
+    faults = sorted({choice.fault for choice in own if choice.fault})
+    if any(choice.models for choice in own):
+        named = f"`{model}`" if model is not None else "a request that names no model"
+        message += f" that may be used for {named}: each one is limited to other models"
+    elif faults:
+        message += f": of {len(faults)} that cannot be used, {faults[0]}"
+    elif shelf.choices:
+        message += f": {len(shelf.choices)} expired"
+    message += f". Its owner can add one with: headgate credentials add {integration}"
+    return CredentialMissing(message, should_retry=False)
 
 
 def _places(record: CredentialRecord) -> list[_Place]:
@@ -143,9 +236,7 @@ def _places(record: CredentialRecord) -> list[_Place]:
     return places
 
 
-def _arrange(
-    opened: Mapping[_Place, Sequence[tuple[CredentialRecord, _Choice]]],
-) -> Mapping[_Place, _Shelf]:
+def _arrange(opened: Mapping[_Place, Sequence[_Entry]]) -> Mapping[_Place, _Shelf]:
     ordered = {place: _order(entries) for place, entries in opened.items()}
     shelves: dict[_Place, _Shelf] = {}
     for (organization_id, integration), own in ordered.items():
@@ -154,13 +245,21 @@ def _arrange(
         # Own ones last, so that a managed one cannot take the name of an own one.
         named = {record.name: choice for record, choice in reversed(entries)}
         named.update((record.id, choice) for record, choice in entries)
-        shelves[organization_id, integration] = _Shelf([choice for _, choice in entries], named)
+        shelves[organization_id, integration] = _Shelf(
+            [choice for _, choice in entries], named, _find_ambiguous(own, managed)
+        )
     return shelves
 
 
-def _order(
-    entries: Sequence[tuple[CredentialRecord, _Choice]],
-) -> list[tuple[CredentialRecord, _Choice]]:
+def _find_ambiguous(own: Sequence[_Entry], managed: Sequence[_Entry]) -> frozenset[str]:
+    """Names that several have: of the own ones, and of managed ones that no own one is called."""
+    counts = Counter(record.name for record, _ in own)
+    others = Counter(record.name for record, _ in managed if record.name not in counts)
+    several = {name for name, count in (counts + others).items() if count > 1}
+    return frozenset(several - {record.id for record, _ in (*own, *managed)})
+
+
+def _order(entries: Sequence[_Entry]) -> list[_Entry]:
     """The default first, then the newest."""
     return sorted(
         entries,

@@ -76,15 +76,16 @@ class Sealer:
 
 def seal_secret(key: SecretKey, secret: str, record: CredentialRecord) -> bytes:
     """The secret, sealed for this record."""
-    return crypto.seal_envelope(key, secret.encode(), bound_to=_binding(record))
+    return crypto.seal_envelope(key, secret.encode(), bound_to=bind_credential(record))
 
 
 def open_secret(key: SecretKey, sealed: bytes, record: CredentialRecord) -> str:
     """The secret of this record. Raises `SealBroken`."""
-    return crypto.open_envelope(key, sealed, bound_to=_binding(record)).decode()
+    return crypto.open_envelope(key, sealed, bound_to=bind_credential(record)).decode()
 
 
-def _binding(record: CredentialRecord) -> bytes:
+def bind_credential(record: CredentialRecord) -> bytes:
+    """What the secret of a credential is bound to."""
     origin: Origin = parse_base_url(record.base_url)[0]
     return crypto.encode_fields(
         "headgate.credential.1",

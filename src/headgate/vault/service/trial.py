@@ -25,8 +25,24 @@ class Trial(msgspec.Struct, frozen=True):
     status: int
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """A trial with what else is known of its call: its body, and why no answer came."""
+
+    trial: Trial
+    body: bytes = b""
+    error: EgressError | None = None
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.trial})"
+
+
 async def try_credential(client: Client, credential: Credential, call: TestCall) -> Trial:
     """Make the call and judge the answer. Never raises for what the provider does."""
+    return (await attempt(client, credential, call)).trial
+
+
+async def attempt(client: Client, credential: Credential, call: TestCall) -> Attempt:
+    """As `try_credential`, with the answer itself, for who meters it."""
     request = Request(
         origin=credential.origin,
         method=call.method.encode(),
@@ -39,8 +55,9 @@ async def try_credential(client: Client, credential: Credential, call: TestCall)
         response = await client.send(request)
         body = await response.read(ANSWER_BYTES_MAX)
     except EgressError as error:
-        return Trial(False, f"{credential.origin} did not answer: {error}", 0)
-    return _judge(credential, call, response.status, body=body)
+        said = f"{credential.origin} did not answer: {error}"
+        return Attempt(Trial(False, said, 0), error=error)
+    return Attempt(_judge(credential, call, response.status, body=body), body)
 
 
 def _judge(credential: Credential, call: TestCall, status: int, *, body: bytes) -> Trial:

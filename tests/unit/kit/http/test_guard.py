@@ -50,6 +50,7 @@ class Call:
     status_codes: Sequence[int] = (200,)
     response_fields: Sequence[str] = ()
     body: Mapping[str, Any] = {"a": 1}
+    cost_level = "minimal"
 
 
 CALL: model.TestCall = Call()

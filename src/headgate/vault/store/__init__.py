@@ -9,7 +9,9 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA, bump_revision
-from headgate.vault.model import CredentialRecord, ManagedModel
+from headgate.vault.model import (
+    CredentialRecord,
+)
 
 TOPIC = "credentials"
 """The revision that every change bumps, by which other processes know of it."""
@@ -52,9 +54,18 @@ CREDENTIALS = sa.Table(
     sa.Column("updated_at", sa.Double, nullable=False),
     sa.Column("last_used_at", sa.Double),
     sa.Column("deleted_at", sa.Double),
+    sa.Column("description", sa.Text),
+    sa.Column("allowed_models", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("capacity", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("secret_header", sa.Text),
+    sa.Column("source", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("created_by", sa.Text),
+    sa.Column("created_by_email", sa.Text),
+    sa.Column("version", sa.Integer, nullable=False, server_default=sa.text("1")),
 )
-_LIVE = CREDENTIALS.c.deleted_at.is_(None)
-_ONE_DEFAULT = sa.and_(CREDENTIALS.c.is_default, _LIVE)
+_FIELDS = CredentialRecord.__struct_fields__
+LIVE = CREDENTIALS.c.deleted_at.is_(None)
+_ONE_DEFAULT = sa.and_(CREDENTIALS.c.is_default, LIVE)
 
 sa.Index(
     "uq_credentials_default",
@@ -62,14 +73,7 @@ sa.Index(
     CREDENTIALS.c.integration,
     unique=True,
     sqlite_where=_ONE_DEFAULT,
-)
-sa.Index(
-    "uq_credentials_name",
-    CREDENTIALS.c.organization_id,
-    CREDENTIALS.c.integration,
-    CREDENTIALS.c.name,
-    unique=True,
-    sqlite_where=_LIVE,
+    postgresql_where=_ONE_DEFAULT,
 )
 
 
@@ -119,10 +123,14 @@ def insert_credential(
 def select_credentials(connection: sa.Connection) -> Iterator[tuple[CredentialRecord, bytes]]:
     """Every credential that was not deleted, with its sealed secret, the oldest first."""
     table = CREDENTIALS.c
-    statement = sa.select(CREDENTIALS).where(_LIVE).order_by(table.created_at, table.id)
+    statement = sa.select(CREDENTIALS).where(LIVE).order_by(table.created_at, table.id)
     for row in connection.execute(statement):
-        fields = {name: getattr(row, name) for name in CredentialRecord.__struct_fields__}
-        yield CredentialRecord(**fields), row.sealed
+        yield read_credential(row), row.sealed or b""
+
+
+def read_credential(row: sa.Row[Any]) -> CredentialRecord:
+    """The record in a row."""
+    return CredentialRecord(**{name: getattr(row, name) for name in _FIELDS})
 
 
 def update_credential(
@@ -145,7 +153,7 @@ def clear_default(
             CREDENTIALS.c.integration == integration,
             CREDENTIALS.c.is_default,
         )
-        .values(is_default=False)
+        .values(is_default=False, version=CREDENTIALS.c.version + 1)
     )
 
 
@@ -155,80 +163,3 @@ def note_change(connection: sa.Connection) -> None:
 
 
 # Managed models.
-
-MANAGED_MODELS = sa.Table(
-    "managed_models",
-    METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("model_id", sa.Text, nullable=False),
-    sa.Column("credential_id", sa.Text, sa.ForeignKey("credentials.id"), nullable=False),
-    sa.Column("wire_id", sa.Text, nullable=False),
-    sa.Column("display_name", sa.Text, nullable=False),
-    sa.Column("deprecated", sa.Boolean, nullable=False),
-    sa.Column("replacement_id", sa.Text),
-    sa.Column("is_default", sa.Boolean, nullable=False),
-    sa.Column("enabled", sa.Boolean, nullable=False),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("updated_at", sa.Double, nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-)
-sa.Index("uq_managed_models_model_id", MANAGED_MODELS.c.model_id, unique=True)
-sa.Index(
-    "uq_managed_models_default",
-    MANAGED_MODELS.c.is_default,
-    unique=True,
-    sqlite_where=MANAGED_MODELS.c.is_default,
-    postgresql_where=MANAGED_MODELS.c.is_default,
-)
-
-
-def select_managed_models(connection: sa.Connection) -> list[ManagedModel]:
-    """Every managed model, by the id that callers name."""
-    statement = sa.select(MANAGED_MODELS).order_by(MANAGED_MODELS.c.model_id)
-    names = ManagedModel.__struct_fields__
-    return [
-        ManagedModel(**{name: getattr(row, name) for name in names})
-        for row in connection.execute(statement)
-    ]
-
-
-def select_platform_credentials(
-    connection: sa.Connection, credential: str, *, integration: str
-) -> list[str]:
-    """The ids of the platform's own credentials of that id or name that were not deleted."""
-    table = CREDENTIALS.c
-    statement = sa.select(table.id).where(
-        _LIVE,
-        table.organization_id.is_(None),
-        table.integration == integration,
-        sa.or_(table.id == credential, table.name == credential),
-    )
-    return list(connection.execute(statement).scalars())
-
-
-def insert_managed_model(connection: sa.Connection, managed: ManagedModel) -> None:
-    """Add one managed model."""
-    values: dict[str, Any] = msgspec.to_builtins(managed)
-    connection.execute(sa.insert(MANAGED_MODELS).values(**values))
-
-
-def update_managed_model(connection: sa.Connection, managed: ManagedModel) -> bool:
-    """Store a managed model as it is now. False where another change came first: its version is
-    not the one before this one."""
-    values: dict[str, Any] = msgspec.to_builtins(managed)
-    statement = sa.update(MANAGED_MODELS).where(
-        MANAGED_MODELS.c.id == managed.id, MANAGED_MODELS.c.version == managed.version - 1
-    )
-    return connection.execute(statement.values(**values)).rowcount == 1
-
-
-def clear_managed_default(connection: sa.Connection) -> None:
-    """No managed model is the default any more."""
-    connection.execute(
-        sa.update(MANAGED_MODELS).where(MANAGED_MODELS.c.is_default).values(is_default=False)
-    )
-
-
-def delete_managed_model(connection: sa.Connection, managed_id: str) -> None:
-    """Forget one managed model."""
-    connection.execute(sa.delete(MANAGED_MODELS).where(MANAGED_MODELS.c.id == managed_id))

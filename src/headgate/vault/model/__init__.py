@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from headgate.kit.http.message import Headers, Origin
 
 MANAGED_INTEGRATION = "headgate"
 """The integration whose credentials are all platform-managed ones (decision 18)."""
+API_KEY = "api_key"
 SECRET_CHARACTERS_MAX = 4096
 HINT_CHARACTERS_MIN = 20
 BASE_URL_CHARACTERS_MAX = 2048
@@ -59,13 +61,18 @@ class TestCall(Protocol):
     def response_fields(self) -> Sequence[str]: ...
     @property
     def body(self) -> Mapping[str, Any]: ...
+    @property
+    def cost_level(self) -> str: ...
 
 
 class CredentialRecord(msgspec.Struct, frozen=True):
     """A credential without its secret. No organization: the platform's own, a managed one.
 
-    `hint` is the secret's mask; `key_id` the organization key under which it is sealed.
-    Times in unix seconds.
+    `hint` is the secret's mask, or the reference that stands in its place; `key_id` the
+    organization key under which it is sealed. `secret_header` is the header that carries it, where
+    that is not the integration's own. `allowed_models` are patterns; none at all allows every
+    model. `source` says which start of Headgate made it, empty for what people add. `version`
+    counts the changes from 1. Times in unix seconds.
     """
 
     id: str
@@ -83,23 +90,51 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     key_id: str
     expires_at: float | None = None
     last_used_at: float | None = None
+    description: str | None = None
+    allowed_models: list[str] = []
+    capacity: list[dict[str, Any]] = []
+    secret_header: str | None = None
+    source: str = ""
+    created_by: str | None = None
+    created_by_email: str | None = None
+    version: int = 1
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new credential shall be. What is left out comes from the integration."""
+    """What a new credential shall be. What is left out comes from the integration.
+
+    `secret` is the secret itself, or a reference to a stored one (`model.reference`).
+    """
 
     organization_id: str | None
     integration: str
     secret: str
+    auth_type: str = "api_key"
+    secret_header: str | None = None
     name: str | None = None
     base_url: str | None = None
     provider_organization: str | None = None
     metadata: Mapping[str, str] = {}
     is_default: bool = False
     expires_at: float | None = None
+    description: str | None = None
+    allowed_models: Sequence[str] = ()
+    capacity: Sequence[Mapping[str, Any]] = ()
+    source: str = ""
 
     def __repr__(self) -> str:
         return f"CredentialRequest({self.integration}, {self.name})"
+
+
+class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a credential shall be otherwise; what is left out stays."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    description: str | msgspec.UnsetType | None = msgspec.UNSET
+    metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    allowed_models: list[str] | msgspec.UnsetType = msgspec.UNSET
+    capacity: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    provider_organization: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -144,6 +179,7 @@ class MasterKeyRefused(HeadgateError):
     code = "master_key_refused"
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_base_url(text: str) -> tuple[Origin, bytes]:
     """Origin and path (no trailing slash) of an address. Raises `CredentialRefused`."""
     message = (
@@ -170,16 +206,20 @@ def parse_base_url(text: str) -> tuple[Origin, bytes]:
     return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]), path.encode()
 
 
-def check_secret(integration: Integration, secret: str, origin: Origin) -> None:
+def check_secret(
+    integration: Integration, secret: str, origin: Origin, *, auth_type: str = API_KEY
+) -> None:
     """Raises `CredentialRefused` for what cannot be a secret of that origin.
 
-    The integration's own pattern holds at its own address; elsewhere the secret is somebody
-    else's, and need only be fit for a header.
+    The integration's own pattern holds for its keys at its own address; elsewhere the secret is
+    somebody else's, and need only be fit for a header. So it is with tokens.
     """
     if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
         message = f"A key is 1 to {SECRET_CHARACTERS_MAX} printable characters without blanks."
         raise CredentialRefused(message, param="api_key")
     own_origin, _ = parse_base_url(integration.base_url)
+    if auth_type != API_KEY:
+        return
     if origin == own_origin and not re.fullmatch(integration.secret_pattern, secret):
         message = (
             f"This is not a key of {integration.display_name}: "
@@ -197,92 +237,21 @@ def mask_secret(secret: str, prefixes: Sequence[str]) -> str:
 
 
 def build_headers(
-    integration: Integration, secret: str, provider_organization: str | None
+    integration: Integration,
+    secret: str,
+    provider_organization: str | None,
+    *,
+    secret_header: str | None = None,
 ) -> Headers:
-    """The headers that carry the secret and, where one is configured, the organization."""
-    headers = [
-        (
-            integration.secret_header.encode(),
-            (integration.secret_header_prefix + secret).encode(),
-        )
-    ]
+    """The headers that carry the secret and, where one is configured, the organization.
+
+    A `secret_header` of the credential's own has the secret alone.
+    """
+    if secret_header is None:
+        carrier, value = integration.secret_header, integration.secret_header_prefix + secret
+    else:
+        carrier, value = secret_header, secret
+    headers = [(carrier.encode(), value.encode())]
     if provider_organization is not None:
         headers.append((integration.organization_header.encode(), provider_organization.encode()))
     return headers
-
-
-MODEL_ID = re.compile(r"[\x21-\x7e]{1,256}")
-"""What a model may be called: it goes into headers, receipts and addresses."""
-
-
-class ManagedModel(msgspec.Struct, frozen=True):
-    """A model that the platform sells, and the credential of the platform that serves it.
-
-    `model_id` is what callers name, `wire_id` what the provider is told (empty: as the catalog has
-    it). A deprecated one with a `replacement_id` is served by that managed model. The default
-    serves ids that are unknown. `version` counts its changes from 1; times in unix seconds.
-    """
-
-    id: str
-    model_id: str
-    credential_id: str
-    wire_id: str
-    display_name: str
-    deprecated: bool
-    replacement_id: str | None
-    is_default: bool
-    enabled: bool
-    created_at: float
-    updated_at: float
-    version: int = 1
-
-
-class ManagedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new managed model shall be. `credential` is an id or name; an empty name is the
-    model's id."""
-
-    model_id: str
-    credential: str
-    wire_id: str = ""
-    display_name: str = ""
-    is_default: bool = False
-
-
-class ManagedChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a managed model shall be otherwise; what is left out stays."""
-
-    credential: str | msgspec.UnsetType = msgspec.UNSET
-    wire_id: str | msgspec.UnsetType = msgspec.UNSET
-    display_name: str | msgspec.UnsetType = msgspec.UNSET
-    deprecated: bool | msgspec.UnsetType = msgspec.UNSET
-    replacement_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    is_default: bool | msgspec.UnsetType = msgspec.UNSET
-    enabled: bool | msgspec.UnsetType = msgspec.UNSET
-
-
-class ManagedModelNotFound(HeadgateError):
-    """No managed model of that id."""
-
-    kind = Kind.MISSING
-    code = "not_found"
-
-
-class ManagedModelRefused(HeadgateError):
-    """A managed model has something that it cannot have; `param` names it."""
-
-    kind = Kind.INVALID
-    code = "invalid_managed_model"
-
-
-class ManagedModelConflict(HeadgateError):
-    """A managed model is there already, is still needed, or was changed meanwhile."""
-
-    kind = Kind.CONFLICT
-    code = "managed_model_conflict"
-
-
-class ManagedModelOff(HeadgateError):
-    """A call names a managed model that is switched off, or that is replaced by such a one."""
-
-    kind = Kind.MISSING
-    code = "model_not_found"

@@ -1,0 +1,360 @@
+"""How credentials look on the platform API (systems.md 1.3)."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.api.errors import FieldRefused
+from headgate.api.pages import PageQuery
+from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_if_any
+from headgate.audit.model import Entry
+from headgate.catalog.service import Catalog
+from headgate.metering.service import Outcomes
+from headgate.vault.model import BASE_URL_CHARACTERS_MAX, SECRET_CHARACTERS_MAX, CredentialRecord
+from headgate.vault.model.auth import TYPES
+from headgate.vault.service.trials import ENDPOINT
+
+DAY_SECONDS = 86_400
+USAGE_DAYS = 30
+USAGE_DAYS_MAX = 92
+
+Secret = Annotated[str, Meta(min_length=1, max_length=SECRET_CHARACTERS_MAX)]
+Url = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=BASE_URL_CHARACTERS_MAX,
+        extra_json_schema={"pattern": "^https?://.*"},
+    ),
+]
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+Day = Annotated[
+    str,
+    Meta(
+        max_length=40,
+        description="A day, or a time as RFC 3339 has it.",
+        extra_json_schema={"anyOf": [{"format": "date"}, {"format": "date-time"}]},
+    ),
+]
+
+
+class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The secret, in the one field that says what it is; with `base_url` where it is sent."""
+
+    api_key: Secret | None = None
+    token: Secret | None = None
+    bearer_token: Secret | None = None
+    access_token: Secret | None = None
+    header: Word | None = None
+    value: Secret | None = None
+    base_url: Url | None = None
+    organization: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The fields that hold a secret, as far as they were given."""
+        given = {name: getattr(self, name) for name in TYPES}
+        return {name: secret for name, secret in given.items() if secret is not None}
+
+    def __repr__(self) -> str:
+        return f"AuthData({', '.join(self.secrets)})"
+
+
+OauthConfig = Annotated[
+    dict[Word, Any],
+    Meta(max_length=32, description="How the access token was obtained. It is not stored."),
+]
+
+
+class CredentialCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A new credential."""
+
+    integration_name: Word
+    auth_data: AuthData
+    auth_type: Word | None = None
+    oauth_config: OauthConfig | None = None
+    display_name: Name | None = None
+    metadata: Metadata | None = None
+    make_default: bool = False
+    expires_at: Timestamp | None = None
+
+
+class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A secret that is to be tried."""
+
+    integration_name: Word
+    auth_data: AuthData
+    auth_type: Word | None = None
+    oauth_config: OauthConfig | None = None
+
+
+class CredentialUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What can be changed of a credential; what is left out stays."""
+
+    display_name: Name | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+
+
+class CredentialQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which credentials."""
+
+    integration_name: Word | None = None
+    auth_type: Word | None = None
+
+
+class DetailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a credential."""
+
+    include_masked: bool = False
+
+
+class UsageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From when, and until when; a day as the end is part of the time."""
+
+    start_date: Day | None = None
+    end_date: Day | None = None
+
+
+class ShownCredential(msgspec.Struct, kw_only=True):
+    """A credential. Never its secret."""
+
+    credential_id: str
+    integration_name: str
+    integration_type: str
+    display_name: str
+    auth_type: str
+    is_default: bool
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+    last_used_at: datetime.datetime | None
+    expires_at: datetime.datetime | None
+    credentials_metadata: dict[str, str]
+    version: int
+
+
+class CredentialDetail(ShownCredential, kw_only=True):
+    """A credential with where its secret is sent and who added it. `auth_data_masked` is there
+    where it was asked for: the public beginning and the end of the secret, or the reference in its
+    place."""
+
+    organization_id: str
+    base_url: str
+    created_by: str | None
+    created_by_email: str | None
+    auth_data_masked: str | UnsetType = UNSET
+
+
+class CredentialFilters(msgspec.Struct):
+    """What the list was asked for."""
+
+    integration_name: str | None
+    auth_type: str | None
+    limit: int
+    offset: int
+
+
+class CredentialGroup(msgspec.Struct):
+    """The credentials of one integration. `total_count` also counts those of other pages."""
+
+    integration_name: str
+    integration_type: str
+    total_count: int
+    auth_types: list[str]
+    credentials: list[ShownCredential]
+
+
+class CredentialList(msgspec.Struct, kw_only=True):
+    """A page of credentials. Without `integration_name` it is grouped: `integrations`,
+    `total_credentials` and `total_integrations`. With it, it is one list: `credentials`,
+    `total_count` and `integration_name`."""
+
+    integrations: dict[str, CredentialGroup] | UnsetType = UNSET
+    total_credentials: int | UnsetType = UNSET
+    total_integrations: int | UnsetType = UNSET
+    credentials: list[ShownCredential] | UnsetType = UNSET
+    total_count: int | UnsetType = UNSET
+    integration_name: str | UnsetType = UNSET
+    filters: CredentialFilters
+
+
+class CredentialTest(msgspec.Struct):
+    """What came of a trial."""
+
+    credential_id: str
+    is_valid: bool
+    message: str
+    tested_at: datetime.datetime
+
+
+class TemporaryTest(msgspec.Struct, kw_only=True):
+    """What came of a trial. No `status_code`: the provider did not answer."""
+
+    is_valid: bool
+    message: str
+    tested_at: datetime.datetime
+    test_method: str
+    integration_name: str
+    auth_type: str
+    test_endpoint: str
+    status_code: int | None
+    cost_level: str
+
+
+class CredentialUsage(msgspec.Struct, kw_only=True):
+    """Calls that reached the provider. `success_rate` is between 0 and 1, and 0 without calls."""
+
+    total_calls: int
+    successful_calls: int
+    failed_calls: int
+    success_rate: float
+    action_breakdown: dict[str, int]
+    start_date: datetime.datetime
+    end_date: datetime.datetime
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcomes], start: float, end: float) -> CredentialUsage:
+        """The sums over the endpoints."""
+        runs = [each for each in outcomes if each.endpoint != ENDPOINT]
+        total, good = sum(each.calls for each in runs), sum(each.completed for each in runs)
+        return cls(
+            total_calls=total,
+            successful_calls=good,
+            failed_calls=total - good,
+            success_rate=good / total if total else 0.0,
+            action_breakdown={each.endpoint: each.calls for each in runs},
+            start_date=show_time(start),
+            end_date=show_time(end),
+        )
+
+
+class CredentialAuditEntry(msgspec.Struct, kw_only=True):
+    """One deed. `user_id` is the person or the key that did it."""
+
+    id: str
+    credential_id: str
+    event_type: str
+    user_id: str
+    changes: dict[str, Any]
+    ip_address: str
+    user_agent: str
+    timestamp: datetime.datetime
+
+
+def show_credential(catalog: Catalog, record: CredentialRecord) -> ShownCredential:
+    """A credential as the API lists it."""
+    return ShownCredential(**_describe(catalog, record))
+
+
+def show_detail(catalog: Catalog, record: CredentialRecord, *, is_masked: bool) -> CredentialDetail:
+    """A credential as the API shows it alone."""
+    return CredentialDetail(
+        **_describe(catalog, record),
+        organization_id=record.organization_id or "",
+        base_url=record.base_url,
+        created_by=record.created_by,
+        created_by_email=record.created_by_email,
+        auth_data_masked=record.hint if is_masked else UNSET,
+    )
+
+
+def group_credentials(
+    catalog: Catalog,
+    query: CredentialQuery,
+    records: Sequence[CredentialRecord],
+    counts: Mapping[tuple[str, str], int],
+) -> CredentialList:
+    """A page in the one shape or the other."""
+    filters = CredentialFilters(query.integration_name, query.auth_type, query.limit, query.offset)
+    shown = [show_credential(catalog, record) for record in records]
+    total = sum(counts.values())
+    if query.integration_name is not None:
+        return CredentialList(
+            credentials=shown,
+            total_count=total,
+            integration_name=query.integration_name,
+            filters=filters,
+        )
+    groups: dict[str, CredentialGroup] = {}
+    for (integration, auth_type), count in counts.items():
+        kind = _type_of(catalog, integration)
+        group = groups.setdefault(integration, CredentialGroup(integration, kind, 0, [], []))
+        group.total_count += count
+        group.auth_types.append(auth_type)
+    for each in shown:
+        groups[each.integration_name].credentials.append(each)
+    return CredentialList(
+        integrations=groups,
+        total_credentials=total,
+        total_integrations=len(groups),
+        filters=filters,
+    )
+
+
+def show_audit_entry(entry: Entry) -> CredentialAuditEntry:
+    """A line of the audit log as this face has it."""
+    return CredentialAuditEntry(
+        id=str(entry.number),
+        credential_id=entry.deed.object_id,
+        event_type=entry.deed.action,
+        user_id=entry.actor.id,
+        changes=entry.deed.changes,
+        ip_address=entry.actor.address,
+        user_agent=entry.actor.user_agent,
+        timestamp=show_time(entry.at),
+    )
+
+
+def read_period(query: UsageQuery, now: float) -> tuple[float, float]:
+    """Start and end in unix seconds. Raises `FieldRefused`."""
+    end = now if query.end_date is None else _read_day("end_date", query.end_date, is_end=True)
+    start = end - USAGE_DAYS * DAY_SECONDS
+    if query.start_date is not None:
+        start = _read_day("start_date", query.start_date, is_end=False)
+    if start > end:
+        raise FieldRefused("The end is before the start.", ("query", "end_date"))
+    if end - start > USAGE_DAYS_MAX * DAY_SECONDS:
+        message = f"At most {USAGE_DAYS_MAX} days are counted at a time."
+        raise FieldRefused(message, ("query", "start_date"))
+    return start, end
+
+
+def _read_day(name: str, text: str, *, is_end: bool) -> float:
+    try:
+        day = datetime.date.fromisoformat(text) if len(text) == len("2026-01-01") else None
+        if day is None:
+            at = msgspec.convert(text, datetime.datetime)
+        else:
+            at = datetime.datetime.combine(day, datetime.time())
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=datetime.UTC)
+        return at.timestamp() + (DAY_SECONDS if is_end and day is not None else 0)
+    except (ValueError, msgspec.ValidationError, OverflowError) as error:
+        message = "This is no day (2026-01-31), and no time as RFC 3339 has it."
+        raise FieldRefused(message, ("query", name)) from error
+
+
+def _describe(catalog: Catalog, record: CredentialRecord) -> dict[str, Any]:
+    return {
+        "credential_id": record.id,
+        "integration_name": record.integration,
+        "integration_type": _type_of(catalog, record.integration),
+        "display_name": record.name,
+        "auth_type": record.auth_type,
+        "is_default": record.is_default,
+        "created_at": show_time(record.created_at),
+        "updated_at": show_time(record.updated_at),
+        "last_used_at": show_time_if_any(record.last_used_at),
+        "expires_at": show_time_if_any(record.expires_at),
+        "credentials_metadata": record.metadata,
+        "version": record.version,
+    }
+
+
+def _type_of(catalog: Catalog, integration: str) -> str:
+    known = catalog.integrations.get(integration)
+    return "" if known is None else known.integration_type

@@ -1,0 +1,330 @@
+"""Connections: credentials as system 002 knows them, with a secret that can be renewed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.api.access import organization
+from headgate.api.credential_shapes import Url
+from headgate.api.errors import rename_params
+from headgate.api.operation import Ask, Operations
+from headgate.api.pages import PageQuery
+from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.vault.model import (
+    SECRET_CHARACTERS_MAX,
+    CredentialChange,
+    CredentialRecord,
+    CredentialRequest,
+)
+from headgate.vault.model.capacity import Capacity
+from headgate.vault.service import Wanted
+
+OPERATIONS = Operations(
+    "Connections", "Credentials with the models and the capacity that they are meant for."
+)
+READ = organization("credentials:read")
+WRITE = organization("credentials:write")
+STARS = "****"
+PARAMS = {
+    "api_key": "config.api_key",
+    "base_url": "config.base_url",
+    "provider_organization": "config.organization",
+    "integration": "provider",
+}
+EXAMPLE_KEY = "sk-proj-EXAMPLE-0123456789abcdef"
+
+Model = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", examples=["gpt-5.4*"])
+]
+Models = Annotated[
+    list[Model], Meta(max_length=200, description="Models, or patterns; none at all allows all.")
+]
+Limit = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
+
+
+class ConfigInvalid(HeadgateError):
+    """The configuration of a connection lacks something, or would let a secret go astray."""
+
+    kind = Kind.INVALID
+    code = "AI_CONNECTION_CONFIG_INVALID"
+
+
+class CapacityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much may be used in a period, in all or for each value of a dimension."""
+
+    period: Literal["minute", "hour", "day", "week", "month", "lifetime"]
+    requests: Limit | None = None
+    tokens: Limit | None = None
+    enabled: bool = True
+    dimension: Literal["source-ip", "metadata"] | None = None
+    dimension_field: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+Capacities = Annotated[list[CapacityEntry], Meta(max_length=50)]
+
+
+class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the provider is reached. A key of asterisks, or the mask that was shown, keeps the stored
+    one."""
+
+    api_key: Annotated[str, Meta(max_length=SECRET_CHARACTERS_MAX)] | None = None
+    base_url: Url | None = None
+    organization: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+    def __repr__(self) -> str:
+        return "ConnectionConfig()"
+
+
+class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A new connection."""
+
+    name: Name
+    config: ConnectionConfig
+    provider: Annotated[str, Meta(min_length=1, max_length=64)] = "openai"
+    description: Description | None = None
+    allowed_models: Models = []
+    capacity: Capacities = []
+
+
+class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What of a connection shall be otherwise; what is left out stays. Of `config` too: but with
+    another `base_url` comes the secret, anew."""
+
+    name: Name | UnsetType = UNSET
+    config: ConnectionConfig | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
+    allowed_models: Models | UnsetType = UNSET
+    capacity: Capacities | UnsetType = UNSET
+
+
+class ShownConfig(msgspec.Struct):
+    """How the provider is reached, with the secret's mask."""
+
+    api_key: str
+    base_url: str
+    organization: str | None
+
+
+class ShownCapacity(msgspec.Struct):
+    """What the provider said of a model: so much a minute."""
+
+    requests: int | None
+    tokens: int | None
+    observed_at: datetime.datetime
+
+
+class ShownConnection(msgspec.Struct, kw_only=True):
+    """A connection. `discovered_capacity` is what the provider said in the last 7 days, by
+    model."""
+
+    id: str
+    name: str
+    description: str | None
+    provider: str
+    allowed_models: list[str]
+    capacity: list[CapacityEntry]
+    config: ShownConfig
+    discovered_capacity: dict[str, ShownCapacity]
+    is_default: bool
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+    last_used_at: datetime.datetime | None
+    version: int
+
+
+class ConnectionPage(msgspec.Struct):
+    """The newest first."""
+
+    connections: list[ShownConnection]
+    total: int
+    limit: int
+    offset: int
+
+
+@OPERATIONS.get("/api/connections", access=READ, summary="List connections")
+async def list_connections(ask: Ask[PageQuery, Nothing]) -> ConnectionPage:
+    """The credentials of the organization, as connections."""
+    query, services = ask.query, ask.services
+
+    def select(connection: sa.Connection) -> ConnectionPage:
+        records, counts = services.credentials.list_page(
+            connection, Wanted(ask.organization_id), limit=query.limit, offset=query.offset
+        )
+        shown = show_connections(ask, connection, records)
+        return ConnectionPage(shown, sum(counts.values()), query.limit, query.offset)
+
+    return await ask.read(select)
+
+
+@OPERATIONS.post(
+    "/api/connections",
+    access=WRITE,
+    status=201,
+    summary="Add a connection",
+    example={
+        "name": "Search team",
+        "provider": "openai",
+        "allowed_models": ["gpt-5.4-mini"],
+        "config": {"api_key": EXAMPLE_KEY},
+    },
+)
+async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnection:
+    """It is a credential, too."""
+    ask.principal.check_unlimited()
+    body = ask.body
+    secret = body.config.api_key
+    if not secret or is_mask(secret, ""):
+        raise ConfigInvalid("The configuration needs the api_key of the provider.")
+    request = msgspec.structs.replace(
+        write_request(ask.organization_id, body.provider, body.config, secret),
+        name=body.name,
+        description=body.description,
+        allowed_models=body.allowed_models,
+        capacity=msgspec.to_builtins(body.capacity),
+    )
+
+    def add(connection: sa.Connection) -> ShownConnection:
+        with rename_params(PARAMS):
+            record = ask.services.credentials.add(connection, request, by=ask.actor)
+        return show_connection(record, {})
+
+    return await ask.create(add)
+
+
+@OPERATIONS.get("/api/connections/{credential_id}", access=READ, summary="Read a connection")
+async def get_connection(ask: Ask[Nothing, Nothing]) -> ShownConnection:
+    """Its secret is shown as a mask."""
+    return await ask.read(
+        lambda connection: show_connections(ask, connection, [find(ask, connection)])[0]
+    )
+
+
+@OPERATIONS.patch(
+    "/api/connections/{credential_id}",
+    access=WRITE,
+    summary="Change a connection",
+    example={"allowed_models": ["gpt-5.4*"], "config": {"api_key": STARS}},
+)
+async def update_connection(ask: Ask[Nothing, ConnectionUpdate]) -> ShownConnection:
+    """A secret that begins with four asterisks keeps the stored one, as leaving it out does. The
+    stored secret goes to the address that it came with: for another one it has to be given anew."""
+    ask.principal.check_unlimited()
+
+    def update(connection: sa.Connection) -> ShownConnection:
+        record = find(ask, connection)
+        ask.check_match(record.version)
+        with rename_params(PARAMS):
+            record = change(ask, connection, record)
+        return show_connections(ask, connection, [record])[0]
+
+    return await ask.write(update)
+
+
+@OPERATIONS.delete(
+    "/api/connections/{credential_id}", access=WRITE, status=204, summary="Delete a connection"
+)
+async def delete_connection(ask: Ask[Nothing, Nothing]) -> None:
+    """Its secret is forgotten for good."""
+    ask.principal.check_unlimited()
+
+    def remove(connection: sa.Connection) -> None:
+        record = find(ask, connection)
+        ask.check_match(record.version)
+        ask.services.credentials.remove(connection, record, by=ask.actor)
+
+    await ask.write(remove)
+
+
+def find(ask: Ask[Any, Any], connection: sa.Connection) -> CredentialRecord:
+    """The connection of the path. Raises `CredentialNotFound`."""
+    return ask.services.credentials.get(connection, ask.organization_id, ask.path["credential_id"])
+
+
+def change(
+    ask: Ask[Any, ConnectionUpdate], connection: sa.Connection, record: CredentialRecord
+) -> CredentialRecord:
+    """The record after what the body says. Raises `ConfigInvalid` and the vault's errors."""
+    body, book = ask.body, ask.services.credentials
+    config = ConnectionConfig() if body.config is UNSET else body.config
+    secret = config.api_key
+    if secret == "":
+        raise ConfigInvalid("The configuration needs the api_key of the provider.")
+    base_url = record.base_url if config.base_url is None else config.base_url.rstrip("/")
+    organization = config.organization
+    wanted = CredentialChange(
+        name=body.name,
+        description=body.description,
+        allowed_models=body.allowed_models,
+        capacity=UNSET if body.capacity is UNSET else msgspec.to_builtins(body.capacity),
+        provider_organization=UNSET if organization is None else organization,
+    )
+    if secret is None or is_mask(secret, record.hint):
+        if base_url != record.base_url:
+            raise ConfigInvalid(
+                "The stored secret may be sent to its own address only. To change the base_url, "
+                "give the api_key anew."
+            )
+    else:
+        again = ConnectionConfig(base_url=base_url, organization=organization)
+        request = write_request(ask.organization_id, record.integration, again, secret)
+        record = book.replace_secret(connection, record, request, by=ask.actor)
+    return book.update(connection, record, wanted, by=ask.actor)
+
+
+def is_mask(text: str, hint: str) -> bool:
+    """Whether a secret that was sent is only what was shown of the stored one."""
+    return text.startswith(STARS) or (bool(hint) and text == hint)
+
+
+def write_request(
+    organization_id: str, provider: str, config: ConnectionConfig, secret: str
+) -> CredentialRequest:
+    """What the vault is asked for."""
+    return CredentialRequest(
+        organization_id=organization_id,
+        integration=provider,
+        secret=secret,
+        base_url=config.base_url,
+        provider_organization=config.organization,
+    )
+
+
+def show_connections(
+    ask: Ask[Any, Any], connection: sa.Connection, records: Sequence[CredentialRecord]
+) -> list[ShownConnection]:
+    """Connections with what their provider said of them."""
+    ids = [record.id for record in records]
+    discovered = ask.services.capacities.list(connection, ids)
+    return [show_connection(record, discovered.get(record.id, {})) for record in records]
+
+
+def show_connection(
+    record: CredentialRecord, discovered: Mapping[str, Capacity]
+) -> ShownConnection:
+    """A credential as a connection."""
+    return ShownConnection(
+        id=record.id,
+        name=record.name,
+        description=record.description,
+        provider=record.integration,
+        allowed_models=record.allowed_models,
+        capacity=msgspec.convert(record.capacity, list[CapacityEntry]),
+        config=ShownConfig(record.hint, record.base_url, record.provider_organization),
+        discovered_capacity={
+            model: ShownCapacity(each.requests, each.tokens, show_time(each.observed_at))
+            for model, each in discovered.items()
+        },
+        is_default=record.is_default,
+        created_at=show_time(record.created_at),
+        updated_at=show_time(record.updated_at),
+        last_used_at=show_time_if_any(record.last_used_at),
+        version=record.version,
+    )

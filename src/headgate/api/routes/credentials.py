@@ -1,0 +1,339 @@
+"""Provider credentials: added, tried, made the default, forgotten. Their secrets go one way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.api.access import organization
+from headgate.api.credential_shapes import (
+    AuthData,
+    CredentialAuditEntry,
+    CredentialCreate,
+    CredentialDetail,
+    CredentialList,
+    CredentialQuery,
+    CredentialTest,
+    CredentialUpdate,
+    CredentialUsage,
+    DetailQuery,
+    ShownCredential,
+    TemporaryTest,
+    TrialRequest,
+    UsageQuery,
+    group_credentials,
+    read_period,
+    show_audit_entry,
+    show_credential,
+    show_detail,
+)
+from headgate.api.errors import rename_params
+from headgate.api.operation import Ask, Operations
+from headgate.api.pages import PageQuery
+from headgate.api.shapes import Nothing, read_time, show_time
+from headgate.audit.model import Deed, Filter
+from headgate.metering import service as metering
+from headgate.vault.model import (
+    CredentialChange,
+    CredentialRecord,
+    CredentialRequest,
+    CredentialUnusable,
+)
+from headgate.vault.model.auth import infer_material
+from headgate.vault.service import Trial, Wanted
+
+OPERATIONS = Operations("Credentials", "Secrets of model providers: sealed, and never shown again.")
+READ = organization("credentials:read")
+WRITE = organization("credentials:write")
+EXAMPLE_KEY = "sk-proj-EXAMPLE-0123456789abcdef"
+METHOD = "api_call"
+PARAMS = {
+    "integration": "integration_name",
+    "base_url": "auth_data.base_url",
+    "provider_organization": "auth_data.organization",
+    "name": "display_name",
+}
+"""How this face calls what the vault names otherwise."""
+
+
+@OPERATIONS.post(
+    "/api/credentials",
+    access=WRITE,
+    status=201,
+    summary="Add a credential",
+    example={
+        "integration_name": "openai",
+        "auth_data": {"api_key": EXAMPLE_KEY},
+        "display_name": "Search team",
+        "make_default": True,
+    },
+)
+async def create_credential(ask: Ask[Nothing, CredentialCreate]) -> ShownCredential:
+    """Its type is inferred from `auth_data`: `api_key`, `token` or `bearer_token` (bearer_token),
+    `access_token` with `oauth_config` (oauth2), `header` and `value` (custom). The secret may be a
+    reference to a stored one, `{{vault:name}}`. Nothing is sent to the provider."""
+    ask.principal.check_unlimited()
+    body = ask.body
+    request, params = read_request(
+        ask.organization_id,
+        body.integration_name,
+        body.auth_data,
+        auth_type=body.auth_type,
+        has_oauth_config=body.oauth_config is not None,
+    )
+    request = msgspec.structs.replace(
+        request,
+        name=body.display_name,
+        metadata=body.metadata or {},
+        is_default=body.make_default,
+        expires_at=read_time(body.expires_at),
+    )
+
+    def add(connection: sa.Connection) -> ShownCredential:
+        with rename_params(params):
+            record = ask.services.credentials.add(connection, request, by=ask.actor)
+        return show_credential(ask.services.catalog, record)
+
+    return await ask.create(add)
+
+
+@OPERATIONS.get("/api/credentials", access=READ, summary="List credentials")
+async def list_credentials(ask: Ask[CredentialQuery, Nothing]) -> CredentialList:
+    """By integration; with `integration_name` as one list. The newest first."""
+    query = ask.query
+    wanted = Wanted(ask.organization_id, query.integration_name, query.auth_type)
+    records, counts = await ask.read(
+        lambda connection: ask.services.credentials.list_page(
+            connection, wanted, limit=query.limit, offset=query.offset
+        )
+    )
+    return group_credentials(ask.services.catalog, query, records, counts)
+
+
+@OPERATIONS.post(
+    "/api/credentials/test-temporary",
+    access=WRITE,
+    summary="Try a secret before it is stored",
+    errors=(429, 503),
+    example={
+        "integration_name": "openai",
+        "auth_type": "api_key",
+        "auth_data": {"api_key": EXAMPLE_KEY},
+    },
+)
+async def test_temporary(ask: Ask[Nothing, TrialRequest]) -> TemporaryTest:
+    """One small call to the provider, which its owner pays for. Nothing of the secret is kept. A
+    secret that is no good is an answer like another: `is_valid` is false."""
+    ask.principal.check_unlimited()
+    body, services = ask.body, ask.services
+    request, params = read_request(
+        ask.organization_id,
+        body.integration_name,
+        body.auth_data,
+        auth_type=body.auth_type,
+        has_oauth_config=body.oauth_config is not None,
+    )
+    with rename_params(params):
+        credential = await ask.read(
+            lambda connection: services.credentials.prepare(connection, request, by=ask.actor)
+        )
+    services.trials.admit(ask.organization_id)
+    call = services.catalog.integrations[request.integration].test_call
+    trial = await services.trials.run(
+        credential, call, organization_id=ask.organization_id, key_id=find_key_id(ask)
+    )
+    told = {"origin": str(credential.origin), "is_valid": trial.is_valid, "status": trial.status}
+    deed = Deed("credential.tried", ask.organization_id, ask.organization_id, told)
+    await ask.write(lambda connection: services.audit.record(connection, ask.actor, deed))
+    return TemporaryTest(
+        is_valid=trial.is_valid,
+        message=trial.message,
+        tested_at=show_time(services.clock.now()),
+        test_method=METHOD,
+        integration_name=request.integration,
+        auth_type=request.auth_type,
+        test_endpoint=f"{credential.origin}{credential.base_path.decode()}{call.path}",
+        status_code=trial.status or None,
+        cost_level=call.cost_level,
+    )
+
+
+@OPERATIONS.get("/api/credentials/{credential_id}", access=READ, summary="Read a credential")
+async def get_credential(ask: Ask[DetailQuery, Nothing]) -> CredentialDetail:
+    """With `include_masked=true` also what may be shown of its secret."""
+    record = await ask.read(lambda connection: find(ask, connection))
+    return show_detail(ask.services.catalog, record, is_masked=ask.query.include_masked)
+
+
+@OPERATIONS.put(
+    "/api/credentials/{credential_id}",
+    access=WRITE,
+    summary="Rename a credential",
+    example={"display_name": "Search team", "metadata": {"owner": "search"}},
+)
+async def update_credential(ask: Ask[Nothing, CredentialUpdate]) -> ShownCredential:
+    """Only its name and metadata: the secret and its address cannot be changed. To rotate a secret,
+    add another credential, make it the default, and delete this one."""
+    ask.principal.check_unlimited()
+    change = CredentialChange(name=ask.body.display_name, metadata=ask.body.metadata)
+
+    def update(connection: sa.Connection) -> CredentialRecord:
+        record = find(ask, connection)
+        ask.check_match(record.version)
+        with rename_params(PARAMS):
+            return ask.services.credentials.update(connection, record, change, by=ask.actor)
+
+    record = await ask.write(update)
+    return show_credential(ask.services.catalog, record)
+
+
+@OPERATIONS.delete(
+    "/api/credentials/{credential_id}", access=WRITE, status=204, summary="Delete a credential"
+)
+async def delete_credential(ask: Ask[Nothing, Nothing]) -> None:
+    """Its secret is forgotten for good; calls that name it fail from now on. Those under way go on
+    to their ends."""
+    ask.principal.check_unlimited()
+
+    def remove(connection: sa.Connection) -> None:
+        record = find(ask, connection)
+        ask.check_match(record.version)
+        ask.services.credentials.remove(connection, record, by=ask.actor)
+
+    await ask.write(remove)
+
+
+@OPERATIONS.post(
+    "/api/credentials/{credential_id}/set-default",
+    access=WRITE,
+    summary="Make a credential the default",
+)
+async def set_default(ask: Ask[Nothing, Nothing]) -> ShownCredential:
+    """It is taken where a call names none; the default before it is one no more, in the same
+    moment."""
+    ask.principal.check_unlimited()
+    record = await ask.write(
+        lambda connection: ask.services.credentials.make_default(
+            connection, find(ask, connection), by=ask.actor
+        )
+    )
+    return show_credential(ask.services.catalog, record)
+
+
+@OPERATIONS.post(
+    "/api/credentials/{credential_id}/test",
+    access=WRITE,
+    summary="Try a credential",
+    errors=(429, 503),
+)
+async def test_credential(ask: Ask[Nothing, Nothing]) -> CredentialTest:
+    """One small call to the provider, which its owner pays for. A credential that is no good is an
+    answer like another: `is_valid` is false, and the message says why."""
+    ask.principal.check_unlimited()
+    services = ask.services
+    record = await ask.read(lambda connection: find(ask, connection))
+    trial = await try_stored(ask, record)
+    await ask.write(
+        lambda connection: services.credentials.note_trial(connection, record, trial, by=ask.actor)
+    )
+    tested_at = show_time(services.clock.now())
+    return CredentialTest(record.id, trial.is_valid, trial.message, tested_at)
+
+
+@OPERATIONS.get(
+    "/api/credentials/{credential_id}/usage", access=READ, summary="What a credential was used for"
+)
+async def get_credential_usage(ask: Ask[UsageQuery, Nothing]) -> CredentialUsage:
+    """The calls of up to 92 days, by default the last 30, from their receipts; by endpoint. Trials
+    of the credential itself are not among them. Also of a deleted one."""
+    start, end = read_period(ask.query, ask.services.clock.now())
+
+    def count(connection: sa.Connection) -> list[metering.Outcomes]:
+        record = find(ask, connection, removed=True)
+        return metering.sum_outcomes(
+            connection, ask.organization_id, record.id, since=start, until=end
+        )
+
+    return CredentialUsage.of(await ask.read(count), start, end)
+
+
+@OPERATIONS.get(
+    "/api/credentials/{credential_id}/audit",
+    access=READ,
+    summary="What was done to a credential",
+)
+async def list_credential_audit(ask: Ask[PageQuery, Nothing]) -> list[CredentialAuditEntry]:
+    """The newest first. Also of a deleted one."""
+    query = ask.query
+
+    def select(connection: sa.Connection) -> list[CredentialAuditEntry]:
+        record = find(ask, connection, removed=True)
+        wanted = Filter(organization_id=ask.organization_id, object_id=record.id)
+        entries, _ = ask.services.audit.list(
+            connection, wanted, limit=query.limit, offset=query.offset
+        )
+        return [show_audit_entry(entry) for entry in entries]
+
+    return await ask.read(select)
+
+
+def find(
+    ask: Ask[Any, Any], connection: sa.Connection, *, removed: bool = False
+) -> CredentialRecord:
+    """The credential of the path. Raises `CredentialNotFound`."""
+    return ask.services.credentials.get(
+        connection, ask.organization_id, ask.path["credential_id"], removed=removed
+    )
+
+
+def find_key_id(ask: Ask[Any, Any]) -> str:
+    """The key that asks; empty for a person."""
+    return "" if ask.principal.grant is None else ask.principal.grant.key_id
+
+
+async def try_stored(ask: Ask[Any, Any], record: CredentialRecord) -> Trial:
+    """The trial of a stored credential; one that cannot be used at all is not sent anywhere."""
+    services = ask.services
+    services.trials.admit(ask.organization_id)
+    try:
+        credential = services.vault.open(
+            ask.organization_id, integration=record.integration, credential_id=record.id
+        )
+    except CredentialUnusable as error:
+        return Trial(False, error.message, 0)
+    return await services.trials.run(
+        credential,
+        services.catalog.integrations[record.integration].test_call,
+        organization_id=ask.organization_id,
+        key_id=find_key_id(ask),
+    )
+
+
+def read_request(
+    organization_id: str,
+    integration: str,
+    data: AuthData,
+    *,
+    auth_type: str | None,
+    has_oauth_config: bool,
+) -> tuple[CredentialRequest, dict[str, str]]:
+    """What the vault is asked for, and how its fields are called here. Raises
+    `CredentialRefused`."""
+    material = infer_material(
+        data.secrets,
+        auth_type=auth_type,
+        header=data.header,
+        has_oauth_config=has_oauth_config,
+    )
+    request = CredentialRequest(
+        organization_id=organization_id,
+        integration=integration,
+        secret=material.secret,
+        auth_type=material.auth_type,
+        secret_header=material.header,
+        base_url=data.base_url,
+        provider_organization=data.organization,
+    )
+    return request, {**PARAMS, "api_key": f"auth_data.{material.field}"}

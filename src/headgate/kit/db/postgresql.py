@@ -1,0 +1,330 @@
+"""PostgreSQL, which several gateway processes share (decision 0010)."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrDumperUnknown
+from sqlalchemy import exc
+
+from headgate.kit.db.address import DatabaseUrlRefused
+from headgate.kit.db.dialect import OutcomeUnknown
+from headgate.kit.db.schema import WRITERS
+
+VERSION_MIN = 140_000
+"""PostgreSQL 14: the oldest that this is tested to need nothing of beyond."""
+REQUEST_ERRORS = (
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.DataError,
+    psycopg.NotSupportedError,
+)
+"""Errors that the request itself caused; every other one is the storage's, or the connection's."""
+
+
+class CommitUndone(psycopg.OperationalError):
+    """The connection was cut at a commit, and the server says that it kept nothing of it."""
+
+
+REPEATABLE_ERRORS = (errors.DeadlockDetected, errors.SerializationFailure, CommitUndone)
+"""The server undid the transaction, mostly for another one's sake: it may go well the next time."""
+
+POOLED_WAITS = 15
+"""A statement that is not on the way of a call may take so many times the wait for a lock."""
+ALONE_SECONDS = 120
+"""For the first start or the upgrade of another process."""
+OUTCOME_SECONDS = 20.0
+"""For the server to come back and say what became of a commit."""
+PAUSE_SECONDS = 0.1
+
+# Advisory locks, by two numbers; the first is the gateway's own.
+SPACE = 0x48454144
+ALONE, WRITING = 1, 2
+TURNS_SPACE = SPACE + 1
+TURNS = 64
+"""Names share so many turns: a transaction holds no more locks, whatever its batch holds."""
+
+_LOCK_ALONE = f"SELECT pg_advisory_xact_lock({SPACE}, {ALONE})"
+_BE_WRITER = b"SELECT pg_advisory_lock_shared(%d, %d)" % (SPACE, WRITING)
+_COUNT_WRITERS = sa.text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    f" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    f" AND classid = {SPACE} AND objid = {WRITING}"
+)
+_TAKE_TURNS = (
+    f"SELECT pg_advisory_xact_lock({TURNS_SPACE}, turn) FROM (SELECT DISTINCT"
+    f" abs(mod(hashtext(name), {TURNS})) AS turn FROM unnest(%s::text[]) AS name"
+    " ORDER BY turn) AS turns"
+).encode()
+_FIND_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_END_SESSION = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+)
+_ENTER = "INSERT INTO revisions (topic, value) VALUES (%s, 0) ON CONFLICT DO NOTHING"
+_COUNTED = "SELECT value FROM revisions WHERE topic = %s"
+_LEAVE = "DELETE FROM revisions WHERE topic = %s"
+
+
+class _TextDumper(StrDumperUnknown):
+    """Texts come from clients and providers, and may hold what no text of PostgreSQL can."""
+
+    def dump(self, obj: str) -> Any:
+        """The text, with U+FFFD for every NUL."""
+        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """See `Dialect`."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(cause, (OutcomeUnknown, exc.TimeoutError)):
+        return True
+    return isinstance(cause, psycopg.Error) and not isinstance(cause, REQUEST_ERRORS)
+
+
+class PostgreSql:
+    """See `Dialect`. Waits for locks end after `wait_seconds`, also before every statement of a
+    call does."""
+
+    begin_writing = "BEGIN"
+    begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    file_bytes = 0
+    wal_bytes = 0
+
+    def __init__(self, url: str, *, name: str, wait_seconds: float) -> None:
+        self.name = name
+        self.wait_milliseconds = max(1, round(wait_seconds * 1000))
+        self._options = _complete(url, wait_seconds)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(**self._options, autocommit=True)
+        try:
+            connection.adapters.register_dumper(str, _TextDumper)
+            wait = self.wait_milliseconds
+            connection.execute(
+                b"SET lock_timeout = %d; SET statement_timeout = %d" % (wait, POOLED_WAITS * wait)
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def create_engine(self) -> sa.Engine:
+        """See `Dialect`. A connection that was lost while it was in the pool is replaced."""
+        return sa.create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            paramstyle="format",
+            poolclass=sa.QueuePool,
+            pool_pre_ping=True,
+            pool_size=2,
+            max_overflow=6,
+        )
+
+    def keep(self, engine: sa.Engine, *, always_flush: bool) -> PostgresConnection:
+        """See `Dialect`. Every commit is flushed: the server may die without this process."""
+        return PostgresConnection(engine, wait_milliseconds=self.wait_milliseconds)
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        """See `Dialect`."""
+        return is_unavailable(error)
+
+    def be_alone(self, connection: sa.Connection) -> None:
+        """See `Dialect`. What is done so may take its time."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{ALONE_SECONDS}s'")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(_LOCK_ALONE)
+
+    def is_only_writer(self, connection: sa.Connection) -> bool:
+        """See `Dialect`."""
+        return connection.execute(_COUNT_WRITERS).scalar_one() <= 1
+
+    def read_clock(self, connection: sa.Connection) -> float:
+        """See `Dialect`: the server's."""
+        query = sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))
+        return float(connection.execute(query).scalar_one())
+
+    def describe_fault(self, connection: sa.Connection) -> str | None:
+        """See `Dialect`."""
+        info = _driver_of(connection).info
+        if info.server_version < VERSION_MIN:
+            found, wanted = info.server_version // 10_000, VERSION_MIN // 10_000
+            return f"it is PostgreSQL {found}; Headgate needs {wanted} or newer"
+        encoding = info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            return f"its encoding is {encoding}; create it with ENCODING 'UTF8'"
+        return None
+
+    def examine(self, connection: sa.Connection) -> tuple[str | None, str]:
+        """See `Dialect`. Damage is the server's to find (`pg_amcheck`)."""
+        version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+        used = connection.exec_driver_sql("SELECT count(*) FROM pg_stat_activity").scalar_one()
+        allowed = connection.exec_driver_sql("SHOW max_connections").scalar_one()
+        text = f"PostgreSQL {version}, {used} of {allowed} connections in use"
+        return self.describe_fault(connection), text
+
+    def settle_wal(self, connection: sa.Connection) -> None:
+        """The server sees to its own log, and ends when a flush fails."""
+
+
+class PostgresConnection:
+    """See `KeptConnection`. It is made anew when it is lost.
+
+    Each of its transactions counts itself in a row that is this writer's alone; so after a cut the
+    row tells what was kept. (The server's own transaction numbers would not: after a crash it gives
+    those again whose transactions had not reached its disk.)
+    """
+
+    takes_turns = True
+
+    def __init__(self, engine: sa.Engine, *, wait_milliseconds: int) -> None:
+        self._engine = engine
+        self._wait_milliseconds = wait_milliseconds
+        self._topic = f"{WRITERS}{secrets.token_hex(8)}"
+        self._count = 0
+        self._open()
+        try:
+            self._cursor.execute(_ENTER, (self._topic,))
+        except BaseException:
+            self._drop()
+            raise
+
+    def _open(self) -> None:
+        self.connection = self._engine.connect().execution_options(own_transaction=True)
+        try:
+            self._driver = _driver_of(self.connection)
+            # What is set for its session must not come back to the pool.
+            self.connection.detach()
+            self._cursor = self._driver.cursor()
+            wait = self._wait_milliseconds
+            # A process that stops inside a transaction must not keep the others waiting for long.
+            self._cursor.execute(
+                b"SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d; %b"
+                % (wait, 2 * wait, _BE_WRITER)
+            )
+            self._session = self._cursor.execute(_FIND_SESSION).fetchone()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _reopen(self) -> None:
+        self._drop()
+        self._open()
+
+    def begin(self, *, durable: bool) -> None:
+        """Begin, on a new connection if the last one was lost."""
+        if self._driver.closed:
+            self._reopen()
+        self._cursor.execute("BEGIN")
+
+    def take_turns(self, names: Iterable[str]) -> None:
+        """See `KeptConnection`."""
+        listed = list(names)
+        if listed:
+            self._cursor.execute(_TAKE_TURNS, (listed,))
+
+    def commit(self) -> None:
+        """See `KeptConnection`. Where the connection is cut, the server is asked for the outcome:
+        what was committed counts, what was not may be done again."""
+        self._count += 1
+        try:
+            self._cursor.execute(
+                b"UPDATE revisions SET value = %d WHERE topic = '%b'; COMMIT"
+                % (self._count, self._topic.encode())
+            )
+        except psycopg.Error as error:
+            if not self._driver.closed:
+                raise
+            if not self._find_outcome(error):
+                raise CommitUndone(str(error)) from error
+
+    def _find_outcome(self, error: psycopg.Error) -> bool:
+        """Whether the transaction was committed. Raises `OutcomeUnknown`."""
+        deadline, session = time.monotonic() + OUTCOME_SECONDS, self._session
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psycopg.Error, exc.SQLAlchemyError):
+                if self._driver.closed:
+                    self._reopen()
+                # The server may not know of the cut yet, and still be about to commit.
+                if self._cursor.execute(_END_SESSION, session).fetchone() is None:
+                    counted = self._cursor.execute(_COUNTED, (self._topic,)).fetchone()
+                    return counted is not None and counted[0] >= self._count
+            threading.Event().wait(PAUSE_SECONDS)
+        raise OutcomeUnknown(f"It is not known whether a commit succeeded: {error}") from error
+
+    def roll_back(self) -> None:
+        """See `KeptConnection`."""
+        with contextlib.suppress(psycopg.Error):
+            if self._driver.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
+                self._cursor.execute("ROLLBACK")
+
+    def mend(self, error: BaseException) -> bool:
+        """See `KeptConnection`: for a connection that was lost, and a transaction that the server
+        undid for another's sake."""
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
+        if isinstance(cause, REPEATABLE_ERRORS):
+            return True
+        if isinstance(cause, OutcomeUnknown) or not self._driver.closed:
+            return False
+        with contextlib.suppress(psycopg.Error, exc.SQLAlchemyError):
+            self._reopen()
+            return True
+        return False
+
+    def checkpoint(self) -> int:
+        """The server's own affair."""
+        return 0
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        """See `Dialect`."""
+        return is_unavailable(error)
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Never: a server whose flush fails ends, and takes up what is on its disk by itself."""
+        return False
+
+    def close(self) -> None:
+        """See `KeptConnection`."""
+        with contextlib.suppress(psycopg.Error):
+            self._cursor.execute(_LEAVE, (self._topic,))
+        self._drop()
+
+    def _drop(self) -> None:
+        with contextlib.suppress(exc.SQLAlchemyError, psycopg.Error):
+            if self._driver.closed:
+                self.connection.invalidate()
+            self.connection.close()
+        self._driver.close()
+
+
+def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
+    """The options of a connection: those of the URL, and where it is silent, ours."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Its own words would repeat the URL, password and all.
+        message = "HEADGATE_DATABASE_URL holds an option that PostgreSQL's driver does not know."
+        raise DatabaseUrlRefused(message, param="database_url") from None
+    ours = {
+        "application_name": "headgate",
+        "connect_timeout": max(2, round(wait_seconds)),
+        # Of a network that swallows everything the system would tell only after minutes.
+        "tcp_user_timeout": round(3000 * wait_seconds),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    return dict(itertools.chain(ours.items(), given.items()))

@@ -1,0 +1,95 @@
+"""Which type a credential is, by the material that came with it (systems.md 1.3).
+
+Whatever the type, one secret is sent in one header. An API key, a bearer token and an OAuth 2
+access token go into the header of the integration; a custom credential names its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from headgate.kit.log import mask_text
+from headgate.vault.model import API_KEY, CredentialRefused
+
+BEARER_TOKEN = "bearer_token"
+OAUTH2 = "oauth2"
+CUSTOM = "custom"
+OLD_NAMES = {"bearer": BEARER_TOKEN}
+TYPES: Mapping[str, str] = {
+    "api_key": API_KEY,
+    "token": BEARER_TOKEN,
+    "bearer_token": BEARER_TOKEN,
+    "access_token": OAUTH2,
+    "value": CUSTOM,
+}
+"""The type that each field with a secret makes."""
+OFFERED = (API_KEY, BEARER_TOKEN, OAUTH2, CUSTOM)
+HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}")
+RESERVED_HEADERS = frozenset(
+    {
+        *("host", "connection", "content-length", "content-type", "content-encoding", "cookie"),
+        *("transfer-encoding", "te", "trailer", "upgrade", "keep-alive", "expect", "accept"),
+        *("accept-encoding", "user-agent", "date", "via", "forwarded", "origin", "range"),
+    }
+)
+RESERVED_PREFIXES = ("proxy-", "sec-", "x-forwarded-", "x-headgate-", "if-")
+
+
+class Material(msgspec.Struct, frozen=True):
+    """What a credential consists of: its type, the field that has its secret, and the secret.
+    `header` carries it, where that is not the integration's own."""
+
+    auth_type: str
+    field: str
+    secret: str
+    header: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Material({self.auth_type}, {self.field})"
+
+
+def infer_material(
+    given: Mapping[str, str], *, auth_type: str | None, header: str | None, has_oauth_config: bool
+) -> Material:
+    """The one secret among the fields that were given, and the type that it makes.
+
+    Raises `CredentialRefused`; `param` is `auth_type`, `oauth_config` or `auth_data` with a field.
+    """
+    wanted = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
+    if wanted is not None and wanted not in OFFERED:
+        message = (
+            f"A credential of this type cannot be stored here; there is: {', '.join(OFFERED)}."
+        )
+        raise CredentialRefused(message, param="auth_type")
+    if len(given) != 1:
+        said = "several secrets" if given else "no secret"
+        message = f"auth_data has {said}; it has exactly one of: {', '.join(TYPES)}."
+        raise CredentialRefused(message, param="auth_data")
+    [(field, secret)] = given.items()
+    inferred = TYPES[field]
+    if wanted is not None and wanted != inferred:
+        message = f"auth_data.{field} makes a credential of the type {inferred}, not {wanted}."
+        raise CredentialRefused(message, param="auth_type")
+    if inferred == OAUTH2 and not has_oauth_config:
+        message = "An access token comes with the oauth_config that it was obtained by."
+        raise CredentialRefused(message, param="oauth_config")
+    if (inferred == CUSTOM) is not (header is not None):
+        message = "A custom credential has both a header and its value, and no other has a header."
+        raise CredentialRefused(message, param="auth_data.header")
+    return Material(inferred, field, secret, None if header is None else check_header(header))
+
+
+def check_header(header: str) -> str:
+    """The name in lower case. Raises `CredentialRefused` for one that is not free to carry a
+    secret."""
+    name = header.lower()
+    is_free = HEADER.fullmatch(name) and name not in RESERVED_HEADERS
+    is_free = is_free and not name.startswith(RESERVED_PREFIXES)
+    # A secret that was written in its place would be stored in clear.
+    if not is_free or mask_text(name) != name:
+        message = "The header is a name of letters, digits and dashes that has no other meaning."
+        raise CredentialRefused(message, param="auth_data.header")
+    return name

@@ -1,0 +1,85 @@
+"""What a managed model is: one that the platform sells, through a credential of its own."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+MODEL_ID = re.compile(r"[\x21-\x7e]{1,256}")
+"""What a model may be called: it goes into headers, receipts and addresses."""
+
+
+class ManagedModel(msgspec.Struct, frozen=True):
+    """A model that the platform sells, and the credential of the platform that serves it.
+
+    `model_id` is what callers name, `wire_id` what the provider is told (empty: as the catalog has
+    it). A deprecated one with a `replacement_id` is served by that managed model. The default
+    serves ids that are unknown. `version` counts its changes from 1; times in unix seconds.
+    """
+
+    id: str
+    model_id: str
+    credential_id: str
+    wire_id: str
+    display_name: str
+    deprecated: bool
+    replacement_id: str | None
+    is_default: bool
+    enabled: bool
+    created_at: float
+    updated_at: float
+    version: int = 1
+
+
+class ManagedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new managed model shall be. `credential` is an id or name; an empty name is the
+    model's id."""
+
+    model_id: str
+    credential: str
+    wire_id: str = ""
+    display_name: str = ""
+    is_default: bool = False
+
+
+class ManagedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a managed model shall be otherwise; what is left out stays."""
+
+    credential: str | msgspec.UnsetType = msgspec.UNSET
+    wire_id: str | msgspec.UnsetType = msgspec.UNSET
+    display_name: str | msgspec.UnsetType = msgspec.UNSET
+    deprecated: bool | msgspec.UnsetType = msgspec.UNSET
+    replacement_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    is_default: bool | msgspec.UnsetType = msgspec.UNSET
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ManagedModelNotFound(HeadgateError):
+    """No managed model of that id."""
+
+    kind = Kind.MISSING
+    code = "not_found"
+
+
+class ManagedModelRefused(HeadgateError):
+    """A managed model has something that it cannot have; `param` names it."""
+
+    kind = Kind.INVALID
+    code = "invalid_managed_model"
+
+
+class ManagedModelConflict(HeadgateError):
+    """A managed model is there already, is still needed, or was changed meanwhile."""
+
+    kind = Kind.CONFLICT
+    code = "managed_model_conflict"
+
+
+class ManagedModelOff(HeadgateError):
+    """A call names a managed model that is switched off, or that is replaced by such a one."""
+
+    kind = Kind.MISSING
+    code = "model_not_found"

@@ -1,0 +1,128 @@
+"""Stored secrets, and the references by which a credential names one instead of holding its own.
+
+A secret may be sent to one origin only, which whoever hands it over decides: that of `base_url`, or
+where none is given the own address of the integration that a credential belongs to. Without this,
+a credential with an address of one's own and a reference to somebody's secret would fetch it (N4).
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+VALUE_CHARACTERS_MAX = 4096
+HINT_CHARACTERS_MIN = 20
+HINT_CHARACTERS = 4
+DOTS = "...."
+_MARK = "{{"
+_REFERENCE = re.compile(rf"\{{\{{\s*vault:\s*({NAME.pattern})\s*\}}\}}")
+_VALUE = re.compile(r"[\x21-\x7e]+")
+
+
+class SecretRecord(msgspec.Struct, frozen=True):
+    """A stored secret without its value. No project: the organization's own, for its credentials.
+
+    `origin` is where it may be sent; empty for the own address of the integration that asks for it.
+    `seal_number` counts how often it was sealed. Times in unix seconds.
+    """
+
+    id: str
+    organization_id: str
+    project_id: str | None
+    name: str
+    origin: str
+    key_id: str
+    seal_number: int
+    hint: str
+    service_type: str | None
+    description: str | None
+    created_by: str | None
+    created_at: float
+    updated_at: float
+
+
+class SecretRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a secret shall be from now on."""
+
+    organization_id: str
+    project_id: str | None
+    name: str
+    value: str
+    base_url: str | None = None
+    service_type: str | None = None
+    description: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SecretRequest({self.name})"
+
+
+class SecretNotFound(HeadgateError):
+    """No secret of that name."""
+
+    kind = Kind.MISSING
+    code = "not_found"
+
+
+class SecretRefused(HeadgateError):
+    """A secret has something that it cannot have; `param` names it."""
+
+    kind = Kind.INVALID
+    code = "invalid_secret"
+
+
+class ReferenceBroken(HeadgateError):
+    """A reference to a secret that is not there, or that must not be sent where it is to go."""
+
+    kind = Kind.INVALID
+    code = "secret_reference_broken"
+
+
+def parse_reference(text: str) -> str | None:
+    """The name in `{{vault:name}}`; None for what is a value itself.
+
+    Raises `ReferenceBroken` for what looks like a reference and is none.
+    """
+    if _MARK not in text:
+        return None
+    found = _REFERENCE.fullmatch(text.strip())
+    if found is None:
+        message = "A reference is {{vault:name}}, and stands alone."
+        raise ReferenceBroken(message)
+    return found[1]
+
+
+def write_reference(name: str) -> str:
+    """As a credential holds it."""
+    return f"{{{{vault:{name}}}}}"
+
+
+def check_secret_name(name: str) -> str:
+    """Raises `SecretRefused` for what cannot stand in a reference."""
+    if not NAME.fullmatch(name):
+        message = (
+            "A name is 1 to 64 letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or a digit."
+        )
+        raise SecretRefused(message, param="key_name")
+    return name
+
+
+def check_secret_value(value: str) -> str:
+    """Raises `SecretRefused` for what cannot be sent in a header."""
+    if len(value) > VALUE_CHARACTERS_MAX or not _VALUE.fullmatch(value):
+        message = f"A value is 1 to {VALUE_CHARACTERS_MAX} printable characters without blanks."
+        raise SecretRefused(message, param="value")
+    if _MARK in value:
+        raise SecretRefused("A value cannot itself be a reference.", param="value")
+    return value
+
+
+def hint_secret(value: str) -> str:
+    """A few leading characters and dots; of a short one dots alone."""
+    if len(value) < HINT_CHARACTERS_MIN:
+        return DOTS
+    return value[:HINT_CHARACTERS] + DOTS

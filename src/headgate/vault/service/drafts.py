@@ -1,0 +1,165 @@
+"""What a new credential would be: checked in every field, before anything is sealed or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import check_name
+from headgate.audit.model import Actor
+from headgate.kit.clock import Clock
+from headgate.kit.crypto import SealBroken
+from headgate.kit.http.errors import AddressRefused
+from headgate.kit.http.guard import EgressRule
+from headgate.kit.http.message import Origin
+from headgate.vault.model import (
+    API_KEY,
+    CredentialRecord,
+    CredentialRefused,
+    CredentialRequest,
+    Integration,
+    check_secret,
+    mask_secret,
+    parse_base_url,
+)
+from headgate.vault.model.reference import ReferenceBroken, parse_reference, write_reference
+from headgate.vault.service.secrets import SecretBook
+
+PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
+
+
+class Drafts:
+    """Makes records of what is asked for, and refuses what cannot be one."""
+
+    def __init__(
+        self,
+        secrets: SecretBook,
+        integrations: Mapping[str, Integration],
+        *,
+        egress_rule: EgressRule,
+        clock: Clock,
+    ) -> None:
+        self._secrets = secrets
+        self._integrations = integrations
+        self._egress_rule = egress_rule
+        self._clock = clock
+
+    def draft(
+        self,
+        connection: sa.Connection,
+        request: CredentialRequest,
+        credential_id: str,
+        *,
+        by: Actor,
+    ) -> tuple[CredentialRecord, str]:
+        """The record of a request that may be stored, without a key; and what is to be sealed.
+
+        Raises `CredentialRefused` and `NameRefused`.
+        """
+        integration = self._find_integration(request.integration)
+        now = self._clock.now()
+        if request.expires_at is not None and request.expires_at <= now:
+            raise CredentialRefused("The time of expiry is in the past.", param="expires_at")
+        base_url = (request.base_url or integration.base_url).rstrip("/")
+        origin, _ = parse_base_url(base_url)
+        secret, hint = self._check_secret(connection, request, integration, origin)
+        self._check_origin(origin)
+        record = CredentialRecord(
+            id=credential_id,
+            organization_id=request.organization_id,
+            integration=integration.name,
+            name=check_name(request.name or integration.display_name),
+            auth_type=request.auth_type,
+            base_url=base_url,
+            provider_organization=check_provider_organization(request.provider_organization),
+            metadata=dict(request.metadata),
+            hint=hint,
+            is_default=request.is_default,
+            created_at=now,
+            updated_at=now,
+            key_id="",
+            expires_at=request.expires_at,
+            description=request.description,
+            allowed_models=list(request.allowed_models),
+            capacity=[dict(each) for each in request.capacity],
+            secret_header=request.secret_header,
+            source=request.source,
+            created_by=by.id,
+            created_by_email=by.name if "@" in by.name else None,
+        )
+        return record, secret
+
+    def resolve(self, connection: sa.Connection, request: CredentialRequest, secret: str) -> str:
+        """The value of what a draft says is to be sealed. Raises `CredentialRefused`."""
+        name = parse_reference(secret)
+        return secret if name is None else self._follow(connection, request, name, param=API_KEY)
+
+    def _check_secret(
+        self,
+        connection: sa.Connection,
+        request: CredentialRequest,
+        integration: Integration,
+        origin: Origin,
+    ) -> tuple[str, str]:
+        """What is to be sealed, and what may be shown of it."""
+        try:
+            name = parse_reference(request.secret)
+        except ReferenceBroken as error:
+            raise CredentialRefused(error.message, param=API_KEY) from error
+        if name is None:
+            check_secret(integration, request.secret, origin, auth_type=request.auth_type)
+            return request.secret, mask_secret(request.secret, integration.secret_prefixes)
+        value = self._follow(connection, request, name, param=API_KEY)
+        check_secret(integration, value, origin, auth_type=request.auth_type)
+        reference = write_reference(name)
+        return reference, reference
+
+    def _follow(
+        self, connection: sa.Connection, request: CredentialRequest, name: str, *, param: str
+    ) -> str:
+        """The value of the secret that a credential is to refer to."""
+        integration = self._find_integration(request.integration)
+        base_url = (request.base_url or integration.base_url).rstrip("/")
+        if request.organization_id is None:
+            message = "The platform's own credentials hold their secrets themselves."
+            raise CredentialRefused(message, param=param)
+        try:
+            return self._secrets.find_value(
+                connection,
+                request.organization_id,
+                name=name,
+                integration=integration,
+                origin=parse_base_url(base_url)[0],
+            )
+        except (ReferenceBroken, SealBroken) as error:
+            reason = error.message if isinstance(error, ReferenceBroken) else "it cannot be opened"
+            message = f"This reference leads nowhere: {reason}."
+            raise CredentialRefused(message, param=param) from error
+
+    def _check_origin(self, origin: Origin) -> None:
+        """Say at once what would be refused at every call; a name is resolved only then."""
+        try:
+            self._egress_rule.check(origin)
+        except AddressRefused as error:
+            raise CredentialRefused(f"{error}.", param="base_url") from error
+
+    def _find_integration(self, name: str) -> Integration:
+        integration = self._integrations.get(name)
+        if integration is None:
+            known = ", ".join(sorted(self._integrations))
+            message = f"There is no integration {name!r}; there is: {known}."
+            raise CredentialRefused(message, param="integration")
+        return integration
+
+
+def check_provider_organization(text: str | None) -> str | None:
+    """Raises `CredentialRefused` for what cannot be a provider's id of an organization."""
+    if text is None or (
+        text.isascii()
+        and text.isprintable()
+        and 0 < len(text.replace(" ", "")) == len(text) <= PROVIDER_ORGANIZATION_CHARACTERS_MAX
+    ):
+        return text
+    message = "The provider's organization is an id of printable characters without blanks."
+    raise CredentialRefused(message, param="provider_organization")

@@ -1,0 +1,110 @@
+"""Opens what is stored into memory, and remembers it: only what changed is opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.vault.model import CredentialRecord, Integration, parse_base_url
+from headgate.vault.model.reference import ReferenceBroken, SecretRecord, parse_reference
+from headgate.vault.service.sealing import Sealer, bind_credential, open_secret
+from headgate.vault.service.secrets import (
+    bind_secret,
+    check_destination,
+    explain_missing,
+    open_value,
+)
+from headgate.vault.store import secrets as secret_store
+
+
+class _Known(msgspec.Struct, frozen=True):
+    sealed: bytes
+    bound_to: bytes
+    text: str
+
+    def __repr__(self) -> str:
+        return "_Known()"
+
+
+class Opener:
+    """The secrets of one process, in memory.
+
+    A seal is opened once: as long as its bytes, and all that it is bound to, are the same, so is
+    what it holds. What is stored no more is forgotten at the next `Round`.
+    """
+
+    def __init__(self, sealer: Sealer) -> None:
+        self.sealer = sealer
+        self.opened = 0
+        """How many seals were broken so far, for who measures."""
+        self._known: dict[str, _Known] = {}
+
+    def begin(self, connection: sa.Connection) -> Round:
+        """Take up all that is stored."""
+        return Round(self, connection, self.sealer.organization_keys(connection))
+
+    def find(self, row_id: str, sealed: bytes, bound_to: bytes) -> str | None:
+        """What a seal holds, if it was opened before."""
+        known = self._known.get(row_id)
+        if known is None or known.sealed != sealed or known.bound_to != bound_to:
+            return None
+        return known.text
+
+    def replace(self, known: dict[str, _Known]) -> None:
+        """Remember these, and nothing else."""
+        self._known = known
+
+
+class Round:
+    """One pass over everything that is stored."""
+
+    def __init__(
+        self, opener: Opener, connection: sa.Connection, keys: Mapping[str, SecretKey]
+    ) -> None:
+        self._opener = opener
+        self._connection = connection
+        self._keys = keys
+        self._kept: dict[str, _Known] = {}
+        self._secrets: dict[tuple[str, str], tuple[SecretRecord, bytes]] | None = None
+
+    def open(self, record: CredentialRecord, sealed: bytes, integration: Integration) -> str:
+        """The secret of a credential; of one that refers to a stored secret, that one's value.
+
+        Raises `SealBroken`, `KeyError` for a key that does not open, and `ReferenceBroken`.
+        """
+        key, bound_to = self._keys[record.key_id], bind_credential(record)
+        text = self._opener.find(record.id, sealed, bound_to)
+        if text is None:
+            self._opener.opened += 1
+            text = open_secret(key, sealed, record)
+        self._kept[record.id] = _Known(sealed, bound_to, text)
+        name = parse_reference(text)
+        return text if name is None else self._follow(record, name, integration)
+
+    def end(self) -> None:
+        """Forget what was not asked for in this round."""
+        self._opener.replace(self._kept)
+
+    def _follow(self, credential: CredentialRecord, name: str, integration: Integration) -> str:
+        if self._secrets is None:
+            stored = secret_store.select_organization_secrets(self._connection)
+            self._secrets = {(each[0].organization_id, each[0].name): each for each in stored}
+        found = self._secrets.get((credential.organization_id or "", name))
+        if found is None:
+            raise ReferenceBroken(explain_missing(name))
+        record, sealed = found
+        check_destination(record, integration, parse_base_url(credential.base_url)[0])
+        bound_to = bind_secret(record)
+        value = self._opener.find(record.id, sealed, bound_to)
+        if value is None:
+            self._opener.opened += 1
+            try:
+                value = open_value(self._keys[record.key_id], sealed, record)
+            except (SealBroken, KeyError) as error:
+                message = f"the secret {name!r} that it refers to cannot be opened"
+                raise ReferenceBroken(message) from error
+        self._kept[record.id] = _Known(sealed, bound_to, value)
+        return value

@@ -1,0 +1,191 @@
+"""Stored secrets: written, named, forgotten, and opened for who refers to them. Never shown."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+from headgate.kit import crypto
+from headgate.kit.clock import Clock
+from headgate.kit.crypto import SecretKey
+from headgate.kit.http.message import Origin
+from headgate.kit.ids import Ids
+from headgate.vault import store
+from headgate.vault.model import CredentialRefused, Integration, parse_base_url
+from headgate.vault.model.reference import (
+    ReferenceBroken,
+    SecretNotFound,
+    SecretRecord,
+    SecretRefused,
+    SecretRequest,
+    check_secret_name,
+    check_secret_value,
+    hint_secret,
+)
+from headgate.vault.service.sealing import FIELD, Sealer
+from headgate.vault.store import secrets as secret_store
+
+
+class SecretBook:
+    """The stored secrets of one installation. Nothing here commits; changes bump the revision of
+    the credentials, whose references may lead here."""
+
+    def __init__(self, sealer: Sealer, *, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+        self._sealer = sealer
+        self._clock = clock
+        self._ids = ids
+        self._audit = audit
+
+    def put(self, connection: sa.Connection, request: SecretRequest, *, by: Actor) -> SecretRecord:
+        """Store a secret, or put it in the place of the one of that name, whole.
+
+        Raises `SecretRefused`.
+        """
+        name = check_secret_name(request.name)
+        value = check_secret_value(request.value)
+        origin = _read_origin(request.base_url)
+        now = self._clock.now()
+        place = (request.organization_id, request.project_id)
+        store.note_change(connection)  # first: the next writer waits here, and then sees this one
+        before = secret_store.find_secret(connection, *place, name=name)
+        record_id = self._ids.make("sec") if before is None else before[0].id
+        changes = {
+            "key_name": name,
+            "project_id": request.project_id,
+            "service_type": request.service_type,
+            "origin": origin,
+        }
+        action = "secret.created" if before is None else "secret.replaced"
+        self._audit.record(connection, by, Deed(action, place[0], record_id, changes))
+        key_id, key = self._sealer.current_key(connection, request.organization_id)
+        record = SecretRecord(
+            id=record_id,
+            organization_id=request.organization_id,
+            project_id=request.project_id,
+            name=name,
+            origin=origin,
+            key_id=key_id,
+            seal_number=1 if before is None else before[0].seal_number + 1,
+            hint=hint_secret(value),
+            service_type=request.service_type,
+            description=request.description,
+            created_by=by.id,
+            created_at=now if before is None else before[0].created_at,
+            updated_at=now,
+        )
+        sealed = seal_value(key, value, record)
+        if before is None:
+            secret_store.insert_secret(connection, record, sealed=sealed)
+        else:
+            secret_store.update_secret(connection, record, sealed=sealed)
+        return record
+
+    def list(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        project_id: str | None,
+        *,
+        limit: int,
+        offset: int,
+    ) -> tuple[list[SecretRecord], int]:
+        """A page of the secrets of a project, or of the organization itself, by name; how many
+        there are in all."""
+        return secret_store.select_secrets(
+            connection, organization_id, project_id, limit=limit, offset=offset
+        )
+
+    def remove(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        project_id: str | None,
+        *,
+        name: str,
+        by: Actor,
+    ) -> SecretRecord:
+        """Forget a secret for good; what refers to it is unusable from now on. Raises
+        `SecretNotFound`."""
+        store.note_change(connection)
+        found = secret_store.find_secret(connection, organization_id, project_id, name=name)
+        if found is None:
+            raise SecretNotFound(f"There is no secret {name!r}.")
+        record = found[0]
+        deed = Deed("secret.removed", organization_id, record.id, {"key_name": name})
+        self._audit.record(connection, by, deed)
+        secret_store.delete_secret(connection, record)
+        return record
+
+    def find_value(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        *,
+        name: str,
+        integration: Integration,
+        origin: Origin,
+    ) -> str:
+        """The value of an organization's secret, to be sent to that origin and nowhere else.
+
+        Raises `ReferenceBroken` and `SealBroken`.
+        """
+        found = secret_store.find_secret(connection, organization_id, None, name=name)
+        if found is None:
+            raise ReferenceBroken(explain_missing(name))
+        record, sealed = found
+        check_destination(record, integration, origin)
+        keys = self._sealer.organization_keys(connection)
+        if record.key_id not in keys:
+            raise ReferenceBroken(f"the secret {name!r} cannot be opened with this master key")
+        return open_value(keys[record.key_id], sealed, record)
+
+
+def seal_value(key: SecretKey, value: str, record: SecretRecord) -> bytes:
+    """The value, sealed for this record."""
+    return crypto.seal_envelope(key, value.encode(), bound_to=bind_secret(record))
+
+
+def open_value(key: SecretKey, sealed: bytes, record: SecretRecord) -> str:
+    """The value of this record. Raises `SealBroken`."""
+    return crypto.open_envelope(key, sealed, bound_to=bind_secret(record)).decode()
+
+
+def bind_secret(record: SecretRecord) -> bytes:
+    """What the seal of a stored secret is bound to: whose it is, which, how often it was sealed,
+    and where it may be sent."""
+    return crypto.encode_fields(
+        "headgate.secret.1",
+        record.organization_id,
+        record.project_id or "",
+        record.id,
+        FIELD,
+        record.key_id,
+        str(record.seal_number),
+        record.name,
+        record.origin,
+    )
+
+
+def check_destination(record: SecretRecord, integration: Integration, origin: Origin) -> None:
+    """Raises `ReferenceBroken` for a secret that must not be sent to that origin (N4)."""
+    allowed = record.origin or str(parse_base_url(integration.base_url)[0])
+    if allowed != str(origin):
+        raise ReferenceBroken(
+            f"the secret {record.name!r} may be sent to {allowed} only, not to {origin}; "
+            "store it again with that base_url to allow it"
+        )
+
+
+def explain_missing(name: str) -> str:
+    """What is said of a reference that leads nowhere."""
+    return f"it refers to the secret {name!r}, which is not there"
+
+
+def _read_origin(base_url: str | None) -> str:
+    if base_url is None:
+        return ""
+    try:
+        return str(parse_base_url(base_url.rstrip("/"))[0])
+    except CredentialRefused as error:
+        raise SecretRefused(error.message, param="base_url") from error

@@ -1,0 +1,59 @@
+"""All SQL of what providers said of their own limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from headgate.kit.db.schema import METADATA
+from headgate.vault.model.capacity import Capacity
+
+DISCOVERED = sa.Table(
+    "discovered_capacity",
+    METADATA,
+    sa.Column("credential_id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("requests", sa.BigInteger),
+    sa.Column("tokens", sa.BigInteger),
+    sa.Column("observed_at", sa.Double, nullable=False),
+)
+
+
+def write_capacity(connection: sa.Connection, found: Iterable[tuple[str, str, Capacity]]) -> None:
+    """Put what was seen in the place of what was seen before, by credential and model."""
+    table = DISCOVERED.c
+    for credential_id, model, capacity in found:
+        values = {
+            "requests": capacity.requests,
+            "tokens": capacity.tokens,
+            "observed_at": capacity.observed_at,
+        }
+        key = {"credential_id": credential_id, "model": model}
+        same = sa.and_(table.credential_id == credential_id, table.model == model)
+        changed = connection.execute(sa.update(DISCOVERED).where(same).values(**values))
+        if not changed.rowcount:
+            connection.execute(sa.insert(DISCOVERED).values(**key, **values))
+
+
+def delete_capacity_before(connection: sa.Connection, unix_seconds: float) -> int:
+    """Forget what was seen before a time. How many went."""
+    old = sa.delete(DISCOVERED).where(DISCOVERED.c.observed_at < unix_seconds)
+    return connection.execute(old).rowcount
+
+
+def select_capacity(
+    connection: sa.Connection, credential_ids: Iterable[str], *, since: float
+) -> dict[str, dict[str, Capacity]]:
+    """What was seen since a time, by credential and model."""
+    table = DISCOVERED.c
+    statement = (
+        sa.select(DISCOVERED)
+        .where(table.credential_id.in_(list(credential_ids)), table.observed_at >= since)
+        .order_by(table.credential_id, table.model)
+    )
+    found: dict[str, dict[str, Capacity]] = {}
+    for row in connection.execute(statement):
+        of_credential = found.setdefault(row.credential_id, {})
+        of_credential[row.model] = Capacity(row.requests, row.tokens, row.observed_at)
+    return found

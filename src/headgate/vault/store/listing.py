@@ -1,0 +1,71 @@
+"""The SQL by which an organization's credentials are looked up and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.vault.model import CredentialRecord
+from headgate.vault.store import CREDENTIALS, LIVE, read_credential
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which credentials of an organization; None does not restrict."""
+
+    organization_id: str
+    integration: str | None = None
+    auth_type: str | None = None
+
+
+def find_credential(
+    connection: sa.Connection, organization_id: str, credential_id: str, *, removed: bool = False
+) -> tuple[CredentialRecord, bytes] | None:
+    """A credential of this organization with its sealed secret; a removed one where that is asked
+    for, with none."""
+    table = CREDENTIALS.c
+    statement = sa.select(CREDENTIALS).where(
+        table.id == credential_id, table.organization_id == organization_id
+    )
+    if not removed:
+        statement = statement.where(LIVE)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else (read_credential(row), row.sealed or b"")
+
+
+def select_page(
+    connection: sa.Connection, wanted: Wanted, *, limit: int, offset: int
+) -> list[CredentialRecord]:
+    """The newest first."""
+    table = CREDENTIALS.c
+    statement = (
+        sa.select(CREDENTIALS)
+        .where(*_conditions(wanted))
+        .order_by(table.created_at.desc(), table.id.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    return [read_credential(row) for row in connection.execute(statement)]
+
+
+def count_kinds(connection: sa.Connection, wanted: Wanted) -> dict[tuple[str, str], int]:
+    """How many there are of each integration and auth type."""
+    table = CREDENTIALS.c
+    statement = (
+        sa.select(table.integration, table.auth_type, sa.func.count())
+        .where(*_conditions(wanted))
+        .group_by(table.integration, table.auth_type)
+        .order_by(table.integration, table.auth_type)
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
+
+
+def _conditions(wanted: Wanted) -> Iterator[sa.ColumnElement[bool]]:
+    table = CREDENTIALS.c
+    yield table.organization_id == wanted.organization_id
+    yield LIVE
+    if wanted.integration is not None:
+        yield table.integration == wanted.integration
+    if wanted.auth_type is not None:
+        yield table.auth_type == wanted.auth_type

@@ -1,0 +1,123 @@
+"""All SQL of the stored secrets that credentials refer to by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.kit.db.schema import METADATA
+from headgate.vault.model.reference import SecretRecord
+
+SECRETS = sa.Table(
+    "secrets",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("organization_id", sa.Text, sa.ForeignKey("organizations.id"), nullable=False),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("projects.id"), index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("sealed", sa.LargeBinary),
+    sa.Column("key_id", sa.Text, sa.ForeignKey("organization_keys.id"), nullable=False, index=True),
+    sa.Column("seal_number", sa.BigInteger, nullable=False),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("service_type", sa.Text),
+    sa.Column("description", sa.Text),
+    sa.Column("created_by", sa.Text),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+)
+_OF_ORGANIZATION = SECRETS.c.project_id.is_(None)
+_OF_PROJECT = SECRETS.c.project_id.is_not(None)
+_FIELDS = SecretRecord.__struct_fields__
+
+sa.Index(
+    "uq_secrets_organization_id",
+    SECRETS.c.organization_id,
+    SECRETS.c.name,
+    unique=True,
+    sqlite_where=_OF_ORGANIZATION,
+    postgresql_where=_OF_ORGANIZATION,
+)
+sa.Index(
+    "uq_secrets_project_id",
+    SECRETS.c.organization_id,
+    SECRETS.c.project_id,
+    SECRETS.c.name,
+    unique=True,
+    sqlite_where=_OF_PROJECT,
+    postgresql_where=_OF_PROJECT,
+)
+
+
+def insert_secret(connection: sa.Connection, record: SecretRecord, *, sealed: bytes) -> None:
+    """Add one secret."""
+    values: dict[str, Any] = msgspec.to_builtins(record)
+    connection.execute(sa.insert(SECRETS).values(sealed=sealed, **values))
+
+
+def update_secret(connection: sa.Connection, record: SecretRecord, *, sealed: bytes) -> None:
+    """Put another value in the place of the one before."""
+    values: dict[str, Any] = msgspec.to_builtins(record)
+    connection.execute(
+        sa.update(SECRETS)
+        .where(SECRETS.c.id == record.id, SECRETS.c.organization_id == record.organization_id)
+        .values(sealed=sealed, **values)
+    )
+
+
+def delete_secret(connection: sa.Connection, record: SecretRecord) -> None:
+    """Forget one secret."""
+    connection.execute(
+        sa.delete(SECRETS).where(
+            SECRETS.c.id == record.id, SECRETS.c.organization_id == record.organization_id
+        )
+    )
+
+
+def find_secret(
+    connection: sa.Connection, organization_id: str, project_id: str | None, *, name: str
+) -> tuple[SecretRecord, bytes] | None:
+    """The secret of that name of the project, or of the organization itself (None)."""
+    statement = sa.select(SECRETS).where(*_place(organization_id, project_id))
+    row = connection.execute(statement.where(SECRETS.c.name == name)).one_or_none()
+    return None if row is None else (_record(row), row.sealed or b"")
+
+
+def select_secrets(
+    connection: sa.Connection,
+    organization_id: str,
+    project_id: str | None,
+    *,
+    limit: int,
+    offset: int,
+) -> tuple[list[SecretRecord], int]:
+    """A page of the secrets of a project, or of the organization itself, by name; how many there
+    are in all."""
+    place = _place(organization_id, project_id)
+    statement = sa.select(SECRETS).where(*place).order_by(SECRETS.c.name)
+    rows = connection.execute(statement.limit(limit).offset(offset))
+    found = [_record(row) for row in rows]
+    count = sa.select(sa.func.count()).select_from(SECRETS).where(*place)
+    return found, connection.execute(count).scalar_one()
+
+
+def select_organization_secrets(
+    connection: sa.Connection,
+) -> Iterator[tuple[SecretRecord, bytes]]:
+    """Every secret of an organization itself, with its seal: what credentials may refer to."""
+    for row in connection.execute(sa.select(SECRETS).where(_OF_ORGANIZATION)):
+        yield _record(row), row.sealed or b""
+
+
+def _place(organization_id: str, project_id: str | None) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        SECRETS.c.organization_id == organization_id,
+        SECRETS.c.project_id.is_not_distinct_from(project_id),
+    )
+
+
+def _record(row: sa.Row[Any]) -> SecretRecord:
+    return SecretRecord(**{name: getattr(row, name) for name in _FIELDS})

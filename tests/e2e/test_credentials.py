@@ -1,0 +1,199 @@
+"""Credentials of the platform API at work: which one a call takes, and what is left of it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.fakes import line
+from tests.fakes.deadline import wait_until
+from tests.fakes.line import Answered, check_error
+from tests.fakes.road import JSON_TYPE, Road, running_road
+from tests.fakes.upstream import Asked
+
+CHAT = "/v1/chat/completions"
+ASK: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "Hi"}]}
+GOOD = b'{"id":"c1","model":"gpt-5.4-mini","choices":[],"usage":{"prompt_tokens":1}}'
+WRITE_BACK_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    with running_road(tmp_path_factory.mktemp("credentials") / "data", retries_max=0) as running:
+        yield running
+
+
+@pytest.fixture
+def road(module_road: Road) -> Generator[Road]:
+    """Nothing but the credential of the environment is there."""
+    module_road.renew()
+    module_road.answer_with(lambda asked: asked.answer(GOOD))
+    yield module_road
+    for each in list_credentials(module_road):
+        if each["display_name"] != "environment":
+            manage(module_road, "DELETE", f"/api/credentials/{each['credential_id']}")
+
+
+def manage(road: Road, method: str, path: str, body: Any = None) -> Answered:
+    """The platform API, asked with the first management key."""
+    keys = road.gateway.keys
+    headers = {
+        "authorization": f"Bearer {keys['admin_key']}",
+        "x-organization-id": keys["organization_id"],
+        **JSON_TYPE,
+    }
+    data = None if body is None else json.dumps(body).encode()
+    return line.ask(road.gateway.port, method, path, headers, data)
+
+
+def list_credentials(road: Road) -> list[dict[str, Any]]:
+    return manage(road, "GET", "/api/credentials?integration_name=openai").json["credentials"]
+
+
+def add(road: Road, letter: str, **more: Any) -> str:
+    """A credential of the stub, whose key has that letter."""
+    data = {"api_key": key_of(letter), "base_url": road.upstream.base_url}
+    body = {"integration_name": "openai", "auth_data": data, **more}
+    answered = manage(road, "POST", "/api/credentials", body)
+    assert answered.status == 201, answered.body
+    return answered.json["credential_id"]
+
+
+def key_of(letter: str) -> str:
+    return f"sk-{letter * 30}"
+
+
+def used(road: Road, name: str | None = None) -> str:
+    """The letter of the key that a call is sent with."""
+    headers = {} if name is None else {"x-headgate-credential": name}
+    answered = road.post(CHAT, ASK, headers)
+    assert answered.status == 200, answered.body
+    return road.upstream.asked[-1].headers["authorization"][-1]
+
+
+def test_named_then_default_then_newest_that_is_valid(road: Road) -> None:
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=4)
+    older = add(road, "a", display_name="older")
+    default = add(road, "b", make_default=True, expires_at=soon.isoformat())
+    newest = add(road, "c", display_name="newest")
+    assert used(road) == "b"
+    assert used(road, "older") == used(road, older) == "a"
+    wait_until(lambda: datetime.datetime.now(datetime.UTC) > soon, 10.0)
+    assert used(road) == "c"
+    refused = road.post(CHAT, ASK, {"x-headgate-credential": default})
+    check_error(refused, 400, "credential_unusable", source="gateway")
+    assert default in refused.error["message"]
+    manage(road, "POST", f"/api/credentials/{older}/set-default")
+    assert used(road) == "a"
+    manage(road, "DELETE", f"/api/credentials/{older}")
+    assert used(road) == "c"
+    refused = road.post(CHAT, ASK, {"x-headgate-credential": older})
+    check_error(refused, 400, "credential_unusable", source="gateway")
+    assert older in refused.error["message"]
+    assert used(road, newest) == "c"
+
+
+def test_same_address_is_used_for_runs_and_tests(road: Road) -> None:
+    credential_id = add(road, "d")
+    tried = manage(road, "POST", f"/api/credentials/{credential_id}/test").json
+    assert tried["is_valid"], tried
+    assert used(road, credential_id) == "d"
+    [test, run] = road.upstream.asked
+    assert test.headers["authorization"] == run.headers["authorization"]
+    assert (test.target, run.target) == (CHAT, CHAT)
+
+
+def test_call_on_a_deleted_credential_goes_on_to_its_end(road: Road) -> None:
+    credential_id = add(road, "e")
+    may_end, begun = threading.Event(), threading.Event()
+
+    def stream(asked: Asked) -> None:
+        asked.begin_stream()
+        asked.send_chunk(b'data: {"id":"c1","choices":[]}\n\n')
+        begun.set()
+        assert may_end.wait(20)
+        asked.send_chunk(b"data: [DONE]\n\n")
+        asked.send_end()
+
+    road.answer_with(stream)
+    answers: list[Answered] = []
+    headers = {"x-headgate-credential": credential_id}
+    running = threading.Thread(
+        target=lambda: answers.append(road.post(CHAT, {**ASK, "stream": True}, headers))
+    )
+    running.start()
+    try:
+        assert begun.wait(20)
+        assert manage(road, "DELETE", f"/api/credentials/{credential_id}").status == 204
+        refused = road.post(CHAT, ASK, headers)
+        check_error(refused, 400, "credential_unusable", source="gateway")
+    finally:
+        may_end.set()
+        running.join()
+    assert answers[0].body.endswith(b"data: [DONE]\n\n")
+
+
+def test_use_is_counted_and_limits_of_the_provider_are_noted(road: Road) -> None:
+    credential_id = add(road, "f")
+    path = f"/api/credentials/{credential_id}"
+    assert manage(road, "GET", path).json["last_used_at"] is None
+    limits = {"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"}
+    road.answer_with(lambda asked: asked.answer(GOOD, headers=limits))
+    for _ in range(3):
+        assert used(road, credential_id) == "f"
+    road.answer_with(lambda asked: asked.answer(b'{"error":{"message":"no"}}', status=400))
+    assert road.post(CHAT, ASK, {"x-headgate-credential": credential_id}).status == 400
+    wait_until(
+        lambda: manage(road, "GET", f"{path}/usage").json["total_calls"] == 4, WRITE_BACK_SECONDS
+    )
+    usage = manage(road, "GET", f"{path}/usage").json
+    assert (usage["successful_calls"], usage["failed_calls"]) == (3, 1)
+    assert (usage["success_rate"], usage["action_breakdown"]) == (0.75, {"chat.completions": 4})
+    wait_until(lambda: manage(road, "GET", path).json["last_used_at"], WRITE_BACK_SECONDS)
+    connection = f"/api/connections/{credential_id}"
+    shown = manage(road, "GET", connection).json["discovered_capacity"]
+    assert list(shown) == [ASK["model"]]
+    assert (shown[ASK["model"]]["requests"], shown[ASK["model"]]["tokens"]) == (500, 30_000)
+
+
+def test_secret_behind_a_reference_is_sent_and_never_comes_back(road: Road) -> None:
+    value = key_of("g")
+    sent = {"key_name": "mine", "value": value, "base_url": road.upstream.base_url}
+    assert manage(road, "POST", "/api/secrets", sent).status == 200
+    data = {"api_key": "{{vault:mine}}", "base_url": road.upstream.base_url}
+    made = manage(
+        road, "POST", "/api/credentials", {"integration_name": "openai", "auth_data": data}
+    )
+    credential_id = made.json["credential_id"]
+    assert used(road, credential_id) == "g"
+    road.answer_with(
+        lambda asked: asked.answer(
+            b'{"error":{"message":"Incorrect API key: %b"}}' % value.encode(), status=401
+        )
+    )
+    echoed = road.post(CHAT, ASK, {"x-headgate-credential": credential_id})
+    assert echoed.status == 401
+    assert value.encode() not in echoed.body
+    assert manage(road, "DELETE", "/api/secrets/mine").status == 200
+    refused = road.post(CHAT, ASK, {"x-headgate-credential": credential_id})
+    check_error(refused, 400, "credential_unusable", source="gateway")
+    assert "'mine'" in refused.error["message"]
+
+
+def test_models_of_a_connection_bound_its_calls(road: Road) -> None:
+    add(road, "h", display_name="any", make_default=True)
+    config = {"api_key": key_of("i"), "base_url": road.upstream.base_url}
+    body = {"name": "narrow", "allowed_models": ["gpt-5.5"], "config": config}
+    made = manage(road, "POST", "/api/connections", body).json
+    manage(road, "POST", f"/api/credentials/{made['id']}/set-default")
+    assert used(road) == "h"
+    refused = road.post(CHAT, ASK, {"x-headgate-credential": "narrow"})
+    check_error(refused, 400, "credential_unusable", source="gateway")
+    road.upstream.forget()
+    assert road.post(CHAT, {**ASK, "model": "gpt-5.5"}).status == 200
+    assert road.upstream.asked[-1].headers["authorization"].endswith("i")
