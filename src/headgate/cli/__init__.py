@@ -20,6 +20,7 @@ COMMANDS = (
     "doctor",
     "keys",
     "credentials",
+    "vault",
     "models",
     "wallet",
     "receipts",

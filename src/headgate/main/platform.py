@@ -13,6 +13,7 @@ from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.main.installation import Installation
+from headgate.main.rotations import KeyDesk
 from headgate.main.storage import Storage
 from headgate.relay.ports import Receipt, Settlement
 from headgate.vault.service import Trials
@@ -53,6 +54,7 @@ def build(
             ids=installation.ids,
             per_minute=installation.settings.credential_tests_per_minute,
         ),
+        key_desk=KeyDesk(installation, writer),
     )
     return build_routes(services, identify)
 

@@ -14,6 +14,7 @@ from headgate.api.routes import (
     projects,
     providers,
     secrets,
+    vault,
 )
 
 ALL: Sequence[Operations] = (
@@ -24,6 +25,7 @@ ALL: Sequence[Operations] = (
     connections.OPERATIONS,
     providers.OPERATIONS,
     managed_models.OPERATIONS,
+    vault.OPERATIONS,
     audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""
