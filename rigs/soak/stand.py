@@ -24,7 +24,7 @@ from headgate.accounts.model import Project
 from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
 from headgate.keys.model import KeyKind, KeyRequest, make_token
-from headgate.keys.store import KEYS, note_change
+from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main.first_start import prepare_first_start
@@ -102,8 +102,8 @@ def _issue(
         digest = hashlib.sha256(token.encode()).digest()
         rows.append({"digest": digest, **msgspec.to_builtins(key)})
         tokens.append(token)
-    connection.execute(sa.insert(KEYS), rows)
-    note_change(connection)
+    revision = next_revision(connection)
+    connection.execute(sa.insert(KEYS).values(changed_at_revision=revision), rows)
     return tokens
 
 

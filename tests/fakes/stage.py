@@ -176,6 +176,7 @@ class FakeCaller:
         self.finished: bool | None = None
         """Whether the end was a proper one; None while there is none."""
         self.attendant: Attendant | None = None
+        self.client_address = "203.0.113.7"
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         self.start(status, head)

@@ -50,6 +50,13 @@ class Project(msgspec.Struct, frozen=True):
     version: int = 1
 
 
+class Closed(msgspec.Struct, frozen=True):
+    """The ids of the projects that are archived and of the organizations that are suspended."""
+
+    projects: frozenset[str] = frozenset()
+    organizations: frozenset[str] = frozenset()
+
+
 class AccountMissing(HeadgateError):
     """No organization or project of that id."""
 

@@ -8,11 +8,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.accounts import store
-from headgate.accounts.model import AccountMissing, Organization, Project, check_name
+from headgate.accounts.model import AccountMissing, Closed, Organization, Project, check_name
 from headgate.audit.model import Actor, Deed
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
+
+TOPIC = store.TOPIC
+
+
+def find_closed(connection: sa.Connection) -> Closed:
+    """Whose keys are refused although nothing is wrong with the keys."""
+    return store.select_closed(connection)
 
 
 class Accounts:

@@ -12,6 +12,8 @@ from headgate.api.errors import NotAllowed, NotSignedIn, OrganizationHeaderMissi
 from headgate.api.principal import NOBODY, Principal, PrincipalKind
 from headgate.keys.model import KeyKind
 from headgate.keys.service import KeyRing
+from headgate.relay.admission import check_address
+from headgate.relay.rates import Rates
 
 ORGANIZATION_HEADER = "x-organization-id"
 KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
@@ -33,12 +35,14 @@ Identify = Callable[[Request, str], Awaitable[Principal | None]]
 class Gate:
     """Lets a request through to an operation, or raises why not."""
 
-    def __init__(self, key_ring: KeyRing, identify: Identify) -> None:
+    def __init__(self, key_ring: KeyRing, rates: Rates, identify: Identify) -> None:
         self._key_ring = key_ring
+        self._rates = rates
         self._identify = identify
 
     async def admit(self, request: Request, access: Access) -> Admitted:
-        """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing` and `NotAllowed`."""
+        """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing`, `NotAllowed`, and
+        `AddressOutOfScope` and `RateLimited` for a key."""
         if access.audience is Audience.ANYONE:
             return Admitted(NOBODY, None)
         principal = await self._find_principal(request)
@@ -55,6 +59,10 @@ class Gate:
         token = read_token(request)
         if token.startswith(KEY_PREFIXES):
             grant = self._key_ring.find(token.encode("utf-8", "replace"))
+            if grant.networks:
+                check_address(grant, request.client.host if request.client else "")
+            if grant.requests_per_minute:
+                self._rates.take(grant)
             return Principal(
                 kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, proof=token.encode()
             )

@@ -30,7 +30,7 @@ class FirstRoute(Route):
 
 def build_routes(services: Services, identify: Identify) -> list[Route]:
     """All operations, and the document that describes them."""
-    gate = Gate(services.key_ring, identify)
+    gate = Gate(services.key_ring, services.rates, identify)
     paths: dict[str, dict[str, Endpoint]] = {}
     for operations in ALL:
         for operation in operations.all:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import fnmatch
 from collections.abc import Mapping
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from headgate.accounts.model import Role
 from headgate.api.errors import NotAllowed
 from headgate.audit.model import Actor, ActorKind
+from headgate.keys.model import allows
 from headgate.relay.ports import Grant
 
 
@@ -42,9 +42,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a management key may do this in its own organization."""
         if self.grant is None or not self.grant.management or not permission:
             return False
-        if not self.grant.permissions:
-            return not permission.startswith("platform:")
-        return any(fnmatch.fnmatchcase(permission, held) for held in self.grant.permissions)
+        return allows(self.grant.permissions, permission)
 
     @property
     def projects(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
+from headgate.relay.rates import Rates
 from headgate.vault.model import (
     Fault,
 )
@@ -80,6 +81,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Accounts
     keys: Keys
     key_ring: KeyRing
+    rates: Rates
     credentials: CredentialBook
     catalog: Catalog
     price_book: PriceBook

@@ -45,9 +45,9 @@ class Desk:
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
-        self.keys = Keys(self.clock, self.accounts, self.audit)
         self.catalog = Catalog.load(loaded.catalog_dir)
         self.price_book = PriceBook(self.catalog, self.audit, self.clock)
+        self.keys = Keys(self.clock, self.accounts, self.audit, keys_max=loaded.keys_max)
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
         self._sealer: Sealer | None = None
 

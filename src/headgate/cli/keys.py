@@ -1,8 +1,10 @@
-"""`headgate keys`: issue, list and revoke keys."""
+"""`headgate keys`: issue, show, rotate, disable and revoke keys."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import enum
+from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -12,12 +14,27 @@ from rich.table import Table
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
-from headgate.keys.model import Key, KeyKind, KeyRequest
+from headgate.keys.model import IssuedKey, KeyKind, KeyRequest, find_state
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.money import format_dollars, nano_from_dollars
 from headgate.relay.ports import DisconnectPolicy
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Issue, list and revoke keys.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Issue, show, rotate and revoke keys."
+)
 
 Patterns = list[str] | None
+KeyId = Annotated[str, typer.Argument(help="As `headgate keys list` shows it.")]
+
+
+BUDGET_NANO_END = 10**18
+
+
+class OptionRefused(HeadgateError):
+    """An option of a form that cannot be read."""
+
+    kind = Kind.INVALID
+    code = "invalid_option"
 
 
 @app.command()
@@ -31,7 +48,19 @@ def create(
     expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
     models: Annotated[Patterns, typer.Option(help="Allowed models, * for any part.")] = None,
     endpoints: Annotated[Patterns, typer.Option(help="Allowed endpoints, * for any part.")] = None,
+    projects: Annotated[Patterns, typer.Option(help="Further projects that it may name.")] = None,
+    networks: Annotated[Patterns, typer.Option(help="From where it may be used: CIDR.")] = None,
+    resources: Annotated[Patterns, typer.Option(help="Resources that it is limited to.")] = None,
+    permissions: Annotated[
+        Patterns, typer.Option(help="Of an admin key: keys:read, ..., * also for the platform.")
+    ] = None,
     requests_per_minute: Annotated[int, typer.Option(help="0 is no limit.")] = 0,
+    tokens_per_minute: Annotated[int, typer.Option(help="0 is no limit.")] = 0,
+    monthly_budget: Annotated[
+        str | None, typer.Option(help="US dollars; kept, and not enforced yet.")
+    ] = None,
+    description: Annotated[str, typer.Option(help="A few words more.")] = "",
+    labels: Annotated[list[str] | None, typer.Option("--label", help="name=text")] = None,
     on_disconnect: Annotated[
         DisconnectPolicy | None,
         typer.Option(help="For callers that leave; else as HEADGATE_DISCONNECT_POLICY."),
@@ -48,15 +77,19 @@ def create(
             expires_at=parse_expiry(expires, desk.clock.now()),
             models=_split(models),
             endpoints=_split(endpoints),
+            projects=_split(projects),
+            networks=_split(networks),
+            resources=_split(resources),
+            permissions=_split(permissions),
             requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            monthly_budget_nano=_parse_budget(monthly_budget),
+            description=description,
+            labels=_parse_labels(labels or []),
             on_disconnect=on_disconnect,
         )
         issued = desk.keys.create(connection, request, by=COMMAND_LINE)
-    if as_json:
-        typer.echo(msgspec.json.encode(issued))
-        return
-    typer.echo(issued.token)
-    typer.echo(f"This is {issued.key.id}. Keep it now: it is not shown again.", err=True)
+    _show_token(issued, as_json=as_json)
 
 
 @app.command("list")
@@ -75,7 +108,7 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
             key.kind.value,
             key.name,
             key.project_id,
-            _state(key, now),
+            find_state(key, now).value,
             format_time(key.created_at),
             format_time(key.expires_at),
             key.on_disconnect.value if key.on_disconnect else "",
@@ -84,8 +117,56 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def show(key_id: KeyId, data: Data = None, as_json: Json = False) -> None:
+    """Everything that is known of a key, without its secret."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        key = desk.keys.get(connection, None, key_id)
+        state = find_state(key, desk.clock.now())
+    if as_json:
+        typer.echo(msgspec.json.encode(key))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_row("state", state.value)
+    for name, value in msgspec.structs.asdict(key).items():
+        table.add_row(name.replace("_", " "), _describe(name, value))
+    Console().print(table)
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    overlap: Annotated[
+        str, typer.Option(help="How long the present token goes on: 12h, 7d, at most 30d.")
+    ] = "0m",
+) -> None:
+    """Print a new token for a key; the present one goes on for the overlap."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        now = desk.clock.now()
+        until = parse_expiry(overlap, now)
+        assert until is not None, "there is a default"
+        key = desk.keys.get(connection, None, key_id)
+        issued = desk.keys.rotate(connection, key, overlap_seconds=until - now, by=COMMAND_LINE)
+    _show_token(issued, as_json=as_json)
+
+
+@app.command()
+def disable(key_id: KeyId, data: Data = None) -> None:
+    """Refuse a key until it is enabled again."""
+    _set_enabled(key_id, data, enabled=False)
+
+
+@app.command()
+def enable(key_id: KeyId, data: Data = None) -> None:
+    """Let a disabled key in again."""
+    _set_enabled(key_id, data, enabled=True)
+
+
+@app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="As `headgate keys list` shows it.")],
+    key_id: KeyId,
     data: Data = None,
 ) -> None:
     """Refuse a key for good, at once; it cannot be undone."""
@@ -98,9 +179,50 @@ def _split(patterns: Patterns) -> tuple[str, ...]:
     return tuple(part for text in patterns or () for part in text.split(",") if part)
 
 
-def _state(key: Key, now: float) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    if key.disabled_at is not None:
-        return "disabled"
-    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"
+def _set_enabled(key_id: str, data: Path | None, *, enabled: bool) -> None:
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        key = desk.keys.get(connection, None, key_id)
+        key = desk.keys.update(connection, key, {}, enabled=enabled, by=COMMAND_LINE)
+    typer.echo(f"{key.id} ({key.name}) is {'enabled' if enabled else 'disabled'}.")
+
+
+def _show_token(issued: IssuedKey, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(issued))
+        return
+    typer.echo(issued.token)
+    typer.echo(f"This is {issued.key.id}. Keep it now: it is not shown again.", err=True)
+
+
+def _describe(name: str, value: Any) -> str:
+    if value is None or value in ((), {}, 0):
+        return "-"
+    if name.endswith("_at"):
+        return format_time(value)
+    if name == "monthly_budget_nano":
+        return f"{format_dollars(value)} dollars, not enforced yet"
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _parse_labels(texts: list[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, mark, value = text.partition("=")
+        if not name or not mark:
+            raise OptionRefused(f"{text!r} is no label; write it as name=text.")
+        labels[name] = value
+    return labels
+
+
+def _parse_budget(dollars: str | None) -> int | None:
+    if dollars is None:
+        return None
+    try:
+        nano = nano_from_dollars(dollars)
+    except (ValueError, ArithmeticError) as error:
+        raise OptionRefused(f"{dollars!r} is no amount of dollars, such as 25.00.") from error
+    if not 0 <= nano < BUDGET_NANO_END:
+        raise OptionRefused("A budget is 0 to 999999999 dollars.")
+    return nano

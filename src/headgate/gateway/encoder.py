@@ -13,6 +13,7 @@ from headgate.kit.money import format_dollars
 from headgate.llm import errors as faults
 from headgate.llm.providers.provider import Provider
 from headgate.relay.ports import Receipt
+from headgate.relay.rates import Rate
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
@@ -29,6 +30,9 @@ OF_THE_BODY = frozenset(
     }
 )
 """Headers that describe the provider's body, so they are wrong for another one."""
+RATE_PREFIX = b"x-headgate-ratelimit-"
+PLAIN_RATE_PREFIX = b"x-ratelimit-"
+"""Where no provider answers, the names that clients know are free."""
 RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
 """How many of its unit a second has."""
 
@@ -52,12 +56,13 @@ class OpenAiEncoder:
         assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
         is_plain = answer.request_id and answer.status < 400 and call.correlation_id is None
-        return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b" % (
+        return b"%bx-headgate-request-id: %b\r\n%bx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
             request_id,
             credential.answer_head,
             trip.attempts - 1,
             render_model(trip.reading.model or call.model) if call.model else b"",
+            render_rates(call.rates) if call.rates else b"",
             b"" if receipt is None else render_cost(receipt),
             b"" if is_plain and not answer.keeps_length else render_rest(trip, answer),
         )
@@ -102,6 +107,25 @@ class OpenAiEncoder:
 def render_model(model: str | None) -> bytes:
     """The header line that names the model that served."""
     return b"x-headgate-model: %b\r\n" % encode_name(model or "")
+
+
+def render_rates(rates: tuple[Rate, ...], prefix: bytes = RATE_PREFIX) -> bytes:
+    """The header lines that say how a key's own limits stand; the provider's keep their names."""
+    return b"".join(
+        b"%blimit-%b: %d\r\n%bremaining-%b: %d\r\n%breset-%b: %b\r\n"
+        % (
+            *(prefix, unit, rate.limit),
+            *(prefix, unit, rate.remaining),
+            *(prefix, unit, render_span(rate.reset_seconds)),
+        )
+        for rate in rates
+        for unit in (rate.unit.encode(),)
+    )
+
+
+def render_span(seconds: float) -> bytes:
+    """A time as OpenAI writes it in such headers: `17ms`, `59.2s`."""
+    return b"%dms" % (seconds * 1000) if seconds < 1 else b"%.1fs" % seconds
 
 
 def render_cost(receipt: Receipt) -> bytes:

@@ -140,6 +140,11 @@ class Exchange:
         """
         return self._connection.find_client(self.headers)
 
+    @property
+    def is_attended(self) -> bool:
+        """Whether the answer is being made: somebody wants to hear of a reader that leaves."""
+        return self._attendant is not None
+
     # The request's body, as the connection feeds it.
 
     def feed(self, data: bytes) -> None:

@@ -76,6 +76,12 @@ def find_client(peer: str, headers: Headers, trusted: Networks) -> str:
     return str(found.pop() if found else address)
 
 
+def normalize(peer: str) -> str:
+    """Who is connected, in the shortest form; as it is, where that is no address."""
+    address = parse_address(peer)
+    return peer if address is None else str(address)
+
+
 def walk(peer: Address, hops: list[str], trusted: Networks) -> Address:
     """From the right past the trusted hops; the first of all where every one is trusted."""
     address = peer

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from headgate.gateway import decompression, errors, listing
-from headgate.gateway.encoder import OpenAiEncoder
+from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rates
 from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.gateway.models import ModelsRoad
 from headgate.kit.clock import Clock
@@ -20,11 +20,13 @@ from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import Provider
 from headgate.llm.strictness import JsonLimits
+from headgate.relay.admission import choose_project
 from headgate.relay.call import Call
 from headgate.relay.crowd import Crowd
 from headgate.relay.journey import Journey
 from headgate.relay.ports import Grant, Grants
-from headgate.relay.trip import InternalFault
+from headgate.relay.rates import RateLimited
+from headgate.relay.trip import InternalFault, KeyWithdrawn
 
 PREFIX_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -77,6 +79,7 @@ class Opening(msgspec.Struct):
     coding: bytes = b""
     credential_name: str | None = None
     correlation_id: str | None = None
+    project_id: str | None = None
     headers: Headers = []
     grant: Grant | None = None
     endpoint: Endpoint | None = None
@@ -131,7 +134,10 @@ class OpenAiFace:
             )
         if exchange.method not in METHODS:
             raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
-        opening.grant = grant = self._grants.find(opening.token)
+        grant = self._grants.find(opening.token)
+        if opening.project_id is not None:
+            grant = choose_project(grant, opening.project_id)
+        opening.grant = grant
         self._crowd.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
         path = path[PREFIX_BYTES:]
@@ -170,6 +176,16 @@ class OpenAiFace:
         except Exception:
             log.exception("gateway.fault", request_id=opening.request_id)
             self.refuse(exchange, InternalFault.of(opening.request_id))
+
+    def withdraw(self, exchange: Exchange, key_ids: frozenset[str]) -> bool:
+        """Cut a call that runs on one of these keys; one whose answer is whole may leave. Whether
+        it did."""
+        opening: Opening | None = exchange.opening
+        if opening is None or opening.grant is None or exchange.task is None:
+            return False
+        if opening.grant.key_id not in key_ids or not exchange.is_attended:
+            return False
+        return exchange.task.cancel(KeyWithdrawn.now())
 
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
         """One pass: what the gateway acts on, and what may travel on to the provider."""
@@ -246,6 +262,8 @@ class OpenAiFace:
         head = errors.encode_head(
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
+        if isinstance(error, RateLimited):
+            head += render_rates(error.rates) + render_rates(error.rates, PLAIN_RATE_PREFIX)
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
         if opening.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()
@@ -291,6 +309,10 @@ def _read_correlation(_exchange: Exchange, opening: Opening, value: bytes) -> No
         opening.correlation_id = value.decode("ascii")
 
 
+def _read_project(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    opening.project_id = value.decode("utf-8", "replace")
+
+
 def _read_expect(exchange: Exchange, _opening: Opening, value: bytes) -> None:
     exchange.expects_continue = value.lower() == b"100-continue"
 
@@ -301,5 +323,6 @@ READERS = {
     b"content-length": _read_content_length,
     b"x-headgate-credential": _read_credential,
     b"x-headgate-correlation-id": _read_correlation,
+    b"x-headgate-project": _read_project,
     b"expect": _read_expect,
 }

@@ -151,6 +151,11 @@ class EdgeProtocol(HearingProtocol):
             self.deadline = self._time() + self._limits.keepalive_seconds
 
     @property
+    def answering(self) -> Exchange | None:
+        """The model call that is being answered, if any."""
+        return self._answering
+
+    @property
     def is_slow(self) -> bool:
         """See `exchange.Connection`."""
         return self.flow.write_paused
@@ -287,7 +292,13 @@ class EdgeProtocol(HearingProtocol):
     def _open_cycle(self) -> None:
         """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""
         url, headers = self.url, self.headers
+        try:
+            address = self.find_client(headers)
+        except HeadgateError as error:
+            self._refuse(error)
+            return
         HttpToolsProtocol.on_message_begin(self)
+        self.scope["client"] = (address, self.client[1] if self.client else 0)
         self.url = url
         self.headers.extend(headers)
         self.expect_100_continue = (b"expect", b"100-continue") in headers
@@ -333,7 +344,9 @@ class EdgeProtocol(HearingProtocol):
         """See `Connection`."""
         peer = self.client[0] if self.client else ""
         trusted = self._edge.trusted_proxies
-        return forwarding.find_client(peer, headers, trusted) if trusted else peer
+        if not trusted:
+            return forwarding.normalize(peer)
+        return forwarding.find_client(peer, headers, trusted)
 
     @property
     def date_line(self) -> bytes:

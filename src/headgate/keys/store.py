@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from headgate.keys.model import Key, KeyKind
-from headgate.kit.db.schema import METADATA, bump_revision
+from headgate.keys.model import Key, KeyFilter, KeyKind, KeyState
+from headgate.kit import outbox
+from headgate.kit.db.schema import METADATA, bump_revision, read_revisions
 from headgate.relay.ports import DisconnectPolicy
 
 TOPIC = "keys"
 """The revision that every change bumps, by which other processes know of it."""
+IDS_AT_ONCE = 500
+NO_LIST = "[]"
 
 KEYS = sa.Table(
     "keys",
@@ -34,50 +37,231 @@ KEYS = sa.Table(
     sa.Column("endpoints", sa.JSON, nullable=False),
     sa.Column("requests_per_minute", sa.Integer, nullable=False),
     sa.Column("on_disconnect", sa.Text),
+    sa.Column("projects", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("networks", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("resources", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("permissions", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("monthly_budget_nano", sa.BigInteger),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("last_used_at", sa.Double),
+    sa.Column("rotated_at", sa.Double),
+    sa.Column("previous_digest", sa.LargeBinary(32)),
+    sa.Column("previous_expires_at", sa.Double),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("changed_at_revision", sa.BigInteger, nullable=False, server_default="0"),
 )
+sa.Index("ix_keys_listing", KEYS.c.organization_id, KEYS.c.created_at, KEYS.c.id)
+sa.Index("ix_keys_changed_at_revision", KEYS.c.changed_at_revision)
+
+_FIELDS = Key.__struct_fields__
+_COLUMNS = [KEYS.c[name] for name in _FIELDS]
+_STORED = [
+    KEYS.c.changed_at_revision,
+    KEYS.c.digest,
+    KEYS.c.previous_digest,
+    KEYS.c.previous_expires_at,
+    KEYS.c.id,
+    KEYS.c.kind == KeyKind.LIVE.value,
+    KEYS.c.organization_id,
+    KEYS.c.project_id,
+    KEYS.c.expires_at,
+    KEYS.c.disabled_at,
+    KEYS.c.revoked_at,
+    KEYS.c.requests_per_minute,
+    KEYS.c.tokens_per_minute,
+    KEYS.c.on_disconnect,
+    *(
+        sa.cast(KEYS.c[name], sa.Text)
+        for name in ("models", "endpoints", "projects", "networks", "resources", "permissions")
+    ),
+]
+_LISTS = ("models", "endpoints", "projects", "networks", "resources", "permissions")
+
+
+class StoredKey(msgspec.Struct, frozen=True):
+    """What a ring needs of a key, with the digests of its tokens, and the revision at which it was
+    changed. Of this there are tens of thousands to be taken up at a start."""
+
+    revision: int
+    digest: bytes
+    previous_digest: bytes | None
+    previous_expires_at: float | None
+    id: str
+    is_live: bool
+    organization_id: str
+    project_id: str
+    expires_at: float | None
+    disabled_at: float | None
+    revoked_at: float | None
+    requests_per_minute: int
+    tokens_per_minute: int
+    on_disconnect: DisconnectPolicy | None
+    models: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    projects: tuple[str, ...]
+    networks: tuple[str, ...]
+    resources: tuple[str, ...]
+    permissions: tuple[str, ...]
+
+
+_POLICY = StoredKey.__struct_fields__.index("on_disconnect")
+_TEXTS = range(_POLICY + 1, len(_STORED))
+
+
+def next_revision(connection: sa.Connection) -> int:
+    """Tell every process, once this transaction commits, to look again; the number of this change.
+
+    Changes are numbered in the order of their commits: whoever has a number holds the row's lock.
+    """
+    bump_revision(connection, TOPIC)
+    return read_revisions(connection)[TOPIC]
 
 
 def insert_key(connection: sa.Connection, key: Key, *, digest: bytes) -> None:
     """Add one key."""
     values: dict[str, Any] = msgspec.to_builtins(key)
-    connection.execute(sa.insert(KEYS).values(digest=digest, **values))
+    revision = next_revision(connection)
+    connection.execute(
+        sa.insert(KEYS).values(digest=digest, changed_at_revision=revision, **values)
+    )
 
 
-def select_keys(connection: sa.Connection) -> Iterator[tuple[bytes, Key]]:
-    """Every key that ever was with its token's digest, the oldest first."""
-    for row in connection.execute(sa.select(KEYS).order_by(KEYS.c.created_at, KEYS.c.id)):
-        yield row.digest, _key(row)
+def update_key(connection: sa.Connection, key: Key, values: Mapping[str, Any]) -> None:
+    """Change columns of one key, and count its version on."""
+    revision = next_revision(connection)
+    connection.execute(
+        sa.update(KEYS)
+        .where(KEYS.c.organization_id == key.organization_id, KEYS.c.id == key.id)
+        .values(
+            version=KEYS.c.version + 1,
+            changed_at_revision=revision,
+            **msgspec.to_builtins(values, builtin_types=(bytes,)),
+        )
+    )
 
 
-def select_key(connection: sa.Connection, key_id: str) -> Key | None:
-    """The key of an id."""
-    row = connection.execute(sa.select(KEYS).where(KEYS.c.id == key_id)).one_or_none()
+def select_key(
+    connection: sa.Connection, key_id: str, *, organization_id: str | None = None
+) -> Key | None:
+    """The key of an id, in an organization or, for the command line, in any."""
+    statement = sa.select(*_COLUMNS).where(KEYS.c.id == key_id)
+    if organization_id is not None:
+        statement = statement.where(KEYS.c.organization_id == organization_id)
+    row = connection.execute(statement).one_or_none()
     return None if row is None else _key(row)
 
 
-def mark_revoked(connection: sa.Connection, key_id: str, *, at: float) -> None:
-    """Note when a key was revoked."""
-    connection.execute(sa.update(KEYS).where(KEYS.c.id == key_id).values(revoked_at=at))
+def select_digest(connection: sa.Connection, key: Key) -> bytes:
+    """The digest of a key's present token."""
+    return connection.execute(sa.select(KEYS.c.digest).where(KEYS.c.id == key.id)).scalar_one()
 
 
-def note_change(connection: sa.Connection) -> None:
-    """Tell every process, once this transaction commits, to look again."""
-    bump_revision(connection, TOPIC)
+def select_all(connection: sa.Connection) -> Iterator[Key]:
+    """Every key that ever was, the oldest first."""
+    statement = sa.select(*_COLUMNS).order_by(KEYS.c.created_at, KEYS.c.id)
+    for row in connection.execute(statement):
+        yield _key(row)
+
+
+def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterator[StoredKey]:
+    """The keys that were changed since then."""
+    statement = sa.select(*_STORED).where(KEYS.c.changed_at_revision > after_revision)
+    for row in connection.execute(statement):
+        values: list[Any] = list(row)
+        for place in _TEXTS:
+            stored = values[place]
+            values[place] = () if stored == NO_LIST else _decode_texts(stored)
+        if values[_POLICY] is not None:
+            values[_POLICY] = DisconnectPolicy(values[_POLICY])
+        yield StoredKey(*values)
+
+
+def select_latest_use(connection: sa.Connection) -> float:
+    """The greatest time at which a key is known to have been used, 0 for never."""
+    return connection.execute(sa.select(sa.func.max(KEYS.c.last_used_at))).scalar() or 0.0
+
+
+def select_page(
+    connection: sa.Connection, wanted: KeyFilter, *, now: float, limit: int, offset: int
+) -> list[Key]:
+    """A page of an organization's keys, the newest first."""
+    statement = (
+        sa.select(*_COLUMNS)
+        .where(*_conditions(wanted, now))
+        .order_by(KEYS.c.created_at.desc(), KEYS.c.id.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    return [_key(row) for row in connection.execute(statement)]
+
+
+def count_keys(connection: sa.Connection, wanted: KeyFilter, *, now: float) -> int:
+    """How many keys fit."""
+    statement = sa.select(sa.func.count()).select_from(KEYS).where(*_conditions(wanted, now))
+    return connection.execute(statement).scalar_one()
+
+
+def count_kept(connection: sa.Connection, organization_id: str) -> int:
+    """How many keys of an organization are not revoked."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(KEYS)
+        .where(KEYS.c.organization_id == organization_id, KEYS.c.revoked_at.is_(None))
+    )
+    return connection.execute(statement).scalar_one()
+
+
+def mark_used(connection: sa.Connection, key_ids: Sequence[str], *, at: float) -> None:
+    """Note when keys were last used; no change that others would have to know of."""
+    for start in range(0, len(key_ids), IDS_AT_ONCE):
+        some = key_ids[start : start + IDS_AT_ONCE]
+        connection.execute(sa.update(KEYS).where(KEYS.c.id.in_(some)).values(last_used_at=at))
+
+
+def announce(connection: sa.Connection, row: outbox.Row) -> None:
+    """Put an event into the outbox, in this transaction."""
+    outbox.append(connection, [row])
+
+
+def _conditions(wanted: KeyFilter, now: float) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = [KEYS.c.organization_id == wanted.organization_id]
+    if wanted.among:
+        is_limited = sa.cast(KEYS.c.projects, sa.Text) != NO_LIST
+        found.append(KEYS.c.project_id.in_(wanted.among))
+        found.append(sa.or_(KEYS.c.kind == KeyKind.LIVE.value, is_limited))
+    if wanted.project_id is not None:
+        found.append(KEYS.c.project_id == wanted.project_id)
+    if wanted.kind is not None:
+        found.append(KEYS.c.kind == wanted.kind.value)
+    if wanted.search is not None:
+        found.append(KEYS.c.name.icontains(wanted.search, autoescape=True))
+    if wanted.state is not None:
+        found += _are_in(wanted.state, now)
+    return found
+
+
+def _are_in(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
+    """As `model.find_state` has it."""
+    kept, enabled = KEYS.c.revoked_at.is_(None), KEYS.c.disabled_at.is_(None)
+    is_over = sa.func.coalesce(KEYS.c.expires_at, now + 1) <= now
+    return {
+        KeyState.REVOKED: [~kept],
+        KeyState.DISABLED: [kept, ~enabled],
+        KeyState.EXPIRED: [kept, enabled, is_over],
+        KeyState.ACTIVE: [kept, enabled, ~is_over],
+    }[state]
+
+
+_decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def _key(row: Any) -> Key:
-    return Key(
-        id=row.id,
-        kind=KeyKind(row.kind),
-        name=row.name,
-        organization_id=row.organization_id,
-        project_id=row.project_id,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        disabled_at=row.disabled_at,
-        revoked_at=row.revoked_at,
-        models=tuple(row.models),
-        endpoints=tuple(row.endpoints),
-        requests_per_minute=row.requests_per_minute,
-        on_disconnect=DisconnectPolicy(row.on_disconnect) if row.on_disconnect else None,
-    )
+    fields = dict(zip(_FIELDS, row, strict=False))
+    for name in _LISTS:
+        fields[name] = tuple(fields[name])
+    fields["kind"] = KeyKind(fields["kind"])
+    if fields["on_disconnect"] is not None:
+        fields["on_disconnect"] = DisconnectPolicy(fields["on_disconnect"])
+    return Key(**fields)

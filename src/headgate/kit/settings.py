@@ -257,6 +257,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hold_lease_seconds: Annotated[
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0
+    keys_max: Annotated[
+        int, _count("Keys that an organization may have; revoked ones do not count.")
+    ] = 10_000
     retention_days: Annotated[int, _from_zero("Receipts are kept; 0 is for ever.")] = 0
     database_url: Annotated[
         str | None, _text("PostgreSQL, shared by several processes; else DIR/headgate.db.")

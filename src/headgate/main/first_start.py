@@ -38,11 +38,18 @@ def prepare_first_start(installation: Installation) -> bool:
             installation.keys.create(
                 connection,
                 KeyRequest(
-                    name=name, organization_id=organization.id, project_id=project.id, kind=kind
+                    name=name,
+                    organization_id=organization.id,
+                    project_id=project.id,
+                    kind=kind,
+                    permissions=permissions,
                 ),
                 by=SYSTEM,
             )
-            for name, kind in (("first", KeyKind.LIVE), ("first admin", KeyKind.ADMIN))
+            for name, kind, permissions in (
+                ("first", KeyKind.LIVE, ()),
+                ("first admin", KeyKind.ADMIN, ("*",)),
+            )
         )
         _write_private(
             installation,

@@ -23,6 +23,7 @@ from headgate.kit.settings import Settings
 from headgate.main import master_keys
 from headgate.main.egress import build_rule
 from headgate.metering.jobs import Latencies
+from headgate.relay.rates import Rates
 from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
@@ -54,11 +55,18 @@ class Installation:
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
-        self.keys = keys.Keys(self.clock, self.accounts, self.audit)
+        self.keys = keys.Keys(
+            self.clock,
+            self.accounts,
+            self.audit,
+            keys_max=settings.keys_max,
+            subscribed=lambda _topic: settings.test_mode,
+        )
         self.key_ring = keys.KeyRing(self.clock)
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
         self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
         self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, self.clock)
+        self.rates = Rates(self.clock)
         sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
@@ -94,7 +102,7 @@ class Installation:
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         """Take up what is stored under the topics that changed."""
-        if keys.TOPIC in topics:
+        if not topics.isdisjoint(keys.TOPICS):
             self.key_ring.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)

@@ -38,6 +38,7 @@ def build(
         accounts=installation.accounts,
         keys=installation.keys,
         key_ring=installation.key_ring,
+        rates=installation.rates,
         credentials=installation.credentials,
         catalog=installation.catalog,
         price_book=installation.price_book,

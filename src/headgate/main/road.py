@@ -120,7 +120,7 @@ def build_roads(
     )
     build_journey = functools.partial(
         Journey,
-        admission=Admission(clock, traffic.crowd),
+        admission=Admission(installation.rates, traffic.crowd),
         holding=Holding(ledger, catalog, clock),
         carriage=Carriage(
             clock,

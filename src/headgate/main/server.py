@@ -28,7 +28,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, descriptors, platform, road
+from headgate.main import banner, descriptors, platform, road, withdrawals
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import prepare_credential, prepare_first_start
@@ -141,13 +141,13 @@ async def _serve(
         await stack.enter_async_context(
             _running(edge.run(connections), upkeep.run(), traffic.crowd.watch())
         )
+        withdrawing = withdrawals.watch(installation.key_ring, face, connections)
+        await stack.enter_async_context(_running(withdrawing))
         if sys.stderr.isatty() or settings.simulator:
             await stack.enter_async_context(
                 _running(banner.show(server, settings, is_first=is_first))
             )
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        _tune_collector()
         await server.serve(sockets=listeners)
         failpoint.failpoint("stopping")
         await server.end_calls()
@@ -159,6 +159,13 @@ async def _serve(
                 "disk has. No call was completed since. The next start takes up what is there; "
                 "look at the disk first."
             )
+
+
+def _tune_collector() -> None:
+    """What is here now stays; what calls leave behind is looked for less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _build_app(

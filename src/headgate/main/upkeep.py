@@ -13,6 +13,7 @@ import uvicorn
 from headgate.billing import jobs
 from headgate.billing import service as billing
 from headgate.billing.service import Ledger
+from headgate.keys.service import flush_used
 from headgate.kit.db import schema
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
@@ -77,6 +78,7 @@ class Upkeep:
     def take_up(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in threads."""
         with self._taking_up, self._installation.database.reading() as connection:
+            self._installation.key_ring.observe_time()
             revisions = schema.read_revisions(connection)
             changed = {
                 topic for topic, value in revisions.items() if self._revisions.get(topic) != value
@@ -123,6 +125,10 @@ class Upkeep:
 
     async def _write_back(self) -> None:
         await self._writer.call(self._installation.write_back)
+        used = self._installation.key_ring.take_used()
+        if used:
+            at = self._installation.clock.now()
+            await self._writer.call(lambda connection: flush_used(connection, used, at=at))
         self._holds_open = await asyncio.to_thread(self._count_holds)
 
     def _count_holds(self) -> int:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 
-from headgate.kit.clock import Clock
+from msgspec.structs import replace
+
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.addresses import Address, Network, parse_address, unmap
 from headgate.llm.endpoint import Pricing
-from headgate.relay.call import Call
+from headgate.llm.request import JsonRequest
+from headgate.relay.call import Call, Caller
 from headgate.relay.crowd import Crowd
-from headgate.relay.ports import Grant
+from headgate.relay.ports import Grant, Receipt
+from headgate.relay.rates import Rates
+from headgate.relay.trip import BYTES_PER_TOKEN
+
+OUTPUT_TOKENS_ASSUMED = 1_000
+"""Of a call that sets no maximum, for the estimate of its tokens."""
 
 
 class KeyCannotInfer(HeadgateError):
@@ -27,9 +36,19 @@ class ModelOutOfScope(HeadgateError):
     code = "model_out_of_scope"
 
 
-class RateLimited(HeadgateError):
-    kind = Kind.LIMITED
-    code = "rate_limited"
+class ProjectOutOfScope(HeadgateError):
+    kind = Kind.FORBIDDEN
+    code = "project_out_of_scope"
+
+
+class AddressOutOfScope(HeadgateError):
+    kind = Kind.FORBIDDEN
+    code = "address_out_of_scope"
+
+
+class ResourceOutOfScope(HeadgateError):
+    kind = Kind.FORBIDDEN
+    code = "API_KEY_RESOURCE_NOT_AUTHORIZED"
 
 
 class RouteUnsupported(HeadgateError):
@@ -43,79 +62,128 @@ def is_in_scope(value: str, patterns: tuple[str, ...]) -> bool:
 
 
 class Admission:
-    """Checks a call against its grant. One instance holds the rates of one process."""
+    """Checks a call against its grant. `rates` are those of the process."""
 
-    def __init__(self, clock: Clock, crowd: Crowd) -> None:
-        self._clock = clock
+    def __init__(self, rates: Rates, crowd: Crowd) -> None:
+        self._rates = rates
         self._crowd = crowd
-        self._rates = Rates()
 
-    def admit(self, call: Call) -> None:
+    def admit(self, call: Call, caller: Caller) -> None:
         """Let the call pass or raise the error that says which limit stands in its way."""
         grant = call.grant
+        if not grant.is_restricted:
+            check_endpoint(grant, call)
+            self._crowd.enter(grant.key_id)
+            return
+        if grant.networks:
+            check_address(grant, caller.client_address)
         check_scope(grant, call)
-        if grant.requests_per_minute:
-            wait = self._rates.wait_seconds(
-                grant.key_id, grant.requests_per_minute, self._clock.monotonic()
-            )
-            if wait > 0:
-                raise RateLimited(
-                    f"This key may make {grant.requests_per_minute} requests per minute. "
-                    f"Try again in {wait:.1f} seconds.",
-                    retry_after_seconds=wait,
-                )
         self._crowd.enter(grant.key_id)
+        if grant.requests_per_minute or grant.tokens_per_minute:
+            self._count(call, grant)
 
     def release(self, call: Call) -> None:
         """The provider's part of an admitted call is over: its place is free."""
         self._crowd.leave(call.grant.key_id)
 
+    def settle(self, call: Call, receipt: Receipt) -> None:
+        """Count the tokens that a call used, where some were reserved for it.
 
-def check_scope(grant: Grant, call: Call) -> None:
-    """Refuse what the key was not issued for."""
+        What was charged for and not reported counts as it was estimated.
+        """
+        used = call.tokens_reserved
+        if receipt.usage is not None:
+            used = receipt.usage.input_tokens + receipt.usage.output_tokens
+        elif receipt.pricing == "free":
+            used = 0
+        self._rates.settle(call.grant, reserved=call.tokens_reserved, used=used)
+
+    def _count(self, call: Call, grant: Grant) -> None:
+        tokens = 0
+        if grant.tokens_per_minute and call.endpoint.pricing is not Pricing.FREE:
+            # Not more than a whole bucket, so that a call of any size comes to its turn.
+            tokens = min(estimate_tokens(call), grant.tokens_per_minute)
+        try:
+            call.rates = self._rates.take(grant, tokens=tokens)
+        except HeadgateError:
+            self._crowd.leave(grant.key_id)
+            raise
+        call.tokens_reserved = tokens
+
+
+def check_endpoint(grant: Grant, call: Call) -> None:
+    """Refuse what no key may do, or only one that names it."""
     endpoint = call.endpoint
     if endpoint.unsupported:
         raise RouteUnsupported(endpoint.unsupported, should_retry=False)
-    if grant.management:
-        raise KeyCannotInfer(
-            "This is a management key (hg_admin_...); model calls need an inference key "
-            "(hg_live_...). Create one with `headgate keys create`."
-        )
     if endpoint.restricted and endpoint.name not in grant.endpoints:
         raise EndpointOutOfScope(
             f"`{endpoint.name}` is open only to keys that name it among their endpoints."
         )
+
+
+def check_scope(grant: Grant, call: Call) -> None:
+    """Refuse what the key was not issued for."""
+    endpoint = call.endpoint
+    if grant.management and not endpoint.unsupported:
+        raise KeyCannotInfer(
+            "This is a management key (hg_admin_...); model calls need an inference key "
+            "(hg_live_...). Create one with `headgate keys create`."
+        )
+    check_endpoint(grant, call)
     if grant.endpoints and not is_in_scope(endpoint.name, grant.endpoints):
         raise EndpointOutOfScope(
             f"This key has no access to `{endpoint.name}`; "
             f"it may use: {', '.join(grant.endpoints)}."
         )
-    if not grant.models or endpoint.pricing is Pricing.FREE:
+    if endpoint.pricing is Pricing.FREE:
         return
-    if call.model is None or not is_in_scope(call.model, grant.models):
-        named = f"this request names `{call.model}`" if call.model else "this request names none"
+    named = f"this request names `{call.model}`" if call.model else "this request names none"
+    if grant.models and (call.model is None or not is_in_scope(call.model, grant.models)):
         raise ModelOutOfScope(
             f"This key is limited to the models {', '.join(grant.models)}; {named}.",
             param="model",
         )
+    if grant.resources and call.model not in grant.resources:
+        raise ResourceOutOfScope(
+            f"This key is limited to the resources {', '.join(grant.resources)}; {named}.",
+            param="model",
+        )
 
 
-class Rates:
-    """Requests per minute of each key, as the time at which the next one conforms (GCRA).
+def check_address(grant: Grant, address: str) -> None:
+    """Refuse a caller from elsewhere than the key's networks, and one from nobody knows where."""
+    if not is_inside(address, grant.networks):
+        raise AddressOutOfScope(
+            f"This key may not be used from {address or 'an unknown address'}.", should_retry=False
+        )
 
-    A key may burst up to its whole minute at once. State exists only for keys that are limited,
-    one float each.
-    """
 
-    def __init__(self) -> None:
-        self._next_at: dict[str, float] = {}
+def choose_project(grant: Grant, project_id: str) -> Grant:
+    """The grant for calls of the project that the caller names. Raises `ProjectOutOfScope`."""
+    if project_id == grant.project_id:
+        return grant
+    if project_id not in grant.projects:
+        raise ProjectOutOfScope("The project of x-headgate-project is none of this key's.")
+    return replace(grant, project_id=project_id)
 
-    def wait_seconds(self, key_id: str, per_minute: int, now: float) -> float:
-        """0 and the request is counted, or the seconds to wait and it is not."""
-        interval = 60.0 / per_minute
-        due = max(self._next_at.get(key_id, 0.0), now)
-        wait = due - (now + 60.0 - interval)
-        if wait > 0:
-            return wait
-        self._next_at[key_id] = due + interval
-        return 0.0
+
+def estimate_tokens(call: Call) -> int:
+    """The tokens that a call may use, by the size of its body and the most that it may answer."""
+    body = call.body
+    if not isinstance(body, JsonRequest):
+        return OUTPUT_TOKENS_ASSUMED
+    output = OUTPUT_TOKENS_ASSUMED if body.output_tokens_max is None else body.output_tokens_max
+    return 1 + len(body.body) // BYTES_PER_TOKEN + output * max(1, body.n or 1)
+
+
+def is_inside(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address is in one of the networks; what is no address is in none."""
+    parsed = _parse(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Address | None:
+    address = parse_address(text)
+    return None if address is None else unmap(address)

@@ -11,6 +11,7 @@ from headgate.kit.http.message import Headers
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Grant
+from headgate.relay.rates import Rate
 
 
 class Call(msgspec.Struct):
@@ -34,6 +35,10 @@ class Call(msgspec.Struct):
     content_length: int | None = None
     credential_name: str | None = None
     correlation_id: str | None = None
+    rates: tuple[Rate, ...] = ()
+    """What is left of the key's rates with this call; empty for a key without."""
+    tokens_reserved: int = 0
+    """Taken from the key's tokens per minute until the call is settled."""
 
 
 class Caller(Protocol):
@@ -43,6 +48,12 @@ class Caller(Protocol):
     """
 
     gone: bool
+
+    @property
+    def client_address(self) -> str:
+        """From where it asks, as far as that is known. Raises a `HeadgateError` where it was told
+        and cannot be understood."""
+        ...
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         """A whole answer at once; `head` are its header lines, each with its line end."""

@@ -85,7 +85,7 @@ class Journey:
     async def travel(self, call: Call, caller: Caller, encoder: Encoder) -> None:
         """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
         self._settlement.check()
-        self._admission.admit(call)
+        self._admission.admit(call, caller)
         trip = Trip(call, Reading())
         attendance = Attendance(caller, self._drains, call.grant.on_disconnect)
         delivery: Delivery | None = None
@@ -134,6 +134,8 @@ class Journey:
             created_at=now,
             ended_at=self._clock.monotonic(),
         )
+        if trip.call.tokens_reserved:
+            self._admission.settle(trip.call, receipt)
         failpoint("before_settle")
         settling_at = self._clock.monotonic()
         try:

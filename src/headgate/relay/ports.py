@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from headgate.kit.http.addresses import Network
 from headgate.kit.http.message import Headers, Origin
 from headgate.llm.usage import Usage
 
@@ -45,6 +46,25 @@ class Grant(msgspec.Struct, frozen=True):
     projects: tuple[str, ...] = ()
     """The projects that it may name; none at all: for a management key all of its organization,
     for an inference key its own."""
+    networks: tuple[Network, ...] = ()
+    """From where it may be used."""
+    resources: tuple[str, ...] = ()
+    tokens_per_minute: int = 0
+    is_restricted: bool = False
+    """Whether any of it stands in the way of a call; made here, so that a key without a
+    restriction pays for one look."""
+
+    def __post_init__(self) -> None:
+        is_restricted = bool(
+            self.management
+            or self.models
+            or self.endpoints
+            or self.networks
+            or self.resources
+            or self.requests_per_minute
+            or self.tokens_per_minute
+        )
+        msgspec.structs.force_setattr(self, "is_restricted", is_restricted)
 
 
 class Grants(Protocol):

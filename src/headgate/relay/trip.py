@@ -42,6 +42,18 @@ class Stopping(HeadgateError):
         )
 
 
+class KeyWithdrawn(HeadgateError):
+    """The key of a call was revoked, disabled or expired while the call ran."""
+
+    kind = Kind.UNAUTHENTICATED
+    code = "invalid_api_key"
+
+    @classmethod
+    def now(cls) -> KeyWithdrawn:
+        """What such a call is told. It is the message with which its task is cancelled."""
+        return cls("The API key was withdrawn while the call ran.", should_retry=False)
+
+
 class InternalFault(HeadgateError):
     """A fault of the gateway's own: told in short, logged whole."""
 
@@ -110,6 +122,8 @@ class Trip(msgspec.Struct):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
             error = CallerLeft("The caller left.") if left else Stopping.after(sent=self.was_sent)
+            if cause.args and isinstance(cause.args[0], KeyWithdrawn):
+                error = cause.args[0]
             self.outcome = "cancelled"
         if not self.streamed:
             self.status = error.kind.value

@@ -146,6 +146,28 @@ def test_revoking_by_command_bumps_the_revision_that_servers_watch(data: Path) -
     assert key["revoked_at"] > 0
 
 
+def test_key_is_limited_rotated_disabled_and_shown(data: Path) -> None:
+    issued = run_json(
+        *("keys", "create", "--networks", "10.0.0.0/8,2001:db8::/32", "--resources", "helpdesk"),
+        *("--tokens-per-minute", "1000", "--monthly-budget", "25", "--label", "team=search"),
+    )
+    key_id, kept = issued["key"]["id"], issued["key"]
+    assert kept["networks"] == ["10.0.0.0/8", "2001:db8::/32"]
+    assert (kept["labels"], kept["monthly_budget_nano"]) == ({"team": "search"}, 25_000_000_000)
+    rotated = run_json("keys", "rotate", key_id, "--overlap", "12h")
+    assert rotated["token"] != issued["token"]
+    assert rotated["key"]["previous_expires_at"] == pytest.approx(
+        rotated["key"]["rotated_at"] + 43_200
+    )
+    assert "is disabled" in run("keys", "disable", key_id).stdout
+    shown = run("keys", "show", key_id).stdout
+    assert "disabled" in shown
+    assert "25.000000000 dollars, not enforced yet" in shown
+    assert rotated["token"] not in shown
+    assert "is enabled" in run("keys", "enable", key_id).stdout
+    assert run_json("keys", "show", key_id)["disabled_at"] is None
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -153,6 +175,12 @@ def test_revoking_by_command_bumps_the_revision_that_servers_watch(data: Path) -
         (("keys", "create", "--project", "x"), "no project with the id or name 'x'"),
         (("keys", "create", "--expires", "soon"), "give a span such as 90d"),
         (("keys", "create", "--expires", "2020-01-01"), "in the past"),
+        (("keys", "create", "--networks", "10.0.0.1/8"), "has host bits set"),
+        (("keys", "create", "--label", "team"), "name=text"),
+        (("keys", "create", "--monthly-budget", "much"), "no amount of dollars"),
+        (("keys", "create", "--monthly-budget", "-1"), "0 to 999999999"),
+        (("keys", "show", "key_x"), "There is no key 'key_x'"),
+        (("keys", "rotate", "key_x", "--overlap", "soon"), "give a span such as 90d"),
         (("keys", "list", "--data", "/nonexistent"), "start `headgate serve` once"),
         (("credentials", "add", "openai"), "--api-key-stdin"),
         (("credentials", "add", "openai", "--api-key-file", "/nonexistent"), "cannot be read"),

@@ -8,6 +8,7 @@ from headgate.gateway.forwarding import (
     HOPS_MAX,
     STANDARD_CHARACTERS_MAX,
     find_client,
+    normalize,
     parse_networks,
     split_elements,
 )
@@ -239,3 +240,19 @@ def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None
         "anybody. Name the networks of your proxies; or, if nothing but them can connect, set "
         "HEADGATE_TRUST_ANY_PROXY=true."
     )
+
+
+@pytest.mark.parametrize(
+    ("peer", "said"),
+    [
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("::ffff:0a01:0203", "10.1.2.3"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("10.1.2.3", "10.1.2.3"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("", ""),
+        ("a socket", "a socket"),
+    ],
+)
+def test_peer_without_proxies_is_named_in_its_shortest_form(peer: str, said: str) -> None:
+    assert normalize(peer) == said

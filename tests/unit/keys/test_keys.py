@@ -6,17 +6,27 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.accounts import store as accounts_store
 from headgate.accounts.service import Accounts
-from headgate.audit.model import SYSTEM
+from headgate.audit.model import SYSTEM, Actor, ActorKind
 from headgate.audit.service import AuditLog
 from headgate.keys import model
-from headgate.keys.model import InvalidKey, IssuedKey, KeyKind, KeyRequest, KeyRequestRefused
-from headgate.keys.service import KeyRing, Keys
+from headgate.keys.model import (
+    InvalidKey,
+    IssuedKey,
+    Key,
+    KeyConflict,
+    KeyKind,
+    KeyRequest,
+    KeyRequestRefused,
+)
+from headgate.keys.service import Authority, KeyRing, Keys, flush_used
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
@@ -42,8 +52,8 @@ class Desk:
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
         audit = AuditLog(self.clock)
-        accounts = Accounts(self.clock, Ids(), audit)
-        self.keys = Keys(self.clock, accounts, audit)
+        self.accounts = accounts = Accounts(self.clock, Ids(), audit)
+        self.keys = Keys(self.clock, accounts, audit, keys_max=5, subscribed=lambda _topic: True)
         self.ring = KeyRing(self.clock)
         with self.database.transaction() as connection:
             self.organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
@@ -69,6 +79,38 @@ class Desk:
     def revoke(self, key_id: str) -> None:
         with self.database.transaction() as connection:
             self.keys.revoke(connection, key_id, by=SYSTEM)
+        self.reload()
+
+    def rotate(self, key_id: str, overlap_seconds: float) -> str:
+        with self.database.transaction() as connection:
+            key = self.keys.get(connection, self.organization.id, key_id)
+            issued = self.keys.rotate(connection, key, overlap_seconds=overlap_seconds, by=SYSTEM)
+        self.reload()
+        return issued.token
+
+    def update(self, key_id: str, **changes: Any) -> Key:
+        enabled = changes.pop("enabled", None)
+        with self.database.transaction() as connection:
+            key = self.keys.get(connection, self.organization.id, key_id)
+            key = self.keys.update(connection, key, changes, enabled=enabled, by=SYSTEM)
+        self.reload()
+        return key
+
+    def opens(self, token: str) -> bool:
+        try:
+            self.ring.find(token.encode())
+        except InvalidKey:
+            return False
+        return True
+
+    def why_not(self, token: str) -> str:
+        with pytest.raises(InvalidKey) as caught:
+            self.ring.find(token.encode())
+        return caught.value.message
+
+    def restart(self) -> None:
+        """A new process on the same database."""
+        self.ring = KeyRing(self.clock)
         self.reload()
 
     def reload(self) -> None:
@@ -209,6 +251,17 @@ def test_tokens_that_share_their_beginning_never_collide(desk: Desk) -> None:
         ({"requests_per_minute": -1}, "requests_per_minute"),
         ({"models": ("gpt 5",)}, "models"),
         ({"endpoints": ("",)}, "endpoints"),
+        ({"endpoints": ("a",) * 257}, "endpoints"),
+        ({"networks": ("10.0.0.1/8",)}, "networks"),
+        ({"networks": ("fe80::1%eth0",)}, "networks"),
+        ({"networks": ("10.0.0.0/8, 11.0.0.0/8",)}, "networks"),
+        ({"projects": ("proj_x",)}, "projects"),
+        ({"projects": ("*",)}, "projects"),
+        ({"resources": ("a*",)}, "resources"),
+        ({"permissions": ("keys:read",)}, "permissions"),
+        ({"kind": KeyKind.ADMIN, "permissions": ("keys",)}, "permissions"),
+        ({"tokens_per_minute": -1}, "tokens_per_minute"),
+        ({"description": "x" * 1001}, "description"),
     ],
 )
 def test_impossible_request_names_the_field(
@@ -251,3 +304,203 @@ def test_revocation_by_another_process_changes_the_revision(desk: Desk) -> None:
     desk.reload()
     with pytest.raises(InvalidKey, match="has been revoked"):
         desk.ring.find(issued.token.encode())
+
+
+def test_rotated_key_has_two_tokens_until_the_overlap_is_over(desk: Desk) -> None:
+    issued = desk.issue(models=("gpt-5*",))
+    token = desk.rotate(issued.key.id, 60)
+    assert token != issued.token
+    assert model.name_token(token.encode()) == model.name_token(issued.token.encode())
+    grants = [desk.ring.find(each.encode()) for each in (issued.token, token)]
+    assert {grant.key_id for grant in grants} == {issued.key.id}
+    assert {grant.models for grant in grants} == {("gpt-5*",)}
+    desk.clock.time += 60
+    assert "was replaced by a rotation" in desk.why_not(issued.token)
+    assert desk.opens(token)
+    desk.restart()
+    assert "was replaced by a rotation" in desk.why_not(issued.token)
+    assert desk.opens(token)
+
+
+def test_rotation_without_an_overlap_ends_the_old_token_at_once(desk: Desk) -> None:
+    issued = desk.issue()
+    token = desk.rotate(issued.key.id, 0)
+    assert "was replaced" in desk.why_not(issued.token)
+    assert desk.opens(token)
+
+
+def test_second_rotation_ends_the_first_of_three_tokens(desk: Desk) -> None:
+    issued = desk.issue()
+    second = desk.rotate(issued.key.id, 600)
+    third = desk.rotate(issued.key.id, 600)
+    assert [desk.opens(each) for each in (issued.token, second, third)] == [False, True, True]
+
+
+def test_end_of_an_overlap_can_be_brought_forward(desk: Desk) -> None:
+    issued = desk.issue()
+    token = desk.rotate(issued.key.id, 600)
+    with desk.database.transaction() as connection:
+        key = desk.keys.get(connection, None, issued.key.id)
+        assert desk.keys.end_overlap(connection, key, by=SYSTEM).previous_expires_at is None
+    desk.reload()
+    assert [desk.opens(issued.token), desk.opens(token)] == [False, True]
+
+
+def test_revocation_ends_both_tokens_and_is_announced_once(desk: Desk) -> None:
+    issued = desk.issue()
+    token = desk.rotate(issued.key.id, 600)
+    desk.revoke(issued.key.id)
+    desk.revoke(issued.key.id)
+    assert "has been revoked" in desk.why_not(issued.token)
+    assert "has been revoked" in desk.why_not(token)
+    with desk.database.reading() as connection:
+        told = connection.exec_driver_sql("SELECT topic, key, payload FROM outbox").all()
+    [(topic, of, payload)] = told
+    assert (topic, of) == ("key.revoked", desk.organization.id)
+    assert issued.key.id.encode() in payload
+    assert token.rpartition("_")[2].encode() not in payload
+
+
+@pytest.mark.parametrize("overlap_seconds", [-1, 30 * 86_400 + 1])
+def test_overlap_has_its_bounds(desk: Desk, overlap_seconds: float) -> None:
+    issued = desk.issue()
+    with pytest.raises(KeyRequestRefused, match="An overlap is 0 to 2592000 seconds"):
+        desk.rotate(issued.key.id, overlap_seconds)
+
+
+def test_rotation_outlives_no_expiry(desk: Desk) -> None:
+    issued = desk.issue(expires_at=desk.clock.time + 10)
+    token = desk.rotate(issued.key.id, 600)
+    desk.clock.time += 10
+    assert "has expired" in desk.why_not(issued.token)
+    assert "has expired" in desk.why_not(token)
+
+
+def test_disabled_key_can_be_enabled_and_a_revoked_one_cannot(desk: Desk) -> None:
+    issued = desk.issue()
+    desk.update(issued.key.id, enabled=False)
+    assert "is disabled" in desk.why_not(issued.token)
+    desk.update(issued.key.id, enabled=True)
+    assert desk.opens(issued.token)
+    desk.revoke(issued.key.id)
+    with pytest.raises(KeyConflict):
+        desk.update(issued.key.id, enabled=True)
+    with pytest.raises(KeyConflict):
+        desk.rotate(issued.key.id, 0)
+
+
+def test_expired_key_does_not_come_back(desk: Desk) -> None:
+    issued = desk.issue(expires_at=desk.clock.time + 10)
+    desk.clock.time += 10
+    assert not desk.opens(issued.token)
+    for changes in ({"expires_at": None}, {"expires_at": desk.clock.time + 10}):
+        with pytest.raises(KeyConflict):
+            desk.update(issued.key.id, **changes)
+    desk.update(issued.key.id, name="old laptop")
+    desk.clock.time -= 1_000
+    assert not desk.opens(issued.token)
+
+
+def test_clock_that_is_set_back_revives_no_key_even_over_a_restart(desk: Desk) -> None:
+    expiring, lasting = desk.issue(expires_at=desk.clock.time + 10), desk.issue()
+    desk.clock.time += 100
+    assert desk.opens(lasting.token)
+    with desk.database.transaction() as connection:
+        flush_used(connection, desk.ring.take_used(), at=desk.clock.time)
+    desk.clock.time -= 100
+    desk.restart()
+    assert not desk.opens(expiring.token)
+    assert desk.opens(lasting.token)
+
+
+def test_archived_project_and_suspended_organization_refuse_their_keys(desk: Desk) -> None:
+    live, admin = desk.issue(), desk.issue(kind=KeyKind.ADMIN)
+    limited = desk.issue(kind=KeyKind.ADMIN, projects=(desk.project.id,))
+    with desk.database.transaction() as connection:
+        desk.accounts.archive_project(connection, desk.project, by=SYSTEM)
+    desk.reload()
+    assert "of a project that is archived" in desk.why_not(live.token)
+    assert "of a project that is archived" in desk.why_not(limited.token)
+    assert desk.opens(admin.token), "a key of the whole organization is not the project's"
+    suspended = {"suspended_at": desk.clock.time}
+    for values in (suspended, {"suspended_at": None}):
+        with desk.database.transaction() as connection:
+            accounts_store.update_organization(connection, desk.organization.id, values)
+        desk.reload()
+        assert desk.opens(admin.token) == (values is not suspended)
+        assert not desk.opens(live.token)
+    with desk.database.transaction() as connection:
+        accounts_store.update_project(connection, desk.project.id, {"archived_at": None})
+    desk.reload()
+    assert desk.opens(live.token)
+
+
+def test_archived_project_can_not_be_named_any_more(desk: Desk) -> None:
+    with desk.database.transaction() as connection:
+        other = desk.accounts.create_project(
+            connection, "other", organization_id=desk.organization.id, by=SYSTEM
+        )
+    issued = desk.issue(projects=(other.id,))
+    assert desk.ring.find(issued.token.encode()).projects == (other.id,)
+    with desk.database.transaction() as connection:
+        desk.accounts.archive_project(connection, other, by=SYSTEM)
+    desk.reload()
+    assert desk.ring.find(issued.token.encode()).projects == ()
+
+
+def test_only_what_was_changed_is_loaded_again(desk: Desk) -> None:
+    first, second = desk.issue(), desk.issue()
+    grant = desk.ring.find(first.token.encode())
+    desk.update(second.key.id, requests_per_minute=7)
+    assert desk.ring.find(second.token.encode()).requests_per_minute == 7
+    assert desk.ring.find(first.token.encode()) is grant
+
+
+def test_use_is_noted_together_and_changes_nothing_else(desk: Desk) -> None:
+    used, unused = desk.issue(), desk.issue()
+    for _ in range(3):
+        desk.opens(used.token)
+    taken = desk.ring.take_used()
+    assert taken == [used.key.id]
+    assert desk.ring.take_used() == []
+    with desk.database.transaction() as connection:
+        before = read_revisions(connection)
+        flush_used(connection, taken, at=desk.clock.time)
+        assert read_revisions(connection) == before
+        times = {key.id: (key.last_used_at, key.version) for key in desk.keys.list(connection)}
+    assert times == {used.key.id: (desk.clock.time, 1), unused.key.id: (None, 1)}
+
+
+def test_withdrawn_keys_are_told_once(desk: Desk) -> None:
+    revoked, expiring = desk.issue(), desk.issue(expires_at=desk.clock.time + 10)
+    desk.issue()
+    assert desk.ring.take_withdrawn() == frozenset()
+    desk.revoke(revoked.key.id)
+    assert desk.ring.take_withdrawn() == {revoked.key.id}
+    desk.clock.time += 10
+    assert desk.ring.take_withdrawn() == {expiring.key.id}
+    assert desk.ring.take_withdrawn() == frozenset()
+
+
+def test_organization_has_so_many_keys_at_most_and_revoked_ones_do_not_count(desk: Desk) -> None:
+    issued = [desk.issue() for _ in range(5)]
+    with pytest.raises(KeyConflict, match="has 5 keys"):
+        desk.issue()
+    desk.revoke(issued[0].key.id)
+    desk.issue()
+
+
+def test_lists_are_stored_in_one_spelling(desk: Desk) -> None:
+    key = desk.issue(
+        models=("a**", "a*"), networks=("::ffff:10.0.0.0/104", "10.0.0.0/8", "2001:DB8::1")
+    ).key
+    assert key.models == ("a*",)
+    assert key.networks == ("10.0.0.0/8", "2001:db8::1/128")
+
+
+def test_whoever_is_not_at_the_machine_must_say_what_they_hold(desk: Desk) -> None:
+    somebody = Actor(ActorKind.PERSON, "user_1")
+    with desk.database.transaction() as connection:
+        with pytest.raises(AssertionError):
+            desk.keys.create(connection, desk.request(), by=somebody)
+        desk.keys.create(connection, desk.request(), by=somebody, authority=Authority())

@@ -4,23 +4,40 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.addresses import find_network
+from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import (
+    AddressOutOfScope,
     Admission,
     EndpointOutOfScope,
     KeyCannotInfer,
     ModelOutOfScope,
-    RateLimited,
+    ProjectOutOfScope,
+    ResourceOutOfScope,
     RouteUnsupported,
     check_scope,
+    choose_project,
+    estimate_tokens,
     is_in_scope,
+    is_inside,
 )
 from headgate.relay.crowd import Crowd, CrowdedOut
-from headgate.relay.ports import Grant
-from tests.fakes.stage import GRANT, ManualClock, make_call
+from headgate.relay.ports import Grant, Receipt
+from headgate.relay.rates import RateLimited, Rates
+from headgate.relay.trip import Charge, Trip, write_receipt
+from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call
+
+CALLER = FakeCaller()
+
+
+def make_receipt(usage: Usage | None, *, pricing: str = "priced") -> Receipt:
+    call = make_call()
+    charge = Charge(pricing=pricing, usage=usage)
+    return write_receipt(Trip(call, Reading()), charge, created_at=0.0, ended_at=call.started_at)
 
 
 def make_admission(clock: ManualClock) -> Admission:
-    return Admission(clock, Crowd(100, lag_seconds_max=1.0))
+    return Admission(Rates(clock), Crowd(100, lag_seconds_max=1.0))
 
 
 def refuse(grant: Grant, path: str = "/chat/completions", method: str = "POST") -> HeadgateError:
@@ -31,7 +48,7 @@ def refuse(grant: Grant, path: str = "/chat/completions", method: str = "POST") 
 
 
 def test_key_without_restrictions_passes() -> None:
-    make_admission(ManualClock()).admit(make_call())
+    make_admission(ManualClock()).admit(make_call(), CALLER)
 
 
 @pytest.mark.parametrize(
@@ -87,39 +104,183 @@ def test_key_may_burst_its_minute_and_then_goes_on_at_its_rate() -> None:
     admission = make_admission(clock := ManualClock())
     call = make_call(grant=replace(GRANT, requests_per_minute=60))
     for _ in range(60):
-        admission.admit(call)
+        admission.admit(call, CALLER)
     with pytest.raises(RateLimited) as caught:
-        admission.admit(call)
+        admission.admit(call, CALLER)
     assert caught.value.retry_after_seconds == 1.0
     clock.seconds += 1.0
-    admission.admit(call)
+    admission.admit(call, CALLER)
     with pytest.raises(RateLimited):
-        admission.admit(call)
+        admission.admit(call, CALLER)
 
 
 def test_refused_requests_do_not_put_the_next_one_off() -> None:
     admission = make_admission(clock := ManualClock())
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
-    admission.admit(call)
+    admission.admit(call, CALLER)
     for _ in range(10):
         with pytest.raises(RateLimited):
-            admission.admit(call)
+            admission.admit(call, CALLER)
     clock.seconds += 60
-    admission.admit(call)
+    admission.admit(call, CALLER)
 
 
 def test_keys_have_rates_of_their_own() -> None:
     admission = make_admission(ManualClock())
     for key_id in ("key_1", "key_2"):
         grant = replace(GRANT, key_id=key_id, requests_per_minute=1)
-        admission.admit(make_call(grant=grant))
+        admission.admit(make_call(grant=grant), CALLER)
 
 
 def test_call_that_is_over_gives_its_place_to_the_next() -> None:
-    admission = Admission(ManualClock(), Crowd(1, lag_seconds_max=1.0))
+    admission = Admission(Rates(ManualClock()), Crowd(1, lag_seconds_max=1.0))
     call = make_call()
-    admission.admit(call)
+    admission.admit(call, CALLER)
     with pytest.raises(CrowdedOut):
-        admission.admit(call)
+        admission.admit(call, CALLER)
     admission.release(call)
-    admission.admit(call)
+    admission.admit(call, CALLER)
+
+
+class Nowhere(FakeCaller):
+    """A caller whose address must not be asked for."""
+
+    @property
+    def client_address(self) -> str:
+        raise AssertionError("nobody needs it")
+
+    @client_address.setter
+    def client_address(self, address: str) -> None: ...
+
+
+def test_address_is_only_looked_for_where_it_matters() -> None:
+    admission = make_admission(ManualClock())
+    admission.admit(make_call(), Nowhere())
+    admission.admit(make_call(grant=replace(GRANT, requests_per_minute=5)), Nowhere())
+
+
+NETWORKS = ("203.0.113.0/24", "2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("203.0.113.7", True),
+        ("203.0.114.7", False),
+        ("::ffff:203.0.113.7", True),
+        ("::ffff:cb00:7107", True),
+        ("::203.0.113.7", False),
+        ("2001:DB8::1", True),
+        ("2001:db9::1", False),
+        ("2001:db8::1%eth0", False),
+        ("203.0.113.7:4000", False),
+        ("[2001:db8::1]", False),
+        ("203.0.113.07", False),
+        ("3405803783", False),
+        ("0xcb.0.0x71.7", False),
+        ("", False),
+        ("unknown", False),
+    ],
+)
+def test_key_of_some_networks_is_refused_elsewhere_and_where_nothing_is_known(
+    address: str, inside: bool
+) -> None:
+    networks = tuple(map(find_network, NETWORKS))
+    assert is_inside(address, networks) is inside
+    call, caller = make_call(grant=replace(GRANT, networks=networks)), FakeCaller()
+    caller.client_address = address
+    if inside:
+        make_admission(ManualClock()).admit(call, caller)
+        return
+    with pytest.raises(AddressOutOfScope):
+        make_admission(ManualClock()).admit(call, caller)
+
+
+def test_key_of_some_resources_calls_these_only() -> None:
+    limited = replace(GRANT, resources=("helpdesk",))
+    error = refuse(limited)
+    assert isinstance(error, ResourceOutOfScope)
+    assert error.code == "API_KEY_RESOURCE_NOT_AUTHORIZED"
+    with pytest.raises(ResourceOutOfScope):
+        check_scope(limited, make_call("/some/future/address", body=b"raw"))
+    check_scope(limited, make_call(body=b'{"model":"helpdesk"}'))
+
+
+def test_project_is_its_own_or_one_that_it_may_name() -> None:
+    grant = replace(GRANT, projects=("proj_2",))
+    assert choose_project(grant, "proj_1") is grant
+    assert choose_project(grant, "proj_2").project_id == "proj_2"
+    for project_id in ("proj_3", "", "*"):
+        with pytest.raises(ProjectOutOfScope):
+            choose_project(grant, project_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b'{"model":"m","max_tokens":7}', 8 + 7),
+        (b'{"model":"m","max_tokens":7,"n":3}', 9 + 21),
+        (b'{"model":"m","x":"' + b"a" * 382 + b'"}', 101 + 1_000),
+        (b'{"model":"m","max_tokens":-7}', 8 + 1_000),
+        (b"raw", 1_000),
+    ],
+)
+def test_tokens_are_estimated_by_the_body_and_the_longest_answer(body: bytes, tokens: int) -> None:
+    assert estimate_tokens(make_call(body=body)) == tokens
+
+
+def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
+    admission = make_admission(ManualClock())
+    grant = replace(GRANT, tokens_per_minute=100)
+    call = make_call(grant=grant)
+    admission.admit(call, CALLER)
+    assert call.tokens_reserved == 100, "a large call takes a whole minute, and not more"
+    with pytest.raises(RateLimited):
+        admission.admit(make_call(grant=grant), CALLER)
+    admission.settle(call, make_receipt(Usage(input_tokens=10, output_tokens=20)))
+    following = make_call(grant=grant, body=b'{"model":"m","max_tokens":5}')
+    admission.admit(following, CALLER)
+    [rate] = following.rates
+    assert rate.remaining == 70 - following.tokens_reserved
+
+
+@pytest.mark.parametrize(
+    ("receipt", "left"),
+    [
+        (make_receipt(None, pricing="free"), 100),
+        (make_receipt(None, pricing="unpriced"), 0),
+        (make_receipt(Usage(), pricing="priced"), 100),
+    ],
+)
+def test_what_was_charged_for_and_not_reported_counts_as_estimated(
+    receipt: Receipt, left: int
+) -> None:
+    rates = Rates(ManualClock())
+    admission = Admission(rates, Crowd(100, lag_seconds_max=1.0))
+    grant = replace(GRANT, tokens_per_minute=100)
+    admission.admit(call := make_call(grant=grant), CALLER)
+    admission.settle(call, receipt)
+    if left:
+        [rate] = rates.take(grant, tokens=1)
+        assert rate.remaining == left - 1
+    else:
+        with pytest.raises(RateLimited):
+            rates.take(grant, tokens=1)
+
+
+def test_refused_by_its_rate_it_takes_no_place() -> None:
+    crowd = Crowd(100, lag_seconds_max=1.0)
+    admission = Admission(Rates(ManualClock()), crowd)
+    call = make_call(grant=replace(GRANT, requests_per_minute=1))
+    admission.admit(call, CALLER)
+    for _ in range(3):
+        with pytest.raises(RateLimited):
+            admission.admit(call, CALLER)
+    assert crowd.total == 1
+
+
+def test_call_without_a_charge_is_admitted_whatever_its_tokens() -> None:
+    admission = make_admission(ManualClock())
+    grant = replace(GRANT, tokens_per_minute=1)
+    admission.admit(make_call(grant=grant), CALLER)
+    admission.admit(make_call("/models", method="GET", body=b"", grant=grant), CALLER)

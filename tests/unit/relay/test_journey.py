@@ -18,6 +18,7 @@ from headgate.relay.delivery import Carriage
 from headgate.relay.holding import Holding
 from headgate.relay.journey import Journey
 from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
+from headgate.relay.rates import Rates
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.trip import InternalFault, Stopping, Unrecorded
@@ -72,7 +73,7 @@ class Road:
         self.crowd = Crowd(8, lag_seconds_max=1.0)
         self.drains = Drains(policy=policy, drain_seconds=3600, drains_max=8)
         self.journey = Journey(
-            admission=Admission(clock, self.crowd),
+            admission=Admission(Rates(clock), self.crowd),
             routing=Routing(FakeCredentials(replace(CREDENTIAL, managed=True)), models, breakers),
             holding=Holding(self.ledger, models, clock),
             upstream=Upstream(

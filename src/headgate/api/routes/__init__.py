@@ -10,6 +10,7 @@ from headgate.api.routes import (
     connections,
     credentials,
     integrations,
+    keys,
     llms,
     managed_models,
     prices,
@@ -21,6 +22,7 @@ from headgate.api.routes import (
 
 ALL: Sequence[Operations] = (
     projects.OPERATIONS,
+    keys.OPERATIONS,
     credentials.OPERATIONS,
     secrets.OPERATIONS,
     connections.OPERATIONS,

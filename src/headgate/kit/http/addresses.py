@@ -76,6 +76,13 @@ def unwrap(address: Address) -> Address:
     return address
 
 
+def unmap(address: Address) -> Address:
+    """The IPv4 address that was written as an IPv6 one; else the address itself."""
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or address
+    return address
+
+
 def find_reason(address: Address) -> str | None:
     """What an address is instead of public; None for a public one."""
     inner = unwrap(address)

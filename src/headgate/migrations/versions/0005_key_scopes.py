@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0005"
 down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    """Old keys have none of it; what they may do stays as it is."""
+    for column in columns():
+        op.add_column("keys", column)
+    op.create_index("ix_keys_listing", "keys", ["organization_id", "created_at", "id"])
+    op.create_index("ix_keys_changed_at_revision", "keys", ["changed_at_revision"])
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    """Drop the columns; what they limited is not limited any more."""
+    op.drop_index("ix_keys_changed_at_revision", "keys")
+    op.drop_index("ix_keys_listing", "keys")
+    for column in reversed(columns()):
+        op.drop_column("keys", column.name)
+
+
+def columns() -> list[sa.Column[object]]:
+    """The new ones."""
+    return [
+        *(
+            sa.Column(name, sa.JSON, nullable=False, server_default="[]")
+            for name in ("projects", "networks", "resources", "permissions")
+        ),
+        sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("monthly_budget_nano", sa.BigInteger),
+        sa.Column("description", sa.Text, nullable=False, server_default=""),
+        sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
+        sa.Column("last_used_at", sa.Double),
+        sa.Column("rotated_at", sa.Double),
+        sa.Column("previous_digest", sa.LargeBinary(32)),
+        sa.Column("previous_expires_at", sa.Double),
+        sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("changed_at_revision", sa.BigInteger, nullable=False, server_default="0"),
+    ]

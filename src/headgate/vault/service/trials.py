@@ -16,9 +16,9 @@ from headgate.kit.ids import Ids
 from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.usage import Reading
 from headgate.llm.wire import chat
-from headgate.relay.admission import Rates
 from headgate.relay.call import Call
 from headgate.relay.ports import Credential, Grant, Models, Receipt, Settlement
+from headgate.relay.rates import RateLimited, Rates
 from headgate.relay.trip import Trip, assess, write_receipt
 from headgate.vault.model import TestCall
 from headgate.vault.service.trial import Attempt, Trial, attempt
@@ -55,17 +55,19 @@ class Trials:
         self._clock = clock
         self._ids = ids
         self._per_minute = per_minute
-        self._rates = Rates()
+        self._rates = Rates(clock)
 
     def admit(self, organization_id: str) -> None:
         """Count one more. Raises `TrialsTooMany`."""
-        wait = self._rates.wait_seconds(organization_id, self._per_minute, self._clock.monotonic())
-        if wait > 0:
+        allowed = Grant(organization_id, organization_id, "", requests_per_minute=self._per_minute)
+        try:
+            self._rates.take(allowed)
+        except RateLimited as error:
             raise TrialsTooMany(
                 f"Credentials may be tried {self._per_minute} times a minute. "
-                f"Try again in {wait:.0f} seconds.",
-                retry_after_seconds=wait,
-            )
+                f"Try again in {error.retry_after_seconds:.0f} seconds.",
+                retry_after_seconds=error.retry_after_seconds,
+            ) from error
 
     async def run(
         self, credential: Credential, call: TestCall, *, organization_id: str, key_id: str

@@ -189,7 +189,7 @@ def test_keys_of_the_first_schema_get_the_policy_of_the_setting(database: Databa
         connection.exec_driver_sql(INSERT_KEY[connection.dialect.name])
     migration.prepare(database, METADATA)
     with database.reading() as connection:
-        [(_, key)] = keys_store.select_keys(connection)
+        [key] = keys_store.select_all(connection)
     assert (key.id, key.on_disconnect) == ("k", None)
 
 

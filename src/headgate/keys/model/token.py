@@ -1,8 +1,9 @@
-"""What a key is: the form of its token, its record, and why one is refused.
+"""The form of a token: what may be shown of it, what is secret, and how a typing error shows.
 
 A token reads `hg_live_<public id>_<secret><checksum>`: the kind, 12 characters that may be shown,
 a 256-bit secret, and a CRC-32 of all before it, so that a typing error or a leaked-secret scanner
 can be answered without any data. All but the prefix is base 62 and selects with a double click.
+A rotated key keeps its public id and gets another secret.
 """
 
 from __future__ import annotations
@@ -11,12 +12,8 @@ import enum
 import secrets
 import zlib
 
-import msgspec
-
-from headgate.kit.errors import HeadgateError, Kind
-from headgate.relay.ports import DisconnectPolicy
-
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ID_PREFIX = "key_"
 PUBLIC_ID_LENGTH = 12
 SECRET_BYTES = 32
 SECRET_LENGTH = 43
@@ -34,73 +31,14 @@ class KeyKind(enum.Enum):
     """Management: the platform's own API, and no model calls."""
 
 
-class Key(msgspec.Struct, frozen=True):
-    """A key as it is stored: never its secret. Times in unix seconds; empty means unrestricted."""
-
-    id: str
-    kind: KeyKind
-    name: str
-    organization_id: str
-    project_id: str
-    created_at: float
-    expires_at: float | None = None
-    disabled_at: float | None = None
-    revoked_at: float | None = None
-    models: tuple[str, ...] = ()
-    endpoints: tuple[str, ...] = ()
-    requests_per_minute: int = 0
-    on_disconnect: DisconnectPolicy | None = None
-    """None leaves it to the setting."""
-
-
-class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new key shall be and may do."""
-
-    name: str
-    organization_id: str
-    project_id: str
-    kind: KeyKind = KeyKind.LIVE
-    expires_at: float | None = None
-    models: tuple[str, ...] = ()
-    endpoints: tuple[str, ...] = ()
-    requests_per_minute: int = 0
-    on_disconnect: DisconnectPolicy | None = None
-
-
-class IssuedKey(msgspec.Struct, frozen=True):
-    """A key at the one moment when its token is known."""
-
-    token: str
-    key: Key
-
-
-class InvalidKey(HeadgateError):
-    """The presented token opens nothing now."""
-
-    kind = Kind.UNAUTHENTICATED
-    code = "invalid_api_key"
-
-
-class KeyMissing(HeadgateError):
-    """No key of that id."""
-
-    kind = Kind.MISSING
-    code = "not_found"
-
-
-class KeyRequestRefused(HeadgateError):
-    """A new key was asked for with something that it cannot have; `param` names it."""
-
-    kind = Kind.INVALID
-    code = "invalid_key_request"
-
-
-def make_token(kind: KeyKind) -> tuple[str, str]:
-    """A new token and the id of its key."""
-    public_id = "".join(secrets.choice(ALPHABET) for _ in range(PUBLIC_ID_LENGTH))
+def make_token(kind: KeyKind, key_id: str | None = None) -> tuple[str, str]:
+    """A new token, of a new key or of the one with this id, and the id of its key."""
+    public_id = (key_id or "").removeprefix(ID_PREFIX)
+    if not public_id:
+        public_id = "".join(secrets.choice(ALPHABET) for _ in range(PUBLIC_ID_LENGTH))
     secret = encode_base62(int.from_bytes(secrets.token_bytes(SECRET_BYTES)), SECRET_LENGTH)
     body = f"hg_{kind.value}_{public_id}_{secret}"
-    return body + _checksum(body.encode()), f"key_{public_id}"
+    return body + _checksum(body.encode()), ID_PREFIX + public_id
 
 
 def name_token(token: bytes) -> str | None:

@@ -1,0 +1,1 @@
+"""How Headgate stands many keys and credentials: its start, its key check, its list pages."""

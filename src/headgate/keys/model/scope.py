@@ -1,0 +1,185 @@
+"""What a key may do, in ten dimensions, and whether one key holds all that another one does."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headgate.keys.model import pattern as patterns
+from headgate.keys.model import permission
+from headgate.kit.http.addresses import CARRIERS, IPV4_BITS, Network
+from headgate.llm.providers.openai import PROVIDER
+
+REQUESTS_PER_MINUTE_MAX = 1_000_000
+TOKENS_PER_MINUTE_MAX = 1_000_000_000
+ENTRIES_MAX = 256
+RESTRICTED = frozenset(row.name for row in PROVIDER.endpoints if row.restricted)
+"""Endpoints that are open only to keys that name them, so that no pattern hands them out."""
+
+_PATTERN = re.compile(r"[A-Za-z0-9_.:/*@-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9_.:/@-]{1,200}")
+_MAPPED = ipaddress.IPv6Network(CARRIERS[0])
+_PATTERN_FORM = "of letters, digits and _.:/@-, with * for any part"
+_NAME_FORM = "of letters, digits and _.:/@-"
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may do; empty, 0 and None mean no restriction.
+
+    `models`, `endpoints` and `permissions` are patterns, `projects` and `resources` names,
+    `networks` CIDR blocks. `projects` are those beside the key's own. Money in nano-dollars, the
+    expiry in unix seconds.
+    """
+
+    expires_at: float | None = None
+    models: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    monthly_budget_nano: int | None = None
+
+
+class FormFault(ValueError):
+    """A dimension, and what is wrong with what it was given."""
+
+    def __init__(self, dimension: str, message: str) -> None:
+        super().__init__(message)
+        self.dimension = dimension
+        self.message = message
+
+
+def check_form(scope: Scope) -> dict[str, tuple[str, ...]]:
+    """The lists as they are stored: single stars, networks in their one spelling, nothing twice.
+
+    Raises `FormFault`.
+    """
+    tidied: dict[str, tuple[str, ...]] = {}
+    for dimension, (form, wanted) in _FORMS.items():
+        entries: tuple[str, ...] = getattr(scope, dimension)
+        if len(entries) > ENTRIES_MAX or not all(map(form.fullmatch, entries)):
+            raise FormFault(
+                dimension, f"A list of {dimension} has at most {ENTRIES_MAX} entries {wanted}."
+            )
+        tidied[dimension] = tuple(dict.fromkeys(map(patterns.tidy, entries)))
+    tidied["networks"] = _check_networks(scope.networks)
+    for dimension, limit in _RATES_MAX.items():
+        if not 0 <= getattr(scope, dimension) <= limit:
+            named = dimension.replace("_", " ").capitalize()
+            raise FormFault(dimension, f"{named} are 0 (no limit) to {limit}.")
+    return tidied
+
+
+def _check_networks(networks: Sequence[str]) -> tuple[str, ...]:
+    if len(networks) > ENTRIES_MAX:
+        raise FormFault("networks", f"A list of networks has at most {ENTRIES_MAX} entries.")
+    try:
+        return tuple(dict.fromkeys(str(parse_network(each)) for each in networks))
+    except ValueError as error:
+        raise FormFault(
+            "networks", f"A network is an address or a block such as 10.0.0.0/8: {error}."
+        ) from error
+
+
+def parse_network(text: str) -> Network:
+    """A CIDR block or an address, as IPv4 where it is written as IPv6. Raises ValueError."""
+    network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv6Network):
+        if "%" in text:
+            raise ValueError("a zone has no meaning here")
+        if network.subnet_of(_MAPPED):
+            inner = int(network.network_address) & IPV4_BITS
+            return ipaddress.IPv4Network((inner, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def find_excess(wanted: Scope, held: Scope) -> str | None:
+    """The first dimension in which one scope is more than the other; None for a part of it.
+
+    Both as `reach` gives them.
+    """
+    for dimension, is_within in _WITHIN.items():
+        if not is_within(getattr(wanted, dimension), getattr(held, dimension)):
+            return dimension
+    return None
+
+
+def _are_patterns_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
+    return not held or (bool(wanted) and all(patterns.is_within(each, held) for each in wanted))
+
+
+def _are_endpoints_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
+    named = {each for each in wanted if each in RESTRICTED}
+    return _are_patterns_within(wanted, held) and (not held or named.issubset(held))
+
+
+def _are_names_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
+    return not held or (bool(wanted) and set(wanted).issubset(held))
+
+
+def _are_networks_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
+    return not held or (
+        bool(wanted)
+        and all(
+            any(_is_subnet(network, each) for each in blocks)
+            for network, blocks in ((parse_network(text), _join(held)) for text in wanted)
+        )
+    )
+
+
+def _join(networks: Sequence[str]) -> list[Network]:
+    """Neighbours put together, so that what lies in several of them lies in one."""
+    parsed = [parse_network(each) for each in networks]
+    first: list[Network] = list(
+        ipaddress.collapse_addresses(n for n in parsed if isinstance(n, ipaddress.IPv4Network))
+    )
+    return first + list(
+        ipaddress.collapse_addresses(n for n in parsed if isinstance(n, ipaddress.IPv6Network))
+    )
+
+
+def _is_subnet(network: Network, of: Network) -> bool:
+    if isinstance(network, ipaddress.IPv4Network):
+        return isinstance(of, ipaddress.IPv4Network) and network.subnet_of(of)
+    return isinstance(of, ipaddress.IPv6Network) and network.subnet_of(of)
+
+
+def _is_rate_within(wanted: int, held: int) -> bool:
+    return (wanted or math.inf) <= (held or math.inf)
+
+
+def _is_ceiling_within(wanted: float | None, held: float | None) -> bool:
+    return held is None or (wanted is not None and wanted <= held)
+
+
+_FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "models": (_PATTERN, _PATTERN_FORM),
+    "endpoints": (_PATTERN, _PATTERN_FORM),
+    "projects": (_NAME, _NAME_FORM),
+    "resources": (_NAME, _NAME_FORM),
+    "permissions": (permission.FORM, "such as keys:read or credentials:*, or * alone"),
+}
+_RATES_MAX = {
+    "requests_per_minute": REQUESTS_PER_MINUTE_MAX,
+    "tokens_per_minute": TOKENS_PER_MINUTE_MAX,
+}
+_WITHIN: Mapping[str, Callable[[Any, Any], bool]] = {
+    "permissions": permission.is_within,
+    "projects": _are_names_within,
+    "models": _are_patterns_within,
+    "endpoints": _are_endpoints_within,
+    "resources": _are_names_within,
+    "networks": _are_networks_within,
+    "requests_per_minute": _is_rate_within,
+    "tokens_per_minute": _is_rate_within,
+    "monthly_budget_nano": _is_ceiling_within,
+    "expires_at": _is_ceiling_within,
+}

@@ -1,0 +1,54 @@
+"""What somebody may hand out: nobody more than they hold themselves (A4)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.keys.model import (
+    Key,
+    KeyRequest,
+    Scope,
+    ScopeExceeded,
+    find_excess,
+    names_platform,
+)
+from headgate.keys.model.key import find_reach
+
+
+class Authority(msgspec.Struct, frozen=True):
+    """What who issues keys holds: a key its own scope, a person (None) all of the organization.
+
+    Only the operator gives away what is the operator's.
+    """
+
+    scope: Scope | None = None
+    is_operator: bool = False
+
+
+EVERYTHING = Authority(is_operator=True)
+"""Who is at the machine itself."""
+
+_NAMES = {"monthly_budget_nano": "monthly_budget"}
+
+
+def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
+    """Raises `ScopeExceeded` where a key would hold more than who makes it."""
+    if authority.scope is None:
+        if names_platform(wanted.permissions) and not authority.is_operator:
+            raise ScopeExceeded(
+                "Only the operator of the installation gives permissions of the platform "
+                "(platform:..., or * alone). `*:*` is everything in the organization."
+            )
+        return
+    excess = find_excess(find_reach(wanted), authority.scope)
+    if excess is not None:
+        raise ScopeExceeded(
+            "A key can only issue what it holds itself, and this would be more: "
+            f"{_NAMES.get(excess, excess)}."
+        )
+
+
+def check_change(before: Key, after: Key, authority: Authority) -> None:
+    """Raises `ScopeExceeded` where a change gives a key more than it had and the changer has."""
+    if find_excess(after.reach, before.reach) is not None:
+        check_authority(after, authority)

@@ -1,0 +1,345 @@
+"""Issues, changes, rotates and revokes keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from headgate.accounts.model import AccountMissing, Project, check_name
+from headgate.accounts.service import Accounts
+from headgate.audit.model import Actor, ActorKind, Deed
+from headgate.audit.service import AuditLog
+from headgate.keys import store
+from headgate.keys.events import KeyRevoked
+from headgate.keys.model import (
+    InvalidKey,
+    IssuedKey,
+    Key,
+    KeyConflict,
+    KeyFilter,
+    KeyKind,
+    KeyMissing,
+    KeyRequest,
+    KeyRequestRefused,
+    KeyState,
+    check_form,
+    find_state,
+    make_token,
+)
+from headgate.keys.model.scope import FormFault
+from headgate.keys.service.authority import (
+    EVERYTHING,
+    Authority,
+    check_authority,
+    check_change,
+)
+from headgate.kit.clock import Clock
+
+OVERLAP_SECONDS_MAX = 30 * 86_400
+DESCRIPTION_CHARACTERS_MAX = 1000
+MICROSECONDS = 1_000_000
+
+Wanted = TypeVar("Wanted", Key, KeyRequest)
+
+_TRUSTED = (ActorKind.SYSTEM, ActorKind.COMMAND)
+_NEVER_CHANGED = frozenset({"id", "kind", "organization_id", "project_id", "created_at"})
+
+
+class Keys:
+    """Writes keys. Nothing here commits; every change bumps the revision `TOPIC`.
+
+    `authority` is what who acts may hand out; the command line and Headgate itself need none.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        accounts: Accounts,
+        audit: AuditLog,
+        *,
+        keys_max: int = 10_000,
+        subscribed: Callable[[str], bool] = lambda _topic: False,
+    ) -> None:
+        self._clock = clock
+        self._accounts = accounts
+        self._audit = audit
+        self._subscribed = subscribed
+        self.keys_max = keys_max
+        """How many keys an organization may have that are not revoked."""
+
+    def create(
+        self,
+        connection: sa.Connection,
+        request: KeyRequest,
+        *,
+        by: Actor,
+        authority: Authority | None = None,
+    ) -> IssuedKey:
+        """A new key with its token, which is not to be had again.
+
+        Raises `KeyRequestRefused`, `NameRefused`, `ScopeExceeded`, and `KeyConflict` where there
+        are too many.
+        """
+        now = self._clock.now()
+        request = _tidy(request)
+        check_authority(request, _find_authority(authority, by))
+        project = self._find_project(connection, request)
+        self._check_room(connection, project)
+        token, key_id = make_token(request.kind)
+        fields: dict[str, Any] = msgspec.structs.asdict(request)
+        fields["name"] = check_name(request.name)
+        key = Key(id=key_id, created_at=now, **fields)
+        self._check(connection, key, now)
+        store.insert_key(connection, key, digest=_digest(token))
+        self._record(connection, by, "key.created", key, _describe(key))
+        return IssuedKey(token, key)
+
+    def update(
+        self,
+        connection: sa.Connection,
+        key: Key,
+        changes: Mapping[str, Any],
+        *,
+        enabled: bool | None = None,
+        by: Actor,
+        authority: Authority | None = None,
+    ) -> Key:
+        """The key with other fields of `Key`, enabled or disabled.
+
+        Raises as `create`, and `KeyConflict` for one that is revoked, or whose expiry is over: no
+        key comes back to life.
+        """
+        assert _NEVER_CHANGED.isdisjoint(changes), "these make a key what it is"
+        now = self._clock.now()
+        _check_alive(key, now, expiry="expires_at" in changes)
+        authority = _find_authority(authority, by)
+        after = replace(key, **changes)
+        if "name" in changes:
+            after = replace(after, name=check_name(after.name))
+        after = _tidy(after)
+        check_change(key, after, authority)
+        self._check(connection, after, now, expiry="expires_at" in changes)
+        if enabled is not None and enabled is (key.disabled_at is not None):
+            if enabled:
+                check_authority(after, authority)
+            after = replace(after, disabled_at=None if enabled else now)
+        changed = _difference(key, after)
+        if changed:
+            store.update_key(connection, key, changed)
+            self._record(connection, by, "key.updated", key, changed)
+        return self.get(connection, key.organization_id, key.id)
+
+    def revoke(self, connection: sa.Connection, key_id: str, *, by: Actor) -> Key:
+        """The key with all its tokens revoked for good; one that was revoked before stays so.
+
+        Raises `KeyMissing`.
+        """
+        key = self.get(connection, None, key_id)
+        if key.revoked_at is None:
+            now = self._clock.now()
+            store.update_key(connection, key, {"revoked_at": now})
+            self._record(connection, by, "key.revoked", key)
+            self._announce(connection, key, now)
+        return self.get(connection, key.organization_id, key.id)
+
+    def rotate(
+        self,
+        connection: sa.Connection,
+        key: Key,
+        *,
+        overlap_seconds: float,
+        by: Actor,
+        authority: Authority | None = None,
+    ) -> IssuedKey:
+        """A new token of the same key. The present one goes on for the overlap; one before it ends.
+
+        Raises `KeyRequestRefused`, `KeyConflict` for a key that is over, and `ScopeExceeded`: who
+        is given a token could do all that its key may.
+        """
+        now = self._clock.now()
+        _check_alive(key, now, expiry=True)
+        check_authority(key, _find_authority(authority, by))
+        if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
+            message = f"An overlap is 0 to {OVERLAP_SECONDS_MAX} seconds."
+            raise KeyRequestRefused(message, param="overlap_seconds")
+        token, _ = make_token(key.kind, key.id)
+        overlaps = overlap_seconds > 0
+        changed = {
+            "digest": _digest(token),
+            "previous_digest": store.select_digest(connection, key) if overlaps else None,
+            "previous_expires_at": now + overlap_seconds if overlaps else None,
+            "rotated_at": now,
+        }
+        store.update_key(connection, key, changed)
+        self._record(connection, by, "key.rotated", key, {"overlap_seconds": overlap_seconds})
+        return IssuedKey(token, self.get(connection, key.organization_id, key.id))
+
+    def end_overlap(self, connection: sa.Connection, key: Key, *, by: Actor) -> Key:
+        """Refuse the token before the last rotation at once."""
+        if key.previous_expires_at is not None:
+            changed = {"previous_digest": None, "previous_expires_at": None}
+            store.update_key(connection, key, changed)
+            self._record(connection, by, "key.previous_revoked", key)
+        return self.get(connection, key.organization_id, key.id)
+
+    def get(self, connection: sa.Connection, organization_id: str | None, key_id: str) -> Key:
+        """A key of this organization (None: of any). `KeyMissing` for every other id."""
+        key = store.select_key(connection, key_id, organization_id=organization_id)
+        if key is None:
+            raise KeyMissing(f"There is no key {key_id!r}.", param="id")
+        return key
+
+    def find_authority(
+        self, connection: sa.Connection, organization_id: str, key_id: str
+    ) -> Authority:
+        """What a management key may hand out, as it is stored now. `InvalidKey`, if it may not."""
+        key = store.select_key(connection, key_id, organization_id=organization_id)
+        if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
+            raise InvalidKey("The API key was withdrawn meanwhile.")
+        return Authority(key.reach)
+
+    def list(self, connection: sa.Connection) -> list[Key]:
+        """Every key that ever was, the oldest first."""
+        return list(store.select_all(connection))
+
+    def page(
+        self, connection: sa.Connection, wanted: KeyFilter, *, limit: int, offset: int = 0
+    ) -> tuple[list[Key], int]:
+        """A page of an organization's keys, the newest first, and how many there are."""
+        now = self._clock.now()
+        page = store.select_page(connection, wanted, now=now, limit=limit, offset=offset)
+        return page, store.count_keys(connection, wanted, now=now)
+
+    def _find_project(self, connection: sa.Connection, request: KeyRequest) -> Project:
+        try:
+            return self._accounts.get_project(
+                connection, request.organization_id, request.project_id
+            )
+        except AccountMissing as error:
+            message = "The project is not of this organization."
+            raise KeyRequestRefused(message, param="project_id") from error
+
+    def _check_room(self, connection: sa.Connection, project: Project) -> None:
+        if project.archived_at is not None:
+            raise KeyRequestRefused("The project is archived.", param="project_id")
+        if store.count_kept(connection, project.organization_id) >= self.keys_max:
+            raise KeyConflict(
+                f"The organization has {self.keys_max} keys, which is the most. Revoke some first."
+            )
+
+    def _check(
+        self, connection: sa.Connection, key: Key, now: float, *, expiry: bool = True
+    ) -> None:
+        """Raises `KeyRequestRefused` for what cannot be stored."""
+        if expiry and key.expires_at is not None and key.expires_at <= now:
+            raise KeyRequestRefused("The time of expiry is in the past.", param="expires_at")
+        if len(key.description) > DESCRIPTION_CHARACTERS_MAX or "\0" in key.description:
+            message = f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters of text."
+            raise KeyRequestRefused(message, param="description")
+        if key.kind is KeyKind.LIVE and key.permissions:
+            message = "Permissions are for management keys; an inference key calls models."
+            raise KeyRequestRefused(message, param="permissions")
+        if key.kind is KeyKind.ADMIN and key.projects and key.project_id not in key.projects:
+            message = "A management key's own project has to be among its projects."
+            raise KeyRequestRefused(message, param="projects")
+        for project_id in key.projects:
+            self._check_project(connection, key.organization_id, project_id)
+
+    def _check_project(
+        self, connection: sa.Connection, organization_id: str, project_id: str
+    ) -> None:
+        try:
+            self._accounts.get_project(connection, organization_id, project_id)
+        except AccountMissing as error:
+            message = f"There is no project {project_id!r} in this organization."
+            raise KeyRequestRefused(message, param="projects") from error
+
+    def _record(
+        self,
+        connection: sa.Connection,
+        by: Actor,
+        action: str,
+        key: Key,
+        changes: dict[str, Any] | None = None,
+    ) -> None:
+        fields = msgspec.to_builtins(changes or {})
+        self._audit.record(connection, by, Deed(action, key.organization_id, key.id, fields))
+
+    def _announce(self, connection: sa.Connection, key: Key, now: float) -> None:
+        if not self._subscribed(KeyRevoked.type):
+            return
+        event = KeyRevoked(key.id, key.organization_id, key.project_id, key.name, now)
+        store.announce(
+            connection,
+            (
+                f"{KeyRevoked.type}:{key.id}",
+                int(now * MICROSECONDS),
+                KeyRevoked.type,
+                key.organization_id,
+                msgspec.json.encode(event),
+            ),
+        )
+
+
+def _tidy(scope: Wanted) -> Wanted:
+    """The same with its lists as they are stored. Raises `KeyRequestRefused`."""
+    try:
+        return replace(scope, **check_form(scope))
+    except FormFault as fault:
+        raise KeyRequestRefused(fault.message, param=fault.dimension) from fault
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _find_authority(given: Authority | None, by: Actor) -> Authority:
+    if given is None:
+        assert by.kind in _TRUSTED, "whoever is not at the machine has limits"
+        return EVERYTHING
+    return given
+
+
+def _check_alive(key: Key, now: float, *, expiry: bool) -> None:
+    state = find_state(key, now)
+    if state is KeyState.REVOKED:
+        raise KeyConflict("The key is revoked, for good. Issue another one.")
+    if expiry and key.expires_at is not None and key.expires_at <= now:
+        raise KeyConflict("The key has expired and stays so. Issue another one.")
+
+
+def _describe(key: Key) -> dict[str, Any]:
+    """What was said of a new key."""
+    fields = msgspec.structs.asdict(key)
+    wanted = {"name", "kind", "project_id", *_CHANGEABLE}
+    return {name: value for name, value in fields.items() if name in wanted and value}
+
+
+def _difference(before: Key, after: Key) -> dict[str, Any]:
+    return {
+        name: getattr(after, name)
+        for name in (*_CHANGEABLE, "name", "disabled_at")
+        if getattr(before, name) != getattr(after, name)
+    }
+
+
+_CHANGEABLE = (
+    "description",
+    "labels",
+    "on_disconnect",
+    "expires_at",
+    "models",
+    "endpoints",
+    "projects",
+    "networks",
+    "resources",
+    "permissions",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "monthly_budget_nano",
+)

@@ -1,0 +1,205 @@
+"""Answers from memory what a token may do."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import heapq
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import Closed
+from headgate.accounts.service import TOPIC as ACCOUNTS_TOPIC
+from headgate.accounts.service import find_closed
+from headgate.keys import store
+from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, name_token
+from headgate.keys.model.scope import parse_network
+from headgate.keys.store import StoredKey
+from headgate.kit.clock import Clock
+from headgate.kit.http.addresses import Network
+from headgate.relay.ports import Grant
+
+REPLACED = "was replaced by a rotation, and its overlap is over; use the new token."
+TOPICS = frozenset({store.TOPIC, ACCOUNTS_TOPIC})
+"""What `load` has to hear of: a key is refused with its project and organization, too."""
+_NEVER = -1
+
+
+class KeyRing:
+    """The keys of one process (`relay.ports.Grants`).
+
+    It looks up the SHA-256 of the whole token, so nothing about a near miss can be learned from
+    the time that it takes, and only a miss is looked at closer to say what is wrong with it.
+    A key that was seen to be over stays over, whatever becomes of the machine's clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock.now
+        self._grants: dict[bytes, Grant] = {}
+        self._refused: dict[bytes, str] = {}
+        self._stored: dict[str, StoredKey] = {}
+        self._closed = Closed()
+        self._revision = _NEVER
+        self._latest = 0.0
+        self._used: set[str] = set()
+        self._withdrawn: set[str] = set()
+        self._endings: list[tuple[float, str]] = []
+
+    def load(self, connection: sa.Connection) -> None:
+        """Take up the keys that were changed since the last time: all of them, at the first.
+
+        Calls that run meanwhile see the old ones or the new ones.
+        """
+        if self._revision == _NEVER:
+            self._latest = store.select_latest_use(connection)
+        self.observe_time()
+        before, self._closed = self._closed, find_closed(connection)
+        if before != self._closed and self._stored:
+            projects = before.projects ^ self._closed.projects
+            organizations = before.organizations ^ self._closed.organizations
+            for key in list(self._stored.values()):
+                if key.organization_id in organizations or not projects.isdisjoint(
+                    (key.project_id, *key.projects)
+                ):
+                    self._take_up(key)
+        revision = self._revision
+        for key in store.select_changed(connection, after_revision=revision):
+            self._take_up(key)
+            self._revision = max(self._revision, key.revision)
+
+    def find(self, token: bytes) -> Grant:
+        """The grant of a token. Raises `InvalidKey` for a malformed, unknown, revoked, disabled
+        or expired one, with a sentence that tells these apart."""
+        if len(token) > TOKEN_LENGTH_MAX:
+            raise _malformed()
+        digest = hashlib.sha256(token).digest()
+        grant = self._grants.get(digest)
+        if grant is None:
+            raise self._explain(token, digest)
+        if grant.expires_at is not None and grant.expires_at <= self.observe_time():
+            raise self._explain_end(token, digest, grant)
+        self._used.add(grant.key_id)
+        return grant
+
+    def observe_time(self) -> float:
+        """The greatest time that was ever seen: now, unless the clock was set back."""
+        now = self._now()
+        if now > self._latest:
+            self._latest = now
+        return self._latest
+
+    def take_used(self) -> list[str]:
+        """The keys that were used since the last time that this was asked."""
+        used, self._used = self._used, set()
+        return list(used)
+
+    def take_withdrawn(self) -> frozenset[str]:
+        """The keys that opened something and do not any more, since this was last asked."""
+        withdrawn, self._withdrawn = self._withdrawn, set()
+        now = self.observe_time()
+        while self._endings and self._endings[0][0] <= now:
+            ends_at, key_id = heapq.heappop(self._endings)
+            if self._stored[key_id].expires_at == ends_at:
+                withdrawn.add(key_id)
+        return frozenset(withdrawn)
+
+    def _take_up(self, key: StoredKey) -> None:
+        before = self._stored.get(key.id)
+        self._stored[key.id] = key
+        reason = self._find_reason(key)
+        tokens = _list_tokens(key)
+        if before is not None:
+            was_good = before.digest in self._grants
+            for digest in set(_list_tokens(before)) - set(tokens):
+                self._refuse(digest, REPLACED)
+            if was_good and reason is not None:
+                self._withdrawn.add(key.id)
+        for digest in tokens:
+            if reason is not None:
+                self._refuse(digest, reason)
+                continue
+            ends_at = key.previous_expires_at if digest == key.previous_digest else None
+            self._grants[digest] = self._grant(key, ends_at)
+            self._refused.pop(digest, None)
+        if reason is None and key.expires_at is not None:
+            heapq.heappush(self._endings, (key.expires_at, key.id))
+
+    def _refuse(self, digest: bytes, reason: str) -> None:
+        # In this order: between the two a token is in both, and then in one.
+        self._refused[digest] = reason
+        self._grants.pop(digest, None)
+
+    def _find_reason(self, key: StoredKey) -> str | None:
+        """Why a key is refused, whatever the time; None for a good one."""
+        if key.revoked_at is not None:
+            return "has been revoked; use another one."
+        if key.disabled_at is not None:
+            return "is disabled; ask its owner to enable it."
+        if key.organization_id in self._closed.organizations:
+            return "is of an organization that is suspended."
+        # A management key of the whole organization is not the project's.
+        is_of_project = key.is_live or key.projects
+        if key.project_id in self._closed.projects and is_of_project:
+            return "is of a project that is archived."
+        return None
+
+    def _grant(self, key: StoredKey, ends_at: float | None) -> Grant:
+        expires_at = key.expires_at
+        if ends_at is not None:
+            expires_at = ends_at if expires_at is None else min(expires_at, ends_at)
+        projects = key.projects
+        if projects and key.is_live:
+            projects = tuple(each for each in projects if each not in self._closed.projects)
+        return Grant(
+            key_id=key.id,
+            organization_id=key.organization_id,
+            project_id=key.project_id,
+            management=not key.is_live,
+            expires_at=expires_at,
+            models=key.models,
+            endpoints=key.endpoints,
+            requests_per_minute=key.requests_per_minute,
+            on_disconnect=key.on_disconnect,
+            permissions=key.permissions,
+            projects=projects,
+            networks=_parse_networks(key.networks),
+            resources=key.resources,
+            tokens_per_minute=key.tokens_per_minute,
+        )
+
+    def _explain(self, token: bytes, digest: bytes) -> InvalidKey:
+        name = name_token(token)
+        if name is None:
+            return _malformed()
+        reason = self._refused.get(digest, "is not known here; check which gateway it is for.")
+        return InvalidKey(f"The API key {name} {reason}")
+
+    def _explain_end(self, token: bytes, digest: bytes, grant: Grant) -> InvalidKey:
+        stored = self._stored[grant.key_id]
+        is_whole_key = stored.expires_at == grant.expires_at
+        is_replaced = digest == stored.previous_digest and not is_whole_key
+        reason = REPLACED if is_replaced else "has expired; use another one."
+        return InvalidKey(f"The API key {name_token(token)} {reason}")
+
+
+def flush_used(connection: sa.Connection, used: list[str], *, at: float) -> None:
+    """Write down when keys were last used: those that `take_used` gave."""
+    store.mark_used(connection, used, at=at)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_networks(networks: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(map(parse_network, networks))
+
+
+def _list_tokens(stored: StoredKey) -> list[bytes]:
+    if stored.previous_digest is None:
+        return [stored.digest]
+    return [stored.digest, stored.previous_digest]
+
+
+def _malformed() -> InvalidKey:
+    return InvalidKey(
+        "This is not a whole Headgate key (hg_live_... or hg_admin_...): "
+        "its form or checksum is wrong. Copy it again."
+    )

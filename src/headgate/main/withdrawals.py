@@ -1,0 +1,32 @@
+"""Cuts the calls that run on a key when the key is withdrawn (A7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import structlog
+
+from headgate.gateway.openai import OpenAiFace
+from headgate.gateway.protocol import EdgeProtocol
+from headgate.keys.service import KeyRing
+
+PERIOD_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+async def watch(key_ring: KeyRing, face: OpenAiFace, connections: Collection[Any]) -> None:
+    """Until cancelled. Looks at connections only when a key was withdrawn, so that a call costs
+    nothing for it."""
+    before: frozenset[str] = frozenset()
+    while True:
+        await asyncio.sleep(PERIOD_SECONDS)
+        withdrawn = key_ring.take_withdrawn()
+        # Twice, for those that had only begun: what is not sent yet cannot be cut.
+        keys, before = withdrawn | before, withdrawn
+        if keys:
+            running = [each.answering for each in connections if isinstance(each, EdgeProtocol)]
+            cut = sum(face.withdraw(each, keys) for each in running if each is not None)
+            log.info("keys.withdrawn", keys=len(withdrawn), calls_cut=cut)

@@ -1,0 +1,130 @@
+"""How often, and with how many tokens, a key may call: from memory, for each process by itself.
+
+Requests are spaced (GCRA): a key may burst up to its whole minute at once. Tokens come from a
+bucket that holds a minute's worth and fills up evenly. A call passes while the bucket is not
+empty; it takes an estimate at once, so that a burst cannot pass before any of it is known, and
+what it really used in its place when it is settled. So a key can run into debt by what one call
+used more than its estimate, and then waits until that is paid.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError, Kind
+
+MINUTE = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """One limit as it stands: `unit` is `requests` or `tokens`, `remaining` what can be had at
+    once, `reset_seconds` how long until all of `limit` can."""
+
+    unit: str
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
+class RateLimited(HeadgateError):
+    """The key has used up its minute; `rates` says how it stands."""
+
+    kind = Kind.LIMITED
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, wait_seconds: float, rates: tuple[Rate, ...]) -> None:
+        super().__init__(message, retry_after_seconds=wait_seconds)
+        self.rates = rates
+
+
+class Limited(Protocol):
+    """What is limited: a grant."""
+
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def requests_per_minute(self) -> int: ...
+    @property
+    def tokens_per_minute(self) -> int: ...
+
+
+class Rates:
+    """The rates of one process. State exists only for keys that are limited: a float or two each.
+
+    Whatever goes wrong in here lets the call pass (M8): a limiter is no reason for an outage.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock.monotonic
+        self._next_at: dict[str, float] = {}
+        """When the next request would be on time."""
+        self._levels: dict[str, tuple[float, float]] = {}
+        """Tokens in the bucket, and when they were counted."""
+
+    def take(self, grant: Limited, *, tokens: int = 0) -> tuple[Rate, ...]:
+        """Count one request, and take the tokens that it may need; how the limits stand then.
+
+        Raises `RateLimited`, and has then counted nothing.
+        """
+        try:
+            return self._take(grant, tokens)
+        except RateLimited:
+            raise
+        # A fault of the limiter's own is in the log, and in nobody's way.
+        except Exception:
+            log.exception("rates.fault", key_id=grant.key_id)
+            return ()
+
+    def settle(self, grant: Limited, *, reserved: int, used: int) -> None:
+        """Put what a call really used in the place of what was taken for it."""
+        known = self._levels.get(grant.key_id)
+        if known is not None:
+            level, at = known
+            self._levels[grant.key_id] = (level + reserved - used, at)
+
+    def _take(self, grant: Limited, tokens: int) -> tuple[Rate, ...]:
+        now = self._now()
+        requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
+        due = max(self._next_at.get(grant.key_id, 0.0), now)
+        level = self._fill(grant.key_id, bucket, now) if bucket and tokens else 0.0
+        wait, unit = 0.0, ""
+        if requests and due - now > MINUTE - MINUTE / requests:
+            wait, unit = due - now - (MINUTE - MINUTE / requests), "requests"
+        if bucket and tokens and level < 1.0:
+            wait, unit = max(wait, (1.0 - level) * MINUTE / bucket), "tokens"
+        if unit:
+            limit = bucket if unit == "tokens" else requests
+            raise RateLimited(
+                f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
+                wait_seconds=wait,
+                rates=_describe(grant, due - now, level if tokens else None),
+            )
+        if requests:
+            due += MINUTE / requests
+            self._next_at[grant.key_id] = due
+        if bucket and tokens:
+            level -= tokens
+            self._levels[grant.key_id] = (level, now)
+        return _describe(grant, due - now, level if tokens else None)
+
+    def _fill(self, key_id: str, per_minute: int, now: float) -> float:
+        level, at = self._levels.get(key_id, (float(per_minute), now))
+        return min(float(per_minute), level + (now - at) * per_minute / MINUTE)
+
+
+def _describe(grant: Limited, ahead_seconds: float, level: float | None) -> tuple[Rate, ...]:
+    rates: tuple[Rate, ...] = ()
+    requests, tokens = grant.requests_per_minute, grant.tokens_per_minute
+    if requests:
+        left = int((MINUTE - ahead_seconds) * requests / MINUTE + 1e-6)
+        rates = (Rate("requests", requests, max(0, left), ahead_seconds),)
+    if tokens and level is not None:
+        missing_seconds = (tokens - level) * MINUTE / tokens
+        rates += (Rate("tokens", tokens, max(0, int(level)), missing_seconds),)
+    return rates
