@@ -77,6 +77,27 @@ def update_organization(
     )
 
 
+def lock_organization(connection: sa.Connection, organization_id: str) -> None:
+    """Wait for every other transaction that does the same, and hold the place until the end."""
+    connection.execute(
+        sa.update(ORGANIZATIONS)
+        .where(ORGANIZATIONS.c.id == organization_id)
+        .values(version=ORGANIZATIONS.c.version)
+    )
+
+
+def select_suspended(connection: sa.Connection) -> frozenset[str]:
+    """The ids of suspended organizations."""
+    statement = sa.select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.suspended_at.is_not(None))
+    return frozenset(connection.execute(statement).scalars())
+
+
+def select_archived(connection: sa.Connection) -> frozenset[str]:
+    """The ids of archived projects."""
+    statement = sa.select(PROJECTS.c.id).where(PROJECTS.c.archived_at.is_not(None))
+    return frozenset(connection.execute(statement).scalars())
+
+
 def select_projects(connection: sa.Connection) -> list[Project]:
     """Every project of every organization, the oldest first."""
     rows = connection.execute(
