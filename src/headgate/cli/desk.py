@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import Accounts, People
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog
 from headgate.keys.service import Keys
@@ -44,6 +44,7 @@ class Desk:
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
+        self.people = People(self.clock, self.ids, self.audit)
         self.keys = Keys(self.clock, self.accounts, self.audit)
         self.catalog = Catalog.load()
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))

@@ -9,13 +9,23 @@ from headgate.api.routes import (
     audit,
     connections,
     credentials,
+    invitations,
     managed_models,
+    members,
+    organizations,
+    people,
     projects,
     providers,
     secrets,
+    session,
 )
 
 ALL: Sequence[Operations] = (
+    session.OPERATIONS,
+    organizations.OPERATIONS,
+    members.OPERATIONS,
+    invitations.OPERATIONS,
+    people.OPERATIONS,
     projects.OPERATIONS,
     credentials.OPERATIONS,
     secrets.OPERATIONS,
