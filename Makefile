@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench torture soak contract fuzz mutation clean lock
+.PHONY: help setup run test check format bench torture soak rotation contract fuzz mutation clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ bench: $(VENV)/.dev ## figures of performance, side by side with peers in one ru
 
 soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left open (~20 min)
 	@$(BIN)/python -m rigs.soak $(ARGS)
+
+rotation: $(VENV)/.dev ## replace all keys of 5,000 secrets under load, with 20 kills (~2 min)
+	@$(BIN)/python -m rigs.rotation $(ARGS)
 
 torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
 	@$(BIN)/python -m rigs.torture $(ARGS)

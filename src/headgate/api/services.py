@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
+import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts, Invitations, Members, People, Sessions
 from headgate.api.entrance import Entrance
 from headgate.api.storage import Storage
+from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
+from headgate.vault.model import (
+    Fault,
+)
+from headgate.vault.model.keys import (
+    Rotation,
+)
 from headgate.vault.service import (
     Capacities,
     CredentialBook,
@@ -19,7 +29,31 @@ from headgate.vault.service import (
     SecretBook,
     Trials,
     Vault,
+    VaultStatus,
 )
+
+
+class KeyDesk(Protocol):
+    """The keys of the vault, and rotations that this process runs."""
+
+    def describe(self, connection: sa.Connection) -> VaultStatus:
+        """All keys, and the newest rotations."""
+        ...
+
+    def list_faults(self) -> list[Fault]:
+        """The rows that did not open when they were last loaded."""
+        ...
+
+    def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
+        """Begin a rotation of organization keys, or find the one under way.
+
+        Raises `RotationRefused`, and `AccountMissing` for an organization that is not there.
+        """
+        ...
+
+    def carry_on(self, rotation: Rotation, *, by: Actor) -> None:
+        """Run it to its end, beside everything else; nothing if one is being run already."""
+        ...
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,3 +78,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     vault: Vault
     capacities: Capacities
     trials: Trials
+    key_desk: KeyDesk

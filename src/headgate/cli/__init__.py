@@ -22,6 +22,7 @@ COMMANDS = (
     "people",
     "keys",
     "credentials",
+    "vault",
     "models",
     "wallet",
     "receipts",

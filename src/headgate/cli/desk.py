@@ -22,9 +22,10 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.egress import build_rule, simulator_origin
-from headgate.main.installation import DATABASE_FILE, MASTER_KEY_FILE, open_database
+from headgate.main.installation import DATABASE_FILE, open_database
+from headgate.main.master_keys import build_source
 from headgate.relay.routing import INTEGRATION
-from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault, find_master_key
+from headgate.vault.service import CredentialBook, ManagedBook, Sealer, Vault
 
 
 class DataMissing(HeadgateError):
@@ -48,15 +49,19 @@ class Desk:
         self.keys = Keys(self.clock, self.accounts, self.audit)
         self.catalog = Catalog.load()
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
+        self._sealer: Sealer | None = None
 
     def open_sealer(self, connection: sa.Connection) -> Sealer:
-        """The sealer under the master key. Raises `MasterKeyRefused` and `DataMissing`."""
-        path = self.settings.data / MASTER_KEY_FILE
-        key = find_master_key(connection, text=self.settings.master_key, path=path)
-        if key is None:
-            message = "There is no master key yet; start `headgate serve` once to make it."
-            raise DataMissing(message)
-        return Sealer(key, self.clock)
+        """The sealer under the master key. Raises `MasterKeyRefused`, `KeyServiceFailed` and
+        `DataMissing`."""
+        if self._sealer is None:
+            source = build_source(self.settings)
+            key = source.find(connection)
+            if key is None:
+                message = "There is no master key yet; start `headgate serve` once to make it."
+                raise DataMissing(message)
+            self._sealer = Sealer(key, self.clock, source)
+        return self._sealer
 
     def open_book(self, connection: sa.Connection) -> CredentialBook:
         """The stored credentials. Raises as `open_sealer`."""

@@ -25,7 +25,15 @@ from headgate.kit.http.errors import AddressRefused, EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
 from headgate.main.egress import open_client
-from headgate.vault.model import Fault, parse_base_url
+from headgate.vault.model import (
+    Fault,
+    parse_base_url,
+)
+from headgate.vault.model.keys import (
+    RotationKind,
+    RotationState,
+)
+from headgate.vault.service import Rotations, VaultStatus, find_faults
 
 REACH_SECONDS = 5.0
 CLOCK_SLACK_SECONDS = 60.0
@@ -148,21 +156,38 @@ def _examine_clock(desk: Desk, newest: float) -> Finding:
 def _examine_secrets(desk: Desk) -> Iterator[Finding]:
     try:
         with desk.database.reading() as connection:
-            faults: Sequence[Fault] = desk.open_vault(connection).load(connection)
+            sealer = desk.open_sealer(connection)
+            faults: Sequence[Fault] = find_faults(connection, sealer)
             records = desk.open_book(connection).list(connection)
+            status = Rotations(sealer, desk.clock, desk.ids, desk.audit).describe(connection)
     except HeadgateError as error:
         yield Finding("fail", "master key", error.message)
         return
     for fault in faults:
         text = f"{fault.credential_id} ({fault.name}): {fault.reason}; remove it and add it again."
-        yield Finding("fail", "credential", text)
+        yield Finding("fail", fault.table.removesuffix("s"), text)
+    yield from _examine_keys(status)
     if not faults:
         yield Finding("ok", "master key", f"opens all {len(records)} credentials")
     if not records:
         text = "there is none; add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
-    places = {parse_base_url(record.base_url) for record in records}
+    broken = {fault.credential_id for fault in faults}
+    places = {parse_base_url(each.base_url) for each in records if each.id not in broken}
     yield from asyncio.run(_reach_all(desk, sorted(places, key=str)))
+
+
+def _examine_keys(status: VaultStatus) -> Iterator[Finding]:
+    for key in status.keys:
+        if key.is_worn:
+            text = f"{key.id} has sealed {key.seals} times. Run: headgate vault rotate-keys"
+            yield Finding("warn", "organization key", text)
+    for rotation in status.rotations:
+        if rotation.state is RotationState.RUNNING:
+            command = {RotationKind.MASTER: "rotate-master", RotationKind.KEYS: "rotate-keys"}
+            text = f"{rotation.done} of {rotation.total} rows are done; if nothing runs, run again"
+            text = f"{text} as it was run: headgate vault {command[rotation.kind]}"
+            yield Finding("warn", "rotation", text)
 
 
 async def _reach_all(desk: Desk, places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:

@@ -34,6 +34,9 @@ POINTS = {
     "after_last_frame": "the last bytes are written",
     "hold_reaper": "holds that nobody settles are resolved, not committed",
     "retention": "old receipts are deleted, not committed",
+    "rotation_slice": "a slice of a rotation is written, not committed",
+    "rotation_switch": "the next master key is in the place of the old one, not committed",
+    "rotation_files": "the next master key is in force, its file not in its place",
     "stopping": "the calls that outlived the grace are being cut",
 }
 """Every name, and what is true at that place."""

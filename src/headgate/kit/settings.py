@@ -21,8 +21,19 @@ ESTABLISHED_NAMES = {
     "openai_api_key": "OPENAI_API_KEY",
     "openai_base_url": "OPENAI_BASE_URL",
     "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "aws_access_key_id": "AWS_ACCESS_KEY_ID",
+    "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "aws_session_token": "AWS_SESSION_TOKEN",
+    "aws_region": "AWS_REGION",
+    "google_application_credentials": "GOOGLE_APPLICATION_CREDENTIALS",
 }
-SECRETS = frozenset({"openai_api_key", "master_key", "oidc_client_secret", "database_url"})
+SECRETS = frozenset(
+    {
+        *("openai_api_key", "master_key", "database_url", "vault_token"),
+        "oidc_client_secret",
+        *("aws_secret_access_key", "aws_session_token"),
+    }
+)
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -91,6 +102,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     master_key: Annotated[
         str | None, _text("Seals all secrets: 32 bytes in base64 or hex; else DIR/master.key.")
+    ] = None
+    master_key_provider: Annotated[
+        Literal["local", "aws-kms", "gcp-kms", "transit"],
+        _text("Who keeps the master key: this machine, or a key service that wraps it."),
+    ] = "local"
+    master_key_name: Annotated[
+        str | None, _text("The key service's key: ARN, resource name, or MOUNT/KEY of transit.")
+    ] = None
+    master_key_address: Annotated[
+        str | None, _text("Base URL of the key service; transit has no other, the clouds theirs.")
+    ] = None
+    master_key_seconds: Annotated[
+        float, _count("For one answer of the key service, at a start or a rotation.")
+    ] = 10.0
+    vault_token: Annotated[str | None, _text("Token for the transit engine.")] = None
+    vault_token_file: Annotated[
+        Path | None, _text("File of that token, read each time that it is needed.")
+    ] = None
+    aws_access_key_id: Annotated[str | None, _text("For the provider aws-kms.")] = None
+    aws_secret_access_key: Annotated[str | None, _text("For the provider aws-kms.")] = None
+    aws_session_token: Annotated[
+        str | None, _text("For the provider aws-kms, with temporary credentials.")
+    ] = None
+    aws_region: Annotated[
+        str | None, _text("For the provider aws-kms, where its key's name is no ARN.")
+    ] = None
+    google_application_credentials: Annotated[
+        Path | None, _text("Key file of a service account for gcp-kms; else the machine's own.")
     ] = None
 
     public_url: Annotated[

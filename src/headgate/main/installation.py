@@ -27,13 +27,13 @@ from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
+from headgate.main import master_keys
 from headgate.main.egress import build_rule
 from headgate.metering.jobs import Latencies
 from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
 DATABASE_FILE = "headgate.db"
-MASTER_KEY_FILE = "master.key"
 FIRST_KEYS_FILE = "first-keys.json"
 
 
@@ -53,6 +53,7 @@ class Installation:
         egress_rule: EgressRule,
         *,
         clock: Clock,
+        source: vault.MasterKeySource | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -81,7 +82,7 @@ class Installation:
         self.keys = keys.Keys(self.clock, self.accounts, self.audit)
         self.key_ring = keys.KeyRing(self.clock)
         self.catalog = Catalog.load()
-        sealer = vault.Sealer(master_key, self.clock)
+        sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
         self.offers = vault.ManagedOffers(self.vault, integration=INTEGRATION)
@@ -96,6 +97,7 @@ class Installation:
         self.capacities = vault.Capacities(self.clock)
         self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self._sealer = sealer
+        self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.credentials = self._open_book()
 
     def allow(self, origin: Origin) -> None:
@@ -126,6 +128,11 @@ class Installation:
         self.vault.flush_used(connection)
         self.capacities.flush(connection)
 
+    @property
+    def has_old_master_key(self) -> bool:
+        """Whether the next start needs another master key than this process has."""
+        return self._sealer.is_outdated
+
     def close(self) -> None:
         """Close the database, and end the threads that hash passwords."""
         self.hasher.close()
@@ -135,25 +142,30 @@ class Installation:
 def open_installation(settings: Settings, *, clock: Clock | None = None) -> Installation:
     """Open a data directory, made and brought up to date first where that is needed.
 
-    Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `SchemaUnusable`,
-    `StorageUnavailable`), and has then written nothing to an existing database.
+    Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
+    `SchemaUnusable`, `StorageUnavailable`), and has then written nothing to an existing database.
     """
     egress_rule = build_rule(settings)
     _make_directory(settings.data)
     database = open_database(settings)
-    master_key_path = settings.data / MASTER_KEY_FILE
     try:
-        _check_master_key(settings, database, master_key_path)
+        source = master_keys.build_source(settings)
+        with database.reading() as connection:
+            known = source.find(connection)
         migration.prepare(database, schema.METADATA)
         with database.transaction(alone=True) as connection:
-            # Once more: another process may have made or remembered its own in the meantime.
-            path = master_key_path
-            master_key = vault.find_master_key(connection, text=settings.master_key, path=path)
-            if master_key is None:
-                master_key = vault.create_master_key(path)
+            if known is None or known.provenance.wrapped is None:
+                # Another process may have made or remembered its own in the meantime.
+                known = source.find(connection)
+            master_key = known or source.create()
             failpoint("first_start_master_key")
             installation = Installation(
-                settings, database, master_key, egress_rule, clock=clock or SystemClock()
+                settings,
+                database,
+                master_key,
+                egress_rule,
+                clock=clock or SystemClock(),
+                source=source,
             )
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:
@@ -180,9 +192,3 @@ def open_database(settings: Settings) -> Database:
         busy_timeout_seconds=settings.database_wait_seconds,
         always_flush=settings.always_flush,
     )
-
-
-def _check_master_key(settings: Settings, database: Database, path: Path) -> None:
-    """Before anything is written. Raises `MasterKeyRefused`."""
-    with database.reading() as connection:
-        vault.find_master_key(connection, text=settings.master_key, path=path)

@@ -12,6 +12,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.main.entrance import build_entrance
 from headgate.main.installation import Installation
+from headgate.main.rotations import KeyDesk
 from headgate.main.storage import Storage
 from headgate.relay.ports import Receipt, Settlement
 from headgate.vault.service import Trials
@@ -58,5 +59,6 @@ def build(
             ids=installation.ids,
             per_minute=installation.settings.credential_tests_per_minute,
         ),
+        key_desk=KeyDesk(installation, writer),
     )
     return build_routes(services, entrance.identity.identify)

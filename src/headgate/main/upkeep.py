@@ -61,6 +61,7 @@ class Upkeep:
             "database_wal_bytes": lambda: installation.database.wal_bytes,
             "storage_good": lambda: float(writer.health.is_good),
             "receipts_deferred": lambda: ledger.deferred,
+            "master_key_outdated": lambda: float(installation.has_old_master_key),
             "database_connections": lambda: count_connections(installation.database),
         }
         """What can be read at any time of the stored side."""

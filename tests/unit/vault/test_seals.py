@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,33 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from headgate.accounts import store as accounts_store
+from headgate.audit.model import COMMAND_LINE
+from headgate.audit.service import AuditLog
 from headgate.kit import crypto
 from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.db import migration
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA
+from headgate.kit.db.upgrade import migrate
+from headgate.kit.ids import Ids
 from headgate.vault import store
-from headgate.vault.model import CredentialRecord, Fault, MasterKeyRefused
-from headgate.vault.service import LocalMasterKey, Sealer, find_master_key, remember_master_key
+from headgate.vault.jobs import Rotator
+from headgate.vault.model import (
+    CredentialRecord,
+    Fault,
+    MasterKeyRefused,
+)
+from headgate.vault.model.keys import (
+    MasterKeyRecord,
+)
+from headgate.vault.service import (
+    LocalMasterKey,
+    Rotations,
+    Sealer,
+    find_faults,
+    find_master_key,
+    remember_master_key,
+)
 from headgate.vault.service.master_key import parse_master_key
 from headgate.vault.service.sealing import open_secret
 from tests.unit.vault.test_vault import SECRET, HeldClock, Safe
@@ -47,7 +69,11 @@ def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> No
         if organization_id is not None:
             values = {"id": organization_id, "name": "Golden", "created_at": 0.0}
             connection.execute(sa.insert(accounts_store.ORGANIZATIONS).values(**values))
-        row = {"organization_id": organization_id, "master_key_id": master_key.id, "created_at": 0}
+        row = {
+            "organization_id": organization_id,
+            "master_key_id": master_key.id,
+            "created_at": 0.0,
+        }
         store.insert_organization_key(connection, {"id": key_id, "wrapped": wrapped, **row})
         keys = Sealer(master_key, HeldClock()).organization_keys(connection)
     record = CredentialRecord(
@@ -75,8 +101,8 @@ def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: P
     value = base64.b64decode(GOLDEN["check_value"])
     with safe.database.transaction() as connection:
         connection.execute(sa.delete(store.MASTER_KEYS))
-        name = GOLDEN["master_key_id"]
-        store.insert_master_key(connection, name, check_value=value, created_at=0.0)
+        record = MasterKeyRecord(id=GOLDEN["master_key_id"], check_value=value, created_at=0.0)
+        store.insert_master_key(connection, record)
         found = find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
         assert found is not None
         connection.execute(sa.update(store.MASTER_KEYS).values(check_value=value[:-1] + b"\0"))
@@ -88,7 +114,7 @@ def test_organization_key_is_bound_to_its_organization_and_id(safe: Safe) -> Non
     safe.add()
     with safe.database.transaction() as connection:
         (row,) = list(store.select_organization_keys(connection))
-        assert row[1] == safe.own
+        assert row.organization_id == safe.own
         keys = store.ORGANIZATION_KEYS
         connection.execute(sa.update(keys).values(organization_id=safe.other))
         assert safe.sealer.organization_keys(connection) == {}
@@ -104,7 +130,8 @@ def test_every_organization_has_a_key_of_its_own_and_keeps_it(safe: Safe) -> Non
     assert [record.key_id for record in records[:3]] == [record.key_id for record in records[3:]]
     assert len({record.key_id for record in records}) == 3
     with safe.database.reading() as connection:
-        kept = {owner: key_id for key_id, owner, _ in store.select_organization_keys(connection)}
+        found = store.select_organization_keys(connection)
+        kept = {record.organization_id: record.id for record in found}
     assert kept == {record.organization_id: record.key_id for record in records}
 
 
@@ -139,16 +166,24 @@ def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Sa
         connection.execute(statement)
     with capture_logs() as lines:
         faults = safe.reload()
-    reason = "it cannot be opened with this master key"
+    reason = (
+        "its seal is broken: it was changed, put back from an older copy, or moved here from "
+        "another row or address"
+    )
     assert faults == [
-        Fault(broken[0].id, "broken 0", f"{reason} (SealBroken)"),
-        Fault(broken[1].id, "broken 1", f"{reason} (SealBroken)"),
-        Fault(lost.id, "lost", f"{reason} (KeyError)"),
+        Fault(broken[0].id, "broken 0", reason),
+        Fault(broken[1].id, "broken 1", reason),
+        Fault(lost.id, "lost", f"{lost.key_id} is missing, or does not open under this master key"),
     ]
+    with safe.database.reading() as connection:
+        assert find_faults(connection, safe.sealer) == sorted(
+            faults, key=lambda fault: fault.credential_id
+        )
     assert lines[0] == {
         "event": "vault.credential_unreadable",
         "credential": broken[0].id,
         "name": "broken 0",
+        "reason": reason,
         "log_level": "error",
     }
     assert safe.taken() == good.id
@@ -230,3 +265,52 @@ def test_folder_in_the_place_of_the_key_is_refused(safe: Safe, tmp_path: Path) -
     (tmp_path / "folder").mkdir(0o700)
     with safe.database.reading() as connection, pytest.raises(MasterKeyRefused, match="folder"):
         find_master_key(connection, text=None, path=tmp_path / "folder")
+
+
+def test_database_of_an_earlier_release_is_known_before_its_upgrade_and_opens_after_it(
+    tmp_path: Path,
+) -> None:
+    database = Database(tmp_path / "headgate.db")
+    migrate(database, "0002")
+    wrapped, sealed = (base64.b64decode(GOLDEN["own"][name]) for name in ("wrapped", "sealed"))
+    master, key_id = GOLDEN["master_key_id"], GOLDEN["organization_key_id"]
+    check = base64.b64decode(GOLDEN["check_value"])
+    rows: list[tuple[str, tuple[Any, ...]]] = [
+        ("organizations (id, name, created_at) VALUES (?, ?, ?)", ("org_golden", "Golden", 1.0)),
+        ("master_keys VALUES (?, ?, ?)", (master, check, 1.0)),
+        ("organization_keys VALUES (?, ?, ?, ?, ?)", (key_id, "org_golden", master, wrapped, 1.0)),
+        (
+            "credentials VALUES (?, ?, 'openai', 'golden', 'api_key', ?, NULL, '{}', '', ?, ?, 0, "
+            "NULL, 1, 1, NULL, NULL)",
+            ("cred_golden", "org_golden", "https://api.openai.com/v1", sealed, key_id),
+        ),
+    ]
+    with database.transaction() as connection:
+        for statement, values in rows:
+            connection.exec_driver_sql(f"INSERT INTO {statement}", values)
+    text = GOLDEN["master_key_text"]
+    with database.reading() as connection:
+        found = find_master_key(connection, text=text, path=tmp_path / "none")
+        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+            find_master_key(connection, text=RANDOM.hex(), path=tmp_path / "none")
+    assert found is not None
+    migration.prepare(database, METADATA)
+    sealer = Sealer(found, HeldClock())
+    rotator = Rotator(
+        Rotations(sealer, HeldClock(), Ids(), AuditLog(HeldClock())),
+        reading=database.reading,
+        commit=lambda work: run_in(database, work),
+    )
+    with database.reading() as connection:
+        assert find_faults(connection, sealer) == []
+    assert rotator.rotate_keys("all", by=COMMAND_LINE) == 0
+    with database.reading() as connection:
+        assert find_faults(connection, sealer) == []
+        [(record, _)] = store.select_credentials(connection)
+    database.close()
+    assert (record.seal_number, record.key_id != key_id) == (1, True)
+
+
+def run_in(database: Database, work: Callable[[sa.Connection], Any]) -> Any:
+    with database.transaction() as connection:
+        return work(connection)

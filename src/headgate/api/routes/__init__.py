@@ -18,6 +18,7 @@ from headgate.api.routes import (
     providers,
     secrets,
     session,
+    vault,
 )
 
 ALL: Sequence[Operations] = (
@@ -32,6 +33,7 @@ ALL: Sequence[Operations] = (
     connections.OPERATIONS,
     providers.OPERATIONS,
     managed_models.OPERATIONS,
+    vault.OPERATIONS,
     audit.OPERATIONS,
 )
 """Every operation that is served, described and tested."""

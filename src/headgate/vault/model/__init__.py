@@ -72,7 +72,8 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     organization key under which it is sealed. `secret_header` is the header that carries it, where
     that is not the integration's own. `allowed_models` are patterns; none at all allows every
     model. `source` says which start of Headgate made it, empty for what people add. `version`
-    counts the changes from 1. Times in unix seconds.
+    counts the changes from 1, `seal_number` how often it was sealed (0: by a release that did not
+    count). Times in unix seconds.
     """
 
     id: str
@@ -98,6 +99,7 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     created_by: str | None = None
     created_by_email: str | None = None
     version: int = 1
+    seal_number: int = 0
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,11 +140,12 @@ class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A stored credential that cannot be used, and why."""
+    """A stored credential, or a row of another sealed `table`, that cannot be used, and why."""
 
     credential_id: str
     name: str
     reason: str
+    table: str = "credentials"
 
 
 class CredentialRefused(HeadgateError):

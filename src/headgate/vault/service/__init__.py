@@ -4,14 +4,20 @@ from headgate.vault.service.book import CredentialBook
 from headgate.vault.service.capacity import Capacities
 from headgate.vault.service.managed import ManagedBook
 from headgate.vault.service.master_key import (
+    KeyServiceFailed,
     LocalMasterKey,
+    LocalSource,
     MasterKey,
+    MasterKeySource,
+    RemoteSource,
     create_master_key,
     find_master_key,
     remember_master_key,
 )
 from headgate.vault.service.offers import ManagedOffers
 from headgate.vault.service.resolution import TOPIC, Vault
+from headgate.vault.service.rotation import KeyStatus, Rotations, VaultStatus
+from headgate.vault.service.sealed_tables import find_faults
 from headgate.vault.service.sealing import Sealer
 from headgate.vault.service.secrets import SecretBook
 from headgate.vault.service.trial import Trial, try_credential
@@ -22,18 +28,26 @@ __all__ = [
     "TOPIC",
     "Capacities",
     "CredentialBook",
+    "KeyServiceFailed",
+    "KeyStatus",
     "LocalMasterKey",
+    "LocalSource",
     "ManagedBook",
     "ManagedOffers",
     "MasterKey",
+    "MasterKeySource",
+    "RemoteSource",
+    "Rotations",
     "Sealer",
     "SecretBook",
     "Trial",
     "Trials",
     "TrialsTooMany",
     "Vault",
+    "VaultStatus",
     "Wanted",
     "create_master_key",
+    "find_faults",
     "find_master_key",
     "remember_master_key",
     "try_credential",

@@ -32,6 +32,8 @@ from headgate.vault.service.trial import Trial
 from headgate.vault.store import listing
 from headgate.vault.store.listing import Wanted
 
+RESEALED = ("base_url", "hint", "key_id", "seal_number")
+"""What changes with the secret."""
 ENVIRONMENT_NAME = "environment"
 
 
@@ -155,8 +157,8 @@ class CredentialBook:
             name=record.name,
             expires_at=None,
         )
-        fresh, sealed = self._seal(connection, wanted, record.id, by=by)
-        values = {name: getattr(fresh, name) for name in ("base_url", "hint", "key_id")}
+        fresh, sealed = self._seal(connection, wanted, record.id, seals=record.seal_number, by=by)
+        values = {name: getattr(fresh, name) for name in RESEALED}
         changed = msgspec.structs.replace(
             record, **values, updated_at=fresh.updated_at, version=record.version + 1
         )
@@ -275,11 +277,13 @@ class CredentialBook:
         request: CredentialRequest,
         credential_id: str,
         *,
+        seals: int = 0,
         by: Actor,
     ) -> tuple[CredentialRecord, bytes]:
+        """A record that was sealed `seals` times before, and its seal."""
         record, secret = self._drafts.draft(connection, request, credential_id, by=by)
         key_id, key = self._sealer.current_key(connection, request.organization_id)
-        record = msgspec.structs.replace(record, key_id=key_id)
+        record = msgspec.structs.replace(record, key_id=key_id, seal_number=seals + 1)
         return record, seal_secret(key, secret, record)
 
     def _is_same(

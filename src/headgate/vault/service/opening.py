@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import msgspec
@@ -18,6 +19,9 @@ from headgate.vault.service.secrets import (
     open_value,
 )
 from headgate.vault.store import secrets as secret_store
+
+ROWS_BETWEEN_RESTS = 8
+REST_SECONDS = 0.001
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -39,7 +43,7 @@ class Opener:
     def __init__(self, sealer: Sealer) -> None:
         self.sealer = sealer
         self.opened = 0
-        """How many seals were broken so far, for who measures."""
+        """How many seals were opened so far, for who measures."""
         self._known: dict[str, _Known] = {}
 
     def begin(self, connection: sa.Connection) -> Round:
@@ -52,6 +56,13 @@ class Opener:
         if known is None or known.sealed != sealed or known.bound_to != bound_to:
             return None
         return known.text
+
+    def count(self) -> None:
+        """One more is opened. Calls share the interpreter with this thread, so when thousands are
+        opened anew, as after a rotation, they get in between; at a start there are none."""
+        self.opened += 1
+        if self._known and self.opened % ROWS_BETWEEN_RESTS == 0:
+            threading.Event().wait(REST_SECONDS)
 
     def replace(self, known: dict[str, _Known]) -> None:
         """Remember these, and nothing else."""
@@ -67,6 +78,7 @@ class Round:
         self._opener = opener
         self._connection = connection
         self._keys = keys
+        self._is_fresh = False
         self._kept: dict[str, _Known] = {}
         self._secrets: dict[tuple[str, str], tuple[SecretRecord, bytes]] | None = None
 
@@ -75,14 +87,22 @@ class Round:
 
         Raises `SealBroken`, `KeyError` for a key that does not open, and `ReferenceBroken`.
         """
-        key, bound_to = self._keys[record.key_id], bind_credential(record)
+        key, bound_to = self._find_key(record.key_id), bind_credential(record)
         text = self._opener.find(record.id, sealed, bound_to)
         if text is None:
-            self._opener.opened += 1
+            self._opener.count()
             text = open_secret(key, sealed, record)
         self._kept[record.id] = _Known(sealed, bound_to, text)
         name = parse_reference(text)
         return text if name is None else self._follow(record, name, integration)
+
+    def _find_key(self, key_id: str) -> SecretKey:
+        """Raises `KeyError`. One that is not there may have been made since: where a transaction
+        is no snapshot, a rotation comes in between."""
+        if key_id not in self._keys and not self._is_fresh:
+            self._is_fresh = True
+            self._keys = self._opener.sealer.organization_keys(self._connection)
+        return self._keys[key_id]
 
     def end(self) -> None:
         """Forget what was not asked for in this round."""
@@ -100,9 +120,9 @@ class Round:
         bound_to = bind_secret(record)
         value = self._opener.find(record.id, sealed, bound_to)
         if value is None:
-            self._opener.opened += 1
+            self._opener.count()
             try:
-                value = open_value(self._keys[record.key_id], sealed, record)
+                value = open_value(self._find_key(record.key_id), sealed, record)
             except (SealBroken, KeyError) as error:
                 message = f"the secret {name!r} that it refers to cannot be opened"
                 raise ReferenceBroken(message) from error

@@ -10,8 +10,11 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from headgate.audit.model import SYSTEM, Deed
+from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
+from headgate.kit.errors import HeadgateError
 from headgate.relay.admission import is_in_scope
 from headgate.relay.ports import Credential
 from headgate.vault import store
@@ -27,7 +30,7 @@ from headgate.vault.model import (
 )
 from headgate.vault.model.reference import ReferenceBroken
 from headgate.vault.service.opening import Opener, Round
-from headgate.vault.service.sealing import Sealer
+from headgate.vault.service.sealing import Sealer, explain
 
 TOPIC = store.TOPIC
 
@@ -67,6 +70,11 @@ class Vault:
         self._now = clock.now
         self._shelves: Mapping[_Place, _Shelf] = {}
         self._used: dict[str, float] = {}
+        self.faults: Sequence[Fault] = ()
+        """What did not open when it was last loaded."""
+        self._audit = AuditLog(clock)
+        self._reported: set[Fault] = set()
+        self._unrecorded: list[tuple[Fault, str | None]] = []
 
     @property
     def seals_opened(self) -> int:
@@ -84,11 +92,11 @@ class Vault:
         for record, sealed in store.select_credentials(connection):
             choice = self._open(record, sealed, taking)
             if choice.credential is None:
-                faults.append(Fault(record.id, record.name, choice.fault))
+                faults.append(self._report(record, choice.fault))
             for place in _places(record):
                 opened.setdefault(place, []).append((record, choice))
         taking.end()
-        self._shelves = _arrange(opened)
+        self._shelves, self.faults = _arrange(opened), faults
         return faults
 
     def resolve(
@@ -134,10 +142,30 @@ class Vault:
         return choice.credential
 
     def flush_used(self, connection: sa.Connection) -> None:
-        """Write down when credentials were last used, as far as that is new."""
+        """Write down when credentials were last used and which do not open, as far as is new."""
         used, self._used = self._used, {}
         for credential_id, at in list(used.items()):
             store.update_credential(connection, credential_id, {"last_used_at": at})
+        while self._unrecorded:
+            fault, organization_id = self._unrecorded.pop()
+            deed = Deed(
+                "credential.unreadable",
+                organization_id,
+                fault.credential_id,
+                {"name": fault.name, "reason": fault.reason},
+            )
+            self._audit.record(connection, SYSTEM, deed)
+
+    def _report(self, record: CredentialRecord, reason: str) -> Fault:
+        """Tell of a row that does not open: the log each time, the audit log once a process."""
+        log.error(
+            "vault.credential_unreadable", credential=record.id, name=record.name, reason=reason
+        )
+        fault = Fault(record.id, record.name, reason)
+        if fault not in self._reported:
+            self._reported.add(fault)
+            self._unrecorded.append((fault, record.organization_id))
+        return fault
 
     def _find_named(self, shelf: _Shelf, name: str, now: float) -> _Choice:
         choice = shelf.named.get(name)
@@ -165,14 +193,11 @@ class Vault:
         try:
             integration = self._integrations[record.integration]
             secret = taking.open(record, sealed, integration)
+            credential = make_credential(record, integration, secret)
         except ReferenceBroken as error:
-            log.error("vault.reference_broken", credential=record.id, reason=error.message)
             return _Choice(None, expires_at, fault=error.message)
-        except (SealBroken, KeyError) as error:
-            log.error("vault.credential_unreadable", credential=record.id, name=record.name)
-            reason = f"it cannot be opened with this master key ({type(error).__name__})"
-            return _Choice(None, expires_at, fault=reason)
-        credential = make_credential(record, integration, secret)
+        except (SealBroken, KeyError, HeadgateError) as error:
+            return _Choice(None, expires_at, fault=explain(error))
         return _Choice(credential, expires_at, tuple(record.allowed_models))
 
 

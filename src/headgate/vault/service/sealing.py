@@ -4,74 +4,156 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import sqlalchemy as sa
+import structlog
 
 from headgate.kit import crypto
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Origin
 from headgate.vault import store
-from headgate.vault.model import CredentialRecord, parse_base_url
-from headgate.vault.service.master_key import MasterKey
+from headgate.vault.model import (
+    CredentialRecord,
+    parse_base_url,
+)
+from headgate.vault.model.keys import (
+    KeyState,
+    MasterKeyReplaced,
+    OrganizationKeyRecord,
+)
+from headgate.vault.service.master_key import MasterKey, MasterKeySource
 
 FIELD = "secret"
+SEALS_ALARM = 2**31
+SEALS_MAX = 2**32 - 2**20
+"""A key seals less than 2^32 times (NIST SP 800-38D 8.3: random nonces of 96 bits); before that, a
+new key is made."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    organization_id: str | None
+    wrapped: bytes
+    key: SecretKey
+
+    def __repr__(self) -> str:
+        return "_Opened()"
 
 
 class Sealer:
     """Three keys deep: the master key wraps an organization's, that one the secret's own.
 
-    What a secret is bound to is authenticated: organization, record, field, key and the origin
-    that it may be sent to. Moved to another row or address, it does not open.
+    What a secret is bound to is authenticated: organization, record, field, key, how often it was
+    sealed, and the origin that it may be sent to. Moved to another row or address, or put back from
+    an older copy of its row, it does not open.
+
+    Organization keys that were opened stay so when another process brings in a new master key;
+    the new one is taken up from `source` where that has it.
     """
 
-    def __init__(self, master_key: MasterKey, clock: Clock) -> None:
-        self._master_key = master_key
+    def __init__(
+        self, master_key: MasterKey, clock: Clock, source: MasterKeySource | None = None
+    ) -> None:
+        self.master_key = master_key
         self._clock = clock
+        self._source = source
+        self._opened: dict[str, _Opened] = {}
+        self._listed: frozenset[str] = frozenset()
+        self.is_outdated = False
+        """Whether the database is under a master key that this process does not have."""
 
     def organization_keys(self, connection: sa.Connection) -> dict[str, SecretKey]:
         """Every organization key by its id, but for those that this master key does not open."""
+        self.follow(connection)
         keys: dict[str, SecretKey] = {}
-        for key_id, organization_id, wrapped in store.select_organization_keys(connection):
+        records = list(store.select_organization_keys(connection))
+        for record in records:
             with contextlib.suppress(SealBroken):
-                keys[key_id] = self._unwrap(key_id, organization_id, wrapped)
+                keys[record.id] = self.open_key(record)
+        listed = frozenset(record.id for record in records)
+        for key_id in self._listed - listed:
+            self._opened.pop(key_id, None)
+        self._listed = listed
         return keys
 
     def current_key(
-        self, connection: sa.Connection, organization_id: str | None
+        self, connection: sa.Connection, organization_id: str | None, *, seals: int = 1
     ) -> tuple[str, SecretKey]:
-        """The newest key of an organization (None: the platform) and its id; made if there is none.
+        """The key under which an organization (None: the platform) seals now, and its id.
 
-        Raises `SealBroken`.
+        It is made where there is none, or where the newest has sealed too often; `seals` more are
+        counted. Raises `SealBroken` and `MasterKeyReplaced`.
         """
-        newest: tuple[str, SecretKey] | None = None
-        for key_id, owner, wrapped in store.select_organization_keys(connection):
-            if owner == organization_id:
-                newest = key_id, self._unwrap(key_id, owner, wrapped)
-        return newest or self._make_key(connection, organization_id)
+        newest: OrganizationKeyRecord | None = None
+        for record in store.select_sealing_keys(connection, organization_id):
+            newest = record
+        if newest is None or newest.seals + seals > SEALS_MAX:
+            key_id, key = self._make_key(connection, organization_id)
+        else:
+            key_id, key = newest.id, self.open_key(newest)
+            if newest.seals + seals >= SEALS_ALARM:
+                log.warning("vault.key_worn", key=key_id, seals=newest.seals + seals)
+        store.count_organization_seals(connection, key_id, seals=seals)
+        return key_id, key
 
-    def _unwrap(self, key_id: str, organization_id: str | None, wrapped: bytes) -> SecretKey:
-        binding = _key_binding(key_id, organization_id)
-        return SecretKey(self._master_key.unwrap(wrapped, bound_to=binding))
+    def open_key(self, record: OrganizationKeyRecord) -> SecretKey:
+        """An organization key itself. Raises `SealBroken`.
+
+        One that was opened before is taken from memory if it is as it was, or wrapped under a
+        master key that this process does not have.
+        """
+        known = self._opened.get(record.id)
+        if known is not None and known.organization_id == record.organization_id:
+            is_foreign = record.master_key_id != self.master_key.id
+            if is_foreign or known.wrapped == record.wrapped:
+                return known.key
+        key = SecretKey(self.master_key.unwrap(record.wrapped, bound_to=bind_key(record)))
+        self._opened[record.id] = _Opened(record.organization_id, record.wrapped, key)
+        return key
+
+    def follow(self, connection: sa.Connection) -> None:
+        """Look whether another process has brought in a new master key, and take it up."""
+        active = store.select_active_master_keys(connection)
+        if self.master_key.id in active or not active:
+            self.is_outdated = False
+            return
+        reason = "there is none"
+        try:
+            found = self._source.find(connection) if self._source is not None else None
+        except HeadgateError as error:
+            found, reason = None, error.message
+        if found is None:
+            self.is_outdated = True
+            log.warning("vault.master_key_replaced", key=self.master_key.id, reason=reason)
+            return
+        log.info("vault.master_key_taken_up", key=found.id)
+        self.master_key = found
+        self.is_outdated = False
 
     def _make_key(
         self, connection: sa.Connection, organization_id: str | None
     ) -> tuple[str, SecretKey]:
+        if store.lock_master_key(connection, self.master_key.id) is not KeyState.ACTIVE:
+            raise MasterKeyReplaced(
+                "Another master key was brought in, and this process does not have it, so it can "
+                "make no new keys. Restart it with the new one."
+            )
         key = SecretKey.generate()
-        key_id = f"okey_{key.id.hex()}"
-        wrapped = self._master_key.wrap(
-            key.material, bound_to=_key_binding(key_id, organization_id)
+        record = OrganizationKeyRecord(
+            id=f"okey_{key.id.hex()}",
+            organization_id=organization_id,
+            master_key_id=self.master_key.id,
+            wrapped=b"",
+            created_at=self._clock.now(),
         )
-        store.insert_organization_key(
-            connection,
-            {
-                "id": key_id,
-                "organization_id": organization_id,
-                "master_key_id": self._master_key.id,
-                "wrapped": wrapped,
-                "created_at": self._clock.now(),
-            },
-        )
-        return key_id, key
+        wrapped = self.master_key.wrap(key.material, bound_to=bind_key(record))
+        values = store.flatten(msgspec.structs.replace(record, wrapped=wrapped))
+        store.insert_organization_key(connection, values)
+        store.count_master_seals(connection, self.master_key.id, seals=1)
+        return record.id, key
 
 
 def seal_secret(key: SecretKey, secret: str, record: CredentialRecord) -> bytes:
@@ -85,17 +167,27 @@ def open_secret(key: SecretKey, sealed: bytes, record: CredentialRecord) -> str:
 
 
 def bind_credential(record: CredentialRecord) -> bytes:
-    """What the secret of a credential is bound to."""
+    """What the secret of a credential is bound to. The first release counted no seals."""
     origin: Origin = parse_base_url(record.base_url)[0]
-    return crypto.encode_fields(
-        "headgate.credential.1",
-        record.organization_id or "",
-        record.id,
-        FIELD,
-        record.key_id,
-        str(origin),
-    )
+    fields = (record.organization_id or "", record.id, FIELD, record.key_id, str(origin))
+    if record.seal_number == 0:
+        return crypto.encode_fields("headgate.credential.1", *fields)
+    return crypto.encode_fields("headgate.credential.2", *fields, str(record.seal_number))
 
 
-def _key_binding(key_id: str, organization_id: str | None) -> bytes:
-    return crypto.encode_fields("headgate.organization_key.1", organization_id or "", key_id)
+def bind_key(record: OrganizationKeyRecord) -> bytes:
+    """What an organization key is bound to."""
+    owner = record.organization_id or ""
+    return crypto.encode_fields("headgate.organization_key.1", owner, record.id)
+
+
+def explain(error: Exception) -> str:
+    """Why a row does not open, for who runs the installation."""
+    if isinstance(error, SealBroken):
+        return (
+            "its seal is broken: it was changed, put back from an older copy, or moved here from "
+            "another row or address"
+        )
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing, or does not open under this master key"
+    return f"its address cannot be read ({error})"

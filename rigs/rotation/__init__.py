@@ -1,0 +1,1 @@
+"""Replaces every key of a running gateway, and kills what replaces them (V1)."""

@@ -1,0 +1,258 @@
+"""`headgate vault`: look at the keys that seal everything, replace them, check every seal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from headgate.audit.model import COMMAND_LINE
+from headgate.cli.desk import Desk, open_desk
+from headgate.cli.options import Data, Json, format_time
+from headgate.kit import failpoint
+from headgate.main.master_keys import build_source
+from headgate.vault.jobs import Rotator
+from headgate.vault.model.keys import (
+    EVERY_KEY,
+    PLATFORM_KEY,
+    Rotation,
+    RotationRefused,
+)
+from headgate.vault.service import Rotations, find_faults
+from headgate.vault.service.master_key import (
+    LocalMasterKey,
+    LocalSource,
+    RemoteSource,
+    read_or_create,
+)
+
+Provider = Literal["local", "aws-kms", "gcp-kms", "transit"]
+Settle = Callable[[], None]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="See, check and replace the keys that seal all secrets.",
+)
+
+
+@app.command()
+def status(data: Data = None, as_json: Json = False) -> None:
+    """Master keys, organization keys with the rows under each, and rotations."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        told = _open_rotations(desk, connection).describe(connection)
+    if as_json:
+        masters = [
+            {"id": each.id, "provider": each.provider, "name": each.key_name, "state": each.state}
+            for each in told.master_keys
+        ]
+        shown = {"master_keys": masters, "keys": told.keys, "rotations": told.rotations}
+        typer.echo(msgspec.json.encode(shown))
+        return
+    masters_table = Table("Master key", "Kept by", "State", "Since", "Seals")
+    for each in told.master_keys:
+        kept = each.provider if each.key_name is None else f"{each.provider} ({each.key_name})"
+        since = format_time(each.retired_at or each.created_at)
+        masters_table.add_row(each.id, kept, each.state.value, since, str(each.seals))
+    keys_table = Table("Organization key", "Of", "Rows", "Seals", "State")
+    for key in told.keys:
+        state = "retired" if key.is_retired else "worn: rotate" if key.is_worn else "in use"
+        state = state if key.opens else "does not open"
+        owner = key.organization_id or PLATFORM_KEY
+        keys_table.add_row(key.id, owner, str(key.rows), str(key.seals), state)
+    rotations_table = Table("Rotation", "Of", "State", "Done", "Not opened", "Began")
+    for rotation in told.rotations:
+        rotations_table.add_row(
+            f"{rotation.id} ({rotation.kind.value})",
+            rotation.scope,
+            rotation.state.value,
+            f"{rotation.done} of {rotation.total}",
+            str(rotation.failed),
+            format_time(rotation.started_at),
+        )
+    for table in (masters_table, keys_table, rotations_table):
+        Console().print(table)
+
+
+@app.command()
+def check(data: Data = None, as_json: Json = False) -> None:
+    """Open every seal once; name those that do not open, and end with status 1 for any."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        faults = find_faults(connection, desk.open_sealer(connection))
+    if as_json:
+        typer.echo(msgspec.json.encode(faults))
+    for fault in faults if not as_json else ():
+        typer.echo(f"{fault.table}: {fault.credential_id} ({fault.name}): {fault.reason}.")
+    if faults:
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo("Every seal opens.")
+
+
+@app.command("rotate-master")
+def rotate_master(
+    data: Data = None,
+    *,
+    to_file: Annotated[
+        Path | None, typer.Option(help="The new key's file, made where there is none.")
+    ] = None,
+    to_provider: Annotated[
+        Provider | None, typer.Option(help="Who keeps the new key; else who keeps the present one.")
+    ] = None,
+    to_name: Annotated[
+        str | None, typer.Option(help="Its key there; else HEADGATE_MASTER_KEY_NAME.")
+    ] = None,
+    to_address: Annotated[
+        str | None, typer.Option(help="Its address; else HEADGATE_MASTER_KEY_ADDRESS.")
+    ] = None,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Take back a rotation that has not ended.")
+    ] = False,
+) -> None:
+    """Put a new master key in the place of the present one; a server may run meanwhile.
+
+    Killed in between, it goes on where it was when it is run again as before. Both keys are
+    needed until it ends; docs/vault.md has the steps.
+    """
+    with open_desk(data) as desk:
+        failpoint.arm(desk.settings)
+        if abandon:
+            with desk.database.transaction() as connection:
+                taken = _open_rotations(desk, connection).abandon_master(
+                    connection, by=COMMAND_LINE
+                )
+            typer.echo(f"The rotation to {taken.scope} is taken back; the present key stays.")
+            return
+        changes = {
+            "master_key_provider": to_provider,
+            "master_key_name": to_name,
+            "master_key_address": to_address,
+        }
+        wanted = {name: value for name, value in changes.items() if value is not None}
+        target, settle, told = _open_target(desk, to_file, wanted)
+        failed: int | None = None
+        with _open_rotator(desk, target) as rotator:
+            failed = None if rotator is None else rotator.rotate_master(target, by=COMMAND_LINE)
+        settle()
+    if failed is None:
+        typer.echo(f"The master key {target.id} was in force already.")
+        return
+    typer.echo(f"The master key {target.id} is in force. {told}")
+    _tell_failed(failed, "organization keys")
+
+
+@app.command("rotate-keys")
+def rotate_keys(
+    data: Data = None,
+    *,
+    organization: Annotated[
+        str | None, typer.Option(help="Of this one only: id, name, or `platform`; else all.")
+    ] = None,
+) -> None:
+    """Seal every secret anew under new organization keys, and delete the old ones.
+
+    A server may run meanwhile. Killed in between, it goes on where it was when it is run again.
+    """
+    with open_desk(data) as desk:
+        failpoint.arm(desk.settings)
+        scope = organization or EVERY_KEY
+        if scope not in (EVERY_KEY, PLATFORM_KEY):
+            with desk.database.reading() as connection:
+                scope = desk.accounts.find_organization(connection, scope).id
+        with _open_rotator(desk, None) as rotator:
+            assert rotator is not None, "a rotation of organization keys needs no other key"
+            failed = rotator.rotate_keys(scope, by=COMMAND_LINE)
+    typer.echo("0 rows are under an old key." if not failed else "The rotation has ended.")
+    _tell_failed(failed, "rows")
+
+
+def _tell_failed(failed: int, what: str) -> None:
+    if failed:
+        typer.echo(f"{failed} {what} do not open, and stay as they are: headgate vault check")
+        raise typer.Exit(1)
+
+
+def _open_rotations(desk: Desk, connection: sa.Connection) -> Rotations:
+    return Rotations(desk.open_sealer(connection), desk.clock, desk.ids, desk.audit)
+
+
+def _open_target(
+    desk: Desk, path: Path | None, wanted: dict[str, Any]
+) -> tuple[LocalMasterKey, Settle, str]:
+    """The new key, what is to be done when it is in force, and what to tell then."""
+    if path is not None:
+        if wanted:
+            raise RotationRefused("Give --to-file, or the options of a key service, not both.")
+        told = f"Start servers with it from now on: it is in {path}."
+        return read_or_create(path), _do_nothing, told
+    given = desk.settings
+    changed = msgspec.structs.replace(given, **wanted)
+    source = build_source(changed)
+    if isinstance(source, RemoteSource):
+        with desk.database.reading() as connection:
+            key = source.find_pending(connection) or source.create()
+        told = f"Start servers with HEADGATE_MASTER_KEY_PROVIDER={source.provider} from now on."
+        is_same = changed.master_key_name == given.master_key_name
+        told = told if changed.master_key_provider != given.master_key_provider else ""
+        named = f" HEADGATE_MASTER_KEY_NAME={changed.master_key_name}"
+        return key, _do_nothing, told + ("" if is_same else f"{named} is its name.")
+    if not source.is_file:
+        raise RotationRefused(
+            "The present master key is in HEADGATE_MASTER_KEY, which no command can change: say "
+            "where the new one goes with --to-file, or who keeps it with --to-provider."
+        )
+    return _stage_in_place(source)
+
+
+def _stage_in_place(source: LocalSource) -> tuple[LocalMasterKey, Settle, str]:
+    told = (
+        "It is in the place of the old one, which is kept beside it for older backups; running "
+        "servers have taken it up."
+    )
+    return source.stage(), source.settle, told
+
+
+def _do_nothing() -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _open_rotator(desk: Desk, target: LocalMasterKey | None) -> Generator[Rotator | None]:
+    """What rotates, with a bar; None if the target is in force already.
+
+    Then the present key may be gone, and nothing is left to do but to say so.
+    """
+
+    def commit(work: Callable[[sa.Connection], Any]) -> Any:
+        with desk.database.transaction() as connection:
+            return work(connection)
+
+    with desk.database.reading() as connection:
+        if target is not None and Rotations.is_in_force(connection, target):
+            yield None
+            return
+        rotations = _open_rotations(desk, connection)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("rows sealed anew" if target is None else "keys wrapped anew")
+
+        def tell(rotation: Rotation) -> None:
+            bar.update(task, completed=rotation.done, total=rotation.total)
+
+        yield Rotator(rotations, reading=desk.database.reading, commit=commit, tell=tell)

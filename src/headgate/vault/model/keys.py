@@ -1,0 +1,102 @@
+"""The keys that seal: master keys, organization keys, and their replacement."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+
+
+class KeyState(enum.Enum):
+    """What a master key is for."""
+
+    PENDING = "pending"
+    """A rotation wraps the organization keys under it; nothing opens with it yet."""
+    ACTIVE = "active"
+    RETIRED = "retired"
+    """Another one took its place; backups from before need it."""
+
+
+class MasterKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A master key without its material, but for the form that a key service has `wrapped`.
+
+    `check_value` opens under it and nothing else; `seals` counts what it has sealed.
+    """
+
+    id: str
+    check_value: bytes
+    created_at: float
+    provider: str = "local"
+    key_name: str | None = None
+    wrapped: bytes | None = None
+    state: KeyState = KeyState.ACTIVE
+    seals: int = 0
+    retired_at: float | None = None
+
+
+class OrganizationKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The wrapped key of an organization (None: the platform). A retired one seals nothing more.
+
+    `next_wrapped` is the same key under the master key that a rotation is about to bring in.
+    """
+
+    id: str
+    organization_id: str | None
+    master_key_id: str
+    wrapped: bytes
+    created_at: float
+    next_wrapped: bytes | None = None
+    seals: int = 0
+    retired_at: float | None = None
+
+
+class RotationKind(enum.Enum):
+    """Which keys are replaced."""
+
+    MASTER = "master"
+    KEYS = "keys"
+
+
+class RotationState(enum.Enum):
+    RUNNING = "running"
+    DONE = "done"
+    ABANDONED = "abandoned"
+
+
+EVERY_KEY = "all"
+PLATFORM_KEY = "platform"
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True):
+    """A replacement of keys, and how far it is: `done` of `total` rows, `failed` that do not open.
+
+    `scope` is the id of the new master key; of organization keys it is whose: an organization's
+    id, `PLATFORM_KEY` or `EVERY_KEY`. Times in unix seconds.
+    """
+
+    id: str
+    kind: RotationKind
+    scope: str
+    state: RotationState
+    done: int
+    total: int
+    failed: int
+    started_at: float
+    updated_at: float
+    finished_at: float | None = None
+
+
+class RotationRefused(HeadgateError):
+    """A rotation that cannot begin or go on; the message says why and what to do."""
+
+    kind = Kind.CONFLICT
+    code = "rotation_refused"
+
+
+class MasterKeyReplaced(HeadgateError):
+    """Another process has brought in a new master key, and this one still holds the old."""
+
+    kind = Kind.UNAVAILABLE
+    code = "master_key_replaced"

@@ -1,0 +1,41 @@
+"""The key above all keys: where it comes from, and when a start is refused for its sake."""
+
+from headgate.vault.service.master_key.key import (
+    LOCAL,
+    LocalMasterKey,
+    MasterKey,
+    Provenance,
+    remember_master_key,
+)
+from headgate.vault.service.master_key.key_service import (
+    KeyService,
+    KeyServiceFailed,
+    RemoteSource,
+)
+from headgate.vault.service.master_key.local import (
+    VARIABLE,
+    LocalSource,
+    create_master_key,
+    find_master_key,
+    parse_master_key,
+    read_or_create,
+)
+from headgate.vault.service.master_key.source import MasterKeySource
+
+__all__ = [
+    "LOCAL",
+    "VARIABLE",
+    "KeyService",
+    "KeyServiceFailed",
+    "LocalMasterKey",
+    "LocalSource",
+    "MasterKey",
+    "MasterKeySource",
+    "Provenance",
+    "RemoteSource",
+    "create_master_key",
+    "find_master_key",
+    "parse_master_key",
+    "read_or_create",
+    "remember_master_key",
+]

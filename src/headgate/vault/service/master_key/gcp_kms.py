@@ -1,0 +1,164 @@
+"""Google Cloud KMS by REST: `:encrypt` and `:decrypt` with additional authenticated data.
+
+The token is that of a service account's file, else of the machine that this runs on.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from headgate.kit.http.message import Request
+from headgate.vault.model import CredentialRefused, MasterKeyRefused, parse_base_url
+from headgate.vault.service.master_key.key_service import (
+    KeyServiceFailed,
+    Place,
+    Send,
+    ask,
+    encode_base64,
+    encode_context,
+    find_text,
+    read_base64,
+)
+
+PROVIDER = "gcp-kms"
+HINT = (
+    "Check HEADGATE_MASTER_KEY_NAME (projects/P/locations/L/keyRings/R/cryptoKeys/K), and that the "
+    "service account may use this key (roles/cloudkms.cryptoKeyEncrypterDecrypter)."
+)
+SCOPE = "https://www.googleapis.com/auth/cloudkms"
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_SECONDS = 300
+METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+
+
+class ServiceAccount(msgspec.Struct, frozen=True):
+    """The fields of a service account's file that matter."""
+
+    client_email: str
+    private_key: str
+    token_uri: str
+    private_key_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"ServiceAccount({self.client_email})"
+
+
+class TokenSource(Protocol):
+    """Who gives an access token."""
+
+    def fetch(self) -> str:
+        """A token that is valid now. Raises `KeyServiceFailed` and `MasterKeyRefused`."""
+        ...
+
+
+class AccountToken:
+    """A token for a signed statement of the service account (RFC 7523)."""
+
+    def __init__(
+        self,
+        account: ServiceAccount,
+        *,
+        place: Place,
+        send: Send,
+        read_time: Callable[[], float],
+    ) -> None:
+        self._account = account
+        self._place = place
+        self._send = send
+        self._read_time = read_time
+
+    def fetch(self) -> str:
+        """See `TokenSource.fetch`."""
+        form = urllib.parse.urlencode({"grant_type": GRANT, "assertion": self._sign()})
+        headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+        request = self._place.build_request("", headers, form.encode())
+        return _read_token(self._place, ask(self._send, self._place, request, code="error"))
+
+    def _sign(self) -> str:
+        account, now = self._account, int(self._read_time())
+        claims = {
+            "iss": account.client_email,
+            "scope": SCOPE,
+            "aud": account.token_uri,
+            "iat": now,
+            "exp": now + TOKEN_SECONDS,
+        }
+        header = {"alg": "RS256", "kid": account.private_key_id}
+        try:
+            return jwt.encode(header, claims, RSAKey.import_key(account.private_key))
+        except (JoseError, ValueError) as error:
+            message = "The private key of the service account's file cannot be used."
+            raise MasterKeyRefused(message) from error
+
+
+class MachineToken:
+    """A token of the metadata server, which every machine of Google's cloud reaches."""
+
+    def __init__(self, *, place: Place, send: Send) -> None:
+        self._place = place
+        self._send = send
+
+    def fetch(self) -> str:
+        """See `TokenSource.fetch`."""
+        asked = self._place.build_request(METADATA_PATH, [(b"metadata-flavor", b"Google")], b"")
+        request: Request = msgspec.structs.replace(asked, method=b"GET")
+        return _read_token(self._place, ask(self._send, self._place, request))
+
+
+class GcpKms:
+    """A symmetric key of Cloud KMS; see `KeyService`."""
+
+    provider = PROVIDER
+
+    def __init__(self, key_name: str, *, place: Place, tokens: TokenSource, send: Send) -> None:
+        self.key_name = key_name
+        self._place = place
+        self._tokens = tokens
+        self._send = send
+
+    def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
+        """See `KeyService.wrap`."""
+        answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
+        return read_base64(self._place, answer, "ciphertext")
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """See `KeyService.unwrap`."""
+        answer = self._ask("decrypt", {"ciphertext": encode_base64(wrapped)}, context)
+        return read_base64(self._place, answer, "plaintext")
+
+    def _ask(self, verb: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
+        headers = [
+            (b"authorization", f"Bearer {self._tokens.fetch()}".encode()),
+            (b"content-type", b"application/json"),
+        ]
+        body = msgspec.json.encode(
+            {**fields, "additionalAuthenticatedData": encode_context(context)}
+        )
+        path = f"/v1/{urllib.parse.quote(self.key_name)}:{verb}"
+        request = self._place.build_request(path, headers, body)
+        return ask(self._send, self._place, request, code="error.status")
+
+
+def read_account(content: bytes, path: str) -> ServiceAccount:
+    """The service account of a file. Raises `MasterKeyRefused`, without any of its content."""
+    try:
+        account = msgspec.json.decode(content, type=ServiceAccount)
+        parse_base_url(account.token_uri)
+    except (msgspec.DecodeError, CredentialRefused):
+        message = f"{path} is no key file of a service account (JSON with client_email, "
+        raise MasterKeyRefused(f"{message}private_key and token_uri).") from None
+    return account
+
+
+def _read_token(place: Place, answer: Any) -> str:
+    token = find_text(answer, "access_token")
+    if token and token.isascii() and token.isprintable():
+        return token
+    raise KeyServiceFailed(f"{place} answers without a token. {place.hint}")

@@ -1,0 +1,98 @@
+"""What a master key does, and the check value by which the right one is known."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.kit import crypto
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.vault import store
+from headgate.vault.model.keys import (
+    KeyState,
+    MasterKeyRecord,
+)
+
+LOCAL = "local"
+_CHECK_PLAINTEXT = b"headgate master key"
+_CHECK_BOUND_TO = crypto.encode_fields("headgate.master_key_check.1")
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Where a master key comes from; `wrapped` is its material as a key service has sealed it."""
+
+    provider: str = LOCAL
+    key_name: str | None = None
+    wrapped: bytes | None = None
+
+
+class MasterKey(Protocol):
+    """Wraps organization keys."""
+
+    id: str
+    provenance: Provenance
+
+    def wrap(self, material: bytes, *, bound_to: bytes) -> bytes:
+        """The material, sealed."""
+        ...
+
+    def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
+        """The material again. Raises `SealBroken`."""
+        ...
+
+
+class LocalMasterKey:
+    """A master key held in this process's memory, wherever it came from."""
+
+    def __init__(self, material: bytes, provenance: Provenance | None = None) -> None:
+        self._key = SecretKey(material)
+        self.id = self._key.id.hex()
+        self.provenance = provenance or Provenance()
+
+    def wrap(self, material: bytes, *, bound_to: bytes) -> bytes:
+        """See `MasterKey.wrap`."""
+        return crypto.seal(self._key, material, bound_to=bound_to)
+
+    def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
+        """See `MasterKey.unwrap`."""
+        return crypto.open_box(self._key, wrapped, bound_to=bound_to)
+
+
+def remember_master_key(
+    connection: sa.Connection,
+    key: MasterKey,
+    *,
+    now: float,
+    state: KeyState = KeyState.ACTIVE,
+) -> None:
+    """Store the check value by which a wrong key is known later; nothing if it is there."""
+    if key.id in store.select_master_keys(connection):
+        return
+    record = MasterKeyRecord(
+        id=key.id,
+        check_value=key.wrap(_CHECK_PLAINTEXT, bound_to=_CHECK_BOUND_TO),
+        created_at=now,
+        provider=key.provenance.provider,
+        key_name=key.provenance.key_name,
+        wrapped=key.provenance.wrapped,
+        state=state,
+        seals=1,
+    )
+    store.insert_master_key(connection, record)
+
+
+def opens(key: MasterKey, record: MasterKeyRecord | None) -> bool:
+    """Whether this is the key that the record was made with."""
+    if record is None:
+        return False
+    try:
+        return key.unwrap(record.check_value, bound_to=_CHECK_BOUND_TO) == _CHECK_PLAINTEXT
+    except SealBroken:
+        return False
+
+
+def list_known(connection: sa.Connection) -> dict[str, MasterKeyRecord]:
+    """The master keys of this database; none where it was never set up."""
+    return store.select_master_keys(connection) if store.has_tables(connection) else {}

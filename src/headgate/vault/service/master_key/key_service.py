@@ -1,0 +1,210 @@
+"""Key services elsewhere: one of them wraps the master key, and unwraps it at each start.
+
+Only the master key goes to a key service, never an organization's key or a secret. So a start asks
+it once, a call never, and no transaction of the database waits for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.kit.crypto import KEY_BYTES, SecretKey, encode_fields
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.errors import EgressError
+from headgate.kit.http.message import Headers, Origin, Request, Timeouts
+from headgate.vault.model import (
+    MasterKeyRefused,
+)
+from headgate.vault.model.keys import (
+    KeyState,
+    MasterKeyRecord,
+)
+from headgate.vault.service.master_key.key import LocalMasterKey, Provenance, list_known
+from headgate.vault.service.master_key.source import describe_active, judge
+
+ANSWER_BYTES_MAX = 64 * 1024
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.#:-]{0,99}")
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+
+
+Send = Callable[[Request], Reply]
+"""Sends one request and waits for its whole answer. Raises an `EgressError`."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A key service as people know it, and how long it is waited for. `hint`: what to check."""
+
+    name: str
+    origin: Origin
+    base_path: bytes
+    seconds: float
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.origin}"
+
+    def build_request(self, path: str, headers: Headers, body: bytes) -> Request:
+        """A POST to this service."""
+        timeouts = Timeouts(self.seconds, self.seconds, self.seconds, self.seconds)
+        target = self.base_path + path.encode()
+        return Request(self.origin, b"POST", target, headers, body, timeouts)
+
+
+class KeyServiceFailed(HeadgateError):
+    """A key service does not answer, or refuses; the message names it and what to check."""
+
+    kind = Kind.UNAVAILABLE
+    code = "key_service_failed"
+
+
+class KeyService(Protocol):
+    """Wraps under a key that it never gives away.
+
+    `context` is authenticated with what is wrapped: it opens with the same one only. Both methods
+    block, take seconds at most, and raise `KeyServiceFailed`.
+    """
+
+    provider: str
+    key_name: str
+
+    def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
+        """The material as only this service can open it."""
+        ...
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """The material again."""
+        ...
+
+
+class RemoteSource:
+    """A master key that is stored in the database as a key service has wrapped it; see
+    `MasterKeySource`."""
+
+    def __init__(self, service: KeyService) -> None:
+        self._service = service
+        self.provider = service.provider
+
+    def find(self, connection: sa.Connection) -> LocalMasterKey | None:
+        """See `MasterKeySource.find`."""
+        known = list_known(connection)
+        if not known:
+            return None
+        record = self._choose(known, KeyState.ACTIVE)
+        if record is None:
+            raise MasterKeyRefused(
+                f"{self._service.key_name} of {self.provider} keeps no master key of this "
+                f"database. {describe_active(known)} To move it: headgate vault rotate-master"
+            )
+        return self._open(record, known)
+
+    def find_pending(self, connection: sa.Connection) -> LocalMasterKey | None:
+        """The key that a rotation under way brings in, if it is of this service."""
+        known = list_known(connection)
+        record = self._choose(known, KeyState.PENDING)
+        return None if record is None else self._open(record, None)
+
+    def create(self) -> LocalMasterKey:
+        """See `MasterKeySource.create`. What is wrapped is unwrapped once before it is trusted."""
+        material = os.urandom(KEY_BYTES)
+        context = _context(SecretKey(material).id.hex())
+        wrapped = self._service.wrap(material, context)
+        if not hmac.compare_digest(self._service.unwrap(wrapped, context), material):
+            raise MasterKeyRefused(f"{self.provider} gives back another key than it was given.")
+        return self._build(material, wrapped)
+
+    def _choose(
+        self, known: Mapping[str, MasterKeyRecord], state: KeyState
+    ) -> MasterKeyRecord | None:
+        own = (self.provider, self._service.key_name, state)
+        found = [
+            each for each in known.values() if (each.provider, each.key_name, each.state) == own
+        ]
+        return found[-1] if found else None
+
+    def _open(
+        self, record: MasterKeyRecord, known: Mapping[str, MasterKeyRecord] | None
+    ) -> LocalMasterKey:
+        wrapped = record.wrapped or b""
+        material = self._service.unwrap(wrapped, _context(record.id))
+        place = f"{self._service.key_name} of {self.provider}"
+        if len(material) != KEY_BYTES:
+            raise MasterKeyRefused(f"{place} gives back {len(material)} bytes, not a master key.")
+        key = self._build(material, wrapped)
+        refusal = None if known is None else judge(key, known, place)
+        if refusal is not None or key.id != record.id:
+            raise MasterKeyRefused(refusal or f"{place} gives back another master key.")
+        return key
+
+    def _build(self, material: bytes, wrapped: bytes) -> LocalMasterKey:
+        provenance = Provenance(self.provider, self._service.key_name, wrapped)
+        return LocalMasterKey(material, provenance)
+
+
+def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
+    """The JSON that a key service answers with. Raises `KeyServiceFailed`.
+
+    `code` is the path of its own word for what went wrong (`error.status`). Of a refusal nothing
+    else is told: its text may repeat what it was sent.
+    """
+    try:
+        reply = send(request)
+    except EgressError as error:
+        what = f"{type(error).__name__}: {error}"
+        raise KeyServiceFailed(f"{place} does not answer ({what}). {place.hint}") from error
+    try:
+        answer: Any = msgspec.json.decode(reply.body)
+    except msgspec.DecodeError:
+        answer = None
+    if reply.status == 200:
+        return answer
+    said = find_text(answer, code)
+    own = f", {said}" if _CODE.fullmatch(said) else ""
+    raise KeyServiceFailed(f"{place} refuses (status {reply.status}{own}). {place.hint}")
+
+
+def find_text(answer: Any, path: str) -> str:
+    """The text at a dotted path of a JSON value; empty where there is none."""
+    for name in path.split("."):
+        answer = cast("Any", answer).get(name) if isinstance(answer, dict) else None
+    return answer if isinstance(answer, str) else ""
+
+
+def read_base64(place: Place, answer: Any, path: str) -> bytes:
+    """The bytes at a dotted path of an answer. Raises `KeyServiceFailed`."""
+    text = find_text(answer, path)
+    try:
+        if text:
+            return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        pass
+    raise KeyServiceFailed(f"{place} answers without {path}. {place.hint}")
+
+
+def encode_base64(data: bytes) -> str:
+    """Bytes as JSON can carry them."""
+    return base64.b64encode(data).decode()
+
+
+def encode_context(context: Mapping[str, str]) -> str:
+    """A context for a service that takes bytes: the fields in the order of their names."""
+    pairs = [part for pair in sorted(context.items()) for part in pair]
+    return encode_base64(encode_fields(*pairs))
+
+
+def _context(key_id: str) -> Mapping[str, str]:
+    return {"headgate": "master_key", "id": key_id}

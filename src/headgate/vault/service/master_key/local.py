@@ -1,0 +1,189 @@
+"""The master key of this machine: from the environment or a file, and when it is refused."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from headgate.kit.crypto import KEY_BYTES
+from headgate.kit.failpoint import failpoint
+from headgate.vault.model import (
+    MasterKeyRefused,
+)
+from headgate.vault.model.keys import (
+    MasterKeyRecord,
+)
+from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, list_known
+from headgate.vault.service.master_key.source import describe_active, is_active, judge
+
+VARIABLE = "HEADGATE_MASTER_KEY"
+DISTINCT_BYTES_MIN = 16
+"""32 random bytes have fewer distinct ones once in 10^14 keys."""
+_HELP = "Make one with: openssl rand -base64 32"
+
+
+class LocalSource:
+    """The key in `text` (the environment), else in the file; see `MasterKeySource`.
+
+    A rotation in place puts the new key into a file beside it, and moves it over the old one when
+    the database is under it: a process that comes in between finds the right one of both.
+    """
+
+    provider = LOCAL
+
+    def __init__(self, *, text: str | None, path: Path) -> None:
+        self._text = text
+        self._path = path
+
+    def find(self, connection: sa.Connection) -> LocalMasterKey | None:
+        """See `MasterKeySource.find`."""
+        known = list_known(connection)
+        refusal: str | None = None
+        for source, material in self._read():
+            key = LocalMasterKey(material)
+            reason = judge(key, known, source)
+            if reason is None:
+                return key
+            refusal = refusal or reason
+        if known:
+            raise MasterKeyRefused(refusal or self._describe_missing(known))
+        return None
+
+    def create(self) -> LocalMasterKey:
+        """See `MasterKeySource.create`."""
+        return create_master_key(self._path)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the key can be replaced where it is."""
+        return not self._text
+
+    def stage(self) -> LocalMasterKey:
+        """The next key, in its file beside the present one; made where there is none."""
+        return read_or_create(next_of(self._path))
+
+    def settle(self) -> None:
+        """Move the next key's file over the present one, which stays under the name of its id."""
+        upcoming = next_of(self._path)
+        if not upcoming.exists():
+            return
+        material = _read_file(self._path)
+        if material is not None:
+            kept = self._path.with_name(f"{self._path.name}.{LocalMasterKey(material).id}")
+            kept.unlink(missing_ok=True)
+            os.link(self._path, kept)
+        failpoint("rotation_files")
+        upcoming.replace(self._path)
+        _flush_directory(self._path.parent)
+
+    def _read(self) -> Iterator[tuple[str, bytes]]:
+        if self._text:
+            yield VARIABLE, parse_master_key(self._text, VARIABLE)
+            return
+        for path in (self._path, next_of(self._path)):
+            material = _read_file(path)
+            if material is not None:
+                yield str(path), material
+
+    def _describe_missing(self, known: Mapping[str, MasterKeyRecord]) -> str:
+        if not any(record.provider == LOCAL for record in known.values() if is_active(record)):
+            return describe_active(known)
+        return (
+            f"The master key is missing: {self._path} is not there and {VARIABLE} is not set, "
+            "but this database holds secrets sealed with it. Bring the key back; "
+            "a new one could never open them."
+        )
+
+
+def find_master_key(
+    connection: sa.Connection, *, text: str | None, path: Path
+) -> LocalMasterKey | None:
+    """The key from `text` (the environment), else from the file; None for a new installation.
+
+    Only reads. Raises `MasterKeyRefused` for a key that is weak, exposed, or not the one that
+    sealed this database, and for none where something is sealed.
+    """
+    return LocalSource(text=text, path=path).find(connection)
+
+
+def next_of(path: Path) -> Path:
+    """The file in which a rotation in place has the next key."""
+    return path.with_name(f"{path.name}.next")
+
+
+def read_or_create(path: Path) -> LocalMasterKey:
+    """The key in a file, made where there is none. Raises `MasterKeyRefused`."""
+    material = _read_file(path)
+    return create_master_key(path) if material is None else LocalMasterKey(material)
+
+
+def create_master_key(path: Path) -> LocalMasterKey:
+    """A new random key, written to a new file that only its owner can read."""
+    material = os.urandom(KEY_BYTES)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileNotFoundError as error:
+        raise MasterKeyRefused(f"There is no directory {path.parent} for a master key.") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(base64.b64encode(material) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _flush_directory(path.parent)
+    return LocalMasterKey(material)
+
+
+def _flush_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+
+
+def parse_master_key(text: str, source: str) -> bytes:
+    """The 32 bytes of a key in base64 or hex. Raises `MasterKeyRefused` for a weak one."""
+    material = _decode(text.strip())
+    if len(material) != KEY_BYTES:
+        message = f"The master key in {source} is not 32 bytes in base64 or 64 hex digits. {_HELP}"
+        raise MasterKeyRefused(message)
+    steps = {(after - before) % 256 for before, after in itertools.pairwise(material)}
+    texty = all(0x20 <= byte < 0x7F for byte in material)
+    if len(set(material)) < DISTINCT_BYTES_MIN or len(steps) == 1 or texty:
+        message = (
+            f"The master key in {source} is an example or can be guessed: "
+            f"it must be 32 random bytes. {_HELP}"
+        )
+        raise MasterKeyRefused(message)
+    return material
+
+
+def _decode(text: str) -> bytes:
+    try:
+        if len(text) == 2 * KEY_BYTES:
+            return bytes.fromhex(text)
+        standard = text.replace("-", "+").replace("_", "/").rstrip("=")
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return b""
+
+
+def _read_file(path: Path) -> bytes | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+        message = (
+            f"The master key file {path} can be read by others "
+            f"(mode {stat.S_IMODE(status.st_mode):04o}). Run: chmod 600 {path}"
+        )
+        raise MasterKeyRefused(message)
+    try:
+        return parse_master_key(path.read_text("ascii"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MasterKeyRefused(f"The master key file {path} cannot be read: {error}") from error

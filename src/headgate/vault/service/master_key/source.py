@@ -1,0 +1,78 @@
+"""Where a master key comes from, and whether the one that is found is the right one."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from headgate.vault.model.keys import (
+    KeyState,
+    MasterKeyRecord,
+)
+from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, MasterKey, opens
+
+
+class MasterKeySource(Protocol):
+    """Finds the master key of a database, as the settings say."""
+
+    provider: str
+
+    def find(self, connection: sa.Connection) -> LocalMasterKey | None:
+        """The key under which this database is; None for a new installation.
+
+        Only reads, also a database that is yet to be upgraded. Raises `MasterKeyRefused` for a key
+        that is weak, exposed, missing or not the right one, and `KeyServiceFailed`.
+        """
+        ...
+
+    def create(self) -> LocalMasterKey:
+        """A new random key, kept where `find` looks. Raises as `find`."""
+        ...
+
+
+def is_active(record: MasterKeyRecord) -> bool:
+    """Whether organization keys are wrapped under this one."""
+    return record.state is KeyState.ACTIVE
+
+
+def judge(key: MasterKey, known: Mapping[str, MasterKeyRecord], source: str) -> str | None:
+    """Why a key cannot be the one of a database that knows these; None for the right one."""
+    if not known:
+        return None
+    record = known.get(key.id)
+    if not opens(key, record) or record is None:
+        if not any(each.provider == LOCAL for each in known.values() if is_active(each)):
+            return describe_active(known)
+        return (
+            f"The master key in {source} is not the one that sealed this database. "
+            "Use the right one, or another data directory."
+        )
+    if record.state is KeyState.RETIRED:
+        at = datetime.datetime.fromtimestamp(record.retired_at or 0.0, datetime.UTC)
+        return (
+            f"The master key in {source} was replaced on {at:%Y-%m-%d %H:%M} UTC. "
+            f"{describe_active(known)}"
+        )
+    if record.state is KeyState.PENDING:
+        return (
+            f"The master key in {source} is to come next, but its rotation has not ended. Give the "
+            "present key, and run `headgate vault rotate-master` once more as it was run."
+        )
+    return None
+
+
+def describe_active(known: Mapping[str, MasterKeyRecord]) -> str:
+    """Which key would be the right one."""
+    record = next((each for each in reversed([*known.values()]) if is_active(each)), None)
+    if record is None:
+        return "No master key of this database is in force; restore a backup."
+    if record.provider == LOCAL:
+        return f"This database is under the master key {record.id}: give that one."
+    return (
+        f"This database is under the master key {record.id}, which {record.provider} keeps by "
+        f"{record.key_name}: set HEADGATE_MASTER_KEY_PROVIDER={record.provider} and "
+        f"HEADGATE_MASTER_KEY_NAME={record.key_name}."
+    )

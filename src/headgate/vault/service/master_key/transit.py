@@ -1,0 +1,71 @@
+"""The transit engine of OpenBao and Vault: `encrypt` and `decrypt` with associated data."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from headgate.vault.service.master_key.key_service import (
+    KeyServiceFailed,
+    Place,
+    Send,
+    ask,
+    encode_base64,
+    encode_context,
+    find_text,
+    read_base64,
+)
+
+PROVIDER = "transit"
+HINT = (
+    "Check HEADGATE_MASTER_KEY_ADDRESS, HEADGATE_MASTER_KEY_NAME (MOUNT/KEY, such as "
+    "transit/headgate), that the server is unsealed, and that the token is valid and its policy "
+    "allows update on MOUNT/encrypt/KEY and MOUNT/decrypt/KEY."
+)
+MOUNT = "transit"
+_CIPHERTEXT = re.compile(r"[\x21-\x7e]{8,4096}")
+
+
+class Transit:
+    """A key of the transit engine, of a type that authenticates associated data (aes256-gcm96,
+    the engine's own default, or chacha20-poly1305); see `KeyService`."""
+
+    provider = PROVIDER
+
+    def __init__(
+        self, key_name: str, *, place: Place, read_token: Callable[[], str], send: Send
+    ) -> None:
+        self.key_name = key_name
+        mount, _, name = key_name.rpartition("/")
+        self._mount = urllib.parse.quote(mount or MOUNT)
+        self._name = urllib.parse.quote(name)
+        self._place = place
+        self._read_token = read_token
+        self._send = send
+
+    def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
+        """See `KeyService.wrap`."""
+        answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
+        ciphertext = find_text(answer, "data.ciphertext")
+        if not _CIPHERTEXT.fullmatch(ciphertext):
+            place = self._place
+            raise KeyServiceFailed(f"{place} answers without data.ciphertext. {place.hint}")
+        return ciphertext.encode()
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """See `KeyService.unwrap`."""
+        answer = self._ask("decrypt", {"ciphertext": wrapped.decode("latin-1")}, context)
+        return read_base64(self._place, answer, "data.plaintext")
+
+    def _ask(self, verb: str, fields: Mapping[str, str], context: Mapping[str, str]) -> Any:
+        headers = [
+            (b"x-vault-token", self._read_token().encode()),
+            (b"content-type", b"application/json"),
+        ]
+        body = msgspec.json.encode({**fields, "associated_data": encode_context(context)})
+        path = f"/v1/{self._mount}/{verb}/{self._name}"
+        return ask(self._send, self._place, self._place.build_request(path, headers, body))

@@ -1,0 +1,351 @@
+"""Replaces the master key, and organization keys, a slice at a time, while calls go on.
+
+The master key: every organization key is first laid down under the new one beside its present
+form; when all are there, one short transaction puts them in force. Until then the old master key
+opens everything, after it the new one; there is no moment in between.
+
+Organization keys: the old ones are retired, so that whoever seals makes a new one; then every
+secret is sealed anew, each only if it is still what was read; then a key that no row names any more
+is deleted. Both are resumed by what is in the database, whenever and however they were cut off.
+Nothing here commits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+from headgate.kit.clock import Clock
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.errors import HeadgateError
+from headgate.kit.failpoint import failpoint
+from headgate.kit.ids import Ids
+from headgate.vault import store as keys
+from headgate.vault.model.keys import (
+    EVERY_KEY,
+    PLATFORM_KEY,
+    KeyState,
+    MasterKeyRecord,
+    OrganizationKeyRecord,
+    Rotation,
+    RotationKind,
+    RotationRefused,
+    RotationState,
+)
+from headgate.vault.service.master_key import MasterKey, remember_master_key
+from headgate.vault.service.sealed_tables import BINDINGS, Row, reseal
+from headgate.vault.service.sealing import SEALS_ALARM, Sealer, bind_key
+from headgate.vault.store import rotation as store
+
+SLICE_ROWS = 50
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """A page of organization keys under the next master key. `last_id`: where to go on."""
+
+    pairs: Sequence[tuple[OrganizationKeyRecord, bytes]]
+    last_id: str | None
+
+
+class Resealed(msgspec.Struct, frozen=True):
+    """A page of rows sealed anew under `key_id`. `failed` of them do not open."""
+
+    table: str
+    key_id: str
+    changes: Sequence[tuple[Row, dict[str, object]]]
+    failed: int
+    last_id: str | None
+
+
+class KeyStatus(msgspec.Struct, frozen=True):
+    """An organization key: how many rows name it, how often it has sealed, whether it is to go."""
+
+    id: str
+    organization_id: str | None
+    master_key_id: str
+    rows: int
+    seals: int
+    is_worn: bool
+    is_retired: bool
+    opens: bool
+
+
+class VaultStatus(msgspec.Struct, frozen=True):
+    """The keys of an installation, and its newest rotations."""
+
+    master_keys: Sequence[MasterKeyRecord]
+    keys: Sequence[KeyStatus]
+    rotations: Sequence[Rotation]
+
+
+class Rotations:
+    """Begins, carries on and ends rotations of one installation."""
+
+    def __init__(self, sealer: Sealer, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+        self._sealer = sealer
+        self._clock = clock
+        self._ids = ids
+        self._audit = audit
+
+    def describe(self, connection: sa.Connection, *, rotations_max: int = 10) -> VaultStatus:
+        """What there is now."""
+        rows = store.count_rows_by_key(connection)
+        opened = self._sealer.organization_keys(connection)
+        found = [
+            KeyStatus(
+                id=record.id,
+                organization_id=record.organization_id,
+                master_key_id=record.master_key_id,
+                rows=rows.get(record.id, 0),
+                seals=record.seals,
+                is_worn=record.seals >= SEALS_ALARM,
+                is_retired=record.retired_at is not None,
+                opens=record.id in opened,
+            )
+            for record in keys.select_organization_keys(connection)
+        ]
+        masters = list(keys.select_master_keys(connection).values())
+        return VaultStatus(masters, found, store.select_rotations(connection, limit=rotations_max))
+
+    @staticmethod
+    def is_in_force(connection: sa.Connection, target: MasterKey) -> bool:
+        """Whether the database is under this master key already."""
+        return target.id in keys.select_active_master_keys(connection)
+
+    def begin_master(
+        self, connection: sa.Connection, target: MasterKey, *, by: Actor
+    ) -> Rotation | None:
+        """The rotation to this key: a new one, or the one under way. None if it is over.
+
+        Raises `RotationRefused`.
+        """
+        running = store.find_running_rotation(connection, RotationKind.MASTER)
+        if running is not None:
+            if running.scope == target.id:
+                return running
+            raise RotationRefused(
+                f"A rotation to the master key {running.scope} has begun, and this is {target.id}. "
+                "End it with the command that began it, or take it back with --abandon."
+            )
+        known = keys.select_master_keys(connection).get(target.id)
+        if known is not None and known.state is KeyState.ACTIVE:
+            return None
+        if known is not None:
+            raise RotationRefused(
+                f"The master key {target.id} was in force before; a new one is wanted."
+            )
+        now = self._clock.now()
+        remember_master_key(connection, target, now=now, state=KeyState.PENDING)
+        total = sum(1 for _ in keys.select_organization_keys(connection))
+        return self._begin(connection, RotationKind.MASTER, target.id, total, by)
+
+    def stage(self, connection: sa.Connection, target: MasterKey, *, after: str) -> Staged:
+        """The next page of organization keys under the target; only reads."""
+        found = store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
+        pairs: list[tuple[OrganizationKeyRecord, bytes]] = []
+        for record in found:
+            with contextlib.suppress(SealBroken):
+                pairs.append((record, self._wrap(record, target)))
+        return Staged(pairs, found[-1].id if found else None)
+
+    def keep_staged(
+        self, connection: sa.Connection, rotation: Rotation, staged: Staged
+    ) -> Rotation:
+        """Write a page down."""
+        done = sum(
+            store.stage_organization_key(connection, record, wrapped)
+            for record, wrapped in staged.pairs
+        )
+        keys.count_master_seals(connection, rotation.scope, seals=done)
+        failpoint("rotation_slice")
+        return self._advance(connection, rotation, done)
+
+    def switch_master(
+        self, connection: sa.Connection, rotation: Rotation, target: MasterKey, *, by: Actor
+    ) -> int:
+        """Put the new master key in force. How many organization keys do not open, and stay.
+
+        Raises `RotationRefused` where another process has done so.
+        """
+        now = self._clock.now()
+        self._advance(connection, rotation, 0)
+        for key_id in sorted(keys.select_active_master_keys(connection)):
+            # From here on nobody makes a key under it; whoever did before has committed.
+            keys.set_master_key_state(connection, key_id, KeyState.RETIRED, retired_at=now)
+        failed, after = 0, ""
+        while rest := store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS):
+            after = rest[-1].id
+            for record in rest:
+                try:
+                    wrapped = self._wrap(record, target)
+                except SealBroken:
+                    failed += 1
+                    continue
+                store.stage_organization_key(connection, record, wrapped)
+        store.bring_in_staged_keys(connection, target.id)
+        keys.set_master_key_state(connection, target.id, KeyState.ACTIVE)
+        self._end(connection, rotation, failed, by)
+        keys.note_change(connection)
+        failpoint("rotation_switch")
+        return failed
+
+    def abandon_master(self, connection: sa.Connection, *, by: Actor) -> Rotation:
+        """Take a rotation back that has not come to its end. Raises `RotationRefused`."""
+        running = store.find_running_rotation(connection, RotationKind.MASTER)
+        if running is None:
+            raise RotationRefused("No rotation of the master key is under way.")
+        store.drop_staged_keys(connection)
+        keys.delete_master_key(connection, running.scope)
+        now = self._clock.now()
+        store.end_rotation(connection, running.id, RotationState.ABANDONED, failed=0, now=now)
+        deed = Deed("vault.rotation_abandoned", None, running.id, {"to": running.scope})
+        self._audit.record(connection, by, deed)
+        return running
+
+    def begin_keys(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
+        """The rotation of an organization's, the platform's or all keys; the one under way if
+        there is one. Raises `RotationRefused`."""
+        running = store.find_running_rotation(connection, RotationKind.KEYS)
+        if running is not None:
+            if running.scope in (scope, EVERY_KEY):
+                return running
+            raise RotationRefused(
+                f"A rotation of the keys of {running.scope} has begun; end it first: "
+                f"headgate vault rotate-keys --organization {running.scope}"
+            )
+        store.retire_organization_keys(connection, scope, now=self._clock.now())
+        rows = store.count_rows_by_key(connection)
+        retired = keys.select_retired_keys(connection)
+        total = sum(rows.get(record.id, 0) for record in retired)
+        return self._begin(connection, RotationKind.KEYS, scope, total, by)
+
+    def list_retired(self, connection: sa.Connection) -> list[OrganizationKeyRecord]:
+        """The keys that are to go."""
+        return keys.select_retired_keys(connection)
+
+    def find_successor(
+        self, connection: sa.Connection, retired: OrganizationKeyRecord
+    ) -> tuple[str, SecretKey]:
+        """The key that comes after a retired one; made where there is none."""
+        return self._sealer.current_key(connection, retired.organization_id, seals=0)
+
+    def reseal(
+        self,
+        connection: sa.Connection,
+        table: str,
+        retired: OrganizationKeyRecord,
+        successor: tuple[str, SecretKey],
+        *,
+        after: str,
+    ) -> Resealed:
+        """The next page of a table's rows under the successor; only reads."""
+        found = store.select_sealed(
+            connection, table, key_id=retired.id, after=after, limit=SLICE_ROWS
+        )
+        new_id, new = successor
+        changes: list[tuple[Row, dict[str, object]]] = []
+        failed = 0
+        for row in found:
+            try:
+                old = self._sealer.open_key(retired)
+                changes.append((row, reseal(table, row, old, new_id, new)))
+            except (SealBroken, HeadgateError):
+                failed += 1
+        return Resealed(table, new_id, changes, failed, found[-1]["id"] if found else None)
+
+    def keep_resealed(
+        self, connection: sa.Connection, rotation: Rotation, page: Resealed
+    ) -> Rotation:
+        """Write a page down; rows that somebody has changed meanwhile are left as they are now."""
+        done = 0
+        if keys.count_organization_seals(connection, page.key_id, seals=len(page.changes)):
+            done = sum(
+                store.replace_seal(connection, page.table, row, values)
+                for row, values in page.changes
+            )
+        failpoint("rotation_slice")
+        return self._advance(connection, rotation, done)
+
+    def drop_key(
+        self, connection: sa.Connection, rotation: Rotation, retired: OrganizationKeyRecord
+    ) -> int:
+        """Delete a retired key if no row names it any more. How many rows do."""
+        if keys_left := store.count_rows_of_key(connection, retired.id):
+            successor, _ = self.find_successor(connection, retired)
+            forgotten = sum(
+                store.move_forgotten(connection, table, before=retired.id, after=successor)
+                for table in BINDINGS
+            )
+            self._advance(connection, rotation, forgotten)
+            keys_left -= forgotten
+        if not keys_left:
+            store.delete_organization_key(connection, retired.id)
+        return keys_left
+
+    def end_keys(
+        self, connection: sa.Connection, rotation: Rotation, failed: int, *, by: Actor
+    ) -> None:
+        """Note the end. `failed` rows do not open, and stay under their old key.
+
+        Raises `RotationRefused` where another process has done so.
+        """
+        self._advance(connection, rotation, 0)
+        self._end(connection, rotation, failed, by)
+        keys.note_change(connection)
+
+    def _advance(self, connection: sa.Connection, rotation: Rotation, done: int) -> Rotation:
+        advanced = store.advance_rotation(connection, rotation.id, done=done, now=self._clock.now())
+        if advanced is None:
+            raise RotationRefused(f"Another process has ended the rotation {rotation.id}.")
+        return advanced
+
+    def _wrap(self, record: OrganizationKeyRecord, target: MasterKey) -> bytes:
+        key = self._sealer.open_key(record)
+        return target.wrap(key.material, bound_to=bind_key(record))
+
+    def _begin(
+        self, connection: sa.Connection, kind: RotationKind, scope: str, total: int, by: Actor
+    ) -> Rotation:
+        now = self._clock.now()
+        rotation = Rotation(
+            id=self._ids.make("rot"),
+            kind=kind,
+            scope=scope,
+            state=RotationState.RUNNING,
+            done=0,
+            total=total,
+            failed=0,
+            started_at=now,
+            updated_at=now,
+        )
+        store.insert_rotation(connection, rotation)
+        fields = {"kind": kind.value, "of": scope, "rows": total}
+        self._record(connection, by, "vault.rotation_started", rotation, fields)
+        return rotation
+
+    def _end(self, connection: sa.Connection, rotation: Rotation, failed: int, by: Actor) -> None:
+        now = self._clock.now()
+        store.end_rotation(connection, rotation.id, RotationState.DONE, failed=failed, now=now)
+        fields = {"kind": rotation.kind.value, "of": rotation.scope, "failed": failed}
+        self._record(connection, by, "vault.rotation_ended", rotation, fields)
+
+    def _record(
+        self,
+        connection: sa.Connection,
+        by: Actor,
+        action: str,
+        rotation: Rotation,
+        fields: dict[str, Any],
+    ) -> None:
+        is_own = rotation.kind is RotationKind.KEYS and rotation.scope not in (
+            EVERY_KEY,
+            PLATFORM_KEY,
+        )
+        owner = rotation.scope if is_own else None
+        self._audit.record(connection, by, Deed(action, owner, rotation.id, fields))

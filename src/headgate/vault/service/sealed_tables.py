@@ -1,0 +1,73 @@
+"""Every table that has sealed fields: how its seals are bound, and which of its rows do not open.
+
+A table is added by one line in `BINDINGS` and one in `store.rotation.SEALED_TABLES`; rotation,
+check and doctor then know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from headgate.kit import crypto
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.errors import HeadgateError
+from headgate.vault.model import CredentialRecord, Fault
+from headgate.vault.model.reference import SecretRecord
+from headgate.vault.service.sealing import Sealer, bind_credential, explain
+from headgate.vault.service.secrets import bind_secret
+from headgate.vault.store import rotation as store
+
+Row = Mapping[str, Any]
+PAGE_ROWS = 200
+
+
+def _bind_credential(row: Row) -> bytes:
+    fields = {name: row[name] for name in CredentialRecord.__struct_fields__}
+    return bind_credential(CredentialRecord(**fields))
+
+
+def _bind_secret(row: Row) -> bytes:
+    return bind_secret(SecretRecord(**{name: row[name] for name in SecretRecord.__struct_fields__}))
+
+
+BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
+    "credentials": _bind_credential,
+    "secrets": _bind_secret,
+}
+"""What the seal of a row is bound to, from all of its columns."""
+
+
+def reseal(table: str, row: Row, old: SecretKey, new_id: str, new: SecretKey) -> dict[str, Any]:
+    """The columns of a row that is sealed anew under another key. Raises as `open_row`."""
+    secret = crypto.open_envelope(old, row["sealed"], bound_to=BINDINGS[table](row))
+    changed = {"key_id": new_id, "seal_number": row["seal_number"] + 1}
+    bound_to = BINDINGS[table]({**row, **changed})
+    return {**changed, "sealed": crypto.seal_envelope(new, secret, bound_to=bound_to)}
+
+
+def iterate_rows(connection: sa.Connection, table: str) -> Iterator[Row]:
+    """Every row of a sealed table that has a secret, by id."""
+    after = ""
+    while rows := store.select_sealed(connection, table, key_id=None, after=after, limit=PAGE_ROWS):
+        yield from rows
+        after = rows[-1]["id"]
+
+
+def find_faults(connection: sa.Connection, sealer: Sealer) -> list[Fault]:
+    """Every row of every sealed table that does not open, with the reason."""
+    keys = sealer.organization_keys(connection)
+    faults: list[Fault] = []
+    for table in BINDINGS:
+        for row in iterate_rows(connection, table):
+            key = keys.get(row["key_id"])
+            try:
+                if key is None:
+                    raise KeyError(row["key_id"])
+                crypto.open_envelope(key, row["sealed"], bound_to=BINDINGS[table](row))
+            except (SealBroken, KeyError, HeadgateError) as error:
+                reason = explain(error)
+                faults.append(Fault(row["id"], row["name"], reason, table))
+    return faults

@@ -1,0 +1,403 @@
+"""Keys that are replaced while everything they seal stays readable (V1, V5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from headgate.audit.model import COMMAND_LINE, Filter
+from headgate.audit.service import AuditLog
+from headgate.kit import failpoint
+from headgate.kit.errors import HeadgateError
+from headgate.kit.failpoint import FailpointReached
+from headgate.kit.ids import Ids
+from headgate.kit.settings import Settings
+from headgate.vault import jobs, store
+from headgate.vault.jobs import Rotator
+from headgate.vault.model import (
+    MasterKeyRefused,
+)
+from headgate.vault.model.keys import (
+    EVERY_KEY,
+    PLATFORM_KEY,
+    KeyState,
+    MasterKeyReplaced,
+    Rotation,
+    RotationRefused,
+    RotationState,
+)
+from headgate.vault.service import (
+    CredentialBook,
+    LocalMasterKey,
+    LocalSource,
+    Rotations,
+    Sealer,
+    Vault,
+    find_faults,
+    find_master_key,
+    rotation,
+)
+from headgate.vault.service.sealing import SEALS_ALARM, SEALS_MAX
+from headgate.vault.store import rotation as rotation_store
+from tests.unit.vault.test_vault import Facts, Safe
+
+SLICE_ROWS = 4
+"""Of a slice, in these tests."""
+
+
+@pytest.fixture
+def safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Safe]:
+    monkeypatch.setattr(jobs, "REST_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(jobs, "REST_RATIO", 0)
+    monkeypatch.setattr(rotation, "SLICE_ROWS", SLICE_ROWS)
+    safe = Safe(tmp_path / "headgate.db")
+    yield safe
+    safe.database.close()
+    failpoint.arm(Settings())
+
+
+class Operator:
+    """A process of its own, with a master key of its own, on the same database."""
+
+    def __init__(self, safe: Safe, master_key: LocalMasterKey | None = None) -> None:
+        self.safe = safe
+        self.seen: list[Rotation] = []
+        self.sealer = Sealer(master_key or safe.master_key, safe.clock)
+        self.audit = AuditLog(safe.clock)
+        self.rotations = Rotations(self.sealer, safe.clock, Ids(), self.audit)
+        self.rotator = Rotator(
+            self.rotations,
+            reading=safe.database.reading,
+            commit=self.commit,
+            tell=self.seen.append,
+        )
+
+    def commit(self, work: Callable[[sa.Connection], Any]) -> Any:
+        with self.safe.database.transaction() as connection:
+            return work(connection)
+
+    def keys(self, scope: str = EVERY_KEY) -> int:
+        return self.rotator.rotate_keys(scope, by=COMMAND_LINE)
+
+    def master(self, target: LocalMasterKey) -> int | None:
+        return self.rotator.rotate_master(target, by=COMMAND_LINE)
+
+    def faults(self) -> list[str]:
+        with self.safe.database.reading() as connection:
+            return [fault.credential_id for fault in find_faults(connection, self.sealer)]
+
+
+def arm(text: str) -> None:
+    failpoint.arm(Settings(test_mode=True, failpoint=text))
+
+
+def fill(safe: Safe, count: int) -> dict[str, str]:
+    """Credentials of two organizations and the platform: the secret of each id."""
+    owners = (safe.own, safe.other, None)
+    secrets: dict[str, str] = {}
+    for number in range(count):
+        secret = f"sk-proj-0123456789abcdef{number:06}"
+        record = add(safe, secret, name=str(number), organization_id=owners[number % 3])
+        secrets[record] = secret
+    return secrets
+
+
+def add(safe: Safe, secret: str, **more: object) -> str:
+    """As `Safe.add`, without loading everything again."""
+    reload, safe.reload = safe.reload, list
+    try:
+        return safe.add(secret, **more).id
+    finally:
+        safe.reload = reload
+
+
+def read_secrets(safe: Safe, sealer: Sealer | None = None) -> dict[str, str]:
+    vault = Vault(sealer or safe.sealer, {"openai": Facts()}, safe.clock)
+    with safe.database.reading() as connection:
+        assert vault.load(connection) == []
+        records = safe.book.list(connection)
+    return {
+        record.id: vault.resolve(
+            record.organization_id or "", integration="openai", name=record.id
+        ).secret.decode()
+        for record in records
+    }
+
+
+def list_keys(safe: Safe) -> set[str]:
+    with safe.database.reading() as connection:
+        return {record.id for record in store.select_organization_keys(connection)}
+
+
+def change_key(safe: Safe, key_id: str, **values: object) -> None:
+    keys = store.ORGANIZATION_KEYS
+    with safe.database.transaction() as connection:
+        connection.execute(sa.update(keys).where(keys.c.id == key_id).values(**values))
+
+
+def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> None:
+    secrets = fill(safe, 18)
+    removed = safe.add(name="removed")
+    with safe.database.transaction() as connection:
+        safe.book.remove(connection, removed, by=COMMAND_LINE)
+        before = {record.id: box for record, box in store.select_credentials(connection)}
+    old = list_keys(safe)
+    operator = Operator(safe)
+    assert operator.keys() == 0
+    assert list_keys(safe).isdisjoint(old)
+    assert len(list_keys(safe)) == 3
+    assert read_secrets(safe) == read_secrets(safe, Sealer(safe.master_key, safe.clock)) == secrets
+    with safe.database.reading() as connection:
+        after = list(store.select_credentials(connection))
+        assert all(before[record.id] != box for record, box in after)
+        assert {record.seal_number for record, _ in after} == {2}
+        last = operator.rotations.describe(connection).rotations[0]
+        actions = [e.deed.action for e in operator.audit.list(connection, Filter(), limit=2)[0]]
+    total = len(secrets) + 1
+    assert (last.state, last.done, last.total, last.failed) == (RotationState.DONE, total, total, 0)
+    assert actions == ["vault.rotation_ended", "vault.rotation_started"]
+    assert [each.done for each in operator.seen] == sorted(each.done for each in operator.seen)
+
+
+def test_rotation_of_one_organization_leaves_the_others_keys(safe: Safe) -> None:
+    fill(safe, 9)
+    for scope in (safe.own, PLATFORM_KEY):
+        before = list_keys(safe)
+        assert Operator(safe).keys(scope) == 0
+        assert len(before & list_keys(safe)) == 2
+    assert Operator(safe).faults() == []
+
+
+@pytest.mark.parametrize(("nth", "done"), [(1, 0), (2, 4), (4, 10)])
+def test_rotation_of_organization_keys_goes_on_where_it_was_cut(
+    safe: Safe, nth: int, done: int
+) -> None:
+    secrets = fill(safe, 18)
+    arm(f"rotation_slice=raise@{nth}")
+    with pytest.raises(FailpointReached):
+        Operator(safe).keys()
+    assert read_secrets(safe) == secrets
+    new = add(safe, "sk-proj-0123456789abcdefNEW1", name="added meanwhile")
+    arm("rotation_slice=sleep:0")
+    operator = Operator(safe)
+    assert operator.keys() == 0
+    assert operator.seen[0].done == done
+    assert read_secrets(safe) == {**secrets, new: "sk-proj-0123456789abcdefNEW1"}
+    with safe.database.reading() as connection:
+        assert rotation_store.find_running_rotation(connection, operator.seen[0].kind) is None
+
+
+def test_one_rotation_at_a_time(safe: Safe) -> None:
+    fill(safe, 3)
+    arm("rotation_slice=raise")
+    with pytest.raises(FailpointReached):
+        Operator(safe).keys(safe.own)
+    with pytest.raises(RotationRefused, match=f"end it first: .* --organization {safe.own}"):
+        Operator(safe).keys(safe.other)
+    target = LocalMasterKey(os.urandom(32))
+    with pytest.raises(FailpointReached):
+        Operator(safe).master(target)
+    with pytest.raises(RotationRefused, match=f"to the master key {target.id} has begun"):
+        Operator(safe).master(LocalMasterKey(os.urandom(32)))
+    arm("rotation_slice=sleep:0")
+    assert (Operator(safe).keys(safe.own), Operator(safe).master(target)) == (0, 0)
+    with pytest.raises(RotationRefused, match="was in force before"):
+        Operator(safe, target).master(safe.master_key)
+
+
+def test_rows_that_do_not_open_stay_and_are_counted(safe: Safe) -> None:
+    secrets = fill(safe, 6)
+    broken = next(iter(secrets))
+    safe.change(broken, sealed=b"\x01" * 200)
+    operator = Operator(safe)
+    assert operator.keys() == 1
+    assert operator.faults() == [broken]
+    with safe.database.reading() as connection:
+        [ended] = operator.rotations.describe(connection).rotations
+        retired = operator.rotations.list_retired(connection)
+    assert (ended.failed, ended.done, len(retired)) == (1, 5, 1)
+    assert operator.keys() == 1
+
+
+def test_secret_that_is_changed_during_its_rotation_is_the_changed_one_after_it(safe: Safe) -> None:
+    first = safe.upsert()
+    operator = Operator(safe)
+    begun = operator.commit(lambda c: operator.rotations.begin_keys(c, EVERY_KEY, by=COMMAND_LINE))
+    with safe.database.reading() as connection:
+        [retired] = operator.rotations.list_retired(connection)
+    successor = operator.commit(lambda c: operator.rotations.find_successor(c, retired))
+    with safe.database.reading() as connection:
+        page = operator.rotations.reseal(connection, "credentials", retired, successor, after="")
+    changed = safe.upsert("sk-proj-0123456789abcdefNEW1")
+    assert (changed.key_id, changed.seal_number) == (successor[0], 2)
+    operator.commit(lambda c: operator.rotations.keep_resealed(c, begun, page))
+    assert operator.keys() == 0
+    assert read_secrets(safe) == {first.id: "sk-proj-0123456789abcdefNEW1"}
+
+
+def test_master_key_is_replaced_in_one_moment(safe: Safe) -> None:
+    secrets = fill(safe, 9)
+    target = LocalMasterKey(os.urandom(32))
+    arm("rotation_switch=raise")
+    with pytest.raises(FailpointReached):
+        Operator(safe).master(target)
+    assert read_secrets(safe, Sealer(safe.master_key, safe.clock)) == secrets
+    arm("rotation_switch=sleep:0")
+    operator = Operator(safe)
+    late = add(safe, "sk-proj-0123456789abcdefLATE", name="late", organization_id=None)
+    assert operator.master(target) == 0
+    assert operator.master(target) is None
+    found = {**secrets, late: "sk-proj-0123456789abcdefLATE"}
+    assert read_secrets(safe, Sealer(target, safe.clock)) == found
+    with safe.database.reading() as connection:
+        states = {key.id: key.state for key in store.select_master_keys(connection).values()}
+        masters = {key.master_key_id for key in store.select_organization_keys(connection)}
+        assert Sealer(safe.master_key, safe.clock).organization_keys(connection) == {}
+    assert states == {safe.master_key.id: KeyState.RETIRED, target.id: KeyState.ACTIVE}
+    assert masters == {target.id}
+
+
+def test_key_that_is_made_while_the_master_key_is_replaced_comes_along(safe: Safe) -> None:
+    add(safe, "sk-proj-0123456789abcdefOWN1")
+    operator, target = Operator(safe), LocalMasterKey(os.urandom(32))
+    begun = operator.commit(lambda c: operator.rotations.begin_master(c, target, by=COMMAND_LINE))
+    add(safe, "sk-proj-0123456789abcdefOTH1", organization_id=safe.other)
+    failed = operator.commit(
+        lambda c: operator.rotations.switch_master(c, begun, target, by=COMMAND_LINE)
+    )
+    assert failed == 0
+    assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
+    with pytest.raises(RotationRefused, match="Another process has ended the rotation"):
+        operator.commit(
+            lambda c: operator.rotations.switch_master(c, begun, target, by=COMMAND_LINE)
+        )
+    assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
+
+
+def test_rotation_of_the_master_key_is_taken_back(safe: Safe) -> None:
+    secrets, target = fill(safe, 6), LocalMasterKey(os.urandom(32))
+    arm("rotation_switch=raise")
+    operator = Operator(safe)
+    with pytest.raises(FailpointReached):
+        operator.master(target)
+    operator.commit(lambda c: operator.rotations.abandon_master(c, by=COMMAND_LINE))
+    with pytest.raises(RotationRefused, match="No rotation of the master key"):
+        operator.commit(lambda c: operator.rotations.abandon_master(c, by=COMMAND_LINE))
+    assert read_secrets(safe) == secrets
+    arm("rotation_switch=sleep:0")
+    assert operator.master(LocalMasterKey(os.urandom(32))) == 0
+
+
+def test_server_with_the_old_master_key_goes_on_and_says_so(safe: Safe) -> None:
+    secrets = fill(safe, 9)
+    assert read_secrets(safe) == secrets
+    target = LocalMasterKey(os.urandom(32))
+    Operator(safe).master(target)
+    with capture_logs() as lines:
+        assert read_secrets(safe) == secrets
+    assert safe.sealer.is_outdated
+    assert "vault.master_key_replaced" in {line["event"] for line in lines}
+    # What needs no new key works; what needs one is refused with what to do.
+    kept = add(safe, "sk-proj-0123456789abcdefKEPT", name="kept")
+    Operator(safe, target).keys(safe.other)
+    with pytest.raises(MasterKeyReplaced, match="Restart it with the new one"):
+        Operator(safe).rotator.rotate_keys(safe.own, by=COMMAND_LINE)
+    assert len(read_secrets(safe, Sealer(target, safe.clock))) == len(secrets) + 1
+    assert kept in read_secrets(safe, Sealer(target, safe.clock))
+
+
+def test_server_takes_the_new_master_key_from_the_place_where_it_found_the_old(
+    safe: Safe, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys" / "master.key"
+    path.parent.mkdir()
+    path.write_text(safe.master_key._key.material.hex())  # pyright: ignore[reportPrivateUsage]
+    path.chmod(0o600)
+    source = LocalSource(text=None, path=path)
+    server = Sealer(safe.master_key, safe.clock, source)
+    secrets = fill(safe, 6)
+    assert read_secrets(safe, server) == secrets
+    target = source.stage()
+    assert source.stage().id == target.id
+    Operator(safe).master(target)
+    # The file is not in its place yet, and the right one is found all the same.
+    assert read_secrets(safe, server) == secrets
+    assert (server.is_outdated, server.master_key.id) == (False, target.id)
+    source.settle()
+    source.settle()
+    with safe.database.reading() as connection:
+        found = find_master_key(connection, text=None, path=path)
+        assert found is not None
+        assert found.id == target.id
+        kept = path.with_name(f"master.key.{safe.master_key.id}")
+        with pytest.raises(MasterKeyRefused, match=rf"was replaced on .* {target.id}: give that"):
+            find_master_key(connection, text=None, path=kept)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["master.key", kept.name]
+
+
+def test_next_master_key_alone_does_not_start_a_server(safe: Safe) -> None:
+    fill(safe, 3)
+    target = LocalMasterKey(os.urandom(32))
+    arm("rotation_switch=raise")
+    with pytest.raises(FailpointReached):
+        Operator(safe).master(target)
+    text = target._key.material.hex()  # pyright: ignore[reportPrivateUsage]
+    with (
+        safe.database.reading() as connection,
+        pytest.raises(MasterKeyRefused, match="its rotation has not ended"),
+    ):
+        find_master_key(connection, text=text, path=Path("none"))
+
+
+def test_seals_are_counted_and_a_worn_key_is_told_and_then_replaced(safe: Safe) -> None:
+    first = safe.add(name="first")
+    with safe.database.reading() as connection:
+        [key] = list(store.select_organization_keys(connection))
+        [master] = store.select_master_keys(connection).values()
+    assert (key.id, key.seals, master.seals) == (first.key_id, 1, 2)
+    change_key(safe, key.id, seals=SEALS_ALARM - 2)
+    operator = Operator(safe)
+    with capture_logs() as lines:
+        add(safe, "sk-proj-0123456789abcdefGHIJ", name="second")
+        assert "vault.key_worn" not in {line["event"] for line in lines}
+        add(safe, "sk-proj-0123456789abcdefGHIJ", name="third")
+        assert {"vault.key_worn"} <= {line["event"] for line in lines}
+    with safe.database.reading() as connection:
+        [told] = operator.rotations.describe(connection).keys
+    assert (told.is_worn, told.rows, told.seals) == (True, 3, SEALS_ALARM)
+    change_key(safe, key.id, seals=SEALS_MAX)
+    fourth = safe.add(name="fourth")
+    assert fourth.key_id != first.key_id
+    assert SEALS_MAX < 2**32
+    assert safe.reload() == []
+
+
+def test_another_kind_of_error_ends_the_rotation_and_the_next_run_goes_on(safe: Safe) -> None:
+    fill(safe, 6)
+    operator = Operator(safe)
+    commit = operator.commit
+
+    def fail(_work: Callable[[sa.Connection], Any]) -> Any:
+        raise HeadgateError("the disk is full")
+
+    operator.rotator._commit = fail  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    with pytest.raises(HeadgateError, match="disk is full"):
+        operator.keys()
+    operator.rotator._commit = commit  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    assert operator.keys() == 0
+
+
+def test_book_of_another_process_seals_under_the_new_key_at_once(safe: Safe) -> None:
+    fill(safe, 3)
+    rotations = Operator(safe).rotations
+    with safe.database.transaction() as connection:
+        rotations.begin_keys(connection, EVERY_KEY, by=COMMAND_LINE)
+        retired = {record.id for record in rotations.list_retired(connection)}
+    assert isinstance(safe.book, CredentialBook)
+    assert safe.add(name="after").key_id not in retired

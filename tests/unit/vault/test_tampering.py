@@ -1,0 +1,188 @@
+"""What becomes of seals that somebody with the database changes, moves or puts back (V2, V3, V5,
+V9)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from headgate.accounts.service import Accounts
+from headgate.audit.model import COMMAND_LINE, SYSTEM, Filter
+from headgate.audit.service import AuditLog
+from headgate.kit import crypto
+from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.ids import Ids
+from headgate.vault import store
+from headgate.vault.model import (
+    CredentialRecord,
+    CredentialUnusable,
+)
+from headgate.vault.model.keys import (
+    EVERY_KEY,
+)
+from headgate.vault.service import Rotations
+from headgate.vault.service.sealing import open_secret
+from tests.unit.vault.test_vault import SECRET, Safe
+
+NONCES = 20_000
+
+
+@pytest.fixture
+def safe(tmp_path: Path) -> Iterator[Safe]:
+    safe = Safe(tmp_path / "headgate.db")
+    yield safe
+    safe.database.close()
+
+
+def read_rows(safe: Safe) -> tuple[list[tuple[CredentialRecord, bytes]], dict[str, SecretKey]]:
+    with safe.database.reading() as connection:
+        keys = safe.sealer.organization_keys(connection)
+        return list(store.select_credentials(connection)), keys
+
+
+def test_flipped_bits_of_fifty_blobs_open_nothing(safe: Safe) -> None:
+    """Each blob has every seventh bit flipped, from a place of its own: together all places."""
+    for number in range(50):
+        safe.add(f"sk-proj-0123456789abcdef{number:04}", name=str(number))
+    rows, keys = read_rows(safe)
+    flips = 0
+    for number, (record, sealed) in enumerate(rows):
+        for bit in range(number % 7, len(sealed) * 8, 7):
+            changed = bytearray(sealed)
+            changed[bit // 8] ^= 1 << bit % 8
+            flips += 1
+            with pytest.raises(SealBroken):
+                open_secret(keys[record.key_id], bytes(changed), record)
+    assert (len(rows), flips > 10_000) == (50, True)
+
+
+def test_seals_that_change_places_open_nothing(safe: Safe) -> None:
+    accounts = Accounts(safe.clock, Ids(), AuditLog(safe.clock))
+    with safe.database.transaction() as connection:
+        more = [accounts.create_organization(connection, name, by=SYSTEM).id for name in "ab"]
+    owners = [safe.own, safe.other, None, *more]
+    for number in range(20):
+        safe.add(name=str(number), organization_id=owners[number % 5])
+    rows, keys = read_rows(safe)
+    pairs = list(itertools.permutations(rows, 2))
+    for (one, _), (other, sealed) in pairs:
+        for key_id in {one.key_id, other.key_id}:
+            moved = msgspec.structs.replace(one, key_id=key_id, seal_number=other.seal_number)
+            with pytest.raises(SealBroken):
+                open_secret(keys[key_id], sealed, moved)
+    assert len(pairs) == 380
+
+
+def test_wrapped_keys_that_change_places_open_nothing(safe: Safe) -> None:
+    for owner in (safe.own, safe.other, None):
+        safe.add(organization_id=owner)
+    with safe.database.reading() as connection:
+        records = list(store.select_organization_keys(connection))
+    for one, other in itertools.permutations(records, 2):
+        with safe.database.transaction() as connection:
+            keys = store.ORGANIZATION_KEYS
+            change = sa.update(keys).where(keys.c.id == one.id)
+            connection.execute(change.values(wrapped=other.wrapped))
+            assert one.id not in safe.sealer.organization_keys(connection)
+            connection.execute(change.values(wrapped=one.wrapped))
+            assert len(safe.sealer.organization_keys(connection)) == 3
+
+
+def test_older_seal_of_the_same_row_opens_no_more(safe: Safe) -> None:
+    first = safe.upsert()
+    [(_, old)], _ = read_rows(safe)
+    safe.upsert("sk-proj-0123456789abcdefNEW1")
+    [(record, new)], keys = read_rows(safe)
+    assert (record.key_id, record.seal_number) == (first.key_id, 2)
+    assert open_secret(keys[record.key_id], new, record).endswith("NEW1")
+    safe.change(record.id, sealed=old)
+    assert [fault.credential_id for fault in safe.reload()] == [record.id]
+    with pytest.raises(CredentialUnusable):
+        safe.taken(name="environment")
+
+
+def test_row_of_an_earlier_release_still_opens_and_is_counted_when_it_is_sealed_anew(
+    safe: Safe,
+) -> None:
+    record = safe.add()
+    _, keys = read_rows(safe)
+    uncounted = msgspec.structs.replace(record, seal_number=0)
+    fields = ("headgate.credential.1", safe.own, record.id, "secret", record.key_id)
+    bound_to = crypto.encode_fields(*fields, "https://api.openai.com:443")
+    sealed = crypto.seal_envelope(keys[record.key_id], SECRET.encode(), bound_to=bound_to)
+    assert open_secret(keys[record.key_id], sealed, uncounted) == SECRET
+    safe.change(record.id, sealed=sealed, seal_number=0)
+    assert safe.reload() == []
+    # The form without a number is not taken for any later one.
+    safe.change(record.id, seal_number=1)
+    assert len(safe.reload()) == 1
+
+
+def test_broken_seal_is_in_the_audit_log_once(safe: Safe) -> None:
+    record = safe.add(name="broken")
+    safe.change(record.id, sealed=b"\x01" * 200)
+    for _ in range(3):
+        safe.reload()
+        with safe.database.transaction() as connection:
+            safe.vault.flush_used(connection)
+    with safe.database.reading() as connection:
+        wanted = Filter(object_id=record.id, action="credential.unreadable")
+        [entry], count = AuditLog(safe.clock).list(connection, wanted, limit=5)
+    assert (count, entry.deed.organization_id) == (1, safe.own)
+    assert entry.deed.changes["name"] == "broken"
+    assert "seal is broken" in entry.deed.changes["reason"]
+
+
+def test_no_nonce_comes_twice() -> None:
+    key = SecretKey.generate()
+    nonces = {crypto.seal(key, b"", bound_to=b"")[41:53] for _ in range(NONCES)}
+    assert len(nonces) == NONCES
+
+
+def test_nothing_is_sealed_or_replaced_that_cannot_be_recorded(safe: Safe) -> None:
+    record = safe.add(name="kept")
+    before, _ = read_rows(safe)
+    rotations = Rotations(safe.sealer, safe.clock, Ids(), AuditLog(safe.clock))
+    with safe.database.transaction() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER no_audit BEFORE INSERT ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    with pytest.raises(exc.DBAPIError, match="no room"):
+        safe.add(name="new")
+    with (
+        pytest.raises(exc.DBAPIError, match="no room"),
+        safe.database.transaction() as connection,
+    ):
+        safe.book.remove(connection, record, by=COMMAND_LINE)
+    with (
+        pytest.raises(exc.DBAPIError, match="no room"),
+        safe.database.transaction() as connection,
+    ):
+        rotations.begin_keys(connection, EVERY_KEY, by=COMMAND_LINE)
+    assert read_rows(safe)[0] == before
+    with safe.database.reading() as connection:
+        assert rotations.list_retired(connection) == []
+
+
+def test_what_did_not_change_is_not_opened_anew(safe: Safe) -> None:
+    records = [safe.add(name=str(number)) for number in range(3)]
+    safe.reload()
+    before = safe.vault.seals_opened
+    safe.taken()
+    with safe.database.transaction() as connection:
+        safe.vault.flush_used(connection)
+    safe.reload()
+    assert safe.vault.seals_opened == before
+    safe.change(records[1].id, base_url="https://other.example/v1")
+    assert len(safe.reload()) == 1
+    assert safe.vault.seals_opened == before + 1
+    with safe.database.transaction() as connection:
+        connection.execute(sa.update(store.ORGANIZATION_KEYS).values(wrapped=b"\x01" * 109))
+    assert len(safe.reload()) == 3
