@@ -38,14 +38,36 @@ def list_models(gateway: Gateway, token: str) -> int:
 def test_first_start_leaves_private_keys_that_work(gateway: Gateway) -> None:
     path = gateway.data / "first-keys.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert set(gateway.keys) == {"organization_id", "project_id", "inference_key", "admin_key"}
+    secrets = {"inference_key", "admin_key", "owner_invitation"}
+    assert set(gateway.keys) == {"organization_id", "project_id", *secrets}
     assert gateway.keys["inference_key"].startswith("hg_live_")
     assert gateway.keys["admin_key"].startswith("hg_admin_")
     assert list_models(gateway, gateway.key) == 200
     others = [each for each in gateway.data.iterdir() if each.stat().st_mode & 0o077]
     assert others == []
     log = gateway.log.read_text()
-    assert not any(gateway.keys[name] in log for name in ("inference_key", "admin_key"))
+    assert not any(gateway.keys[name] in log for name in secrets)
+
+
+def test_stranger_becomes_the_owner_by_the_invitation_beside_the_keys(gateway: Gateway) -> None:
+    body = {
+        "token": gateway.keys["owner_invitation"],
+        "email": "you@example.com",
+        "name": "You",
+        "password": "a long sentence of your own",
+    }
+    headers = {"content-type": "application/json"}
+    path = "/api/invitations/accept"
+    sent = json.dumps(body).encode()
+    answer = ask(gateway.port, "POST", path, headers, sent)
+    assert answer.status == 201
+    shown = json.loads(answer.body)
+    assert shown["person"]["is_operator"]
+    assert [each["id"] for each in shown["organizations"]] == [gateway.keys["organization_id"]]
+    cookie = dict(answer.headers)["set-cookie"].partition(";")[0]
+    mine = ask(gateway.port, "GET", "/api/organizations", {"cookie": cookie})
+    assert mine.status == 200
+    assert ask(gateway.port, "POST", path, headers, sent).status == 404
 
 
 def test_second_start_keeps_the_keys_and_takes_up_another_provider_key(

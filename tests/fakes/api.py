@@ -20,11 +20,13 @@ import anyio.from_thread
 import httpx2
 import sqlalchemy as sa
 
+from headgate.accounts.service import Hasher
 from headgate.api import app as application
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.keys.service import KeyRing
 from headgate.kit import settings
+from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import ConnectFailed
@@ -177,6 +179,17 @@ def make_tenant(installation: Installation, connection: sa.Connection, name: str
     return Tenant(organization.id, project.id, admin.token, live.token, admin.key.id)
 
 
+@dataclass(frozen=True)
+class Props:
+    """What a test puts in the place of the real thing."""
+
+    clock: Clock | None = None
+    hasher: Hasher | None = None
+
+
+NO_PROPS = Props()
+
+
 class OperatorRing(KeyRing):
     """The keys, and one of the operator that no command can make yet."""
 
@@ -231,12 +244,15 @@ class _Good:
 
 
 @contextlib.contextmanager
-def running_api(folder: Path, **variables: str) -> Generator[Api]:
+def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> Generator[Api]:
     """The API on a database in `folder`; `variables` are HEADGATE_ settings in lower case."""
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
     usual = {"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", "HEADGATE_CATALOG_DIR": str(CATALOG)}
     loaded = settings.load({**usual, **environment}, data=folder)
-    installation = open_installation(loaded)
+    installation = open_installation(loaded, clock=props.clock)
+    if props.hasher is not None:
+        installation.hasher.close()
+        installation.hasher = props.hasher
     installation.key_ring = OperatorRing(installation.clock)
     with installation.database.transaction() as connection:
         own = make_tenant(installation, connection, "Own")

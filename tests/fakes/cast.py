@@ -7,7 +7,7 @@ its own judge. `tests/unit/api/test_access.py` asks every operation as each of t
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from headgate.accounts.model import Role
@@ -15,6 +15,7 @@ from headgate.api.access import Access, Audience
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from tests.fakes.api import OPERATOR_KEY, Api, OperatorRing
+from tests.fakes.people import add_person, open_browser
 
 DAY_SECONDS = 86_400
 
@@ -79,10 +80,10 @@ class Asker:
         return Word.ADMITTED if held and access.permission else Word.REFUSED
 
 
-def gather(api: Api, permission: str) -> list[Asker]:
+def gather(api: Api, permission: str) -> Iterator[Asker]:
     """The whole cast, for an operation that asks for a permission (empty: for none)."""
     own, other = api.own, api.other
-    askers = [
+    yield from (
         Asker("nobody", with_organization(own.organization_id), is_known=False),
         Asker("garbage", bearer("garbage", own.organization_id), is_known=False),
         Asker("broken key", bearer(own.key[:-1] + "*", own.organization_id), is_known=False),
@@ -113,9 +114,9 @@ def gather(api: Api, permission: str) -> list[Asker]:
             permissions=OperatorRing.operator.permissions,
             is_theirs=False,
         ),
-    ]
-    askers += [make(api, permission) for make in MADE]
-    return askers
+    )
+    for make in MADE:
+        yield make(api, permission)
 
 
 def with_organization(organization_id: str | None) -> dict[str, str]:
@@ -149,5 +150,92 @@ def make_revoked(api: Api, _permission: str) -> Asker:
     return Asker("revoked key", bearer(token, api.organization_id), is_known=False)
 
 
-MADE: list[Callable[[Api, str], Asker]] = [make_revoked]
+def make_person(
+    api: Api, name: str, role: Role | None, *, organization_id: str, is_operator: bool = False
+) -> Asker:
+    """Somebody who is signed in by cookie, with a page that knows its session's token."""
+    email = f"{name.replace(' ', '-')}@example.com"
+    person = add_person(api, email, role, organization_id=organization_id, is_operator=is_operator)
+    return Asker(
+        name,
+        open_browser(api, person).identity | with_organization(api.organization_id),
+        is_person=True,
+        is_operator=is_operator,
+        role=role,
+        is_theirs=role is not None and organization_id == api.organization_id,
+    )
+
+
+def make_owner(api: Api, _permission: str) -> Asker:
+    return make_person(api, "owner", Role.OWNER, organization_id=api.organization_id)
+
+
+def make_admin(api: Api, _permission: str) -> Asker:
+    return make_person(api, "admin", Role.ADMIN, organization_id=api.organization_id)
+
+
+def make_retired_member(api: Api, _permission: str) -> Asker:
+    return make_person(api, "retired member", Role.MEMBER, organization_id=api.organization_id)
+
+
+def make_other_owner(api: Api, _permission: str) -> Asker:
+    other = api.other.organization_id
+    return make_person(api, "owner of another organization", Role.OWNER, organization_id=other)
+
+
+def make_operator(api: Api, _permission: str) -> Asker:
+    nowhere = api.other.organization_id
+    return make_person(api, "operator", None, organization_id=nowhere, is_operator=True)
+
+
+def make_headerless_owner(api: Api, _permission: str) -> Asker:
+    own = api.organization_id
+    asker = make_person(api, "owner without header", Role.OWNER, organization_id=own)
+    del asker.headers["x-organization-id"]
+    return asker
+
+
+def make_suspended_owner(api: Api, _permission: str) -> Asker:
+    installation = api.installation
+    with installation.database.transaction() as connection:
+        accounts = installation.accounts
+        organization = accounts.create_organization(connection, "Suspended", by=SYSTEM)
+        accounts.suspend_organization(connection, organization, by=SYSTEM)
+    asker = make_person(
+        api, "owner of what is suspended", Role.OWNER, organization_id=organization.id
+    )
+    asker.headers["x-organization-id"] = organization.id
+    return asker
+
+
+def make_disabled(api: Api, permission: str) -> Asker:
+    installation = api.installation
+    asker = make_person(api, "disabled", Role.OWNER, organization_id=api.organization_id)
+    with installation.database.transaction() as connection:
+        person = installation.people.find(connection, "disabled@example.com")
+        assert person is not None
+        installation.people.disable(connection, person, by=SYSTEM)
+    asker.is_known = False
+    return asker
+
+
+def make_signed_out(api: Api, _permission: str) -> Asker:
+    asker = make_person(api, "signed out", Role.OWNER, organization_id=api.organization_id)
+    assert api.request("DELETE", "/api/session", key="", headers=asker.headers).status == 204
+    asker.is_known = False
+    return asker
+
+
+MADE: list[Callable[[Api, str], Asker]] = [
+    make_revoked,
+    make_owner,
+    make_admin,
+    make_retired_member,
+    make_other_owner,
+    make_operator,
+    make_headerless_owner,
+    make_suspended_owner,
+    make_disabled,
+    make_signed_out,
+]
 """Those that have to be made in the database first."""

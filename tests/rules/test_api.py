@@ -64,8 +64,14 @@ def list_structs(kind: object) -> Iterator[type[msgspec.Struct]]:
         waiting += typing.get_args(each)
 
 
+WRITTEN_BY_OTHERS = {"OidcReturn"}
+"""Queries that an issuer writes, with fields of its own (OAuth 2.0 4.1.2: ignore these)."""
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_no_unknown_field_is_taken(operation: Operation) -> None:
     for root in (operation.query, operation.body):
         for struct in list_structs(root):
+            if struct.__name__ in WRITTEN_BY_OTHERS:
+                continue
             assert struct.__struct_config__.forbid_unknown_fields, struct

@@ -21,6 +21,14 @@ from headgate.kit.repetition import Claim
 REPETITION_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 VERSION_FIELD = "version"
 
+SAFE_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Of every answer: it is for its asker alone, it is no page, and no page may show it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -44,7 +52,7 @@ class Endpoint:
             log.exception("api.fault", request_id=request_id, operation=self._operation.id)
             response = render_fault(request_id)
         response.headers["x-request-id"] = request_id
-        response.headers["cache-control"] = "no-store"
+        response.headers.update(SAFE_HEADERS)
         return response
 
     async def _answer(self, request: Request) -> Response:

@@ -43,6 +43,19 @@ class NotAllowed(HeadgateError):
     code = "forbidden"
 
 
+class CsrfTokenWrong(NotAllowed):
+    """A change by cookie without the session's token: another site may have made the browser
+    send it."""
+
+    code = "csrf_token_wrong"
+
+
+class OriginRefused(NotAllowed):
+    """A page of another site made the browser send this."""
+
+    code = "origin_refused"
+
+
 class FieldRefused(HeadgateError):
     """A field of the query, a header or the body is not what it has to be; `loc` says which."""
 

@@ -8,7 +8,12 @@ import msgspec
 from starlette.requests import Request
 
 from headgate.api.access import Access, Audience
-from headgate.api.errors import NotAllowed, NotSignedIn, OrganizationHeaderMissing
+from headgate.api.errors import (
+    NotAllowed,
+    NotSignedIn,
+    OrganizationHeaderMissing,
+    OriginRefused,
+)
 from headgate.api.principal import NOBODY, Principal, PrincipalKind
 from headgate.keys.model import KeyKind
 from headgate.keys.service import KeyRing
@@ -17,6 +22,7 @@ from headgate.relay.rates import Rates
 
 ORGANIZATION_HEADER = "x-organization-id"
 KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
+SUSPENDED = "This organization is suspended; ask the operator of this installation."
 FOREIGN = "You do not manage this organization: it is not yours, or your role does not allow it."
 
 
@@ -35,15 +41,24 @@ Identify = Callable[[Request, str], Awaitable[Principal | None]]
 class Gate:
     """Lets a request through to an operation, or raises why not."""
 
-    def __init__(self, key_ring: KeyRing, rates: Rates, identify: Identify) -> None:
+    def __init__(
+        self,
+        key_ring: KeyRing,
+        rates: Rates,
+        identify: Identify,
+        *,
+        public_url: str | None = None,
+    ) -> None:
         self._key_ring = key_ring
         self._rates = rates
         self._identify = identify
+        self._public_url = public_url
 
     async def admit(self, request: Request, access: Access) -> Admitted:
-        """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing`, `NotAllowed`, and
-        `AddressOutOfScope` and `RateLimited` for a key."""
+        """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing`, `NotAllowed` and its
+        kinds, and `AddressOutOfScope` and `RateLimited` for a key."""
         if access.audience is Audience.ANYONE:
+            check_origin(request, self._public_url)
             return Admitted(NOBODY, None)
         principal = await self._find_principal(request)
         if access.audience is Audience.PERSON:
@@ -82,6 +97,21 @@ def read_token(request: Request) -> str:
     return request.headers.get("x-api-key", "").strip()
 
 
+def check_origin(request: Request, public_url: str | None) -> None:
+    """Raise `OriginRefused` for a change that a page of another site made a browser send: there
+    is no session yet whose token it would have to know (login CSRF)."""
+    origin = request.headers.get("origin")
+    if origin is None or request.method in ("GET", "HEAD"):
+        return
+    host = origin.partition("://")[2].lower()
+    if origin.lower() == public_url or (host and host == request.headers.get("host", "").lower()):
+        return
+    raise OriginRefused(
+        "This came from a page of another site. If that page is served by this installation, "
+        "set HEADGATE_PUBLIC_URL to its address."
+    )
+
+
 def check_operator(principal: Principal, access: Access) -> None:
     """Raises `NotAllowed` for all but the operator of the installation."""
     if principal.is_operator:
@@ -108,6 +138,8 @@ def check_manager(principal: Principal, access: Access, request: Request) -> str
     if grant is None:
         if principal.roles.get(organization_id) not in access.roles:
             raise NotAllowed(FOREIGN)
+        if organization_id in principal.suspended:
+            raise NotAllowed(SUSPENDED)
         return organization_id
     if grant.organization_id != organization_id:
         raise NotAllowed(FOREIGN)

@@ -30,13 +30,16 @@ class FirstRoute(Route):
 
 def build_routes(services: Services, identify: Identify) -> list[Route]:
     """All operations, and the document that describes them."""
-    gate = Gate(services.key_ring, services.rates, identify)
+    public_url = services.entrance.public_url
+    gate = Gate(services.key_ring, services.rates, identify, public_url=public_url)
     paths: dict[str, dict[str, Endpoint]] = {}
     for operations in ALL:
         for operation in operations.all:
             endpoint = Endpoint(operation, services, gate)
             paths.setdefault(operation.path, {})[operation.method] = endpoint
-    routes = [_route(path, endpoints) for path, endpoints in paths.items()]
+    # An address without parameters comes before one whose parameter could be its last name.
+    ordered = sorted(paths, key=lambda path: "{" in path)
+    routes = [_route(path, paths[path]) for path in ordered]
     described: list[bytes] = []
 
     async def describe(_request: Request) -> Response:

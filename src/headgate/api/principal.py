@@ -23,13 +23,15 @@ class PrincipalKind(enum.Enum):
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """A proven identity. `roles` has a person's role by organization id; `proof` is what was
-    presented (never shown); `session_id` names the login, where it was one by cookie."""
+    """A proven identity. `roles` has a person's role by organization id, `suspended` those of them
+    that nothing is let through of; `proof` is what was presented (never shown); `session_id` names
+    the login, where it was one by cookie."""
 
     kind: PrincipalKind
     id: str = ""
     name: str = ""
     roles: Mapping[str, Role] = {}
+    suspended: frozenset[str] = frozenset()
     is_operator: bool = False
     session_id: str | None = None
     grant: Grant | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import Accounts, Invitations, Members, People, Sessions
+from headgate.api.entrance import Entrance
+from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
@@ -31,21 +32,6 @@ from headgate.vault.service import (
     Vault,
     VaultStatus,
 )
-
-Result = TypeVar("Result")
-
-
-class Storage(Protocol):
-    """The database, off the event loop."""
-
-    async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """Run a function that only reads."""
-        ...
-
-    async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """Run a function in a transaction; when this returns, it is committed and in force in
-        this process. It shares the one writer: no network in it, and nothing that takes long."""
-        ...
 
 
 class KeyDesk(Protocol):
@@ -79,6 +65,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     ids: Ids
     audit: AuditLog
     accounts: Accounts
+    people: People
+    members: Members
+    invitations: Invitations
+    sessions: Sessions
+    entrance: Entrance
     keys: Keys
     key_ring: KeyRing
     rates: Rates

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from headgate.api.endpoint import SAFE_HEADERS
 from headgate.api.errors import NOT_FOUND
 
 API_PREFIX = "/api/"
@@ -48,5 +49,5 @@ class Unserved:
     def _refuse_api(
         self, status: int, body: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> Response:
-        own = {"x-request-id": self._make_id("req"), "cache-control": "no-store"}
+        own = {"x-request-id": self._make_id("req"), **SAFE_HEADERS}
         return JSONResponse(body, status, headers={**(headers or {}), **own})

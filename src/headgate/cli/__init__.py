@@ -16,8 +16,10 @@ from headgate.kit.errors import HeadgateError
 
 COMMANDS = (
     "serve",
+    "init",
     "migrate",
     "doctor",
+    "people",
     "keys",
     "credentials",
     "secrets",

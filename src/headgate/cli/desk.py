@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import Accounts, People
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog, PriceBook
 from headgate.keys.service import Keys
@@ -48,6 +48,7 @@ class Desk:
         self.catalog = Catalog.load(loaded.catalog_dir)
         self.price_book = PriceBook(self.catalog, self.audit, self.clock)
         self.keys = Keys(self.clock, self.accounts, self.audit, keys_max=loaded.keys_max)
+        self.people = People(self.clock, self.ids, self.audit)
         self.egress_rule = build_rule(loaded, simulator_origin(loaded))
         self._sealer: Sealer | None = None
 

@@ -20,6 +20,7 @@ POINTS = {
     "first_start_tables": "the tables are made, not committed",
     "first_start_master_key": "the master key is on the disk, and unknown to the database",
     "first_start_keys": "the first keys are on the disk, not committed",
+    "first_start_owner": "the first owner's invitation is on the disk, not committed",
     "migration": "an upgrade is done, not committed",
     "after_hold": "money is set aside, nothing was sent",
     "before_dispatch": "the provider is asked next",

@@ -30,6 +30,7 @@ ESTABLISHED_NAMES = {
 SECRETS = frozenset(
     {
         *("openai_api_key", "master_key", "database_url", "vault_token"),
+        "oidc_client_secret",
         *("aws_secret_access_key", "aws_session_token"),
     }
 )
@@ -133,6 +134,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     google_application_credentials: Annotated[
         Path | None, _text("Key file of a service account for gcp-kms; else the machine's own.")
+    ] = None
+
+    public_url: Annotated[
+        str | None, _text("Where people reach this in a browser: https://headgate.example.com.")
+    ] = None
+    session_seconds: Annotated[float, _count("A person's session lasts at most.")] = 604_800.0
+    session_idle_seconds: Annotated[float, _count("A session that nobody uses ends.")] = 43_200.0
+    invitation_seconds: Annotated[float, _count("An invitation can be taken up.")] = 604_800.0
+    sign_ins_per_minute: Annotated[
+        int, _count("Tries to sign in, for each address and each account.")
+    ] = 10
+    oidc_issuer: Annotated[
+        str | None, _text("OpenID Connect issuer by which people sign in; see docs/people.md.")
+    ] = None
+    oidc_client_id: Annotated[str | None, _text("By what that issuer knows Headgate.")] = None
+    oidc_client_secret: Annotated[
+        str | None, _text("The secret of that client; none for a public one.")
+    ] = None
+    oidc_scopes: Annotated[str, _text("What the issuer is asked for.")] = "openid email profile"
+    oidc_domains: Annotated[
+        tuple[str, ...], _text("Domains of e-mail addresses that may sign in; any if empty.")
+    ] = ()
+    oidc_trusted_domains: Annotated[
+        tuple[str, ...], _text("Domains whose people are added when they first sign in.")
+    ] = ()
+    jwt_issuer: Annotated[
+        str | None, _text("Issuer whose tokens are accepted as a person's login.")
+    ] = None
+    jwt_audience: Annotated[
+        tuple[str, ...], _text("Who those tokens have to be for: their aud, or else azp.")
+    ] = ()
+    jwt_jwks_url: Annotated[
+        str | None, _text("Where that issuer's keys are; else its discovery document says it.")
     ] = None
 
     egress_allow: Annotated[

@@ -10,6 +10,7 @@ from headgate.kit.http.guard import EgressRule, Guard, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
 from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.main.sign_in import list_issuer_origins
 from headgate.vault.model import CredentialRefused, parse_base_url
 
 
@@ -19,7 +20,8 @@ class AuthoritiesRefused(HeadgateError):
 
 
 def build_rule(settings: Settings, simulator: Origin | None = None) -> EgressRule:
-    """What the operator allows: the allow-list, `OPENAI_BASE_URL`, and the simulator that runs.
+    """What the operator allows: the allow-list, `OPENAI_BASE_URL`, the issuers of people's logins,
+    and the simulator that runs.
 
     Raises `SettingRefused`.
     """
@@ -30,6 +32,7 @@ def build_rule(settings: Settings, simulator: Origin | None = None) -> EgressRul
         raise SettingRefused(f"{variable}: {error}.", param="egress_allow") from error
     if settings.openai_base_url is not None:
         rule = rule.with_origins(_parse_own_origin(settings.openai_base_url))
+    rule = rule.with_origins(*list_issuer_origins(settings))
     return rule if simulator is None else rule.with_origins(simulator)
 
 

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import (
+    Accounts,
+    Hasher,
+    Invitations,
+    Members,
+    People,
+    Sessions,
+)
 from headgate.audit.service import AuditLog
 from headgate.catalog import service as catalog
 from headgate.keys import service as keys
-from headgate.kit.clock import SystemClock
+from headgate.kit.clock import Clock, SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
@@ -46,12 +53,13 @@ class Installation:
         master_key: vault.MasterKey,
         egress_rule: EgressRule,
         *,
+        clock: Clock,
         source: vault.MasterKeySource | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
         self.egress_rule = egress_rule
-        self.clock = SystemClock()
+        self.clock = clock
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
@@ -62,6 +70,23 @@ class Installation:
             keys_max=settings.keys_max,
             subscribed=lambda _topic: settings.test_mode,
         )
+        self.people = People(self.clock, self.ids, self.audit)
+        self.members = Members(self.audit)
+        self.invitations = Invitations(
+            self.clock,
+            self.ids,
+            self.audit,
+            self.people,
+            open_seconds=settings.invitation_seconds,
+        )
+        self.sessions = Sessions(
+            self.clock,
+            self.ids,
+            self.audit,
+            absolute_seconds=settings.session_seconds,
+            idle_seconds=settings.session_idle_seconds,
+        )
+        self.hasher = Hasher()
         self.key_ring = keys.KeyRing(self.clock)
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
         self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
@@ -122,11 +147,12 @@ class Installation:
         return self._sealer.is_outdated
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and end the threads that hash passwords."""
+        self.hasher.close()
         self.database.close()
 
 
-def open_installation(settings: Settings) -> Installation:
+def open_installation(settings: Settings, *, clock: Clock | None = None) -> Installation:
     """Open a data directory, made and brought up to date first where that is needed.
 
     Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
@@ -146,7 +172,14 @@ def open_installation(settings: Settings) -> Installation:
                 known = source.find(connection)
             master_key = known or source.create()
             failpoint("first_start_master_key")
-            installation = Installation(settings, database, master_key, egress_rule, source=source)
+            installation = Installation(
+                settings,
+                database,
+                master_key,
+                egress_rule,
+                clock=clock or SystemClock(),
+                source=source,
+            )
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:
         database.close()

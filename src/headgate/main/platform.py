@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.requests import Request
 from starlette.routing import Route
 
 from headgate.api.platform import build_routes
-from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
+from headgate.main.entrance import build_entrance
 from headgate.main.installation import Installation
 from headgate.main.rotations import KeyDesk
 from headgate.main.storage import Storage
@@ -30,12 +29,19 @@ def build(
 ) -> list[Route]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
+    storage = Storage(installation.database, writer, take_up=take_up)
+    entrance = build_entrance(installation, storage, client)
     services = Services(
-        storage=Storage(installation.database, writer, take_up=take_up),
+        storage=storage,
         clock=installation.clock,
         ids=installation.ids,
         audit=installation.audit,
         accounts=installation.accounts,
+        people=installation.people,
+        members=installation.members,
+        invitations=installation.invitations,
+        sessions=installation.sessions,
+        entrance=entrance,
         keys=installation.keys,
         key_ring=installation.key_ring,
         rates=installation.rates,
@@ -58,9 +64,4 @@ def build(
         ),
         key_desk=KeyDesk(installation, writer),
     )
-    return build_routes(services, identify)
-
-
-async def identify(_request: Request, _token: str) -> Principal | None:
-    """Nobody signs in yet."""
-    return None
+    return build_routes(services, entrance.identity.identify)

@@ -31,9 +31,11 @@ from headgate.kit.settings import Settings
 from headgate.main import banner, descriptors, platform, road, withdrawals
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
+from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
+from headgate.main.sign_in import check_sign_in
 from headgate.main.upkeep import Upkeep
 from headgate.vault.model import parse_base_url
 
@@ -79,6 +81,7 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     check_certificate(settings)
     check_authorities(settings)
+    check_sign_in(settings)
     road.build_trusted_proxies(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
     with contextlib.ExitStack() as stack:
@@ -89,15 +92,16 @@ def serve(settings: Settings) -> None:
         stack.callback(installation.close)
         installation.database.settle_wal()
         is_first = prepare_first_start(installation)
-        uvloop.run(_serve(settings, installation, listeners, is_first=is_first))
+        is_open = prepare_owner(installation)
+        shown = banner.Situation(is_first=is_first, is_owner_missing=is_open)
+        uvloop.run(_serve(settings, installation, listeners, shown))
 
 
 async def _serve(
     settings: Settings,
     installation: Installation,
     listeners: list[socket.socket],
-    *,
-    is_first: bool,
+    situation: banner.Situation,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         await _prepare_provider(settings, installation, stack)
@@ -144,9 +148,7 @@ async def _serve(
         withdrawing = withdrawals.watch(installation.key_ring, face, connections)
         await stack.enter_async_context(_running(withdrawing))
         if sys.stderr.isatty() or settings.simulator:
-            await stack.enter_async_context(
-                _running(banner.show(server, settings, is_first=is_first))
-            )
+            await stack.enter_async_context(_running(banner.show(server, settings, situation)))
         _tune_collector()
         await server.serve(sockets=listeners)
         failpoint.failpoint("stopping")

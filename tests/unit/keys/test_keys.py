@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.accounts import store as accounts_store
 from headgate.accounts.service import Accounts
+from headgate.accounts.store import tenants as accounts_store
 from headgate.audit.model import SYSTEM, Actor, ActorKind
 from headgate.audit.service import AuditLog
 from headgate.keys import model

@@ -77,6 +77,15 @@ def update_organization(
     )
 
 
+def lock_organization(connection: sa.Connection, organization_id: str) -> None:
+    """Wait for every other transaction that does the same, and hold the place until the end."""
+    connection.execute(
+        sa.update(ORGANIZATIONS)
+        .where(ORGANIZATIONS.c.id == organization_id)
+        .values(version=ORGANIZATIONS.c.version)
+    )
+
+
 def select_projects(connection: sa.Connection) -> list[Project]:
     """Every project of every organization, the oldest first."""
     rows = connection.execute(

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from headgate.accounts import store
 from headgate.accounts.model import AccountMissing, Closed, Organization, Project, check_name
+from headgate.accounts.store import tenants as store
 from headgate.audit.model import Actor, Deed
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
@@ -122,6 +122,55 @@ class Accounts:
     def list_organizations(self, connection: sa.Connection) -> list[Organization]:
         """Every organization, the oldest first."""
         return store.select_organizations(connection)
+
+    def get_organization(self, connection: sa.Connection, organization_id: str) -> Organization:
+        """The organization of an id. `AccountMissing` where there is none."""
+        organization = store.select_organization(connection, organization_id)
+        if organization is None:
+            raise AccountMissing("There is no such organization.", param="organization_id")
+        return organization
+
+    def rename_organization(
+        self, connection: sa.Connection, organization: Organization, name: str, *, by: Actor
+    ) -> Organization:
+        """The organization under its new name. Raises `NameRefused`."""
+        return self._change(
+            connection, organization, {"name": check_name(name)}, by=by, action="updated"
+        )
+
+    def suspend_organization(
+        self, connection: sa.Connection, organization: Organization, *, by: Actor
+    ) -> Organization:
+        """Let nothing of it through from now on: neither its people nor its keys."""
+        if organization.suspended_at is not None:
+            return organization
+        values = {"suspended_at": self._clock.now()}
+        return self._change(connection, organization, values, by=by, action="suspended")
+
+    def resume_organization(
+        self, connection: sa.Connection, organization: Organization, *, by: Actor
+    ) -> Organization:
+        """Let it through again."""
+        if organization.suspended_at is None:
+            return organization
+        values = {"suspended_at": None}
+        return self._change(connection, organization, values, by=by, action="resumed")
+
+    def _change(
+        self,
+        connection: sa.Connection,
+        organization: Organization,
+        values: dict[str, Any],
+        *,
+        by: Actor,
+        action: str,
+    ) -> Organization:
+        store.update_organization(connection, organization.id, values)
+        store.note_change(connection)
+        fields = values if "name" in values else {}
+        deed = Deed(f"organization.{action}", organization.id, organization.id, fields)
+        self._audit.record(connection, by, deed)
+        return self.get_organization(connection, organization.id)
 
     def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
         """The organization of that id or unambiguous name; the only one for None."""

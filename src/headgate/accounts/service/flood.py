@@ -1,0 +1,75 @@
+"""How often somebody may try to sign in: by the address they come from, and by the account."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+
+from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError, Kind
+
+KEPT_MAX = 20_000
+"""Addresses and accounts that are remembered; the one that was seen longest ago is forgotten."""
+IPV6_PREFIX = 64
+
+
+class SignInTooOften(HeadgateError):
+    """An address or an account has had its tries for now."""
+
+    kind = Kind.LIMITED
+    code = "sign_in_too_often"
+
+
+class Flood:
+    """Counts tries, each of which is given back after a while: so many in a row, so many in a
+    minute. In the memory of this process alone."""
+
+    def __init__(self, clock: Clock, *, per_minute: int) -> None:
+        self._now = clock.monotonic
+        self._per_minute = per_minute
+        self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, address: str, account: str) -> None:
+        """Count one try. Raises `SignInTooOften`, and then counts nothing."""
+        now = self._now()
+        keys = (f"from {_group(address)}", f"for {account}")
+        spent = [self._read(key, now) for key in keys]
+        if max(spent) > self._per_minute - 1:
+            seconds = (max(spent) - self._per_minute + 1) * 60.0 / self._per_minute
+            raise SignInTooOften(
+                "Too many tries to sign in. Wait a little.", retry_after_seconds=seconds
+            )
+        for key, count in zip(keys, spent, strict=True):
+            self._keep(key, count + 1.0, now)
+
+    def forgive(self, address: str, account: str) -> None:
+        """Give a try back, because it was a good one."""
+        now = self._now()
+        for key in (f"from {_group(address)}", f"for {account}"):
+            self._keep(key, max(0.0, self._read(key, now) - 1.0), now)
+
+    @property
+    def size(self) -> int:
+        """How many addresses and accounts are remembered."""
+        return len(self._spent)
+
+    def _read(self, key: str, now: float) -> float:
+        count, at = self._spent.get(key, (0.0, now))
+        return max(0.0, count - (now - at) * self._per_minute / 60.0)
+
+    def _keep(self, key: str, count: float, now: float) -> None:
+        self._spent[key] = (count, now)
+        self._spent.move_to_end(key)
+        if len(self._spent) > KEPT_MAX:
+            self._spent.popitem(last=False)
+
+
+def _group(address: str) -> str:
+    """An IPv6 subscriber has a whole network to come from."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(ipaddress.ip_network((found, IPV6_PREFIX), strict=False))

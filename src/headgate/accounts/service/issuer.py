@@ -1,0 +1,251 @@
+"""What another issuer of logins publishes, and whether a token is one of its own.
+
+Loaded only where an issuer is configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import structlog
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
+
+from headgate.accounts.model import Vouched
+from headgate.kit.clock import Clock
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.errors import EgressError
+from headgate.kit.http.message import Client, Headers, Request, Timeouts
+from headgate.kit.http.url import parse_url
+
+ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+)
+"""Signatures by a key that only the issuer has; so neither `none` nor any `HS`."""
+KEY_TYPES = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+DISCOVERY_PATH = "/.well-known/openid-configuration"
+ANSWER_BYTES_MAX = 256 * 1024
+TIMEOUTS = Timeouts(
+    connect_seconds=5.0, first_byte_seconds=10.0, idle_seconds=10.0, total_seconds=15.0
+)
+LEEWAY_SECONDS = 30.0
+FRESH_SECONDS = 600.0
+"""Keys older than this are fetched again, while the old ones serve."""
+RETRY_SECONDS = 10.0
+"""However many tokens with unknown keys come, the issuer is asked once in this time."""
+TOKEN_CHARACTERS_MAX = 16_384
+TEXT_CHARACTERS_MAX = 255
+
+FOREIGN = "This token is not one that is accepted here: it is another issuer's, or not for this."
+EXPIRED = "This login has expired. Sign in again."
+
+log = structlog.get_logger(__name__)
+
+
+class TokenRefused(HeadgateError):
+    """A token that proves nothing."""
+
+    kind = Kind.UNAUTHENTICATED
+    code = "invalid_token"
+
+
+class IssuerUnreachable(HeadgateError):
+    """The issuer did not answer as it should; the log says how."""
+
+    kind = Kind.UPSTREAM
+    code = "issuer_unreachable"
+
+
+class KeysMissing(HeadgateError):
+    """No key of the issuer was ever read."""
+
+    kind = Kind.UNAVAILABLE
+    code = "issuer_unreachable"
+
+
+class Issuer:
+    """One issuer. Its keys are read when they are first needed, and kept."""
+
+    def __init__(self, client: Client, clock: Clock, *, url: str, jwks_url: str | None) -> None:
+        self.url = url
+        self._client = client
+        self._clock = clock
+        self._jwks_url = jwks_url
+        self._metadata: Mapping[str, Any] | None = None
+        self._keys: KeySet | None = None
+        self._read_at = self._tried_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
+
+    async def find_endpoint(self, name: str) -> str:
+        """An address that the discovery document names. Raises `IssuerUnreachable`."""
+        if self._metadata is None:
+            address = self.url.rstrip("/") + DISCOVERY_PATH
+            metadata = await self.fetch("GET", address)
+            if metadata.get("issuer") != self.url:
+                log.warning("issuer.differs", configured=self.url, told=metadata.get("issuer"))
+                raise IssuerUnreachable("The issuer of logins says that it is another one.")
+            self._metadata = metadata
+        found = self._metadata.get(name)
+        if not isinstance(found, str):
+            log.warning("issuer.endpoint_missing", issuer=self.url, endpoint=name)
+            raise IssuerUnreachable(f"The issuer of logins names no {name}.")
+        return found
+
+    async def fetch(
+        self, method: str, address: str, *, headers: Headers | None = None, body: bytes = b""
+    ) -> dict[str, Any]:
+        """An object of JSON. Raises `IssuerUnreachable`; what was sent is in no message."""
+        try:
+            origin, target = parse_url(address)
+            sent = [(b"accept", b"application/json"), *(headers or [])]
+            request = Request(origin, method.encode(), target, sent, body, TIMEOUTS)
+            response = await self._client.send(request)
+            answer = await response.read(ANSWER_BYTES_MAX)
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            return msgspec.json.decode(answer, type=dict[str, Any])
+        except (EgressError, ValueError, msgspec.DecodeError) as error:
+            log.warning("issuer.failed", issuer=self.url, address=address, error=str(error))
+            raise IssuerUnreachable(
+                "The issuer of logins did not answer as it should. Try again later."
+            ) from error
+
+    async def verify(
+        self, token: str, *, audiences: Sequence[str], nonce: str | None = None
+    ) -> Mapping[str, Any]:
+        """The claims of a token that this issuer signed, for one of the audiences, in its time.
+
+        Raises `TokenRefused`, and `KeysMissing` while the issuer cannot be asked.
+        """
+        header = _read_header(token)
+        kid = header.get("kid")
+        keys = await self._find_keys(kid if isinstance(kid, str) else None)
+        try:
+            claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
+        except (JoseError, ValueError, binascii.Error) as error:
+            raise TokenRefused(FOREIGN) from error
+        self._check(claims, audiences, nonce)
+        return claims
+
+    def _check(
+        self, claims: Mapping[str, Any], audiences: Sequence[str], nonce: str | None
+    ) -> None:
+        now = self._clock.now()
+        if claims.get("iss") != self.url or not _is_for(claims, audiences):
+            raise TokenRefused(FOREIGN)
+        if nonce is not None and claims.get("nonce") != nonce:
+            raise TokenRefused(FOREIGN)
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 0 < len(subject) <= TEXT_CHARACTERS_MAX:
+            raise TokenRefused(FOREIGN)
+        if not _is_number(claims.get("exp")):
+            raise TokenRefused(FOREIGN)
+        if claims["exp"] + LEEWAY_SECONDS <= now:
+            raise TokenRefused(EXPIRED)
+        for name in ("nbf", "iat"):
+            at = claims.get(name)
+            if at is not None and (not _is_number(at) or at - LEEWAY_SECONDS > now):
+                raise TokenRefused(FOREIGN)
+
+    async def _find_keys(self, kid: str | None) -> KeySet:
+        age = self._clock.monotonic() - self._read_at
+        if self._keys is None or (kid is not None and kid not in _list_ids(self._keys)):
+            await self._read_keys(wait=True)
+        elif age > FRESH_SECONDS:
+            await self._read_keys(wait=False)
+        if self._keys is None:
+            raise KeysMissing(
+                "The issuer of logins cannot be reached now.", retry_after_seconds=RETRY_SECONDS
+            )
+        return self._keys
+
+    async def _read_keys(self, *, wait: bool) -> None:
+        """Ask for the keys, unless that was done a moment ago; all who wait share one question."""
+        if self._reading is None:
+            now = self._clock.monotonic()
+            if now - self._tried_at < RETRY_SECONDS:
+                return
+            self._tried_at = now
+            self._reading = asyncio.create_task(self._fetch_keys())
+        if wait:
+            await asyncio.shield(self._reading)
+
+    async def _fetch_keys(self) -> None:
+        try:
+            address = self._jwks_url or await self.find_endpoint("jwks_uri")
+            document = await self.fetch("GET", address)
+            self._keys = read_keys(document)
+            self._read_at = self._clock.monotonic()
+        except HeadgateError:
+            pass  # told in the log; the old keys serve on
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            log.warning("issuer.keys_unusable", issuer=self.url, error=str(error))
+        finally:
+            self._reading = None
+
+
+def read_keys(document: Mapping[str, Any]) -> KeySet:
+    """The public keys of a JWKS that signatures are checked by. Raises ValueError for none."""
+    usable: list[RSAKey | ECKey | OKPKey] = []
+    entries = document.get("keys")
+    for entry in cast("list[Any]", entries) if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or cast("dict[str, Any]", entry).get("use") == "enc":
+            continue
+        known = KEY_TYPES.get(str(cast("dict[str, Any]", entry).get("kty")))
+        if known is not None:
+            usable.append(known.import_key(cast("Any", entry)))
+    if not usable:
+        raise ValueError("no key that a signature could be checked by")
+    return KeySet(cast("Any", usable))
+
+
+def read_vouched(
+    issuer: str, claims: Mapping[str, Any], *, user: Mapping[str, Any] | None = None
+) -> Vouched:
+    """Who claims speak of. An address that the issuer does not vouch for is none."""
+    given = {**claims, **(user or {})}
+    email = given.get("email")
+    told = given.get("email_verified")
+    is_verified = told is True or told == "true"
+    name = given.get("name")
+    return Vouched(
+        issuer=issuer,
+        subject=claims["sub"],
+        email=email if isinstance(email, str) and is_verified else None,
+        name=name[:200] if isinstance(name, str) else "",
+    )
+
+
+def _read_header(token: str) -> Mapping[str, Any]:
+    if len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
+        raise TokenRefused(FOREIGN)
+    try:
+        header = jws.extract_compact(token.encode()).headers()
+    except (JoseError, ValueError, binascii.Error) as error:
+        raise TokenRefused(FOREIGN) from error
+    if header.get("alg") not in ALGORITHMS:
+        raise TokenRefused(FOREIGN)
+    return header
+
+
+def _is_for(claims: Mapping[str, Any], audiences: Sequence[str]) -> bool:
+    """By its audience; a token that has none, by the party that it was made for."""
+    audience = claims.get("aud")
+    if audience is None:
+        return claims.get("azp") in audiences
+    named = cast("list[Any]", audience) if isinstance(audience, list) else [audience]
+    return any(each in audiences for each in named if isinstance(each, str))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _list_ids(keys: KeySet) -> set[str | None]:
+    return {key.kid for key in keys.keys}

@@ -1,0 +1,111 @@
+"""The members of an organization: who they are, and who may change what they are."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import (
+    Member,
+    MembershipRefused,
+    PersonMissing,
+    Role,
+    RoleRefused,
+)
+from headgate.accounts.model.person import RANKS
+from headgate.accounts.store import invitations, sessions, tenants
+from headgate.accounts.store import people as store
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+
+
+class Members:
+    """The members of every organization. Nothing here commits: the caller does."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+
+    def list(
+        self, connection: sa.Connection, organization_id: str, *, limit: int, offset: int = 0
+    ) -> tuple[list[Member], int]:
+        """A page of the members, the oldest first, and how many there are."""
+        return (
+            store.select_members(connection, organization_id, limit=limit, offset=offset),
+            store.count_members(connection, organization_id),
+        )
+
+    def get(self, connection: sa.Connection, organization_id: str, person_id: str) -> Member:
+        """One member. Raises `PersonMissing` for anybody else."""
+        member = store.select_member(connection, organization_id, person_id)
+        if member is None:
+            raise PersonMissing("There is no such member.")
+        return member
+
+    def change_role(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        member: Member,
+        role: Role,
+        *,
+        by: Actor,
+        by_role: Role,
+    ) -> Member:
+        """The member in another role; their sessions end, but not the one who does it.
+
+        Raises `RoleRefused` where an owner is made or unmade by somebody who is none, or where
+        somebody raises themselves, and `MembershipRefused` for the last owner.
+        """
+        if role is member.role:
+            return member
+        self._check_reach(member.role, role, by_role=by_role)
+        if by.id == member.person_id and RANKS[role] > RANKS[member.role]:
+            raise RoleRefused("Nobody raises their own role; another owner has to.")
+        self._check_last(connection, organization_id, member)
+        store.update_role(connection, organization_id, member.person_id, role)
+        self._end(connection, organization_id, member, by=by)
+        fields = {"role": role.value, "before": member.role.value}
+        deed = Deed("member.updated", organization_id, member.person_id, fields)
+        self._audit.record(connection, by, deed)
+        return self.get(connection, organization_id, member.person_id)
+
+    def remove(
+        self,
+        connection: sa.Connection,
+        organization_id: str,
+        member: Member,
+        *,
+        by: Actor,
+        by_role: Role,
+    ) -> None:
+        """End the membership, the member's sessions, and the invitations that they handed out.
+
+        Raises `RoleRefused` and `MembershipRefused` as `change_role`.
+        """
+        if by.id != member.person_id:
+            self._check_reach(member.role, Role.MEMBER, by_role=by_role)
+        self._check_last(connection, organization_id, member)
+        store.delete_membership(connection, organization_id, member.person_id)
+        self._end(connection, organization_id, member, by=by)
+        fields = {"email": member.email, "role": member.role.value}
+        deed = Deed("member.removed", organization_id, member.person_id, fields)
+        self._audit.record(connection, by, deed)
+
+    def _check_reach(self, before: Role, after: Role, *, by_role: Role) -> None:
+        if Role.OWNER in (before, after) and by_role is not Role.OWNER:
+            raise RoleRefused("Only an owner makes and unmakes owners.")
+
+    def _check_last(self, connection: sa.Connection, organization_id: str, member: Member) -> None:
+        if member.role is not Role.OWNER:
+            return
+        # Two owners who demote each other in two processes wait for each other here.
+        tenants.lock_organization(connection, organization_id)
+        if store.count_members(connection, organization_id, role=Role.OWNER) == 1:
+            raise MembershipRefused("This is the last owner; make another one first.")
+
+    def _end(
+        self, connection: sa.Connection, organization_id: str, member: Member, *, by: Actor
+    ) -> None:
+        """What the old role had opened."""
+        if by.id != member.person_id:
+            sessions.delete_sessions_of(connection, member.person_id, but=None)
+        invitations.delete_invitations_by(connection, organization_id, member.person_id)

@@ -1,0 +1,127 @@
+"""Signing in by OpenID Connect: authorization code with PKCE (RFC 7636, RFC 9700).
+
+State, nonce and verifier all follow from one random token that only this browser has, in a cookie
+of ten minutes: nothing is stored here for a sign-in that may never end, and an answer that another
+browser asked for fits nobody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import urllib.parse
+
+import msgspec
+
+from headgate.accounts.model import SignInRefused, Vouched
+from headgate.accounts.service.issuer import Issuer, read_vouched
+from headgate.accounts.service.tokens import derive, make_token
+from headgate.kit.clock import Clock
+from headgate.kit.http.message import Headers
+
+FLOW_SECONDS = 600.0
+NOT_PROVEN = "This sign-in was not begun in this browser, or took too long. Begin again."
+
+
+class OidcClient(msgspec.Struct, frozen=True):
+    """How the issuer knows this installation."""
+
+    client_id: str
+    client_secret: str | None
+    scopes: str
+    redirect_url: str
+
+    def __repr__(self) -> str:
+        return f"OidcClient({self.client_id})"
+
+
+class OidcDoor:
+    """Sends people to the issuer and reads what they come back with."""
+
+    def __init__(self, issuer: Issuer, client: OidcClient, clock: Clock) -> None:
+        self._issuer = issuer
+        self._client = client
+        self._clock = clock
+
+    def make_flow(self) -> str:
+        """What the browser keeps while its person is away."""
+        return f"{int(self._clock.now())}.{make_token()}"
+
+    async def build_address(self, flow: str) -> str:
+        """Where the browser goes. Raises `IssuerUnreachable`."""
+        address = await self._issuer.find_endpoint("authorization_endpoint")
+        challenge = hashlib.sha256(derive(flow, "oidc_verifier").encode()).digest()
+        query = {
+            "response_type": "code",
+            "client_id": self._client.client_id,
+            "redirect_uri": self._client.redirect_url,
+            "scope": self._client.scopes,
+            "state": derive(flow, "oidc_state"),
+            "nonce": derive(flow, "oidc_nonce"),
+            "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
+            "code_challenge_method": "S256",
+        }
+        return f"{address}{'&' if '?' in address else '?'}{urllib.parse.urlencode(query)}"
+
+    def check_state(self, flow: str, state: str, issuer: str | None) -> None:
+        """Raise `SignInRefused` unless this browser was sent for this answer, just now."""
+        at = flow.partition(".")[0]
+        is_known = hmac.compare_digest(derive(flow, "oidc_state").encode(), state.encode())
+        is_fresh = at.isdigit() and 0 <= self._clock.now() - int(at) <= FLOW_SECONDS
+        if not is_known or not is_fresh or issuer not in (None, self._issuer.url):
+            raise SignInRefused(NOT_PROVEN)
+
+    async def exchange(self, flow: str, code: str) -> Vouched:
+        """Who came back. Raises `IssuerUnreachable`, `TokenRefused` and `KeysMissing`."""
+        client = self._client
+        address = await self._issuer.find_endpoint("token_endpoint")
+        fields = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": client.redirect_url,
+            "code_verifier": derive(flow, "oidc_verifier"),
+            "client_id": client.client_id,
+        }
+        headers: Headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+        if client.client_secret is not None:
+            headers.append((b"authorization", _encode_basic(client)))
+        body = urllib.parse.urlencode(fields).encode()
+        answer = await self._issuer.fetch("POST", address, headers=headers, body=body)
+        token = str(answer.get("id_token", ""))
+        claims = await self._issuer.verify(
+            token, audiences=(client.client_id,), nonce=derive(flow, "oidc_nonce")
+        )
+        if claims.get("azp", client.client_id) != client.client_id:
+            raise SignInRefused(NOT_PROVEN)
+        vouched = read_vouched(self._issuer.url, claims)
+        access_token = answer.get("access_token")
+        if "email" in claims or not isinstance(access_token, str):
+            return vouched
+        # Some issuers tell the address only here (OpenID Connect Core 5.4).
+        address = await self._issuer.find_endpoint("userinfo_endpoint")
+        bearer = (b"authorization", b"Bearer " + access_token.encode("utf-8", "replace"))
+        user = await self._issuer.fetch("GET", address, headers=[bearer])
+        if user.get("sub") != claims["sub"]:
+            raise SignInRefused(NOT_PROVEN)
+        return read_vouched(self._issuer.url, claims, user=user)
+
+
+class TokenDoor:
+    """Reads tokens of an issuer that come as a bearer's."""
+
+    def __init__(self, issuer: Issuer, audiences: tuple[str, ...]) -> None:
+        self._issuer = issuer
+        self._audiences = audiences
+
+    async def verify(self, token: str) -> Vouched:
+        """Whom a token speaks of. Raises `TokenRefused` and `KeysMissing`."""
+        claims = await self._issuer.verify(token, audiences=self._audiences)
+        return read_vouched(self._issuer.url, claims)
+
+
+def _encode_basic(client: OidcClient) -> bytes:
+    """RFC 6749 2.3.1: both parts are encoded as a form's before they are joined."""
+    parts = (client.client_id, client.client_secret or "")
+    joined = ":".join(map(urllib.parse.quote_plus, parts))
+    return b"Basic " + base64.b64encode(joined.encode())

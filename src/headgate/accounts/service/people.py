@@ -1,0 +1,207 @@
+"""People: added, renamed, disabled, given passwords, and known by what other issuers say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import (
+    Identity,
+    Login,
+    Membership,
+    Person,
+    PersonExists,
+    PersonMissing,
+    PersonRequest,
+    Role,
+    SignInRefused,
+    check_email,
+    check_name,
+)
+from headgate.accounts.model.person import RANKS, MembershipRefused
+from headgate.accounts.store import people as store
+from headgate.accounts.store import sessions
+from headgate.audit.model import Actor, Deed
+from headgate.audit.service import AuditLog
+from headgate.kit.clock import Clock
+from headgate.kit.ids import Ids
+
+NOT_SIGNED_IN = "This e-mail and password do not belong together here."
+"""The one answer to every failed sign-in (threat 14): which of the two is wrong is not told."""
+
+
+class People:
+    """The people of one installation. Nothing here commits: the caller does."""
+
+    def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._audit = audit
+
+    def add(self, connection: sa.Connection, request: PersonRequest, *, by: Actor) -> Person:
+        """A new person. Raises `EmailRefused`, `NameRefused` and `PersonExists`."""
+        now = self._clock.now()
+        email = check_email(request.email)
+        if store.select_person_by_email(connection, email) is not None:
+            raise PersonExists(f"There is a person with the e-mail {email} already.")
+        person = Person(
+            id=self._ids.make("pers"),
+            email=email,
+            name=check_name(request.name),
+            is_operator=request.is_operator,
+            created_at=now,
+            email_verified_at=now if request.is_verified else None,
+        )
+        store.insert_person(connection, person, password_hash=request.password_hash)
+        fields = {"email": person.email, "name": person.name, "is_operator": person.is_operator}
+        self._record(connection, by, "person.created", person, fields)
+        return person
+
+    def join(
+        self,
+        connection: sa.Connection,
+        person: Person,
+        organization_id: str,
+        *,
+        role: Role,
+        by: Actor,
+    ) -> None:
+        """Make the person a member; who is one already keeps the role that holds more."""
+        known = store.select_member(connection, organization_id, person.id)
+        if known is not None and RANKS[known.role] >= RANKS[role]:
+            return
+        if known is None:
+            now = self._clock.now()
+            store.insert_membership(connection, organization_id, person.id, role=role, at=now)
+        else:
+            store.update_role(connection, organization_id, person.id, role)
+        fields = {"role": role.value, "email": person.email}
+        self._audit.record(connection, by, Deed("member.added", organization_id, person.id, fields))
+
+    def get(self, connection: sa.Connection, person_id: str) -> Person:
+        """The person of an id. Raises `PersonMissing`."""
+        person = store.select_person(connection, person_id)
+        if person is None:
+            raise PersonMissing("There is no such person.")
+        return person
+
+    def find(self, connection: sa.Connection, email: str) -> Person | None:
+        """The person of an address in lower case."""
+        return store.select_person_by_email(connection, email)
+
+    def find_proof(self, connection: sa.Connection, email: str) -> tuple[Person | None, str | None]:
+        """Who may have this address, and what their password is checked against. Nobody who is
+        disabled."""
+        person = store.select_person_by_email(connection, email)
+        if person is None or person.disabled_at is not None:
+            return None, None
+        return person, store.select_password_hash(connection, person.id)
+
+    def check_proof(self, connection: sa.Connection, person: Person, stored: str) -> Person:
+        """The person as they are now. Raises `SignInRefused` where they or their password
+        changed while it was checked."""
+        present, hashed = self.find_proof(connection, person.email)
+        if present is None or present.id != person.id or hashed != stored:
+            raise SignInRefused(NOT_SIGNED_IN)
+        return present
+
+    def list_memberships(self, connection: sa.Connection, person_id: str) -> tuple[Membership, ...]:
+        """What a person is, and where."""
+        return store.select_memberships(connection, person_id)
+
+    def list(
+        self, connection: sa.Connection, *, limit: int, offset: int = 0
+    ) -> tuple[list[Person], int]:
+        """A page of all people, the oldest first, and how many there are."""
+        return (
+            store.select_people(connection, limit=limit, offset=offset),
+            store.count_people(connection),
+        )
+
+    def count(self, connection: sa.Connection) -> int:
+        """How many there are."""
+        return store.count_people(connection)
+
+    def set_password(
+        self, connection: sa.Connection, person: Person, password_hash: str, *, by: Actor
+    ) -> int:
+        """Store a new password; all sessions end. How many there were."""
+        store.update_person(connection, person.id, {"password_hash": password_hash})
+        self._record(connection, by, "person.password_changed", person)
+        return sessions.delete_sessions_of(connection, person.id, but=None)
+
+    def renew_hash(self, connection: sa.Connection, person: Person, password_hash: str) -> None:
+        """The same password under the present parameters."""
+        store.update_person(connection, person.id, {"password_hash": password_hash})
+
+    def make_operator(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
+        """Somebody who runs this installation."""
+        if person.is_operator:
+            return person
+        store.update_person(connection, person.id, {"is_operator": True})
+        self._record(connection, by, "person.made_operator", person)
+        return self.get(connection, person.id)
+
+    def disable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
+        """Nobody from now on: their sessions end, and no issuer lets them in.
+
+        Raises `MembershipRefused` for the last operator.
+        """
+        if person.disabled_at is not None:
+            return person
+        if person.is_operator and store.count_operators(connection) == 1:
+            raise MembershipRefused("This is the last operator; make another one first.")
+        store.update_person(connection, person.id, {"disabled_at": self._clock.now()})
+        sessions.delete_sessions_of(connection, person.id, but=None)
+        self._record(connection, by, "person.disabled", person)
+        return self.get(connection, person.id)
+
+    def enable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
+        """Somebody again."""
+        if person.disabled_at is None:
+            return person
+        store.update_person(connection, person.id, {"disabled_at": None})
+        self._record(connection, by, "person.enabled", person)
+        return self.get(connection, person.id)
+
+    def find_login(self, connection: sa.Connection, issuer: str, subject: str) -> Login | None:
+        """The person whom an issuer knows by this subject, unless they are disabled."""
+        person = store.select_person_by_identity(connection, issuer, subject)
+        if person is None or person.disabled_at is not None:
+            return None
+        return Login(person=person, memberships=store.select_memberships(connection, person.id))
+
+    def link(
+        self, connection: sa.Connection, person: Person, *, issuer: str, subject: str, by: Actor
+    ) -> Person:
+        """Remember that an issuer knows the person by this subject, and vouches for the address.
+
+        Raises `SignInRefused` where the issuer knows them by another subject: an address that was
+        given to somebody else does not open the account. A password that somebody set by a link
+        before anybody had vouched for the address is dropped, with the sessions that it opened.
+        """
+        known = store.select_subject(connection, person.id, issuer)
+        if known == subject:
+            return person
+        if known is not None or person.disabled_at is not None:
+            raise SignInRefused("This identity is not known here.")
+        now = self._clock.now()
+        store.insert_identity(connection, Identity(issuer, subject, person.id, now))
+        if person.email_verified_at is None:
+            store.update_person(
+                connection, person.id, {"email_verified_at": now, "password_hash": None}
+            )
+            sessions.delete_sessions_of(connection, person.id, but=None)
+        self._record(connection, by, "person.linked", person, {"issuer": issuer})
+        return self.get(connection, person.id)
+
+    def _record(
+        self,
+        connection: sa.Connection,
+        by: Actor,
+        action: str,
+        person: Person,
+        changes: dict[str, Any] | None = None,
+    ) -> None:
+        self._audit.record(connection, by, Deed(action, None, person.id, changes or {}))

@@ -1,0 +1,137 @@
+"""Sessions: opened at a sign-in, found by their token on every request, ended at once."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import Login, Person, PersonMissing, Session
+from headgate.accounts.service.tokens import TOKEN_CHARACTERS_MAX, derive, digest_of, make_token
+from headgate.accounts.store import people
+from headgate.accounts.store import sessions as store
+from headgate.audit.model import Actor, ActorKind, Deed
+from headgate.audit.service import AuditLog
+from headgate.kit.clock import Clock
+from headgate.kit.ids import Ids
+
+SESSIONS_MAX = 50
+"""Of one person; the one that was not used for longest ends for a new one."""
+SEEN_SECONDS = 60.0
+"""How exactly it is known when a session was last used: each note is a write."""
+
+
+class Sessions:
+    """The logins of one installation. Nothing here commits: the caller does.
+
+    Stored is the SHA-256 of a token, so that a copy of the database opens no session. Each request
+    reads its session anew: what is ended is ended everywhere.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        ids: Ids,
+        audit: AuditLog,
+        *,
+        absolute_seconds: float,
+        idle_seconds: float,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._audit = audit
+        self._absolute_seconds = absolute_seconds
+        self._idle_seconds = idle_seconds
+
+    def open(
+        self,
+        connection: sa.Connection,
+        person: Person,
+        *,
+        method: str,
+        by: Actor,
+        instead_of: Session | None = None,
+    ) -> Login:
+        """A new session under a new token. `instead_of` is the one that it takes over from."""
+        now = self._clock.now()
+        store.delete_expired_sessions(connection, now=now)
+        if instead_of is not None:
+            store.delete_session(connection, person.id, instead_of.id)
+        for old in store.select_sessions_of(connection, person.id)[SESSIONS_MAX - 1 :]:
+            store.delete_session(connection, person.id, old.id)
+        session = Session(
+            id=self._ids.make("sess"),
+            person_id=person.id,
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + self._absolute_seconds,
+            user_agent=by.user_agent,
+            address=by.address,
+        )
+        token = make_token()
+        store.insert_session(connection, session, digest=digest_of(token))
+        actor = Actor(ActorKind.PERSON, person.id, person.email, by.address, by.user_agent)
+        fields = {"person_id": person.id, "method": method}
+        self._audit.record(connection, actor, Deed("session.created", None, session.id, fields))
+        return self._login(connection, person, session, token)
+
+    def find(self, connection: sa.Connection, token: str) -> Login | None:
+        """Who is signed in under this token; nobody where it is over, or the person disabled."""
+        if len(token) > TOKEN_CHARACTERS_MAX:
+            return None
+        session = store.select_session(connection, digest_of(token))
+        if session is None or self.ends_at(session) <= self._clock.now():
+            return None
+        person = people.select_person(connection, session.person_id)
+        if person is None or person.disabled_at is not None:
+            return None
+        return self._login(connection, person, session, token)
+
+    def is_stale(self, session: Session) -> bool:
+        """Whether its use is to be noted."""
+        wait = min(SEEN_SECONDS, self._idle_seconds / 10)
+        return self._clock.now() - session.last_seen_at >= wait
+
+    def touch(self, connection: sa.Connection, session: Session) -> None:
+        """Note that it is used now."""
+        store.touch_session(connection, session.id, at=self._clock.now())
+
+    def ends_at(self, session: Session) -> float:
+        """When it is over, if it is not used until then. Unix seconds."""
+        return min(session.expires_at, session.last_seen_at + self._idle_seconds)
+
+    def list(self, connection: sa.Connection, person_id: str) -> list[Session]:
+        """The sessions of a person that are not over, the one that was used last first."""
+        now = self._clock.now()
+        found = store.select_sessions_of(connection, person_id)
+        return [session for session in found if self.ends_at(session) > now]
+
+    def end(self, connection: sa.Connection, person_id: str, session_id: str, *, by: Actor) -> None:
+        """End one session of a person. Raises `PersonMissing` for any other id."""
+        if not store.delete_session(connection, person_id, session_id):
+            raise PersonMissing("There is no such session.")
+        self._audit.record(connection, by, Deed("session.ended", None, session_id))
+
+    def end_all(
+        self, connection: sa.Connection, person_id: str, *, but: str | None, by: Actor
+    ) -> int:
+        """End all sessions of a person but one. How many there were."""
+        ended = store.delete_sessions_of(connection, person_id, but=but)
+        if ended:
+            deed = Deed("session.ended_all", None, person_id, {"sessions": ended})
+            self._audit.record(connection, by, deed)
+        return ended
+
+    def _login(
+        self, connection: sa.Connection, person: Person, session: Session, token: str
+    ) -> Login:
+        return Login(
+            person=person,
+            memberships=people.select_memberships(connection, person.id),
+            session=session,
+            token=token,
+        )
+
+
+def derive_csrf_token(token: str) -> str:
+    """What a page has to send along: it follows from the session's token, which no page can read,
+    and so lives and dies with it."""
+    return derive(token, "csrf")

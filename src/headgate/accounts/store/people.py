@@ -1,0 +1,249 @@
+"""All SQL of people, their memberships, and by what other issuers know them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.accounts.model import Identity, Member, Membership, Person, Role
+from headgate.accounts.store.tenants import ORGANIZATIONS
+from headgate.kit.db.schema import METADATA
+
+PEOPLE = sa.Table(
+    "people",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("email", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("password_hash", sa.Text),
+    sa.Column("is_operator", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("email_verified_at", sa.Double),
+    sa.Column("disabled_at", sa.Double),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+)
+
+MEMBERSHIPS = sa.Table(
+    "memberships",
+    METADATA,
+    sa.Column("organization_id", sa.Text, sa.ForeignKey("organizations.id"), nullable=False),
+    sa.Column("person_id", sa.Text, sa.ForeignKey("people.id"), nullable=False, index=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.PrimaryKeyConstraint("organization_id", "person_id"),
+)
+
+IDENTITIES = sa.Table(
+    "identities",
+    METADATA,
+    sa.Column("issuer", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("person_id", sa.Text, sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.PrimaryKeyConstraint("issuer", "subject"),
+)
+sa.Index("uq_identities_person_id", IDENTITIES.c.person_id, IDENTITIES.c.issuer, unique=True)
+
+PERSON_COLUMNS = [PEOPLE.c[name] for name in Person.__struct_fields__]
+
+
+def insert_person(connection: sa.Connection, person: Person, *, password_hash: str | None) -> None:
+    """Add one person."""
+    values = msgspec.structs.asdict(person)
+    connection.execute(sa.insert(PEOPLE).values(**values, password_hash=password_hash))
+
+
+def update_person(connection: sa.Connection, person_id: str, values: Mapping[str, Any]) -> None:
+    """Change columns of one person, and count the version on."""
+    connection.execute(
+        sa.update(PEOPLE)
+        .where(PEOPLE.c.id == person_id)
+        .values(**values, version=PEOPLE.c.version + 1)
+    )
+
+
+def select_person(connection: sa.Connection, person_id: str) -> Person | None:
+    """The person of an id."""
+    return _read_person(connection, PEOPLE.c.id == person_id)
+
+
+def select_person_by_email(connection: sa.Connection, email: str) -> Person | None:
+    """The person of an address, which is in lower case."""
+    return _read_person(connection, PEOPLE.c.email == email)
+
+
+def select_person_by_identity(
+    connection: sa.Connection, issuer: str, subject: str
+) -> Person | None:
+    """The person whom an issuer knows by this subject."""
+    known = sa.select(IDENTITIES.c.person_id).where(
+        IDENTITIES.c.issuer == issuer, IDENTITIES.c.subject == subject
+    )
+    return _read_person(connection, PEOPLE.c.id.in_(known))
+
+
+def select_password_hash(connection: sa.Connection, person_id: str) -> str | None:
+    """What the person's password is checked against."""
+    statement = sa.select(PEOPLE.c.password_hash).where(PEOPLE.c.id == person_id)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def select_people(connection: sa.Connection, *, limit: int, offset: int) -> list[Person]:
+    """A page of all people, the oldest first."""
+    statement = (
+        sa.select(*PERSON_COLUMNS)
+        .order_by(PEOPLE.c.created_at, PEOPLE.c.id)
+        .limit(limit)
+        .offset(offset)
+    )
+    return [_person(row) for row in connection.execute(statement)]
+
+
+def count_people(connection: sa.Connection) -> int:
+    """How many there are."""
+    return connection.execute(sa.select(sa.func.count()).select_from(PEOPLE)).scalar_one()
+
+
+def count_operators(connection: sa.Connection) -> int:
+    """How many operators can sign in."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(PEOPLE)
+        .where(PEOPLE.c.is_operator, PEOPLE.c.disabled_at.is_(None))
+    )
+    return connection.execute(statement).scalar_one()
+
+
+def insert_identity(connection: sa.Connection, identity: Identity) -> None:
+    """Remember by what an issuer knows a person."""
+    connection.execute(sa.insert(IDENTITIES).values(msgspec.structs.asdict(identity)))
+
+
+def select_subject(connection: sa.Connection, person_id: str, issuer: str) -> str | None:
+    """By what an issuer knows a person."""
+    statement = sa.select(IDENTITIES.c.subject).where(
+        IDENTITIES.c.person_id == person_id, IDENTITIES.c.issuer == issuer
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def select_memberships(connection: sa.Connection, person_id: str) -> tuple[Membership, ...]:
+    """What a person is, and where."""
+    statement = (
+        sa.select(
+            ORGANIZATIONS.c.id,
+            ORGANIZATIONS.c.name,
+            MEMBERSHIPS.c.role,
+            ORGANIZATIONS.c.suspended_at,
+        )
+        .join(ORGANIZATIONS, ORGANIZATIONS.c.id == MEMBERSHIPS.c.organization_id)
+        .where(MEMBERSHIPS.c.person_id == person_id)
+        .order_by(ORGANIZATIONS.c.created_at, ORGANIZATIONS.c.id)
+    )
+    return tuple(
+        Membership(
+            organization_id=row.id,
+            organization_name=row.name,
+            role=Role(row.role),
+            suspended_at=row.suspended_at,
+        )
+        for row in connection.execute(statement)
+    )
+
+
+def insert_membership(
+    connection: sa.Connection, organization_id: str, person_id: str, *, role: Role, at: float
+) -> None:
+    """Make somebody a member."""
+    connection.execute(
+        sa.insert(MEMBERSHIPS).values(
+            organization_id=organization_id, person_id=person_id, role=role.value, created_at=at
+        )
+    )
+
+
+def update_role(
+    connection: sa.Connection, organization_id: str, person_id: str, role: Role
+) -> None:
+    """Give a member another role, and count the version on."""
+    connection.execute(
+        sa.update(MEMBERSHIPS)
+        .where(*_membership(organization_id, person_id))
+        .values(role=role.value, version=MEMBERSHIPS.c.version + 1)
+    )
+
+
+def delete_membership(connection: sa.Connection, organization_id: str, person_id: str) -> None:
+    """End a membership."""
+    connection.execute(sa.delete(MEMBERSHIPS).where(*_membership(organization_id, person_id)))
+
+
+def select_members(
+    connection: sa.Connection, organization_id: str, *, limit: int, offset: int
+) -> list[Member]:
+    """A page of the members of an organization, the oldest first."""
+    statement = (
+        _members()
+        .where(MEMBERSHIPS.c.organization_id == organization_id)
+        .order_by(MEMBERSHIPS.c.created_at, PEOPLE.c.id)
+        .limit(limit)
+        .offset(offset)
+    )
+    return [_member(row) for row in connection.execute(statement)]
+
+
+def select_member(connection: sa.Connection, organization_id: str, person_id: str) -> Member | None:
+    """One member of an organization."""
+    statement = _members().where(*_membership(organization_id, person_id))
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else _member(row)
+
+
+def count_members(
+    connection: sa.Connection, organization_id: str, *, role: Role | None = None
+) -> int:
+    """How many members an organization has, of a role if one is named."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(MEMBERSHIPS)
+        .where(MEMBERSHIPS.c.organization_id == organization_id)
+    )
+    if role is not None:
+        statement = statement.where(MEMBERSHIPS.c.role == role.value)
+    return connection.execute(statement).scalar_one()
+
+
+def _read_person(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Person | None:
+    row = connection.execute(sa.select(*PERSON_COLUMNS).where(which)).one_or_none()
+    return None if row is None else _person(row)
+
+
+def _person(row: sa.Row[Any]) -> Person:
+    return msgspec.convert(dict(zip(Person.__struct_fields__, row, strict=True)), Person)
+
+
+def _members() -> sa.Select[*tuple[Any, ...]]:
+    return sa.select(
+        MEMBERSHIPS.c.person_id,
+        PEOPLE.c.email,
+        PEOPLE.c.name,
+        MEMBERSHIPS.c.role,
+        MEMBERSHIPS.c.created_at,
+        PEOPLE.c.disabled_at,
+        MEMBERSHIPS.c.version,
+    ).join(PEOPLE, PEOPLE.c.id == MEMBERSHIPS.c.person_id)
+
+
+def _member(row: sa.Row[Any]) -> Member:
+    return msgspec.convert(dict(zip(Member.__struct_fields__, row, strict=True)), Member)
+
+
+def _membership(organization_id: str, person_id: str) -> list[sa.ColumnElement[bool]]:
+    return [
+        MEMBERSHIPS.c.organization_id == organization_id,
+        MEMBERSHIPS.c.person_id == person_id,
+    ]

@@ -1,0 +1,49 @@
+"""The two cookies of a browser: its session, and the sign-in that it is in the middle of."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+SESSION = "headgate_session"
+FLOW = "headgate_sign_in"
+HOST_PREFIX = "__Host-"
+"""Browsers take a cookie of such a name from this host alone, over TLS, for all of it."""
+
+
+class Cookies:
+    """Reads and writes them. Only the names of this form of service count, so that a page of a
+    neighbouring host cannot plant a session (fixation)."""
+
+    def __init__(self, *, is_secure: bool) -> None:
+        self._prefix = HOST_PREFIX if is_secure else ""
+        self._ending = "; Secure" if is_secure else ""
+
+    def read_session(self, request: Request) -> str:
+        """The token of the session, empty for none."""
+        return request.cookies.get(self._prefix + SESSION, "")
+
+    def write_session(self, token: str, *, seconds: float) -> str:
+        """The `set-cookie` of a session."""
+        return self._write(SESSION, token, seconds)
+
+    def clear_session(self) -> str:
+        """The `set-cookie` that ends it."""
+        return self._write(SESSION, "", 0)
+
+    def read_flow(self, request: Request) -> str:
+        """The token of a sign-in at another issuer, empty for none."""
+        return request.cookies.get(self._prefix + FLOW, "")
+
+    def write_flow(self, token: str, *, seconds: float) -> str:
+        """The `set-cookie` of such a sign-in."""
+        return self._write(FLOW, token, seconds)
+
+    def clear_flow(self) -> str:
+        """The `set-cookie` that ends it."""
+        return self._write(FLOW, "", 0)
+
+    def _write(self, name: str, value: str, seconds: float) -> str:
+        return (
+            f"{self._prefix}{name}={value}; Path=/; Max-Age={int(seconds)}; "
+            f"HttpOnly; SameSite=Lax{self._ending}"
+        )

@@ -1,0 +1,133 @@
+"""Who the person of a request is: by the cookie of a session, or by a token of another issuer."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+from typing import Protocol
+
+import sqlalchemy as sa
+from starlette.requests import Request
+
+from headgate.accounts.model import Login, Session, Vouched
+from headgate.accounts.service import Recognition, Sessions, derive_csrf_token
+from headgate.api.cookies import Cookies
+from headgate.api.errors import CsrfTokenWrong, NotAllowed, NotSignedIn
+from headgate.api.principal import Principal, PrincipalKind
+from headgate.api.storage import Storage
+from headgate.audit.model import Actor, ActorKind
+from headgate.kit.errors import HeadgateError
+
+CSRF_HEADER = "x-csrf-token"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OVER = "This session is over. Sign in again."
+STRANGER = "Your token is good, but nobody here is known by it. Ask for an invitation first."
+
+
+class Tokens(Protocol):
+    """Verifies bearer tokens of a configured issuer."""
+
+    async def verify(self, token: str) -> Vouched:
+        """Whom a token speaks of. Raises a `HeadgateError` for one that proves nothing."""
+        ...
+
+
+class Identity:
+    """Finds the person of a request. Each request reads the database: a session that was ended,
+    a person who was disabled or lost a role, is known at once in every process."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        sessions: Sessions,
+        recognition: Recognition,
+        *,
+        cookies: Cookies,
+        tokens: Tokens | None,
+    ) -> None:
+        self._storage = storage
+        self._sessions = sessions
+        self._recognition = recognition
+        self._cookies = cookies
+        self._tokens = tokens
+
+    async def identify(self, request: Request, token: str) -> Principal | None:
+        """See `api.gate.Identify`. A bearer token comes before a cookie.
+
+        Raises `NotSignedIn` for a session that is over, `CsrfTokenWrong` for a change by cookie
+        without the session's token, and as `Tokens.verify`.
+        """
+        if token:
+            return await self._identify_bearer(request, token)
+        cookie = self._cookies.read_session(request)
+        if not cookie:
+            return None
+        login = await self.find_session(request)
+        if login is None:
+            raise NotSignedIn(OVER)
+        if request.method not in SAFE_METHODS:
+            check_csrf_token(request, cookie)
+        return describe_principal(login)
+
+    async def find_session(self, request: Request) -> Login | None:
+        """The login of the cookie, None where there is none or it is over."""
+        cookie = self._cookies.read_session(request)
+        if not cookie:
+            return None
+        login = await self._storage.read(lambda connection: self._sessions.find(connection, cookie))
+        if login is not None and login.session is not None:
+            await self._note_use(login.session)
+        return login
+
+    async def _note_use(self, session: Session) -> None:
+        if not self._sessions.is_stale(session):
+            return
+        # Reading goes on while the database takes no writes.
+        with contextlib.suppress(HeadgateError):
+            await self._storage.write(lambda connection: self._sessions.touch(connection, session))
+
+    async def _identify_bearer(self, request: Request, token: str) -> Principal | None:
+        if self._tokens is None or token.count(".") != 2:
+            return None
+        vouched = await self._tokens.verify(token)
+
+        def find(connection: sa.Connection) -> tuple[Login | None, bool]:
+            login = self._recognition.find(connection, vouched)
+            return login, login is None and self._recognition.is_known(connection, vouched)
+
+        login, is_known = await self._storage.read(find)
+        if is_known:
+            client = request.client.host if request.client else ""
+            by = Actor(ActorKind.PERSON, vouched.subject, vouched.issuer, client)
+            login = await self._storage.write(
+                lambda connection: self._recognition.link(connection, vouched, by=by)
+            )
+        if login is None:
+            raise NotAllowed(STRANGER)
+        return describe_principal(login, proof=token)
+
+
+def check_csrf_token(request: Request, cookie: str) -> None:
+    """Raise `CsrfTokenWrong` where a page that cannot read our answers may have sent this."""
+    sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "replace")
+    if not hmac.compare_digest(sent, derive_csrf_token(cookie).encode()):
+        raise CsrfTokenWrong(
+            "A change by cookie needs the header X-CSRF-Token with the csrf_token of the session."
+        )
+
+
+def describe_principal(login: Login, *, proof: str | None = None) -> Principal:
+    """A login as the gate wants it."""
+    person, session = login.person, login.session
+    return Principal(
+        kind=PrincipalKind.PERSON,
+        id=person.id,
+        name=person.email,
+        roles={each.organization_id: each.role for each in login.memberships},
+        suspended=frozenset(
+            each.organization_id for each in login.memberships if each.suspended_at is not None
+        ),
+        is_operator=person.is_operator,
+        session_id=None if session is None else session.id,
+        proof=(login.token if proof is None else proof).encode(),
+    )

@@ -1,0 +1,267 @@
+"""Invitations by link: made by managers, taken up by whoever they are for."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.accounts.model import (
+    Invitation,
+    Login,
+    Person,
+    PersonRequest,
+    Role,
+    SignInRefused,
+    check_email,
+    check_name,
+    check_password,
+)
+from headgate.api.access import ANYONE, organization
+from headgate.api.errors import FieldRefused
+from headgate.api.gate import read_token
+from headgate.api.identity import check_csrf_token
+from headgate.api.operation import Ask, Operations
+from headgate.api.pages import PageQuery
+from headgate.api.routes.members import GivenRole, find_role
+from headgate.api.shapes import Name, Nothing, show_time
+from headgate.api.sign_in import (
+    Email,
+    Password,
+    Proven,
+    SignedIn,
+    Token,
+    admit,
+    name_actor,
+    open_session,
+    prove_password,
+)
+from headgate.kit.errors import HeadgateError, Kind
+
+OPERATIONS = Operations("Invitations", "Links by which people become members.")
+READ = organization("people:read")
+WRITE = organization("people:write")
+SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign out first."
+
+
+class SomebodyElses(HeadgateError):
+    """Who takes it up is signed in as somebody else."""
+
+    kind = Kind.CONFLICT
+    code = "signed_in_as_somebody_else"
+
+
+class InvitationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to invite, and as what."""
+
+    email: Email
+    role: GivenRole = GivenRole.ADMIN
+
+
+class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The token of the link. Who is new gives a name and a password (12 characters or more), who
+    is known their password, who is signed in nothing more. `email` only for the first owner."""
+
+    token: Token
+    name: Name | None = None
+    password: Password | None = None
+    email: Email | None = None
+
+    def __repr__(self) -> str:
+        return "InvitationAccept()"
+
+
+class ShownInvitation(msgspec.Struct, kw_only=True):
+    """An open invitation. `email` is null for the first owner's, which is for who holds it."""
+
+    id: str
+    email: str | None
+    role: str
+    invited_by: str
+    created_at: datetime.datetime
+    expires_at: datetime.datetime
+
+
+class InvitationIssued(ShownInvitation, kw_only=True):
+    """A new invitation: hand the token, or the link with it, to the person. It is shown once."""
+
+    token: str
+    link: str | None
+
+
+class InvitationPage(msgspec.Struct):
+    """The oldest first."""
+
+    invitations: list[ShownInvitation]
+    total: int
+    limit: int
+    offset: int
+
+
+@OPERATIONS.post(
+    "/api/invitations",
+    access=WRITE,
+    status=201,
+    summary="Invite somebody",
+    example={"email": "ada@example.com", "role": "admin"},
+)
+async def create_invitation(ask: Ask[Nothing, InvitationCreate]) -> InvitationIssued:
+    """The token works once, for this e-mail address. Only an owner invites owners."""
+    ask.principal.check_unlimited()
+
+    def create(connection: sa.Connection) -> InvitationIssued:
+        issued = ask.services.invitations.create(
+            connection,
+            ask.organization_id,
+            ask.body.email,
+            role=Role(ask.body.role.value),
+            by=ask.actor,
+            by_role=find_role(ask),
+        )
+        url = ask.services.entrance.public_url
+        return InvitationIssued(
+            **msgspec.structs.asdict(show_invitation(issued.invitation)),
+            token=issued.token,
+            # Behind the #: browsers send that part to no server, so no log has it.
+            link=None if url is None else f"{url}/invitation#{issued.token}",
+        )
+
+    return await ask.create(create)
+
+
+@OPERATIONS.get("/api/invitations", access=READ, summary="List open invitations")
+async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
+    """Those that were neither taken up nor withdrawn, and are not over."""
+    query = ask.query
+    found, total = await ask.read(
+        lambda connection: ask.services.invitations.list(
+            connection, ask.organization_id, limit=query.limit, offset=query.offset
+        )
+    )
+    shown = [show_invitation(each) for each in found]
+    return InvitationPage(shown, total, query.limit, query.offset)
+
+
+@OPERATIONS.delete(
+    "/api/invitations/{invitation_id}", access=WRITE, status=204, summary="Withdraw an invitation"
+)
+async def revoke_invitation(ask: Ask[Nothing, Nothing]) -> None:
+    """Its link is of no use from now on."""
+    ask.principal.check_unlimited()
+    await ask.write(
+        lambda connection: ask.services.invitations.revoke(
+            connection, ask.organization_id, ask.path["invitation_id"], by=ask.actor
+        )
+    )
+
+
+@OPERATIONS.post(
+    "/api/invitations/accept",
+    access=ANYONE,
+    status=201,
+    summary="Take up an invitation",
+    errors=(401, 403, 404),
+    example={
+        "token": "hg_invite_...",
+        "name": "Ada Lovelace",
+        "password": "a long sentence of your own",
+    },
+)
+async def accept_invitation(ask: Ask[Nothing, InvitationAccept]) -> SignedIn:
+    """Makes a new person, or adds the membership to the one of this e-mail address, who has to be
+    signed in or to give their password. Who took it up is signed in."""
+    services, body = ask.services, ask.body
+    invitation = await ask.read(
+        lambda connection: services.invitations.find(connection, body.token)
+    )
+    email = read_email(invitation, body.email)
+    before = await find_signed_in(ask)
+    if before is not None and before.person.email != email:
+        raise SomebodyElses(SOMEBODY_ELSES)
+    known = await ask.read(lambda connection: services.people.find(connection, email))
+    if known is None:
+        request = await build_request(ask, email, is_verified=invitation.is_operator)
+        return await _accept(ask, invitation, request, before=before)
+    if before is not None:
+        return await _accept(ask, invitation, known, before=before)
+    if body.password is None:
+        raise SignInRefused("You have an account here: sign in first, or give its password.")
+    proven = await prove_password(ask, email, body.password)
+    return await _accept(ask, invitation, proven, before=None)
+
+
+async def _accept(
+    ask: Ask[Nothing, InvitationAccept],
+    invitation: Invitation,
+    who: Person | PersonRequest | Proven,
+    *,
+    before: Login | None,
+) -> SignedIn:
+    services = ask.services
+
+    def accept(connection: sa.Connection) -> Login:
+        # Once more: it may have been withdrawn, or taken up, while the password was looked at.
+        services.invitations.find(connection, ask.body.token)
+        person = who
+        if isinstance(person, Proven):
+            person = services.people.check_proof(connection, person.person, person.stored)
+        holder = name_actor(ask, invitation.id, "invitation")
+        person = services.invitations.accept(connection, invitation, person, by=holder)
+        return open_session(ask, connection, person, method="invitation", before=before)
+
+    return admit(ask, await ask.write(accept))
+
+
+async def build_request(
+    ask: Ask[Nothing, InvitationAccept], email: str, *, is_verified: bool
+) -> PersonRequest:
+    """A new person, as the body describes them. Raises `FieldRefused` and `PasswordRefused`."""
+    body = ask.body
+    for name, value in (("name", body.name), ("password", body.password)):
+        if value is None:
+            message = "A new person gives a name and a password."
+            raise FieldRefused(message, ("body", name), "missing")
+    password = check_password(body.password or "", email=email)
+    ask.services.entrance.flood.take(ask.actor.address, email)
+    return PersonRequest(
+        email=email,
+        name=check_name(body.name or ""),
+        password_hash=await ask.services.entrance.hasher.hash(password),
+        is_verified=is_verified,
+    )
+
+
+async def find_signed_in(ask: Ask[Any, Any]) -> Login | None:
+    """Who is signed in by cookie, if anybody is. Raises `CsrfTokenWrong`."""
+    if read_token(ask.request):
+        return None
+    login = await ask.services.entrance.identity.find_session(ask.request)
+    if login is not None:
+        check_csrf_token(ask.request, login.token)
+    return login
+
+
+def read_email(invitation: Invitation, given: str | None) -> str:
+    """For which address it is taken up. Raises `FieldRefused` and `EmailRefused`."""
+    if invitation.email is None:
+        if given is None:
+            message = "Give the e-mail address that you will sign in with."
+            raise FieldRefused(message, ("body", "email"), "missing")
+        return check_email(given)
+    if given is not None and check_email(given) != invitation.email:
+        raise FieldRefused("This invitation is for another address.", ("body", "email"))
+    return invitation.email
+
+
+def show_invitation(invitation: Invitation) -> ShownInvitation:
+    """An invitation as the API writes it."""
+    return ShownInvitation(
+        id=invitation.id,
+        email=invitation.email,
+        role=invitation.role.value,
+        invited_by=invitation.invited_by,
+        created_at=show_time(invitation.created_at),
+        expires_at=show_time(invitation.expires_at),
+    )

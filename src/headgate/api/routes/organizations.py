@@ -1,0 +1,221 @@
+"""Organizations: mine, the one of the header, and all of them for the operator."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+import sqlalchemy as sa
+
+from headgate.accounts.model import Membership, Organization, Role
+from headgate.api.access import PERSON, organization, platform
+from headgate.api.operation import Ask, Operations
+from headgate.api.pages import PageQuery
+from headgate.api.principal import PrincipalKind
+from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
+from headgate.api.sign_in import Email
+
+OPERATIONS = Operations("Organizations", "Tenants: everything that is owned belongs to one.")
+
+
+class OrganizationFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be said of an organization."""
+
+    name: Name
+
+
+class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new organization. The operator who makes it is its owner; `owner_email` invites one."""
+
+    name: Name
+    owner_email: Email | None = None
+
+
+class ShownOrganization(msgspec.Struct, kw_only=True):
+    """An organization. `suspended_at`: since when nothing of it is let through."""
+
+    id: str
+    name: str
+    created_at: datetime.datetime
+    suspended_at: datetime.datetime | None
+    version: int
+
+
+class OrganizationCreated(ShownOrganization, kw_only=True):
+    """A new organization; the token of its owner's invitation is shown this once."""
+
+    owner_invitation_token: str | None
+
+
+class OwnOrganization(msgspec.Struct):
+    """An organization of mine, and what I am in it."""
+
+    id: str
+    name: str
+    role: str
+    is_suspended: bool
+
+
+class OwnOrganizationPage(msgspec.Struct):
+    """The oldest first."""
+
+    organizations: list[OwnOrganization]
+    total: int
+    limit: int
+    offset: int
+
+
+class OrganizationPage(msgspec.Struct):
+    """The oldest first."""
+
+    organizations: list[ShownOrganization]
+    total: int
+    limit: int
+    offset: int
+
+
+@OPERATIONS.get("/api/organizations", access=PERSON, summary="List my organizations")
+async def list_own_organizations(ask: Ask[PageQuery, Nothing]) -> OwnOrganizationPage:
+    """Also those in which the retired role `member` confers nothing."""
+    query, people = ask.query, ask.services.people
+    found = await ask.read(lambda connection: people.list_memberships(connection, ask.principal.id))
+    page = found[query.offset : query.offset + query.limit]
+    shown = [show_own(each) for each in page]
+    return OwnOrganizationPage(shown, len(found), query.limit, query.offset)
+
+
+@OPERATIONS.post(
+    "/api/organizations",
+    access=platform("platform:write"),
+    status=201,
+    summary="Create an organization",
+    example={"name": "Research", "owner_email": "ada@example.com"},
+)
+async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> OrganizationCreated:
+    """For the operator. Without an owner's e-mail, a person who makes it is the owner."""
+
+    def create(connection: sa.Connection) -> OrganizationCreated:
+        services, body = ask.services, ask.body
+        made = services.accounts.create_organization(connection, body.name, by=ask.actor)
+        if ask.principal.kind is PrincipalKind.PERSON:
+            owner = services.people.get(connection, ask.principal.id)
+            services.people.join(connection, owner, made.id, role=Role.OWNER, by=ask.actor)
+        token = None
+        if body.owner_email is not None:
+            issued = services.invitations.create(
+                connection,
+                made.id,
+                body.owner_email,
+                role=Role.OWNER,
+                by=ask.actor,
+                by_role=Role.OWNER,
+                param="owner_email",
+            )
+            token = issued.token
+        shown = msgspec.structs.asdict(show_organization(made))
+        return OrganizationCreated(**shown, owner_invitation_token=token)
+
+    return await ask.create(create)
+
+
+@OPERATIONS.get(
+    "/api/organization",
+    access=organization("organization:read"),
+    summary="Read the organization of the header",
+)
+async def get_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
+    """The one that `X-Organization-ID` names."""
+    return show_organization(
+        await ask.read(
+            lambda connection: ask.services.accounts.get_organization(
+                connection, ask.organization_id
+            )
+        )
+    )
+
+
+@OPERATIONS.patch(
+    "/api/organization",
+    access=organization("organization:write"),
+    summary="Rename the organization of the header",
+    errors=(404,),
+    example={"name": "Research and development"},
+)
+async def update_organization(ask: Ask[Nothing, OrganizationFields]) -> ShownOrganization:
+    """Its id stays, and so does everything that belongs to it."""
+    ask.principal.check_unlimited()
+
+    def rename(connection: sa.Connection) -> Organization:
+        accounts = ask.services.accounts
+        found = accounts.get_organization(connection, ask.organization_id)
+        ask.check_match(found.version)
+        return accounts.rename_organization(connection, found, ask.body.name, by=ask.actor)
+
+    return show_organization(await ask.write(rename))
+
+
+@OPERATIONS.get(
+    "/api/platform/organizations",
+    access=platform("platform:read"),
+    summary="List all organizations",
+)
+async def list_organizations(ask: Ask[PageQuery, Nothing]) -> OrganizationPage:
+    """For the operator."""
+    query, accounts = ask.query, ask.services.accounts
+    found = await ask.read(accounts.list_organizations)
+    page = found[query.offset : query.offset + query.limit]
+    shown = [show_organization(each) for each in page]
+    return OrganizationPage(shown, len(found), query.limit, query.offset)
+
+
+@OPERATIONS.post(
+    "/api/platform/organizations/{organization_id}/suspend",
+    access=platform("platform:write"),
+    summary="Suspend an organization",
+)
+async def suspend_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
+    """Neither its people nor its keys are let through from now on; nothing of it is lost."""
+
+    def suspend(connection: sa.Connection) -> Organization:
+        accounts = ask.services.accounts
+        found = accounts.get_organization(connection, ask.path["organization_id"])
+        return accounts.suspend_organization(connection, found, by=ask.actor)
+
+    return show_organization(await ask.write(suspend))
+
+
+@OPERATIONS.post(
+    "/api/platform/organizations/{organization_id}/resume",
+    access=platform("platform:write"),
+    summary="Resume an organization",
+)
+async def resume_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
+    """As it was before."""
+
+    def resume(connection: sa.Connection) -> Organization:
+        accounts = ask.services.accounts
+        found = accounts.get_organization(connection, ask.path["organization_id"])
+        return accounts.resume_organization(connection, found, by=ask.actor)
+
+    return show_organization(await ask.write(resume))
+
+
+def show_organization(found: Organization) -> ShownOrganization:
+    """An organization as the API writes it."""
+    return ShownOrganization(
+        id=found.id,
+        name=found.name,
+        created_at=show_time(found.created_at),
+        suspended_at=show_time_if_any(found.suspended_at),
+        version=found.version,
+    )
+
+
+def show_own(membership: Membership) -> OwnOrganization:
+    """A membership of mine as the API writes it."""
+    return OwnOrganization(
+        membership.organization_id,
+        membership.organization_name,
+        membership.role.value,
+        membership.suspended_at is not None,
+    )

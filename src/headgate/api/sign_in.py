@@ -1,0 +1,156 @@
+"""The steps of signing in that several operations share."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Meta
+
+from headgate.accounts.model import EmailRefused, Login, Person, SignInRefused, check_email
+from headgate.accounts.service import NOT_SIGNED_IN, derive_csrf_token
+from headgate.api.operation import Ask
+from headgate.api.shapes import show_time
+from headgate.audit.model import Actor
+
+Email = Annotated[
+    str, Meta(min_length=3, max_length=254, description="An address, in upper or lower case.")
+]
+Password = Annotated[
+    str, Meta(min_length=1, max_length=1024, description="At most 1024 bytes in UTF-8.")
+]
+Token = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class ShownPerson(msgspec.Struct):
+    """A person. `is_operator`: they run this installation."""
+
+    id: str
+    email: str
+    name: str
+    is_operator: bool
+
+
+class ShownMembership(msgspec.Struct):
+    """What a person is in an organization. The retired role `member` confers nothing."""
+
+    id: str
+    name: str
+    role: str
+    is_suspended: bool
+
+
+class SignedIn(msgspec.Struct):
+    """Who is signed in. `csrf_token` goes along with every change as `X-CSRF-Token`; it and
+    `session_id` are null for a token of another issuer, which says itself when it ends."""
+
+    session_id: str | None
+    person: ShownPerson
+    organizations: list[ShownMembership]
+    csrf_token: str | None
+    expires_at: datetime.datetime | None
+
+
+class Proven(msgspec.Struct, frozen=True):
+    """A person whose password was the right one, and what was stored of it then."""
+
+    person: Person
+    stored: str
+    renewed: str | None
+
+    def __repr__(self) -> str:
+        return f"Proven({self.person.id})"
+
+
+async def prove_password(ask: Ask[Any, Any], email: str, password: str) -> Proven:
+    """Who signs in. The same work and the same `SignInRefused` whatever is wrong.
+
+    Raises `SignInTooOften` and `SignInCrowded` as well.
+    """
+    services, entrance = ask.services, ask.services.entrance
+    try:
+        email = check_email(email)
+    except EmailRefused:
+        email = ""  # nobody has it; looked for all the same
+    entrance.flood.take(ask.actor.address, email)
+    person, stored = await ask.read(
+        lambda connection: services.people.find_proof(connection, email)
+    )
+    proof = await entrance.hasher.verify(stored, password)
+    if person is None or stored is None or not proof.is_good:
+        raise SignInRefused(NOT_SIGNED_IN)
+    entrance.flood.forgive(ask.actor.address, email)
+    renewed = await entrance.hasher.hash(password) if proof.is_outdated else None
+    return Proven(person, stored, renewed)
+
+
+def take_in(
+    ask: Ask[Any, Any],
+    connection: sa.Connection,
+    proven: Proven,
+    *,
+    before: Login | None,
+) -> Login:
+    """A new session of who proved their password. Raises `SignInRefused` where that changed."""
+    people = ask.services.people
+    person = people.check_proof(connection, proven.person, proven.stored)
+    if proven.renewed is not None:
+        people.renew_hash(connection, person, proven.renewed)
+    return open_session(ask, connection, person, method="password", before=before)
+
+
+def open_session(
+    ask: Ask[Any, Any],
+    connection: sa.Connection,
+    person: Person,
+    *,
+    method: str,
+    before: Login | None,
+) -> Login:
+    """A session under a new token; the one that the browser had before is over (fixation)."""
+    sessions = ask.services.sessions
+    if before is not None and before.session is not None:
+        own = name_actor(ask, before.person.id, before.person.email)
+        sessions.end(connection, before.person.id, before.session.id, by=own)
+    return sessions.open(connection, person, method=method, by=ask.actor)
+
+
+def name_actor(ask: Ask[Any, Any], actor_id: str, name: str) -> Actor:
+    """Who acts, where the gate has let somebody through without knowing them."""
+    return msgspec.structs.replace(ask.actor, id=actor_id, name=name)
+
+
+def admit(ask: Ask[Any, Any], login: Login) -> SignedIn:
+    """The answer to who has a new session, with its cookie."""
+    assert login.session is not None, "only for a session"
+    seconds = login.session.expires_at - ask.services.clock.now()
+    cookies = ask.services.entrance.cookies
+    ask.reply.cookies.append(cookies.write_session(login.token, seconds=seconds))
+    return show_login(ask, login)
+
+
+def show_login(ask: Ask[Any, Any], login: Login) -> SignedIn:
+    """A login as the API writes it."""
+    session = login.session
+    return SignedIn(
+        session_id=None if session is None else session.id,
+        person=show_person(login.person),
+        organizations=[
+            ShownMembership(
+                each.organization_id,
+                each.organization_name,
+                each.role.value,
+                each.suspended_at is not None,
+            )
+            for each in login.memberships
+        ],
+        csrf_token=None if session is None else derive_csrf_token(login.token),
+        expires_at=None if session is None else show_time(ask.services.sessions.ends_at(session)),
+    )
+
+
+def show_person(person: Person) -> ShownPerson:
+    """A person as the API writes them."""
+    return ShownPerson(person.id, person.email, person.name, person.is_operator)

@@ -1,0 +1,52 @@
+"""`headgate init`: the data directory and its first owner, before or beside a running server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from headgate.cli.options import Data
+from headgate.cli.passwords import ask_email, ask_password_hash
+from headgate.kit import log, settings
+from headgate.main.first_owner import create_owner, has_owner
+from headgate.main.first_start import prepare_first_start
+from headgate.main.installation import open_installation
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def init(
+    data: Data = None,
+    *,
+    email: Annotated[str | None, typer.Option(help="Of the first owner; else asked for.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the first owner; else the e-mail.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password's line from there.")
+    ] = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing where there is somebody already.")
+    ] = False,
+) -> None:
+    """Make the first owner, who is the operator of this installation as well."""
+    loaded = settings.load(os.environ, data=data)
+    log.configure(sys.stderr, level=loaded.log_level)
+    installation = open_installation(loaded)
+    try:
+        prepare_first_start(installation)
+        with installation.database.reading() as connection:
+            is_done = has_owner(installation, connection)
+        if is_done and if_missing:
+            typer.echo("There is an owner already; nothing was done.", err=True)
+            return
+        address = "" if is_done else ask_email(email)
+        hashed = "" if is_done else ask_password_hash(address, from_stdin=password_stdin)
+        person = create_owner(
+            installation, email=address, name=name or address, password_hash=hashed
+        )
+    finally:
+        installation.close()
+    typer.echo(f"{person.email} owns the first organization and operates this installation.")

@@ -1,0 +1,132 @@
+"""`headgate people`: who can sign in, for the operator at the machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headgate.accounts.model import Person, PersonMissing, PersonRequest, Role, check_email
+from headgate.audit.model import COMMAND_LINE
+from headgate.cli.desk import Desk, open_desk
+from headgate.cli.options import Data, Json, format_time
+from headgate.cli.passwords import ask_email, ask_password_hash
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Who can sign in.")
+
+PEOPLE_MAX = 10_000
+Email = Annotated[str, typer.Argument(help="As `headgate people list` shows it.")]
+FromStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password's line from there.")
+]
+
+
+@app.command("list")
+def list_people(data: Data = None, as_json: Json = False) -> None:
+    """Everybody, also who is disabled."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        people, _ = desk.people.list(connection, limit=PEOPLE_MAX)
+        roles = {
+            person.id: desk.people.list_memberships(connection, person.id) for person in people
+        }
+    if as_json:
+        typer.echo(msgspec.json.encode(people))
+        return
+    table = Table("Id", "E-mail", "Name", "Operator", "Roles", "Created", "Disabled")
+    for person in people:
+        table.add_row(
+            person.id,
+            person.email,
+            person.name,
+            "yes" if person.is_operator else "",
+            ", ".join(
+                f"{each.role.value} of {each.organization_name}" for each in roles[person.id]
+            ),
+            format_time(person.created_at),
+            format_time(person.disabled_at),
+        )
+    Console().print(table)
+
+
+@app.command()
+def add(
+    data: Data = None,
+    *,
+    email: Annotated[str | None, typer.Option(help="Else asked for.")] = None,
+    name: Annotated[str | None, typer.Option(help="Else the e-mail.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or name; else the only one.")] = None,
+    role: Annotated[Role, typer.Option(help="What they are in it.")] = Role.ADMIN,
+    operator: Annotated[bool, typer.Option("--operator", help="Runs this installation.")] = False,
+    password_stdin: FromStdin = False,
+    without_password: Annotated[
+        bool, typer.Option("--without-password", help="Another issuer lets them in.")
+    ] = False,
+) -> None:
+    """Add a person to an organization."""
+    address = ask_email(email)
+    hashed = None if without_password else ask_password_hash(address, from_stdin=password_stdin)
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        request = PersonRequest(
+            email=address,
+            name=name or address,
+            password_hash=hashed,
+            is_operator=operator,
+            is_verified=True,
+        )
+        owner = desk.accounts.find_organization(connection, organization)
+        person = desk.people.add(connection, request, by=COMMAND_LINE)
+        desk.people.join(connection, person, owner.id, role=role, by=COMMAND_LINE)
+    typer.echo(f"{person.id} ({person.email}) is {role.value} of {owner.name}.")
+
+
+@app.command("set-password")
+def set_password(email: Email, data: Data = None, password_stdin: FromStdin = False) -> None:
+    """Give a person another password; their sessions end."""
+    hashed = ask_password_hash(check_email(email), from_stdin=password_stdin)
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        person = find(desk, connection, email)
+        ended = desk.people.set_password(connection, person, hashed, by=COMMAND_LINE)
+    typer.echo(f"{person.email} has a new password; {ended} sessions ended.")
+
+
+@app.command()
+def disable(email: Email, data: Data = None) -> None:
+    """Let a person in nowhere; their sessions end at once."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        person = desk.people.disable(connection, find(desk, connection, email), by=COMMAND_LINE)
+    typer.echo(f"{person.email} is disabled.")
+
+
+@app.command()
+def enable(email: Email, data: Data = None) -> None:
+    """Let a disabled person in again."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        person = desk.people.enable(connection, find(desk, connection, email), by=COMMAND_LINE)
+    typer.echo(f"{person.email} can sign in again.")
+
+
+@app.command()
+def link(
+    email: Email,
+    data: Data = None,
+    *,
+    issuer: Annotated[str, typer.Option(help="As HEADGATE_JWT_ISSUER or HEADGATE_OIDC_ISSUER.")],
+    subject: Annotated[str, typer.Option(help="By what the issuer knows them: its sub.")],
+) -> None:
+    """Tell by what an issuer knows a person, where its tokens hold no verified e-mail."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        person = find(desk, connection, email)
+        desk.people.link(connection, person, issuer=issuer, subject=subject, by=COMMAND_LINE)
+    typer.echo(f"{person.email} is known to {issuer}.")
+
+
+def find(desk: Desk, connection: sa.Connection, email: str) -> Person:
+    """The person of an address. Raises `PersonMissing`."""
+    person = desk.people.find(connection, check_email(email))
+    if person is None:
+        raise PersonMissing(f"Nobody has the e-mail {email!r}: headgate people list.")
+    return person

@@ -1,0 +1,50 @@
+"""Refuses settings of people's logins that are unsafe, and knows where their issuers are."""
+
+from __future__ import annotations
+
+from headgate.kit.http.message import Origin
+from headgate.kit.http.url import parse_url
+from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.main.exposure import is_loopback
+
+
+def check_sign_in(settings: Settings) -> None:
+    """Raise `SettingRefused` for settings of people's logins that are unsafe or do not fit."""
+    for name in ("public_url", "oidc_issuer", "jwt_issuer", "jwt_jwks_url"):
+        address = getattr(settings, name)
+        if address is not None:
+            _check_address(name, address)
+    if settings.oidc_issuer is not None:
+        for name in ("oidc_client_id", "public_url"):
+            if getattr(settings, name) is None:
+                raise _refuse("oidc_issuer", f"needs {variable_of(name)} as well")
+    if settings.jwt_issuer is not None and not settings.jwt_audience:
+        reason = "needs HEADGATE_JWT_AUDIENCE as well: tokens for other applications are not ours"
+        raise _refuse("jwt_issuer", reason)
+
+
+def list_issuer_origins(settings: Settings) -> list[Origin]:
+    """Where the operator's own issuers are, also when they are local. Raises `SettingRefused`."""
+    named = ("oidc_issuer", "jwt_issuer", "jwt_jwks_url")
+    return [
+        _check_address(name, address)
+        for name in named
+        if (address := getattr(settings, name)) is not None
+    ]
+
+
+def _check_address(name: str, address: str) -> Origin:
+    try:
+        origin, target = parse_url(address)
+    except ValueError as error:
+        raise _refuse(name, f"cannot be {address!r}: {error}") from error
+    if name == "public_url":
+        if target != b"/":
+            raise _refuse(name, "is scheme, host and port only, without a path")
+        if origin.scheme == "http" and not is_loopback(origin.host):
+            raise _refuse(name, "is http for others than this machine: sessions would be readable")
+    return origin
+
+
+def _refuse(name: str, reason: str) -> SettingRefused:
+    return SettingRefused(f"{variable_of(name)} {reason}.", param=name)

@@ -1,0 +1,105 @@
+"""Objects of people and organizations, one of the own organization and one of the other, as the
+access matrix asks for them; and bodies that are good for one request."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import sqlalchemy as sa
+
+from headgate.accounts.model import Person, Role
+from headgate.audit.model import SYSTEM
+from tests.fakes.api import Api
+from tests.fakes.people import PASSWORD, add_person
+
+THIRD = "Third"
+OWN_MEMBER = "own-member@example.com"
+_count = itertools.count()
+
+
+def make_organization(api: Api) -> str:
+    """A further one, in which nobody of the cast is anything; made if missing."""
+    accounts = api.installation.accounts
+    with api.installation.database.transaction() as connection:
+        for known in accounts.list_organizations(connection):
+            if known.name == THIRD:
+                return known.id
+        return accounts.create_organization(connection, THIRD, by=SYSTEM).id
+
+
+def suspend_organization(api: Api) -> None:
+    """The further one."""
+    organization_id, accounts = make_organization(api), api.installation.accounts
+    with api.installation.database.transaction() as connection:
+        organization = accounts.get_organization(connection, organization_id)
+        accounts.suspend_organization(connection, organization, by=SYSTEM)
+
+
+def find_own_member(api: Api) -> str:
+    """A member of the own organization, of the role that anybody may change."""
+    return add_person(api, OWN_MEMBER, Role.MEMBER).id
+
+
+def disable_own_member(api: Api) -> None:
+    person = add_person(api, OWN_MEMBER, Role.MEMBER)
+    with api.installation.database.transaction() as connection:
+        api.installation.people.disable(connection, person, by=SYSTEM)
+
+
+def find_foreign_member(api: Api) -> str:
+    other = api.other.organization_id
+    return add_person(api, "foreign@example.com", Role.ADMIN, organization_id=other).id
+
+
+def open_own_session(api: Api) -> str:
+    """A further one of who asks first."""
+    return open_session(api, add_person(api, "owner@example.com", Role.OWNER))
+
+
+def open_foreign_session(api: Api) -> str:
+    return open_session(api, add_person(api, "stranger@example.com"))
+
+
+def open_session(api: Api, person: Person) -> str:
+    installation = api.installation
+    with installation.database.transaction() as connection:
+        login = installation.sessions.open(connection, person, method="test", by=SYSTEM)
+    assert login.session is not None
+    return login.session.id
+
+
+def invite(api: Api, organization_id: str, connection: sa.Connection) -> tuple[str, str]:
+    """The id and the token of an invitation for a new address."""
+    issued = api.installation.invitations.create(
+        connection,
+        organization_id,
+        f"guest{next(_count)}@example.com",
+        role=Role.ADMIN,
+        by=SYSTEM,
+        by_role=Role.OWNER,
+    )
+    return issued.invitation.id, issued.token
+
+
+def invite_own(api: Api) -> str:
+    with api.installation.database.transaction() as connection:
+        return invite(api, api.own.organization_id, connection)[0]
+
+
+def invite_foreign(api: Api) -> str:
+    with api.installation.database.transaction() as connection:
+        return invite(api, api.other.organization_id, connection)[0]
+
+
+def write_acceptance(api: Api) -> dict[str, Any]:
+    """Of a new person, with a token that works once."""
+    with api.installation.database.transaction() as connection:
+        _, token = invite(api, api.own.organization_id, connection)
+    return {"token": token, "name": "Guest", "password": PASSWORD}
+
+
+def write_sign_in(api: Api) -> dict[str, Any]:
+    """Of somebody who is known."""
+    person = add_person(api, "ada@example.com")
+    return {"email": person.email, "password": PASSWORD}

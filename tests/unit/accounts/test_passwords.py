@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import argon2
+import pytest
+
+from headgate.accounts.model import EmailRefused, PasswordRefused, check_email, check_password
+from headgate.accounts.service import Flood, Hasher, SignInCrowded, SignInTooOften
+from tests.fakes.stage import ManualClock
+
+GOOD = "a long sentence of your own"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize(
+    "password",
+    [GOOD, "twelve chars", "日本語のとても長い文です!", "         x y z", "x" * 1000 + "yz"],
+)
+def test_length_is_what_counts(password: str) -> None:
+    assert check_password(password) == password
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "eleven char",
+        "",
+        "PASSWORD1234",
+        "Qwertyuiop123",
+        "abababababab",
+        "é" * 513,
+        "ada@example.com",
+    ],
+)
+def test_short_common_and_endless_passwords_are_refused_without_showing_them(password: str) -> None:
+    with pytest.raises(PasswordRefused) as caught:
+        check_password(password, email="Ada@example.com")
+    assert not password or password not in caught.value.message
+
+
+def test_two_spellings_of_one_text_are_one_password() -> None:
+    assert check_password("cafe\u0301 cafe\u0301 and") == check_password("café café and")
+
+
+@pytest.mark.parametrize("email", ["Ada@Example.COM ", "a.b+c@x-y.example", "a@localhost"])
+def test_addresses_are_kept_in_lower_case(email: str) -> None:
+    assert check_email(email) == email.strip().lower()
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "ada",
+        "@x.y",
+        "a@",
+        "a b@x.y",
+        "a@x..y",
+        "a@x.y\n@z",
+        "\u0430da@example.com",
+        "a" * 65 + "@x.y",
+    ],
+)
+def test_what_mail_servers_could_read_in_two_ways_is_refused(email: str) -> None:
+    with pytest.raises(EmailRefused):
+        check_email(email)
+
+
+@pytest.mark.anyio
+async def test_hash_is_argon2id_and_is_made_anew_when_its_parameters_are_old() -> None:
+    hasher = Hasher()
+    stored = await hasher.hash(GOOD)
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    good, wrong = await hasher.verify(stored, GOOD), await hasher.verify(stored, GOOD + "!")
+    assert (good.is_good, good.is_outdated, wrong.is_good) == (True, False, False)
+    weak = argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(GOOD)
+    old = await hasher.verify(weak, GOOD)
+    assert (old.is_good, old.is_outdated) == (True, True)
+    composed = await hasher.hash("café café and")
+    assert (await hasher.verify(composed, "cafe\u0301 cafe\u0301 and")).is_good
+    nobody = await hasher.verify(None, "nobody has this password")
+    assert not nobody.is_good
+    hasher.close()
+
+
+class Gated(Hasher):
+    """Hashes only when it is let, and counts how many are at it."""
+
+    def __init__(self) -> None:
+        super().__init__(waiting_max=4)
+        self.gate = threading.Event()
+        self.now = self.most = 0
+
+    def hash_now(self, password: str) -> str:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        assert self.gate.wait(20)
+        self.now -= 1
+        return "hashed"
+
+
+@pytest.mark.anyio
+async def test_few_are_hashed_at_once_few_wait_and_the_rest_come_again() -> None:
+    hasher = Gated()
+    waiting = [asyncio.create_task(hasher.hash(GOOD)) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(SignInCrowded) as caught:
+        await hasher.hash(GOOD)
+    assert caught.value.retry_after_seconds is not None
+    hasher.gate.set()
+    assert await asyncio.gather(*waiting) == ["hashed"] * 4
+    assert hasher.most <= hasher.at_once <= 2
+    assert await hasher.hash(GOOD) == "hashed"
+    hasher.close()
+
+
+def test_tries_are_counted_by_address_and_by_account_and_come_back() -> None:
+    clock = ManualClock()
+    flood = Flood(clock, per_minute=3)
+    for count in range(3):
+        flood.take("203.0.113.9", f"{count}@example.com")
+    with pytest.raises(SignInTooOften) as caught:
+        flood.take("203.0.113.9", "9@example.com")
+    assert caught.value.retry_after_seconds == pytest.approx(20.0)
+    for count in range(3):
+        flood.take(f"203.0.113.{count}", "ada@example.com")
+    with pytest.raises(SignInTooOften):
+        flood.take("198.51.100.1", "ada@example.com")
+    clock.seconds += 20.0
+    flood.take("198.51.100.1", "ada@example.com")
+
+
+def test_network_of_one_ipv6_subscriber_is_one_address() -> None:
+    flood = Flood(ManualClock(), per_minute=1)
+    flood.take("2001:db8::1", "a@example.com")
+    with pytest.raises(SignInTooOften):
+        flood.take("2001:db8::ffff:2", "b@example.com")
+    flood.take("2001:db8:0:1::1", "c@example.com")
+
+
+def test_flood_of_addresses_does_not_grow_the_memory() -> None:
+    flood = Flood(ManualClock(), per_minute=1)
+    for count in range(30_000):
+        flood.take(f"10.{count >> 16}.{count >> 8 & 255}.{count & 255}", str(count))
+    assert flood.size <= 20_000

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from headgate.kit.settings import SettingRefused, Settings
+from headgate.main.egress import build_rule
+from headgate.main.sign_in import check_sign_in
+
+OIDC = {"oidc_issuer": "https://login.example", "oidc_client_id": "x"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"public_url": "http://localhost:4600"},
+        {"public_url": "https://gate.example/"},
+        {**OIDC, "public_url": "https://gate.example"},
+        {"jwt_issuer": "https://login.example", "jwt_audience": ("app",)},
+    ],
+)
+def test_settings_that_fit_are_taken(given: dict[str, object]) -> None:
+    check_sign_in(Settings(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"public_url": "http://gate.example"}, "readable"),
+        ({"public_url": "https://gate.example/console"}, "without a path"),
+        ({"public_url": "gate.example"}, "https://"),
+        (OIDC, "HEADGATE_PUBLIC_URL"),
+        ({"oidc_issuer": "https://login.example"}, "HEADGATE_OIDC_CLIENT_ID"),
+        ({"oidc_issuer": "login.example"}, "HEADGATE_OIDC_ISSUER"),
+        ({"jwt_issuer": "https://login.example"}, "HEADGATE_JWT_AUDIENCE"),
+        ({"jwt_jwks_url": "x"}, "HEADGATE_JWT_JWKS_URL"),
+    ],
+)
+def test_settings_that_would_let_others_in_stop_the_start(
+    given: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SettingRefused, match=said):
+        check_sign_in(Settings(**given))  # type: ignore[arg-type]
+
+
+def test_issuers_that_the_operator_names_may_be_local() -> None:
+    settings = Settings(
+        oidc_issuer="http://127.0.0.1:9001",
+        jwt_issuer="http://127.0.0.1:9002",
+        jwt_jwks_url="http://127.0.0.1:9003/keys",
+    )
+    ports = sorted(origin.port for origin in build_rule(settings).origins)
+    assert ports == [9001, 9002, 9003]
