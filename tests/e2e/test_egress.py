@@ -162,7 +162,7 @@ def test_changed_base_url_does_not_take_the_old_secret_along(
         assert answered.error["code"] == "credential_missing"
         doctor = again.run("doctor", "--json")
         assert doctor.returncode == 1
-        assert "cannot be opened" in doctor.stdout
+        assert "its seal is broken" in doctor.stdout
     # The doctor asks without any secret whether somebody is there.
     assert not [came for _, came in canary.heard if PROVIDER_KEY.encode() in came]
     canary.heard.clear()

@@ -169,13 +169,13 @@ def test_hold_covers_models_whose_longest_answer_is_not_known(road: Road, wallet
 
     def answer(asked: Asked) -> None:
         during.append(wallet.nano)
-        asked.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-4o-mini"))
+        asked.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-5.1-codex-mini"))
 
     road.answer_with(answer)
-    road.post(CHAT, {"model": "gpt-4o-mini", "messages": []})
-    # It cannot be longer than the window of 128,000 tokens, at $0.60 for a million.
-    assert NANO_PER_DOLLAR - during[0] >= 128_000 * 600
-    check_settled(road, wallet, 1000 * 150 + 100 * 600)
+    road.post(CHAT, {"model": "gpt-5.1-codex-mini", "messages": []})
+    # It cannot be longer than the window of 400,000 tokens, at $2 for a million.
+    assert NANO_PER_DOLLAR - during[0] >= 400_000 * 2000
+    check_settled(road, wallet, 1000 * 250 + 100 * 2000)
 
 
 def test_hold_covers_every_text_of_a_batch_of_embeddings(road: Road, wallet: Wallet) -> None:

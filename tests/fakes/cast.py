@@ -130,10 +130,14 @@ def bearer(token: str, organization_id: str | None) -> dict[str, str]:
 def issue(api: Api, **fields: object) -> tuple[str, str]:
     """A management key of the own organization: its token and id."""
     installation, own = api.installation, api.own
+    with installation.database.transaction() as connection:
+        project = installation.accounts.create_project(
+            connection, "Cast", organization_id=own.organization_id, by=SYSTEM
+        )
     values: dict[str, object] = {
         "name": "cast",
         "organization_id": own.organization_id,
-        "project_id": own.project_id,
+        "project_id": project.id,
         "kind": KeyKind.ADMIN,
         **fields,
     }

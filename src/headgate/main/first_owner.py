@@ -23,14 +23,17 @@ INVITATION = "owner_invitation"
 def prepare_owner(installation: Installation) -> bool:
     """Leave the invitation of the first owner, where nobody can sign in. Whether that is so.
 
-    It is on the disk before it is in the database: a start that dies in between makes another.
+    It is on the disk before it is in the database: a start that dies in between makes another. On
+    a database that several processes share it lies where the first of them left it.
     """
     with installation.database.transaction(alone=True) as connection:
         if installation.people.count(connection):
             return False
         kept = _read(installation)
-        if INVITATION in kept and installation.invitations.is_first_open(connection):
-            return True
+        is_shared = installation.settings.database_url is not None
+        is_open = installation.invitations.is_first_open(connection)
+        if is_open and (INVITATION in kept or is_shared):
+            return INVITATION in kept
         installation.invitations.withdraw_first(connection)
         organization = installation.accounts.list_organizations(connection)[0]
         issued = installation.invitations.create_first(connection, organization.id, by=SYSTEM)

@@ -163,7 +163,6 @@ class Rotations:
             for record, wrapped in staged.pairs
         )
         keys.count_master_seals(connection, rotation.scope, seals=done)
-        failpoint("rotation_slice")
         return self._advance(connection, rotation, done)
 
     def switch_master(
@@ -269,7 +268,6 @@ class Rotations:
                 store.replace_seal(connection, page.table, row, values)
                 for row, values in page.changes
             )
-        failpoint("rotation_slice")
         return self._advance(connection, rotation, done)
 
     def drop_key(
@@ -300,6 +298,7 @@ class Rotations:
         keys.note_change(connection)
 
     def _advance(self, connection: sa.Connection, rotation: Rotation, done: int) -> Rotation:
+        failpoint("rotation_slice")
         advanced = store.advance_rotation(connection, rotation.id, done=done, now=self._clock.now())
         if advanced is None:
             raise RotationRefused(f"Another process has ended the rotation {rotation.id}.")
