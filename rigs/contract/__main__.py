@@ -6,11 +6,12 @@ Exits with 1 where an answer is a server error, breaks the document, or accepts 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
 from pathlib import Path
 
-from rigs.contract.roles import find_roles
+from rigs.contract.roles import SHUTTING_OUT, find_roles
 from rigs.contract.run import PHASES, run
 from tests.fakes.gateway import find_port, running_gateway
 
@@ -29,11 +30,20 @@ def main() -> None:
     ):
         for role, headers in find_roles(gateway).items():
             print(f"==> as the {role}", flush=True)
-            report = run(
-                gateway, headers, folder=Path(folder), phases=asked.phases, examples=asked.examples
+            ask = functools.partial(
+                run,
+                gateway,
+                headers,
+                folder=Path(folder),
+                phases=asked.phases,
+                examples=asked.examples,
             )
-            print(report.text, flush=True)
-            faults += not report.is_clean
+            for report in (ask(without=SHUTTING_OUT), ask(only=SHUTTING_OUT)):
+                print(report.text, flush=True)
+                faults += not report.is_clean
+        said = gateway.log.read_text()
+        print(f"==> {said.count('api.fault')} faults in the log of the server", flush=True)
+        faults += "api.fault" in said
     sys.exit(1 if faults else 0)
 
 

@@ -8,21 +8,55 @@ from typing import Any
 
 from tests.fakes.gateway import Gateway
 
+OWNER = {"email": "owner@example.com", "password": "a long and winding password"}
+SHUTTING_OUT = (
+    "revoke_key",
+    "update_key",
+    "rotate_key",
+    "suspend_organization",
+    "disable_person",
+    "remove_member",
+    "update_member",
+    "sign_out",
+    "end_session",
+    "change_password",
+)
+"""Operations by which the caller can shut itself out: they come last, alone."""
+LIMITED = {"name": "limited", "kind": "admin", "permissions": ["*:read", "projects:write"]}
+
 
 def find_roles(gateway: Gateway) -> dict[str, dict[str, str]]:
     """The headers of each role."""
     organization = {"X-Organization-ID": gateway.keys["organization_id"]}
     operator = {"Authorization": f"Bearer {gateway.keys['admin_key']}", **organization}
     inference = {"Authorization": f"Bearer {gateway.key}", **organization}
-    return {"operator's key": operator, "inference key": inference}
+    limits = {**LIMITED, "project_id": gateway.keys["project_id"]}
+    limited, _ = call(gateway, "/api/api-keys", limits, operator)
+    return {
+        "operator's key": operator,
+        "owner who is signed in": {**sign_in(gateway), **organization},
+        "limited key": {"Authorization": f"Bearer {limited['key']}", **organization},
+        "inference key": inference,
+    }
 
 
-def call(gateway: Gateway, path: str, body: Any, headers: dict[str, str]) -> Any:
-    """One request with JSON."""
+def sign_in(gateway: Gateway) -> dict[str, str]:
+    """The cookie of the first owner, and the token that goes with it."""
+    taken = {"token": gateway.keys["owner_invitation"], "name": "Owner", **OWNER}
+    call(gateway, "/api/invitations/accept", taken, {})
+    session, headers = call(gateway, "/api/session", OWNER, {})
+    cookie = headers["set-cookie"].partition(";")[0]
+    return {"Cookie": cookie, "X-CSRF-Token": session["csrf_token"]}
+
+
+def call(
+    gateway: Gateway, path: str, body: Any, headers: dict[str, str]
+) -> tuple[Any, dict[str, str]]:
+    """One request with JSON: what came back, and its headers."""
     request = urllib.request.Request(
         gateway.url + path,
         data=json.dumps(body).encode(),
         headers={**headers, "content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read())
+        return json.loads(answer.read()), {k.lower(): v for k, v in answer.headers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,3 +76,8 @@ def test_no_unknown_field_is_taken(operation: Operation) -> None:
             if struct.__name__ in WRITTEN_BY_OTHERS:
                 continue
             assert struct.__struct_config__.forbid_unknown_fields, struct
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_operation_looks_at_versions_if_it_says_so(operation: Operation) -> None:
+    assert ("check_match(" in inspect.getsource(operation.handler)) is operation.is_versioned

@@ -9,9 +9,9 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headgate.api.errors import JSON, FieldRefused, advise, describe, status_of
+from headgate.api.errors import JSON, FieldRefused, VersionOutdated, advise, describe, status_of
 from headgate.api.gate import Gate
-from headgate.api.operation import Ask, Operation, Repeated, Reply
+from headgate.api.operation import Ask, Operation, Repeated, Reply, read_match
 from headgate.api.principal import Principal
 from headgate.api.reading import read_body, read_query, take_body
 from headgate.api.services import Services
@@ -59,6 +59,8 @@ class Endpoint:
         operation = self._operation
         admitted = await self._gate.admit(request, operation.access)
         query = read_query(request, operation.query)
+        if operation.changes and read_match(request) is not None and not operation.is_versioned:
+            raise VersionOutdated("This has no versions, so that none is the one that was named.")
         raw = await take_body(request) if operation.changes else b""
         body = read_body(request, raw, operation.body) if operation.changes else operation.body()
         reply = Reply(operation.status)

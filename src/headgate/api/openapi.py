@@ -18,6 +18,8 @@ REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
 DETAIL = {"$ref": REF.format(name="Detail")}
 EITHER = {"anyOf": [DETAIL, FIELD]}
+ANYTHING = {"type": "object"}
+"""Refused before it is known to be for the API: in the shape of the model calls."""
 ORGANIZATION_PARAMETER = {
     "name": "X-Organization-ID",
     "in": "header",
@@ -48,6 +50,7 @@ ERRORS = {
     409: ("It contradicts what is there.", DETAIL),
     412: ("It was changed since the version that If-Match names.", DETAIL),
     413: ("The body is too large.", DETAIL),
+    414: ("The address is too long for the server to read.", ANYTHING),
     415: ("The body is not JSON.", DETAIL),
     422: ("A field is not what it has to be.", EITHER),
     429: ("Too often; Retry-After says when again.", DETAIL),
@@ -152,7 +155,7 @@ def _describe_parameters(
         parameters.append(ORGANIZATION_PARAMETER)
     if operation.method == "POST":
         parameters.append(REPETITION_PARAMETER)
-    if operation.method in ("PUT", "PATCH", "DELETE"):
+    if operation.is_versioned:
         parameters.append(MATCH_PARAMETER)
     return parameters
 
@@ -180,9 +183,11 @@ def list_errors(operation: Operation) -> list[int]:
     if operation.access.audience is not Audience.ANYONE:
         statuses |= {*OF_A_CALLER}
     if "{" in operation.path:
-        statuses.add(404)
+        statuses |= {404, 414}
+    if operation.query is not Nothing:
+        statuses.add(414)
     if operation.changes:
         statuses |= {*OF_A_BODY}
-    if operation.method in ("PUT", "PATCH", "DELETE"):
+    if operation.is_versioned:
         statuses.add(412)
     return sorted(statuses)

@@ -131,18 +131,24 @@ class Ask(Generic[Query, Body]):
 
     def check_match(self, version: int) -> None:
         """Raise `VersionOutdated` where `If-Match` names another version than the stored one."""
-        wanted = self.request.headers.get("if-match")
-        if wanted is None or wanted.strip() == ANY_VERSION:
-            return
-        named = VERSION.fullmatch(wanted.strip())
-        if named is None:
-            raise FieldRefused(
-                'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
-            )
-        if int(named[2]) != version:
+        wanted = read_match(self.request)
+        if wanted is not None and wanted != version:
             raise VersionOutdated(
                 f"This was changed meanwhile: it is at version {version}. Read it again."
             )
+
+
+def read_match(request: Request) -> int | None:
+    """The version that `If-Match` names, None for any. Raises `FieldRefused`."""
+    wanted = request.headers.get("if-match", ANY_VERSION).strip()
+    if wanted == ANY_VERSION:
+        return None
+    named = VERSION.fullmatch(wanted)
+    if named is None:
+        raise FieldRefused(
+            'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
+        )
+    return int(named[2])
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +167,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     errors: tuple[int, ...]
     example: Any
+    is_versioned: bool = False
+    """Whether its object counts its changes; of another, no version that is named is the one."""
 
     @property
     def id(self) -> str:
@@ -216,9 +224,11 @@ class Operations:
         status: int = 200,
         errors: tuple[int, ...] = (),
         example: Any = None,
+        is_versioned: bool | None = None,
     ) -> Callable[[Handler], Handler]:
         """`errors` are statuses beyond those of every such operation; `example` is a body (or,
-        where there is none, an answer) for the schema."""
+        where there is none, an answer) for the schema. `is_versioned`: see `Operation`; unless
+        it is said, what changes or removes something is."""
 
         def register(handler: Handler) -> Handler:
             hints = typing.get_type_hints(handler)
@@ -240,6 +250,11 @@ class Operations:
                     tag=self.tag,
                     errors=errors,
                     example=example,
+                    is_versioned=(
+                        method in ("PUT", "PATCH", "DELETE")
+                        if is_versioned is None
+                        else is_versioned
+                    ),
                 )
             )
             return handler

@@ -114,3 +114,11 @@ def test_body_that_cannot_be_read_is_refused(
     answer = shared_api.post("/api/projects", content=content, headers={"content-type": kind})
     assert answer.status == status
     assert set(json.loads(answer.text)) == {"detail", "code"}
+
+
+def test_what_has_no_versions_has_not_the_one_that_is_named(api: Api) -> None:
+    api.post("/api/secrets", {"key_name": "kept", "value": "a-value-that-is-long-enough"})
+    refused = api.delete("/api/secrets/kept", headers={"if-match": '"1"'})
+    assert (refused.status, refused.json["code"]) == (412, "version_outdated")
+    assert api.delete("/api/secrets/kept", headers={"if-match": "x"}).status == 422
+    assert api.get("/api/secrets").json["total"] == 1

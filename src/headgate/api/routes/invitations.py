@@ -145,7 +145,11 @@ async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
 
 
 @OPERATIONS.delete(
-    "/api/invitations/{invitation_id}", access=WRITE, status=204, summary="Withdraw an invitation"
+    "/api/invitations/{invitation_id}",
+    access=WRITE,
+    status=204,
+    summary="Withdraw an invitation",
+    is_versioned=False,
 )
 async def revoke_invitation(ask: Ask[Nothing, Nothing]) -> None:
     """Its link is of no use from now on."""

@@ -140,6 +140,7 @@ async def revoke_key(ask: Ask[Nothing, Nothing]) -> None:
     summary="Rotate a key",
     errors=(409,),
     example={"overlap_seconds": 86400},
+    is_versioned=True,
 )
 async def rotate_key(ask: Ask[Nothing, KeyRotation]) -> ShownIssuedKey:
     """A new token of the same key, shown once. The present one goes on for the overlap, both with
@@ -161,7 +162,10 @@ async def rotate_key(ask: Ask[Nothing, KeyRotation]) -> ShownIssuedKey:
 
 
 @OPERATIONS.post(
-    "/api/api-keys/{key_id}/revoke-previous", access=WRITE, summary="End an overlap at once"
+    "/api/api-keys/{key_id}/revoke-previous",
+    access=WRITE,
+    summary="End an overlap at once",
+    is_versioned=True,
 )
 async def revoke_previous_token(ask: Ask[Nothing, Nothing]) -> ShownKey:
     """Only the newest token is good from now on. Nothing changes where it is the only one."""

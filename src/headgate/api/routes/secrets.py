@@ -107,7 +107,9 @@ async def list_secrets(ask: Ask[PageQuery, Nothing]) -> SecretList:
     return await select(ask, None)
 
 
-@OPERATIONS.delete("/api/secrets/{key_name}", access=WRITE, summary="Remove a secret")
+@OPERATIONS.delete(
+    "/api/secrets/{key_name}", access=WRITE, summary="Remove a secret", is_versioned=False
+)
 async def remove_secret(ask: Ask[Nothing, Nothing]) -> SecretRemoved:
     """What refers to it is unusable from now on, and says so."""
     ask.principal.check_unlimited()
@@ -137,6 +139,7 @@ async def list_project_secrets(ask: Ask[PageQuery, Nothing]) -> SecretList:
     "/api/projects/{project_id}/secrets/{key_name}",
     access=WRITE,
     summary="Remove a secret of a project",
+    is_versioned=False,
 )
 async def remove_project_secret(ask: Ask[Nothing, Nothing]) -> SecretRemoved:
     """For good."""

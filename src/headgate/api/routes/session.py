@@ -116,7 +116,9 @@ async def get_session(ask: Ask[Nothing, Nothing]) -> SignedIn:
     return show_login(ask, await ask.read(lambda connection: find_login(ask, connection)))
 
 
-@OPERATIONS.delete("/api/session", access=PERSON, status=204, summary="Sign out")
+@OPERATIONS.delete(
+    "/api/session", access=PERSON, status=204, summary="Sign out", is_versioned=False
+)
 async def sign_out(ask: Ask[Nothing, Nothing]) -> None:
     """The session is over everywhere at once. A token of another issuer is ended there."""
     principal = ask.principal
@@ -141,7 +143,11 @@ async def list_sessions(ask: Ask[PageQuery, Nothing]) -> SessionPage:
 
 
 @OPERATIONS.delete(
-    "/api/sessions/{session_id}", access=PERSON, status=204, summary="End one of my sessions"
+    "/api/sessions/{session_id}",
+    access=PERSON,
+    status=204,
+    summary="End one of my sessions",
+    is_versioned=False,
 )
 async def end_session(ask: Ask[Nothing, Nothing]) -> None:
     """At once, wherever it is used."""

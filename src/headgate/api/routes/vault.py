@@ -116,7 +116,7 @@ async def list_rotations(ask: Ask[Nothing, Nothing]) -> RotationList:
     access=WRITE,
     status=202,
     summary="Replace organization keys",
-    errors=(409, 503),
+    errors=(404, 409, 503),
     example={"scope": "all"},
 )
 async def start_rotation(ask: Ask[Nothing, RotationStart]) -> ShownRotation:

@@ -42,7 +42,7 @@ class SystemLookup:
             answer = self._start(host)
         outcome = await asyncio.shield(answer)
         if isinstance(outcome, Exception):
-            raise ConnectFailed(f"Cannot resolve {host}: {outcome}") from outcome
+            raise ConnectFailed(f"Cannot resolve {host}: {describe(outcome)}") from outcome
         return outcome
 
     def _start(self, host: str) -> asyncio.Future[list[str] | Exception]:
@@ -68,3 +68,8 @@ class SystemLookup:
 
         threading.Thread(target=work, name="headgate-lookup", daemon=True).start()
         return answer
+
+
+def describe(error: Exception) -> str:
+    """What the system says, without its number."""
+    return str(getattr(error, "strerror", None) or error)
