@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -259,8 +260,10 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
         other = make_tenant(installation, connection, "Other")
         stock_platform(installation, connection)
 
+    taking_up = threading.Lock()
+
     def take_up() -> None:
-        with installation.database.reading() as connection:
+        with taking_up, installation.database.reading() as connection:
             installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
     take_up()
