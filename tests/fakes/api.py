@@ -35,12 +35,8 @@ from headgate.kit.http.guard import Guard
 from headgate.main import platform, road
 from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Grant
-from headgate.vault.model import (
-    CredentialRequest,
-)
-from headgate.vault.model.managed import (
-    ManagedRequest,
-)
+from headgate.vault.model import CredentialRequest
+from headgate.vault.model.managed import ManagedRequest
 
 Result = TypeVar("Result")
 NOBODY = ""

@@ -17,12 +17,8 @@ from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.relay.rates import Rates
-from headgate.vault.model import (
-    Fault,
-)
-from headgate.vault.model.keys import (
-    Rotation,
-)
+from headgate.vault.model import Fault
+from headgate.vault.model.keys import Rotation
 from headgate.vault.service import (
     Capacities,
     CredentialBook,

@@ -15,9 +15,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.main.installation import Installation
 from headgate.vault.jobs import Rotator
-from headgate.vault.model import (
-    Fault,
-)
+from headgate.vault.model import Fault
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,

@@ -16,12 +16,8 @@ from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.vault import store
-from headgate.vault.model import (
-    CredentialRecord,
-)
-from headgate.vault.model.managed import (
-    ManagedModel,
-)
+from headgate.vault.model import CredentialRecord
+from headgate.vault.model.managed import ManagedModel
 from headgate.vault.service import Sealer, create_master_key, remember_master_key
 
 MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"

@@ -22,9 +22,7 @@ from headgate.vault.model import (
     MasterKeyRefused,
     parse_base_url,
 )
-from headgate.vault.model.keys import (
-    KeyState,
-)
+from headgate.vault.model.keys import KeyState
 from headgate.vault.service import (
     KeyServiceFailed,
     LocalMasterKey,

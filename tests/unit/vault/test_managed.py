@@ -18,9 +18,7 @@ from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential, Model
 from headgate.vault import store
-from headgate.vault.model import (
-    CredentialRecord,
-)
+from headgate.vault.model import CredentialRecord
 from headgate.vault.model.managed import (
     ManagedChange,
     ManagedModel,

@@ -20,9 +20,7 @@ from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.vault import jobs, store
 from headgate.vault.jobs import Rotator
-from headgate.vault.model import (
-    MasterKeyRefused,
-)
+from headgate.vault.model import MasterKeyRefused
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,

@@ -29,9 +29,7 @@ from headgate.vault.model import (
     Fault,
     MasterKeyRefused,
 )
-from headgate.vault.model.keys import (
-    MasterKeyRecord,
-)
+from headgate.vault.model.keys import MasterKeyRecord
 from headgate.vault.service import (
     LocalMasterKey,
     Rotations,

@@ -23,9 +23,7 @@ from headgate.vault.model import (
     CredentialRecord,
     CredentialUnusable,
 )
-from headgate.vault.model.keys import (
-    EVERY_KEY,
-)
+from headgate.vault.model.keys import EVERY_KEY
 from headgate.vault.service import Rotations
 from headgate.vault.service.sealing import open_secret
 from tests.unit.vault.test_vault import SECRET, Safe

@@ -10,9 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA, bump_revision
-from headgate.vault.model import (
-    CredentialRecord,
-)
+from headgate.vault.model import CredentialRecord
 from headgate.vault.model.keys import (
     KeyState,
     MasterKeyRecord,

@@ -21,9 +21,7 @@ from headgate.kit.crypto import KEY_BYTES, SecretKey, encode_fields
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Headers, Origin, Request, Timeouts
-from headgate.vault.model import (
-    MasterKeyRefused,
-)
+from headgate.vault.model import MasterKeyRefused
 from headgate.vault.model.keys import (
     KeyState,
     MasterKeyRecord,
