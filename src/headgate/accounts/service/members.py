@@ -107,5 +107,5 @@ class Members:
     ) -> None:
         """What the old role had opened."""
         if by.id != member.person_id:
-            sessions.delete_sessions_of(connection, member.person_id, but=None)
+            sessions.delete_sessions_of(connection, member.person_id)
         invitations.delete_invitations_by(connection, organization_id, member.person_id)

@@ -129,7 +129,7 @@ class People:
         """Store a new password; all sessions end. How many there were."""
         store.update_person(connection, person.id, {"password_hash": password_hash})
         self._record(connection, by, "person.password_changed", person)
-        return sessions.delete_sessions_of(connection, person.id, but=None)
+        return sessions.delete_sessions_of(connection, person.id)
 
     def renew_hash(self, connection: sa.Connection, person: Person, password_hash: str) -> None:
         """The same password under the present parameters."""
@@ -153,7 +153,7 @@ class People:
         if person.is_operator and store.count_operators(connection) == 1:
             raise MembershipRefused("This is the last operator; make another one first.")
         store.update_person(connection, person.id, {"disabled_at": self._clock.now()})
-        sessions.delete_sessions_of(connection, person.id, but=None)
+        sessions.delete_sessions_of(connection, person.id)
         self._record(connection, by, "person.disabled", person)
         return self.get(connection, person.id)
 
@@ -192,7 +192,7 @@ class People:
             store.update_person(
                 connection, person.id, {"email_verified_at": now, "password_hash": None}
             )
-            sessions.delete_sessions_of(connection, person.id, but=None)
+            sessions.delete_sessions_of(connection, person.id)
         self._record(connection, by, "person.linked", person, {"issuer": issuer})
         return self.get(connection, person.id)
 

@@ -110,16 +110,6 @@ class Sessions:
             raise PersonMissing("There is no such session.")
         self._audit.record(connection, by, Deed("session.ended", None, session_id))
 
-    def end_all(
-        self, connection: sa.Connection, person_id: str, *, but: str | None, by: Actor
-    ) -> int:
-        """End all sessions of a person but one. How many there were."""
-        ended = store.delete_sessions_of(connection, person_id, but=but)
-        if ended:
-            deed = Deed("session.ended_all", None, person_id, {"sessions": ended})
-            self._audit.record(connection, by, deed)
-        return ended
-
     def _login(
         self, connection: sa.Connection, person: Person, session: Session, token: str
     ) -> Login:

@@ -62,11 +62,9 @@ def delete_session(connection: sa.Connection, person_id: str, session_id: str) -
     return connection.execute(sa.delete(SESSIONS).where(*own)).rowcount > 0
 
 
-def delete_sessions_of(connection: sa.Connection, person_id: str, *, but: str | None) -> int:
-    """End all sessions of a person, but one; how many."""
+def delete_sessions_of(connection: sa.Connection, person_id: str) -> int:
+    """End all sessions of a person; how many."""
     statement = sa.delete(SESSIONS).where(SESSIONS.c.person_id == person_id)
-    if but is not None:
-        statement = statement.where(SESSIONS.c.id != but)
     return connection.execute(statement).rowcount
 
 
