@@ -7,15 +7,13 @@ operator of the installation, once.
 
 from __future__ import annotations
 
-import json
-import os
-
 import sqlalchemy as sa
 
 from headgate.accounts.model import Person, PersonExists, PersonRequest, Role
 from headgate.audit.model import COMMAND_LINE, SYSTEM
 from headgate.kit.failpoint import failpoint
-from headgate.main.installation import FIRST_KEYS_FILE, Installation
+from headgate.main.first_keys import read_first_keys, write_first_keys
+from headgate.main.installation import Installation
 
 INVITATION = "owner_invitation"
 
@@ -29,7 +27,7 @@ def prepare_owner(installation: Installation) -> bool:
     with installation.database.transaction(alone=True) as connection:
         if installation.people.count(connection):
             return False
-        kept = _read(installation)
+        kept = read_first_keys(installation)
         is_shared = installation.settings.database_url is not None
         is_open = installation.invitations.is_first_open(connection)
         if is_open and (INVITATION in kept or is_shared):
@@ -37,7 +35,7 @@ def prepare_owner(installation: Installation) -> bool:
         installation.invitations.withdraw_first(connection)
         organization = installation.accounts.list_organizations(connection)[0]
         issued = installation.invitations.create_first(connection, organization.id, by=SYSTEM)
-        _write(installation, {**kept, INVITATION: issued.token})
+        write_first_keys(installation, {**kept, INVITATION: issued.token})
         failpoint("first_start_owner")
     return True
 
@@ -67,34 +65,12 @@ def create_owner(
             connection, person, organization.id, role=Role.OWNER, by=COMMAND_LINE
         )
         installation.invitations.withdraw_first(connection)
-        kept = _read(installation)
+        kept = read_first_keys(installation)
         if kept.pop(INVITATION, None) is not None:
-            _write(installation, kept)
+            write_first_keys(installation, kept)
     return person
 
 
 def has_owner(installation: Installation, connection: sa.Connection) -> bool:
     """Whether anybody can sign in."""
     return installation.people.count(connection) > 0
-
-
-def _read(installation: Installation) -> dict[str, str]:
-    """What the file has, nothing where it was deleted."""
-    try:
-        return json.loads((installation.settings.data / FIRST_KEYS_FILE).read_text())
-    except FileNotFoundError:
-        return {}
-
-
-def _write(installation: Installation, keys: dict[str, str]) -> None:
-    """All of the file or none of it."""
-    path = installation.settings.data / FIRST_KEYS_FILE
-    made = path.with_suffix(".new")
-    made.unlink(missing_ok=True)
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(keys, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    made.replace(path)

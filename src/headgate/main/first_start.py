@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-
 import sqlalchemy as sa
 
 from headgate.accounts.model import Organization
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.failpoint import failpoint
-from headgate.main.installation import FIRST_KEYS_FILE, Installation
+from headgate.main.first_keys import write_first_keys
+from headgate.main.installation import Installation
 from headgate.vault.model import CredentialRequest
 
 INTEGRATION = "openai"
@@ -51,7 +49,7 @@ def prepare_first_start(installation: Installation) -> bool:
                 ("first admin", KeyKind.ADMIN, ("*",)),
             )
         )
-        _write_private(
+        write_first_keys(
             installation,
             {
                 "organization_id": organization.id,
@@ -112,14 +110,3 @@ def _add_simulator(
         ),
         by=SYSTEM,
     )
-
-
-def _write_private(installation: Installation, keys: dict[str, str]) -> None:
-    path = installation.settings.data / FIRST_KEYS_FILE
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(keys, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
