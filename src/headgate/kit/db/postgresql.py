@@ -46,6 +46,8 @@ ALONE_SECONDS = 120
 OUTCOME_SECONDS = 20.0
 """For the server to come back and say what became of a commit."""
 PAUSE_SECONDS = 0.1
+WRITER_STATEMENTS = 1_000
+"""How many prepared statements the writer's connection keeps; the driver's default is 100."""
 
 # Advisory locks, by two numbers; the first is the gateway's own.
 SPACE = 0x48454144
@@ -204,6 +206,7 @@ class PostgresConnection:
             self._driver = _driver_of(self.connection)
             # What is set for its session must not come back to the pool.
             self.connection.detach()
+            self._driver.prepared_max = WRITER_STATEMENTS
             self._cursor = self._driver.cursor()
             wait = self._wait_milliseconds
             # A process that stops inside a transaction must not keep the others waiting for long.
@@ -239,7 +242,9 @@ class PostgresConnection:
         try:
             self._cursor.execute(
                 b"UPDATE revisions SET value = %d WHERE topic = '%b'; COMMIT"
-                % (self._count, self._topic.encode())
+                % (self._count, self._topic.encode()),
+                # Its text is new every time: counting it would push out what is used again.
+                prepare=False,
             )
         except psycopg.Error as error:
             if not self._driver.closed:

@@ -42,12 +42,22 @@ is full (SQLITE_FULL) or a lock (SQLITE_BUSY) is none."""
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 """A write-ahead log that grew longer is cut to this once all of it is in the database."""
 JOURNAL_MODE = "wal" if WAL_SAFE else "delete"
+POOLED_STATEMENTS = 100
+WRITER_STATEMENTS = 1_000
+"""How many parsed statements a connection keeps. The driver drops the least used one of a full
+cache, which is always the newest: a cache that is full of other statements parses it every time."""
 
 
-def connect(path: Path, *, busy_timeout_seconds: float) -> Any:
+def connect(
+    path: Path, *, busy_timeout_seconds: float, statements_max: int = POOLED_STATEMENTS
+) -> Any:
     """A DB-API connection in autocommit mode, with the pragmas that the ledger needs."""
     connection = DRIVER.connect(
-        str(path), timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False
+        str(path),
+        timeout=busy_timeout_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=statements_max,
     )
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA journal_mode={JOURNAL_MODE}")
@@ -91,6 +101,13 @@ class Sqlite:
     def _connect(self) -> Any:
         return connect(self.path, busy_timeout_seconds=self._wait_seconds)
 
+    def _connect_writer(self) -> Any:
+        return connect(
+            self.path,
+            busy_timeout_seconds=self._wait_seconds,
+            statements_max=WRITER_STATEMENTS,
+        )
+
     def create_engine(self) -> sa.Engine:
         """See `Dialect`."""
         return sa.create_engine(
@@ -103,8 +120,12 @@ class Sqlite:
         )
 
     def keep(self, engine: sa.Engine, *, always_flush: bool) -> SqliteConnection:
-        """See `Dialect`."""
-        connection = engine.connect().execution_options(own_transaction=True)
+        """Open a connection outside of the pool: one of the pool's may have made the tables, and
+        then has its statement cache full of them."""
+        own = sa.create_engine(
+            "sqlite://", module=DRIVER, creator=self._connect_writer, poolclass=sa.NullPool
+        )
+        connection = own.connect().execution_options(own_transaction=True)
         return SqliteConnection(connection, always_flush=always_flush)
 
     def is_unavailable(self, error: BaseException) -> bool:
