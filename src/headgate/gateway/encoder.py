@@ -33,6 +33,8 @@ OF_THE_BODY = frozenset(
 RATE_PREFIX = b"x-headgate-ratelimit-"
 PLAIN_RATE_PREFIX = b"x-ratelimit-"
 """Where no provider answers, the names that clients know are free."""
+UNBUFFERED = b"x-accel-buffering: no\r\n"
+"""Of a stream: nginx in front passes it on as it comes (its `proxy_buffering` otherwise waits)."""
 RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
 """How many of its unit a second has."""
 
@@ -63,7 +65,7 @@ class OpenAiEncoder:
             trip.attempts - 1,
             render_model(trip.reading.model or call.model) if call.model else b"",
             render_rates(call.rates) if call.rates else b"",
-            b"" if receipt is None else render_cost(receipt),
+            UNBUFFERED if receipt is None else render_cost(receipt),
             b"" if is_plain and not answer.keeps_length else render_rest(trip, answer),
         )
 

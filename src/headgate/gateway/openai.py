@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import structlog
 
-from headgate.gateway import decompression, errors, listing
+from headgate.gateway import decompression, errors, framing, listing
 from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rates
 from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
 from headgate.gateway.models import ModelsRoad
@@ -18,7 +19,7 @@ from headgate.kit.http.message import Headers
 from headgate.kit.ids import Ids
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
-from headgate.llm.providers.provider import Provider
+from headgate.llm.providers.provider import HeaderDenial, Provider
 from headgate.llm.strictness import JsonLimits
 from headgate.relay.admission import choose_project
 from headgate.relay.call import Call
@@ -34,6 +35,12 @@ PLAIN_CODINGS = (b"", b"identity")
 JSON_TYPES = (b"application/json", b"")
 """As nearly every client says it; without a type, the body is tried."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+NO_NAMES: frozenset[bytes] = frozenset()
+USUAL_CONNECTIONS = framing.WATCHED[b"connection"]
+KNOWN_NAMES_MAX = 1_000
+KNOWN_NAME_BYTES_MAX = 64
+"""How many header names are remembered with what to do about them, and how long one may be."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +58,17 @@ class MethodUnknown(HeadgateError):
 class ContentTypeUnsupported(HeadgateError):
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_type"
+
+
+class Step(enum.Enum):
+    """What is done with a header of a request, where no function reads it."""
+
+    PASS = "pass"
+    STAY = "stay"
+    TYPE = "type"
+    """The content type: it passes, and decides how the body is read."""
+    HOP = "hop"
+    """The Connection header: what it names is meant for this hop only (RFC 9110 7.6.1)."""
 
 
 class FaceLimits(msgspec.Struct, frozen=True):
@@ -109,6 +127,7 @@ class OpenAiFace:
         self._models = models
         self._crowd = crowd
         self._provider = provider
+        self._steps = _Steps(provider.request_headers)
         self._routes = routes.Routes(provider.endpoints)
         self._limits = limits
         self._ids = ids
@@ -188,21 +207,26 @@ class OpenAiFace:
         return exchange.task.cancel(KeyWithdrawn.now())
 
     def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
-        """One pass: what the gateway acts on, and what may travel on to the provider."""
-        travelling = self._provider.request_headers.names
-        prefixes = self._provider.request_headers.prefixes
+        """One pass: what the gateway acts on, and what goes on to the provider."""
+        steps = self._steps
+        named: frozenset[bytes] = NO_NAMES
         for header in exchange.headers:
             name, value = header
-            if name in travelling or (name.startswith(prefixes) and b"_" not in name):
+            step = steps[name]
+            if step is Step.PASS:
                 opening.headers.append(header)
-                if name == b"content-type":
-                    opening.content_type = value
-                elif name == b"content-encoding":
-                    opening.coding = (
-                        opening.coding + b"," + value if opening.coding else value
-                    ).lower()
-            elif name in READERS:
-                READERS[name](exchange, opening, value)
+            elif step is Step.STAY:
+                continue
+            elif step is Step.TYPE:
+                opening.headers.append(header)
+                opening.content_type = value
+            elif step is Step.HOP:
+                if value not in USUAL_CONNECTIONS:
+                    named |= frozenset(framing.list_tokens(value))
+            else:
+                step(exchange, opening, value)
+        if named:
+            opening.headers = [each for each in opening.headers if each[0] not in named]
 
     def _decode(self, exchange: Exchange, opening: Opening) -> Call:
         endpoint, grant = opening.endpoint, opening.grant
@@ -317,8 +341,18 @@ def _read_expect(exchange: Exchange, _opening: Opening, value: bytes) -> None:
     exchange.expects_continue = value.lower() == b"100-continue"
 
 
-READERS = {
+def _read_coding(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    opening.headers.append((b"content-encoding", value))
+    opening.coding = (opening.coding + b"," + value if opening.coding else value).lower()
+
+
+Reader = Callable[[Exchange, Opening, bytes], None]
+
+READERS: dict[bytes, Step | Reader] = {
     b"authorization": _read_bearer,
+    b"connection": Step.HOP,
+    b"content-encoding": _read_coding,
+    b"content-type": Step.TYPE,
     b"x-api-key": _read_api_key,
     b"content-length": _read_content_length,
     b"x-headgate-credential": _read_credential,
@@ -326,3 +360,17 @@ READERS = {
     b"x-headgate-project": _read_project,
     b"expect": _read_expect,
 }
+
+
+class _Steps(dict[bytes, "Step | Reader"]):
+    """What to do with each header by its name; names that were never seen are judged once."""
+
+    def __init__(self, denial: HeaderDenial) -> None:
+        super().__init__(READERS)
+        self._denial = denial
+
+    def __missing__(self, name: bytes) -> Step | Reader:
+        step = Step.STAY if self._denial.forbids(name) else Step.PASS
+        if len(self) < KNOWN_NAMES_MAX and len(name) <= KNOWN_NAME_BYTES_MAX:
+            self[name] = step
+        return step

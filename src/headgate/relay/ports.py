@@ -13,6 +13,7 @@ import msgspec
 
 from headgate.kit.http.addresses import Network
 from headgate.kit.http.message import Headers, Origin
+from headgate.llm.headers import ACCOUNT, FORBIDDEN
 from headgate.llm.usage import Usage
 
 
@@ -93,6 +94,9 @@ class Credential(msgspec.Struct, frozen=True):
     headers: Headers
     secret: bytes
 
+    replaces: frozenset[bytes] = frozenset()
+    """Headers of a client that do not go out beside this credential's own: those that it sets
+    itself and, of a managed one, those that choose the account that pays."""
     answer_head: bytes = b""
     """The header lines by which an answer says that it came through this credential, and not
     from a cache; made here."""
@@ -103,6 +107,9 @@ class Credential(msgspec.Struct, frozen=True):
             "x-headgate-cache-status: bypass\r\n"
         )
         msgspec.structs.force_setattr(self, "answer_head", head.encode())
+        names = {name for name, _ in self.headers if not FORBIDDEN.forbids(name)}
+        replaces = frozenset(names | ACCOUNT if self.managed else names)
+        msgspec.structs.force_setattr(self, "replaces", replaces)
 
 
 class Credentials(Protocol):

@@ -22,7 +22,7 @@ from headgate.kit.http.message import Client, Headers, Request, Response, Timeou
 from headgate.llm import errors as faults
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers
-from headgate.relay.ports import Capacities
+from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.trip import Trip
 
@@ -302,19 +302,19 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
         credential.origin,
         trip.call.method.encode(),
         trip.target,
-        join_headers(trip.call.headers, credential.headers),
+        join_headers(trip.call.headers, credential),
         data,
         timeouts,
         trip.call.content_length,
     )
 
 
-def join_headers(given: Headers, own: Headers) -> Headers:
+def join_headers(given: Headers, credential: Credential) -> Headers:
     """The client's headers and the credential's; where both name one, the credential's counts."""
-    if len(own) > 1:
-        names = {name for name, _ in own}
-        given = [header for header in given if header[0] not in names]
-    return given + own
+    replaced = credential.replaces
+    if replaced:
+        given = [header for header in given if header[0] not in replaced]
+    return given + credential.headers
 
 
 def limit_total(request: Request, elapsed: float) -> Request:

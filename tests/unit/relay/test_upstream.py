@@ -6,6 +6,7 @@ import email.utils
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
@@ -18,6 +19,7 @@ from headgate.relay.upstream import (
     ProviderTimeout,
     ProviderUnreachable,
     Upstream,
+    join_headers,
 )
 from tests.fakes.stage import (
     CREDENTIAL,
@@ -462,3 +464,16 @@ async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing(
     with pytest.raises(asyncio.CancelledError):
         await rig.send()
     assert (rig.trip.attempts, rig.trip.was_sent) == (1, False)
+
+
+def test_callers_account_headers_do_not_go_out_with_a_managed_credential() -> None:
+    given = [(b"openai-organization", b"org-x"), (b"openai-project", b"proj-x"), (b"x-a", b"1")]
+    own = CREDENTIAL.headers
+    assert join_headers(given, CREDENTIAL) == given + own
+    assert join_headers(given, replace(CREDENTIAL, managed=True)) == [(b"x-a", b"1"), *own]
+
+
+def test_header_that_carries_the_credential_is_the_credentials_alone() -> None:
+    credential = replace(CREDENTIAL, headers=[(b"x-proxy-key", b"secret")])
+    given = [(b"x-proxy-key", b"of the caller"), (b"x-a", b"1")]
+    assert join_headers(given, credential) == [(b"x-a", b"1"), (b"x-proxy-key", b"secret")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.llm.headers import FORBIDDEN
 from headgate.llm.providers.openai_endpoints import ENDPOINTS
 from headgate.llm.providers.provider import HeaderRule, Provider
 
@@ -12,44 +13,45 @@ PROVIDER = Provider(
     authorization=(b"authorization", b"Bearer "),
     organization_header=b"openai-organization",
     project_header=b"openai-project",
-    request_headers=HeaderRule(
-        names=frozenset(
-            {
-                b"accept",
-                b"accept-language",
-                b"content-encoding",
-                b"content-type",
-                b"idempotency-key",
-                b"openai-beta",
-                b"openai-organization",
-                b"openai-project",
-                b"range",
-                b"user-agent",
-                b"x-client-request-id",
-                b"x-goog-user-project",
-            }
-        ),
-        prefixes=(b"anthropic-", b"if-", b"x-stainless-"),
-    ),
+    request_headers=FORBIDDEN,
     response_headers=HeaderRule(
         names=frozenset(
             {
                 b"accept-ranges",
+                b"apim-request-id",
                 b"cache-control",
                 b"content-disposition",
                 b"content-encoding",
                 b"content-language",
                 b"content-range",
                 b"content-type",
+                b"deprecation",
                 b"etag",
                 b"last-modified",
+                b"request-id",
                 b"retry-after",
                 b"retry-after-ms",
+                b"server-timing",
+                b"sunset",
+                b"traceresponse",
+                b"x-models-etag",
+                b"x-reasoning-included",
                 b"x-request-id",
+                b"x-session-id",
                 b"x-should-retry",
             }
         ),
-        prefixes=(b"openai-", b"x-ratelimit-"),
+        prefixes=(
+            b"anthropic-",
+            b"azureml-",
+            b"openai-",
+            b"ratelimit-",
+            b"x-codex-",
+            b"x-groq-",
+            b"x-ms-",
+            b"x-openai-",
+            b"x-ratelimit-",
+        ),
     ),
     endpoints=ENDPOINTS,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from headgate.llm.endpoint import Endpoint
+from headgate.llm.headers import HeaderDenial
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -38,22 +39,14 @@ class HeaderRule(msgspec.Struct, frozen=True):
                 lines += (start, value, b"\r\n")
         return b"".join(lines)
 
-    def keep(self, headers: Headers, *, but: frozenset[bytes] = frozenset()) -> Headers:
-        """The headers that may pass, in their order, without those named in `but`."""
-        names, prefixes = self.names, self.prefixes
-        return [
-            header
-            for header in headers
-            if (header[0] in names or header[0].startswith(prefixes)) and header[0] not in but
-        ]
-
 
 class Provider(msgspec.Struct, frozen=True):
     """A provider. `base_url` has no trailing slash; `endpoints` are below it.
 
     `authorization` is the header that carries the secret and what stands before it there.
-    `request_headers` go from the client to the provider, `response_headers` back; what the
-    credential sets itself wins over the client's.
+    `request_headers` names those of the client that do not go on to the provider,
+    `response_headers` those of the provider that come back. What the credential sets itself wins
+    over the client's.
     """
 
     name: str
@@ -62,7 +55,7 @@ class Provider(msgspec.Struct, frozen=True):
     authorization: tuple[bytes, bytes]
     organization_header: bytes
     project_header: bytes
-    request_headers: HeaderRule
+    request_headers: HeaderDenial
     response_headers: HeaderRule
     endpoints: tuple[Endpoint, ...]
 

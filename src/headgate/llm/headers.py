@@ -1,0 +1,91 @@
+"""Which headers of a request do not go on to a provider."""
+
+from __future__ import annotations
+
+import msgspec
+
+HOP_BY_HOP = frozenset(
+    {
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"http2-settings",
+        b"keep-alive",
+        b"max-forwards",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers of one connection (RFC 9110 7.6.1), and those that the egress client sets itself."""
+CREDENTIALS = frozenset(
+    {
+        b"api-key",
+        b"authorization",
+        b"cf-aig-authorization",
+        b"cookie",
+        b"cookie2",
+        b"ocp-apim-subscription-key",
+        b"x-amz-security-token",
+        b"x-api-key",
+        b"x-auth-token",
+        b"x-goog-api-key",
+    }
+)
+BROWSER = frozenset({b"origin"})
+"""What a browser says to the server that it asked, which is this one: CORS ends here."""
+FORWARDING = frozenset(
+    {
+        b"cdn-loop",
+        b"cf-connecting-ip",
+        b"cf-connecting-ipv6",
+        b"cf-ew-via",
+        b"cf-ipcountry",
+        b"cf-pseudo-ipv4",
+        b"cf-ray",
+        b"cf-visitor",
+        b"cf-worker",
+        b"client-ip",
+        b"fastly-client-ip",
+        b"fly-client-ip",
+        b"forwarded",
+        b"true-client-ip",
+        b"via",
+        b"x-appengine-user-ip",
+        b"x-azure-clientip",
+        b"x-azure-socketip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-real-ip",
+    }
+)
+"""What proxies in front say of the client's address and of the way."""
+FORWARDING_PREFIXES = (b"x-forwarded", b"x-original-", b"x-vercel-ip-")
+PRIVATE_PREFIXES = (b"access-control-", b"proxy-", b"sec-", b"x-headgate-", b"x-vmx-")
+ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"x-goog-user-project"})
+"""What chooses, within one key, the account that pays."""
+
+
+class HeaderDenial(msgspec.Struct, frozen=True):
+    """Which headers may not pass; every other one does.
+
+    A name with an underscore never passes: servers that read it as a dash would take it for one
+    that was refused.
+    """
+
+    names: frozenset[bytes]
+    prefixes: tuple[bytes, ...]
+
+    def forbids(self, name: bytes) -> bool:
+        """Whether a header of that name may not pass."""
+        return name in self.names or name.startswith(self.prefixes) or b"_" in name
+
+
+FORBIDDEN = HeaderDenial(
+    HOP_BY_HOP | CREDENTIALS | BROWSER | FORWARDING, (*FORWARDING_PREFIXES, *PRIVATE_PREFIXES)
+)
+"""The rule for every provider (design decision 25)."""
