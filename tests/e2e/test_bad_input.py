@@ -377,8 +377,9 @@ def test_websocket_is_refused_with_what_to_use_instead(road: Road, target: str) 
         "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     answered = road.ask("GET", target, headers)
-    check_refused(road, answered, 501, "websocket_unsupported")
-    assert "HTTP endpoints" in answered.error["message"]
+    check_refused(road, answered, 426, "websocket_unsupported")
+    assert answered.headers["upgrade"] == "HTTP/1.1"
+    assert "over HTTP" in answered.error["message"]
     assert answered.headers["x-should-retry"] == "false"
 
 

@@ -239,7 +239,7 @@ def test_other_host_is_misdirected(line: Line, path: str, host: str) -> None:
 
 def test_upgrade_is_refused_with_a_reason(line: Line) -> None:
     line.ask("/v1/realtime", connection="upgrade", upgrade="websocket")
-    refused(line, 501, "websocket_unsupported")
+    refused(line, 426, "websocket_unsupported")
 
 
 def test_continue_is_said_before_the_body_and_not_for_a_refused_head(

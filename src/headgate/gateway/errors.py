@@ -21,6 +21,8 @@ TYPES = {
     Kind.UNAVAILABLE: "server_error",
 }
 SOURCE_GATEWAY = b"x-headgate-error-source: gateway\r\n"
+HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
+"""Which protocols would do instead: a 426 has to say so (RFC 9110 15.5.22)."""
 SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
@@ -45,6 +47,8 @@ def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> byte
     if error.retry_after_seconds is not None:
         wait = min(error.retry_after_seconds, retry_after_max_seconds)
         lines.append(b"retry-after: %d\r\n" % max(1, math.ceil(wait)))
+    if error.kind is Kind.UPGRADE_REQUIRED:
+        lines.append(HTTP_ONLY)
     if isinstance(error, MethodNotAllowed):
         lines.append(b"allow: %b\r\n" % ", ".join(error.allowed).encode())
     if error.should_retry is not None:

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import re
 
-from headgate.gateway.limits import ExpectationFailed, RequestMalformed, UpgradeUnsupported
+from headgate.gateway.limits import (
+    ConnectUnsupported,
+    ExpectationFailed,
+    RequestMalformed,
+    WebSocketUnsupported,
+)
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
@@ -42,6 +47,8 @@ FRAMING = frozenset(
 """Headers that a trailer may not add, nor a Connection header take away (RFC 9110 6.5.1, 7.6.1)."""
 BODILESS = frozenset((b"GET", b"HEAD", b"CONNECT", b"TRACE"))
 TAKEN_AWAY = FRAMING - {b"connection", b"upgrade"}
+OFFER = frozenset((b"upgrade", b"http2-settings"))
+"""Headers that offer another protocol (RFC 9110 7.8, RFC 7540 3.2.1)."""
 
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]+)(?P<rest>[/?][^#]*)?", re.IGNORECASE)
 
@@ -87,15 +94,27 @@ def check_bodiless(method: bytes, headers: Headers) -> HeadgateError | None:
     return None
 
 
-def check_upgrade(method: bytes) -> HeadgateError:
-    """The refusal of a request that wants another protocol on its connection."""
+def check_upgrade(method: bytes, version: str, headers: Headers) -> HeadgateError | None:
+    """Refuse CONNECT and the opening of a WebSocket. Every other offer of a protocol may be
+    ignored (RFC 9110 7.8): None."""
     if method == b"CONNECT":
-        return UpgradeUnsupported("This is no proxy: there is no CONNECT.", should_retry=False)
-    return UpgradeUnsupported(
-        "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and "
-        "have a client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1.",
-        should_retry=False,
-    )
+        return ConnectUnsupported("This is no proxy: there is no CONNECT.", should_retry=False)
+    if method != b"GET" or version == "1.0":
+        return None
+    if any(name == b"upgrade" and b"websocket" in list_tokens(value) for name, value in headers):
+        return WebSocketUnsupported(
+            "WebSocket is not supported here. Send the same request over HTTP: POST, with "
+            '"stream": true for events as they come.',
+            should_retry=False,
+        )
+    return None
+
+
+def render_without_offer(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
+    """Return the head again, without the offer to upgrade and what belongs to it."""
+    lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
+    lines += [b"%b: %b" % header for header in headers if header[0] not in OFFER]
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def check_trailer(name: bytes) -> HeadgateError | None:

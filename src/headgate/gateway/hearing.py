@@ -25,6 +25,7 @@ LINE_BYTES = 64
 LINGER_SECONDS = 2.0
 DISCARDED_BYTES_MAX = 64 * 1024
 """How long, and how much, a refused sender may go on sending before it is cut."""
+NOT_HTTP = "The request is not valid HTTP/1.1."
 FRAMING_BYTES_MAX = 64 * 1024
 CHUNK_FRAMING_BYTES = 32
 """Of a chunked body, what may be no content: so much in all, beside so much for each piece."""
@@ -53,6 +54,8 @@ class HearingProtocol(DeadlinedProtocol):
         self._watched: Headers = []
         self._framing_bytes = 0
         self._in_chunks = False
+        self._has_offer = False
+        """Whether the head that was just read has to be read again, without its offer."""
         self._answering: Exchange | None = None
         self._deaf = False
         self._discarding = False
@@ -73,26 +76,63 @@ class HearingProtocol(DeadlinedProtocol):
             self._starts_raw = not self._in_body
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as pause:
+            self._ignore_offers(data[pause.args[0] :])
             return
         except httptools.HttpParserCallbackError:
-            log.exception("edge.fault")
-            self._close()
+            self._fail()
             return
         except httptools.HttpParserError:
-            self._refuse(RequestMalformed("The request is not valid HTTP/1.1."))
+            self._refuse(RequestMalformed(NOT_HTTP))
             return
         if self._in_head:
-            limits = self._limits
-            if (
-                self._unread_head_bytes
-                > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES
-            ):
-                self._refuse(HeadTooLarge("The request head is too large."))
+            self._bound_head()
             return
         self._raw = b""
         if self._in_chunks:
             self._count_framing(len(data))
+
+    def _ignore_offers(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as one of HTTP/1.1, in a new parser.
+
+        The old one takes such a request for complete after its head and knows of no body. The new
+        one is given the head without the offer, so that it judges the length and the coding of the
+        body as it does for every request; `rest` is what followed the head.
+        """
+        while not self._is_over():
+            head = framing.render_without_offer(
+                self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
+            )
+            self.parser = make_parser(self)
+            self._raw = data = head + rest
+            self._starts_raw = True
+            self._has_offer = False
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as pause:
+                rest = data[pause.args[0] :]
+                continue
+            except httptools.HttpParserCallbackError:
+                self._fail()
+            except httptools.HttpParserError:
+                self._refuse(RequestMalformed(NOT_HTTP))
+            else:
+                if self._in_head:
+                    self._bound_head()
+                    return
+                self._raw = b""
+                if self._in_chunks:
+                    self._count_framing(len(data))
+            return
+
+    def _fail(self) -> None:
+        log.exception("edge.fault")
+        self._close()
+
+    def _bound_head(self) -> None:
+        limits = self._limits
+        if self._unread_head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
+            self._refuse(HeadTooLarge("The request head is too large."))
 
     # What the parser says of a head.
 
@@ -146,12 +186,14 @@ class HearingProtocol(DeadlinedProtocol):
             error = self._check_watched(is_old=version == "1.0")
             if error is not None:
                 return error
+        error = None
         if self.parser.should_upgrade():
-            return framing.check_upgrade(method)
-        if method != b"POST":
+            self._has_offer = True
+            error = framing.check_upgrade(method, version, self.headers)
+        if error is None and method != b"POST":
             error = framing.check_bodiless(method, self.headers)
-            if error is not None:
-                return error
+        if error is not None:
+            return error
         return (
             None if self.url.startswith(HOT_PREFIX) and b"#" not in self.url else self._tidy(method)
         )
@@ -210,3 +252,10 @@ class HearingProtocol(DeadlinedProtocol):
     def _is_over(self) -> bool:
         """Whether nothing that still arrives is heard."""
         return self._deaf or self._discarding or self.transport.is_closing()
+
+
+def make_parser(protocol: HearingProtocol) -> Any:
+    """Return a parser as uvicorn makes it for every connection."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser

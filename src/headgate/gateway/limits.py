@@ -48,8 +48,13 @@ class ExpectationFailed(HeadgateError):
     code = "expectation_failed"
 
 
-class UpgradeUnsupported(HeadgateError):
+class ConnectUnsupported(HeadgateError):
     kind = Kind.UNSUPPORTED
+    code = "connect_unsupported"
+
+
+class WebSocketUnsupported(HeadgateError):
+    kind = Kind.UPGRADE_REQUIRED
     code = "websocket_unsupported"
 
 

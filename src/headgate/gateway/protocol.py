@@ -172,6 +172,8 @@ class EdgeProtocol(HearingProtocol):
         if error is not None:
             self._refuse(error)
             return
+        if self._has_offer:
+            return
         self._in_body = True
         if self.url.startswith(HOT_PREFIX):
             self._open_exchange(method, version)
@@ -202,6 +204,8 @@ class EdgeProtocol(HearingProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; what follows in the bytes at hand is another one."""
+        if self._has_offer:
+            return
         self._in_body = self._in_chunks = self._starts_raw = False
         exchange = self.cycle
         if self._is_over() or exchange is None:

@@ -101,9 +101,9 @@ NAMED = "The Connection header names one that every reader needs."
 EXPECTATION = "The only expectation that can be met is 100-continue."
 TARGET = "The request target is neither a path nor an http address."
 OTHER_HOST = "The request target and the Host header name different hosts."
-UPGRADE = (
-    "WebSocket and other upgrades are not supported here; use the HTTP endpoints, and have a "
-    "client that offers to upgrade to HTTP/2 (h2c) speak HTTP/1.1."
+WEBSOCKET = (
+    "WebSocket is not supported here. Send the same request over HTTP: POST, with "
+    '"stream": true for events as they come.'
 )
 
 
@@ -152,10 +152,10 @@ def get(*lines: bytes, line: bytes = b"GET /v1/x HTTP/1.1") -> bytes:
         (get(line=b"GET http://b/v1/x HTTP/1.1"), "malformed_request", OTHER_HOST),
         (
             get(line=b"CONNECT a:443 HTTP/1.1"),
-            "websocket_unsupported",
+            "connect_unsupported",
             "This is no proxy: there is no CONNECT.",
         ),
-        (get(b"connection: upgrade", b"upgrade: websocket"), "websocket_unsupported", UPGRADE),
+        (get(b"connection: upgrade", b"upgrade: websocket"), "websocket_unsupported", WEBSOCKET),
         (
             get(b"transfer-encoding: chunked", line=b"POST /v1/x HTTP/1.1")
             + b"0\r\nX-Api_Key: x\r\n\r\n",
@@ -170,7 +170,7 @@ async def test_refusal_says_what_is_wrong(raw: bytes, code: str, message: str | 
     error = face.refusals[0]
     assert error.code == code
     assert message is None or error.message == message
-    assert error.should_retry is (False if code == "websocket_unsupported" else None)
+    assert error.should_retry is (False if code.endswith("_unsupported") else None)
     assert face.seen == []
     await line.close()
 
