@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
-from headgate.main.installation import DATABASE_FILE
+from headgate.main.data_lock import DATABASE_FILE
 from headgate.metering import service as metering
 from headgate.metering.store import RECEIPTS
 from rigs.soak import samples, stand

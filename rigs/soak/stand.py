@@ -27,8 +27,9 @@ from headgate.keys.model import KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
+from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import DATABASE_FILE, Installation, open_installation
+from headgate.main.installation import Installation, open_installation
 from headgate.metering import service as metering
 from headgate.vault.model import CredentialRequest
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
+import os
 import threading
 import time
 import urllib.error
@@ -17,8 +19,10 @@ import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.line import check_error
+from tests.fakes.postgres import Postgres
 from tests.fakes.road import Road, running_road
 
+MASTER_KEY = base64.b64encode(os.urandom(32)).decode()
 CHAT = "/v1/chat/completions"
 ASKED: dict[str, Any] = {
     "model": "gpt-5.4-mini",
@@ -192,10 +196,15 @@ def call(gateway: Gateway, key: str) -> int:
             return error.code
 
 
-def test_what_one_process_withdraws_another_refuses_within_a_second(tmp_path: Path) -> None:
+def test_what_one_process_withdraws_another_refuses_within_a_second(
+    postgres: Postgres, tmp_path: Path
+) -> None:
     """At once in the process that was asked; by the poll of a quarter of a second in the other."""
-    data = tmp_path / "data"
-    with running_gateway(data) as first, running_gateway(data) as second:
+    shared = {"database_url": postgres.create_database(), "master_key": MASTER_KEY}
+    with (
+        running_gateway(tmp_path / "first", **shared) as first,
+        running_gateway(tmp_path / "second", **shared) as second,
+    ):
         project = manage(first, "POST", "/api/projects", {"name": "Second"})["id"]
         removals: dict[str, tuple[str, str, Any]] = {
             "revoked": ("DELETE", "/api/api-keys/{id}", None),

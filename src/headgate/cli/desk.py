@@ -21,8 +21,9 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
+from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.egress import build_rule, simulator_origin
-from headgate.main.installation import DATABASE_FILE, open_database
+from headgate.main.installation import open_database
 from headgate.main.master_keys import build_source
 from headgate.relay.routing import INTEGRATION
 from headgate.vault.service import CredentialBook, ManagedBook, Sealer, SecretBook, Vault

@@ -13,7 +13,7 @@ from headgate.cli.passwords import ask_email, ask_password_hash
 from headgate.kit import log, settings
 from headgate.main.first_owner import create_owner, has_owner
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import open_installation
+from headgate.main.installation import open_for_command
 
 app = typer.Typer(add_completion=False)
 
@@ -34,7 +34,7 @@ def init(
     """Make the first owner, who is the operator of this installation as well."""
     loaded = settings.load(os.environ, data=data)
     log.configure(sys.stderr, level=loaded.log_level)
-    installation = open_installation(loaded)
+    installation = open_for_command(loaded, "headgate init")
     try:
         prepare_first_start(installation)
         with installation.database.reading() as connection:

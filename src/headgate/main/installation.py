@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import sqlalchemy as sa
 
 from headgate.accounts.service import (
@@ -21,26 +18,20 @@ from headgate.keys import service as keys
 from headgate.kit.clock import Clock, SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
-from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
-from headgate.main import master_keys
+from headgate.main import data_lock, master_keys
+from headgate.main.data_lock import DATABASE_FILE, DataInUse
 from headgate.main.egress import build_rule
 from headgate.metering.jobs import Latencies
 from headgate.relay.rates import Rates
 from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
-DATABASE_FILE = "headgate.db"
 FIRST_KEYS_FILE = "first-keys.json"
-
-
-class DataUnusable(HeadgateError):
-    kind = Kind.INVALID
-    code = "data_unusable"
 
 
 class Installation:
@@ -159,7 +150,7 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
     `SchemaUnusable`, `StorageUnavailable`), and has then written nothing to an existing database.
     """
     egress_rule = build_rule(settings)
-    _make_directory(settings.data)
+    data_lock.make_directory(settings.data)
     database = open_database(settings)
     try:
         source = master_keys.build_source(settings)
@@ -187,14 +178,20 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
     return installation
 
 
-def _make_directory(path: Path) -> None:
+def open_for_command(settings: Settings, command: str) -> Installation:
+    """Open a data directory for a command, also beside a running server, whose schema is left as
+    it is. Raises as `open_installation`, and `DataInUse` where the schema would have to change."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"{path} cannot be made, or is no directory: {error.strerror}."
-        raise DataUnusable(f"{message} Choose another with --data.") from error
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
+        with data_lock.hold(settings, command):
+            return open_installation(settings)
+    except DataInUse:
+        database = open_database(settings)
+        try:
+            if not migration.is_current(database):
+                raise
+        finally:
+            database.close()
+    return open_installation(settings)
 
 
 def open_database(settings: Settings) -> Database:

@@ -28,7 +28,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, descriptors, platform, road, withdrawals
+from headgate.main import banner, data_lock, descriptors, platform, road, withdrawals
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_owner import prepare_owner
@@ -88,6 +88,7 @@ def serve(settings: Settings) -> None:
         for listener in listeners:
             stack.enter_context(listener)
         settings = msgspec.structs.replace(settings, port=listeners[0].getsockname()[1])
+        stack.enter_context(data_lock.hold(settings, data_lock.SERVE))
         installation = open_installation(settings)
         stack.callback(installation.close)
         installation.database.settle_wal()

@@ -71,6 +71,11 @@ def has_schema(database: Database) -> bool:
         return sa.inspect(connection).has_table(REVISIONS.name)
 
 
+def is_current(database: Database) -> bool:
+    """Whether the schema is the one that this version expects. Raises StorageUnavailable."""
+    return _read_version(database) == HEAD
+
+
 def _read_version(database: Database) -> str | None:
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(VERSION.name):

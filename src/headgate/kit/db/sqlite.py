@@ -136,7 +136,7 @@ class Sqlite:
         """Every writing transaction is."""
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
-        """A second server on the same file is not supported."""
+        """The lock on its folder keeps a second server out (`headgate.main.data_lock`)."""
         return True
 
     def read_clock(self, connection: sa.Connection) -> None:

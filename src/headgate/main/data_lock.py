@@ -1,0 +1,210 @@
+"""The lock on a database's folder: which process has it, and with which settings it serves.
+
+SQLite belongs to one server: a second one would settle the open holds of the first. The lock is the
+kernel's (`flock`), so it ends with its process, however that ends; the file stays, and what it says
+counts only while somebody holds it. Servers that share a PostgreSQL hold it together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.settings import Settings
+
+DATABASE_FILE = "headgate.db"
+LOCK_FILE = f"{DATABASE_FILE}.lock"
+SHARED_LOCK_FILE = "server.lock"
+SERVE = "headgate serve"
+WAIT_SECONDS = 1.0
+"""For who only looks whether the lock is held, and for a command that ends."""
+RETRY_SECONDS = 0.02
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class DataUnusable(HeadgateError):
+    """The data directory cannot be made, read or written, or lacks what must be in it."""
+
+    kind = Kind.INVALID
+    code = "data_unusable"
+
+
+class DataInUse(HeadgateError):
+    """Another process has the database for itself."""
+
+    kind = Kind.CONFLICT
+    code = "data_in_use"
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a lock. The settings are those by which a server reaches providers; no secrets."""
+
+    pid: int
+    command: str
+    started_at: float
+    simulator: bool = False
+    simulator_port: int = 0
+    openai_base_url: str | None = None
+    egress_allow: tuple[str, ...] = ()
+
+
+class DataLock:
+    """The lock of one database, held until `release` or the end of the process."""
+
+    def __init__(self, path: Path, *, shared: bool) -> None:
+        self.path = path
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Take the lock unless another process has it. Raises OSError where no file can be."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, self._kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        # Somebody may have deleted the file in between, and a third process locked a new one.
+        if self.is_in_place:
+            return True
+        self.release()
+        return False
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is locked is the one that others would find."""
+        if self._descriptor is None:
+            return False
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._descriptor))
+
+    def write(self, holder: Holder) -> None:
+        """Say who holds the lock; on a full disk nobody is told."""
+        assert self._descriptor is not None, "the lock is not held"
+        text = msgspec.json.encode(holder) + b"\n"
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text, 0)
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def build_lock(settings: Settings) -> DataLock:
+    """The lock of the settings' database, not held yet: beside the file, wherever links lead."""
+    if settings.database_url is not None:
+        return DataLock(settings.data / SHARED_LOCK_FILE, shared=True)
+    database = (settings.data / DATABASE_FILE).resolve()
+    return DataLock(database.with_name(LOCK_FILE), shared=False)
+
+
+@contextlib.contextmanager
+def hold(settings: Settings, command: str) -> Generator[DataLock]:
+    """Hold the lock for the block. Raises `DataInUse`, with who has it and what to do, and
+    `DataUnusable`."""
+    make_directory(settings.data)
+    lock = build_lock(settings)
+    deadline, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
+    while not _take(lock):
+        if time.monotonic() > deadline:
+            raise DataInUse(describe_busy(settings, find_holder(settings)))
+        pause.wait(RETRY_SECONDS)
+    lock.write(_describe(settings, command))
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def find_holder(settings: Settings) -> Holder | None:
+    """Who holds the lock now; None where nobody does, or nobody knows who."""
+    path = build_lock(settings).path
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return msgspec.json.decode(file.read(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        pass
+    return None
+
+
+def find_server(settings: Settings) -> Holder | None:
+    """The server that runs on the settings' database here, if one does."""
+    holder = find_holder(settings)
+    return holder if holder is not None and holder.command == SERVE else None
+
+
+def describe_busy(settings: Settings, holder: Holder | None) -> str:
+    """Who has the database, and what to do about it."""
+    who = "another process" if holder is None else f"`{holder.command}` (process {holder.pid})"
+    return (
+        f"The database in {settings.data} is in use by {who}, and an SQLite database serves one "
+        f"process at a time. Stop that process first{_name_kill(holder)}, or choose another "
+        "directory with --data; several servers share a PostgreSQL (docs/postgresql.md)."
+    )
+
+
+def make_directory(path: Path) -> None:
+    """Make the data directory where it is not there. Raises `DataUnusable`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        message = f"{path} cannot be made, or is no directory: {error.strerror}."
+        raise DataUnusable(f"{message} Choose another with --data.") from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
+
+
+def _take(lock: DataLock) -> bool:
+    try:
+        return lock.take()
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        message = f"{lock.path} cannot be locked: {error.strerror}."
+        raise DataUnusable(f"{message} Give it to the user who runs Headgate.") from error
+
+
+def _describe(settings: Settings, command: str) -> Holder:
+    return Holder(
+        pid=os.getpid(),
+        command=command,
+        started_at=time.time(),
+        simulator=settings.simulator and not settings.openai_api_key,
+        simulator_port=settings.simulator_port,
+        openai_base_url=_strip_user(settings.openai_base_url),
+        egress_allow=settings.egress_allow,
+    )
+
+
+def _strip_user(url: str | None) -> str | None:
+    """Remove user and password, which an address that is refused later may have."""
+    if url is None:
+        return None
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _name_kill(holder: Holder | None) -> str:
+    return "" if holder is None else f" (kill {holder.pid})"

@@ -1,0 +1,93 @@
+"""An SQLite database serves one process: what a second one is told, and what works beside it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.kit import settings
+from headgate.main import data_lock, server
+from headgate.main.data_lock import DataInUse
+from tests.fakes.books import Books
+from tests.fakes.deadline import wait_until
+from tests.fakes.gateway import PROVIDER_KEY, Gateway
+from tests.fakes.raw import Line
+from tests.fakes.upstream import Asked, FakeUpstream
+
+CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "max_completion_tokens": 100}
+ANSWER: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "model": "gpt-5.4-mini",
+    "choices": [],
+    "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+}
+COST_NANO = 1_200_000
+
+
+def refuse(data: Path) -> str:
+    """A second start, in this process: all that it does is to refuse."""
+    given = {"HEADGATE_DATA": str(data), "HEADGATE_PORT": "0"}
+    with pytest.raises(DataInUse) as raised:
+        server.serve(settings.load(given))
+    return raised.value.message
+
+
+def sell(gateway: Gateway, base_url: str) -> None:
+    """Add a managed credential and money, beside the running server."""
+    added = gateway.run(
+        *("credentials", "add", "openai", "--managed", "--name", "managed", "--api-key-stdin"),
+        *("--base-url", base_url),
+        stdin=PROVIDER_KEY,
+    )
+    assert added.returncode == 0, added.stderr
+    assert gateway.run("wallet", "fund", "10", "--reference", "first").returncode == 0
+
+
+def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
+    upstream: FakeUpstream, gateway: Gateway, books: Books
+) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(request: Asked) -> None:
+        if request.method == "POST":
+            asked.set()
+            go.wait(20)
+        request.answer(json.dumps(ANSWER).encode())
+
+    upstream.script = answer
+    sell(gateway, upstream.base_url)
+    with Line(gateway.port, gateway.key) as line:
+        wait_until(lambda: ask_managed(line, asked), 5.0)
+        told = refuse(gateway.data)
+        assert f"in use by `headgate serve` (process {gateway.process.pid})" in told
+        assert "Stop that process first" in told
+        assert "--data" in told
+        assert books.read("SELECT state FROM holds") == [{"state": "held"}]
+        go.set()
+        assert line.read_answer()[0] == 200
+    (receipt,) = [each for each in books.receipts() if each["managed"]]
+    assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", COST_NANO)
+
+
+def ask_managed(line: Line, asked: threading.Event) -> bool:
+    """Whether the call reached the provider; the server may not know the credential yet."""
+    line.ask(body=CHAT, x_headgate_credential="managed")
+    if asked.wait(1.0):
+        return True
+    line.read_answer()
+    return False
+
+
+def test_lock_ends_with_its_process_however_that_ends(gateway: Gateway) -> None:
+    loaded = settings.load({"HEADGATE_DATA": str(gateway.data)})
+    held = data_lock.find_server(loaded)
+    assert held is not None
+    assert held.pid == gateway.process.pid
+    gateway.kill()
+    assert data_lock.find_server(loaded) is None
+    with data_lock.hold(loaded, "headgate migrate"):
+        assert data_lock.find_server(loaded) is None

@@ -1,0 +1,71 @@
+"""The lock on a data folder, held by this process as if by two."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from headgate.kit.db.engine import Database
+from headgate.kit.settings import Settings
+from headgate.main import data_lock
+from headgate.main.data_lock import DataInUse
+from headgate.main.installation import open_for_command
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Generator[Settings]:
+    """The settings of a folder that a server has."""
+    settings = Settings(data=tmp_path)
+    open_for_command(settings, "headgate migrate").close()
+    with data_lock.hold(settings, data_lock.SERVE):
+        yield settings
+
+
+def test_command_opens_the_data_beside_a_server(served: Settings) -> None:
+    open_for_command(served, "headgate init").close()
+
+
+def test_schema_is_not_changed_beside_a_server(served: Settings) -> None:
+    database = Database(served.data / data_lock.DATABASE_FILE)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    database.close()
+    with pytest.raises(DataInUse, match="in use by `headgate serve`"):
+        open_for_command(served, "headgate migrate")
+
+
+def test_lock_file_holds_no_secret_and_is_private(tmp_path: Path) -> None:
+    settings = Settings(
+        data=tmp_path,
+        openai_base_url="https://user:hunter2@example.com/v1",
+        openai_api_key="sk-hunter2",
+        master_key="hunter2",
+    )
+    with data_lock.hold(settings, data_lock.SERVE) as lock:
+        assert b'"https://example.com/v1"' in lock.path.read_bytes()
+        assert b"hunter2" not in lock.path.read_bytes()
+        assert lock.path.stat().st_mode & 0o077 == 0
+
+
+def test_lock_is_beside_the_database_wherever_links_lead(served: Settings, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / data_lock.DATABASE_FILE).symlink_to(served.data / data_lock.DATABASE_FILE)
+    assert data_lock.find_server(Settings(data=linked)) is not None
+
+
+def test_lock_whose_file_was_deleted_is_told(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    with data_lock.hold(settings, data_lock.SERVE) as lock:
+        assert lock.is_in_place
+        lock.path.unlink()
+        assert not lock.is_in_place
+
+
+def test_servers_of_a_postgresql_hold_the_lock_together(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, database_url="postgresql://localhost/headgate")
+    with data_lock.hold(settings, data_lock.SERVE), data_lock.hold(settings, data_lock.SERVE):
+        assert data_lock.find_server(settings) is not None
+    assert data_lock.find_server(settings) is None
