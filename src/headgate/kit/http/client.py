@@ -42,10 +42,11 @@ class HttpClient:
         head_limits: HeadLimits | None = None,
         resolver: Resolver | None = None,
         ca_file: str | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
         limits = limits or PoolLimits()
         loop = asyncio.get_running_loop()
-        dialer = Dialer(resolver or Guard(), create_tls_context(ca_file))
+        dialer = dialer or Dialer(resolver or Guard(), create_tls_context(ca_file))
         self._time = loop.time
         self._pool = pool = Pool(dialer, limits, head_limits or HeadLimits())
         self._deadlines = Watch(loop, TICK_SECONDS, pool.check_deadlines)

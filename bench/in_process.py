@@ -1,0 +1,240 @@
+"""A whole gateway in this process, without sockets: its client and its provider are two transports.
+
+Everything between them is what `headgate serve` runs, on an event loop of the same kind, with the
+writer's thread and a database of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import uvloop
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from headgate.gateway.edge import Edge
+from headgate.gateway.protocol import EdgeProtocol
+from headgate.kit.db.schema import read_revisions
+from headgate.kit.db.writer import Writer
+from headgate.kit.http.client import HttpClient
+from headgate.kit.http.connection import Connection
+from headgate.kit.http.dial import Dialer
+from headgate.kit.http.message import Origin
+from headgate.kit.settings import Settings
+from headgate.main import road
+from headgate.main.first_keys import read_first_keys
+from headgate.main.first_start import prepare_credential, prepare_first_start
+from headgate.main.installation import Installation, open_installation
+from headgate.main.observers import Observers
+from headgate.metering import service as metering
+from headgate.relay.ports import Receipt
+from headgate.telemetry.metrics import Metrics
+
+PROVIDER = "http://127.0.0.1:9/v1"
+"""Nobody is there: no socket is ever opened."""
+TURNS = 8
+"""Turns of the loop in which everything that an answer leaves to do is done."""
+
+
+class TimelessLoop(uvloop.Loop):
+    """An event loop whose timers never go off: what they do depends on how busy the machine is."""
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return _Timer()
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return _Timer()
+
+
+class _Timer:
+    def cancel(self) -> None:
+        """It never goes off."""
+
+
+class Turn:
+    """Awaiting it lets the event loop turn once."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class Transport(asyncio.Transport):
+    """One end of a connection: it keeps what is written until somebody takes it."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)})
+        self.written: list[bytes] = []
+        self.sends = 0
+        self._is_over: Callable[[bytes], bool] = bool
+        self._awaited: asyncio.Future[None] | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sends += 1
+        self.written.append(bytes(data))
+        self._look()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.sends += 1
+        self.written += map(bytes, list_of_data)
+        self._look()
+
+    def _look(self) -> None:
+        if self._awaited is not None and not self._awaited.done() and self._is_over(self.peek()):
+            self._awaited.set_result(None)
+
+    def peek(self) -> bytes:
+        return b"".join(self.written)
+
+    async def take(self, is_over: Callable[[bytes], bool] = bool) -> bytes:
+        """What was written, once it satisfies `is_over`."""
+        self._is_over = is_over
+        if not is_over(self.peek()):
+            self._awaited = asyncio.get_running_loop().create_future()
+            await self._awaited
+        written, self.written = self.peek(), []
+        return written
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Nothing is counted of an end."""
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        """Nothing is read of it."""
+
+    resume_reading = pause_reading
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Everything is taken at once."""
+
+
+TRANSPORT_CALLS = {
+    each.__code__: f"Transport.{each.__name__}"
+    for each in (
+        Transport.write,
+        Transport.writelines,
+        Transport.is_closing,
+        Transport.get_write_buffer_size,
+        Transport.set_write_buffer_limits,
+    )
+}
+"""What a real transport does in C."""
+
+
+class Provider(Dialer):
+    """Opens connections whose other end is held here."""
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+        self._connection: Connection | None = None
+
+    async def dial(
+        self, origin: Origin, create: Callable[[], Connection], *, deadline: float
+    ) -> Connection:
+        """See `Dialer`."""
+        self._connection = create()
+        self._connection.connection_made(self.transport)
+        return self._connection
+
+    def send(self, data: bytes) -> None:
+        """The provider's next bytes, as one read brings them."""
+        assert self._connection is not None, "nobody has asked yet"
+        self._connection.data_received(data)
+
+
+class Gateway:
+    """The gateway, and one connection of a client to it."""
+
+    def __init__(
+        self, edge: Edge, provider: Provider, metrics: Metrics, installation: Installation
+    ) -> None:
+        self.provider = provider
+        self.metrics = metrics
+        self._installation = installation
+        self._keys = read_first_keys(installation)
+        self.client = Transport()
+        config = Config(cast("Any", None), log_config=None, lifespan="off", proxy_headers=False)
+        config.load()
+        create = functools.partial(EdgeProtocol, config, Server(config).server_state, {}, edge=edge)
+        self._protocol = create(asyncio.get_running_loop())
+        self._protocol.connection_made(self.client)
+
+    def send(self, data: bytes) -> None:
+        """The client's next bytes, as one read brings them."""
+        self._protocol.data_received(data)
+
+    @property
+    def key(self) -> str:
+        return self._keys["inference_key"]
+
+    def read_receipts(self, count: int) -> Sequence[Receipt]:
+        """The newest receipts of the calls so far."""
+        with self._installation.database.reading() as connection:
+            return metering.list_recent(connection, self._keys["organization_id"], rows_max=count)
+
+    async def settle(self) -> None:
+        """Let the loop do what an answer has left to do."""
+        for _ in range(TURNS):
+            await Turn()
+
+    async def close(self) -> None:
+        self._protocol.connection_lost(None)
+        await self.settle()
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(data: Path) -> AsyncGenerator[Gateway]:
+    """A first start on an empty folder, with one provider whose key the environment has."""
+    settings = Settings(
+        data=data,
+        openai_api_key="sk-bench-upstream",
+        openai_base_url=PROVIDER,
+        access_log=False,
+    )
+    installation = open_installation(settings)
+    try:
+        prepare_first_start(installation)
+        prepare_credential(installation, None)
+        with installation.database.reading() as connection:
+            installation.load(connection, frozenset(read_revisions(connection)))
+        writer = Writer(installation.database)
+        writer.start()
+        try:
+            gateway = _build(settings, installation, writer)
+            yield gateway
+            await gateway.close()
+        finally:
+            await writer.stop()
+    finally:
+        installation.close()
+
+
+def _build(settings: Settings, installation: Installation, writer: Writer) -> Gateway:
+    provider = Provider()
+    client = HttpClient(dialer=provider)
+    server = Server(Config(cast("Any", None), log_config=None))
+    observers = Observers(settings, server, client)
+    traffic = road.build_traffic(settings, installation)
+    roads = road.build_roads(
+        settings,
+        installation,
+        ledger=road.build_ledger(settings, installation, writer),
+        client=client,
+        traffic=traffic,
+        observer=observers,
+    )
+    face = road.build_face(
+        settings, installation, roads=roads, traffic=traffic, on_refusal=observers.metrics.refuse
+    )
+    return Gateway(road.build_edge(settings, face), provider, observers.metrics, installation)
