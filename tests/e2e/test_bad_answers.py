@@ -62,7 +62,8 @@ def test_refusal_that_is_no_json_is_put_into_the_wires_shape(
     headers = {"content-type": kind, "content-encoding": "br", "etag": '"x"'}
     road.answer_with(lambda asked: asked.answer(body, status=status, headers=headers))
     answered = road.post(CHAT, BODY)
-    check_error(answered, status, "provider_error", source="provider")
+    code = "provider_rejected_credential" if status == 403 else "provider_error"
+    check_error(answered, status, code, source="provider")
     assert "content-encoding" not in answered.headers
     assert "etag" not in answered.headers
     assert road.receipts.take_one().pricing == "free"
@@ -76,8 +77,26 @@ def test_provider_key_that_the_provider_repeats_is_removed(road: Road, kind: str
     answered = road.post(CHAT, BODY)
     assert answered.status == 401
     assert PROVIDER_KEY not in f"{answered.fields}{answered.body}"
-    assert answered.error["message"] == "Incorrect key: [removed]."
+    assert answered.error["message"].endswith("It answered 401 (x): Incorrect key: [removed].")
     assert PROVIDER_KEY not in road.gateway.log.read_text()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "invalid_request_error"), (403, "")])
+def test_refusal_of_the_credential_is_not_taken_for_one_of_the_callers_key(
+    road: Road, status: int, kind: str
+) -> None:
+    said = {"message": "Incorrect API key provided.", "type": kind, "code": "invalid_api_key"}
+    body = json.dumps({"error": said}).encode()
+    road.answer_with(lambda asked: asked.answer(body, status=status, headers={"etag": '"x"'}))
+    answered = road.post(CHAT, BODY)
+    check_error(answered, status, "provider_rejected_credential", source="provider")
+    assert "not your key" in answered.error["message"]
+    assert "(invalid_api_key): Incorrect API key provided." in answered.error["message"]
+    assert answered.error["type"] == (kind or "upstream_error")
+    assert "etag" not in answered.headers
+    assert road.receipts.take_one().error_code == "provider_rejected_credential"
+    refused = road.post(CHAT, BODY, {"authorization": "Bearer hg_live_0000"})
+    check_error(refused, 401, "invalid_api_key", source="gateway")
 
 
 @pytest.mark.parametrize(

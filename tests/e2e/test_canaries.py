@@ -135,7 +135,8 @@ def make_script(cast: Cast, scene: Scene) -> Any:
 def make_calls(gateway: Gateway, cast: Cast, scene: Scene) -> None:
     """Each kind of call in which a secret takes part, right and wrong."""
     chat: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": cast.prompt}]}
-    good = {"x_secret": cast.header, "x_headgate_secret": cast.header, "cookie": cast.header}
+    hidden = cast.header
+    good = {"proxy_authorization": hidden, "x_headgate_secret": hidden, "cookie": hidden}
     admin, inference = gateway.keys["admin_key"], gateway.key
     calls: list[tuple[str, dict[str, str], dict[str, Any] | bytes]] = [
         (inference, good, chat),

@@ -19,6 +19,7 @@ from headgate.llm.usage import Usage
 from tests.fakes.simulated import Simulated, usage_of_chat
 
 CHAT = "chat.completions"
+REJECTED = "provider_rejected_credential"
 LABEL = "[Headgate simulator, not a model]"
 MINI = "gpt-5.4-mini"
 WEATHER: dict[str, Any] = {
@@ -284,16 +285,16 @@ def test_models_are_listed_and_read_for_free(sdk: Simulated) -> None:
         ({"model": "nonexistent"}, openai.NotFoundError, "model_not_found"),
         ({"messages": []}, openai.BadRequestError, "invalid_value"),
         ({"model": f"{MINI}@fault:quota"}, openai.RateLimitError, "insufficient_quota"),
-        ({"model": f"{MINI}@fault:status=401"}, openai.AuthenticationError, "invalid_api_key"),
-        ({"model": f"{MINI}@fault:status=403"}, openai.PermissionDeniedError, None),
+        ({"model": f"{MINI}@fault:status=401"}, openai.AuthenticationError, REJECTED),
+        ({"model": f"{MINI}@fault:status=403"}, openai.PermissionDeniedError, REJECTED),
     ],
 )
 def test_refusal_of_the_provider_is_raised_and_costs_nothing(
-    sdk: Simulated, given: dict[str, Any], error: type[openai.APIStatusError], code: str | None
+    sdk: Simulated, given: dict[str, Any], error: type[openai.APIStatusError], code: str
 ) -> None:
     with pytest.raises(error) as raised:
         chat(sdk, **given)
-    assert raised.value.code == code or code is None
+    assert raised.value.code == code
     assert raised.value.response.headers["x-headgate-error-source"] == "provider"
     receipt = sdk.receipts.take_one()
     assert (receipt.outcome, receipt.pricing, receipt.cost_nano) == ("upstream_error", "free", 0)

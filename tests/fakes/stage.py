@@ -23,6 +23,7 @@ from headgate.relay.upstream import Answer
 
 ROUTES = Routes(PROVIDER.endpoints)
 GRANT = Grant("key_1", "org_1", "proj_1")
+SECRET = b"sk-provider-0123456789"
 CREDENTIAL = Credential(
     id="cred_1",
     name="main",
@@ -30,8 +31,8 @@ CREDENTIAL = Credential(
     managed=False,
     origin=Origin("https", "api.openai.com", 443),
     base_path=b"/v1",
-    headers=[(b"authorization", b"Bearer sk-provider")],
-    secret=b"sk-provider",
+    headers=[(b"authorization", b"Bearer " + SECRET)],
+    secret=SECRET,
 )
 CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'
 STREAMED_CHAT = b'{"model":"gpt-5.4-mini","messages":[],"stream":true}'

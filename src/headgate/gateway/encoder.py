@@ -87,14 +87,21 @@ class OpenAiEncoder:
         return header[0], b"%d" % int(self._retry_after_max_seconds * units)
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
-        """The provider's own words where they are JSON; else a sentence in the wire's shape."""
+        """The provider's own words where they are JSON; else a sentence in the wire's shape.
+
+        A refusal of the credential is told as such: it is not the caller's key that was refused.
+        """
         self.advise(answer)
-        if is_json_object(body):
+        if answer.status in faults.REJECTED_STATUS:
+            body = errors.encode_rejection(answer.status, body)
+        elif is_json_object(body):
             return body
-        message = f"The provider answered {answer.status} with a body that is no JSON object."
+        else:
+            message = f"The provider answered {answer.status} with a body that is no JSON object."
+            body = errors.encode_body(ProviderFault(message))
         answer.headers = [h for h in answer.headers if h[0] not in OF_THE_BODY]
         answer.headers.append((b"content-type", b"application/json"))
-        return errors.encode_body(ProviderFault(message))
+        return body
 
     def body(self, trip: Trip, body: bytes) -> bytes:
         """The provider's own bytes (law 4); `gateway.models` has the one exception."""

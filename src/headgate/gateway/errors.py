@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm import errors as faults
 from headgate.llm.routes import MethodNotAllowed
 
 TYPES = {
@@ -39,6 +40,25 @@ def describe(error: HeadgateError) -> dict[str, str | None]:
 def encode_body(error: HeadgateError) -> bytes:
     """The whole body of an error answer."""
     return msgspec.json.encode({"error": describe(error)})
+
+
+def encode_rejection(status: int, body: bytes) -> bytes:
+    """The body of an answer by which a provider refuses the gateway's credential.
+
+    With the status, type and code of the provider alone a client would take it for a refusal of its
+    own key. The provider's message and code are part of the message.
+    """
+    fault = faults.classify(status, body)
+    said = f"It answered {status}"
+    said += f" ({fault.code})" if fault.code else ""
+    said += f": {fault.message}" if fault.message else "."
+    error = {
+        "message": f"The provider rejected the credential of this gateway, not your key. {said}",
+        "type": fault.type or TYPES[Kind.UPSTREAM],
+        "param": None,
+        "code": faults.CREDENTIAL_REJECTED,
+    }
+    return msgspec.json.encode({"error": error})
 
 
 def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> bytes:

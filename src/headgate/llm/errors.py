@@ -12,6 +12,10 @@ import msgspec
 
 MESSAGE_CHARACTERS_MAX = 2000
 
+CREDENTIAL_REJECTED = "provider_rejected_credential"
+"""The code of a refusal that is about the gateway's credential, and not about the caller's key."""
+REJECTED_STATUS = frozenset({401, 403})
+
 _QUOTA_CODES = frozenset(
     {
         "insufficient_quota",
@@ -70,6 +74,13 @@ def classify(status: int, body: bytes) -> UpstreamFault:
             :MESSAGE_CHARACTERS_MAX
         ],
     )
+
+
+def find_code(status: int, body: bytes) -> str | None:
+    """The code under which an error answer is recorded; None where it has none."""
+    if status in REJECTED_STATUS:
+        return CREDENTIAL_REJECTED
+    return classify(status, body).code or None
 
 
 def parse_retry_after(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:

@@ -2,21 +2,33 @@
 
 A provider that means to give its key away can write it in a thousand ways; what is removed here is
 the slip: the key as it was sent, or as JSON, an address or base64 would spell it.
+
+Servers of one's own take words for keys (`lm-studio`, `password`). To cut these out would damage
+answers that speak of them and protect nothing, so they are only kept out of what is recorded.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
+import math
+import re
 import urllib.parse
 
 REMOVED = b"[removed]"
-SECRET_BYTES_MIN = 8
-"""What is shorter is no secret, and would be found where it is none."""
+SECRET_BYTES_MIN = 20
+"""What is shorter may be a word, and would be found where it is none."""
+RECORDED_BYTES_MIN = 8
+"""As `SECRET_BYTES_MIN`, for what is recorded and logged: better a word too few than a key."""
+ENTROPY_BITS_MIN = 2.5
+"""Of each byte, by how often each one comes. Random digits have 3, random hexadecimal 3.6."""
 PROBE_BYTES = 12
 NOWHERE = b"\0 no secret \0"
 """A needle for who has nothing to look for."""
 
+_WORD = rb"(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15})"
+_WORDS = re.compile(rb"%b(?:[-_./:]{1,2}%b)*" % (_WORD, _WORD))
+"""Words, joined as names join them; of random keys hardly one in a million looks so."""
 _ESCAPES = {b'"': b'\\"', b"\\": b"\\\\"}
 _MORE_ESCAPES = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026", b"'": b"\\u0027"}
 
@@ -29,15 +41,29 @@ def redact(data: bytes, secret: bytes) -> bytes:
     return data
 
 
-def redact_text(text: str, secret: bytes) -> str:
-    """As `redact`, for what was decoded already."""
-    return redact(text.encode(), secret).decode()
+def conceal(text: str, secret: bytes) -> str:
+    """A text that is recorded or logged, without the key, also where that is only a word."""
+    if len(secret) < RECORDED_BYTES_MIN:
+        return text
+    data = text.encode()
+    for form in _spell(secret):
+        data = data.replace(form, REMOVED)
+    return data.decode()
+
+
+@functools.lru_cache(maxsize=1024)
+def is_secret(secret: bytes) -> bool:
+    """Whether a key is long and random enough that only the key itself can look like it."""
+    if len(secret) < SECRET_BYTES_MIN or _WORDS.fullmatch(secret):
+        return False
+    shares = [secret.count(byte) / len(secret) for byte in set(secret)]
+    return -sum(share * math.log2(share) for share in shares) >= ENTROPY_BITS_MIN
 
 
 def redact_fault(data: bytes, secret: bytes) -> bytes:
     """As `redact`, for an error, in which a key is repeated most often: also without base64."""
     data = redact(data, secret)
-    if len(secret) >= SECRET_BYTES_MIN:
+    if is_secret(secret):
         for form in _encode_base64(secret):
             data = data.replace(form, REMOVED)
     return data
@@ -45,9 +71,12 @@ def redact_fault(data: bytes, secret: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def find_forms(secret: bytes) -> tuple[bytes, ...]:
-    """How a secret may be spelled; most have one form only, and short ones none."""
-    if len(secret) < SECRET_BYTES_MIN:
-        return ()
+    """How a secret may be spelled; most have one form only, and words none."""
+    return _spell(secret) if is_secret(secret) else ()
+
+
+@functools.lru_cache(maxsize=1024)
+def _spell(secret: bytes) -> tuple[bytes, ...]:
     escaped = _replace(secret, _ESCAPES)
     return tuple(
         dict.fromkeys(

@@ -11,8 +11,8 @@ from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
-from headgate.llm.errors import classify
-from headgate.llm.redaction import StreamRedactor, redact, redact_fault, redact_text
+from headgate.llm.errors import find_code
+from headgate.llm.redaction import StreamRedactor, conceal, redact, redact_fault
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
@@ -93,7 +93,7 @@ class Carriage:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
         if answer.request_id is not None:
-            answer.request_id = redact_text(answer.request_id, find_secret(trip))
+            answer.request_id = conceal(answer.request_id, find_secret(trip))
         trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise refuse_redirect(trip, answer)
@@ -204,7 +204,7 @@ class Buffered:
     def _fail(self, body: bytes) -> None:
         trip, answer = self._trip, self._answer
         trip.outcome = "upstream_error"
-        trip.error_code = classify(answer.status, body).code or None
+        trip.error_code = find_code(answer.status, body)
         self._body = self._encoder.fault(trip, answer, body)
 
     async def deliver(self, receipt: Receipt) -> None:

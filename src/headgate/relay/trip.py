@@ -8,7 +8,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
-from headgate.llm.redaction import redact_text
+from headgate.llm.redaction import conceal
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Call
@@ -253,11 +253,11 @@ def _conceal(trip: Trip, secret: bytes) -> None:
     reading = trip.reading
     told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
     told += trip.error_code or ""
-    if redact_text(told, secret) == told:
+    if conceal(told, secret) == told:
         return
     for owner, names in (
         (reading, ("model", "answer_id", "error_code", "service_tier")),
         (trip, ("error_code",)),
     ):
         for name in names:
-            setattr(owner, name, redact_text(getattr(owner, name) or "", secret) or None)
+            setattr(owner, name, conceal(getattr(owner, name) or "", secret) or None)
