@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -15,12 +15,14 @@ from headgate.api.errors import (
     OriginRefused,
 )
 from headgate.api.principal import NOBODY, Principal, PrincipalKind
-from headgate.keys.model import KeyKind
+from headgate.keys.model import InvalidKey, KeyKind
 from headgate.keys.service import KeyRing
 from headgate.relay.admission import check_address
+from headgate.relay.presented import find_grant
 from headgate.relay.rates import Rates
 
 ORGANIZATION_HEADER = "x-organization-id"
+KEY_HEADERS = ("x-api-key", "api-key")
 KEY_PREFIXES = tuple(f"hg_{kind.value}_" for kind in KeyKind)
 SUSPENDED = "This organization is suspended; ask the operator of this installation."
 FOREIGN = "You do not manage this organization: it is not yours, or your role does not allow it."
@@ -71,30 +73,39 @@ class Gate:
         return Admitted(principal, check_manager(principal, access, request))
 
     async def _find_principal(self, request: Request) -> Principal:
-        token = read_token(request)
-        if token.startswith(KEY_PREFIXES):
-            grant = self._key_ring.find(token.encode("utf-8", "replace"))
-            if grant.networks:
-                check_address(grant, request.client.host if request.client else "")
-            if grant.requests_per_minute:
-                self._rates.take(grant)
-            return Principal(
-                kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, proof=token.encode()
-            )
-        principal = await self._identify(request, token)
+        tokens = read_tokens(request)
+        keys = [token for token in tokens if token.startswith(KEY_PREFIXES)]
+        others = [token for token in tokens if token not in keys]
+        if keys:
+            try:
+                return self._find_key(request, keys)
+            except InvalidKey:
+                if not others:
+                    raise
+        principal = await self._identify(request, others[0] if others else "")
         if principal is None:
             raise NotSignedIn(
                 "Sign in, or send a management key: `Authorization: Bearer hg_admin_...`."
             )
         return principal
 
+    def _find_key(self, request: Request, tokens: Sequence[str]) -> Principal:
+        presented = [token.encode("utf-8", "replace") for token in tokens]
+        grant, proof = find_grant(self._key_ring, presented)
+        if grant.networks:
+            check_address(grant, request.client.host if request.client else "")
+        if grant.requests_per_minute:
+            self._rates.take(grant)
+        return Principal(kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, proof=proof)
 
-def read_token(request: Request) -> str:
-    """What was presented: a bearer token, else `x-api-key`. Nothing else counts (M1)."""
+
+def read_tokens(request: Request) -> list[str]:
+    """What was presented: a bearer token, `x-api-key`, `api-key`. Nothing else counts (M1)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return request.headers.get("x-api-key", "").strip()
+    tokens = [token] if scheme.lower() == "bearer" else []
+    for name in KEY_HEADERS:
+        tokens += request.headers.getlist(name)
+    return [token.strip() for token in tokens if token.strip()]
 
 
 def check_origin(request: Request, public_url: str | None) -> None:

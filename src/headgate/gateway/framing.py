@@ -32,6 +32,7 @@ WATCHED = {
 """Headers that are looked at, but for the values that need no look."""
 FRAMING = frozenset(
     (
+        b"api-key",
         b"authorization",
         b"connection",
         b"content-encoding",

@@ -21,6 +21,7 @@ from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenial, Provider
 from headgate.llm.strictness import JsonLimits
+from headgate.relay import presented
 from headgate.relay.admission import choose_project
 from headgate.relay.call import Call
 from headgate.relay.crowd import Crowd
@@ -93,6 +94,10 @@ class Opening(msgspec.Struct):
     started_at: float
     request_id: str
     token: bytes = b""
+    """The first that may be a key of ours."""
+    spare_tokens: tuple[bytes, ...] = ()
+    """Whatever else was presented as a key."""
+    authorizations: int = 0
     content_type: bytes = b""
     coding: bytes = b""
     credential_name: str | None = None
@@ -146,11 +151,8 @@ class OpenAiFace:
         opening = Opening(self._clock.monotonic(), self._ids.make("req"))
         exchange.opening = opening
         self._read_headers(exchange, opening)
-        if not opening.token:
-            raise KeyMissing(
-                "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`); "
-                "`headgate keys create` makes one."
-            )
+        if opening.spare_tokens or opening.authorizations > 1 or not opening.token:
+            choose_token(opening, self._grants)
         if exchange.method not in METHODS:
             raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
         grant = self._grants.find(opening.token)
@@ -309,14 +311,38 @@ def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
         )
 
 
+def choose_token(opening: Opening, grants: Grants) -> None:
+    """Settle by which of several tokens, or of none that is ours, the request is judged.
+
+    Raises `KeyMissing`, `AuthorizationRepeated`, `KeysConflict` and as `Grants.find`.
+    """
+    if opening.authorizations > 1:
+        raise presented.refuse_repeated()
+    tokens = ((opening.token,) if opening.token else ()) + opening.spare_tokens
+    if not tokens:
+        raise KeyMissing(
+            "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`, `api-key`); "
+            "`headgate keys create` makes one."
+        )
+    _, opening.token = presented.find_grant(grants, tokens)
+
+
 def _read_bearer(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+    opening.authorizations += 1
     scheme, _, token = value.partition(b" ")
     if scheme.lower() == b"bearer":
-        opening.token = token.strip()
+        _keep_token(opening, token.strip())
 
 
 def _read_api_key(_exchange: Exchange, opening: Opening, value: bytes) -> None:
-    opening.token = opening.token or value.strip()
+    _keep_token(opening, value.strip())
+
+
+def _keep_token(opening: Opening, token: bytes) -> None:
+    if token[:3] == presented.KEY_MARK and not opening.token:
+        opening.token = token
+    elif token and token != opening.token:
+        opening.spare_tokens += (token,)
 
 
 def _read_content_length(exchange: Exchange, _opening: Opening, value: bytes) -> None:
@@ -349,6 +375,7 @@ def _read_coding(_exchange: Exchange, opening: Opening, value: bytes) -> None:
 Reader = Callable[[Exchange, Opening, bytes], None]
 
 READERS: dict[bytes, Step | Reader] = {
+    b"api-key": _read_api_key,
     b"authorization": _read_bearer,
     b"connection": Step.HOP,
     b"content-encoding": _read_coding,

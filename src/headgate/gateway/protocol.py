@@ -28,6 +28,7 @@ from headgate.gateway.limits import (
 )
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
+from headgate.relay import presented
 
 REFUSED_BODY_BYTES_MAX = 64 * 1024
 """What is read of the body of a request that its head has refused already; one that announces more,
@@ -297,8 +298,11 @@ class EdgeProtocol(HearingProtocol):
         """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""
         url, headers = self.url, self.headers
         try:
+            if sum(name == b"authorization" for name, _ in headers) > 1:
+                raise presented.refuse_repeated()
             address = self.find_client(headers)
         except HeadgateError as error:
+            self._in_body = False
             self._refuse(error)
             return
         HttpToolsProtocol.on_message_begin(self)

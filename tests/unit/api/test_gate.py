@@ -16,10 +16,37 @@ def test_who_is_not_known_is_refused(shared_api: Api) -> None:
 
 def test_key_travels_in_either_header_and_in_no_other(shared_api: Api) -> None:
     key = shared_api.key
-    assert shared_api.get(PROJECTS, key=NOBODY, headers={"x-api-key": key}).status == 200
+    for name in ("x-api-key", "api-key"):
+        assert shared_api.get(PROJECTS, key=NOBODY, headers={name: key}).status == 200
     for name in ("x-authorization", "authorisation", "proxy-authorization"):
         sent = {name: f"Bearer {key}"}
         assert shared_api.get(PROJECTS, key=NOBODY, headers=sent).status == 401
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer ", "Basic Zm9vOmJhcg==", "Bearer sk-placeholder", "Bearer a.b.c"],
+)
+def test_authorization_that_is_none_of_ours_does_not_hide_a_key(
+    shared_api: Api, authorization: str
+) -> None:
+    headers = {"authorization": authorization, "x-api-key": shared_api.key}
+    assert shared_api.get(PROJECTS, key=NOBODY, headers=headers).status == 200
+
+
+def test_key_that_is_not_good_does_not_hide_one_that_is(shared_api: Api) -> None:
+    for bad in ("sk-placeholder", "hg_admin_nonsense", shared_api.key[:-1] + "0", " "):
+        headers = {"x-api-key": bad, "api-key": bad}
+        assert shared_api.get(PROJECTS, headers=headers).status == 200
+        headers = {"authorization": f"Bearer {bad}", "api-key": shared_api.key}
+        assert shared_api.get(PROJECTS, key=NOBODY, headers=headers).status == 200
+
+
+def test_two_different_good_keys_are_refused_with_words(shared_api: Api) -> None:
+    answer = shared_api.get(PROJECTS, headers={"x-api-key": shared_api.other.key})
+    assert (answer.status, answer.json["code"]) == (401, "conflicting_api_keys")
+    assert "two different keys" in answer.json["detail"]
+    assert shared_api.get(PROJECTS, headers={"x-api-key": shared_api.key}).status == 200
 
 
 def test_inference_key_manages_nothing(shared_api: Api) -> None:

@@ -21,7 +21,7 @@ from headgate.accounts.model import (
 )
 from headgate.api.access import ANYONE, organization
 from headgate.api.errors import FieldRefused
-from headgate.api.gate import read_token
+from headgate.api.gate import read_tokens
 from headgate.api.identity import check_csrf_token
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -239,7 +239,7 @@ async def build_request(
 
 async def find_signed_in(ask: Ask[Any, Any]) -> Login | None:
     """Who is signed in by cookie, if anybody is. Raises `CsrfTokenWrong`."""
-    if read_token(ask.request):
+    if read_tokens(ask.request):
         return None
     login = await ask.services.entrance.identity.find_session(ask.request)
     if login is not None:

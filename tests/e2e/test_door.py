@@ -1,0 +1,89 @@
+"""What clients of every kind find at the door: by which key they come in, and what they may ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+
+import pytest
+
+from tests.fakes.line import Answered, check_error, open_line
+from tests.fakes.road import Road, running_road
+from tests.fakes.upstream import Asked
+
+CHAT = "/v1/chat/completions"
+BODY = b'{"model":"gpt-5.4-mini","messages":[]}'
+GOOD = "good"
+"""In the place of a key: the server's own."""
+
+
+@pytest.fixture(scope="module")
+def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+    with running_road(tmp_path_factory.mktemp("door") / "data", retries_max=0) as running:
+        yield running
+
+
+@pytest.fixture
+def road(module_road: Road) -> Road:
+    module_road.renew()
+    module_road.answer_with(echo)
+    return module_road
+
+
+def echo(asked: Asked) -> None:
+    asked.answer(json.dumps({"target": asked.target, "bytes": len(asked.body)}).encode())
+
+
+def ask(road: Road, *fields: tuple[str, str], target: str = CHAT, method: str = "POST") -> Answered:
+    """One request with exactly these header lines; `GOOD` becomes a key."""
+    lines = [f"{name}: {value.replace(GOOD, road.gateway.key)}" for name, value in fields]
+    if method == "POST":
+        lines += ["Content-Type: application/json", f"Content-Length: {len(BODY)}"]
+    head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""])
+    with open_line(road.gateway.port) as opened:
+        opened.send(head.encode() + (BODY if method == "POST" else b""))
+        return opened.read()
+
+
+OWN = [("Authorization", f"Bearer {GOOD}"), ("x-api-key", GOOD), ("Api-Key", GOOD)]
+OTHERS = [
+    [("Authorization", "Bearer")],
+    [("Authorization", "Bearer ")],
+    [("Authorization", "Basic Zm9vOmJhcg==")],
+    [("Authorization", "Bearer sk-placeholder")],
+    [("Authorization", "Bearer hg_live_000000000000_" + "0" * 49)],
+    [("x-api-key", "sk-placeholder"), ("api-key", "")],
+    [("x-api-key", "hg_live_nonsense"), ("x-api-key", "dummy")],
+]
+
+
+@pytest.mark.parametrize("own", OWN, ids=lambda own: own[0])
+@pytest.mark.parametrize("others", [[], *OTHERS])
+def test_first_usable_key_counts_wherever_it_stands(
+    road: Road, own: tuple[str, str], others: list[tuple[str, str]]
+) -> None:
+    beside = [each for each in others if each[0] != own[0] or own[0] != "Authorization"]
+    for fields in ([own, *beside], [*beside, own]):
+        assert ask(road, *fields).status == 200, fields
+
+
+def test_two_different_good_keys_are_refused_with_words(road: Road) -> None:
+    other = road.gateway.keys["admin_key"]
+    answered = ask(road, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", other))
+    check_error(answered, 401, "conflicting_api_keys", source="gateway")
+    assert "two different keys" in answered.error["message"]
+    assert ask(road, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", GOOD)).status == 200
+    assert len(road.upstream.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "target", [CHAT, "/v1/models", "/api/projects", "/api/nothing", "/metrics", "/nothing"]
+)
+def test_two_authorization_headers_are_refused_on_every_face(road: Road, target: str) -> None:
+    for second in (f"Bearer {GOOD}", "Basic Zm9vOmJhcg==", ""):
+        fields = [("Authorization", f"Bearer {GOOD}"), ("authorization", second)]
+        method = "POST" if target == CHAT else "GET"
+        answered = ask(road, *fields, target=target, method=method)
+        assert answered.status == 400
+        assert b"duplicate_authorization" in answered.body
+    assert road.upstream.asked == []
