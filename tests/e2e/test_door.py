@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.fakes import line
 from tests.fakes.line import Answered, check_error, open_line
 from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked
@@ -87,3 +88,41 @@ def test_two_authorization_headers_are_refused_on_every_face(road: Road, target:
         assert answered.status == 400
         assert b"duplicate_authorization" in answered.body
     assert road.upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/v1/chat/completions",
+        "/v1/chat/completions/chat/completions",
+        "/v1/openai/v1/chat/completions",
+        "//v1/chat/completions",
+        "/chat/completions",
+        "/openai/v1/chat/completions",
+    ],
+)
+def test_wrong_base_url_is_told_the_right_one(road: Road, target: str) -> None:
+    key = ("Authorization", f"Bearer {GOOD}")
+    answered = ask(road, key, target=target)
+    check_error(answered, 404, "unknown_url", source="gateway")
+    assert "base URL" in answered.error["message"]
+    assert answered.error["message"].endswith(" http://localhost/v1")
+    secure = ask(road, key, ("X-Forwarded-Proto", "https"), target=target)
+    assert secure.error["message"].endswith(" https://localhost/v1")
+    assert road.upstream.asked == []
+
+
+@pytest.mark.parametrize("target", ["/v1//chat/completions", "/v1/chat/completions/"])
+def test_slash_too_many_is_told_what_a_base_url_is(road: Road, target: str) -> None:
+    answered = ask(road, ("x-api-key", GOOD), target=target)
+    check_error(answered, 400, "invalid_path", source="gateway")
+    assert "base URL ends in /v1, without a slash" in answered.error["message"]
+
+
+@pytest.mark.parametrize(
+    "host", ["host.docker.internal:4600", "gateway", "mac.local", "gate.team.svc.cluster.local"]
+)
+def test_names_of_containers_and_clusters_are_served(road: Road, host: str) -> None:
+    for target in ("/v1/models", "/health/live"):
+        answered = line.ask(road.gateway.port, "GET", target, {**road.authorization, "host": host})
+        assert answered.status == 200

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from headgate.api.endpoint import SAFE_HEADERS
 from headgate.api.errors import NOT_FOUND
+from headgate.kit.http.base_url import guess_base_url
 
 API_PREFIX = "/api/"
 
@@ -26,7 +27,7 @@ class Unserved:
             return self._refuse_api(404, NOT_FOUND)
         message = (
             f"Nothing is served at {request.method} {request.url.path}. "
-            "OpenAI clients need a base URL that ends in /v1."
+            f"OpenAI clients need a base URL that ends in /v1: {guess(request)}"
         )
         return self._refuse(404, message, "unknown_url")
 
@@ -51,3 +52,8 @@ class Unserved:
     ) -> Response:
         own = {"x-request-id": self._make_id("req"), **SAFE_HEADERS}
         return JSONResponse(body, status, headers={**(headers or {}), **own})
+
+
+def guess(request: Request) -> str:
+    """Return the base URL that the client should have had."""
+    return guess_base_url(request.headers.raw, scheme=request.url.scheme)

@@ -1,4 +1,4 @@
-"""Request bodies that come compressed: refused unless the operator accepts them, and then bounded.
+"""Request bodies that come compressed: decoded within bounds, unless the operator refuses them.
 
 What is read is what is sent: the body goes on decompressed, without its Content-Encoding.
 """

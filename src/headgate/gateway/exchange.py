@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.base_url import guess_base_url
 from headgate.kit.http.message import Headers
 from headgate.relay.call import Attendant
 
@@ -37,6 +38,8 @@ class Connection(Protocol):
     def date_line(self) -> bytes:
         """The `date` header line of now."""
         ...
+
+    scheme: Literal["http", "https"] | None
 
     @property
     def is_slow(self) -> bool:
@@ -139,6 +142,11 @@ class Exchange:
         Worked out when it is asked for. Raises `ForwardedMalformed`.
         """
         return self._connection.find_client(self.headers)
+
+    @property
+    def base_url(self) -> str:
+        """The base URL that the client should have, as far as this request tells it."""
+        return guess_base_url(self.headers, scheme=self._connection.scheme or "http")
 
     @property
     def is_attended(self) -> bool:

@@ -1,8 +1,9 @@
 """Which host names a request may be for: one valid name (RFC 9110 7.2), and one that is served.
 
 A web page can make a browser send requests to an address of this machine under a name that its
-author owns (DNS rebinding). Such a name has a dot and is no address, so without configuration
-only addresses, `localhost` and names of one label are served.
+author owns (DNS rebinding). Nobody can own a name of one label, nor one below a domain that is
+kept for local use (`.local`, `.internal`, `.svc`): so without configuration these, addresses and
+`localhost` are served, and no other name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ PORT_MAX = 65_535
 ACCEPTED_MAX = 1024
 """Values whose verdict is remembered."""
 
+PRIVATE_SUFFIXES = (".internal", ".local", ".svc")
+"""Domains that no registry delegates: ICANN keeps `.internal` for private use, RFC 6762 `.local`
+(also Kubernetes' `svc.cluster.local`); `.svc` is how pods call a service of another namespace."""
+
 _VALUE = re.compile(
     rb"(?:\[(?P<ipv6>[0-9a-f:.]{2,45})\]|(?P<name>[a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?\.?))"
     rb"(?::(?P<port>[0-9]{0,5}))?"
@@ -26,13 +31,17 @@ _VALUE = re.compile(
 class Hosts:
     """The allow-list. `accepted` are the Host headers that were found good, for a quick look."""
 
-    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
-        """`*` allows any name, `*.example.com` all below one; empty is explained above."""
+    def __init__(self, allowed: tuple[str, ...] = (), *, is_public: bool = False) -> None:
+        """`*` allows any name, `*.example.com` all below one; empty is explained above.
+
+        `is_public`: this listens on an address of the internet, where no name is a private one.
+        """
         names = {name.lower().strip("[]").rstrip(".") for name in allowed}
         self._names = frozenset(name for name in names if not name.startswith("*"))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
         self._any = "*" in names
         self._usual = not names
+        self._usual_suffixes = (".localhost", *(() if is_public else PRIVATE_SUFFIXES))
         self.accepted: set[tuple[bytes, bytes]] = set()
 
     def check(self, values: list[bytes], *, is_old: bool) -> HeadgateError | None:
@@ -45,7 +54,7 @@ class Hosts:
         if name is None:
             return RequestMalformed("The Host header is not a host name with or without a port.")
         if not self._is_served(name):
-            return HostUnknown(describe_stranger(name))
+            return HostUnknown(describe_stranger(name, has_list=not self._usual))
         if values and len(self.accepted) < ACCEPTED_MAX:
             self.accepted.add((b"host", values[0]))
         return None
@@ -53,7 +62,9 @@ class Hosts:
     def _is_served(self, name: str) -> bool:
         if self._any or name in self._names or name.endswith(self._suffixes or ("\n",)):
             return True
-        return self._usual and ("." not in name or name.endswith(".localhost") or is_address(name))
+        return self._usual and (
+            "." not in name or name.endswith(self._usual_suffixes) or is_address(name)
+        )
 
 
 def read_name(value: bytes) -> str | None:
@@ -78,10 +89,18 @@ def is_address(name: str) -> bool:
     return True
 
 
-def describe_stranger(name: str) -> str:
+def describe_stranger(name: str, *, has_list: bool) -> str:
     """What an operator has to do for a name to be served."""
+    name = name or "the-name"
+    if has_list:
+        return (
+            f"The host name {name!r} is not served here. To serve it, add it to the names of the "
+            f"setting HEADGATE_ALLOWED_HOSTS: HEADGATE_ALLOWED_HOSTS=...,{name} (*.example.com "
+            "for all below one, * for any)."
+        )
     return (
         f"The host name {name!r} is not served here. To serve it, set "
-        f"HEADGATE_ALLOWED_HOSTS={name or 'the-name'} (a list of names; *.example.com for all "
-        "below one, * for any)."
+        f"HEADGATE_ALLOWED_HOSTS={name} (a list of names; *.example.com for all below one, * for "
+        "any). Then only what is listed is served: list localhost and 127.0.0.1 as well if they "
+        "are used."
     )

@@ -83,7 +83,7 @@ class FaceLimits(msgspec.Struct, frozen=True):
     raw_body_bytes_max: int = 1 << 30
     json: JsonLimits = request.LIMITS
     form: form.FormLimits = form.LIMITS
-    decodes: bool = False
+    decodes: bool = True
     decode_ratio_max: int = 100
     retry_after_max_seconds: float = 60.0
 
@@ -165,9 +165,13 @@ class OpenAiFace:
         opening.path = listing.tidy(path) if path.startswith(listing.BELOW) else path
         opening.query = mark + query
         opening.method = exchange.method.decode()
-        opening.endpoint = endpoint = self._routes.match(
-            opening.method, opening.path.decode("latin-1")
-        )
+        try:
+            opening.endpoint = endpoint = self._routes.match(
+                opening.method, opening.path.decode("latin-1")
+            )
+        except routes.PathMisplaced as error:
+            error.message += f" It should be {exchange.base_url}"
+            raise
         if endpoint.lists_models:
             listing.check_visible(opening.path, grant.models)
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)

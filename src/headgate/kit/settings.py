@@ -225,7 +225,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     decode_request_bodies: Annotated[
         bool, _text("Accept compressed JSON and form bodies; they go on decompressed.")
-    ] = False
+    ] = True
     decode_ratio_max: Annotated[
         int, _count("A compressed body may grow by this; the first 1 MiB is free.")
     ] = 100

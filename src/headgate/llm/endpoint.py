@@ -55,3 +55,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     images."""
     restricted: bool = False
     unsupported: str = ""
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether its answers say what they cost."""
+        return self.pricing is Pricing.USAGE

@@ -41,6 +41,19 @@ class PathInvalid(HeadgateError):
     code = "invalid_path"
 
 
+class PathMisplaced(HeadgateError):
+    """The address has a base URL in it that is longer than it should be, by `excess`."""
+
+    kind = Kind.MISSING
+    code = "unknown_url"
+
+    def __init__(self, method: str, path: str, excess: str) -> None:
+        super().__init__(
+            f"Nothing is served at {method} /v1{path}: the client's base URL has {excess} too much."
+        )
+        self.excess = excess
+
+
 class _Node:
     """A segment of the patterned paths: what may follow it, and what ends here."""
 
@@ -58,6 +71,10 @@ class Routes:
 
     def __init__(self, table: tuple[Endpoint, ...]) -> None:
         self._literal: dict[tuple[str, str], Endpoint] = {}
+        self._paths = frozenset(each.path for each in table if "{" not in each.path)
+        self._metered = tuple(
+            each.path for each in table if each.path in self._paths and each.is_metered
+        )
         self._root = _Node()
         for endpoint in table:
             self._add(endpoint)
@@ -65,8 +82,9 @@ class Routes:
     def match(self, method: str, path: str) -> Endpoint:
         """The row for a path below `/v1`, as it was sent, without its query.
 
-        Raises `PathInvalid`, and `MethodNotAllowed` when only other methods have a row, or for one
-        that never travels; HEAD and OPTIONS go on to the row that takes any method.
+        Raises `PathInvalid`, `PathMisplaced` for one that a wrong base URL leads to, and
+        `MethodNotAllowed` when only other methods have a row, or for one that never travels; HEAD
+        and OPTIONS go on to the row that takes any method.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 
@@ -84,9 +102,16 @@ class Routes:
 
     def _search(self, method: str, path: str) -> Endpoint:
         if _AMBIGUOUS.search(path) or not path.startswith("/"):
-            raise PathInvalid("The path is not in its plain form; it is refused as ambiguous.")
+            raise PathInvalid(
+                "The path is not in its plain form (an empty or a dot segment, a slash at its end, "
+                "a needless escape); it is refused as ambiguous. A client's base URL ends in /v1, "
+                "without a slash after it."
+            )
         if method not in METHODS:
             raise MethodNotAllowed(method, path, tuple(sorted(METHODS)))
+        excess = self._find_excess(path.lower())
+        if excess:
+            raise PathMisplaced(method, path, excess)
         rows = _find(self._root, path.split("/"), 1)
         if rows is self._root.rest and _find(self._root, path.lower().split("/"), 1) is not rows:
             raise PathInvalid("The path is known in lower case only.")
@@ -96,6 +121,16 @@ class Routes:
         if found is None:
             raise MethodNotAllowed(method, path, tuple(sorted(rows)))
         return found
+
+    def _find_excess(self, path: str) -> str:
+        """What a base URL that ends in more than one `/v1` put before a known address."""
+        before, version, _ = path.rpartition("/v1/")
+        if version and (not before or path[len(before) + len("/v1") :] in self._paths):
+            return f"{before}/v1"
+        for known in self._metered:
+            if path.startswith(f"{known}/") and path.removeprefix(known) in self._paths:
+                return known
+        return ""
 
 
 def _descend(node: _Node, segment: str) -> _Node:

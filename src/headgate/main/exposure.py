@@ -55,3 +55,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_public(host: str) -> bool:
+    """Whether an address to listen on is one of the internet; a wildcard or a name is not."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False

@@ -22,6 +22,7 @@ from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.llm.strictness import JsonLimits
+from headgate.main.exposure import is_public
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
@@ -219,7 +220,7 @@ def build_edge(settings: Settings, face: Face) -> Edge:
     return Edge(
         face,
         build_edge_limits(settings),
-        hosts=Hosts(settings.allowed_hosts),
+        hosts=Hosts(settings.allowed_hosts, is_public=is_public(settings.host)),
         trusted_proxies=build_trusted_proxies(settings),
     )
 

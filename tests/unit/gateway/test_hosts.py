@@ -17,6 +17,8 @@ def verdict(hosts: Hosts, value: str) -> int:
     "value",
     [
         *("localhost", "LOCALHOST:4600", "localhost.", "api.localhost", "127.0.0.1", "10.1.2.3:80"),
+        *("host.docker.internal:4600", "gateway.docker.internal", "mac.local", "a.b.local"),
+        *("gate.team.svc", "gate.team.svc.cluster.local:80", "x.corp.internal", "HOST.INTERNAL."),
         *("[::1]", "[::1]:4600", "[::ffff:1.2.3.4]", "gateway", "head_gate:4600", "gateway-1:"),
     ],
 )
@@ -25,12 +27,24 @@ def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -
 
 
 @pytest.mark.parametrize(
-    "value", ["evil.example", "evil.example:4600", "localhost.evil.example", "127.0.0.1.nip.io"]
+    "value",
+    [
+        *("evil.example", "evil.example:4600", "localhost.evil.example", "127.0.0.1.nip.io"),
+        *("local.evil.example", "evil.internal.example", "evillocal.example", "a.svc.example"),
+    ],
 )
 def test_without_configuration_a_name_of_the_network_is_misdirected(value: str) -> None:
     error = Hosts().check([value.encode()], is_old=False)
     assert isinstance(error, HostUnknown)
     assert f"HEADGATE_ALLOWED_HOSTS={value.partition(':')[0]}" in error.message
+
+
+def test_address_of_the_internet_serves_no_private_names() -> None:
+    hosts = Hosts(is_public=True)
+    for value in ("host.docker.internal", "mac.local", "gate.team.svc.cluster.local", "a.svc"):
+        assert verdict(hosts, value) == 421
+    for value in ("localhost", "198.51.100.7:4600", "gateway"):
+        assert verdict(hosts, value) == 200
 
 
 def test_only_listed_names_are_served_where_there_is_a_list() -> None:
@@ -105,11 +119,13 @@ def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
     assert message(Hosts(), [b"evil.example:80"]) == (
         "The host name 'evil.example' is not served here. To serve it, set "
         "HEADGATE_ALLOWED_HOSTS=evil.example (a list of names; *.example.com for all below one, "
-        "* for any)."
+        "* for any). Then only what is listed is served: list localhost and 127.0.0.1 as well if "
+        "they are used."
     )
     assert message(Hosts(("a",)), [], is_old=True) == (
-        "The host name '' is not served here. To serve it, set HEADGATE_ALLOWED_HOSTS=the-name "
-        "(a list of names; *.example.com for all below one, * for any)."
+        "The host name 'the-name' is not served here. To serve it, add it to the names of the "
+        "setting HEADGATE_ALLOWED_HOSTS: HEADGATE_ALLOWED_HOSTS=...,the-name (*.example.com for "
+        "all below one, * for any)."
     )
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from headgate.llm.endpoint import Endpoint
-from headgate.llm.routes import MethodNotAllowed, PathInvalid, Routes
+from headgate.llm.providers.openai import PROVIDER
+from headgate.llm.routes import MethodNotAllowed, PathInvalid, PathMisplaced, Routes
 from headgate.llm.wire import opaque
 
 
@@ -88,3 +89,43 @@ def test_method_that_no_api_has_does_not_travel_to_unknown_addresses_either(meth
     with pytest.raises(MethodNotAllowed) as raised:
         ROUTES.match(method, "/something/new")
     assert "GET" in raised.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "excess"),
+    [
+        ("/v1/chat/completions", "/v1"),
+        ("/v1/unknown", "/v1"),
+        ("/V1/chat/completions", "/v1"),
+        ("/v1/v1/models", "/v1/v1"),
+        ("/openai/v1/responses", "/openai/v1"),
+        ("/chat/completions/chat/completions", "/chat/completions"),
+        ("/chat/completions/models", "/chat/completions"),
+        ("/responses/responses", "/responses"),
+        ("/embeddings/embeddings", "/embeddings"),
+    ],
+)
+def test_path_that_a_wrong_base_url_made_says_what_is_too_much(path: str, excess: str) -> None:
+    routes = Routes(PROVIDER.endpoints)
+    for method in ("GET", "POST"):
+        with pytest.raises(PathMisplaced) as refused:
+            routes.match(method, path)
+        assert refused.value.excess == excess
+        assert f"/v1{path}" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/organization/projects",
+        "/organization/usage/completions",
+        "/files/file-1/content",
+        "/future/v1beta/things",
+        "/future/v1/things",
+        "/chat/completions/chatcmpl-1/messages",
+        "/models/org/chat",
+        "/v1beta/models",
+    ],
+)
+def test_path_that_only_looks_like_one_goes_on(path: str) -> None:
+    assert Routes(PROVIDER.endpoints).match("GET", path)

@@ -1,0 +1,18 @@
+"""The base URL that a client should use, as far as its own request tells it."""
+
+from __future__ import annotations
+
+from headgate.kit.http.message import Headers
+
+
+def guess_base_url(headers: Headers, *, scheme: str) -> str:
+    """Return `http://HOST/v1` for the host that a request was sent to; names in lower case.
+
+    A proxy in front may have ended TLS: what it says of the scheme is believed, for these are only
+    words for the sender of the request itself.
+    """
+    found = dict(headers)
+    host = found.get(b"host", b"").decode("ascii", "replace") or "HOST"
+    if found.get(b"x-forwarded-proto") == b"https":
+        scheme = "https"
+    return f"{scheme}://{host}/v1"
