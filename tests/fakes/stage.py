@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,17 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.routes import Routes
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Attendant, Call
-from headgate.relay.ports import Credential, Grant, Hold, Model, Offer, Offered, Price, Receipt
+from headgate.relay.ports import (
+    Credential,
+    Grant,
+    Hold,
+    Model,
+    ModelMatch,
+    Offer,
+    Offered,
+    Price,
+    Receipt,
+)
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
@@ -244,10 +254,20 @@ class FakeModels:
     model: Model = field(default_factory=lambda: Model("gpt-5.4-mini", "gpt-5.4-mini", 1_000, 500))
     is_priced: bool = True
 
-    def find(self, model_id: str) -> Model | None:
+    @property
+    def providers(self) -> Sequence[str]:
+        return [self.model.integration]
+
+    def match(self, name: str, integration: str | None = None) -> ModelMatch:
+        model = self.find(name)
+        place = integration or self.model.integration
+        wire_id = name if model is None else model.wire_id
+        return ModelMatch(place, name, wire_id, model, (f"{place}/{name}", name))
+
+    def find(self, model_id: str, integration: str | None = None) -> Model | None:
         return self.model if model_id == self.model.id else None
 
-    def price(self, model_id: str, at: float) -> Price | None:
+    def price(self, model_id: str, at: float, integration: str | None = None) -> Price | None:
         return FlatPrice() if self.is_priced and model_id.startswith(self.model.id) else None
 
 
@@ -267,6 +287,15 @@ class FakeCredentials:
         is_free: bool = False,
     ) -> Credential:
         return self.credential
+
+    def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
+        return preferred
+
+    def has_any(self, organization_id: str, integration: str) -> bool:
+        return True
+
+    def peek(self, organization_id: str, integration: str) -> Credential | None:
+        return self.credential if integration == self.credential.integration else None
 
 
 @dataclass

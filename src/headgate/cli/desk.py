@@ -25,7 +25,6 @@ from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.egress import build_rule, simulator_origin
 from headgate.main.installation import open_database
 from headgate.main.master_keys import build_source
-from headgate.relay.routing import INTEGRATION
 from headgate.vault.service import CredentialBook, ManagedBook, Sealer, SecretBook, Vault
 
 
@@ -80,7 +79,6 @@ class Desk:
     def open_managed_models(self) -> ManagedBook:
         """The models that the platform sells."""
         return ManagedBook(
-            integration=INTEGRATION,
             models=self.catalog,
             audit=self.audit,
             clock=self.clock,

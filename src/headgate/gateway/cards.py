@@ -63,11 +63,11 @@ class PriceBook(Protocol):
         """What is said of a model."""
         ...
 
-    def find(self, model_id: str) -> Model | None:
+    def find(self, model_id: str, integration: str | None = None) -> Model | None:
         """See `relay.ports.Models`."""
         ...
 
-    def price(self, model_id: str, at: float) -> Priced | None:
+    def price(self, model_id: str, at: float, integration: str | None = None) -> Priced | None:
         """See `relay.ports.Models`."""
         ...
 
@@ -109,10 +109,11 @@ class Cards:
             priced_as=model_id,
         )
 
-    def draw_offered(self, offered: Offered, integration: str) -> bytes:
+    def draw_offered(self, offered: Offered) -> bytes:
         """The card of a managed model: facts and price are those of what serves it."""
-        catalog = self._catalog
-        model = catalog.find(offered.wire_id) or catalog.find(offered.serving_id)
+        catalog, integration = self._catalog, offered.integration
+        model = catalog.find(offered.wire_id, integration)
+        model = model or catalog.find(offered.serving_id, integration)
         priced_as = offered.serving_id if model is None else model.id
         deprecation = None
         if offered.deprecated:
@@ -149,7 +150,7 @@ class Cards:
                 "display_name": named,
                 "provider": provider,
                 "managed": managed,
-                "price": self._draw_price(priced_as),
+                "price": self._draw_price(priced_as, provider),
                 "latency": describe_latency(self._find_latency(credential_id, model_id)),
                 "capabilities": describe_capabilities(facts),
                 "context": describe_context(facts),
@@ -157,10 +158,10 @@ class Cards:
             }
         )
 
-    def _draw_price(self, model_id: str) -> msgspec.Raw | None:
+    def _draw_price(self, model_id: str, integration: str) -> msgspec.Raw | None:
         """The price in force; a row never changes, and is most of the work of a card. What is drawn
         keeps its row alive, so that no other one has its identity."""
-        price = self._catalog.price(model_id, self._clock.now())
+        price = self._catalog.price(model_id, self._clock.now(), integration)
         if price is None:
             return None
         drawn = self._drawn.get(id(price))

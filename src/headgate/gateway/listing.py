@@ -10,7 +10,6 @@ import msgspec
 
 from headgate.gateway.cards import FIELD
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.relay.admission import is_in_scope
 from headgate.relay.upstream import ProviderBroken
 
 PATH = b"/models"
@@ -57,13 +56,6 @@ def find_model(path: bytes) -> str:
     return urllib.parse.unquote(path[len(PATH) + 1 :].decode("latin-1"))
 
 
-def check_visible(path: bytes, allowed: tuple[str, ...]) -> None:
-    """Refuse the address of a model that is not among the allowed ones, as if there were none."""
-    model = find_model(path)
-    if model and not is_in_scope(model, allowed):
-        raise hide(model)
-
-
 def hide(model: str) -> ModelHidden:
     """The same for a model that does not exist and one that must not be seen."""
     message = f"The model '{model}' does not exist or this key has no access to it."
@@ -103,14 +95,14 @@ def splice(raw: bytes, card: bytes) -> bytes:
     return b'%b%b"%b":%b}' % (start, comma, FIELD.encode(), card)
 
 
-def write_owned(model_id: str, created_at: float, card: bytes) -> bytes:
-    """A model that the platform sells, as OpenAI's wire has one."""
+def write_owned(model_id: str, created_at: float, card: bytes, *, owner: str = FIELD) -> bytes:
+    """A model that no provider's list has, as OpenAI's wire shows one."""
     return msgspec.json.encode(
         {
             "id": model_id,
             "object": "model",
             "created": int(created_at),
-            "owned_by": FIELD,
+            "owned_by": owner,
             FIELD: msgspec.Raw(card),
         }
     )

@@ -15,16 +15,15 @@ import msgspec
 
 from headgate.gateway import listing
 from headgate.gateway.cards import Cards
+from headgate.gateway.catalog_models import DRAWN_SECONDS, CatalogModels
 from headgate.gateway.encoder import OF_THE_BODY, OpenAiEncoder, render_cost, render_rest
 from headgate.gateway.listing import Listed
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers, Sink
 from headgate.llm.providers.provider import Provider
-from headgate.relay.admission import is_in_scope
 from headgate.relay.call import Call, Caller
 from headgate.relay.journey import Journey, Sender
-from headgate.relay.ports import Credential, Grant, Offered, Offers, Receipt
-from headgate.relay.routing import INTEGRATION
+from headgate.relay.ports import Credential, Offered, Offers, Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
 
@@ -34,8 +33,6 @@ LIST_BYTES_MAX = 1 << 20
 """A longer list is not kept."""
 ROWS_MAX = 2_000
 """A list of more models is shown without cards: they are drawn on the loop."""
-DRAWN_SECONDS = 10.0
-"""Cards are drawn anew after this: a price may have come into force, a latency been measured."""
 JSON_TYPE = (b"content-type", b"application/json")
 RAW_HEADER = b"x-headgate-raw"
 REFRESH_PARAMETER = "refresh"
@@ -81,6 +78,7 @@ class Models:
         upstream: Sender,
         cards: Cards,
         offers: Offers,
+        others: CatalogModels,
         *,
         clock: Clock,
         kept_seconds: float,
@@ -89,6 +87,7 @@ class Models:
         self._upstream = upstream
         self._cards = cards
         self._offers = offers
+        self._others = others
         self._clock = clock
         self._kept_seconds = kept_seconds
         self._hidden = hidden
@@ -98,6 +97,13 @@ class Models:
     def sells(self) -> bool:
         """Whether there are managed models, which no provider is asked for."""
         return len(self._offers) > 0
+
+    def check_visible(self, path: bytes, allowed: tuple[str, ...]) -> None:
+        """Refuse the address of a model that a key is not issued for, as if there were none.
+        Raises `ModelHidden`."""
+        wanted = listing.find_model(path)
+        if wanted and allowed and not self._others.is_visible(wanted, allowed, None):
+            raise listing.hide(wanted)
 
     async def send(
         self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -140,19 +146,23 @@ class Models:
                 return body
             raise
         if raw:
-            return self._write(listed, [(row.id, row.raw) for row in listed.rows], call.grant)
+            return self._write(listed, [(row.id, row.raw) for row in listed.rows], call, credential)
         kept = self._keep(call, credential, listed, body_bytes=len(body))
-        return self._write(listed, kept.rows, call.grant)
+        return self._write(listed, kept.rows, call, credential)
 
     def _answer_here(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
         """The answer, where no provider has to be asked for it."""
         if credential.managed and self.sells:
             return self._answer_offered(call, credential, wanted)
+        if wanted and call.credential_name is None:
+            row = self._others.find(call.grant.organization_id, wanted)
+            if row is not None:
+                return row
         kept = self._find_kept(call, credential)
         if kept is None:
             return None
         if not wanted:
-            return self._write(kept.listed, kept.rows, call.grant)
+            return self._write(kept.listed, kept.rows, call, credential)
         return next((row for model_id, row in kept.rows if model_id == wanted), None)
 
     def _answer_offered(self, call: Call, credential: Credential, wanted: str) -> bytes:
@@ -168,10 +178,11 @@ class Models:
                     return self._write_offered(each)
             raise listing.hide(wanted)
         rows = [(each.model_id, self._write_offered(each)) for each in offered]
-        return self._write(Listed({"object": msgspec.Raw(b'"list"')}, []), rows, call.grant)
+        empty = Listed({"object": msgspec.Raw(b'"list"')}, [])
+        return self._write(empty, rows, call, None)
 
     def _write_offered(self, offered: Offered) -> bytes:
-        card = self._cards.draw_offered(offered, INTEGRATION)
+        card = self._cards.draw_offered(offered)
         return listing.write_owned(offered.model_id, offered.created_at, card)
 
     def _find_kept(self, call: Call, credential: Credential) -> _Kept | None:
@@ -212,14 +223,28 @@ class Models:
         except ProviderBroken:
             return body
 
-    def _write(self, listed: Listed, rows: Sequence[tuple[str, bytes]], grant: Grant) -> bytes:
-        """The list of what this key may see."""
+    def _write(
+        self,
+        listed: Listed,
+        rows: Sequence[tuple[str, bytes]],
+        call: Call,
+        credential: Credential | None,
+    ) -> bytes:
+        """The list of what this key may see; `credential` is where the rows come from, None for
+        managed models."""
+        grant, is_visible = call.grant, self._others.is_visible
         hidden = self._hidden(grant.organization_id)
+        integration = None if credential is None else credential.integration
         shown = [
             row
             for model_id, row in rows
-            if model_id not in hidden and is_in_scope(model_id, grant.models)
+            if model_id not in hidden and is_visible(model_id, grant.models, integration)
         ]
+        raw = isinstance(call, ModelsCall) and call.raw
+        if credential is not None and call.credential_name is None and not raw:
+            shown += self._others.list(
+                grant.organization_id, credential.integration, grant.models, hidden
+            )
         return listing.write(listed.fields, shown)
 
 
@@ -230,11 +255,11 @@ class ModelsEncoder(OpenAiEncoder):
         self, provider: Provider, retry_after_max_seconds: float, clock: Clock, models: Models
     ) -> None:
         super().__init__(provider, retry_after_max_seconds, clock)
-        self._models = models
+        self.models = models
 
     def body(self, trip: Trip, body: bytes) -> bytes:
         """See `relay.delivery.Encoder`."""
-        return self._models.dress(trip, body)
+        return self.models.dress(trip, body)
 
     def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
         """See `relay.delivery.Encoder`."""
@@ -258,7 +283,7 @@ class ModelsEncoder(OpenAiEncoder):
         if trip.attempts:
             return b"miss"
         managed = trip.credential is not None and trip.credential.managed
-        return b"bypass" if managed and self._models.sells else b"hit"
+        return b"bypass" if managed and self.models.sells else b"hit"
 
 
 class ModelsRoad:
@@ -267,6 +292,10 @@ class ModelsRoad:
     def __init__(self, journey: Journey, encoder: ModelsEncoder) -> None:
         self._journey = journey
         self._encoder = encoder
+
+    def check_visible(self, path: bytes, allowed: tuple[str, ...]) -> None:
+        """See `Models.check_visible`."""
+        self._encoder.models.check_visible(path, allowed)
 
     async def travel(self, call: Call, caller: Caller, headers: Headers) -> None:
         """As `Journey.travel`; `headers` are all that the client sent."""

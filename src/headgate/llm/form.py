@@ -97,6 +97,24 @@ def find_fields(
     raise FormInvalid(f"The form has more than {limits.parts_max} parts.")
 
 
+def replace_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
+    """A form that `find_fields` has read, with another value of a plain field, every other byte
+    kept."""
+    boundary = b"--" + _read_boundary(content_type)
+    start = body.find(boundary)
+    while start >= 0:
+        start = body.find(b"\r\n", start + len(boundary)) + 2
+        end = body.find(boundary, start)
+        if end < 0:
+            break
+        head_end = body.find(b"\r\n\r\n", start, end)
+        disposition = _read_headers(body[start:head_end]).get("content-disposition", "")
+        if _read_parameters(disposition)[1].get("name") == name:
+            return body[: head_end + 4] + value.encode() + body[end - 2 :]
+        start = end
+    return body
+
+
 def _read_boundary(content_type: str) -> bytes:
     kind, parameters = _read_parameters(content_type)
     if kind != "multipart/form-data":

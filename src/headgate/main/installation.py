@@ -28,7 +28,6 @@ from headgate.main.data_lock import DATABASE_FILE, DataInUse
 from headgate.main.egress import build_rule
 from headgate.metering.jobs import Latencies
 from headgate.relay.rates import Rates
-from headgate.relay.routing import INTEGRATION
 from headgate.vault import service as vault
 
 FIRST_KEYS_FILE = "first-keys.json"
@@ -86,9 +85,8 @@ class Installation:
         sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)
-        self.offers = vault.ManagedOffers(self.vault, integration=INTEGRATION)
+        self.offers = vault.ManagedOffers(self.vault)
         self.managed_models = vault.ManagedBook(
-            integration=INTEGRATION,
             models=self.catalog,
             audit=self.audit,
             clock=self.clock,

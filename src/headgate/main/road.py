@@ -9,6 +9,7 @@ import msgspec
 
 from headgate.billing.service import Ledger
 from headgate.gateway.cards import Cards
+from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.edge import Edge, Face
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import Hosts
@@ -121,7 +122,7 @@ def build_roads(
     )
     build_journey = functools.partial(
         Journey,
-        admission=Admission(installation.rates, traffic.crowd),
+        admission=Admission(installation.rates, traffic.crowd, catalog),
         holding=Holding(ledger, catalog, clock),
         carriage=Carriage(
             clock,
@@ -147,12 +148,14 @@ def build_roads(
 
 def build_models(settings: Settings, installation: Installation, upstream: Upstream) -> Models:
     """What answers `/v1/models`."""
-    cards = Cards(installation.catalog, installation.latencies.find, installation.clock)
+    catalog, clock = installation.catalog, installation.clock
+    cards = Cards(catalog, installation.latencies.find, clock)
     return Models(
         upstream,
         cards,
         installation.offers,
-        clock=installation.clock,
+        CatalogModels(catalog, installation.vault, cards, clock),
+        clock=clock,
         kept_seconds=settings.models_cache_seconds,
         hidden=installation.catalog_settings.hidden,
     )

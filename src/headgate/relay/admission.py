@@ -13,7 +13,7 @@ from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
 from headgate.relay.crowd import Crowd
-from headgate.relay.ports import Grant, Receipt
+from headgate.relay.ports import Grant, Models, Receipt
 from headgate.relay.rates import Rates
 from headgate.relay.trip import BYTES_PER_TOKEN
 
@@ -61,12 +61,19 @@ def is_in_scope(value: str, patterns: tuple[str, ...]) -> bool:
     return not patterns or any(fnmatch.fnmatchcase(value, pattern) for pattern in patterns)
 
 
-class Admission:
-    """Checks a call against its grant. `rates` are those of the process."""
+def is_any_in_scope(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    """Whether one of the spellings of a model matches."""
+    return not patterns or any(is_in_scope(name, patterns) for name in names)
 
-    def __init__(self, rates: Rates, crowd: Crowd) -> None:
+
+class Admission:
+    """Checks a call against its grant. `rates` are those of the process; `models` say which ids
+    mean the same model."""
+
+    def __init__(self, rates: Rates, crowd: Crowd, models: Models | None = None) -> None:
         self._rates = rates
         self._crowd = crowd
+        self._models = models
 
     def admit(self, call: Call, caller: Caller) -> None:
         """Let the call pass or raise the error that says which limit stands in its way."""
@@ -77,7 +84,7 @@ class Admission:
             return
         if grant.networks:
             check_address(grant, caller.client_address)
-        check_scope(grant, call)
+        check_scope(grant, call, self._models)
         self._crowd.enter(grant.key_id)
         if grant.requests_per_minute or grant.tokens_per_minute:
             self._count(call, grant)
@@ -122,7 +129,7 @@ def check_endpoint(grant: Grant, call: Call) -> None:
         )
 
 
-def check_scope(grant: Grant, call: Call) -> None:
+def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
     """Refuse what the key was not issued for."""
     endpoint = call.endpoint
     if grant.management and not endpoint.unsupported:
@@ -139,7 +146,7 @@ def check_scope(grant: Grant, call: Call) -> None:
     if endpoint.pricing is Pricing.FREE:
         return
     named = f"this request names `{call.model}`" if call.model else "this request names none"
-    if grant.models and (call.model is None or not is_in_scope(call.model, grant.models)):
+    if grant.models and not is_model_in_scope(call.model, grant.models, models):
         raise ModelOutOfScope(
             f"This key is limited to the models {', '.join(grant.models)}; {named}.",
             param="model",
@@ -149,6 +156,15 @@ def check_scope(grant: Grant, call: Call) -> None:
             f"This key is limited to the resources {', '.join(grant.resources)}; {named}.",
             param="model",
         )
+
+
+def is_model_in_scope(model: str | None, patterns: tuple[str, ...], models: Models | None) -> bool:
+    """Whether the model that a request names is allowed, as it is spelled or otherwise."""
+    if model is None:
+        return False
+    if is_in_scope(model, patterns):
+        return True
+    return models is not None and is_any_in_scope(models.match(model).names, patterns)
 
 
 def check_address(grant: Grant, address: str) -> None:

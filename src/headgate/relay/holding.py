@@ -80,7 +80,7 @@ class Holding:
         model, body = trip.model, trip.body
         if model is None or not isinstance(body, JsonRequest) or not model.input_tokens_max:
             return None
-        price = self._models.price(model.id, self._clock.now())
+        price = self._models.price(model.id, self._clock.now(), model.integration)
         if price is None:
             return None
         fields = body.fields

@@ -16,6 +16,9 @@ from headgate.kit.http.message import Headers, Origin
 from headgate.llm.headers import ACCOUNT, FORBIDDEN
 from headgate.llm.usage import Usage
 
+DEFAULT_INTEGRATION = "openai"
+"""The integration of ids that the catalog does not know. The OpenAI face speaks its wire."""
+
 
 class DisconnectPolicy(enum.Enum):
     """What becomes of an answer whose caller left in the middle of it."""
@@ -93,6 +96,8 @@ class Credential(msgspec.Struct, frozen=True):
     base_path: bytes
     headers: Headers
     secret: bytes
+    has_own_address: bool = True
+    """Whether it goes to the address of its integration, and not to one of its owner's choice."""
 
     replaces: frozenset[bytes] = frozenset()
     """Headers of a client that do not go out beside this credential's own: those that it sets
@@ -132,6 +137,19 @@ class Credentials(Protocol):
         and `is_free` says that it needs name none, since no model answers it."""
         ...
 
+    def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
+        """The integration of a named credential (id or name): `preferred` where it has one of that
+        name, or nobody has. Raises a `HeadgateError` where several others have one."""
+        ...
+
+    def has_any(self, organization_id: str, integration: str) -> bool:
+        """Whether an organization has credentials of an integration, usable or not."""
+        ...
+
+    def peek(self, organization_id: str, integration: str) -> Credential | None:
+        """The own credential that a call without a named one would take, without using it."""
+        ...
+
 
 class Capacities(Protocol):
     """Notes what a provider says of its own limits, beside the calls."""
@@ -162,6 +180,7 @@ class Offered(msgspec.Struct, frozen=True):
     credential_id: str
     created_at: float
     deprecated: bool = False
+    integration: str = DEFAULT_INTEGRATION
 
 
 class Offers(Protocol):
@@ -208,17 +227,48 @@ class Model(msgspec.Struct, frozen=True):
     wire_id: str
     input_tokens_max: int = 0
     output_tokens_max: int = 0
+    integration: str = DEFAULT_INTEGRATION
+
+
+class ModelMatch(msgspec.Struct, frozen=True):
+    """What the `model` of a request means: an id within one integration.
+
+    `wire_id` is what its provider is told. `model` is None for an id that the catalog does not
+    know. `names` are the spellings that mean
+    the same, for the scopes of keys. `is_qualified` where the request spells
+    `integration/model`. `others` are further integrations that have a model of a bare id.
+    """
+
+    integration: str
+    model_id: str
+    wire_id: str
+    model: Model | None
+    names: tuple[str, ...]
+    is_qualified: bool = False
+    others: tuple[ModelMatch, ...] = ()
 
 
 class Models(Protocol):
     """The catalog, from memory."""
 
-    def find(self, model_id: str) -> Model | None:
-        """The catalog's model of that id; None passes the id through unchanged."""
+    @property
+    def providers(self) -> Sequence[str]:
+        """The integrations that models belong to, the default one first."""
         ...
 
-    def price(self, model_id: str, at: float) -> Price | None:
-        """The price in force at a time (unix seconds) for a model id or a dated snapshot of it."""
+    def match(self, name: str, integration: str | None = None) -> ModelMatch:
+        """What the `model` of a request means: `integration/model` or a bare id. With an
+        `integration`, its model of that id, which may be spelled either way."""
+        ...
+
+    def find(self, model_id: str, integration: str | None = None) -> Model | None:
+        """The catalog's model of an id within an integration, or of a bare id; None passes the id
+        through unchanged."""
+        ...
+
+    def price(self, model_id: str, at: float, integration: str | None = None) -> Price | None:
+        """The price in force at a time (unix seconds) for a model id or a dated snapshot of it,
+        within an integration, or of a bare id."""
         ...
 
 

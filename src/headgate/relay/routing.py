@@ -6,16 +6,23 @@ import functools
 import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.llm import form
 from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.request import JsonRequest
-from headgate.relay.admission import ModelOutOfScope, is_in_scope
+from headgate.relay.admission import ModelOutOfScope, is_any_in_scope
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
-from headgate.relay.ports import Credential, Credentials, Models, Offer, Offers
+from headgate.relay.ports import (
+    DEFAULT_INTEGRATION,
+    Credential,
+    Credentials,
+    ModelMatch,
+    Models,
+    Offer,
+    Offers,
+)
 from headgate.relay.trip import Trip
 
-INTEGRATION = "openai"
-"""The integration whose wire the OpenAI face speaks."""
 DEFAULTED = frozenset({"chat.completions", "responses"})
 """Where an unknown managed model may be served by the default one: it can do what was asked."""
 
@@ -62,16 +69,20 @@ class Routing:
         the place where another one could be chosen. `Upstream` looks again when it sends.
         """
         call = trip.call
+        match = None if call.model is None else self._models.match(call.model)
+        integration = DEFAULT_INTEGRATION if match is None else match.integration
+        if call.credential_name is not None:
+            integration, match = self._follow_name(call, call.credential_name, match)
+        try:
+            credential = self._resolve(call, integration, match)
+        except HeadgateError:
+            found = self._resolve_elsewhere(call, integration, match)
+            if found is None:
+                raise
+            credential, match = found
         offer = None
-        credential = self._credentials.resolve(
-            call.grant.organization_id,
-            integration=INTEGRATION,
-            name=call.credential_name,
-            model=call.model,
-            is_free=call.endpoint.pricing is Pricing.FREE,
-        )
         if credential.managed:
-            offer = self._choose_offer(call, credential)
+            offer = self._choose_offer(call, credential, match)
             if offer is not None:
                 credential = offer.credential
         trip.credential = credential
@@ -79,28 +90,80 @@ class Routing:
         trip.target = credential.base_path + check_path(call.path) + call.query
         trip.body = call.body
         if isinstance(call.body, JsonRequest):
-            self._prepare(trip, call.body, offer)
+            self._prepare(trip, call.body, offer, match)
+        elif match is not None:
+            trip.model, trip.model_id = match.model, match.model_id
+            if match.wire_id != call.model and offer is None and isinstance(call.body, bytes):
+                trip.body = rename_in_form(call, call.body, choose_wire_id(match, credential))
 
-    def _choose_offer(self, call: Call, credential: Credential) -> Offer | None:
+    def _resolve(self, call: Call, integration: str, match: ModelMatch | None) -> Credential:
+        return self._credentials.resolve(
+            call.grant.organization_id,
+            integration=integration,
+            name=call.credential_name,
+            model=None if match is None else match.model_id,
+            is_free=call.endpoint.pricing is Pricing.FREE,
+        )
+
+    def _follow_name(
+        self, call: Call, name: str, match: ModelMatch | None
+    ) -> tuple[str, ModelMatch | None]:
+        """The integration of the named credential, and its model of the id. A key that is limited
+        to models must name it with that integration where the id alone means another one."""
+        preferred = DEFAULT_INTEGRATION if match is None else match.integration
+        organization_id = call.grant.organization_id
+        integration = self._credentials.find_integration(organization_id, name, preferred)
+        if call.model is None or integration == preferred:
+            return integration, match
+        match = self._models.match(call.model, integration)
+        if call.endpoint.pricing is not Pricing.FREE:
+            check_models(call, match)
+        return integration, match
+
+    def _resolve_elsewhere(
+        self, call: Call, integration: str, match: ModelMatch | None
+    ) -> tuple[Credential, ModelMatch | None] | None:
+        """What else can serve a call whose integration has no credential at all: another
+        integration with a model of that id, a managed model, or for a list any other one."""
+        credentials, organization_id = self._credentials, call.grant.organization_id
+        if call.credential_name is not None or credentials.has_any(organization_id, integration):
+            return None
+        if call.endpoint.lists_models:
+            for other in self._models.providers:
+                if credentials.has_any(organization_id, other):
+                    return self._resolve(call, other, None), None
+        if match is None:
+            return None
+        for other_match in match.others:
+            if credentials.has_any(organization_id, other_match.integration):
+                if call.endpoint.pricing is not Pricing.FREE:
+                    check_models(call, other_match)
+                return self._resolve(call, other_match.integration, other_match), other_match
+        offer = self._find_offer(call, match)
+        return None if offer is None else (offer.credential, match)
+
+    def _choose_offer(
+        self, call: Call, credential: Credential, match: ModelMatch | None
+    ) -> Offer | None:
         """What serves a managed call; None where its model goes to the credential as it is named.
 
         The key's scope holds for the model that serves, too: a replacement opens no door.
         """
-        if call.model is None:
+        if match is None:
             check_shared(call)
             return None
         offers = self._offers
         if not offers:
             return None
-        offer = offers.find(call.model)
+        offer = self._find_offer(call, match)
         if offer is None:
             if call.endpoint.pricing is Pricing.FREE:
                 return None
-            offer = offers.default() if call.endpoint.name in DEFAULTED else None
-        if offer is None:
             message = f"The model '{call.model}' does not exist among the managed models."
             raise ModelNotOffered(message, param="model", should_retry=False)
-        if not is_in_scope(offer.model_id, call.grant.models):
+        serving = self._models.match(offer.model_id, offer.credential.integration)
+        names = (offer.model_id, *serving.names)
+        if call.grant.models and not is_any_in_scope(names, call.grant.models):
             message = (
                 f"`{call.model}` is served by `{offer.model_id}`, which this key is not issued "
                 f"for: it is limited to the models {', '.join(call.grant.models)}."
@@ -114,7 +177,26 @@ class Routing:
             raise OfferElsewhere(message, should_retry=False)
         return offer
 
-    def _prepare(self, trip: Trip, body: JsonRequest, offer: Offer | None) -> None:
+    def _find_offer(self, call: Call, match: ModelMatch) -> Offer | None:
+        """The managed model of the id as it is spelled, or of the bare id; else the default one.
+        One that is asked of an integration by name is not served by another's."""
+        offers = self._offers
+        if not offers or call.model is None:
+            return None
+        offer = offers.find(call.model)
+        if offer is not None:
+            return offer
+        if match.is_qualified:
+            offer = offers.find(match.model_id)
+        if offer is None and call.endpoint.name in DEFAULTED:
+            offer = offers.default()
+        if offer is not None and match.is_qualified:
+            return offer if offer.credential.integration == match.integration else None
+        return offer
+
+    def _prepare(
+        self, trip: Trip, body: JsonRequest, offer: Offer | None, match: ModelMatch | None
+    ) -> None:
         """The client's own bytes wherever nothing has to change (law 4)."""
         call = trip.call
         trip.streams = body.stream
@@ -124,20 +206,56 @@ class Routing:
             trip.asked_usage = True
         if offer is not None:
             body = self._serve(trip, body, offer)
-        elif call.model is not None:
-            trip.model = self._models.find(call.model)
-            if trip.model is not None and trip.model.wire_id != call.model:
-                body = body.with_model(trip.model.wire_id)
+        elif match is not None:
+            trip.model, trip.model_id = match.model, match.model_id
+            if match.wire_id != call.model:
+                credential = trip.credential
+                assert credential is not None, "it is chosen first"
+                body = body.with_model(choose_wire_id(match, credential))
         trip.body = body
 
     def _serve(self, trip: Trip, body: JsonRequest, offer: Offer) -> JsonRequest:
         """The request for the model that serves; hold, price and receipt are of that one."""
-        models = self._models
-        trip.model = model = models.find(offer.wire_id) or models.find(offer.model_id)
+        models, integration = self._models, offer.credential.integration
+        model = models.find(offer.wire_id, integration) or models.find(offer.model_id, integration)
+        trip.model = model
         served = offer.model_id if model is None else model.id
         if served != trip.call.model:
             trip.reading.model = served
         return body.with_model(offer.wire_id or (served if model is None else model.wire_id))
+
+
+def choose_wire_id(match: ModelMatch, credential: Credential) -> str:
+    """What the provider is told.
+
+    An address of its owner's choice may itself have ids such as `openai/gpt-oss-120b`, so the
+    prefix of the default integration stays there.
+    """
+    if (
+        match.is_qualified
+        and match.integration == DEFAULT_INTEGRATION
+        and not credential.has_own_address
+    ):
+        return f"{match.integration}/{match.model_id}"
+    return match.wire_id
+
+
+def rename_in_form(call: Call, body: bytes, wire_id: str) -> bytes:
+    """A form with the model as the provider is told it."""
+    for name, value in call.headers:
+        if name == b"content-type":
+            return form.replace_field(body, value.decode("latin-1"), "model", wire_id)
+    return body
+
+
+def check_models(call: Call, match: ModelMatch) -> None:
+    """Refuse a model that the key was not issued for. Raises `ModelOutOfScope`."""
+    if call.grant.models and not is_any_in_scope(match.names, call.grant.models):
+        message = (
+            f"This key is limited to the models {', '.join(call.grant.models)}; with this "
+            f"credential, the request names `{match.names[0]}`."
+        )
+        raise ModelOutOfScope(message, param="model")
 
 
 def check_shared(call: Call) -> None:

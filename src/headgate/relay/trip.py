@@ -89,6 +89,8 @@ class Trip(msgspec.Struct):
     reading: Reading
     credential: Credential | None = None
     model: Model | None = None
+    model_id: str | None = None
+    """The id that was asked for, within the integration of the credential."""
     target: bytes = b""
     body: JsonRequest | bytes | AsyncIterator[bytes] = b""
     body_bytes: int = 0
@@ -177,9 +179,11 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
             return _unpriced(trip, None, "the endpoint has no price")
         usage, estimated = estimate_usage(trip), True
     model_id = reading.model or trip.call.model
-    price = models.price(reading.model, now) if reading.model else None
+    integration = trip.credential.integration if trip.credential else None
+    price = models.price(reading.model, now, integration) if reading.model else None
     if price is None and trip.call.model:
-        price = models.price(trip.model.id if trip.model else trip.call.model, now)
+        asked = trip.model.id if trip.model else trip.model_id or trip.call.model
+        price = models.price(asked, now, integration)
     cost = price.cost(usage, reading.service_tier) if price else None
     if price is None or cost is None:
         reason = f"no price for {model_id}" if price is None else f"no rate for it in {price.id}"

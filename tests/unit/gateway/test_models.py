@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from headgate.catalog.service import Catalog
 from headgate.gateway import listing
 from headgate.gateway.cards import FIELD, Cards, PriceBook, format_rate
+from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.listing import ModelHidden
 from headgate.gateway.models import (
     DRAWN_SECONDS,
@@ -32,7 +33,15 @@ from headgate.metering.model import Latency
 from headgate.relay.ports import Credential, Grant, Offer
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
-from tests.fakes.stage import CREDENTIAL, GRANT, FakeOffers, FakeResponse, ManualClock, make_call
+from tests.fakes.stage import (
+    CREDENTIAL,
+    GRANT,
+    FakeCredentials,
+    FakeOffers,
+    FakeResponse,
+    ManualClock,
+    make_call,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -82,10 +91,10 @@ class SmallBook:
     def entry(self, integration: str, model_id: str) -> Entry | None:
         return Entry() if (integration, model_id) == ("openai", MINI) else None
 
-    def find(self, model_id: str) -> None:
+    def find(self, model_id: str, integration: str | None = None) -> None:
         return None
 
-    def price(self, model_id: str, at: float) -> Row:
+    def price(self, model_id: str, at: float, integration: str | None = None) -> Row:
         long = Rates(272_000, 1_500_000_000, None, 9_000_000_000)
         plain = Rates(-1, 750_000_000, 75_000_000, 4_500_000_000, {"web_search_call": 10_000_000})
         return Row("row_1", {"default": (long, plain), "flex": (Rates(-1, 375_000_000),)})
@@ -116,15 +125,19 @@ class Shop:
         catalog: PriceBook | None = None,
         kept_seconds: float = KEPT_SECONDS,
         hidden: Mapping[str, frozenset[str]] | None = None,
+        known: Catalog = CATALOG,
+        credentials: FakeCredentials | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.upstream = FakeUpstream()
         self.latencies: dict[tuple[str, str], Latency] = {}
         hidden = hidden or {}
+        cards = Cards(catalog or CATALOG, self.find_latency, self.clock)
         self.models = Models(
             self.upstream,
-            Cards(catalog or CATALOG, self.find_latency, self.clock),
+            cards,
             offers or FakeOffers(),
+            CatalogModels(known, credentials or FakeCredentials(), cards, self.clock),
             clock=self.clock,
             kept_seconds=kept_seconds,
             hidden=lambda organization_id: hidden.get(organization_id, frozenset()),
@@ -498,3 +511,47 @@ def test_wishes_about_the_body_stay_here() -> None:
     assert isinstance(read, ModelsCall)
     assert (read.headers, read.raw, read.refresh) == ([(b"user-agent", b"u")], False, False)
     assert read_wishes(call, [(b"x-headgate-raw", b"True")]).headers == call.headers
+
+
+ACME = replace(CREDENTIAL, id="cred_acme", name="Acme", integration="acme")
+BOTH = Catalog.load(GOLDEN.parent / "catalog")
+
+
+@pytest.fixture
+def both() -> Shop:
+    """An organization with credentials of OpenAI and of an operator's own integration."""
+    return Shop(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME))
+
+
+async def test_models_of_another_integration_stand_beside_the_providers_own(both: Shop) -> None:
+    cards = await both.list()
+    assert list(cards) == [MINI, "ft:own", "acme-large"]
+    assert cards["acme-large"]["provider"] == "acme"
+    assert cards["acme-large"]["price"]["id"] == "acme/acme-large@2026-06-01"
+    shown = json.loads(await both.ask("/models/acme-large"))
+    assert (shown["id"], shown["owned_by"]) == ("acme-large", "acme")
+    assert len(both.upstream.asked) == 1
+    raw = json.loads(await both.ask(headers=[(b"x-headgate-raw", b"1")]))
+    assert [row["id"] for row in raw["data"]] == [MINI, "ft:own"]
+    assert "acme-large" not in await both.list(credential_name="OpenAI")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "seen"),
+    [
+        (("acme-large",), ["acme-large"]),
+        (("acme/*",), ["acme-large"]),
+        (("openai/*",), [MINI, "ft:own"]),
+        (("gpt-5*", "acme/acme-large"), [MINI, "acme-large"]),
+    ],
+)
+async def test_key_sees_the_models_of_its_scope_however_they_are_spelled(
+    both: Shop, patterns: tuple[str, ...], seen: list[str]
+) -> None:
+    assert list(await both.list(grant=replace(GRANT, models=patterns))) == seen
+    for model in (MINI, "acme-large", "acme/acme-large"):
+        if (model.removeprefix("acme/") in seen) is False:
+            with pytest.raises(ModelHidden):
+                both.models.check_visible(f"/models/{model}".encode(), patterns)
+        else:
+            both.models.check_visible(f"/models/{model}".encode(), patterns)

@@ -52,7 +52,7 @@ def test_refusals_say_what_is_wrong_and_what_to_do(safe: Safe) -> None:
         safe.add("sk-short")
     with pytest.raises(CredentialRefused, match="1 to 4096 printable characters without blanks"):
         safe.add("a b")
-    with pytest.raises(CredentialRefused, match="'other'; there is: openai"):
+    with pytest.raises(CredentialRefused, match="'other'; there is: acme, openai"):
         safe.add(integration="other")
     with pytest.raises(CredentialRefused, match="The time of expiry is in the past"):
         safe.add(expires_at=safe.clock.time + 1)

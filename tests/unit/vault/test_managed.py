@@ -16,7 +16,7 @@ from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
-from headgate.relay.ports import Credential, Model
+from headgate.relay.ports import Credential, Model, ModelMatch
 from headgate.vault import store
 from headgate.vault.model import CredentialRecord
 from headgate.vault.model.managed import (
@@ -37,7 +37,7 @@ from headgate.vault.service import (
     remember_master_key,
 )
 from headgate.vault.service.offers import CHAIN_MAX
-from tests.fakes.stage import CREDENTIAL, FlatPrice, ManualClock
+from tests.fakes.stage import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
 
 MINI = "gpt-5.4-mini"
 
@@ -45,16 +45,21 @@ MINI = "gpt-5.4-mini"
 class WideModels:
     """A catalog that knows every id but those that say so, each at its price."""
 
-    def find(self, model_id: str) -> Model | None:
+    providers = ("openai",)
+
+    def match(self, name: str, integration: str | None = None) -> ModelMatch:
+        raise NotImplementedError
+
+    def find(self, model_id: str, integration: str | None = None) -> Model | None:
         if not model_id or model_id.startswith("unknown"):
             return None
         return Model(model_id, model_id, 0 if model_id.startswith("endless") else 1_000, 500)
 
-    def price(self, model_id: str, at: float) -> FlatPrice | None:
+    def price(self, model_id: str, at: float, integration: str | None = None) -> FlatPrice | None:
         return None if model_id.startswith("unpriced") else FlatPrice()
 
 
-class NamedCredentials:
+class NamedCredentials(FakeCredentials):
     """Opens every credential under the name it is asked for."""
 
     def resolve(
@@ -66,7 +71,7 @@ class NamedCredentials:
         model: str | None = None,
         is_free: bool = False,
     ) -> Credential:
-        assert (organization_id, integration) == ("", "openai")
+        assert (organization_id, integration) == ("", "headgate")
         return msgspec.structs.replace(CREDENTIAL, id=name or "", managed=True)
 
 
@@ -80,13 +85,12 @@ class Shop:
         METADATA.create_all(self.database.engine)
         self.audit = AuditLog(self.clock)
         self.book = ManagedBook(
-            integration="openai",
             models=WideModels(),
             audit=self.audit,
             clock=self.clock,
             ids=Ids(),
         )
-        self.offers = ManagedOffers(NamedCredentials(), integration="openai")
+        self.offers = ManagedOffers(NamedCredentials())
         master_key = LocalMasterKey(os.urandom(32))
         with self.database.transaction() as connection:
             remember_master_key(connection, master_key, now=0.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import os
 from collections.abc import Iterator
@@ -73,7 +74,8 @@ class Safe:
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
         self.master_key = LocalMasterKey(os.urandom(32))
-        facts = {"openai": Facts()}
+        acme = Facts(name="acme", base_url="https://api.acme.example/v1", secret_pattern=".+")
+        facts = {"openai": Facts(), "acme": acme}
         sealer = Sealer(self.master_key, self.clock)
         rule = parse_rule(["http://127.0.0.1:9"])
         audit = AuditLog(self.clock)
@@ -160,6 +162,39 @@ def test_default_then_newest_valid_then_managed(safe: Safe) -> None:
     assert safe.taken(name="older") == older.id
     assert safe.taken(organization_id=safe.other) == managed.id
     assert safe.vault.resolve("org_x", integration="headgate", name=None).managed
+
+
+def test_name_of_a_credential_tells_its_integration(safe: Safe) -> None:
+    ours = safe.add()
+    theirs = safe.add("acme-key", integration="acme", name="theirs")
+    platform = safe.add(organization_id=None, integration="acme", name="platform")
+    foreign = safe.add(organization_id=safe.other, integration="acme", name="foreign")
+    find = functools.partial(safe.vault.find_integration, safe.own, preferred="openai")
+    for known in (theirs, platform):
+        assert (find(known.id), find(known.name)) == ("acme", "acme")
+    assert find(ours.id) == "openai"
+    # What is not known or somebody else's stays where the call would have gone.
+    assert (find("nothing"), find(foreign.id), find(foreign.name)) == ("openai",) * 3
+    safe.add("acme-key", integration="acme", name=ours.name)
+    assert find(ours.name) == "openai"
+    assert safe.vault.find_integration(safe.own, ours.name, "acme") == "acme"
+
+
+def test_own_credentials_of_an_integration_are_seen_without_being_used(safe: Safe) -> None:
+    safe.add(organization_id=None, integration="acme", name="platform")
+    assert safe.vault.has_any(safe.own, "acme")
+    assert not safe.vault.has_any(safe.own, "openai")
+    assert safe.vault.peek(safe.own, "acme") is None
+    theirs = safe.add("acme-key", integration="acme", expires_at=safe.clock.time + 10)
+    found = safe.vault.peek(safe.own, "acme")
+    assert found is not None
+    assert (found.id, found.has_own_address) == (theirs.id, True)
+    safe.clock.time += 20
+    assert safe.vault.peek(safe.own, "acme") is None
+    elsewhere = safe.add(integration="acme", base_url="https://proxy.example/v1")
+    found = safe.vault.peek(safe.own, "acme")
+    assert found is not None
+    assert (found.id, found.has_own_address) == (elsewhere.id, False)
 
 
 def test_pinned_credential_is_never_replaced(safe: Safe) -> None:

@@ -24,7 +24,7 @@ from headgate.catalog.service.pricing import compose
 from headgate.catalog.store.files import read_manifests
 from headgate.catalog.store.prices import TOPIC as TOPIC
 from headgate.catalog.store.prices import select_prices
-from headgate.relay.ports import Model
+from headgate.relay.ports import DEFAULT_INTEGRATION, Model, ModelMatch
 
 SNAPSHOTS_MAX = 1_000
 """Model ids whose catalog entry is remembered; a client may name any number of them."""
@@ -34,6 +34,8 @@ _Place = tuple[str, str]
 """Integration and model id."""
 _Rows = Sequence[tuple[float, PriceRow]]
 """Since when (unix seconds) each is in force, the newest first."""
+_NOTHING: Mapping[str, Model] = {}
+_NO_PRICES: Mapping[str, _Rows] = {}
 
 
 class Catalog:
@@ -55,14 +57,27 @@ class Catalog:
         self._bases: dict[_Place, str] = {}
         """For each id or alias, the id whose prices are its own."""
         self._found: dict[str, Model] = {}
+        self._models: dict[str, dict[str, Model]] = {
+            manifest.name: {}
+            for manifest in by_name.values()
+            if manifest.integration_type == "llm_provider"
+        }
+        """For each integration, its models by id and alias."""
+        self.providers: Sequence[str] = sorted(
+            self._models, key=lambda name: name != DEFAULT_INTEGRATION
+        )
+        """See `relay.ports.Models.providers`."""
         for manifest in by_name.values():
             self._take_models(manifest)
             self._take_prices(manifest)
-        self._snapshots: dict[str, tuple[Model | None, str] | None] = {}
+        self._snapshots: dict[_Place, tuple[Model | None, str] | None] = {}
+        self._matches = self._match_all()
         self._composed = {
             place: self._compose(place, {}) for place in self._shipped if place[1] != EVERY_MODEL
         }
         self._exact: Mapping[_Place, _Rows] = {}
+        self._own_prices: Mapping[str, Mapping[str, _Rows]] = {}
+        """For each integration, the prices by id and alias."""
         self._prices: Mapping[str, _Rows] = {}
         self._join({})
 
@@ -82,26 +97,53 @@ class Catalog:
         """Every model that has an entry or alias, by id."""
         return [self._found[model_id] for model_id in sorted(self._found)]
 
-    def find(self, model_id: str) -> Model | None:
+    def match(self, name: str, integration: str | None = None) -> ModelMatch:
+        """See `relay.ports.Models.match`."""
+        if integration is not None:
+            own = name.removeprefix(f"{integration}/")
+            if own != name and name in self._models.get(integration, _NOTHING):
+                own = name  # the id itself begins like this
+            return self._match_own(own, integration, is_qualified=own != name)
+        known = self._matches.get(name)
+        if known is not None:
+            return known
+        prefix, _, rest = name.partition("/")
+        if rest and prefix in self._models:
+            return self._match_own(rest, prefix, is_qualified=True)
+        model = self.find(name)
+        return self._match_own(name, DEFAULT_INTEGRATION if model is None else model.integration)
+
+    def list_ids(self, integration: str) -> list[str]:
+        """The ids of an integration's models, without aliases."""
+        manifest = self.integrations.get(integration)
+        return [] if manifest is None else [entry.id for entry in manifest.models]
+
+    def find(self, model_id: str, integration: str | None = None) -> Model | None:
         """See `relay.ports.Models.find`. Aliases and dated snapshots keep the id they came with."""
-        model = self._found.get(model_id)
+        known = self._found if integration is None else self._models.get(integration, _NOTHING)
+        model = known.get(model_id)
         if model is None:
-            snapshot = self._find_snapshot(model_id)
+            snapshot = self._find_snapshot(model_id, integration)
             return None if snapshot is None else snapshot[0]
         return model
 
-    def price(self, model_id: str, at: float) -> PriceRow | None:
+    def price(self, model_id: str, at: float, integration: str | None = None) -> PriceRow | None:
         """See `relay.ports.Models.price`."""
-        rows = self._prices.get(model_id)
+        if integration is None:
+            prices, models = self._prices, self._found
+        else:
+            prices = self._own_prices.get(integration, _NO_PRICES)
+            models = self._models.get(integration, _NOTHING)
+        rows = prices.get(model_id)
         if rows is not None:
             for since, row in rows:
                 if since <= at:
                     return row
-            if model_id in self._found:
+            if model_id in models:
                 return None
-        snapshot = self._find_snapshot(model_id)
+        snapshot = self._find_snapshot(model_id, integration)
         if snapshot is not None:
-            for since, row in self._prices.get(snapshot[1], ()):
+            for since, row in prices.get(snapshot[1], ()):
                 if since <= at:
                     return row
         return None
@@ -127,20 +169,56 @@ class Catalog:
         """Every row of the files."""
         return [entry for entries in self._shipped.values() for entry in entries]
 
-    def _find_snapshot(self, model_id: str) -> tuple[Model | None, str] | None:
+    def _find_snapshot(
+        self, model_id: str, integration: str | None
+    ) -> tuple[Model | None, str] | None:
         """The model that a dated id is one of, and the id that has its price."""
-        if model_id in self._snapshots:
-            return self._snapshots[model_id]
+        place = integration or "", model_id
+        if place in self._snapshots:
+            return self._snapshots[place]
         match = _SNAPSHOT.fullmatch(model_id)
         found = None
         if match is not None:
-            model = self._found.get(match[1])
+            known = self._found if integration is None else self._models.get(integration, _NOTHING)
+            model = known.get(match[1])
             if model is not None:
                 model = msgspec.structs.replace(model, id=model_id, wire_id=model_id)
             found = model, match[1]
         if len(self._snapshots) < SNAPSHOTS_MAX:
-            self._snapshots[model_id] = found
+            self._snapshots[place] = found
         return found
+
+    def _match_all(self) -> Mapping[str, ModelMatch]:
+        """Every id of the catalog, bare and qualified, with what it means."""
+        matches: dict[str, ModelMatch] = {}
+        for name in self.providers:
+            for model_id in self._models[name]:
+                spelled = f"{name}/{model_id}"
+                matches[spelled] = self._match_own(model_id, name, is_qualified=True)
+        for model_id, model in self._found.items():
+            first = self._match_own(model_id, model.integration)
+            others: tuple[ModelMatch, ...] = ()
+            if model.integration != DEFAULT_INTEGRATION:
+                others = tuple(
+                    self._match_own(model_id, name)
+                    for name in self.providers
+                    if name != model.integration and model_id in self._models[name]
+                )
+            # An integration of that name comes before a bare id with a slash.
+            matches.setdefault(model_id, msgspec.structs.replace(first, others=others))
+        return matches
+
+    def _match_own(
+        self, model_id: str, integration: str, *, is_qualified: bool = False
+    ) -> ModelMatch:
+        model = self.find(model_id, integration)
+        bare = self.find(model_id)
+        means = DEFAULT_INTEGRATION if bare is None else bare.integration
+        names = (f"{integration}/{model_id}",)
+        if means == integration:
+            names += (model_id,)
+        wire_id = model_id if model is None else model.wire_id
+        return ModelMatch(integration, model_id, wire_id, model, names, is_qualified)
 
     def _take_models(self, manifest: Manifest) -> None:
         name = manifest.name
@@ -151,7 +229,9 @@ class Catalog:
                 self._bases[name, model_id] = entry.id
                 wire_id = (entry.wire_id or entry.id) if model_id == entry.id else model_id
                 limits = entry.input_tokens_max, entry.output_tokens_max
-                self._found.setdefault(model_id, Model(model_id, wire_id, *limits))
+                model = Model(model_id, wire_id, *limits, name)
+                self._models[name][model_id] = model
+                self._found.setdefault(model_id, model)
 
     def _take_prices(self, manifest: Manifest) -> None:
         name = manifest.name
@@ -174,11 +254,14 @@ class Catalog:
             if place[1] != EVERY_MODEL and (place in stored or place[0] in names):
                 exact[place] = self._compose(place, stored)
         prices: dict[str, _Rows] = {}
+        own: dict[str, dict[str, _Rows]] = {name: {} for name in self.providers}
         for (name, model_id), base in self._bases.items():
-            prices.setdefault(model_id, exact.get((name, base), ()))
-        for (_, model_id), rows in exact.items():
+            own[name][model_id] = exact.get((name, base), ())
+            prices.setdefault(model_id, own[name][model_id])
+        for (name, model_id), rows in exact.items():
+            own.setdefault(name, {}).setdefault(model_id, rows)
             prices.setdefault(model_id, rows)
-        self._exact, self._prices = exact, prices
+        self._exact, self._own_prices, self._prices = exact, own, prices
 
     def _compose(self, place: _Place, stored: Mapping[_Place, Sequence[PriceEntry]]) -> _Rows:
         rows = [

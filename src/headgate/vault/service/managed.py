@@ -13,7 +13,7 @@ from headgate.audit.model import Actor, Deed
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
-from headgate.relay.ports import Models
+from headgate.relay.ports import DEFAULT_INTEGRATION, Models
 from headgate.vault import store
 from headgate.vault.model.managed import (
     MODEL_ID,
@@ -34,13 +34,10 @@ UNRECORDED = frozenset({"updated_at", "version"})
 class ManagedBook:
     """The managed models of one installation; the catalog says which models can be paid for.
 
-    They are served by the platform's credentials of one integration.
+    They are served by the platform's credentials of any integration that has models.
     """
 
-    def __init__(
-        self, *, integration: str, models: Models, audit: AuditLog, clock: Clock, ids: Ids
-    ) -> None:
-        self._integration = integration
+    def __init__(self, *, models: Models, audit: AuditLog, clock: Clock, ids: Ids) -> None:
         self._models = models
         self._audit = audit
         self._clock = clock
@@ -66,7 +63,8 @@ class ManagedBook:
         Raises `ManagedModelRefused`, `ManagedModelConflict` and `NameRefused`.
         """
         known = self.list(connection)
-        self._refuse_unpriced(request.model_id, request.wire_id)
+        credential_id, integration = self._find_credential(connection, request.credential)
+        self._refuse_unpriced(request.model_id, request.wire_id, integration)
         if any(managed.model_id == request.model_id for managed in known):
             message = f"{request.model_id!r} is a managed model already; change or detach it."
             raise ManagedModelConflict(message, param="model_id")
@@ -77,7 +75,7 @@ class ManagedBook:
         managed = ManagedModel(
             id=self._ids.make("mm"),
             model_id=request.model_id,
-            credential_id=self._find_credential(connection, request.credential),
+            credential_id=credential_id,
             wire_id=request.wire_id,
             display_name=_check_display_name(request.display_name or request.model_id),
             deprecated=False,
@@ -109,7 +107,9 @@ class ManagedBook:
         changed = msgspec.structs.replace(
             managed, **different, updated_at=self._clock.now(), version=managed.version + 1
         )
-        self._refuse_unpriced(changed.model_id, changed.wire_id)
+        integrations = managed_store.select_platform_credentials(connection, changed.credential_id)
+        integration = integrations.get(changed.credential_id, DEFAULT_INTEGRATION)
+        self._refuse_unpriced(changed.model_id, changed.wire_id, integration)
         self._check_replacement(connection, changed)
         if different.get("is_default"):
             managed_store.clear_managed_default(connection)
@@ -142,7 +142,7 @@ class ManagedBook:
         }
         if "credential" in values:
             wanted = values.pop("credential")
-            values["credential_id"] = self._find_credential(connection, wanted)
+            values["credential_id"], _ = self._find_credential(connection, wanted)
         if "display_name" in values:
             values["display_name"] = _check_display_name(values["display_name"])
         if not values.get("deprecated", managed.deprecated):
@@ -152,20 +152,23 @@ class ManagedBook:
             values["replacement_id"] = None
         return values
 
-    def _refuse_unpriced(self, model_id: str, wire_id: str) -> None:
+    def _refuse_unpriced(self, model_id: str, wire_id: str, integration: str) -> None:
         """A managed call holds the most that it can cost, so its model needs a price and bounds."""
         for name, value in (("model_id", model_id), ("wire_id", wire_id or model_id)):
             if not MODEL_ID.fullmatch(value):
                 message = "A model's id is 1 to 256 printable ASCII characters without blanks."
                 raise ManagedModelRefused(message, param=name)
-        model = self._models.find(wire_id) or self._models.find(model_id)
-        price = None if model is None else self._models.price(model.id, self._clock.now())
+        models = self._models
+        model = models.find(wire_id, integration) or models.find(model_id, integration)
+        price = None
+        if model is not None:
+            price = models.price(model.id, self._clock.now(), integration)
         bound = None if price is None else price.bound(1, 1, None)
         if model is None or bound is None or not model.input_tokens_max:
             named = model_id if not wire_id else f"{model_id!r} or {wire_id!r}"
             message = (
-                f"The catalog has no model {named} with a price per token and a known window, so "
-                "calls to it cannot be paid in credits."
+                f"The catalog has no {integration} model {named} with a price per token and a "
+                "known window, so calls to it cannot be paid in credits."
             )
             raise ManagedModelRefused(message, param="model_id")
 
@@ -184,18 +187,22 @@ class ManagedBook:
                 )
                 raise ManagedModelRefused(message, param="replacement_id")
 
-    def _find_credential(self, connection: sa.Connection, reference: str) -> str:
-        """The id of the platform's own credential of that id or name."""
-        found = managed_store.select_platform_credentials(
-            connection, reference, integration=self._integration
-        )
-        exact = [each for each in found if each == reference] or found
+    def _find_credential(self, connection: sa.Connection, reference: str) -> tuple[str, str]:
+        """Id and integration of the platform's own credential of that id or name."""
+        found = [
+            (credential_id, integration)
+            for credential_id, integration in managed_store.select_platform_credentials(
+                connection, reference
+            ).items()
+            if integration in self._models.providers
+        ]
+        exact = [each for each in found if each[0] == reference] or found
         if len(exact) == 1:
             return exact[0]
         many = f"{len(exact)} of the platform's credentials are named {reference!r}; give the id."
         none = (
-            f"The platform has no {self._integration} credential {reference!r} of its own. Add "
-            f"one with: headgate credentials add {self._integration} --managed"
+            f"The platform has no credential {reference!r} of its own. Add one with: "
+            f"headgate credentials add {DEFAULT_INTEGRATION} --managed"
         )
         raise ManagedModelRefused(many if exact else none, param="credential")
 

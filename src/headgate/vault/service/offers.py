@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from headgate.relay.ports import Credentials, Offer, Offered
+from headgate.relay.ports import DEFAULT_INTEGRATION, Credentials, Offer, Offered
+from headgate.vault.model import MANAGED_INTEGRATION
 from headgate.vault.model.managed import (
     ManagedModel,
     ManagedModelOff,
@@ -24,9 +25,10 @@ class ManagedOffers:
     expire.
     """
 
-    def __init__(self, credentials: Credentials, *, integration: str) -> None:
+    def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._integration = integration
+        self._integrations: Mapping[str, str] = {}
+        """Of each of the platform's credentials, by its id."""
         self._known: Mapping[str, ManagedModel] = {}
         self._serving: Mapping[str, ManagedModel | None] = {}
         self._default: ManagedModel | None = None
@@ -36,6 +38,7 @@ class ManagedOffers:
         known = {managed.model_id: managed for managed in store.select_managed_models(connection)}
         self._serving = {managed.model_id: follow(managed, known) for managed in known.values()}
         self._default = next((each for each in known.values() if each.is_default), None)
+        self._integrations = store.select_platform_credentials(connection)
         self._known = known
 
     def __len__(self) -> int:
@@ -52,6 +55,7 @@ class ManagedOffers:
                 serving.credential_id,
                 managed.created_at,
                 deprecated=managed.deprecated,
+                integration=self._integrations.get(serving.credential_id, DEFAULT_INTEGRATION),
             )
             for managed in self._known.values()
             if (serving := self._serving.get(managed.model_id)) is not None and serving.enabled
@@ -66,7 +70,7 @@ class ManagedOffers:
             message = f"The model {model_id!r} is not on offer at present."
             raise ManagedModelOff(message, param="model", should_retry=False)
         credential = self._credentials.resolve(
-            "", integration=self._integration, name=serving.credential_id
+            "", integration=MANAGED_INTEGRATION, name=serving.credential_id
         )
         return Offer(serving.model_id, serving.wire_id, credential)
 

@@ -140,6 +140,40 @@ class Vault:
                 return credential
         raise _explain_want(shelf, integration, fault)
 
+    def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
+        """See `relay.ports.Credentials.find_integration`. Raises `CredentialUnusable`."""
+        if name in self._find_shelf(organization_id, preferred).named:
+            return preferred
+        found = [
+            integration
+            for integration in self._integrations
+            if name in self._find_shelf(organization_id, integration).named
+        ]
+        if len(found) > 1:
+            message = (
+                f"The credential {name!r} is one of several of that name, of {', '.join(found)}: "
+                "give its id. No other one is taken in its place."
+            )
+            raise CredentialUnusable(message, should_retry=False)
+        return found[0] if found else preferred
+
+    def has_any(self, organization_id: str, integration: str) -> bool:
+        """See `relay.ports.Credentials.has_any`."""
+        return bool(self._find_shelf(organization_id, integration).choices)
+
+    def peek(self, organization_id: str, integration: str) -> Credential | None:
+        """See `relay.ports.Credentials.peek`."""
+        now = self._now()
+        shelf = self._shelves.get((organization_id, integration), _EMPTY)
+        for choice in shelf.choices:
+            if choice.credential is not None and choice.expires_at > now and not choice.managed:
+                return choice.credential
+        return None
+
+    def _find_shelf(self, organization_id: str, integration: str) -> _Shelf:
+        shelf = self._shelves.get((organization_id, integration))
+        return self._shelves.get((None, integration), _EMPTY) if shelf is None else shelf
+
     def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
         """A credential of this organization, to be tried; that is no use of it. Raises
         `CredentialUnusable`."""
@@ -226,6 +260,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
             integration, secret, record.provider_organization, secret_header=record.secret_header
         ),
         secret=secret.encode(),
+        has_own_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
     )
 
 

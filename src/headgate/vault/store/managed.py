@@ -48,17 +48,15 @@ def select_managed_models(connection: sa.Connection) -> list[ManagedModel]:
 
 
 def select_platform_credentials(
-    connection: sa.Connection, credential: str, *, integration: str
-) -> list[str]:
-    """The ids of the platform's own credentials of that id or name that were not deleted."""
+    connection: sa.Connection, credential: str | None = None
+) -> dict[str, str]:
+    """The platform's own credentials that were not deleted, by their ids, with the integration of
+    each; of all, or of that id or name."""
     table = CREDENTIALS.c
-    statement = sa.select(table.id).where(
-        LIVE,
-        table.organization_id.is_(None),
-        table.integration == integration,
-        sa.or_(table.id == credential, table.name == credential),
-    )
-    return list(connection.execute(statement).scalars())
+    statement = sa.select(table.id, table.integration).where(LIVE, table.organization_id.is_(None))
+    if credential is not None:
+        statement = statement.where(sa.or_(table.id == credential, table.name == credential))
+    return {row.id: row.integration for row in connection.execute(statement)}
 
 
 def insert_managed_model(connection: sa.Connection, managed: ManagedModel) -> None:
