@@ -14,13 +14,15 @@ from tests.fakes.upstream import Asked
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[]}'
+PAGE = "https://app.example.com"
 GOOD = "good"
 """In the place of a key: the server's own."""
 
 
 @pytest.fixture(scope="module")
 def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("door") / "data", retries_max=0) as running:
+    data = tmp_path_factory.mktemp("door") / "data"
+    with running_road(data, retries_max=0, cors_origins=f"{PAGE},http://localhost:5173") as running:
         yield running
 
 
@@ -126,3 +128,23 @@ def test_names_of_containers_and_clusters_are_served(road: Road, host: str) -> N
     for target in ("/v1/models", "/health/live"):
         answered = line.ask(road.gateway.port, "GET", target, {**road.authorization, "host": host})
         assert answered.status == 200
+
+
+def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(road: Road) -> None:
+    origin = ("Origin", PAGE)
+    question = ("Access-Control-Request-Method", "POST")
+    for target in (CHAT, "/api/projects"):
+        asked = ask(road, origin, question, target=target, method="OPTIONS")
+        assert (asked.status, asked.headers["access-control-allow-origin"]) == (204, PAGE)
+    for fields, status in (([("x-api-key", GOOD)], 200), ([], 401)):
+        for target in (CHAT, "/v1/models"):
+            method = "POST" if target == CHAT else "GET"
+            answered = ask(road, origin, *fields, target=target, method=method)
+            assert answered.status == status
+            assert answered.headers["access-control-allow-origin"] == PAGE
+            exposed = answered.headers["access-control-expose-headers"].split(", ")
+            told = [name for name in answered.headers if name.startswith(("x-", "retry"))]
+            assert set(told) <= set(exposed)
+    refused = ask(road, origin, target="/api/projects", method="GET")
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, PAGE)
+    assert "access-control-allow-origin" not in ask(road, origin, target="/metrics").headers

@@ -9,6 +9,7 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.forwarding import parse_networks
@@ -175,6 +176,7 @@ class Line:
         is_tls: bool = False,
         app: Callable[..., Awaitable[None]] | None = None,
         peer: Peer | None = ("127.0.0.1", 5),
+        cors: CorsPolicy | None = None,
     ) -> None:
         self.wire = Wire(is_tls=is_tls, peer=peer)
         self.loop = FakeLoop()
@@ -184,6 +186,7 @@ class Line:
             limits or EdgeLimits(),
             hosts=hosts or Hosts(("*",)),
             trusted_proxies=parse_networks(trusted, allow_any=False),
+            cors=cors,
         )
         loop = cast("asyncio.AbstractEventLoop", self.loop)
         self.protocol = EdgeProtocol(CONFIG, self.state, {}, loop, edge=edge)

@@ -7,7 +7,8 @@ import email.utils
 from collections.abc import Iterable
 from typing import Protocol
 
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.cors import CorsPolicy
+from headgate.gateway.exchange import CorsExchange, Exchange
 from headgate.gateway.forwarding import Networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
@@ -48,15 +49,24 @@ class Deadlined(Protocol):
 
 class Edge:
     """One for each process. `date_line` is the header line of now; `trusted_proxies` are the
-    networks whose word on the client's address counts."""
+    networks whose word on the client's address counts; without `cors`, no page of another origin
+    may read an answer."""
 
     def __init__(
-        self, face: Face, limits: EdgeLimits, *, hosts: Hosts, trusted_proxies: Networks
+        self,
+        face: Face,
+        limits: EdgeLimits,
+        *,
+        hosts: Hosts,
+        trusted_proxies: Networks,
+        cors: CorsPolicy | None = None,
     ) -> None:
         self.face = face
         self.limits = limits
         self.hosts = hosts
         self.trusted_proxies = trusted_proxies
+        self.cors = cors
+        self.exchange_type = Exchange if cors is None else CorsExchange
         self.date_line = render_date()
 
     async def run(self, members: Iterable[Deadlined]) -> None:

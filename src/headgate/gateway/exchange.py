@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
+from headgate.gateway.cors import CorsPolicy
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.base_url import guess_base_url
 from headgate.kit.http.message import Headers
@@ -37,6 +38,11 @@ class Connection(Protocol):
     @property
     def date_line(self) -> bytes:
         """The `date` header line of now."""
+        ...
+
+    @property
+    def cors(self) -> CorsPolicy | None:
+        """Which pages of other origins may read answers."""
         ...
 
     scheme: Literal["http", "https"] | None
@@ -301,6 +307,24 @@ class Exchange:
     def _complete(self, *, keep: bool) -> None:
         self.response_complete = True
         self._connection.complete(self, keep=keep)
+
+
+class CorsExchange(Exchange):
+    """An exchange whose answers, errors among them, say which pages may read them."""
+
+    __slots__ = ()
+
+    def answer(self, status: int, head: bytes, body: bytes) -> None:
+        """See `Caller`."""
+        super().answer(status, head + self._render(), body)
+
+    def start(self, status: int, head: bytes) -> None:
+        """See `Caller`."""
+        super().start(status, head + self._render())
+
+    def _render(self) -> bytes:
+        policy = self._connection.cors
+        return b"" if policy is None else policy.render(self.target, self.headers)
 
 
 def has_length(headers: Headers) -> bool:

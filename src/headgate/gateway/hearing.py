@@ -47,6 +47,8 @@ class HearingProtocol(DeadlinedProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, edge=edge)
         self._accepted_hosts = edge.hosts.accepted
+        self.url = b""
+        self.headers = []
         self._unread_head_bytes = 0
         self._in_head = False
         self._raw = b""

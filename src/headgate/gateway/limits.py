@@ -76,3 +76,8 @@ class ForwardedMalformed(HeadgateError):
 class ProxiesRefused(HeadgateError):
     kind = Kind.INVALID
     code = "trusted_proxies_refused"
+
+
+class CorsOriginRefused(HeadgateError):
+    kind = Kind.INVALID
+    code = "cors_origin_refused"

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headgate.gateway import forwarding
+from headgate.gateway.cors import CorsPolicy, is_preflight
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
 from headgate.gateway.hearing import (
@@ -59,6 +60,7 @@ class EdgeProtocol(HearingProtocol):
         edge: Edge,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, edge=edge)
+        self._exchange_type = edge.exchange_type
         self._total_bytes = 0
         self._turn_waits = False
 
@@ -176,7 +178,9 @@ class EdgeProtocol(HearingProtocol):
         if self._has_offer:
             return
         self._in_body = True
-        if self.url.startswith(HOT_PREFIX):
+        if self.url.startswith(HOT_PREFIX) and (
+            method != b"OPTIONS" or self.cors is None or not is_preflight(method, self.headers)
+        ):
             self._open_exchange(method, version)
         else:
             self._open_cycle()
@@ -271,7 +275,7 @@ class EdgeProtocol(HearingProtocol):
         self.tasks.add(exchange.task)
 
     def _open_exchange(self, method: bytes, version: str) -> None:
-        exchange = Exchange(
+        exchange = self._exchange_type(
             self,
             method,
             self.url,
@@ -357,6 +361,11 @@ class EdgeProtocol(HearingProtocol):
         return forwarding.find_client(peer, headers, trusted)
 
     @property
+    def cors(self) -> CorsPolicy | None:
+        """See `Connection`."""
+        return self._edge.cors
+
+    @property
     def date_line(self) -> bytes:
         """See `Connection`."""
         return self._edge.date_line
@@ -370,7 +379,9 @@ class EdgeProtocol(HearingProtocol):
             if self._in_body:
                 self._close()
                 return
-            exchange = Exchange(self, b"", b"", [], http_version="1.1", keep_alive=False)
+            exchange = self._exchange_type(
+                self, b"", self.url, self.headers, http_version="1.1", keep_alive=False
+            )
             self._edge.face.refuse(exchange, error)
             return
         answering, arriving = self._answering, self.cycle

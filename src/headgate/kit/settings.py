@@ -87,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trust_any_proxy: Annotated[
         bool, _text("Accept * in HEADGATE_TRUSTED_PROXIES: nothing but proxies can connect.")
     ] = False
+    cors_origins: Annotated[
+        tuple[str, ...],
+        _text("Origins of web pages that may read answers (CORS), or * for any; none if empty."),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _text("The least that is logged.")
     ] = "info"

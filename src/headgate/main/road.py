@@ -10,6 +10,7 @@ import msgspec
 from headgate.billing.service import Ledger
 from headgate.gateway.cards import Cards
 from headgate.gateway.catalog_models import CatalogModels
+from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge, Face
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import Hosts
@@ -225,7 +226,13 @@ def build_edge(settings: Settings, face: Face) -> Edge:
         build_edge_limits(settings),
         hosts=Hosts(settings.allowed_hosts, is_public=is_public(settings.host)),
         trusted_proxies=build_trusted_proxies(settings),
+        cors=build_cors(settings),
     )
+
+
+def build_cors(settings: Settings) -> CorsPolicy | None:
+    """Which pages of other origins may read answers. Raises `CorsOriginRefused`."""
+    return CorsPolicy(settings.cors_origins) if settings.cors_origins else None
 
 
 def build_trusted_proxies(settings: Settings) -> Networks:

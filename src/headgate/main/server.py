@@ -20,6 +20,7 @@ import uvloop
 
 from headgate.api import app as api
 from headgate.billing.service import Ledger
+from headgate.gateway.cors import CorsApp
 from headgate.gateway.openai import OpenAiFace
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit import failpoint
@@ -83,6 +84,7 @@ def serve(settings: Settings) -> None:
     check_authorities(settings)
     check_sign_in(settings)
     road.build_trusted_proxies(settings)
+    road.build_cors(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
     with contextlib.ExitStack() as stack:
         for listener in listeners:
@@ -137,10 +139,11 @@ async def _serve(
             traffic=traffic,
             observers=observers,
         )
-        server.config.app = _build_app(
+        edge = road.build_edge(settings, face)
+        app = _build_app(
             installation, writer, upkeep=upkeep, ledger=ledger, client=client, observers=observers
         )
-        edge = road.build_edge(settings, face)
+        server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
         await stack.enter_async_context(

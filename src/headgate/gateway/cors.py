@@ -1,0 +1,147 @@
+"""Which pages of other origins a browser lets read the answers (CORS; the Fetch standard, 3.3).
+
+Keys travel in headers that a page has to know, never in cookies: credentials are not allowed to
+any origin. Nothing here runs unless an operator names origins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from headgate.gateway.limits import CorsOriginRefused
+from headgate.kit.http.message import Headers
+
+ANY = "*"
+ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
+)
+HEADER_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,4096}")
+FACES = (b"/v1/", b"/api/", b"/openapi.json")
+"""The paths whose answers a page may read; health and metrics are for operators alone."""
+METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+MAX_AGE_SECONDS = 600
+EXPOSED = (
+    *("x-request-id", "x-should-retry", "retry-after", "retry-after-ms", "etag", "content-range"),
+    *("x-headgate-request-id", "x-headgate-correlation-id", "x-headgate-error-source"),
+    *("x-headgate-model", "x-headgate-provider", "x-headgate-credential-id", "x-headgate-project"),
+    *("x-headgate-cost", "x-headgate-wallet-debit", "x-headgate-input-tokens"),
+    *("x-headgate-output-tokens", "x-headgate-cache-status", "x-headgate-retries"),
+    *("x-headgate-overhead-us", "idempotent-replayed", "openai-processing-ms", "openai-version"),
+    *(
+        f"{start}-{measure}-{what}"
+        for start in ("x-ratelimit", "x-headgate-ratelimit")
+        for measure in ("limit", "remaining", "reset")
+        for what in ("requests", "tokens")
+    ),
+    *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "*"),
+)
+"""Headers of answers that a page may read. The star stands for all others, without credentials."""
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+App = Callable[[Any, Any, Send], Awaitable[None]]
+
+
+class CorsPolicy:
+    """The origins that an operator named, exactly or `*` for any.
+
+    Raises `CorsOriginRefused` for what is no origin.
+    """
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        for origin in origins:
+            if origin != ANY and ORIGIN.fullmatch(origin) is None:
+                raise CorsOriginRefused(
+                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which is no origin: write a scheme and "
+                    "a host in lower case, with a port where there is one, and nothing after it "
+                    "(https://app.example.com), or * for any."
+                )
+        self._any = ANY in origins
+        self._origins = frozenset(each.encode() for each in origins)
+        self._exposed = (b"access-control-expose-headers", ", ".join(EXPOSED).encode())
+
+    def list_headers(self, headers: Headers) -> Headers:
+        """Return what an answer to a request with these headers says."""
+        if self._any:
+            return [(b"access-control-allow-origin", b"*"), self._exposed]
+        origin = find(headers, b"origin")
+        vary = (b"vary", b"Origin")
+        if origin not in self._origins:
+            return [vary]
+        return [(b"access-control-allow-origin", origin), self._exposed, vary]
+
+    def render(self, target: bytes, headers: Headers) -> bytes:
+        """Return the same as header lines, none for a target that no page may read."""
+        if not target.startswith(FACES):
+            return b""
+        return b"".join(b"%b: %b\r\n" % each for each in self.list_headers(headers))
+
+    def allows(self, origin: bytes) -> bool:
+        """Whether pages of an origin may read answers."""
+        return self._any or origin in self._origins
+
+    def list_preflight_headers(self, headers: Headers) -> Headers:
+        """Return what a browser is told that asks before it sends a request."""
+        asked = find(headers, b"access-control-request-headers")
+        allowed: Headers = [
+            (b"access-control-allow-origin", b"*" if self._any else find(headers, b"origin")),
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-max-age", b"%d" % MAX_AGE_SECONDS),
+            (
+                b"vary",
+                b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+            ),
+        ]
+        if HEADER_NAMES.fullmatch(asked):
+            allowed.append((b"access-control-allow-headers", asked))
+        return allowed
+
+
+class CorsApp:
+    """An ASGI application that answers preflights and says of all answers who may read them."""
+
+    def __init__(self, app: App, policy: CorsPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or not scope["raw_path"].startswith(FACES):
+            await self._app(scope, receive, send)
+            return
+        headers: Headers = scope["headers"]
+        if is_preflight(scope["method"].encode(), headers):
+            await self._answer_preflight(headers, send)
+            return
+        added = self._policy.list_headers(headers)
+
+        async def send_on(message: Mapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self._app(scope, receive, send_on)
+
+    async def _answer_preflight(self, headers: Headers, send: Send) -> None:
+        origin = find(headers, b"origin")
+        if self._policy.allows(origin):
+            status, body, told = 204, b"", self._policy.list_preflight_headers(headers)
+        else:
+            shown = origin.decode("ascii", "backslashreplace")
+            status, body = 403, f"The origin {shown} is not in HEADGATE_CORS_ORIGINS.\n".encode()
+            told = [(b"content-type", b"text/plain; charset=utf-8"), (b"vary", b"Origin")]
+            told.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": told})
+        await send({"type": "http.response.body", "body": body})
+
+
+def is_preflight(method: bytes, headers: Headers) -> bool:
+    """Whether a browser asks if it may send a request; it does so without a key."""
+    names = {name for name, _ in headers}
+    return method == b"OPTIONS" and {b"origin", b"access-control-request-method"} <= names
+
+
+def find(headers: Headers, name: bytes) -> bytes:
+    """Return the first value of a header, empty where there is none."""
+    return next((value for key, value in headers if key == name), b"")

@@ -1,0 +1,136 @@
+"""Which pages of other origins may read what is answered to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.gateway.cors import CorsApp, CorsPolicy
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.limits import CorsOriginRefused
+from tests.fakes.wire import BAD, EchoFace, Line, ScriptedFace, answer_nothing
+
+pytestmark = pytest.mark.anyio
+APP = b"https://app.example.com"
+LISTED = CorsPolicy((APP.decode(), "http://localhost:5173", "app://obsidian.md"))
+ANY = CorsPolicy(("*",))
+PREFLIGHT = (
+    b"access-control-request-method: POST",
+    b"access-control-request-headers: authorization, content-type,x-stainless-lang",
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def get(target: bytes, *lines: bytes, origin: bytes = APP, method: bytes = b"GET") -> bytes:
+    head = [b"%b %b HTTP/1.1" % (method, target), b"host: a", b"origin: " + origin, *lines]
+    return b"\r\n".join([*head, b"", b""])
+
+
+async def talk(raw: bytes, *, cors: CorsPolicy | None, face: EchoFace | None = None) -> bytes:
+    """What a connection says."""
+    app = answer_nothing if cors is None else CorsApp(answer_nothing, cors)
+    line = Line(face or EchoFace(), app=app, cors=cors)
+    await line.send(raw)
+    await line.settle()
+    said = line.wire.written
+    await line.close()
+    return said
+
+
+@pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/api/projects"])
+async def test_preflight_is_answered_without_a_key_and_reaches_nobody(target: bytes) -> None:
+    face = EchoFace()
+    said = await talk(get(target, *PREFLIGHT, method=b"OPTIONS"), cors=LISTED, face=face)
+    assert said.startswith(b"HTTP/1.1 204 ")
+    assert b"access-control-allow-origin: https://app.example.com\r\n" in said
+    assert b"access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in said
+    asked = PREFLIGHT[1].partition(b": ")[2]
+    assert b"access-control-allow-headers: %b\r\n" % asked in said
+    assert b"vary: Origin, Access-Control-Request-Method" in said
+    assert b"credentials" not in said
+    assert face.seen == []
+
+
+async def test_preflight_of_another_origin_is_refused_with_words() -> None:
+    raw = get(b"/v1/x", *PREFLIGHT, origin=b"https://evil.example", method=b"OPTIONS")
+    said = await talk(raw, cors=LISTED)
+    assert said.startswith(b"HTTP/1.1 403 ")
+    assert b"access-control-allow-origin" not in said
+    assert b"https://evil.example is not in HEADGATE_CORS_ORIGINS" in said
+
+
+@pytest.mark.parametrize("target", [b"/v1/x", b"/api/nothing"])
+async def test_answer_may_be_read_by_the_origins_that_are_named_and_no_other(target: bytes) -> None:
+    said = await talk(get(target), cors=LISTED)
+    assert b"access-control-allow-origin: https://app.example.com\r\n" in said
+    assert b"access-control-expose-headers: x-request-id, " in said
+    assert b"vary: Origin\r\n" in said
+    for origin in (b"https://app.example.com.evil", b"https://APP.example.com", b"null", b""):
+        said = await talk(get(target, origin=origin), cors=LISTED)
+        assert b"access-control-" not in said
+        assert b"vary: Origin\r\n" in said
+
+
+async def test_star_is_for_every_origin_and_never_for_cookies() -> None:
+    for raw in (get(b"/v1/x"), get(b"/v1/x", *PREFLIGHT, method=b"OPTIONS")):
+        said = await talk(raw, cors=ANY)
+        assert b"access-control-allow-origin: *\r\n" in said
+        assert b"credentials" not in said
+
+
+async def test_stream_may_be_read_too() -> None:
+    async def stream(exchange: Exchange) -> None:
+        exchange.start(200, b"content-type: text/event-stream\r\n")
+        exchange.write(b"data: 1\n\n")
+        exchange.finish()
+
+    said = await talk(get(b"/v1/x"), cors=LISTED, face=ScriptedFace(stream))
+    assert b"access-control-allow-origin: https://app.example.com\r\n" in said
+    assert said.endswith(b"0\r\n\r\n")
+
+
+async def test_early_refusal_may_be_read_too() -> None:
+    offer = (b"connection: upgrade", b"upgrade: websocket")
+    assert (await talk(get(b"/v1/x", *offer), cors=LISTED)).count(b"allow-origin: https://app") == 1
+    assert (await talk(BAD, cors=LISTED)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("target", [b"/metrics", b"/health/ready", b"/"])
+async def test_what_is_for_operators_is_read_by_no_page(target: bytes) -> None:
+    for raw in (get(target), get(target, *PREFLIGHT, method=b"OPTIONS")):
+        assert b"access-control-" not in await talk(raw, cors=ANY)
+
+
+async def test_without_origins_nothing_is_said_and_options_need_a_key() -> None:
+    face = EchoFace()
+    said = await talk(get(b"/v1/x", *PREFLIGHT, method=b"OPTIONS"), cors=None, face=face)
+    assert b"access-control-" not in said
+    assert b"vary" not in said
+    assert face.seen == [(b"OPTIONS", b"/v1/x", b"")]
+
+
+async def test_options_that_are_no_preflight_go_where_they_always_go() -> None:
+    face = EchoFace()
+    await talk(get(b"/v1/x", method=b"OPTIONS"), cors=ANY, face=face)
+    assert face.seen == [(b"OPTIONS", b"/v1/x", b"")]
+
+
+async def test_header_names_that_are_none_are_not_repeated() -> None:
+    asked = b"access-control-request-headers: a\x01b"
+    raw = get(b"/v1/x", PREFLIGHT[0], asked.replace(b"\x01", b"@"), method=b"OPTIONS")
+    assert b"allow-headers" not in await talk(raw, cors=ANY)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("app.example.com", "https://app.example.com/", "https://app.example.com/x", "null", ""),
+        *("https://*.example.com", "https://APP.example.com", "https://a:b@c.example", "https://"),
+    ],
+)
+async def test_what_is_no_origin_is_refused_with_words(origin: str) -> None:
+    with pytest.raises(CorsOriginRefused, match="HEADGATE_CORS_ORIGINS has"):
+        CorsPolicy((origin,))
