@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -51,6 +52,20 @@ class TimelessLoop(uvloop.Loop):
         return _Timer()
 
 
+class QuietSocket:
+    """A socket on which nothing ever arrives, for whoever looks whether something has."""
+
+    def __init__(self) -> None:
+        self._descriptor, self._far_end = (end.detach() for end in socket.socketpair())
+
+    def fileno(self) -> int:
+        """The descriptor, which is open as long as the process runs."""
+        return self._descriptor
+
+
+QUIET = QuietSocket()
+
+
 class _Timer:
     def cancel(self) -> None:
         """It never goes off."""
@@ -67,7 +82,8 @@ class Transport(asyncio.Transport):
     """One end of a connection: it keeps what is written until somebody takes it."""
 
     def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)})
+        sockets = {"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80), "socket": QUIET}
+        super().__init__(sockets)
         self.written: list[bytes] = []
         self.sends = 0
         self._is_over: Callable[[bytes], bool] = bool

@@ -17,7 +17,6 @@ LATE_SECONDS = 2.0
 """How long past its deadline a call may last."""
 ERROR_FIELDS = {"message", "type", "param", "code"}
 LEAKS = ("set-cookie", "server: ", "via: ", "location: ")
-STALE = ("U4.reset", "U4.close")
 CONNECTS = 3
 """How often it is tried to connect, before a call is given up."""
 CODES = {504: "provider_timeout"}
@@ -135,19 +134,13 @@ def _check_attempts(case: Case) -> Iterator[str]:
         yield f"{len(case.entries)} attempts at the provider, not {least} to {most}"
     if any(entry["place"] == "elsewhere" for entry in case.entries):
         yield "a redirect was followed"
-    if case.cell.name in STALE:
-        fresh = [entry for entry in case.entries[:-1] if entry["request"] == 1]
-        if fresh:
-            yield "a call that went over a new connection was made again"
     begun = [entry for entry in case.entries if entry["sold"]]
     if len(begun) > 1:
         yield "tried again after an answer had begun"
 
 
 def _check_receipt(case: Case, receipt: Receipt, verdict: str) -> Iterator[str]:
-    # A kept connection that was dead already counts as no attempt.
-    stale = sum(entry["request"] > 1 for entry in case.entries[:-1]) * (case.cell.name in STALE)
-    made = CONNECTS if case.cell.name in PLACES else len(case.entries) - stale
+    made = CONNECTS if case.cell.name in PLACES else len(case.entries)
     if receipt.attempts != made:
         yield f"{receipt.attempts} attempts are recorded, not {made}"
     last = case.entries[-1] if case.entries else {"sold": None, "told": False}

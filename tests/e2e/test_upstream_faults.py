@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import email.utils
 import json
-import threading
 import time
 from collections.abc import Generator
 from typing import Any
@@ -242,42 +241,34 @@ def test_limit_of_the_provider_is_told_from_our_own(
         assert error_of(line.read_body())["code"] == "rate_limited"
 
 
-def test_kept_connection_that_died_is_replaced_for_free(
-    upstream: FakeUpstream, line: Line, books: Books
+@pytest.mark.parametrize("end", [Asked.close, Asked.reset])
+def test_post_that_the_provider_has_read_is_not_sent_again(
+    upstream: FakeUpstream, line: Line, books: Books, end: Script
 ) -> None:
-    """The provider closes a kept connection just as the next call is on its way."""
-
-    def die(asked: Asked) -> None:
-        asked.close()
-
-    upstream.script = Plan(good, die, good)
+    """It ends a kept connection after it has read the call, and has perhaps done the work."""
+    upstream.script = plan = Plan(good, end, good)
     line.ask(body=CHAT)
     assert line.read_answer()[0] == 200
-    line.ask(body=CHAT)
-    assert line.read_answer() == (200, ANSWER)
+    line.ask(body=CHAT, idempotency_key="once")
+    assert line.read_head() == 502
+    assert line.headers["x-should-retry"] == "false"
     assert line.headers["x-headgate-retries"] == "0"
-    assert books.receipts()[-1]["attempts"] == 1
-
-
-def test_kept_connection_that_dies_late_has_carried_the_call(
-    upstream: FakeUpstream, gateway: Gateway, tmp_path: Any
-) -> None:
-    def die_late(asked: Asked) -> None:
-        threading.Event().wait(1.2)
-        asked.close()
-
-    plan = Plan(good, die_late, good)
-    upstream.script = plan
-    with (
-        running_gateway(tmp_path / "data", provider_url=upstream.base_url) as patient,
-        Line(patient.port, patient.key) as line,
-    ):
-        line.ask(body=CHAT)
-        assert line.read_answer()[0] == 200
-        line.ask(body=CHAT)
-        assert line.read_answer()[0] == 502
-        assert Books(patient.data).receipts()[-1]["outcome"] == "unknown"
+    assert error_of(line.read_body())["code"] == "provider_invalid_response"
     assert plan.calls == 2
+    receipt = books.receipts()[-1]
+    assert (receipt["outcome"], receipt["attempts"], receipt["estimated"]) == ("unknown", 1, 1)
+
+
+def test_safe_request_is_sent_again_and_each_attempt_is_counted(
+    upstream: FakeUpstream, line: Line, books: Books
+) -> None:
+    upstream.script = plan = Plan(good, Asked.close, good)
+    for retries in ("0", "1"):
+        line.ask("/v1/files/file-1", method="GET")
+        assert line.read_answer() == (200, ANSWER)
+        assert line.headers["x-headgate-retries"] == retries
+    assert plan.calls == 3
+    assert books.receipts()[-1]["attempts"] == 2
 
 
 @pytest.mark.parametrize("step", [refuse(503), Asked.close])

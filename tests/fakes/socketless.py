@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, cast
 
+from bench.in_process import QUIET, QuietSocket
 from headgate.kit.http.connection import Connection, HeadLimits
 
 
@@ -36,6 +37,9 @@ class Opened:
         assert name == "socket"
         return self
 
+    def fileno(self) -> int:
+        return QUIET.fileno()
+
     def setsockopt(self, level: int, option: int, value: int) -> None:
         self.options.append((level, option, value))
 
@@ -50,6 +54,10 @@ class Transport:
         self.buffered = 0
         self._connection = connection
         connection.connection_made(cast("asyncio.Transport", self))
+
+    def get_extra_info(self, name: str) -> QuietSocket:
+        assert name == "socket"
+        return QUIET
 
     def write(self, data: bytes) -> None:
         self.written.append(data)

@@ -62,7 +62,8 @@ def encode_rejection(status: int, body: bytes) -> bytes:
 
 
 def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> bytes:
-    """Header lines: content type, source, and the retry advice, which never exceeds the maximum."""
+    """Header lines: content type, source, the retry advice, which never exceeds the maximum, and
+    how often the provider was asked again."""
     lines = [b"content-type: application/json\r\n", SOURCE_GATEWAY]
     if error.retry_after_seconds is not None:
         wait = min(error.retry_after_seconds, retry_after_max_seconds)
@@ -73,4 +74,6 @@ def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> byte
         lines.append(b"allow: %b\r\n" % ", ".join(error.allowed).encode())
     if error.should_retry is not None:
         lines.append(b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false"))
+    if error.attempts:
+        lines.append(b"x-headgate-retries: %d\r\n" % (error.attempts - 1))
     return b"".join(lines)

@@ -45,7 +45,8 @@ class HeadgateError(Exception):
     """An error with a stable code and a kind; the message says what is wrong and what to do.
 
     `param` names the field at fault. `retry_after_seconds` and `should_retry` become the
-    headers that the official SDKs obey (None leaves the SDK to its own rules).
+    headers that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how
+    often a provider was asked before it came to this.
     """
 
     kind: ClassVar[Kind] = Kind.FAULT
@@ -64,3 +65,4 @@ class HeadgateError(Exception):
         self.param = param
         self.retry_after_seconds = retry_after_seconds
         self.should_retry = should_retry
+        self.attempts = 0

@@ -122,6 +122,7 @@ class Journey:
                 return
         assert error is not None
         if delivery is None or not delivery.begun:
+            error.attempts = trip.attempts
             raise error
         delivery.break_off(error)
 

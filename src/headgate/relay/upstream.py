@@ -32,6 +32,8 @@ RETRY_ADVICE = {b"true": True, b"false": False}
 FAULT_BODY_BYTES_MAX = 1 << 20
 CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
 STALE_RETRIES_MAX = 2
+SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""What changes nothing at the provider, however often it is done (RFC 9110, 9.2.1)."""
 
 
 class ProviderUnreachable(HeadgateError):
@@ -198,8 +200,8 @@ class Upstream:
         return answer
 
     async def _exchange(self, trip: Trip, request: Request) -> Answer:
-        """The answer's head, with the body of a refusal that may be tried again. Kept connections
-        that were dead already are replaced for free."""
+        """The answer's head, with the body of a refusal that may be tried again. A safe request
+        whose kept connection ended at once is sent again, which counts as an attempt."""
         stale = 0
         while True:
             now = self._clock.monotonic()
@@ -208,22 +210,18 @@ class Upstream:
             try:
                 response = await self._client.send(limit_total(request, now - trip.sent_at))
             except egress.Disconnected as error:
-                if stale < STALE_RETRIES_MAX and self._was_stale(error, request):
-                    stale += 1
-                    continue
-                raise
-            answer = take_answer(response)
-            if response.status in RETRIED_STATUS or (
-                response.status >= 400 and answer.retry_advice
-            ):
-                answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
-                answer.fault = faults.classify(response.status, answer.body)
-                trip.was_sent = False
-            return answer
-
-    def _was_stale(self, error: egress.Disconnected, request: Request) -> bool:
-        """Whether a kept connection was dead already, so that the provider never saw the call."""
-        return error.reused and isinstance(request.body, bytes)
+                if stale == STALE_RETRIES_MAX or not may_send_again(error, request):
+                    raise
+            else:
+                break
+            stale += 1
+            trip.attempts += 1
+        answer = take_answer(response)
+        if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
+            answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
+            answer.fault = faults.classify(response.status, answer.body)
+            trip.was_sent = False
+        return answer
 
     def _wait_before_retry(
         self,
@@ -274,6 +272,16 @@ class Upstream:
         if advised is None and failure.status == 429:
             advised = faults.parse_reset(failure.headers)
         return advised or None
+
+
+def may_send_again(error: egress.Disconnected, request: Request) -> bool:
+    """Whether a request whose kept connection ended at once may be sent a second time.
+
+    The provider may have read it and done the work, which nobody can tell from a connection that
+    was closed before. So only what is safe to repeat is: an `Idempotency-Key` is no promise of the
+    provider's, and a repeated DELETE has another answer.
+    """
+    return error.reused and request.method in SAFE_METHODS and isinstance(request.body, bytes)
 
 
 def may_connect_later(failure: egress.EgressError) -> bool:

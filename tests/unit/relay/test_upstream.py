@@ -5,6 +5,7 @@ import contextlib
 import email.utils
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -33,6 +34,7 @@ from tests.fakes.stage import (
 
 pytestmark = pytest.mark.anyio
 
+STALE = egress.Disconnected("stale", reused=True)
 QUOTA = b'{"error":{"code":"insufficient_quota","message":"no money"}}'
 
 
@@ -248,23 +250,47 @@ async def test_call_that_was_sent_and_lost_is_never_made_again(
     assert rig.trip.was_sent
 
 
-async def test_dead_kept_connection_costs_no_attempt() -> None:
-    rig = Rig(egress.Disconnected("stale", reused=True), FakeResponse(200))
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_request_whose_kept_connection_ended_may_have_been_done(method: str) -> None:
+    rig = Rig(STALE, FakeResponse(200))
+    rig.trip = make_trip(msgspec.structs.replace(make_call(), method=method))
+    with pytest.raises(ProviderBroken) as caught:
+        await rig.send()
+    assert caught.value.should_retry is False
+    assert len(rig.client.sent) == 1
+    assert (rig.trip.attempts, rig.trip.was_sent) == (1, True)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counted(
+    method: str,
+) -> None:
+    rig = Rig(STALE, FakeResponse(200))
+    rig.trip = make_trip(msgspec.structs.replace(make_call(), method=method))
     assert (await rig.send()).status == 200
-    assert (rig.trip.attempts, rig.rests) == (1, [])
+    assert (rig.trip.attempts, rig.rests) == (2, [])
 
 
-async def test_dead_kept_connections_without_end_are_an_error() -> None:
-    rig = Rig(egress.Disconnected("stale", reused=True))
+async def test_kept_connections_that_end_without_end_are_an_error() -> None:
+    rig = Rig(STALE)
+    rig.trip = make_trip(msgspec.structs.replace(make_call(), method="GET"))
     with pytest.raises(ProviderBroken):
         await rig.send()
-    assert len(rig.client.sent) == 3
+    assert len(rig.client.sent) == rig.trip.attempts == 3
     assert rig.trip.was_sent
+
+
+async def test_connection_of_its_own_that_ended_has_carried_even_a_safe_request() -> None:
+    rig = Rig(egress.Disconnected("gone"))
+    rig.trip = make_trip(msgspec.structs.replace(make_call(), method="GET"))
+    with pytest.raises(ProviderBroken):
+        await rig.send()
+    assert rig.trip.attempts == 1
 
 
 @pytest.mark.parametrize(
     "step",
-    [fault(503), egress.ConnectFailed("no"), egress.Disconnected("stale", reused=True)],
+    [fault(503), egress.ConnectFailed("no"), STALE],
     ids=["refused", "unreached", "stale"],
 )
 async def test_body_that_streams_is_sent_once(step: Step) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import select
 from collections.abc import AsyncIterator
 from typing import Protocol, cast
 
@@ -24,7 +26,7 @@ from headgate.kit.http.errors import (
     TotalTimeout,
 )
 from headgate.kit.http.exchange import Exchange
-from headgate.kit.http.head import ends_with_connection
+from headgate.kit.http.head import ends_with_connection, parse_keep_alive
 from headgate.kit.http.message import Headers, Request
 from headgate.kit.http.upload import upload
 
@@ -33,7 +35,10 @@ JOINED_BYTES_MAX = 64 * 1024
 
 
 STALE_SECONDS = 1.0
-"""A kept connection that ends later than this after a request was no dead one."""
+"""A kept connection that ends later than this after a request was not stale."""
+IDLE_MARGIN_SECONDS = 1.0
+"""How long before the peer's announced time-out a kept connection is no longer used: what the peer
+closes while a request is on its way may have been read, and nobody can tell."""
 
 
 class HeadLimits(msgspec.Struct, frozen=True):
@@ -58,7 +63,8 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """An `asyncio.Protocol` that carries one exchange at a time and times it.
 
-    `seen_at` is the loop's time of the last sign of the peer; `closed` forbids further use.
+    `seen_at` is the loop's time of the last sign of the peer; `closed` forbids further use;
+    `idle_seconds_max` is how long the peer keeps it unused, as far as it says.
     """
 
     __slots__ = (
@@ -75,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_pending",
         "_persistent",
+        "_poll",
         "_sent_at",
         "_started_at",
         "_time",
@@ -82,6 +89,7 @@ class Connection(asyncio.Protocol):
         "_upload",
         "closed",
         "exchange",
+        "idle_seconds_max",
         "owner",
         "seen_at",
     )
@@ -92,6 +100,7 @@ class Connection(asyncio.Protocol):
         self.owner = owner
         self.exchange: Exchange | None = None
         self.closed = False
+        self.idle_seconds_max = math.inf
         self.seen_at = self._started_at = self._sent_at = loop.time()
         self._loop = loop
         self._time = loop.time
@@ -130,6 +139,11 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.writelines((head, body))
         return exchange
+
+    def is_quiet(self) -> bool:
+        """Whether the peer has sent nothing, nor its end, that the loop has not read yet. Asked of
+        the system just before a kept connection is used: what has ended must not get a request."""
+        return not self._poll(0)
 
     def check(self, now: float) -> bool:
         """Fail the exchange if it is overdue. Answers whether one goes on."""
@@ -176,8 +190,11 @@ class Connection(asyncio.Protocol):
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, and how its socket is looked at."""
         self._transport = cast(asyncio.Transport, transport)
+        poller = select.poll()
+        poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._poll = poller.poll
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and finish the exchange if that was all of it."""
@@ -281,12 +298,20 @@ class Connection(asyncio.Protocol):
         """Give the connection back before the exchange hears of its end and starts another."""
         self.exchange = None
         if self._persistent and self._complete and self._upload is None and not self._blocked:
-            self._kept = True
+            if not self._kept:
+                self._kept = True
+                self._note_keep_alive(exchange.headers)
             self.resume()
             self.owner.release(self)
         else:
             self.drop()
         exchange.end()
+
+    def _note_keep_alive(self, headers: Headers) -> None:
+        """Take the peer's word on how long it keeps the connection, from its first answer."""
+        announced = parse_keep_alive(headers)
+        if announced is not None:
+            self.idle_seconds_max = max(announced / 2, announced - IDLE_MARGIN_SECONDS)
 
     def _lose(self, error: Exception | None) -> None:
         exchange = self.exchange
@@ -299,8 +324,8 @@ class Connection(asyncio.Protocol):
             self.fail(Disconnected(f"The peer closed: {error or 'EOF'}.", reused=self._was_stale()))
 
     def _was_stale(self) -> bool:
-        """Whether the peer closed this connection before it saw the request, as far as one can
-        tell: a kept one, without any answer, and at once."""
+        """Whether the peer may have closed this connection before it saw the request: a kept one,
+        without any answer, and at once. It may also have read the request, and nobody can tell."""
         assert self.exchange is not None
         answered = self.exchange.status or self._pending
         return self._kept and not answered and self._time() - self._sent_at < STALE_SECONDS

@@ -9,7 +9,7 @@ EgressError
 ├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
 ├── IdleTimeout         the body stalled
 ├── TotalTimeout        the whole exchange took too long
-├── Disconnected        the peer closed or reset; `reused` if before any byte on a kept connection
+├── Disconnected        the peer closed or reset; `reused` if at once on a kept connection
 ├── Malformed           not HTTP, or a body that contradicts its framing
 ├── HeadTooLarge
 └── BodyTooLarge
@@ -61,7 +61,8 @@ class TotalTimeout(EgressError):
 
 
 class Disconnected(EgressError):
-    """The peer went away. `reused` marks a kept-alive connection that was already dead."""
+    """The peer went away. `reused` marks a kept connection that ended at once, without a byte: it
+    may have ended before the request came, or after the peer has read it."""
 
     def __init__(self, message: str, *, reused: bool = False) -> None:
         super().__init__(message)

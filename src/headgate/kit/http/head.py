@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from headgate.kit.http.message import Headers, Origin, Request
 
 PORTS = {"http": 80, "https": 443}
@@ -9,6 +11,8 @@ RESERVED = frozenset((b"host", b"content-length", b"transfer-encoding", b"connec
 BODILESS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 NAME_BYTES = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 BREAK_BYTES = b"\r\n\0"
+
+_KEEP_ALIVE = re.compile(rb"(?:^|[,; \t])timeout *= *\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
 
 KNOWN_MAX = 256
 """How many checked heads a writer remembers."""
@@ -93,6 +97,17 @@ def _check_fields(headers: Headers) -> None:
             raise ValueError(f"The header {name.decode()} is set by the client.")
         if value.translate(None, BREAK_BYTES) != value:
             raise ValueError(f"The header {name.decode()} holds a line break or a NUL.")
+
+
+def parse_keep_alive(headers: Headers) -> float | None:
+    """Seconds for which the peer says that it keeps an unused connection; None where it does not.
+
+    `Keep-Alive: timeout=5, max=100`; what cannot be read is nothing said.
+    """
+    for name, value in headers:
+        if name == b"keep-alive" and (found := _KEEP_ALIVE.search(value)):
+            return float(found[1])
+    return None
 
 
 def ends_with_connection(headers: Headers) -> bool:

@@ -61,7 +61,12 @@ class Lane:
             connection = idle.pop()
             if connection.closed:
                 continue
-            if now - connection.seen_at < self._pool.limits.keepalive_seconds:
+            unused_seconds = now - connection.seen_at
+            if (
+                unused_seconds < self._pool.limits.keepalive_seconds
+                and unused_seconds < connection.idle_seconds_max
+                and connection.is_quiet()
+            ):
                 return connection
             connection.drop()
         return None
@@ -157,7 +162,8 @@ class Pool:
         for lane in self._lanes.values():
             lane.head.forget()
             for connection in lane.idle:
-                if now - connection.seen_at >= self.limits.keepalive_seconds:
+                kept_seconds = min(self.limits.keepalive_seconds, connection.idle_seconds_max)
+                if now - connection.seen_at >= kept_seconds:
                     connection.drop()
         return bool(self.connections)
 
@@ -183,8 +189,10 @@ class Pool:
             connection = await self._wait(lane)
             if connection is None:
                 return await self._open(lane, deadline)
-            if not connection.closed:  # it may have died since it was handed over
-                return connection
+            if not connection.closed:  # it may have ended since it was handed over
+                if connection.is_quiet():
+                    return connection
+                connection.drop()
 
     async def _open(self, lane: Lane, deadline: float) -> Connection:
         """Fill a reserved place, or free it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.in_process import QUIET
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.connection import Connection, HeadLimits
 from headgate.kit.http.errors import (
@@ -124,7 +125,7 @@ class Shelf:
 async def test_response_cut_at_any_byte_reads_the_same() -> None:
     shelf = Shelf()
     connection = Connection(asyncio.get_running_loop(), shelf, HeadLimits())
-    connection.connection_made(Wire())
+    connection.connection_made(Wire({"socket": QUIET}))
     request = Request(Origin("http", "a.test", 80), b"POST", b"/", [], b"", Timeouts())
     for cut in range(1, len(CHUNKED)):
         exchange = connection.start(request, b"", 0.0)

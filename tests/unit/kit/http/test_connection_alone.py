@@ -324,7 +324,7 @@ async def test_second_request_counts_its_head_from_nothing() -> None:
 
 
 @pytest.mark.parametrize(("after_seconds", "reused"), [(0.0, True), (0.99, True), (1.0, False)])
-async def test_kept_connection_that_ends_at_once_was_dead(
+async def test_kept_connection_that_ends_at_once_may_not_have_carried_the_request(
     after_seconds: float, reused: bool
 ) -> None:
     rig = Rig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from headgate.kit.http.client import HttpClient, Stats
 from headgate.kit.http.errors import ConnectFailed, ConnectTimeout, PoolExhausted
-from headgate.kit.http.message import Timeouts
+from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import PoolLimits
 
 pytestmark = pytest.mark.anyio
@@ -234,3 +235,39 @@ async def test_closing_refuses_who_waits(serve: Any, open_client: Any) -> None:
         assert all(isinstance(result, Exception) for result in results)
         assert isinstance(results[1], ConnectFailed)
         await until(client, open=0, waiting=0)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 408 Late\r\n\r\n"])
+async def test_kept_connection_that_has_ended_gets_no_request(
+    open_client: Any, said: bytes
+) -> None:
+    """Its end has arrived, but the loop has had no turn to read it."""
+    loop = asyncio.get_running_loop()
+
+    async def serve_one(listener: socket.socket) -> socket.socket:
+        peer, _ = await loop.sock_accept(listener)
+        peer.setblocking(False)
+        await loop.sock_recv(peer, 1000)
+        peer.sendall(OK)
+        return peer
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
+        request = Request(origin, b"POST", b"/", [], b"x", Timeouts())
+        async with open_client() as client:
+            calling = asyncio.create_task(client.send(request))
+            first = await serve_one(listener)
+            assert await (await calling).read(2) == b"ok"
+            assert client.stats().idle == 1
+            first.sendall(said)
+            first.shutdown(socket.SHUT_WR)
+            again = client.send(request)
+            serving = asyncio.create_task(serve_one(listener))
+            assert await (await again).read(2) == b"ok"
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                received = await loop.sock_recv(first, 1000)
+            assert (received, client.stats().connects) == (b"", 2)
+            first.close()
+            (await serving).close()

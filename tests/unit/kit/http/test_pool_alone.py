@@ -414,13 +414,47 @@ async def test_origin_that_has_nothing_is_forgotten_and_one_in_use_is_not() -> N
     await finish(pool)
 
 
+@pytest.mark.parametrize(
+    ("announced", "kept_seconds"),
+    [
+        (b"timeout=5", 4.0),
+        (b"timeout=5, max=100", 4.0),
+        (b'max=9,Timeout="3"', 2.0),
+        (b"timeout=1", 0.5),
+        (b"timeout=0", 0.0),
+        (b"timeout=75", 8.0),
+        (b"timeout=soon", 8.0),
+        (b"mytimeout=1", 8.0),
+        (b"5", 8.0),
+    ],
+)
+async def test_kept_connection_is_left_before_the_peer_closes_it(
+    announced: bytes, kept_seconds: float
+) -> None:
+    pool = make_pool(Dials(), keepalive_seconds=8)
+    connection = await pool.acquire(HERE, PATIENT)
+    connection.start(Request(HERE, b"GET", b"/", [], b"", Timeouts()), b"HEAD", connection.seen_at)
+    head = b"HTTP/1.1 200 OK\r\nkeep-alive: %b\r\ncontent-length: 0\r\n\r\n" % announced
+    connection.data_received(head)
+    assert pool.idle == 1
+    lane = pool.find_lane(HERE)
+    at = connection.seen_at = 1000.0
+    if kept_seconds:
+        assert lane.take(at + kept_seconds - 0.01) is connection
+        lane.release(connection)
+    assert lane.take(at + kept_seconds) is None
+    assert connection.closed
+    await finish(pool)
+
+
 async def test_deadlines_are_looked_at_while_any_exchange_goes_on() -> None:
     pool = make_pool(Dials())
     held = await pool.acquire(HERE, PATIENT)
     assert pool.check_deadlines(0.0) is False
-    held.start(Request(HERE, b"GET", b"/", [], b"", Timeouts(total_seconds=5)), b"HEAD", 1000.0)
-    assert pool.check_deadlines(1004.9) is True
-    assert pool.check_deadlines(1005.0) is False
+    now = held.seen_at
+    held.start(Request(HERE, b"GET", b"/", [], b"", Timeouts(total_seconds=5)), b"HEAD", now)
+    assert pool.check_deadlines(now + 4.9) is True
+    assert pool.check_deadlines(now + 5.0) is False
     assert held.closed
     await finish(pool)
 
