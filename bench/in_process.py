@@ -81,9 +81,9 @@ class Turn:
 class Transport(asyncio.Transport):
     """One end of a connection: it keeps what is written until somebody takes it."""
 
-    def __init__(self) -> None:
-        sockets = {"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80), "socket": QUIET}
-        super().__init__(sockets)
+    def __init__(self, **more: object) -> None:
+        ends = {"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)}
+        super().__init__(ends | more)
         self.written: list[bytes] = []
         self.sends = 0
         self._is_over: Callable[[bytes], bool] = bool
@@ -152,7 +152,7 @@ class Provider(Dialer):
     """Opens connections whose other end is held here."""
 
     def __init__(self) -> None:
-        self.transport = Transport()
+        self.transport = Transport(socket=QUIET)
         self._connection: Connection | None = None
 
     async def dial(
