@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from headgate.llm import sse
-from headgate.llm.usage import Reading, Reported, read_usage, take_usage
+from headgate.llm.usage import Reading, Reported, combine_usage, read_usage, take_usage
 
 DONE = b"[DONE]"
 
@@ -82,7 +82,8 @@ def learn(data: bytes, reading: Reading) -> bool:
     reading.service_tier = facts.service_tier or reading.service_tier
     reading.status = facts.status or reading.status
     if facts.usage is not None:
-        reading.usage = take_usage(facts.usage) or reading.usage
+        used = take_usage(facts.usage)
+        reading.usage = used if reading.usage is None else combine_usage(reading.usage, used)
     if facts.error:
         reading.error_code = error_code(facts.error)
     return True
@@ -100,9 +101,15 @@ def note(facts: Facts, reading: Reading) -> None:
     reading.service_tier = text(facts.service_tier) or reading.service_tier
     reading.status = text(facts.status) or reading.status
     if facts.usage is not None:
-        reading.usage = read_usage(facts.usage) or reading.usage
+        note_usage(facts.usage, reading)
     if facts.error:
         reading.error_code = error_code(facts.error)
+
+
+def note_usage(value: object, reading: Reading) -> None:
+    """Take over a usage, beside what is known already."""
+    used = read_usage(value)
+    reading.usage = used if reading.usage is None else combine_usage(reading.usage, used)
 
 
 def text(value: object) -> str | None:

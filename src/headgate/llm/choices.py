@@ -14,6 +14,7 @@ from headgate.llm.answers import (
     decode_with,
     learn,
     note_event_error,
+    note_usage,
 )
 from headgate.llm.usage import Reading
 
@@ -35,6 +36,7 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
+    usage: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -56,7 +58,8 @@ class ChoicesMeter(BodyMeter):
 
     `output_bytes` counts content, refusals and tool arguments, of every choice, exactly: it comes
     out of the one decoding that tells anyway whether an event matters, so it is almost free.
-    Chunks whose choices are of a shape unknown here count nothing.
+    Chunks whose choices are of a shape unknown here count nothing. Usage is read wherever a chunk
+    has it; some providers have it in a choice.
     """
 
     def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
@@ -71,6 +74,8 @@ class ChoicesMeter(BodyMeter):
             learn(data, reading)
         if type(chunk) is _Chunk:
             for choice in chunk.choices or ():
+                if choice.usage is not None:
+                    note_usage(choice.usage, reading)
                 if (delta := choice.delta) is not None and (content := delta.content):
                     reading.output_bytes += len(content.encode())
                 else:

@@ -53,6 +53,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     large_events: bool = False
     """One event of a stream may be as large as a whole answer: it carries the answer again, or
     images."""
+    characters_of: str | None = None
+    """The field of a request whose characters are its measure where the answer states none."""
     restricted: bool = False
     unsupported: str = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 COUNT_END = 2**53
 """A count stops below this: the largest integer that every JSON reader keeps exact."""
@@ -42,7 +43,9 @@ class Reading(msgspec.Struct):
     answer's own state where it has one (`completed`, `incomplete`, `failed`, `queued`, ...),
     `error_code` an error that came in band under status 200 (text of the code or type).
     `output_bytes` counts the text that was delivered, for a stream that ends without usage;
-    `sequence_number` is that of the last event, on wires that number them.
+    `sequence_number` is that of the last event, on wires that number them. `tool_items` are the
+    calls with a fee that a stream told so far (`llm.tools.ToolCalls`), until its end has them in
+    the usage. `incomplete_reason` says why an answer that is whole stopped early.
     """
 
     usage: Usage | None = None
@@ -53,6 +56,8 @@ class Reading(msgspec.Struct):
     error_code: str | None = None
     output_bytes: int = 0
     sequence_number: int = -1
+    tool_items: dict[str, set[str]] | None = None
+    incomplete_reason: str | None = None
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNT_END)]
@@ -113,6 +118,44 @@ def take_usage(reported: Reported) -> Usage | None:
         return _read_duration(reported.seconds)
     usage = _read_tokens(reported)
     return usage if usage is not None and _adds_up(usage) else None
+
+
+def combine_usage(known: Usage, told: Usage | None) -> Usage:
+    """What an answer used, by what was known and what it told after that.
+
+    Later numbers count, since some providers tell a running total in each chunk; but one that tells
+    nothing of a side (input, output) does not take away what was known of it. The result is a new
+    object wherever something was told.
+    """
+    if told is None:
+        return known
+    if not told.input_tokens:
+        told = replace(
+            told,
+            input_tokens=known.input_tokens,
+            cached_tokens=known.cached_tokens,
+            cache_write_tokens=known.cache_write_tokens,
+            input_audio_tokens=known.input_audio_tokens,
+            input_image_tokens=known.input_image_tokens,
+        )
+    if not told.output_tokens:
+        told = replace(
+            told,
+            output_tokens=known.output_tokens,
+            reasoning_tokens=known.reasoning_tokens,
+            output_audio_tokens=known.output_audio_tokens,
+            output_image_tokens=known.output_image_tokens,
+            accepted_prediction_tokens=known.accepted_prediction_tokens,
+            rejected_prediction_tokens=known.rejected_prediction_tokens,
+        )
+    if known.audio_milliseconds or known.images or known.tool_calls:
+        told = replace(
+            told,
+            audio_milliseconds=told.audio_milliseconds or known.audio_milliseconds,
+            images=told.images or known.images,
+            tool_calls=told.tool_calls or known.tool_calls,
+        )
+    return told
 
 
 def _read_duration(seconds: object) -> Usage | None:

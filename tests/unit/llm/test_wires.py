@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -240,3 +242,158 @@ def test_opaque_answers_tell_nothing() -> None:
     assert not opaque.METER.read_event(b"", b"[DONE]", reading)
     assert not opaque.METER.is_usage_only(b"")
     assert reading == Reading()
+
+
+SEARCH = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}}
+SHELL = {"type": "shell_call", "environment": {"type": "container_auto", "container_id": "c1"}}
+USED = {"input_tokens": 5, "output_tokens": 6}
+
+
+def stream_response(
+    items: list[dict[str, Any]], output: list[dict[str, Any]], **response: Any
+) -> Reading:
+    """What is learned of a response whose items come one by one, and again at the end."""
+    answer = {"id": "resp", "status": "completed", "usage": USED, "output": output, **response}
+    started = {**answer, "status": "in_progress", "usage": None, "output": []}
+    reading, ends = events(
+        responses.METER,
+        {"type": "response.created", "response": started},
+        *(
+            {"type": "response.output_item.done", "output_index": index, "item": item}
+            for index, item in enumerate(items)
+        ),
+        {"type": "response.completed", "response": answer},
+    )
+    assert ends == [False] * (1 + len(items)) + [True]
+    return reading
+
+
+def calls_of(reading: Reading) -> dict[str, int]:
+    assert reading.usage is not None
+    assert reading.tool_items is None
+    return reading.usage.tool_calls
+
+
+@pytest.mark.parametrize("output", [[], [SEARCH], [{**SEARCH, "id": "other"}], [{"type": "x"}]])
+def test_calls_are_counted_once_whether_the_end_repeats_them_or_not(
+    output: list[dict[str, Any]],
+) -> None:
+    assert calls_of(stream_response([SEARCH, SEARCH], output)) == {"web_search_call": 1}
+
+
+def test_calls_without_ids_are_told_apart_by_their_place() -> None:
+    items = [{"type": "web_search_call"}, {"type": "message"}, {"type": "web_search_call"}]
+    assert calls_of(stream_response(items, [])) == {"web_search_call": 2}
+    assert calls_of(stream_response(items, items)) == {"web_search_call": 2}
+    assert calls_of(stream_response([], items)) == {"web_search_call": 2}
+    reading, _ = events(
+        responses.METER,
+        {"type": "response.output_item.done", "item": items[0]},
+        {"type": "response.output_item.done", "item": items[0]},
+    )
+    assert {name: len(seen) for name, seen in (reading.tool_items or {}).items()} == {
+        "web_search_call": 2
+    }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "apply_patch_call",
+        "computer_call",
+        "custom_tool_call",
+        "function_call",
+        "local_shell_call",
+        "mcp_call",
+        "shell_call",
+        "tool_search_call",
+        "reasoning",
+    ],
+)
+def test_calls_that_cost_their_tokens_only_are_not_counted(kind: str) -> None:
+    item = {"type": kind, "id": "x", "status": "completed"}
+    assert calls_of(stream_response([item], [item])) == {}
+    assert read(responses.METER, {"usage": USED, "output": [item]}).usage == Usage(
+        input_tokens=5, output_tokens=6
+    )
+
+
+def test_containers_are_counted_and_not_the_calls_in_them() -> None:
+    code = {"type": "code_interpreter_call", "container_id": "c1"}
+    items = [{**code, "id": "1"}, {**code, "id": "2"}, {**code, "container_id": "c2"}, SHELL, SHELL]
+    assert calls_of(stream_response(items, [])) == {"code_interpreter_call": 2, "shell_call": 1}
+    tools = [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}]
+    large = stream_response(items[:1], items[:1], tools=tools)
+    assert calls_of(large) == {"code_interpreter_call_4g": 1}
+    assert calls_of(stream_response(items[:1], [], tools=7)) == {"code_interpreter_call": 1}
+
+
+def test_types_of_calls_that_a_provider_makes_up_are_bounded() -> None:
+    items = [{"type": f"{'x' * 99}{n}_call"} for n in range(9)]
+    items += [{"type": f"x{n}_call"} for n in range(99)]
+    calls = calls_of(stream_response(items, []))
+    assert len(calls) <= 33
+    assert max(map(len, calls)) == 64
+
+
+@pytest.mark.parametrize("later", [{"prompt_tokens": 0, "completion_tokens": 0}, {}, None])
+def test_usage_that_tells_nothing_never_replaces_a_real_one(later: object) -> None:
+    told = {
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+    chunk: dict[str, Any] = {"choices": [], "usage": later}
+    reading, _ = events(chat.METER, {"usage": told}, chunk)
+    assert reading.usage == Usage(input_tokens=7, cached_tokens=2, output_tokens=3)
+
+
+def test_usage_may_come_in_halves_or_as_a_running_total_in_each_chunk() -> None:
+    halves = [{"prompt_tokens": 7, "completion_tokens": 0}, {"completion_tokens": 3}]
+    running = [{"prompt_tokens": 7, "completion_tokens": n} for n in (1, 2, 3)]
+    for chunks in (halves, running):
+        reading, _ = events(
+            chat.METER, *(dict[str, Any](choices=[{}], usage=each) for each in chunks)
+        )
+        assert reading.usage == Usage(input_tokens=7, output_tokens=3)
+
+
+def test_usage_in_a_choice_counts() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    chunk: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": "stop", "usage": usage}]}
+    last: dict[str, Any] = {"choices": [{"delta": {}, "usage": None}]}
+    reading, ends = events(chat.METER, chunk, last)
+    assert (reading.usage, ends) == (Usage(input_tokens=7, output_tokens=3), [False, False])
+
+
+def test_usage_beside_a_response_or_before_its_end_counts() -> None:
+    empty = {"id": "resp", "status": "completed", "usage": None, "output": [SEARCH]}
+    expected = Usage(input_tokens=5, output_tokens=6, tool_calls={"web_search_call": 1})
+    beside = {"type": "response.completed", "response": empty, "usage": USED}
+    told: dict[str, Any] = {**empty, "status": "in_progress", "usage": USED, "output": []}
+    early = {"type": "response.in_progress", "response": told}
+    late = {"type": "response.completed", "response": empty}
+    assert events(responses.METER, beside)[0].usage == expected
+    assert events(responses.METER, early, late)[0].usage == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "error", "reason"),
+    [
+        ({"status": "failed", "error": {"code": "server_error"}}, "server_error", None),
+        ({"status": "failed", "error": None}, "failed", None),
+        ({"status": "cancelled"}, "cancelled", None),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_x"}}, None, "max_x"),
+        ({"status": "incomplete", "incomplete_details": None}, None, "incomplete"),
+        ({"status": "completed"}, None, None),
+    ],
+)
+def test_whole_answer_is_what_the_streamed_one_is(
+    response: dict[str, Any], error: str | None, reason: str | None
+) -> None:
+    answer: dict[str, Any] = {"id": "resp", "usage": USED, "output": [], **response}
+    whole = read(responses.METER, answer)
+    kind = f"response.{response['status']}"
+    streamed, ends = events(responses.METER, {"type": kind, "response": answer})
+    assert (whole.error_code, whole.incomplete_reason) == (error, reason)
+    assert (streamed, ends) == (whole, [True])

@@ -9,6 +9,7 @@ import msgspec
 from headgate.llm import sse
 from headgate.llm.answers import (
     DONE,
+    UNDECODABLE,
     BodyMeter,
     Facts,
     decode_with,
@@ -16,34 +17,36 @@ from headgate.llm.answers import (
     member,
     note,
     note_event_error,
+    note_usage,
     text,
     typed_heads,
 )
 from headgate.llm.meter import Meter
+from headgate.llm.tools import Item, ToolCalls, count_calls, note_item
 from headgate.llm.usage import Reading
 
-_STARTS = frozenset({"response.created", "response.queued"})
+_ITEM_DONE = "response.output_item.done"
 _ENDS = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
-_CLIENT_TOOLS = frozenset({"function_call", "custom_tool_call"})
+_UNDER_WAY = frozenset({"queued", "in_progress"})
+_FAILURES = frozenset({"failed", "cancelled"})
+"""States of a response that is over and no answer."""
 _BULK_TYPES = (
     b"response.image_generation_call.partial_image",
     b"response.audio.delta",
 )
 
 
-class _Item(msgspec.Struct):
-    type: Any = None
-    action: Any = None
-
-
 class _Response(Facts):
-    output: list[_Item] | None = None
+    output: list[Item] | None = None
+    tools: msgspec.Raw = msgspec.Raw()
+    incomplete_details: Any = None
 
 
 class _OddResponse(_Response):
     output: Any = None
+    tools: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -52,24 +55,29 @@ class _Event(msgspec.Struct):
     response: msgspec.Raw = msgspec.Raw()
     code: Any = None
     error: Any = None
+    usage: Any = None
+    item: msgspec.Raw = msgspec.Raw()
+    output_index: Any = None
     sequence_number: Any = None
 
 
 class _OddEvent(_Event):
     response: Any = None
+    item: Any = None
 
 
 _response_decoder = msgspec.json.Decoder(_Response)
 _event_decoder = msgspec.json.Decoder(_Event)
+_item_decoder = msgspec.json.Decoder(Item)
 
 
 class ResponsesMeter(BodyMeter):
     """Reads responses and their events.
 
     The type that the data states decides, as in the official clients; the `event:` line only
-    where the data has none. `output_bytes` counts the text of every delta event, exactly. Calls of
-    the provider's own tools are counted under their item type (`web_search_call`, ...); calls that
-    the client is to run are not, nor web search actions that are no search and cost nothing.
+    where the data has none. `output_bytes` counts the text of every delta event, exactly. Calls
+    that may have a fee of their own are counted by its name (`llm.tools`), whether they come in the
+    last event or one by one before it.
     """
 
     bulk = typed_heads(_BULK_TYPES)
@@ -108,10 +116,14 @@ class ResponsesMeter(BodyMeter):
         kind = text(found.type) or event.decode("ascii", "replace")
         if isinstance(found.delta, str):
             reading.output_bytes += len(found.delta.encode("utf-8", "replace"))
-        if kind in _ENDS or (kind in _STARTS and reading.answer_id is None):
+        if found.usage is not None:
+            note_usage(found.usage, reading)
+        if found.response:
             response = _response_of(found)
             if response is not None:
                 _note_response(response, reading)
+        elif kind == _ITEM_DONE:
+            _note_announced(found, reading)
         if kind == "error" or found.error:
             reading.error_code = error_code(found.error or {"code": found.code})
         return kind in _ENDS or note_event_error(event, reading)
@@ -126,31 +138,61 @@ def _response_of(event: _Event) -> _Response | None:
         return None
 
 
+def _note_announced(event: _Event, reading: Reading) -> None:
+    """An item is complete; the last event may repeat it, or not."""
+    item = _item_of(event)
+    if item is not None:
+        if reading.tool_items is None:
+            reading.tool_items = {}
+        note_item(item, event.output_index, reading.tool_items)
+
+
+def _item_of(event: _Event) -> Item | None:
+    if not isinstance(event, _OddEvent):
+        return decode_with(_item_decoder, bytes(event.item), Item)
+    return _convert_item(event.item)
+
+
+def _convert_item(value: object) -> Item | None:
+    try:
+        return msgspec.convert(value, Item)
+    except msgspec.ValidationError:
+        return None
+
+
 def _note_response(response: _Response, reading: Reading) -> None:
-    usage_before = reading.usage
     note(response, reading)
-    calls = _count_tool_calls(response)
-    if calls and reading.usage is not None and reading.usage is not usage_before:
-        reading.usage = msgspec.structs.replace(reading.usage, tool_calls=calls)
+    status = reading.status
+    if status in _FAILURES and reading.error_code is None:
+        reading.error_code = status
+    elif status == "incomplete":
+        reading.incomplete_reason = text(member(response.incomplete_details, "reason")) or status
+    if reading.usage is not None and status not in _UNDER_WAY:
+        final = _list_calls(response)
+        if final or reading.tool_items:
+            calls = count_calls(reading.tool_items or {}, final, _tools_of(response))
+            reading.usage = msgspec.structs.replace(reading.usage, tool_calls=calls)
+        reading.tool_items = None
 
 
-def _count_tool_calls(response: _Response) -> dict[str, int]:
+def _list_calls(response: _Response) -> ToolCalls:
+    calls: ToolCalls = {}
     output: list[Any] = response.output if isinstance(response.output, list) else []
+    is_odd = isinstance(response, _OddResponse)
+    for index, each in enumerate(output):
+        item = _convert_item(each) if is_odd else each
+        if item is not None:
+            note_item(item, index, calls)
+    return calls
+
+
+def _tools_of(response: _Response) -> object:
     if isinstance(response, _OddResponse):
-        output = [_Item(member(item, "type"), member(item, "action")) for item in output]
-    items: list[_Item] = output
-    counts: dict[str, int] = {}
-    for item in items:
-        if _is_charged_call(item):
-            counts[item.type] = counts.get(item.type, 0) + 1
-    return counts
-
-
-def _is_charged_call(item: _Item) -> bool:
-    kind = text(item.type) or ""
-    if kind == "web_search_call":
-        return member(item.action, "type") in (None, "search")
-    return kind.endswith("_call") and kind not in _CLIENT_TOOLS
+        return response.tools
+    try:
+        return msgspec.json.decode(response.tools) if response.tools else None
+    except UNDECODABLE:
+        return None
 
 
 METER: Meter = ResponsesMeter()
