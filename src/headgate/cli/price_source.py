@@ -101,11 +101,11 @@ class PriceList:
 def fill_inherited(listed: DollarRates, named: Mapping[str, Decimal]) -> DollarRates:
     """The listed rates, with those that our row names and the list leaves to follow from others:
     there, audio and images that have no rate of their own cost as text, and what nobody pays for
-    (the output of embeddings) is not in it, while we say 0."""
+    (the output of embeddings) is not in it, while we say 0. It has no fees for a request."""
     filled = {name: getattr(listed, name) for name in RATES}
     for name, rate in named.items():
         if name in filled and filled[name] is None:
-            if rate == 0:
+            if rate == 0 or name == "per_request":
                 filled[name] = rate
             elif name.startswith(("input_", "output_")):
                 filled[name] = filled[name.partition("_")[0]]

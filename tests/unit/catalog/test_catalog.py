@@ -34,6 +34,7 @@ def unix(date: str) -> float:
 
 
 NOW = unix("2026-11-21")
+LATER = unix("2026-11-30")
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,37 @@ def test_every_model_has_a_price_today(catalog: Catalog) -> None:
     models = catalog.models()
     assert len(models) >= 60
     for model in models:
-        price = catalog.price(model.id, NOW)
+        price = catalog.price(model.id, LATER)
         assert price is not None, model.id
-        assert price.cost(Usage(), None) == 0, model.id
+        searches = "search-preview" in model.id or "search-api" in model.id
+        assert (price.cost(Usage(), None) == 0) is not searches, model.id
+
+
+@pytest.mark.parametrize(
+    ("model_id", "fee_nano"),
+    [
+        ("gpt-4o-search-preview", 25_000_000),
+        ("gpt-4o-search-preview-2025-03-11", 25_000_000),
+        ("gpt-4o-mini-search-preview", 25_000_000),
+        ("gpt-5-search-api", 10_000_000),
+        ("gpt-4o-mini", 0),
+    ],
+)
+def test_models_that_always_search_add_the_fee_of_a_search(
+    catalog: Catalog, model_id: str, fee_nano: int
+) -> None:
+    price = catalog.price(model_id, LATER)
+    assert price is not None
+    assert price.cost(Usage(), None) == fee_nano
+
+
+def test_every_hosted_tool_with_a_known_fee_has_it_for_every_model(catalog: Catalog) -> None:
+    price = catalog.price("gpt-5.4-mini", LATER)
+    assert price is not None
+    assert price.tool_fees["web_search_call"] == 10_000_000
+    assert price.tool_fees["file_search_call"] == 2_500_000
+    assert price.tool_fees["code_interpreter_call"] == price.tool_fees["shell_call"] == 30_000_000
+    assert price.tool_fees["code_interpreter_call_64g"] == 1_920_000_000
 
 
 def test_snapshot_has_the_limits_and_price_of_its_model_but_keeps_its_name(

@@ -49,6 +49,7 @@ class PriceRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     per_image: Dollars | None = None
     per_minute: Dollars | None = None
     per_million_characters: Dollars | None = None
+    per_request: Dollars | None = None
     tool_calls: Annotated[dict[ToolName, Dollars], Meta(max_length=64)] = {}
 
 

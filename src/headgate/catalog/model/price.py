@@ -52,7 +52,8 @@ class PriceMissing(HeadgateError):
 
 class DollarRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Dollars for a million tokens of each class, for an image, a minute of audio, a million
-    characters, a call of a tool. None: the row does not say."""
+    characters, a call of a tool, and for each request whatever it used. None: the row does not say.
+    """
 
     input: Decimal | None = None
     cached_input: Decimal | None = None
@@ -66,6 +67,7 @@ class DollarRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     per_image: Decimal | None = None
     per_minute: Decimal | None = None
     per_million_characters: Decimal | None = None
+    per_request: Decimal | None = None
     tool_calls: dict[str, Decimal] = {}
 
     def amounts(self) -> dict[str, Decimal]:

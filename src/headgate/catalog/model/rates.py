@@ -18,7 +18,8 @@ minute have the least common multiple 3,000,000."""
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Nano-dollars for a million tokens of each class, for an image, a minute of audio, a million
-    characters, a tool call. None: the price book does not say."""
+    characters, a tool call, and for each answer whatever it used (`per_request`, what a model that
+    always searches adds). None: the price book does not say."""
 
     above_input_tokens: int = -1
     input: int | None = None
@@ -33,6 +34,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     per_image: int | None = None
     per_minute: int | None = None
     per_million_characters: int | None = None
+    per_request: int | None = None
     tool_calls: Mapping[str, int] = {}
 
     def cost(self, usage: Usage) -> int | None:
@@ -55,7 +57,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         others = self._cost_of_others(usage)
         if tokens is None or others is None:
             return None
-        return divide_half_up(tokens * _PER_MILLION + others, _PER_ONE)
+        cost = divide_half_up(tokens * _PER_MILLION + others, _PER_ONE)
+        return cost + self.per_request if self.per_request else cost
 
     def bound(self, input_tokens: int, output_tokens: int) -> int | None:
         """The cost of so many tokens if each were of its dearest class; None without a rate."""
@@ -66,7 +69,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         )
         dearest_out = max((rate for rate in outputs if rate is not None), default=None)
         tokens = _sum(((input_tokens, dearest_in), (output_tokens, dearest_out)))
-        return None if tokens is None else divide_half_up(tokens * _PER_MILLION, _PER_ONE)
+        if tokens is None:
+            return None
+        return divide_half_up(tokens * _PER_MILLION, _PER_ONE) + (self.per_request or 0)
 
     def _cost_of_text(self, usage: Usage) -> int | None:
         """What `_token_parts` sum up to for the usual answer: only text, cached and reasoned."""
@@ -140,11 +145,15 @@ class PriceRow:
     `tiers` has, for each service tier, its rates with the highest input threshold first.
     """
 
-    __slots__ = ("_by_service_tier", "id", "tiers")
+    __slots__ = ("_by_service_tier", "id", "tiers", "tool_fees")
 
     def __init__(self, price_id: str, tiers: Mapping[str, Sequence[Rates]]) -> None:
         self.id = price_id
         self.tiers = tiers
+        self.tool_fees: dict[str, int] = {}
+        for rates in (each for steps in tiers.values() for each in steps):
+            for name, fee in rates.tool_calls.items():
+                self.tool_fees[name] = max(fee, self.tool_fees.get(name, 0))
         default = tiers.get("default", ())
         self._by_service_tier: Mapping[str | None, Sequence[Rates]] = {
             **tiers,
