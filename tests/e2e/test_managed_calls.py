@@ -12,10 +12,12 @@ from typing import Any
 
 import openai
 import pytest
+import sqlalchemy as sa
 
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
-from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.kit.money import NANO_PER_DOLLAR, format_dollars
+from headgate.kit.outbox import OUTBOX
 from headgate.relay.ports import Receipt
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
@@ -85,6 +87,12 @@ class Wallet:
                     reference=f"fill-{next(FILLS)}",
                     now=1.0,
                 )
+
+    def topics(self, request_id: str) -> set[str]:
+        """The events that were written of a call."""
+        query = sa.select(OUTBOX.c.topic).where(OUTBOX.c.id.endswith(request_id))
+        with self._database.reading() as connection:
+            return set(connection.execute(query).scalars())
 
     def check_books(self) -> None:
         with self._database.reading() as connection:
@@ -223,7 +231,7 @@ def test_the_sdk_does_not_try_again_without_money(road: Road, wallet: Wallet) ->
         (CHAT, {**ASK, "model": "no-such-model"}),
         (CHAT, {"messages": []}),
         ("/v1/images/generations", {"model": "gpt-image-1", "prompt": "x"}),
-        ("/v1/audio/speech", {"model": "tts-1", "input": "x", "voice": "alloy"}),
+        ("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "x", "voice": "alloy"}),
         ("/v1/something/new", {"model": "gpt-5.4-mini"}),
         ("/v1/batches", {"input_file_id": "file-1"}),
         (CHAT, {**ASK, "service_tier": "novel"}),
@@ -338,6 +346,73 @@ def test_answer_without_usage_costs_what_was_held(road: Road, wallet: Wallet) ->
     receipt = road.receipts.take_one()
     assert (receipt.pricing, receipt.estimated) == ("unpriced", True)
     assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano
+    wallet.check_books()
+
+
+RESPONSES = "/v1/responses"
+RESPONSE = {"id": "resp_1", "model": "gpt-5.4-mini", "status": "completed"}
+USED = {"input_tokens": 100, "output_tokens": 50}
+TOKENS_NANO = 100 * 750 + 50 * 4500
+SEARCH = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}}
+
+
+def respond(*output: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({**RESPONSE, "usage": USED, "output": output, **more}).encode()
+
+
+@pytest.mark.parametrize(
+    ("item", "pricing"),
+    [("apply_patch_call", "priced"), ("shell_call", "priced"), ("future_call", "partial")],
+)
+def test_tool_without_a_fee_costs_its_tokens_and_not_the_hold(
+    road: Road, wallet: Wallet, item: str, pricing: str
+) -> None:
+    road.answer_with(lambda asked: asked.answer(respond({"type": item, "id": "x"})))
+    given = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
+    answered = road.post(RESPONSES, given)
+    assert answered.headers["x-headgate-cost"] == "0.000300000"
+    receipt = road.receipts.take_one()
+    assert (receipt.pricing, receipt.cost_nano) == (pricing, TOKENS_NANO)
+    assert wallet.nano == NANO_PER_DOLLAR - TOKENS_NANO
+    wallet.check_books()
+
+
+def test_fees_of_tools_are_held_and_paid(road: Road, wallet: Wallet) -> None:
+    during: list[int] = []
+
+    def answer(asked: Asked) -> None:
+        during.append(wallet.nano)
+        asked.answer(respond(*({**SEARCH, "id": f"ws_{n}"} for n in range(3))))
+
+    road.answer_with(answer)
+    asked = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
+    road.post(RESPONSES, {**asked, "tools": [{"type": "web_search"}], "max_tool_calls": 3})
+    cost_nano = TOKENS_NANO + 3 * 10_000_000
+    assert NANO_PER_DOLLAR - during[0] >= cost_nano
+    check_settled(road, wallet, cost_nano)
+
+
+def test_speech_is_held_and_paid_by_its_characters(road: Road, wallet: Wallet) -> None:
+    road.answer_with(
+        lambda asked: asked.answer(b"ID3" + bytes(99), headers={"content-type": "audio/mpeg"})
+    )
+    speech = {"model": "tts-1", "voice": "alloy", "input": "x" * 1000}
+    assert road.post("/v1/audio/speech", speech).status == 200
+    check_settled(road, wallet, 15_000_000)
+
+
+def test_usage_that_cannot_be_costs_the_hold_and_is_told_as_an_event(
+    road: Road, wallet: Wallet
+) -> None:
+    absurd = {"input_tokens": 10**12, "output_tokens": 50}
+    road.answer_with(lambda asked: asked.answer(respond(usage=absurd)))
+    given = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
+    answered = road.post(RESPONSES, given)
+    receipt = road.receipts.take_one()
+    assert (receipt.pricing, receipt.estimated, receipt.usage) == ("implausible", True, None)
+    assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano < 10**7
+    assert answered.headers["x-headgate-cost"] == format_dollars(receipt.cost_nano)
+    assert wallet.topics(receipt.request_id) == {"usage.implausible"}
     wallet.check_books()
 
 

@@ -122,7 +122,7 @@ def test_speech_arrives_while_it_is_made(sdk: Simulated) -> None:
         pieces = b"".join(answer.iter_bytes(1024))
     assert pieces.startswith(b"RIFF")
     assert len(pieces) == 8 + int.from_bytes(pieces[4:8], "little")
-    sdk.check_unpriced("audio.speech")
+    sdk.check("audio.speech", pricing="priced", usage=Usage(characters=11), cost_nano=165_000)
 
 
 def test_speech_as_events_tells_its_usage(sdk: Simulated) -> None:

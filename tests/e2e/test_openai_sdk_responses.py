@@ -136,7 +136,7 @@ def test_function_call_and_its_output(sdk: Simulated) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_generated_picture_passes_and_is_recorded_as_unpriced(
+def test_generated_picture_passes_and_only_its_own_charge_is_recorded_as_unpriced(
     sdk: Simulated, streamed: bool
 ) -> None:
     given = {"tools": [{"type": "image_generation"}], "input": "Draw an otter"}
@@ -148,7 +148,9 @@ def test_generated_picture_passes_and_is_recorded_as_unpriced(
     assert base64.b64decode(picture.result).startswith(b"\x89PNG")
     receipt = sdk.receipts.take_one()
     # Its own charge is in units that the price book does not have yet: never silently nothing.
-    assert (receipt.pricing, receipt.cost_nano) == ("unpriced", 0)
+    assert receipt.pricing == "partial"
+    assert receipt.unpriced_reason == "no fee is known for image_generation_call"
+    assert receipt.cost_nano > 0
     assert receipt.usage == usage_of_response(response.usage, image_generation_call=1)
 
 

@@ -33,7 +33,7 @@ class Simulated:
         assert (receipt.usage, receipt.cost_nano) == (usage, cost_nano)
         assert (receipt.outcome, receipt.status, receipt.attempts) == ("completed", 200, 1)
         assert not receipt.estimated
-        assert (receipt.unpriced_reason is None) == (pricing != "unpriced")
+        assert (receipt.unpriced_reason is None) == (pricing in ("priced", "free"))
         return receipt
 
     def check_free(self, endpoint: str, *, calls: int = 1) -> None:

@@ -240,8 +240,14 @@ class FlatPrice:
 
     id = "price_1"
 
+    def __init__(self, tool_fees: dict[str, int] | None = None) -> None:
+        self.tool_fees = tool_fees or {}
+
     def cost(self, usage: Usage, service_tier: str | None) -> int | None:
-        return usage.input_tokens + 10 * usage.output_tokens
+        if not usage.tool_calls.keys() <= self.tool_fees.keys() or usage.characters:
+            return None
+        fees = sum(self.tool_fees[name] * count for name, count in usage.tool_calls.items())
+        return usage.input_tokens + 10 * usage.output_tokens + fees
 
     def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
         return input_tokens + 10 * output_tokens
@@ -253,6 +259,7 @@ class FakeModels:
 
     model: Model = field(default_factory=lambda: Model("gpt-5.4-mini", "gpt-5.4-mini", 1_000, 500))
     is_priced: bool = True
+    tool_fees: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def providers(self) -> Sequence[str]:
@@ -268,7 +275,9 @@ class FakeModels:
         return self.model if model_id == self.model.id else None
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> Price | None:
-        return FlatPrice() if self.is_priced and model_id.startswith(self.model.id) else None
+        if not self.is_priced or not model_id.startswith(self.model.id):
+            return None
+        return FlatPrice(self.tool_fees)
 
 
 class FakeCredentials:

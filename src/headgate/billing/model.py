@@ -13,7 +13,8 @@ from headgate.relay.ports import Hold, Receipt
 
 Account = Literal["wallet", "held", "revenue", "funding", "overspend"]
 """An organization's accounts. `wallet` and `held` never go below 0; `funding` is what came in
-(negative), `revenue` what was billed, `overspend` what was billed and not covered (negative)."""
+(negative), `revenue` what was billed, `overspend` what was billed and not covered: it is owed
+(negative), and the next grant pays it first."""
 
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 

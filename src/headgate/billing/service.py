@@ -28,7 +28,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 from headgate.metering import service as metering
-from headgate.metering.events import RequestCompleted
+from headgate.metering.events import RequestCompleted, UsageImplausible
 from headgate.relay.ports import Hold, Receipt
 
 MICROSECONDS = 1_000_000
@@ -236,23 +236,28 @@ class Ledger:
         return False
 
     def _announce(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
-        topic = RequestCompleted.type
-        if not self._subscribed(topic):
-            return
-        at = int(self._clock.now() * MICROSECONDS)
-        outbox.append(
-            connection,
-            [
-                (
-                    f"{topic}:{receipt.request_id}",
-                    at,
-                    topic,
-                    receipt.organization_id,
-                    _encode_event(RequestCompleted(receipt)),
+        events: list[RequestCompleted | UsageImplausible] = []
+        if self._subscribed(RequestCompleted.type):
+            events += map(RequestCompleted, receipts)
+        for receipt in receipts:
+            if receipt.pricing == "implausible":
+                log.warning(
+                    "ledger.usage_implausible",
+                    request_id=receipt.request_id,
+                    reason=receipt.unpriced_reason,
                 )
-                for receipt in receipts
-            ],
-        )
+                # Money of the platform waits for the operator's word, whoever has subscribed.
+                if receipt.managed or self._subscribed(UsageImplausible.type):
+                    events.append(UsageImplausible(receipt))
+        if events:
+            at = int(self._clock.now() * MICROSECONDS)
+            outbox.append(connection, [_make_row(event, at) for event in events])
+
+
+def _make_row(event: RequestCompleted | UsageImplausible, at: int) -> outbox.Row:
+    receipt = event.receipt
+    event_id = f"{event.type}:{receipt.request_id}"
+    return event_id, at, event.type, receipt.organization_id, _encode_event(event)
 
 
 async def _find_refusal(work: Awaitable[None]) -> Exception | None:
@@ -300,7 +305,8 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
     )
     for receipt, hold in settled:
         if receipt.cost_nano > hold.amount_nano:
-            available = balance(connection, hold.organization_id)
+            wallet = name_account(hold.organization_id, "wallet")
+            available = store.read_balance(connection, wallet, to_change=True)
             excess = charge_excess(hold, receipt.cost_nano, wallet_nano=available)
             _post(connection, excess, at=at)
             log.warning("ledger.cost_above_hold", request_id=hold.request_id)
@@ -316,6 +322,7 @@ def fund(
 ) -> bool:
     """Grant an organization money, once for each reference. Whether it was new.
 
+    What the organization owes is paid from it first.
     Raises ReferenceTaken when the reference was used for another amount.
     """
     assert amount_nano > 0, "a grant is positive"
@@ -333,8 +340,25 @@ def fund(
     lines = make_transaction(
         transaction_id, organization_id, [("funding", -amount_nano), ("wallet", amount_nano)]
     )
-    _post(connection, lines, at=int(now * MICROSECONDS))
+    at = int(now * MICROSECONDS)
+    _post(connection, lines, at=at)
+    owed_nano = -store.read_balance(
+        connection, name_account(organization_id, "overspend"), to_change=True
+    )
+    if owed_nano:
+        paid_nano = min(owed_nano, amount_nano)
+        repayment = make_transaction(
+            f"repay:{organization_id}:{reference}",
+            organization_id,
+            [("wallet", -paid_nano), ("overspend", paid_nano)],
+        )
+        _post(connection, repayment, at=at)
     return True
+
+
+def find_owed(connection: sa.Connection, organization_id: str) -> int:
+    """What calls cost above their holds and the wallet did not cover; the next grant pays it."""
+    return -store.read_balance(connection, name_account(organization_id, "overspend"))
 
 
 def balance(connection: sa.Connection, organization_id: str) -> int:

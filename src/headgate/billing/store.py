@@ -173,9 +173,12 @@ def count_open_holds(connection: sa.Connection) -> int:
     return connection.execute(query).scalar_one()
 
 
-def read_balance(connection: sa.Connection, account_id: str) -> int:
-    """The balance of an account; 0 where there is none."""
+def read_balance(connection: sa.Connection, account_id: str, *, to_change: bool = False) -> int:
+    """The balance of an account; 0 where there is none. `to_change` keeps other processes from it
+    until the transaction ends."""
     query = sa.select(_BALANCE).where(LEDGER_ACCOUNTS.c.id == account_id)
+    if to_change:
+        query = query.with_for_update()
     return connection.execute(query).scalar_one_or_none() or 0
 
 

@@ -33,9 +33,10 @@ def show(data: Data = None, organization: Organization = None) -> None:
     """Print what can be spent now; what is held for open calls is not in it."""
     with open_desk(data) as desk, desk.database.reading() as connection:
         found = desk.accounts.find_organization(connection, organization)
-        typer.echo(
-            f"{found.name} ({found.id}): ${format_dollars(billing.balance(connection, found.id))}"
-        )
+        available = format_dollars(billing.balance(connection, found.id))
+        owed_nano = billing.find_owed(connection, found.id)
+    owed = f"; ${format_dollars(owed_nano)} is owed" if owed_nano else ""
+    typer.echo(f"{found.name} ({found.id}): ${available}{owed}")
 
 
 @app.command()

@@ -295,6 +295,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hold_lease_seconds: Annotated[
         float, _count("Money set aside is resolved if its call never settled.")
     ] = 900.0
+    held_tool_calls: Annotated[
+        int, _from_zero("Calls of hosted tools that are held for, unless max_tool_calls says it.")
+    ] = 10
     keys_max: Annotated[
         int, _count("Keys that an organization may have; revoked ones do not count.")
     ] = 10_000

@@ -124,7 +124,7 @@ def build_roads(
     build_journey = functools.partial(
         Journey,
         admission=Admission(installation.rates, traffic.crowd, catalog),
-        holding=Holding(ledger, catalog, clock),
+        holding=Holding(ledger, catalog, clock, tool_calls_assumed=settings.held_tool_calls),
         carriage=Carriage(
             clock,
             body_bytes_max=settings.response_body_bytes_max,

@@ -15,3 +15,12 @@ class RequestCompleted(msgspec.Struct, frozen=True):
     type: ClassVar[str] = "request.completed"
 
     receipt: Receipt
+
+
+class UsageImplausible(msgspec.Struct, frozen=True):
+    """A provider reported a usage that no such request can have; what was held is all that was
+    charged, until the operator decides otherwise."""
+
+    type: ClassVar[str] = "usage.implausible"
+
+    receipt: Receipt

@@ -199,7 +199,7 @@ class Buffered:
             self._fail(body)
             return
         self._body = self._encoder.body(trip, body)
-        trip.outcome = "completed"
+        trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
 
     def _fail(self, body: bytes) -> None:
         trip, answer = self._trip, self._answer

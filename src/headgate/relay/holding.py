@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
-
-import msgspec
 
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
-from headgate.relay.ports import Hold, Model, Models, Wallet
-from headgate.relay.trip import Trip
-
-BOUNDLESS_FIELDS = ("previous_response_id", "conversation", "prompt", "file_ids")
-"""Fields that bring input from elsewhere, so that the body's size bounds nothing."""
-BOUNDLESS_MARKS = (
-    b'"image',
-    b'"input_image',
-    b'"input_file',
-    b'"file',
-    b'"input_audio',
-    b"_search",
-    b'"mcp"',
-    b'"code_interpreter"',
+from headgate.relay.bounds import (
+    bound_output,
+    bound_tool_fees,
+    count_answers,
+    has_several_inputs,
+    is_boundless,
 )
-"""Parts whose tokens are not bounded by their bytes: images by address, files, hosted tools."""
+from headgate.relay.ports import Hold, Models, Wallet
+from headgate.relay.trip import Trip, measure_request
+
+AMOUNT_NANO_MAX = 2**62
+"""More than any wallet has, and less than the database's largest integer."""
 
 
 class ModelUnpriced(HeadgateError):
@@ -35,12 +28,18 @@ class ModelUnpriced(HeadgateError):
 
 
 class Holding:
-    """Holds the most that a managed call can cost; a call on an own key holds nothing."""
+    """Holds the most that a managed call can cost; a call on an own key holds nothing.
 
-    def __init__(self, wallet: Wallet, models: Models, clock: Clock) -> None:
+    `tool_calls_assumed` is how many calls of tools are held for where the request sets no maximum.
+    """
+
+    def __init__(
+        self, wallet: Wallet, models: Models, clock: Clock, *, tool_calls_assumed: int = 10
+    ) -> None:
         self._wallet = wallet
         self._models = models
         self._clock = clock
+        self._tool_calls_assumed = tool_calls_assumed
 
     async def hold(self, trip: Trip) -> None:
         """Reserve, or raise: no price (fail closed), or not enough money."""
@@ -78,10 +77,15 @@ class Holding:
     def _bound(self, trip: Trip) -> int | None:
         """The worst case in nano-dollars; None where there is none to be known."""
         model, body = trip.model, trip.body
-        if model is None or not isinstance(body, JsonRequest) or not model.input_tokens_max:
+        if model is None or not isinstance(body, JsonRequest):
             return None
         price = self._models.price(model.id, self._clock.now(), model.integration)
         if price is None:
+            return None
+        measured = measure_request(trip)
+        if measured is not None and (cost := price.cost(measured, body.service_tier)) is not None:
+            return cost
+        if not model.input_tokens_max:
             return None
         fields = body.fields
         input_tokens = model.input_tokens_max
@@ -90,45 +94,8 @@ class Holding:
         if has_several_inputs(fields):
             input_tokens = max(input_tokens, len(body.body))
         output_tokens = count_answers(body, fields) * bound_output(body, model)
-        return price.bound(input_tokens, output_tokens, body.service_tier)
-
-
-def bound_output(body: JsonRequest, model: Model) -> int:
-    """The tokens that one answer can have: by the request, the model, or the model's window."""
-    ceiling = model.output_tokens_max or model.input_tokens_max
-    asked = body.output_tokens_max
-    return ceiling if asked is None or asked < 0 else min(asked, ceiling)
-
-
-def count_answers(body: JsonRequest, fields: dict[str, msgspec.Raw]) -> int:
-    """How many answers are written and paid for, also those that only compete for being sent."""
-    best_of = _decode_leniently(fields.get("best_of"))
-    wanted = max(1, body.n or 1, best_of if isinstance(best_of, int) else 1)
-    prompts = _decode_leniently(fields.get("prompt"))
-    return wanted * (max(1, len(cast("list[Any]", prompts))) if isinstance(prompts, list) else 1)
-
-
-def has_several_inputs(fields: dict[str, msgspec.Raw]) -> bool:
-    """Whether there are texts or tokens in a list, of which each may fill a model's window."""
-    for name in ("input", "prompt"):
-        value = _decode_leniently(fields.get(name))
-        if isinstance(value, list) and not all(
-            isinstance(each, dict) for each in cast("list[Any]", value)
-        ):
-            return True
-    return False
-
-
-def _decode_leniently(raw: msgspec.Raw | None) -> object:
-    """The value of a field that is the provider's to judge; None where it cannot be read."""
-    try:
-        return None if raw is None else msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def is_boundless(body: JsonRequest) -> bool:
-    """Whether the input may be larger than the body that asks for it."""
-    return any(name in body.fields for name in BOUNDLESS_FIELDS) or any(
-        mark in body.body for mark in BOUNDLESS_MARKS
-    )
+        tokens = price.bound(input_tokens, output_tokens, body.service_tier)
+        if tokens is None:
+            return None
+        tools = bound_tool_fees(fields, price.tool_fees, self._tool_calls_assumed)
+        return min(tokens + tools, AMOUNT_NANO_MAX)

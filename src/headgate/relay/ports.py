@@ -6,7 +6,7 @@ The features implement these; `main` joins them. So the arrows point at the jour
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -210,6 +210,11 @@ class Price(Protocol):
 
     id: str
 
+    @property
+    def tool_fees(self) -> Mapping[str, int]:
+        """The fees of tools by name (`llm.tools`) in nano-dollars, each in its dearest tier."""
+        ...
+
     def cost(self, usage: Usage, service_tier: str | None) -> int | None:
         """Exact nano-dollars, rounded once; None when the row lacks a rate that the usage needs."""
         ...
@@ -303,7 +308,8 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     """What one call used, at which price, with which outcome: the source of every number (law 10).
 
     `outcome` is one of `completed`, `upstream_error`, `broken`, `cancelled`, `refused`, `unknown`.
-    `pricing` is `priced`, `free` or `unpriced`; `unpriced_reason` says why. Times: `created_at` in
+    `pricing` is `priced` or `free`; or `partial`, `unpriced` or `implausible` (decision 0019), and
+    then `unpriced_reason` says why. Times: `created_at` in
     unix seconds, durations in microseconds (-1 where it never came to that); the time of its own
     settlement is in none of them.
     """

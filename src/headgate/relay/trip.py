@@ -11,8 +11,15 @@ from headgate.llm.endpoint import Pricing
 from headgate.llm.redaction import conceal
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
+from headgate.relay.bounds import (
+    AUDIO_MILLISECONDS_MAX,
+    OWN_KEY_MARGIN,
+    TOKENS_MAX,
+    decode_leniently,
+    find_excess,
+)
 from headgate.relay.call import Call
-from headgate.relay.ports import Credential, Hold, Model, Models, Receipt
+from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
 
 MICROSECONDS = 1_000_000
 BYTES_PER_TOKEN = 4
@@ -171,37 +178,111 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
     if trip.call.endpoint.pricing is Pricing.FREE or not trip.attempts:
         return FREE
     if usage is None:
-        if not trip.was_sent or (trip.outcome == "upstream_error" and not reading.output_bytes):
-            return FREE
-        if trip.outcome == "completed":
-            return _unpriced(trip, None, "the provider reported no usage")
-        if trip.call.endpoint.pricing is Pricing.UNKNOWN:
-            return _unpriced(trip, None, "the endpoint has no price")
-        usage, estimated = estimate_usage(trip), True
+        found = _assess_untold(trip)
+        if isinstance(found, Charge):
+            return found
+        usage, estimated = found, trip.outcome != "completed"
+    elif (
+        usage.input_tokens > ((trip.model and trip.model.input_tokens_max) or TOKENS_MAX)
+        or usage.output_tokens > ((trip.model and trip.model.output_tokens_max) or TOKENS_MAX)
+        or usage.audio_milliseconds > AUDIO_MILLISECONDS_MAX
+    ) and (excess := _find_excess(trip, usage)):
+        return _implausible(trip, excess)
     model_id = reading.model or trip.call.model
     integration = trip.credential.integration if trip.credential else None
     price = models.price(reading.model, now, integration) if reading.model else None
     if price is None and trip.call.model:
         asked = trip.model.id if trip.model else trip.model_id or trip.call.model
         price = models.price(asked, now, integration)
-    cost = price.cost(usage, reading.service_tier) if price else None
-    if price is None or cost is None:
-        reason = f"no price for {model_id}" if price is None else f"no rate for it in {price.id}"
-        return _unpriced(trip, usage, reason)
+    if price is None:
+        return _unpriced(trip, usage, f"no price for {model_id}")
+    cost = price.cost(usage, reading.service_tier)
+    if cost is None:
+        return _charge_known_part(trip, usage, price, estimated=estimated)
+    hold = trip.hold
+    if hold and cost > hold.amount_nano and (excess := _find_excess(trip, usage)):
+        return _implausible(trip, excess)
     return Charge("priced", usage, cost, price.id, estimated=estimated)
 
 
-def _unpriced(trip: Trip, usage: Usage | None, reason: str) -> Charge:
-    """Never silently nothing: a managed call whose price is not known costs what was held."""
+def _assess_untold(trip: Trip) -> Charge | Usage:
+    """The usage of an answer that told none, from the request or by an estimate; or the charge,
+    where that needs none."""
+    if not trip.was_sent or (trip.outcome == "upstream_error" and not trip.reading.output_bytes):
+        return FREE
+    measured = measure_request(trip)
+    if trip.outcome == "completed":
+        return measured or _unpriced(trip, None, "the provider reported no usage")
+    if trip.call.endpoint.pricing is Pricing.UNKNOWN:
+        return _unpriced(trip, None, "the endpoint has no price")
+    return measured or estimate_usage(trip)
+
+
+def _charge_known_part(trip: Trip, usage: Usage, price: Price, *, estimated: bool) -> Charge:
+    """The charge where the price lacks a rate: without the tools whose fee nobody knows; for units
+    that another measure stands in for, by that one; else for the tokens at their dearest rate."""
+    tier = trip.reading.service_tier
+    fees = price.tool_fees
+    unknown = sorted(name for name in usage.tool_calls if name not in fees)
+    if unknown:
+        known = {name: count for name, count in usage.tool_calls.items() if name in fees}
+        cost = price.cost(msgspec.structs.replace(usage, tool_calls=known), tier)
+        if cost is not None:
+            reason = f"no fee is known for {', '.join(unknown)}"
+            return Charge("partial", usage, cost, price.id, reason, estimated)
+    measured = measure_request(trip)
+    if measured is not None:
+        cost = price.cost(measured, tier)
+        if cost is not None:
+            return Charge("priced", measured, cost, price.id, estimated=estimated)
+        if usage == measured:
+            return _unpriced(trip, None, "the provider reported no usage")
+    bound = price.bound(usage.input_tokens, usage.output_tokens, None)
+    return _unpriced(trip, usage, f"no rate for it in {price.id}", bound)
+
+
+def _unpriced(trip: Trip, usage: Usage | None, reason: str, bound: int | None = None) -> Charge:
+    """Never silently nothing: a managed call whose price is not known costs what its tokens cost
+    at the dearest rates, and where that is not known either, what was held."""
     held = trip.hold.amount_nano if trip.hold else 0
-    return Charge("unpriced", usage, held, reason=reason, estimated=held > 0)
+    cost = held if bound is None else min(bound, held)
+    return Charge("unpriced", usage, cost, reason=reason, estimated=held > 0)
+
+
+def _find_excess(trip: Trip, usage: Usage) -> str | None:
+    is_managed = trip.hold is not None
+    return find_excess(
+        usage,
+        trip.model,
+        trip.call.body,
+        margin=1 if is_managed else OWN_KEY_MARGIN,
+        by_request=is_managed,
+    )
+
+
+def _implausible(trip: Trip, excess: str) -> Charge:
+    """What was held, and no more, is taken for a usage that cannot be (decision 0019)."""
+    held = trip.hold.amount_nano if trip.hold else 0
+    return Charge("implausible", None, held, reason=excess, estimated=held > 0)
+
+
+def measure_request(trip: Trip) -> Usage | None:
+    """The usage that the request alone tells, at addresses whose price may go by it."""
+    field, body = trip.call.endpoint.characters_of, trip.call.body
+    if field is None or not isinstance(body, JsonRequest):
+        return None
+    spoken = decode_leniently(body.fields.get(field))
+    return Usage(characters=len(spoken)) if isinstance(spoken, str) else None
 
 
 def estimate_usage(trip: Trip) -> Usage:
-    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up."""
+    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up; and the
+    calls of tools that were told."""
+    reading = trip.reading
     return Usage(
         input_tokens=-(-trip.body_bytes // BYTES_PER_TOKEN),
-        output_tokens=-(-trip.reading.output_bytes // BYTES_PER_TOKEN),
+        output_tokens=-(-reading.output_bytes // BYTES_PER_TOKEN),
+        tool_calls={name: len(seen) for name, seen in (reading.tool_items or {}).items()},
     )
 
 
@@ -235,7 +316,7 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         call.correlation_id,
         trip.status,
         trip.outcome,
-        trip.error_code or reading.error_code,
+        trip.error_code or reading.error_code or reading.incomplete_reason,
         trip.streamed,
         charge.usage,
         charge.estimated,
@@ -256,11 +337,11 @@ def _conceal(trip: Trip, secret: bytes) -> None:
     """What a provider says of its answer is written down, but for the key it was called with."""
     reading = trip.reading
     told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
-    told += trip.error_code or ""
+    told += f"{trip.error_code}{reading.incomplete_reason}"
     if conceal(told, secret) == told:
         return
     for owner, names in (
-        (reading, ("model", "answer_id", "error_code", "service_tier")),
+        (reading, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),
         (trip, ("error_code",)),
     ):
         for name in names:

@@ -145,7 +145,9 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         assert self.runner.run(grant_it()) is new
         if new:
             self.grants.add((organization_id, grant))
-            self.wallets[organization_id] += grant * 100
+            repaid = min(self.owed[organization_id], grant * 100)
+            self.owed[organization_id] -= repaid
+            self.wallets[organization_id] += grant * 100 - repaid
             self.funded[organization_id] += grant * 100
 
     @rule(

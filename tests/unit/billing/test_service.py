@@ -13,7 +13,7 @@ from sqlalchemy import exc
 
 from headgate.billing import jobs, store
 from headgate.billing.model import HoldLost, InsufficientFunds, ReferenceTaken, name_account
-from headgate.billing.service import Ledger, audit, balance, fund
+from headgate.billing.service import Ledger, audit, balance, find_owed, fund
 from headgate.kit import outbox
 from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.schema import METADATA
@@ -255,6 +255,38 @@ async def test_a_cost_that_the_wallet_cannot_cover_is_written_down_as_overspend(
         "overspend": -100,
         "revenue": 120,
     }
+
+
+async def test_what_is_owed_is_paid_by_the_next_grants_first(
+    ledger: Ledger, database: Database
+) -> None:
+    hold = make_hold("req_1", 980)
+    await ledger.hold(hold)
+    await ledger.record(make_receipt("req_1", 1_100), hold)
+    await ledger.fund("org_1", 30, reference="first")
+    with database.reading() as connection:
+        assert (find_owed(connection, "org_1"), balance(connection, "org_1")) == (70, 0)
+    await ledger.fund("org_1", 100, reference="second")
+    await ledger.fund("org_1", 100, reference="second")
+    assert read_accounts(database) == {"wallet": 30, "revenue": 1_100, "funding": -1_130}
+    assert read_entries(database, "repay:org_1:second") == {"wallet": -70, "overspend": 70}
+
+
+@pytest.mark.parametrize(
+    ("managed", "topics"), [(True, {"usage.implausible"}), (False, set[str]())]
+)
+async def test_usage_that_cannot_be_is_an_event_whoever_has_subscribed(
+    database: Database, writer: Writer, clock: StoppedClock, *, managed: bool, topics: set[str]
+) -> None:
+    ledger = Ledger(writer, clock, subscribed=lambda _topic: False)
+    hold = make_hold("req_1", 400)
+    await ledger.hold(hold)
+    receipt = msgspec.structs.replace(
+        make_receipt("req_1", 400), pricing="implausible", managed=managed
+    )
+    await ledger.record(receipt, hold)
+    with database.reading() as connection:
+        assert set(connection.execute(sa.select(outbox.OUTBOX.c.topic)).scalars()) == topics
 
 
 async def test_a_settlement_without_its_hold_records_nothing(

@@ -97,7 +97,7 @@ async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged(
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
     delivery = deliver(trip, FakeResponse(200, JSON, body), FakeCaller())
     await delivery.carry()
-    assert (trip.status, trip.outcome, trip.reading.error_code) == (200, "completed", "x")
+    assert (trip.status, trip.outcome, trip.reading.error_code) == (200, "upstream_error", "x")
 
 
 @pytest.mark.parametrize("cut", range(len(KEY) + 1))

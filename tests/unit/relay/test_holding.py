@@ -92,3 +92,56 @@ async def test_empty_wallet_leaves_no_hold() -> None:
     with pytest.raises(WalletEmpty):
         await Holding(ledger, models, ManualClock()).hold(trip)
     assert trip.hold is None
+
+
+TOOL_FEES = {"web_search_call": 7, "file_search_call": 3, "code_interpreter_call": 500}
+TOKENS_NANO = 1_000 + 10 * 500
+
+
+@pytest.mark.parametrize(
+    ("tools", "fields", "fees_nano"),
+    [
+        (["web_search"], b"", 10 * 7),
+        (["web_search_2025_08_26"], b"", 10 * 7),
+        (["web_search_preview"], b"", 10 * 7),
+        (["web_search_preview_2025_03_11"], b"", 10 * 7),
+        (["file_search", "function"], b"", 10 * 3),
+        (["file_search", "web_search"], b'"max_tool_calls":4,', 4 * 7),
+        (["web_search"], b'"max_tool_calls":0,', 0),
+        (["web_search"], b'"max_tool_calls":-1,', 10 * 7),
+        (["web_search"], b'"max_tool_calls":true,', 10 * 7),
+        (["web_search"], b'"max_tool_calls":9007199254740992,', 10_000 * 7),
+        (["code_interpreter"], b"", 500),
+        (["code_interpreter", "web_search"], b'"max_tool_calls":2,', 500 + 2 * 7),
+        (["x_search"], b"", 0),
+        (["function", "mcp", "shell"], b'"previous_response_id":"r",', 0),
+        ([], b'"prompt":{"id":"pmpt_1"},', 10 * 7 + 500),
+    ],
+)
+async def test_fees_of_the_tools_that_a_request_allows_are_held(
+    tools: list[str], fields: bytes, fees_nano: int
+) -> None:
+    listed = b",".join(b'{"type":"%b"}' % kind.encode() for kind in tools)
+    body = b'{"model":"gpt-5.4-mini",%b"input":"x","tools":[%b]}' % (fields, listed)
+    models = FakeModels(tool_fees=TOOL_FEES)
+    trip = make_trip(make_call("/responses", body=body))
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
+    await Holding(FakeLedger(), models, ManualClock(), tool_calls_assumed=10).hold(trip)
+    assert trip.hold is not None
+    assert trip.hold.amount_nano - fees_nano in (TOKENS_NANO, len(body) + 10 * 500)
+
+
+async def test_larger_container_is_held_for_at_its_own_fee() -> None:
+    body = (
+        b'{"model":"gpt-5.4-mini","input":"x","tools":[{"type":"code_interpreter",'
+        b'"container":{"type":"auto","memory_limit":"4g"}}]}'
+    )
+    trip = await hold(body, models=FakeModels(tool_fees={"code_interpreter_call_4g": 2_000}))
+    assert trip.hold is not None
+    assert trip.hold.amount_nano == TOKENS_NANO + 2_000
+
+
+async def test_hold_is_an_amount_that_the_database_can_keep() -> None:
+    trip = await hold(b'{"model":"gpt-5.4-mini","n":9007199254740991}')
+    assert trip.hold is not None
+    assert trip.hold.amount_nano < 2**63
