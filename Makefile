@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test check format bench torture soak rotation scale contract fuzz mutation clean lock
+.PHONY: help setup run test prove check format bench torture soak rotation scale contract fuzz mutation clean lock
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ run: setup ## start Headgate on 127.0.0.1:4600 (HEADGATE_HOST, HEADGATE_PORT, HE
 
 test: check ## everything that CI checks
 	@$(BIN)/pytest -n 2
+
+prove: $(VENV)/.dev ## the tests that are rigs: kills, rotations and floods, in their quick forms (~3 min)
+	@$(BIN)/pytest -n 2 -m prove
 
 check: $(VENV)/.dev ## format, lint, types, layers, tidy
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -56,12 +56,14 @@ def test_every_other_fault_is_told_charged_and_forgotten_as_it_should_be(stage: 
     check(run)
 
 
+@pytest.mark.prove
 def test_faults_that_are_large_take_little_memory(stage: Stage) -> None:
     run = Matrix(stage)
     run.run_alone(cell for cell in CELLS if is_heavy(cell))
     check(run)
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("wire", [wires.CHAT, wires.RESPONSES])
 def test_stream_that_is_cut_anywhere_is_the_same_stream_at_the_same_price(
     stage: Stage, wire: str

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rigs.clients import QUICK, measure
 
 NOISY = ("p99", "memory for each")
 
 
+@pytest.mark.prove
 def test_hostile_clients_are_cut_and_the_healthy_one_is_served(tmp_path: Path) -> None:
     figures = measure(QUICK, tmp_path)
     judged = [figure for figure in figures if not any(word in figure.name for word in NOISY)]

@@ -18,6 +18,7 @@ def tell(text: str) -> None:
     print(text)  # noqa: T201 - shown where it fails
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(180)
 def test_server_killed_at_any_moment_loses_no_whole_answer_and_bills_none_twice() -> None:
     result = asyncio.run(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rigs.retries import BIN_SHARE_MAX, attempts_max, run
 
 CALLS, PER_SECOND = 200, 100.0
 FLOOR_PER_SECOND = 2.0
 
 
+@pytest.mark.prove
 def test_sdk_and_gateway_together_ask_a_failing_provider_a_fifth_more(tmp_path: Path) -> None:
     storm = run(
         tmp_path,
@@ -28,6 +31,7 @@ def test_open_breaker_spares_the_provider_and_the_sdk_its_retries(tmp_path: Path
     assert 5 <= storm.attempts < CALLS / 2, "those that were under way when it opened"
 
 
+@pytest.mark.prove
 def test_retries_are_spread_over_time(tmp_path: Path) -> None:
     """With a budget for all of them: no tenth of a second holds a fifth."""
     storm = run(

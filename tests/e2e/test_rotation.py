@@ -44,6 +44,7 @@ def read_status(gateway: Gateway) -> dict[str, list[dict[str, object]]]:
     return json.loads(gateway.run("vault", "status", "--json").stdout)
 
 
+@pytest.mark.prove
 def test_no_call_fails_while_all_keys_are_replaced_and_the_command_is_killed(
     provider: FakeUpstream, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return uvloop.run(soak(PLAN, tmp_path_factory.mktemp("soak"), lambda _: None))
 
 
+@pytest.mark.prove
 def test_every_call_has_its_own_answer_and_one_receipt(result: Result) -> None:
     assert result.tally.shown == []
     assert (result.tally.done, result.tally.wrong) == (PLAN.calls, 0)
@@ -26,6 +27,7 @@ def test_every_call_has_its_own_answer_and_one_receipt(result: Result) -> None:
     assert len(result.tally.turns) == 9, "every way to go wrong was gone"
 
 
+@pytest.mark.prove
 def test_nothing_is_left_open(result: Result) -> None:
     open_ended = {
         finding.name: finding.shown
@@ -37,5 +39,6 @@ def test_nothing_is_left_open(result: Result) -> None:
     assert result.end.counts["client_connections"] <= 1, "the one that asks for the metrics"
 
 
+@pytest.mark.prove
 def test_memory_does_not_grow_with_calls(result: Result) -> None:
     assert result.end.resident - result.idle.resident <= GROWTH_MIB_MAX
