@@ -21,8 +21,9 @@ from headgate.audit.model import SYSTEM
 from headgate.keys.model import Key, KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit import settings
+from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import FIRST_KEYS_FILE, Installation, open_installation
+from headgate.main.installation import Installation, open_installation
 from headgate.vault.model import CredentialRequest
 from rigs.soak.run import find_port
 

@@ -15,6 +15,9 @@ import pytest
 
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
+from headgate.kit.settings import Settings
+from headgate.main import backup_postgresql
+from headgate.main.backup import BackupRefused
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from tests.fakes.deadline import wait_until
@@ -223,3 +226,29 @@ def test_database_that_goes_away_stops_calls_and_comes_back_by_itself(
             gateway.kill()
     log = gateway.log.read_text()
     assert postgres_url not in log
+
+
+def test_dump_comes_back_into_an_empty_database_only(
+    postgres: Postgres,
+    shared_url: str,
+    pair: list[Gateway],
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(postgres.binaries), prepend=os.pathsep)
+    before = len(list_receipts(database, pair[0].keys["organization_id"]))
+    manifest = backup_postgresql.back_up(Settings(database_url=shared_url), tmp_path / "backup")
+    assert manifest.rows["receipts"] >= before
+    with pytest.raises(BackupRefused, match="holds a Headgate already"):
+        backup_postgresql.restore(Settings(database_url=shared_url), tmp_path / "backup")
+    url = postgres.create_database()
+    backup_postgresql.restore(Settings(database_url=url), tmp_path / "backup")
+    restored = Database(url)
+    with restored.reading() as connection:
+        assert billing.audit(connection) == []
+    assert len(list_receipts(restored, pair[0].keys["organization_id"])) >= before
+    restored.close()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackupRefused, match="pg_dump --format=custom"):
+        backup_postgresql.back_up(Settings(database_url=shared_url), tmp_path / "other")

@@ -60,7 +60,7 @@ class Postgres:
         self._owner = str(owner.pw_uid), str(owner.pw_gid)
         self._folder = folder
         os.chown(folder, owner.pw_uid, owner.pw_gid)
-        self._binaries = _find_binaries(folder) / "bin"
+        self.binaries = _find_binaries(folder) / "bin"
         self._numbers = itertools.count(1)
         self._template: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,7 +89,7 @@ class Postgres:
             self._process = None
 
     def _launch(self, binary: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", LAUNCH, *self._owner, str(self._binaries / binary)]
+        command = [sys.executable, "-c", LAUNCH, *self._owner, str(self.binaries / binary)]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen([*command, *arguments], stdout=log, stderr=log, cwd="/")
 

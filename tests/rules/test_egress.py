@@ -37,6 +37,10 @@ EXCEPTIONS = {
     ("main/hardening.py", "ctypes"): "asks the kernel to keep this process's memory from others",
     ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
+    (
+        "main/backup_postgresql.py",
+        "subprocess",
+    ): "pg_dump and pg_restore, on the operator's database",
 }
 """Every one with its reason. `telemetry/spans.py` hands the operator's own collector to the
 exporter of OpenTelemetry, which is no module of the package."""

@@ -18,6 +18,8 @@ COMMANDS = (
     "serve",
     "init",
     "migrate",
+    "backup",
+    "restore",
     "doctor",
     "people",
     "keys",

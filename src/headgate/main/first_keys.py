@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from headgate.main.installation import FIRST_KEYS_FILE, Installation
+from headgate.main.data_remains import FIRST_KEYS_FILE
+from headgate.main.installation import Installation
 
 
 def read_first_keys(installation: Installation) -> dict[str, str]:

@@ -32,6 +32,9 @@ def prepare_owner(installation: Installation) -> bool:
         is_open = installation.invitations.is_first_open(connection)
         if is_open and (INVITATION in kept or is_shared):
             return INVITATION in kept
+        if is_shared and not kept:
+            # The process that made the first keys is about to leave it beside them.
+            return False
         installation.invitations.withdraw_first(connection)
         organization = installation.accounts.list_organizations(connection)[0]
         issued = installation.invitations.create_first(connection, organization.id, by=SYSTEM)

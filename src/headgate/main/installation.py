@@ -23,14 +23,12 @@ from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
-from headgate.main import data_lock, master_keys
+from headgate.main import data_lock, data_remains, master_keys
 from headgate.main.data_lock import DATABASE_FILE, DataInUse
 from headgate.main.egress import build_rule
 from headgate.metering.jobs import Latencies
 from headgate.relay.rates import Rates
 from headgate.vault import service as vault
-
-FIRST_KEYS_FILE = "first-keys.json"
 
 
 class Installation:
@@ -149,8 +147,13 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
     """
     egress_rule = build_rule(settings)
     data_lock.make_directory(settings.data)
+    remains = data_remains.find(settings)
+    if settings.database_url is None:
+        data_remains.check_file(settings, remains)
     database = open_database(settings)
     try:
+        if remains and not migration.has_schema(database):
+            raise data_remains.refuse(settings, database.name, remains)
         source = master_keys.build_source(settings)
         with database.reading() as connection:
             known = source.find(connection)

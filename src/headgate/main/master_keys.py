@@ -12,6 +12,7 @@ from headgate.kit.clock import SystemClock
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Origin, Request
 from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.main.data_remains import MASTER_KEY_FILE
 from headgate.main.egress import build_rule, open_client
 from headgate.vault.model import CredentialRefused, MasterKeyRefused, parse_base_url
 from headgate.vault.service.master_key import (
@@ -26,7 +27,6 @@ from headgate.vault.service.master_key import (
 from headgate.vault.service.master_key.key_service import ANSWER_BYTES_MAX, Place, Reply, Send
 from headgate.vault.service.master_key.signing import Signer
 
-MASTER_KEY_FILE = "master.key"
 METADATA_ORIGIN = Origin("http", "169.254.169.254", 80)
 """Google's metadata server, on each of its machines, by the address that does not change."""
 _ARN = re.compile(r"arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(?:key|alias)/[A-Za-z0-9/_-]+")

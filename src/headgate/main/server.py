@@ -36,6 +36,7 @@ from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
+from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
 from headgate.main.upkeep import Upkeep
 from headgate.vault.model import parse_base_url
@@ -110,7 +111,8 @@ async def _serve(
         await _prepare_provider(settings, installation, stack)
         writer = Writer(installation.database)
         server = _create_server(settings)
-        writer.start(server.stop_at_once)
+        rescued = Rescue(settings)
+        writer.start(server.stop_at_once, rescue=rescued)
         stack.push_async_callback(writer.stop)
         client = open_client(settings, installation.egress_rule)
         stack.push_async_callback(client.close)
@@ -159,6 +161,9 @@ async def _serve(
         await server.end_calls()
         with contextlib.suppress(HeadgateError):
             await upkeep.recover()
+        if writer.health.displaced:
+            await writer.stop()
+            raise StorageLost(rescued.describe(writer.health.reason))
         if writer.health.lost:
             raise StorageLost(
                 f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "

@@ -25,7 +25,7 @@ from headgate.metering import jobs as retention
 from headgate.relay.ports import Receipt
 
 WRITE_BACK_SECONDS = 5.0
-WAL_WATCH_SECONDS = 1.0
+FILES_WATCH_SECONDS = 1.0
 DAY_SECONDS = 86_400
 FORGET_ANSWERS_SECONDS = 600.0
 
@@ -93,7 +93,7 @@ class Upkeep:
             self._repeat(self._poll, self._settings.snapshot_poll_seconds),
             self._repeat(self._write_back, WRITE_BACK_SECONDS),
             self._repeat(self.recover, jobs.RECOVERY_INTERVAL_SECONDS),
-            self._repeat(self._watch_wal, WAL_WATCH_SECONDS),
+            self._repeat(self._watch_files, FILES_WATCH_SECONDS),
             self._repeat(self._expire, jobs.EXPIRY_INTERVAL_SECONDS),
             self._repeat(self._forget, retention.INTERVAL_SECONDS, first_seconds=1.0),
             self._repeat(self._measure, retention.MEASURING_SECONDS, first_seconds=0.0),
@@ -140,8 +140,10 @@ class Upkeep:
         for receipt in await jobs.recover(self._ledger):
             self._observe(receipt, 0)
 
-    async def _watch_wal(self) -> None:
-        """A reader that does not end keeps the write-ahead log growing: tell, and stop in time."""
+    async def _watch_files(self) -> None:
+        """Look for files that were deleted or replaced; a reader that does not end keeps the
+        write-ahead log growing: tell, and stop in time."""
+        await self._writer.examine_files()
         before, self._wal_bytes = self._wal_bytes, self._installation.database.wal_bytes
         alarm = self._settings.wal_alarm_bytes
         if (self._wal_bytes > alarm) is not (before > alarm):

@@ -14,9 +14,10 @@ from typer.testing import CliRunner, Result
 
 from headgate.cli import app
 from headgate.kit import settings
+from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_owner import INVITATION, prepare_owner
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import FIRST_KEYS_FILE, open_installation
+from headgate.main.installation import open_installation
 
 PASSWORD = "a long sentence of your own"
 Run = Callable[..., Result]

@@ -42,6 +42,15 @@ class KeptConnection(Protocol):
         """After a transaction that failed and was rolled back: whether it is to be done again."""
         ...
 
+    def find_replaced(self) -> str | None:
+        """What became of the files that hold commits, so that these are lost with this process;
+        None while each is in its place. Cheap: asked after every commit."""
+        ...
+
+    def examine_files(self) -> str | None:
+        """As `find_replaced`, for files that hold no commits as well."""
+        ...
+
     def checkpoint(self) -> int:
         """Bring the write-ahead log into the database, as far as no reader needs it; outside of
         a transaction. How many of its pages are left."""

@@ -12,18 +12,26 @@ class Health:
 
     `reason` says why commits fail, and is empty while they succeed. `lost` is for good: a flush
     failed, so what the disk has is not known, and only a new process may go on (decision 0007).
-    `overgrown` says that the write-ahead log is longer than it may be.
+    With `displaced` it is because a file of the database was deleted or replaced, so what is
+    committed dies with this process (decision 0018). `overgrown` says that the write-ahead log is
+    longer than it may be.
     """
 
     def __init__(self) -> None:
         self.reason = ""
         self.lost = False
+        self.displaced = False
         self.overgrown = False
 
     def fail(self, error: BaseException, *, lost: bool) -> None:
         """A commit failed for want of the storage."""
         self.reason = str(error).strip() or type(error).__name__
         self.lost = self.lost or lost
+
+    def displace(self, reason: str) -> None:
+        """Note that a file of the database is not in its place any more."""
+        self.reason = reason
+        self.lost = self.displaced = True
 
     def recover(self) -> None:
         """A commit succeeded."""

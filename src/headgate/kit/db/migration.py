@@ -51,7 +51,7 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
     version = _read_version(database)
     if version == head:
         return
-    if version not in _list_versions():
+    if version not in list_versions():
         raise SchemaUnusable(
             f"The database {database.name} has the schema version {version or '(none)'}, which "
             f"this Headgate does not know (it goes up to {head}). Was it written by a newer "
@@ -76,14 +76,20 @@ def is_current(database: Database) -> bool:
     return _read_version(database) == HEAD
 
 
+def read_version(connection: sa.Connection) -> str | None:
+    """The schema's version; None where Headgate never was."""
+    if not sa.inspect(connection).has_table(VERSION.name):
+        return None
+    return connection.execute(sa.select(VERSION.c.version_num)).scalar_one_or_none()
+
+
 def _read_version(database: Database) -> str | None:
     with database.reading() as connection:
-        if not sa.inspect(connection).has_table(VERSION.name):
-            return None
-        return connection.execute(sa.select(VERSION.c.version_num)).scalar_one_or_none()
+        return read_version(connection)
 
 
-def _list_versions() -> frozenset[str]:
+def list_versions() -> frozenset[str]:
+    """The versions of the schema from which this Headgate can go on."""
     return frozenset(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9]*.py"))
 
 

@@ -285,6 +285,14 @@ class PostgresConnection:
             return True
         return False
 
+    def find_replaced(self) -> None:
+        """The files are the server's own affair."""
+        return
+
+    def examine_files(self) -> None:
+        """The files are the server's own affair."""
+        return
+
     def checkpoint(self) -> int:
         """The server's own affair."""
         return 0
@@ -315,14 +323,20 @@ def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
-def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
-    """The options of a connection: those of the URL, and where it is silent, ours."""
+def parse_url(url: str) -> dict[str, Any]:
+    """The options of a URL, by the names that PostgreSQL gives them. Raises
+    `DatabaseUrlRefused`."""
     try:
-        given = conninfo_to_dict(url)
+        return conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Its own words would repeat the URL, password and all.
         message = "HEADGATE_DATABASE_URL holds an option that PostgreSQL's driver does not know."
         raise DatabaseUrlRefused(message, param="database_url") from None
+
+
+def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
+    """The options of a connection: those of the URL, and where it is silent, ours."""
+    given = parse_url(url)
     ours = {
         "application_name": "headgate",
         "connect_timeout": max(2, round(wait_seconds)),

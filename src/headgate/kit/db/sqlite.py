@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+
+from headgate.kit.db.files import OpenFiles
 
 WAL_SAFE_VERSION = (3, 51, 3)
 
@@ -86,6 +90,31 @@ def is_lost(error: BaseException) -> bool:
     return str(getattr(cause, "sqlite_errorname", "")).startswith(LOST_ERRORS)
 
 
+def copy_into(connection: sa.Connection, path: Path) -> None:
+    """Write a whole copy of a database, as of one moment, to a new file. Others read and write
+    meanwhile; the connection is outside of a transaction."""
+    connection.connection.cursor().execute("VACUUM INTO ?", (str(path),))
+
+
+def open_copy(path: Path) -> sa.Engine:
+    """Open a file that nobody writes to, without writing anything beside it."""
+    place = quote(os.path.abspath(path))
+
+    def connect_copy() -> Any:
+        return DRIVER.connect(f"file:{place}?mode=ro&immutable=1", uri=True, isolation_level=None)
+
+    return sa.create_engine("sqlite://", module=DRIVER, creator=connect_copy, poolclass=sa.NullPool)
+
+
+def find_damage(connection: sa.Connection) -> str | None:
+    """What is wrong with any page, index or reference of a database; None when it is whole."""
+    for check in ("integrity_check(1)", "foreign_key_check"):
+        row = connection.exec_driver_sql(f"PRAGMA {check}").first()
+        if row is not None and row[0] != "ok":
+            return " ".join(map(str, row))
+    return None
+
+
 class Sqlite:
     """A file of one process, beside which the command line may take its turn."""
 
@@ -126,7 +155,7 @@ class Sqlite:
             "sqlite://", module=DRIVER, creator=self._connect_writer, poolclass=sa.NullPool
         )
         connection = own.connect().execution_options(own_transaction=True)
-        return SqliteConnection(connection, always_flush=always_flush)
+        return SqliteConnection(connection, self.path, always_flush=always_flush)
 
     def is_unavailable(self, error: BaseException) -> bool:
         """See `Dialect`."""
@@ -181,9 +210,13 @@ class SqliteConnection:
 
     takes_turns = False
 
-    def __init__(self, connection: sa.Connection, *, always_flush: bool) -> None:
+    def __init__(self, connection: sa.Connection, path: Path, *, always_flush: bool) -> None:
         self.connection = connection
         self._execute = connection.connection.cursor().execute
+        # The first read opens the write-ahead log.
+        self._execute("SELECT count(*) FROM sqlite_master").fetchall()
+        self._files = OpenFiles(path)
+        self.find_replaced = self._files.find_replaced
         # Its own checkpoints are explicit: those inside of a commit hide their errors.
         self._execute("PRAGMA wal_autocheckpoint=0")
         self._always_flush = always_flush
@@ -213,6 +246,10 @@ class SqliteConnection:
     def mend(self, error: BaseException) -> bool:
         """A file does not come back by itself."""
         return False
+
+    def examine_files(self) -> str | None:
+        """See `KeptConnection`."""
+        return self._files.examine()
 
     def checkpoint(self) -> int:
         """See `KeptConnection`."""

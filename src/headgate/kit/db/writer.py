@@ -8,6 +8,7 @@ over inside this process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ cannot take the others with it: a handler may run twice, and has no effect outsi
 Entry = tuple["Lane[Any, Any]", Any, "asyncio.Future[Any]"]
 Outcome = tuple["list[asyncio.Future[Any]]", list[Any]]
 Turn = list[Entry]
+
+Rescue = Callable[[sa.Connection], None]
 
 GATHER_SECONDS = 0.001
 """While a commit is under way, what comes is gathered: one costs the same for one and for forty."""
@@ -102,18 +105,25 @@ class Writer:
         self._written = 0
         self.health = Health()
         self._on_lost: Callable[[], None] | None = None
+        self._kept: KeptConnection | None = None
+        self._rescue: Rescue | None = None
         self._calls: Lane[Callable[[sa.Connection], Any], Any] = Lane(
             self, _run_calls, durable=True
         )
 
-    def start(self, on_lost: Callable[[], None] | None = None) -> None:
+    def start(
+        self, on_lost: Callable[[], None] | None = None, *, rescue: Rescue | None = None
+    ) -> None:
         """Begin to commit, for the running event loop. Raises StorageUnavailable.
 
-        `on_lost` is called there, once, when a flush failed and no more will be committed.
+        `on_lost` is called there, once, when no more will be committed: a flush failed, or a file
+        of the database was deleted or replaced. In the latter case `rescue` is called by the
+        thread at its end, with the last connection that reaches what was committed.
         """
         assert self._thread is None, "the writer is started already"
         self._on_lost = on_lost
-        kept = self._database.keep()
+        self._rescue = rescue
+        kept = self._kept = self._database.keep()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(
             target=self._run, args=(kept,), name="headgate-writer", daemon=True
@@ -156,6 +166,16 @@ class Writer:
         """Commit the least thing that reaches the disk: whether it succeeds tells the health."""
         return self.call(lambda connection: bump_revision(connection, PULSE_TOPIC))
 
+    async def examine_files(self) -> None:
+        """Commit nothing more when a file of the database is not in its place: a commit finds that
+        by itself, but nothing may be committed for long."""
+        replaced = self._kept.examine_files() if self._kept is not None else None
+        if replaced is not None and not self.health.lost:
+            log.error("storage.displaced", error=replaced, items=0)
+            self.health.displace(replaced)
+            with contextlib.suppress(StorageUnavailable):
+                await self.pulse()
+
     def enqueue(self, lane: Lane[Any, Any], item: Any) -> asyncio.Future[Any]:
         """See `Lane.put`."""
         if self._thread is None or self._loop is None:
@@ -187,6 +207,8 @@ class Writer:
             self._thread = None
             self._refuse_all(self._take_waiting([]))
         finally:
+            if self.health.displaced and self._rescue is not None:
+                self._rescue(kept.connection)
             kept.close()
 
     def _commit_all(self, kept: KeptConnection) -> None:
@@ -279,10 +301,13 @@ def commit_batch(kept: KeptConnection, batch: Turn, health: Health, *, repeats: 
         if kept.is_unavailable(error):
             health.fail(error, lost=kept.is_lost(error))
             log.error("storage.refused", error=str(error), items=len(batch), lost=health.lost)
-            return [future for _, _, future in batch], [_refuse() for _ in batch]
+            return _refuse_displaced(kept.find_replaced(), batch, health)
         if len(batch) == 1:
             return [batch[0][2]], [error]
     else:
+        replaced = kept.find_replaced()
+        if replaced is not None:
+            return _refuse_displaced(replaced, batch, health)
         health.recover()
         return outcome
     futures: list[asyncio.Future[Any]] = []
@@ -295,6 +320,14 @@ def commit_batch(kept: KeptConnection, batch: Turn, health: Health, *, repeats: 
         futures += outcome[0]
         results += outcome[1]
     return futures, results
+
+
+def _refuse_displaced(replaced: str | None, batch: Turn, health: Health) -> Outcome:
+    """Refuse a batch that is not kept, or is kept by a file that nobody will find again."""
+    if replaced is not None:
+        health.displace(replaced)
+        log.error("storage.displaced", error=replaced, items=len(batch))
+    return [future for _, _, future in batch], [_refuse() for _ in batch]
 
 
 def _commit_together(kept: KeptConnection, batch: Turn) -> Outcome:

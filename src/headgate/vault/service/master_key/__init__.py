@@ -18,7 +18,9 @@ from headgate.vault.service.master_key.local import (
     create_master_key,
     find_master_key,
     parse_master_key,
+    read_master_key,
     read_or_create,
+    write_master_key,
 )
 from headgate.vault.service.master_key.source import MasterKeySource
 
@@ -36,6 +38,8 @@ __all__ = [
     "create_master_key",
     "find_master_key",
     "parse_master_key",
+    "read_master_key",
     "read_or_create",
     "remember_master_key",
+    "write_master_key",
 ]

@@ -56,6 +56,20 @@ class LocalSource:
         """See `MasterKeySource.create`."""
         return create_master_key(self._path)
 
+    def read_material(self, connection: sa.Connection) -> bytes | None:
+        """Return the bytes of the key that `find` returns, to keep them elsewhere. Raises as
+        `find`."""
+        key = self.find(connection)
+        for _, material in self._read():
+            if key is not None and LocalMasterKey(material).id == key.id:
+                return material
+        return None
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key at all, right or wrong. Raises `MasterKeyRefused`."""
+        return next(self._read(), None) is not None
+
     @property
     def is_file(self) -> bool:
         """Whether the key can be replaced where it is."""
@@ -70,7 +84,7 @@ class LocalSource:
         upcoming = next_of(self._path)
         if not upcoming.exists():
             return
-        material = _read_file(self._path)
+        material = read_master_key(self._path)
         if material is not None:
             kept = self._path.with_name(f"{self._path.name}.{LocalMasterKey(material).id}")
             kept.unlink(missing_ok=True)
@@ -84,7 +98,7 @@ class LocalSource:
             yield VARIABLE, parse_master_key(self._text, VARIABLE)
             return
         for path in (self._path, next_of(self._path)):
-            material = _read_file(path)
+            material = read_master_key(path)
             if material is not None:
                 yield str(path), material
 
@@ -116,13 +130,20 @@ def next_of(path: Path) -> Path:
 
 def read_or_create(path: Path) -> LocalMasterKey:
     """The key in a file, made where there is none. Raises `MasterKeyRefused`."""
-    material = _read_file(path)
+    material = read_master_key(path)
     return create_master_key(path) if material is None else LocalMasterKey(material)
 
 
 def create_master_key(path: Path) -> LocalMasterKey:
     """A new random key, written to a new file that only its owner can read."""
     material = os.urandom(KEY_BYTES)
+    write_master_key(path, material)
+    return LocalMasterKey(material)
+
+
+def write_master_key(path: Path, material: bytes) -> None:
+    """Write a key to a new file that only its owner can read, on the disk when this returns.
+    Raises FileExistsError and `MasterKeyRefused`."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileNotFoundError as error:
@@ -132,7 +153,6 @@ def create_master_key(path: Path) -> LocalMasterKey:
         file.flush()
         os.fsync(file.fileno())
     _flush_directory(path.parent)
-    return LocalMasterKey(material)
 
 
 def _flush_directory(path: Path) -> None:
@@ -168,7 +188,8 @@ def _decode(text: str) -> bytes:
         return b""
 
 
-def _read_file(path: Path) -> bytes | None:
+def read_master_key(path: Path) -> bytes | None:
+    """The bytes of the key in a file; None where there is no file. Raises `MasterKeyRefused`."""
     try:
         status = path.stat()
     except FileNotFoundError:

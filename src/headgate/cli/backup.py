@@ -1,0 +1,58 @@
+"""`headgate backup`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from headgate.cli.desk import open_desk
+from headgate.cli.options import Data, Json
+from headgate.main import backup as sqlite_backup
+from headgate.main.backup import BackupRefused, Manifest
+
+POSTGRESQL = "headgate.main.backup_postgresql"
+"""Loaded only where it is used, as is its driver."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def backup(
+    path: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    key_file: Annotated[
+        Path | None, typer.Option(help="A new file for the master key, to be kept elsewhere.")
+    ] = None,
+) -> None:
+    """Back up the database, also while a server runs. The master key is not in the backup."""
+    with open_desk(data) as desk:
+        loaded = desk.settings
+    if loaded.database_url is None:
+        manifest = sqlite_backup.back_up(loaded, path, key_file=key_file)
+    elif key_file is None:
+        manifest = importlib.import_module(POSTGRESQL).back_up(loaded, path)
+    else:
+        raise BackupRefused("--key-file is for SQLite: copy master.key, or keep its variable.")
+    if as_json:
+        typer.echo(msgspec.json.encode(manifest))
+        return
+    typer.echo(f"{path} is a whole copy of the database: {describe(manifest)}.")
+    if key_file is not None:
+        typer.echo(f"{key_file} is the master key. Keep it apart from the backup.")
+    else:
+        typer.echo(
+            "The master key is not in it, and nothing that is sealed opens without: keep a copy "
+            "of it elsewhere (--key-file, docs/backup.md)."
+        )
+
+
+def describe(manifest: Manifest) -> str:
+    """What is in a backup, in a few words."""
+    counts = ", ".join(f"{count} {name}" for name, count in manifest.rows.items())
+    return f"{counts}; {manifest.file.bytes} bytes, SHA-256 {manifest.file.sha256}"

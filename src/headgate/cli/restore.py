@@ -1,0 +1,52 @@
+"""`headgate restore`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.cli.backup import POSTGRESQL, describe
+from headgate.cli.options import Data
+from headgate.kit import log, settings
+from headgate.main import backup
+from headgate.main.backup import BackupRefused
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def restore(
+    path: Annotated[Path, typer.Argument(help="A folder that `headgate backup` made.")],
+    data: Data = None,
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Move the database that is there aside.")
+    ] = False,
+    key_file: Annotated[
+        Path | None, typer.Option(help="The master key's file, where DIR/master.key is lost.")
+    ] = None,
+) -> None:
+    """Check a backup and bring its database into the data directory; no server may run on it."""
+    loaded = settings.load(os.environ, data=data)
+    log.configure(sys.stderr, level=loaded.log_level)
+    if loaded.database_url is not None:
+        if replace or key_file is not None:
+            raise BackupRefused("--replace and --key-file are for SQLite; see docs/backup.md.")
+        manifest = importlib.import_module(POSTGRESQL).restore(loaded, path)
+        typer.echo(f"The backup {path} is restored: {describe(manifest)}.")
+        return
+    done = backup.restore(loaded, path, replace=replace, key_file=key_file)
+    typer.echo(f"The backup {path} is restored into {loaded.data}: {describe(done.manifest)}.")
+    if done.replaced is not None:
+        typer.echo(f"The former database is in {done.replaced}; delete it when all is well.")
+    if done.needs_key:
+        typer.echo(
+            f"The master key is not there: put it into {loaded.data}/master.key (mode 0600), or "
+            "set HEADGATE_MASTER_KEY. No server starts without it."
+        )
+    typer.echo("Keys and people that were withdrawn after the backup are good again: look at them.")

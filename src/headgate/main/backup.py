@@ -1,0 +1,366 @@
+"""Backups of an SQLite database: taken beside a running server, checked, and restored.
+
+A backup is a folder with a whole copy of the database and a manifest with its checksum. The master
+key is not in it: who has both can open every sealed secret (docs/backup.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import hashlib
+import os
+import shutil
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+import headgate
+from headgate.billing import service as billing
+from headgate.kit.db import migration, sqlite
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.settings import Settings
+from headgate.main import data_lock
+from headgate.main.data_lock import DATABASE_FILE
+from headgate.main.data_remains import MASTER_KEY_FILE
+from headgate.main.installation import open_database
+from headgate.main.master_keys import build_source
+from headgate.vault.service import LocalSource
+from headgate.vault.service.master_key import read_master_key, write_master_key
+
+MANIFEST_FILE = "manifest.json"
+FORMAT = 1
+RESTORE = "headgate restore"
+COUNTED = ("organizations", "keys", "credentials", "receipts", "entries", "holds")
+CHUNK_BYTES = 1 << 20
+
+
+class BackupRefused(HeadgateError):
+    """The backup cannot be made there, or not be restored as it is; nothing was changed."""
+
+    kind = Kind.INVALID
+    code = "backup_refused"
+
+
+class BackupDamaged(HeadgateError):
+    """A copy of the database is not whole, or its books do not balance; it is of no use."""
+
+    kind = Kind.UNAVAILABLE
+    code = "backup_damaged"
+
+
+class CopiedFile(msgspec.Struct, frozen=True):
+    """One file of a backup."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup holds. `database` is `sqlite` or `postgresql`, `schema` the schema's version,
+    `created_at` in UTC, `rows` the number of rows of some tables."""
+
+    format: int
+    headgate: str
+    database: str
+    created_at: datetime.datetime
+    schema: str
+    file: CopiedFile
+    rows: Mapping[str, int]
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore did. `replaced` is where the former database went, if there was one;
+    `needs_key` says that the master key is still to be brought."""
+
+    manifest: Manifest
+    replaced: Path | None
+    needs_key: bool
+
+
+def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -> Manifest:
+    """Back up the settings' database to a new folder, and its master key to a new file of its own.
+
+    Raises `BackupRefused`, `BackupDamaged`, `StorageUnavailable` and, for the key,
+    `MasterKeyRefused`.
+    """
+    if key_file is not None:
+        check_key_place(folder, key_file)
+    database = open_database(settings)
+    try:
+        with database.reading() as connection:
+            if key_file is not None:
+                _write_key(settings, connection, key_file)
+            connection.rollback()
+            return copy_database(connection, folder)
+    finally:
+        database.close()
+
+
+def copy_database(connection: sa.Connection, folder: Path) -> Manifest:
+    """Copy a database that may be in use to a new folder, checked. The connection is outside of a
+    transaction. Raises `BackupRefused` and `BackupDamaged`."""
+    with making(folder) as made:
+        path = made / DATABASE_FILE
+        sqlite.copy_into(connection, path)
+        path.chmod(0o600)
+        schema, rows = check_copy(path)
+        manifest = describe("sqlite", schema=schema, file=describe_file(path), rows=rows)
+        write_manifest(made, manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Generator[Path]:
+    """A folder that gets its name when the block ends well, and is removed when it does not.
+    Raises `BackupRefused`."""
+    if folder.exists():
+        raise BackupRefused(f"{folder} is there already; a backup goes to a new folder.")
+    made = folder.with_name(f"{folder.name}.part")
+    try:
+        if made.exists():
+            shutil.rmtree(made)
+        made.mkdir(mode=0o700, parents=True)
+        yield made
+        made.rename(folder)
+        flush(folder.parent)
+    except OSError as error:
+        raise BackupRefused(f"{folder} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def describe(database: str, *, schema: str, file: CopiedFile, rows: Mapping[str, int]) -> Manifest:
+    """The manifest of a backup that is made now."""
+    return Manifest(
+        format=FORMAT,
+        headgate=headgate.__version__,
+        database=database,
+        created_at=datetime.datetime.now(datetime.UTC),
+        schema=schema,
+        file=file,
+        rows=rows,
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, the last file of a backup."""
+    path = folder / MANIFEST_FILE
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    path.chmod(0o600)
+    flush(path)
+    flush(folder)
+
+
+def read_manifest(folder: Path, database: str) -> Manifest:
+    """The manifest of a backup of that kind of database. Raises `BackupRefused`."""
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        message = f"{folder} is no backup: it has no {MANIFEST_FILE}."
+        raise BackupRefused(message) from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise BackupRefused(f"{folder / MANIFEST_FILE} cannot be read: {error}.") from error
+    if manifest.format != FORMAT or manifest.schema not in migration.list_versions():
+        raise BackupRefused(
+            f"{folder} was made by Headgate {manifest.headgate} (schema {manifest.schema}), which "
+            "is newer than this one; restore it with that version."
+        )
+    if manifest.database != database:
+        raise BackupRefused(
+            f"{folder} is a backup of {manifest.database}, and this installation is on {database}: "
+            "HEADGATE_DATABASE_URL decides which."
+        )
+    return manifest
+
+
+def check_copy(path: Path) -> tuple[str, dict[str, int]]:
+    """The schema and the rows of a copy that is whole and whose books balance. Raises
+    `BackupDamaged`."""
+    engine = sqlite.open_copy(path)
+    try:
+        with engine.connect() as connection:
+            damage = sqlite.find_damage(connection)
+            if damage is not None:
+                raise BackupDamaged(f"The copy {path} is damaged: {damage}. Use another one.")
+            return check_books(connection)
+    except exc.DatabaseError as error:
+        raise BackupDamaged(f"The copy {path} cannot be read: {error.orig}.") from error
+    finally:
+        engine.dispose()
+
+
+def check_books(connection: sa.Connection) -> tuple[str, dict[str, int]]:
+    """The schema's version and the rows of a database whose books balance. Raises
+    `BackupDamaged`."""
+    schema = migration.read_version(connection)
+    if schema is None:
+        raise BackupDamaged("The database holds nothing of Headgate: it was never set up.")
+    # Books of an older schema are checked by the start that upgrades them, and by the doctor.
+    faults = billing.audit(connection) if schema == migration.HEAD else []
+    if faults:
+        message = f"The books do not balance: {' '.join(faults)} Ask `headgate doctor`."
+        raise BackupDamaged(message)
+    known = set(sa.inspect(connection).get_table_names())
+    rows = {
+        name: connection.execute(
+            sa.select(sa.func.count()).select_from(sa.table(name))
+        ).scalar_one()
+        for name in COUNTED
+        if name in known
+    }
+    return schema, rows
+
+
+def describe_file(path: Path) -> CopiedFile:
+    """The checksum of a file that is flushed to the disk here."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+        os.fsync(file.fileno())
+    return CopiedFile(path.name, path.stat().st_size, digest.hexdigest())
+
+
+def check_file(folder: Path, manifest: Manifest) -> Path:
+    """The file of a backup, which is as it was written. Raises `BackupDamaged`."""
+    path = folder / manifest.file.name
+    if path.parent != folder or not path.is_file() or describe_file(path) != manifest.file:
+        raise BackupDamaged(
+            f"{path} is not the file that the manifest names: its checksum differs."
+        )
+    return path
+
+
+def restore(
+    settings: Settings, folder: Path, *, replace: bool, key_file: Path | None = None
+) -> Restored:
+    """Bring the database of a backup into the data directory, and its master key if it is given.
+
+    The former database is moved aside, never deleted. Raises `BackupRefused`, `BackupDamaged`,
+    `DataInUse` beside a running server, and `MasterKeyRefused` where the master key that is there
+    is not the backup's.
+    """
+    with data_lock.hold(settings, RESTORE):
+        manifest = read_manifest(folder, "sqlite")
+        path = check_file(folder, manifest)
+        check_copy(path)
+        target = (settings.data / DATABASE_FILE).resolve()
+        if _is_taken(target) and not replace:
+            raise BackupRefused(
+                f"There is a database {target} already. With --replace it is moved aside; or "
+                "choose another directory with --data."
+            )
+        material, needs_key = _choose_key(settings, path, key_file)
+        fresh = target.with_name(f"{target.name}.restoring")
+        try:
+            _copy_file(path, fresh, manifest)
+            replaced = _move_aside(target)
+            fresh.rename(target)
+            flush(target.parent)
+        finally:
+            fresh.unlink(missing_ok=True)
+        if material is not None:
+            write_master_key(settings.data / MASTER_KEY_FILE, material)
+    return Restored(manifest=manifest, replaced=replaced, needs_key=needs_key)
+
+
+def check_key_place(folder: Path, key_file: Path) -> None:
+    """Raise `BackupRefused` for a key file that is there, or would be kept with the backup."""
+    if key_file.exists():
+        raise BackupRefused(f"{key_file} is there already; the key goes to a new file.")
+    if folder.absolute() in key_file.absolute().parents:
+        raise BackupRefused(
+            f"{key_file} would be in the backup itself: who has both can open every secret. Keep "
+            "the key elsewhere."
+        )
+
+
+def _write_key(settings: Settings, connection: sa.Connection, key_file: Path) -> None:
+    source = build_source(settings)
+    if not isinstance(source, LocalSource):
+        raise BackupRefused(
+            f"{source.provider} keeps the master key: there is no file of it to write. Keep the "
+            "access to that key service instead, and leave --key-file out."
+        )
+    material = source.read_material(connection)
+    if material is None:
+        raise BackupRefused("There is no master key yet; leave --key-file out.")
+    write_master_key(key_file, material)
+
+
+def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[bytes | None, bool]:
+    """The key that is to be written, and whether one is still missing."""
+    source = build_source(settings)
+    if not isinstance(source, LocalSource):
+        if key_file is None:
+            return None, False
+        raise BackupRefused(f"{source.provider} keeps the master key; leave --key-file out.")
+    engine = sqlite.open_copy(path)
+    try:
+        with engine.connect() as connection:
+            if key_file is None:
+                if not source.has_key:
+                    return None, True
+                source.find(connection)
+                return None, False
+            material = read_master_key(key_file)
+            if material is None:
+                raise BackupRefused(f"There is no key file {key_file}.")
+            text = base64.b64encode(material).decode()
+            LocalSource(text=text, path=key_file).find(connection)
+    finally:
+        engine.dispose()
+    present = settings.data / MASTER_KEY_FILE
+    if not present.exists():
+        return material, False
+    if read_master_key(present) != material:
+        raise BackupRefused(f"{present} is another master key; move it away first.")
+    return None, False
+
+
+def _is_taken(target: Path) -> bool:
+    return any(each.exists() and each.stat().st_size > 0 for each in _list_files(target))
+
+
+def _list_files(target: Path) -> list[Path]:
+    return [target, *(target.with_name(target.name + suffix) for suffix in ("-wal", "-shm"))]
+
+
+def _move_aside(target: Path) -> Path | None:
+    present = [each for each in _list_files(target) if each.exists()]
+    if not present:
+        return None
+    now = datetime.datetime.now(datetime.UTC)
+    aside = target.with_name(f"replaced-{now:%Y%m%dT%H%M%S.%fZ}")
+    aside.mkdir(mode=0o700)
+    for each in present:
+        each.rename(aside / each.name)
+    flush(aside)
+    return aside
+
+
+def _copy_file(path: Path, fresh: Path, manifest: Manifest) -> None:
+    fresh.unlink(missing_ok=True)
+    try:
+        shutil.copyfile(path, fresh)
+    except OSError as error:
+        raise BackupRefused(f"{fresh} cannot be written: {error.strerror}.") from error
+    fresh.chmod(0o600)
+    copied = describe_file(fresh)
+    if copied.sha256 != manifest.file.sha256:
+        raise BackupDamaged(f"{fresh} is not what was read from {path}; look at the disk.")
+
+
+def flush(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

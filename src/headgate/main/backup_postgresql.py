@@ -1,0 +1,94 @@
+"""Backups of a PostgreSQL database, by the server's own pg_dump and pg_restore."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from headgate.kit.db import migration, postgresql
+from headgate.kit.settings import Settings
+from headgate.main import backup
+from headgate.main.backup import BackupRefused, Manifest
+from headgate.main.installation import open_database
+
+DUMP_FILE = "headgate.dump"
+SERVICE = "headgate"
+DUMP = ("pg_dump", "--format=custom", "--no-owner", "--no-privileges")
+RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges")
+ERROR_CHARACTERS_MAX = 2_000
+
+
+def back_up(settings: Settings, folder: Path) -> Manifest:
+    """Dump the database to a new folder while servers go on; the rows are counted just before.
+    Raises `BackupRefused`, which says
+    what to run where pg_dump is missing, and `BackupDamaged`."""
+    database = open_database(settings)
+    try:
+        with database.reading() as connection:
+            schema, rows = backup.check_books(connection)
+    finally:
+        database.close()
+    with backup.making(folder) as made:
+        path = made / DUMP_FILE
+        _run(settings, [*DUMP, f"--file={path}", f"--dbname=service={SERVICE}"])
+        path.chmod(0o600)
+        _run(settings, ["pg_restore", f"--file={os.devnull}", str(path)])
+        file = backup.describe_file(path)
+        manifest = backup.describe("postgresql", schema=schema, file=file, rows=rows)
+        backup.write_manifest(made, manifest)
+    return manifest
+
+
+def restore(settings: Settings, folder: Path) -> Manifest:
+    """Bring a dump into an empty database, all of it or nothing. Raises as `back_up`."""
+    manifest = backup.read_manifest(folder, "postgresql")
+    path = backup.check_file(folder, manifest)
+    database = open_database(settings)
+    try:
+        if migration.has_schema(database):
+            raise BackupRefused(
+                f"{database.name} holds a Headgate already, and is left as it is. Create an empty "
+                "database, and name it by HEADGATE_DATABASE_URL."
+            )
+        _run(settings, [*RESTORE, f"--dbname=service={SERVICE}", str(path)])
+        with database.reading() as connection:
+            backup.check_books(connection)
+    finally:
+        database.close()
+    return manifest
+
+
+def _run(settings: Settings, command: Sequence[str]) -> None:
+    if shutil.which(command[0]) is None:
+        raise BackupRefused(
+            f"{command[0]} is not installed here. Install PostgreSQL's client programs, or run "
+            'where they are: pg_dump --format=custom --file=headgate.dump "$HEADGATE_DATABASE_URL" '
+            "(and pg_restore --single-transaction --no-owner --dbname=URL headgate.dump into an "
+            "empty database); see docs/backup.md."
+        )
+    with tempfile.TemporaryDirectory(prefix="headgate-") as place:
+        # The address may hold a password, which no list of processes should show.
+        file = Path(place) / "service.conf"
+        file.write_text(_render_service(settings))
+        file.chmod(0o600)
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PGSERVICEFILE": str(file)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        told = done.stderr.strip()[-ERROR_CHARACTERS_MAX:]
+        raise BackupRefused(f"{command[0]} failed: {told}")
+
+
+def _render_service(settings: Settings) -> str:
+    assert settings.database_url is not None, "a database of a server has a URL"
+    fields = postgresql.parse_url(settings.database_url)
+    lines = [f"{name}={value}" for name, value in fields.items()]
+    return "\n".join([f"[{SERVICE}]", *lines, ""])

@@ -1,0 +1,52 @@
+"""What an earlier installation left in a data directory whose database is gone.
+
+A start would make a new installation there, with new keys over the old ones, and nobody would see
+that the old one is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from headgate.kit.settings import Settings
+from headgate.main.data_lock import DATABASE_FILE, DataUnusable
+
+FIRST_KEYS_FILE = "first-keys.json"
+MASTER_KEY_FILE = "master.key"
+LOG_FILE = f"{DATABASE_FILE}-wal"
+
+
+def find(settings: Settings) -> list[Path]:
+    """The files that only a start on a database makes. Beside a PostgreSQL a master key may have
+    been brought for the first start, and the SQLite files are another installation's."""
+    names = [FIRST_KEYS_FILE]
+    if settings.database_url is None:
+        names += [MASTER_KEY_FILE, LOG_FILE]
+    return [path for path in (settings.data / name for name in names) if _has_bytes(path)]
+
+
+def check_file(settings: Settings, remains: Sequence[Path]) -> None:
+    """Raise `DataUnusable` before a missing database file is made anew, which would take its
+    write-ahead log for an old one and delete it."""
+    path = settings.data / DATABASE_FILE
+    if remains and not _has_bytes(path):
+        raise refuse(settings, str(path), remains)
+
+
+def refuse(settings: Settings, database: str, remains: Sequence[Path]) -> DataUnusable:
+    """Say what is missing, how to restore it, and how to begin anew."""
+    names = " ".join(str(path) for path in remains)
+    return DataUnusable(
+        f"The database {database} is missing or empty, but an installation was here: {names}. "
+        "Nothing was changed. To go on with it, bring its database back: headgate restore BACKUP "
+        f"--data {settings.data} (docs/backup.md). To begin anew, move these files away first."
+    )
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False

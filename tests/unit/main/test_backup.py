@@ -1,0 +1,183 @@
+"""What a backup and a restore refuse, and what a restore leaves of what was there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from headgate.kit.db.engine import Database
+from headgate.kit.settings import Settings
+from headgate.main import backup, data_lock
+from headgate.main.backup import BackupDamaged, BackupRefused
+from headgate.main.data_lock import DATABASE_FILE, DataInUse, DataUnusable
+from headgate.main.first_start import prepare_first_start
+from headgate.main.installation import open_installation
+from headgate.vault.model import MasterKeyRefused
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, its backup and its key."""
+    folder = tmp_path_factory.mktemp("made")
+    settings = Settings(data=folder / "data")
+    installation = open_installation(settings)
+    prepare_first_start(installation)
+    installation.close()
+    backup.back_up(settings, folder / "backup", key_file=folder / "key")
+    return folder
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "fresh")
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A backup of one's own."""
+    shutil.copytree(made / "backup", tmp_path / "backup")
+    return tmp_path / "backup"
+
+
+def count_organizations(settings: Settings) -> int:
+    database = Database(settings.data / DATABASE_FILE)
+    with database.reading() as connection:
+        query = "SELECT count(*) FROM organizations"
+        count = connection.exec_driver_sql(query).scalar_one()
+    database.close()
+    return count
+
+
+def test_backup_is_brought_back_with_its_key(made: Path, fresh: Settings) -> None:
+    done = backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
+    assert (done.replaced, done.needs_key) == (None, False)
+    assert done.manifest.rows["organizations"] == count_organizations(fresh) == 1
+    assert (fresh.data / "master.key").read_bytes() == (made / "data/master.key").read_bytes()
+    open_installation(fresh).close()
+
+
+def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -> None:
+    key = (made / "data/master.key").read_bytes().strip()
+    assert not any(key in path.read_bytes() for path in (made / "backup").iterdir())
+    assert backup.restore(fresh, made / "backup", replace=False).needs_key
+    with pytest.raises(MasterKeyRefused, match="The master key is missing"):
+        open_installation(fresh)
+
+
+def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path: Path) -> None:
+    settings = Settings(data=made / "data")
+    with pytest.raises(BackupRefused, match="is there already"):
+        backup.back_up(settings, made / "backup")
+    with pytest.raises(BackupRefused, match="is there already"):
+        backup.back_up(settings, tmp_path / "other", key_file=made / "key")
+    with pytest.raises(BackupRefused, match="Keep the key elsewhere"):
+        backup.back_up(settings, tmp_path / "other", key_file=tmp_path / "other" / "key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
+    made: Path, fresh: Settings
+) -> None:
+    open_installation(fresh).close()
+    (fresh.data / "master.key").unlink()
+    before = (fresh.data / DATABASE_FILE).read_bytes()
+    with pytest.raises(BackupRefused, match="With --replace it is moved aside"):
+        backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
+    assert (fresh.data / DATABASE_FILE).read_bytes() == before
+    done = backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
+    assert done.replaced is not None
+    assert (done.replaced / DATABASE_FILE).read_bytes() == before
+    assert count_organizations(fresh) == 1
+
+
+def test_other_master_key_is_refused_before_anything_is_replaced(
+    made: Path, fresh: Settings
+) -> None:
+    open_installation(fresh).close()
+    before = (fresh.data / DATABASE_FILE).read_bytes()
+    with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+        backup.restore(fresh, made / "backup", replace=True)
+    with pytest.raises(BackupRefused, match="is another master key"):
+        backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
+    with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+        backup.restore(fresh, made / "backup", replace=True, key_file=fresh.data / "master.key")
+    assert (fresh.data / DATABASE_FILE).read_bytes() == before
+
+
+def test_nothing_is_restored_beside_a_server(made: Path, fresh: Settings) -> None:
+    with data_lock.hold(fresh, data_lock.SERVE), pytest.raises(DataInUse, match="headgate serve"):
+        backup.restore(fresh, made / "backup", replace=True)
+
+
+def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
+    path = folder / DATABASE_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(BackupDamaged, match="its checksum differs"):
+        backup.restore(fresh, folder, replace=False)
+    path.unlink()
+    with pytest.raises(BackupDamaged):
+        backup.restore(fresh, folder, replace=False)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(BackupRefused, match="is no backup"):
+        backup.restore(fresh, folder, replace=False)
+    assert not (fresh.data / DATABASE_FILE).exists()
+
+
+def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
+    made: Path, tmp_path: Path
+) -> None:
+    settings = Settings(data=tmp_path / "data")
+    shutil.copytree(made / "data", settings.data)
+    database = Database(settings.data / DATABASE_FILE)
+    with database.transaction() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO ledger_accounts VALUES ('wallet:x', 'org_x', 'wallet', 1)"
+        )
+    database.close()
+    with pytest.raises(BackupDamaged, match="The books do not balance"):
+        backup.back_up(settings, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+def test_backup_of_a_newer_headgate_is_refused(folder: Path, fresh: Settings) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"schema": "', '"schema": "9'))
+    with pytest.raises(BackupRefused, match="is newer than this one"):
+        backup.restore(fresh, folder, replace=False)
+
+
+@pytest.mark.parametrize("left", ["master.key", "first-keys.json", "headgate.db-wal"])
+def test_start_without_its_database_is_refused_with_the_ways_on(
+    made: Path, fresh: Settings, left: str
+) -> None:
+    fresh.data.mkdir()
+    (fresh.data / left).write_bytes(b"left")
+    for size in (None, 0):
+        if size is not None:
+            (fresh.data / DATABASE_FILE).touch()
+        with pytest.raises(DataUnusable) as raised:
+            open_installation(fresh)
+        told = raised.value.message
+        assert str(fresh.data / left) in told
+        assert f"headgate restore BACKUP --data {fresh.data}" in told
+        assert "To begin anew, move these files away first." in told
+    assert (fresh.data / left).read_bytes() == b"left"
+    (fresh.data / left).unlink()
+    backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
+    open_installation(fresh).close()
+
+
+def test_start_on_a_database_without_tables_keeps_the_keys_that_are_there(
+    made: Path, fresh: Settings
+) -> None:
+    fresh.data.mkdir()
+    shutil.copy(made / "data/first-keys.json", fresh.data)
+    database = Database(fresh.data / DATABASE_FILE)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE other (name TEXT)")
+    database.close()
+    with pytest.raises(DataUnusable, match=r"first-keys\.json"):
+        open_installation(fresh)
