@@ -7,7 +7,7 @@ import re
 from headgate.llm import sse
 from headgate.llm.meter import Meter
 from headgate.llm.tail import TailTap
-from headgate.llm.tap import StreamTap
+from headgate.llm.tap import NAME_BYTES, NO_DATA, StreamTap
 from headgate.llm.usage import Reading
 from headgate.llm.wire import audio, chat, completions, images, opaque, responses
 from rigs.fuzz.checks.cuts import cut_variously, split_order
@@ -101,7 +101,7 @@ def check_usage(reading: Reading) -> None:
 def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
     """What left, what was withheld, what was learned, whether it ended; None if it was too long."""
     reading = Reading()
-    tap = StreamTap(meter, reading, drop_usage_only=drop, event_bytes_max=EVENT_BYTES_MAX)
+    tap = StreamTap(meter, reading, drop_usage=drop, event_bytes_max=EVENT_BYTES_MAX)
     try:
         left = b"".join([tap.feed(chunk) for chunk in chunks]) + tap.close()
     except sse.EventTooLarge:
@@ -123,9 +123,14 @@ def read_plainly(meter: Meter, stream: bytes) -> tuple[Reading, bool]:
         events.append(sse.parse_event(pending))
     reading = Reading()
     for event in events:
-        if event.raw.startswith(meter.bulk) or not event.data:
+        name, data = event.name, event.data
+        if len(event.raw) > EVENT_BYTES_MAX:
+            name, data = sse.read_name(event.raw[:NAME_BYTES]), NO_DATA
+            if not name or event.raw == pending:
+                continue
+        if event.raw.startswith(meter.bulk) or not data:
             continue
-        if meter.read_event(event.name, event.data, reading):
+        if meter.read_event(name, data, reading):
             return reading, True
     return reading, False
 

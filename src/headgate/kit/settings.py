@@ -241,7 +241,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _count("All header lines of a provider's answer.")
     ] = 64 * KIBIBYTE
     response_header_count_max: Annotated[int, _count("Header lines of a provider's answer.")] = 256
-    event_bytes_max: Annotated[int, _count("One event of a stream.")] = MEBIBYTE
+    event_bytes_max: Annotated[
+        int, _count("One event of a stream that is read; a larger one goes on unread.")
+    ] = MEBIBYTE
     connections_max: Annotated[int, _count("Open client connections.")] = 10_000
     credential_tests_per_minute: Annotated[
         int, _count("Tests of provider credentials that one organization may ask for.")

@@ -168,6 +168,10 @@ class BodyMeter:
             note(facts, reading)
         return note_event_error(event, reading) or data == DONE
 
+    def is_complete(self, reading: Reading, choices: int) -> bool:
+        """Never, unless a wire says otherwise."""
+        return False
+
     def is_usage_only(self, data: bytes) -> bool:
         """Never, unless a wire says otherwise."""
         return False

@@ -18,6 +18,9 @@ from headgate.llm.answers import (
 )
 from headgate.llm.usage import Reading
 
+CHOICES_MAX = 1024
+"""Choices whose end is noted; no provider gives so many."""
+
 
 class _Function(msgspec.Struct):
     arguments: str | None = None
@@ -37,6 +40,8 @@ class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
     usage: Any = None
+    finish_reason: str | None = None
+    index: int | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -80,12 +85,22 @@ class ChoicesMeter(BodyMeter):
                     reading.output_bytes += len(content.encode())
                 else:
                     reading.output_bytes += _other_text_bytes(choice)
+                if choice.finish_reason:
+                    reading.finished_choices |= _mark(choice.index or 0)
         return bool(event or chunk.error) and note_event_error(event, reading)
+
+    def is_complete(self, reading: Reading, choices: int) -> bool:
+        """Whether every choice has said why it ended: some providers end without `[DONE]`."""
+        return choices <= CHOICES_MAX and reading.finished_choices.bit_count() >= choices
 
     def is_usage_only(self, data: bytes) -> bool:
         """Whether the chunk has no choices: then its usage is all it brings."""
         chunk = decode_with(_chunk_decoder, data, _OddChunk)
         return chunk is not None and chunk.choices == []
+
+
+def _mark(index: int) -> int:
+    return 1 << index if 0 <= index < CHOICES_MAX else 0
 
 
 def _other_text_bytes(choice: _Choice) -> int:

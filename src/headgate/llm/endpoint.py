@@ -55,6 +55,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     images."""
     characters_of: str | None = None
     """The field of a request whose characters are its measure where the answer states none."""
+    downloads: bool = False
+    """Its answer is a file, which streams through whatever its type."""
     restricted: bool = False
     unsupported: str = ""
 

@@ -45,6 +45,13 @@ class Meter(Protocol):
         """
         ...
 
+    def is_complete(self, reading: Reading, choices: int) -> bool:
+        """Whether a stream that ended without its last event was a finished answer all the same.
+
+        `choices` is how many answers were asked for.
+        """
+        ...
+
     def is_usage_only(self, data: bytes) -> bool:
         """Whether this event exists only because the gateway asked for usage (decision 8).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from typing import cast
 
 import msgspec
 from msgspec.structs import replace
@@ -115,6 +116,15 @@ class JsonRequest(msgspec.Struct, frozen=True):
     def fields(self) -> dict[str, msgspec.Raw]:
         """The top level, decoded at each call: fields in order, values exactly as they came."""
         return _fields_decoder.decode(self.body)
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for: `n` of each prompt."""
+        prompts = msgspec.json.decode(self.fields.get("prompt", b"null"))
+        count = 1
+        if isinstance(prompts, list):
+            count = sum(isinstance(each, str | list) for each in cast("list[object]", prompts))
+        return max(1, self.n or 1) * max(1, count)
 
     def require_model(self) -> str:
         """The model. Raises `FieldMissing`."""

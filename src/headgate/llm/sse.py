@@ -24,7 +24,7 @@ _BLANK_LINE_BYTES_MAX = 4
 
 
 class EventTooLarge(HeadgateError):
-    """One event of the upstream's stream is larger than the limit."""
+    """What follows the end of an answer is larger than the limit."""
 
     kind = Kind.UPSTREAM
     code = "upstream_event_too_large"
@@ -91,8 +91,14 @@ def _parse_lines(raw: bytes) -> Event:
     return Event(raw, name, b"\n".join(data))
 
 
+def read_name(head: bytes) -> bytes:
+    """The name of an event by the line that it begins with; empty where that is another one."""
+    line = _LINE_END.split(head.removeprefix(_BOM), 1)[0]
+    return line[6:].removeprefix(b" ") if line.startswith(b"event:") else b""
+
+
 def check_size(size: int, event_bytes_max: int) -> None:
-    """Raise `EventTooLarge` when an event of `size` bytes is over the limit."""
+    """Raise `EventTooLarge` when so many bytes may not be withheld."""
     if size > event_bytes_max:
         raise EventTooLarge(
             f"The provider sent a stream event of more than {event_bytes_max} bytes."

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from headgate.llm import sse
+from headgate.llm import asked_usage, sse
 from headgate.llm.meter import Meter
 from headgate.llm.usage import Reading
+
+NAME_BYTES = 128
+"""How much of the head of an event is searched for its name."""
+NO_DATA = b"{}"
 
 
 class StreamTap:
     """Fills a `Reading` from the chunks of a stream and says which bytes may go on now.
 
     What goes on is what came in, but for two exceptions: from the first byte of the event that
-    finishes the answer everything stays until `release`, and with `drop_usage_only` an event that
-    is there only because the gateway asked for usage is left out.
+    finishes the answer everything stays until `release`, and with `drop_usage` nothing goes on
+    that is there only because the gateway asked for usage (`asked_usage`).
 
     An event that is not complete is held until its blank line comes. No shorter rule is safe: in a
     chat chunk the key that makes it last (`error`) or droppable (`usage`) may stand at its very
     end, and no client can act on part of an event. The exceptions are events that begin like one
-    of `Meter.bulk`: their bytes go on as they come.
+    of `Meter.bulk`, and those over `event_bytes_max`: their bytes go on as they come, and nothing
+    is read from them but the name of the event.
 
     How the bytes were cut into chunks changes nothing: not the bytes that leave, not the reading,
-    not `finished`. `EventTooLarge` is raised by any event over `event_bytes_max` that is not bulk,
-    and when what is withheld grows over twice that.
+    not `finished`. `EventTooLarge` is raised when what is withheld grows over twice
+    `event_bytes_max`.
     """
 
     has_events = True
@@ -31,7 +36,7 @@ class StreamTap:
         meter: Meter,
         reading: Reading,
         *,
-        drop_usage_only: bool,
+        drop_usage: bool,
         event_bytes_max: int = sse.EVENT_BYTES_MAX,
     ) -> None:
         self.finished = False
@@ -39,12 +44,16 @@ class StreamTap:
         self._meter = meter
         self._bulk = meter.bulk
         self._reading = reading
-        self._drop_usage_only = drop_usage_only
+        self._drop_usage = drop_usage
         self._event_bytes_max = event_bytes_max
         self._between = True
         """No part of an event is waiting, and the answer is not finished."""
         self._released = False
         self._in_bulk = False
+        self._in_large = False
+        """Part of an event over the limit has left, or may leave."""
+        self._large_name = b""
+        self._last = b""
         self._buffer = bytearray()
         self._sent = 0
         """How many bytes at the start of the buffer have left already (of a bulk event)."""
@@ -53,7 +62,7 @@ class StreamTap:
     @property
     def in_event(self) -> bool:
         """Whether part of an event has left, and its end has not."""
-        return self._sent > 0
+        return self._sent > 0 or self._in_large
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; the answer is the bytes that may leave now."""
@@ -63,7 +72,10 @@ class StreamTap:
                 # The usual chunk by far: exactly one event.
                 if self._bulk and chunk.startswith(self._bulk):
                     return chunk
-                if not self._keeps_back(*fields):
+                keeps_back = self._keeps_back(*fields)
+                if self._drop_usage and asked_usage.MARK in chunk:
+                    chunk = asked_usage.cut_null(chunk)
+                if not keeps_back:
                     return chunk
                 if self.finished:
                     self._withhold(chunk)
@@ -98,12 +110,12 @@ class StreamTap:
         if self.finished or not rest:
             return ready
         self._buffer.clear()
-        if not self._in_bulk and self._reads_back(rest):
+        if not (self._in_bulk or self._in_large) and self._reads_back(rest):
             if self.finished:
                 self._withhold(rest)
             return ready
         self.truncated = bool(rest.strip(b"\r\n"))
-        if self.truncated and not self._in_bulk:
+        if self.truncated and not (self._in_bulk or self._in_large):
             return ready
         return ready + rest[self._sent :]
 
@@ -112,27 +124,38 @@ class StreamTap:
         if not ends:
             return self._wait()
         whole = bytes(self._buffer)
-        ready: list[bytes] = []
-        start = 0
-        unsent = self._sent
+        ready: list[bytes] = [b""]
+        start = self._sent
         for end in ends:
             if self._in_bulk or whole.startswith(self._bulk, start):
                 self._in_bulk = False
-            elif self._reads_back(whole[start:end]):
-                ready.append(whole[unsent:start])
-                if self.finished:
-                    self._withhold(whole[start:])
-                    return b"".join(ready)
-                unsent = end
+                ready.append(whole[start:end])
+            else:
+                ready.append(self._judge(whole[start:end]))
             start = end
-        ready.append(whole[unsent:start])
+            if self.finished:
+                self._withhold(self._last + whole[start:])
+                return b"".join(ready)
         del self._buffer[:start]
         self._sent = 0
         ready.append(self._wait())
         return b"".join(ready)
 
+    def _judge(self, event: bytes) -> bytes:
+        """What may leave of an event whose end is here; what may not is in `_last`, if the answer
+        is finished with it, or dropped."""
+        if self._in_large or len(event) > self._event_bytes_max:
+            return self._end_large(event)
+        keeps_back = self._reads_back(event)
+        if self._drop_usage and asked_usage.MARK in event:
+            event = asked_usage.cut_null(event)
+        if not keeps_back:
+            return event
+        self._last = event
+        return b""
+
     def _wait(self) -> bytes:
-        """Keep the part of an event that the buffer holds, or let it go if it is bulk."""
+        """Keep the part of an event that the buffer holds, or let it go if it is bulk or large."""
         buffer = self._buffer
         ready = b""
         self._between = not buffer
@@ -141,14 +164,30 @@ class StreamTap:
             ready = bytes(buffer[self._sent :])
             del buffer[: sse.next_search(buffer)]
             self._sent = len(buffer)
-        else:
-            sse.check_size(len(buffer), self._event_bytes_max)
+        elif self._in_large or len(buffer) > self._event_bytes_max:
+            if not self._in_large:
+                self._in_large = True
+                self._large_name = sse.read_name(bytes(buffer[:NAME_BYTES]))
+            ready = bytes(buffer[: -asked_usage.TAIL_BYTES])
+            del buffer[: len(ready)]
         self._searched = sse.next_search(buffer)
         return ready
 
+    def _end_large(self, event: bytes) -> bytes:
+        """The end of an event over the limit. Where its name says that it is the last of the
+        answer, its last byte stays until `release`."""
+        name = self._large_name if self._in_large else sse.read_name(event[:NAME_BYTES])
+        self._in_large = False
+        if self._drop_usage:
+            event = asked_usage.cut_null_at_end(event)
+        if name and self._meter.read_event(name, NO_DATA, self._reading):
+            self.finished = True
+            self._last = event[-1:]
+            return event[:-1]
+        return event
+
     def _reads_back(self, raw: bytes) -> bool:
         """Whether the client may not have this event now: it is the last one, or to be dropped."""
-        sse.check_size(len(raw), self._event_bytes_max)
         event = sse.parse_event(raw)
         return bool(event.data) and self._keeps_back(event.name, event.data)
 
@@ -159,7 +198,7 @@ class StreamTap:
             self.finished = True
             return True
         return (
-            self._drop_usage_only
+            self._drop_usage
             and reading.usage is not usage_before
             and self._meter.is_usage_only(data)
         )

@@ -46,6 +46,7 @@ class Reading(msgspec.Struct):
     `sequence_number` is that of the last event, on wires that number them. `tool_items` are the
     calls with a fee that a stream told so far (`llm.tools.ToolCalls`), until its end has them in
     the usage. `incomplete_reason` says why an answer that is whole stopped early.
+    `finished_choices` has a bit for each choice that has said why it ended.
     """
 
     usage: Usage | None = None
@@ -58,6 +59,7 @@ class Reading(msgspec.Struct):
     sequence_number: int = -1
     tool_items: dict[str, set[str]] | None = None
     incomplete_reason: str | None = None
+    finished_choices: int = 0
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNT_END)]

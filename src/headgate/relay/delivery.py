@@ -13,6 +13,7 @@ from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body
 from headgate.llm.errors import find_code
 from headgate.llm.redaction import StreamRedactor, conceal, redact, redact_fault
+from headgate.llm.request import JsonRequest
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
@@ -21,6 +22,8 @@ from headgate.relay.ports import Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
 
+UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
+"""Where an answer is made from a request that was read, no whole answer is of these types."""
 BODILESS_STATUS = frozenset({204, 205, 304})
 NOT_MODIFIED = 304
 BAD_GATEWAY = 502
@@ -131,14 +134,16 @@ class Carriage:
             return StreamTap(
                 endpoint.meter,
                 trip.reading,
-                drop_usage_only=trip.asked_usage,
+                drop_usage=trip.asked_usage,
                 event_bytes_max=self._body_bytes_max
                 if endpoint.large_events
                 else self._event_bytes_max,
             )
-        if kind.startswith((b"application/json", b"text/html")):
+        if endpoint.downloads:
+            return TailTap()
+        if kind == b"application/json" or answer.claims_json:
             return None
-        if not kind and endpoint.body is not Body.RAW:
+        if endpoint.body is not Body.RAW and answer.media_type in UNEXPECTED_TYPES:
             return None
         return TailTap()
 
@@ -265,9 +270,17 @@ class Streamed:
         self._carriage.stamp_end(trip)
         if self._failure is not None:
             raise self._failure
-        if not tap.finished and trip.call.endpoint.meter.has_last_event:
+        if not (tap.finished or self._is_complete()):
             raise ProviderBroken("The provider's stream ended before its answer was complete.")
         trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
+
+    def _is_complete(self) -> bool:
+        """Whether a body that is over was a whole answer, though it did not say so at its end."""
+        trip, tap = self._trip, self._tap
+        if isinstance(tap, StreamTap) and tap.truncated:
+            return False
+        choices = trip.body.choices if isinstance(trip.body, JsonRequest) else 1
+        return trip.call.endpoint.meter.is_complete(trip.reading, choices)
 
     async def deliver(self, receipt: Receipt) -> None:
         """The withheld bytes, and what may still follow them."""

@@ -97,9 +97,15 @@ class Answer(msgspec.Struct):
         self.headers = [header for header in self.headers if header[0] not in CODED_HEADERS]
 
     @property
+    def media_type(self) -> bytes:
+        """The type of the body without its parameters."""
+        return self.content_type.partition(b";")[0].rstrip()
+
+    @property
     def claims_json(self) -> bool:
-        """Whether the head says that the body is JSON."""
-        return self.content_type.startswith(b"application/json")
+        """Whether the head says that the body is JSON: one value, and no line of several."""
+        kind = self.media_type
+        return kind == b"application/json" or kind.endswith(b"+json")
 
 
 def take_answer(response: Response) -> Answer:

@@ -241,7 +241,7 @@ def test_streamed_costs_what_the_whole_answer_costs_however_it_comes(
     end = answer if where != "announced" else {**answer, "output": []}
     said.append({"type": "response.completed", "response": end})
     stream = b"".join(b"data: %b\n\n" % msgspec.json.encode(each) for each in said)
-    tap = StreamTap(meter, reading := Reading(), drop_usage_only=False)
+    tap = StreamTap(meter, reading := Reading(), drop_usage=False)
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     for begin, end_at in itertools.pairwise(places):
         tap.feed(stream[begin:end_at])

@@ -237,13 +237,91 @@ async def test_error_frame_does_not_run_into_a_bulk_event_that_broke_off() -> No
     assert told(rig, "provider_invalid_response")
 
 
-async def test_event_over_the_limit_ends_the_answer() -> None:
-    rig = stream(event_bytes_max=1000)
+async def test_event_over_the_limit_goes_on_as_it_comes() -> None:
+    rig = stream(event_bytes_max=4096)
+    head = b'data: {"choices":[{"delta":{"images":["'
     await rig.begin()
-    rig.response.feed(TEXT + b"data: " + b"x" * 2000)
-    await break_off(rig, HeadgateError)
-    assert rig.response.aborted
-    assert told(rig, "upstream_event_too_large")
+    rig.response.feed(head)
+    for _ in range(50):
+        rig.response.feed(b"A" * 1000)
+    assert len(rig.caller.body) > 45_000
+    rig.response.feed(b'"]}}]}\n\n' + USAGE + DONE)
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(receipt := rig.receipt())
+    assert rig.caller.body == head + b"A" * 50_000 + b'"]}}]}\n\n' + USAGE + DONE
+    assert (receipt.outcome, receipt.usage) == ("completed", Usage(input_tokens=3, output_tokens=4))
+
+
+FINISH = b'data: {"choices":[{"index":%d,"delta":{},"finish_reason":"stop"}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "choices"),
+    [
+        ("/chat/completions", STREAMED_CHAT, 1),
+        ("/chat/completions", STREAMED_CHAT[:-1] + b',"n":2}', 2),
+        ("/completions", b'{"model":"m","stream":true,"n":2,"prompt":["a","b"]}', 4),
+        ("/completions", b'{"model":"m","stream":true,"prompt":[[1,2],[3]]}', 2),
+        ("/completions", b'{"model":"m","stream":true,"prompt":[1,2,3]}', 1),
+    ],
+)
+async def test_stream_in_which_every_choice_has_finished_needs_no_terminal_event(
+    path: str, body: bytes, choices: int
+) -> None:
+    for finished in range(choices + 1):
+        rig = stream(path, body)
+        events = TEXT + b"".join(FINISH % index for index in range(finished)) + USAGE
+        await rig.begin()
+        rig.response.feed(events)
+        rig.response.end()
+        if finished < choices:
+            await break_off(rig, ProviderBroken)
+            continue
+        await rig.carried()
+        await rig.delivery.deliver(receipt := rig.receipt())
+        assert rig.caller.body == events
+        assert (receipt.outcome, receipt.usage) == (
+            "completed",
+            Usage(input_tokens=3, output_tokens=4),
+        )
+
+
+async def test_stream_that_breaks_off_in_an_event_is_not_complete() -> None:
+    for ending in (FINISH % 0 + USAGE[:20], FINISH % 0 + b"data: {"):
+        rig = stream()
+        await rig.begin()
+        rig.response.feed(ending)
+        rig.response.end()
+        await break_off(rig, ProviderBroken)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/jsonl", "application/json-lines", "application/x-ndjson", "application/json-seq"],
+)
+@pytest.mark.parametrize("path", ["/files/file-1/content", "/chat/completions"])
+async def test_lines_of_json_are_no_json_and_stream_through(kind: str, path: str) -> None:
+    await check_streams_through(path, kind)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/html", "application/pdf", ""])
+async def test_file_streams_through_whatever_its_type(kind: str) -> None:
+    await check_streams_through("/files/file-1/content", kind)
+
+
+async def check_streams_through(path: str, kind: str) -> None:
+    headers = [(b"content-type", kind.encode())] if kind else []
+    method = "GET" if path.startswith("/files") else "POST"
+    call = make_call(path, body=CHAT if method == "POST" else b"", method=method)
+    rig = Rig(make_trip(call), FakeResponse(200, headers), body_bytes_max=1000)
+    await rig.begin()
+    rig.response.feed(b'{"a":1}\n' * 1000)
+    assert len(rig.caller.body) == 7999
+    rig.response.end()
+    await rig.carried()
+    await rig.delivery.deliver(rig.receipt())
+    assert rig.caller.body == b'{"a":1}\n' * 1000
 
 
 @pytest.mark.parametrize("path", ["/responses", "/images/generations"])

@@ -38,6 +38,10 @@ def _free(name: str, path: str, *methods: str) -> Endpoint:
     return Endpoint(name, methods, path, opaque.METER, Body.RAW, Pricing.FREE)
 
 
+def _file(name: str, path: str) -> Endpoint:
+    return Endpoint(name, ("GET",), path, opaque.METER, Body.RAW, Pricing.FREE, downloads=True)
+
+
 def _models(path: str, *methods: str) -> Endpoint:
     return Endpoint(
         "models", methods, path, opaque.METER, Body.RAW, Pricing.FREE, lists_models=True
@@ -126,7 +130,7 @@ _LIBRARY = (
     _models("/models/{rest}", "GET", "DELETE"),
     _free("files", "/files", "GET", "POST"),
     _free("files", "/files/{id}", "GET", "DELETE"),
-    _free("files", "/files/{id}/content", "GET"),
+    _file("files", "/files/{id}/content"),
     _free("uploads", "/uploads", "POST"),
     _free("uploads", "/uploads/{id}/parts", "POST"),
     _free("uploads", "/uploads/{id}/complete", "POST"),
@@ -137,10 +141,10 @@ _LIBRARY = (
     _free("conversations", "/conversations/{id}/items/{item}", "GET", "DELETE"),
     _free("skills", "/skills", "GET", "POST"),
     _free("skills", "/skills/{id}", "GET", "POST", "DELETE"),
-    _free("skills", "/skills/{id}/content", "GET"),
+    _file("skills", "/skills/{id}/content"),
     _free("skills", "/skills/{id}/versions", "GET", "POST"),
     _free("skills", "/skills/{id}/versions/{version}", "GET", "DELETE"),
-    _free("skills", "/skills/{id}/versions/{version}/content", "GET"),
+    _file("skills", "/skills/{id}/versions/{version}/content"),
     _free("audio.voices", "/audio/voices", "GET"),
     _unknown("audio.voices", "/audio/voices"),
     _free("audio.voices", "/audio/voices/{id}", "GET", "POST", "DELETE"),
@@ -163,7 +167,7 @@ _LIBRARY = (
     _free("containers", "/containers/{id}", "GET", "DELETE"),
     _free("containers", "/containers/{id}/files", "GET", "POST"),
     _free("containers", "/containers/{id}/files/{file}", "GET", "DELETE"),
-    _free("containers", "/containers/{id}/files/{file}/content", "GET"),
+    _file("containers", "/containers/{id}/files/{file}/content"),
 )
 
 _JOBS = (
@@ -198,7 +202,7 @@ _JOBS = (
     _unknown("videos", "/videos/characters"),
     _free("videos", "/videos/characters/{id}", "GET"),
     _free("videos", "/videos/{id}", "GET", "DELETE"),
-    _free("videos", "/videos/{id}/content", "GET"),
+    _file("videos", "/videos/{id}/content"),
     _unknown("videos", "/videos/{id}/remix"),
     _unknown("content_provenance_checks", "/content_provenance_checks"),
 )

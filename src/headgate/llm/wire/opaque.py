@@ -24,6 +24,10 @@ class OpaqueMeter:
         """Learn nothing; no event is known to be the last."""
         return False
 
+    def is_complete(self, reading: Reading, choices: int) -> bool:
+        """Always: no last event is known."""
+        return True
+
     def is_usage_only(self, data: bytes) -> bool:
         """Never."""
         return False

@@ -1,0 +1,61 @@
+"""Takes out of a stream's events what is there only because the gateway asked for usage.
+
+A provider that is asked for usage sends one more event with it, and `"usage":null` in all others.
+The event is left out by `llm.tap`; here the member goes, and every other byte stays.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from headgate.llm import members, sse
+
+MARK = b'"usage"'
+"""What no event with the member is without."""
+TAIL_BYTES = 1024
+"""How much of the end of an event shows the member where providers write it."""
+
+# What follows up to the brace that ends the event has no bracket, so the member is of the top
+# level; and a quote behind a comma that is no part of a text begins a key.
+_LAST = re.compile(
+    rb',[ ]?"usage":[ ]?null'
+    rb'(?=(?:,[ ]?"[\w-]{1,64}":[ ]?(?:"[^"\\\r\n]*"|-?[0-9][0-9.eE+-]*|true|false|null))*'
+    rb"\}[\r\n]*\Z)"
+)
+
+
+def cut_null(event: bytes) -> bytes:
+    """Return a whole event without the member `"usage":null` at the top level of its data.
+
+    The data has to stand in one line, as that of every known provider does.
+    """
+    cut = cut_null_at_end(event)
+    return cut if len(cut) < len(event) else _search(event)
+
+
+def cut_null_at_end(event: bytes) -> bytes:
+    """As `cut_null`, for an event or its end, and only where providers write the member."""
+    if len(event) <= TAIL_BYTES:
+        return _LAST.sub(b"", event, 1)
+    return event[:-TAIL_BYTES] + _LAST.sub(b"", event[-TAIL_BYTES:], 1)
+
+
+def _search(event: bytes) -> bytes:
+    """Look at each member: the one that is sought may stand anywhere."""
+    data = sse.parse_event(event).data
+    at = event.find(data)
+    if b"\n" in data or at < 0:
+        return event
+    try:
+        found = members.find(data)
+        has_null = any(each.name == "usage" and _is_null(data, each) for each in found)
+        cut = members.cut(data, "usage") if has_null else data
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return event
+    return event[:at] + cut + event[at + len(data) :]
+
+
+def _is_null(data: bytes, member: members.Member) -> bool:
+    return data[member.value_start : member.end] == b"null"
