@@ -186,7 +186,7 @@ class CredentialTest(msgspec.Struct):
     """What came of a trial."""
 
     credential_id: str
-    is_valid: bool
+    is_valid: bool | None
     message: str
     tested_at: datetime.datetime
 
@@ -194,7 +194,7 @@ class CredentialTest(msgspec.Struct):
 class TemporaryTest(msgspec.Struct, kw_only=True):
     """What came of a trial. No `status_code`: the provider did not answer."""
 
-    is_valid: bool
+    is_valid: bool | None
     message: str
     tested_at: datetime.datetime
     test_method: str

@@ -11,6 +11,7 @@ from headgate.kit.http.errors import Disconnected, EgressError
 from headgate.kit.http.message import Client, Origin, Request, Response
 from headgate.relay.ports import Credential
 from headgate.vault.service import Trial, try_credential
+from headgate.vault.service import trial as trial_service
 from headgate.vault.service.trial import ANSWER_BYTES_MAX, TIMEOUTS
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +44,7 @@ class Provider:
         self.status = status
         self.headers = list[tuple[bytes, bytes]]()
         self.asked: list[Request] = []
+        self.then: tuple[int, bytes] | None = None
         self._body = body
         self._failure = failure
 
@@ -50,6 +52,8 @@ class Provider:
         self.asked.append(request)
         if self._failure is not None:
             raise self._failure
+        if self.then is not None and len(self.asked) > 1:
+            self.status, self._body = self.then
         return cast("Response", self)
 
     async def read(self, bytes_max: int) -> bytes:
@@ -114,4 +118,79 @@ async def test_answer_without_its_fields_is_no_proof_and_they_are_named() -> Non
 async def test_provider_that_does_not_answer_is_told_apart() -> None:
     trial = await attempt(Provider(200, b"", failure=Disconnected("The peer closed: EOF.")))
     said = "https://api.example:443 did not answer: The peer closed: EOF."
-    assert trial == Trial(False, said, 0)
+    assert trial == Trial(None, said, 0)
+
+
+def tell(code: str, message: str = "No.", **more: object) -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "code": code, **more}})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_valid"),
+    [
+        (401, tell("invalid_api_key"), False),
+        (401, b"", False),
+        (403, tell("invalid_api_key"), False),
+        (400, b'[{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}]', False),
+        (401, tell("ip_not_authorized"), True),
+        (401, tell("insufficient_permissions"), True),
+        (403, tell("unsupported_country_region_territory"), True),
+        (429, tell("insufficient_quota"), True),
+        (429, tell("rate_limit_exceeded"), True),
+        (402, tell("billing_hard_limit_reached"), True),
+        (404, tell("model_not_found"), True),
+        (400, tell("unsupported_parameter", param="n"), True),
+        (403, b"<html>blocked</html>", None),
+        (404, b"<html>nothing here</html>", None),
+        (404, tell("not_found"), None),
+        (429, b"slow down", None),
+        (307, b"", None),
+        (500, tell("server_error"), None),
+        (503, b"", None),
+    ],
+)
+async def test_key_is_invalid_only_when_the_provider_says_so_of_the_key(
+    status: int, body: bytes, is_valid: bool | None
+) -> None:
+    trial = await attempt(Provider(status, body))
+    assert (trial.is_valid, trial.status) == (is_valid, status)
+    assert f" {status}" in trial.message
+
+
+class LimitedCall(Call, frozen=True):
+    body: dict[str, object] = msgspec.field(
+        default_factory=lambda: {"model": "m", "max_tokens": 10, "n": 1}
+    )
+
+
+REFUSAL = tell("unsupported_parameter", "Unsupported parameter: 'max_tokens'.", param="max_tokens")
+
+
+@pytest.mark.parametrize(
+    ("then", "is_valid"),
+    [
+        ((201, b'{"id":"r","output":[]}'), True),
+        ((401, tell("invalid_api_key")), False),
+        ((400, REFUSAL), True),
+    ],
+)
+async def test_call_is_repeated_once_with_the_field_that_current_models_take(
+    then: tuple[int, bytes], is_valid: bool
+) -> None:
+    provider = Provider(400, REFUSAL)
+    provider.then = then
+    made = await trial_service.attempt(cast("Client", provider), CREDENTIAL, LimitedCall())
+    assert (made.trial.is_valid, made.calls) == (is_valid, 2)
+    bodies = [request.body for request in provider.asked]
+    renamed = b'{"model":"m","max_completion_tokens":16,"n":1}'
+    assert bodies == [b'{"model":"m","max_tokens":10,"n":1}', renamed]
+
+
+async def test_call_is_not_repeated_for_any_other_refusal() -> None:
+    for status, body in ((400, tell("x", "No.")), (404, REFUSAL), (200, b'{"id":"r","output":[]}')):
+        provider = Provider(status, body)
+        await try_credential(cast("Client", provider), CREDENTIAL, LimitedCall())
+        assert len(provider.asked) == 1
+    provider = Provider(400, REFUSAL)
+    await attempt(provider)
+    assert len(provider.asked) == 1

@@ -125,7 +125,8 @@ async def list_credentials(ask: Ask[CredentialQuery, Nothing]) -> CredentialList
 )
 async def test_temporary(ask: Ask[Nothing, TrialRequest]) -> TemporaryTest:
     """One small call to the provider, which its owner pays for. Nothing of the secret is kept. A
-    secret that is no good is an answer like another: `is_valid` is false."""
+    secret that is no good is an answer like another: `is_valid` is false. It is null where the
+    provider's answer, or that there was none, says nothing of the key."""
     ask.principal.check_unlimited()
     body, services = ask.body, ask.services
     request, params = read_request(
@@ -230,7 +231,8 @@ async def set_default(ask: Ask[Nothing, Nothing]) -> ShownCredential:
 )
 async def test_credential(ask: Ask[Nothing, Nothing]) -> CredentialTest:
     """One small call to the provider, which its owner pays for. A credential that is no good is an
-    answer like another: `is_valid` is false, and the message says why."""
+    answer like another: `is_valid` is false, and the message says why. It is null where the
+    provider's answer, or that there was none, says nothing of the key."""
     ask.principal.check_unlimited()
     services = ask.services
     record = await ask.read(lambda connection: find(ask, connection))

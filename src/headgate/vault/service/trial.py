@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Client, Request, Timeouts
 from headgate.kit.log import mask_text
+from headgate.llm import errors as faults
 from headgate.relay.ports import Credential
 from headgate.vault.model import TestCall
 
@@ -18,20 +22,62 @@ TIMEOUTS = Timeouts(
 )
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """What came of it. `status` is 0 where the provider never answered."""
+REFUSED_LIMIT, LIMIT = "max_tokens", "max_completion_tokens"
+"""What current models refuse, and what they take in its place."""
+LIMIT_MIN = 16
+"""The least that providers take there."""
+INVALID_CODES = frozenset(
+    {
+        "api_key_invalid",
+        "expired_api_key",
+        "incorrect_api_key",
+        "invalid_api_key",
+        "invalid_authentication",
+        "invalid_token",
+        "token_expired",
+        "unauthenticated",
+    }
+)
+"""By which providers say, under any status, that the key itself is no good."""
+OTHER_CODES = frozenset(
+    {
+        "account_deactivated",
+        "billing_not_active",
+        "insufficient_permissions",
+        "insufficient_quota",
+        "invalid_organization",
+        "invalid_project",
+        "ip_not_authorized",
+        "mismatched_organization",
+        "mismatched_project",
+        "missing_scope",
+    }
+)
+"""What a 401 can be about beside the key itself."""
+RETRIED_LATER = frozenset({408, 425})
+MISSING = 404
 
-    is_valid: bool
+
+class Trial(msgspec.Struct, frozen=True):
+    """What came of it. `status` is 0 where the provider never answered.
+
+    `is_valid` is False for a key that the provider refuses, and None where its answer says nothing
+    of the key.
+    """
+
+    is_valid: bool | None
     message: str
     status: int
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """A trial with what else is known of its call: its body, and why no answer came."""
+    """A trial with what else is known of its call: its body, why no answer came, and how often the
+    provider was asked."""
 
     trial: Trial
     body: bytes = b""
     error: EgressError | None = None
+    calls: int = 1
 
     def __repr__(self) -> str:
         return f"Attempt({self.trial})"
@@ -43,13 +89,26 @@ async def try_credential(client: Client, credential: Credential, call: TestCall)
 
 
 async def attempt(client: Client, credential: Credential, call: TestCall) -> Attempt:
-    """As `try_credential`, with the answer itself, for who meters it."""
+    """As `try_credential`, with the answer itself, for who meters it.
+
+    The call is made again, once, where the provider answers 400 and names `max_tokens`.
+    """
+    made = await _send(client, credential, call, call.body)
+    if made.trial.status == 400 and REFUSED_LIMIT in call.body and _refuses_limit(made.body):
+        again = await _send(client, credential, call, _rename_limit(call.body))
+        return msgspec.structs.replace(again, calls=2)
+    return made
+
+
+async def _send(
+    client: Client, credential: Credential, call: TestCall, asked: Mapping[str, Any]
+) -> Attempt:
     request = Request(
         origin=credential.origin,
         method=call.method.encode(),
         target=credential.base_path + call.path.encode(),
-        headers=[*credential.headers, *((CONTENT_TYPE,) if call.body else ())],
-        body=msgspec.json.encode(call.body) if call.body else b"",
+        headers=[*credential.headers, *((CONTENT_TYPE,) if asked else ())],
+        body=msgspec.json.encode(asked) if asked else b"",
         timeouts=TIMEOUTS,
     )
     try:
@@ -57,15 +116,32 @@ async def attempt(client: Client, credential: Credential, call: TestCall) -> Att
         body = await response.read(ANSWER_BYTES_MAX)
     except EgressError as error:
         said = f"{credential.origin} did not answer: {error}"
-        return Attempt(Trial(False, said, 0), error=error)
+        return Attempt(Trial(None, said, 0), error=error)
     return Attempt(_judge(credential, call, response.status, body=body), body)
+
+
+def _refuses_limit(body: bytes) -> bool:
+    """Whether a refusal names the field."""
+    return REFUSED_LIMIT.encode() in body
+
+
+def _rename_limit(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The same request with the newer field, in its place."""
+    limit = asked[REFUSED_LIMIT]
+    if isinstance(limit, int):
+        limit = max(limit, LIMIT_MIN)
+    return {
+        LIMIT if name == REFUSED_LIMIT else name: limit if name == REFUSED_LIMIT else value
+        for name, value in asked.items()
+    }
 
 
 def _judge(credential: Credential, call: TestCall, status: int, *, body: bytes) -> Trial:
     if status not in call.status_codes:
         excerpt = body.replace(credential.secret, b"...").decode("utf-8", "replace")
         shown = mask_text(excerpt[:EXCERPT_CHARACTERS_MAX])
-        return Trial(False, f"{credential.origin} answered {status}: {shown}", status)
+        is_valid = _judge_refusal(status, body)
+        return Trial(is_valid, f"{credential.origin} {SAID[is_valid] % status}: {shown}", status)
     try:
         answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
@@ -75,3 +151,29 @@ def _judge(credential: Credential, call: TestCall, status: int, *, body: bytes) 
         message = f"{credential.origin} answered {status}, but without {', '.join(missing)}."
         return Trial(False, message, status)
     return Trial(True, f"{credential.origin} accepts it.", status)
+
+
+SAID = {
+    False: "answered %d",
+    True: "accepts the key, but answered the test call with %d",
+    None: "answered %d, which says nothing of the key",
+}
+
+
+def _judge_refusal(status: int, body: bytes) -> bool | None:
+    """Whether a refusal leaves the key valid: only the provider's own word makes it invalid.
+
+    An error of the provider's shape about anything else comes from a provider that knows the key:
+    a rate, a quota, a region, a missing right, a model that it does not have, a field of the call.
+    """
+    fault = faults.classify(status, body)
+    codes = {fault.code.lower(), fault.type.lower()}
+    if not codes.isdisjoint(INVALID_CODES) or b"API_KEY_INVALID" in body:
+        return False
+    if status == 401:
+        return not codes.isdisjoint(OTHER_CODES)
+    if status >= 500 or status < 400 or status in RETRIED_LATER:
+        return None
+    if status == MISSING and "model" not in fault.code:
+        return None
+    return True if fault.message or fault.code else None

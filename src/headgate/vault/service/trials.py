@@ -120,6 +120,7 @@ def begin_trip(
 def end_trip(trip: Trip, made: Attempt) -> None:
     """What became of it."""
     trip.status = made.trial.status
+    trip.attempts = made.calls
     if made.error is not None:
         trip.was_sent = made.error.sent
         trip.first_byte_at = trip.answered_at = 0.0
@@ -131,8 +132,9 @@ def end_trip(trip: Trip, made: Attempt) -> None:
     is_answer = readable and trip.status < 400
     trip.was_sent = is_answer
     trip.outcome = "completed" if is_answer else "upstream_error"
-    if not made.trial.is_valid:
-        trip.error_code = trip.reading.error_code or "credential_invalid"
+    if not made.trial.is_valid or not is_answer:
+        untold = "provider_error" if made.trial.is_valid is None else "credential_invalid"
+        trip.error_code = trip.reading.error_code or untold
 
 
 def close_trip(trip: Trip, models: Models, clock: Clock) -> Receipt:
