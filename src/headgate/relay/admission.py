@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.addresses import Address, Network, parse_address, unmap
 from headgate.llm.endpoint import Pricing
+from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
 from headgate.relay.crowd import Crowd
 from headgate.relay.ports import Grant, Models, Receipt
 from headgate.relay.rates import Rates
-from headgate.relay.trip import BYTES_PER_TOKEN
 
 OUTPUT_TOKENS_ASSUMED = 1_000
 """Of a call that sets no maximum, for the estimate of its tokens."""
@@ -185,12 +185,12 @@ def choose_project(grant: Grant, project_id: str) -> Grant:
 
 
 def estimate_tokens(call: Call) -> int:
-    """The tokens that a call may use, by the size of its body and the most that it may answer."""
+    """The tokens that a call may use, by what its body holds and the most that it may answer."""
     body = call.body
     if not isinstance(body, JsonRequest):
         return OUTPUT_TOKENS_ASSUMED
     output = OUTPUT_TOKENS_ASSUMED if body.output_tokens_max is None else body.output_tokens_max
-    return 1 + len(body.body) // BYTES_PER_TOKEN + output * max(1, body.n or 1)
+    return estimate_input_tokens(body.body, call.model) + output * max(1, body.n or 1)
 
 
 def is_inside(address: str, networks: tuple[Network, ...]) -> bool:

@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.llm.endpoint import Pricing
+from headgate.llm.endpoint import Body, Pricing
+from headgate.llm.estimate import (
+    AUDIO_BYTES_PER_TOKEN,
+    BYTES_PER_TOKEN,
+    LOOKED_INTO_BYTES,
+    estimate_input_tokens,
+)
 from headgate.llm.redaction import conceal
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
@@ -22,8 +28,6 @@ from headgate.relay.call import Call
 from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
 
 MICROSECONDS = 1_000_000
-BYTES_PER_TOKEN = 4
-"""For the estimate of an answer that broke off before its usage came (decision 17)."""
 
 
 class CallerLeft(HeadgateError):
@@ -276,11 +280,18 @@ def measure_request(trip: Trip) -> Usage | None:
 
 
 def estimate_usage(trip: Trip) -> Usage:
-    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up; and the
-    calls of tools that were told."""
-    reading = trip.reading
+    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up
+    (decision 17); and the calls of tools that were told. Pictures, audio and files count as what
+    they are, and not as text."""
+    reading, body = trip.reading, trip.body
+    if isinstance(body, JsonRequest) and trip.body_bytes > LOOKED_INTO_BYTES:
+        input_tokens = estimate_input_tokens(body.body, trip.call.model)
+    else:
+        is_form = trip.call.endpoint.body is Body.FORM
+        per_token = AUDIO_BYTES_PER_TOKEN if is_form else BYTES_PER_TOKEN
+        input_tokens = -(-trip.body_bytes // per_token)
     return Usage(
-        input_tokens=-(-trip.body_bytes // BYTES_PER_TOKEN),
+        input_tokens=input_tokens,
         output_tokens=-(-reading.output_bytes // BYTES_PER_TOKEN),
         tool_calls={name: len(seen) for name, seen in (reading.tool_items or {}).items()},
     )

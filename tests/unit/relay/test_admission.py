@@ -24,8 +24,8 @@ from headgate.relay.admission import (
 from headgate.relay.crowd import Crowd, CrowdedOut
 from headgate.relay.ports import Grant, Receipt
 from headgate.relay.rates import RateLimited, Rates
-from headgate.relay.trip import Charge, Trip, write_receipt
-from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call
+from headgate.relay.trip import Charge, Trip, estimate_usage, write_receipt
+from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_trip
 
 CALLER = FakeCaller()
 
@@ -218,7 +218,7 @@ def test_project_is_its_own_or_one_that_it_may_name() -> None:
 @pytest.mark.parametrize(
     ("body", "tokens"),
     [
-        (b'{"model":"m","max_tokens":7}', 8 + 7),
+        (b'{"model":"m","max_tokens":7}', 7 + 7),
         (b'{"model":"m","max_tokens":7,"n":3}', 9 + 21),
         (b'{"model":"m","x":"' + b"a" * 382 + b'"}', 101 + 1_000),
         (b'{"model":"m","max_tokens":-7}', 8 + 1_000),
@@ -227,6 +227,17 @@ def test_project_is_its_own_or_one_that_it_may_name() -> None:
 )
 def test_tokens_are_estimated_by_the_body_and_the_longest_answer(body: bytes, tokens: int) -> None:
     assert estimate_tokens(make_call(body=body)) == tokens
+
+
+def test_picture_reserves_few_tokens_and_a_broken_call_is_billed_for_few() -> None:
+    body = b'{"model":"m","max_tokens":500,"image_url":"data:image/png;base64,%b"}' % (
+        b"A" * 2_500_000
+    )
+    call = make_call(body=body)
+    assert 1_945 <= estimate_tokens(call) < 2_000
+    trip = make_trip(call)
+    trip.body_bytes, trip.reading.output_bytes = len(body), 40
+    assert estimate_usage(trip) == Usage(input_tokens=estimate_tokens(call) - 500, output_tokens=10)
 
 
 def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
