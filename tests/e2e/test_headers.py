@@ -9,6 +9,7 @@ import pytest
 
 from headgate.kit.money import format_dollars
 from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.raw import Line
 from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked
 
@@ -128,11 +129,63 @@ def test_answer_says_what_the_gateway_did(road: Road) -> None:
         "x-headgate-provider": "openai",
         "x-headgate-credential-id": receipt.credential_id,
         "x-headgate-cost": format_dollars(receipt.cost_nano),
+        "x-headgate-wallet-debit": "0.000000000",
+        "x-headgate-input-tokens": "1000",
+        "x-headgate-output-tokens": "100",
         "x-headgate-cache-status": "bypass",
         "x-headgate-retries": "0",
         "x-headgate-overhead-us": str(receipt.overhead_microseconds),
     }
     assert answered.headers["x-request-id"] == "up-1" == receipt.upstream_request_id
+
+
+def answer_stream(asked: Asked) -> None:
+    asked.begin_stream()
+    asked.send_chunk(b'data: {"model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE.encode())
+    asked.send_chunk(b"data: [DONE]\n\n")
+    asked.send_end()
+
+
+@pytest.mark.parametrize(
+    ("te", "version", "told"),
+    [
+        ("trailers", "1.1", True),
+        ("gzip;q=0.5, Trailers;q=1", "1.1", True),
+        ("gzip", "1.1", False),
+        (None, "1.1", False),
+        ("trailers", "1.0", False),
+    ],
+)
+def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
+    road: Road, te: str | None, version: str, *, told: bool
+) -> None:
+    road.answer_with(answer_stream)
+    body = b'{"model":"gpt-5.4-mini","stream":true}'
+    with Line(road.gateway.port, road.gateway.keys["inference_key"]) as line:
+        given = {} if te is None else {"te": te, "connection": "te"}
+        line.ask(CHAT, body, version=version, **given)
+        assert line.read_head() == 200
+        named = line.headers.get("trailer", "")
+        if version == "1.0":
+            assert line.reader.read().endswith(b"data: [DONE]\n\n")
+            assert not named
+            return
+        while size := int(line.reader.readline(), 16):
+            line.reader.read(size + 2)
+        trailers: dict[str, str] = {}
+        while row := line.reader.readline().rstrip(b"\r\n"):
+            name, _, value = row.decode().partition(": ")
+            trailers[name] = value
+    receipt = road.receipts.take_one()
+    expected = {
+        "x-headgate-cost": format_dollars(receipt.cost_nano),
+        "x-headgate-wallet-debit": "0.000000000",
+        "x-headgate-input-tokens": "1000",
+        "x-headgate-output-tokens": "100",
+        "x-headgate-overhead-us": str(receipt.overhead_microseconds),
+    }
+    assert trailers == (expected if told else {})
+    assert set(trailers) <= set(named.split(", "))
 
 
 def test_proxy_in_front_is_told_not_to_hold_a_stream(road: Road) -> None:

@@ -110,7 +110,8 @@ def check_settled(road: Road, wallet: Wallet, cost_nano: int) -> None:
 def test_call_costs_exactly_what_it_used(road: Road, wallet: Wallet) -> None:
     answered = road.post(CHAT, ASK)
     assert answered.body == COMPLETION
-    assert answered.headers["x-headgate-cost"] == "0.001200000"
+    for name in ("x-headgate-cost", "x-headgate-wallet-debit"):
+        assert answered.headers[name] == "0.001200000"
     check_settled(road, wallet, COST_NANO)
 
 
@@ -411,7 +412,10 @@ def test_usage_that_cannot_be_costs_the_hold_and_is_told_as_an_event(
     receipt = road.receipts.take_one()
     assert (receipt.pricing, receipt.estimated, receipt.usage) == ("implausible", True, None)
     assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano < 10**7
-    assert answered.headers["x-headgate-cost"] == format_dollars(receipt.cost_nano)
+    for name in ("x-headgate-cost", "x-headgate-wallet-debit"):
+        assert answered.headers[name] == format_dollars(receipt.cost_nano)
+    assert answered.headers["x-headgate-pricing"] == "implausible"
+    assert "x-headgate-input-tokens" not in answered.headers
     assert wallet.topics(receipt.request_id) == {"usage.implausible"}
     wallet.check_books()
 

@@ -188,20 +188,23 @@ class FakeCaller:
         """Whether the end was a proper one; None while there is none."""
         self.attendant: Attendant | None = None
         self.client_address = "203.0.113.7"
+        self.takes_trailers = False
+        self.trailers = b""
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         self.start(status, head)
         self.write(body)
         self.finish()
 
-    def start(self, status: int, head: bytes) -> None:
+    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         self.status, self.head = status, head
 
     def write(self, data: bytes) -> None:
         self.body += data
 
-    def finish(self, *, complete: bool = True) -> None:
+    def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         self.finished = complete
+        self.trailers = trailers
 
     def attend(self, attendant: Attendant | None) -> None:
         self.attendant = attendant
@@ -220,6 +223,11 @@ class FakeCaller:
 
 class FakeEncoder:
     """Passes headers through; an error frame is the endpoint's own."""
+
+    trailer_names = b"x-cost"
+
+    def trailers(self, receipt: Receipt) -> bytes:
+        return b"x-cost: %d\r\n" % receipt.cost_nano
 
     def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
         return b"".join(b"%b: %b\r\n" % header for header in answer.headers)

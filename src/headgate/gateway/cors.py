@@ -27,7 +27,12 @@ EXPOSED = (
     *("x-headgate-request-id", "x-headgate-correlation-id", "x-headgate-error-source"),
     *("x-headgate-model", "x-headgate-provider", "x-headgate-credential-id", "x-headgate-project"),
     *("x-headgate-cost", "x-headgate-wallet-debit", "x-headgate-input-tokens"),
-    *("x-headgate-output-tokens", "x-headgate-cache-status", "x-headgate-retries"),
+    *(
+        "x-headgate-output-tokens",
+        "x-headgate-cache-status",
+        "x-headgate-retries",
+        "x-headgate-pricing",
+    ),
     *("x-headgate-overhead-us", "idempotent-replayed", "openai-processing-ms", "openai-version"),
     *(
         f"{start}-{measure}-{what}"

@@ -35,6 +35,13 @@ PLAIN_RATE_PREFIX = b"x-ratelimit-"
 """Where no provider answers, the names that clients know are free."""
 UNBUFFERED = b"x-accel-buffering: no\r\n"
 """Of a stream: nginx in front passes it on as it comes (its `proxy_buffering` otherwise waits)."""
+KNOWN_PRICINGS = frozenset({"priced", "free"})
+NO_DEBIT = b"0.000000000"
+TRAILER_NAMES = (
+    b"x-headgate-cost, x-headgate-wallet-debit, x-headgate-input-tokens, x-headgate-output-tokens,"
+    b" x-headgate-overhead-us, x-headgate-pricing"
+)
+"""What `render_cost` may say; announced before a stream whose end says it."""
 RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
 """How many of its unit a second has."""
 
@@ -46,6 +53,8 @@ class ProviderFault(HeadgateError):
 
 class OpenAiEncoder:
     """See `relay.delivery.Encoder`."""
+
+    trailer_names = TRAILER_NAMES
 
     def __init__(self, provider: Provider, retry_after_max_seconds: float, clock: Clock) -> None:
         self._passing = provider.response_headers
@@ -68,6 +77,10 @@ class OpenAiEncoder:
             UNBUFFERED if receipt is None else render_cost(receipt),
             b"" if is_plain and not answer.keeps_length else render_rest(trip, answer),
         )
+
+    def trailers(self, receipt: Receipt) -> bytes:
+        """What the head of a buffered answer says of its cost, for the end of a stream."""
+        return render_cost(receipt)
 
     def advise(self, answer: Answer) -> None:
         """Make a fault's headers say whether trying again helps; never a wait past the maximum."""
@@ -138,12 +151,29 @@ def render_span(seconds: float) -> bytes:
 
 
 def render_cost(receipt: Receipt) -> bytes:
-    """The header lines of a settled call: what it cost, and how long it took here."""
-    overhead = receipt.overhead_microseconds
-    if receipt.pricing == "unpriced":
-        return b"x-headgate-overhead-us: %d\r\n" % overhead
+    """The header lines of a settled call: what it cost, what of that the wallet pays, the tokens,
+    and how long it took here."""
+    usage = receipt.usage
     cost = format_dollars(receipt.cost_nano).encode()
-    return b"x-headgate-cost: %b\r\nx-headgate-overhead-us: %d\r\n" % (cost, overhead)
+    return b"%bx-headgate-wallet-debit: %b\r\nx-headgate-overhead-us: %d\r\n%b" % (
+        b"x-headgate-cost: %b\r\n" % cost
+        if receipt.pricing in KNOWN_PRICINGS
+        else render_pricing(receipt, cost),
+        cost if receipt.managed else NO_DEBIT,
+        receipt.overhead_microseconds,
+        b""
+        if usage is None
+        else b"x-headgate-input-tokens: %d\r\nx-headgate-output-tokens: %d\r\n"
+        % (usage.input_tokens, usage.output_tokens),
+    )
+
+
+def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
+    """The header lines of a call whose price is not known as a whole: that it is so, and the sum
+    that is charged or known."""
+    said = b"x-headgate-pricing: %b\r\n" % receipt.pricing.encode()
+    is_sum = receipt.managed or receipt.pricing == "partial"
+    return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 
 def render_rest(trip: Trip, answer: Answer) -> bytes:

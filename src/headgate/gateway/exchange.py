@@ -97,6 +97,7 @@ class Exchange:
         "response_complete",
         "response_started",
         "streams_body",
+        "takes_trailers",
         "target",
         "task",
         "waiting_bytes",
@@ -123,6 +124,9 @@ class Exchange:
         self.http_version = http_version
         self.keep_alive = keep_alive
         self.expects_continue = False
+        self.takes_trailers = False
+        """Whether the client reads fields after the body; once the answer began, whether there can
+        be any."""
         self.waiting_bytes = 0
         """Of the body, what arrived and was not taken yet."""
         self.content_length: int | None = None
@@ -230,11 +234,14 @@ class Exchange:
         )
         self._complete(keep=self.keep_alive)
 
-    def start(self, status: int, head: bytes) -> None:
+    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         """See `Caller`."""
         has_length = b"content-length: " in head
         self._chunked = not has_length and self.http_version == "1.1"
         self.keep_alive = self.keep_alive and (self._chunked or has_length)
+        if self.takes_trailers:
+            self.takes_trailers = self._chunked and bool(trailer_names)
+            head += b"trailer: %b\r\n" % trailer_names if self.takes_trailers else b""
         self._send(
             b"%b%b%b%b%b\r\n"
             % (
@@ -254,12 +261,12 @@ class Exchange:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._connection.write(data)
 
-    def finish(self, *, complete: bool = True) -> None:
+    def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         """See `Caller`."""
         if self.response_complete:
             return
         if self._chunked and complete and not self.gone and self.method != b"HEAD":
-            self._connection.write(b"0\r\n\r\n")
+            self._connection.write(b"0\r\n%b\r\n" % trailers if trailers else b"0\r\n\r\n")
         self._complete(keep=self.keep_alive and complete)
 
     def attend(self, attendant: Attendant | None) -> None:
@@ -318,9 +325,9 @@ class CorsExchange(Exchange):
         """See `Caller`."""
         super().answer(status, head + self._render(), body)
 
-    def start(self, status: int, head: bytes) -> None:
+    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         """See `Caller`."""
-        super().start(status, head + self._render())
+        super().start(status, head + self._render(), trailer_names)
 
     def _render(self) -> bytes:
         policy = self._connection.cors

@@ -371,6 +371,11 @@ def _read_expect(exchange: Exchange, _opening: Opening, value: bytes) -> None:
     exchange.expects_continue = value.lower() == b"100-continue"
 
 
+def _read_te(exchange: Exchange, _opening: Opening, value: bytes) -> None:
+    names = (each.partition(b";")[0].strip() for each in value.lower().split(b","))
+    exchange.takes_trailers = exchange.takes_trailers or b"trailers" in names
+
+
 def _read_coding(_exchange: Exchange, opening: Opening, value: bytes) -> None:
     opening.headers.append((b"content-encoding", value))
     opening.coding = (opening.coding + b"," + value if opening.coding else value).lower()
@@ -390,6 +395,7 @@ READERS: dict[bytes, Step | Reader] = {
     b"x-headgate-correlation-id": _read_correlation,
     b"x-headgate-project": _read_project,
     b"expect": _read_expect,
+    b"te": _read_te,
 }
 
 

@@ -48,6 +48,8 @@ class Caller(Protocol):
     """
 
     gone: bool
+    takes_trailers: bool
+    """Whether fields may follow the body of an answer that has started."""
 
     @property
     def client_address(self) -> str:
@@ -59,16 +61,17 @@ class Caller(Protocol):
         """A whole answer at once; `head` are its header lines, each with its line end."""
         ...
 
-    def start(self, status: int, head: bytes) -> None:
-        """The head of an answer whose body follows in pieces."""
+    def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
+        """The head of an answer whose body follows in pieces, and which fields may follow it."""
         ...
 
     def write(self, data: bytes) -> None:
         """The next piece."""
         ...
 
-    def finish(self, *, complete: bool = True) -> None:
-        """The body is over; an incomplete one also ends the connection, so that it shows."""
+    def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
+        """The body is over; an incomplete one also ends the connection, so that it shows.
+        `trailers` are header lines, for a caller who takes them."""
         ...
 
     def attend(self, attendant: Attendant | None) -> None:

@@ -40,8 +40,15 @@ BLANK_LINE = b"\n\n"
 class Encoder(Protocol):
     """How a face dresses an answer of its wire."""
 
+    trailer_names: bytes
+    """Which fields `trailers` may have, as a header lists them."""
+
     def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
         """The header lines for the caller; `receipt` is None while the call is not settled yet."""
+        ...
+
+    def trailers(self, receipt: Receipt) -> bytes:
+        """The header lines that follow the body of a stream."""
         ...
 
     def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
@@ -71,8 +78,8 @@ class Delivery(Protocol):
         """The call is settled: the last bytes."""
         ...
 
-    def break_off(self, error: HeadgateError) -> None:
-        """The answer ends here, with the wire's own error frame."""
+    def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
+        """The answer ends here, with the wire's own error frame; `receipt` if it is settled."""
         ...
 
     def pause(self) -> None:
@@ -217,7 +224,7 @@ class Buffered:
         head = self._encoder.head(self._trip, self._answer, receipt)
         self._caller.answer(self._answer.status, redact(head, find_secret(self._trip)), self._body)
 
-    def break_off(self, error: HeadgateError) -> None:
+    def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """Never reached: nothing of it has begun."""
         raise error
 
@@ -256,7 +263,8 @@ class Streamed:
         secret = find_secret(trip)
         self._decoder = answer.decoder
         self._redactor = StreamRedactor(secret)
-        caller.start(answer.status, redact(encoder.head(trip, answer, None), secret))
+        head = redact(encoder.head(trip, answer, None), secret)
+        caller.start(answer.status, head, encoder.trailer_names)
 
     async def carry(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""
@@ -293,14 +301,22 @@ class Streamed:
                 await asyncio.wait_for(self._woken, LINGER_SECONDS)
             except TimeoutError:
                 self._answer.response.abort()
-        self._caller.finish()
+        caller = self._caller
+        if caller.takes_trailers:
+            caller.finish(trailers=self._encoder.trailers(receipt))
+        else:
+            caller.finish()
 
-    def break_off(self, error: HeadgateError) -> None:
+    def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """End with the wire's error frame; a body without frames ends short, so that it shows."""
         frame = self._encoder.error_frame(self._trip, error) if self._tap.has_events else b""
         if frame:
             self._write(BLANK_LINE + frame if self._tap.in_event else frame)
-        self._caller.finish(complete=bool(frame))
+        caller = self._caller
+        trailers = b""
+        if receipt is not None and caller.takes_trailers:
+            trailers = self._encoder.trailers(receipt)
+        caller.finish(complete=bool(frame), trailers=trailers)
 
     def pause(self) -> None:
         """The caller reads slowly: stop reading from the provider."""

@@ -90,6 +90,7 @@ class Journey:
         attendance = Attendance(caller, self._drains, call.grant.on_disconnect)
         delivery: Delivery | None = None
         error: HeadgateError | None = None
+        receipt: Receipt | None = None
         try:
             self._routing.plan(trip)
             await self._holding.hold(trip)
@@ -124,7 +125,7 @@ class Journey:
         if delivery is None or not delivery.begun:
             error.attempts = trip.attempts
             raise error
-        delivery.break_off(error)
+        delivery.break_off(error, receipt)
 
     async def _settle(self, trip: Trip) -> Receipt:
         """Make the call's one receipt durable, then tell the observers. Raises Unrecorded."""

@@ -223,6 +223,23 @@ async def test_stream_that_cannot_be_settled_ends_in_an_error_instead_of_its_las
     assert b"storage_unavailable" in road.caller.body
 
 
+@pytest.mark.parametrize("is_broken", [False, True])
+@pytest.mark.parametrize("takes_trailers", [False, True])
+async def test_stream_tells_what_it_cost_to_a_caller_who_takes_trailers(
+    *, takes_trailers: bool, is_broken: bool
+) -> None:
+    road = Road(response := FakeResponse(200, SSE))
+    road.caller.takes_trailers = takes_trailers
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(TEXT, b"" if is_broken else ENDING)
+    response.end()
+    await travelling
+    told = b"x-cost: %d\r\n" % road.receipt().cost_nano
+    assert road.caller.finished is True
+    assert road.caller.trailers == (told if takes_trailers else b"")
+
+
 async def leave(road: Road, response: FakeResponse, *events: bytes) -> Receipt:
     travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
     await response.streaming.wait()
