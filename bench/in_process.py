@@ -38,12 +38,17 @@ from headgate.telemetry.metrics import Metrics
 
 PROVIDER = "http://127.0.0.1:9/v1"
 """Nobody is there: no socket is ever opened."""
+WAIT_SECONDS = 20.0
 TURNS = 8
 """Turns of the loop in which everything that an answer leaves to do is done."""
 
 
 class TimelessLoop(uvloop.Loop):
     """An event loop whose timers never go off: what they do depends on how busy the machine is."""
+
+    def limit(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """The one timer that does go off: when nothing comes any more."""
+        return super().call_later(seconds, callback)
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
         return _Timer()
@@ -103,6 +108,11 @@ class Transport(asyncio.Transport):
         if self._awaited is not None and not self._awaited.done() and self._is_over(self.peek()):
             self._awaited.set_result(None)
 
+    def _give_up(self) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            seen = self.peek()[-1000:]
+            self._awaited.set_exception(TimeoutError(f"only {seen!r} was written"))
+
     def peek(self) -> bytes:
         return b"".join(self.written)
 
@@ -110,8 +120,11 @@ class Transport(asyncio.Transport):
         """What was written, once it satisfies `is_over`."""
         self._is_over = is_over
         if not is_over(self.peek()):
-            self._awaited = asyncio.get_running_loop().create_future()
+            loop = cast("TimelessLoop", asyncio.get_running_loop())
+            self._awaited = loop.create_future()
+            limit = loop.limit(WAIT_SECONDS, self._give_up)
             await self._awaited
+            limit.cancel()
         written, self.written = self.peek(), []
         return written
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
-from bench.in_process import QUIET, QuietSocket
+from bench.in_process import QUIET
 from headgate.kit.http.connection import Connection, HeadLimits
 
 
@@ -19,6 +19,9 @@ class HandLoop:
 
     def time(self) -> float:
         return self.now
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon(callback)
 
     def create_future(self) -> asyncio.Future[Any]:
         return self._loop.create_future()
@@ -44,26 +47,28 @@ class Opened:
         self.options.append((level, option, value))
 
 
-class Transport:
-    """What a socket would have heard. As asyncio's it tells of its end on a later turn."""
+class Transport(asyncio.Transport):
+    """What a socket would have heard, each send apart. As asyncio's it tells of its end on a later
+    turn."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__()
         self.written: list[bytes] = []
         self.reading: list[bool] = []
         self.aborts = 0
         self.buffered = 0
         self._connection = connection
-        connection.connection_made(cast("asyncio.Transport", self))
+        connection.connection_made(self)
 
-    def get_extra_info(self, name: str) -> QuietSocket:
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
         assert name == "socket"
         return QUIET
 
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
 
-    def writelines(self, pieces: Iterable[bytes]) -> None:
-        self.written.extend(pieces)
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.written.append(b"".join(list_of_data))
 
     def pause_reading(self) -> None:
         self.reading.append(False)

@@ -90,6 +90,9 @@ class FakeLoop:
     def call_later(self, seconds: float, callback: Callable[..., None], *values: Any) -> None:
         self._later.append((self.now + seconds, callback, values))
 
+    def call_soon(self, callback: Callable[..., None], *values: Any) -> None:
+        asyncio.get_running_loop().call_soon(callback, *values)
+
     def create_task(self, work: Any, **options: Any) -> asyncio.Task[Any]:
         return asyncio.get_running_loop().create_task(work, **options)
 

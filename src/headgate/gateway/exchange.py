@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
@@ -52,8 +52,9 @@ class Connection(Protocol):
         """Whether much of what was written has not been taken yet."""
         ...
 
-    def write(self, data: bytes) -> None:
-        """Put bytes on the wire; never blocks."""
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Sends bytes, at the end of the loop's turn; never blocks."""
         ...
 
     def complete(self, exchange: Exchange, *, keep: bool) -> None:

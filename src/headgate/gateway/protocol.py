@@ -7,6 +7,7 @@ one goes the usual way to the ASGI application (performance.md 5 and 7).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -28,6 +29,7 @@ from headgate.gateway.limits import (
     TooManyConnections,
 )
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.message import Headers
 from headgate.relay import presented
 
@@ -48,7 +50,10 @@ QUESTIONS_SECONDS = (0.1, 0.4, 1.0)
 
 
 class EdgeProtocol(HearingProtocol):
-    """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own."""
+    """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own.
+
+    `write` sends at the end of the loop's turn, in one piece with all that the turn writes.
+    """
 
     def __init__(
         self,
@@ -63,12 +68,16 @@ class EdgeProtocol(HearingProtocol):
         self._exchange_type = edge.exchange_type
         self._total_bytes = 0
         self._turn_waits = False
+        self._sender: CoalescingTransport
+        self.write: Callable[[bytes], None]
 
     # The connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first head."""
-        super().connection_made(transport)
+        self._sender = sender = CoalescingTransport(transport, self.loop)
+        self.write = sender.write
+        super().connection_made(cast("asyncio.Transport", sender))
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self.deadline = self._time() + self._limits.first_request_seconds
         too_many = len(self.connections) - self._limits.connections_max
@@ -94,6 +103,8 @@ class EdgeProtocol(HearingProtocol):
         every client of HTTP/1.1 reads past, and which the system of one that left refuses. So the
         second one shows it, and that is acted upon as for anybody who leaves.
         """
+        # Where nothing else is said, the loop closes the socket when this returns.
+        self._sender.flush()
         exchange = self.cycle
         if (
             not isinstance(exchange, Exchange)
@@ -323,10 +334,6 @@ class EdgeProtocol(HearingProtocol):
             self._start_body(self._limits.body_seconds)
 
     # `exchange.Connection`.
-
-    def write(self, data: bytes) -> None:
-        """See `Connection`."""
-        self.transport.write(data)
 
     def complete(self, exchange: Exchange, *, keep: bool) -> None:
         """See `Connection`."""

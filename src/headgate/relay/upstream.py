@@ -285,9 +285,10 @@ def may_send_again(error: egress.Disconnected, request: Request) -> bool:
 
     The provider may have read it and done the work, which nobody can tell from a connection that
     was closed before. So only what is safe to repeat is: an `Idempotency-Key` is no promise of the
-    provider's, and a repeated DELETE has another answer.
+    provider's, and a repeated DELETE has another answer. What never left is safe in any case.
     """
-    return error.reused and request.method in SAFE_METHODS and isinstance(request.body, bytes)
+    is_safe = request.method in SAFE_METHODS or not error.sent
+    return error.reused and is_safe and isinstance(request.body, bytes)
 
 
 def may_connect_later(failure: egress.EgressError) -> bool:

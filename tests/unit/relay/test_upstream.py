@@ -271,6 +271,15 @@ async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counte
     assert (rig.trip.attempts, rig.rests) == (2, [])
 
 
+async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
+    unsent = egress.Disconnected("gone before it left", reused=True)
+    unsent.sent = False
+    rig = Rig(unsent, FakeResponse(200))
+    assert rig.trip.call.method == "POST"
+    assert (await rig.send()).status == 200
+    assert (rig.trip.attempts, rig.rests) == (2, [])
+
+
 async def test_kept_connections_that_end_without_end_are_an_error() -> None:
     rig = Rig(STALE)
     rig.trip = make_trip(msgspec.structs.replace(make_call(), method="GET"))

@@ -16,6 +16,7 @@ from httptools import (
     HttpResponseParser,
 )
 
+from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.errors import (
     Disconnected,
     EgressError,
@@ -31,8 +32,7 @@ from headgate.kit.http.message import Headers, Request
 from headgate.kit.http.upload import upload
 
 JOINED_BYTES_MAX = 64 * 1024
-"""Bodies up to this size are joined with their head into one write."""
-
+"""Bodies up to this size are joined with their head by copying."""
 
 STALE_SECONDS = 1.0
 """A kept connection that ends later than this after a request was not stale."""
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         "seen_at",
     )
 
-    _transport: asyncio.Transport
+    _transport: CoalescingTransport
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, limits: HeadLimits) -> None:
         self.owner = owner
@@ -129,15 +129,17 @@ class Connection(asyncio.Protocol):
         self._head_only = request.method == b"HEAD"
         self._headers = []
         body = request.body
-        if not isinstance(body, bytes):
-            self._transport.write(head)
+        if isinstance(body, bytes):
+            if len(body) <= JOINED_BYTES_MAX:
+                self._transport.write(head + body)
+            else:
+                self._transport.writelines((head, body))
+        else:
+            # In this order: what there is of the body already leaves in one piece with the head.
             self._upload = self._loop.create_task(
                 self._send_body(exchange, body, request.content_length)
             )
-        elif len(body) <= JOINED_BYTES_MAX:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
+            self._transport.write(head)
         return exchange
 
     def is_quiet(self) -> bool:
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, and how its socket is looked at."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = CoalescingTransport(cast(asyncio.Transport, transport), self._loop)
         poller = select.poll()
         poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._poll = poller.poll
@@ -321,7 +323,10 @@ class Connection(asyncio.Protocol):
             self._persistent = False
             self._finish(exchange)
         else:
-            self.fail(Disconnected(f"The peer closed: {error or 'EOF'}.", reused=self._was_stale()))
+            failure = Disconnected(f"The peer closed: {error or 'EOF'}.", reused=self._was_stale())
+            # A whole request waits until the end of its turn: the peer was gone before it left.
+            failure.sent = self._upload is not None or not self._transport.waiting_bytes
+            self.fail(failure)
 
     def _was_stale(self) -> bool:
         """Whether the peer may have closed this connection before it saw the request: a kept one,

@@ -55,13 +55,19 @@ def assert_failed(rig: Rig, exchange: Exchange, kind: type[EgressError], message
     assert rig.connection.closed
 
 
-async def test_short_body_leaves_with_its_head_and_a_long_one_is_not_copied() -> None:
+@pytest.mark.parametrize("size", [0, JOINED_BYTES_MAX, JOINED_BYTES_MAX + 1])
+async def test_body_leaves_in_one_piece_with_its_head(size: int) -> None:
     rig = Rig()
-    ask(rig, bytes(JOINED_BYTES_MAX))
-    assert rig.transport.written == [b"HEAD " + bytes(JOINED_BYTES_MAX)]
+    ask(rig, bytes(size))
+    await asyncio.sleep(0)
+    assert rig.transport.written == [b"HEAD " + bytes(size)]
+
+
+async def test_request_that_is_given_up_in_the_same_turn_is_never_sent() -> None:
     rig = Rig()
-    ask(rig, bytes(JOINED_BYTES_MAX + 1))
-    assert rig.transport.written == [b"HEAD ", bytes(JOINED_BYTES_MAX + 1)]
+    ask(rig, b"body").abort()
+    await asyncio.sleep(0)
+    assert (rig.transport.written, rig.transport.aborts) == ([], 1)
 
 
 async def test_total_deadline_runs_from_the_start_of_the_call_to_the_tick() -> None:
@@ -339,6 +345,25 @@ async def test_kept_connection_that_ends_at_once_may_not_have_carried_the_reques
     assert (str(error), error.reused) == ("The peer closed: EOF.", reused)
 
 
+@pytest.mark.parametrize(("turns", "sent"), [(0, False), (1, True)])
+async def test_connection_that_ended_before_the_request_left_is_told_apart(
+    turns: int, sent: bool
+) -> None:
+    rig = Rig()
+    ask(rig)
+    rig.connection.data_received(HEAD + b"ok")
+    await asyncio.sleep(0)
+    exchange = ask(rig)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    rig.connection.eof_received()
+    error = exchange.take_error()
+    assert isinstance(error, Disconnected)
+    assert (error.reused, error.sent) == (True, sent)
+    await asyncio.sleep(0)
+    assert len(rig.transport.written) == 1 + turns
+
+
 async def test_connection_that_broke_before_its_first_answer_was_not_dead() -> None:
     rig = Rig()
     exchange = ask(rig)
@@ -403,11 +428,11 @@ async def test_upload_waits_while_the_socket_is_full() -> None:
     rig.connection.pause_writing()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert rig.transport.written == [b"HEAD ", b"one"]
+    assert rig.transport.written == [b"HEAD one"]
     rig.connection.resume_writing()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert rig.transport.written == [b"HEAD ", b"one", b"two"]
+    assert rig.transport.written == [b"HEAD one", b"two"]
     rig.connection.data_received(HEAD + b"ok")
     assert await exchange.read(2) == b"ok"
     assert rig.owner.released == [rig.connection]
