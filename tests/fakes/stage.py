@@ -80,7 +80,7 @@ def make_call(
     decoded: JsonRequest | bytes | AsyncIterator[bytes] = body
     model = None
     if isinstance(body, bytes) and body.startswith(b"{"):
-        decoded = request.decode(body)
+        decoded = request.decode(body, checked=endpoint.checked)
         model = decoded.model
     return Call(
         request_id="req_1",

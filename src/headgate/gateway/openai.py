@@ -249,7 +249,7 @@ class OpenAiFace:
                 content_type = opening.content_type.decode("latin-1")
                 model = form.decode(data, content_type, self._limits.form).model
             elif endpoint.body in (Body.JSON, Body.FORM):
-                body = request.decode(data, self._limits.json)
+                body = request.decode(data, self._limits.json, endpoint.checked)
                 model = body.model
         return Call(
             opening.request_id,

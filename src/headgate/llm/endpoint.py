@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 from headgate.llm.meter import Meter
+from headgate.llm.request import ALL_FIELDS, CheckedFields
 
 
 class Body(enum.Enum):
@@ -46,6 +47,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     meter: Meter
     body: Body = Body.RAW
     pricing: Pricing = Pricing.UNKNOWN
+    checked: CheckedFields = ALL_FIELDS
+    """The fields of a JSON request that are acted on."""
     asks_usage: bool = False
     """The gateway adds `stream_options.include_usage` to a streamed request (decision 8)."""
     lists_models: bool = False

@@ -33,11 +33,11 @@ def find(data: bytes) -> list[Member]:
     members: list[Member] = []
     beginning = _BEGINNING.match(data)
     at = beginning.end() if beginning is not None else 0
-    for name, value in values.items():
-        key = _KEY.match(data, at)
+    for name, raw in values.items():
+        key, value = _KEY.match(data, at), bytes(raw)
         if key is None or not data.startswith(value, key.end()):
             raise ValueError("A key comes twice.")
-        end = key.end() + len(memoryview(value))
+        end = key.end() + len(value)
         members.append(Member(name, at, key.end(), end))
         comma = _COMMA.match(data, end)
         at = end if comma is None else comma.end()

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.llm import strictness
+from headgate.llm import members, strictness
 from headgate.llm.strictness import JsonFault, JsonLimits
 
 MODEL_CHARACTERS_MAX = 256
@@ -35,7 +35,7 @@ class _Facts(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     background: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: _StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
     n: int | None = None
     max_output_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -45,10 +45,6 @@ class _Facts(msgspec.Struct):
     vmx_passthrough: msgspec.Raw = msgspec.field(name=_ENVELOPES[1], default=msgspec.Raw())
 
 
-_facts_decoder = msgspec.json.Decoder(_Facts)
-_options_decoder: msgspec.json.Decoder[dict[str, msgspec.Raw] | None] = msgspec.json.Decoder(
-    dict[str, msgspec.Raw] | None
-)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -57,17 +53,47 @@ _LAST_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _LAST_HALF_BYTES = 12
 LIMITS = JsonLimits()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_EXPECTED: tuple[tuple[str, msgspec.json.Decoder[object], str], ...] = (
-    ("model", msgspec.json.Decoder(str | None), "a string"),
-    ("stream", msgspec.json.Decoder(bool | None), "a boolean"),
-    ("background", msgspec.json.Decoder(bool | None), "a boolean"),
-    ("stream_options", msgspec.json.Decoder(_StreamOptions | None), "an object of booleans"),
-    ("n", msgspec.json.Decoder(int | None), "an integer"),
-    ("max_output_tokens", msgspec.json.Decoder(int | None), "an integer"),
-    ("max_completion_tokens", msgspec.json.Decoder(int | None), "an integer"),
-    ("max_tokens", msgspec.json.Decoder(int | None), "an integer"),
-    ("service_tier", msgspec.json.Decoder(str | None), "a string"),
-)
+_EXPECTED: dict[str, tuple[msgspec.json.Decoder[object], str]] = {
+    "model": (msgspec.json.Decoder(str | None), "a string"),
+    "stream": (msgspec.json.Decoder(bool | None), "a boolean"),
+    "background": (msgspec.json.Decoder(bool | None), "a boolean"),
+    "stream_options": (msgspec.json.Decoder(_StreamOptions | None), "an object of booleans"),
+    "n": (msgspec.json.Decoder(int | None), "an integer"),
+    "max_output_tokens": (msgspec.json.Decoder(int | None), "an integer"),
+    "max_completion_tokens": (msgspec.json.Decoder(int | None), "an integer"),
+    "max_tokens": (msgspec.json.Decoder(int | None), "an integer"),
+    "service_tier": (msgspec.json.Decoder(str | None), "a string"),
+}
+CHECKED = tuple(_EXPECTED)
+"""Fields that the gateway acts on, where an endpoint defines them."""
+_ASKED_OPTIONS = b'{"include_usage":true}'
+
+
+class CheckedFields:
+    """The fields of one endpoint's request that are acted on, so that their types are checked.
+
+    A field of that name on another endpoint is the provider's alone: `background` is a boolean of
+    a response, and a text of a picture.
+    """
+
+    def __init__(self, *names: str) -> None:
+        """`names` are some of `CHECKED`. Raises `ValueError` for any other."""
+        if unknown := set(names) - set(CHECKED):
+            raise ValueError(f"fields that are not checked: {unknown}")
+        self.names = names
+        unread = [name for name in CHECKED if name not in names]
+        kept = [
+            (each.name, each.type, msgspec.field(name=each.encode_name, default=each.default))
+            for each in msgspec.structs.fields(_Facts)
+            if each.name not in unread
+        ]
+        absent = {name: getattr(_ABSENT, name) for name in unread}
+        facts = msgspec.defstruct("Facts", kept, namespace=absent)
+        self.decode = msgspec.json.Decoder(cast("type[_Facts]", facts)).decode
+
+
+_ABSENT = _Facts()
+ALL_FIELDS = CheckedFields(*CHECKED)
 
 
 class RequestInvalid(HeadgateError):
@@ -107,6 +133,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
     stream: bool
     background: bool
     includes_usage: bool
+    has_stream_options: bool
     n: int | None
     output_tokens_max: int | None
     service_tier: str | None
@@ -136,38 +163,49 @@ class JsonRequest(msgspec.Struct, frozen=True):
         """Without `vmx` and `__vmx_passthrough`; the same request if it has neither."""
         if not self.has_envelopes:
             return self
-        fields = {name: raw for name, raw in self.fields.items() if name not in _ENVELOPES}
-        return replace(self, body=encode(fields), has_envelopes=False)
+        body = self.body
+        for name in _ENVELOPES:
+            body = members.cut(body, name)
+        return replace(self, body=body, has_envelopes=False)
 
     def with_usage_asked(self) -> JsonRequest:
         """With `stream_options.include_usage` true, its other options kept; the same if it is."""
         if self.includes_usage:
             return self
-        fields = self.fields
-        options = dict(_options_decoder.decode(fields.get("stream_options", b"null")) or {})
-        options["include_usage"] = msgspec.Raw(b"true")
-        fields["stream_options"] = msgspec.Raw(encode(options))
-        return replace(self, body=encode(fields), includes_usage=True)
+        body = self.body
+        if not self.has_stream_options and self.stream:
+            # A member more, behind the last one: there is one at least, `stream`.
+            end = body.rindex(b"}")
+            body = b'%b,"stream_options":%b%b' % (body[:end], _ASKED_OPTIONS, body[end:])
+        else:
+            options = bytes(self.fields.get("stream_options", b"null"))
+            if options.startswith(b"{"):
+                options = members.put(options, "include_usage", b"true")
+            else:
+                options = _ASKED_OPTIONS
+            body = members.put(body, "stream_options", options)
+        return replace(self, body=body, includes_usage=True, has_stream_options=True)
 
     def with_model(self, wire_id: str) -> JsonRequest:
         """With another model; the same request if it names this one already."""
         if self.model == wire_id:
             return self
-        fields = self.fields
-        fields["model"] = msgspec.Raw(msgspec.json.encode(wire_id))
-        return replace(self, body=encode(fields), model=wire_id)
+        body = members.put(self.body, "model", msgspec.json.encode(wire_id))
+        return replace(self, body=body, model=wire_id)
 
 
-def decode(body: bytes, limits: JsonLimits = LIMITS) -> JsonRequest:
+def decode(
+    body: bytes, limits: JsonLimits = LIMITS, checked: CheckedFields = ALL_FIELDS
+) -> JsonRequest:
     """Read a request's body. Raises `RequestInvalid`, mostly as `JsonInvalid` or `TypeInvalid`."""
     try:
         if len(body) > limits.plain_bytes_max:
             strictness.scan(body, limits)
-            return _read_facts(body, _facts_decoder.decode(body))
-        facts = _facts_decoder.decode(body)
+            return _read_facts(body, checked.decode(body))
+        facts = checked.decode(body)
         strictness.check(body, limits)
     except msgspec.ValidationError:
-        raise _explain(body, limits) from None
+        raise _explain(body, limits, checked) from None
     except JsonFault as fault:
         raise _not_strict(fault) from None
     except _UNREADABLE as error:
@@ -185,7 +223,8 @@ def _read_facts(body: bytes, facts: _Facts) -> JsonRequest:
         facts.model,
         facts.stream is True,
         facts.background is True,
-        options is not None and options.include_usage is True,
+        bool(options) and options.include_usage is True,
+        options is not msgspec.UNSET,
         facts.n,
         max(facts.max_output_tokens or 0, facts.max_completion_tokens or 0, facts.max_tokens or 0)
         or None,
@@ -194,12 +233,7 @@ def _read_facts(body: bytes, facts: _Facts) -> JsonRequest:
     )
 
 
-def encode(fields: dict[str, msgspec.Raw]) -> bytes:
-    """JSON of an object, its values byte for byte as they are."""
-    return msgspec.json.encode(fields)
-
-
-def _explain(body: bytes, limits: JsonLimits) -> RequestInvalid:
+def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> RequestInvalid:
     """What is wrong with a body whose facts are of the wrong types."""
     try:
         if len(body) <= limits.plain_bytes_max:
@@ -213,7 +247,8 @@ def _explain(body: bytes, limits: JsonLimits) -> RequestInvalid:
         )
     except _UNREADABLE as error:
         return _not_json(body, limits, error)
-    for name, decoder, expected in _EXPECTED:
+    for name in checked.names:
+        decoder, expected = _EXPECTED[name]
         try:
             decoder.decode(fields.get(name, b"null"))
         except _UNREADABLE:

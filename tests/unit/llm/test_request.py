@@ -36,7 +36,7 @@ def test_changes_leave_every_other_value_byte_for_byte() -> None:
     body = b'{"a": [1, 2.50 ,"\\u00e9"],"vmx":{"x":1},"model":"m","z":1e5,"__vmx_passthrough":0}'
     changed = request.decode(body).with_envelopes_removed().with_model('w"x').with_usage_asked()
     assert changed.body == (
-        b'{"a":[1, 2.50 ,"\\u00e9"],"model":"w\\"x","z":1e5,'
+        b'{"a": [1, 2.50 ,"\\u00e9"],"model":"w\\"x","z":1e5,'
         b'"stream_options":{"include_usage":true}}'
     )
     assert changed == request.decode(changed.body)
@@ -46,6 +46,38 @@ def test_changes_leave_every_other_value_byte_for_byte() -> None:
 def test_usage_is_asked_whatever_the_options_were(options: bytes) -> None:
     changed = request.decode(b'{"stream_options":%b}' % options).with_usage_asked()
     assert changed.body == b'{"stream_options":{"include_usage":true}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        (
+            b' {"stream" : true }\n',
+            b' {"stream" : true ,"stream_options":{"include_usage":true}}\n',
+        ),
+        (
+            b'{"stream_options": {"x" : false} , "stream":true}',
+            b'{"stream_options": {"x" : false,"include_usage":true} , "stream":true}',
+        ),
+        (
+            b'{"stream_options":{ "include_usage" : null, "x":[ 1 ] }, "stream":true}',
+            b'{"stream_options":{ "include_usage" : true, "x":[ 1 ] }, "stream":true}',
+        ),
+        (
+            b'{"stream":true,\t"stream_options"\t: null, "a": "}"}',
+            b'{"stream":true,\t"stream_options"\t: {"include_usage":true}, "a": "}"}',
+        ),
+    ],
+)
+def test_usage_is_asked_by_bytes_among_bytes_that_stay(body: bytes, asked: bytes) -> None:
+    assert request.decode(body).with_usage_asked().body == asked
+
+
+def test_model_and_envelopes_change_by_their_own_bytes_alone() -> None:
+    body = b'{ "vmx" : {"a":1} ,\n"model" : "m" , "messages" : [ ] ,\t"__vmx_passthrough":[] }'
+    found = request.decode(body).with_envelopes_removed()
+    assert found.body == b'{ "model" : "m" , "messages" : [ ] }'
+    assert found.with_model("other").body == b'{ "model" : "other" , "messages" : [ ] }'
 
 
 def test_other_stream_options_are_kept() -> None:

@@ -135,7 +135,7 @@ def test_managed_model_goes_to_its_own_credential_byte_for_byte() -> None:
 
 def test_deprecated_managed_model_is_replaced_and_nothing_else_of_the_body() -> None:
     trip = plan_managed()
-    assert body_of(trip) == b'{"model":"gpt-5.4-mini","future":1.50}'
+    assert body_of(trip) == b'{ "model":"gpt-5.4-mini", "future":1.50 }'
     assert trip.model is not None
     assert (trip.call.model, trip.model.id, trip.reading.model) == ("old", *["gpt-5.4-mini"] * 2)
 
@@ -155,7 +155,7 @@ def test_provider_is_told_the_wire_id_and_the_catalog_is_asked_for_it() -> None:
     for wire_id, told in (("", "gpt-5.4-mini-2026"), ("deploy-1", "deploy-1")):
         offers = FakeOffers({"old": Offer("gpt-5.4-mini", wire_id, ATTACHED)})
         trip = plan_managed(offers=offers, models=models)
-        assert body_of(trip).startswith(b'{"model":"%b",' % told.encode())
+        assert body_of(trip).startswith(b'{ "model":"%b",' % told.encode())
         assert trip.model is models.model
     offers = FakeOffers({"house": Offer("house", "gpt-5.4-mini", ATTACHED)})
     trip = plan_managed(b'{"model":"house"}', offers=offers, models=models)

@@ -7,8 +7,11 @@ not metered again.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.meter import Meter
+from headgate.llm.providers import openai_fields
 from headgate.llm.routes import ANY_METHOD
 from headgate.llm.wire import (
     audio,
@@ -251,11 +254,14 @@ _ADMINISTRATION = (
     _restricted("organization", "/safety/{rest}"),
 )
 
-ENDPOINTS: tuple[Endpoint, ...] = (
+_ROWS = (
     *_INFERENCE,
     *_LIBRARY,
     *_JOBS,
     *_AGENTS,
     *_ADMINISTRATION,
     Endpoint("other", (ANY_METHOD,), "/{rest}", opaque.METER),
+)
+ENDPOINTS: tuple[Endpoint, ...] = tuple(
+    replace(row, checked=openai_fields.CHECKED.get(row.path, openai_fields.MODEL)) for row in _ROWS
 )
