@@ -10,7 +10,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
-from headgate.llm.endpoint import Body
+from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.errors import find_code
 from headgate.llm.redaction import StreamRedactor, conceal, redact, redact_fault
 from headgate.llm.request import JsonRequest
@@ -211,7 +211,11 @@ class Buffered:
             self._fail(body)
             return
         self._body = self._encoder.body(trip, body)
-        trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
+        has_failed = trip.reading.error_code is not None
+        # To read a response again that had failed is no failure.
+        if has_failed and endpoint.pricing is Pricing.FREE:
+            has_failed, trip.reading.error_code = False, None
+        trip.outcome = "upstream_error" if has_failed else "completed"
 
     def _fail(self, body: bytes) -> None:
         trip, answer = self._trip, self._answer

@@ -242,9 +242,46 @@ def test_streamed_costs_what_the_whole_answer_costs_however_it_comes(
     said.append({"type": "response.completed", "response": end})
     stream = b"".join(b"data: %b\n\n" % msgspec.json.encode(each) for each in said)
     tap = StreamTap(meter, reading := Reading(), drop_usage=False)
-    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    for begin, end_at in itertools.pairwise(places):
-        tap.feed(stream[begin:end_at])
-    assert tap.finished
+    feed(tap, stream, cuts)
     assert reading.usage == whole.usage
     assert settle(reading.usage).cost_nano == settle(whole.usage).cost_nano > 0
+
+
+@given(
+    usages,
+    st.sampled_from(["last", "middle", "each", "choice", "halves", "zeros"]),
+    st.lists(st.integers(0, 1_000), max_size=6),
+    st.booleans(),
+)
+def test_streamed_chat_costs_what_the_whole_one_costs_wherever_its_usage_stands(
+    used: dict[str, int], where: str, cuts: list[int], drop: bool
+) -> None:
+    told = {"prompt_tokens": used["input_tokens"], "completion_tokens": used["output_tokens"]}
+    body: dict[str, Any] = {"id": "c", "model": "gpt-5.4-mini", "choices": [], "usage": told}
+    meter = make_call().endpoint.meter
+    meter.read_body(msgspec.json.encode(body), whole := Reading())
+    running = [{**told, "completion_tokens": n} for n in (0, 1, told["completion_tokens"])]
+    halves = [{**told, "completion_tokens": 0}, None, {**told, "prompt_tokens": 0}]
+    zeros = [None, told, dict.fromkeys(told, 0)]
+    in_chunks = {"each": running, "middle": [None, told, None], "halves": halves, "zeros": zeros}
+    said: list[dict[str, Any]] = []
+    for place, usage in enumerate(in_chunks.get(where, [None] * 3)):
+        choice: dict[str, Any] = {"index": 0, "delta": {"content": "x"}, "finish_reason": None}
+        if place == 2:
+            choice["finish_reason"] = "stop"
+            choice |= {"usage": told} if where == "choice" else {}
+        said.append({"id": "c", "model": "gpt-5.4-mini", "choices": [choice], "usage": usage})
+    if where == "last":
+        said.append({**body, "choices": []})
+    stream = b"".join(b"data: %b\n\n" % msgspec.json.encode(each) for each in said)
+    tap = StreamTap(meter, reading := Reading(), drop_usage=drop)
+    feed(tap, stream + b"data: [DONE]\n\n", cuts)
+    assert reading.usage == whole.usage
+    assert settle(reading.usage).cost_nano == settle(whole.usage).cost_nano > 0
+
+
+def feed(tap: StreamTap, stream: bytes, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    for begin, end in itertools.pairwise(places):
+        tap.feed(stream[begin:end])
+    assert tap.finished

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.http.message import Headers
+from headgate.llm.usage import Usage
 from headgate.relay.delivery import Carriage, Delivery
 from headgate.relay.trip import FREE, Trip, assess, write_receipt
 from headgate.relay.upstream import ProviderBroken, take_answer
@@ -98,6 +99,43 @@ async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged(
     delivery = deliver(trip, FakeResponse(200, JSON, body), FakeCaller())
     await delivery.carry()
     assert (trip.status, trip.outcome, trip.reading.error_code) == (200, "upstream_error", "x")
+    charge = assess(trip, FakeModels(), 0.0)
+    assert (charge.pricing, charge.usage) == ("priced", Usage(input_tokens=1))
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "code"),
+    [
+        ("failed", "upstream_error", "failed"),
+        ("cancelled", "upstream_error", "cancelled"),
+        ("incomplete", "completed", "incomplete"),
+        ("completed", "completed", None),
+    ],
+)
+async def test_response_is_booked_as_what_it_is_whole_and_streamed(
+    status: str, outcome: str, code: str | None
+) -> None:
+    answer = b'{"id":"r","status":"%b","usage":{"input_tokens":1}}' % status.encode()
+    whole, streamed = plan("/responses"), plan("/responses")
+    delivery = deliver(whole, FakeResponse(200, JSON, answer), FakeCaller())
+    await delivery.carry()
+    delivery = deliver(streamed, response := FakeResponse(200, SSE), FakeCaller())
+    carrying = asyncio.create_task(delivery.carry())
+    await response.streaming.wait()
+    event = b'{"type":"response.%b","response":%b}' % (status.encode(), answer)
+    response.feed(b"data: %b\n\n" % event)
+    await carrying
+    for trip in (whole, streamed):
+        charge = assess(trip, FakeModels(), 0.0)
+        receipt = write_receipt(trip, charge, created_at=0.0, ended_at=0.0)
+        assert (receipt.outcome, receipt.error_code, receipt.status) == (outcome, code, 200)
+
+
+async def test_failed_response_that_is_read_again_is_read_well() -> None:
+    trip = plan("/responses/r", b"", "GET")
+    body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
+    await deliver(trip, FakeResponse(200, JSON, body), FakeCaller()).carry()
+    assert (trip.outcome, trip.reading.error_code) == ("completed", None)
 
 
 @pytest.mark.parametrize("cut", range(len(KEY) + 1))

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from headgate.catalog.service import Catalog
+from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers
 from headgate.relay.holding import Holding, ModelUnpriced
 from headgate.relay.routing import Routing
@@ -145,3 +151,56 @@ async def test_hold_is_an_amount_that_the_database_can_keep() -> None:
     trip = await hold(b'{"model":"gpt-5.4-mini","n":9007199254740991}')
     assert trip.hold is not None
     assert trip.hold.amount_nano < 2**63
+
+
+CATALOG = Catalog.load()
+NOW = 1_800_000_000.0
+PRICED = [
+    (model.id, tier)
+    for model in CATALOG.models()
+    if model.input_tokens_max and (price := CATALOG.price(model.id, NOW)) is not None
+    for tier in price.tiers
+]
+"""Every model whose input is bounded, in every tier: more than 200 rows (S6)."""
+
+
+@given(st.data())
+def test_hold_covers_whatever_a_request_within_its_limits_can_cost(data: st.DataObject) -> None:
+    model_id, tier = data.draw(st.sampled_from(PRICED))
+    calls = data.draw(st.integers(0, 5))
+    tools = data.draw(st.sets(st.sampled_from(["web_search_preview", "file_search", "shell"])))
+    limit = data.draw(st.integers(1, 5_000))
+    listed = ",".join(
+        f'{{"type":"{tool}","environment":{{"type":"container_auto"}}}}' for tool in sorted(tools)
+    )
+    body = (
+        f'{{"model":"{model_id}","input":"x","max_tool_calls":{calls},"service_tier":"auto",'
+        f'"max_output_tokens":{limit},"tools":[{listed}],"previous_response_id":"r"}}'
+    ).encode()
+    trip = make_trip(make_call("/responses", body=body))
+    trip.model = model = CATALOG.find(model_id)
+    trip.credential = MANAGED
+    assert model is not None
+    asyncio.run(Holding(FakeLedger(), CATALOG, ManualClock()).hold(trip))
+    assert trip.hold is not None
+    output_max = min(limit, model.output_tokens_max or model.input_tokens_max)
+    input_tokens = data.draw(st.integers(0, model.input_tokens_max))
+    output_tokens = data.draw(st.integers(0, output_max))
+    search = data.draw(st.integers(0, calls))
+    counts = {"web_search_call": search, "file_search_call": calls - search, "shell_call": 1}
+    allowed = {"web_search_call": "web_search_preview", "file_search_call": "file_search"}
+    usage = Usage(
+        input_tokens=input_tokens,
+        cached_tokens=data.draw(st.integers(0, input_tokens)),
+        output_tokens=output_tokens,
+        reasoning_tokens=data.draw(st.integers(0, output_tokens)),
+        tool_calls={n: c for n, c in counts.items() if allowed.get(n, "shell") in tools},
+    )
+    price = CATALOG.price(model_id, NOW)
+    assert price is not None
+    cost = price.cost(usage, tier)
+    assert cost is None or cost <= trip.hold.amount_nano
+
+
+def test_price_matrix_of_the_holds_has_its_size() -> None:
+    assert len(PRICED) >= 200
