@@ -206,12 +206,18 @@ class Exchange:
             elif self.body_complete:
                 return
             elif self.refusal is not None:
-                raise self.refusal
+                raise self._take_refusal()
             elif self.gone:
                 raise BodyBroken("The connection closed before the body was complete.")
             else:
                 self._arrived = asyncio.get_running_loop().create_future()
                 await self._arrived
+
+    def _take_refusal(self) -> HeadgateError:
+        """The refusal, handed out once so that its traceback and this object make no cycle."""
+        refusal, self.refusal = self.refusal, None
+        assert refusal is not None
+        return refusal
 
     def _notify(self) -> None:
         if self._arrived is not None and not self._arrived.done():

@@ -228,6 +228,8 @@ class HearingProtocol(DeadlinedProtocol):
     def _discard(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""
         self._discarding = True
+        if self.transport.is_closing():
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()

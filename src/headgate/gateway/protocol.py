@@ -28,7 +28,7 @@ from headgate.gateway.limits import (
     RequestTimeout,
     TooManyConnections,
 )
-from headgate.kit.errors import HeadgateError
+from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.message import Headers
 from headgate.relay import presented
@@ -89,8 +89,11 @@ class EdgeProtocol(HearingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who works for this connection."""
         self.deadline = 0.0
-        if self._answering is not None:
-            self._answering.leave()
+        answering = self._answering
+        if answering is not None:
+            answering.leave()
+            if answering.task is None:  # nobody will ever complete it
+                self._answering = None
         if isinstance(self.cycle, Exchange):
             self.cycle = None
         self.pipeline.clear()
@@ -297,7 +300,7 @@ class EdgeProtocol(HearingProtocol):
         try:
             self._edge.face.open(exchange)
         except HeadgateError as error:
-            exchange.refusal = error
+            exchange.refusal = drop_trace(error)
             exchange.body_bytes_max = REFUSED_BODY_BYTES_MAX
             length = exchange.content_length or 0
             exchange.streams_body = exchange.expects_continue or length > REFUSED_BODY_BYTES_MAX

@@ -10,7 +10,9 @@ A face never inspects messages: it reads `kind`, `code`, `param` and the retry a
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+Raised = TypeVar("Raised", bound=BaseException)
 
 
 class Kind(enum.Enum):
@@ -66,3 +68,14 @@ class HeadgateError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.should_retry = should_retry
         self.attempts = 0
+
+
+def drop_trace(error: Raised) -> Raised:
+    """Cut an error loose from the frames that it came through, and from the errors before it.
+
+    To be called where an error is kept: in a local variable, on an object, in a result. Its
+    traceback holds every frame, a frame holds the bodies of its call, and what keeps the error is
+    mostly held by one of those frames: a cycle, which only the collector would find.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from headgate.kit.clock import Clock
 from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
-from headgate.kit.errors import HeadgateError
+from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http import errors as egress
 from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.errors import find_code
@@ -281,7 +281,7 @@ class Streamed:
             raise
         self._carriage.stamp_end(trip)
         if self._failure is not None:
-            raise self._failure
+            raise self._take_failure()
         if not (tap.finished or self._is_complete()):
             raise ProviderBroken("The provider's stream ended before its answer was complete.")
         trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
@@ -350,9 +350,15 @@ class Streamed:
         except DecodingError as error:
             self._give_up(refuse_coding(str(error)))
 
+    def _take_failure(self) -> HeadgateError:
+        """The error, handed out once so that its traceback and this object make no cycle."""
+        failure, self._failure = self._failure, None
+        assert failure is not None
+        return drop_trace(failure)
+
     def _give_up(self, error: HeadgateError) -> None:
         self._answer.response.abort()
-        self._failure = error
+        self._failure = drop_trace(error)
         self._wake()
 
     def _pass_on(self, data: bytes) -> None:
@@ -386,7 +392,8 @@ class Streamed:
         """See `kit.http.message.Sink`."""
         self._ended = True
         if not self._tap.finished:
-            self._failure = error if isinstance(error, HeadgateError) else translate(error)
+            failure = error if isinstance(error, HeadgateError) else translate(error)
+            self._failure = drop_trace(failure)
         self._wake()
 
     def _write(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from headgate.kit.clock import Clock
-from headgate.kit.errors import HeadgateError
+from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.failpoint import failpoint
 from headgate.llm.usage import Reading
 from headgate.relay.admission import Admission
@@ -103,7 +103,7 @@ class Journey:
             attendance.steer(delivery)
             await delivery.carry()
         except (HeadgateError, asyncio.CancelledError) as cause:
-            error = trip.give_up(cause, left=attendance.left)
+            error = drop_trace(trip.give_up(cause, left=attendance.left))
         # A fault of ours must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("journey.fault", request_id=call.request_id)
@@ -114,7 +114,7 @@ class Journey:
         try:
             receipt = await self._settle(trip)
         except Unrecorded as unrecorded:
-            error = error or unrecorded
+            error = error or drop_trace(unrecorded)
         else:
             if error is None and delivery is not None:
                 failpoint("before_last_frame")
@@ -124,7 +124,10 @@ class Journey:
         assert error is not None
         if delivery is None or not delivery.begun:
             error.attempts = trip.attempts
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback has this frame, which must not have it
         delivery.break_off(error, receipt)
 
     async def _settle(self, trip: Trip) -> Receipt:

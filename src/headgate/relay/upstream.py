@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from headgate.kit.clock import Clock
 from headgate.kit.decoding import Decoder, DecodingError
-from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.errors import HeadgateError, Kind, drop_trace
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
 from headgate.llm import errors as faults
@@ -192,7 +192,7 @@ class Upstream:
                 breakers.fail(credential, probe=probe)
             elif probe:
                 breakers.abandon(credential)
-            return error
+            return drop_trace(error)
         except BaseException as error:
             if isinstance(error, egress.ConnectCancelled):
                 trip.was_sent = False

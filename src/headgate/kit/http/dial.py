@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from headgate.kit.errors import drop_trace
 from headgate.kit.http.connection import Connection
 from headgate.kit.http.errors import ConnectFailed, TlsFailed
 from headgate.kit.http.message import Origin
@@ -67,7 +68,7 @@ class Dialer:
             except ssl.SSLError as error:
                 raise TlsFailed(f"No TLS with {origin}: {error}") from error
             except OSError as error:
-                failure = error
+                failure = drop_trace(error)
         raise ConnectFailed(f"Cannot connect to {origin}: {failure}") from failure
 
     async def _connect(

@@ -57,7 +57,14 @@ class IdleTimeout(EgressError):
 
 
 class TotalTimeout(EgressError):
-    pass
+    """The deadline over everything has passed."""
+
+    @classmethod
+    def unsent(cls, message: str) -> TotalTimeout:
+        """One that ended the wait for a connection."""
+        error = cls(message)
+        error.sent = False
+        return error
 
 
 class Disconnected(EgressError):

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
+from headgate.kit.errors import drop_trace
 from headgate.kit.http.errors import ConnectFailed
 
 LOOKUPS_MAX = 32
@@ -62,7 +63,7 @@ class SystemLookup:
             try:
                 outcome = self._ask(host)
             except (OSError, UnicodeError) as error:
-                outcome = error
+                outcome = drop_trace(error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, outcome)
 

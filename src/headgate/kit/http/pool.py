@@ -131,9 +131,7 @@ class Pool:
                 return await self._obtain(origin, self._loop.time() + seconds)
         except TimeoutError:
             if timeouts.total_seconds < timeouts.connect_seconds:
-                late = TotalTimeout(f"The exchange took {seconds} s.")
-                late.sent = False
-                raise late from None
+                raise TotalTimeout.unsent(f"The exchange took {seconds} s.") from None
             raise ConnectTimeout(f"No connection to {origin} within {seconds} s.") from None
 
     def hand_over(self, lane: Lane, connection: Connection) -> None:

@@ -1,0 +1,257 @@
+"""The data plane in this process: the real edge, face, journey, ledger and egress client between a
+client and a provider that only count bytes, so that nothing here keeps a body but the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from uvicorn.server import ServerState
+
+from headgate.audit.model import SYSTEM
+from headgate.billing.service import Ledger
+from headgate.gateway.protocol import EdgeProtocol
+from headgate.keys.model import KeyKind, KeyRequest
+from headgate.kit import settings
+from headgate.kit.db.engine import StorageUnavailable
+from headgate.kit.db.writer import Writer
+from headgate.kit.http.client import HttpClient
+from headgate.main import road
+from headgate.main.egress import open_client
+from headgate.main.first_keys import read_first_keys
+from headgate.main.first_start import prepare_credential, prepare_first_start
+from headgate.main.installation import Installation, open_installation
+from headgate.relay.ports import Hold, Receipt
+from tests.fakes.wire import CONFIG
+
+CHAT = "/v1/chat/completions"
+PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
+Play = Callable[["Peer"], None]
+
+
+class Peer(asyncio.Protocol):
+    """The provider's side of a connection: `play` is called once a request was read whole, and
+    `play_head` once its head was. What arrives is counted and dropped."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._head = b""
+        self._left = -1
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._provider.peers.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._provider.peers.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._left < 0:
+            self._head += data
+            head, mark, rest = self._head.partition(b"\r\n\r\n")
+            if not mark:
+                return
+            self._left, self._head = read_length(head) - len(rest), b""
+            self._provider.heads += 1
+        else:
+            self._left -= len(data)
+        if self._left <= 0:
+            self._left = -1
+            self._provider.asked += 1
+            self._provider.play(self)
+
+    def answer(self, body: bytes, *more: str, status: int = 200) -> None:
+        """A whole answer; JSON, unless `more` header lines say otherwise."""
+        lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *more]
+        if not any(each.lower().startswith("content-type") for each in more):
+            lines.append("content-type: application/json")
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def reset(self) -> None:
+        self.transport.abort()
+
+
+def read_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return int(value)
+    return 0
+
+
+@dataclass
+class Provider:
+    """What every request is answered with is `play`."""
+
+    play: Play = lambda peer: peer.answer(b"{}")
+    heads: int = 0
+    asked: int = 0
+    peers: set[Peer] = field(default_factory=set[Peer])
+
+
+class Client(asyncio.Protocol):
+    """The caller's side of a connection: keeps the beginning of what it is told."""
+
+    def __init__(self) -> None:
+        self.start = b""
+        self.received = 0
+        self.heard = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        self.heard.set()
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        if len(self.start) < 4096:
+            self.start += data[:4096]
+        self.heard.set()
+
+    @property
+    def status(self) -> int:
+        return int(self.start[9:12] or 0)
+
+
+@dataclass
+class Carrier:
+    """A running data plane; `key` is an inference key without limits, `receipts` all that were
+    settled. Receipts are refused while `storage.broken` says so."""
+
+    installation: Installation
+    storage: Storage
+    state: ServerState
+    provider: Provider
+    port: int
+    key: str
+    receipts: list[Receipt]
+    traffic: road.Traffic
+    client: HttpClient
+
+    @property
+    def connections_open(self) -> int:
+        """To the provider."""
+        return self.client.stats().open
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is under way."""
+        return not self.state.tasks and not self.state.connections
+
+    async def connect(self) -> Client:
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(Client, "127.0.0.1", self.port)
+        return client
+
+    def issue(self, **limits: Any) -> str:
+        """Another inference key of the same project."""
+        token = issue(self.installation, **limits)
+        load(self.installation)
+        return token
+
+    def head(self, length: int, *more: str, key: str | None = None, path: str = CHAT) -> bytes:
+        """The head of a request; its body's type is JSON."""
+        lines = [
+            f"POST {path} HTTP/1.1",
+            "host: 127.0.0.1",
+            f"authorization: Bearer {self.key if key is None else key}",
+            "content-type: application/json",
+            f"content-length: {length}",
+            *more,
+        ]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+
+class Storage(Ledger):
+    """The real ledger, in front of a database that can be told to fail."""
+
+    broken = False
+
+    def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
+        if self.broken:
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(StorageUnavailable("The database could not store this."))
+            return refused
+        return super().record(receipt, hold)
+
+
+def issue(installation: Installation, **limits: Any) -> str:
+    with installation.database.transaction() as connection:
+        first = read_first_keys(installation)
+        request = KeyRequest(
+            name="carrier",
+            organization_id=first["organization_id"],
+            project_id=first["project_id"],
+            kind=KeyKind.LIVE,
+            **limits,
+        )
+        return installation.keys.create(connection, request, by=SYSTEM).token
+
+
+def load(installation: Installation) -> None:
+    with installation.database.reading() as connection:
+        installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
+
+
+class _Notebook:
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+
+    def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
+        self.receipts.append(receipt)
+
+
+@contextlib.asynccontextmanager
+async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carrier]:
+    """`variables` are HEADGATE_ settings in lower case."""
+    loop = asyncio.get_running_loop()
+    provider = Provider()
+    peers = await loop.create_server(lambda: Peer(provider), "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{peers.sockets[0].getsockname()[1]}/v1"
+    environment = {f"HEADGATE_{name.upper()}": str(value) for name, value in variables.items()}
+    environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": origin}
+    loaded = settings.load({"HEADGATE_BREAKER_FAILURES": "0", **environment}, data=folder)
+    installation = open_installation(loaded)
+    prepare_first_start(installation)
+    prepare_credential(installation, None)
+    token = issue(installation)
+    load(installation)
+    writer = Writer(installation.database)
+    writer.start()
+    client = open_client(loaded, installation.egress_rule)
+    storage = Storage(writer, installation.clock, subscribed=lambda _topic: False)
+    traffic = road.build_traffic(loaded, installation)
+    notebook = _Notebook()
+    roads = road.build_roads(
+        loaded, installation, ledger=storage, client=client, traffic=traffic, observer=notebook
+    )
+    face = road.build_face(
+        loaded, installation, roads=roads, traffic=traffic, on_refusal=lambda _error: None
+    )
+    state = ServerState()
+    edge = road.build_edge(loaded, face)
+    server = await loop.create_server(
+        lambda: EdgeProtocol(CONFIG, state, {}, edge=edge), "127.0.0.1", 0
+    )
+    sweeper = asyncio.create_task(edge.run(cast("Any", state.connections)))
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield Carrier(
+            installation, storage, state, provider, port, token, notebook.receipts, traffic, client
+        )
+    finally:
+        sweeper.cancel()
+        server.close()
+        peers.close()
+        await client.close()
+        await writer.stop()
+        installation.close()

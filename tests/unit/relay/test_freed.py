@@ -1,0 +1,328 @@
+"""What a call held goes with it: its bodies are freed by counting, without the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import random
+import tracemalloc
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.carrier import Carrier, Client, Peer, running_carrier
+
+pytestmark = pytest.mark.anyio
+
+MEBIBYTE = 1 << 20
+REPEATS = 2
+SLACK_BYTES = MEBIBYTE // 4
+"""What `REPEATS` calls may leave behind in caches, logs and receipts: much less than one body."""
+BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"%b"}]}' % (b"x" * MEBIBYTE)
+STREAMED = BODY[:-1] + b',"stream":true}'
+EVENT = b'data: {"id":"c","choices":[{"delta":{"content":"%b"}}]}\n\n'
+SSE = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+WHOLE = b'{"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+SETTINGS: dict[str, Any] = {
+    "retries_max": 0,
+    "first_byte_seconds": 0.1,
+    "idle_seconds": 0.1,
+    "total_seconds": 5,
+    "response_body_bytes_max": 2 * MEBIBYTE,
+    "json_body_bytes_max": 5 * MEBIBYTE // 2,
+    "decode_request_bodies": "true",
+}
+Failing = Callable[[Carrier, Client], Awaitable[None]]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+async def carrier(tmp_path: Path) -> AsyncGenerator[Carrier]:
+    async with running_carrier(tmp_path, **SETTINGS) as running:
+        yield running
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what is about to be."""
+    for _ in range(5000):
+        if is_so():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("it never came to that")
+
+
+def waiting_bytes(connection: Any) -> int:
+    """Of the body that arrives on a connection of the edge, what is here."""
+    return connection.cycle.waiting_bytes if connection.cycle is not None else 0
+
+
+async def ask(
+    client: Client, head: bytes, body: bytes = BODY, *, until_closed: bool = False
+) -> int:
+    """Send a request, and wait for its answer."""
+    client.transport.writelines([head, body])
+    await (client.closed if until_closed else client.heard).wait()
+    return client.status
+
+
+async def be_unknown(carrier: Carrier, client: Client) -> None:
+    head = carrier.head(len(BODY), "x-headgate-credential: nobody")
+    assert await ask(client, head) in (400, 404, 403)
+
+
+async def be_out_of_scope(carrier: Carrier, client: Client) -> None:
+    key = carrier.issue(models=("other",))
+    assert await ask(client, carrier.head(len(BODY), key=key)) == 403
+
+
+async def be_no_json(carrier: Carrier, client: Client) -> None:
+    body = BODY[:-2]
+    assert await ask(client, carrier.head(len(body)), body) == 400
+
+
+async def be_badly_coded(carrier: Carrier, client: Client) -> None:
+    body = gzip.compress(BODY[:500_000] + random.Random(1).randbytes(500_000))[:-1]
+    head = carrier.head(len(body), "content-encoding: gzip")
+    assert await ask(client, head, body) == 400, client.start
+
+
+def played(play: Callable[[Peer], None], status: int, body: bytes = BODY, **given: bool) -> Failing:
+    async def fail(carrier: Carrier, client: Client) -> None:
+        carrier.provider.play = play
+        assert await ask(client, carrier.head(len(body)), body, **given) == status
+
+    return fail
+
+
+def reset_before_an_answer(peer: Peer) -> None:
+    peer.reset()
+
+
+def reset_within_a_body(peer: Peer) -> None:
+    peer.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+    peer.transport.write(b"content-length: %d\r\n\r\n" % (2 * MEBIBYTE) + b"x" * MEBIBYTE)
+    asyncio.get_running_loop().call_later(0.05, peer.reset)
+
+
+def answer_no_json(peer: Peer) -> None:
+    peer.answer(b'{"a":"' + b"x" * MEBIBYTE)
+
+
+def redirect(peer: Peer) -> None:
+    peer.answer(b"x" * MEBIBYTE, "location: http://a/", status=302)
+
+
+def answer_badly_coded(peer: Peer) -> None:
+    peer.answer(b"x" * MEBIBYTE, "content-encoding: gzip")
+
+
+def answer_too_much(peer: Peer) -> None:
+    peer.answer(b"x" * 3 * MEBIBYTE)
+
+
+def answer_without_end(peer: Peer) -> None:
+    peer.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+    peer.transport.write(b"transfer-encoding: chunked\r\n\r\n")
+    pour(peer)
+
+
+def pour(peer: Peer) -> None:
+    if not peer.transport.is_closing():
+        peer.transport.write(chunk(b"x" * 65536))
+        asyncio.get_running_loop().call_soon(pour, peer)
+
+
+def say_nothing(peer: Peer) -> None:
+    pass
+
+
+def stall_within_a_body(peer: Peer) -> None:
+    peer.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+    peer.transport.write(b"content-length: %d\r\n\r\n" % (2 * MEBIBYTE) + b"x" * MEBIBYTE)
+
+
+def refuse(peer: Peer) -> None:
+    peer.answer(b'{"error":{"message":"%b"}}' % (b"x" * 500_000), status=500)
+
+
+def refuse_rates(peer: Peer) -> None:
+    peer.answer(b'{"error":{"message":"%b"}}' % (b"x" * 500_000), status=429)
+
+
+def speak_no_http(peer: Peer) -> None:
+    peer.transport.write(b"nonsense" * 1000)
+
+
+def begin_stream(peer: Peer, *events: bytes) -> None:
+    peer.transport.write(SSE.encode() + b"".join(chunk(event) for event in events))
+
+
+def reset_stream(peer: Peer) -> None:
+    begin_stream(peer, EVENT % b"hello", EVENT[:-2] % (b"x" * 500_000))
+    asyncio.get_running_loop().call_later(0.05, peer.reset)
+
+
+def cut_stream(peer: Peer) -> None:
+    begin_stream(peer, EVENT % b"hello", b"data: " + b"x" * 500_000)
+    peer.transport.write(b"0\r\n\r\n")
+
+
+def stall_stream(peer: Peer) -> None:
+    begin_stream(peer, EVENT % b"hello", b"data: " + b"x" * 500_000)
+
+
+def send_large_event(peer: Peer) -> None:
+    begin_stream(peer, EVENT % b"hello", *[b"data: " + b"x" * MEBIBYTE] * 3)
+
+
+def leaving(play: Callable[[Peer], None], body: bytes) -> Failing:
+    """The client leaves when it has heard something, or its provider was asked."""
+
+    async def fail(carrier: Carrier, client: Client) -> None:
+        carrier.provider.play, asked = play, carrier.provider.asked
+        client.transport.writelines([carrier.head(len(body)), body])
+        await until(lambda: carrier.provider.asked > asked)
+        if body is STREAMED:
+            await client.heard.wait()
+        client.transport.abort()
+
+    return fail
+
+
+async def leave_within_the_body(carrier: Carrier, client: Client) -> None:
+    client.transport.writelines([carrier.head(2 * len(BODY)), BODY])
+    await until(lambda: any(waiting_bytes(each) >= len(BODY) for each in carrier.state.connections))
+    client.transport.abort()
+
+
+async def be_unrecorded(carrier: Carrier, client: Client) -> None:
+    carrier.provider.play = lambda peer: peer.answer(WHOLE[:-1] + b',"x":"' + BODY[80:-80] + b'"}')
+    carrier.storage.broken = True
+    try:
+        assert await ask(client, carrier.head(len(BODY))) == 503
+    finally:
+        carrier.storage.broken = False
+
+
+async def be_too_large(carrier: Carrier, client: Client) -> None:
+    head = carrier.head(0).replace(b"content-length: 0", b"transfer-encoding: chunked")
+    client.transport.writelines([head, *[chunk(BODY)] * 3])
+    await client.heard.wait()
+    assert client.status == 413
+
+
+async def break_an_upload(carrier: Carrier, client: Client) -> None:
+    carrier.provider.play = reset_before_an_answer
+    head = carrier.head(len(BODY), path="/v1/uploads/u/unknown")
+    assert await ask(client, head.replace(b"application/json", b"application/x")) == 502
+
+
+async def leave_an_upload(carrier: Carrier, client: Client) -> None:
+    carrier.provider.play, asked = say_nothing, carrier.provider.heads
+    head = carrier.head(2 * len(BODY), path="/v1/uploads/u/unknown")
+    client.transport.writelines([head.replace(b"application/json", b"application/x"), BODY])
+    await until(lambda: carrier.provider.heads > asked)
+    client.transport.abort()
+
+
+async def be_answered(carrier: Carrier, client: Client) -> None:
+    carrier.provider.play = lambda peer: peer.answer(WHOLE)
+    assert await ask(client, carrier.head(len(BODY))) == 200
+
+
+FAILURES: dict[str, Failing] = {
+    "answered": be_answered,
+    "unknown credential": be_unknown,
+    "model out of scope": be_out_of_scope,
+    "request that is no JSON": be_no_json,
+    "request with a bad coding": be_badly_coded,
+    "reset before an answer": played(reset_before_an_answer, 502),
+    "reset within a body": played(reset_within_a_body, 502),
+    "answer that is no JSON": played(answer_no_json, 502),
+    "redirect": played(redirect, 502),
+    "answer with a bad coding": played(answer_badly_coded, 502),
+    "oversized answer": played(answer_too_much, 502),
+    "endless answer": played(answer_without_end, 502),
+    "no first byte": played(say_nothing, 504),
+    "stalled body": played(stall_within_a_body, 504),
+    "refused by the provider": played(refuse, 500),
+    "limited by the provider": played(refuse_rates, 429),
+    "no HTTP": played(speak_no_http, 502),
+    "stream that is reset": played(reset_stream, 200, STREAMED),
+    "stream that is cut": played(cut_stream, 200, STREAMED),
+    "stream that stalls": played(stall_stream, 200, STREAMED),
+    "stream with an event too large": played(send_large_event, 200, STREAMED),
+    "caller who leaves before the answer": leaving(say_nothing, BODY),
+    "caller who leaves a stream": leaving(stall_stream, STREAMED),
+    "caller who leaves within the body": leave_within_the_body,
+    "database that refuses": be_unrecorded,
+    "body that is too large": be_too_large,
+    "upload that is reset": break_an_upload,
+    "caller who leaves an upload": leave_an_upload,
+}
+
+
+async def fail_once(carrier: Carrier, fail: Failing) -> None:
+    """On a connection of its own, until all is over."""
+    client = await carrier.connect()
+    try:
+        await fail(carrier, client)
+    finally:
+        client.transport.abort()
+    await until(lambda: carrier.rests)
+    for peer in list(carrier.provider.peers):
+        peer.transport.abort()
+    await until(lambda: not carrier.provider.peers and not carrier.connections_open)
+
+
+async def test_call_that_fails_keeps_no_body(carrier: Carrier) -> None:
+    await fail_once(carrier, be_answered)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    kept: dict[str, int] = {}
+    try:
+        for name, fail in FAILURES.items():
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(REPEATS):
+                async with asyncio.timeout(10):
+                    await fail_once(carrier, fail)
+            after, _ = tracemalloc.get_traced_memory()
+            if after - before > SLACK_BYTES:
+                kept[name] = after - before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert not kept
+
+
+async def test_kept_connection_holds_no_body_of_a_call_that_failed(carrier: Carrier) -> None:
+    client = await carrier.connect()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        await be_unknown(carrier, client)
+        before, _ = tracemalloc.get_traced_memory()
+        others = [await carrier.connect() for _ in range(REPEATS)]
+        for other in others:
+            await be_unknown(carrier, other)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert after - before < SLACK_BYTES
+    assert not any(other.closed.is_set() for other in others)
+    for each in (client, *others):
+        each.transport.abort()
