@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Generator
 
 import pytest
@@ -148,3 +149,91 @@ def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(road: Road)
     refused = ask(road, origin, target="/api/projects", method="GET")
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, PAGE)
     assert "access-control-allow-origin" not in ask(road, origin, target="/metrics").headers
+
+
+OWN_PATHS = [
+    *("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches?limit=1", "/v1/usage"),
+    *("/v1/usage/daily", "/v1/webhooks/endpoints", "/v1/receipts/req_1", "/v1/webhooks"),
+    *("/v1/completion", "/v1/completion/work/live/chat/completions"),
+]
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_the_gateways_own_never_reaches_a_provider(
+    road: Road, target: str, method: str
+) -> None:
+    answered = ask(road, ("x-api-key", GOOD), target=target, method=method)
+    nobody = ask(road, target=target, method=method)
+    assert (answered.status, nobody.status) == (501, 401)
+    assert answered.headers["x-should-retry"] == "false"
+    if target.startswith("/v1/messages"):
+        assert answered.json["type"] == nobody.json["type"] == "error"
+        assert set(answered.json["error"]) == {"type", "message"}
+        assert nobody.json["error"]["type"] == "authentication_error"
+    else:
+        check_error(answered, 501, "unsupported_endpoint", source="gateway")
+    assert road.upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/v1//messages", "/v1/%6dessages", "/v1/Messages", "/v1/MESSAGES/count_tokens"),
+        *("/v1/messages/", "/v1/x/../messages", "/v1/./messages", "/v1/x/%2e%2e/messages"),
+        *("/v1/messages;v=1", "/v1/v1/messages", "/v1/USAGE", "/v1/webhooks%2Fendpoints"),
+        *("/v1/receipts//req_1", "/v1\\messages", "/v1/messages%3Fx", "/v1/openai/v1/messages"),
+        *("/v1/usage%23", "/v1/Usage%3Bx", "/v1/messages%20"),
+    ],
+)
+def test_no_spelling_leads_around_what_is_the_gateways_own(road: Road, target: str) -> None:
+    answered = ask(road, ("x-api-key", GOOD), target=target)
+    assert answered.status in (400, 404, 501)
+    assert answered.headers["x-headgate-error-source"] == "gateway"
+    assert road.upstream.asked == []
+
+
+@pytest.mark.parametrize("step", ["", "/call_1/accept", "/call_1/hangup", "/call_1/refer"])
+def test_realtime_calls_say_what_they_mean(road: Road, step: str) -> None:
+    answered = ask(road, ("x-api-key", GOOD), target=f"/v1/realtime/calls{step}")
+    check_error(answered, 501, "unsupported_endpoint", source="gateway")
+    assert "sound and tokens go between the caller and the provider" in answered.error["message"]
+    assert road.upstream.asked == []
+
+
+def test_api_refuses_a_body_too_large_before_it_asks_for_it(road: Road) -> None:
+    admin = road.gateway.keys["admin_key"]
+    head = (
+        "POST /api/projects HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"X-Api-Key: {admin}\r\nX-Organization-Id: {road.gateway.keys['organization_id']}\r\n"
+    )
+    announced = head + "Content-Length: 600000\r\nExpect: 100-continue\r\n\r\n"
+    for raw in (announced, head + "Transfer-Encoding: chunked\r\n\r\n" + "1000\r\n" + "x" * 4096):
+        with open_line(road.gateway.port) as opened:
+            opened.send(raw.encode())
+            if "chunked" in raw:
+                opened.send((b"\r\n1000\r\n" + b"x" * 4096) * 140)
+            answered = opened.read("POST")
+            assert (answered.status, answered.json["code"]) == (413, "body_too_large")
+            assert answered.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("target", "version"),
+    [("/api/projects", "1.1"), (CHAT, "1.0"), ("/v1/models", "1.0"), ("/health/live", "1.0")],
+)
+def test_client_that_shuts_its_side_gets_its_answer(road: Road, target: str, version: str) -> None:
+    method, body = ("POST", BODY) if target == CHAT else ("GET", b"")
+    kind = "admin_key" if target.startswith("/api") else "inference_key"
+    lines = [
+        f"{method} {target} HTTP/{version}",
+        *("Host: localhost", "Content-Type: application/json"),
+        f"Authorization: Bearer {road.gateway.keys[kind]}",
+        f"X-Organization-Id: {road.gateway.keys['organization_id']}",
+        *([f"Content-Length: {len(body)}"] if body else []),
+    ]
+    with open_line(road.gateway.port) as opened:
+        opened.send("\r\n".join([*lines, "", ""]).encode() + body)
+        opened.socket.shutdown(socket.SHUT_WR)
+        assert opened.read(method).status == 200
+        assert opened.is_closed()

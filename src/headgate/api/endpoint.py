@@ -6,7 +6,7 @@ import re
 
 import msgspec
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from headgate.api.errors import JSON, FieldRefused, VersionOutdated, advise, describe, status_of
@@ -47,6 +47,9 @@ class Endpoint:
             response = await self._answer(request)
         except HeadgateError as error:
             response = render_error(error)
+        except ClientDisconnect:
+            # Nobody reads this: the edge has told a client that is too slow, others are gone.
+            response = Response(status_code=408)
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
         except Exception:
             log.exception("api.fault", request_id=request_id, operation=self._operation.id)

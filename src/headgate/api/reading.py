@@ -80,6 +80,10 @@ def _is_time(hint: object) -> bool:
 
 async def take_body(request: Request) -> bytes:
     """The bytes of the body. Raises `BodyTooLarge`."""
+    announced = int(request.headers.get("content-length") or 0)
+    if announced > BODY_BYTES_MAX:
+        # Before the first read: a client that waits to be asked for its body is not asked.
+        raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes here.")
     body = b""
     async for piece in request.stream():
         body += piece

@@ -1,8 +1,10 @@
-"""Errors in OpenAI's shape, and the headers that tell its SDKs whether to try again."""
+"""Errors in the shape of the face that they are on, and the headers that tell SDKs whether to try
+again."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,6 +23,20 @@ TYPES = {
     Kind.FAULT: "server_error",
     Kind.UNAVAILABLE: "server_error",
 }
+ANTHROPIC_TYPES = {
+    Kind.INVALID: "invalid_request_error",
+    Kind.UNAUTHENTICATED: "authentication_error",
+    Kind.UNPAID: "billing_error",
+    Kind.FORBIDDEN: "permission_error",
+    Kind.MISSING: "not_found_error",
+    Kind.METHOD: "invalid_request_error",
+    Kind.TOO_LARGE: "request_too_large",
+    Kind.MEDIA_TYPE: "invalid_request_error",
+    Kind.LIMITED: "rate_limit_error",
+    Kind.TIMEOUT: "timeout_error",
+    Kind.UPSTREAM_TIMEOUT: "timeout_error",
+    Kind.UNAVAILABLE: "overloaded_error",
+}
 SOURCE_GATEWAY = b"x-headgate-error-source: gateway\r\n"
 HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
 """Which protocols would do instead: a 426 has to say so (RFC 9110 15.5.22)."""
@@ -37,8 +53,29 @@ def describe(error: HeadgateError) -> dict[str, str | None]:
     }
 
 
-def encode_body(error: HeadgateError) -> bytes:
-    """The whole body of an error answer."""
+def describe_for_anthropic(error: HeadgateError) -> dict[str, object]:
+    """The body of an error on Anthropic's wire."""
+    kind = ANTHROPIC_TYPES.get(error.kind, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+def describe_for_api(error: HeadgateError) -> dict[str, object]:
+    """The body of an error on the platform API, where the edge finds it."""
+    return {"detail": error.message, "code": error.code}
+
+
+SHAPES: tuple[tuple[bytes, Callable[[HeadgateError], dict[str, object]]], ...] = (
+    (b"/v1/messages", describe_for_anthropic),
+    (b"/api/", describe_for_api),
+)
+"""By the beginning of the target; every other one has OpenAI's shape."""
+
+
+def encode_body(error: HeadgateError, target: bytes = b"") -> bytes:
+    """The whole body of an error answer to a request for that target."""
+    for prefix, shape in SHAPES:
+        if target.startswith(prefix):
+            return msgspec.json.encode(shape(error))
     return msgspec.json.encode({"error": describe(error)})
 
 

@@ -297,7 +297,7 @@ class OpenAiFace:
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
         if opening.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()
-        exchange.answer(error.kind.value, head, errors.encode_body(error))
+        exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))
 
 
 def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from headgate.gateway import forwarding
 from headgate.gateway.cors import CorsPolicy, is_preflight
+from headgate.gateway.cycle import REFUSED_BODY_BYTES_MAX, CycleTransport, EarlyAnswer
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
 from headgate.gateway.hearing import (
@@ -31,11 +32,9 @@ from headgate.gateway.limits import (
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.message import Headers
+from headgate.kit.http.probes import probe_peer
 from headgate.relay import presented
 
-REFUSED_BODY_BYTES_MAX = 64 * 1024
-"""What is read of the body of a request that its head has refused already; one that announces more,
-or that waits to be asked for it, is answered at once."""
 CONTROL_BODY_BYTES_MAX = 1024 * 1024
 """The body of a request that is no model call."""
 PIPELINED_MAX = 32
@@ -108,19 +107,29 @@ class EdgeProtocol(HearingProtocol):
         """
         # Where nothing else is said, the loop closes the socket when this returns.
         self._sender.flush()
-        exchange = self.cycle
-        if (
-            not isinstance(exchange, Exchange)
-            or not exchange.body_complete
-            or exchange.response_started
-            or exchange.http_version == "1.0"
-            or self.scheme == "https"
-        ):
+        cycle = self.cycle
+        if self.scheme == "https" or not self._is_busy():
             return None
-        exchange.keep_alive = False
-        self._ask_whether_there(exchange)
+        if not isinstance(cycle, Exchange):
+            return self._answer_half_closed(cycle) if not cycle.more_body else None
+        if not cycle.body_complete or cycle.response_started:
+            return None
+        if cycle.http_version == "1.0":
+            return self._answer_half_closed(cycle)
+        cycle.keep_alive = False
+        self._ask_whether_there(cycle)
         for seconds in QUESTIONS_SECONDS:
-            self.loop.call_later(seconds, self._ask_whether_there, exchange)
+            self.loop.call_later(seconds, self._ask_whether_there, cycle)
+        return True
+
+    def _answer_half_closed(self, cycle: Any) -> bool:
+        """Answer a client that cannot be asked whether it is still there.
+
+        An interim answer would be none to it. The system's own probes are no bytes of ours; that
+        of a client that left answers them for about a minute, and then refuses the connection.
+        """
+        cycle.keep_alive = False
+        probe_peer(self.transport)
         return True
 
     def _ask_whether_there(self, exchange: Exchange) -> None:
@@ -247,7 +256,7 @@ class EdgeProtocol(HearingProtocol):
     def on_response_complete(self) -> None:
         """An answer is written: the next request that waits, or the wait for one."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._discarding or self.transport.is_closing():
             return
         if self.flow.write_paused:
             # Answers that nobody takes are not piled up.
@@ -263,14 +272,17 @@ class EdgeProtocol(HearingProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif not self._is_busy():
+        elif not self._is_busy() and not self._in_body:
             wait = limits.header_seconds if self._in_head else limits.keepalive_seconds
             self.deadline = self._time() + wait
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """The turn of a request has come, whichever kind it is."""
         if not isinstance(cycle, Exchange):
-            super()._start_asgi_task(cycle, app)
+            cycle.transport = CycleTransport(self, cycle)
+            if cycle.more_body:
+                self._start_body(self._limits.body_seconds)
+            super()._start_asgi_task(cycle, EarlyAnswer(app, cycle))
             return
         self._answering = cycle
         self._await_body(cycle)
@@ -329,12 +341,16 @@ class EdgeProtocol(HearingProtocol):
         self.headers.extend(headers)
         self.expect_100_continue = (b"expect", b"100-continue") in headers
         self._total_bytes = 0
-        is_busy = self._is_busy()
-        super().on_headers_complete()
-        if is_busy:
+        if self._is_busy():
             self.deadline = 0.0
+        super().on_headers_complete()
+
+    def end_cycle(self, cycle: RequestResponseCycle) -> None:
+        """See `cycle.CycleConnection`."""
+        if cycle.more_body:
+            self._discard()
         else:
-            self._start_body(self._limits.body_seconds)
+            self._close()
 
     # `exchange.Connection`.
 
@@ -403,7 +419,7 @@ class EdgeProtocol(HearingProtocol):
         arriving.keep_alive = False
         if not isinstance(arriving, Exchange):
             if arriving.more_body:
-                self._close()
+                self._break_off_cycle(arriving, error)
         elif not arriving.body_complete:
             # Its body will never be whole: whoever reads it, now or in its turn, is told why.
             if arriving.response_started:
@@ -411,3 +427,15 @@ class EdgeProtocol(HearingProtocol):
             else:
                 arriving.break_off(error)
                 self.deadline = self._time() + LINGER_SECONDS if answering is arriving else 0.0
+
+    def _break_off_cycle(self, cycle: RequestResponseCycle, error: HeadgateError) -> None:
+        """The body will never be whole: tell the client why, if it is its turn, and the reader."""
+        if self.pipeline or self._answering is not None or cycle.response_started:
+            self._close()
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        exchange = self._exchange_type(
+            self, b"", self.url, self.headers, http_version="1.1", keep_alive=False
+        )
+        self._edge.face.refuse(exchange, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.parse
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm.endpoint import Endpoint
@@ -15,12 +16,13 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
 # A provider may decode or tidy a path before it looks at it. One that could then be another row's
 # is refused: an empty or dot segment, a last slash, an escape of a character that needs none or of
-# a slash, a backslash, a percent sign or a control character.
+# a slash, a backslash, a percent sign or a control character, a semicolon.
 _AMBIGUOUS = re.compile(
-    r"//|/\Z|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#]"
+    r"//|/\Z|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#;]"
     r"|%(?![2-9a-fA-F][0-9a-fA-F])"
     r"|%(?:2[5dDeEfF]|3[0-9]|[46][1-9a-fA-F]|5[0-9aAcCfF]|7[0-9aAeEfF])"
 )
+_ENDS = re.compile(r"[?#;]")
 
 
 class MethodNotAllowed(HeadgateError):
@@ -113,8 +115,8 @@ class Routes:
         if excess:
             raise PathMisplaced(method, path, excess)
         rows = _find(self._root, path.split("/"), 1)
-        if rows is self._root.rest and _find(self._root, path.lower().split("/"), 1) is not rows:
-            raise PathInvalid("The path is known in lower case only.")
+        if rows is self._root.rest and _find(self._root, _read_loosely(path), 1) is not rows:
+            raise PathInvalid("The path is known in lower case and in its plain form only.")
         found = rows.get(method) or rows.get(ANY_METHOD)
         if found is None and method in _PASSING_METHODS:
             found = self._root.rest.get(ANY_METHOD)
@@ -131,6 +133,13 @@ class Routes:
             if path.startswith(f"{known}/") and path.removeprefix(known) in self._paths:
                 return known
         return ""
+
+
+def _read_loosely(path: str) -> list[str]:
+    """The segments of a path as a careless provider might take it: in lower case, without escapes,
+    and ending where a query, a fragment or a parameter would begin."""
+    plain = _ENDS.split(urllib.parse.unquote(path).lower(), maxsplit=1)[0]
+    return plain.rstrip().split("/")
 
 
 def _descend(node: _Node, segment: str) -> _Node:

@@ -100,15 +100,17 @@ async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -
         await line.send(b"x" * min(65_536, length - start))
         await line.settle()
     assert [len(body) for body in app.bodies] == ([] if excess else [length])
-    assert line.statuses == ([] if excess else [201])
-    assert line.wire.closed is bool(excess)
+    assert line.statuses == [413 if excess else 201]
+    assert line.wire.half_closed is bool(excess)
     await line.close()
     await line.settle()
 
 
-async def test_request_of_the_application_that_turns_malformed_is_cut() -> None:
+async def test_request_of_the_application_that_turns_malformed_is_told_so_and_cut() -> None:
     app = App()
     line = await talk(CHUNKED.replace(b"/v1/x", b"/y") + BAD, app=app)
+    assert line.statuses == [400]
+    line.wait(3)
     assert line.wire.closed
     await line.close()
     await line.settle()
@@ -119,4 +121,94 @@ async def test_question_to_the_server_as_a_whole_goes_to_the_application() -> No
     app = App()
     line = await talk(CONTROL.replace(b"GET /x", b"OPTIONS *"), app=app)
     assert [scope["raw_path"] for scope in app.scopes] == [b"*"]
+    await line.close()
+
+
+async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
+    """Without a look at the body."""
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+async def test_slow_body_of_any_request_is_told_so_and_cut() -> None:
+    app, face = App(), EchoFace()
+    line = await talk(post(100_000, target=b"/api/x"), face=face, app=app)
+    await line.send(b"x" * 10)
+    line.wait(10.1)
+    await line.settle()
+    assert [each.code for each in face.refusals] == ["request_timeout"]
+    assert line.statuses == [408]
+    line.wait(3)
+    assert line.wire.closed
+    assert app.bodies == []
+    await line.close()
+
+
+async def test_slow_body_behind_another_request_is_cut_too() -> None:
+    app = App()
+    line = await talk(CONTROL + post(1000, target=b"/api/x") + b"x", app=app)
+    assert line.statuses == [201]
+    line.wait(10.1)
+    await line.settle()
+    assert line.statuses == [201, 408]
+    await line.close()
+
+
+async def test_slow_body_of_an_answered_request_is_cut_as_early_and_a_whole_one_is_not() -> None:
+    line = await talk(post(1000, target=b"/nothing") + b"x", app=answer_at_once)
+    assert line.statuses == [413]
+    assert not line.wire.closed
+    line.wait(10.1)
+    assert line.wire.closed
+    await line.close()
+    line = await talk(post(3, target=b"/nothing"), b"abc", GET, app=answer_at_once)
+    assert line.statuses == [413, 200]
+    await line.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        post(5, b"expect: 100-continue", target=b"/api/x"),
+        post(2_000_000, b"expect: 100-continue", target=b"/api/x"),
+        post(2_000_000, target=b"/api/x"),
+        CHUNKED.replace(b"/v1/x", b"/api/x"),
+    ],
+)
+async def test_answer_before_a_body_that_is_not_read_ends_the_connection(head: bytes) -> None:
+    face = EchoFace()
+    line = await talk(head, face=face, app=answer_at_once)
+    assert line.statuses == [413]
+    assert b"connection: close\r\n" in line.wire.written
+    assert (line.wire.half_closed, line.wire.closed) == (True, False)
+    await line.send(b"x" * 1000 + GET)
+    await line.settle()
+    assert face.seen == []
+    line.wait(3)
+    assert line.wire.closed
+    await line.close()
+
+
+@pytest.mark.parametrize("raw", [CONTROL, b"GET /v1/x HTTP/1.0\r\n\r\n"])
+async def test_client_that_shuts_its_side_gets_the_answer_without_being_asked(raw: bytes) -> None:
+    gate = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await answer_at_once(scope, receive, send)
+
+    async def script(exchange: Exchange) -> None:
+        await gate.wait()
+        exchange.answer(413, b"", b"no")
+
+    line = await talk(raw, face=ScriptedFace(script), app=app)
+    assert line.protocol.eof_received() is True
+    line.loop.move(5)
+    assert line.wire.written == b""
+    gate.set()
+    await line.settle()
+    assert line.statuses == [413]
+    assert line.wire.written.endswith(b"no")
+    assert line.wire.closed
     await line.close()

@@ -218,10 +218,10 @@ async def test_client_is_asked_nothing_once_its_answer_has_begun() -> None:
     ("raw", "is_tls"),
     [
         (b"", False),
-        (CONTROL, False),
+        (CONTROL, True),
         (GET, True),
         (post(5), False),
-        (b"GET /v1/x HTTP/1.0\r\n\r\n", False),
+        (post(5, target=b"/api/x"), False),
     ],
 )
 async def test_closed_side_is_the_end_where_nothing_can_be_asked(raw: bytes, is_tls: bool) -> None:

@@ -29,6 +29,19 @@ _EPHEMERAL = (
     "This address hands out a session or a client secret that talks to the provider directly, past"
     " every key, budget and record of this gateway; it is not available here."
 )
+_CALLS = (
+    "Calls of the Realtime API (WebRTC and SIP) are not supported: sound and tokens go between the"
+    " caller and the provider, past every key, budget and record of this gateway. To start, accept,"
+    " refer, reject or hang up one is not available here."
+)
+_MESSAGES = (
+    "Anthropic's Messages API is not available at this gateway yet, and a request for it is never"
+    " sent to a provider. Use /v1/chat/completions or /v1/responses."
+)
+_OWN = (
+    "This address belongs to the gateway itself and is not available yet; a request for it is never"
+    " sent to a provider."
+)
 
 
 def _metered(
@@ -61,8 +74,10 @@ def _restricted(name: str, path: str) -> Endpoint:
     )
 
 
-def _unsupported(name: str, path: str, method: str = ANY_METHOD) -> Endpoint:
-    return Endpoint(name, (method,), path, opaque.METER, unsupported=_EPHEMERAL)
+def _unsupported(
+    name: str, path: str, method: str = ANY_METHOD, *, reason: str = _EPHEMERAL
+) -> Endpoint:
+    return Endpoint(name, (method,), path, opaque.METER, unsupported=reason)
 
 
 _INFERENCE = (
@@ -239,6 +254,8 @@ _AGENTS = (
     _free("chatkit", "/chatkit/threads/{id}", "GET", "DELETE"),
     _free("chatkit", "/chatkit/threads/{id}/items", "GET"),
     _unsupported("realtime", "/realtime"),
+    _unsupported("realtime", "/realtime/calls", reason=_CALLS),
+    _unsupported("realtime", "/realtime/calls/{rest}", reason=_CALLS),
     _unsupported("realtime", "/realtime/{rest}"),
     _unsupported("live", "/live"),
     _unsupported("live", "/live/{rest}"),
@@ -254,12 +271,24 @@ _ADMINISTRATION = (
     _restricted("organization", "/safety/{rest}"),
 )
 
+_GATEWAY = (
+    _unsupported("messages", "/messages", reason=_MESSAGES),
+    _unsupported("messages", "/messages/{rest}", reason=_MESSAGES),
+    *(
+        _unsupported(name, f"/{name}{rest}", reason=_OWN)
+        for name in ("usage", "webhooks", "receipts", "completion")
+        for rest in ("", "/{rest}")
+    ),
+)
+"""What is the gateway's own below `/v1`: nothing of it ever reaches a provider."""
+
 _ROWS = (
     *_INFERENCE,
     *_LIBRARY,
     *_JOBS,
     *_AGENTS,
     *_ADMINISTRATION,
+    *_GATEWAY,
     Endpoint("other", (ANY_METHOD,), "/{rest}", opaque.METER),
 )
 ENDPOINTS: tuple[Endpoint, ...] = tuple(
