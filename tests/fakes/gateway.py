@@ -129,7 +129,7 @@ def wait_ready(gateway: Gateway) -> None:
     wait_until(is_ready, START_SECONDS)
 
 
-def start_gateway(
+def serve_gateway(
     data: Path,
     *,
     provider_url: str | None = None,
@@ -139,8 +139,8 @@ def start_gateway(
     variables: dict[str, str] | None = None,
     **settings: Any,
 ) -> Gateway:
-    """`settings` are HEADGATE_ variables in lower case, `variables` others as they are named;
-    `tls` is how a client trusts it."""
+    """A server that may not be ready yet. `settings` are HEADGATE_ variables in lower case,
+    `variables` others as they are named; `tls` is how a client trusts it."""
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
     environment.pop("OPENAI_API_KEY", None)
@@ -161,7 +161,12 @@ def start_gateway(
             stdout=output,
             stderr=output,
         )
-    gateway = Gateway(process, port, data, {}, log, environment, tls)
+    return Gateway(process, port, data, {}, log, environment, tls)
+
+
+def start_gateway(data: Path, **given: Any) -> Gateway:
+    """As `serve_gateway`, ready."""
+    gateway = serve_gateway(data, **given)
     try:
         wait_ready(gateway)
     except BaseException:

@@ -27,6 +27,7 @@ EXCEPTIONS = {
     ("kit/listener.py", "socket"): "listens, never connects",
     ("kit/listener.py", "getaddrinfo"): "the addresses to listen on",
     ("main/server.py", "socket"): "the type of the listening sockets",
+    ("main/waiting.py", "socket"): "the type of the listening sockets",
     ("main/exposure.py", "ssl"): "checks the certificate that the server shows",
     ("simulator/server.py", "socket"): "listens on this machine, never connects",
     ("simulator/fault_line/server.py", "socket"): "listens on this machine, never connects",

@@ -10,12 +10,10 @@ import importlib
 import socket
 import sys
 from collections.abc import AsyncGenerator, Coroutine
-from types import FrameType
 from typing import Any
 
 import msgspec
 import structlog
-import uvicorn
 import uvloop
 
 from headgate.api import app as api
@@ -24,17 +22,20 @@ from headgate.gateway.cors import CorsApp
 from headgate.gateway.openai import OpenAiFace
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit import failpoint
+from headgate.kit.db.engine import StorageUnavailable
+from headgate.kit.db.migration import SchemaUnusable
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, data_lock, descriptors, platform, road, withdrawals
+from headgate.main import banner, data_lock, descriptors, platform, road, waiting, withdrawals
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
+from headgate.main.listening import create_server
 from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
@@ -43,8 +44,6 @@ from headgate.vault.model import parse_base_url
 
 SIMULATOR = "headgate.simulator.server"
 """Loaded only where it answers: it is no part of a server that has a provider."""
-SETTLE_SECONDS = 5.0
-"""For the calls that a stop has cut off to be settled."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,28 +51,6 @@ log = structlog.get_logger(__name__)
 class StorageLost(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "storage_lost"
-
-
-class Server(uvicorn.Server):
-    """Stops in peace at the first signal and at once at the second; either is a good end."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn, which would raise the signal again before anything is closed."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-    def stop_at_once(self) -> None:
-        """Take no more calls and cut those that run: nothing can be recorded any more."""
-        self.should_exit = self.force_exit = True
-
-    async def end_calls(self) -> None:
-        """Cut off the calls that are left after the grace, and let them settle."""
-        tasks = self.server_state.tasks
-        for task in tasks:
-            if not task.cancelling():
-                task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=SETTLE_SECONDS)
 
 
 def serve(settings: Settings) -> None:
@@ -91,6 +68,19 @@ def serve(settings: Settings) -> None:
         for listener in listeners:
             stack.enter_context(listener)
         settings = msgspec.structs.replace(settings, port=listeners[0].getsockname()[1])
+        while True:
+            try:
+                return _open_and_serve(settings, listeners)
+            except (StorageUnavailable, SchemaUnusable, OSError) as error:
+                reason = waiting.describe_lack(settings, error)
+                if reason is None:
+                    raise
+            if not waiting.wait_for_room(settings, listeners, reason):
+                return None
+
+
+def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
+    with contextlib.ExitStack() as stack:
         stack.enter_context(data_lock.hold(settings, data_lock.SERVE))
         installation = open_installation(settings)
         stack.callback(installation.close)
@@ -110,7 +100,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         await _prepare_provider(settings, installation, stack)
         writer = Writer(installation.database)
-        server = _create_server(settings)
+        server = create_server(settings)
         rescued = Rescue(settings)
         writer.start(server.stop_at_once, rescue=rescued)
         stack.push_async_callback(writer.stop)
@@ -248,25 +238,6 @@ async def _prepare_provider(
         url = f"{running.address}/v1"
         installation.allow(parse_base_url(url)[0])
     prepare_credential(installation, url)
-
-
-def _create_server(settings: Settings) -> Server:
-    return Server(
-        uvicorn.Config(
-            "headgate.api.app:build_app",
-            loop="none",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=int(settings.keepalive_seconds),
-            timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]
-            ssl_certfile=settings.ssl_certfile,
-            ssl_keyfile=settings.ssl_keyfile,
-        )
-    )
 
 
 @contextlib.asynccontextmanager

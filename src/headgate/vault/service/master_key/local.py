@@ -148,10 +148,15 @@ def write_master_key(path: Path, material: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileNotFoundError as error:
         raise MasterKeyRefused(f"There is no directory {path.parent} for a master key.") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(material) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(material) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # Half a key would be taken for a wrong one by every later start.
+        path.unlink()
+        raise
     _flush_directory(path.parent)
 
 

@@ -1,0 +1,145 @@
+"""A start on a full disk: alive, unready, and ready as soon as there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headgate.api import app as api
+from headgate.gateway import errors
+from headgate.gateway.exchange import Exchange
+from headgate.gateway.protocol import EdgeProtocol
+from headgate.kit.db.engine import StorageUnavailable
+from headgate.kit.db.health import RETRY_AFTER_SECONDS
+from headgate.kit.errors import HeadgateError
+from headgate.kit.ids import Ids
+from headgate.kit.settings import Settings
+from headgate.main import road
+from headgate.main.data_lock import DATABASE_FILE
+from headgate.main.listening import Server, create_server
+
+PROBE_SECONDS = 1.0
+PROBE_BYTES = 1 << 20
+"""What a start writes at least: the log's index, a commit, the tables of a new database."""
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+log = structlog.get_logger(__name__)
+
+
+class Unready:
+    """The health, the face of `/v1`, and the answer below `/api`, of a server that has no
+    database."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._ids = Ids()
+
+    def check(self) -> str:
+        """See `api.app.Health`."""
+        return self._reason
+
+    def open(self, exchange: Exchange) -> None:
+        """See `gateway.edge.Face`."""
+        raise self._explain()
+
+    async def run(self, exchange: Exchange) -> None:
+        """See `gateway.edge.Face`."""
+        self.refuse(exchange, self._explain())
+
+    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+        """See `gateway.edge.Face`."""
+        head = errors.encode_head(error, retry_after_max_seconds=RETRY_AFTER_SECONDS)
+        head += b"x-request-id: %b\r\n" % self._ids.make("req").encode()
+        exchange.answer(error.kind.value, head, errors.encode_body(error))
+
+    async def refuse_api(self, _request: Request) -> Response:
+        """503 for every operation of the platform API."""
+        error = self._explain()
+        headers = {"retry-after": f"{RETRY_AFTER_SECONDS:.0f}"}
+        body = {"detail": error.message, "code": error.code}
+        return JSONResponse(body, error.kind.value, headers=headers)
+
+    def build_app(self) -> Any:
+        """Health, a metric, and refusals."""
+        return api.build_app(
+            health=self,
+            render_metrics=lambda: b"headgate_storage_good 0.0\n",
+            make_id=self._ids.make,
+            platform=[Route("/api/{path:path}", self.refuse_api, methods=METHODS)],
+        )
+
+    def _explain(self) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"The gateway has not started yet: {self._reason}. Nothing was sent, nothing is "
+            "charged. Try again.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+            should_retry=True,
+        )
+
+
+def describe_lack(settings: Settings, error: Exception) -> str | None:
+    """Why a start has to wait; None where it failed for anything else than a full disk."""
+    if settings.database_url is not None or has_room(settings.data):
+        return None
+    told = f"the disk of {settings.data} is full ({error})"
+    database = settings.data / DATABASE_FILE
+    if not database.exists() or database.stat().st_size == 0:
+        return f"{told}, and its database was never set up: the first start needs room"
+    return told
+
+
+def has_room(folder: Path) -> bool:
+    """Whether a file of `PROBE_BYTES` can be written to a folder, or to the nearest above it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Of zeros, some filesystems would keep nothing.
+            os.pwrite(file.fileno(), os.urandom(PROBE_BYTES), 0)
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def wait_for_room(settings: Settings, listeners: list[socket.socket], reason: str) -> bool:
+    """Answer for a server that cannot start yet. Whether there is room now; not so at a signal."""
+    log.error("start.waits", reason=reason)
+    return uvloop.run(_wait(settings, listeners, reason))
+
+
+async def _wait(settings: Settings, listeners: list[socket.socket], reason: str) -> bool:
+    unready, server = Unready(reason), create_server(settings)
+    edge = road.build_edge(settings, unready)
+    server.config.app = unready.build_app()
+    server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
+    connections: Any = server.server_state.connections
+    watch = asyncio.create_task(edge.run(connections))
+    probe = asyncio.create_task(_stop_when_there_is_room(settings, server))
+    # The server closes those that it is given, and the start goes on with the same.
+    await server.serve(sockets=[listener.dup() for listener in listeners])
+    is_found = probe.done()
+    for task in (watch, probe):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    return is_found
+
+
+async def _stop_when_there_is_room(settings: Settings, server: Server) -> None:
+    while not await asyncio.to_thread(has_room, settings.data):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(PROBE_SECONDS)
+    log.info("start.goes_on")
+    server.stop_at_once()
