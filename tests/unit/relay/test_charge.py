@@ -145,25 +145,34 @@ def test_more_output_than_the_request_allows_is_not_charged_above_the_hold() -> 
 
 
 @pytest.mark.parametrize(
-    ("body", "usage"),
+    ("path", "body", "usage"),
     [
-        (b'{"model":"gpt-5.4-mini","n":3}', Usage(input_tokens=9, output_tokens=1_500)),
         (
+            "/chat/completions",
+            b'{"model":"gpt-5.4-mini","n":3}',
+            Usage(input_tokens=9, output_tokens=1_500),
+        ),
+        (
+            "/responses",
             b'{"model":"gpt-5.4-mini","tools":[{"type":"web_search"}]}',
             Usage(input_tokens=9_000, output_tokens=700, tool_calls={"web_search_call": 9}),
         ),
         (
+            "/responses",
             b'{"model":"gpt-5.4-mini","tools":[{"type":"mcp","server_url":"u"}]}',
             Usage(input_tokens=50_000, output_tokens=9),
         ),
         (
+            "/embeddings",
             b'{"model":"gpt-5.4-mini","input":["%b","x"]}' % (b"y" * 3_000),
             Usage(input_tokens=2_900),
         ),
     ],
 )
-def test_usage_of_many_answers_turns_or_inputs_is_possible(body: bytes, usage: Usage) -> None:
-    assert settle(usage, body=body, held_nano=1).pricing == "priced"
+def test_usage_of_many_answers_turns_or_inputs_is_possible(
+    path: str, body: bytes, usage: Usage
+) -> None:
+    assert settle(usage, path=path, body=body, held_nano=1).pricing == "priced"
 
 
 def test_speech_is_priced_by_the_characters_of_its_request() -> None:

@@ -159,6 +159,7 @@ PRICED = [
     (model.id, tier)
     for model in CATALOG.models()
     if model.input_tokens_max and (price := CATALOG.price(model.id, NOW)) is not None
+    if price.bound(1, 1, None) is not None
     for tier in price.tiers
 ]
 """Every model whose input is bounded, in every tier: more than 200 rows (S6)."""
