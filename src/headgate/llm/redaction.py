@@ -43,12 +43,10 @@ def redact(data: bytes, secret: bytes) -> bytes:
 
 def conceal(text: str, secret: bytes) -> str:
     """A text that is recorded or logged, without the key, also where that is only a word."""
-    if len(secret) < RECORDED_BYTES_MIN:
-        return text
-    data = text.encode()
-    for form in _spell(secret):
-        data = data.replace(form, REMOVED)
-    return data.decode()
+    for form in _spell_in_text(secret):
+        if form in text:
+            text = text.replace(form, REMOVED.decode())
+    return text
 
 
 @functools.lru_cache(maxsize=1024)
@@ -89,6 +87,13 @@ def _spell(secret: bytes) -> tuple[bytes, ...]:
             )
         )
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _spell_in_text(secret: bytes) -> tuple[str, ...]:
+    if len(secret) < RECORDED_BYTES_MIN:
+        return ()
+    return tuple(form.decode("utf-8", "surrogateescape") for form in _spell(secret))
 
 
 @functools.lru_cache(maxsize=1024)

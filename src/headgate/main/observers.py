@@ -32,8 +32,7 @@ class Observers:
     """The observers of one process."""
 
     def __init__(self, settings: Settings, server: uvicorn.Server, client: HttpClient) -> None:
-        self._waiting: list[Receipt] = []
-        self._settlements: list[int] = []
+        self._waiting: list[tuple[Receipt, int]] = []
         self.access_log = AccessLog(STDERR) if settings.access_log else None
         self.spans = load_spans() if settings.otel_endpoint else None
         self.metrics = Metrics(
@@ -63,13 +62,12 @@ class Observers:
         """See `relay.journey.Observer`: all hear of it together with others, a moment later."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._tell)
-        self._waiting.append(receipt)
-        self._settlements.append(settlement_microseconds)
+        self._waiting.append((receipt, settlement_microseconds))
 
     def _tell(self) -> None:
-        receipts, self._waiting = self._waiting, []
-        settlements, self._settlements = self._settlements, []
-        self.metrics.observe(receipts, settlements)
+        waiting, self._waiting = self._waiting, []
+        receipts = [receipt for receipt, _ in waiting]
+        self.metrics.observe(receipts, [settlement for _, settlement in waiting])
         if self.access_log is not None:
             self.access_log.observe(receipts)
         if self.spans is not None:

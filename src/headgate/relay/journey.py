@@ -133,16 +133,12 @@ class Journey:
     async def _settle(self, trip: Trip) -> Receipt:
         """Make the call's one receipt durable, then tell the observers. Raises Unrecorded."""
         now = self._clock.now()
-        receipt = write_receipt(
-            trip,
-            assess(trip, self._models, now),
-            created_at=now,
-            ended_at=self._clock.monotonic(),
-        )
+        charge = assess(trip, self._models, now)
+        ended_at = self._clock.monotonic()
+        receipt = write_receipt(trip, charge, created_at=now, ended_at=ended_at)
         if trip.call.tokens_reserved:
             self._admission.settle(trip.call, receipt)
         failpoint("before_settle")
-        settling_at = self._clock.monotonic()
         try:
             await self._settlement.record(receipt, trip.hold)
         except asyncio.CancelledError:
@@ -152,7 +148,7 @@ class Journey:
         # Whatever it was: an answer that is not recorded does not leave, and is not forgotten.
         except Exception as cause:
             raise self._defer(receipt, trip) from cause
-        elapsed = self._clock.monotonic() - settling_at
+        elapsed = self._clock.monotonic() - ended_at
         self._observer.observe(receipt, int(elapsed * MICROSECONDS))
         return receipt
 
