@@ -132,7 +132,11 @@ class HearingProtocol(DeadlinedProtocol):
         self._close()
 
     def _bound_head(self) -> None:
+        """Give a head that did not come whole its time and its size; most come whole, and cost no
+        look at the clock."""
         limits = self._limits
+        if not (self.deadline or self._is_over() or self._is_busy()):
+            self.deadline = self._time() + limits.header_seconds
         if self._unread_head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
             self._refuse(HeadTooLarge("The request head is too large."))
 
@@ -148,7 +152,7 @@ class HearingProtocol(DeadlinedProtocol):
         self._in_head = True
         self._in_chunks = False
         if not self._is_over():
-            self.deadline = 0.0 if self._is_busy() else self._time() + self._limits.header_seconds
+            self.deadline = 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; trailers are read past, but for those that belong into a head."""
