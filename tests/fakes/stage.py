@@ -179,6 +179,7 @@ class FakeCaller:
 
     def __init__(self) -> None:
         self.gone = False
+        self.sent_bytes = 0
         self.status = 0
         self.head = b""
         self.body = b""
@@ -201,6 +202,7 @@ class FakeCaller:
 
     def write(self, data: bytes) -> None:
         self.body += data
+        self.sent_bytes += len(data)
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         self.finished = complete

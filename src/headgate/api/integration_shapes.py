@@ -94,7 +94,7 @@ class ShownModel(msgspec.Struct):
     display_name: str
     description: str
     max_input_tokens: int | None
-    max_output_tokens: int
+    max_output_tokens: int | None
     input_price_per_1m: str | None
     output_price_per_1m: str | None
     cached_input_price_per_1m: str | None
@@ -245,7 +245,7 @@ def show_model(model: ModelEntry, price: PriceRow | None) -> ShownModel:
         display_name=model.display_name,
         description=model.description,
         max_input_tokens=model.input_tokens_max or None,
-        max_output_tokens=model.output_tokens_max,
+        max_output_tokens=model.output_limit,
         input_price_per_1m=_show_dollars(base.input),
         output_price_per_1m=_show_dollars(base.output),
         cached_input_price_per_1m=_show_dollars(base.cached_input),

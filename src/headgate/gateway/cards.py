@@ -31,7 +31,7 @@ class Facts(Protocol):
     @property
     def input_tokens_max(self) -> int: ...
     @property
-    def output_tokens_max(self) -> int: ...
+    def output_limit(self) -> int | None: ...
     @property
     def dimensions(self) -> int: ...
     @property
@@ -246,6 +246,6 @@ def describe_context(facts: Facts | None) -> dict[str, Any] | None:
         return None
     return {
         "input_tokens_max": facts.input_tokens_max or None,
-        "output_tokens_max": facts.output_tokens_max or None,
+        "output_tokens_max": facts.output_limit,
         "data_freshness": facts.data_freshness,
     }

@@ -97,6 +97,7 @@ class Exchange:
         "refusal",
         "response_complete",
         "response_started",
+        "sent_bytes",
         "streams_body",
         "takes_trailers",
         "target",
@@ -119,6 +120,7 @@ class Exchange:
         self._arrived: asyncio.Future[None] | None = None
         self._attendant: Attendant | None = None
         self._chunked = False
+        self.sent_bytes = 0
         self.method = method
         self.target = target
         self.headers = headers
@@ -264,8 +266,10 @@ class Exchange:
         """See `Caller`."""
         if self.gone or self.method == b"HEAD":
             return
+        size = len(data)
+        self.sent_bytes += size
         if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            data = b"%x\r\n%b\r\n" % (size, data)
         self._connection.write(data)
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:

@@ -16,7 +16,14 @@ import msgspec
 from headgate.gateway import listing
 from headgate.gateway.cards import Cards
 from headgate.gateway.catalog_models import DRAWN_SECONDS, CatalogModels
-from headgate.gateway.encoder import OF_THE_BODY, OpenAiEncoder, render_cost, render_rest
+from headgate.gateway.encoder import (
+    OF_THE_BODY,
+    PLAIN_RATE_PREFIX,
+    OpenAiEncoder,
+    render_cost,
+    render_rates,
+    render_rest,
+)
 from headgate.gateway.listing import Listed
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers, Sink
@@ -269,14 +276,23 @@ class ModelsEncoder(OpenAiEncoder):
             return super().head(trip, answer, receipt)
         answer.headers = [each for each in answer.headers if each[0] not in OF_THE_BODY]
         answer.headers.append(JSON_TYPE)
-        return b"%bx-headgate-request-id: %b\r\nx-headgate-retries: %d\r\n%b%b%b" % (
+        return b"%bx-headgate-request-id: %b\r\nx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
             call.request_id.encode(),
             max(0, trip.attempts - 1),
             credential.answer_head.replace(b": bypass\r\n", b": %b\r\n" % self._tell_source(trip)),
+            self._render_rates(trip),
             b"" if receipt is None else render_cost(receipt),
             render_rest(trip, answer),
         )
+
+    def _render_rates(self, trip: Trip) -> bytes:
+        """How the key's rates stand; also by their plain names where no provider used these."""
+        rates = trip.call.rates
+        if not rates:
+            return b""
+        plain = b"" if trip.attempts else render_rates(rates, PLAIN_RATE_PREFIX)
+        return render_rates(rates) + plain
 
     def _tell_source(self, trip: Trip) -> bytes:
         """Whether what was kept was answered (hit) or the provider asked (miss)."""

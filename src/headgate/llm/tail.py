@@ -13,6 +13,11 @@ class TailTap:
         self.finished = False
         self._last = b""
 
+    @property
+    def withheld_bytes(self) -> int:
+        """How many bytes wait for `release`."""
+        return len(self._last)
+
     def feed(self, chunk: bytes) -> bytes:
         """The byte that waited, and all but the last of these."""
         ready = self._last + chunk[:-1]

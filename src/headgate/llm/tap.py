@@ -64,6 +64,11 @@ class StreamTap:
         """Whether part of an event has left, and its end has not."""
         return self._sent > 0 or self._in_large
 
+    @property
+    def withheld_bytes(self) -> int:
+        """How many bytes wait for `release`."""
+        return len(self._buffer) if self.finished else 0
+
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; the answer is the bytes that may leave now."""
         if self._between:

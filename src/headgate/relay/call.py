@@ -50,6 +50,8 @@ class Caller(Protocol):
     gone: bool
     takes_trailers: bool
     """Whether fields may follow the body of an answer that has started."""
+    sent_bytes: int
+    """Of an answer's body in pieces, as they were written."""
 
     @property
     def client_address(self) -> str:

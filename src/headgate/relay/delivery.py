@@ -216,12 +216,14 @@ class Buffered:
         if has_failed and endpoint.pricing is Pricing.FREE:
             has_failed, trip.reading.error_code = False, None
         trip.outcome = "upstream_error" if has_failed else "completed"
+        trip.response_bytes = len(self._body)
 
     def _fail(self, body: bytes) -> None:
         trip, answer = self._trip, self._answer
         trip.outcome = "upstream_error"
         trip.error_code = find_code(answer.status, body)
         self._body = self._encoder.fault(trip, answer, body)
+        trip.response_bytes = len(self._body)
 
     async def deliver(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
@@ -278,7 +280,9 @@ class Streamed:
             await self._woken
         except asyncio.CancelledError:
             self._answer.response.abort()
+            trip.response_bytes = self._caller.sent_bytes
             raise
+        trip.response_bytes = self._caller.sent_bytes + tap.withheld_bytes
         self._carriage.stamp_end(trip)
         if self._failure is not None:
             raise self._take_failure()

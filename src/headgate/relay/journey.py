@@ -103,11 +103,13 @@ class Journey:
             attendance.steer(delivery)
             await delivery.carry()
         except (HeadgateError, asyncio.CancelledError) as cause:
-            error = drop_trace(trip.give_up(cause, left=attendance.left))
+            now = self._clock.monotonic()
+            error = drop_trace(trip.give_up(cause, left=attendance.left, now=now))
         # A fault of ours must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("journey.fault", request_id=call.request_id)
-            error = trip.give_up(InternalFault.of(call.request_id), left=attendance.left)
+            fault = InternalFault.of(call.request_id)
+            error = trip.give_up(fault, left=attendance.left, now=self._clock.monotonic())
         finally:
             attendance.end()
             self._admission.release(call)

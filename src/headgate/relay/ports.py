@@ -312,6 +312,9 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     then `unpriced_reason` says why. Times: `created_at` in
     unix seconds, durations in microseconds (-1 where it never came to that); the time of its own
     settlement is in none of them.
+
+    `path`, the template of the address, and the bytes of the two bodies are for observers, and are
+    not stored.
     """
 
     request_id: str
@@ -345,6 +348,9 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
     upstream_microseconds: int
     total_microseconds: int
     overhead_microseconds: int
+    path: str = ""
+    request_bytes: int = 0
+    response_bytes: int = 0
 
 
 class Settlement(Protocol):

@@ -28,6 +28,8 @@ from headgate.relay.call import Call
 from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
 
 MICROSECONDS = 1_000_000
+ROOT = "/v1"
+"""Where the addresses of endpoints begin."""
 
 
 class CallerLeft(HeadgateError):
@@ -105,6 +107,8 @@ class Trip(msgspec.Struct):
     target: bytes = b""
     body: JsonRequest | bytes | AsyncIterator[bytes] = b""
     body_bytes: int = 0
+    response_bytes: int = 0
+    """Of the answer's body, as the caller gets it."""
     streams: bool = False
     """The caller asked for a stream."""
     asked_usage: bool = False
@@ -129,8 +133,13 @@ class Trip(msgspec.Struct):
         self.upstream_request_id = request_id
         self.first_byte_at = self.answered_at = now
 
-    def give_up(self, cause: BaseException, *, left: bool) -> HeadgateError:
-        """Record how the call ended early; the error that a caller who still waits is told."""
+    def give_up(self, cause: BaseException, *, left: bool, now: float = 0.0) -> HeadgateError:
+        """Record how the call ended early; the error that a caller who still waits is told.
+
+        Until now the provider was waited for, if it was sent to and has not answered whole.
+        """
+        if self.sent_at and self.answered_at == self.first_byte_at:
+            self.answered_at = now
         if isinstance(cause, HeadgateError) and not isinstance(cause, CallerLeft):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
@@ -341,7 +350,18 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         int(upstream * MICROSECONDS) if answered_at else -1,
         int(total * MICROSECONDS),
         int((total - upstream) * MICROSECONDS),
+        ROOT + call.endpoint.path,
+        count_request_bytes(call),
+        trip.response_bytes,
     )
+
+
+def count_request_bytes(call: Call) -> int:
+    """The bytes of a request's body, decompressed; 0 for a stream that announced no length."""
+    body = call.body
+    if isinstance(body, JsonRequest):
+        return len(body.body)
+    return len(body) if isinstance(body, bytes) else call.content_length or 0
 
 
 def _conceal(trip: Trip, secret: bytes) -> None:

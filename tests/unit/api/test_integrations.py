@@ -87,6 +87,8 @@ def test_model_is_shown_with_the_prices_that_are_charged(shared_api: Api) -> Non
     embedding = next(each for each in openai["models"] if each["dimensions"] == 3_072)
     assert (embedding["id"], embedding["max_output_tokens"]) == ("text-embedding-3-large", 0)
     assert embedding["output_price_per_1m"] == "0"
+    unknown = next(each for each in openai["models"] if each["id"] == "gpt-5.2")
+    assert unknown["max_output_tokens"] is None
 
 
 def test_tools_and_knowledge_providers_have_actions_and_no_models(shared_api: Api) -> None:

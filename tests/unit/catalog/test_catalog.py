@@ -60,6 +60,9 @@ def test_seed_models_have_the_seed_values(
     assert entry.dimensions == {"l": 3072, "s": 1536}.get(
         model_id.removeprefix("text-embedding-3-")[0], 0
     )
+    assert entry.intelligence in range(1, 6)
+    assert entry.speed in range(1, 6)
+    assert entry.output_limit == out
     price = catalog.price(model_id, NOW)
     assert price is not None
     base = price.tiers["default"][-1]

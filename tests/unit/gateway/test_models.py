@@ -31,6 +31,7 @@ from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.usage import Reading, Usage
 from headgate.metering.model import Latency
 from headgate.relay.ports import Credential, Grant, Offer
+from headgate.relay.rates import Rate
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
 from tests.fakes.stage import (
@@ -76,7 +77,7 @@ class Row(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     display_name: str = "Mini"
     input_tokens_max: int = 400_000
-    output_tokens_max: int = 0
+    output_limit: int | None = None
     dimensions: int = 1536
     data_freshness: datetime.date | None = datetime.date(2025, 8, 31)
     supports_vision: bool = True
@@ -158,8 +159,10 @@ class Shop:
         query: bytes = b"",
         headers: Headers | None = None,
         credential_name: str | None = None,
+        rates: tuple[Rate, ...] = (),
     ) -> bytes:
         call = make_call(path, body=b"", method=method, grant=grant)
+        call.rates = rates
         call.query, call.credential_name = query, credential_name
         trip = Trip(read_wishes(call, headers or []), Reading(), credential=credential)
         answer = await self.models.send(trip)
@@ -555,3 +558,16 @@ async def test_key_sees_the_models_of_its_scope_however_they_are_spelled(
                 both.models.check_visible(f"/models/{model}".encode(), patterns)
         else:
             both.models.check_visible(f"/models/{model}".encode(), patterns)
+
+
+async def test_answers_say_how_the_rates_of_the_key_stand(shop: Shop) -> None:
+    rates = (Rate("requests", 60, 59, 1.0),)
+    await shop.ask(rates=rates)
+    assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head
+    # The plain names belong to the provider where it was asked.
+    assert b"\r\nx-ratelimit-" not in shop.head
+    await shop.ask(rates=rates)
+    assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head
+    assert b"\r\nx-ratelimit-remaining-requests: 59\r\n" in shop.head
+    await shop.ask()
+    assert b"ratelimit" not in shop.head

@@ -96,7 +96,8 @@ def test_a_receipt_comes_back_as_it_was_stored(connection: sa.Connection, receip
 
 
 def test_the_columns_are_the_fields_of_a_receipt() -> None:
-    assert set(RECEIPTS.c.keys()) == set(Receipt.__struct_fields__)
+    for_observers = {"path", "request_bytes", "response_bytes"}
+    assert set(RECEIPTS.c.keys()) == set(Receipt.__struct_fields__) - for_observers
 
 
 def test_an_unknown_request_has_no_receipt(connection: sa.Connection) -> None:

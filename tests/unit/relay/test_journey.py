@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.errors import ConnectCancelled
+from headgate.kit.http.errors import ConnectCancelled, FirstByteTimeout
 from headgate.kit.http.message import Request, Timeouts
 from headgate.relay.admission import Admission, ModelOutOfScope
 from headgate.relay.attendance import Drains
@@ -24,6 +24,7 @@ from headgate.relay.routing import Routing
 from headgate.relay.trip import InternalFault, Stopping, Unrecorded
 from headgate.relay.upstream import Upstream
 from tests.fakes.stage import (
+    CHAT,
     CREDENTIAL,
     GRANT,
     STREAMED_CHAT,
@@ -65,6 +66,7 @@ class Road:
 
     def __init__(self, *steps: Step, policy: DisconnectPolicy = DisconnectPolicy.CANCEL) -> None:
         clock, models = ManualClock(), FakeModels()
+        self.clock = clock
         breakers = Breakers(clock)
         self.ledger = FakeLedger()
         self.client = FakeClient(*steps)
@@ -256,6 +258,62 @@ async def test_caller_that_leaves_ends_the_provider_and_pays_an_estimate() -> No
     assert (receipt.outcome, receipt.estimated) == ("cancelled", True)
     assert receipt.usage is not None
     assert receipt.usage.output_tokens == 2
+
+
+async def test_waiting_for_the_provider_is_no_overhead_of_a_cancelled_call() -> None:
+    road = Road(response := FakeResponse(200, SSE))
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(TEXT)
+    road.clock.seconds += 30
+    road.caller.leave()
+    await travelling
+    receipt = road.receipt()
+    assert (receipt.outcome, receipt.total_microseconds) == ("cancelled", 30_000_000)
+    assert (receipt.upstream_microseconds, receipt.overhead_microseconds) == (30_000_000, 0)
+
+
+@pytest.mark.parametrize("ending", ["leaves", "fails"])
+async def test_time_of_a_call_that_was_never_answered_is_the_providers(ending: str) -> None:
+    sent, failed = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request: Request) -> FakeResponse:
+        sent.set()
+        await failed.wait()
+        raise FirstByteTimeout("No answer.")
+
+    road = Road(hang)
+    travelling = asyncio.create_task(road.travel())
+    await sent.wait()
+    road.clock.seconds += 600
+    if ending == "leaves":
+        road.caller.leave()
+    else:
+        failed.set()
+    with pytest.raises(HeadgateError):
+        await travelling
+    receipt = road.receipt()
+    assert (receipt.upstream_microseconds, receipt.overhead_microseconds) == (600_000_000, 0)
+    assert receipt.first_byte_microseconds == -1
+
+
+async def test_observers_hear_of_the_address_and_the_bytes_of_both_bodies() -> None:
+    road = Road(json_answer())
+    await road.travel()
+    [told] = road.observed
+    assert (told.path, told.request_bytes) == ("/v1/chat/completions", len(CHAT))
+    assert told.response_bytes == len(ANSWER)
+    road = Road(json_answer())
+    await road.travel(make_call("/models/gpt-5.4-mini", body=b"", method="GET"))
+    assert road.observed[0].path in ("/v1/models/{id}", "/v1/models/{rest}")
+    road = Road(response := FakeResponse(200, SSE))
+    travelling = asyncio.create_task(road.travel(make_call(body=STREAMED_CHAT)))
+    await response.streaming.wait()
+    response.feed(TEXT, ENDING)
+    response.end()
+    await travelling
+    assert road.observed[0].request_bytes == len(STREAMED_CHAT)
+    assert road.observed[0].response_bytes == len(road.caller.body)
 
 
 async def test_answer_that_ends_within_the_drain_is_settled_exactly_as_completed() -> None:

@@ -180,6 +180,13 @@ class ModelEntry(_Block, frozen=True):
     replacement_id: ModelId | None = None
     aliases: tuple[ModelId, ...] = ()
 
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens of an answer; None where unknown, 0 for models that answer vectors."""
+        if "embeddings" in self.capabilities:
+            return 0
+        return self.output_tokens_max or None
+
 
 class ActionEntry(_Block, frozen=True):
     """An `[[action]]` block: one thing that a tool does."""
