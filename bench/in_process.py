@@ -169,7 +169,12 @@ class Provider(Dialer):
         self._connection: Connection | None = None
 
     async def dial(
-        self, origin: Origin, create: Callable[[], Connection], *, deadline: float
+        self,
+        origin: Origin,
+        create: Callable[[], Connection],
+        *,
+        deadline: float,
+        purpose: str = "",
     ) -> Connection:
         """See `Dialer`."""
         self._connection = create()

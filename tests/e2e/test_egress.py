@@ -15,10 +15,8 @@ import trustme
 
 from headgate.kit import settings
 from headgate.kit.db.engine import Database
-from headgate.kit.http.errors import AddressRefused
-from headgate.kit.http.message import Origin
 from headgate.kit.settings import SettingRefused
-from headgate.main.egress import build_rule
+from headgate.main.egress import build_rules
 from tests.fakes.canary import Canary, running_canary
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway, start_gateway
 from tests.fakes.line import open_line
@@ -270,14 +268,4 @@ def test_setting_of_the_egress_door_that_cannot_be_meant_is_named(
     variable: str, value: str
 ) -> None:
     with pytest.raises(SettingRefused, match=variable):
-        build_rule(settings.load({variable: value}))
-
-
-def test_own_base_url_and_the_simulator_are_allowed_and_nothing_beside_them() -> None:
-    local = settings.load({"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"})
-    rule = build_rule(local, Origin("http", "127.0.0.1", 4601))
-    for port in (11434, 4601):
-        rule.check(Origin("http", "127.0.0.1", port))
-    for other in (Origin("http", "127.0.0.1", 4600), Origin("https", "127.0.0.1", 11434)):
-        with pytest.raises(AddressRefused):
-            rule.check(other)
+        build_rules(settings.load({variable: value}))

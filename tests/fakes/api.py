@@ -232,7 +232,7 @@ class _NoNames:
 
 async def open_client(installation: Installation) -> HttpClient:
     """The egress door of the stage: it leads to this machine, and nowhere else."""
-    return HttpClient(resolver=Guard(installation.egress_rule, _NoNames()))
+    return HttpClient(resolver=Guard(installation.egress_rules, _NoNames()))
 
 
 class _Good:

@@ -154,7 +154,7 @@ def _open(desk: Desk, reference: str) -> tuple[Credential, TestCall]:
 
 
 async def _try(desk: Desk, credential: Credential, call: TestCall) -> Trial:
-    client = open_client(desk.settings, desk.egress_rule)
+    client = open_client(desk.settings, desk.egress_rules)
     try:
         return await try_credential(client, credential, call)
     finally:

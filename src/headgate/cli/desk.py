@@ -22,7 +22,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main.data_lock import DATABASE_FILE
-from headgate.main.egress import build_rule, simulator_origin
+from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.installation import open_database
 from headgate.main.master_keys import build_source
 from headgate.vault.service import CredentialBook, ManagedBook, Sealer, SecretBook, Vault
@@ -49,7 +49,7 @@ class Desk:
         self.price_book = PriceBook(self.catalog, self.audit, self.clock)
         self.keys = Keys(self.clock, self.accounts, self.audit, keys_max=loaded.keys_max)
         self.people = People(self.clock, self.ids, self.audit)
-        self.egress_rule = build_rule(loaded, simulator_origin(loaded))
+        self.egress_rules = build_rules(loaded, simulator_origin(loaded))
         self._sealer: Sealer | None = None
 
     def open_sealer(self, connection: sa.Connection) -> Sealer:
@@ -70,7 +70,7 @@ class Desk:
         return CredentialBook(
             sealer,
             self.catalog.integrations,
-            egress_rule=self.egress_rule,
+            egress_rules=self.egress_rules,
             clock=self.clock,
             ids=self.ids,
             audit=self.audit,

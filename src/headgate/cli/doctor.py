@@ -27,6 +27,7 @@ from headgate.kit.settings import Settings
 from headgate.main.egress import open_client
 from headgate.vault.model import (
     Fault,
+    find_purpose,
     parse_base_url,
 )
 from headgate.vault.model.keys import (
@@ -173,7 +174,11 @@ def _examine_secrets(desk: Desk) -> Iterator[Finding]:
         text = "there is none; add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
     broken = {fault.credential_id for fault in faults}
-    places = {parse_base_url(each.base_url) for each in records if each.id not in broken}
+    places = {
+        (*parse_base_url(each.base_url), find_purpose(each))
+        for each in records
+        if each.id not in broken
+    }
     yield from asyncio.run(_reach_all(desk, sorted(places, key=str)))
 
 
@@ -190,21 +195,22 @@ def _examine_keys(status: VaultStatus) -> Iterator[Finding]:
             yield Finding("warn", "rotation", text)
 
 
-async def _reach_all(desk: Desk, places: Sequence[tuple[Origin, bytes]]) -> list[Finding]:
-    client = open_client(desk.settings, desk.egress_rule)
+async def _reach_all(desk: Desk, places: Sequence[tuple[Origin, bytes, str]]) -> list[Finding]:
+    client = open_client(desk.settings, desk.egress_rules)
     try:
         return list(await asyncio.gather(*(_reach(client, *place) for place in places)))
     finally:
         await client.close()
 
 
-async def _reach(client: HttpClient, origin: Origin, base_path: bytes) -> Finding:
+async def _reach(client: HttpClient, origin: Origin, base_path: bytes, purpose: str) -> Finding:
     """Ask without any secret: whatever is answered, the provider is there."""
     seconds = REACH_SECONDS
     timeouts = Timeouts(seconds, seconds, seconds, 2 * seconds)
     target = base_path + b"/models"
     try:
-        response = await client.send(Request(origin, b"GET", target, [], b"", timeouts))
+        request = Request(origin, b"GET", target, [], b"", timeouts, purpose=purpose)
+        response = await client.send(request)
     except AddressRefused as error:
         return Finding("fail", "provider", f"{error}.")
     except EgressError as error:

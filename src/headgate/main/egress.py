@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from headgate.accounts.service.issuer import IDENTITY
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.connection import HeadLimits
 from headgate.kit.http.dial import create_tls_context
-from headgate.kit.http.guard import EgressRule, Guard, parse_rule
+from headgate.kit.http.guard import EgressRule, EgressRules, Guard, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
 from headgate.kit.settings import SettingRefused, Settings, variable_of
 from headgate.main.sign_in import list_issuer_origins
+from headgate.relay.ports import OPERATOR
 from headgate.vault.model import CredentialRefused, parse_base_url
 
 
@@ -19,21 +21,27 @@ class AuthoritiesRefused(HeadgateError):
     code = "authorities_refused"
 
 
-def build_rule(settings: Settings, simulator: Origin | None = None) -> EgressRule:
-    """What the operator allows: the allow-list, `OPENAI_BASE_URL`, the issuers of people's logins,
-    and the simulator that runs.
+def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRules:
+    """What the operator allows, for each purpose: the allow-list for everybody, and besides
+    `OPENAI_BASE_URL` and the simulator that runs for the operator's own credentials, and the
+    issuers of people's logins for these.
 
     Raises `SettingRefused`.
     """
+    rules = EgressRules(build_rule(settings))
+    rules = rules.with_origins(IDENTITY, *list_issuer_origins(settings))
+    if settings.openai_base_url is not None:
+        rules = rules.with_origins(OPERATOR, _parse_own_origin(settings.openai_base_url))
+    return rules if simulator is None else rules.with_origins(OPERATOR, simulator)
+
+
+def build_rule(settings: Settings) -> EgressRule:
+    """What the operator allows for every purpose: the allow-list. Raises `SettingRefused`."""
     try:
-        rule = parse_rule(settings.egress_allow)
+        return parse_rule(settings.egress_allow)
     except ValueError as error:
         variable = variable_of("egress_allow")
         raise SettingRefused(f"{variable}: {error}.", param="egress_allow") from error
-    if settings.openai_base_url is not None:
-        rule = rule.with_origins(_parse_own_origin(settings.openai_base_url))
-    rule = rule.with_origins(*list_issuer_origins(settings))
-    return rule if simulator is None else rule.with_origins(simulator)
 
 
 def _parse_own_origin(base_url: str) -> Origin:
@@ -46,13 +54,13 @@ def _parse_own_origin(base_url: str) -> Origin:
         raise SettingRefused(message, param="openai_base_url") from error
 
 
-def open_client(settings: Settings, rule: EgressRule) -> HttpClient:
+def open_client(settings: Settings, rules: EgressRules | EgressRule) -> HttpClient:
     """The client, on the running loop. Raises `AuthoritiesRefused`."""
     return HttpClient(
         head_limits=HeadLimits(
             settings.response_header_bytes_max, settings.response_header_count_max
         ),
-        resolver=Guard(rule, SystemLookup(lookups_max=settings.lookups_max)),
+        resolver=Guard(rules, SystemLookup(lookups_max=settings.lookups_max)),
         ca_file=settings.egress_ca_file,
     )
 

@@ -19,14 +19,15 @@ from headgate.kit.clock import Clock, SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
 from headgate.kit.failpoint import failpoint
-from headgate.kit.http.guard import EgressRule
+from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main import data_lock, data_remains, master_keys
 from headgate.main.data_lock import DATABASE_FILE, DataInUse
-from headgate.main.egress import build_rule
+from headgate.main.egress import build_rules
 from headgate.metering.jobs import Latencies
+from headgate.relay.ports import OPERATOR
 from headgate.relay.rates import Rates
 from headgate.vault import service as vault
 
@@ -39,14 +40,14 @@ class Installation:
         settings: Settings,
         database: Database,
         master_key: vault.MasterKey,
-        egress_rule: EgressRule,
+        egress_rules: EgressRules,
         *,
         clock: Clock,
         source: vault.MasterKeySource | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
-        self.egress_rule = egress_rule
+        self.egress_rules = egress_rules
         self.clock = clock
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
@@ -98,15 +99,15 @@ class Installation:
         self.credentials = self._open_book()
 
     def allow(self, origin: Origin) -> None:
-        """Let the egress door lead to an origin that this process has itself put up."""
-        self.egress_rule = self.egress_rule.with_origins(origin)
+        """Let the operator's credentials go to an origin that this process has itself put up."""
+        self.egress_rules = self.egress_rules.with_origins(OPERATOR, origin)
         self.credentials = self._open_book()
 
     def _open_book(self) -> vault.CredentialBook:
         return vault.CredentialBook(
             self._sealer,
             self.catalog.integrations,
-            egress_rule=self.egress_rule,
+            egress_rules=self.egress_rules,
             clock=self.clock,
             ids=self.ids,
             audit=self.audit,
@@ -145,7 +146,7 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
     Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
     `SchemaUnusable`, `StorageUnavailable`), and has then written nothing to an existing database.
     """
-    egress_rule = build_rule(settings)
+    egress_rules = build_rules(settings)
     data_lock.make_directory(settings.data)
     remains = data_remains.find(settings)
     if settings.database_url is None:
@@ -168,7 +169,7 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
                 settings,
                 database,
                 master_key,
-                egress_rule,
+                egress_rules,
                 clock=clock or SystemClock(),
                 source=source,
             )

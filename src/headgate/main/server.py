@@ -104,7 +104,7 @@ async def _serve(
         rescued = Rescue(settings)
         writer.start(server.stop_at_once, rescue=rescued)
         stack.push_async_callback(writer.stop)
-        client = open_client(settings, installation.egress_rule)
+        client = open_client(settings, installation.egress_rules)
         stack.push_async_callback(client.close)
         observers = Observers(settings, server, client)
         observers.start()

@@ -80,6 +80,11 @@ class Grants(Protocol):
         ...
 
 
+OPERATOR = "operator"
+"""The purpose of requests with the operator's own credentials: of the environment, of the built-in
+simulator, of the platform. They may go where the operator has configured it for them."""
+
+
 class Credential(msgspec.Struct, frozen=True):
     """An opened provider secret, ready to be sent to its origin and nowhere else.
 
@@ -102,6 +107,8 @@ class Credential(msgspec.Struct, frozen=True):
     replaces: frozenset[bytes] = frozenset()
     """Headers of a client that do not go out beside this credential's own: those that it sets
     itself and, of a managed one, those that choose the account that pays."""
+    purpose: str = ""
+    """Which egress rule allows its origin: `OPERATOR`, or empty for the one for everybody."""
     answer_head: bytes = b""
     """The header lines by which an answer says that it came through this credential, and not
     from a cache; made here."""

@@ -321,6 +321,7 @@ def build_request(trip: Trip, timeouts: Timeouts) -> Request:
         data,
         timeouts,
         trip.call.content_length,
+        credential.purpose,
     )
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from headgate.kit.settings import SettingRefused, Settings
-from headgate.main.egress import build_rule
 from headgate.main.sign_in import check_sign_in
 
 OIDC = {"oidc_issuer": "https://login.example", "oidc_client_id": "x"}
@@ -41,13 +40,3 @@ def test_settings_that_would_let_others_in_stop_the_start(
 ) -> None:
     with pytest.raises(SettingRefused, match=said):
         check_sign_in(Settings(**given))  # type: ignore[arg-type]
-
-
-def test_issuers_that_the_operator_names_may_be_local() -> None:
-    settings = Settings(
-        oidc_issuer="http://127.0.0.1:9001",
-        jwt_issuer="http://127.0.0.1:9002",
-        jwt_jwks_url="http://127.0.0.1:9003/keys",
-    )
-    ports = sorted(origin.port for origin in build_rule(settings).origins)
-    assert ports == [9001, 9002, 9003]

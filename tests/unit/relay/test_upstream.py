@@ -13,6 +13,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Headers, Timeouts
 from headgate.relay.breaker import Breakers, ProviderResting
+from headgate.relay.ports import OPERATOR
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.upstream import (
     Answer,
@@ -79,6 +80,13 @@ async def test_good_answer_is_passed_on_after_one_attempt() -> None:
     answer = await rig.send()
     assert answer.response is response
     assert (rig.trip.attempts, rig.trip.was_sent, rig.rests) == (1, True, [])
+
+
+async def test_request_goes_where_its_credential_may() -> None:
+    rig = Rig(FakeResponse(200))
+    rig.trip.credential = msgspec.structs.replace(CREDENTIAL, purpose=OPERATOR)
+    await rig.send()
+    assert rig.client.sent[0].purpose == OPERATOR
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])

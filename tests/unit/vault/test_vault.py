@@ -17,9 +17,10 @@ from headgate.audit.service import AuditLog
 from headgate.kit.crypto import SealBroken
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
-from headgate.kit.http.guard import parse_rule
+from headgate.kit.http.guard import EgressRules, parse_rule
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
+from headgate.relay.ports import OPERATOR
 from headgate.vault import model, store
 from headgate.vault.model import (
     CredentialMissing,
@@ -29,6 +30,7 @@ from headgate.vault.model import (
     CredentialRequest,
     CredentialUnusable,
     MasterKeyRefused,
+    find_purpose,
 )
 from headgate.vault.service import (
     CredentialBook,
@@ -39,6 +41,7 @@ from headgate.vault.service import (
     find_master_key,
     remember_master_key,
 )
+from headgate.vault.service.book import ENVIRONMENT_NAME
 from headgate.vault.service.sealing import open_secret
 
 SECRET = "sk-proj-0123456789abcdefWXYZ"
@@ -77,10 +80,11 @@ class Safe:
         acme = Facts(name="acme", base_url="https://api.acme.example/v1", secret_pattern=".+")
         facts = {"openai": Facts(), "acme": acme}
         sealer = Sealer(self.master_key, self.clock)
-        rule = parse_rule(["http://127.0.0.1:9"])
+        rules = EgressRules(parse_rule(["http://127.0.0.1:9"]))
+        rules = rules.with_origins(OPERATOR, Origin("http", "127.0.0.1", 11434))
         audit = AuditLog(self.clock)
         self.book = CredentialBook(
-            sealer, facts, egress_rule=rule, clock=self.clock, ids=Ids(), audit=audit
+            sealer, facts, egress_rules=rules, clock=self.clock, ids=Ids(), audit=audit
         )
         self.vault = Vault(sealer, facts, self.clock)
         self.sealer = sealer
@@ -455,3 +459,51 @@ def test_readable_missing_and_wrong_key_files_stop_the_start_without_writes(
             find_master_key(connection, text=None, path=path)
     safe.database.close()
     assert safe.database.path.read_bytes() == before
+
+
+def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(safe: Safe) -> None:
+    """Where the operator's own credentials may go is no exception for everybody."""
+    local = "http://127.0.0.1:11434/v1"
+
+    def make(organization_id: str | None, source: str = "") -> CredentialRequest:
+        return CredentialRequest(
+            organization_id=organization_id,
+            integration="openai",
+            secret="sk-local-0123456789abcdefghij",
+            base_url=local,
+            source=source,
+        )
+
+    with safe.database.transaction() as connection:
+        with pytest.raises(CredentialRefused, match="HEADGATE_EGRESS_ALLOW") as refused:
+            safe.book.add(connection, make(safe.own), by=SYSTEM)
+        assert refused.value.param == "base_url"
+        with pytest.raises(CredentialRefused):
+            safe.book.prepare(connection, make(safe.own), by=SYSTEM)
+        for request in (make(None), make(safe.own, ENVIRONMENT_NAME)):
+            assert safe.book.prepare(connection, request, by=SYSTEM).purpose == OPERATOR
+            assert safe.book.add(connection, request, by=SYSTEM).base_url == local
+
+
+def test_credential_of_the_environment_that_is_moved_goes_where_everybodys_may(safe: Safe) -> None:
+    local = "http://127.0.0.1:11434/v1"
+    given = CredentialRequest(
+        organization_id=safe.own,
+        integration="openai",
+        secret="sk-local-0123456789abcdefghij",
+        base_url=local,
+    )
+    with safe.database.transaction() as connection:
+        record = safe.book.upsert_environment(connection, given)
+        kept = safe.book.replace_secret(
+            connection, record, msgspec.structs.replace(given, secret="sk-other"), by=SYSTEM
+        )
+        assert find_purpose(kept) == OPERATOR
+        elsewhere = msgspec.structs.replace(given, base_url="http://127.0.0.1:11434/api")
+        with pytest.raises(CredentialRefused, match="HEADGATE_EGRESS_ALLOW"):
+            safe.book.replace_secret(connection, kept, elsewhere, by=SYSTEM)
+        allowed = msgspec.structs.replace(given, base_url="http://127.0.0.1:9/v1")
+        moved = safe.book.replace_secret(connection, kept, allowed, by=SYSTEM)
+        assert (moved.source, find_purpose(moved)) == ("", "")
+        again = safe.book.upsert_environment(connection, given)
+        assert (again.id != moved.id, again.base_url) == (True, local)

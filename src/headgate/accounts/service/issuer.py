@@ -29,6 +29,8 @@ ALGORITHMS = (
 )
 """Signatures by a key that only the issuer has; so neither `none` nor any `HS`."""
 KEY_TYPES = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+IDENTITY = "identity"
+"""The purpose of requests to issuers: the egress rule that allows where these are."""
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 ANSWER_BYTES_MAX = 256 * 1024
 TIMEOUTS = Timeouts(
@@ -104,7 +106,9 @@ class Issuer:
         try:
             origin, target = parse_url(address)
             sent = [(b"accept", b"application/json"), *(headers or [])]
-            request = Request(origin, method.encode(), target, sent, body, TIMEOUTS)
+            request = Request(
+                origin, method.encode(), target, sent, body, TIMEOUTS, purpose=IDENTITY
+            )
             response = await self._client.send(request)
             answer = await response.read(ANSWER_BYTES_MAX)
             if response.status != 200:

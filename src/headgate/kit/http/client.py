@@ -60,12 +60,14 @@ class HttpClient:
         is none yet it raises `ConnectCancelled`.
         """
         started_at = self._time()
-        lane = self._pool.find_lane(request.origin)
+        lane = self._pool.find_lane(request.origin, request.purpose)
         head = lane.head.write(request)
         connection = lane.take(started_at)
         if connection is None:
             try:
-                connection = await self._pool.acquire(request.origin, request.timeouts)
+                connection = await self._pool.acquire(
+                    request.origin, request.timeouts, request.purpose
+                )
             except asyncio.CancelledError as error:
                 raise ConnectCancelled(*error.args) from None
             self._expiry.wake()

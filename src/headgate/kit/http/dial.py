@@ -22,7 +22,7 @@ class Resolver(Protocol):
     """Decides which addresses an origin may be reached at (`guard.Guard`); the client connects to
     no other."""
 
-    async def resolve(self, origin: Origin) -> Sequence[str]:
+    async def resolve(self, origin: Origin, purpose: str) -> Sequence[str]:
         """IP literals, the preferred first. Raises `ConnectFailed`, or OSError."""
         ...
 
@@ -50,14 +50,20 @@ class Dialer:
         self._tls = tls
 
     async def dial(
-        self, origin: Origin, create: Callable[[], Connection], *, deadline: float
+        self,
+        origin: Origin,
+        create: Callable[[], Connection],
+        *,
+        deadline: float,
+        purpose: str = "",
     ) -> Connection:
         """Try every address; each gets a fair share of the time until `deadline` (loop time).
+        `purpose` names the egress rule.
 
         Raises `ConnectFailed` and its kinds.
         """
         try:
-            addresses = await self._resolver.resolve(origin)
+            addresses = await self._resolver.resolve(origin, purpose)
         except OSError as error:
             raise ConnectFailed(f"Cannot resolve {origin.host}: {error}") from error
         failure: Exception | None = None

@@ -9,7 +9,7 @@ later changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -103,21 +103,44 @@ class EgressRule(msgspec.Struct, frozen=True):
         return EgressRule(self.origins.union(origins), self.networks)
 
 
+class EgressRules(msgspec.Struct, frozen=True):
+    """A rule for everybody, and for each purpose that has exceptions of its own another one. What
+    is allowed for one purpose is allowed for no other."""
+
+    everybody: EgressRule = EgressRule()
+    purposes: Mapping[str, EgressRule] = {}
+
+    def find(self, purpose: str) -> EgressRule:
+        """The rule for a purpose; an unknown one is everybody's."""
+        return self.purposes.get(purpose, self.everybody)
+
+    def with_origins(self, purpose: str, *origins: Origin) -> EgressRules:
+        """These rules, with origins that the operator has configured for one purpose."""
+        rule = self.find(purpose).with_origins(*origins)
+        return EgressRules(self.everybody, {**self.purposes, purpose: rule})
+
+
 class Guard:
     """The resolver of the egress client: `dial.Resolver`."""
 
-    def __init__(self, rule: EgressRule | None = None, lookup: Lookup | None = None) -> None:
-        self._rule = rule or EgressRule()
+    def __init__(
+        self, rules: EgressRules | EgressRule | None = None, lookup: Lookup | None = None
+    ) -> None:
+        """A single rule holds for everybody; none is the public internet."""
+        if not isinstance(rules, EgressRules):
+            rules = EgressRules(rules or EgressRule())
+        self._rules = rules
         self._lookup = lookup or SystemLookup()
 
-    async def resolve(self, origin: Origin) -> Sequence[str]:
+    async def resolve(self, origin: Origin, purpose: str = "") -> Sequence[str]:
         """The addresses that may be connected to. Raises `AddressRefused`, `ConnectFailed`, or
         OSError."""
-        self._rule.check(origin)
+        rule = self._rules.find(purpose)
+        rule.check(origin)
         if parse_address(origin.host) is not None:
             return [origin.host]
         addresses = await self._lookup.find(origin.host)
-        self._rule.judge(origin, addresses)
+        rule.judge(origin, addresses)
         return addresses[:ADDRESSES_MAX]
 
 

@@ -37,7 +37,8 @@ class Request(msgspec.Struct, frozen=True):
 
     `host`, `content-length`, `transfer-encoding` and `connection` are set by the client.
     `body` is bytes (may be sent again) or an asynchronous iterator (sent once, chunked unless
-    `content_length` is given).
+    `content_length` is given). `purpose` names the egress rule that allows the origin; empty: the
+    one that holds for everybody.
     """
 
     origin: Origin
@@ -47,6 +48,7 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes | AsyncIterator[bytes]
     timeouts: Timeouts
     content_length: int | None = None
+    purpose: str = ""
 
 
 class Sink(Protocol):

@@ -42,13 +42,15 @@ class Waiter:
 
 
 class Lane:
-    """The connections of one origin, the last used on top. Owns them between exchanges."""
+    """The connections of one origin for one purpose, the last used on top. Owns them between
+    exchanges; what was opened for one purpose serves no other."""
 
-    __slots__ = ("_pool", "head", "idle", "open", "origin", "waiters")
+    __slots__ = ("_pool", "head", "idle", "open", "origin", "purpose", "waiters")
 
-    def __init__(self, pool: Pool, origin: Origin) -> None:
+    def __init__(self, pool: Pool, origin: Origin, purpose: str) -> None:
         self._pool = pool
         self.origin = origin
+        self.purpose = purpose
         self.head = HeadWriter(origin)
         self.idle: list[Connection] = []
         self.open = 0
@@ -96,7 +98,7 @@ class Pool:
         self.open = 0
         self.waiting = 0
         self.connections: set[Connection] = set()
-        self._lanes: dict[Origin, Lane] = {}
+        self._lanes: dict[tuple[Origin, str], Lane] = {}
         self._dialer = dialer
         self._head_limits = head_limits
         self._loop = asyncio.get_running_loop()
@@ -113,14 +115,15 @@ class Pool:
         """Whether somebody waits although every connection of the pool is open."""
         return self.waiting > 0 and self.open >= self.limits.connections_max
 
-    def find_lane(self, origin: Origin) -> Lane:
+    def find_lane(self, origin: Origin, purpose: str = "") -> Lane:
         """The lane of an origin. Raises ValueError for a scheme that is not HTTP."""
-        lane = self._lanes.get(origin)
+        place = (origin, purpose)
+        lane = self._lanes.get(place)
         if lane is None:
-            lane = self._lanes[origin] = Lane(self, origin)
+            lane = self._lanes[place] = Lane(self, origin, purpose)
         return lane
 
-    async def acquire(self, origin: Origin, timeouts: Timeouts) -> Connection:
+    async def acquire(self, origin: Origin, timeouts: Timeouts, purpose: str = "") -> Connection:
         """A connection when none is kept: a new one, or the next that is given back.
 
         Raises `ConnectFailed` and its kinds, or `TotalTimeout` if that is the shorter deadline.
@@ -128,7 +131,7 @@ class Pool:
         seconds = min(timeouts.connect_seconds, timeouts.total_seconds)
         try:
             async with asyncio.timeout(seconds):
-                return await self._obtain(origin, self._loop.time() + seconds)
+                return await self._obtain(origin, purpose, self._loop.time() + seconds)
         except TimeoutError:
             if timeouts.total_seconds < timeouts.connect_seconds:
                 raise TotalTimeout.unsent(f"The exchange took {seconds} s.") from None
@@ -178,9 +181,9 @@ class Pool:
             self._emptied = self._loop.create_future()
             await self._emptied
 
-    async def _obtain(self, origin: Origin, deadline: float) -> Connection:
+    async def _obtain(self, origin: Origin, purpose: str, deadline: float) -> Connection:
         while True:
-            lane = self.find_lane(origin)
+            lane = self.find_lane(origin, purpose)
             if self._has_room(lane):
                 self._reserve(lane)
                 return await self._open(lane, deadline)
@@ -200,6 +203,7 @@ class Pool:
                 lane.origin,
                 lambda: Connection(self._loop, lane, self._head_limits),
                 deadline=deadline,
+                purpose=lane.purpose,
             )
             if self._closed:
                 connection.drop()
@@ -288,7 +292,7 @@ class Pool:
     def _prune(self, lane: Lane) -> None:
         """Origins are chosen by others and without end: keep none that has nothing."""
         if not lane.open and not lane.waiters:
-            self._lanes.pop(lane.origin, None)
+            self._lanes.pop((lane.origin, lane.purpose), None)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -12,6 +12,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers, Origin
+from headgate.relay.ports import OPERATOR
 
 MANAGED_INTEGRATION = "headgate"
 """The integration whose credentials are all platform-managed ones (decision 18)."""
@@ -180,6 +181,13 @@ class MasterKeyRefused(HeadgateError):
     """The master key is missing, weak, exposed or another one: nothing was written."""
 
     code = "master_key_refused"
+
+
+def find_purpose(credential: CredentialRecord | CredentialRequest) -> str:
+    """The egress rule under which a credential is sent: what the platform owns, and what a start of
+    Headgate made, may go where the operator has configured it; what people add may not."""
+    is_operators = credential.organization_id is None or credential.source
+    return OPERATOR if is_operators else ""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from headgate.audit.model import SYSTEM, Actor, Deed
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
-from headgate.kit.http.guard import EgressRule
+from headgate.kit.http.guard import EgressRules
 from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential
 from headgate.vault import store
@@ -32,7 +32,7 @@ from headgate.vault.service.trial import Trial
 from headgate.vault.store import listing
 from headgate.vault.store.listing import Wanted
 
-RESEALED = ("base_url", "hint", "key_id", "seal_number")
+RESEALED = ("base_url", "hint", "key_id", "seal_number", "source")
 """What changes with the secret."""
 ENVIRONMENT_NAME = "environment"
 
@@ -45,7 +45,7 @@ class CredentialBook:
         sealer: Sealer,
         integrations: Mapping[str, Integration],
         *,
-        egress_rule: EgressRule,
+        egress_rules: EgressRules,
         clock: Clock,
         ids: Ids,
         audit: AuditLog,
@@ -56,7 +56,7 @@ class CredentialBook:
         self._ids = ids
         self._audit = audit
         secrets = SecretBook(sealer, clock=clock, ids=ids, audit=audit)
-        self._drafts = Drafts(secrets, integrations, egress_rule=egress_rule, clock=clock)
+        self._drafts = Drafts(secrets, integrations, egress_rules=egress_rules, clock=clock)
 
     def list(self, connection: sa.Connection) -> list[CredentialRecord]:
         """Every credential that was not removed, the oldest first."""
@@ -146,8 +146,10 @@ class CredentialBook:
         by: Actor,
     ) -> CredentialRecord:
         """Another secret and address in the place of the ones before; the rest of the request
-        counts for nothing. Raises `CredentialRefused`."""
+        counts for nothing. At another address it is no longer the environment's credential, nor the
+        simulator's, and goes where everybody's may. Raises `CredentialRefused`."""
         store.note_change(connection)
+        is_moved = self._find_address(record, request) != record.base_url
         wanted = msgspec.structs.replace(
             request,
             organization_id=record.organization_id,
@@ -155,6 +157,7 @@ class CredentialBook:
             auth_type=record.auth_type,
             secret_header=record.secret_header,
             name=record.name,
+            source=request.source if is_moved else record.source,
             expires_at=None,
         )
         fresh, sealed = self._seal(connection, wanted, record.id, seals=record.seal_number, by=by)
@@ -286,11 +289,13 @@ class CredentialBook:
         record = msgspec.structs.replace(record, key_id=key_id, seal_number=seals + 1)
         return record, seal_secret(key, secret, record)
 
+    def _find_address(self, record: CredentialRecord, request: CredentialRequest) -> str:
+        return (request.base_url or self._integrations[record.integration].base_url).rstrip("/")
+
     def _is_same(
         self, connection: sa.Connection, before: CredentialRecord, request: CredentialRequest
     ) -> bool:
-        integration = self._integrations[before.integration]
-        if before.base_url != (request.base_url or integration.base_url).rstrip("/"):
+        if before.base_url != self._find_address(before, request):
             return False
         try:
             return self.open(connection, before) == request.secret

@@ -11,7 +11,7 @@ from headgate.audit.model import Actor
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
 from headgate.kit.http.errors import AddressRefused
-from headgate.kit.http.guard import EgressRule
+from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.vault.model import (
     API_KEY,
@@ -20,6 +20,7 @@ from headgate.vault.model import (
     CredentialRequest,
     Integration,
     check_secret,
+    find_purpose,
     mask_secret,
     parse_base_url,
 )
@@ -37,12 +38,12 @@ class Drafts:
         secrets: SecretBook,
         integrations: Mapping[str, Integration],
         *,
-        egress_rule: EgressRule,
+        egress_rules: EgressRules,
         clock: Clock,
     ) -> None:
         self._secrets = secrets
         self._integrations = integrations
-        self._egress_rule = egress_rule
+        self._egress_rules = egress_rules
         self._clock = clock
 
     def draft(
@@ -64,7 +65,7 @@ class Drafts:
         base_url = (request.base_url or integration.base_url).rstrip("/")
         origin, _ = parse_base_url(base_url)
         secret, hint = self._check_secret(connection, request, integration, origin)
-        self._check_origin(origin)
+        self._check_origin(origin, find_purpose(request))
         record = CredentialRecord(
             id=credential_id,
             organization_id=request.organization_id,
@@ -137,10 +138,10 @@ class Drafts:
             message = f"This reference leads nowhere: {reason}."
             raise CredentialRefused(message, param=param) from error
 
-    def _check_origin(self, origin: Origin) -> None:
+    def _check_origin(self, origin: Origin, purpose: str) -> None:
         """Say at once what would be refused at every call; a name is resolved only then."""
         try:
-            self._egress_rule.check(origin)
+            self._egress_rules.find(purpose).check(origin)
         except AddressRefused as error:
             raise CredentialRefused(f"{error}.", param="base_url") from error
 

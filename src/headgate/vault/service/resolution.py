@@ -26,6 +26,7 @@ from headgate.vault.model import (
     Fault,
     Integration,
     build_headers,
+    find_purpose,
     parse_base_url,
 )
 from headgate.vault.model.reference import ReferenceBroken
@@ -260,6 +261,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
             integration, secret, record.provider_organization, secret_header=record.secret_header
         ),
         secret=secret.encode(),
+        purpose=find_purpose(record),
         has_own_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
     )
 

@@ -110,6 +110,7 @@ async def _send(
         headers=[*credential.headers, *((CONTENT_TYPE,) if asked else ())],
         body=msgspec.json.encode(asked) if asked else b"",
         timeouts=TIMEOUTS,
+        purpose=credential.purpose,
     )
     try:
         response = await client.send(request)

@@ -28,7 +28,7 @@ class Book:
         self.addresses = addresses
         self.asked: list[Origin] = []
 
-    async def resolve(self, origin: Origin) -> Sequence[str]:
+    async def resolve(self, origin: Origin, purpose: str) -> Sequence[str]:
         self.asked.append(origin)
         return self.addresses
 

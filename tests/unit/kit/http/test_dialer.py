@@ -29,7 +29,7 @@ class Book:
         self.fault = fault
         self.asked: list[Origin] = []
 
-    async def resolve(self, origin: Origin) -> Sequence[str]:
+    async def resolve(self, origin: Origin, purpose: str) -> Sequence[str]:
         self.asked.append(origin)
         if self.fault is not None:
             raise self.fault

@@ -51,7 +51,7 @@ class Names:
     def __init__(self) -> None:
         self.asked: list[Origin] = []
 
-    async def resolve(self, origin: Origin) -> Sequence[str]:
+    async def resolve(self, origin: Origin, purpose: str) -> Sequence[str]:
         self.asked.append(origin)
         return ["127.0.0.1"]
 

@@ -39,7 +39,12 @@ class Dials:
         self.stillborn = False
 
     async def dial(
-        self, origin: Origin, create: Callable[[], Connection], *, deadline: float
+        self,
+        origin: Origin,
+        create: Callable[[], Connection],
+        *,
+        deadline: float,
+        purpose: str = "",
     ) -> Connection:
         self.asked.append(origin)
         self.deadlines.append(deadline)

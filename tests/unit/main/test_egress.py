@@ -1,0 +1,113 @@
+"""Who may be reached for what: every exception holds for its own purpose."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headgate.accounts.service.issuer import IDENTITY
+from headgate.kit import settings
+from headgate.kit.http.errors import AddressRefused, ConnectFailed
+from headgate.kit.http.guard import EgressRules
+from headgate.kit.http.message import Origin, Request, Timeouts
+from headgate.main.egress import build_rule, build_rules, open_client
+from headgate.main.master_keys import Sender
+from headgate.relay.ports import OPERATOR
+from tests.fakes.gateway import find_port
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+TENANT, KEY_SERVICE = "", "key service"
+PLACES = {
+    "allowed": {TENANT, OPERATOR, IDENTITY, KEY_SERVICE},
+    "base_url": {OPERATOR},
+    "simulator": {OPERATOR},
+    "oidc": {IDENTITY},
+    "jwt": {IDENTITY},
+    "jwks": {IDENTITY},
+    "kms": {KEY_SERVICE},
+    "other": set[str](),
+}
+"""Addresses of one machine, and the purposes for which each may be reached."""
+
+
+@pytest.fixture(scope="module")
+def places() -> dict[str, Origin]:
+    """Nobody listens at any of them."""
+    return {name: Origin("http", "127.0.0.1", find_port()) for name in PLACES}
+
+
+@pytest.fixture
+def configured(places: dict[str, Origin]) -> settings.Settings:
+    return settings.load(
+        {
+            "HEADGATE_EGRESS_ALLOW": str(places["allowed"]),
+            "OPENAI_BASE_URL": f"{places['base_url']}/v1",
+            "HEADGATE_OIDC_ISSUER": str(places["oidc"]),
+            "HEADGATE_JWT_ISSUER": str(places["jwt"]),
+            "HEADGATE_JWT_JWKS_URL": f"{places['jwks']}/keys",
+        }
+    )
+
+
+async def send(given: settings.Settings, rules: EgressRules, request: Request) -> None:
+    client = open_client(given, rules)
+    try:
+        await client.send(request)
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("purpose", [TENANT, OPERATOR, IDENTITY, KEY_SERVICE])
+async def test_address_is_reached_for_its_own_purpose_only(
+    configured: settings.Settings, places: dict[str, Origin], purpose: str, place: str
+) -> None:
+    request = Request(places[place], b"GET", b"/", [], b"", Timeouts(), purpose=purpose)
+    if purpose == KEY_SERVICE:
+        sending = asyncio.to_thread(Sender(configured, places["kms"]), request)
+    else:
+        sending = send(configured, build_rules(configured, places["simulator"]), request)
+    with pytest.raises(ConnectFailed) as caught:
+        await sending
+    assert isinstance(caught.value, AddressRefused) is (purpose not in PLACES[place])
+
+
+async def test_connection_that_was_opened_for_one_purpose_serves_no_other(
+    places: dict[str, Origin],
+) -> None:
+    asked, left = 0, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            asked += 1
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.close()
+        left.set()
+
+    place = places["base_url"]
+    server = await asyncio.start_server(answer, place.host, place.port)
+    given = settings.load({"OPENAI_BASE_URL": f"{place}/v1"})
+    client = open_client(given, build_rules(given))
+    request = Request(place, b"GET", b"/", [], b"", Timeouts(), purpose=OPERATOR)
+    for _ in range(2):
+        assert await (await client.send(request)).read(2) == b"ok"
+    assert (client.stats().connects, client.stats().idle) == (1, 1)
+    for other in (TENANT, IDENTITY, "unknown"):
+        refused = Request(place, b"GET", b"/", [], b"", Timeouts(), purpose=other)
+        with pytest.raises(AddressRefused):
+            await client.send(refused)
+    assert asked == 2
+    await client.close()
+    await left.wait()
+    server.close()
+    await server.wait_closed()
+
+
+def test_allow_list_is_everybodys(anyio_backend: str) -> None:
+    given = settings.load({"HEADGATE_EGRESS_ALLOW": "http://127.0.0.1:11434, 10.1.0.0/16"})
+    rules = build_rules(given)
+    assert {rules.find(each) for each in (TENANT, OPERATOR, IDENTITY)} == {build_rule(given)}
