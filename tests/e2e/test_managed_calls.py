@@ -151,7 +151,8 @@ def test_money_is_set_aside_before_the_provider_is_asked(road: Road, wallet: Wal
         ({"prompt": ["a", "b", "c", "d"]}, 4),
         ({"prompt": ["a", "b"], "n": 3}, 6),
         ({"n": -4}, 1),
-        ({"max_completion_tokens": -4}, 128_000 / 200),
+        ({"max_tokens": -4}, 128_000 / 200),
+        ({"max_tokens": None}, 128_000 / 200),
     ],
 )
 def test_hold_covers_every_answer_that_is_asked_for(
@@ -164,7 +165,7 @@ def test_hold_covers_every_answer_that_is_asked_for(
         asked.answer(COMPLETION)
 
     road.answer_with(answer)
-    answered = road.post("/v1/completions", {**ASK, **change})
+    answered = road.post("/v1/completions", {**ASK, "max_tokens": 200, **change})
     least = int(200 * 9000 * answers)
     if least > NANO_PER_DOLLAR:
         check_error(answered, 402, "insufficient_funds", source="gateway")
