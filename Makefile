@@ -61,8 +61,8 @@ check: $(VENV)/.dev ## format, lint, types, layers, tidy
 format: $(VENV)/.dev ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run
-	@$(BIN)/python -m bench.run
+bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run (ARGS="--publish")
+	@$(BIN)/python -m bench.run $(ARGS)
 
 soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left open (~20 min)
 	@$(BIN)/python -m rigs.soak $(ARGS)

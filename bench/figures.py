@@ -12,6 +12,8 @@ NGINX = "nginx"
 HEADGATE = "headgate"
 LITELLM = "litellm"
 TENSORZERO = "tensorzero"
+BIFROST = "bifrost"
+AGENTGATEWAY = "agentgateway"
 
 
 @dataclass(frozen=True)

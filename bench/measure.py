@@ -37,8 +37,9 @@ C128 = Scenario("128 connections", traffic.SMALL, 128)
 C1 = Scenario("1 connection", traffic.SMALL, 1)
 LARGE = Scenario("20 KB, 32 connections", traffic.LARGE, 32)
 STREAMS = Scenario("streams", traffic.STREAM, 0, seconds=2.0)
+BURSTS = Scenario("streams that come at once, 32 connections", traffic.BURST, 32)
 LATENCY = Scenario("latency, 1 connection", traffic.SMALL, 1, real_time=True)
-SCENARIOS = (C32, C128, C1, LARGE, STREAMS, LATENCY)
+SCENARIOS = (C32, C128, C1, LARGE, STREAMS, BURSTS, LATENCY)
 
 
 def without_real_time(scenario: Scenario) -> Scenario:
@@ -139,7 +140,7 @@ class Stand:
         stream = scenario.kind.stream
         connections = scenario.connections or subject.streams
         seconds = (scenario.slow_seconds if subject.slow else scenario.seconds) * scale
-        warmup = STREAM_WARMUP_SECONDS if stream else 0.3
+        warmup = STREAM_WARMUP_SECONDS if stream and not scenario.kind.burst else 0.3
         command = self.command(subject, scenario.kind, connections)
         command += ["--seconds", str(seconds), "--warmup", str(warmup)]
         pids = [*subject.pids(), *self.upstream_pids()]

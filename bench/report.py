@@ -138,6 +138,8 @@ class Row:
     cpu_large: float | None
     cpu_event: float | None
     first_chunk: float | None
+    cpu_burst: float | None
+    first_of_burst: float | None
     added_p50: float | None
     added_p99: float | None
     memory_idle: float | None
@@ -155,6 +157,8 @@ HEADER = (
     "20 KB",
     "us/event",
     "1st chunk us",
+    "us/burst",
+    "1st of burst us",
     "+p50 us",
     "+p99 us",
     "MiB idle",
@@ -186,6 +190,8 @@ def summarize(run: Run) -> list[Row]:
             cpu_large=median(measure.LARGE, name, _cpu),
             cpu_event=median(measure.STREAMS, name, _event_cpu),
             first_chunk=median(measure.STREAMS, name, _first_chunk),
+            cpu_burst=median(measure.BURSTS, name, _cpu),
+            first_of_burst=median(measure.BURSTS, name, _first_chunk),
             added_p50=added(name, _p50),
             added_p99=added(name, _p99),
             memory_idle=footprint.idle.resident if footprint else None,
@@ -222,6 +228,11 @@ def draw(rows: Sequence[Row], judged: Sequence[figures.Figure]) -> str:
         _panel("CPU per call, 32 connections", "us", [(r.name, r.cpu_c32) for r in rows]),
         _panel("Latency added at 1 connection, p50", "us", [(r.name, r.added_p50) for r in rows]),
         _panel("CPU per streamed event", "us", [(r.name, r.cpu_event) for r in rows]),
+        _panel(
+            "CPU per stream whose 66 events come at once",
+            "us",
+            [(r.name, r.cpu_burst) for r in rows],
+        ),
         _panel("Resident memory under load", "MiB", [(r.name, r.memory_load) for r in rows]),
     ]
     gauges = [

@@ -12,9 +12,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench import figures, hotspots, machine, measure, report, subjects
+from bench import figures, hotspots, machine, measure, publication, report, subjects
 
 ROOT = Path(__file__).parent.parent
+PEERS = [name for name in subjects.START if name not in (figures.DIRECT, figures.HEADGATE)]
 WORK = ROOT / ".bench"
 
 
@@ -28,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         machine.require_two_cores()
         with _stand() as stand:
-            site = subjects.Site(WORK, stand.port, options.headgate)
+            programs = subjects.find_programs(os.environ)
+            site = subjects.Site(WORK, stand.port, options.headgate, programs)
             if options.profile:
                 return _profile(stand, site)
-            return _present(_measure(stand, site, options))
+            return _present(_measure(stand, site, options), publishes=options.publish)
     except machine.BenchError as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 2
@@ -42,8 +44,10 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="nginx and headgate only, short windows, below 60 s")
     add("--rounds", type=int, help="interleaved rounds (4; quick: 2)")
-    add("--peers", help="comma-separated: nginx,tensorzero,litellm (default: those installed)")
+    add("--peers", help=f"comma-separated, of {','.join(PEERS)} (default: those installed)")
     add("--headgate", type=Path, default=ROOT / ".venv/bin/headgate", help="the headgate command")
+    add("--publish", action="store_true", help="write docs/performance.md and its picture anew")
+    add("--seconds-scale", type=float, help="a factor on the length of every window (1)")
     add("--install-peers", action="store_true", help="install the pinned peers into .bench/")
     add("--profile", action="store_true", help="record where headgate's time goes, and stop")
     return parser.parse_args(arguments)
@@ -100,7 +104,7 @@ def _running(names: Sequence[str], site: subjects.Site) -> Generator[list[subjec
 
 def _measure(stand: measure.Stand, site: subjects.Site, options: argparse.Namespace) -> report.Run:
     names = _wanted(site, options)
-    scale = 0.5 if options.quick else 1.0
+    scale = options.seconds_scale or (0.5 if options.quick else 1.0)
     rounds = options.rounds or (2 if options.quick else 4)
     progress = measure.Progress()
     about = {**machine.describe(), "commit": measure.commit(), "command": " ".join(sys.argv)}
@@ -145,7 +149,7 @@ def _choose_scenarios(options: argparse.Namespace) -> tuple[list[measure.Scenari
     return chosen, notes
 
 
-def _present(run: report.Run) -> int:
+def _present(run: report.Run, *, publishes: bool) -> int:
     judged = report.judge(run)
     rows = report.summarize(run)
     wrong = report.errors_of(run)
@@ -153,6 +157,8 @@ def _present(run: report.Run) -> int:
     record, drawing = WORK / "results" / f"{stamp}.json", WORK / "results.svg"
     report.record(run, judged, record)
     drawing.write_text(report.draw(rows, judged))
+    if publishes:
+        publication.publish(run, rows, judged, ROOT / "docs")
     print(" ".join(f"{key}={value!r}" for key, value in run.about.items()))
     print(" ".join(f"{name} {version}" for name, version in run.versions.items() if version))
     print(f"\n{report.format_subjects(rows)}\n\n{report.format_figures(judged)}\n")

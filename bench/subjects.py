@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +19,12 @@ PEERS = {
     figures.TENSORZERO: ("tensorzero==2026.6.0",),
 }
 """Peers from PyPI, each in an environment of its own under the work folder; never a dependency."""
+
+PROGRAMS = {
+    figures.BIFROST: "HEADGATE_BENCH_BIFROST",
+    figures.AGENTGATEWAY: "HEADGATE_BENCH_AGENTGATEWAY",
+}
+"""Peers that are programs: the variable that names the file; without it they are left out."""
 
 OPENAI_KEY = "sk-bench-upstream"
 
@@ -84,6 +90,26 @@ api_key_location = "env::OPENAI_API_KEY"
 """
 
 
+AGENTGATEWAY_CONFIG = """
+config:
+  workerThreads: 1
+  adminAddr: 127.0.0.1:{admin}
+  statsAddr: 127.0.0.1:{stats}
+  readinessAddr: 127.0.0.1:{ready}
+  logging:
+    filter: "false"
+llm:
+  port: {port}
+  models:
+  - name: {model}
+    provider: openAI
+    params:
+      baseUrl: http://127.0.0.1:{upstream}/v1
+      model: {model}
+      apiKey: {key}
+"""
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a run takes place: its folder, the upstream's port, the headgate command."""
@@ -91,6 +117,8 @@ class Site:
     folder: Path
     upstream: int
     headgate: Path
+    programs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Peers that the environment names, see `find_programs`."""
 
     @property
     def logs(self) -> Path:
@@ -198,11 +226,69 @@ def start_tensorzero(site: Site) -> Subject:
     )
 
 
+def start_bifrost(site: Site) -> Subject:
+    """Start Bifrost's HTTP server: no stores, no logs, no keys of its own."""
+    port, folder = machine.free_port(), site.folder / "bifrost"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(make_bifrost_config(site.upstream)))
+    options = ["-host", "127.0.0.1", "-port", str(port), "-app-dir", str(folder)]
+    command = [str(site.programs[figures.BIFROST]), *options, "-log-level", "error"]
+    process = _start(site, figures.BIFROST, command, {"GOMAXPROCS": "1"})
+    ready = process.wait_until_ready(f"http://127.0.0.1:{port}/health", 60)
+    address = traffic.Address(port, model=f"openai/{traffic.MODEL}")
+    return Subject(
+        figures.BIFROST, address, process, verbatim=False, streams=192, ready_seconds=ready
+    )
+
+
+def make_bifrost_config(upstream: int) -> dict[str, object]:
+    """The provider with its address, and everything off that can be."""
+    key = {"name": "bench", "value": OPENAI_KEY, "models": ["*"], "weight": 1.0}
+    network = {"base_url": f"http://127.0.0.1:{upstream}", "allow_private_network": True}
+    return {
+        "client": {"enable_logging": False, "drop_excess_requests": False},
+        "config_store": {"enabled": False},
+        "logs_store": {"enabled": False},
+        "providers": {"openai": {"keys": [key], "network_config": network}},
+    }
+
+
+def start_agentgateway(site: Site) -> Subject:
+    """Start agentgateway with one thread, without keys of its own and without its log."""
+    port, ready_port = machine.free_port(), machine.free_port()
+    config = site.folder / "agentgateway.yaml"
+    config.write_text(
+        AGENTGATEWAY_CONFIG.format(
+            port=port,
+            ready=ready_port,
+            admin=machine.free_port(),
+            stats=machine.free_port(),
+            upstream=site.upstream,
+            model=traffic.MODEL,
+            key=OPENAI_KEY,
+        )
+    )
+    command = [str(site.programs[figures.AGENTGATEWAY]), "-f", str(config)]
+    process = _start(site, figures.AGENTGATEWAY, command, {})
+    ready = process.wait_until_ready(f"http://127.0.0.1:{ready_port}/healthz/ready", 30)
+    return Subject(
+        figures.AGENTGATEWAY,
+        traffic.Address(port),
+        process,
+        verbatim=False,
+        streams=192,
+        ready_seconds=ready,
+    )
+
+
 START: dict[str, Callable[[Site], Subject]] = {
     figures.DIRECT: start_direct,
     figures.NGINX: start_nginx,
     figures.HEADGATE: start_headgate,
     figures.TENSORZERO: start_tensorzero,
+    figures.AGENTGATEWAY: start_agentgateway,
+    figures.BIFROST: start_bifrost,
     figures.LITELLM: start_litellm,
 }
 
@@ -210,9 +296,24 @@ START: dict[str, Callable[[Site], Subject]] = {
 def is_installed(name: str, site: Site) -> bool:
     if name in PEERS:
         return _binary(site, name, "python").exists()
+    if name in PROGRAMS:
+        return name in site.programs
     if name == figures.HEADGATE:
         return site.headgate.exists()
     return name != figures.NGINX or shutil.which("nginx") is not None
+
+
+def find_programs(environment: Mapping[str, str]) -> dict[str, Path]:
+    """The peers that the environment names. Raises BenchError for one that is no file."""
+    named = {
+        name: Path(environment[variable])
+        for name, variable in PROGRAMS.items()
+        if environment.get(variable)
+    }
+    for name, path in named.items():
+        if not path.is_file():
+            raise machine.BenchError(f"{PROGRAMS[name]} names {path}, which is no file")
+    return named
 
 
 def install_peers(folder: Path) -> None:
@@ -229,6 +330,9 @@ def version_of(name: str, site: Site) -> str:
     """The version of an installed subject, for the record."""
     if name in PEERS:
         return PEERS[name][0].partition("==")[2]
+    if name in PROGRAMS:
+        # Not every one of them tells its version: the name of its file has to do.
+        return site.programs[name].name
     commands = {figures.NGINX: ["nginx", "-v"], figures.HEADGATE: [str(site.headgate), "version"]}
     if name not in commands:
         return ""

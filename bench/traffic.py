@@ -16,18 +16,21 @@ PROMPT = "Name the gate that every model call passes, and say what it counts. "
 
 @dataclass(frozen=True)
 class Kind:
-    """One shape of call: size of its body, whether the answer is a stream or the large one."""
+    """One shape of call: size of its body, whether the answer is a stream or the large one, and
+    whether a stream's events come at once instead of one after the other."""
 
     name: str
     body_bytes: int
     stream: bool = False
     large: bool = False
+    burst: bool = False
 
 
 SMALL = Kind("small", SMALL_BYTES)
 LARGE = Kind("large", LARGE_BYTES, large=True)
 STREAM = Kind("stream", SMALL_BYTES, stream=True)
-KINDS = (SMALL, LARGE, STREAM)
+BURST = Kind("burst", SMALL_BYTES, stream=True, burst=True)
+KINDS = (SMALL, LARGE, STREAM, BURST)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def render_body(kind: Kind, model: str = MODEL, *, metadata: bool = True) -> byt
             document |= {"stream": True, "stream_options": {"include_usage": True}}
         return json.dumps(document, separators=(",", ":")).encode()
 
-    marker = "bench-20k " if kind.large else ""
+    marker = "bench-20k " if kind.large else "bench-burst " if kind.burst else ""
     room = kind.body_bytes - len(render(marker))
     filler = PROMPT * (room // len(PROMPT) + 1)
     return render(marker + filler[:room])

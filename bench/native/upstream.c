@@ -3,7 +3,8 @@
  *   upstream PORT [PACE_MS]        port 0 lets the kernel choose; the port is printed on the first line
  *
  * Any request gets a chat completion of 1023 bytes, or of 20 KB when its body contains "bench-20k".
- * A body with "stream":true gets 66 events of 310 bytes, a usage event and [DONE], one every PACE_MS (20; 0: all at once). */
+ * A body with "stream":true gets 66 events of 310 bytes, a usage event and [DONE], one every PACE_MS (20; 0: all at once);
+ * with "bench-burst" in it they come at once whatever the pace. */
 #define _GNU_SOURCE
 #include "http.h"
 
@@ -152,7 +153,7 @@ static int start_answer(struct connection *c, const char *body, size_t n) {
     c->answer = stream ? &stream_answer : memmem(body, n, "bench-20k", 9) ? &large_answer : &small_answer;
     c->sent = 0;
     c->part = c->answer->parts;
-    if (stream && pace_ns) {
+    if (stream && pace_ns && !memmem(body, n, "bench-burst", 11)) {
         c->part = 1;
         c->due = now_ns() + pace_ns;
         join_queue(c);

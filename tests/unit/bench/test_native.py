@@ -77,6 +77,13 @@ def test_streams_are_followed_to_their_end_and_their_events_counted(pair: Pair) 
     assert report["first_chunk"]["count"] == 16
 
 
+def test_stream_that_comes_at_once_has_every_event(pair: Pair) -> None:
+    options = ("--stream", "--connections", "4", "--requests", "40")
+    report = pair.run(traffic.BURST, *options, "--events", str(traffic.EVENTS))
+    assert (report["requests"], report["errors"]) == (40, 0)
+    assert report["events"] == 40 * traffic.EVENTS
+
+
 def test_stream_with_a_missing_event_is_an_error(pair: Pair) -> None:
     report = pair.run(traffic.STREAM, "--stream", "--requests", "2", "--events", "67")
     assert report["requests"] == 0

@@ -19,6 +19,7 @@ def test_body_has_its_exact_size_whatever_the_model_is_called(
     assert document["model"] == model
     assert ("metadata" in document) is metadata
     assert document.get("stream", False) is kind.stream
+    assert ("bench-burst" in document["messages"][1]["content"]) is kind.burst
     assert ("bench-20k" in document["messages"][1]["content"]) is kind.large
 
 
