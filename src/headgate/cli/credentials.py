@@ -18,7 +18,13 @@ from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.main.egress import open_client
 from headgate.relay.ports import Credential
-from headgate.vault.model import MANAGED_INTEGRATION, CredentialRefused, CredentialRequest, TestCall
+from headgate.vault.model import (
+    ASK,
+    MANAGED_INTEGRATION,
+    CredentialRefused,
+    CredentialRequest,
+    TestCall,
+)
 from headgate.vault.service import Trial, try_credential
 
 app = typer.Typer(
@@ -53,6 +59,9 @@ def add(
         bool, typer.Option("--managed", help="The platform's own: calls are paid in credits.")
     ] = False,
     expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
+    stream_usage: Annotated[
+        str, typer.Option(help="ask, or never: whether streams are asked for their usage.")
+    ] = ASK,
 ) -> None:
     """Seal a provider secret. It is asked for, or piped in, and never shown again."""
     secret = read_secret(stdin=api_key_stdin, file=api_key_file)
@@ -76,6 +85,7 @@ def add(
                 provider_organization=provider_organization,
                 is_default=default,
                 expires_at=parse_expiry(expires, desk.clock.now()),
+                stream_usage=stream_usage,
             ),
             by=COMMAND_LINE,
         )

@@ -36,6 +36,7 @@ from headgate.relay.journey import Journey, Observer
 from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
+from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.upstream import Upstream
 
 
@@ -113,6 +114,7 @@ def build_roads(
 ) -> Roads:
     """The road that every call goes, and the one on which lists of models are kept."""
     clock, catalog = installation.clock, installation.catalog
+    refusals = UsageRefusals()
     upstream = Upstream(
         client,
         policy=build_retry_policy(settings),
@@ -120,6 +122,7 @@ def build_roads(
         breakers=traffic.breakers,
         clock=clock,
         capacities=installation.capacities,
+        usage_refusals=refusals,
     )
     build_journey = functools.partial(
         Journey,
@@ -136,7 +139,13 @@ def build_roads(
         observer=observer,
         clock=clock,
     )
-    route = functools.partial(Routing, installation.vault, catalog, offers=installation.offers)
+    route = functools.partial(
+        Routing,
+        installation.vault,
+        catalog,
+        offers=installation.offers,
+        usage_refusals=refusals,
+    )
     models = build_models(settings, installation, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
     # What is kept can be shown while its provider rests; when it is asked, `Upstream` looks again.

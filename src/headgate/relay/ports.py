@@ -104,6 +104,9 @@ class Credential(msgspec.Struct, frozen=True):
     has_own_address: bool = True
     """Whether it goes to the address of its integration, and not to one of its owner's choice."""
 
+    asks_usage: bool = True
+    """Whether its provider may be asked for the usage of a stream that its client did not ask for.
+    """
     replaces: frozenset[bytes] = frozenset()
     """Headers of a client that do not go out beside this credential's own: those that it sets
     itself and, of a managed one, those that choose the account that pays."""

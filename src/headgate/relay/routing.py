@@ -21,6 +21,7 @@ from headgate.relay.ports import (
     Offer,
     Offers,
 )
+from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.trip import Trip
 
 DEFAULTED = frozenset({"chat.completions", "responses"})
@@ -56,11 +57,13 @@ class Routing:
         models: Models,
         breakers: Breakers,
         offers: Offers | None = None,
+        usage_refusals: UsageRefusals | None = None,
     ) -> None:
         self._credentials = credentials
         self._models = models
         self._breakers = breakers
         self._offers = offers
+        self._usage_refusals = usage_refusals
 
     def plan(self, trip: Trip) -> None:
         """Fill in credential, model, target and body, or raise what is missing.
@@ -201,9 +204,6 @@ class Routing:
         call = trip.call
         trip.streams = body.stream
         body = body.with_envelopes_removed()
-        if body.stream and call.endpoint.asks_usage and not body.includes_usage:
-            body = body.with_usage_asked()
-            trip.asked_usage = True
         if offer is not None:
             body = self._serve(trip, body, offer)
         elif match is not None:
@@ -212,7 +212,20 @@ class Routing:
                 credential = trip.credential
                 assert credential is not None, "it is chosen first"
                 body = body.with_model(choose_wire_id(match, credential))
+        if body.stream and call.endpoint.asks_usage and not body.includes_usage:
+            body = self._ask_usage(trip, body)
         trip.body = body
+
+    def _ask_usage(self, trip: Trip, body: JsonRequest) -> JsonRequest:
+        """The request with the field that asks for usage, unless it is known to be refused."""
+        credential, refusals = trip.credential, self._usage_refusals
+        assert credential is not None, "it is chosen first"
+        if not credential.asks_usage or (
+            refusals is not None and refusals.has(credential, trip.call.model)
+        ):
+            return body
+        trip.asked_usage, trip.unasked = True, body
+        return body.with_usage_asked()
 
     def _serve(self, trip: Trip, body: JsonRequest, offer: Offer) -> JsonRequest:
         """The request for the model that serves; hold, price and receipt are of that one."""

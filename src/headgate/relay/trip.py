@@ -113,6 +113,8 @@ class Trip(msgspec.Struct):
     """The caller asked for a stream."""
     asked_usage: bool = False
     """The gateway asked for the usage event, the caller did not (decision 8)."""
+    unasked: JsonRequest | None = None
+    """The body without the field that asks, for a provider that refuses it."""
     hold: Hold | None = None
     attempts: int = 0
     was_sent: bool = False

@@ -24,6 +24,7 @@ from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
+from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
 from headgate.relay.trip import Trip
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
@@ -136,6 +137,7 @@ class Upstream:
         clock: Clock,
         draw: Callable[[], float] = random.random,
         capacities: Capacities | None = None,
+        usage_refusals: UsageRefusals | None = None,
     ) -> None:
         self._client = client
         self._policy = policy
@@ -144,6 +146,7 @@ class Upstream:
         self._clock = clock
         self._draw = draw
         self._capacities = capacities
+        self._usage_refusals = usage_refusals or UsageRefusals()
         self._budgets = RetryBudgets(policy, clock)
 
     async def send(
@@ -159,6 +162,13 @@ class Upstream:
         while True:
             result = await self._attempt(trip, request)
             if isinstance(result, Answer) and result.fault is None:
+                if (
+                    trip.unasked is not None
+                    and (result.status >= 400 or not trip.asked_usage)
+                    and self._stops_asking(trip, result)
+                ):
+                    request = build_request(trip, self._timeouts)
+                    continue
                 if self._capacities is not None:
                     self._note_capacity(self._capacities, trip, result)
                 return result
@@ -168,6 +178,18 @@ class Upstream:
             await rest(wait)
             if self._is_resting(trip):
                 return conclude(finalize(result))
+
+    def _stops_asking(self, trip: Trip, answer: Answer) -> bool:
+        """Whether a provider refuses to be asked for usage, so that it is sent the client's own
+        body now. Only when that is answered the refusal is remembered: a provider may repeat a
+        body that it refuses for another reason."""
+        if answer.status < 400:
+            self._usage_refusals.note(trip)
+            return False
+        if not (trip.asked_usage and trip.unasked and answer.body and names_usage(answer.body)):
+            return False
+        trip.body, trip.asked_usage, trip.was_sent = trip.unasked, False, False
+        return True
 
     def _note_capacity(self, capacities: Capacities, trip: Trip, answer: Answer) -> None:
         assert trip.credential is not None, "routing comes before sending"
@@ -227,6 +249,8 @@ class Upstream:
             answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)
             trip.was_sent = False
+        elif trip.asked_usage and response.status in REFUSING_STATUS:
+            answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
         return answer
 
     def _wait_before_retry(

@@ -35,6 +35,18 @@ def take(
     )
 
 
+def test_connection_can_say_that_streams_are_not_asked_for_their_usage(api: Api) -> None:
+    made = create(api)
+    path = f"/api/connections/{made['id']}"
+    assert (made["stream_usage"], take(api).asks_usage) == ("ask", True)
+    changed = api.patch(path, {"stream_usage": "never"}).json
+    assert (changed["stream_usage"], take(api).asks_usage) == ("never", False)
+    assert api.patch(path, {"stream_usage": "sometimes"}).status == 422
+    assert api.delete(path).status == 204
+    assert create(api, stream_usage="never")["stream_usage"] == "never"
+    assert not take(api).asks_usage
+
+
 def test_connection_is_a_credential_with_more(api: Api) -> None:
     entry = {"period": "minute", "requests": 5, "dimension": "source-ip"}
     made = create(

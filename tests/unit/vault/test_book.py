@@ -47,6 +47,14 @@ def test_credential_without_a_name_has_that_of_its_integration(safe: Safe) -> No
     assert safe.add().name == "OpenAI"
 
 
+def test_unknown_word_for_the_usage_of_streams_is_refused(safe: Safe) -> None:
+    with pytest.raises(CredentialRefused, match="one of ask, never") as caught:
+        safe.add(stream_usage="sometimes")
+    assert caught.value.param == "stream_usage"
+    assert safe.add(stream_usage="never").stream_usage == "never"
+    assert not safe.vault.resolve(safe.own, integration="openai", name=None).asks_usage
+
+
 def test_refusals_say_what_is_wrong_and_what_to_do(safe: Safe) -> None:
     with pytest.raises(CredentialRefused, match=r"not a key of OpenAI: it should match .*whole"):
         safe.add("sk-short")

@@ -46,6 +46,13 @@ Model = Annotated[
 Models = Annotated[
     list[Model], Meta(max_length=200, description="Models, or patterns; none at all allows all.")
 ]
+StreamUsage = Annotated[
+    Literal["ask", "never"],
+    Meta(
+        description="Whether the provider is asked for the usage of a stream whose client did not "
+        "ask for it. With `never` such a call leaves a receipt without tokens and price."
+    ),
+]
 Limit = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
 
@@ -92,6 +99,7 @@ class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     description: Description | None = None
     allowed_models: Models = []
     capacity: Capacities = []
+    stream_usage: StreamUsage = "ask"
 
 
 class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,6 +111,7 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     description: Description | UnsetType | None = UNSET
     allowed_models: Models | UnsetType = UNSET
     capacity: Capacities | UnsetType = UNSET
+    stream_usage: StreamUsage | UnsetType = UNSET
 
 
 class ShownConfig(msgspec.Struct):
@@ -131,6 +140,7 @@ class ShownConnection(msgspec.Struct, kw_only=True):
     provider: str
     allowed_models: list[str]
     capacity: list[CapacityEntry]
+    stream_usage: str
     config: ShownConfig
     discovered_capacity: dict[str, ShownCapacity]
     is_default: bool
@@ -189,6 +199,7 @@ async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnect
         description=body.description,
         allowed_models=body.allowed_models,
         capacity=msgspec.to_builtins(body.capacity),
+        stream_usage=body.stream_usage,
     )
 
     def add(connection: sa.Connection) -> ShownConnection:
@@ -264,6 +275,7 @@ def change(
         description=body.description,
         allowed_models=body.allowed_models,
         capacity=UNSET if body.capacity is UNSET else msgspec.to_builtins(body.capacity),
+        stream_usage=body.stream_usage,
         provider_organization=UNSET if organization is None else organization,
     )
     if secret is None or is_mask(secret, record.hint):
@@ -317,6 +329,7 @@ def show_connection(
         provider=record.integration,
         allowed_models=record.allowed_models,
         capacity=msgspec.convert(record.capacity, list[CapacityEntry]),
+        stream_usage=record.stream_usage,
         config=ShownConfig(record.hint, record.base_url, record.provider_organization),
         discovered_capacity={
             model: ShownCapacity(each.requests, each.tokens, show_time(each.observed_at))

@@ -17,6 +17,10 @@ from headgate.relay.ports import OPERATOR
 MANAGED_INTEGRATION = "headgate"
 """The integration whose credentials are all platform-managed ones (decision 18)."""
 API_KEY = "api_key"
+ASK = "ask"
+NEVER = "never"
+STREAM_USAGE = (ASK, NEVER)
+"""Whether the provider is asked for the usage of a stream whose client did not ask for it."""
 SECRET_CHARACTERS_MAX = 4096
 HINT_CHARACTERS_MIN = 20
 BASE_URL_CHARACTERS_MAX = 2048
@@ -72,9 +76,9 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     `hint` is the secret's mask, or the reference that stands in its place; `key_id` the
     organization key under which it is sealed. `secret_header` is the header that carries it, where
     that is not the integration's own. `allowed_models` are patterns; none at all allows every
-    model. `source` says which start of Headgate made it, empty for what people add. `version`
-    counts the changes from 1, `seal_number` how often it was sealed (0: by a release that did not
-    count). Times in unix seconds.
+    model. `stream_usage` is one of `STREAM_USAGE`. `source` says which start of Headgate made it,
+    empty for what people add. `version` counts the changes from 1, `seal_number` how often it was
+    sealed (0: by a release that did not count). Times in unix seconds.
     """
 
     id: str
@@ -101,6 +105,7 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     created_by_email: str | None = None
     version: int = 1
     seal_number: int = 0
+    stream_usage: str = ASK
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +128,7 @@ class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     allowed_models: Sequence[str] = ()
     capacity: Sequence[Mapping[str, Any]] = ()
+    stream_usage: str = ASK
     source: str = ""
 
     def __repr__(self) -> str:
@@ -137,6 +143,7 @@ class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     allowed_models: list[str] | msgspec.UnsetType = msgspec.UNSET
     capacity: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    stream_usage: str | msgspec.UnsetType = msgspec.UNSET
     provider_organization: str | msgspec.UnsetType | None = msgspec.UNSET
 
 

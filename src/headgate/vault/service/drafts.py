@@ -15,6 +15,7 @@ from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.vault.model import (
     API_KEY,
+    STREAM_USAGE,
     CredentialRecord,
     CredentialRefused,
     CredentialRequest,
@@ -85,6 +86,7 @@ class Drafts:
             allowed_models=list(request.allowed_models),
             capacity=[dict(each) for each in request.capacity],
             secret_header=request.secret_header,
+            stream_usage=check_stream_usage(request.stream_usage),
             source=request.source,
             created_by=by.id,
             created_by_email=by.name if "@" in by.name else None,
@@ -152,6 +154,14 @@ class Drafts:
             message = f"There is no integration {name!r}; there is: {known}."
             raise CredentialRefused(message, param="integration")
         return integration
+
+
+def check_stream_usage(text: str) -> str:
+    """Raises `CredentialRefused` for what is none of `STREAM_USAGE`."""
+    if text in STREAM_USAGE:
+        return text
+    message = f"`stream_usage` is one of {', '.join(STREAM_USAGE)}."
+    raise CredentialRefused(message, param="stream_usage")
 
 
 def check_provider_organization(text: str | None) -> str | None:

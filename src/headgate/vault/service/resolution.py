@@ -20,6 +20,7 @@ from headgate.relay.ports import Credential
 from headgate.vault import store
 from headgate.vault.model import (
     MANAGED_INTEGRATION,
+    NEVER,
     CredentialMissing,
     CredentialRecord,
     CredentialUnusable,
@@ -262,6 +263,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         ),
         secret=secret.encode(),
         purpose=find_purpose(record),
+        asks_usage=record.stream_usage != NEVER,
         has_own_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
     )
 

@@ -76,6 +76,7 @@ CREDENTIALS = sa.Table(
     sa.Column("created_by_email", sa.Text),
     sa.Column("version", sa.Integer, nullable=False, server_default=sa.text("1")),
     sa.Column("seal_number", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("stream_usage", sa.Text, nullable=False, server_default=sa.text("'ask'")),
 )
 _FIELDS = CredentialRecord.__struct_fields__
 LIVE = CREDENTIALS.c.deleted_at.is_(None)

@@ -1,0 +1,135 @@
+"""A provider that refuses to be asked for the usage of a stream is asked no more."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from headgate.kit.http import errors as egress
+from headgate.kit.http.message import Origin, Timeouts
+from headgate.llm.request import JsonRequest
+from headgate.relay.breaker import Breakers
+from headgate.relay.ports import Credential
+from headgate.relay.retry import RetryPolicy
+from headgate.relay.routing import Routing
+from headgate.relay.stream_usage import REMEMBERED_MAX, UsageRefusals
+from headgate.relay.trip import Trip
+from headgate.relay.upstream import Answer, Upstream
+from tests.fakes.stage import (
+    CREDENTIAL,
+    STREAMED_CHAT,
+    FakeClient,
+    FakeCredentials,
+    FakeModels,
+    FakeResponse,
+    ManualClock,
+    Step,
+    make_call,
+    make_trip,
+)
+
+pytestmark = pytest.mark.anyio
+
+REFUSED = b'{"error":{"message":"Unrecognized request argument supplied: stream_options"}}'
+ASKED = STREAMED_CHAT[:-1] + b',"stream_options":{"include_usage":true}}'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Rig:
+    """Routing and sending, with what they remember together."""
+
+    def __init__(self, *steps: Step, credential: Credential = CREDENTIAL) -> None:
+        clock = ManualClock()
+        breakers = Breakers(clock, failures=1, open_seconds=30)
+        refusals = UsageRefusals()
+        self.client = FakeClient(*steps)
+        self.upstream = Upstream(
+            self.client,
+            policy=RetryPolicy(),
+            timeouts=Timeouts(),
+            breakers=breakers,
+            clock=clock,
+            usage_refusals=refusals,
+        )
+        self.routing = Routing(
+            FakeCredentials(credential), FakeModels(), breakers, usage_refusals=refusals
+        )
+        self.trip = make_trip()
+
+    async def call(self, body: bytes = STREAMED_CHAT) -> Answer:
+        self.trip = Trip(make_call(body=body), self.trip.reading)
+        self.routing.plan(self.trip)
+        return await self.upstream.send(self.trip)
+
+    @property
+    def sent(self) -> list[object]:
+        return [request.body for request in self.client.sent]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_refused_field_is_left_out_in_the_same_call_and_from_then_on(status: int) -> None:
+    rig = Rig(FakeResponse(status, body=REFUSED), FakeResponse(200))
+    assert (await rig.call()).status == 200
+    assert rig.sent == [ASKED, STREAMED_CHAT]
+    assert (rig.trip.attempts, rig.trip.asked_usage, rig.trip.was_sent) == (2, False, True)
+    assert rig.trip.body_bytes == len(STREAMED_CHAT)
+    assert (await rig.call()).status == 200
+    assert rig.sent == [ASKED, STREAMED_CHAT, STREAMED_CHAT]
+    assert rig.trip.attempts == 1
+    other = STREAMED_CHAT.replace(b"gpt-5.4-mini", b"other")
+    await rig.call(other)
+    assert rig.sent[-1] == ASKED.replace(b"gpt-5.4-mini", b"other")
+
+
+async def test_refusal_for_another_reason_is_told_and_not_remembered() -> None:
+    for body in (b'{"error":{"message":"Too long."}}', REFUSED):
+        rig = Rig(FakeResponse(400, body=body), FakeResponse(400, body=body), FakeResponse(200))
+        answer = await rig.call()
+        assert (answer.status, answer.body) == (400, body if body != REFUSED else None)
+        await rig.call()
+        assert rig.sent[-1] == ASKED
+
+
+async def test_field_of_the_client_is_never_left_out() -> None:
+    rig = Rig(FakeResponse(400, body=REFUSED))
+    assert (await rig.call(ASKED)).status == 400
+    assert rig.sent == [ASKED]
+    assert rig.trip.attempts == 1
+
+
+async def test_refusal_that_breaks_off_is_a_failed_attempt() -> None:
+    rig = Rig(FakeResponse(400, body=egress.Disconnected("reset")))
+    with pytest.raises(Exception, match="broke off"):
+        await rig.call()
+    assert rig.sent == [ASKED]
+
+
+async def test_connection_that_says_never_is_never_asked() -> None:
+    rig = Rig(FakeResponse(200), credential=replace(CREDENTIAL, asks_usage=False))
+    await rig.call()
+    assert rig.sent == [STREAMED_CHAT]
+    assert not rig.trip.asked_usage
+
+
+def test_so_many_refusals_are_remembered() -> None:
+    refusals = UsageRefusals()
+    trip = make_trip()
+    for number in range(REMEMBERED_MAX + 1):
+        trip.call.model = f"m{number}"
+        refusals.note(trip)
+    assert not refusals.has(CREDENTIAL, "m0")
+    assert refusals.has(CREDENTIAL, "m1")
+    assert not refusals.has(replace(CREDENTIAL, id="cred_2"), "m1")
+    assert not refusals.has(replace(CREDENTIAL, origin=Origin("https", "other", 443)), "m1")
+
+
+def test_body_without_the_field_is_the_clients_own() -> None:
+    rig = Rig()
+    trip = Trip(make_call(body=STREAMED_CHAT), rig.trip.reading)
+    rig.routing.plan(trip)
+    assert trip.unasked is trip.call.body
+    assert isinstance(trip.body, JsonRequest)
