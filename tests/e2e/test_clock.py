@@ -104,3 +104,20 @@ def test_clock_that_jumps_lets_no_key_burst(server: Gateway, clock: Clock) -> No
         for seconds in (*SETTINGS, "+0"):
             clock.set(seconds)
             assert call(line)[0] == 429
+
+
+def test_key_that_expired_before_a_stop_is_refused_after_it_whatever_the_clock(
+    server: Gateway, clock: Clock
+) -> None:
+    made = server.run("keys", "create", "--expires", "30m", "--json")
+    assert made.returncode == 0, made.stderr
+    key = json.loads(made.stdout)["token"]
+    clock.set("+3600")
+    assert server.stop() == 0
+    clock.set("+0")
+    variables = {"LD_PRELOAD": str(LIBRARY)}
+    with running_gateway(server.data, variables=variables) as again, Line(again.port, key) as line:
+        line.ask("/v1/models")
+        status, body = line.read_answer()
+    assert status == 401
+    assert b"has expired" in body

@@ -18,7 +18,7 @@ from headgate.cli.options import Data, Json
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit import settings
 from headgate.kit.db import sqlite
-from headgate.kit.db.schema import read_revisions
+from headgate.kit.db.schema import read_revisions, read_time
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import AddressRefused, EgressError
@@ -147,6 +147,11 @@ def _examine_clock(desk: Desk, newest: float) -> Finding:
     if newest > now + CLOCK_SLACK_SECONDS:
         text = f"it is {newest - now:.0f} s behind the newest key; set the clock."
         return Finding("fail", "clock", text)
+    with desk.database.reading() as connection:
+        last = read_time(connection)
+    if last > now + CLOCK_SLACK_SECONDS:
+        text = f"it is {last - now:.0f} s behind the last time that a server saw; set the clock. "
+        return Finding("fail", "clock", f"{text}Keys and sessions end by the later of the two.")
     shared = desk.database.read_clock()
     if shared is not None and abs(shared - now) > CLOCK_SLACK_SECONDS:
         text = f"it is {abs(shared - now):.0f} s away from that of the database server; set one."

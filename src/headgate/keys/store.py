@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from headgate.keys.model import Key, KeyFilter, KeyKind, KeyState
 from headgate.kit import outbox
-from headgate.kit.db.schema import METADATA, bump_revision, read_revisions
+from headgate.kit.db.schema import METADATA, bump_revision, read_revisions, read_time
 from headgate.relay.ports import DisconnectPolicy
 
 TOPIC = "keys"
@@ -178,9 +178,11 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
         yield StoredKey(*values)
 
 
-def select_latest_use(connection: sa.Connection) -> float:
-    """The greatest time at which a key is known to have been used, 0 for never."""
-    return connection.execute(sa.select(sa.func.max(KEYS.c.last_used_at))).scalar() or 0.0
+def select_latest_time(connection: sa.Connection) -> float:
+    """The greatest time that is known to have been: one that a process has seen, or at which a
+    key was used; 0 for none."""
+    used = connection.execute(sa.select(sa.func.max(KEYS.c.last_used_at))).scalar() or 0.0
+    return max(used, read_time(connection))
 
 
 def select_page(

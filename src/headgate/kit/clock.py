@@ -23,3 +23,22 @@ class SystemClock:
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+
+
+class SteadyClock:
+    """A clock whose `now` never goes back, for what is over and must not begin again when the
+    machine's clock is set back."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock.now
+        self.monotonic = clock.monotonic
+        self._latest = 0.0
+
+    def now(self) -> float:
+        """The greatest time that was ever seen."""
+        self.raise_to(self._now())
+        return self._latest
+
+    def raise_to(self, seconds: float) -> None:
+        """Take notice of a time that somebody else has seen."""
+        self._latest = max(self._latest, seconds)

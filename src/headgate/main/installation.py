@@ -15,7 +15,7 @@ from headgate.accounts.service import (
 from headgate.audit.service import AuditLog
 from headgate.catalog import service as catalog
 from headgate.keys import service as keys
-from headgate.kit.clock import Clock, SystemClock
+from headgate.kit.clock import Clock, SteadyClock, SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
 from headgate.kit.failpoint import failpoint
@@ -49,11 +49,12 @@ class Installation:
         self.database = database
         self.egress_rules = egress_rules
         self.clock = clock
+        self.steady_clock = SteadyClock(clock)
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
         self.accounts = Accounts(self.clock, self.ids, self.audit)
         self.keys = keys.Keys(
-            self.clock,
+            self.steady_clock,
             self.accounts,
             self.audit,
             keys_max=settings.keys_max,
@@ -62,14 +63,14 @@ class Installation:
         self.people = People(self.clock, self.ids, self.audit)
         self.members = Members(self.audit)
         self.invitations = Invitations(
-            self.clock,
+            self.steady_clock,
             self.ids,
             self.audit,
             self.people,
             open_seconds=settings.invitation_seconds,
         )
         self.sessions = Sessions(
-            self.clock,
+            self.steady_clock,
             self.ids,
             self.audit,
             absolute_seconds=settings.session_seconds,
@@ -126,6 +127,7 @@ class Installation:
 
     def write_back(self, connection: sa.Connection) -> None:
         """Write down what was noted beside the calls."""
+        schema.record_time(connection, self.steady_clock.now())
         self.vault.flush_used(connection)
         self.capacities.flush(connection)
 
@@ -173,6 +175,7 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
                 clock=clock or SystemClock(),
                 source=source,
             )
+            installation.steady_clock.raise_to(schema.read_time(connection))
             vault.remember_master_key(connection, master_key, now=installation.clock.now())
     except BaseException:
         database.close()

@@ -151,6 +151,7 @@ async def _serve(
         await server.end_calls()
         with contextlib.suppress(HeadgateError):
             await upkeep.recover()
+            await upkeep.end()
         if writer.health.displaced:
             await writer.stop()
             raise StorageLost(rescued.describe(writer.health.reason))

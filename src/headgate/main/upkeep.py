@@ -135,6 +135,10 @@ class Upkeep:
         with self._installation.database.reading() as connection:
             return billing.count_open_holds(connection)
 
+    async def end(self) -> None:
+        """Write down what is known at a stop. Raises StorageUnavailable."""
+        await self._writer.call(self._installation.write_back)
+
     async def recover(self) -> None:
         """Record what had to wait for the database. Raises StorageUnavailable."""
         for receipt in await jobs.recover(self._ledger):

@@ -28,7 +28,7 @@ from headgate.keys.model import (
 )
 from headgate.keys.service import Authority, KeyRing, Keys, flush_used
 from headgate.kit.db.engine import Database
-from headgate.kit.db.schema import METADATA, read_revisions
+from headgate.kit.db.schema import METADATA, read_revisions, record_time
 from headgate.kit.ids import Ids
 from headgate.relay.ports import DisconnectPolicy
 
@@ -411,6 +411,18 @@ def test_clock_that_is_set_back_revives_no_key_even_over_a_restart(desk: Desk) -
     desk.restart()
     assert not desk.opens(expiring.token)
     assert desk.opens(lasting.token)
+
+
+def test_key_that_expired_unused_before_a_stop_is_not_revived_by_the_clock(desk: Desk) -> None:
+    expiring, lasting = desk.issue(expires_at=desk.clock.time + 10), desk.issue()
+    for seconds in (10, -100):
+        with desk.database.transaction() as connection:
+            record_time(connection, desk.clock.time + seconds)
+    desk.restart()
+    assert not desk.opens(expiring.token)
+    assert desk.opens(lasting.token)
+    with desk.database.reading() as connection:
+        assert set(read_revisions(connection)) == {"keys"}, "time is no change"
 
 
 def test_archived_project_and_suspended_organization_refuse_their_keys(desk: Desk) -> None:

@@ -51,7 +51,7 @@ class KeyRing:
         Calls that run meanwhile see the old ones or the new ones.
         """
         if self._revision == _NEVER:
-            self._latest = store.select_latest_use(connection)
+            self._latest = store.select_latest_time(connection)
         self.observe_time()
         before, self._closed = self._closed, find_closed(connection)
         if before != self._closed and self._stored:

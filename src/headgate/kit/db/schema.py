@@ -27,6 +27,9 @@ _INSERT = build_insert(REVISIONS, ignore_known=True)
 
 WRITERS = "writer:"
 """What the topics begin with under which writers count their own commits."""
+CLOCK = "clock"
+"""The topic whose value is no counter: the greatest time that was seen, in microseconds."""
+MICROSECONDS = 1_000_000
 
 
 def bump_revision(connection: sa.Connection, topic: str) -> None:
@@ -41,7 +44,23 @@ def bump_revision(connection: sa.Connection, topic: str) -> None:
         connection.execute(update)
 
 
+def record_time(connection: sa.Connection, now: float) -> None:
+    """Keep the greatest time, in Unix seconds, that any process of this database has seen."""
+    value = int(now * MICROSECONDS) + 1
+    update = sa.update(REVISIONS).where(REVISIONS.c.topic == CLOCK, REVISIONS.c.value < value)
+    if not connection.execute(update.values(value=value)).rowcount:
+        _INSERT.run(connection, (CLOCK, value))
+
+
+def read_time(connection: sa.Connection) -> float:
+    """The greatest time that `record_time` was given, in Unix seconds; 0 for none."""
+    query = sa.select(REVISIONS.c.value).where(REVISIONS.c.topic == CLOCK)
+    return (connection.execute(query).scalar_one_or_none() or 0) / MICROSECONDS
+
+
 def read_revisions(connection: sa.Connection) -> dict[str, int]:
     """The present counter of every topic that ever changed."""
-    query = sa.select(REVISIONS).where(REVISIONS.c.topic.not_like(f"{WRITERS}%"))
+    query = sa.select(REVISIONS).where(
+        REVISIONS.c.topic.not_like(f"{WRITERS}%"), REVISIONS.c.topic != CLOCK
+    )
     return {row.topic: row.value for row in connection.execute(query)}
