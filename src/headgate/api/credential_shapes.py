@@ -15,7 +15,12 @@ from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_
 from headgate.audit.model import Entry
 from headgate.catalog.service import Catalog
 from headgate.metering.service import Outcomes
-from headgate.vault.model import BASE_URL_CHARACTERS_MAX, SECRET_CHARACTERS_MAX, CredentialRecord
+from headgate.vault.model import (
+    BASE_URL_CHARACTERS_MAX,
+    SECRET_CHARACTERS_MAX,
+    CredentialRecord,
+    MetadataValue,
+)
 from headgate.vault.model.auth import TYPES
 from headgate.vault.service.trials import ENDPOINT
 
@@ -133,7 +138,7 @@ class ShownCredential(msgspec.Struct, kw_only=True):
     updated_at: datetime.datetime
     last_used_at: datetime.datetime | None
     expires_at: datetime.datetime | None
-    credentials_metadata: dict[str, str]
+    credentials_metadata: dict[str, MetadataValue]
     version: int
 
 

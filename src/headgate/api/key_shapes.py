@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from headgate.api.errors import FieldRefused
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Metadata, Name, Timestamp, read_time, show_time, show_time_if_any
+from headgate.api.shapes import Labels, Name, Timestamp, read_time, show_time, show_time_if_any
 from headgate.keys.model import IssuedKey, Key, KeyKind, KeyState, find_state
 from headgate.keys.model.scope import (
     ENTRIES_MAX,
@@ -21,6 +22,7 @@ from headgate.kit.money import format_dollars, nano_from_dollars
 from headgate.relay.ports import DisconnectPolicy
 
 CENTS = 2
+NOT_OF_THE_KEY = frozenset({"kind", "project_id", "organization_id", "rate_limit_per_minute"})
 
 Entry = Annotated[str, Meta(min_length=1, max_length=200)]
 Patterns = Annotated[
@@ -69,16 +71,19 @@ class KeyQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True)
     kind: KeyKind | None = None
     project_id: Word | None = None
     search: Word | None = None
+    include_revoked: bool = True
 
 
 class KeyFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A new key. Without `project_id` it is of the issuing key's project, else of the oldest."""
+    """A new key. Without `project_id` it is of the issuing key's project, else of the oldest.
+    `rate_limit_per_minute` is another name of `requests_per_minute`; `organization_id` may repeat
+    that of the header."""
 
     name: Name
     kind: KeyKind = KeyKind.LIVE
     project_id: Word | None = None
     description: Description = ""
-    labels: Metadata = {}
+    labels: Labels = {}
     expires_at: Timestamp | None = None
     models: Patterns = []
     endpoints: Patterns = []
@@ -90,6 +95,8 @@ class KeyFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     tokens_per_minute: Tokens | None = None
     monthly_budget: Dollars | None = None
     on_disconnect: DisconnectPolicy | None = None
+    rate_limit_per_minute: Requests | UnsetType = UNSET
+    organization_id: Word | UnsetType = UNSET
 
 
 class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,7 +105,7 @@ class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     name: Name | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     description: Description | UnsetType = UNSET
-    labels: Metadata | UnsetType = UNSET
+    labels: Labels | UnsetType = UNSET
     expires_at: Timestamp | UnsetType | None = UNSET
     models: Patterns | UnsetType = UNSET
     endpoints: Patterns | UnsetType = UNSET
@@ -110,6 +117,7 @@ class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     tokens_per_minute: Tokens | UnsetType | None = UNSET
     monthly_budget: Dollars | UnsetType | None = UNSET
     on_disconnect: DisconnectPolicy | UnsetType | None = UNSET
+    rate_limit_per_minute: Requests | UnsetType = UNSET
 
 
 class KeyRotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +155,7 @@ class ShownKey(msgspec.Struct, kw_only=True):
     resources: list[str]
     permissions: list[str]
     requests_per_minute: int | None
+    rate_limit_per_minute: int | UnsetType = UNSET
     tokens_per_minute: int | None
     monthly_budget: KeyBudget | None
     on_disconnect: DisconnectPolicy | None
@@ -177,8 +186,15 @@ class KeyPage(msgspec.Struct):
 
 
 def read_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a body as `Key` has them."""
-    fields = {name: value for name, value in given.items() if name not in ("kind", "project_id")}
+    """Fields of a body as `Key` has them. Raises `FieldRefused` for two names that contradict each
+    other."""
+    fields = {name: value for name, value in given.items() if name not in NOT_OF_THE_KEY}
+    rate = given.get("rate_limit_per_minute", UNSET)
+    if rate is not UNSET:
+        if fields.get("requests_per_minute") not in (None, rate):
+            message = "It is another name of requests_per_minute, which has another value."
+            raise FieldRefused(message, ("body", "rate_limit_per_minute"))
+        fields["requests_per_minute"] = rate
     for name, value in fields.items():
         if isinstance(value, list):
             fields[name] = tuple(value)  # pyright: ignore[reportUnknownArgumentType]
@@ -223,6 +239,7 @@ def show_key(key: Key, now: float) -> ShownKey:
         resources=list(key.resources),
         permissions=list(key.permissions),
         requests_per_minute=key.requests_per_minute or None,
+        rate_limit_per_minute=key.requests_per_minute or UNSET,
         tokens_per_minute=key.tokens_per_minute or None,
         monthly_budget=show_budget(key.monthly_budget_nano),
         on_disconnect=key.on_disconnect,

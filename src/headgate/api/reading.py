@@ -42,7 +42,7 @@ def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
             raise FieldRefused("A time is written as RFC 3339 has it.", ("query", name))
         given[name] = value
     try:
-        return msgspec.convert(given, wanted, strict=False)
+        return _place_times(msgspec.convert(given, wanted, strict=False))
     except msgspec.ValidationError as error:
         raise _refuse(error, "query") from error
 
@@ -58,9 +58,9 @@ def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
         raise FieldRefused("A JSON object is wanted here.", ("body",), "missing")
     try:
         strictness.check(body, JSON_LIMITS)
-        return msgspec.json.decode(body, type=wanted)
+        return _place_times(msgspec.json.decode(body, type=wanted))
     except msgspec.ValidationError as error:
-        raise _refuse(error, "body") from error
+        raise _refuse(error, "body", _find_key(error, body, wanted)) from error
     except JsonFault as error:
         raise BodyMalformed(f"The body cannot be read: {error.message}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -72,6 +72,49 @@ def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
     """The fields that are times: these are texts here, where msgspec would take a number, too."""
     hints = typing.get_type_hints(wanted)
     return frozenset(name for name, hint in hints.items() if _is_time(hint))
+
+
+def _place_times(read: Wanted) -> Wanted:
+    """Read times without an offset as UTC."""
+    for name in list_times(type(read)):
+        at = getattr(read, name)
+        if isinstance(at, datetime.datetime) and at.tzinfo is None:
+            msgspec.structs.force_setattr(read, name, at.replace(tzinfo=datetime.UTC))
+    return read
+
+
+def _find_key(
+    error: msgspec.ValidationError, body: bytes, wanted: type[msgspec.Struct]
+) -> str | None:
+    """The key at fault of the map that an error speaks of; None where it speaks of none.
+
+    Msgspec says only `[...]`. The map is halved until one key is left that fails alike.
+    """
+    message = str(error)
+    found = _WHERE.fullmatch(message)
+    if found is None or not ("[...]" in found["path"] or "at `key` in " in message):
+        return None
+    path = [index or name for name, index in _STEP.findall(found["path"].partition("[...]")[0])]
+    value = msgspec.json.decode(body)
+    parent: Any = {"": value}
+    step: Any = ""
+    for each in path:
+        parent, step = parent[step], int(each) if each.isdigit() else each
+    entries: dict[str, Any] = parent[step]
+    keys = list(entries)
+    while len(keys) > 1:
+        half = keys[: len(keys) // 2]
+        parent[step] = {key: entries[key] for key in half}
+        keys = half if _fails_alike(value, wanted, message) else keys[len(half) :]
+    return keys[0]
+
+
+def _fails_alike(value: Any, wanted: type[msgspec.Struct], message: str) -> bool:
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError as error:
+        return str(error) == message
+    return False
 
 
 def _is_time(hint: object) -> bool:
@@ -92,8 +135,8 @@ async def take_body(request: Request) -> bytes:
     return body
 
 
-def _refuse(error: msgspec.ValidationError, place: str) -> FieldRefused:
-    """Msgspec's sentence, with its path as a list of names."""
+def _refuse(error: msgspec.ValidationError, place: str, key: str | None = None) -> FieldRefused:
+    """Msgspec's sentence, with its path as a list of names; `key` is that of the map in it."""
     message, loc = str(error), [place]
     found = _WHERE.fullmatch(message)
     path: list[str | int] = [*loc]
@@ -101,6 +144,8 @@ def _refuse(error: msgspec.ValidationError, place: str) -> FieldRefused:
         message = found["what"]
         for name, index in _STEP.findall(found["path"]):
             path.append(int(index) if index.isdigit() else name or index)
+        if key is not None:
+            path[path.index("...") if "..." in path else len(path) :] = [key]
     field = _FIELD.search(message)
     if field is not None:
         path.append(field[1])

@@ -11,7 +11,8 @@ from msgspec import Meta
 from headgate.accounts.model import NAME_CHARACTERS_MAX, NAME_PATTERN
 
 Timestamp = Annotated[
-    datetime.datetime, Meta(tz=True, description="A time as RFC 3339 has it, with its offset.")
+    datetime.datetime,
+    Meta(description="A time as RFC 3339 has it. Without an offset it is in UTC."),
 ]
 Name = Annotated[
     str,
@@ -23,9 +24,18 @@ Name = Annotated[
         extra_json_schema={"pattern": NAME_PATTERN},
     ),
 ]
-Metadata = Annotated[
-    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
+MetadataName = Annotated[str, Meta(min_length=1, max_length=64)]
+MetadataText = Annotated[str, Meta(max_length=512)]
+Labels = Annotated[
+    dict[MetadataName, MetadataText],
     Meta(max_length=32, description="Up to 32 texts of your own, by names of your own."),
+]
+Metadata = Annotated[
+    dict[MetadataName, MetadataText | int | float | bool | None],
+    Meta(
+        max_length=32,
+        description="Up to 32 texts, numbers, booleans or nulls of your own, by names of your own.",
+    ),
 ]
 
 

@@ -239,6 +239,8 @@ def _conditions(wanted: KeyFilter, now: float) -> list[sa.ColumnElement[bool]]:
         found.append(KEYS.c.kind == wanted.kind.value)
     if wanted.search is not None:
         found.append(KEYS.c.name.icontains(wanted.search, autoescape=True))
+    if not wanted.include_revoked:
+        found.append(KEYS.c.revoked_at.is_(None))
     if wanted.state is not None:
         found += _are_in(wanted.state, now)
     return found

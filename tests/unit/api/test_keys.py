@@ -83,7 +83,7 @@ def test_key_without_limits_has_none(api: Api) -> None:
         ("kind", "person"),
         ("project_id", "proj_unknown"),
         ("expires_at", "2020-01-01T00:00:00Z"),
-        ("expires_at", "2199-01-01T00:00:00"),
+        ("rate_limit_per_minute", 0),
         ("expires_at", "soon"),
         ("models", ["gpt 5"]),
         ("models", ["x" * 201]),
@@ -427,3 +427,23 @@ def test_archived_project_ends_its_keys_at_once(api: Api) -> None:
     refused = issue(api, project_id=project)
     assert refused.fields_at_fault == [["body", "project_id"]]
     assert api.read(read_revisions)["keys"] == before
+
+
+def test_names_of_modulexs_sdk_are_accepted_where_they_mean_the_same(api: Api) -> None:
+    own = {"organization_id": api.organization_id, "expires_at": "2199-01-31T10:00:00"}
+    made = issue(api, name="sdk", rate_limit_per_minute=60, **own)
+    assert made.status == 201
+    assert (made.json["requests_per_minute"], made.json["rate_limit_per_minute"]) == (60, 60)
+    assert made.json["expires_at"] == "2199-01-31T10:00:00Z"
+    assert issue(api, requests_per_minute=60, rate_limit_per_minute=60).status == 201
+    refused = issue(api, requests_per_minute=61, rate_limit_per_minute=60)
+    assert refused.fields_at_fault == [["body", "rate_limit_per_minute"]]
+    path = f"{PATH}/{made.json['id']}"
+    assert api.patch(path, {"rate_limit_per_minute": 30}).json["requests_per_minute"] == 30
+    assert "rate_limit_per_minute" not in issue(api, name="unlimited").json
+    api.delete(path)
+    asked = (("", True), ("?include_revoked=true", True), ("?include_revoked=false", False))
+    for query, listed in asked:
+        page = api.get(f"{PATH}{query}").json
+        assert ("sdk" in [key["name"] for key in page["keys"]]) is listed
+        assert page["total"] == len(page["keys"])

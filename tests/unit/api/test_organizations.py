@@ -10,10 +10,21 @@ ORGANIZATIONS = "/api/organizations"
 
 def test_operator_makes_an_organization_and_owns_it(api: Api) -> None:
     operator = open_browser(api, add_person(api, "op@example.com", is_operator=True))
-    made = operator.post(ORGANIZATIONS, {"name": "Research", "owner_email": "ada@example.com"})
-    assert made.status == 201
+    made = operator.post(ORGANIZATIONS, {"name": "Research", "slug": "research"})
+    assert (made.status, made.json["owner_invitation_token"]) == (201, None)
     [own] = operator.get(ORGANIZATIONS).json["organizations"]
     assert (own["id"], own["role"]) == (made.json["id"], "owner")
+    bad = operator.post(ORGANIZATIONS, {"name": "Research", "slug": "Re search"})
+    assert bad.fields_at_fault == [["body", "slug"]]
+
+
+def test_organization_with_an_owners_address_is_that_owners_alone(api: Api) -> None:
+    operator = open_browser(api, add_person(api, "op@example.com", is_operator=True))
+    made = operator.post(ORGANIZATIONS, {"name": "Research", "owner_email": "ada@example.com"})
+    assert made.status == 201
+    assert operator.get(ORGANIZATIONS).json["organizations"] == []
+    headers = {"x-organization-id": made.json["id"]}
+    assert operator.get("/api/projects", headers=headers).status == 403
     ada = Browser(api)
     token = made.json["owner_invitation_token"]
     body = {"token": token, "name": "Ada", "password": PASSWORD}

@@ -36,6 +36,13 @@ class CatalogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     include_details: bool = False
     page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     page_size: Annotated[int, Meta(ge=1, le=100)] = 20
+    paginate: bool = True
+
+
+class CategoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which integrations of a type."""
+
+    category: Word | None = None
 
 
 class IntegrationPage(msgspec.Struct):
@@ -58,7 +65,8 @@ class IntegrationList(msgspec.Struct):
 @OPERATIONS.get("/api/integrations/browse", access=READ, summary="Browse the catalog")
 async def browse_integrations(ask: Ask[CatalogQuery, Nothing]) -> IntegrationPage:
     """`search` is any part of the names and descriptions, or of a model's id, in any case. With
-    `include_details=true` each has what its own address shows."""
+    `include_details=true` each has what its own address shows. With `paginate=false` all are on
+    one page."""
     query = ask.query
     wanted = BrowseQuery(
         category=query.category,
@@ -67,19 +75,22 @@ async def browse_integrations(ask: Ask[CatalogQuery, Nothing]) -> IntegrationPag
         search=query.search,
     )
     found = browse(ask.services.catalog.integrations.values(), wanted)
-    first = (query.page - 1) * query.page_size
-    page = found[first : first + query.page_size]
+    number, size = query.page, query.page_size
+    if not query.paginate:
+        number, size = 1, max(1, len(found))
+    first = (number - 1) * size
+    page = found[first : first + size]
     find_price = price_finder(ask)
     shown = [
         show_detail(manifest, find_price) if query.include_details else show_summary(manifest)
         for manifest in page
     ]
     has_more = first + len(page) < len(found)
-    return IntegrationPage(shown, len(found), query.page, query.page_size, has_more)
+    return IntegrationPage(shown, len(found), number, size, has_more)
 
 
 @OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List LLM providers")
-async def list_llm_providers(ask: Ask[Nothing, Nothing]) -> IntegrationList:
+async def list_llm_providers(ask: Ask[CategoryQuery, Nothing]) -> IntegrationList:
     """With their auth schemas and models."""
     return list_type(ask, LLM)
 
@@ -93,7 +104,7 @@ async def get_llm_provider(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
 
 
 @OPERATIONS.get("/api/integrations/tools", access=READ, summary="List tools")
-async def list_tools(ask: Ask[Nothing, Nothing]) -> IntegrationList:
+async def list_tools(ask: Ask[CategoryQuery, Nothing]) -> IntegrationList:
     """With their auth schemas and actions."""
     return list_type(ask, TOOL)
 
@@ -107,7 +118,7 @@ async def get_tool(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
 @OPERATIONS.get(
     "/api/integrations/knowledge-providers", access=READ, summary="List knowledge providers"
 )
-async def list_knowledge_providers(ask: Ask[Nothing, Nothing]) -> IntegrationList:
+async def list_knowledge_providers(ask: Ask[CategoryQuery, Nothing]) -> IntegrationList:
     """With their auth schemas and actions."""
     return list_type(ask, KNOWLEDGE)
 
@@ -128,11 +139,10 @@ async def get_integration(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
     return show_one(ask, ask.path["integration_name"])
 
 
-def list_type(ask: Ask[Any, Any], integration_type: str) -> IntegrationList:
+def list_type(ask: Ask[CategoryQuery, Nothing], integration_type: str) -> IntegrationList:
     """Every integration of a type, in detail."""
-    found = browse(
-        ask.services.catalog.integrations.values(), BrowseQuery(integration_type=integration_type)
-    )
+    wanted = BrowseQuery(integration_type=integration_type, category=ask.query.category)
+    found = browse(ask.services.catalog.integrations.values(), wanted)
     find_price = price_finder(ask)
     return IntegrationList([show_detail(each, find_price) for each in found], len(found))
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from msgspec import UNSET
 
 from headgate.api.access import organization
+from headgate.api.errors import FieldRefused
 from headgate.api.key_shapes import (
     KeyChanges,
     KeyFields,
@@ -40,7 +41,8 @@ WRITE = organization("keys:write")
 
 @OPERATIONS.get("/api/api-keys", access=READ, summary="List keys")
 async def list_keys(ask: Ask[KeyQuery, Nothing]) -> KeyPage:
-    """Also disabled, expired and revoked ones, unless `state` says otherwise."""
+    """Also disabled, expired and revoked ones, unless `state` says otherwise; with
+    `include_revoked=false` none that was revoked."""
     query, keys = ask.query, ask.services.keys
     wanted = KeyFilter(
         organization_id=ask.organization_id,
@@ -49,6 +51,7 @@ async def list_keys(ask: Ask[KeyQuery, Nothing]) -> KeyPage:
         kind=query.kind,
         state=query.state,
         search=query.search,
+        include_revoked=query.include_revoked,
     )
     page, total = await ask.read(
         lambda connection: keys.page(connection, wanted, limit=query.limit, offset=query.offset)
@@ -68,6 +71,9 @@ async def list_keys(ask: Ask[KeyQuery, Nothing]) -> KeyPage:
 )
 async def issue_key(ask: Ask[Nothing, KeyFields]) -> ShownIssuedKey:
     """Its token is in `key` and is not shown again. A key issues only what it holds itself."""
+    if ask.body.organization_id not in (UNSET, ask.organization_id):
+        message = "The organization is that of the header X-Organization-ID."
+        raise FieldRefused(message, ("body", "organization_id"))
 
     def issue(connection: sa.Connection) -> ShownIssuedKey:
         body = ask.body

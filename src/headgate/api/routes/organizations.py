@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from typing import Annotated
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import Meta
 
 from headgate.accounts.model import Membership, Organization, Role
 from headgate.api.access import PERSON, organization, platform
@@ -14,6 +16,8 @@ from headgate.api.pages import PageQuery
 from headgate.api.principal import PrincipalKind
 from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
 from headgate.api.sign_in import Email
+
+Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 OPERATIONS = Operations("Organizations", "Tenants: everything that is owned belongs to one.")
 
@@ -25,10 +29,13 @@ class OrganizationFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new organization. The operator who makes it is its owner; `owner_email` invites one."""
+    """A new organization. `owner_email` invites its owner; without it, a person who makes the
+    organization is the owner. `slug` is accepted for clients of ModuleX and not kept: an
+    organization is addressed by its id."""
 
     name: Name
     owner_email: Email | None = None
+    slug: Slug | None = None
 
 
 class ShownOrganization(msgspec.Struct, kw_only=True):
@@ -92,12 +99,13 @@ async def list_own_organizations(ask: Ask[PageQuery, Nothing]) -> OwnOrganizatio
     example={"name": "Research", "owner_email": "ada@example.com"},
 )
 async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> OrganizationCreated:
-    """For the operator. Without an owner's e-mail, a person who makes it is the owner."""
+    """For the operator. Without an owner's e-mail, a person who makes it is the owner; with one,
+    the invited person will be, and the operator is no member."""
 
     def create(connection: sa.Connection) -> OrganizationCreated:
         services, body = ask.services, ask.body
         made = services.accounts.create_organization(connection, body.name, by=ask.actor)
-        if ask.principal.kind is PrincipalKind.PERSON:
+        if body.owner_email is None and ask.principal.kind is PrincipalKind.PERSON:
             owner = services.people.get(connection, ask.principal.id)
             services.people.join(connection, owner, made.id, role=Role.OWNER, by=ask.actor)
         token = None

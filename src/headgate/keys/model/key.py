@@ -73,6 +73,7 @@ class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
     kind: KeyKind | None = None
     state: KeyState | None = None
     search: str | None = None
+    include_revoked: bool = True
 
 
 class IssuedKey(msgspec.Struct, frozen=True):

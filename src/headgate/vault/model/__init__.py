@@ -14,6 +14,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers, Origin
 from headgate.relay.ports import OPERATOR
 
+MetadataValue = str | int | float | bool | None
 MANAGED_INTEGRATION = "headgate"
 """The integration whose credentials are all platform-managed ones (decision 18)."""
 API_KEY = "api_key"
@@ -88,7 +89,7 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     auth_type: str
     base_url: str
     provider_organization: str | None
-    metadata: dict[str, str]
+    metadata: dict[str, MetadataValue]
     hint: str
     is_default: bool
     created_at: float
@@ -122,7 +123,7 @@ class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     base_url: str | None = None
     provider_organization: str | None = None
-    metadata: Mapping[str, str] = {}
+    metadata: Mapping[str, MetadataValue] = {}
     is_default: bool = False
     expires_at: float | None = None
     description: str | None = None
@@ -140,7 +141,7 @@ class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     description: str | msgspec.UnsetType | None = msgspec.UNSET
-    metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    metadata: dict[str, MetadataValue] | msgspec.UnsetType = msgspec.UNSET
     allowed_models: list[str] | msgspec.UnsetType = msgspec.UNSET
     capacity: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     stream_usage: str | msgspec.UnsetType = msgspec.UNSET
