@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.fakes import line
+from tests.fakes.deadline import wait_until
 from tests.fakes.line import Answered, check_error, open_line
 from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked
@@ -16,6 +18,7 @@ from tests.fakes.upstream import Asked
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[]}'
 PAGE = "https://app.example.com"
+STRANGER = "127.0.0.9"
 GOOD = "good"
 """In the place of a key: the server's own."""
 
@@ -237,3 +240,26 @@ def test_client_that_shuts_its_side_gets_its_answer(road: Road, target: str, ver
         opened.socket.shutdown(socket.SHUT_WR)
         assert opened.read(method).status == 200
         assert opened.is_closed()
+
+
+def test_refused_key_of_a_model_call_leaves_a_line_and_no_secret(road: Road) -> None:
+    token = road.gateway.key[:-1] + ("0" if road.gateway.key[-1] != "0" else "1")
+    head = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {token}\r\n\r\n"
+    with capture_log(road) as read:
+        # The other tests have used up the lines of their own address.
+        server = ("127.0.0.1", road.gateway.port)
+        with socket.create_connection(server, source_address=(STRANGER, 0)) as opened:
+            opened.sendall(head.encode())
+            assert opened.recv(4096).startswith(b"HTTP/1.1 401 ")
+        wait_until(lambda: STRANGER in read())
+    (told,) = [json.loads(each) for each in read().splitlines() if STRANGER in each]
+    assert (told["event"], told["face"]) == ("access.refused", "/v1")
+    assert (told["reason"], told["address"]) == ("invalid_api_key", STRANGER)
+    assert token[20:] not in read()
+
+
+@contextmanager
+def capture_log(road: Road) -> Generator[Callable[[], str]]:
+    """What the server logs from now on."""
+    before = len(road.gateway.log.read_bytes())
+    yield lambda: road.gateway.log.read_bytes()[before:].decode()

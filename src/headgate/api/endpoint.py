@@ -14,6 +14,7 @@ from headgate.api.gate import Gate
 from headgate.api.operation import Ask, Operation, Repeated, Reply, read_match
 from headgate.api.principal import Principal
 from headgate.api.reading import read_body, read_query, take_body
+from headgate.api.refusals import find_refusal
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.repetition import Claim
@@ -46,6 +47,9 @@ class Endpoint:
         try:
             response = await self._answer(request)
         except HeadgateError as error:
+            refusal = find_refusal(request, error)
+            if refusal is not None:
+                self._services.refusals.note(refusal)
             response = render_error(error)
         except ClientDisconnect:
             # Nobody reads this: the edge has told a client that is too slow, others are gone.

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import Accounts, Invitations, Members, People, Sessions
 from headgate.api.entrance import Entrance
+from headgate.api.refusals import Refusals
 from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
@@ -60,6 +61,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     audit: AuditLog
+    refusals: Refusals
     accounts: Accounts
     people: People
     members: Members

@@ -12,6 +12,7 @@ from msgspec import Meta
 from headgate.accounts.model import EmailRefused, Login, Person, SignInRefused, check_email
 from headgate.accounts.service import NOT_SIGNED_IN, derive_csrf_token
 from headgate.api.operation import Ask
+from headgate.api.refusals import SignInTry
 from headgate.api.shapes import show_time
 from headgate.audit.model import Actor
 
@@ -74,12 +75,14 @@ async def prove_password(ask: Ask[Any, Any], email: str, password: str) -> Prove
         email = check_email(email)
     except EmailRefused:
         email = ""  # nobody has it; looked for all the same
+    ask.request.state.sign_in = SignInTry(email, "")
     entrance.flood.take(ask.actor.address, email)
     person, stored = await ask.read(
         lambda connection: services.people.find_proof(connection, email)
     )
     proof = await entrance.hasher.verify(stored, password)
     if person is None or stored is None or not proof.is_good:
+        ask.request.state.sign_in = SignInTry(email, "" if person is None else person.id)
         raise SignInRefused(NOT_SIGNED_IN)
     entrance.flood.forgive(ask.actor.address, email)
     renewed = await entrance.hasher.hash(password) if proof.is_outdated else None

@@ -111,6 +111,10 @@ class Opening(msgspec.Struct):
     query: bytes = b""
 
 
+def ignore_stranger(_error: HeadgateError, _token: bytes, _address: str) -> None:
+    """Take no notice of who was not let in."""
+
+
 class OpenAiFace:
     """Answers everything below `/v1`."""
 
@@ -126,7 +130,10 @@ class OpenAiFace:
         ids: Ids,
         clock: Clock,
         on_refusal: Callable[[HeadgateError], None],
+        on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
     ) -> None:
+        """`on_stranger` hears of everybody without a good key: the error, what was presented, and
+        the address of the client."""
         self._grants = grants
         self._journey = journey
         self._models = models
@@ -138,6 +145,7 @@ class OpenAiFace:
         self._ids = ids
         self._clock = clock
         self._on_refusal = on_refusal
+        self._on_stranger = on_stranger
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -285,6 +293,8 @@ class OpenAiFace:
         if opening is None:
             opening = Opening(self._clock.monotonic(), self._ids.make("req"))
         self._on_refusal(error)
+        if error.kind is Kind.UNAUTHENTICATED and opening.grant is None:
+            self._on_stranger(error, opening.token, find_address(exchange))
         if exchange.response_started:
             exchange.finish(complete=False)
             return
@@ -313,6 +323,14 @@ def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
         raise ContentTypeUnsupported(
             f"Unsupported content type: '{shown}'. This address reads {expected}."
         )
+
+
+def find_address(exchange: Exchange) -> str:
+    """Return the client's address, empty where proxies tell it malformed."""
+    try:
+        return exchange.client_address
+    except HeadgateError:
+        return ""
 
 
 def choose_token(opening: Opening, grants: Grants) -> None:

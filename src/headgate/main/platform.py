@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.routing import Route
 
 from headgate.api.platform import build_routes
+from headgate.api.refusals import Refusals
 from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
@@ -26,6 +27,7 @@ def build(
     client: Client,
     settlement: Settlement,
     observe: Callable[[Receipt, int], None],
+    refusals: Refusals | None = None,
 ) -> list[Route]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
@@ -36,6 +38,7 @@ def build(
         clock=installation.clock,
         ids=installation.ids,
         audit=installation.audit,
+        refusals=refusals or build_refusals(installation, writer, take_up=take_up),
         accounts=installation.accounts,
         people=installation.people,
         members=installation.members,
@@ -65,3 +68,11 @@ def build(
         key_desk=KeyDesk(installation, writer),
     )
     return build_routes(services, entrance.identity.identify)
+
+
+def build_refusals(
+    installation: Installation, writer: Writer, *, take_up: Callable[[], None]
+) -> Refusals:
+    """What writes down who was not let in."""
+    storage = Storage(installation.database, writer, take_up=take_up)
+    return Refusals(storage, installation.audit, installation.key_ring)

@@ -16,7 +16,7 @@ from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.models import Models, ModelsEncoder, ModelsRoad
-from headgate.gateway.openai import FaceLimits, OpenAiFace
+from headgate.gateway.openai import FaceLimits, OpenAiFace, ignore_stranger
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
@@ -88,6 +88,7 @@ def build_face(
     roads: Roads,
     traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
+    on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
 ) -> OpenAiFace:
     """The OpenAI face before its journeys."""
     return OpenAiFace(
@@ -100,6 +101,7 @@ def build_face(
         ids=installation.ids,
         clock=installation.clock,
         on_refusal=on_refusal,
+        on_stranger=on_stranger,
     )
 
 

@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from headgate.api import app as api
+from headgate.api.refusals import Refusals
 from headgate.billing.service import Ledger
 from headgate.gateway.cors import CorsApp
 from headgate.gateway.openai import OpenAiFace
@@ -123,6 +124,7 @@ async def _serve(
         observers.watch(traffic.gauges, traffic.counters)
         upkeep.take_up()
         await ledger.resolve_abandoned()
+        refusals = platform.build_refusals(installation, writer, take_up=upkeep.take_up)
         face = _build_face(
             settings,
             installation,
@@ -130,10 +132,17 @@ async def _serve(
             client=client,
             traffic=traffic,
             observers=observers,
+            refusals=refusals,
         )
         edge = road.build_edge(settings, face)
         app = _build_app(
-            installation, writer, upkeep=upkeep, ledger=ledger, client=client, observers=observers
+            installation,
+            writer,
+            upkeep=upkeep,
+            ledger=ledger,
+            client=client,
+            observers=observers,
+            refusals=refusals,
         )
         server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
@@ -152,15 +161,20 @@ async def _serve(
         with contextlib.suppress(HeadgateError):
             await upkeep.recover()
             await upkeep.end()
-        if writer.health.displaced:
-            await writer.stop()
-            raise StorageLost(rescued.describe(writer.health.reason))
-        if writer.health.lost:
-            raise StorageLost(
-                f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
-                "disk has. No call was completed since. The next start takes up what is there; "
-                "look at the disk first."
-            )
+        await _check_storage(writer, rescued)
+
+
+async def _check_storage(writer: Writer, rescued: Rescue) -> None:
+    """Raise `StorageLost` where it is not known what the database has."""
+    if writer.health.displaced:
+        await writer.stop()
+        raise StorageLost(rescued.describe(writer.health.reason))
+    if writer.health.lost:
+        raise StorageLost(
+            f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
+            "disk has. No call was completed since. The next start takes up what is there; "
+            "look at the disk first."
+        )
 
 
 COLLECTOR_THRESHOLDS = (10_000, 10, 20)
@@ -190,6 +204,7 @@ def _build_app(
     ledger: Ledger,
     client: HttpClient,
     observers: Observers,
+    refusals: Refusals,
 ) -> Any:
     return api.build_app(
         health=upkeep,
@@ -202,6 +217,7 @@ def _build_app(
             client=client,
             settlement=ledger,
             observe=observers.observe,
+            refusals=refusals,
         ),
     )
 
@@ -214,6 +230,7 @@ def _build_face(
     client: HttpClient,
     traffic: road.Traffic,
     observers: Observers,
+    refusals: Refusals,
 ) -> OpenAiFace:
     roads = road.build_roads(
         settings, installation, ledger=ledger, client=client, traffic=traffic, observer=observers
@@ -224,6 +241,7 @@ def _build_face(
         roads=roads,
         traffic=traffic,
         on_refusal=observers.metrics.refuse,
+        on_stranger=refusals.note_key,
     )
 
 

@@ -14,6 +14,7 @@ from headgate.accounts.service import find_closed
 from headgate.keys import store
 from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, name_token
 from headgate.keys.model.scope import parse_network
+from headgate.keys.model.token import ID_PREFIX
 from headgate.keys.store import StoredKey
 from headgate.kit.clock import Clock
 from headgate.kit.http.addresses import Network
@@ -80,6 +81,13 @@ class KeyRing:
             raise self._explain_end(token, digest, grant)
         self._used.add(grant.key_id)
         return grant
+
+    def find_owner(self, token: bytes) -> tuple[str, str] | None:
+        """The key whose public id a well-formed token names, and its organization; whether the
+        token is the key's is another question. None where there is no such key."""
+        name = name_token(token)
+        stored = self._stored.get(ID_PREFIX + name.rpartition("_")[2]) if name else None
+        return None if stored is None else (stored.id, stored.organization_id)
 
     def observe_time(self) -> float:
         """The greatest time that was ever seen: now, unless the clock was set back."""

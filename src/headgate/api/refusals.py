@@ -1,0 +1,150 @@
+"""Writes down who was not let in: a line in the log, and for people and management keys an entry in
+the audit log. Both are bounded, so that a flood of bad keys fills no disk; what was left out is
+counted and written down when the minute is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from starlette.requests import Request
+
+from headgate.accounts.model import SignInRefused
+from headgate.accounts.service import SignInTooOften
+from headgate.api.gate import read_tokens
+from headgate.api.storage import Storage
+from headgate.audit.model import SYSTEM, Actor, ActorKind, Deed
+from headgate.audit.service import AuditLog
+from headgate.keys.model import KeyKind, name_token
+from headgate.keys.service import KeyRing
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.throttle import EventThrottle
+
+WINDOW_SECONDS = 60.0
+LOG_LINES_MAX, LOG_LINES_OF_ADDRESS_MAX = 60, 10
+AUDIT_ENTRIES_MAX, AUDIT_ENTRIES_OF_ADDRESS_MAX = 20, 5
+"""In one window."""
+UNKNOWN = "unknown"
+ADMIN_PREFIX = f"hg_{KeyKind.ADMIN.value}_"
+
+log = structlog.get_logger(__name__)
+
+
+class SignInTry(msgspec.Struct, frozen=True):
+    """For whom somebody tried to sign in: an address in its valid form, and whose it is."""
+
+    email: str
+    person_id: str
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Somebody who was not let in. `token` is never written down, only the part of it that may be
+    shown; `reason` is the code of the error."""
+
+    face: str
+    reason: str
+    address: str
+    token: bytes = b""
+    user_agent: str = ""
+    sign_in: SignInTry | None = None
+    is_persons: bool = False
+    """Whether it was a person's way in that was tried."""
+
+
+class Refusals:
+    """The refusals of one process. Called on the event loop only."""
+
+    def __init__(self, storage: Storage, audit: AuditLog, key_ring: KeyRing) -> None:
+        self._storage = storage
+        self._audit = audit
+        self._key_ring = key_ring
+        self._lines = EventThrottle(in_all=LOG_LINES_MAX, of_address=LOG_LINES_OF_ADDRESS_MAX)
+        self._entries = EventThrottle(
+            in_all=AUDIT_ENTRIES_MAX, of_address=AUDIT_ENTRIES_OF_ADDRESS_MAX
+        )
+        self._window: asyncio.TimerHandle | None = None
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def note(self, refusal: Refusal) -> None:
+        """Write a refusal down, or count it where there are too many. Never raises or waits."""
+        if self._window is None:
+            loop = asyncio.get_running_loop()
+            self._window = loop.call_later(WINDOW_SECONDS, self.end_window)
+        if self._lines.take(refusal.address):
+            log.warning(
+                "access.refused",
+                face=refusal.face,
+                reason=refusal.reason,
+                address=refusal.address,
+                key=name_token(refusal.token),
+            )
+        deed = self._find_deed(refusal)
+        if deed is not None and self._entries.take(refusal.address):
+            self._write(describe_actor(refusal, deed), deed)
+
+    def note_key(self, error: HeadgateError, token: bytes, address: str) -> None:
+        """As `note`, for a model call."""
+        self.note(Refusal("/v1", error.code, address, token))
+
+    def end_window(self) -> None:
+        """Write down how many refusals of the minute were left out."""
+        self._window = None
+        lines, entries = self._lines.end(), self._entries.end()
+        if lines is not None:
+            log.warning("access.refused_more", **msgspec.structs.asdict(lines))
+        if entries is not None:
+            changes = msgspec.structs.asdict(entries)
+            self._write(SYSTEM, Deed("access.refused_more", None, "headgate", changes))
+
+    def _find_deed(self, refusal: Refusal) -> Deed | None:
+        changes = {"reason": refusal.reason, "face": refusal.face}
+        if refusal.token.startswith(ADMIN_PREFIX.encode()):
+            key_id, organization_id = self._key_ring.find_owner(refusal.token) or (UNKNOWN, None)
+            return Deed("key.refused", organization_id, key_id, changes)
+        if refusal.is_persons:
+            person_id = refusal.sign_in.person_id if refusal.sign_in is not None else ""
+            return Deed("person.sign_in_refused", None, person_id or UNKNOWN, changes)
+        return None
+
+    def _write(self, by: Actor, deed: Deed) -> None:
+        task = asyncio.get_running_loop().create_task(self._record(by, deed))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _record(self, by: Actor, deed: Deed) -> None:
+        def record(connection: sa.Connection) -> None:
+            self._audit.record(connection, by, deed)
+
+        # While the database takes no writes, the log has the line.
+        with contextlib.suppress(HeadgateError):
+            await self._storage.write(record)
+
+
+def describe_actor(refusal: Refusal, deed: Deed) -> Actor:
+    """As the audit log names somebody who proved nothing."""
+    kind = ActorKind.KEY if deed.action == "key.refused" else ActorKind.PERSON
+    name = refusal.sign_in.email if refusal.sign_in is not None else ""
+    return Actor(kind, deed.object_id, name, refusal.address, refusal.user_agent)
+
+
+def find_refusal(request: Request, error: HeadgateError) -> Refusal | None:
+    """What an error of the API says of somebody who was not let in; None for any other error."""
+    is_sign_in = isinstance(error, SignInRefused | SignInTooOften)
+    if error.kind is not Kind.UNAUTHENTICATED and not is_sign_in:
+        return None
+    tokens = [token.encode("utf-8", "replace") for token in read_tokens(request)]
+    keys = [token for token in tokens if name_token(token) is not None]
+    marked = [token for token in tokens if token.startswith(b"hg_")]
+    return Refusal(
+        "/api",
+        error.code,
+        request.client.host if request.client else "",
+        token=(b"" if is_sign_in else next(iter(keys or marked), b"")),
+        user_agent=request.headers.get("user-agent", "")[:256],
+        sign_in=getattr(request.state, "sign_in", None),
+        is_persons=is_sign_in or (bool(tokens) and not marked),
+    )

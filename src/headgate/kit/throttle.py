@@ -1,0 +1,51 @@
+"""Lets so many events of a window through, in all and of one address, and counts the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+ADDRESSES_MAX = 1_000
+"""Addresses that are told apart in one window."""
+SHOWN_MAX = 5
+
+
+class Suppressed(msgspec.Struct, frozen=True):
+    """What a window did not let through. `most` has the addresses with the most events."""
+
+    count: int
+    addresses: int
+    most: dict[str, int]
+
+
+class EventThrottle:
+    """The bounds of one window; `end` begins the next. A flood from one address leaves room for the
+    events of others."""
+
+    def __init__(self, *, in_all: int, of_address: int) -> None:
+        self._in_all = in_all
+        self._of_address = of_address
+        self._passed: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
+        self._unnamed = 0
+
+    def take(self, address: str) -> bool:
+        """Whether an event may pass."""
+        if self._passed.total() < self._in_all and self._passed[address] < self._of_address:
+            self._passed[address] += 1
+            return True
+        if address in self._held or len(self._held) < ADDRESSES_MAX:
+            self._held[address] += 1
+        else:
+            self._unnamed += 1
+        return False
+
+    def end(self) -> Suppressed | None:
+        """Begin a new window; return what the old one did not let through, None for nothing."""
+        held, unnamed = self._held, self._unnamed
+        self._passed, self._held, self._unnamed = Counter(), Counter(), 0
+        count = held.total() + unnamed
+        if not count:
+            return None
+        return Suppressed(count, len(held), dict(held.most_common(SHOWN_MAX)))

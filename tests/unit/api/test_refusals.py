@@ -1,0 +1,125 @@
+"""Who was not let in is written down, never with what they presented, and never without bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from headgate.api.refusals import AUDIT_ENTRIES_OF_ADDRESS_MAX
+from headgate.audit.model import SYSTEM
+from headgate.keys.model import InvalidKey as Wrong
+from headgate.main import platform
+from tests.fakes.api import NOBODY, Api
+from tests.fakes.deadline import wait_until
+from tests.fakes.people import add_person
+
+ADA = "ada@example.com"
+SIGN_IN = "/api/session"
+WRONG = "canary-wrong-password-7d1f"
+AGENT = {"user-agent": "probe/1"}
+
+
+def list_refused(api: Api) -> list[dict[str, Any]]:
+    """The entries of the audit log that are no deeds."""
+    columns = "action, organization_id, object_id, actor_kind, actor_name, address, changes"
+    query = f"SELECT {columns} FROM audit WHERE action LIKE '%refused%' ORDER BY number"
+    rows = api.read(lambda connection: connection.exec_driver_sql(query).mappings().all())
+    return [{**row, "changes": json.loads(row["changes"])} for row in rows]
+
+
+def dump(api: Api) -> str:
+    rows = api.read(lambda connection: connection.exec_driver_sql("SELECT * FROM audit").all())
+    return repr(rows)
+
+
+def test_management_key_that_is_refused_is_in_the_log_and_in_its_organizations_audit(
+    api: Api,
+) -> None:
+    public_id = api.own.key_id.removeprefix("key_")
+    with api.installation.database.transaction() as connection:
+        api.installation.keys.revoke(connection, api.own.key_id, by=SYSTEM)
+    with api.installation.database.reading() as connection:
+        api.installation.key_ring.load(connection)
+    with capture_logs() as lines:
+        assert api.get("/api/projects", headers=AGENT).status == 401
+    (line,) = [each for each in lines if each["event"] == "access.refused"]
+    assert (line["face"], line["reason"], line["key"], line["address"]) == (
+        "/api",
+        "invalid_api_key",
+        f"hg_admin_{public_id}",
+        "203.0.113.9",
+    )
+    wait_until(lambda: len(list_refused(api)) == 1)
+    (entry,) = list_refused(api)
+    assert entry["action"] == "key.refused"
+    assert (entry["organization_id"], entry["object_id"]) == (api.organization_id, api.own.key_id)
+    assert entry["address"] == "203.0.113.9"
+    assert entry["changes"] == {"reason": "invalid_api_key", "face": "/api"}
+    secret = api.key.rpartition("_")[2]
+    assert secret not in repr(lines) + dump(api)
+
+
+@pytest.mark.parametrize("token", ["hg_admin_canary_7d1f", "hg_live_canary_7d1f", "sk-canary-7d1f"])
+def test_what_is_no_key_is_named_nowhere(api: Api, token: str) -> None:
+    with capture_logs() as lines:
+        assert api.get("/api/projects", key=token).status == 401
+    (line,) = [each for each in lines if each["event"] == "access.refused"]
+    assert line["key"] is None
+    expected = 0 if token.startswith("hg_live") else 1
+    wait_until(lambda: len(list_refused(api)) == expected)
+    assert "7d1f" not in repr(lines) + dump(api)
+
+
+def test_failed_sign_in_is_written_down_with_address_and_reason(api: Api) -> None:
+    add_person(api, ADA)
+    tries = [ADA, "nobody@example.com", f"{WRONG} typed here"]
+    with capture_logs() as lines:
+        for email in tries:
+            body = {"email": email, "password": WRONG}
+            assert api.post(SIGN_IN, body, key=NOBODY, organization="").status == 401
+    assert [each["reason"] for each in lines if each["event"] == "access.refused"] == [
+        "sign_in_refused"
+    ] * 3
+    wait_until(lambda: len(list_refused(api)) == 3)
+    entries = list_refused(api)
+    assert {each["action"] for each in entries} == {"person.sign_in_refused"}
+    assert {each["address"] for each in entries} == {"203.0.113.9"}
+    assert {each["actor_name"] for each in entries} == {ADA, "nobody@example.com", ""}
+    assert WRONG not in repr(lines) + dump(api)
+
+
+def test_flood_fills_neither_log_nor_audit_and_is_counted(api: Api) -> None:
+    with capture_logs() as lines:
+        for _ in range(40):
+            assert api.get("/api/projects", key="hg_admin_canary").status == 401
+    assert len(lines) == 10
+    wait_until(lambda: len(list_refused(api)) == AUDIT_ENTRIES_OF_ADDRESS_MAX)
+    assert len(list_refused(api)) == AUDIT_ENTRIES_OF_ADDRESS_MAX
+
+
+def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
+    refusals = platform.build_refusals(api.installation, api.writer, take_up=lambda: None)
+
+    async def flood() -> None:
+        for _ in range(30):
+            refusals.note_key(Wrong("No."), b"hg_admin_canary", "198.51.100.7")
+        refusals.end_window()
+
+    with capture_logs() as lines:
+        api.portal.call(flood)
+    told = [each for each in lines if each["event"] == "access.refused_more"]
+    assert [(each["count"], each["most"]) for each in told] == [(20, {"198.51.100.7": 20})]
+    wait_until(lambda: len(list_refused(api)) == 6)
+    last = [each for each in list_refused(api) if each["action"] == "access.refused_more"]
+    assert [each["changes"]["count"] for each in last] == [25]
+
+
+def test_request_that_is_let_in_leaves_nothing(api: Api) -> None:
+    with capture_logs() as lines:
+        assert api.get("/api/projects").status == 200
+        assert api.get("/api/projects", organization="org_unknown").status == 403
+    assert [each for each in lines if each["event"] == "access.refused"] == []
+    assert list_refused(api) == []
