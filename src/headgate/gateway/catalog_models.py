@@ -15,7 +15,7 @@ from headgate.gateway import listing
 from headgate.gateway.cards import Cards
 from headgate.kit.clock import Clock
 from headgate.relay.admission import is_any_in_scope
-from headgate.relay.ports import DEFAULT_INTEGRATION, Credential, Credentials, ModelMatch
+from headgate.relay.ports import DEFAULT_INTEGRATION, Credential, Credentials, Grant, ModelMatch
 
 DRAWN_SECONDS = 10.0
 """Cards are drawn anew after this: a price may have come into force, a latency been measured."""
@@ -43,7 +43,7 @@ class Catalog(Protocol):
 class _Drawn(msgspec.Struct, frozen=True):
     credential: Credential
     at: float
-    rows: Sequence[tuple[ModelMatch, bytes]]
+    rows: Sequence[tuple[ModelMatch, str, bytes]]
 
 
 class CatalogModels:
@@ -58,26 +58,30 @@ class CatalogModels:
         self._clock = clock
         self._drawn: dict[str, _Drawn] = {}
 
-    def is_visible(self, model_id: str, allowed: tuple[str, ...], integration: str | None) -> bool:
-        """Whether a key that is limited to some models may see one, however it is spelled."""
-        if not allowed:
+    def is_visible(self, model_id: str, grant: Grant, integration: str | None) -> bool:
+        """Whether a key that is limited to some models or resources may see one. Models are meant
+        however they are spelled, resources as they are named."""
+        if grant.resources and model_id not in grant.resources:
+            return False
+        if not grant.models:
             return True
-        return is_any_in_scope(self._catalog.match(model_id, integration).names, allowed)
+        return is_any_in_scope(self._catalog.match(model_id, integration).names, grant.models)
 
-    def list(
-        self, organization_id: str, but: str, allowed: tuple[str, ...], hidden: frozenset[str]
-    ) -> list[bytes]:
-        """The models of every integration except `but` for which there is an own credential."""
+    def list(self, grant: Grant, but: str, hidden: frozenset[str]) -> list[bytes]:
+        """The models of every integration except `but` for which there is an own credential, as
+        far as a key may see them."""
         rows: list[bytes] = []
         for integration in self._catalog.providers:
             if integration == but:
                 continue
-            credential = self._credentials.peek(organization_id, integration)
+            credential = self._credentials.peek(grant.organization_id, integration)
             if credential is not None:
                 rows += [
                     row
-                    for match, row in self._draw(credential)
-                    if match.model_id not in hidden and is_any_in_scope(match.names, allowed)
+                    for match, shown_id, row in self._draw(credential)
+                    if match.model_id not in hidden
+                    and is_any_in_scope(match.names, grant.models)
+                    and (not grant.resources or shown_id in grant.resources)
                 ]
         return rows
 
@@ -90,7 +94,7 @@ class CatalogModels:
         credential = self._credentials.peek(organization_id, match.integration)
         return None if credential is None else self._write(match, wanted, credential)
 
-    def _draw(self, credential: Credential) -> Sequence[tuple[ModelMatch, bytes]]:
+    def _draw(self, credential: Credential) -> Sequence[tuple[ModelMatch, str, bytes]]:
         now = self._clock.monotonic()
         drawn = self._drawn.get(credential.id)
         if drawn is None or drawn.credential != credential or now - drawn.at >= DRAWN_SECONDS:
@@ -102,8 +106,9 @@ class CatalogModels:
             ]
             # The shortest spelling that leads there: the bare id, unless that means another model.
             rows = [
-                (match, self._write(match, min(match.names, key=len), credential))
+                (match, shown_id, self._write(match, shown_id, credential))
                 for match in matches
+                for shown_id in (min(match.names, key=len),)
             ]
             drawn = self._drawn[credential.id] = _Drawn(credential, now, rows)
         return drawn.rows

@@ -30,7 +30,7 @@ from headgate.kit.http.message import Headers, Sink
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call, Caller
 from headgate.relay.journey import Journey, Sender
-from headgate.relay.ports import Credential, Offered, Offers, Receipt
+from headgate.relay.ports import Credential, Grant, Offered, Offers, Receipt
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
 
@@ -105,11 +105,11 @@ class Models:
         """Whether there are managed models, which no provider is asked for."""
         return len(self._offers) > 0
 
-    def check_visible(self, path: bytes, allowed: tuple[str, ...]) -> None:
+    def check_visible(self, path: bytes, grant: Grant) -> None:
         """Refuse the address of a model that a key is not issued for, as if there were none.
         Raises `ModelHidden`."""
         wanted = listing.find_model(path)
-        if wanted and allowed and not self._others.is_visible(wanted, allowed, None):
+        if wanted and not self._others.is_visible(wanted, grant, None):
             raise listing.hide(wanted)
 
     async def send(
@@ -143,7 +143,8 @@ class Models:
         raw = isinstance(call, ModelsCall) and call.raw
         if wanted:
             return body if raw else self._dress_one(wanted, credential, body)
-        sees_all = not call.grant.models and not self._hidden(call.grant.organization_id)
+        grant = call.grant
+        sees_all = not (grant.models or grant.resources or self._hidden(grant.organization_id))
         if raw and sees_all:
             return body
         try:
@@ -245,13 +246,11 @@ class Models:
         shown = [
             row
             for model_id, row in rows
-            if model_id not in hidden and is_visible(model_id, grant.models, integration)
+            if model_id not in hidden and is_visible(model_id, grant, integration)
         ]
         raw = isinstance(call, ModelsCall) and call.raw
         if credential is not None and call.credential_name is None and not raw:
-            shown += self._others.list(
-                grant.organization_id, credential.integration, grant.models, hidden
-            )
+            shown += self._others.list(grant, credential.integration, hidden)
         return listing.write(listed.fields, shown)
 
 
@@ -309,9 +308,9 @@ class ModelsRoad:
         self._journey = journey
         self._encoder = encoder
 
-    def check_visible(self, path: bytes, allowed: tuple[str, ...]) -> None:
+    def check_visible(self, path: bytes, grant: Grant) -> None:
         """See `Models.check_visible`."""
-        self._encoder.models.check_visible(path, allowed)
+        self._encoder.models.check_visible(path, grant)
 
     async def travel(self, call: Call, caller: Caller, headers: Headers) -> None:
         """As `Journey.travel`; `headers` are all that the client sent."""

@@ -181,7 +181,7 @@ class OpenAiFace:
             error.message += f" It should be {exchange.base_url}"
             raise
         if endpoint.lists_models:
-            self._models.check_visible(opening.path, grant.models)
+            self._models.check_visible(opening.path, grant)
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:

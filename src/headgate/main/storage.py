@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
@@ -32,7 +33,11 @@ class Storage:
         return await asyncio.to_thread(run)
 
     async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """See `api.services.Storage.write`."""
-        result = await self._writer.call(work)
+        """See `api.services.Storage.write`. What a unique column refuses is done once more."""
+        try:
+            result = await self._writer.call(work)
+        except exc.IntegrityError:
+            # Another process made the same in the same instant: now it is there to be seen.
+            result = await self._writer.call(work)
         await asyncio.to_thread(self._take_up)
         return result

@@ -552,12 +552,24 @@ async def test_key_sees_the_models_of_its_scope_however_they_are_spelled(
     both: Shop, patterns: tuple[str, ...], seen: list[str]
 ) -> None:
     assert list(await both.list(grant=replace(GRANT, models=patterns))) == seen
+    grant = replace(GRANT, models=patterns)
     for model in (MINI, "acme-large", "acme/acme-large"):
         if (model.removeprefix("acme/") in seen) is False:
             with pytest.raises(ModelHidden):
-                both.models.check_visible(f"/models/{model}".encode(), patterns)
+                both.models.check_visible(f"/models/{model}".encode(), grant)
         else:
-            both.models.check_visible(f"/models/{model}".encode(), patterns)
+            both.models.check_visible(f"/models/{model}".encode(), grant)
+
+
+async def test_key_that_is_limited_to_resources_sees_what_it_may_name(both: Shop) -> None:
+    grant = replace(GRANT, resources=("acme-large", "house"))
+    assert list(await both.list(grant=grant)) == ["acme-large"]
+    raw = json.loads(await both.ask(headers=[(b"x-headgate-raw", b"1")], grant=grant))
+    assert raw["data"] == []
+    both.models.check_visible(b"/models/acme-large", grant)
+    for hidden in (MINI.encode(), b"acme/acme-large"):
+        with pytest.raises(ModelHidden):
+            both.models.check_visible(b"/models/" + hidden, grant)
 
 
 async def test_answers_say_how_the_rates_of_the_key_stand(shop: Shop) -> None:
