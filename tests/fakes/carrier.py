@@ -20,6 +20,7 @@ from headgate.kit import settings
 from headgate.kit.db.engine import StorageUnavailable
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
+from headgate.kit.listener import open_listeners
 from headgate.main import road
 from headgate.main.egress import open_client
 from headgate.main.first_keys import read_first_keys
@@ -136,6 +137,7 @@ class Carrier:
     receipts: list[Receipt]
     traffic: road.Traffic
     client: HttpClient
+    callers: list[Client]
 
     @property
     def connections_open(self) -> int:
@@ -150,6 +152,7 @@ class Carrier:
     async def connect(self) -> Client:
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(Client, "127.0.0.1", self.port)
+        self.callers.append(client)
         return client
 
     def issue(self, **limits: Any) -> str:
@@ -215,43 +218,59 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
     """`variables` are HEADGATE_ settings in lower case."""
     loop = asyncio.get_running_loop()
     provider = Provider()
-    peers = await loop.create_server(lambda: Peer(provider), "127.0.0.1", 0)
-    origin = f"http://127.0.0.1:{peers.sockets[0].getsockname()[1]}/v1"
-    environment = {f"HEADGATE_{name.upper()}": str(value) for name, value in variables.items()}
-    environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": origin}
-    loaded = settings.load({"HEADGATE_BREAKER_FAILURES": "0", **environment}, data=folder)
-    installation = open_installation(loaded)
-    prepare_first_start(installation)
-    prepare_credential(installation, None)
-    token = issue(installation)
-    load(installation)
-    writer = Writer(installation.database)
-    writer.start()
-    client = open_client(loaded, installation.egress_rule)
-    storage = Storage(writer, installation.clock, subscribed=lambda _topic: False)
-    traffic = road.build_traffic(loaded, installation)
-    notebook = _Notebook()
-    roads = road.build_roads(
-        loaded, installation, ledger=storage, client=client, traffic=traffic, observer=notebook
-    )
-    face = road.build_face(
-        loaded, installation, roads=roads, traffic=traffic, on_refusal=lambda _error: None
-    )
-    state = ServerState()
-    edge = road.build_edge(loaded, face)
-    server = await loop.create_server(
-        lambda: EdgeProtocol(CONFIG, state, {}, edge=edge), "127.0.0.1", 0
-    )
-    sweeper = asyncio.create_task(edge.run(cast("Any", state.connections)))
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield Carrier(
-            installation, storage, state, provider, port, token, notebook.receipts, traffic, client
+    async with contextlib.AsyncExitStack() as stack:
+        peers = await loop.create_server(lambda: Peer(provider), "127.0.0.1", 0)
+        stack.callback(peers.close)
+        origin = f"http://127.0.0.1:{peers.sockets[0].getsockname()[1]}/v1"
+        environment = {f"HEADGATE_{name.upper()}": str(value) for name, value in variables.items()}
+        environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": origin}
+        loaded = settings.load({"HEADGATE_BREAKER_FAILURES": "0", **environment}, data=folder)
+        installation = open_installation(loaded)
+        stack.callback(installation.close)
+        prepare_first_start(installation)
+        prepare_credential(installation, None)
+        token = issue(installation)
+        load(installation)
+        writer = Writer(installation.database)
+        writer.start()
+        stack.push_async_callback(writer.stop)
+        client = open_client(loaded, installation.egress_rules)
+        stack.push_async_callback(client.close)
+        storage = Storage(writer, installation.clock, subscribed=lambda _topic: False)
+        traffic = road.build_traffic(loaded, installation)
+        notebook = _Notebook()
+        roads = road.build_roads(
+            loaded, installation, ledger=storage, client=client, traffic=traffic, observer=notebook
         )
-    finally:
-        sweeper.cancel()
-        server.close()
-        peers.close()
-        await client.close()
-        await writer.stop()
-        installation.close()
+        face = road.build_face(
+            loaded, installation, roads=roads, traffic=traffic, on_refusal=lambda _error: None
+        )
+        state = ServerState()
+        edge = road.build_edge(loaded, face)
+        (listener,) = open_listeners("127.0.0.1", 0, hint="")
+        server = await loop.create_server(
+            lambda: EdgeProtocol(CONFIG, state, {}, edge=edge), sock=listener
+        )
+        stack.callback(server.close)
+        sweeper = asyncio.create_task(edge.run(cast("Any", state.connections)))
+        stack.callback(sweeper.cancel)
+        callers: list[Client] = []
+        port = server.sockets[0].getsockname()[1]
+        yield Carrier(
+            installation,
+            storage,
+            state,
+            provider,
+            port,
+            token,
+            notebook.receipts,
+            traffic,
+            client,
+            callers,
+        )
+        for caller in callers:
+            caller.transport.abort()
+        for peer in list(provider.peers):
+            peer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)

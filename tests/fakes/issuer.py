@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from headgate.kit.http.errors import ConnectTimeout
-from headgate.kit.http.message import Headers, Request
+from headgate.kit.http.message import Headers, HoldBytes, Request
 
 URL = "https://login.example"
 SIGNING = {"RS256": RSAKey, "ES256": ECKey, "EdDSA": OKPKey}
@@ -27,7 +27,7 @@ class Said:
         self.status = status
         self.body = body
 
-    async def read(self, bytes_max: int) -> bytes:
+    async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
         return self.body
 
 

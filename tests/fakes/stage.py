@@ -9,7 +9,7 @@ from typing import Any
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
-from headgate.kit.http.message import Headers, Origin, Request, Sink
+from headgate.kit.http.message import Headers, HoldBytes, Origin, Request, Sink
 from headgate.llm import request
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.providers.openai import PROVIDER
@@ -124,7 +124,7 @@ class FakeResponse:
         self.streaming = asyncio.Event()
         self._body = body
 
-    async def read(self, bytes_max: int) -> bytes:
+    async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
         if isinstance(self._body, EgressError):
             raise self._body
         return self._body
@@ -189,6 +189,7 @@ class FakeCaller:
         """Whether the end was a proper one; None while there is none."""
         self.attendant: Attendant | None = None
         self.client_address = "203.0.113.7"
+        self.held_bytes = 0
         self.takes_trailers = False
         self.trailers = b""
 
@@ -207,6 +208,9 @@ class FakeCaller:
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
         self.finished = complete
         self.trailers = trailers
+
+    def hold(self, size: int) -> None:
+        self.held_bytes += size
 
     def attend(self, attendant: Attendant | None) -> None:
         self.attendant = attendant

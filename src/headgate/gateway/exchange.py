@@ -11,6 +11,7 @@ from headgate.gateway.cors import CorsPolicy
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.base_url import guess_base_url
 from headgate.kit.http.message import Headers
+from headgate.relay.bodies import BodyBudget
 from headgate.relay.call import Attendant
 
 STATUS_LINES = {
@@ -85,15 +86,18 @@ class Exchange:
         "_pieces",
         "body_bytes_max",
         "body_complete",
+        "budget",
         "content_length",
         "expects_continue",
         "gone",
         "headers",
+        "held_bytes",
         "http_version",
         "keep_alive",
         "may_take_long",
         "method",
         "opening",
+        "payer",
         "refusal",
         "response_complete",
         "response_started",
@@ -134,6 +138,11 @@ class Exchange:
         """Of the body, what arrived and was not taken yet."""
         self.content_length: int | None = None
         self.body_bytes_max = 0
+        self.budget: BodyBudget | None = None
+        """Where the memory of its bodies is counted, once it is known for which key (`payer`)."""
+        self.payer = ""
+        self.held_bytes = 0
+        """What is counted there."""
         self.body_complete = False
         self.streams_body = False
         self.may_take_long = False
@@ -168,10 +177,17 @@ class Exchange:
 
     # The request's body, as the connection feeds it.
 
+    def hold(self, size: int) -> None:
+        """See `Caller`."""
+        if self.budget is not None:
+            self.budget.take(self.payer, size)
+            self.held_bytes += size
+
     def feed(self, data: bytes) -> None:
-        """The next piece of the body."""
+        """The next piece of the body; of a refused request it is only counted."""
         self.waiting_bytes += len(data)
-        self._pieces.append(data)
+        if self.refusal is None:
+            self._pieces.append(data)
         if self._arrived is not None:
             self._notify()
 
@@ -186,6 +202,10 @@ class Exchange:
         self.refusal = error
         self.streams_body = True
         self._notify()
+
+    def drop_body(self) -> None:
+        """Forget what arrived: nobody will read it."""
+        self._pieces = []
 
     def take_body(self) -> bytes:
         """What arrived of the body: all of it, once it is complete."""

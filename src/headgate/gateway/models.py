@@ -26,7 +26,7 @@ from headgate.gateway.encoder import (
 )
 from headgate.gateway.listing import Listed
 from headgate.kit.clock import Clock
-from headgate.kit.http.message import Headers, Sink
+from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call, Caller
 from headgate.relay.journey import Journey, Sender
@@ -324,7 +324,7 @@ class _Nowhere:
         self.status = 200
         self.headers: Headers = []
 
-    async def read(self, bytes_max: int) -> bytes:
+    async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
         return b""
 
     def stream(self, sink: Sink) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from headgate.gateway import decompression, errors, framing, listing
 from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rates
-from headgate.gateway.exchange import BodyTooLarge, Exchange, describe_limit
+from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
 from headgate.gateway.models import ModelsRoad
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
@@ -22,7 +22,8 @@ from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenial, Provider
 from headgate.llm.strictness import JsonLimits
 from headgate.relay import presented
-from headgate.relay.admission import choose_project
+from headgate.relay.admission import Admission, check_endpoint, choose_project
+from headgate.relay.bodies import BodyBudget
 from headgate.relay.call import Call
 from headgate.relay.crowd import Crowd
 from headgate.relay.journey import Journey
@@ -125,6 +126,8 @@ class OpenAiFace:
         journey: Journey,
         models: ModelsRoad,
         crowd: Crowd,
+        admission: Admission,
+        bodies: BodyBudget,
         provider: Provider,
         limits: FaceLimits,
         ids: Ids,
@@ -138,6 +141,8 @@ class OpenAiFace:
         self._journey = journey
         self._models = models
         self._crowd = crowd
+        self._admission = admission
+        self._bodies = bodies
         self._provider = provider
         self._steps = _Steps(provider.request_headers)
         self._routes = routes.Routes(provider.endpoints)
@@ -193,6 +198,21 @@ class OpenAiFace:
         if opening.content_type not in JSON_TYPES:
             check_content_type(endpoint, opening.content_type)
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
+        self._make_room(exchange, grant, endpoint)
+
+    def _make_room(self, exchange: Exchange, grant: Grant, endpoint: Endpoint) -> None:
+        """Look at what needs no body, then have the memory for it: before anything is sent."""
+        if grant.is_restricted:
+            self._admission.screen(grant, endpoint, exchange)
+        elif endpoint.unsupported or endpoint.restricted:
+            check_endpoint(grant, endpoint)
+        size = exchange.content_length
+        if exchange.streams_body:
+            size = BUFFERED_BODY_BYTES if size is None else min(size, BUFFERED_BODY_BYTES)
+        if size:
+            self._bodies.take(grant.key_id, size)
+            exchange.held_bytes = size
+        exchange.budget, exchange.payer = self._bodies, grant.key_id
 
     async def run(self, exchange: Exchange) -> None:
         """See `protocol.Face`."""
@@ -280,12 +300,14 @@ class OpenAiFace:
         if opening.coding in PLAIN_CODINGS or endpoint.body is Body.RAW:
             return data
         opening.headers = [each for each in opening.headers if each[0] != b"content-encoding"]
-        return decompression.decompress(
+        data = decompression.decompress(
             data,
             opening.coding.decode("latin-1"),
             body_bytes_max=exchange.body_bytes_max,
             ratio_max=self._limits.decode_ratio_max,
         )
+        exchange.hold(len(data))
+        return data
 
     def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
         """See `protocol.Face`."""

@@ -67,6 +67,8 @@ class EdgeProtocol(HearingProtocol):
         self._exchange_type = edge.exchange_type
         self._total_bytes = 0
         self._turn_waits = False
+        self._untaken: list[Exchange] = []
+        """Exchanges that are over, and whose answers the client may not have taken yet."""
         self._sender: CoalescingTransport
         self.write: Callable[[bytes], None]
 
@@ -88,15 +90,20 @@ class EdgeProtocol(HearingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who works for this connection."""
         self.deadline = 0.0
-        answering = self._answering
+        answering, arriving = self._answering, self.cycle
+        for exchange in (arriving, *(each for each, _ in self.pipeline)):
+            if isinstance(exchange, Exchange) and exchange is not answering:
+                release(exchange)
         if answering is not None:
             answering.leave()
             if answering.task is None:  # nobody will ever complete it
                 self._answering = None
-        if isinstance(self.cycle, Exchange):
+                release(answering)
+        if isinstance(arriving, Exchange):
             self.cycle = None
         self.pipeline.clear()
         super().connection_lost(exc)
+        self._release_taken()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends no more: it went away, or shut its side and waits for the answer.
@@ -164,6 +171,8 @@ class EdgeProtocol(HearingProtocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         super().resume_writing()
+        if self._untaken:
+            self._release_taken()
         if self._discarding or self.transport.is_closing():
             return
         self.deadline = 0.0
@@ -229,6 +238,17 @@ class EdgeProtocol(HearingProtocol):
                 self.slow_down()
         elif exchange.waiting_bytes > exchange.body_bytes_max:
             self._refuse(exchange.refusal or BodyTooLarge(describe_limit(exchange.body_bytes_max)))
+        elif exchange.waiting_bytes > exchange.held_bytes and exchange.budget is not None:
+            self._hold_more(exchange)
+
+    def _hold_more(self, exchange: Exchange) -> None:
+        """Count as much again as arrived of a body that announced no length."""
+        size = min(2 * exchange.waiting_bytes, exchange.body_bytes_max)
+        try:
+            exchange.hold(size - exchange.held_bytes)
+        except HeadgateError as error:
+            exchange.drop_body()
+            self._refuse(drop_trace(error))
 
     def on_message_complete(self) -> None:
         """The request is whole; what follows in the bytes at hand is another one."""
@@ -359,12 +379,24 @@ class EdgeProtocol(HearingProtocol):
         self._answering = None
         if exchange.task is not None:
             self.tasks.discard(exchange.task)
+        if exchange.held_bytes > UNSENT_BYTES:
+            self._untaken.append(exchange)
+            self.loop.call_soon(self._release_taken)  # the answer leaves at the end of the turn
+        elif exchange.held_bytes:
+            release(exchange)
         if keep:
             self.on_response_complete()
         elif exchange.body_complete and not self._deaf:
             self._close()
         else:
             self._discard()
+
+    def _release_taken(self) -> None:
+        """Give the memory of answers back that the client has taken, or never will."""
+        if not self.flow.write_paused or self.transport.is_closing():
+            untaken, self._untaken = self._untaken, []
+            for exchange in untaken:
+                release(exchange)
 
     def slow_down(self) -> None:
         """See `Connection`."""
@@ -439,3 +471,10 @@ class EdgeProtocol(HearingProtocol):
             self, b"", self.url, self.headers, http_version="1.1", keep_alive=False
         )
         self._edge.face.refuse(exchange, error)
+
+
+def release(exchange: Exchange) -> None:
+    """Give back what an exchange held of the memory for bodies. Idempotent."""
+    if exchange.held_bytes and exchange.budget is not None:
+        exchange.budget.give(exchange.payer, exchange.held_bytes)
+        exchange.held_bytes = 0

@@ -237,6 +237,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     response_body_bytes_max: Annotated[int, _count("An answer that is held to be read.")] = (
         64 * MEBIBYTE
     )
+    bodies_bytes_max: Annotated[
+        int, _from_zero("All bodies together; 0 is a quarter of the memory that the process has.")
+    ] = 0
     response_header_bytes_max: Annotated[
         int, _count("All header lines of a provider's answer.")
     ] = 64 * KIBIBYTE

@@ -8,6 +8,7 @@ class TailTap:
 
     has_events = False
     in_event = False
+    held_bytes = 0
 
     def __init__(self) -> None:
         self.finished = False

@@ -60,6 +60,11 @@ class StreamTap:
         self._searched = 0
 
     @property
+    def held_bytes(self) -> int:
+        """How much waits here for the end of its event."""
+        return len(self._buffer)
+
+    @property
     def in_event(self) -> bool:
         """Whether part of an event has left, and its end has not."""
         return self._sent > 0 or self._in_large

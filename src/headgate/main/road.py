@@ -20,6 +20,7 @@ from headgate.gateway.openai import FaceLimits, OpenAiFace, ignore_stranger
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
+from headgate.kit.memory import find_memory_bytes
 from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
@@ -28,6 +29,7 @@ from headgate.main.exposure import is_public
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.attendance import Drains
+from headgate.relay.bodies import BodyBudget
 from headgate.relay.breaker import Breakers
 from headgate.relay.crowd import Crowd
 from headgate.relay.delivery import Carriage
@@ -39,12 +41,16 @@ from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.upstream import Upstream
 
+MEMORY_SHARE = 4
+"""Bodies may take this part of the memory, a quarter; the rest is for what becomes of them."""
+
 
 class Roads(msgspec.Struct, frozen=True):
     """The journeys of one process. They share admission, settlement and all that counts."""
 
     journey: Journey
     models: ModelsRoad
+    admission: Admission
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -53,6 +59,7 @@ class Traffic(msgspec.Struct, frozen=True):
     crowd: Crowd
     breakers: Breakers
     drains: Drains
+    bodies: BodyBudget
 
     @property
     def gauges(self) -> Mapping[str, Callable[[], float]]:
@@ -62,12 +69,16 @@ class Traffic(msgspec.Struct, frozen=True):
             "drains": lambda: self.drains.active,
             "calls_admitted": lambda: self.crowd.total,
             "calls_of_one_key_max": lambda: self.crowd.level,
+            "bodies_bytes": lambda: self.bodies.taken,
         }
 
     @property
     def counters(self) -> Mapping[str, Callable[[], float]]:
         """What only grows."""
-        return {"breaker_openings": lambda: self.breakers.openings}
+        return {
+            "breaker_openings": lambda: self.breakers.openings,
+            "bodies_refused": lambda: self.bodies.refusals,
+        }
 
 
 def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
@@ -96,6 +107,8 @@ def build_face(
         journey=roads.journey,
         models=roads.models,
         crowd=traffic.crowd,
+        admission=roads.admission,
+        bodies=traffic.bodies,
         provider=openai.PROVIDER,
         limits=build_face_limits(settings),
         ids=installation.ids,
@@ -126,9 +139,10 @@ def build_roads(
         capacities=installation.capacities,
         usage_refusals=refusals,
     )
+    admission = Admission(installation.rates, traffic.crowd, catalog)
     build_journey = functools.partial(
         Journey,
-        admission=Admission(installation.rates, traffic.crowd, catalog),
+        admission=admission,
         holding=Holding(ledger, catalog, clock, tool_calls_assumed=settings.held_tool_calls),
         carriage=Carriage(
             clock,
@@ -155,6 +169,7 @@ def build_roads(
     return Roads(
         build_journey(routing=route(breakers=traffic.breakers), upstream=upstream),
         ModelsRoad(build_journey(routing=route(breakers=restless), upstream=models), encoder),
+        admission,
     )
 
 
@@ -188,6 +203,7 @@ def build_traffic(settings: Settings, installation: Installation) -> Traffic:
             drain_seconds=settings.drain_seconds,
             drains_max=settings.drains_max,
         ),
+        BodyBudget(settings.bodies_bytes_max or find_memory_bytes() // MEMORY_SHARE),
     )
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.addresses import Address, Network, parse_address, unmap
-from headgate.llm.endpoint import Pricing
+from headgate.llm.endpoint import Endpoint, Pricing
 from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
@@ -79,7 +79,7 @@ class Admission:
         """Let the call pass or raise the error that says which limit stands in its way."""
         grant = call.grant
         if not grant.is_restricted:
-            check_endpoint(grant, call)
+            check_endpoint(grant, call.endpoint)
             self._crowd.enter(grant.key_id)
             return
         if grant.networks:
@@ -88,6 +88,15 @@ class Admission:
         self._crowd.enter(grant.key_id)
         if grant.requests_per_minute or grant.tokens_per_minute:
             self._count(call, grant)
+
+    def screen(self, grant: Grant, endpoint: Endpoint, caller: Caller) -> None:
+        """Raise what a restricted key is refused with by the head of its request alone, before a
+        body is held for it. Nothing is counted: `admit` does, and looks at the model as well."""
+        if grant.networks:
+            check_address(grant, caller.client_address)
+        check_endpoint_scope(grant, endpoint)
+        if grant.requests_per_minute or grant.tokens_per_minute:
+            self._rates.check(grant, with_tokens=endpoint.pricing is not Pricing.FREE)
 
     def release(self, call: Call) -> None:
         """The provider's part of an admitted call is over: its place is free."""
@@ -118,9 +127,8 @@ class Admission:
         call.tokens_reserved = tokens
 
 
-def check_endpoint(grant: Grant, call: Call) -> None:
+def check_endpoint(grant: Grant, endpoint: Endpoint) -> None:
     """Refuse what no key may do, or only one that names it."""
-    endpoint = call.endpoint
     if endpoint.unsupported:
         raise RouteUnsupported(endpoint.unsupported, should_retry=False)
     if endpoint.restricted and endpoint.name not in grant.endpoints:
@@ -129,21 +137,25 @@ def check_endpoint(grant: Grant, call: Call) -> None:
         )
 
 
-def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
-    """Refuse what the key was not issued for."""
-    endpoint = call.endpoint
+def check_endpoint_scope(grant: Grant, endpoint: Endpoint) -> None:
+    """Refuse an address that the key was not issued for."""
     if grant.management and not endpoint.unsupported:
         raise KeyCannotInfer(
             "This is a management key (hg_admin_...); model calls need an inference key "
             "(hg_live_...). Create one with `headgate keys create`."
         )
-    check_endpoint(grant, call)
+    check_endpoint(grant, endpoint)
     if grant.endpoints and not is_in_scope(endpoint.name, grant.endpoints):
         raise EndpointOutOfScope(
             f"This key has no access to `{endpoint.name}`; "
             f"it may use: {', '.join(grant.endpoints)}."
         )
-    if endpoint.pricing is Pricing.FREE:
+
+
+def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
+    """Refuse what the key was not issued for."""
+    check_endpoint_scope(grant, call.endpoint)
+    if call.endpoint.pricing is Pricing.FREE:
         return
     named = f"this request names `{call.model}`" if call.model else "this request names none"
     if grant.models and not is_model_in_scope(call.model, grant.models, models):

@@ -59,6 +59,11 @@ class Caller(Protocol):
         and cannot be understood."""
         ...
 
+    def hold(self, size: int) -> None:
+        """Count bytes of an answer that are held for it, until it has taken its answer. Raises a
+        `HeadgateError` where there is no memory for them."""
+        ...
+
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         """A whole answer at once; `head` are its header lines, each with its line end."""
         ...

@@ -19,7 +19,7 @@ from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
 from headgate.relay.ports import Receipt
-from headgate.relay.trip import Trip
+from headgate.relay.trip import UNCOUNTED_BYTES, Trip
 from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
 
 UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
@@ -159,13 +159,15 @@ class Carriage:
         body = answer.body
         if body is None:
             try:
-                body = await answer.response.read(self._body_bytes_max)
+                body = await answer.response.read(self._body_bytes_max, trip.hold_answer)
             except egress.EgressError as error:
                 raise translate(error) from error
         trip.answered_at = self._clock.monotonic()
         if answer.coding:
             bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
             body = answer.decode(body, bytes_max)
+            if len(body) > UNCOUNTED_BYTES:
+                trip.hold_answer(len(body))
             if answer.coding_fault and answer.status < 400:
                 raise refuse_coding(answer.coding_fault)
         secret = find_secret(trip)
@@ -265,6 +267,8 @@ class Streamed:
         self._ended = False
         self._settled = False
         self._failure: HeadgateError | None = None
+        self._held_bytes = UNCOUNTED_BYTES
+        """Of events that wait for their end, what is counted."""
         trip.streamed = True
         secret = find_secret(trip)
         self._decoder = answer.decoder
@@ -375,8 +379,19 @@ class Streamed:
             ready += self._tap.release()
         if ready:
             self._write(ready)
+        elif self._tap.held_bytes > self._held_bytes:
+            self._hold_event()
         if self._tap.finished:
             self._wake()
+
+    def _hold_event(self) -> None:
+        """Count a large event that waits for its end."""
+        size = max(UNCOUNTED_BYTES, self._tap.held_bytes)
+        try:
+            self._trip.hold_answer(size)
+        except HeadgateError as error:
+            self._give_up(error)
+        self._held_bytes += size
 
     def on_end(self) -> None:
         """See `kit.http.message.Sink`."""

@@ -86,13 +86,15 @@ class Journey:
         """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
         self._settlement.check()
         self._admission.admit(call, caller)
-        trip = Trip(call, Reading())
+        trip = Trip(call, Reading(), caller=caller)
         attendance = Attendance(caller, self._drains, call.grant.on_disconnect)
         delivery: Delivery | None = None
         error: HeadgateError | None = None
         receipt: Receipt | None = None
         try:
             self._routing.plan(trip)
+            if trip.body is not call.body:
+                trip.hold_copy()
             await self._holding.hold(trip)
             failpoint("after_hold")
             attendance.begin()

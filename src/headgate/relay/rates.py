@@ -81,6 +81,16 @@ class Rates:
             log.exception("rates.fault", key_id=grant.key_id)
             return ()
 
+    def check(self, grant: Limited, *, with_tokens: bool) -> None:
+        """Raise `RateLimited` where `take` would now; nothing is counted."""
+        try:
+            self._check(grant, self._now(), with_tokens=with_tokens)
+        except RateLimited:
+            raise
+        # As in `take`.
+        except Exception:
+            log.exception("rates.fault", key_id=grant.key_id)
+
     def settle(self, grant: Limited, *, reserved: int, used: int) -> None:
         """Put what a call really used in the place of what was taken for it."""
         known = self._levels.get(grant.key_id)
@@ -91,20 +101,7 @@ class Rates:
     def _take(self, grant: Limited, tokens: int) -> tuple[Rate, ...]:
         now = self._now()
         requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
-        due = max(self._next_at.get(grant.key_id, 0.0), now)
-        level = self._fill(grant.key_id, bucket, now) if bucket and tokens else 0.0
-        wait, unit = 0.0, ""
-        if requests and due - now > MINUTE - MINUTE / requests:
-            wait, unit = due - now - (MINUTE - MINUTE / requests), "requests"
-        if bucket and tokens and level < 1.0:
-            wait, unit = max(wait, (1.0 - level) * MINUTE / bucket), "tokens"
-        if unit:
-            limit = bucket if unit == "tokens" else requests
-            raise RateLimited(
-                f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
-                wait_seconds=wait,
-                rates=_describe(grant, due - now, level if tokens else None),
-            )
+        due, level = self._check(grant, now, with_tokens=tokens > 0)
         if requests:
             due += MINUTE / requests
             self._next_at[grant.key_id] = due
@@ -112,6 +109,25 @@ class Rates:
             level -= tokens
             self._levels[grant.key_id] = (level, now)
         return _describe(grant, due - now, level if tokens else None)
+
+    def _check(self, grant: Limited, now: float, *, with_tokens: bool) -> tuple[float, float]:
+        """When the next request would be on time, and the tokens in the bucket."""
+        requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
+        due = max(self._next_at.get(grant.key_id, 0.0), now)
+        level = self._fill(grant.key_id, bucket, now) if bucket and with_tokens else 0.0
+        wait, unit = 0.0, ""
+        if requests and due - now > MINUTE - MINUTE / requests:
+            wait, unit = due - now - (MINUTE - MINUTE / requests), "requests"
+        if bucket and with_tokens and level < 1.0:
+            wait, unit = max(wait, (1.0 - level) * MINUTE / bucket), "tokens"
+        if unit:
+            limit = bucket if unit == "tokens" else requests
+            raise RateLimited(
+                f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
+                wait_seconds=wait,
+                rates=_describe(grant, due - now, level if with_tokens else None),
+            )
+        return due, level
 
     def _fill(self, key_id: str, per_minute: int, now: float) -> float:
         level, at = self._levels.get(key_id, (float(per_minute), now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import cast
 
 import msgspec
 
@@ -24,10 +25,13 @@ from headgate.relay.bounds import (
     decode_leniently,
     find_excess,
 )
-from headgate.relay.call import Call
+from headgate.relay.call import Call, Caller
 from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
 
 MICROSECONDS = 1_000_000
+UNCOUNTED_BYTES = 64 * 1024
+"""Of an answer, or a copy of a request, what is held without being counted: calls are bounded in
+number."""
 ROOT = "/v1"
 """Where the addresses of endpoints begin."""
 
@@ -95,6 +99,13 @@ class Unrecorded(HeadgateError):
         )
 
 
+class AnswerCrowdedOut(HeadgateError):
+    """There is no memory for an answer, which the provider has made and charged."""
+
+    kind = Kind.UNAVAILABLE
+    code = "overloaded"
+
+
 class Trip(msgspec.Struct):
     """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
 
@@ -128,6 +139,30 @@ class Trip(msgspec.Struct):
     sent_at: float = 0.0
     first_byte_at: float = 0.0
     answered_at: float = 0.0
+    caller: Caller | None = None
+    """Who waits for the answer, and holds the memory that it takes."""
+
+    def hold_copy(self) -> None:
+        """Count the body that is sent in the place of the client's, which is kept as well, if it is
+        large. Raises what `Caller.hold` does."""
+        body = self.body
+        size = len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
+        if size > UNCOUNTED_BYTES and self.caller is not None:
+            self.caller.hold(size)
+
+    def hold_answer(self, size: int) -> None:
+        """Count further bytes of the answer that are about to be held. Raises
+        `AnswerCrowdedOut`."""
+        if self.caller is None:
+            return
+        try:
+            self.caller.hold(size)
+        except HeadgateError:
+            raise AnswerCrowdedOut(
+                "The gateway has no memory left for the provider's answer. The provider may have "
+                "charged for it, so the call is recorded as broken.",
+                should_retry=False,
+            ) from None
 
     def begin_answer(self, status: int, request_id: str | None, now: float) -> None:
         """The head of the provider's answer is here."""

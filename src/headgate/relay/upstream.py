@@ -25,7 +25,7 @@ from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
-from headgate.relay.trip import Trip
+from headgate.relay.trip import AnswerCrowdedOut, Trip
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
@@ -246,11 +246,11 @@ class Upstream:
             trip.attempts += 1
         answer = take_answer(response)
         if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
-            answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
+            answer.body = answer.decode(await read_fault(trip, response), FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)
             trip.was_sent = False
         elif trip.asked_usage and response.status in REFUSING_STATUS:
-            answer.body = answer.decode(await read_fault(response), FAULT_BODY_BYTES_MAX)
+            answer.body = answer.decode(await read_fault(trip, response), FAULT_BODY_BYTES_MAX)
         return answer
 
     def _wait_before_retry(
@@ -323,11 +323,11 @@ def may_connect_later(failure: egress.EgressError) -> bool:
     )
 
 
-async def read_fault(response: Response) -> bytes:
-    """The body of a refusal; nothing of one that is too large to be words."""
+async def read_fault(trip: Trip, response: Response) -> bytes:
+    """The body of a refusal; nothing of one that is too large to be words, or to be held now."""
     try:
-        return await response.read(FAULT_BODY_BYTES_MAX)
-    except egress.BodyTooLarge:
+        return await response.read(FAULT_BODY_BYTES_MAX, trip.hold_answer)
+    except (egress.BodyTooLarge, AnswerCrowdedOut):
         return b""
 
 

@@ -284,6 +284,7 @@ async def fail_once(carrier: Carrier, fail: Failing) -> None:
     for peer in list(carrier.provider.peers):
         peer.transport.abort()
     await until(lambda: not carrier.provider.peers and not carrier.connections_open)
+    await until(lambda: not carrier.traffic.bodies.taken)
 
 
 async def test_call_that_fails_keeps_no_body(carrier: Carrier) -> None:

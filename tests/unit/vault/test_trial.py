@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from headgate.kit.http.errors import Disconnected, EgressError
-from headgate.kit.http.message import Client, Origin, Request, Response
+from headgate.kit.http.message import Client, HoldBytes, Origin, Request, Response
 from headgate.relay.ports import Credential
 from headgate.vault.service import Trial, try_credential
 from headgate.vault.service import trial as trial_service
@@ -56,7 +56,7 @@ class Provider:
             self.status, self._body = self.then
         return cast("Response", self)
 
-    async def read(self, bytes_max: int) -> bytes:
+    async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
         assert bytes_max == ANSWER_BYTES_MAX
         return self._body
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from headgate.kit.errors import drop_trace
 from headgate.kit.http.errors import BodyTooLarge, Disconnected
-from headgate.kit.http.message import Headers, Sink, Timeouts
+from headgate.kit.http.message import Headers, HoldBytes, Sink, Timeouts
 
+UNHELD_BYTES = 64 * 1024
+"""How much of a body is read before `hold` is told of more."""
 UNCLAIMED_BYTES_MAX = 256 * 1024
 """How much of a body is taken from the socket before somebody reads or streams it."""
 
@@ -36,8 +39,10 @@ class Exchange:
     """
 
     __slots__ = (
+        "_bytes_max",
         "_chunks",
         "_ended",
+        "_hold",
         "_reader",
         "_rests",
         "_sink",
@@ -63,25 +68,38 @@ class Exchange:
         self._chunks: list[bytes] = []
         self._size = 0
         self._size_max = UNCLAIMED_BYTES_MAX
+        self._bytes_max = 0
+        self._hold: HoldBytes | None = None
         self._ended = False
         self._rests = False
         self._sink: Sink | None = None
         self._reader: asyncio.Future[None] | None = None
 
-    async def read(self, bytes_max: int) -> bytes:
-        """The whole body. Raises `BodyTooLarge`, or the error that broke it off."""
-        self._size_max = bytes_max
-        if self._size > bytes_max or (not self._ended and self._announces_more(bytes_max)):
+    async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
+        """The whole body. Raises `BodyTooLarge`, the error that broke it off, or what `hold`
+        raised when it was told of more bytes."""
+        self._size_max = self._bytes_max = bytes_max
+        length = self._find_length()
+        if self._size > bytes_max or (not self._ended and length > bytes_max):
             self.abort()
             raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
+        if hold is not None and not 0 <= length <= UNHELD_BYTES:
+            self._hold = hold
+            self._size_max = min(bytes_max, UNHELD_BYTES)
+            if max(length, self._size) > self._size_max and (error := self._hold_more(length)):
+                self.abort()
+                raise error
         if not self._ended:
             await self._wait()
         chunks, self._chunks = self._chunks, []  # whoever keeps this keeps no body
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _announces_more(self, bytes_max: int) -> bool:
-        """Whether the head says already that the body is too large to be read."""
-        return any(n == b"content-length" and int(value) > bytes_max for n, value in self.headers)
+    def _find_length(self) -> int:
+        """The length that the head announces; -1 where it does not."""
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)
+        return -1
 
     async def _wait(self) -> None:
         if self._wire is not None:
@@ -145,7 +163,7 @@ class Exchange:
         if not self.arrival.done():
             self.arrival.set_result(None)
 
-    def feed(self, data: bytes) -> BodyTooLarge | None:
+    def feed(self, data: bytes) -> Exception | None:
         """The next bytes of the body. Answers with an error if they are too many for `read`."""
         if self._sink is not None:
             self._sink.on_data(data)
@@ -154,9 +172,21 @@ class Exchange:
         self._size += len(data)
         if self._size > self._size_max:
             if self._reader is not None:
-                return BodyTooLarge(f"The body is larger than {self._size_max} bytes.")
+                return self._hold_more()
             if self._wire is not None:
                 self._wire.pause()
+        return None
+
+    def _hold_more(self, length: int = -1) -> Exception | None:
+        """Have the length counted, or as much again as arrived, or say why not."""
+        if self._hold is None or self._size > self._bytes_max:
+            return BodyTooLarge(f"The body is larger than {self._bytes_max} bytes.")
+        size = length if length >= self._size else min(self._bytes_max, 2 * self._size)
+        try:
+            self._hold(size - self._size_max)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the reader hears of it
+            return drop_trace(error)
+        self._size_max = size
         return None
 
     def end(self) -> None:

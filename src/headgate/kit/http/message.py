@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import msgspec
@@ -51,6 +51,9 @@ class Request(msgspec.Struct, frozen=True):
     purpose: str = ""
 
 
+HoldBytes = Callable[[int], None]
+
+
 class Sink(Protocol):
     """Receives a response body piece by piece, on the loop's thread, as it arrives."""
 
@@ -73,8 +76,12 @@ class Response(Protocol):
     status: int
     headers: Headers
 
-    async def read(self, bytes_max: int) -> bytes:
-        """The whole body; `BodyTooLarge` past `bytes_max`, other errors as `Sink.on_failure`."""
+    async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
+        """The whole body; `BodyTooLarge` past `bytes_max`, other errors as `Sink.on_failure`.
+
+        `hold` is told of the bytes that are about to be held beyond the first few; what it raises
+        ends the exchange, and is raised.
+        """
         ...
 
     def stream(self, sink: Sink) -> None:

@@ -1,0 +1,97 @@
+"""How much memory all bodies together may take, shared fairly between keys (decision 0016).
+
+Request bodies are counted when they are announced, or as they arrive; answers as far as they are
+held. Up to half of the budget nobody is asked. Above that a key may hold a few times what is left
+free, so whoever fills the memory leaves room for others; and while another key was refused lately,
+none may hold more than its equal part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from headgate.kit.errors import HeadgateError, Kind
+
+SHARE = 4
+"""Bytes that a key may hold for each free one: alone it gets four fifths of all."""
+WANT_SECONDS = 5.0
+"""For so long a key that was refused counts as one that wants its part."""
+WANTING_MAX = 1024
+RETRY_SECONDS = 1.0
+
+
+class BodiesCrowdedOut(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "overloaded"
+
+
+class BodyOverBudget(HeadgateError):
+    kind = Kind.TOO_LARGE
+    code = "request_too_large"
+
+
+class BodyBudget:
+    """The memory of one process for bodies. `taken` is what they have of it now."""
+
+    def __init__(self, bytes_max: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.bytes_max = bytes_max
+        self.taken = 0
+        self.refusals = 0
+        """How many bodies there was no room for."""
+        self._ease_bytes = bytes_max // 2
+        self._held: dict[str, int] = {}
+        self._wanting: dict[str, float] = {}
+        """Until when those that were refused want their part."""
+        self._now = now
+
+    def take(self, key_id: str, size: int) -> None:
+        """Count a body, or a further part of one, for a key.
+
+        Raises `BodiesCrowdedOut`, or `BodyOverBudget` for what never has room; nothing is counted
+        then.
+        """
+        held = self._held.get(key_id, 0) + size
+        taken = self.taken + size
+        if taken > self._ease_bytes:
+            self._check(key_id, size, held=held, free=self.bytes_max - taken)
+        self._held[key_id] = held
+        self.taken = taken
+
+    def give(self, key_id: str, size: int) -> None:
+        """Give back what was taken."""
+        self.taken -= size
+        held = self._held[key_id] - size
+        if held:
+            self._held[key_id] = held
+        else:
+            del self._held[key_id]
+
+    def _check(self, key_id: str, size: int, *, held: int, free: int) -> None:
+        if size > self.bytes_max:
+            raise BodyOverBudget(
+                f"A body of {size} bytes is more than all bodies together may take here "
+                f"({self.bytes_max})."
+            )
+        is_alone = free >= 0 and not self.taken
+        if is_alone or (held <= SHARE * free and held <= self._find_part(key_id)):
+            self._wanting.pop(key_id, None)
+            return
+        self.refusals += 1
+        self._want(key_id)
+        raise BodiesCrowdedOut(
+            "The gateway holds as many bodies as it has memory for. Try again in a moment.",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+
+    def _find_part(self, key_id: str) -> int:
+        """The most that a key may hold now: all, or its equal part while others want theirs."""
+        now = self._now()
+        self._wanting = {each: until for each, until in self._wanting.items() if until > now}
+        if not self._wanting.keys() - {key_id}:
+            return self.bytes_max
+        return self.bytes_max // len(self._held.keys() | self._wanting.keys() | {key_id})
+
+    def _want(self, key_id: str) -> None:
+        if len(self._wanting) < WANTING_MAX:
+            self._wanting[key_id] = self._now() + WANT_SECONDS
