@@ -116,6 +116,8 @@ class Routing:
         preferred = DEFAULT_INTEGRATION if match is None else match.integration
         organization_id = call.grant.organization_id
         integration = self._credentials.find_integration(organization_id, name, preferred)
+        if integration not in self._models.providers:
+            integration = preferred  # where it is not known: a tool's secret is for no model
         if call.model is None or integration == preferred:
             return integration, match
         match = self._models.match(call.model, integration)

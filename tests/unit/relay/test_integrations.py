@@ -225,6 +225,12 @@ def test_address_of_ones_own_choice_keeps_ids_that_look_like_the_default_integra
         assert trip.body is trip.call.body
 
 
+def test_credential_of_a_tool_serves_no_model() -> None:
+    credentials = SeveralCredentials("openai", "board")
+    with pytest.raises(NoCredential, match="openai"):
+        plan("gpt-5.4", credentials=credentials, name="Board")
+
+
 def test_answer_that_names_another_integrations_model_is_priced_by_its_own() -> None:
     trip = plan("acme-large")
     trip.reading.model = "gpt-5.4-pro"

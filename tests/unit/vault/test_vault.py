@@ -507,3 +507,13 @@ def test_credential_of_the_environment_that_is_moved_goes_where_everybodys_may(s
         assert (moved.source, find_purpose(moved)) == ("", "")
         again = safe.book.upsert_environment(connection, given)
         assert (again.id != moved.id, again.base_url) == (True, local)
+
+
+@pytest.mark.parametrize("allowed", ["gpt-5.4", "openai/gpt-5.4", "openai/*"])
+def test_models_of_a_credential_are_known_by_either_spelling(safe: Safe, allowed: str) -> None:
+    safe.add(allowed_models=(allowed,))
+    resolve = functools.partial(safe.vault.resolve, safe.own, integration="openai", name=None)
+    assert resolve(model="gpt-5.4").integration == "openai"
+    if allowed != "openai/*":
+        with pytest.raises(CredentialMissing, match="limited to the models"):
+            resolve(model="gpt-5.5")

@@ -119,7 +119,7 @@ class Vault:
         now = self._now()
         if name is not None:
             choice = self._find_named(shelf, name, now)
-            if choice.models and not _fits(choice.models, model, is_free=is_free):
+            if choice.models and not _fits(choice, model, is_free=is_free):
                 raise CredentialUnusable(
                     f"The credential {name!r} cannot be used: {_describe_limit(choice, model)}. "
                     "No other one is taken in its place.",
@@ -135,7 +135,7 @@ class Vault:
             credential = choice.credential
             if credential is None:
                 fault = fault or choice.fault
-            elif choice.models and not _fits(choice.models, model, is_free=is_free):
+            elif choice.models and not _fits(choice, model, is_free=is_free):
                 fault = fault or _describe_limit(choice, model)
             else:
                 self._used[credential.id] = now
@@ -268,10 +268,13 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
     )
 
 
-def _fits(models: tuple[str, ...], model: str | None, *, is_free: bool) -> bool:
-    """Whether a call may be sent with a credential that is limited to some models. One that names
-    none, though a model answers it, may not."""
-    return is_free if model is None else is_in_scope(model, models)
+def _fits(choice: _Choice, model: str | None, *, is_free: bool) -> bool:
+    """Whether a call may be sent with a credential that is limited to some models, as either way of
+    spelling has them. One that names none, though a model answers it, may not."""
+    if model is None or choice.credential is None:
+        return is_free
+    spelled = f"{choice.credential.integration}/{model}"
+    return is_in_scope(model, choice.models) or is_in_scope(spelled, choice.models)
 
 
 def _describe_limit(choice: _Choice, model: str | None) -> str:
