@@ -93,7 +93,7 @@ class Disk(SqliteConnection):
     """A connection whose commits can fail or be the last thing that happens."""
 
     def __init__(self, connection: sa.Connection, draw: random.Random) -> None:
-        super().__init__(connection, always_flush=False)
+        super().__init__(connection, Path(":memory:"), always_flush=False)
         self.draw = draw
         self.refuses = False
         self._durable = False
