@@ -83,10 +83,14 @@ class Cast:
     handed: planted.Handed
 
 
+def plant_master(scene: Scene, text: str) -> None:
+    form = text.rstrip("=").encode()
+    scene.planted["master key"] = Canary("master key", (form, base64.b64decode(text)))
+
+
 def plant_all(scene: Scene) -> Cast:
-    material = os.urandom(32)
-    text = base64.b64encode(material).decode()
-    scene.planted["master key"] = Canary("master key", (text.rstrip("=").encode(), material))
+    text = base64.b64encode(os.urandom(32)).decode()
+    plant_master(scene, text)
     return Cast(
         own=scene.plant("own provider key", "sk-proj-"),
         managed=scene.plant("managed provider key", "sk-svcacct-"),
@@ -253,10 +257,6 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     settings: dict[str, Any] = {"log_level": "debug"}
     if request.param == "environment":
         settings["master_key"] = cast.master
-    else:
-        path = folder / "data" / "master.key"
-        path.touch(0o600)
-        path.write_text(cast.master)
     with (
         pytest.MonkeyPatch.context() as patch,
         running_upstream() as provider,
@@ -271,6 +271,8 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             patch.setenv("HEADGATE_MASTER_KEY", cast.master)
         given = {"provider_url": provider.base_url, "provider_key": cast.own}
         with running_gateway(folder / "data", **given, **settings) as gateway:
+            if request.param == "file":
+                plant_master(scene, (folder / "data" / "master.key").read_text().strip())
             play(gateway, cast, scene, folder)
         wait_until(lambda: bool(collector.asked), 10.0)
         scene.put("traces", b"".join(asked.body for asked in collector.asked))
