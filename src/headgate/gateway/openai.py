@@ -375,7 +375,12 @@ def _read_bearer(_exchange: Exchange, opening: Opening, value: bytes) -> None:
     opening.authorizations += 1
     scheme, _, token = value.partition(b" ")
     if scheme.lower() == b"bearer":
-        _keep_token(opening, token.strip())
+        token = token.strip()
+        # The usual one, without a further call.
+        if token[:3] == presented.KEY_MARK and not opening.token:
+            opening.token = token
+        else:
+            _keep_token(opening, token)
 
 
 def _read_api_key(_exchange: Exchange, opening: Opening, value: bytes) -> None:

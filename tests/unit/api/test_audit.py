@@ -25,4 +25,4 @@ def test_log_is_searched_by_time(api: Api) -> None:
     assert api.get("/api/audit?since=2020-01-01T00:00:00%2B02:00").json["total"] > 0
     assert api.get("/api/audit?since=0.5").fields_at_fault == [["query", "since"]]
     assert api.get("/api/audit?since=yesterday").fields_at_fault == [["query", "since"]]
-    assert api.get("/api/audit?since=2020-01-01T00:00:00").fields_at_fault == [["query", "since"]]
+    assert api.get("/api/audit?since=2020-01-01T00:00:00").json["total"] > 0
