@@ -353,6 +353,7 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
     if credential is not None:
         _conceal(trip, credential.secret)
     sent_at, first_byte_at, answered_at = trip.sent_at, trip.first_byte_at, trip.answered_at
+    body = call.body
     total = ended_at - call.started_at
     upstream = answered_at - sent_at if answered_at else 0.0
     return Receipt(
@@ -388,16 +389,15 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         int(total * MICROSECONDS),
         int((total - upstream) * MICROSECONDS),
         ROOT + call.endpoint.path,
-        count_request_bytes(call),
+        # Without a call of its own where the body is JSON, as it mostly is.
+        len(body.body) if type(body) is JsonRequest else count_request_bytes(call),
         trip.response_bytes,
     )
 
 
 def count_request_bytes(call: Call) -> int:
-    """The bytes of a request's body, decompressed; 0 for a stream that announced no length."""
+    """The bytes of a body that is no JSON; 0 for a stream that announced no length."""
     body = call.body
-    if isinstance(body, JsonRequest):
-        return len(body.body)
     return len(body) if isinstance(body, bytes) else call.content_length or 0
 
 
