@@ -124,7 +124,7 @@ SDK_ERRORS = {
     "U22.private": openai.InternalServerError,
     "U23.echo-error": openai.AuthenticationError,
 }
-SDK_STREAM_ERRORS = ["U6.between", "U7.end", "U9.stall", "U13.long", "U15.error", "U16.error"]
+SDK_STREAM_ERRORS = ["U6.between", "U7.end", "U9.stall", "U15.error", "U16.error"]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,9 @@ from headgate.llm.usage import Reading
 NAME_BYTES = 128
 """How much of the head of an event is searched for its name."""
 NO_DATA = b"{}"
+DRAINED_BYTES = 1 << 20
+"""How much leaves at once of what was kept of an event that proves too large: more would be copied
+whole on its way."""
 
 
 class StreamTap:
@@ -178,8 +181,9 @@ class StreamTap:
             if not self._in_large:
                 self._in_large = True
                 self._large_name = sse.read_name(bytes(buffer[:NAME_BYTES]))
-            ready = bytes(buffer[: -asked_usage.TAIL_BYTES])
-            del buffer[: len(ready)]
+            count = min(max(0, len(buffer) - asked_usage.TAIL_BYTES), DRAINED_BYTES)
+            ready = bytes(memoryview(buffer)[:count])
+            del buffer[:count]
         self._searched = sse.next_search(buffer)
         return ready
 

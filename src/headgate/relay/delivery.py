@@ -297,10 +297,11 @@ class Streamed:
     def _is_complete(self) -> bool:
         """Whether a body that is over was a whole answer, though it did not say so at its end."""
         trip, tap = self._trip, self._tap
-        if isinstance(tap, StreamTap) and tap.truncated:
+        meter = trip.call.endpoint.meter
+        if meter.has_last_event and isinstance(tap, StreamTap) and tap.truncated:
             return False
         choices = trip.body.choices if isinstance(trip.body, JsonRequest) else 1
-        return trip.call.endpoint.meter.is_complete(trip.reading, choices)
+        return meter.is_complete(trip.reading, choices)
 
     async def deliver(self, receipt: Receipt) -> None:
         """The withheld bytes, and what may still follow them."""
