@@ -14,6 +14,8 @@ from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 
+LARGE_HEADS_MAX = 64
+"""Unfinished heads of more than 2 KiB that are kept; each may cost twice its limit."""
 PERIOD_SECONDS = 0.25
 """How often deadlines are looked at, and so how far they can be overrun."""
 
@@ -47,6 +49,14 @@ class Deadlined(Protocol):
         ...
 
 
+class Heading(Protocol):
+    """A connection on which a large head arrives."""
+
+    def give_up_head(self) -> None:
+        """Refuse it: others need the memory."""
+        ...
+
+
 class Edge:
     """One for each process. `date_line` is the header line of now; `trusted_proxies` are the
     networks whose word on the client's address counts; without `cors`, no page of another origin
@@ -68,6 +78,17 @@ class Edge:
         self.cors = cors
         self.exchange_type = Exchange if cors is None else CorsExchange
         self.date_line = render_date()
+        self.large_heads: dict[Heading, None] = {}
+        """Connections with a large head that is not whole yet, the oldest first."""
+
+    def keep_large_head(self, connection: Heading) -> None:
+        """Keep it beside a few others; where there are too many the oldest is given up, since
+        whoever means it sends its head at once."""
+        self.large_heads[connection] = None
+        if len(self.large_heads) > LARGE_HEADS_MAX:
+            oldest = next(iter(self.large_heads))
+            del self.large_heads[oldest]
+            oldest.give_up_head()
 
     async def run(self, members: Iterable[Deadlined]) -> None:
         """Expire what is overdue and keep the date, until cancelled."""

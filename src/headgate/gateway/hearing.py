@@ -15,13 +15,16 @@ from headgate.gateway.deadlines import DeadlinedProtocol
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import Exchange
 from headgate.gateway.framing import LINE_ENDS, WATCHED
-from headgate.gateway.limits import HeadTooLarge, RequestMalformed, TargetTooLong
+from headgate.gateway.limits import HeadCrowdedOut, HeadTooLarge, RequestMalformed, TargetTooLong
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
 HOT_PREFIX = b"/v1/"
 LINE_BYTES = 64
 """More than a request line has beside its target."""
+SMALL_HEAD_BYTES = 2 * 1024
+SMALL_HEAD_COUNT = 24
+"""An unfinished head of more is a large one, of which only so many are kept."""
 LINGER_SECONDS = 2.0
 DISCARDED_BYTES_MAX = 64 * 1024
 """How long, and how much, a refused sender may go on sending before it is cut."""
@@ -56,6 +59,8 @@ class HearingProtocol(DeadlinedProtocol):
         self._watched: Headers = []
         self._framing_bytes = 0
         self._in_chunks = False
+        self._is_large = False
+        """Whether the head that arrives is one of the large unfinished ones."""
         self._has_offer = False
         """Whether the head that was just read has to be read again, without its offer."""
         self._answering: Exchange | None = None
@@ -90,9 +95,16 @@ class HearingProtocol(DeadlinedProtocol):
         if self._in_head:
             self._bound_head()
             return
+        if self._is_large:
+            self._forget_head()
         self._raw = b""
         if self._in_chunks:
             self._count_framing(len(data))
+
+    def _forget_head(self) -> None:
+        """The large head is whole, or will never be."""
+        self._is_large = False
+        self._edge.large_heads.pop(self, None)
 
     def _ignore_offers(self, rest: bytes) -> None:
         """Read a request that offers another protocol as one of HTTP/1.1, in a new parser.
@@ -139,6 +151,23 @@ class HearingProtocol(DeadlinedProtocol):
             self.deadline = self._time() + limits.header_seconds
         if self._unread_head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
             self._refuse(HeadTooLarge("The request head is too large."))
+            return
+        self._is_large = self._is_large or (
+            len(self._raw) + self._unread_head_bytes > SMALL_HEAD_BYTES
+            or len(self.headers) > SMALL_HEAD_COUNT
+        )
+        if self._starts_raw:
+            self._raw = self._raw[: limits.target_bytes_max + LINE_BYTES]
+        if self._is_large:
+            self._edge.keep_large_head(self)
+
+    def give_up_head(self) -> None:
+        """See `edge.Heading`."""
+        self._is_large = False
+        if self._in_head and not self._is_over():
+            self._refuse(HeadCrowdedOut("Too many large heads are unfinished. Try again."))
+        # Nothing is heard any more: what the parser keeps of the head goes with it.
+        self.headers, self._raw, self.parser = [], b"", None
 
     # What the parser says of a head.
 

@@ -33,6 +33,11 @@ class HeadTooLarge(HeadgateError):
     code = "headers_too_large"
 
 
+class HeadCrowdedOut(HeadgateError):
+    kind = Kind.UNAVAILABLE
+    code = "too_many_unfinished_heads"
+
+
 class RequestMalformed(HeadgateError):
     kind = Kind.INVALID
     code = "malformed_request"

@@ -90,6 +90,8 @@ class EdgeProtocol(HearingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who works for this connection."""
         self.deadline = 0.0
+        if self._is_large:
+            self._forget_head()
         answering, arriving = self._answering, self.cycle
         for exchange in (arriving, *(each for each, _ in self.pipeline)):
             if isinstance(exchange, Exchange) and exchange is not answering:

@@ -1,0 +1,68 @@
+"""Heads that are large and not whole: only so many of them are kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from headgate.gateway.edge import LARGE_HEADS_MAX
+from tests.fakes.carrier import Carrier, running_carrier
+from tests.unit.relay.test_freed import until
+
+pytestmark = pytest.mark.anyio
+
+BODY = b'{"model":"gpt-5.4-mini","messages":[]}'
+SURPLUS = 3
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+async def carrier(tmp_path: Path) -> AsyncGenerator[Carrier]:
+    async with running_carrier(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.parametrize("more", [["x-a: " + "a" * 3000], [f"x-{n}: a" for n in range(30)]])
+async def test_of_unfinished_large_heads_the_newest_are_kept(
+    carrier: Carrier, more: list[str]
+) -> None:
+    head = carrier.head(len(BODY), *more)
+    clients = [await carrier.connect() for _ in range(LARGE_HEADS_MAX + SURPLUS)]
+    for number, client in enumerate(clients):
+        client.transport.write(head[:-2])
+        begun = min(number + 1, LARGE_HEADS_MAX)
+        await until(lambda n=begun: sum(map(is_begun, carrier.state.connections)) >= n)
+    given_up, kept = clients[:SURPLUS], clients[SURPLUS:]
+    await until(lambda: all(client.status == 503 for client in given_up))
+    assert all(b'"code":"too_many_unfinished_heads"' in client.start for client in given_up)
+    for client in kept:
+        client.transport.write(head[-2:] + BODY)
+    await until(lambda: all(client.status == 200 for client in kept))
+
+
+async def test_head_that_was_finished_takes_no_place(carrier: Carrier) -> None:
+    head = carrier.head(len(BODY), "x-a: " + "a" * 3000)
+    first = await carrier.connect()
+    first.transport.write(head[:-2])
+    await until(lambda: any(map(is_begun, carrier.state.connections)))
+    for _ in range(LARGE_HEADS_MAX):
+        client = await carrier.connect()
+        client.transport.write(head[:-2])
+        await until(lambda: sum(map(is_begun, carrier.state.connections)) > 1)
+        client.transport.write(head[-2:] + BODY)
+        await client.heard.wait()
+        assert client.status == 200
+        client.transport.abort()
+        await until(lambda: len(carrier.state.connections) == 1)
+    assert not first.received
+
+
+def is_begun(connection: object) -> bool:
+    """Whether a head has begun on a connection."""
+    return bool(getattr(connection, "headers", None))
