@@ -115,6 +115,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": peer, "sockname": ("127.0.0.1", 80)})
         if is_tls:
             self._extra["sslcontext"] = object()
+        self.extra: dict[str, Any] = self._extra
         self.written = b""
         self.paused = False
         self.closed = False

@@ -32,7 +32,7 @@ from headgate.gateway.limits import (
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.message import Headers
-from headgate.kit.http.probes import probe_peer
+from headgate.kit.http.probes import IDLE_SECONDS, is_peer_gone, probe_peer
 from headgate.relay import presented
 
 CONTROL_BODY_BYTES_MAX = 1024 * 1024
@@ -135,11 +135,20 @@ class EdgeProtocol(HearingProtocol):
         """Answer a client that cannot be asked whether it is still there.
 
         An interim answer would be none to it. The system's own probes are no bytes of ours; that
-        of a client that left answers them for about a minute, and then refuses the connection.
+        of a client that left answers them for a minute, and then refuses the connection.
         """
         cycle.keep_alive = False
         probe_peer(self.transport)
+        self._look_whether_gone(cycle)
         return True
+
+    def _look_whether_gone(self, cycle: Any) -> None:
+        if self.cycle is not cycle or cycle.response_complete or self.transport.is_closing():
+            return
+        if is_peer_gone(self.transport):
+            self.transport.abort()
+        else:
+            self.loop.call_later(IDLE_SECONDS, self._look_whether_gone, cycle)
 
     def _ask_whether_there(self, exchange: Exchange) -> None:
         if self._answering is exchange and not exchange.response_started:

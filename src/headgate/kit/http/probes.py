@@ -17,8 +17,15 @@ OPTIONS = (
 
 
 def probe_peer(transport: asyncio.BaseTransport) -> None:
-    """Turn the probes of TCP on; a peer that refuses them ends the connection."""
+    """Turn the probes of TCP on; `is_peer_gone` tells when a peer refused them."""
     connected = transport.get_extra_info("socket")
     if connected is not None:
         for level, option, value in OPTIONS:
             connected.setsockopt(level, option, value)
+
+
+def is_peer_gone(transport: asyncio.BaseTransport) -> bool:
+    """Whether the system has given the connection up. A loop that reads no more does not hear of
+    it."""
+    connected = transport.get_extra_info("socket")
+    return connected is not None and bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
