@@ -148,7 +148,7 @@ def test_usage_is_asked_for_even_where_the_client_declines_it(road: Road) -> Non
     [
         "/v1/something/new",
         "/v1/something/new?limit=2&after=a%20b%2Fc&x=1&x=2&empty=&=v&q=%F0%9F%90%8E",
-        "/v1/something/with-_.~!$&'()*+,;=:@/in?it=/?",
+        "/v1/something/with-_.~!$&'()*+,=:@/in?it=/?",
         "/v1/something/caf%C3%A9",
     ],
 )
@@ -260,7 +260,7 @@ def test_compressed_body_passes_with_the_header_that_says_so(road: Road) -> None
 
 
 def test_compressed_body_that_would_have_to_be_read_is_refused(road: Road) -> None:
-    answered = road.post(CHAT, gzip.compress(b'{"model":"m"}'), {"content-encoding": "gzip"})
+    answered = road.post(CHAT, b"\x1f\x9d", {"content-encoding": "compress"})
     check_error(answered, 415, "unsupported_content_encoding", source="gateway")
     assert road.upstream.asked == []
     assert road.post(CHAT, b'{"model":"m"}', {"content-encoding": "identity"}).status == 200
