@@ -156,6 +156,11 @@ OPTIONS = {
     "U20.announced": "bytes=25165824",
 }
 """Of scripts whose defaults are made for the deadlines of every day."""
+REPEATED = {"U4.reset": 3}
+"""What is safe to repeat, and a raw body is read by GET, is sent again on another connection: so
+often in all."""
+FAILED_WHOLE = frozenset({"U16.error"})
+"""A whole answer that says that it failed is booked as such."""
 FREE = ("U1.", "U2.", "U3.", "U21.redirect", "U22.")
 """Errors of the gateway for which nothing is charged: not sent, or sent on to elsewhere."""
 HEAVY = ("U13.long", "U20.", "U21.", "U23.large")

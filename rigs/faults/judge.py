@@ -9,7 +9,7 @@ from typing import Any
 
 from headgate.relay.ports import Receipt
 from headgate.simulator.fault_line.wires import CHAT, RAW, RESPONSES
-from rigs.faults.cells import FREE, PLACES, Cell
+from rigs.faults.cells import FAILED_WHOLE, FREE, PLACES, REPEATED, Cell
 from rigs.faults.client import Heard
 from tests.fakes.gateway import PROVIDER_KEY
 
@@ -130,6 +130,7 @@ def _check_heard(case: Case) -> Iterator[str]:
 
 def _check_attempts(case: Case) -> Iterator[str]:
     least, most = case.cell.expected.attempts
+    most = max(most, REPEATED.get(case.cell.name, 1)) if case.cell.wire == RAW else most
     if not least <= len(case.entries) <= most:
         yield f"{len(case.entries)} attempts at the provider, not {least} to {most}"
     if any(entry["place"] == "elsewhere" for entry in case.entries):
@@ -146,7 +147,9 @@ def _check_receipt(case: Case, receipt: Receipt, verdict: str) -> Iterator[str]:
     last = case.entries[-1] if case.entries else {"sold": None, "told": False}
     usage = receipt.usage
     if verdict == "ok":
-        if receipt.outcome != "completed" or receipt.estimated != (
+        fails = case.cell.name in FAILED_WHOLE and not case.cell.streams and case.cell.wire != RAW
+        outcome = "upstream_error" if fails else "completed"
+        if receipt.outcome != outcome or receipt.estimated != (
             receipt.managed and receipt.pricing == "unpriced"
         ):
             yield f"a whole answer is {receipt.outcome}, estimated {receipt.estimated}"
