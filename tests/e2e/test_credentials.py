@@ -65,7 +65,7 @@ def add(road: Road, letter: str, **more: Any) -> str:
 
 
 def key_of(letter: str) -> str:
-    return f"sk-{letter * 30}"
+    return f"sk-0123456789abcdefghijklmnopqr{letter}"
 
 
 def used(road: Road, name: str | None = None) -> str:

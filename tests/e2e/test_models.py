@@ -126,7 +126,8 @@ def test_failure_of_the_provider_surfaces(road: Road) -> None:
     body = b'{"error":{"message":"Bad key","code":"invalid_api_key"}}'
     road.answer_with(lambda asked: asked.answer(body, status=401))
     answered = road.ask("GET", "/v1/models", {"cache-control": "no-cache"})
-    assert (answered.status, answered.body) == (401, body)
+    check_error(answered, 401, "provider_rejected_credential", source="provider")
+    assert "Bad key" in answered.error["message"]
     assert road.ask("GET", "/v1/models").headers["x-headgate-cache-status"] == "hit"
 
 
