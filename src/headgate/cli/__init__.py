@@ -21,6 +21,7 @@ COMMANDS = (
     "backup",
     "restore",
     "doctor",
+    "organizations",
     "people",
     "keys",
     "credentials",

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.audit.model import Filter
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time
+from headgate.cli.tables import print_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Read and check the audit log.")
 
@@ -42,7 +42,7 @@ def list_entries(
             entry.deed.object_id,
             msgspec.json.encode(entry.deed.changes).decode() if entry.deed.changes else "",
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.accounts.model import AccountMissing
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
+from headgate.cli.tables import print_table
 from headgate.main.egress import open_client
 from headgate.relay.ports import Credential
 from headgate.vault.model import (
@@ -114,7 +114,7 @@ def list_credentials(data: Data = None, as_json: Json = False) -> None:
             record.organization_id or f"platform ({MANAGED_INTEGRATION})",
             format_time(record.last_used_at),
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command("test")

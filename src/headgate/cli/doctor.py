@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.billing import service as billing
 from headgate.cli.desk import DataMissing, Desk, open_desk
-from headgate.cli.options import Data, Json
+from headgate.cli.options import Data, Json, format_time
+from headgate.cli.tables import print_table
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit import settings
 from headgate.kit.db import sqlite
@@ -24,6 +24,7 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import AddressRefused, EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
+from headgate.main import data_lock
 from headgate.main.egress import open_client
 from headgate.vault.model import (
     Fault,
@@ -64,7 +65,7 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
         for finding in findings:
             colour = colours[finding.level]
             table.add_row(f"[{colour}]{finding.level}[/]", finding.subject, finding.text)
-        Console().print(table)
+        print_table(table)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
 
@@ -77,6 +78,7 @@ def _examine(data: Data) -> Iterator[Finding]:
         return
     yield Finding("ok", "configuration", "valid")
     yield _examine_directory(loaded)
+    yield _examine_server(loaded)
     if not loaded.database_url:
         yield _examine_sqlite()
     try:
@@ -86,6 +88,16 @@ def _examine(data: Data) -> Iterator[Finding]:
     except HeadgateError as error:
         level = "warn" if isinstance(error, DataMissing) else "fail"
         yield Finding(level, "database", error.message)
+
+
+def _examine_server(loaded: Settings) -> Finding:
+    server = data_lock.find_server(loaded)
+    if server is None:
+        return Finding("ok", "server", "none runs on this data here")
+    text = f"process {server.pid} runs since {format_time(server.started_at)} UTC"
+    if server.simulator:
+        text += f", with its simulator on port {server.simulator_port}"
+    return Finding("ok", "server", f"{text}; providers are reached by its settings")
 
 
 def _examine_directory(loaded: Settings) -> Finding:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time, parse_expiry
+from headgate.cli.tables import print_table
 from headgate.keys.model import IssuedKey, KeyKind, KeyRequest, find_state
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import format_dollars, nano_from_dollars
@@ -113,7 +113,7 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
             format_time(key.expires_at),
             key.on_disconnect.value if key.on_disconnect else "",
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -129,7 +129,7 @@ def show(key_id: KeyId, data: Data = None, as_json: Json = False) -> None:
     table.add_row("state", state.value)
     for name, value in msgspec.structs.asdict(key).items():
         table.add_row(name.replace("_", " "), _describe(name, value))
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

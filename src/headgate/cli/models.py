@@ -6,12 +6,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json
+from headgate.cli.tables import print_table
 from headgate.vault.model.managed import (
     ManagedChange,
     ManagedModel,
@@ -45,7 +45,7 @@ def list_models(data: Data = None, as_json: Json = False) -> None:
             each.wire_id or "as in the catalog",
             describe_state(each),
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

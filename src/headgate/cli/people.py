@@ -7,7 +7,6 @@ from typing import Annotated
 import msgspec
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.accounts.model import Person, PersonMissing, PersonRequest, Role, check_email
@@ -15,6 +14,7 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.passwords import ask_email, ask_password_hash
+from headgate.cli.tables import print_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Who can sign in.")
 
@@ -49,7 +49,7 @@ def list_people(data: Data = None, as_json: Json = False) -> None:
             format_time(person.created_at),
             format_time(person.disabled_at),
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
@@ -20,6 +19,7 @@ from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, 
 from headgate.catalog.service import ListedPrice, PriceFilter, PriceRequest
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, parse_expiry
+from headgate.cli.tables import print_table
 from headgate.kit.errors import HeadgateError, Kind
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def list_prices(
             ", ".join(f"{name} {rate:f}" for name, rate in entry.rates.amounts().items()),
             entry.source,
         )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def _print(source: str, differences: Sequence[Difference], *, kept: int) -> None
         for name, (ours, theirs) in each.rates.items():
             threshold = _show_threshold(each.above_input_tokens)
             table.add_row(each.model, each.tier, threshold, name, *_show_change(ours, theirs))
-    Console().print(table)
+    print_table(table)
 
 
 def _show_change(ours: Decimal | None, theirs: Decimal | None) -> Iterator[str]:

@@ -8,7 +8,6 @@ from typing import Annotated
 import msgspec
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headgate.accounts.model import AccountMissing
@@ -16,6 +15,7 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.cli.credentials import read_secret
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time
+from headgate.cli.tables import print_table
 from headgate.vault.model.reference import SecretRequest
 
 LISTED_MAX = 10_000
@@ -76,7 +76,7 @@ def list_secrets(data: Data = None, as_json: Json = False, organization: Owner =
     for record in records:
         sent_to = record.origin or "the integration's own address"
         table.add_row(record.name, record.hint, sent_to, format_time(record.updated_at))
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

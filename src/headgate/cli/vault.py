@@ -18,6 +18,7 @@ from rich.table import Table
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import Desk, open_desk
 from headgate.cli.options import Data, Json, format_time
+from headgate.cli.tables import print_table
 from headgate.kit import failpoint
 from headgate.main.master_keys import build_source
 from headgate.vault.jobs import Rotator
@@ -80,7 +81,7 @@ def status(data: Data = None, as_json: Json = False) -> None:
             format_time(rotation.started_at),
         )
     for table in (masters_table, keys_table, rotations_table):
-        Console().print(table)
+        print_table(table)
 
 
 @app.command()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import sys
 
 import msgspec
 import uvicorn
 
 from headgate.kit.settings import Settings
+from headgate.main.data_remains import FIRST_KEYS_FILE
+from headgate.main.first_start import SIMULATOR_NAME
+from headgate.relay.ports import Credential
+from headgate.vault.service.book import ENVIRONMENT_NAME
 
 TEMPLATE = """
   Headgate listens on {address}
@@ -18,7 +24,7 @@ TEMPLATE = """
     metrics           {address}/metrics
 
   Try it:
-    KEY=$(python3 -c "import json; print(json.load(open('{keys}'))['inference_key'])")
+    KEY=$({python} -c "import json; print(json.load(open('{keys}'))['inference_key'])")
     curl {address}/v1/chat/completions -H "Authorization: Bearer $KEY" \\
       -H 'Content-Type: application/json' \\
       -d '{{"model": "gpt-5.4-mini", "messages": [{{"role": "user", "content": "Hello"}}]}}'
@@ -27,12 +33,16 @@ TEMPLATE = """
 
 OWNER_TEMPLATE = """
   Nobody can sign in yet. Become the owner of the first organization, and the operator:
-    headgate init --data {data}
-  or take up the one-time invitation that lies beside the keys:
-    INVITATION=$(python3 -c "import json; print(json.load(open('{keys}'))['owner_invitation'])")
+    {headgate} init --data {data}
+  or take up the one-time invitation that lies beside the keys, with an address of your own:
+    INVITATION=$({python} -c "import json; print(json.load(open('{keys}'))['owner_invitation'])")
+    PASSWORD=$(head -c 18 /dev/urandom | base64); echo "Your password: $PASSWORD"
     curl {address}/api/invitations/accept -H 'Content-Type: application/json' \\
-      -d '{{"token": "'$INVITATION'", "email": "...", "name": "...", "password": "..."}}'
+      -d '{{"token": "'"$INVITATION"'", "email": "you@example.com",
+        "name": "You", "password": "'"$PASSWORD"'"}}'
 """
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a server that listens on every address is reached from its own machine."""
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,30 +52,60 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     is_owner_missing: bool = False
 
 
-async def show(server: uvicorn.Server, settings: Settings, situation: Situation) -> None:
-    """Wait for the server to listen, then say it."""
+async def show(
+    server: uvicorn.Server,
+    settings: Settings,
+    situation: Situation,
+    credential: Credential | None,
+) -> None:
+    """Wait for the server to listen, then say it, and which credential answers."""
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
         await asyncio.sleep(0.02)
-    scheme = "https" if settings.ssl_certfile else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address, keys = f"{scheme}://{host}:{settings.port}", settings.data / "first-keys.json"
-    owner = OWNER_TEMPLATE.format(address=address, keys=keys, data=settings.data)
-    sys.stderr.write(
-        TEMPLATE.format(
-            address=address,
-            keys=keys,
-            first=" (just made)" if situation.is_first else "",
-            provider=describe_provider(settings),
-            owner=owner if situation.is_owner_missing else "",
-        )
-    )
+    sys.stderr.write(render(settings, situation, credential))
     sys.stderr.flush()
 
 
-def describe_provider(settings: Settings) -> str:
+def render(settings: Settings, situation: Situation, credential: Credential | None) -> str:
+    """What to type next, as it works in the shell that started this."""
+    scheme = "https" if settings.ssl_certfile else "http"
+    host = ANYWHERE.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host else host
+    words = {
+        "address": f"{scheme}://{host}:{settings.port}",
+        "keys": str(settings.data / FIRST_KEYS_FILE),
+        "data": shlex.quote(str(settings.data)),
+        "python": shlex.quote(_shorten(sys.executable)),
+        "headgate": find_program(sys.argv[0]),
+    }
+    return TEMPLATE.format(
+        **words,
+        first=" (just made)" if situation.is_first else "",
+        provider=describe_provider(credential, words["headgate"]),
+        owner=OWNER_TEMPLATE.format(**words) if situation.is_owner_missing else "",
+    )
+
+
+def find_program(started_as: str) -> str:
+    """How this program is started again from here: by its file, or by a module of Python."""
+    if os.path.basename(started_as) == "headgate":
+        return shlex.quote(_shorten(os.path.abspath(started_as)))
+    return f"{shlex.quote(_shorten(sys.executable))} -m headgate.cli"
+
+
+def describe_provider(credential: Credential | None, program: str) -> str:
     """Who answers the calls, in a few words."""
-    if settings.openai_api_key:
-        return settings.openai_base_url or "api.openai.com, with OPENAI_API_KEY"
-    if settings.simulator:
+    if credential is None:
+        return f"none yet: {program} credentials add openai"
+    if credential.name == SIMULATOR_NAME:
         return "the built-in simulator (set OPENAI_API_KEY for the real one)"
-    return "none yet: headgate credentials add openai"
+    if credential.name == ENVIRONMENT_NAME:
+        return f"{credential.origin}, with OPENAI_API_KEY"
+    return f"{credential.origin}, with the stored credential {credential.name} ({credential.id})"
+
+
+def _shorten(path: str) -> str:
+    """The path from the working directory, where it is below that."""
+    near = os.path.relpath(path)
+    if near.startswith(".."):
+        return path
+    return near if os.sep in near else os.path.join(".", near)

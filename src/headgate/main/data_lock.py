@@ -55,6 +55,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     simulator_port: int = 0
     openai_base_url: str | None = None
     egress_allow: tuple[str, ...] = ()
+    egress_ca_file: str | None = None
 
 
 class DataLock:
@@ -125,7 +126,7 @@ def hold(settings: Settings, command: str) -> Generator[DataLock]:
         if time.monotonic() > deadline:
             raise DataInUse(describe_busy(settings, find_holder(settings)))
         pause.wait(RETRY_SECONDS)
-    lock.write(_describe(settings, command))
+    lock.write(describe(settings, command))
     try:
         yield lock
     finally:
@@ -150,6 +151,21 @@ def find_server(settings: Settings) -> Holder | None:
     """The server that runs on the settings' database here, if one does."""
     holder = find_holder(settings)
     return holder if holder is not None and holder.command == SERVE else None
+
+
+def adopt(settings: Settings, server: Holder | None) -> Settings:
+    """The settings of a command beside a server: by which that server reaches providers, where
+    the command's own environment does not say otherwise."""
+    if server is None:
+        return settings
+    return msgspec.structs.replace(
+        settings,
+        simulator=server.simulator,
+        simulator_port=server.simulator_port if server.simulator else settings.simulator_port,
+        openai_base_url=settings.openai_base_url or server.openai_base_url,
+        egress_allow=tuple(dict.fromkeys((*settings.egress_allow, *server.egress_allow))),
+        egress_ca_file=settings.egress_ca_file or server.egress_ca_file,
+    )
 
 
 def describe_busy(settings: Settings, holder: Holder | None) -> str:
@@ -185,7 +201,8 @@ def _take(lock: DataLock) -> bool:
         raise DataUnusable(f"{message} Give it to the user who runs Headgate.") from error
 
 
-def _describe(settings: Settings, command: str) -> Holder:
+def describe(settings: Settings, command: str) -> Holder:
+    """What this process is to others while it holds the lock."""
     return Holder(
         pid=os.getpid(),
         command=command,
@@ -194,6 +211,7 @@ def _describe(settings: Settings, command: str) -> Holder:
         simulator_port=settings.simulator_port,
         openai_base_url=_strip_user(settings.openai_base_url),
         egress_allow=settings.egress_allow,
+        egress_ca_file=settings.egress_ca_file,
     )
 
 

@@ -10,6 +10,7 @@ from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.failpoint import failpoint
 from headgate.main.first_keys import write_first_keys
 from headgate.main.installation import Installation
+from headgate.relay.ports import Credential
 from headgate.vault.model import CredentialRequest
 
 INTEGRATION = "openai"
@@ -60,6 +61,13 @@ def prepare_first_start(installation: Installation) -> bool:
         )
         failpoint("first_start_keys")
     return True
+
+
+def find_answering(installation: Installation) -> Credential | None:
+    """The credential by which calls of the first organization are answered that name none."""
+    with installation.database.reading() as connection:
+        organization = installation.accounts.list_organizations(connection)[0]
+    return installation.vault.peek(organization.id, INTEGRATION)
 
 
 def prepare_credential(installation: Installation, simulator_url: str | None) -> None:

@@ -31,12 +31,13 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, data_lock, descriptors, platform, road, waiting, withdrawals
+from headgate.main.data_lock import DataLock
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_owner import prepare_owner
-from headgate.main.first_start import prepare_credential, prepare_first_start
+from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
-from headgate.main.listening import create_server
+from headgate.main.listening import Server, create_server
 from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
@@ -82,24 +83,26 @@ def serve(settings: Settings) -> None:
 
 def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(data_lock.hold(settings, data_lock.SERVE))
+        lock = stack.enter_context(data_lock.hold(settings, data_lock.SERVE))
         installation = open_installation(settings)
         stack.callback(installation.close)
         installation.database.settle_wal()
         is_first = prepare_first_start(installation)
         is_open = prepare_owner(installation)
         shown = banner.Situation(is_first=is_first, is_owner_missing=is_open)
-        uvloop.run(_serve(settings, installation, listeners, shown))
+        uvloop.run(_serve(settings, installation, listeners, situation=shown, lock=lock))
 
 
 async def _serve(
     settings: Settings,
     installation: Installation,
     listeners: list[socket.socket],
+    *,
     situation: banner.Situation,
+    lock: DataLock,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        await _prepare_provider(settings, installation, stack)
+        settings = await _prepare_provider(settings, installation, stack, lock)
         writer = Writer(installation.database)
         server = create_server(settings)
         rescued = Rescue(settings)
@@ -147,13 +150,10 @@ async def _serve(
         server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
         server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
         connections: Any = server.server_state.connections
-        await stack.enter_async_context(
-            _running(edge.run(connections), upkeep.run(), traffic.crowd.watch())
-        )
-        withdrawing = withdrawals.watch(installation.key_ring, face, connections)
-        await stack.enter_async_context(_running(withdrawing))
-        if sys.stderr.isatty() or settings.simulator:
-            await stack.enter_async_context(_running(banner.show(server, settings, situation)))
+        works = [edge.run(connections), upkeep.run(), traffic.crowd.watch()]
+        works.append(withdrawals.watch(installation.key_ring, face, connections))
+        works.append(_announce(server, settings, installation, situation))
+        await stack.enter_async_context(_running(*works))
         _tune_collector()
         await server.serve(sockets=listeners)
         failpoint.failpoint("stopping")
@@ -162,6 +162,14 @@ async def _serve(
             await upkeep.recover()
             await upkeep.end()
         await _check_storage(writer, rescued)
+
+
+async def _announce(
+    server: Server, settings: Settings, installation: Installation, situation: banner.Situation
+) -> None:
+    """Tell a person at a terminal what to type next."""
+    if sys.stderr.isatty() or settings.simulator:
+        await banner.show(server, settings, situation, find_answering(installation))
 
 
 async def _check_storage(writer: Writer, rescued: Rescue) -> None:
@@ -246,17 +254,25 @@ def _build_face(
 
 
 async def _prepare_provider(
-    settings: Settings, installation: Installation, stack: contextlib.AsyncExitStack
-) -> None:
-    """The credential of the environment, or the simulator where there is none."""
+    settings: Settings,
+    installation: Installation,
+    stack: contextlib.AsyncExitStack,
+    lock: DataLock,
+) -> Settings:
+    """Prepare the credential of the environment, or the simulator where there is none, and return
+    the settings with the port on which that listens; the lock's file has it for commands."""
     url: str | None = None
     if settings.simulator and not settings.openai_api_key:
         simulator = importlib.import_module(SIMULATOR)
         running = await simulator.start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"
-        installation.allow(parse_base_url(url)[0])
+        origin = parse_base_url(url)[0]
+        installation.allow(origin)
+        settings = msgspec.structs.replace(settings, simulator_port=origin.port)
     prepare_credential(installation, url)
+    lock.write(data_lock.describe(settings, data_lock.SERVE))
+    return settings
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from headgate.accounts.model import Role
 from headgate.accounts.service import find_closed
+from headgate.audit.model import SYSTEM
+from headgate.keys.model import KeyKind, KeyRequest
 from tests.fakes.api import Api
 from tests.fakes.people import PASSWORD, Browser, add_person, open_browser
 
@@ -77,3 +79,32 @@ def test_change_that_keys_must_hear_of_bumps_the_revision(api: Api) -> None:
     api.delete(f"/api/projects/{api.own.project_id}")
     assert revision() == before + 3
     assert api.read(find_closed).projects == {api.own.project_id}
+
+
+def test_organization_that_a_key_makes_hands_back_its_owners_invitation(api: Api) -> None:
+    with api.installation.database.transaction() as connection:
+        request = KeyRequest(
+            name="operator",
+            organization_id=api.organization_id,
+            project_id=api.own.project_id,
+            kind=KeyKind.ADMIN,
+            permissions=("*",),
+        )
+        key = api.installation.keys.create(connection, request, by=SYSTEM).token
+    # A change takes the keys up.
+    assert api.post("/api/projects", {"name": "Other"}).status == 201
+    made = api.post(ORGANIZATIONS, {"name": "Research"}, key=key)
+    assert made.status == 201
+    body = {
+        "token": made.json["owner_invitation_token"],
+        "email": "ada@example.com",
+        "name": "Ada",
+        "password": PASSWORD,
+    }
+    ada = Browser(api)
+    taken = ada.post("/api/invitations/accept", body)
+    assert taken.status == 201
+    assert [each["id"] for each in taken.json["organizations"]] == [made.json["id"]]
+    assert taken.json["organizations"][0]["role"] == "owner"
+    assert not taken.json["person"]["is_operator"]
+    assert Browser(api).post("/api/invitations/accept", body).status == 404, "it is taken up once"

@@ -19,6 +19,7 @@ import headgate
 from headgate.accounts.service import Accounts
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
+from headgate.billing import service as billing
 from headgate.cli import app
 from headgate.keys.service import KeyRing
 from headgate.kit.clock import SystemClock
@@ -89,6 +90,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         remember_master_key(connection, key, now=0.0)
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
         accounts.create_project(connection, "main", organization_id=organization.id, by=SYSTEM)
+        assert billing.audit(connection) == []
     database.close()
     return path
 

@@ -125,3 +125,15 @@ def test_people_are_added_disabled_and_given_passwords(run: Run) -> None:
     assert (unknown.exit_code, "people list" in unknown.output) == (1, True)
     twice = run("people", "add", "--email", "bob@example.com", "--without-password")
     assert (twice.exit_code, "already" in twice.output) == (1, True)
+
+
+def test_organization_that_is_made_hands_back_its_owners_invitation(run: Run) -> None:
+    assert run("init", "--email", "you@example.com", "--password-stdin").exit_code == 0
+    made = run("organizations", "create", "Research")
+    assert made.exit_code == 0, made.output
+    assert made.stdout.startswith("hg_invite_")
+    told = json.loads(run("organizations", "create", "Labs", "--json").stdout)
+    assert told["owner_invitation_token"].startswith("hg_invite_")
+    listed = json.loads(run("organizations", "list", "--json").stdout)
+    assert [each["name"] for each in listed][1:] == ["Research", "Labs"]
+    assert told["organization"]["id"] in run("organizations", "list").stdout

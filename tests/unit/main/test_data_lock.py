@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.cli.desk import open_desk
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main import data_lock
@@ -69,3 +70,23 @@ def test_servers_of_a_postgresql_hold_the_lock_together(tmp_path: Path) -> None:
     with data_lock.hold(settings, data_lock.SERVE), data_lock.hold(settings, data_lock.SERVE):
         assert data_lock.find_server(settings) is not None
     assert data_lock.find_server(settings) is None
+
+
+def test_command_beside_a_server_reaches_providers_by_its_settings(tmp_path: Path) -> None:
+    settings = Settings(
+        data=tmp_path,
+        simulator=True,
+        simulator_port=41_000,
+        openai_base_url="https://llm.example.com/v1",
+        egress_allow=("10.0.0.0/8",),
+        egress_ca_file="/etc/ca.pem",
+    )
+    open_for_command(settings, "headgate migrate").close()
+    given = {"HEADGATE_EGRESS_ALLOW": "192.0.2.0/24"}
+    with data_lock.hold(settings, data_lock.SERVE), open_desk(tmp_path, given) as desk:
+        assert desk.settings.simulator_port == 41_000
+        assert desk.settings.openai_base_url == "https://llm.example.com/v1"
+        assert desk.settings.egress_allow == ("192.0.2.0/24", "10.0.0.0/8")
+        assert desk.settings.egress_ca_file == "/etc/ca.pem"
+    with open_desk(tmp_path, given) as desk:
+        assert desk.settings.egress_allow == ("192.0.2.0/24",), "a dead server says nothing"

@@ -110,7 +110,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 class Invitation(msgspec.Struct, frozen=True, kw_only=True):
     """A link by which somebody becomes a member. Without an e-mail, who takes it up gives one:
-    only the first owner's, which is shown to nobody but the operator."""
+    only an organization's first owner, whose link is shown to nobody but the operator. With
+    `is_operator` it makes the operator of the installation as well."""
 
     id: str
     organization_id: str

@@ -56,11 +56,20 @@ class Invitations:
         address = check_email(email, param=param)
         return self._issue(connection, organization_id, address, role=role, by=by)
 
+    def create_for_owner(
+        self, connection: sa.Connection, organization_id: str, *, by: Actor
+    ) -> IssuedInvitation:
+        """The invitation of an organization's first owner, whose address nobody knows yet: who
+        takes it up gives one."""
+        return self._issue(connection, organization_id, None, role=Role.OWNER, by=by)
+
     def create_first(
         self, connection: sa.Connection, organization_id: str, *, by: Actor
     ) -> IssuedInvitation:
         """The invitation of the first owner, who becomes the operator as well."""
-        return self._issue(connection, organization_id, None, role=Role.OWNER, by=by)
+        return self._issue(
+            connection, organization_id, None, role=Role.OWNER, by=by, is_operator=True
+        )
 
     def is_first_open(self, connection: sa.Connection) -> bool:
         """Whether somebody can still become the first owner by an invitation."""
@@ -137,6 +146,7 @@ class Invitations:
         *,
         role: Role,
         by: Actor,
+        is_operator: bool = False,
     ) -> IssuedInvitation:
         now = self._clock.now()
         invitation = Invitation(
@@ -144,7 +154,7 @@ class Invitations:
             organization_id=organization_id,
             email=email,
             role=role,
-            is_operator=email is None,
+            is_operator=is_operator,
             invited_by=by.id,
             created_at=now,
             expires_at=now + self._open_seconds,

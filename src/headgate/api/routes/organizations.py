@@ -100,7 +100,8 @@ async def list_own_organizations(ask: Ask[PageQuery, Nothing]) -> OwnOrganizatio
 )
 async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> OrganizationCreated:
     """For the operator. Without an owner's e-mail, a person who makes it is the owner; with one,
-    the invited person will be, and the operator is no member."""
+    the invited person will be, and the operator is no member. A key that names no owner gets an
+    invitation without an address: whoever accepts it gives one and is the owner."""
 
     def create(connection: sa.Connection) -> OrganizationCreated:
         services, body = ask.services, ask.body
@@ -120,6 +121,8 @@ async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> Organiza
                 param="owner_email",
             )
             token = issued.token
+        elif ask.principal.kind is not PrincipalKind.PERSON:
+            token = services.invitations.create_for_owner(connection, made.id, by=ask.actor).token
         shown = msgspec.structs.asdict(show_organization(made))
         return OrganizationCreated(**shown, owner_invitation_token=token)
 

@@ -1,0 +1,77 @@
+"""`headgate organizations`: the tenants of an installation, for the operator at the machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from headgate.accounts.model import Role
+from headgate.accounts.service import Invitations
+from headgate.audit.model import COMMAND_LINE
+from headgate.cli.desk import open_desk
+from headgate.cli.options import Data, Json, format_time
+from headgate.cli.tables import print_table
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create and list organizations.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the organization is called.")],
+    data: Data = None,
+    as_json: Json = False,
+    *,
+    owner_email: Annotated[
+        str | None, typer.Option(help="Of the person who is invited to own it.")
+    ] = None,
+) -> None:
+    """Create an organization and print the invitation of its owner, which is shown this once."""
+    with open_desk(data) as desk, desk.database.transaction() as connection:
+        invitations = Invitations(
+            desk.clock,
+            desk.ids,
+            desk.audit,
+            desk.people,
+            open_seconds=desk.settings.invitation_seconds,
+        )
+        made = desk.accounts.create_organization(connection, name, by=COMMAND_LINE)
+        if owner_email is None:
+            issued = invitations.create_for_owner(connection, made.id, by=COMMAND_LINE)
+        else:
+            issued = invitations.create(
+                connection,
+                made.id,
+                owner_email,
+                role=Role.OWNER,
+                by=COMMAND_LINE,
+                by_role=Role.OWNER,
+                param="owner_email",
+            )
+    if as_json:
+        shown = {"organization": made, "owner_invitation_token": issued.token}
+        typer.echo(msgspec.json.encode(shown))
+        return
+    typer.echo(issued.token)
+    typer.echo(
+        f"{made.id} ({made.name}) is created. The line above invites its owner until "
+        f"{format_time(issued.invitation.expires_at)} UTC (docs/people.md); it is not shown again.",
+        err=True,
+    )
+
+
+@app.command("list")
+def list_organizations(data: Data = None, as_json: Json = False) -> None:
+    """Every organization, the oldest first."""
+    with open_desk(data) as desk, desk.database.reading() as connection:
+        organizations = desk.accounts.list_organizations(connection)
+    if as_json:
+        typer.echo(msgspec.json.encode(organizations))
+        return
+    table = Table("Id", "Name", "Created", "Suspended")
+    for each in organizations:
+        suspended = format_time(each.suspended_at)
+        table.add_row(each.id, each.name, format_time(each.created_at), suspended)
+    print_table(table)

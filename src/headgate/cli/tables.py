@@ -1,0 +1,31 @@
+"""Prints tables whole: an id that is cut cannot be given to the next command."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+WIDE_COLUMNS = 10_000
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print a table as wide as the terminal, or as its longest words need; piped, one line for
+    each row. Cells wrap between words only."""
+    console = console or Console()
+    for column in table.columns:
+        texts = [Text.from_markup(cell) for cell in column.cells if isinstance(cell, str)]
+        words = (word for text in texts for word in text.plain.split())
+        column.min_width = max(map(len, words), default=0)
+    options = console.options.update(max_width=WIDE_COLUMNS)
+    width = Measurement.get(console, options, table).maximum
+    if console.is_terminal:
+        width = min(width, max(console.width, _measure_least(table)))
+    console.width = width
+    console.print(table)
+
+
+def _measure_least(table: Table) -> int:
+    """The width at which no word is cut, with the lines between columns."""
+    return sum((column.min_width or 0) + 3 for column in table.columns) + 1
