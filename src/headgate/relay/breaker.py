@@ -1,13 +1,16 @@
-"""Lets a provider rest that only fails, and asks it from time to time whether it is back.
+"""Lets rest what only fails, and asks from time to time whether it is back (decision 0017).
 
-A breaker opens after some consecutive failures of one credential at one origin. Then its calls
-fail at once, with nothing sent, until the time of a probe: one single call that is let through. If
-the probe is answered everything goes on; if not, the provider rests again.
+There are two kinds of breakers. One of an origin opens after some consecutive calls that could not
+connect to it, whoever made them. One of a credential, its origin and a model opens after some
+consecutive calls that reached the provider and failed there, so the trouble of one model, or of
+one account, rests no other. Calls of an open breaker fail at once, with nothing sent, until the
+time of a probe: one single call that is let through. If the probe is answered everything goes on;
+if not, it rests again.
 
 A failure is what another call would meet as well: no connection, no answer in time, an answer that
-breaks off, a 5xx that is worth a retry. A refusal of the request or of its rate (4xx) shows a
-provider that works. State exists only for credentials that failed of late, so a healthy call costs
-one look into a dictionary that is empty.
+breaks off, a 5xx that is worth a retry. A call counts once, however often it was retried. A refusal
+of the request or of its rate (4xx) shows a provider that works. State exists only for what failed
+of late, so a healthy call costs one look into a dictionary that is empty.
 """
 
 from __future__ import annotations
@@ -31,13 +34,20 @@ class ProviderResting(HeadgateError):
     code = "provider_circuit_open"
 
 
+Place = tuple[str, Origin, str]
+"""What a breaker is for: credential, origin and model; the first and last are empty for an origin's
+connections."""
+MODEL_CHARACTERS_MAX = 256
+"""Callers choose the names of models: so much of one tells it from others."""
+
+
 class Breaker:
-    """The failures of one credential at its origin. Times are in monotonic seconds."""
+    """The failed calls of one place. Times are in monotonic seconds."""
 
-    __slots__ = ("changed_at", "failures", "opened", "origin", "probe_at", "probing")
+    __slots__ = ("changed_at", "failures", "opened", "place", "probe_at", "probing")
 
-    def __init__(self, origin: Origin, now: float) -> None:
-        self.origin = origin
+    def __init__(self, place: Place, now: float) -> None:
+        self.place = place
         self.failures = 0
         self.changed_at = now
         self.opened = False
@@ -50,6 +60,10 @@ class Breaker:
         return self.opened and (self.probing or now < self.probe_at)
 
 
+Probes = tuple[Breaker, ...]
+"""The open breakers that one call probes, mostly none."""
+
+
 class Breakers:
     """The breakers of one process."""
 
@@ -60,7 +74,7 @@ class Breakers:
         self._clock = clock
         self._failures_max = failures
         self._open_seconds = open_seconds
-        self._failing: dict[str, Breaker] = {}
+        self._failing: dict[Place, Breaker] = {}
         self.openings = 0
         """How often a breaker opened; a probe that failed does not count again."""
 
@@ -72,53 +86,81 @@ class Breakers:
         """How many are open now."""
         return sum(breaker.opened for breaker in self._failing.values())
 
-    def check(self, credential: Credential) -> None:
+    def check(self, credential: Credential, model: str | None) -> None:
         """Raise `ProviderResting` if nothing may be sent. Whoever can choose asks before."""
-        if self._failing and (breaker := self._find(credential)) is not None:
-            now = self._clock.monotonic()
+        if not self._failing:
+            return
+        now = self._clock.monotonic()
+        for breaker in self._find(credential, model):
             if breaker.is_resting(now):
                 raise self._refuse(credential, breaker, now)
 
-    def enter(self, credential: Credential) -> bool:
-        """As `check`, just before sending. Whether this attempt is the probe, whose end must be
-        told by `succeed`, `fail` or `abandon`."""
-        if not self._failing or (breaker := self._find(credential)) is None or not breaker.opened:
+    def enter(self, credential: Credential, model: str | None) -> Probes:
+        """As `check`, just before a call is sent. The breakers of which this call is the probe: its
+        end must be told by `succeed`, `fail`, `fail_to_connect` or `abandon`."""
+        if not self._failing:
+            return ()
+        self.check(credential, model)
+        now = self._clock.monotonic()
+        probes = tuple(breaker for breaker in self._find(credential, model) if breaker.opened)
+        for breaker in probes:
+            breaker.probing = True
+            # Also a probe that nobody hears of again is the only one of its time.
+            breaker.probe_at = now + self._open_seconds
+        return probes
+
+    def is_resting(self, credential: Credential, model: str | None) -> bool:
+        """Whether a further attempt is pointless now, by what other calls have met meanwhile."""
+        if not self._failing:
             return False
         now = self._clock.monotonic()
-        if breaker.is_resting(now):
-            raise self._refuse(credential, breaker, now)
-        breaker.probing = True
-        # Also a probe that nobody hears of again is the only one of its time.
-        breaker.probe_at = now + self._open_seconds
-        return True
+        return any(breaker.is_resting(now) for breaker in self._find(credential, model))
 
-    def is_resting(self, credential: Credential) -> bool:
-        """Whether a further attempt is pointless now."""
-        breaker = self._find(credential)
-        return breaker is not None and breaker.is_resting(self._clock.monotonic())
+    def succeed(self, credential: Credential, model: str | None, probes: Probes) -> None:
+        """The provider answered. What rests is woken by its probe only: other calls that end now
+        were sent before."""
+        if self._failing:
+            for breaker in self._find(credential, model):
+                self._close(credential, breaker, probes)
 
-    def succeed(self, credential: Credential, *, probe: bool) -> None:
-        """The provider answered. One that rests is woken by its probe only: other calls that end
-        now were sent before."""
-        if not self._failing or (breaker := self._find(credential)) is None:
+    def fail(self, credential: Credential, model: str | None, probes: Probes) -> None:
+        """The provider was reached, and the call failed there."""
+        connecting, answering = _find_places(credential, model)
+        if (breaker := self._failing.get(connecting)) is not None:
+            self._close(credential, breaker, probes)
+        self._count(credential, answering, probes)
+        self.abandon(probes)
+
+    def fail_to_connect(self, credential: Credential, probes: Probes) -> None:
+        """There was no connection to the origin."""
+        self._count(credential, _find_places(credential, None)[0], probes)
+        self.abandon(probes)
+
+    def abandon(self, probes: Probes) -> None:
+        """The probe ended, and nothing is known of what it has not told of."""
+        for breaker in probes:
+            breaker.probing = False
+
+    def _find(self, credential: Credential, model: str | None) -> list[Breaker]:
+        places = _find_places(credential, model)
+        return [self._failing[place] for place in places if place in self._failing]
+
+    def _close(self, credential: Credential, breaker: Breaker, probes: Probes) -> None:
+        if breaker.opened and breaker not in probes:
             return
-        if breaker.opened and not probe:
-            return
-        del self._failing[credential.id]
+        del self._failing[breaker.place]
         if breaker.opened:
-            log.info("breaker.closed", **_describe(credential))
+            log.info("breaker.closed", **_describe(credential, breaker))
 
-    def fail(self, credential: Credential, *, probe: bool) -> None:
-        """The provider failed."""
+    def _count(self, credential: Credential, place: Place, probes: Probes) -> None:
         if not self._failures_max:
             return
         now = self._clock.monotonic()
-        breaker = self._find(credential) or self._make(credential, now)
-        if breaker.opened and not probe:
+        breaker = self._failing.get(place) or self._make(place, now)
+        if breaker.opened and breaker not in probes:
             return
         breaker.changed_at = now
         breaker.failures += 1
-        breaker.probing = False
         if breaker.failures >= self._failures_max:
             breaker.probe_at = now + self._open_seconds
             if not breaker.opened:
@@ -128,31 +170,21 @@ class Breakers:
                     "breaker.opened",
                     failures=breaker.failures,
                     open_seconds=self._open_seconds,
-                    **_describe(credential),
+                    **_describe(credential, breaker),
                 )
 
-    def abandon(self, credential: Credential) -> None:
-        """The probe ended without an answer, and it is not the provider's fault."""
-        breaker = self._find(credential)
-        if breaker is not None:
-            breaker.probing = False
-
-    def _find(self, credential: Credential) -> Breaker | None:
-        breaker = self._failing.get(credential.id)
-        return breaker if breaker is not None and breaker.origin == credential.origin else None
-
-    def _make(self, credential: Credential, now: float) -> Breaker:
+    def _make(self, place: Place, now: float) -> Breaker:
         if len(self._failing) >= self.KEPT_MAX:
             self._prune(now)
-        breaker = self._failing[credential.id] = Breaker(credential.origin, now)
+        breaker = self._failing[place] = Breaker(place, now)
         return breaker
 
     def _prune(self, now: float) -> None:
         """Drop what has not changed for a while; else the oldest, which then has to fail anew."""
         rest = 2 * self._open_seconds
         kept = {
-            name: breaker
-            for name, breaker in self._failing.items()
+            place: breaker
+            for place, breaker in self._failing.items()
             if breaker.probing or now - breaker.changed_at < rest
         }
         while len(kept) >= self.KEPT_MAX:
@@ -162,19 +194,33 @@ class Breakers:
     def _refuse(self, credential: Credential, breaker: Breaker, now: float) -> ProviderResting:
         seconds = max(1.0, breaker.probe_at - now)
         until = datetime.fromtimestamp(self._clock.now() + seconds, UTC)
+        name, _, model = breaker.place
+        if not name:
+            trouble = f"The provider `{credential.integration}` cannot be connected to"
+        else:
+            of_model = f" for the model `{model}`" if model else ""
+            trouble = f"The provider `{credential.integration}` fails{of_model} through the "
+            trouble += f"credential `{credential.name}`"
         return ProviderResting(
-            f"The provider `{credential.integration}` fails through the credential "
-            f"`{credential.name}`, so nothing is sent there until {until:%H:%M:%S} UTC, when one "
-            "call will try whether it is back. Nothing was sent or charged. Wait, or use another "
-            "credential.",
+            f"{trouble}, so nothing is sent there until {until:%H:%M:%S} UTC, when one call will "
+            "try whether it is back. Nothing was sent or charged. Wait, or use another "
+            f"{'model or ' if name and model else ''}credential.",
             retry_after_seconds=seconds,
             should_retry=False,
         )
 
 
-def _describe(credential: Credential) -> dict[str, str]:
+def _find_places(credential: Credential, model: str | None) -> tuple[Place, Place]:
+    """Where a call counts that cannot connect, and one that is answered badly."""
+    origin = credential.origin
+    return ("", origin, ""), (credential.id, origin, (model or "")[:MODEL_CHARACTERS_MAX])
+
+
+def _describe(credential: Credential, breaker: Breaker) -> dict[str, str]:
     return {
+        "of": "model" if breaker.place[0] else "origin",
         "credential_id": credential.id,
         "name": credential.name,
         "integration": credential.integration,
+        "model": breaker.place[2],
     }

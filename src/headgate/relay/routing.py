@@ -89,7 +89,7 @@ class Routing:
             if offer is not None:
                 credential = offer.credential
         trip.credential = credential
-        self._breakers.check(credential)
+        self._breakers.check(credential, call.model)
         trip.target = credential.base_path + check_path(call.path) + call.query
         trip.body = call.body
         if isinstance(call.body, JsonRequest):

@@ -21,7 +21,7 @@ from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
 from headgate.llm import errors as faults
 from headgate.llm.request import JsonRequest
-from headgate.relay.breaker import Breakers
+from headgate.relay.breaker import Breakers, Probes
 from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
@@ -159,30 +159,56 @@ class Upstream:
         request = build_request(trip, self._timeouts)
         budget = self._budgets.find(request.origin)
         budget.deposit()
-        while True:
-            result = await self._attempt(trip, request)
-            if isinstance(result, Answer) and result.fault is None:
-                if (
-                    trip.unasked is not None
-                    and (result.status >= 400 or not trip.asked_usage)
-                    and self._stops_asking(trip, result)
-                ):
+        credential, model = trip.credential, trip.call.model
+        assert credential is not None, "routing comes before sending"
+        probes = self._breakers.enter(credential, model)
+        try:
+            while True:
+                result = await self._attempt(trip, request)
+                if isinstance(result, Answer) and result.fault is None:
+                    if trip.unasked is None or not self._stops_asking(trip, result):
+                        break
                     request = build_request(trip, self._timeouts)
                     continue
-                if self._capacities is not None:
-                    self._note_capacity(self._capacities, trip, result)
-                return result
-            wait = self._wait_before_retry(trip, request, result, budget)
-            if wait is None:
-                return conclude(result)
-            await rest(wait)
-            if self._is_resting(trip):
-                return conclude(finalize(result))
+                wait = self._wait_before_retry(trip, request, result, budget, may_retry=not probes)
+                if wait is None:
+                    break
+                await rest(wait)
+                if self._breakers.is_resting(credential, model):
+                    finalize(result)
+                    break
+        except BaseException:
+            self._breakers.abandon(probes)
+            raise
+        self._tell_breakers(trip, request, result, probes)
+        if self._capacities is not None and isinstance(result, Answer) and result.fault is None:
+            self._note_capacity(self._capacities, trip, result)
+        return conclude(result)
+
+    def _tell_breakers(
+        self, trip: Trip, request: Request, result: Answer | egress.EgressError, probes: Probes
+    ) -> None:
+        """What became of the call, once, however often it was tried."""
+        credential, model = trip.credential, trip.call.model
+        assert credential is not None, "routing comes before sending"
+        if isinstance(result, Answer):
+            if result.fault is not None and result.status >= 500:
+                self._breakers.fail(credential, model, probes)
+            else:
+                self._breakers.succeed(credential, model, probes)
+        elif is_failure_to_connect(result):
+            self._breakers.fail_to_connect(credential, probes)
+        elif is_failure_of_provider(result, request):
+            self._breakers.fail(credential, model, probes)
+        else:
+            self._breakers.abandon(probes)
 
     def _stops_asking(self, trip: Trip, answer: Answer) -> bool:
         """Whether a provider refuses to be asked for usage, so that it is sent the client's own
         body now. Only when that is answered the refusal is remembered: a provider may repeat a
         body that it refuses for another reason."""
+        if answer.status < 400 and trip.asked_usage:
+            return False
         if answer.status < 400:
             self._usage_refusals.note(trip)
             return False
@@ -195,37 +221,17 @@ class Upstream:
         assert trip.credential is not None, "routing comes before sending"
         capacities.note(trip.credential.id, trip.call.model, answer.headers, trip.sent_at)
 
-    def _is_resting(self, trip: Trip) -> bool:
-        assert trip.credential is not None
-        return self._breakers.is_resting(trip.credential)
-
     async def _attempt(self, trip: Trip, request: Request) -> Answer | egress.EgressError:
-        """One attempt that counts, and what became of it, as the breaker is told."""
-        credential = trip.credential
-        assert credential is not None, "routing comes before sending"
-        breakers = self._breakers
-        probe = breakers.enter(credential)
+        """One attempt that counts: the answer, or the error in its place."""
         trip.attempts += 1
         try:
-            answer = await self._exchange(trip, request)
+            return await self._exchange(trip, request)
         except egress.EgressError as error:
             trip.was_sent = error.sent
-            if is_failure_of_provider(error, request):
-                breakers.fail(credential, probe=probe)
-            elif probe:
-                breakers.abandon(credential)
             return drop_trace(error)
-        except BaseException as error:
-            if isinstance(error, egress.ConnectCancelled):
-                trip.was_sent = False
-            if probe:
-                breakers.abandon(credential)
+        except egress.ConnectCancelled:
+            trip.was_sent = False
             raise
-        if answer.fault is not None and answer.status >= 500:
-            breakers.fail(credential, probe=probe)
-        else:
-            breakers.succeed(credential, probe=probe)
-        return answer
 
     async def _exchange(self, trip: Trip, request: Request) -> Answer:
         """The answer's head, with the body of a refusal that may be tried again. A safe request
@@ -259,14 +265,17 @@ class Upstream:
         request: Request,
         failure: Answer | egress.EgressError,
         budget: RetryBudget,
+        *,
+        may_retry: bool,
     ) -> float | None:
-        """Seconds until the next attempt, None for no further one."""
+        """Seconds until the next attempt, None for no further one, as for a probe."""
         if isinstance(failure, Answer):
             failure.final = is_final(failure)
             if failure.final:
                 return None
         elif not may_connect_later(failure):
             return None
+        assert trip.credential is not None, "routing comes before sending"
         advised = self._find_advice(failure)
         wait = wait_seconds(self._policy, trip.attempts, advised, self._draw)
         if wait is None or not isinstance(request.body, bytes):
@@ -276,7 +285,8 @@ class Upstream:
         if (
             trip.attempts > self._policy.retries_max
             or elapsed + wait > self._timeouts.total_seconds
-            or self._is_resting(trip)
+            or not may_retry
+            or self._breakers.is_resting(trip.credential, trip.call.model)
             or not budget.withdraw()
         ):
             finalize(failure)
@@ -374,12 +384,19 @@ def is_final(answer: Answer) -> bool:
     return answer.fault.verdict not in RETRIED_VERDICTS
 
 
+def is_failure_to_connect(error: egress.EgressError) -> bool:
+    """Whether anybody else would get no connection to the origin either: not for want of one of our
+    own, nor because this credential may not go there."""
+    return isinstance(error, egress.ConnectFailed) and not isinstance(
+        error, egress.PoolExhausted | egress.AddressRefused
+    )
+
+
 def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
-    """Whether another call would fail as well: not for want of a connection of our own, nor for a
-    body that its sender may have been slow with."""
-    if isinstance(error, egress.ConnectFailed):
-        return not isinstance(error, egress.PoolExhausted)
-    return isinstance(request.body, bytes)
+    """Whether a provider that was reached would fail another call as well: not for a body that its
+    sender may have been slow with, nor for a kept connection that may have ended before."""
+    is_stale = isinstance(error, egress.Disconnected) and error.reused
+    return error.sent and not is_stale and isinstance(request.body, bytes)
 
 
 def finalize(failure: Answer | egress.EgressError) -> Answer | egress.EgressError:

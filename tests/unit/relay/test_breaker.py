@@ -7,10 +7,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from headgate.kit.http.message import Origin
-from headgate.relay.breaker import Breakers, ProviderResting
+from headgate.relay.breaker import Breakers, Probes, ProviderResting
 from tests.fakes.stage import CREDENTIAL, ManualClock
 
 FAILURES, OPEN_SECONDS = 3, 30.0
+MODEL = "gpt-5.4"
+NO_PROBE: Probes = ()
 
 
 class Rig:
@@ -20,11 +22,15 @@ class Rig:
 
     def fail(self, times: int = FAILURES) -> None:
         for _ in range(times):
-            self.breakers.fail(CREDENTIAL, probe=self.breakers.enter(CREDENTIAL))
+            self.breakers.fail(CREDENTIAL, MODEL, self.breakers.enter(CREDENTIAL, MODEL))
 
-    def is_refused(self) -> bool:
+    def fail_to_connect(self, times: int = FAILURES) -> None:
+        for _ in range(times):
+            self.breakers.fail_to_connect(CREDENTIAL, self.breakers.enter(CREDENTIAL, MODEL))
+
+    def is_refused(self, model: str | None = MODEL) -> bool:
         try:
-            self.breakers.check(CREDENTIAL)
+            self.breakers.check(CREDENTIAL, model)
         except ProviderResting:
             return True
         return False
@@ -34,7 +40,7 @@ def test_breaker_opens_after_its_failures_in_a_row_and_not_before() -> None:
     rig = Rig()
     rig.fail(FAILURES - 1)
     assert not rig.is_refused()
-    rig.breakers.succeed(CREDENTIAL, probe=False)
+    rig.breakers.succeed(CREDENTIAL, MODEL, NO_PROBE)
     rig.fail(FAILURES - 1)
     assert not rig.is_refused()
     rig.fail(1)
@@ -47,7 +53,7 @@ def test_refusal_names_the_provider_the_credential_and_the_time() -> None:
     rig.fail()
     rig.clock.seconds += 12
     with pytest.raises(ProviderResting) as caught:
-        rig.breakers.enter(CREDENTIAL)
+        rig.breakers.enter(CREDENTIAL, MODEL)
     error = caught.value
     assert "`openai`" in error.message
     assert "`main`" in error.message
@@ -59,11 +65,56 @@ def test_refusal_names_the_provider_the_credential_and_the_time() -> None:
 def test_another_credential_or_another_origin_goes_on() -> None:
     rig = Rig()
     rig.fail()
-    rig.breakers.check(replace(CREDENTIAL, id="cred_2"))
+    rig.breakers.check(replace(CREDENTIAL, id="cred_2"), MODEL)
     moved = replace(CREDENTIAL, origin=Origin("https", "eu.api.openai.com", 443))
-    rig.breakers.check(moved)
-    assert rig.breakers.enter(moved) is False
-    rig.breakers.succeed(moved, probe=False)
+    rig.breakers.check(moved, MODEL)
+    assert rig.breakers.enter(moved, MODEL) == ()
+    rig.breakers.succeed(moved, MODEL, NO_PROBE)
+    assert rig.is_refused()
+
+
+def test_trouble_of_one_model_rests_no_other() -> None:
+    rig = Rig()
+    rig.fail()
+    assert rig.is_refused()
+    assert not rig.is_refused("gpt-5.4-mini")
+    assert not rig.is_refused(None)
+    with pytest.raises(ProviderResting, match=r"for the model `gpt-5\.4` through"):
+        rig.breakers.check(CREDENTIAL, MODEL)
+    rig.breakers.succeed(CREDENTIAL, "gpt-5.4-mini", NO_PROBE)
+    assert rig.is_refused(), "another model tells nothing of this one"
+
+
+def test_origin_without_a_connection_rests_for_all_who_go_there() -> None:
+    rig = Rig()
+    rig.fail_to_connect(FAILURES - 1)
+    rig.breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
+    rig.fail_to_connect(FAILURES - 1)
+    assert not rig.is_refused(), "a call that was answered had a connection"
+    rig.fail_to_connect(1)
+    for model in (MODEL, "gpt-5.4-mini", None):
+        assert rig.is_refused(model)
+    with pytest.raises(ProviderResting, match="cannot be connected to"):
+        rig.breakers.check(replace(CREDENTIAL, id="cred_2"), MODEL)
+    rig.breakers.check(replace(CREDENTIAL, origin=Origin("https", "eu.api.openai.com", 443)), MODEL)
+    rig.clock.seconds += OPEN_SECONDS
+    rig.breakers.succeed(CREDENTIAL, MODEL, rig.breakers.enter(CREDENTIAL, MODEL))
+    assert len(rig.breakers) == 0
+
+
+def test_one_call_probes_whatever_rests() -> None:
+    rig = Rig()
+    rig.fail()
+    rig.clock.seconds += OPEN_SECONDS
+    other = "gpt-5.4-mini"
+    for _ in range(FAILURES):
+        rig.breakers.fail_to_connect(CREDENTIAL, rig.breakers.enter(CREDENTIAL, other))
+    rig.clock.seconds += OPEN_SECONDS
+    probes = rig.breakers.enter(CREDENTIAL, MODEL)
+    assert len(probes) == 2
+    assert rig.is_refused(other), "one call at a time tries the origin"
+    rig.breakers.fail(CREDENTIAL, MODEL, probes)
+    assert not rig.is_refused(other), "there was a connection"
     assert rig.is_refused()
 
 
@@ -71,8 +122,8 @@ def test_calls_that_were_sent_before_the_opening_change_nothing_when_they_end() 
     rig = Rig()
     rig.fail()
     rig.clock.seconds += 20
-    rig.breakers.fail(CREDENTIAL, probe=False)
-    rig.breakers.succeed(CREDENTIAL, probe=False)
+    rig.breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
+    rig.breakers.succeed(CREDENTIAL, MODEL, NO_PROBE)
     assert rig.is_refused()
     rig.clock.seconds += 10
     assert not rig.is_refused(), "a late failure puts the probe not off"
@@ -82,30 +133,31 @@ def test_probe_that_takes_long_is_the_only_one() -> None:
     rig = Rig()
     rig.fail()
     rig.clock.seconds += OPEN_SECONDS
-    assert rig.breakers.enter(CREDENTIAL) is True
+    probes = rig.breakers.enter(CREDENTIAL, MODEL)
+    assert len(probes) == 1
     rig.clock.seconds += 10 * OPEN_SECONDS
     assert rig.is_refused()
-    rig.breakers.abandon(CREDENTIAL)
+    rig.breakers.abandon(probes)
     assert not rig.is_refused()
 
 
 def test_zero_failures_open_nothing_ever() -> None:
     breakers = Breakers(ManualClock(), failures=0)
     for _ in range(100):
-        breakers.fail(CREDENTIAL, probe=False)
-    assert (len(breakers), breakers.enter(CREDENTIAL)) == (0, False)
+        breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
+    assert (len(breakers), breakers.enter(CREDENTIAL, MODEL)) == (0, ())
 
 
-def test_credentials_without_end_are_not_all_kept() -> None:
+def test_models_and_credentials_without_end_are_not_all_kept() -> None:
     rig = Rig()
     rig.fail()
     for number in range(2 * Breakers.KEPT_MAX):
         rig.clock.seconds += 0.001
-        rig.breakers.fail(replace(CREDENTIAL, id=f"cred_{number}"), probe=False)
+        rig.breakers.fail(CREDENTIAL, f"model-{number}", NO_PROBE)
         assert len(rig.breakers) <= Breakers.KEPT_MAX
     rig.clock.seconds += 2 * OPEN_SECONDS
     for number in range(Breakers.KEPT_MAX):
-        rig.breakers.fail(replace(CREDENTIAL, id=f"cred_x{number}"), probe=False)
+        rig.breakers.fail(replace(CREDENTIAL, id=f"cred_x{number}"), MODEL, NO_PROBE)
     assert len(rig.breakers) <= Breakers.KEPT_MAX
     assert rig.breakers.open == 0
 
@@ -117,7 +169,7 @@ class BreakerMachine(RuleBasedStateMachine):
         super().__init__()
         self.rig = Rig()
         self.ordinary = 0
-        self.probes = 0
+        self.probes: list[Probes] = []
         self.probed_at: list[float] = []
         self.failures = 0
         self.open = False
@@ -131,14 +183,14 @@ class BreakerMachine(RuleBasedStateMachine):
         refused = self.rig.is_refused()
         assert self.open or not refused
         try:
-            probe = self.rig.breakers.enter(CREDENTIAL)
+            probes = self.rig.breakers.enter(CREDENTIAL, MODEL)
         except ProviderResting:
             assert refused
             return
         assert not refused
-        assert probe == self.open
-        if probe:
-            self.probes += 1
+        assert bool(probes) == self.open
+        if probes:
+            self.probes.append(probes)
             self.probed_at.append(self.rig.clock.seconds)
         else:
             self.ordinary += 1
@@ -148,32 +200,32 @@ class BreakerMachine(RuleBasedStateMachine):
     def a_call_ends(self, fails: bool) -> None:
         self.ordinary -= 1
         if fails:
-            self.rig.breakers.fail(CREDENTIAL, probe=False)
+            self.rig.breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
             self.failures += 1
             self.open = self.open or self.failures >= FAILURES
         else:
-            self.rig.breakers.succeed(CREDENTIAL, probe=False)
+            self.rig.breakers.succeed(CREDENTIAL, MODEL, NO_PROBE)
             if not self.open:
                 self.failures = 0
 
     @precondition(lambda self: self.probes)
     @rule(end=st.sampled_from(["succeeds", "fails", "is lost"]))
     def the_probe_ends(self, end: str) -> None:
-        self.probes -= 1
+        probes = self.probes.pop()
         if end == "succeeds":
-            self.rig.breakers.succeed(CREDENTIAL, probe=True)
+            self.rig.breakers.succeed(CREDENTIAL, MODEL, probes)
             self.open, self.failures = False, 0
             self.probed_at.clear()
             assert not self.rig.is_refused()
         elif end == "fails":
-            self.rig.breakers.fail(CREDENTIAL, probe=True)
+            self.rig.breakers.fail(CREDENTIAL, MODEL, probes)
             assert self.rig.is_refused()
         else:
-            self.rig.breakers.abandon(CREDENTIAL)
+            self.rig.breakers.abandon(probes)
 
     @invariant()
     def never_more_than_one_probe(self) -> None:
-        assert self.probes <= 1
+        assert len(self.probes) <= 1
         gaps = [
             later - sooner
             for sooner, later in zip(self.probed_at, self.probed_at[1:], strict=False)

@@ -399,7 +399,7 @@ async def test_caller_that_leaves_while_there_is_no_connection_pays_nothing() ->
 
 async def test_provider_that_rests_is_not_asked_and_nothing_is_set_aside() -> None:
     road = Road(json_answer(503))
-    while len(road.client.sent) < 5:
+    for _ in range(5):
         with contextlib.suppress(HeadgateError):
             await road.travel()
     asked, held = len(road.client.sent), len(road.ledger.holds)

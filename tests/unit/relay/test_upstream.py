@@ -375,9 +375,9 @@ async def test_errors_name_no_address_of_the_provider() -> None:
     assert "openai" not in caught.value.message
 
 
-async def fail_until_open(rig: Rig, attempts: int) -> None:
-    """Calls that fail until so many attempts were made, the breaker's number."""
-    while len(rig.client.sent) < attempts:
+async def fail_calls(rig: Rig, calls: int) -> None:
+    """So many calls that fail, with all their attempts."""
+    for _ in range(calls):
         rig.trip = make_trip()
         with contextlib.suppress(HeadgateError):
             await rig.send()
@@ -399,11 +399,14 @@ async def fail_until_open(rig: Rig, attempts: int) -> None:
 )
 async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: Step) -> None:
     rig = Rig(step, failures=5)
-    await fail_until_open(rig, 5)
+    await fail_calls(rig, 4)
+    assert rig.breakers.open == 0, "calls count, not their attempts"
+    await fail_calls(rig, 1)
+    asked = len(rig.client.sent)
     rig.trip = make_trip()
     with pytest.raises(ProviderResting) as caught:
         await rig.send()
-    assert len(rig.client.sent) == 5, "also not by the retries of the call that opened it"
+    assert len(rig.client.sent) == asked
     assert caught.value.should_retry is False
     assert caught.value.retry_after_seconds is not None
     assert 0 < caught.value.retry_after_seconds <= 30
@@ -417,13 +420,30 @@ async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: S
         *(fault(status) for status in (400, 401, 404, 408, 413, 429, 501)),
         fault(400, [(b"x-should-retry", b"true")]),
         egress.PoolExhausted("busy"),
+        egress.AddressRefused("not with this credential"),
+        STALE,
     ],
     ids=lambda step: f"{getattr(step, 'status', '')}{type(step).__name__}",
 )
 async def test_what_is_no_failure_of_the_provider_opens_nothing(step: Step) -> None:
     rig = Rig(step, failures=5)
-    await fail_until_open(rig, 30)
+    await fail_calls(rig, 30)
     assert rig.breakers.open == 0
+
+
+async def test_time_outs_of_one_model_rest_no_other_and_no_connection_rests_all() -> None:
+    rig = Rig(egress.FirstByteTimeout("late"), failures=2)
+    await fail_calls(rig, 2)
+    other = make_trip(make_call(body=b'{"model":"gpt-5.4","messages":[]}'))
+    rig.client.steps[:] = [FakeResponse(200)]
+    assert (await rig.upstream.send(other, rig.rest)).status == 200
+    rig.client.steps[:] = [egress.ConnectFailed("no")]
+    for _ in range(2):
+        with pytest.raises(ProviderUnreachable):
+            await rig.upstream.send(other, rig.rest)
+    for body in (b'{"model":"gpt-5","messages":[]}', b'{"model":"gpt-5.4","messages":[]}'):
+        with pytest.raises(ProviderResting):
+            await rig.upstream.send(make_trip(make_call(body=body)), rig.rest)
 
 
 async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider() -> None:
@@ -442,8 +462,8 @@ async def test_breaker_that_opens_during_a_wait_ends_the_retries_with_what_was_a
 
     async def rest_while_others_fail(seconds: float) -> None:
         await rig.rest(seconds)
-        for _ in range(4):
-            rig.breakers.fail(CREDENTIAL, probe=False)
+        for _ in range(5):
+            rig.breakers.fail(CREDENTIAL, rig.trip.call.model, ())
 
     answer = await rig.upstream.send(rig.trip, rest_while_others_fail)
     assert (answer.status, answer.body, answer.final) == (503, b"down", True)
@@ -452,7 +472,7 @@ async def test_breaker_that_opens_during_a_wait_ends_the_retries_with_what_was_a
 
 async def test_probe_that_succeeds_opens_the_road_for_all() -> None:
     rig = Rig(fault(503), fault(503), FakeResponse(200), failures=2)
-    await fail_until_open(rig, 2)
+    await fail_calls(rig, 2)
     rig.clock.seconds += 30
     for _ in range(3):
         rig.trip = make_trip()
@@ -462,7 +482,7 @@ async def test_probe_that_succeeds_opens_the_road_for_all() -> None:
 
 async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
     rig = Rig(fault(503), failures=2)
-    await fail_until_open(rig, 2)
+    await fail_calls(rig, 2)
     rig.clock.seconds += 30
     rig.trip = make_trip()
     rig.rests.clear()
@@ -475,7 +495,7 @@ async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
 
 async def test_probe_whose_caller_left_lets_another_try_later() -> None:
     rig = Rig(fault(503), failures=2)
-    await fail_until_open(rig, 2)
+    await fail_calls(rig, 2)
     rig.clock.seconds += 30
     begun = asyncio.Event()
 
@@ -489,14 +509,14 @@ async def test_probe_whose_caller_left_lets_another_try_later() -> None:
     probing = asyncio.create_task(rig.send())
     await begun.wait()
     with pytest.raises(ProviderResting):
-        rig.breakers.check(CREDENTIAL)
+        rig.breakers.check(CREDENTIAL, rig.trip.call.model)
     probing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probing
     with pytest.raises(ProviderResting):
-        rig.breakers.check(CREDENTIAL)
+        rig.breakers.check(CREDENTIAL, rig.trip.call.model)
     rig.clock.seconds += 30
-    rig.breakers.check(CREDENTIAL)
+    rig.breakers.check(CREDENTIAL, rig.trip.call.model)
 
 
 async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing() -> None:
