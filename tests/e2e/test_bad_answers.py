@@ -112,13 +112,13 @@ def test_model_cannot_write_headers(road: Road, body: bytes) -> None:
     ("advice", "told"),
     [
         ({"retry-after": "7"}, {"retry-after": "7"}),
-        ({"retry-after": "86400"}, {"retry-after": "60"}),
+        ({"retry-after": "86400"}, {"retry-after": "86400"}),
         ({"retry-after": "soon"}, {"retry-after": "60"}),
         ({"retry-after-ms": "1500.5"}, {"retry-after-ms": "1500.5"}),
-        ({"retry-after-ms": "99999999"}, {"retry-after-ms": "60000"}),
+        ({"retry-after-ms": "99999999"}, {"retry-after-ms": "99999999"}),
     ],
 )
-def test_advice_to_wait_is_passed_on_up_to_a_minute(
+def test_advice_to_wait_is_passed_on_as_long_as_it_is(
     road: Road, advice: dict[str, str], told: dict[str, str]
 ) -> None:
     body = b'{"error":{"message":"Slow down","type":"requests","param":null,"code":"rate"}}'

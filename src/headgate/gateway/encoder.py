@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import msgspec
 
 from headgate.gateway import errors
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.llm import errors as faults
 from headgate.llm.providers.provider import Provider
@@ -83,12 +85,21 @@ class OpenAiEncoder:
         return render_cost(receipt)
 
     def advise(self, answer: Answer) -> None:
-        """Make a fault's headers say whether trying again helps; never a wait past the maximum."""
+        """Make a fault's headers say whether trying again helps. A wait never exceeds the maximum,
+        but for that of a 429: a client that came sooner would be refused again."""
         headers = answer.headers
         if answer.final:
             headers = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
-        answer.headers = [self._clamp(header) for header in headers]
+        if answer.status == 429 and (wait := self._find_wait(headers)):
+            answer.headers = tell_wait(headers, wait, self._clock.now())
+        else:
+            answer.headers = [self._clamp(header) for header in headers]
+
+    def _find_wait(self, headers: Headers) -> float:
+        """Seconds until a provider's rate allows more, by all that it says; 0 for nothing said."""
+        advised = faults.parse_retry_after(headers, self._clock.now())
+        return max(advised or 0.0, faults.parse_reset(headers) or 0.0)
 
     def _clamp(self, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         units = RETRY_AFTER_UNITS.get(header[0])
@@ -123,6 +134,15 @@ class OpenAiEncoder:
     def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+
+
+def tell_wait(headers: Headers, wait_seconds: float, now: float) -> Headers:
+    """The headers with a `retry-after` of at least so long; the provider's own where it is."""
+    advised = faults.parse_retry_after(headers, now)
+    if advised is not None and advised >= wait_seconds:
+        return headers
+    kept = [header for header in headers if header[0] not in RETRY_AFTER_UNITS]
+    return [*kept, (b"retry-after", b"%d" % math.ceil(wait_seconds))]
 
 
 @functools.lru_cache(maxsize=1024)

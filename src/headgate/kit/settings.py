@@ -190,9 +190,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4601
 
     connect_seconds: Annotated[float, _count("To reach a provider and finish TLS.")] = 5.0
-    first_byte_seconds: Annotated[float, _count("Until a provider's answer begins.")] = 60.0
-    idle_seconds: Annotated[float, _count("Between two pieces of an answer.")] = 60.0
-    total_seconds: Annotated[float, _count("For a whole call with its retries.")] = 600.0
+    first_byte_seconds: Annotated[float, _count("Until a provider's answer begins.")] = 600.0
+    idle_seconds: Annotated[float, _count("Between two pieces of an answer.")] = 600.0
+    total_seconds: Annotated[float, _count("For a whole call with its retries.")] = 3_600.0
     retries_max: Annotated[int, _from_zero("Further attempts before the first byte.")] = 2
     retry_budget_ratio: Annotated[
         float, Meta(ge=0, le=1, description="Retries for each call, so a sick provider rests.")
