@@ -186,6 +186,7 @@ def test_what_is_the_gateways_own_never_reaches_a_provider(
         *("/v1/messages/", "/v1/x/../messages", "/v1/./messages", "/v1/x/%2e%2e/messages"),
         *("/v1/messages;v=1", "/v1/v1/messages", "/v1/USAGE", "/v1/webhooks%2Fendpoints"),
         *("/v1/receipts//req_1", "/v1\\messages", "/v1/messages%3Fx", "/v1/openai/v1/messages"),
+        *("/v1/;x/messages", "/v1/messages;a/count_tokens;b", "/v1/webhooks;/endpoints"),
         *("/v1/usage%23", "/v1/Usage%3Bx", "/v1/messages%20"),
     ],
 )

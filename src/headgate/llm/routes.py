@@ -16,13 +16,13 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
 # A provider may decode or tidy a path before it looks at it. One that could then be another row's
 # is refused: an empty or dot segment, a last slash, an escape of a character that needs none or of
-# a slash, a backslash, a percent sign or a control character, a semicolon.
+# a slash, a backslash, a percent sign or a control character.
 _AMBIGUOUS = re.compile(
-    r"//|/\Z|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#;]"
+    r"//|/\Z|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#]"
     r"|%(?![2-9a-fA-F][0-9a-fA-F])"
     r"|%(?:2[5dDeEfF]|3[0-9]|[46][1-9a-fA-F]|5[0-9aAcCfF]|7[0-9aAeEfF])"
 )
-_ENDS = re.compile(r"[?#;]")
+_ENDS = re.compile(r"[?#]")
 
 
 class MethodNotAllowed(HeadgateError):
@@ -136,10 +136,11 @@ class Routes:
 
 
 def _read_loosely(path: str) -> list[str]:
-    """The segments of a path as a careless provider might take it: in lower case, without escapes,
-    and ending where a query, a fragment or a parameter would begin."""
+    """The segments of a path as a careless provider might take it: in lower case, without escapes
+    and parameters, and ending where a query or a fragment would begin."""
     plain = _ENDS.split(urllib.parse.unquote(path).lower(), maxsplit=1)[0]
-    return plain.rstrip().split("/")
+    segments = [segment.partition(";")[0].strip() for segment in plain.split("/")]
+    return ["", *filter(None, segments)]
 
 
 def _descend(node: _Node, segment: str) -> _Node:
