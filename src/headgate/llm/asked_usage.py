@@ -19,11 +19,14 @@ TAIL_BYTES = 1024
 
 # What follows up to the brace that ends the event has no bracket, so the member is of the top
 # level; and a quote behind a comma that is no part of a text begins a key.
-_LAST = re.compile(
-    rb',[ ]?"usage":[ ]?null'
-    rb'(?=(?:,[ ]?"[\w-]{1,64}":[ ]?(?:"[^"\\\r\n]*"|-?[0-9][0-9.eE+-]*|true|false|null))*'
+_REST = (
+    rb'(?:(?:,[ ]?"[\w-]{1,64}":[ ]?(?:"[^"\\\r\n]*"|-?[0-9][0-9.eE+-]*|true|false|null))*'
     rb"\}[\r\n]*\Z)"
 )
+# The usual one has no blanks: a fixed text is found several times faster than a pattern.
+_USUAL = b',"usage":null'
+_to_the_end = re.compile(_REST).match
+_SPACED = re.compile(rb',[ ]?"usage":[ ]?null(?=' + _REST + rb")")
 
 
 def cut_null(event: bytes) -> bytes:
@@ -37,9 +40,11 @@ def cut_null(event: bytes) -> bytes:
 
 def cut_null_at_end(event: bytes) -> bytes:
     """As `cut_null`, for an event or its end, and only where providers write the member."""
-    if len(event) <= TAIL_BYTES:
-        return _LAST.sub(b"", event, 1)
-    return event[:-TAIL_BYTES] + _LAST.sub(b"", event[-TAIL_BYTES:], 1)
+    start = max(0, len(event) - TAIL_BYTES)
+    at = event.rfind(_USUAL, start)
+    if at >= 0 and _to_the_end(event, at + len(_USUAL)):
+        return event[:at] + event[at + len(_USUAL) :]
+    return event[:start] + _SPACED.sub(b"", event[start:], 1)
 
 
 def _search(event: bytes) -> bytes:
