@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import select
+import ssl
 from collections.abc import AsyncIterator
 from typing import Protocol, cast
 
@@ -60,6 +61,20 @@ class Owner(Protocol):
         ...
 
 
+def is_cut(secured: ssl.SSLObject | None) -> bool:
+    """Whether a peer that has ended has not said so within TLS (close_notify): then anybody on the
+    way may have ended it, and what has no length may lack its end."""
+    if secured is None:
+        return False
+    try:
+        secured.read(1)
+    except ssl.SSLZeroReturnError:
+        return False
+    except ssl.SSLError:
+        return True
+    return False
+
+
 class Connection(asyncio.Protocol):
     """An `asyncio.Protocol` that carries one exchange at a time and times it.
 
@@ -83,6 +98,7 @@ class Connection(asyncio.Protocol):
         "_persistent",
         "_poll",
         "_sent_at",
+        "_ssl",
         "_started_at",
         "_time",
         "_transport",
@@ -194,6 +210,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, and how its socket is looked at."""
         self._transport = CoalescingTransport(cast(asyncio.Transport, transport), self._loop)
+        self._ssl = transport.get_extra_info("ssl_object")
         poller = select.poll()
         poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._poll = poller.poll
@@ -319,7 +336,12 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             self.drop()
-        elif error is None and exchange.status and ends_with_connection(exchange.headers):
+        elif (
+            error is None
+            and exchange.status
+            and ends_with_connection(exchange.headers)
+            and not is_cut(self._ssl)
+        ):
             self._persistent = False
             self._finish(exchange)
         else:

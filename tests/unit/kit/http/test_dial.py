@@ -13,7 +13,7 @@ import trustme
 
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.dial import create_tls_context
-from headgate.kit.http.errors import ConnectFailed, ConnectTimeout, TlsFailed
+from headgate.kit.http.errors import ConnectFailed, ConnectTimeout, Disconnected, TlsFailed
 from headgate.kit.http.message import Origin, Request, Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -195,3 +195,24 @@ async def test_small_writes_are_not_delayed(serve: Any, client: HttpClient) -> N
     transport = connection._transport  # pyright: ignore[reportPrivateUsage]
     handle = transport.get_extra_info("socket")
     assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "closed"])
+async def test_body_without_length_is_whole_only_if_tls_says_that_it_ended(
+    serve: Any, open_client: Any, authority: trustme.CA, ca_file: str, is_cut: bool
+) -> None:
+    async def script(peer: Any) -> None:
+        await peer.take()
+        await peer.give(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        if not is_cut:
+            peer.writer.close()
+            await peer.writer.wait_closed()
+
+    upstream = await serve(script, tls=server_tls(authority, "127.0.0.1"))
+    async with open_client(ca_file=ca_file) as client:
+        response = await client.send(upstream.request())
+        if is_cut:
+            with pytest.raises(Disconnected):
+                await response.read(100)
+        else:
+            assert await response.read(100) == b"some"
