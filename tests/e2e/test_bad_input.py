@@ -162,9 +162,6 @@ def test_the_sdk_raises_what_it_raises_for_openai(road: Road) -> None:
         (b"null", "invalid_type", None),
         (b'"text"', "invalid_type", None),
         (b'{"model":7}', "invalid_type", "model"),
-        (b'{"model":"m","stream":"yes"}', "invalid_type", "stream"),
-        (b'{"model":"m","stream_options":[]}', "invalid_type", "stream_options"),
-        (b'{"model":"m","n":"two"}', "invalid_type", "n"),
         (b'{"model":"' + b"m" * 300 + b'"}', "invalid_request", "model"),
     ],
 )
@@ -176,6 +173,25 @@ def test_body_that_cannot_be_understood_is_refused(
     check_refused(road, answered, 400, code)
     assert answered.error["type"] == "invalid_request_error"
     assert answered.error["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "value"),
+    [
+        (CHAT, "stream", "yes"),
+        (CHAT, "stream_options", []),
+        (CHAT, "n", "two"),
+        ("/v1/responses", "stream", "yes"),
+        ("/v1/responses", "stream_options", []),
+        ("/v1/responses", "background", "transparent"),
+    ],
+)
+def test_field_of_another_type_is_refused_where_the_address_defines_it(
+    road: Road, target: str, field: str, value: object
+) -> None:
+    answered = road.post(target, json.dumps({"model": "m", field: value}).encode())
+    check_refused(road, answered, 400, "invalid_type")
+    assert answered.error["param"] == field
 
 
 @pytest.mark.parametrize(
