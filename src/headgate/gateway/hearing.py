@@ -113,6 +113,8 @@ class HearingProtocol(DeadlinedProtocol):
         one is given the head without the offer, so that it judges the length and the coding of the
         body as it does for every request; `rest` is what followed the head.
         """
+        if self._is_large:
+            self._forget_head()
         while not self._is_over():
             head = framing.render_without_offer(
                 self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers

@@ -63,6 +63,26 @@ async def test_head_that_was_finished_takes_no_place(carrier: Carrier) -> None:
     assert not first.received
 
 
+async def test_large_head_with_an_offer_to_upgrade_takes_no_place_once_it_is_whole(
+    carrier: Carrier,
+) -> None:
+    more = ["x-a: " + "a" * 3000, "connection: upgrade", "upgrade: h2c"]
+    head = carrier.head(len(BODY), *more)
+    first = await carrier.connect()
+    first.transport.write(head[:-2])
+    await until(lambda: any(map(is_begun, carrier.state.connections)))
+    first.transport.write(head[-2:] + BODY)
+    await first.heard.wait()
+    for number in range(LARGE_HEADS_MAX):
+        client = await carrier.connect()
+        client.transport.write(head[:-2])
+        await until(lambda n=number: sum(map(is_begun, carrier.state.connections)) > n + 1)
+    first.start = b""
+    first.transport.write(carrier.head(len(BODY)) + BODY)
+    await until(lambda: first.status == 200 or first.closed.is_set())
+    assert first.status == 200
+
+
 def is_begun(connection: object) -> bool:
     """Whether a head has begun on a connection."""
     return bool(getattr(connection, "headers", None))
