@@ -93,13 +93,17 @@ def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -
         check_key_place(folder, key_file)
     database = open_database(settings)
     try:
-        with database.reading() as connection:
+        with database.reading() as connection, contextlib.ExitStack() as undo:
             if key_file is not None:
                 _write_key(settings, connection, key_file)
+                # Without its backup it would be in the way of the next try.
+                undo.callback(key_file.unlink)
             connection.rollback()
-            return copy_database(connection, folder)
+            manifest = copy_database(connection, folder)
+            undo.pop_all()
     finally:
         database.close()
+    return manifest
 
 
 def copy_database(connection: sa.Connection, folder: Path) -> Manifest:
@@ -107,7 +111,12 @@ def copy_database(connection: sa.Connection, folder: Path) -> Manifest:
     transaction. Raises `BackupRefused` and `BackupDamaged`."""
     with making(folder) as made:
         path = made / DATABASE_FILE
-        sqlite.copy_into(connection, path)
+        try:
+            sqlite.copy_into(connection, path)
+        except sqlite.DRIVER.OperationalError as error:
+            raise BackupRefused(
+                f"{folder} cannot be written, or its database not be read: {error}."
+            ) from error
         path.chmod(0o600)
         schema, rows = check_copy(path)
         manifest = describe("sqlite", schema=schema, file=describe_file(path), rows=rows)
@@ -291,7 +300,10 @@ def _write_key(settings: Settings, connection: sa.Connection, key_file: Path) ->
     material = source.read_material(connection)
     if material is None:
         raise BackupRefused("There is no master key yet; leave --key-file out.")
-    write_master_key(key_file, material)
+    try:
+        write_master_key(key_file, material)
+    except OSError as error:
+        raise BackupRefused(f"{key_file} cannot be written: {error.strerror}.") from error
 
 
 def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[bytes | None, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,28 @@ def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path:
     with pytest.raises(BackupRefused, match="Keep the key elsewhere"):
         backup.back_up(settings, tmp_path / "other", key_file=tmp_path / "other" / "key")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(BackupRefused, match="cannot be written"):
+            backup.back_up(
+                Settings(data=made / "data"), tmp_path / "backup", key_file=tmp_path / "key"
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_key_file_that_cannot_be_written_is_told(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupRefused, match="cannot be written"):
+        backup.back_up(
+            Settings(data=made / "data"), tmp_path / "backup", key_file=tmp_path / "file" / "key"
+        )
+    assert not (tmp_path / "backup").exists()
 
 
 def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
