@@ -63,6 +63,7 @@ class DataLock:
 
     def __init__(self, path: Path, *, shared: bool) -> None:
         self.path = path
+        self.is_shared = shared
         self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._descriptor: int | None = None
 
@@ -117,8 +118,8 @@ def build_lock(settings: Settings) -> DataLock:
 
 @contextlib.contextmanager
 def hold(settings: Settings, command: str) -> Generator[DataLock]:
-    """Hold the lock for the block. Raises `DataInUse`, with who has it and what to do, and
-    `DataUnusable`."""
+    """Hold the lock for the block. A command that shares it leaves what a server wrote into it.
+    Raises `DataInUse`, with who has it and what to do, and `DataUnusable`."""
     make_directory(settings.data)
     lock = build_lock(settings)
     deadline, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
@@ -126,7 +127,8 @@ def hold(settings: Settings, command: str) -> Generator[DataLock]:
         if time.monotonic() > deadline:
             raise DataInUse(describe_busy(settings, find_holder(settings)))
         pause.wait(RETRY_SECONDS)
-    lock.write(describe(settings, command))
+    if not lock.is_shared or command == SERVE:
+        lock.write(describe(settings, command))
     try:
         yield lock
     finally:

@@ -72,6 +72,14 @@ def test_servers_of_a_postgresql_hold_the_lock_together(tmp_path: Path) -> None:
     assert data_lock.find_server(settings) is None
 
 
+def test_command_beside_a_server_on_postgresql_leaves_what_the_lock_says(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, database_url="postgresql://127.0.0.1:9/none")
+    with data_lock.hold(settings, data_lock.SERVE):
+        with data_lock.hold(settings, "headgate migrate"):
+            assert data_lock.find_server(settings) is not None
+        assert data_lock.find_server(settings) is not None
+
+
 def test_command_beside_a_server_reaches_providers_by_its_settings(tmp_path: Path) -> None:
     settings = Settings(
         data=tmp_path,
