@@ -48,7 +48,7 @@ def fill(ballast: Path) -> None:
 
 @contextlib.contextmanager
 def serving(data: Path) -> Generator[Gateway]:
-    gateway = serve_gateway(data, port=find_port())
+    gateway = serve_gateway(data, port=find_port(), cors_origins="*")
     try:
         wait_until(lambda: answers(gateway), 20.0)
         yield gateway
@@ -81,7 +81,11 @@ def test_start_on_a_full_disk_is_alive_and_unready_until_there_is_room(disk: Pat
         assert refused.status == 503
         assert json.loads(refused.body)["error"]["code"] == "storage_unavailable"
         assert dict(refused.headers)["x-should-retry"] == "true"
-        assert call(gateway, "/api/projects").status == 503
+        assert dict(refused.headers)["access-control-allow-origin"] == "*"
+        projects = call(gateway, "/api/projects")
+        assert projects.status == 503
+        assert dict(projects.headers)["access-control-allow-origin"] == "*"
+        assert json.loads(call(gateway, "/v1/messages").body)["type"] == "error"
         ballast.unlink()
         wait_ready(gateway)
         keys = json.loads((gateway.data / "first-keys.json").read_text())

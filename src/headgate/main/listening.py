@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
+from headgate.gateway.cors import CorsApp
+from headgate.gateway.edge import Edge
+from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.settings import Settings
 
 SETTLE_SECONDS = 5.0
@@ -36,7 +41,7 @@ class Server(uvicorn.Server):
 
 
 def create_server(settings: Settings) -> Server:
-    """The server of these settings; its application and protocol are still to be set."""
+    """The server of these settings; `attach` gives it something to answer with."""
     return Server(
         uvicorn.Config(
             "headgate.api.app:build_app",
@@ -53,3 +58,9 @@ def create_server(settings: Settings) -> Server:
             ssl_keyfile=settings.ssl_keyfile,
         )
     )
+
+
+def attach(server: Server, app: Any, edge: Edge) -> None:
+    """Have the edge's face answer below `/v1`, and an ASGI application everything else."""
+    server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
+    server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import importlib
 import socket
@@ -19,9 +18,7 @@ import uvloop
 from headgate.api import app as api
 from headgate.api.refusals import Refusals
 from headgate.billing.service import Ledger
-from headgate.gateway.cors import CorsApp
 from headgate.gateway.openai import OpenAiFace
-from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit import failpoint
 from headgate.kit.db.engine import StorageUnavailable
 from headgate.kit.db.migration import SchemaUnusable
@@ -37,7 +34,7 @@ from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
-from headgate.main.listening import Server, create_server
+from headgate.main.listening import Server, attach, create_server
 from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
@@ -147,8 +144,7 @@ async def _serve(
             observers=observers,
             refusals=refusals,
         )
-        server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
-        server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
+        attach(server, app, edge)
         connections: Any = server.server_state.connections
         works = [edge.run(connections), upkeep.run(), traffic.crowd.watch()]
         works.append(withdrawals.watch(installation.key_ring, face, connections))

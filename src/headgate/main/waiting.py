@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import socket
 import tempfile
@@ -20,7 +19,6 @@ from starlette.routing import Route
 from headgate.api import app as api
 from headgate.gateway import errors
 from headgate.gateway.exchange import Exchange
-from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.db.engine import StorageUnavailable
 from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
@@ -28,7 +26,7 @@ from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main import road
 from headgate.main.data_lock import DATABASE_FILE
-from headgate.main.listening import Server, create_server
+from headgate.main.listening import Server, attach, create_server
 
 PROBE_SECONDS = 1.0
 PROBE_BYTES = 1 << 20
@@ -62,7 +60,7 @@ class Unready:
         """See `gateway.edge.Face`."""
         head = errors.encode_head(error, retry_after_max_seconds=RETRY_AFTER_SECONDS)
         head += b"x-request-id: %b\r\n" % self._ids.make("req").encode()
-        exchange.answer(error.kind.value, head, errors.encode_body(error))
+        exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))
 
     async def refuse_api(self, _request: Request) -> Response:
         """503 for every operation of the platform API."""
@@ -123,8 +121,7 @@ def wait_for_room(settings: Settings, listeners: list[socket.socket], reason: st
 async def _wait(settings: Settings, listeners: list[socket.socket], reason: str) -> bool:
     unready, server = Unready(reason), create_server(settings)
     edge = road.build_edge(settings, unready)
-    server.config.app = unready.build_app()
-    server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]
+    attach(server, unready.build_app(), edge)
     connections: Any = server.server_state.connections
     watch = asyncio.create_task(edge.run(connections))
     probe = asyncio.create_task(_stop_when_there_is_room(settings, server))
