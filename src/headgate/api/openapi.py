@@ -94,7 +94,12 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "A management key (hg_admin_...), or a person's token.",
                 },
-                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "A management key. The header api-key is read as well.",
+                },
                 "session": {"type": "apiKey", "in": "cookie", "name": "headgate_session"},
             },
         },

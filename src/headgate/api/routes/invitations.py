@@ -62,7 +62,8 @@ class InvitationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The token of the link. Who is new gives a name and a password (12 characters or more), who
-    is known their password, who is signed in nothing more. `email` only for the first owner."""
+    is known their password, who is signed in nothing more. `email` only where the invitation has
+    none: that of an organization's first owner."""
 
     token: Token
     name: Name | None = None
@@ -74,7 +75,8 @@ class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ShownInvitation(msgspec.Struct, kw_only=True):
-    """An open invitation. `email` is null for the first owner's, which is for who holds it."""
+    """An open invitation. `email` is null for that of an organization's first owner whose address
+    was not named: whoever holds it gives one."""
 
     id: str
     email: str | None
