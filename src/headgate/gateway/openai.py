@@ -275,7 +275,7 @@ class OpenAiFace:
             body = data = self._take_body(exchange, opening, endpoint)
             if endpoint.body is Body.FORM and opening.content_type[:10].lower() == b"multipart/":
                 content_type = opening.content_type.decode("latin-1")
-                model = form.decode(data, content_type, self._limits.form).model
+                model = form.decode(data, content_type, self._limits.form, endpoint.checked).model
             elif endpoint.body in (Body.JSON, Body.FORM):
                 body = request.decode(data, self._limits.json, endpoint.checked)
                 model = body.model

@@ -10,7 +10,13 @@ import re
 
 import msgspec
 
-from headgate.llm.request import FieldMissing, RequestInvalid, TypeInvalid
+from headgate.llm.request import (
+    ALL_FIELDS,
+    CheckedFields,
+    FieldMissing,
+    RequestInvalid,
+    TypeInvalid,
+)
 
 FIELD_BYTES_MAX = 256
 
@@ -57,9 +63,15 @@ class FormRequest(msgspec.Struct, frozen=True):
         return self.model
 
 
-def decode(body: bytes, content_type: str, limits: FormLimits = LIMITS) -> FormRequest:
+def decode(
+    body: bytes,
+    content_type: str,
+    limits: FormLimits = LIMITS,
+    checked: CheckedFields = ALL_FIELDS,
+) -> FormRequest:
     """Read a form. Raises `FormInvalid`, and `TypeInvalid` for a field of the wrong type."""
-    fields = find_fields(body, content_type, _NAMES, limits)
+    names = tuple(name for name in _NAMES if name in checked.names)
+    fields = find_fields(body, content_type, names, limits)
     stream = _BOOLEANS.get(fields.get("stream", "false").lower())
     if stream is None:
         raise TypeInvalid("Invalid type for 'stream': expected a boolean.", param="stream")

@@ -34,7 +34,7 @@ from openai.types.responses import (
     response_create_params,
 )
 
-from headgate.llm import request
+from headgate.llm import form, request
 from headgate.llm.endpoint import Body
 from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.routes import Routes
@@ -87,6 +87,8 @@ PARAMS: dict[str, tuple[Any, ...]] = {
 }
 SAMPLES: dict[type, object] = {bool: True, int: 7, float: 0.5, str: "auto", dict: {}, list: []}
 WRONG: dict[type, bytes] = {bool: b'"auto"', int: b'"auto"', str: b"7", dict: b"7"}
+
+FORM_TYPE = "multipart/form-data; boundary=b"
 
 each_address = pytest.mark.parametrize("path", PARAMS)
 
@@ -153,6 +155,22 @@ def test_field_that_an_address_does_not_define_is_not_looked_at(path: str, value
     for name in set(request.CHECKED) - set(checked.names):
         found = decode(path, name, value)
         assert found == msgspec.structs.replace(decode(path, "x", b"1"), body=found.body)
+
+
+FORM_PATHS = sorted(row.path for row in PROVIDER.endpoints if row.body is Body.FORM)
+
+
+@pytest.mark.parametrize("name", ["stream", "n"])
+@pytest.mark.parametrize("path", FORM_PATHS)
+def test_field_of_a_form_is_checked_where_its_address_defines_it(path: str, name: str) -> None:
+    checked = ROUTES.match("POST", path).checked
+    part = '--b\r\ncontent-disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = (part % ("model", "m") + part % (name, "auto") + "--b--").encode()
+    if name in checked.names:
+        with pytest.raises(request.TypeInvalid, match=f"'{name}'"):
+            form.decode(body, FORM_TYPE, checked=checked)
+    else:
+        assert form.decode(body, FORM_TYPE, checked=checked).model == "m"
 
 
 def test_background_is_a_boolean_of_responses_and_a_text_of_images() -> None:
