@@ -279,22 +279,32 @@ def test_trial_before_saving_makes_the_call_of_the_manifest(
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "said", "is_valid"),
     [
-        (b'{"id":"c1","model":"m"}', 200, "without choices"),
-        (b"<html>", 200, "not in JSON"),
-        (b'{"error":{"message":"Incorrect key ' + KEY.encode() + b'"}}', 401, "Incorrect key"),
+        (b'{"id":"c1","model":"m"}', 200, "without choices", None),
+        (b"<html>", 200, "not in JSON", None),
+        (
+            b'{"error":{"message":"Incorrect key ' + KEY.encode() + b'"}}',
+            401,
+            "Incorrect key",
+            False,
+        ),
     ],
 )
 def test_trial_that_fails_is_an_answer(
-    api: Api, provider: FakeUpstream, body: bytes, status: int, said: str
+    api: Api,
+    provider: FakeUpstream,
+    body: bytes,
+    status: int,
+    said: str,
+    is_valid: bool | None,
 ) -> None:
     provider.script = lambda asked: asked.answer(body, status=status)
     credential_id = add(api, auth_data={"base_url": provider.base_url})
     answer = api.post(f"/api/credentials/{credential_id}/test")
     assert answer.status == 200
     assert set(answer.json) == {"credential_id", "is_valid", "message", "tested_at"}
-    assert (answer.json["credential_id"], answer.json["is_valid"]) == (credential_id, False)
+    assert (answer.json["credential_id"], answer.json["is_valid"]) == (credential_id, is_valid)
     assert said in answer.json["message"]
     assert KEY[8:] not in answer.text
     [receipt] = receipts(api)

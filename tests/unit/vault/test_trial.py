@@ -106,13 +106,18 @@ async def test_another_key_in_the_answer_is_cut_down_too() -> None:
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b'"id"'])
 async def test_answer_that_is_no_json_object_is_no_proof(body: bytes) -> None:
     trial = await attempt(Provider(200, body))
-    assert trial == Trial(False, "https://api.example:443 answered 200, but not in JSON.", 200)
+    assert trial == Trial(None, "https://api.example:443 answered 200, but not in JSON.", 200)
 
 
 async def test_answer_without_its_fields_is_no_proof_and_they_are_named() -> None:
     trial = await attempt(Provider(200, b'{"object":"x"}'))
     said = "https://api.example:443 answered 200, but without id, output."
-    assert trial == Trial(False, said, 200)
+    assert trial == Trial(None, said, 200)
+
+
+async def test_refusal_under_a_good_status_is_one_if_it_says_so_of_the_key() -> None:
+    trial = await attempt(Provider(200, tell("invalid_api_key")))
+    assert (trial.is_valid, trial.status) == (False, 200)
 
 
 async def test_provider_that_does_not_answer_is_told_apart() -> None:

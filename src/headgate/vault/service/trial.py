@@ -146,11 +146,11 @@ def _judge(credential: Credential, call: TestCall, status: int, *, body: bytes) 
     try:
         answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
-        return Trial(False, f"{credential.origin} answered {status}, but not in JSON.", status)
+        return Trial(None, f"{credential.origin} answered {status}, but not in JSON.", status)
     missing = [field for field in call.response_fields if field not in answer]
     if missing:
         message = f"{credential.origin} answered {status}, but without {', '.join(missing)}."
-        return Trial(False, message, status)
+        return Trial(_judge_refusal(status, body), message, status)
     return Trial(True, f"{credential.origin} accepts it.", status)
 
 
