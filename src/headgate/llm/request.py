@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Mapping
 from typing import cast
 
 import msgspec
@@ -147,11 +148,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
     @property
     def choices(self) -> int:
         """How many answers are asked for: `n` of each prompt."""
-        prompts = msgspec.json.decode(self.fields.get("prompt", b"null"))
-        count = 1
-        if isinstance(prompts, list):
-            count = sum(isinstance(each, str | list) for each in cast("list[object]", prompts))
-        return max(1, self.n or 1) * max(1, count)
+        return max(1, self.n or 1) * count_prompts(self.fields)
 
     def require_model(self) -> str:
         """The model. Raises `FieldMissing`."""
@@ -211,6 +208,21 @@ def decode(
     except _UNREADABLE as error:
         raise _not_json(body, limits, error) from None
     return _read_facts(body, facts)
+
+
+def read_field(raw: msgspec.Raw | None) -> object:
+    """The value of a field that is the provider's to judge; None where it cannot be read."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw)
+    except _UNREADABLE:
+        return None
+
+
+def count_prompts(fields: Mapping[str, msgspec.Raw]) -> int:
+    """How many prompts a completion answers: those of a list; a list of tokens is one."""
+    prompt = read_field(fields.get("prompt"))
+    prompts = cast("list[object]", prompt) if isinstance(prompt, list) else []
+    return 1 if all(isinstance(each, int) for each in prompts) else len(prompts)
 
 
 def _read_facts(body: bytes, facts: _Facts) -> JsonRequest:

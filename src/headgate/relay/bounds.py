@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from headgate.llm.request import JsonRequest
+from headgate.llm.request import JsonRequest, count_prompts, read_field
 from headgate.llm.tools import is_of_container, list_fees
 from headgate.llm.usage import Usage
 from headgate.relay.ports import Model
@@ -46,16 +46,15 @@ def bound_output(body: JsonRequest, model: Model) -> int:
 
 def count_answers(body: JsonRequest, fields: Mapping[str, msgspec.Raw]) -> int:
     """How many answers are written and paid for, also those that only compete for being sent."""
-    best_of = decode_leniently(fields.get("best_of"))
+    best_of = read_field(fields.get("best_of"))
     wanted = max(1, body.n or 1, best_of if isinstance(best_of, int) else 1)
-    prompts = decode_leniently(fields.get("prompt"))
-    return wanted * (max(1, len(cast("list[Any]", prompts))) if isinstance(prompts, list) else 1)
+    return wanted * count_prompts(fields)
 
 
 def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
     """Whether there are texts or tokens in a list, of which each may fill a model's window."""
     for name in ("input", "prompt"):
-        value = decode_leniently(fields.get(name))
+        value = read_field(fields.get(name))
         if isinstance(value, list) and not all(
             isinstance(each, dict) for each in cast("list[Any]", value)
         ):
@@ -78,8 +77,8 @@ def bound_tool_fees(
     So many calls as `max_tool_calls` says, else as many as are assumed, each of the dearest tool;
     and a container for each tool that needs one. A stored prompt may bring any tool.
     """
-    names = list_fees(decode_leniently(fields.get("tools")))
-    if isinstance(decode_leniently(fields.get("prompt")), dict):
+    names = list_fees(read_field(fields.get("tools")))
+    if isinstance(read_field(fields.get("prompt")), dict):
         names |= fees.keys()
     calls = count_tool_calls(fields, tool_calls_assumed)
     known = [(name, fees.get(name, 0)) for name in names]
@@ -89,7 +88,7 @@ def bound_tool_fees(
 
 def count_tool_calls(fields: Mapping[str, msgspec.Raw], assumed: int) -> int:
     """How many calls of tools a request allows."""
-    asked = decode_leniently(fields.get("max_tool_calls"))
+    asked = read_field(fields.get("max_tool_calls"))
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
         return assumed
     return min(asked, TOOL_CALLS_MAX)
@@ -134,7 +133,7 @@ def find_excess(
 def count_hosted_turns(fields: Mapping[str, msgspec.Raw]) -> int:
     """How many calls of tools without a count in the usage there may be: of those that the
     provider runs, which are all but the client's functions."""
-    tools = decode_leniently(fields.get("tools"))
+    tools = read_field(fields.get("tools"))
     kinds = {
         cast("dict[str, Any]", tool).get("type")
         for tool in (cast("list[Any]", tools) if isinstance(tools, list) else ())
@@ -143,11 +142,3 @@ def count_hosted_turns(fields: Mapping[str, msgspec.Raw]) -> int:
     if not kinds - {"function", "custom"} and "prompt" not in fields:
         return 0
     return count_tool_calls(fields, HOSTED_TURNS)
-
-
-def decode_leniently(raw: msgspec.Raw | None) -> object:
-    """The value of a field that is the provider's to judge; None where it cannot be read."""
-    try:
-        return None if raw is None else msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None

@@ -16,13 +16,12 @@ from headgate.llm.estimate import (
     estimate_input_tokens,
 )
 from headgate.llm.redaction import conceal
-from headgate.llm.request import JsonRequest
+from headgate.llm.request import JsonRequest, read_field
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.bounds import (
     AUDIO_MILLISECONDS_MAX,
     OWN_KEY_MARGIN,
     TOKENS_MAX,
-    decode_leniently,
     find_excess,
 )
 from headgate.relay.call import Call, Caller
@@ -321,7 +320,7 @@ def measure_request(trip: Trip) -> Usage | None:
     field, body = trip.call.endpoint.characters_of, trip.call.body
     if field is None or not isinstance(body, JsonRequest):
         return None
-    spoken = decode_leniently(body.fields.get(field))
+    spoken = read_field(body.fields.get(field))
     return Usage(characters=len(spoken)) if isinstance(spoken, str) else None
 
 

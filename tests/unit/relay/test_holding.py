@@ -68,6 +68,29 @@ async def test_every_choice_is_held_for_and_never_less_than_one(n: bytes, answer
 
 
 @pytest.mark.parametrize(
+    ("prompt", "answers"),
+    [
+        (b'"x"', 1),
+        (b'["x","y","z"]', 3),
+        (b"[1,2,3,4]", 1),
+        (b"[[1,2],[3]]", 2),
+        (b"[]", 1),
+        (b'[{},"x"]', 2),
+    ],
+)
+async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
+    prompt: bytes, answers: int
+) -> None:
+    fields = b'{"model":"gpt-5.4-mini","prompt":%b}' % prompt
+    models = FakeModels()
+    trip = make_trip(make_call("/completions", body=fields))
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
+    await Holding(FakeLedger(), models, ManualClock()).hold(trip)
+    assert trip.hold is not None
+    assert trip.hold.amount_nano == TOKENS_NANO + (answers - 1) * 10 * 500
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b'{"model":"gpt-5.4-mini","previous_response_id":"resp_1"}',
