@@ -94,7 +94,7 @@ class Journey:
         try:
             self._routing.plan(trip)
             if trip.body is not call.body:
-                trip.hold_copy()
+                trip.hold_copies()
             await self._holding.hold(trip)
             failpoint("after_hold")
             attendance.begin()

@@ -141,11 +141,14 @@ class Trip(msgspec.Struct):
     caller: Caller | None = None
     """Who waits for the answer, and holds the memory that it takes."""
 
-    def hold_copy(self) -> None:
-        """Count the body that is sent in the place of the client's, which is kept as well, if it is
-        large. Raises what `Caller.hold` does."""
-        body = self.body
-        size = len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
+    def hold_copies(self) -> None:
+        """Count the large bodies that are kept beside the client's: the one that is sent, and the
+        one that is sent where the provider refuses to be asked for usage. Raises what `Caller.hold`
+        does."""
+        size = 0
+        for body in (self.body, self.unasked):
+            if body is not None and body is not self.call.body:
+                size += len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
         if size > UNCOUNTED_BYTES and self.caller is not None:
             self.caller.hold(size)
 

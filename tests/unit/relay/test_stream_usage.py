@@ -18,6 +18,7 @@ from headgate.relay.upstream import Answer, Upstream
 from tests.fakes.stage import (
     CREDENTIAL,
     STREAMED_CHAT,
+    FakeCaller,
     FakeClient,
     FakeCredentials,
     FakeModels,
@@ -113,6 +114,16 @@ async def test_connection_that_says_never_is_never_asked() -> None:
     await rig.call()
     assert rig.sent == [STREAMED_CHAT]
     assert not rig.trip.asked_usage
+
+
+@pytest.mark.parametrize(("envelopes", "copies"), [(b"", 1), (b'"vmx":{},', 2)])
+async def test_every_copy_of_a_large_body_is_counted(envelopes: bytes, copies: int) -> None:
+    large = b'{"text":"%b",' % (b"x" * 100_000) + envelopes + STREAMED_CHAT[1:]
+    rig, caller = Rig(), FakeCaller()
+    trip = Trip(make_call(body=large), rig.trip.reading, caller=caller)
+    rig.routing.plan(trip)
+    trip.hold_copies()
+    assert caller.held_bytes // 100_000 == copies
 
 
 def test_so_many_refusals_are_remembered() -> None:
