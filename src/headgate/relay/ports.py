@@ -101,8 +101,8 @@ class Credential(msgspec.Struct, frozen=True):
     base_path: bytes
     headers: Headers
     secret: bytes
-    has_own_address: bool = True
-    """Whether it goes to the address of its integration, and not to one of its owner's choice."""
+    has_integration_address: bool = True
+    """Whether it goes to its integration's address, and not to one that its owner chose."""
 
     asks_usage: bool = True
     """Whether its provider may be asked for the usage of a stream that its client did not ask for.

@@ -249,7 +249,7 @@ def choose_wire_id(match: ModelMatch, credential: Credential) -> str:
     if (
         match.is_qualified
         and match.integration == DEFAULT_INTEGRATION
-        and not credential.has_own_address
+        and not credential.has_integration_address
     ):
         return f"{match.integration}/{match.model_id}"
     return match.wire_id

@@ -218,7 +218,7 @@ def test_bare_id_of_several_own_integrations_goes_where_there_is_a_credential() 
 def test_address_of_ones_own_choice_keeps_ids_that_look_like_the_default_integration() -> None:
     """Routers and local servers have models such as `openai/gpt-oss-120b`."""
     credentials = SeveralCredentials("openai")
-    elsewhere = replace(credentials.known["openai"], has_own_address=False)
+    elsewhere = replace(credentials.known["openai"], has_integration_address=False)
     credentials.known = {"openai": elsewhere}
     for model in ("openai/gpt-oss-120b", "openai/gpt-5.4"):
         trip = plan(model, credentials=credentials)

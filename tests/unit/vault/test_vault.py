@@ -192,13 +192,13 @@ def test_own_credentials_of_an_integration_are_seen_without_being_used(safe: Saf
     theirs = safe.add("acme-key", integration="acme", expires_at=safe.clock.time + 10)
     found = safe.vault.peek(safe.own, "acme")
     assert found is not None
-    assert (found.id, found.has_own_address) == (theirs.id, True)
+    assert (found.id, found.has_integration_address) == (theirs.id, True)
     safe.clock.time += 20
     assert safe.vault.peek(safe.own, "acme") is None
     elsewhere = safe.add(integration="acme", base_url="https://proxy.example/v1")
     found = safe.vault.peek(safe.own, "acme")
     assert found is not None
-    assert (found.id, found.has_own_address) == (elsewhere.id, False)
+    assert (found.id, found.has_integration_address) == (elsewhere.id, False)
 
 
 def test_pinned_credential_is_never_replaced(safe: Safe) -> None:

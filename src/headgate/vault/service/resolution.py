@@ -264,7 +264,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         secret=secret.encode(),
         purpose=find_purpose(record),
         asks_usage=record.stream_usage != NEVER,
-        has_own_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
+        has_integration_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
     )
 
 
