@@ -38,7 +38,9 @@ Reference = Annotated[str, typer.Argument(help="Id or name.")]
 
 @app.command()
 def add(
-    integration: Annotated[str, typer.Argument(help="Whose secret it is: openai.")],
+    integration: Annotated[
+        str, typer.Argument(help="Whose secret it is: openai, or one of your own.")
+    ],
     data: Data = None,
     as_json: Json = False,
     *,

@@ -46,13 +46,15 @@ class DataInUse(HeadgateError):
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a lock. The settings are those by which a server reaches providers; no secrets."""
+    """Who holds a lock. The settings are those by which a server knows and reaches providers; no
+    secrets."""
 
     pid: int
     command: str
     started_at: float
     simulator: bool = False
     simulator_port: int = 0
+    catalog_dir: str | None = None
     openai_base_url: str | None = None
     egress_allow: tuple[str, ...] = ()
     egress_ca_file: str | None = None
@@ -156,14 +158,15 @@ def find_server(settings: Settings) -> Holder | None:
 
 
 def adopt(settings: Settings, server: Holder | None) -> Settings:
-    """The settings of a command beside a server: by which that server reaches providers, where
-    the command's own environment does not say otherwise."""
+    """The settings of a command beside a server: by which that server knows and reaches providers,
+    where the command's own environment does not say otherwise."""
     if server is None:
         return settings
     return msgspec.structs.replace(
         settings,
         simulator=server.simulator,
         simulator_port=server.simulator_port if server.simulator else settings.simulator_port,
+        catalog_dir=settings.catalog_dir or _read_path(server.catalog_dir),
         openai_base_url=settings.openai_base_url or server.openai_base_url,
         egress_allow=tuple(dict.fromkeys((*settings.egress_allow, *server.egress_allow))),
         egress_ca_file=settings.egress_ca_file or server.egress_ca_file,
@@ -211,6 +214,7 @@ def describe(settings: Settings, command: str) -> Holder:
         started_at=time.time(),
         simulator=settings.simulator and not settings.openai_api_key,
         simulator_port=settings.simulator_port,
+        catalog_dir=settings.catalog_dir and str(settings.catalog_dir.absolute()),
         openai_base_url=_strip_user(settings.openai_base_url),
         egress_allow=settings.egress_allow,
         egress_ca_file=settings.egress_ca_file,
@@ -224,6 +228,10 @@ def _strip_user(url: str | None) -> str | None:
     scheme, mark, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _read_path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _name_kill(holder: Holder | None) -> str:

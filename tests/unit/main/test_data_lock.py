@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from headgate.kit.settings import Settings
 from headgate.main import data_lock
 from headgate.main.data_lock import DataInUse
 from headgate.main.installation import open_for_command
+
+GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
 
 
 @pytest.fixture
@@ -98,3 +101,14 @@ def test_command_beside_a_server_reaches_providers_by_its_settings(tmp_path: Pat
         assert desk.settings.egress_ca_file == "/etc/ca.pem"
     with open_desk(tmp_path, given) as desk:
         assert desk.settings.egress_allow == ("192.0.2.0/24",), "a dead server says nothing"
+
+
+def test_command_beside_a_server_knows_the_integrations_of_its_catalog(tmp_path: Path) -> None:
+    relative = Path(os.path.relpath(GOLDEN_CATALOG))
+    settings = Settings(data=tmp_path, catalog_dir=relative)
+    open_for_command(settings, "headgate migrate").close()
+    with data_lock.hold(settings, data_lock.SERVE), open_desk(tmp_path, {}) as desk:
+        assert "acme" in desk.catalog.integrations
+        assert desk.settings.catalog_dir == GOLDEN_CATALOG, "wherever the command runs"
+    with open_desk(tmp_path, {}) as desk:
+        assert "acme" not in desk.catalog.integrations, "a dead server says nothing"
