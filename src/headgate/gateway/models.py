@@ -30,7 +30,14 @@ from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call, Caller
 from headgate.relay.journey import Journey, Sender
-from headgate.relay.ports import Credential, Grant, Offered, Offers, Receipt
+from headgate.relay.ports import (
+    DEFAULT_INTEGRATION,
+    Credential,
+    Grant,
+    Offered,
+    Offers,
+    Receipt,
+)
 from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
 
@@ -162,6 +169,8 @@ class Models:
         """The answer, where no provider has to be asked for it."""
         if credential.managed and self.sells:
             return self._answer_offered(call, credential, wanted)
+        if not wanted and _is_catalogs(call, credential):
+            return self._write_catalogs(call)
         if wanted and call.credential_name is None:
             row = self._others.find(call.grant.organization_id, wanted)
             if row is not None:
@@ -188,6 +197,14 @@ class Models:
         rows = [(each.model_id, self._write_offered(each)) for each in offered]
         empty = Listed({"object": msgspec.Raw(b'"list"')}, [])
         return self._write(empty, rows, call, None)
+
+    def _write_catalogs(self, call: Call) -> bytes:
+        """The models of the catalog, for who has no credential of the default integration: a
+        provider's own ids would mean that one's, or nothing."""
+        grant = call.grant
+        hidden = self._hidden(grant.organization_id)
+        rows = self._others.list(grant, DEFAULT_INTEGRATION, hidden)
+        return listing.write({"object": msgspec.Raw(b'"list"')}, rows)
 
     def _write_offered(self, offered: Offered) -> bytes:
         card = self._cards.draw_offered(offered)
@@ -297,8 +314,10 @@ class ModelsEncoder(OpenAiEncoder):
         """Whether what was kept was answered (hit) or the provider asked (miss)."""
         if trip.attempts:
             return b"miss"
-        managed = trip.credential is not None and trip.credential.managed
-        return b"bypass" if managed and self.models.sells else b"hit"
+        credential = trip.credential
+        assert credential is not None, "an answer came from somewhere"
+        unasked = (credential.managed and self.models.sells) or _is_catalogs(trip.call, credential)
+        return b"bypass" if unasked else b"hit"
 
 
 class ModelsRoad:
@@ -315,6 +334,14 @@ class ModelsRoad:
     async def travel(self, call: Call, caller: Caller, headers: Headers) -> None:
         """As `Journey.travel`; `headers` are all that the client sent."""
         await self._journey.travel(read_wishes(call, headers), caller, self._encoder)
+
+
+def _is_catalogs(call: Call, credential: Credential) -> bool:
+    """Whether a list is the catalog's alone: the call found an own credential of a further
+    integration, and asks for nothing that only its provider can answer."""
+    if credential.integration == DEFAULT_INTEGRATION or credential.managed:
+        return False
+    return call.credential_name is None and isinstance(call, ModelsCall) and call.keeps
 
 
 class _Nowhere:

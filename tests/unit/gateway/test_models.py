@@ -539,6 +539,16 @@ async def test_models_of_another_integration_stand_beside_the_providers_own(both
     assert "acme-large" not in await both.list(credential_name="OpenAI")
 
 
+async def test_organization_without_openai_sees_the_models_that_it_can_name(both: Shop) -> None:
+    assert list(await both.list(credential=ACME)) == ["acme-large"]
+    assert (both.source, both.upstream.asked) == ("bypass", [])
+    grant = replace(GRANT, models=("gpt-5*",))
+    assert await both.list(credential=ACME, grant=grant) == {}
+    named = await both.list(credential=ACME, credential_name="Acme")
+    assert list(named) == [MINI, "ft:own"], "the provider's own"
+    assert both.source == "miss"
+
+
 @pytest.mark.parametrize(
     ("patterns", "seen"),
     [
