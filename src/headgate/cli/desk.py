@@ -21,7 +21,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
-from headgate.main import data_lock
+from headgate.main import data_lock, data_remains
 from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.installation import open_database
@@ -98,11 +98,14 @@ class Desk:
 
 @contextlib.contextmanager
 def open_desk(data: Path | None, environment: Mapping[str, str] = os.environ) -> Generator[Desk]:
-    """The desk of a data directory. Raises `DataMissing` where nothing was ever started."""
+    """The desk of a data directory. Raises `DataMissing` where nothing was ever started, and
+    `DataUnusable` where the database of an installation is gone."""
     loaded = settings.load(environment, data=data)
     log.configure(sys.stderr, level=loaded.log_level)
     loaded = data_lock.adopt(loaded, data_lock.find_server(loaded))
     path = loaded.data / DATABASE_FILE
+    if not loaded.database_url:
+        data_remains.check_file(loaded, data_remains.find(loaded))
     if not loaded.database_url and not path.is_file():
         message = f"There is no database {path}; start `headgate serve` once, or give --data."
         raise DataMissing(message)

@@ -297,6 +297,17 @@ def test_doctor_names_a_credential_that_does_not_open(data: Path) -> None:
     assert any(each["subject"] == "credential" and "(OpenAI)" in each["text"] for each in findings)
 
 
+def test_folder_whose_database_is_gone_is_told_with_the_ways_on(data: Path) -> None:
+    for path in data.glob("headgate.db*"):
+        path.unlink()
+    findings = json.loads(run("doctor", "--json").stdout)
+    [finding] = [each for each in findings if each["subject"] == "database"]
+    assert finding["level"] == "fail"
+    assert f"headgate restore BACKUP --data {data}" in finding["text"]
+    assert "headgate serve" not in finding["text"], "a start is refused as well"
+    assert "headgate restore BACKUP" in run("keys", "list").output
+
+
 def test_doctor_refuses_an_impossible_setting(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_PORT", "many")
     result = run("doctor")

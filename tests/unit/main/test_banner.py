@@ -39,7 +39,13 @@ def make_credential(name: str) -> Credential:
 )
 def test_credential_that_answers_is_named(name: str | None, told: str) -> None:
     credential = None if name is None else make_credential(name)
-    assert told in banner.describe_provider(credential, "./headgate")
+    assert told in banner.describe_provider(credential, "./headgate", has_key=True)
+
+
+def test_key_of_an_earlier_start_is_told_with_how_to_end_it() -> None:
+    told = banner.describe_provider(make_credential("environment"), "./headgate")
+    assert "with the OPENAI_API_KEY of an earlier start" in told
+    assert "./headgate credentials remove environment" in told
 
 
 def test_commands_name_the_program_as_it_was_started(
