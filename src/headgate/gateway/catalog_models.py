@@ -67,6 +67,10 @@ class CatalogModels:
             return True
         return is_any_in_scope(self._catalog.match(model_id, integration).names, grant.models)
 
+    def is_hidden(self, model_id: str, hidden: frozenset[str]) -> bool:
+        """Whether a model is one that its organization hides, however it is spelled."""
+        return model_id in hidden or self._catalog.match(model_id).model_id in hidden
+
     def list(self, grant: Grant, but: str, hidden: frozenset[str]) -> list[bytes]:
         """The models of every integration except `but` for which there is an own credential, as
         far as a key may see them."""

@@ -126,7 +126,8 @@ class Models:
         call, credential = trip.call, trip.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)
-        if wanted in self._hidden(call.grant.organization_id):
+        hidden = self._hidden(call.grant.organization_id)
+        if wanted and hidden and self._others.is_hidden(wanted, hidden):
             raise listing.hide(wanted)
         if call.method == "GET":
             body = self._answer_here(call, credential, wanted)

@@ -549,6 +549,15 @@ async def test_organization_without_openai_sees_the_models_that_it_can_name(both
     assert both.source == "miss"
 
 
+@pytest.mark.parametrize("spelled", ["acme-large", "acme/acme-large", f"openai/{MINI}"])
+async def test_hidden_model_is_hidden_however_it_is_spelled(spelled: str) -> None:
+    hidden = {"org_1": frozenset({"acme-large", MINI})}
+    shop = Shop(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME), hidden=hidden)
+    with pytest.raises(ModelHidden, match=spelled):
+        await shop.ask(f"/models/{spelled}")
+    assert list(await shop.list()) == ["ft:own"]
+
+
 @pytest.mark.parametrize(
     ("patterns", "seen"),
     [
