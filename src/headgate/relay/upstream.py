@@ -7,7 +7,6 @@ has been passed on (law 9).
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -301,8 +300,6 @@ class Upstream:
             return
         if (advised or 0.0) > self._policy.advice_max_seconds or not budget.withdraw():
             failure.final = True
-        elif advised and faults.parse_retry_after(failure.headers, self._clock.now()) is None:
-            failure.headers.append((b"retry-after", b"%d" % math.ceil(advised)))
 
     def _find_advice(self, failure: Answer | egress.EgressError) -> float | None:
         """Seconds that the provider asks to wait. A wait of 0 is no advice, as for the SDKs."""

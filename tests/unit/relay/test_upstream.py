@@ -152,21 +152,19 @@ async def test_date_to_retry_at_is_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    "header",
     [
-        ([(b"retry-after", b"30")], []),
-        ([(b"retry-after-ms", b"30000")], []),
-        ([(b"x-ratelimit-reset-requests", b"59.5s")], [(b"retry-after", b"60")]),
-        ([(b"x-ratelimit-reset-tokens", b"20s")], [(b"retry-after", b"20")]),
+        (b"retry-after", b"30"),
+        (b"retry-after-ms", b"30000"),
+        (b"x-ratelimit-reset-requests", b"59.5s"),
+        (b"x-ratelimit-reset-tokens", b"20s"),
     ],
 )
-async def test_long_wait_is_left_to_the_client_who_is_told_how_long(
-    headers: Headers, told: Headers
-) -> None:
-    rig = Rig(fault(429, list(headers)))
+async def test_long_wait_is_left_to_the_client(header: tuple[bytes, bytes]) -> None:
+    rig = Rig(fault(429, [header]))
     answer = await rig.send()
     assert (rig.trip.attempts, answer.final, rig.rests) == (1, False, [])
-    assert answer.headers == headers + told
+    assert answer.headers == [header]
 
 
 @pytest.mark.parametrize(
