@@ -412,9 +412,9 @@ def conclude(failure: Answer | egress.EgressError) -> Answer:
 
 def translate(error: Exception) -> HeadgateError:
     """What an exchange that failed is to the caller; never with the provider's address in it."""
-    if isinstance(error, egress.ConnectFailed):
+    if isinstance(error, egress.EgressError) and not error.sent:
         return ProviderUnreachable(
-            "The provider could not be reached: no connection was made, and nothing was charged. "
+            "The provider could not be reached: nothing was sent, and nothing was charged. "
             "`headgate doctor` tells more.",
             should_retry=False,
         )

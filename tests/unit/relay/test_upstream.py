@@ -277,6 +277,25 @@ async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counte
     assert (rig.trip.attempts, rig.rests) == (2, [])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        egress.Disconnected("gone before it left"),
+        egress.TotalTimeout.unsent("no connection in time"),
+        egress.ConnectTimeout("no connection in time"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_request_that_never_left_is_told_as_one_that_nobody_can_have_done(
+    error: egress.EgressError,
+) -> None:
+    error.sent = False
+    rig = Rig(*[error] * 3)
+    with pytest.raises(ProviderUnreachable, match="nothing was sent"):
+        await rig.send()
+    assert not rig.trip.was_sent
+
+
 async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
     unsent = egress.Disconnected("gone before it left", reused=True)
     unsent.sent = False
