@@ -68,6 +68,12 @@ class FieldRefused(HeadgateError):
         self.type = code
 
 
+class PasswordWrong(FieldRefused):
+    """Somebody who is signed in gave another password than their own."""
+
+    code = "wrong_password"
+
+
 class BodyMalformed(HeadgateError):
     """A body that is no JSON at all."""
 

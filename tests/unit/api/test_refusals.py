@@ -14,7 +14,7 @@ from headgate.keys.model import InvalidKey as Wrong
 from headgate.main import platform
 from tests.fakes.api import NOBODY, Api
 from tests.fakes.deadline import wait_until
-from tests.fakes.people import add_person
+from tests.fakes.people import add_person, open_browser
 
 ADA = "ada@example.com"
 SIGN_IN = "/api/session"
@@ -88,6 +88,21 @@ def test_failed_sign_in_is_written_down_with_address_and_reason(api: Api) -> Non
     assert {each["action"] for each in entries} == {"person.sign_in_refused"}
     assert {each["address"] for each in entries} == {"203.0.113.9"}
     assert {each["actor_name"] for each in entries} == {ADA, "nobody@example.com", ""}
+    assert WRONG not in repr(lines) + dump(api)
+
+
+def test_wrong_password_of_who_is_signed_in_is_written_down(api: Api) -> None:
+    ada = add_person(api, ADA)
+    browser = open_browser(api, ada)
+    body = {"old_password": WRONG, "new_password": "another sentence, as long"}
+    with capture_logs() as lines:
+        assert browser.post("/api/session/password", body).status == 422
+    assert [each["reason"] for each in lines if each["event"] == "access.refused"] == [
+        "wrong_password"
+    ]
+    wait_until(lambda: len(list_refused(api)) == 1)
+    (entry,) = list_refused(api)
+    assert (entry["action"], entry["object_id"]) == ("person.sign_in_refused", ada.id)
     assert WRONG not in repr(lines) + dump(api)
 
 

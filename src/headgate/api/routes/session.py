@@ -13,7 +13,7 @@ from headgate.accounts.model import Login, Session, SignInRefused, check_passwor
 from headgate.accounts.service import NOT_SIGNED_IN
 from headgate.api.access import ANYONE, PERSON
 from headgate.api.entrance import Oidc
-from headgate.api.errors import FieldRefused
+from headgate.api.errors import PasswordWrong
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, show_time
@@ -179,7 +179,7 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
         proven = await prove_password(ask, email, ask.body.old_password)
     except SignInRefused as error:
         message = "This is not your present password."
-        raise FieldRefused(message, ("body", "old_password"), "wrong_password") from error
+        raise PasswordWrong(message, ("body", "old_password"), PasswordWrong.code) from error
     hashed = await ask.services.entrance.hasher.hash(new)
 
     def change(connection: sa.Connection) -> Login:
