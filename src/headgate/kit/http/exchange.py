@@ -79,8 +79,8 @@ class Exchange:
         """The whole body. Raises `BodyTooLarge`, the error that broke it off, or what `hold`
         raised when it was told of more bytes."""
         self._size_max = self._bytes_max = bytes_max
-        length = self._find_length()
-        if self._size > bytes_max or (not self._ended and length > bytes_max):
+        length = self._size if self._ended else self._find_length()
+        if max(length, self._size) > bytes_max:
             self.abort()
             raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
         if hold is not None and not 0 <= length <= UNHELD_BYTES:

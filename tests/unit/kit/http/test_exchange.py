@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.errors import BodyTooLarge, Disconnected, IdleTimeout
-from headgate.kit.http.exchange import UNCLAIMED_BYTES_MAX, Exchange
+from headgate.kit.http.exchange import UNCLAIMED_BYTES_MAX, UNHELD_BYTES, Exchange
 from headgate.kit.http.message import Headers, Timeouts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -240,3 +240,15 @@ async def test_reader_that_leaves_drops_the_connection_and_hears_no_end() -> Non
         await reading
     assert wire.told == ["resume", "drop"]
     exchange.end()
+
+
+async def test_body_that_is_over_is_held_as_what_it_is_and_not_as_announced() -> None:
+    """The answer to HEAD announces the length of a body that it has not."""
+    for body in (b"", b"x" * UNHELD_BYTES, b"x" * (UNHELD_BYTES + 1)):
+        held: list[int] = []
+        _, exchange = open_exchange([(b"content-length", b"1000000000")])
+        if body:
+            exchange.feed(body)
+        exchange.end()
+        assert await exchange.read(1 << 20, held.append) == body
+        assert sum(held) == len(body[UNHELD_BYTES:])
