@@ -17,6 +17,8 @@ ANY = "*"
 ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
 )
+USUAL_PORT = re.compile(r"http://.*:0*80$|https://.*:0*443$")
+"""What a browser leaves out of an origin."""
 HEADER_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,4096}")
 FACES = (b"/v1/", b"/api/", b"/openapi.json")
 """The paths whose answers a page may read; health and metrics are for operators alone."""
@@ -56,11 +58,11 @@ class CorsPolicy:
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         for origin in origins:
-            if origin != ANY and ORIGIN.fullmatch(origin) is None:
+            if origin != ANY and (ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)):
                 raise CorsOriginRefused(
-                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which is no origin: write a scheme and "
-                    "a host in lower case, with a port where there is one, and nothing after it "
-                    "(https://app.example.com), or * for any."
+                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which no browser sends: write a scheme "
+                    "and a host in lower case, a port where it is not the scheme's own, and nothing "
+                    "after it (https://app.example.com), or * for any."
                 )
         self._any = ANY in origins
         self._origins = frozenset(each.encode() for each in origins)

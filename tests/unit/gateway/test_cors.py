@@ -128,6 +128,7 @@ async def test_header_names_that_are_none_are_not_repeated() -> None:
     "origin",
     [
         *("app.example.com", "https://app.example.com/", "https://app.example.com/x", "null", ""),
+        *("https://app.example.com:443", "http://localhost:80"),
         *("https://*.example.com", "https://APP.example.com", "https://a:b@c.example", "https://"),
     ],
 )
