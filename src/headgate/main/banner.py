@@ -81,7 +81,10 @@ def render(settings: Settings, situation: Situation, credential: Credential | No
         **words,
         first=" (just made)" if situation.is_first else "",
         provider=describe_provider(
-            credential, words["headgate"], has_key=bool(settings.openai_api_key)
+            credential,
+            words["headgate"],
+            data=words["data"],
+            has_key=bool(settings.openai_api_key),
         ),
         owner=OWNER_TEMPLATE.format(**words) if situation.is_owner_missing else "",
     )
@@ -94,16 +97,19 @@ def find_program(started_as: str) -> str:
     return f"{shlex.quote(_shorten(sys.executable))} -m headgate.cli"
 
 
-def describe_provider(credential: Credential | None, program: str, *, has_key: bool = False) -> str:
-    """Who answers the calls, in a few words. `has_key`: this start was given `OPENAI_API_KEY`."""
+def describe_provider(
+    credential: Credential | None, program: str, *, data: str, has_key: bool = False
+) -> str:
+    """Say who answers the calls. `data` is the directory as a shell takes it; `has_key`: this start
+    was given `OPENAI_API_KEY`."""
     if credential is None:
-        return f"none yet: {program} credentials add openai"
+        return f"none yet: {program} credentials add openai --data {data}"
     if credential.name == SIMULATOR_NAME:
         return "the built-in simulator (set OPENAI_API_KEY for the real one)"
     if credential.name == ENVIRONMENT_NAME and has_key:
         return f"{credential.origin}, with OPENAI_API_KEY"
     if credential.name == ENVIRONMENT_NAME:
-        end = f"to end that: {program} credentials remove {ENVIRONMENT_NAME}"
+        end = f"to end that: {program} credentials remove {ENVIRONMENT_NAME} --data {data}"
         return f"{credential.origin}, with the OPENAI_API_KEY of an earlier start ({end})"
     return f"{credential.origin}, with the stored credential {credential.name} ({credential.id})"
 

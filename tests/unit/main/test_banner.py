@@ -34,18 +34,20 @@ def make_credential(name: str) -> Credential:
         ("simulator", "the built-in simulator"),
         ("environment", "https://api.openai.com:443, with OPENAI_API_KEY"),
         ("mine", "https://api.openai.com:443, with the stored credential mine (cred_1)"),
-        (None, "none yet: ./headgate credentials add openai"),
+        (None, "none yet: ./headgate credentials add openai --data 'a folder'"),
     ],
 )
 def test_credential_that_answers_is_named(name: str | None, told: str) -> None:
     credential = None if name is None else make_credential(name)
-    assert told in banner.describe_provider(credential, "./headgate", has_key=True)
+    assert told in banner.describe_provider(
+        credential, "./headgate", data="'a folder'", has_key=True
+    )
 
 
 def test_key_of_an_earlier_start_is_told_with_how_to_end_it() -> None:
-    told = banner.describe_provider(make_credential("environment"), "./headgate")
+    told = banner.describe_provider(make_credential("environment"), "./headgate", data="d")
     assert "with the OPENAI_API_KEY of an earlier start" in told
-    assert "./headgate credentials remove environment" in told
+    assert "./headgate credentials remove environment --data d" in told
 
 
 def test_commands_name_the_program_as_it_was_started(
