@@ -43,6 +43,12 @@ class Line:
         self.reader.close()
         self.socket.close()
 
+    def reset(self) -> None:
+        """Cut the connection without a word."""
+        linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close()
+
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
