@@ -108,7 +108,8 @@ class FakeLoop:
 class Wire(asyncio.Transport):
     """The transport: keeps what is written. `paused` says that no more is read for now.
 
-    `unsent_bytes` is what it says of its buffer, `half_closed` whether our side was shut.
+    `unsent_bytes` is what it says of its buffer, `half_closed` whether our side was shut, `lost`
+    whether the protocol was told of the end.
     """
 
     def __init__(self, *, is_tls: bool = False, peer: Peer | None = ("127.0.0.1", 5)) -> None:
@@ -120,12 +121,15 @@ class Wire(asyncio.Transport):
         self.paused = False
         self.closed = False
         self.aborted = False
+        self.lost = False
         self.half_closed = False
         self.can_half_close = True
         self.unsent_bytes = 0
         self.unsent_bytes_max: int | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.lost:  # as uvloop does it, unlike asyncio
+            raise RuntimeError("the handler is closed")
         if not self.closed:
             self.written += bytes(data)
 
@@ -229,8 +233,13 @@ class Line:
         """The client hangs up."""
         for _ in range(5):
             await asyncio.sleep(0)
+        self.lose(None)
+
+    def lose(self, error: Exception | None) -> None:
+        """The loop tells of the end of the connection."""
         self.wire.closed = True
-        self.protocol.connection_lost(None)
+        self.protocol.connection_lost(error)
+        self.wire.lost = True
 
 
 CONFIG = Config(cast("Any", answer_nothing), log_config=None, lifespan="off", proxy_headers=False)

@@ -89,6 +89,7 @@ class EdgeProtocol(HearingProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who works for this connection."""
+        self._sender.lose()
         self.deadline = 0.0
         if self._is_large:
             self._forget_head()

@@ -247,6 +247,30 @@ async def test_closed_side_under_an_answer_that_has_begun_is_the_end() -> None:
     await line.close()
 
 
+async def test_event_that_comes_in_the_turn_of_a_reset_is_written_nowhere() -> None:
+    face = ScriptedFace(linger)
+    line = await talk(GET, face=face)
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    face.exchanges[0].start(200, b"")
+    face.exchanges[0].write(b"event")
+    line.lose(ConnectionResetError("reset by peer"))
+    await line.settle()
+    assert (line.wire.written, faults) == (b"", [])
+
+
+async def test_client_that_resets_after_it_shut_its_side_is_asked_no_more() -> None:
+    line = await talk(GET, face=ScriptedFace(linger))
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    assert line.protocol.eof_received() is True
+    await line.settle()
+    line.lose(ConnectionResetError("reset by peer"))
+    line.loop.move(60)
+    await line.settle()
+    assert (line.wire.written, faults) == (CONTINUE, [])
+
+
 async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_cut() -> None:
     state, face = ServerState(), EchoFace()
     limits = EdgeLimits(connections_max=2)

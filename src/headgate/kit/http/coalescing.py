@@ -11,6 +11,32 @@ JOINED_BYTES_MAX = 16 * 1024
 be able to say that it is too much (`pause_writing`)."""
 
 
+class LostTransport(asyncio.Transport):
+    """What is behind a connection that is lost: everything that is still written goes nowhere."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Drop it."""
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Drop them."""
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits."""
+        return 0
+
+    def write_eof(self) -> None:
+        """Nothing to shut."""
+
+    def close(self) -> None:
+        """Closed already."""
+
+    def abort(self) -> None:
+        """Closed already."""
+
+
+LOST = LostTransport()
+
+
 class CoalescingTransport:
     """A transport in front of another one. Whatever ends the connection sends first what waits."""
 
@@ -91,3 +117,12 @@ class CoalescingTransport:
         """Close now; what waits is never sent."""
         self._waiting = b""
         self._inner.abort()
+
+    def lose(self) -> None:
+        """Forget what waits, and all that will still be written: the connection is lost.
+
+        A closed transport of uvloop takes a write for an error; the end of a turn may come after
+        the loss of the connection that the turn wrote to.
+        """
+        self._waiting = b""
+        self._inner = LOST

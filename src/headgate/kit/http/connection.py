@@ -249,6 +249,7 @@ class Connection(asyncio.Protocol):
         """The socket is gone."""
         self.closed = True
         self._lose(exc)
+        self._transport.lose()
         self.resume_writing()
         del self._parser  # it holds this object's methods
         self.owner.forget(self)

@@ -26,10 +26,17 @@ class Socket(asyncio.Transport):
         self.end = ""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._check_open()
         self.sends.append(bytes(data))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self._check_open()
         self.sends.append(b"".join(list_of_data))
+
+    def _check_open(self) -> None:
+        """As uvloop's, once `connection_lost` was called."""
+        if self.end == "lost":
+            raise RuntimeError("the handler is closed")
 
     def get_write_buffer_size(self) -> int:
         return sum(map(len, self.sends))
@@ -127,3 +134,23 @@ async def test_write_from_within_a_send_comes_after_it() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert socket.sends == [b"a", b"b"]
+
+
+async def test_connection_that_is_lost_takes_writes_without_a_word() -> None:
+    """The turn that wrote may end after the loop has told of the loss."""
+    socket, transport = open_transport()
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    transport.write(b"before")
+    socket.end = "lost"
+    transport.lose()
+    await asyncio.sleep(0)
+    transport.write(b"after")
+    await asyncio.sleep(0)
+    transport.writelines([b"after", b"that"])
+    for finish in (transport.flush, transport.write_eof, transport.close, transport.abort):
+        transport.write(b"after")
+        finish()
+    await asyncio.sleep(0)
+    assert (socket.sends, socket.end, faults) == ([], "lost", [])
+    assert transport.get_write_buffer_size() == 0

@@ -375,6 +375,17 @@ async def test_connection_that_broke_before_its_first_answer_was_not_dead() -> N
     assert rig.transport.aborts == 0
 
 
+async def test_request_that_waits_when_its_connection_is_lost_is_written_nowhere() -> None:
+    rig = Rig()
+    exchange = ask(rig, b"body")
+    rig.connection.connection_lost(ConnectionResetError("reset by peer"))
+    error = exchange.take_error()
+    assert isinstance(error, Disconnected)
+    assert not error.sent
+    await asyncio.sleep(0)
+    assert rig.transport.written == []
+
+
 @pytest.mark.parametrize("answer", [b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"])
 async def test_kept_connection_that_answered_anything_was_not_dead(answer: bytes) -> None:
     rig = Rig()
