@@ -61,8 +61,8 @@ class CorsPolicy:
             if origin != ANY and (ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)):
                 raise CorsOriginRefused(
                     f"HEADGATE_CORS_ORIGINS has {origin!r}, which no browser sends: write a scheme "
-                    "and a host in lower case, a port where it is not the scheme's own, and nothing "
-                    "after it (https://app.example.com), or * for any."
+                    "and a host in lower case, a port only where it is not the usual one, and no "
+                    "path (https://app.example.com), or * for any."
                 )
         self._any = ANY in origins
         self._origins = frozenset(each.encode() for each in origins)
