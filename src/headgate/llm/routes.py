@@ -15,10 +15,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
 # A provider may decode or tidy a path before it looks at it. One that could then be another row's
-# is refused: an empty or dot segment, a last slash, an escape of a character that needs none or of
-# a slash, a backslash, a percent sign or a control character.
+# is refused: an empty or dot segment, also one with parameters (`..;`), a last slash, an escape of
+# a character that needs none or of a slash, a backslash, a percent sign or a control character.
 _AMBIGUOUS = re.compile(
-    r"//|/\Z|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#]"
+    r"//|/\Z|/\.{0,2}(?:;|%3[bB])|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#]"
     r"|%(?![2-9a-fA-F][0-9a-fA-F])"
     r"|%(?:2[5dDeEfF]|3[0-9]|[46][1-9a-fA-F]|5[0-9aAcCfF]|7[0-9aAeEfF])"
 )

@@ -295,7 +295,9 @@ def check_path(path: bytes) -> bytes:
         decoded = path
         while (further := urllib.parse.unquote_to_bytes(decoded)) != decoded:
             decoded = further
-        segments = decoded.replace(b"\\", b"/").split(b"/")
+        segments = [
+            segment.partition(b";")[0] for segment in decoded.replace(b"\\", b"/").split(b"/")
+        ]
         if b"//" in path or b".." in segments or b"." in segments or min(decoded) < 0x20:
             raise PathUnsafe(
                 "The path must not have empty or dotted segments, or control characters."

@@ -117,6 +117,10 @@ def test_plain_path_passes(path: bytes) -> None:
         b"/a//b",
         b"/a%0d%0ax",
         b"/a%00",
+        b"/..;/admin",
+        b"/files/..;a=b/x",
+        b"/files/.;/x",
+        b"/files/%2e%2e%3b/x",
     ],
 )
 def test_path_that_could_leave_the_base_address_is_refused(path: bytes) -> None:
