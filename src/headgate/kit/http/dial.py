@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -10,12 +11,21 @@ from typing import Protocol
 
 from headgate.kit.errors import drop_trace
 from headgate.kit.http.connection import Connection
-from headgate.kit.http.errors import ConnectFailed, TlsFailed
+from headgate.kit.http.errors import ConnectFailed, PoolExhausted, TlsFailed
 from headgate.kit.http.message import Origin
 
 RECEIVE_BUFFER_BYTES = 1 << 20
 """What the system takes of an answer that nobody reads on; left to itself it takes tens of
 megabytes, and the peer goes on sending."""
+
+
+OWN_SHORTAGE = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
+        *(errno.EADDRNOTAVAIL, errno.EADDRINUSE),
+    }
+)
+"""What the system says when it has no file, memory or port for one more socket."""
 
 
 class Resolver(Protocol):
@@ -75,7 +85,8 @@ class Dialer:
                 raise TlsFailed(f"No TLS with {origin}: {error}") from error
             except OSError as error:
                 failure = drop_trace(error)
-        raise ConnectFailed(f"Cannot connect to {origin}: {failure}") from failure
+        kind = PoolExhausted if getattr(failure, "errno", None) in OWN_SHORTAGE else ConnectFailed
+        raise kind(f"Cannot connect to {origin}: {failure}") from failure
 
     async def _connect(
         self, origin: Origin, address: str, create: Callable[[], Connection]

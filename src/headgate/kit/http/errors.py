@@ -4,7 +4,7 @@ EgressError
 ├── ConnectFailed       nothing was sent: name, route, refusal, TLS
 │   ├── AddressRefused  the guard does not let anyone go there
 │   ├── ConnectTimeout
-│   ├── PoolExhausted   too many are waiting for a connection
+│   ├── PoolExhausted   nobody tried: too many connections, names or sockets are in use here
 │   └── TlsFailed
 ├── FirstByteTimeout    sent, and no head in time: the peer may have done the work
 ├── IdleTimeout         the body stalled
@@ -41,7 +41,8 @@ class ConnectTimeout(ConnectFailed):
 
 
 class PoolExhausted(ConnectFailed):
-    pass
+    """This process, or its system, has no room for one more connection; the origin is not known to
+    be at fault."""
 
 
 class TlsFailed(ConnectFailed):

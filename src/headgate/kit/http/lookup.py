@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from headgate.kit.errors import drop_trace
-from headgate.kit.http.errors import ConnectFailed
+from headgate.kit.http.errors import ConnectFailed, PoolExhausted
 
 LOOKUPS_MAX = 32
 
@@ -48,10 +48,9 @@ class SystemLookup:
 
     def _start(self, host: str) -> asyncio.Future[list[str] | Exception]:
         if len(self._running) >= self._lookups_max:
-            raise ConnectFailed(f"{self._lookups_max} names are being resolved already.")
+            raise PoolExhausted(f"{self._lookups_max} names are being resolved already.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str] | Exception] = loop.create_future()
-        self._running[host] = answer
 
         def settle(outcome: list[str] | Exception) -> None:
             del self._running[host]
@@ -67,7 +66,12 @@ class SystemLookup:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, outcome)
 
-        threading.Thread(target=work, name="headgate-lookup", daemon=True).start()
+        thread = threading.Thread(target=work, name="headgate-lookup", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise PoolExhausted(f"No name can be resolved now: {error}.") from error
+        self._running[host] = answer
         return answer
 
 

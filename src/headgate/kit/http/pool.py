@@ -41,6 +41,15 @@ class Waiter:
         self.grant = grant
 
 
+class _Turn:
+    """Whether a request waits for others to give a connection back."""
+
+    __slots__ = ("waits",)
+
+    def __init__(self) -> None:
+        self.waits = False
+
+
 class Lane:
     """The connections of one origin for one purpose, the last used on top. Owns them between
     exchanges; what was opened for one purpose serves no other."""
@@ -127,14 +136,20 @@ class Pool:
         """A connection when none is kept: a new one, or the next that is given back.
 
         Raises `ConnectFailed` and its kinds, or `TotalTimeout` if that is the shorter deadline.
+        Who only waited for a connection to be given back learns nothing of the origin, and gets
+        `PoolExhausted`.
         """
         seconds = min(timeouts.connect_seconds, timeouts.total_seconds)
+        turn = _Turn()
         try:
             async with asyncio.timeout(seconds):
-                return await self._obtain(origin, purpose, self._loop.time() + seconds)
+                return await self._obtain(origin, purpose, self._loop.time() + seconds, turn)
         except TimeoutError:
             if timeouts.total_seconds < timeouts.connect_seconds:
                 raise TotalTimeout.unsent(f"The exchange took {seconds} s.") from None
+            if turn.waits:
+                message = f"No connection to {origin} was free within {seconds} s."
+                raise PoolExhausted(message) from None
             raise ConnectTimeout(f"No connection to {origin} within {seconds} s.") from None
 
     def hand_over(self, lane: Lane, connection: Connection) -> None:
@@ -181,13 +196,17 @@ class Pool:
             self._emptied = self._loop.create_future()
             await self._emptied
 
-    async def _obtain(self, origin: Origin, purpose: str, deadline: float) -> Connection:
+    async def _obtain(
+        self, origin: Origin, purpose: str, deadline: float, turn: _Turn
+    ) -> Connection:
         while True:
             lane = self.find_lane(origin, purpose)
             if self._has_room(lane):
                 self._reserve(lane)
                 return await self._open(lane, deadline)
+            turn.waits = True
             connection = await self._wait(lane)
+            turn.waits = False
             if connection is None:
                 return await self._open(lane, deadline)
             if not connection.closed:  # it may have ended since it was handed over

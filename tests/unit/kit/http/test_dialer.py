@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import trustme
 from headgate.kit.http import dial
 from headgate.kit.http.connection import Connection
 from headgate.kit.http.dial import Dialer, create_tls_context
-from headgate.kit.http.errors import ConnectFailed, TlsFailed
+from headgate.kit.http.errors import ConnectFailed, PoolExhausted, TlsFailed
 from headgate.kit.http.message import Origin
 from tests.fakes.socketless import Opened
 
@@ -179,3 +180,15 @@ def shake_hands(context: ssl.SSLContext, authority: trustme.CA, offers: list[str
                 pass
     assert not waiting
     return client.selected_alpn_protocol()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL])
+async def test_socket_that_the_own_system_has_no_room_for_is_no_fault_of_the_origin(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    book, road = Book("10.0.0.1"), Road(monkeypatch, **{"ip10.0.0.1": OSError(number, "none left")})
+    with pytest.raises(PoolExhausted):
+        await Dialer(book, TLS).dial(CLEAR, made, deadline=110.0)
+    assert len(road.tried) == 1

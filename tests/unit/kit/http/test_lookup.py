@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headgate.kit.http.errors import ConnectFailed
+from headgate.kit.http.errors import ConnectFailed, PoolExhausted
 from headgate.kit.http.lookup import SystemLookup, ask_system
 
 ONLY_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -78,13 +78,29 @@ async def test_as_many_names_as_allowed_are_asked_for_at_a_time_and_then_more() 
     lookup = SystemLookup(lookups_max=2, ask=ask)
     tasks = [asyncio.create_task(lookup.find(name)) for name in ("a.test", "b.test", "a.test")]
     await asyncio.sleep(0)
-    with pytest.raises(ConnectFailed) as refused:
+    with pytest.raises(PoolExhausted) as refused:
         await lookup.find("c.test")
     assert str(refused.value) == "2 names are being resolved already."
     held.set()
     async with asyncio.timeout(10):
         assert await asyncio.gather(*tasks) == [["a.test"], ["b.test"], ["a.test"]]
         assert await lookup.find("c.test") == ["c.test"]
+
+
+@pytest.mark.anyio
+@ONLY_ASYNCIO
+async def test_name_is_asked_for_anew_after_a_time_without_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lookup = SystemLookup(ask=lambda host: [host])
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(PoolExhausted, match=r"^No name can be resolved now: can't start new"):
+            await lookup.find("a.test")
+    assert await asyncio.wait_for(lookup.find("a.test"), 10) == ["a.test"]
 
 
 @pytest.mark.anyio

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.client import HttpClient, Stats
-from headgate.kit.http.errors import ConnectFailed, ConnectTimeout, PoolExhausted
+from headgate.kit.http.errors import ConnectFailed, PoolExhausted
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import PoolLimits
 
@@ -98,7 +98,7 @@ async def test_waiting_counts_into_the_connect_deadline(serve: Any, open_client:
     async with open_client(limits=PoolLimits(connections_per_origin_max=1)) as client:
         first = start(client, upstream)
         await gate.asked.acquire()
-        with pytest.raises(ConnectTimeout):
+        with pytest.raises(PoolExhausted):
             await call(client, upstream, connect_seconds=0.05)
         assert client.stats().waiting == 0
         gate.answers.release()

@@ -331,6 +331,17 @@ async def test_failed_dial_frees_its_place_for_the_next() -> None:
     await finish(pool)
 
 
+async def test_wait_for_a_free_connection_says_nothing_of_the_origin() -> None:
+    pool = make_pool(dials := Dials(), connections_max=1)
+    await pool.acquire(HERE, PATIENT)
+    with pytest.raises(PoolExhausted) as late:
+        await pool.acquire(THERE, Timeouts(connect_seconds=0.01, total_seconds=9))
+    assert str(late.value) == f"No connection to {THERE} was free within 0.01 s."
+    assert dials.asked == [HERE]
+    assert pool.waiting == 0
+    await finish(pool)
+
+
 async def test_connection_that_closed_while_it_was_opened_is_a_failure() -> None:
     pool = make_pool(dials := Dials())
     dials.stillborn = True
