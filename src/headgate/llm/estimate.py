@@ -43,8 +43,19 @@ PICTURE_TOKENS: tuple[tuple[str, int, int], ...] = (
 
 _DATA_URL = re.compile(rb"data:([a-zA-Z0-9.+-]{1,64})\\?/[^,]{0,128};base64,")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\\-]{64}")
-_FILE_KEY = re.compile(rb'"file_data"\s{0,8}:\s{0,8}"\Z')
-_PICTURE_KEY = re.compile(rb'"(?:image_url|url|b64_json)"\s{0,8}:\s{0,8}"\Z')
+_KINDS = {
+    b"audio": b"audio",
+    b"b64_json": b"image",
+    b"data": b"audio",
+    b"file_data": b"application",
+    b"file_url": b"application",
+    b"image": b"image",
+    b"image_url": b"image",
+    b"url": b"image",
+}
+"""Fields that hold a picture, audio or a file; without a data URL the field says which. A text that
+looks like one is read as text, and costs as much."""
+_KEY = re.compile(rb'"(%b)"\s{0,8}:\s{0,8}"\Z' % b"|".join(_KINDS))
 _LOW = re.compile(rb'"detail"\s{0,8}:\s{0,8}"low"')
 _AROUND_BYTES = 96
 """How far from a picture its detail may stand."""
@@ -77,15 +88,15 @@ def estimate_input_tokens(body: bytes, model: str | None) -> int:
 def _count_part(body: bytes, start: int, end: int, model: str | None) -> int | None:
     """The tokens of a picture, of audio or of a file; None for text."""
     before = body[max(0, start - _AROUND_BYTES) : start]
+    key = _KEY.search(before)
+    if key is None:
+        return None
     data_url = _DATA_URL.match(body, start, end)
     if data_url is not None:
         return _count(body, start, end, kind=data_url[1].lower(), model=model)
     if _BASE64.match(body, start, end) is None:
         return None
-    if _PICTURE_KEY.search(before):
-        return _count(body, start, end, kind=b"image", model=model)
-    kind = b"application" if _FILE_KEY.search(before) else b"audio"
-    return _count(body, start, end, kind=kind, model=model)
+    return _count(body, start, end, kind=_KINDS[key[1]], model=model)
 
 
 def _count(body: bytes, start: int, end: int, *, kind: bytes, model: str | None) -> int:

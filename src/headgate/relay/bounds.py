@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ BOUNDLESS_MARKS = (
     b'"code_interpreter"',
 )
 """Parts whose tokens are not bounded by their bytes: images by address, files, hosted tools."""
+_HIDDEN_MARK = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00(?:[46][0-9a-fA-F]|[57][0-9a-eA-E]|5[fF])")
+"""A letter or `_` written as an escape, which no encoder does: any of the marks may be meant."""
 TOOL_CALLS_MAX = 10_000
 """More calls of tools than any answer has, whatever `max_tool_calls` says."""
 TOKENS_MAX = 100_000_000
@@ -64,8 +67,11 @@ def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
 
 def is_boundless(body: JsonRequest) -> bool:
     """Whether the input may be larger than the body that asks for it."""
-    return any(name in body.fields for name in BOUNDLESS_FIELDS) or any(
-        mark in body.body for mark in BOUNDLESS_MARKS
+    data = body.body
+    return (
+        any(name in body.fields for name in BOUNDLESS_FIELDS)
+        or any(mark in data for mark in BOUNDLESS_MARKS)
+        or (b"\\u00" in data and _HIDDEN_MARK.search(data) is not None)
     )
 
 

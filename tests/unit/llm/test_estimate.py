@@ -66,6 +66,16 @@ def test_text_that_looks_like_a_mark_stays_text() -> None:
     assert estimate_input_tokens(body, "gpt-5.4") == -(-len(body) // 4)
 
 
+@pytest.mark.parametrize(
+    "beginning", ["data:image/png;base64,", "data:audio/wav;base64,", "A" * 64]
+)
+def test_text_that_begins_like_a_picture_or_audio_stays_text(beginning: str) -> None:
+    body = write(text=beginning + "hello" * 20_000)
+    assert estimate_input_tokens(body, "gpt-5.4") == -(-len(body) // 4)
+    listed = json.dumps({"model": "m", "input": [beginning + "hello" * 20_000]}).encode()
+    assert estimate_input_tokens(listed, "m") == -(-len(listed) // 4)
+
+
 def test_other_models_have_the_plain_rule() -> None:
     assert find_picture_tokens(None) == find_picture_tokens("gpt-5.5") == (85, 1_445)
 

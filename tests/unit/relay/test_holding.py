@@ -59,6 +59,14 @@ async def test_managed_call_holds_the_most_that_it_can_cost() -> None:
     assert ledger.holds == [trip.hold]
 
 
+@pytest.mark.parametrize("text", [rb"\u00e9\u003c\u007f\u0022", rb"\\u0069 \\\\u0069"])
+async def test_escapes_that_encoders_write_hide_nothing(text: bytes) -> None:
+    body = b'{"model":"gpt-5.4-mini","input":"%b"}' % text
+    trip = await hold(body)
+    assert trip.hold is not None
+    assert trip.hold.amount_nano == len(body) + 10 * 500
+
+
 @pytest.mark.parametrize(("n", "answers"), [(b"3", 3), (b"0", 1), (b"-7", 1), (b"null", 1)])
 async def test_every_choice_is_held_for_and_never_less_than_one(n: bytes, answers: int) -> None:
     body = b'{"model":"gpt-5.4-mini","n":%b}' % n
@@ -96,6 +104,9 @@ async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
         b'{"model":"gpt-5.4-mini","previous_response_id":"resp_1"}',
         b'{"model":"gpt-5.4-mini","input":[{"type":"input_image","image_url":"u"}]}',
         b'{"model":"gpt-5.4-mini","tools":[{"type":"web_search"}]}',
+        rb'{"model":"gpt-5.4-mini","input":[{"type":"input_\u0069mage","image_url":"u"}]}',
+        rb'{"model":"gpt-5.4-mini","input":[{"type":"input\u005Ffile","file_url":"u"}]}',
+        rb'{"model":"gpt-5.4-mini","tools":[{"type":"m\u0063p"}],"user":"\\"}',
     ],
 )
 async def test_input_from_elsewhere_is_held_for_as_the_largest(body: bytes) -> None:
