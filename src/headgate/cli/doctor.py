@@ -26,7 +26,9 @@ from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
 from headgate.main import data_lock
 from headgate.main.egress import open_client
+from headgate.main.first_start import SIMULATOR_NAME
 from headgate.vault.model import (
+    CredentialRecord,
     Fault,
     find_purpose,
     parse_base_url,
@@ -191,10 +193,21 @@ def _examine_secrets(desk: Desk) -> Iterator[Finding]:
         text = "there is none; add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
     broken = {fault.credential_id for fault in faults}
+    yield from _examine_providers(desk, [each for each in records if each.id not in broken])
+
+
+def _examine_providers(desk: Desk, records: Sequence[CredentialRecord]) -> Iterator[Finding]:
+    """Look for everybody where calls go; the simulator is there only while its server runs."""
+    asleep = [each for each in records if each.source == SIMULATOR_NAME]
+    if desk.settings.simulator:
+        asleep = []
+    for each in asleep:
+        text = f"{each.base_url} is the built-in simulator, which runs only with its server"
+        yield Finding("ok", "provider", text)
     places = {
         (*parse_base_url(each.base_url), find_purpose(each))
         for each in records
-        if each.id not in broken
+        if each not in asleep
     }
     yield from asyncio.run(_reach_all(desk, sorted(places, key=str)))
 

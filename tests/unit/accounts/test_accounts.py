@@ -74,3 +74,23 @@ def test_name_that_cannot_be_shown_on_a_line_is_refused(
 ) -> None:
     with database.transaction() as connection, pytest.raises(NameRefused):
         accounts.create_organization(connection, name, by=SYSTEM)
+
+
+def test_organization_that_is_not_clear_is_told_with_how_to_name_it(
+    database: Database, accounts: Accounts
+) -> None:
+    with database.transaction() as connection:
+        with pytest.raises(AccountMissing, match="no organization yet"):
+            accounts.find_organization(connection, None)
+        first = accounts.create_organization(connection, "Acme", by=SYSTEM)
+        assert accounts.find_organization(connection, None) == first
+        accounts.create_organization(connection, "Acme", by=SYSTEM)
+        with pytest.raises(AccountMissing, match=r"There are 2 organizations; .* --organization"):
+            accounts.find_organization(connection, None)
+        with pytest.raises(AccountMissing, match=r"2 organizations named 'Acme'; .* by its id"):
+            accounts.find_organization(connection, "Acme")
+        with pytest.raises(
+            AccountMissing, match="id or name 'Acne'; `headgate organizations list`"
+        ):
+            accounts.find_organization(connection, "Acne")
+        assert accounts.find_organization(connection, first.id) == first

@@ -308,6 +308,28 @@ def test_folder_whose_database_is_gone_is_told_with_the_ways_on(data: Path) -> N
     assert "headgate restore BACKUP" in run("keys", "list").output
 
 
+def test_damaged_database_is_told_with_what_helps(data: Path) -> None:
+    for path in data.glob("headgate.db-*"):
+        path.unlink()
+    (data / "headgate.db").write_bytes(b"no database" * 1000)
+    findings = json.loads(run("doctor", "--json").stdout)
+    [finding] = [each for each in findings if each["subject"] == "database"]
+    assert finding["level"] == "fail"
+    assert "restore the last backup: docs/backup.md" in finding["text"]
+
+
+def test_doctor_does_not_miss_the_simulator_of_a_server_that_does_not_run(data: Path) -> None:
+    place = f"http://127.0.0.1:{find_port()}/v1"
+    run("credentials", "add", "openai", "--api-key-stdin", "--base-url", place, stdin=SECRET)
+    database = Database(data / "headgate.db")
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE credentials SET source = 'simulator'")
+    database.close()
+    findings = json.loads(run("doctor", "--json").stdout)
+    [finding] = [each for each in findings if each["subject"] == "provider"]
+    assert (finding["level"], "runs only with its server" in finding["text"]) == ("ok", True)
+
+
 def test_doctor_refuses_an_impossible_setting(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_PORT", "many")
     result = run("doctor")

@@ -173,7 +173,8 @@ class Accounts:
         return self.get_organization(connection, organization.id)
 
     def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
-        """The organization of that id or unambiguous name; the only one for None."""
+        """The organization of that id or unambiguous name; the only one for None. Raises
+        `AccountMissing`."""
         found = [
             known
             for known in store.select_organizations(connection)
@@ -181,9 +182,15 @@ class Accounts:
         ]
         if len(found) == 1:
             return found[0]
-        raise AccountMissing(
-            f"{len(found)} organizations fit; name one by its id.", param="organization"
-        )
+        where = "`headgate organizations list` shows them"
+        message = f"There is no organization with the id or name {wanted!r}; {where}."
+        if found:
+            named = "" if wanted is None else f" named {wanted!r}"
+            message = f"There are {len(found)} organizations{named}; name one by its id with "
+            message += f"--organization; {where}."
+        elif wanted is None:
+            message = "There is no organization yet; `headgate organizations create` makes one."
+        raise AccountMissing(message, param="organization")
 
     def find_project(self, connection: sa.Connection, project: str | None) -> Project:
         """The project of that id or unambiguous name; the oldest for None. `AccountMissing`."""

@@ -89,6 +89,11 @@ class Dialect(Protocol):
         """Whether an error of the database is about its storage, not about what was asked."""
         ...
 
+    def find_remedy(self, error: BaseException) -> str:
+        """What helps against an error for which `is_unavailable` holds; empty where that is in
+        its own words, or nothing is known."""
+        ...
+
     def be_alone(self, connection: sa.Connection) -> None:
         """Let no other process be in a transaction of this kind until this one ends."""
         ...

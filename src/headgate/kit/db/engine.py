@@ -101,7 +101,10 @@ class Database:
             if not self.dialect.is_unavailable(error):
                 raise
             cause = getattr(error, "orig", None) or error
-            raise StorageUnavailable(f"The database refused: {cause}".strip()) from error
+            message, remedy = f"The database refused: {cause}", self.dialect.find_remedy(error)
+            if remedy:
+                message = f"{message}. {remedy}"
+            raise StorageUnavailable(message.strip()) from error
 
     def read_clock(self) -> float | None:
         """Unix seconds by a clock that all processes share; None where there is one process."""

@@ -140,6 +140,10 @@ class PostgreSql:
         """See `Dialect`."""
         return is_unavailable(error)
 
+    def find_remedy(self, error: BaseException) -> str:
+        """None is known."""
+        return ""
+
     def be_alone(self, connection: sa.Connection) -> None:
         """See `Dialect`. What is done so may take its time."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{ALONE_SECONDS}s'")

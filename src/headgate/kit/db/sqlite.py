@@ -39,6 +39,7 @@ REQUEST_ERRORS: tuple[type[Exception], ...] = (
     DRIVER.NotSupportedError,
 )
 """Errors that the request itself caused; every other `DatabaseError` is the storage's."""
+DAMAGE_ERRORS = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 LOST_ERRORS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """Beginnings of the names of errors after which it is not known what the disk has. The driver does
 not tell a flush that failed from another failed operation, so every I/O error counts; a disk that
@@ -160,6 +161,13 @@ class Sqlite:
     def is_unavailable(self, error: BaseException) -> bool:
         """See `Dialect`."""
         return is_unavailable(error)
+
+    def find_remedy(self, error: BaseException) -> str:
+        """See `Dialect`."""
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
+        if str(getattr(cause, "sqlite_errorname", "")).startswith(DAMAGE_ERRORS):
+            return "Stop the server and restore the last backup: docs/backup.md."
+        return ""
 
     def be_alone(self, connection: sa.Connection) -> None:
         """Every writing transaction is."""
