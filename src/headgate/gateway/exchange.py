@@ -14,6 +14,8 @@ from headgate.kit.http.message import Headers
 from headgate.relay.bodies import BodyBudget
 from headgate.relay.call import Attendant
 
+LENGTH_LINE = b"\r\ncontent-length: "
+"""How the line begins that tells a length; a value, such as a model's name, may hold the same."""
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %s\r\n"
     % (status, HTTPStatus(status).phrase.encode() if status in set(HTTPStatus) else b"")
@@ -249,7 +251,7 @@ class Exchange:
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
         """See `Caller`."""
-        has_length = status not in (204, 304) and b"content-length: " not in head
+        needs_length = status not in (204, 304) and LENGTH_LINE not in b"\r\n" + head
         self._send(
             b"%b%b%b%b%b\r\n%b"
             % (
@@ -257,7 +259,7 @@ class Exchange:
                 head,
                 self._connection.date_line,
                 self._choose_persistence(),
-                b"content-length: %d\r\n" % len(body) if has_length else b"",
+                b"content-length: %d\r\n" % len(body) if needs_length else b"",
                 body if self.method != b"HEAD" else b"",
             )
         )
@@ -265,7 +267,7 @@ class Exchange:
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
         """See `Caller`."""
-        has_length = b"content-length: " in head
+        has_length = LENGTH_LINE in b"\r\n" + head
         self._chunked = not has_length and self.http_version == "1.1"
         self.keep_alive = self.keep_alive and (self._chunked or has_length)
         if self.takes_trailers:

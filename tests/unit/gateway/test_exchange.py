@@ -58,6 +58,29 @@ async def say(raw: bytes, script: Script) -> tuple[bytes, bool]:
     return written, goes_on
 
 
+async def test_length_is_told_whatever_another_header_says() -> None:
+    named = b"x-headgate-model: content-length: 9\r\n"
+
+    async def answer(exchange: Exchange) -> None:
+        exchange.answer(200, named, b"abc")
+
+    async def stream(exchange: Exchange) -> None:
+        exchange.start(200, named)
+        exchange.write(b"abc")
+        exchange.finish()
+
+    said, goes_on = await say(GET, answer)
+    assert (said, goes_on) == (
+        b"HTTP/1.1 200 OK\r\n" + named + b"content-length: 3\r\n\r\nabc",
+        True,
+    )
+    said, goes_on = await say(GET, stream)
+    assert (said, goes_on) == (
+        b"HTTP/1.1 200 OK\r\n" + named + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("raw", "status", "head", "said", "goes_on"),
     [
