@@ -22,6 +22,9 @@ CONNECTS = 3
 CODES = {504: "provider_timeout"}
 BROKEN = "provider_invalid_response"
 ENDS = {CHAT: b"data: [DONE]", RESPONSES: b"event: response.completed"}
+OWN_WAIT_SECONDS_MAX = 60
+ADVISED_SECONDS = {"U17.hour": 3600, "U17.date": 3500}
+"""What the provider asks a client to wait, which is passed on however long; a date loses some."""
 
 
 @dataclass
@@ -74,6 +77,13 @@ def _check_own_error(cell: Cell, heard: Heard, error: dict[str, Any]) -> Iterato
         yield "the SDK is not told to leave it"
     if "127.0.0.1" in error["message"]:
         yield "the provider's address reached the caller"
+    if find_wait(heard) > OWN_WAIT_SECONDS_MAX:
+        yield "a client is told by the gateway to wait for more than a minute"
+
+
+def find_wait(heard: Heard) -> int:
+    """Seconds that the client is asked to wait; 0 where it is not."""
+    return int(heard.headers.get("retry-after", "0"))
 
 
 def _check_error(cell: Cell, heard: Heard) -> Iterator[str]:
@@ -85,8 +95,8 @@ def _check_error(cell: Cell, heard: Heard) -> Iterator[str]:
         yield f"an error of no OpenAI shape: {heard.body[:80]!r}"
     elif source == "gateway":
         yield from _check_own_error(cell, heard, error)
-    if int(heard.headers.get("retry-after", "0")) > 60:
-        yield "a client is told to wait for more than a minute"
+    if find_wait(heard) < ADVISED_SECONDS.get(cell.name, 0):
+        yield f"a client is told to wait {find_wait(heard)} s, less than the provider asked"
 
 
 def _name_stream(cell: Cell, heard: Heard) -> tuple[str, list[str]]:

@@ -158,7 +158,8 @@ def test_measured_latency_is_shown_and_the_list_outlives_its_provider(tmp_path: 
             assert latency["band"] in ("low", "standard", "high")
             assert 0 <= latency["p50_ms"] == latency["p95_ms"]
             upstream.script = lambda asked: asked.answer(b"{}", status=500)
-            ask_gateway(gateway, "POST", "/v1/chat/completions", body)
+            failed = ask_gateway(gateway, "GET", "/v1/models?refresh=true")
+            assert failed.status == 500
             refused = ask_gateway(gateway, "GET", "/v1/models?refresh=true")
             check_error(refused, 503, "provider_circuit_open", source="gateway")
             assert ask_gateway(gateway, "GET", "/v1/models").status == 200

@@ -176,9 +176,11 @@ def test_change_is_in_force_when_it_is_answered(api: Api) -> None:
     assert [action for action, of in api.audited() if of == key_id] == [
         "key.created",
         "key.updated",
+        "key.refused",
         "key.updated",
         "key.updated",
         "key.revoked",
+        "key.refused",
     ]
 
 
