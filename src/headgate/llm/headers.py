@@ -35,6 +35,33 @@ CREDENTIALS = frozenset(
         b"x-goog-api-key",
     }
 )
+PROVEN = frozenset(
+    {
+        b"client-cert",
+        b"client-cert-chain",
+        b"remote-user",
+        b"x-access-token",
+        b"x-client-cert",
+        b"x-csrf-token",
+        b"x-id-token",
+        b"x-remote-user",
+        b"x-serverless-authorization",
+        b"x-xsrf-token",
+    }
+)
+PROVEN_PREFIXES = (
+    b"cf-access-",
+    b"tailscale-user-",
+    b"x-amzn-oidc-",
+    b"x-auth-request-",
+    b"x-goog-authenticated-user-",
+    b"x-goog-iap-",
+    b"x-ms-client-principal",
+    b"x-ms-token-",
+    b"x-pomerium-",
+    b"x-ssl-client-",
+)
+"""By which proxies that sign people in tell this server who came, often with a token of theirs."""
 BROWSER = frozenset({b"origin"})
 """What a browser says to the server that it asked, which is this one: CORS ends here."""
 FORWARDING = frozenset(
@@ -86,6 +113,7 @@ class HeaderDenial(msgspec.Struct, frozen=True):
 
 
 FORBIDDEN = HeaderDenial(
-    HOP_BY_HOP | CREDENTIALS | BROWSER | FORWARDING, (*FORWARDING_PREFIXES, *PRIVATE_PREFIXES)
+    HOP_BY_HOP | CREDENTIALS | PROVEN | BROWSER | FORWARDING,
+    (*PROVEN_PREFIXES, *FORWARDING_PREFIXES, *PRIVATE_PREFIXES),
 )
 """The rule for every provider (design decision 25)."""

@@ -114,6 +114,15 @@ FORBIDDEN = (
     "accept-encoding", "te", "trailer", "transfer-encoding", "content-length", "expect", "upgrade",
     "keep-alive", "origin", "sec-fetch-mode", "access-control-request-method", "with_underscore",
 )  # fmt: skip
+PROVEN_BY_PROXIES = (
+    "cf-access-jwt-assertion", "cf-access-client-id", "cf-access-client-secret",
+    "x-goog-iap-jwt-assertion", "x-goog-authenticated-user-email", "x-amzn-oidc-data",
+    "x-amzn-oidc-accesstoken", "x-ms-client-principal", "x-ms-client-principal-name",
+    "x-ms-token-aad-access-token", "x-auth-request-access-token", "x-auth-request-email",
+    "x-forwarded-access-token", "x-pomerium-jwt-assertion", "tailscale-user-login",
+    "x-serverless-authorization", "x-csrf-token", "x-xsrf-token", "x-access-token", "x-id-token",
+    "x-remote-user", "remote-user", "x-ssl-client-cert", "x-client-cert", "client-cert",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PASSING)
@@ -124,6 +133,12 @@ def test_request_header_passes_unless_it_is_forbidden(name: str) -> None:
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_header_of_the_connection_its_proxies_or_the_gateway_is_forbidden(name: str) -> None:
     assert PROVIDER.request_headers.forbids(name.encode())
+
+
+@pytest.mark.parametrize("name", PROVEN_BY_PROXIES)
+def test_proof_of_who_came_through_a_proxy_is_forbidden(name: str) -> None:
+    assert PROVIDER.request_headers.forbids(name.encode())
+    assert not PROVIDER.request_headers.forbids(b"x-ms-client-request-id")
 
 
 def test_only_listed_response_headers_pass() -> None:
