@@ -296,6 +296,21 @@ def test_client_that_resets_is_gone_like_one_that_closes(
     assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
 
 
+def test_client_that_resets_after_it_asked_ahead_is_gone_too(
+    upstream: FakeUpstream, gateway: Gateway, books: Books
+) -> None:
+    """It is not read from until its first answer is written, so that no read tells of the reset."""
+    upstream.script = watched = Watched(-1)
+    before = books.count()
+    line = Line(gateway.port, gateway.key)
+    read_events(line, watched)
+    line.ask(body=CHAT)
+    watched.leave(line, reset=True)
+    assert watched.over.wait(6)
+    assert watched.closed_after is not None
+    assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
+
+
 def test_provider_that_sends_on_when_its_caller_has_reset_meets_a_closed_connection(
     upstream: FakeUpstream, gateway: Gateway, books: Books
 ) -> None:

@@ -32,7 +32,7 @@ from headgate.gateway.limits import (
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.message import Headers
-from headgate.kit.http.probes import IDLE_SECONDS, is_peer_gone, probe_peer
+from headgate.kit.http.probes import is_peer_gone, probe_peer
 from headgate.relay import presented
 
 CONTROL_BODY_BYTES_MAX = 1024 * 1024
@@ -46,6 +46,8 @@ LINGERING_MAX = 64
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 QUESTIONS_SECONDS = (0.1, 0.4, 1.0)
 """When a client that shut its side is asked whether it is still there."""
+LOOK_SECONDS = 1.0
+"""How often a connection that is not read from is looked at for a reset."""
 
 
 class EdgeProtocol(HearingProtocol):
@@ -67,6 +69,8 @@ class EdgeProtocol(HearingProtocol):
         self._exchange_type = edge.exchange_type
         self._total_bytes = 0
         self._turn_waits = False
+        self._is_half_closed = False
+        self._is_looked_at = False
         self._untaken: list[Exchange] = []
         """Exchanges that are over, and whose answers the client may not have taken yet."""
         self._sender: CoalescingTransport
@@ -124,32 +128,40 @@ class EdgeProtocol(HearingProtocol):
             return self._answer_half_closed(cycle) if not cycle.more_body else None
         if not cycle.body_complete or cycle.response_started:
             return None
-        if cycle.http_version == "1.0":
-            return self._answer_half_closed(cycle)
-        cycle.keep_alive = False
-        self._ask_whether_there(cycle)
-        for seconds in QUESTIONS_SECONDS:
-            self.loop.call_later(seconds, self._ask_whether_there, cycle)
-        return True
+        if cycle.http_version != "1.0":
+            self._ask_whether_there(cycle)
+            for seconds in QUESTIONS_SECONDS:
+                self.loop.call_later(seconds, self._ask_whether_there, cycle)
+        return self._answer_half_closed(cycle)
 
     def _answer_half_closed(self, cycle: Any) -> bool:
-        """Answer a client that cannot be asked whether it is still there.
+        """Answer a client that cannot be asked, or any more, whether it is still there.
 
-        An interim answer would be none to it. The system's own probes are no bytes of ours; that
-        of a client that left answers them for a minute, and then refuses the connection.
+        Where it cannot, an interim answer would be none to it. The system's own probes are no bytes
+        of ours; that of a client that left answers them for a minute, and then refuses the
+        connection.
         """
         cycle.keep_alive = False
+        self._is_half_closed = True
         probe_peer(self.transport)
-        self._look_whether_gone(cycle)
+        self._watch_for_reset()
         return True
 
-    def _look_whether_gone(self, cycle: Any) -> None:
-        if self.cycle is not cycle or cycle.response_complete or self.transport.is_closing():
+    def _watch_for_reset(self) -> None:
+        """Look for a reset for as long as the connection is not read from: by reading alone the
+        loop would hear of it, and until the answer is written nobody would."""
+        if not self._is_looked_at:
+            self._is_looked_at = True
+            self.loop.call_later(LOOK_SECONDS, self._look_for_reset)
+
+    def _look_for_reset(self) -> None:
+        self._is_looked_at = False
+        if self.transport.is_closing() or not (self._is_half_closed or self.flow.read_paused):
             return
         if is_peer_gone(self.transport):
             self.transport.abort()
         else:
-            self.loop.call_later(IDLE_SECONDS, self._look_whether_gone, cycle)
+            self._watch_for_reset()
 
     def _ask_whether_there(self, exchange: Exchange) -> None:
         if self._answering is exchange and not exchange.response_started:
@@ -352,8 +364,7 @@ class EdgeProtocol(HearingProtocol):
         if not self._turn_waits and (before is None or before.response_complete):
             self._start_asgi_task(exchange, None)
         else:
-            self.deadline = 0.0
-            self.flow.pause_reading()
+            self.slow_down()
             self.pipeline.appendleft(cast("Any", (exchange, None)))
 
     def _open_cycle(self) -> None:
@@ -375,6 +386,7 @@ class EdgeProtocol(HearingProtocol):
         self._total_bytes = 0
         if self._is_busy():
             self.deadline = 0.0
+            self._watch_for_reset()  # it is not read from until its turn comes
         super().on_headers_complete()
 
     def end_cycle(self, cycle: RequestResponseCycle) -> None:
@@ -414,6 +426,7 @@ class EdgeProtocol(HearingProtocol):
         """See `Connection`."""
         self.deadline = 0.0
         self.flow.pause_reading()
+        self._watch_for_reset()
 
     def speed_up(self) -> None:
         """See `Connection`."""

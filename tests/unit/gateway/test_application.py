@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any
 
 import pytest
@@ -212,37 +211,4 @@ async def test_client_that_shuts_its_side_gets_the_answer_without_being_asked(ra
     assert line.statuses == [413]
     assert line.wire.written.endswith(b"no")
     assert line.wire.closed
-    await line.close()
-
-
-class Probed:
-    """A socket whose peer answers the system's probes until a test says otherwise."""
-
-    def __init__(self) -> None:
-        self.options: list[int] = []
-        self.error = 0
-
-    def setsockopt(self, _level: int, option: int, _value: int) -> None:
-        self.options.append(option)
-
-    def getsockopt(self, _level: int, option: int) -> int:
-        assert option == socket.SO_ERROR
-        return self.error
-
-
-async def test_client_that_left_instead_is_found_by_the_systems_probes() -> None:
-    async def never(exchange: Exchange) -> None:
-        await asyncio.Event().wait()
-
-    line, probed = Line(ScriptedFace(never)), Probed()
-    line.wire.extra["socket"] = probed
-    await line.send(b"GET /v1/x HTTP/1.0\r\n\r\n")
-    await line.settle()
-    assert line.protocol.eof_received() is True
-    assert socket.SO_KEEPALIVE in probed.options
-    line.loop.move(16)
-    assert not line.wire.aborted
-    probed.error = 104
-    line.loop.move(16)
-    assert line.wire.aborted
     await line.close()
