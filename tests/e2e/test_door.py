@@ -96,6 +96,14 @@ def test_two_authorization_headers_are_refused_on_every_face(road: Road, target:
     assert road.upstream.asked == []
 
 
+def test_what_the_edge_refuses_is_told_in_the_shape_of_the_face(road: Road) -> None:
+    shapes = {"/api/": {"detail", "code"}, "/v1/messages/": {"type", "error"}, "/v1/": {"error"}}
+    for begin, shape in shapes.items():
+        answered = ask(road, target=begin + "x" * 9000, method="GET")
+        assert answered.status == 414
+        assert json.loads(answered.body).keys() == shape
+
+
 @pytest.mark.parametrize(
     "target",
     [

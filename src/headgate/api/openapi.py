@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,8 +19,6 @@ REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
 DETAIL = {"$ref": REF.format(name="Detail")}
 EITHER = {"anyOf": [DETAIL, FIELD]}
-ANYTHING = {"type": "object"}
-"""Refused before it is known to be for the API: in the shape of the model calls."""
 ORGANIZATION_PARAMETER = {
     "name": "X-Organization-ID",
     "in": "header",
@@ -50,7 +49,7 @@ ERRORS = {
     409: ("It contradicts what is there.", DETAIL),
     412: ("It was changed since the version that If-Match names.", DETAIL),
     413: ("The body is too large.", DETAIL),
-    414: ("The address is too long for the server to read.", ANYTHING),
+    414: ("The address is too long for the server to read.", DETAIL),
     415: ("The body is not JSON.", DETAIL),
     422: ("A field is not what it has to be.", EITHER),
     429: ("Too often; Retry-After says when again.", DETAIL),
@@ -69,6 +68,9 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
     operations = [operation for group in groups for operation in group.all]
     types = list(_list_types(operations))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    for component in components.values():
+        if "description" in component:
+            component["description"] = inspect.cleandoc(component["description"])
     known = dict(zip(map(str, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:

@@ -15,6 +15,7 @@ The function gets an `Ask`, whose `read` and `write` are its only ways to the da
 
 from __future__ import annotations
 
+import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -246,7 +247,7 @@ class Operations:
                     answer=None if answer is type(None) else answer,
                     status=status,
                     summary=summary,
-                    description=(handler.__doc__ or "").strip(),
+                    description=inspect.cleandoc(handler.__doc__ or ""),
                     tag=self.tag,
                     errors=errors,
                     example=example,
