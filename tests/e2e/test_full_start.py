@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.main import waiting
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, find_port, serve_gateway, wait_ready
 from tests.fakes.line import Answered, ask
@@ -98,3 +99,13 @@ def test_start_on_a_full_disk_is_alive_and_unready_until_there_is_room(disk: Pat
         assert ready.status == 503
         assert "never set up" not in json.loads(ready.body)["reason"]
         assert again.stop() == 0, "a signal ends the waiting in peace"
+
+
+def test_half_of_the_room_is_none(disk: Path) -> None:
+    ballast = disk / "ballast"
+    fill(ballast)
+    assert not waiting.has_room(disk)
+    os.truncate(ballast, ballast.stat().st_size - waiting.PROBE_BYTES // 2)
+    assert not waiting.has_room(disk)
+    ballast.unlink()
+    assert waiting.has_room(disk)

@@ -25,7 +25,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.main import road
-from headgate.main.data_lock import DATABASE_FILE
+from headgate.main.data_lock import DATABASE_FILE, NO_ROOM
 from headgate.main.listening import Server, attach, create_server
 
 PROBE_SECONDS = 1.0
@@ -99,16 +99,18 @@ def describe_lack(settings: Settings, error: Exception) -> str | None:
 
 
 def has_room(folder: Path) -> bool:
-    """Whether a file of `PROBE_BYTES` can be written to a folder, or to the nearest above it."""
+    """Whether there is room for a file of `PROBE_BYTES` in a folder, or in the nearest above it;
+    what else keeps it from being written is no lack of room."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             # Of zeros, some filesystems would keep nothing.
-            os.pwrite(file.fileno(), os.urandom(PROBE_BYTES), 0)
+            file.write(os.urandom(PROBE_BYTES))
+            file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in NO_ROOM
     return True
 
 

@@ -1,0 +1,24 @@
+"""A start waits for room on the disk, and for nothing else."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from headgate.kit.settings import Settings
+from headgate.main import waiting
+
+
+def test_what_is_no_lack_of_room_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(data=tmp_path / "file")
+    assert waiting.describe_lack(settings, NotADirectoryError("no directory")) is None
+
+
+def test_file_that_may_not_be_so_large_is_no_lack_of_room(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (waiting.PROBE_BYTES // 2, before[1]))
+    try:
+        assert waiting.describe_lack(Settings(data=tmp_path), OSError("too large")) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
