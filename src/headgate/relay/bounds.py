@@ -100,19 +100,19 @@ def count_tool_calls(fields: Mapping[str, msgspec.Raw], assumed: int) -> int:
     return min(asked, TOOL_CALLS_MAX)
 
 
-def find_excess(
+def find_implausible(
     usage: Usage,
     model: Model | None,
     body: JsonRequest | bytes | AsyncIterator[bytes],
     *,
-    margin: int,
-    by_request: bool,
+    is_managed: bool,
 ) -> str | None:
     """What in a usage no such request can have, in words; None where all is possible.
 
-    The request's own limit of the output counts with `by_request`. Where the provider runs tools
+    The request's own limit of the output counts for managed calls. Where the provider runs tools
     the model reads and writes anew after each of their calls, all of which is in the usage.
     """
+    margin = 1 if is_managed else OWN_KEY_MARGIN
     inputs_max = outputs_max = TOKENS_MAX
     if isinstance(body, JsonRequest) and model is not None:
         fields = body.fields
@@ -124,7 +124,7 @@ def find_excess(
                 inputs_max = max(inputs_max, len(body.body))
         if model.output_tokens_max:
             outputs_max = margin * answers * model.output_tokens_max * turns
-        if by_request and body.output_tokens_max and "prediction" not in fields:
+        if is_managed and body.output_tokens_max and "prediction" not in fields:
             outputs_max = min(outputs_max, answers * bound_output(body, model) or outputs_max)
     for count, most, what in (
         (usage.input_tokens, inputs_max, "input tokens"),

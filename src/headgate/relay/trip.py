@@ -20,9 +20,8 @@ from headgate.llm.request import JsonRequest, read_field
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.bounds import (
     AUDIO_MILLISECONDS_MAX,
-    OWN_KEY_MARGIN,
     TOKENS_MAX,
-    find_excess,
+    find_implausible,
 )
 from headgate.relay.call import Call, Caller
 from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
@@ -238,8 +237,8 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
         usage.input_tokens > ((trip.model and trip.model.input_tokens_max) or TOKENS_MAX)
         or usage.output_tokens > ((trip.model and trip.model.output_tokens_max) or TOKENS_MAX)
         or usage.audio_milliseconds > AUDIO_MILLISECONDS_MAX
-    ) and (excess := _find_excess(trip, usage)):
-        return _implausible(trip, excess)
+    ) and (reason := _find_implausible(trip, usage)):
+        return _implausible(trip, reason)
     model_id = reading.model or trip.call.model
     integration = trip.credential.integration if trip.credential else None
     price = models.price(reading.model, now, integration) if reading.model else None
@@ -252,8 +251,8 @@ def assess(trip: Trip, models: Models, now: float) -> Charge:
     if cost is None:
         return _charge_known_part(trip, usage, price, estimated=estimated)
     hold = trip.hold
-    if hold and cost > hold.amount_nano and (excess := _find_excess(trip, usage)):
-        return _implausible(trip, excess)
+    if hold and cost > hold.amount_nano and (reason := _find_implausible(trip, usage)):
+        return _implausible(trip, reason)
     return Charge("priced", usage, cost, price.id, estimated=estimated)
 
 
@@ -301,21 +300,15 @@ def _unpriced(trip: Trip, usage: Usage | None, reason: str, bound: int | None = 
     return Charge("unpriced", usage, cost, reason=reason, estimated=held > 0)
 
 
-def _find_excess(trip: Trip, usage: Usage) -> str | None:
+def _find_implausible(trip: Trip, usage: Usage) -> str | None:
     is_managed = trip.hold is not None
-    return find_excess(
-        usage,
-        trip.model,
-        trip.call.body,
-        margin=1 if is_managed else OWN_KEY_MARGIN,
-        by_request=is_managed,
-    )
+    return find_implausible(usage, trip.model, trip.call.body, is_managed=is_managed)
 
 
-def _implausible(trip: Trip, excess: str) -> Charge:
+def _implausible(trip: Trip, reason: str) -> Charge:
     """What was held, and no more, is taken for a usage that cannot be (decision 0019)."""
     held = trip.hold.amount_nano if trip.hold else 0
-    return Charge("implausible", None, held, reason=excess, estimated=held > 0)
+    return Charge("implausible", None, held, reason=reason, estimated=held > 0)
 
 
 def measure_request(trip: Trip) -> Usage | None:
