@@ -278,26 +278,26 @@ def test_trial_before_saving_makes_the_call_of_the_manifest(
     assert receipt.key_id == api.own.key_id
 
 
+REFUSED = b'{"error":{"message":"Incorrect key ' + KEY.encode() + b'"}}'
+
+
 @pytest.mark.parametrize(
-    ("body", "status", "said", "is_valid"),
+    ("status", "body", "said", "is_valid", "outcome"),
     [
-        (b'{"id":"c1","model":"m"}', 200, "without choices", None),
-        (b"<html>", 200, "not in JSON", None),
-        (
-            b'{"error":{"message":"Incorrect key ' + KEY.encode() + b'"}}',
-            401,
-            "Incorrect key",
-            False,
-        ),
+        (200, b'{"id":"c1","model":"m"}', "without choices", None, "completed"),
+        (200, b"<html>", "not in JSON", None, "upstream_error"),
+        (401, REFUSED, "Incorrect key", False, "upstream_error"),
     ],
 )
 def test_trial_that_fails_is_an_answer(
     api: Api,
     provider: FakeUpstream,
-    body: bytes,
     status: int,
+    body: bytes,
     said: str,
+    *,
     is_valid: bool | None,
+    outcome: str,
 ) -> None:
     provider.script = lambda asked: asked.answer(body, status=status)
     credential_id = add(api, auth_data={"base_url": provider.base_url})
@@ -309,7 +309,7 @@ def test_trial_that_fails_is_an_answer(
     assert KEY[8:] not in answer.text
     [receipt] = receipts(api)
     assert receipt.credential_id == credential_id
-    assert receipt.outcome == ("upstream_error" if status == 401 else receipt.outcome)
+    assert receipt.outcome == outcome
     assert events(api, credential_id)[-1] == "credential.tested"
 
 
