@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from headgate.billing import service as billing
 from headgate.cli.desk import DataMissing, Desk, open_desk
@@ -65,8 +66,8 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
         colours = {"ok": "green", "warn": "yellow", "fail": "red"}
         table = Table("", "What", "Finding")
         for finding in findings:
-            colour = colours[finding.level]
-            table.add_row(f"[{colour}]{finding.level}[/]", finding.subject, finding.text)
+            level = Text(finding.level, style=colours[finding.level])
+            table.add_row(level, finding.subject, finding.text)
         print_table(table)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)

@@ -5,25 +5,23 @@ from __future__ import annotations
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 WIDE_COLUMNS = 10_000
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
     """Print a table as wide as the terminal, or as its longest words need; piped, one line for
-    each row. Cells wrap between words only."""
+    each row. Cells wrap between words only; what somebody named `[red]` is no markup."""
     console = console or Console()
     for column in table.columns:
-        texts = [Text.from_markup(cell) for cell in column.cells if isinstance(cell, str)]
-        words = (word for text in texts for word in text.plain.split())
+        words = (word for cell in column.cells for word in str(cell).split())
         column.min_width = max(map(len, words), default=0)
-    options = console.options.update(max_width=WIDE_COLUMNS)
+    options = console.options.update(max_width=WIDE_COLUMNS, markup=False)
     width = Measurement.get(console, options, table).maximum
     if console.is_terminal:
         width = min(width, max(console.width, _measure_least(table)))
     console.width = width
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def _measure_least(table: Table) -> int:

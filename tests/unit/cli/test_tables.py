@@ -34,6 +34,16 @@ def test_no_id_is_cut(width: int, *, is_terminal: bool) -> None:
     assert "…" not in told
 
 
+def test_cell_is_printed_as_it_is_whatever_somebody_called_it() -> None:
+    names = ["[/x]", "[red]no[/]", "[link=https://example.com]here", "plain"]
+    table = Table("Name")
+    for each in names:
+        table.add_row(each)
+    out = io.StringIO()
+    print_table(table, Console(file=out, width=80, force_terminal=True, color_system=None))
+    assert all(f" {each} " in out.getvalue() for each in names)
+
+
 def test_piped_row_is_one_line() -> None:
     rows = [line for line in render(80, is_terminal=False).splitlines() if "cred_" in line]
     assert len(rows) == len(IDS)
