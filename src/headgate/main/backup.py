@@ -6,7 +6,6 @@ key is not in it: who has both can open every sealed secret (docs/backup.md).
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import datetime
 import hashlib
@@ -321,11 +320,9 @@ def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[
                     return None, True
                 source.find(connection)
                 return None, False
-            material = read_master_key(key_file)
-            if material is None:
+            if read_master_key(key_file) is None:
                 raise BackupRefused(f"There is no key file {key_file}.")
-            text = base64.b64encode(material).decode()
-            LocalSource(text=text, path=key_file).find(connection)
+            material = LocalSource(text=None, path=key_file).read_material(connection)
     finally:
         engine.dispose()
     present = settings.data / MASTER_KEY_FILE

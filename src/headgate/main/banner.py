@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import msgspec
 import uvicorn
@@ -19,12 +20,12 @@ from headgate.vault.service.book import ENVIRONMENT_NAME
 TEMPLATE = """
   Headgate listens on {address}
     OpenAI base URL   {address}/v1
-    keys              {keys}{first}
+    keys              {issued}
     provider          {provider}
     metrics           {address}/metrics
 
   Try it:
-    KEY=$({python} -c "import json; print(json.load(open('{keys}'))['inference_key'])")
+    KEY=$({key})
     curl {address}/v1/chat/completions -H "Authorization: Bearer $KEY" \\
       -H 'Content-Type: application/json' \\
       -d '{{"model": "gpt-5.4-mini", "messages": [{{"role": "user", "content": "Hello"}}]}}'
@@ -41,6 +42,9 @@ OWNER_TEMPLATE = """
       -d '{{"token": "'"$INVITATION"'", "email": "you@example.com",
         "name": "You", "password": "'"$PASSWORD"'"}}'
 """
+READ_KEY = """{python} -c "import json; print(json.load(open('{keys}'))['inference_key'])\""""
+ISSUE_KEY = "{headgate} keys create --data {data}"
+"""Where the keys of the first start are kept elsewhere, or a restored database has its own."""
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Where a server that listens on every address is reached from its own machine."""
 
@@ -77,9 +81,12 @@ def render(settings: Settings, situation: Situation, credential: Credential | No
         "python": shlex.quote(_shorten(sys.executable)),
         "headgate": find_program(sys.argv[0]),
     }
+    has_first = _has_key(settings.data / FIRST_KEYS_FILE)
+    first = f"{words['keys']}{' (just made)' if situation.is_first else ''}"
     return TEMPLATE.format(
         **words,
-        first=" (just made)" if situation.is_first else "",
+        issued=first if has_first else "as they were issued",
+        key=(READ_KEY if has_first else ISSUE_KEY).format(**words),
         provider=describe_provider(
             credential,
             words["headgate"],
@@ -112,6 +119,14 @@ def describe_provider(
         end = f"to end that: {program} credentials remove {ENVIRONMENT_NAME} --data {data}"
         return f"{credential.origin}, with the OPENAI_API_KEY of an earlier start ({end})"
     return f"{credential.origin}, with the stored credential {credential.name} ({credential.id})"
+
+
+def _has_key(path: Path) -> bool:
+    """Whether the file of the first keys is there, with the one that calls models."""
+    try:
+        return '"inference_key"' in path.read_text()
+    except OSError:
+        return False
 
 
 def _shorten(path: str) -> str:

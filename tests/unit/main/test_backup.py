@@ -124,8 +124,10 @@ def test_other_master_key_is_refused_before_anything_is_replaced(
         backup.restore(fresh, made / "backup", replace=True)
     with pytest.raises(BackupRefused, match="is another master key"):
         backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
-    with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
-        backup.restore(fresh, made / "backup", replace=True, key_file=fresh.data / "master.key")
+    other = fresh.data.parent / "other.key"
+    (fresh.data / "master.key").rename(other)
+    with pytest.raises(MasterKeyRefused, match=f"key in {other} is not the one that sealed"):
+        backup.restore(fresh, made / "backup", replace=True, key_file=other)
     assert (fresh.data / DATABASE_FILE).read_bytes() == before
 
 

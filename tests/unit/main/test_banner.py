@@ -79,3 +79,14 @@ def test_keys_are_read_by_the_lines_that_are_shown(tmp_path: Path, name: str) ->
     shown = "\n".join([*script, 'echo "$KEY $INVITATION"'])
     done = subprocess.run(["/bin/sh", "-c", shown], capture_output=True, text=True, check=True)
     assert done.stdout == "hg_live_x t\n"
+
+
+@pytest.mark.parametrize("kept", [None, '{"owner_invitation": "t"}'])
+def test_start_without_the_first_keys_tells_how_to_issue_one(
+    tmp_path: Path, kept: str | None
+) -> None:
+    if kept is not None:
+        (tmp_path / "first-keys.json").write_text(kept)
+    told = banner.render(Settings(data=tmp_path), Situation(), None)
+    assert f"keys create --data {tmp_path})" in told
+    assert "first-keys.json" not in told
