@@ -29,6 +29,8 @@ CREDENTIALS = frozenset(
         b"cookie",
         b"cookie2",
         b"ocp-apim-subscription-key",
+        b"private-token",
+        b"set-cookie",
         b"x-amz-security-token",
         b"x-api-key",
         b"x-auth-token",
@@ -62,6 +64,10 @@ PROVEN_PREFIXES = (
     b"x-ssl-client-",
 )
 """By which proxies that sign people in tell this server who came, often with a token of theirs."""
+OVERRIDES = frozenset(
+    {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-rewrite-url"}
+)
+"""What makes another request of it than the one that was allowed."""
 BROWSER = frozenset({b"origin"})
 """What a browser says to the server that it asked, which is this one: CORS ends here."""
 FORWARDING = frozenset(
@@ -113,7 +119,7 @@ class HeaderDenial(msgspec.Struct, frozen=True):
 
 
 FORBIDDEN = HeaderDenial(
-    HOP_BY_HOP | CREDENTIALS | PROVEN | BROWSER | FORWARDING,
+    HOP_BY_HOP | CREDENTIALS | PROVEN | OVERRIDES | BROWSER | FORWARDING,
     (*PROVEN_PREFIXES, *FORWARDING_PREFIXES, *PRIVATE_PREFIXES),
 )
 """The rule for every provider (design decision 25)."""

@@ -238,11 +238,19 @@ def describe_file(path: Path) -> CopiedFile:
 def check_file(folder: Path, manifest: Manifest) -> Path:
     """The file of a backup, which is as it was written. Raises `BackupDamaged`."""
     path = folder / manifest.file.name
-    if path.parent != folder or not path.is_file() or describe_file(path) != manifest.file:
+    if path.parent != folder or not is_file(path) or describe_file(path) != manifest.file:
         raise BackupDamaged(
             f"{path} is not the file that the manifest names: its checksum differs."
         )
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name, which may be none that a file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def restore(
@@ -257,7 +265,9 @@ def restore(
     with data_lock.hold(settings, RESTORE):
         manifest = read_manifest(folder, "sqlite")
         path = check_file(folder, manifest)
-        check_copy(path)
+        if check_copy(path) != (manifest.schema, manifest.rows):
+            message = f"{path} has other tables or rows than its manifest tells. Use another backup."
+            raise BackupDamaged(message)
         target = (settings.data / DATABASE_FILE).resolve()
         if _is_taken(target) and not replace:
             raise BackupRefused(

@@ -79,10 +79,22 @@ class DataLock:
             return False
         self._descriptor = descriptor
         # Somebody may have deleted the file in between, and a third process locked a new one.
-        if self.is_in_place:
+        if self.is_in_place and self._take_folder():
             return True
         self.release()
         return False
+
+    def _take_folder(self) -> bool:
+        """Lock the folder, unless another process has it; where no folder can be locked, as on some
+        network file systems, the file alone counts."""
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, self._kind | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            return not isinstance(error, BlockingIOError)
+        self._folder = descriptor
+        return True
 
     @property
     def is_in_place(self) -> bool:
@@ -105,9 +117,10 @@ class DataLock:
 
     def release(self) -> None:
         """Let others have it."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        for descriptor in (self._descriptor, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._folder = None
 
 
 def build_lock(settings: Settings) -> DataLock:

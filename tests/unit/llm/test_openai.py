@@ -113,6 +113,8 @@ FORBIDDEN = (
     "true-client-ip", "proxy-authorization", "proxy-connection", "x-headgate-trace", "x-vmx-user",
     "accept-encoding", "te", "trailer", "transfer-encoding", "content-length", "expect", "upgrade",
     "keep-alive", "origin", "sec-fetch-mode", "access-control-request-method", "with_underscore",
+    "private-token", "set-cookie", "x-http-method-override", "x-method-override", "x-http-method",
+    "x-rewrite-url",
 )  # fmt: skip
 PROVEN_BY_PROXIES = (
     "cf-access-jwt-assertion", "cf-access-client-id", "cf-access-client-secret",

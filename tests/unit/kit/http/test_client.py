@@ -57,6 +57,7 @@ async def test_unclaimed_body_is_left_in_the_socket_until_it_is_streamed(
         for _ in range(32):
             await peer.give(bytes(MEBIBYTE))
             given += 1
+        await peer.wait_for_end()
 
     upstream = await serve(script)
     response = await client.send(upstream.request())
