@@ -266,7 +266,9 @@ def restore(
         manifest = read_manifest(folder, "sqlite")
         path = check_file(folder, manifest)
         if check_copy(path) != (manifest.schema, manifest.rows):
-            message = f"{path} has other tables or rows than its manifest tells. Use another backup."
+            message = (
+                f"{path} has other tables or rows than its manifest tells. Use another backup."
+            )
             raise BackupDamaged(message)
         target = (settings.data / DATABASE_FILE).resolve()
         if _is_taken(target) and not replace:

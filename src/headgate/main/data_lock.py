@@ -68,6 +68,9 @@ class DataLock:
         self.is_shared = shared
         self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._descriptor: int | None = None
+        self._folder: int | None = None
+        """The folder of a file that is locked alone is locked as well: the file may be deleted
+        meanwhile."""
 
     def take(self) -> bool:
         """Take the lock unless another process has it. Raises OSError where no file can be."""
@@ -87,6 +90,8 @@ class DataLock:
     def _take_folder(self) -> bool:
         """Lock the folder, unless another process has it; where no folder can be locked, as on some
         network file systems, the file alone counts."""
+        if self.is_shared:
+            return True
         descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, self._kind | fcntl.LOCK_NB)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headgate.kit.db.engine import Database
@@ -149,6 +151,32 @@ def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
     with pytest.raises(BackupRefused, match="is no backup"):
         backup.restore(fresh, folder, replace=False)
     assert not (fresh.data / DATABASE_FILE).exists()
+
+
+@pytest.mark.parametrize("name", ["../made.db", "/etc/hostname", "..", "", "a" * 5_000, "a\\u0000"])
+def test_backup_whose_manifest_names_a_file_elsewhere_is_refused(
+    folder: Path, fresh: Settings, name: str
+) -> None:
+    path = folder / "manifest.json"
+    shutil.copy(folder / DATABASE_FILE, folder.parent / "made.db")
+    path.write_text(path.read_text().replace(f'"{DATABASE_FILE}"', f'"{name}"'))
+    with pytest.raises(BackupDamaged):
+        backup.restore(fresh, folder, replace=False)
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE receipts", "DELETE FROM keys"])
+def test_backup_that_lacks_what_its_manifest_tells_is_refused(
+    folder: Path, fresh: Settings, change: str
+) -> None:
+    path = folder / DATABASE_FILE
+    database = sqlite3.connect(path, isolation_level=None)
+    database.executescript(change)
+    database.close()
+    manifest = backup.read_manifest(folder, "sqlite")
+    file = backup.describe_file(path)
+    backup.write_manifest(folder, msgspec.structs.replace(manifest, file=file))
+    with pytest.raises(BackupDamaged, match="other tables or rows than its manifest"):
+        backup.restore(fresh, folder, replace=False)
 
 
 def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(

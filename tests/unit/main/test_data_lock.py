@@ -68,6 +68,14 @@ def test_lock_whose_file_was_deleted_is_told(tmp_path: Path) -> None:
         assert not lock.is_in_place
 
 
+def test_database_whose_lock_file_was_deleted_is_still_in_use(served: Settings) -> None:
+    data_lock.build_lock(served).path.unlink()
+    with pytest.raises(DataInUse), data_lock.hold(served, data_lock.SERVE):
+        pass
+    with pytest.raises(DataInUse), data_lock.hold(served, "headgate restore"):
+        pass
+
+
 def test_servers_of_a_postgresql_hold_the_lock_together(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, database_url="postgresql://localhost/headgate")
     with data_lock.hold(settings, data_lock.SERVE), data_lock.hold(settings, data_lock.SERVE):
