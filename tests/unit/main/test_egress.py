@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
 
 import pytest
 
@@ -33,9 +36,15 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def places() -> dict[str, Origin]:
-    """Nobody listens at any of them."""
-    return {name: Origin("http", "127.0.0.1", find_port()) for name in PLACES}
+def places() -> Generator[dict[str, Origin]]:
+    """Nobody listens at any of them, nor can: their ports are taken meanwhile."""
+    with contextlib.ExitStack() as stack:
+        taken = {name: stack.enter_context(socket.socket()) for name in PLACES}
+        for each in taken.values():
+            each.bind(("127.0.0.1", find_port()))
+        yield {
+            name: Origin("http", "127.0.0.1", each.getsockname()[1]) for name, each in taken.items()
+        }
 
 
 @pytest.fixture
@@ -74,9 +83,7 @@ async def test_address_is_reached_for_its_own_purpose_only(
     assert isinstance(caught.value, AddressRefused) is (purpose not in PLACES[place])
 
 
-async def test_connection_that_was_opened_for_one_purpose_serves_no_other(
-    places: dict[str, Origin],
-) -> None:
+async def test_connection_that_was_opened_for_one_purpose_serves_no_other() -> None:
     asked, left = 0, asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +95,7 @@ async def test_connection_that_was_opened_for_one_purpose_serves_no_other(
         writer.close()
         left.set()
 
-    place = places["base_url"]
+    place = Origin("http", "127.0.0.1", find_port())
     server = await asyncio.start_server(answer, place.host, place.port)
     given = settings.load({"OPENAI_BASE_URL": f"{place}/v1"})
     client = open_client(given, build_rules(given))
