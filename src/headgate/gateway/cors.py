@@ -60,9 +60,9 @@ class CorsPolicy:
         for origin in origins:
             if origin != ANY and (ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)):
                 raise CorsOriginRefused(
-                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which no browser sends: write a scheme "
-                    "and a host in lower case, a port only where it is not the usual one, and no "
-                    "path (https://app.example.com), or * for any."
+                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which is no origin as a browser sends "
+                    "it: write a scheme and a host in lower case, a port only where it is not the "
+                    "usual one, and no path (https://app.example.com), or * for any."
                 )
         self._any = ANY in origins
         self._origins = frozenset(each.encode() for each in origins)
