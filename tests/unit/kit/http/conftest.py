@@ -29,6 +29,10 @@ class Peer:
         self.number = number
         self.reader = reader
         self.writer = writer
+        # What was given has left: the end of a script aborts, which drops what still waits here.
+        # (Within TLS, asyncio takes an empty buffer for a full one where the limit is 0.)
+        is_tls = writer.get_extra_info("ssl_object") is not None
+        writer.transport.set_write_buffer_limits(high=1 if is_tls else 0)
 
     async def take_head(self) -> bytes:
         return await self.reader.readuntil(b"\r\n\r\n")
