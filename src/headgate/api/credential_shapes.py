@@ -337,10 +337,12 @@ def _read_day(name: str, text: str, *, is_end: bool) -> float:
             at = datetime.datetime.combine(day, datetime.time())
         if at.tzinfo is None:
             at = at.replace(tzinfo=datetime.UTC)
-        return at.timestamp() + (DAY_SECONDS if is_end and day is not None else 0)
+        seconds = at.timestamp() + (DAY_SECONDS if is_end and day is not None else 0)
+        show_time(seconds)
     except (ValueError, msgspec.ValidationError, OverflowError) as error:
         message = "This is no day (2026-01-31), and no time as RFC 3339 has it."
         raise FieldRefused(message, ("query", name)) from error
+    return seconds
 
 
 def _describe(catalog: Catalog, record: CredentialRecord) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from headgate.api.errors import (
     ContentTypeRefused,
     FieldRefused,
 )
-from headgate.api.shapes import Nothing
+from headgate.api.shapes import Nothing, show_time
 from headgate.llm import strictness
 from headgate.llm.strictness import JsonFault, JsonLimits
 
@@ -42,7 +42,7 @@ def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
             raise FieldRefused("A time is written as RFC 3339 has it.", ("query", name))
         given[name] = value
     try:
-        return _place_times(msgspec.convert(given, wanted, strict=False))
+        return _place_times(msgspec.convert(given, wanted, strict=False), "query")
     except msgspec.ValidationError as error:
         raise _refuse(error, "query") from error
 
@@ -58,7 +58,7 @@ def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
         raise FieldRefused("A JSON object is wanted here.", ("body",), "missing")
     try:
         strictness.check(body, JSON_LIMITS)
-        return _place_times(msgspec.json.decode(body, type=wanted))
+        return _place_times(msgspec.json.decode(body, type=wanted), "body")
     except msgspec.ValidationError as error:
         raise _refuse(error, "body", _find_key(error, body, wanted)) from error
     except JsonFault as error:
@@ -74,12 +74,20 @@ def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(name for name, hint in hints.items() if _is_time(hint))
 
 
-def _place_times(read: Wanted) -> Wanted:
-    """Read times without an offset as UTC."""
+def _place_times(read: Wanted, place: str) -> Wanted:
+    """Read times without an offset as UTC. Raises `FieldRefused` for one of no year in UTC."""
     for name in list_times(type(read)):
         at = getattr(read, name)
-        if isinstance(at, datetime.datetime) and at.tzinfo is None:
-            msgspec.structs.force_setattr(read, name, at.replace(tzinfo=datetime.UTC))
+        if not isinstance(at, datetime.datetime):
+            continue
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=datetime.UTC)
+            msgspec.structs.force_setattr(read, name, at)
+        try:
+            show_time(at.timestamp())
+        except (ValueError, OverflowError) as error:
+            message = "In UTC, this time is outside of the years 1 to 9999."
+            raise FieldRefused(message, (place, name)) from error
     return read
 
 

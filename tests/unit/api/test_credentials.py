@@ -422,6 +422,8 @@ def test_usage_counts_the_calls_of_the_time(api: Api, provider: FakeUpstream) ->
         ("start_date=2026-02-30", "start_date"),
         ("start_date=1700000000", "start_date"),
         ("end_date=2026-13-01T00:00:00Z", "end_date"),
+        ("end_date=9999-12-31", "end_date"),
+        ("end_date=9999-12-31T23:59:59-12:00", "end_date"),
         ("start_date=2026-02-02&end_date=2026-01-01", "end_date"),
         ("start_date=2026-01-01&end_date=2026-06-01", "start_date"),
     ],
