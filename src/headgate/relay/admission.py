@@ -163,11 +163,24 @@ def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
             f"This key is limited to the models {', '.join(grant.models)}; {named}.",
             param="model",
         )
+    if (grant.models or grant.resources) and isinstance(call.body, JsonRequest):
+        check_model_key(call.body)
     if grant.resources and call.model not in grant.resources:
         raise ResourceOutOfScope(
             f"This key is limited to the resources {', '.join(grant.resources)}; {named}.",
             param="model",
         )
+
+
+def check_model_key(body: JsonRequest) -> None:
+    """Refuse a second name of the model (`MODEL`): providers that ignore the case of keys would
+    take that one."""
+    for name in body.fields:
+        if name != "model" and name.casefold() == "model":
+            raise ModelOutOfScope(
+                f"This key is limited to some models, and the request names one as `{name}`.",
+                param=name,
+            )
 
 
 def is_model_in_scope(model: str | None, patterns: tuple[str, ...], models: Models | None) -> bool:

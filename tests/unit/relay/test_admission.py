@@ -90,6 +90,16 @@ def test_key_for_other_models_is_refused_also_where_none_is_named() -> None:
         check_scope(limited, make_call("/some/future/address", body=b"raw"))
 
 
+@pytest.mark.parametrize("name", ["MODEL", "Model", "mo\\u0044el"])
+def test_second_name_of_the_model_is_refused_to_a_key_that_is_limited(name: str) -> None:
+    body = f'{{"model":"gpt-4.1","{name}":"gpt-5.4","models":[]}}'.encode()
+    for limited in (replace(GRANT, models=("gpt-4*",)), replace(GRANT, resources=("gpt-4.1",))):
+        with pytest.raises(ModelOutOfScope, match="names one as"):
+            check_scope(limited, make_call(body=body))
+        check_scope(limited, make_call(body=b'{"model":"gpt-4.1","models":[]}'))
+    check_scope(GRANT, make_call(body=body))
+
+
 def test_what_costs_nothing_needs_no_model() -> None:
     check_scope(replace(GRANT, models=("gpt-4*",)), make_call("/models", method="GET", body=b""))
 
