@@ -30,6 +30,8 @@ from headgate.relay.ports import Hold, Receipt
 from tests.fakes.wire import CONFIG
 
 CHAT = "/v1/chat/completions"
+TURNS_TO_CLOSE = 3
+"""Of the loop, until an aborted connection is gone."""
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
 Play = Callable[["Peer"], None]
 
@@ -213,6 +215,19 @@ class _Notebook:
         self.receipts.append(receipt)
 
 
+async def drop_connections(state: ServerState, callers: list[Client], provider: Provider) -> None:
+    """End every call and connection, also after a failure: uvloop does not close beside open
+    sockets, and would keep the test run alive for ever."""
+    tasks = list(state.tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for end in (*callers, *provider.peers, *cast("set[Any]", state.connections)):
+        end.transport.abort()
+    for _ in range(TURNS_TO_CLOSE):
+        await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
 async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carrier]:
     """`variables` are HEADGATE_ settings in lower case."""
@@ -255,6 +270,7 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
         sweeper = asyncio.create_task(edge.run(cast("Any", state.connections)))
         stack.callback(sweeper.cancel)
         callers: list[Client] = []
+        stack.push_async_callback(drop_connections, state, callers, provider)
         port = server.sockets[0].getsockname()[1]
         yield Carrier(
             installation,
@@ -268,9 +284,3 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
             client,
             callers,
         )
-        for caller in callers:
-            caller.transport.abort()
-        for peer in list(provider.peers):
-            peer.transport.abort()
-        for _ in range(3):
-            await asyncio.sleep(0)

@@ -49,6 +49,26 @@ async def carrier(tmp_path: Path) -> AsyncGenerator[Carrier]:
         yield running
 
 
+async def test_test_that_fails_in_the_middle_of_a_call_leaves_nothing_open(tmp_path: Path) -> None:
+    left: list[Carrier] = []
+
+    async def fail() -> None:
+        async with running_carrier(tmp_path) as carrier:
+            left.append(carrier)
+            carrier.provider.play = lambda _peer: None
+            client = await carrier.connect()
+            client.transport.writelines([carrier.head(len(BODY)), BODY])
+            await until(lambda: carrier.provider.asked == 1)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    [carrier] = left
+    assert carrier.callers[0].closed.is_set()
+    assert not carrier.provider.peers
+    assert carrier.rests
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
