@@ -203,9 +203,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry_wait_max_seconds: Annotated[
         float, _count("A provider that asks for a longer wait is not waited for.")
     ] = 5.0
-    retry_after_max_seconds: Annotated[float, _count("The longest wait asked of a client.")] = 60.0
+    retry_after_max_seconds: Annotated[
+        float, _count("The longest wait asked of a client, but for that of a provider's 429.")
+    ] = 60.0
     breaker_failures: Annotated[
-        int, _from_zero("In a row, after which a provider rests for a credential; 0 is never.")
+        int,
+        _from_zero("Failed calls in a row, after which a model of a credential rests; 0 is never."),
     ] = 5
     breaker_open_seconds: Annotated[
         float, _count("How long it rests until one call tries whether it is back.")
