@@ -49,9 +49,10 @@ class RepeatedReceipt(Exception):
 class Ledger:
     """Implements `Wallet` and `Settlement` of the journey, on the lanes of the writer.
 
-    `lease_seconds` must exceed the longest that a call may take: a hold that outlives its lease
-    is settled as `unknown`. `subscribed` says whether anybody wants events of a topic. `now` is
-    the time of a clock that all processes of this database share, if there are several.
+    A hold that outlives its lease is settled as `unknown`. The lease is `lease_seconds`, or the
+    hold's own where its call may take longer. `subscribed` says whether anybody wants events of a
+    topic. `now` is the time of a clock that all processes of this database share, if there are
+    several.
     """
 
     def __init__(
@@ -202,13 +203,13 @@ class Ledger:
         store.append_entries(connection, lines, at=int(now * MICROSECONDS))
         # The wallets have paid already, each with its own conditional update.
         store.add_balances(connection, [line for line in lines if line.amount_nano > 0])
-        store.insert_holds(
-            connection,
-            taken,
-            at=int(now * MICROSECONDS),
-            lease_until=int((self._steady() + self._lease_seconds) * MICROSECONDS),
-        )
+        leased = [(hold, self._find_lease_end(hold)) for hold in taken]
+        store.insert_holds(connection, leased, at=int(now * MICROSECONDS))
         return results
+
+    def _find_lease_end(self, hold: Hold) -> int:
+        seconds = max(self._lease_seconds, hold.lease_seconds)
+        return int((self._steady() + seconds) * MICROSECONDS)
 
     def _record_measured(
         self, connection: sa.Connection, receipts: Sequence[Receipt]

@@ -126,10 +126,8 @@ def take(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
     return _TAKE.run(connection, (amount_nano, account_id, amount_nano)) == 1
 
 
-def insert_holds(
-    connection: sa.Connection, holds: Sequence[Hold], *, at: int, lease_until: int
-) -> None:
-    """Open holds, under a lease. Times in unix microseconds."""
+def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *, at: int) -> None:
+    """Open holds, each with the end of its lease. Times in unix microseconds."""
     _INSERT_HOLD.run_all(
         connection,
         [
@@ -142,7 +140,7 @@ def insert_holds(
                 at,
                 _encode(hold).decode(),
             )
-            for hold in holds
+            for hold, lease_until in holds
         ],
     )
 

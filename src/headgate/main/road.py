@@ -129,11 +129,11 @@ def build_roads(
 ) -> Roads:
     """The road that every call goes, and the one on which lists of models are kept."""
     clock, catalog = installation.clock, installation.catalog
-    refusals = UsageRefusals()
+    refusals, timeouts = UsageRefusals(), build_timeouts(settings)
     upstream = Upstream(
         client,
         policy=build_retry_policy(settings),
-        timeouts=build_timeouts(settings),
+        timeouts=timeouts,
         breakers=traffic.breakers,
         clock=clock,
         capacities=installation.capacities,
@@ -143,7 +143,13 @@ def build_roads(
     build_journey = functools.partial(
         Journey,
         admission=admission,
-        holding=Holding(ledger, catalog, clock, tool_calls_assumed=settings.held_tool_calls),
+        holding=Holding(
+            ledger,
+            catalog,
+            clock,
+            timeouts=timeouts,
+            tool_calls_assumed=settings.held_tool_calls,
+        ),
         carriage=Carriage(
             clock,
             body_bytes_max=settings.response_body_bytes_max,

@@ -6,6 +6,7 @@ import asyncio
 
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.message import Timeouts
 from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.bounds import (
@@ -20,6 +21,9 @@ from headgate.relay.trip import Trip, measure_request
 
 AMOUNT_NANO_MAX = 2**62
 """More than any wallet has, and less than the database's largest integer."""
+SETTLING_SECONDS_MAX = 300
+"""From the end of a call's total deadline until it must have been settled: for a client that takes
+its answer slowly, and for a database that does not answer at once."""
 
 
 class ModelUnpriced(HeadgateError):
@@ -31,14 +35,22 @@ class Holding:
     """Holds the most that a managed call can cost; a call on an own key holds nothing.
 
     `tool_calls_assumed` is how many calls of tools are held for where the request sets no maximum.
+    A hold lasts longer than the total deadline of `timeouts`.
     """
 
     def __init__(
-        self, wallet: Wallet, models: Models, clock: Clock, *, tool_calls_assumed: int = 10
+        self,
+        wallet: Wallet,
+        models: Models,
+        clock: Clock,
+        *,
+        timeouts: Timeouts,
+        tool_calls_assumed: int = 10,
     ) -> None:
         self._wallet = wallet
         self._models = models
         self._clock = clock
+        self._timeouts = timeouts
         self._tool_calls_assumed = tool_calls_assumed
 
     async def hold(self, trip: Trip) -> None:
@@ -65,6 +77,7 @@ class Holding:
             method=call.method,
             provider=credential.integration,
             model=call.model,
+            lease_seconds=self._timeouts.total_seconds + SETTLING_SECONDS_MAX,
         )
         try:
             await self._wallet.hold(hold)

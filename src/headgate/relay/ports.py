@@ -304,6 +304,8 @@ class Hold(msgspec.Struct, frozen=True):
     provider: str = ""
     model: str | None = None
     price_id: str | None = None
+    lease_seconds: float = 0.0
+    """How long the call may take until it must have been settled; 0: as long as most."""
 
 
 class Wallet(Protocol):

@@ -303,7 +303,7 @@ def test_holds_are_listed_by_the_age_of_their_lease_and_closed_once(
 ) -> None:
     holds = [msgspec.structs.replace(HOLD, request_id=f"req_{number}") for number in range(4)]
     for hold, lease_until in zip(holds, (40, 10, 30, 20), strict=True):
-        store.insert_holds(connection, [hold], at=5, lease_until=lease_until)
+        store.insert_holds(connection, [(hold, lease_until)], at=5)
     row = connection.execute(sa.select(store.HOLDS)).first()
     assert row is not None
     assert tuple(row)[:6] == ("req_0", "org_1", 400, "held", 40, 5)

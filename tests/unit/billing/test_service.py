@@ -367,6 +367,20 @@ async def test_a_lease_runs_its_time_whatever_becomes_of_the_clock(
     assert await ledger.resolve_expired() == 1
 
 
+async def test_hold_of_a_call_that_may_take_long_lasts_as_long_as_the_call(
+    ledger: Ledger, clock: StoppedClock, database: Database
+) -> None:
+    long = msgspec.structs.replace(make_hold("req_long", 400), lease_seconds=3_900.0)
+    await asyncio.gather(ledger.hold(long), ledger.hold(make_hold("req_1", 100)))
+    clock.time += 3_899
+    assert await ledger.resolve_expired() == 1
+    await ledger.record(make_receipt("req_long", 150), long)
+    assert read_accounts(database) == {"wallet": 750, "revenue": 250, "funding": -1_000}
+    await ledger.hold(msgspec.structs.replace(long, request_id="req_dead"))
+    clock.time += 3_901
+    assert await ledger.resolve_expired() == 1
+
+
 async def test_a_call_cut_off_in_its_hold_leaves_a_receipt_and_no_money_held(
     ledger: Ledger, database: Database
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from headgate.catalog.service import Catalog
+from headgate.kit.http.message import Timeouts
 from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers
 from headgate.relay.holding import Holding, ModelUnpriced
@@ -40,15 +41,26 @@ async def hold(
     models = models or FakeModels()
     trip = make_trip(make_call(body=body))
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
-    await Holding(ledger or FakeLedger(), models, ManualClock()).hold(trip)
+    await Holding(ledger or FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(trip)
     return trip
 
 
 async def test_own_key_holds_nothing() -> None:
     ledger = FakeLedger()
-    await Holding(ledger, FakeModels(), ManualClock()).hold(trip := make_trip())
+    await Holding(ledger, FakeModels(), ManualClock(), timeouts=Timeouts()).hold(
+        trip := make_trip()
+    )
     assert trip.hold is None
     assert not ledger.holds
+
+
+async def test_hold_outlasts_the_total_deadline_of_its_call() -> None:
+    trip = make_trip()
+    trip.credential, trip.model = MANAGED, FakeModels().model
+    timeouts = Timeouts(total_seconds=3_600)
+    ledger = FakeLedger()
+    await Holding(ledger, FakeModels(), ManualClock(), timeouts=timeouts).hold(trip)
+    assert [hold.lease_seconds for hold in ledger.holds] == [3_600 + 300]
 
 
 async def test_managed_call_holds_the_most_that_it_can_cost() -> None:
@@ -93,7 +105,7 @@ async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
     models = FakeModels()
     trip = make_trip(make_call("/completions", body=fields))
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
-    await Holding(FakeLedger(), models, ManualClock()).hold(trip)
+    await Holding(FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(trip)
     assert trip.hold is not None
     assert trip.hold.amount_nano == TOKENS_NANO + (answers - 1) * 10 * 500
 
@@ -130,7 +142,7 @@ async def test_empty_wallet_leaves_no_hold() -> None:
     trip = make_trip()
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
     with pytest.raises(WalletEmpty):
-        await Holding(ledger, models, ManualClock()).hold(trip)
+        await Holding(ledger, models, ManualClock(), timeouts=Timeouts()).hold(trip)
     assert trip.hold is None
 
 
@@ -166,7 +178,9 @@ async def test_fees_of_the_tools_that_a_request_allows_are_held(
     models = FakeModels(tool_fees=TOOL_FEES)
     trip = make_trip(make_call("/responses", body=body))
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
-    await Holding(FakeLedger(), models, ManualClock(), tool_calls_assumed=10).hold(trip)
+    await Holding(
+        FakeLedger(), models, ManualClock(), timeouts=Timeouts(), tool_calls_assumed=10
+    ).hold(trip)
     assert trip.hold is not None
     assert trip.hold.amount_nano - fees_nano in (TOKENS_NANO, len(body) + 10 * 500)
 
@@ -216,7 +230,7 @@ def test_hold_covers_whatever_a_request_within_its_limits_can_cost(data: st.Data
     trip.model = model = CATALOG.find(model_id)
     trip.credential = MANAGED
     assert model is not None
-    asyncio.run(Holding(FakeLedger(), CATALOG, ManualClock()).hold(trip))
+    asyncio.run(Holding(FakeLedger(), CATALOG, ManualClock(), timeouts=Timeouts()).hold(trip))
     assert trip.hold is not None
     output_max = min(limit, model.output_tokens_max or model.input_tokens_max)
     input_tokens = data.draw(st.integers(0, model.input_tokens_max))

@@ -77,7 +77,7 @@ class Road:
         self.journey = Journey(
             admission=Admission(Rates(clock), self.crowd),
             routing=Routing(FakeCredentials(replace(CREDENTIAL, managed=True)), models, breakers),
-            holding=Holding(self.ledger, models, clock),
+            holding=Holding(self.ledger, models, clock, timeouts=Timeouts()),
             upstream=Upstream(
                 self.client,
                 policy=RetryPolicy(),
