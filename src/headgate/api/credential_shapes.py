@@ -15,6 +15,7 @@ from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_
 from headgate.audit.model import Entry
 from headgate.catalog.service import Catalog
 from headgate.metering.service import Outcomes
+from headgate.relay.deadlines import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model import (
     BASE_URL_CHARACTERS_MAX,
     SECRET_CHARACTERS_MAX,
@@ -46,6 +47,20 @@ Day = Annotated[
         extra_json_schema={"anyOf": [{"format": "date"}, {"format": "date-time"}]},
     ),
 ]
+
+
+def _deadline(reason: str) -> Meta:
+    otherwise = "null: as the model's catalog entry says, else the server's settings."
+    return Meta(
+        ge=DEADLINE_SECONDS_MIN,
+        le=DEADLINE_SECONDS_MAX,
+        description=f"{reason}, in seconds; {otherwise}",
+    )
+
+
+FirstByteSeconds = Annotated[float, _deadline("How long the provider may take to begin an answer")]
+IdleSeconds = Annotated[float, _deadline("How long an answer may pause between two pieces")]
+TotalSeconds = Annotated[float, _deadline("How long a whole call may take, with its retries")]
 
 
 class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,6 +102,9 @@ class CredentialCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     metadata: Metadata | None = None
     make_default: bool = False
     expires_at: Timestamp | None = None
+    first_byte_seconds: FirstByteSeconds | None = None
+    idle_seconds: IdleSeconds | None = None
+    total_seconds: TotalSeconds | None = None
 
 
 class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,6 +121,9 @@ class CredentialUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     display_name: Name | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
+    first_byte_seconds: FirstByteSeconds | UnsetType | None = UNSET
+    idle_seconds: IdleSeconds | UnsetType | None = UNSET
+    total_seconds: TotalSeconds | UnsetType | None = UNSET
 
 
 class CredentialQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -139,6 +160,9 @@ class ShownCredential(msgspec.Struct, kw_only=True):
     last_used_at: datetime.datetime | None
     expires_at: datetime.datetime | None
     credentials_metadata: dict[str, MetadataValue]
+    first_byte_seconds: float | None
+    idle_seconds: float | None
+    total_seconds: float | None
     version: int
 
 
@@ -358,6 +382,9 @@ def _describe(catalog: Catalog, record: CredentialRecord) -> dict[str, Any]:
         "last_used_at": show_time_if_any(record.last_used_at),
         "expires_at": show_time_if_any(record.expires_at),
         "credentials_metadata": record.metadata,
+        "first_byte_seconds": record.first_byte_seconds,
+        "idle_seconds": record.idle_seconds,
+        "total_seconds": record.total_seconds,
         "version": record.version,
     }
 

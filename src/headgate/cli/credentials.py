@@ -34,6 +34,17 @@ app = typer.Typer(
 )
 
 Reference = Annotated[str, typer.Argument(help="Id or name.")]
+FirstByteSeconds = Annotated[
+    float | None, typer.Option(help="Until an answer begins; else as model or settings say.")
+]
+IdleSeconds = Annotated[
+    float | None,
+    typer.Option(help="Between two pieces of an answer; else as model or settings say."),
+]
+TotalSeconds = Annotated[
+    float | None,
+    typer.Option(help="For a whole call with its retries; else as model or settings say."),
+]
 
 
 @app.command()
@@ -64,6 +75,9 @@ def add(
     stream_usage: Annotated[
         str, typer.Option(help="ask, or never: whether streams are asked for their usage.")
     ] = ASK,
+    first_byte_seconds: FirstByteSeconds = None,
+    idle_seconds: IdleSeconds = None,
+    total_seconds: TotalSeconds = None,
 ) -> None:
     """Seal a provider secret. It is asked for, or piped in, and never shown again."""
     secret = read_secret(stdin=api_key_stdin, file=api_key_file)
@@ -88,6 +102,9 @@ def add(
                 is_default=default,
                 expires_at=parse_expiry(expires, desk.clock.now()),
                 stream_usage=stream_usage,
+                first_byte_seconds=first_byte_seconds,
+                idle_seconds=idle_seconds,
+                total_seconds=total_seconds,
             ),
             by=COMMAND_LINE,
         )

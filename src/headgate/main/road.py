@@ -214,7 +214,7 @@ def build_traffic(settings: Settings, installation: Installation) -> Traffic:
 
 
 def build_timeouts(settings: Settings) -> Timeouts:
-    """The deadlines of one attempt."""
+    """The deadlines of calls whose model and credential set none."""
     return Timeouts(
         connect_seconds=settings.connect_seconds,
         first_byte_seconds=settings.first_byte_seconds,

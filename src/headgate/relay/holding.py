@@ -16,6 +16,7 @@ from headgate.relay.bounds import (
     has_several_inputs,
     is_boundless,
 )
+from headgate.relay.deadlines import merge_timeouts
 from headgate.relay.ports import Hold, Models, Wallet
 from headgate.relay.trip import Trip, measure_request
 
@@ -35,7 +36,7 @@ class Holding:
     """Holds the most that a managed call can cost; a call on an own key holds nothing.
 
     `tool_calls_assumed` is how many calls of tools are held for where the request sets no maximum.
-    A hold lasts longer than the total deadline of `timeouts`.
+    `timeouts` are those of calls whose model and credential set none; a hold lasts longer.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Holding:
                 param="model",
                 should_retry=False,
             )
+        model = trip.model
+        timeouts = merge_timeouts(self._timeouts, model and model.deadlines, credential.deadlines)
         hold = Hold(
             request_id=call.request_id,
             organization_id=call.grant.organization_id,
@@ -77,7 +80,7 @@ class Holding:
             method=call.method,
             provider=credential.integration,
             model=call.model,
-            lease_seconds=self._timeouts.total_seconds + SETTLING_SECONDS_MAX,
+            lease_seconds=timeouts.total_seconds + SETTLING_SECONDS_MAX,
         )
         try:
             await self._wallet.hold(hold)

@@ -85,6 +85,15 @@ OPERATOR = "operator"
 simulator, of the platform. They may go where the operator has configured it for them."""
 
 
+class Deadlines(msgspec.Struct, frozen=True):
+    """Deadlines that a model or a credential sets for its own calls; None leaves one to the model
+    (for a credential) and then to the settings."""
+
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+    total_seconds: float | None = None
+
+
 class Credential(msgspec.Struct, frozen=True):
     """An opened provider secret, ready to be sent to its origin and nowhere else.
 
@@ -112,6 +121,8 @@ class Credential(msgspec.Struct, frozen=True):
     itself and, of a managed one, those that choose the account that pays."""
     purpose: str = ""
     """Which egress rule allows its origin: `OPERATOR`, or empty for the one for everybody."""
+    deadlines: Deadlines | None = None
+    """Deadlines of its own; None sets none."""
     answer_head: bytes = b""
     """The header lines by which an answer says that it came through this credential, and not
     from a cache; made here."""
@@ -236,13 +247,15 @@ class Price(Protocol):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A catalog model. `wire_id` is what the provider is told; limits are 0 where unknown."""
+    """A catalog model. `wire_id` is what the provider is told; limits are 0 where unknown, and
+    `deadlines` is None where it sets none of its own."""
 
     id: str
     wire_id: str
     input_tokens_max: int = 0
     output_tokens_max: int = 0
     integration: str = DEFAULT_INTEGRATION
+    deadlines: Deadlines | None = None
 
 
 class ModelMatch(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from headgate.kit.http.message import Client, Headers, Request, Response, Timeou
 from headgate.llm import errors as faults
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers, Probes
+from headgate.relay.deadlines import merge_timeouts
 from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
@@ -283,7 +284,7 @@ class Upstream:
         elapsed = self._clock.monotonic() - trip.sent_at
         if (
             trip.attempts > self._policy.retries_max
-            or elapsed + wait > self._timeouts.total_seconds
+            or elapsed + wait > request.timeouts.total_seconds
             or not may_retry
             or self._breakers.is_resting(trip.credential, trip.call.model)
             or not budget.withdraw()
@@ -339,9 +340,14 @@ async def read_fault(trip: Trip, response: Response) -> bytes:
 
 
 def build_request(trip: Trip, timeouts: Timeouts) -> Request:
-    """The outgoing request: the client's headers that may travel, then the credential's own."""
-    credential = trip.credential
+    """The outgoing request: the client's headers that may travel, then the credential's own.
+
+    `timeouts` are the settings'; where model or credential have deadlines, these come before them.
+    """
+    credential, model = trip.credential, trip.model
     assert credential is not None, "routing comes before sending"
+    if credential.deadlines is not None or (model is not None and model.deadlines is not None):
+        timeouts = merge_timeouts(timeouts, model and model.deadlines, credential.deadlines)
     data = trip.body.body if isinstance(trip.body, JsonRequest) else trip.body
     trip.body_bytes = len(data) if isinstance(data, bytes) else trip.call.content_length or 0
     return Request(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.message import Headers
-from headgate.relay.ports import Credential
+from headgate.relay.ports import Credential, Deadlines
 from headgate.vault.model import CredentialMissing, CredentialUnusable
 from tests.fakes.api import Api
 
@@ -45,6 +45,38 @@ def test_connection_can_say_that_streams_are_not_asked_for_their_usage(api: Api)
     assert api.delete(path).status == 204
     assert create(api, stream_usage="never")["stream_usage"] == "never"
     assert not take(api).asks_usage
+
+
+DEADLINES = ("first_byte_seconds", "idle_seconds", "total_seconds")
+
+
+def test_connection_can_have_deadlines_of_its_own(api: Api) -> None:
+    made = create(api)
+    path = f"/api/connections/{made['id']}"
+    assert [made[name] for name in DEADLINES] == [None, None, None]
+    assert take(api).deadlines is None
+    changed = api.patch(path, {"first_byte_seconds": 1_200, "total_seconds": 86_400}).json
+    assert [changed[name] for name in DEADLINES] == [1_200, None, 86_400]
+    assert take(api).deadlines == Deadlines(1_200, None, 86_400)
+    changed = api.patch(path, {"first_byte_seconds": None, "idle_seconds": 1}).json
+    assert [changed[name] for name in DEADLINES] == [None, 1, 86_400]
+    assert api.get(path).json == changed
+    assert api.patch(path, {"config": {"api_key": OTHER_KEY}}).json["idle_seconds"] == 1
+    assert take(api).deadlines == Deadlines(None, 1, 86_400)
+    assert api.patch(path, {"idle_seconds": None, "total_seconds": None}).status == 200
+    assert take(api).deadlines is None
+    assert api.delete(path).status == 204
+    assert create(api, total_seconds=90.5)["total_seconds"] == 90.5
+    assert take(api).deadlines == Deadlines(total_seconds=90.5)
+
+
+@pytest.mark.parametrize("name", DEADLINES)
+@pytest.mark.parametrize("seconds", [0.999, 0, -1, 86_400.1, "60", True])
+def test_deadline_out_of_bounds_is_refused_by_its_name(
+    shared_api: Api, name: str, seconds: Any
+) -> None:
+    sent = {"name": "x", "config": {"api_key": KEY}, name: seconds}
+    assert shared_api.post("/api/connections", sent).fields_at_fault == [["body", name]]
 
 
 def test_connection_is_a_credential_with_more(api: Api) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.audit.model import SYSTEM
 from headgate.metering import service as metering
-from headgate.relay.ports import Receipt
+from headgate.relay.ports import Deadlines, Receipt
 from headgate.vault.model import CredentialRequest
 from headgate.vault.service.trials import ENDPOINT
 from tests.fakes.api import Answer, Api
@@ -24,7 +24,7 @@ GOOD = b'{"id":"c1","choices":[],"model":"gpt-5.4-mini",%b}' % USAGE
 SHOWN = {
     *("credential_id", "integration_name", "integration_type", "display_name", "auth_type"),
     *("is_default", "created_at", "updated_at", "last_used_at", "expires_at"),
-    *("credentials_metadata", "version"),
+    *("credentials_metadata", "first_byte_seconds", "idle_seconds", "total_seconds", "version"),
 }
 
 
@@ -201,6 +201,23 @@ def test_list_is_grouped_or_flat(api: Api) -> None:
 def test_page_size_has_its_bounds(shared_api: Api, limit: str) -> None:
     answer = shared_api.get(f"/api/credentials?limit={limit}")
     assert answer.fields_at_fault == [["query", "limit"]]
+
+
+def test_deadlines_of_a_credential_change_and_are_shown(api: Api) -> None:
+    made = create(api, idle_seconds=900).json
+    path = f"/api/credentials/{made['credential_id']}"
+    assert (made["first_byte_seconds"], made["idle_seconds"], made["total_seconds"]) == (
+        *(None, 900, None),
+    )
+    changed = api.put(path, {"idle_seconds": None, "total_seconds": 7_200})
+    assert (changed.json["idle_seconds"], changed.json["total_seconds"]) == (None, 7_200)
+    assert api.get(path).json["total_seconds"] == 7_200
+    credential = api.installation.vault.resolve(
+        api.organization_id, integration="openai", name=None
+    )
+    assert credential.deadlines == Deadlines(total_seconds=7_200)
+    assert api.put(path, {"total_seconds": 0}).fields_at_fault == [["body", "total_seconds"]]
+    assert create(api, idle_seconds=86_401).fields_at_fault == [["body", "idle_seconds"]]
 
 
 def test_name_and_metadata_change_and_nothing_else(api: Api) -> None:

@@ -8,6 +8,7 @@ import pytest
 from headgate.catalog.model import CatalogInvalid, Manifest
 from headgate.catalog.service import Catalog
 from headgate.catalog.store.files import read_manifest
+from headgate.relay.ports import Deadlines
 
 NOW = 1_795_000_000.0
 
@@ -114,6 +115,28 @@ def test_scores_are_from_one_to_five_and_replacements_exist(openai: Manifest) ->
             model.dimensions > 0 or model.id == "text-embedding-ada-002"
         ), model.id
     assert not any(model.deprecated for model in openai.models)
+
+
+def test_model_can_have_deadlines_of_its_own(tmp_path: Path) -> None:
+    entry = 'wire_id = "large-2026"\nfirst_byte_seconds = 1_800\naliases = ["large"]'
+    catalog = Catalog.load(write(tmp_path, acme=ACME.replace('wire_id = "large-2026"', entry)))
+    for name in ("acme-large", "acme/large", "acme-large-2026-07-01"):
+        model = catalog.match(name, "acme").model
+        assert model is not None
+        assert model.deadlines == Deadlines(first_byte_seconds=1_800)
+    other = catalog.find("gpt-5.4", "acme")
+    assert other is not None
+    assert other.deadlines is None
+
+
+@pytest.mark.parametrize("name", ["first_byte_seconds", "idle_seconds", "total_seconds"])
+@pytest.mark.parametrize("value", ["0", "86_401", "nan", "inf", '"60"', "true"])
+def test_deadline_out_of_bounds_is_refused_with_its_place(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    text = ACME.replace('wire_id = "large-2026"', f"{name} = {value}")
+    with pytest.raises(CatalogInvalid, match=rf"acme.toml: .*\$.model\[0\].{name}"):
+        Catalog.load(write(tmp_path, acme=text))
 
 
 def test_operators_provider_needs_an_address_models_and_prices_only(tmp_path: Path) -> None:

@@ -210,6 +210,17 @@ def test_secret_is_taken_from_standard_input_and_never_printed(data: Path) -> No
     assert run_json("credentials", "list") == []
 
 
+def test_credential_is_added_with_deadlines_of_its_own(data: Path) -> None:
+    add = ("credentials", "add", "openai", "--api-key-stdin", "--first-byte-seconds", "1800")
+    assert run(*add, "--total-seconds", "7200", stdin=SECRET).exit_code == 0
+    [record] = run_json("credentials", "list")
+    deadlines = [record[f"{name}_seconds"] for name in ("first_byte", "idle", "total")]
+    assert deadlines == [1_800, None, 7_200]
+    refused = run(*add, "--idle-seconds", "0.5", stdin=SECRET)
+    assert refused.exit_code == 1
+    assert "`idle_seconds` is from 1 to 86400 seconds" in refused.stderr
+
+
 def test_stored_secret_is_referred_to_by_its_name_and_never_printed(data: Path) -> None:
     stored = run("secrets", "set", "mine", "--value-stdin", stdin=SECRET)
     assert stored.exit_code == 0, stored.output

@@ -11,6 +11,7 @@ from headgate.catalog.service import Catalog
 from headgate.kit.http.message import Timeouts
 from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers
+from headgate.relay.deadlines import make_deadlines
 from headgate.relay.holding import Holding, ModelUnpriced
 from headgate.relay.routing import Routing
 from headgate.relay.trip import Trip
@@ -54,13 +55,21 @@ async def test_own_key_holds_nothing() -> None:
     assert not ledger.holds
 
 
-async def test_hold_outlasts_the_total_deadline_of_its_call() -> None:
+@pytest.mark.parametrize(
+    ("of_model", "of_credential", "total_seconds"),
+    [(None, None, 3_600), (7_200.0, None, 7_200), (7_200.0, 1_800.0, 1_800)],
+)
+async def test_hold_outlasts_the_total_deadline_of_its_call(
+    of_model: float | None, of_credential: float | None, total_seconds: float
+) -> None:
     trip = make_trip()
-    trip.credential, trip.model = MANAGED, FakeModels().model
+    trip.credential = replace(MANAGED, deadlines=make_deadlines(None, None, of_credential))
+    model = replace(FakeModels().model, deadlines=make_deadlines(None, None, of_model))
+    trip.model = model
     timeouts = Timeouts(total_seconds=3_600)
     ledger = FakeLedger()
-    await Holding(ledger, FakeModels(), ManualClock(), timeouts=timeouts).hold(trip)
-    assert [hold.lease_seconds for hold in ledger.holds] == [3_600 + 300]
+    await Holding(ledger, FakeModels(model), ManualClock(), timeouts=timeouts).hold(trip)
+    assert [hold.lease_seconds for hold in ledger.holds] == [total_seconds + 300]
 
 
 async def test_managed_call_holds_the_most_that_it_can_cost() -> None:

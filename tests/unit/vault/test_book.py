@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from headgate.audit.model import SYSTEM
 from headgate.vault import store
 from headgate.vault.model import (
     SECRET_CHARACTERS_MAX,
+    CredentialChange,
     CredentialMissing,
     CredentialNotFound,
     CredentialRefused,
@@ -53,6 +55,20 @@ def test_unknown_word_for_the_usage_of_streams_is_refused(safe: Safe) -> None:
     assert caught.value.param == "stream_usage"
     assert safe.add(stream_usage="never").stream_usage == "never"
     assert not safe.vault.resolve(safe.own, integration="openai", name=None).asks_usage
+
+
+@pytest.mark.parametrize("seconds", [0.5, 86_401.0, math.nan, math.inf, -1.0])
+def test_deadline_out_of_bounds_is_refused(safe: Safe, seconds: float) -> None:
+    with pytest.raises(CredentialRefused, match="`idle_seconds` is from 1 to 86400 sec") as caught:
+        safe.add(idle_seconds=seconds)
+    assert caught.value.param == "idle_seconds"
+    record = safe.add(idle_seconds=60.0)
+    change = CredentialChange(total_seconds=seconds)
+    with (
+        pytest.raises(CredentialRefused, match="`total_seconds` is from 1 to 86400 seconds"),
+        safe.database.transaction() as connection,
+    ):
+        safe.book.update(connection, record, change, by=SYSTEM)
 
 
 def test_refusals_say_what_is_wrong_and_what_to_do(safe: Safe) -> None:

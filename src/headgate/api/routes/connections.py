@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.access import organization
-from headgate.api.credential_shapes import Url
+from headgate.api.credential_shapes import FirstByteSeconds, IdleSeconds, TotalSeconds, Url
 from headgate.api.errors import rename_params
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -100,6 +100,9 @@ class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     allowed_models: Models = []
     capacity: Capacities = []
     stream_usage: StreamUsage = "ask"
+    first_byte_seconds: FirstByteSeconds | None = None
+    idle_seconds: IdleSeconds | None = None
+    total_seconds: TotalSeconds | None = None
 
 
 class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +115,9 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     allowed_models: Models | UnsetType = UNSET
     capacity: Capacities | UnsetType = UNSET
     stream_usage: StreamUsage | UnsetType = UNSET
+    first_byte_seconds: FirstByteSeconds | UnsetType | None = UNSET
+    idle_seconds: IdleSeconds | UnsetType | None = UNSET
+    total_seconds: TotalSeconds | UnsetType | None = UNSET
 
 
 class ShownConfig(msgspec.Struct):
@@ -141,6 +147,9 @@ class ShownConnection(msgspec.Struct, kw_only=True):
     allowed_models: list[str]
     capacity: list[CapacityEntry]
     stream_usage: str
+    first_byte_seconds: float | None
+    idle_seconds: float | None
+    total_seconds: float | None
     config: ShownConfig
     discovered_capacity: dict[str, ShownCapacity]
     is_default: bool
@@ -200,6 +209,9 @@ async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnect
         allowed_models=body.allowed_models,
         capacity=msgspec.to_builtins(body.capacity),
         stream_usage=body.stream_usage,
+        first_byte_seconds=body.first_byte_seconds,
+        idle_seconds=body.idle_seconds,
+        total_seconds=body.total_seconds,
     )
 
     def add(connection: sa.Connection) -> ShownConnection:
@@ -276,6 +288,9 @@ def change(
         allowed_models=body.allowed_models,
         capacity=UNSET if body.capacity is UNSET else msgspec.to_builtins(body.capacity),
         stream_usage=body.stream_usage,
+        first_byte_seconds=body.first_byte_seconds,
+        idle_seconds=body.idle_seconds,
+        total_seconds=body.total_seconds,
         provider_organization=UNSET if organization is None else organization,
     )
     if secret is None or is_mask(secret, record.hint):
@@ -330,6 +345,9 @@ def show_connection(
         allowed_models=record.allowed_models,
         capacity=msgspec.convert(record.capacity, list[CapacityEntry]),
         stream_usage=record.stream_usage,
+        first_byte_seconds=record.first_byte_seconds,
+        idle_seconds=record.idle_seconds,
+        total_seconds=record.total_seconds,
         config=ShownConfig(record.hint, record.base_url, record.provider_organization),
         discovered_capacity={
             model: ShownCapacity(each.requests, each.tokens, show_time(each.observed_at))

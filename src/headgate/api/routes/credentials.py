@@ -89,6 +89,9 @@ async def create_credential(ask: Ask[Nothing, CredentialCreate]) -> ShownCredent
         metadata=body.metadata or {},
         is_default=body.make_default,
         expires_at=read_time(body.expires_at),
+        first_byte_seconds=body.first_byte_seconds,
+        idle_seconds=body.idle_seconds,
+        total_seconds=body.total_seconds,
     )
 
     def add(connection: sa.Connection) -> ShownCredential:
@@ -171,14 +174,21 @@ async def get_credential(ask: Ask[DetailQuery, Nothing]) -> CredentialDetail:
 @OPERATIONS.put(
     "/api/credentials/{credential_id}",
     access=WRITE,
-    summary="Rename a credential",
+    summary="Change a credential",
     example={"display_name": "Search team", "metadata": {"owner": "search"}},
 )
 async def update_credential(ask: Ask[Nothing, CredentialUpdate]) -> ShownCredential:
-    """Only its name and metadata: the secret and its address cannot be changed. To rotate a secret,
-    add another credential, make it the default, and delete this one."""
+    """Only its name, metadata and deadlines: the secret and its address cannot be changed. To
+    rotate a secret, add another credential, make it the default, and delete this one."""
     ask.principal.check_unlimited()
-    change = CredentialChange(name=ask.body.display_name, metadata=ask.body.metadata)
+    body = ask.body
+    change = CredentialChange(
+        name=body.display_name,
+        metadata=body.metadata,
+        first_byte_seconds=body.first_byte_seconds,
+        idle_seconds=body.idle_seconds,
+        total_seconds=body.total_seconds,
+    )
 
     def update(connection: sa.Connection) -> CredentialRecord:
         record = find(ask, connection)

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from headgate.catalog.model.price import PriceBlock
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.relay.deadlines import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 
 BASE_URL = "{base_url}"
 SECRET = "{api_key}"
@@ -28,6 +29,7 @@ Url = Annotated[str, Meta(pattern=URL)]
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}$")]
 Score = Annotated[int, Meta(ge=1, le=5)]
 Count = Annotated[int, Meta(ge=0)]
+DeadlineSeconds = Annotated[float, Meta(ge=DEADLINE_SECONDS_MIN, le=DEADLINE_SECONDS_MAX)]
 IntegrationType = Literal["llm_provider", "tool", "knowledge_provider"]
 AuthType = Literal["oauth2", "bearer_token", "api_key", "modulex_key", "custom", "internal"]
 Capability = Literal[
@@ -160,7 +162,8 @@ class AuthSchema(_Block, frozen=True):
 class ModelEntry(_Block, frozen=True):
     """A `[[model]]` block. `wire_id` is what the provider is told, where that differs.
 
-    Token counts are 0 where unknown, scores (1 to 5) are left out. A deprecated model names what
+    Token counts are 0 where unknown, scores (1 to 5) are left out, and so are deadlines, unless the
+    model is known to need others than the settings'. A deprecated model names what
     takes its place, which only managed calls are led to.
     """
 
@@ -170,6 +173,9 @@ class ModelEntry(_Block, frozen=True):
     description: str = ""
     input_tokens_max: Count = 0
     output_tokens_max: Count = 0
+    first_byte_seconds: DeadlineSeconds | None = None
+    idle_seconds: DeadlineSeconds | None = None
+    total_seconds: DeadlineSeconds | None = None
     dimensions: Count = 0
     data_freshness: datetime.date | None = None
     intelligence: Score | None = None

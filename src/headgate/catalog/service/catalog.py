@@ -24,6 +24,7 @@ from headgate.catalog.service.pricing import compose
 from headgate.catalog.store.files import read_manifests
 from headgate.catalog.store.prices import TOPIC as TOPIC
 from headgate.catalog.store.prices import select_prices
+from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import DEFAULT_INTEGRATION, Model, ModelMatch
 
 SNAPSHOTS_MAX = 1_000
@@ -223,13 +224,16 @@ class Catalog:
     def _take_models(self, manifest: Manifest) -> None:
         name = manifest.name
         for entry in manifest.models:
+            deadlines = make_deadlines(
+                entry.first_byte_seconds, entry.idle_seconds, entry.total_seconds
+            )
             for model_id in (entry.id, *entry.aliases):
                 if (name, model_id) in self._bases:
                     raise CatalogInvalid(f"{name}: {model_id} is there twice")
                 self._bases[name, model_id] = entry.id
                 wire_id = (entry.wire_id or entry.id) if model_id == entry.id else model_id
                 limits = entry.input_tokens_max, entry.output_tokens_max
-                model = Model(model_id, wire_id, *limits, name)
+                model = Model(model_id, wire_id, *limits, name, deadlines)
                 self._models[name][model_id] = model
                 self._found.setdefault(model_id, model)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers, Origin
-from headgate.relay.ports import OPERATOR
+from headgate.relay.ports import OPERATOR, Deadlines
 
 MetadataValue = str | int | float | bool | None
 MANAGED_INTEGRATION = "headgate"
@@ -20,6 +20,7 @@ MANAGED_INTEGRATION = "headgate"
 API_KEY = "api_key"
 ASK = "ask"
 NEVER = "never"
+DEADLINES = Deadlines.__struct_fields__
 STREAM_USAGE = (ASK, NEVER)
 """Whether the provider is asked for the usage of a stream whose client did not ask for it."""
 SECRET_CHARACTERS_MAX = 4096
@@ -77,9 +78,11 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     `hint` is the secret's mask, or the reference that stands in its place; `key_id` the
     organization key under which it is sealed. `secret_header` is the header that carries it, where
     that is not the integration's own. `allowed_models` are patterns; none at all allows every
-    model. `stream_usage` is one of `STREAM_USAGE`. `source` says which start of Headgate made it,
-    empty for what people add. `version` counts the changes from 1, `seal_number` how often it was
-    sealed (0: by a release that did not count). Times in unix seconds.
+    model. `stream_usage` is one of `STREAM_USAGE`. `first_byte_seconds`, `idle_seconds` and
+    `total_seconds` are deadlines of its calls, None where it sets none. `source` says which start
+    of Headgate made it, empty for what people add. `version` counts the changes from 1,
+    `seal_number` how often it was sealed (0: by a release that did not count). Times in unix
+    seconds.
     """
 
     id: str
@@ -107,6 +110,9 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     version: int = 1
     seal_number: int = 0
     stream_usage: str = ASK
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+    total_seconds: float | None = None
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +136,9 @@ class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
     allowed_models: Sequence[str] = ()
     capacity: Sequence[Mapping[str, Any]] = ()
     stream_usage: str = ASK
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+    total_seconds: float | None = None
     source: str = ""
 
     def __repr__(self) -> str:
@@ -145,6 +154,9 @@ class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
     allowed_models: list[str] | msgspec.UnsetType = msgspec.UNSET
     capacity: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     stream_usage: str | msgspec.UnsetType = msgspec.UNSET
+    first_byte_seconds: float | msgspec.UnsetType | None = msgspec.UNSET
+    idle_seconds: float | msgspec.UnsetType | None = msgspec.UNSET
+    total_seconds: float | msgspec.UnsetType | None = msgspec.UNSET
     provider_organization: str | msgspec.UnsetType | None = msgspec.UNSET
 
 

@@ -18,13 +18,14 @@ from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential
 from headgate.vault import store
 from headgate.vault.model import (
+    DEADLINES,
     CredentialChange,
     CredentialNotFound,
     CredentialRecord,
     CredentialRequest,
     Integration,
 )
-from headgate.vault.service.drafts import Drafts, check_provider_organization
+from headgate.vault.service.drafts import Drafts, check_deadline, check_provider_organization
 from headgate.vault.service.resolution import make_credential
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
 from headgate.vault.service.secrets import SecretBook
@@ -135,6 +136,8 @@ class CredentialBook:
             values["name"] = check_name(values["name"])
         if "provider_organization" in values:
             check_provider_organization(values["provider_organization"])
+        for name in DEADLINES:
+            check_deadline(name, values.get(name))
         return self._store(connection, record, values, by=by)
 
     def replace_secret(

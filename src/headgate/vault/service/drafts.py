@@ -13,6 +13,7 @@ from headgate.kit.crypto import SealBroken
 from headgate.kit.http.errors import AddressRefused
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
+from headgate.relay.deadlines import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model import (
     API_KEY,
     STREAM_USAGE,
@@ -87,6 +88,9 @@ class Drafts:
             capacity=[dict(each) for each in request.capacity],
             secret_header=request.secret_header,
             stream_usage=check_stream_usage(request.stream_usage),
+            first_byte_seconds=check_deadline("first_byte_seconds", request.first_byte_seconds),
+            idle_seconds=check_deadline("idle_seconds", request.idle_seconds),
+            total_seconds=check_deadline("total_seconds", request.total_seconds),
             source=request.source,
             created_by=by.id,
             created_by_email=by.name if "@" in by.name else None,
@@ -162,6 +166,14 @@ def check_stream_usage(text: str) -> str:
         return text
     message = f"`stream_usage` is one of {', '.join(STREAM_USAGE)}."
     raise CredentialRefused(message, param="stream_usage")
+
+
+def check_deadline(name: str, seconds: float | None) -> float | None:
+    """Return the seconds as they are. Raises `CredentialRefused` for what is out of bounds."""
+    if seconds is None or DEADLINE_SECONDS_MIN <= seconds <= DEADLINE_SECONDS_MAX:
+        return seconds
+    message = f"`{name}` is from {DEADLINE_SECONDS_MIN} to {DEADLINE_SECONDS_MAX} seconds."
+    raise CredentialRefused(message, param=name)
 
 
 def check_provider_organization(text: str | None) -> str | None:

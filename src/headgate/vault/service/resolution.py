@@ -16,6 +16,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
 from headgate.kit.errors import HeadgateError
 from headgate.relay.admission import is_in_scope
+from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import Credential
 from headgate.vault import store
 from headgate.vault.model import (
@@ -265,6 +266,9 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         purpose=find_purpose(record),
         asks_usage=record.stream_usage != NEVER,
         has_integration_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
+        deadlines=make_deadlines(
+            record.first_byte_seconds, record.idle_seconds, record.total_seconds
+        ),
     )
 
 

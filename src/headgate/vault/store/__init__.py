@@ -77,6 +77,9 @@ CREDENTIALS = sa.Table(
     sa.Column("version", sa.Integer, nullable=False, server_default=sa.text("1")),
     sa.Column("seal_number", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("stream_usage", sa.Text, nullable=False, server_default=sa.text("'ask'")),
+    sa.Column("first_byte_seconds", sa.Double),
+    sa.Column("idle_seconds", sa.Double),
+    sa.Column("total_seconds", sa.Double),
 )
 _FIELDS = CredentialRecord.__struct_fields__
 LIVE = CREDENTIALS.c.deleted_at.is_(None)
