@@ -127,31 +127,22 @@ def bearer(token: str, organization_id: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {token}", **with_organization(organization_id)}
 
 
-def issue(api: Api, **fields: object) -> tuple[str, str]:
-    """A management key of the own organization: its token and id."""
+def make_revoked(api: Api, _permission: str) -> Asker:
+    """A management key that was never good while anybody could look: made and revoked at once."""
     installation, own = api.installation, api.own
     with installation.database.transaction() as connection:
         project = installation.accounts.create_project(
             connection, "Cast", organization_id=own.organization_id, by=SYSTEM
         )
-    values: dict[str, object] = {
-        "name": "cast",
-        "organization_id": own.organization_id,
-        "project_id": project.id,
-        "kind": KeyKind.ADMIN,
-        **fields,
-    }
-    with installation.database.transaction() as connection:
-        request = KeyRequest(**values)  # type: ignore[arg-type]
+        request = KeyRequest(
+            name="cast",
+            organization_id=own.organization_id,
+            project_id=project.id,
+            kind=KeyKind.ADMIN,
+        )
         issued = installation.keys.create(connection, request, by=SYSTEM)
-    return issued.token, issued.key.id
-
-
-def make_revoked(api: Api, _permission: str) -> Asker:
-    token, key_id = issue(api)
-    with api.installation.database.transaction() as connection:
-        api.installation.keys.revoke(connection, key_id, by=SYSTEM)
-    return Asker("revoked key", bearer(token, api.organization_id), is_known=False)
+        installation.keys.revoke(connection, issued.key.id, by=SYSTEM)
+    return Asker("revoked key", bearer(issued.token, api.organization_id), is_known=False)
 
 
 def make_person(
