@@ -207,10 +207,9 @@ class Upstream:
         """Whether a provider refuses to be asked for usage, so that it is sent the client's own
         body now. Only when that is answered the refusal is remembered: a provider may repeat a
         body that it refuses for another reason."""
-        if answer.status < 400 and trip.asked_usage:
-            return False
         if answer.status < 400:
-            self._usage_refusals.note(trip)
+            if not trip.asked_usage:
+                self._usage_refusals.note(trip)
             return False
         if not (trip.asked_usage and trip.unasked and answer.body and names_usage(answer.body)):
             return False
