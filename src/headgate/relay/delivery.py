@@ -10,6 +10,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http import errors as egress
+from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.errors import find_code
 from headgate.llm.redaction import StreamRedactor, conceal, redact, redact_fault
@@ -19,7 +20,7 @@ from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
 from headgate.relay.ports import Receipt
-from headgate.relay.trip import UNCOUNTED_BYTES, Trip
+from headgate.relay.trip import Trip
 from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
 
 UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
@@ -166,7 +167,7 @@ class Carriage:
         if answer.coding:
             bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
             body = answer.decode(body, bytes_max)
-            if len(body) > UNCOUNTED_BYTES:
+            if len(body) > UNHELD_BYTES:
                 trip.hold_answer(len(body))
             if answer.coding_fault and answer.status < 400:
                 raise refuse_coding(answer.coding_fault)
@@ -267,7 +268,7 @@ class Streamed:
         self._ended = False
         self._settled = False
         self._failure: HeadgateError | None = None
-        self._held_bytes = UNCOUNTED_BYTES
+        self._held_bytes = UNHELD_BYTES
         """Of events that wait for their end, what is counted."""
         trip.streamed = True
         secret = find_secret(trip)
@@ -387,7 +388,7 @@ class Streamed:
 
     def _hold_event(self) -> None:
         """Count a large event that waits for its end."""
-        size = max(UNCOUNTED_BYTES, self._tap.held_bytes)
+        size = max(UNHELD_BYTES, self._tap.held_bytes)
         try:
             self._trip.hold_answer(size)
         except HeadgateError as error:

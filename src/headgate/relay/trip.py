@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.estimate import (
     AUDIO_BYTES_PER_TOKEN,
@@ -27,9 +28,6 @@ from headgate.relay.call import Call, Caller
 from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
 
 MICROSECONDS = 1_000_000
-UNCOUNTED_BYTES = 64 * 1024
-"""Of an answer, or a copy of a request, what is held without being counted: calls are bounded in
-number."""
 ROOT = "/v1"
 """Where the addresses of endpoints begin."""
 
@@ -148,7 +146,7 @@ class Trip(msgspec.Struct):
         for body in (self.body, self.unasked):
             if body is not None and body is not self.call.body:
                 size += len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
-        if size > UNCOUNTED_BYTES and self.caller is not None:
+        if size > UNHELD_BYTES and self.caller is not None:
             self.caller.hold(size)
 
     def hold_answer(self, size: int) -> None:

@@ -10,7 +10,8 @@ from headgate.kit.http.errors import BodyTooLarge, Disconnected
 from headgate.kit.http.message import Headers, HoldBytes, Sink, Timeouts
 
 UNHELD_BYTES = 64 * 1024
-"""How much of a body is read before `hold` is told of more."""
+"""How much of a body is held without being counted: calls are bounded in number. Of more, `hold` is
+told."""
 UNCLAIMED_BYTES_MAX = 256 * 1024
 """How much of a body is taken from the socket before somebody reads or streams it."""
 
