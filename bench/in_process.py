@@ -23,7 +23,7 @@ from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.db.schema import read_revisions
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.connection import Connection
+from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.message import Origin
 from headgate.kit.settings import Settings
@@ -166,16 +166,16 @@ class Provider(Dialer):
 
     def __init__(self) -> None:
         self.transport = Transport(socket=QUIET)
-        self._connection: Connection | None = None
+        self._connection: UpstreamConnection | None = None
 
     async def dial(
         self,
         origin: Origin,
-        create: Callable[[], Connection],
+        create: Callable[[], UpstreamConnection],
         *,
         deadline: float,
         purpose: str = "",
-    ) -> Connection:
+    ) -> UpstreamConnection:
         """See `Dialer`."""
         self._connection = create()
         self._connection.connection_made(self.transport)

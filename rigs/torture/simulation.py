@@ -26,8 +26,8 @@ from headgate.billing.service import Ledger, fund
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.schema import METADATA
-from headgate.kit.db.sqlite import SqliteConnection
-from headgate.kit.db.writer import Lane, Writer, commit_batch
+from headgate.kit.db.sqlite import SqliteWriterConnection
+from headgate.kit.db.writer import BatchQueue, Writer, commit_batch
 from headgate.relay.ports import Hold, Receipt
 from rigs.torture.oracle import Answer, Finding, judge, judge_books
 from rigs.torture.stand import Result
@@ -89,7 +89,7 @@ class Clock:
         return self.seconds
 
 
-class Disk(SqliteConnection):
+class Disk(SqliteWriterConnection):
     """A connection whose commits can fail or be the last thing that happens."""
 
     def __init__(self, connection: sa.Connection, draw: random.Random) -> None:
@@ -105,12 +105,12 @@ class Disk(SqliteConnection):
         return self.connection.connection.driver_connection
 
     def begin(self, *, durable: bool) -> None:
-        """See `SqliteConnection`."""
+        """See `SqliteWriterConnection`."""
         self._durable = durable
         super().begin(durable=durable)
 
     def commit(self) -> None:
-        """See `SqliteConnection`; a power loss takes everything since the last flushed one."""
+        """A power loss takes everything since the last flushed commit."""
         if self.refuses:
             raise sqlite.DRIVER.OperationalError("database or disk is full")
         if self.draw.random() < 0.01:
@@ -141,10 +141,10 @@ class SteppedWriter(Writer):
         self.disk = disk
         self.queue: list[Any] = []
 
-    def enqueue(self, lane: Lane[Any, Any], item: Any) -> Any:
+    def enqueue(self, batch_queue: BatchQueue[Any, Any], item: Any) -> Any:
         """See `Writer`."""
         promise = Promise()
-        self.queue.append((lane, item, promise))
+        self.queue.append((batch_queue, item, promise))
         return promise
 
     def step(self, count: int) -> None:

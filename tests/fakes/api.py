@@ -258,11 +258,11 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
 
     taking_up = threading.Lock()
 
-    def take_up() -> None:
+    def reload() -> None:
         with taking_up, installation.database.reading() as connection:
             installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
-    take_up()
+    reload()
     writer = Writer(installation.database)
     with contextlib.ExitStack() as stack:
         stack.callback(installation.close)
@@ -283,7 +283,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
             platform=platform.build(
                 installation,
                 writer,
-                take_up=take_up,
+                reload=reload,
                 client=client,
                 settlement=ledger,
                 observe=lambda _receipt, _microseconds: None,

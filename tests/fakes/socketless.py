@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
 from bench.in_process import QUIET
-from headgate.kit.http.connection import Connection, HeadLimits
+from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 
 
 class HandLoop:
@@ -51,7 +51,7 @@ class Transport(asyncio.Transport):
     """What a socket would have heard, each send apart. As asyncio's it tells of its end on a later
     turn."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: UpstreamConnection) -> None:
         super().__init__()
         self.written: list[bytes] = []
         self.reading: list[bool] = []
@@ -87,13 +87,13 @@ class Owner:
     """Keeps what it is given back."""
 
     def __init__(self) -> None:
-        self.released: list[Connection] = []
-        self.forgotten: list[Connection] = []
+        self.released: list[UpstreamConnection] = []
+        self.forgotten: list[UpstreamConnection] = []
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         self.released.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         self.forgotten.append(connection)
 
 
@@ -104,5 +104,5 @@ class Rig:
         self.loop = HandLoop()
         self.owner = Owner()
         loop = cast("asyncio.AbstractEventLoop", self.loop)
-        self.connection = Connection(loop, self.owner, limits or HeadLimits())
+        self.connection = UpstreamConnection(loop, self.owner, limits or HeadLimits())
         self.transport = Transport(self.connection)

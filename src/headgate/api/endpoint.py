@@ -17,7 +17,7 @@ from headgate.api.reading import read_body, read_query, take_body
 from headgate.api.refusals import find_refusal
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
-from headgate.kit.repetition import Claim
+from headgate.kit.idempotency import IdempotencyClaim
 
 REPETITION_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 VERSION_FIELD = "version"
@@ -94,7 +94,7 @@ class Endpoint:
 
 def read_claim(
     request: Request, operation: Operation, principal: Principal, *, raw: bytes
-) -> Claim | None:
+) -> IdempotencyClaim | None:
     """By what this request would be known again; None where it does not ask for that."""
     key = request.headers.get("idempotency-key")
     if key is None or operation.method != "POST":
@@ -104,7 +104,7 @@ def read_claim(
         raise FieldRefused(message, ("header", "Idempotency-Key"))
     organization_id = request.headers.get("x-organization-id", "")
     target = f"{operation.method} {request.url.path} {organization_id} {principal.id}"
-    return Claim(principal.proof, key, target, raw)
+    return IdempotencyClaim(principal.proof, key, target, raw)
 
 
 def render(reply: Reply, body: bytes | None) -> Response:

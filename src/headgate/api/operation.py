@@ -30,9 +30,9 @@ from headgate.api.errors import FieldRefused, VersionOutdated
 from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.audit.model import Actor
-from headgate.kit import repetition
+from headgate.kit import idempotency
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.repetition import Claim
+from headgate.kit.idempotency import IdempotencyClaim
 
 Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -79,7 +79,7 @@ class Ask(Generic[Query, Body]):
         organization_id: str | None,
         query: Query,
         body: Body,
-        claim: Claim | None,
+        claim: IdempotencyClaim | None,
         reply: Reply,
     ) -> None:
         self.request = request
@@ -118,14 +118,14 @@ class Ask(Generic[Query, Body]):
         def make_once(connection: sa.Connection) -> Result:
             now = self.services.clock.now()
             try:
-                known = repetition.find_answer(connection, claim, now=now)
-            except repetition.BodyDiffers as error:
+                known = idempotency.find_response(connection, claim, now=now)
+            except idempotency.BodyDiffers as error:
                 message = "This Idempotency-Key was used for another request. Take a new one."
                 raise RepetitionDiffers(message) from error
             if known is not None:
                 raise Repeated(known)
             made = work(connection)
-            repetition.keep_answer(connection, claim, msgspec.json.encode(made), now=now)
+            idempotency.store_response(connection, claim, msgspec.json.encode(made), now=now)
             return made
 
         return await self.write(make_once)

@@ -47,7 +47,7 @@ class RepeatedReceipt(Exception):
 
 
 class Ledger:
-    """Implements `Wallet` and `Settlement` of the journey, on the lanes of the writer.
+    """Implements `Wallet` and `Settlement` of the journey, on the queues of the writer.
 
     A hold that outlives its lease is settled as `unknown`. The lease is `lease_seconds`, or the
     hold's own where its call may take longer. `subscribed` says whether anybody wants events of a
@@ -70,9 +70,11 @@ class Ledger:
         self._lease_seconds = lease_seconds
         # A hold lost with the power is lost with its call: no answer of it was completed. The
         # settlement that completes one is flushed, and every hold before it with it.
-        self._holding = writer.lane(self._hold_all, durable=False, turn=_payer_of_hold)
-        self._measuring = writer.lane(self._record_measured, durable=False)
-        self._settling = writer.lane(self._record_settled, durable=True, turn=_payer_of_settled)
+        self._holding = writer.create_queue(self._hold_all, durable=False, turn=_payer_of_hold)
+        self._measuring = writer.create_queue(self._record_measured, durable=False)
+        self._settling = writer.create_queue(
+            self._record_settled, durable=True, turn=_payer_of_settled
+        )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
         # Leases run by a clock that nobody can set while the process lives.
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()

@@ -12,7 +12,7 @@ import typer
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json
 from headgate.main import backup as sqlite_backup
-from headgate.main.backup import BackupRefused, Manifest
+from headgate.main.backup import BackupManifest, BackupRefused
 
 POSTGRESQL = "headgate.main.backup_postgresql"
 """Loaded only where it is used, as is its driver."""
@@ -52,7 +52,7 @@ def backup(
         )
 
 
-def describe(manifest: Manifest) -> str:
+def describe(manifest: BackupManifest) -> str:
     """What is in a backup, in a few words."""
     counts = ", ".join(f"{count} {name}" for name, count in manifest.rows.items())
     return f"{counts}; {manifest.file.bytes} bytes, SHA-256 {manifest.file.sha256}"

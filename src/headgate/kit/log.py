@@ -25,7 +25,7 @@ _NOISE = frozenset({"color_message"})
 """What uvicorn says a second time, in colour."""
 
 
-class Surely:
+class SafeStream:
     """A stream that drops what it cannot write: a full disk under the log ends no thread."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -57,7 +57,7 @@ def configure(stream: TextIO, *, level: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Surely(stream))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", SafeStream(stream))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)

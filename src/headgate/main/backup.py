@@ -60,7 +60,7 @@ class CopiedFile(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a backup holds. `database` is `sqlite` or `postgresql`, `schema` the schema's version,
     `created_at` in UTC, `rows` the number of rows of some tables."""
 
@@ -77,12 +77,12 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore did. `replaced` is where the former database went, if there was one;
     `needs_key` says that the master key is still to be brought."""
 
-    manifest: Manifest
+    manifest: BackupManifest
     replaced: Path | None
     needs_key: bool
 
 
-def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -> Manifest:
+def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -> BackupManifest:
     """Back up the settings' database to a new folder, and its master key to a new file of its own.
 
     Raises `BackupRefused`, `BackupDamaged`, `StorageUnavailable` and, for the key,
@@ -105,7 +105,7 @@ def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -
     return manifest
 
 
-def copy_database(connection: sa.Connection, folder: Path) -> Manifest:
+def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
     """Copy a database that may be in use to a new folder, checked. The connection is outside of a
     transaction. Raises `BackupRefused` and `BackupDamaged`."""
     with making(folder) as made:
@@ -143,9 +143,11 @@ def making(folder: Path) -> Generator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def describe(database: str, *, schema: str, file: CopiedFile, rows: Mapping[str, int]) -> Manifest:
+def describe(
+    database: str, *, schema: str, file: CopiedFile, rows: Mapping[str, int]
+) -> BackupManifest:
     """The manifest of a backup that is made now."""
-    return Manifest(
+    return BackupManifest(
         format=FORMAT,
         headgate=headgate.__version__,
         database=database,
@@ -156,7 +158,7 @@ def describe(database: str, *, schema: str, file: CopiedFile, rows: Mapping[str,
     )
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: BackupManifest) -> None:
     """Write the manifest, the last file of a backup."""
     path = folder / MANIFEST_FILE
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
@@ -165,10 +167,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     flush(folder)
 
 
-def read_manifest(folder: Path, database: str) -> Manifest:
+def read_manifest(folder: Path, database: str) -> BackupManifest:
     """The manifest of a backup of that kind of database. Raises `BackupRefused`."""
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=BackupManifest)
     except FileNotFoundError as error:
         message = f"{folder} is no backup: it has no {MANIFEST_FILE}."
         raise BackupRefused(message) from error
@@ -235,7 +237,7 @@ def describe_file(path: Path) -> CopiedFile:
     return CopiedFile(path.name, path.stat().st_size, digest.hexdigest())
 
 
-def check_file(folder: Path, manifest: Manifest) -> Path:
+def check_file(folder: Path, manifest: BackupManifest) -> Path:
     """The file of a backup, which is as it was written. Raises `BackupDamaged`."""
     path = folder / manifest.file.name
     if path.parent != folder or not is_file(path) or describe_file(path) != manifest.file:
@@ -366,7 +368,7 @@ def _move_aside(target: Path) -> Path | None:
     return aside
 
 
-def _copy_file(path: Path, fresh: Path, manifest: Manifest) -> None:
+def _copy_file(path: Path, fresh: Path, manifest: BackupManifest) -> None:
     fresh.unlink(missing_ok=True)
     try:
         shutil.copyfile(path, fresh)

@@ -12,7 +12,7 @@ from pathlib import Path
 from headgate.kit.db import migration, postgresql
 from headgate.kit.settings import Settings
 from headgate.main import backup
-from headgate.main.backup import BackupRefused, Manifest
+from headgate.main.backup import BackupManifest, BackupRefused
 from headgate.main.installation import open_database
 
 DUMP_FILE = "headgate.dump"
@@ -22,7 +22,7 @@ RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error", "--no-owner"
 ERROR_CHARACTERS_MAX = 2_000
 
 
-def back_up(settings: Settings, folder: Path) -> Manifest:
+def back_up(settings: Settings, folder: Path) -> BackupManifest:
     """Dump the database to a new folder while servers go on; the rows are counted just before.
     Raises `BackupRefused`, which says
     what to run where pg_dump is missing, and `BackupDamaged`."""
@@ -43,7 +43,7 @@ def back_up(settings: Settings, folder: Path) -> Manifest:
     return manifest
 
 
-def restore(settings: Settings, folder: Path) -> Manifest:
+def restore(settings: Settings, folder: Path) -> BackupManifest:
     """Bring a dump into an empty database, all of it or nothing. Raises as `back_up`."""
     manifest = backup.read_manifest(folder, "postgresql")
     path = backup.check_file(folder, manifest)

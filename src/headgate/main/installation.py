@@ -122,8 +122,8 @@ class Installation:
             self.vault.load(connection)
             self.offers.load(connection)
         if catalog.TOPIC in topics:
-            self.catalog.take_up(connection)
-            self.catalog_settings.take_up(connection)
+            self.catalog.reload(connection)
+            self.catalog_settings.reload(connection)
 
     def write_back(self, connection: sa.Connection) -> None:
         """Write down what was noted beside the calls."""

@@ -23,7 +23,7 @@ def build(
     installation: Installation,
     writer: Writer,
     *,
-    take_up: Callable[[], None],
+    reload: Callable[[], None],
     client: Client,
     settlement: Settlement,
     observe: Callable[[Receipt, int], None],
@@ -31,14 +31,14 @@ def build(
 ) -> list[Route]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
-    storage = Storage(installation.database, writer, take_up=take_up)
+    storage = Storage(installation.database, writer, reload=reload)
     entrance = build_entrance(installation, storage, client)
     services = Services(
         storage=storage,
         clock=installation.clock,
         ids=installation.ids,
         audit=installation.audit,
-        refusals=refusals or build_refusals(installation, writer, take_up=take_up),
+        refusals=refusals or build_refusals(installation, writer, reload=reload),
         accounts=installation.accounts,
         people=installation.people,
         members=installation.members,
@@ -71,8 +71,8 @@ def build(
 
 
 def build_refusals(
-    installation: Installation, writer: Writer, *, take_up: Callable[[], None]
+    installation: Installation, writer: Writer, *, reload: Callable[[], None]
 ) -> Refusals:
     """What writes down who was not let in."""
-    storage = Storage(installation.database, writer, take_up=take_up)
+    storage = Storage(installation.database, writer, reload=reload)
     return Refusals(storage, installation.audit, installation.key_ring)

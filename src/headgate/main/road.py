@@ -82,7 +82,7 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
-    """The ledger, on the writer's lanes. Nobody subscribes to events yet, but for tests."""
+    """The ledger, on the writer's queues. Nobody subscribes to events yet, but for tests."""
     return Ledger(
         writer,
         installation.clock,

@@ -28,6 +28,7 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, data_lock, descriptors, platform, road, waiting, withdrawals
+from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.data_lock import DataLock
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
@@ -38,7 +39,6 @@ from headgate.main.listening import Server, attach, create_server
 from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
-from headgate.main.upkeep import Upkeep
 from headgate.vault.model import parse_base_url
 
 SIMULATOR = "headgate.simulator.server"
@@ -111,7 +111,7 @@ async def _serve(
         observers.start()
         stack.callback(observers.stop)
         ledger = road.build_ledger(settings, installation, writer)
-        upkeep = Upkeep(
+        background_jobs = BackgroundJobs(
             settings,
             installation,
             writer=writer,
@@ -120,11 +120,11 @@ async def _serve(
             observe=observers.observe,
         )
         traffic = road.build_traffic(settings, installation)
-        observers.watch(upkeep.gauges)
+        observers.watch(background_jobs.gauges)
         observers.watch(traffic.gauges, traffic.counters)
-        upkeep.take_up()
+        background_jobs.reload()
         await ledger.resolve_abandoned()
-        refusals = platform.build_refusals(installation, writer, take_up=upkeep.take_up)
+        refusals = platform.build_refusals(installation, writer, reload=background_jobs.reload)
         face = _build_face(
             settings,
             installation,
@@ -138,7 +138,7 @@ async def _serve(
         app = _build_app(
             installation,
             writer,
-            upkeep=upkeep,
+            background_jobs=background_jobs,
             ledger=ledger,
             client=client,
             observers=observers,
@@ -146,7 +146,7 @@ async def _serve(
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
-        works = [edge.run(connections), upkeep.run(), traffic.crowd.watch()]
+        works = [edge.run(connections), background_jobs.run(), traffic.crowd.watch()]
         works.append(withdrawals.watch(installation.key_ring, face, connections))
         works.append(_announce(server, settings, installation, situation))
         await stack.enter_async_context(_running(*works))
@@ -155,8 +155,8 @@ async def _serve(
         failpoint.failpoint("stopping")
         await server.end_calls()
         with contextlib.suppress(HeadgateError):
-            await upkeep.recover()
-            await upkeep.end()
+            await background_jobs.recover()
+            await background_jobs.end()
         await _check_storage(writer, rescued)
 
 
@@ -204,20 +204,20 @@ def _build_app(
     installation: Installation,
     writer: Writer,
     *,
-    upkeep: Upkeep,
+    background_jobs: BackgroundJobs,
     ledger: Ledger,
     client: HttpClient,
     observers: Observers,
     refusals: Refusals,
 ) -> Any:
     return api.build_app(
-        health=upkeep,
+        health=background_jobs,
         render_metrics=observers.render,
         make_id=installation.ids.make,
         platform=platform.build(
             installation,
             writer,
-            take_up=upkeep.take_up,
+            reload=background_jobs.reload,
             client=client,
             settlement=ledger,
             observe=observers.observe,

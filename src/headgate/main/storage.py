@@ -16,12 +16,12 @@ Result = TypeVar("Result")
 
 
 class Storage:
-    """See `api.services.Storage`. `take_up` brings what a write changed into force here."""
+    """See `api.services.Storage`. `reload` brings what a write changed into force here."""
 
-    def __init__(self, database: Database, writer: Writer, *, take_up: Callable[[], None]) -> None:
+    def __init__(self, database: Database, writer: Writer, *, reload: Callable[[], None]) -> None:
         self._database = database
         self._writer = writer
-        self._take_up = take_up
+        self._reload = reload
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         """See `api.services.Storage.read`."""
@@ -39,5 +39,5 @@ class Storage:
         except exc.IntegrityError:
             # Another process made the same in the same instant: now it is there to be seen.
             result = await self._writer.call(work)
-        await asyncio.to_thread(self._take_up)
+        await asyncio.to_thread(self._reload)
         return result

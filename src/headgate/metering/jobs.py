@@ -72,7 +72,7 @@ class Latencies:
         """The latency of a model by a credential; None where it was never measured."""
         return self._found.get((credential_id, model_id))
 
-    def take_up(self, connection: sa.Connection, now: float) -> None:
+    def reload(self, connection: sa.Connection, now: float) -> None:
         """Look at the newest receipts; called in a thread, by one at a time. `now` is in unix
         seconds."""
         oldest = now - MEASURED_SECONDS
@@ -120,7 +120,7 @@ class Pruner:
         read_seconds: Callable[[], float] = time.perf_counter,
     ) -> None:
         # What is not flushed at a loss of power is deleted by the next run.
-        self._lane = writer.lane(self._delete, durable=False)
+        self._queue = writer.create_queue(self._delete, durable=False)
         self._slice_seconds = slice_seconds
         self._read_seconds = read_seconds
         self._took_seconds = 0.0
@@ -130,7 +130,7 @@ class Pruner:
     ) -> Progress:
         """Delete what is older than `before` (unix seconds). Raises StorageUnavailable."""
         progress = Progress()
-        while rows := await self._lane.put(before):
+        while rows := await self._queue.put(before):
             took_seconds = self._took_seconds
             progress.rows += rows
             progress.slices += 1

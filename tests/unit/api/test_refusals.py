@@ -116,7 +116,7 @@ def test_flood_fills_neither_log_nor_audit_and_is_counted(api: Api) -> None:
 
 
 def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
-    refusals = platform.build_refusals(api.installation, api.writer, take_up=lambda: None)
+    refusals = platform.build_refusals(api.installation, api.writer, reload=lambda: None)
 
     async def flood() -> None:
         for _ in range(30):

@@ -104,12 +104,12 @@ class Shop:
         )
         with self.database.transaction() as connection:
             entry = self.book.add(connection, request, by=OPERATOR, source=source)
-        self.take_up()
+        self.reload()
         return format_moment(entry.effective_from)
 
-    def take_up(self, catalog: Catalog | None = None) -> None:
+    def reload(self, catalog: Catalog | None = None) -> None:
         with self.database.reading() as connection:
-            (catalog or self.catalog).take_up(connection)
+            (catalog or self.catalog).reload(connection)
 
     def cost(self, model: str = "small", usage: Usage = MILLION, tier: str | None = None) -> Any:
         """Dollars at the present time; the text of a missing price or rate."""
@@ -326,7 +326,7 @@ def test_receipts_are_recomputed_after_any_number_of_changes(shop: Shop) -> None
                 receipts.append((price.id, usage, tier, price.cost(usage, tier)))
         change_something(shop, draw)
         if round_number % 5 == 0:
-            shop.take_up(behind)
+            shop.reload(behind)
     assert len({price_id for price_id, *_ in receipts}) > 40
     assert sum(cost is not None for *_, cost in receipts) > 100
     # A later release ships further rows; what was charged stays what it was.

@@ -48,7 +48,7 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
     own = read(database)
     assert settings.hidden("org_1") == frozenset()
     with database.reading() as connection:
-        settings.take_up(connection)
+        settings.reload(connection)
         assert read_revisions(connection) == {"catalog": 2}
     assert settings.hidden("org_1") == {"gpt-4.1"}
     assert settings.hidden("org_2") == frozenset()

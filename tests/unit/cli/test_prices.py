@@ -148,7 +148,7 @@ def test_whole_book_of_another_provider_is_taken_over(
     catalog = Catalog.load(folder)
     with database.reading() as connection:
         assert read_revisions(connection) == {"catalog": 1}
-        catalog.take_up(connection)
+        catalog.reload(connection)
     database.close()
     assert catalog.price_at("moon", found[0]["model"], SystemClock().now() + 1) is not None
 

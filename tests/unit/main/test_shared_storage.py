@@ -16,15 +16,15 @@ from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
+from headgate.kit.idempotency import IdempotencyClaim, find_response, store_response
 from headgate.kit.ids import Ids
-from headgate.kit.repetition import Claim, find_answer, keep_answer
 from headgate.main.storage import Storage
 from tests.fakes.deadline import wait_until
 from tests.fakes.stage import ManualClock
 
 pytestmark = pytest.mark.anyio
 
-CLAIM = Claim(b"hg_admin_mine", "key-1", "POST /api/projects", b"{}")
+CLAIM = IdempotencyClaim(b"hg_admin_mine", "key-1", "POST /api/projects", b"{}")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class Processes:
     def __init__(self, url: str) -> None:
         self.database, self.other = Database(url), Database(url)
         self.writer = Writer(self.database)
-        self.storage = Storage(self.database, self.writer, take_up=lambda: None)
+        self.storage = Storage(self.database, self.writer, reload=lambda: None)
         clock = ManualClock()
         self.people = People(clock, Ids(), AuditLog(clock))
 
@@ -72,11 +72,11 @@ async def test_same_idempotency_key_in_the_same_instant_replays_the_first_answer
     made: list[bytes] = []
 
     def make_once(connection: sa.Connection) -> bytes:
-        known = find_answer(connection, CLAIM, now=1.0)
+        known = find_response(connection, CLAIM, now=1.0)
         if known is not None:
             return known
         made.append(b"answer %d" % len(made))
-        keep_answer(connection, CLAIM, made[-1], now=1.0)
+        store_response(connection, CLAIM, made[-1], now=1.0)
         return made[-1]
 
     assert await processes.write_at_once(make_once) == b"answer 0"

@@ -121,13 +121,13 @@ async def test_money_stays_when_its_receipt_goes(database: Database, writer: Wri
 
 async def test_calls_are_stored_between_the_slices(database: Database, writer: Writer) -> None:
     store(database, make_old(20 * STEP_ROWS))
-    lane = writer.lane(insert_all, durable=False)
+    queue = writer.queue(insert_all, durable=False)
     done: list[int] = []
     slices: list[int] = []
 
     async def call() -> None:
         for receipt in make_old(10_000, at=NEW):
-            await lane.put(receipt)
+            await queue.put(receipt)
             done.append(1)
 
     task = asyncio.create_task(call())

@@ -56,7 +56,7 @@ class Measured:
 
     def look(self, at: float = NOW) -> Latency | None:
         with self.database.reading() as connection:
-            self.latencies.take_up(connection, at)
+            self.latencies.reload(connection, at)
         return self.latencies.find("cred_1", MINI)
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.http.errors import EgressError, IdleTimeout, TotalTimeout
-from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.message import Request, Timeouts
 from headgate.relay.breaker import Breakers
 from headgate.relay.deadlines import make_deadlines, merge_timeouts
@@ -75,7 +75,7 @@ class Provider:
 
     monotonic = now
 
-    async def send(self, request: Request) -> Exchange:
+    async def send(self, request: Request) -> UpstreamExchange:
         self.sent.append(request)
         exchange = self.rig.connection.start(request, b"HEAD ", self.now())
         await exchange.arrival

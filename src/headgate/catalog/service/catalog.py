@@ -43,7 +43,7 @@ class Catalog:
     """All integrations with their models and prices (`relay.ports.Models`).
 
     A bare model id is that of the first integration that has it, in the order of reading. Prices
-    that are stored in the database join the shipped ones with `take_up`. Raises `CatalogInvalid`
+    that are stored in the database join the shipped ones with `reload`. Raises `CatalogInvalid`
     for manifests that contradict themselves or each other.
     """
 
@@ -87,7 +87,7 @@ class Catalog:
         """The catalog that comes with Headgate, and what the operator's own folder adds."""
         return cls([*read_manifests(), *(read_manifests(folder) if folder else [])])
 
-    def take_up(self, connection: sa.Connection) -> None:
+    def reload(self, connection: sa.Connection) -> None:
         """Join the stored prices; calls that run meanwhile see what was before."""
         stored: dict[_Place, list[PriceEntry]] = {}
         for entry in select_prices(connection):

@@ -30,7 +30,7 @@ class CatalogSettings:
         self._clock = clock
         self._hidden: Mapping[str, frozenset[str]] = {}
 
-    def take_up(self, connection: sa.Connection) -> None:
+    def reload(self, connection: sa.Connection) -> None:
         """Learn what every organization hides, for `hidden`."""
         self._hidden = {
             organization_id: frozenset(model for model, shown in said.items() if not shown)

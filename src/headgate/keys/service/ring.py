@@ -62,10 +62,10 @@ class KeyRing:
                 if key.organization_id in organizations or not projects.isdisjoint(
                     (key.project_id, *key.projects)
                 ):
-                    self._take_up(key)
+                    self._reload(key)
         revision = self._revision
         for key in store.select_changed(connection, after_revision=revision):
-            self._take_up(key)
+            self._reload(key)
             self._revision = max(self._revision, key.revision)
 
     def find(self, token: bytes) -> Grant:
@@ -111,7 +111,7 @@ class KeyRing:
                 withdrawn.add(key_id)
         return frozenset(withdrawn)
 
-    def _take_up(self, key: StoredKey) -> None:
+    def _reload(self, key: StoredKey) -> None:
         before = self._stored.get(key.id)
         self._stored[key.id] = key
         reason = self._find_reason(key)

@@ -8,7 +8,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 
-class KeptConnection(Protocol):
+class WriterConnection(Protocol):
     """A connection that is kept for long, with transactions at the least cost per use.
 
     `durable` commits are flushed to the disk before they return; the others survive the death of
@@ -81,7 +81,7 @@ class Dialect(Protocol):
         """The pool of its connections, which begin no transaction by themselves."""
         ...
 
-    def keep(self, engine: sa.Engine, *, always_flush: bool) -> KeptConnection:
+    def open_writer_connection(self, engine: sa.Engine, *, always_flush: bool) -> WriterConnection:
         """A connection of its own."""
         ...
 

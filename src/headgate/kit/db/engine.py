@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from headgate.kit.db.address import name_database
-from headgate.kit.db.dialect import Dialect, KeptConnection
+from headgate.kit.db.dialect import Dialect, WriterConnection
 from headgate.kit.db.sqlite import Sqlite
 from headgate.kit.errors import HeadgateError, Kind
 
@@ -88,10 +88,10 @@ class Database:
         with self._refusing(), self.engine.connect() as connection:
             yield connection.execution_options(reading=True)
 
-    def keep(self) -> KeptConnection:
+    def open_writer_connection(self) -> WriterConnection:
         """A connection of its own for one thread that commits often. Raises StorageUnavailable."""
         with self._refusing():
-            return self.dialect.keep(self.engine, always_flush=self._always_flush)
+            return self.dialect.open_writer_connection(self.engine, always_flush=self._always_flush)
 
     @contextlib.contextmanager
     def _refusing(self) -> Generator[None]:

@@ -7,7 +7,7 @@ from headgate.kit.db.engine import StorageUnavailable
 RETRY_AFTER_SECONDS = 2.0
 
 
-class Health:
+class DatabaseHealth:
     """Written by the writer's thread, read by everybody.
 
     `reason` says why commits fail, and is empty while they succeed. `lost` is for good: a flush

@@ -132,9 +132,11 @@ class PostgreSql:
             max_overflow=6,
         )
 
-    def keep(self, engine: sa.Engine, *, always_flush: bool) -> PostgresConnection:
+    def open_writer_connection(
+        self, engine: sa.Engine, *, always_flush: bool
+    ) -> PostgresWriterConnection:
         """See `Dialect`. Every commit is flushed: the server may die without this process."""
-        return PostgresConnection(engine, wait_milliseconds=self.wait_milliseconds)
+        return PostgresWriterConnection(engine, wait_milliseconds=self.wait_milliseconds)
 
     def is_unavailable(self, error: BaseException) -> bool:
         """See `Dialect`."""
@@ -182,8 +184,8 @@ class PostgreSql:
         """The server sees to its own log, and ends when a flush fails."""
 
 
-class PostgresConnection:
-    """See `KeptConnection`. It is made anew when it is lost.
+class PostgresWriterConnection:
+    """See `WriterConnection`. It is made anew when it is lost.
 
     Each of its transactions counts itself in a row that is this writer's alone; so after a cut the
     row tells what was kept. (The server's own transaction numbers would not: after a crash it gives
@@ -234,13 +236,13 @@ class PostgresConnection:
         self._cursor.execute("BEGIN")
 
     def take_turns(self, names: Iterable[str]) -> None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         listed = list(names)
         if listed:
             self._cursor.execute(_TAKE_TURNS, (listed,))
 
     def commit(self) -> None:
-        """See `KeptConnection`. Where the connection is cut, the server is asked for the outcome:
+        """See `WriterConnection`. Where the connection is cut, the server is asked for the outcome:
         what was committed counts, what was not may be done again."""
         self._count += 1
         try:
@@ -271,13 +273,13 @@ class PostgresConnection:
         raise OutcomeUnknown(f"It is not known whether a commit succeeded: {error}") from error
 
     def roll_back(self) -> None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         with contextlib.suppress(psycopg.Error):
             if self._driver.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
                 self._cursor.execute("ROLLBACK")
 
     def mend(self, error: BaseException) -> bool:
-        """See `KeptConnection`: for a connection that was lost, and a transaction that the server
+        """See `WriterConnection`: for a connection that was lost, and a transaction that the server
         undid for another's sake."""
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         if isinstance(cause, REPEATABLE_ERRORS):
@@ -310,7 +312,7 @@ class PostgresConnection:
         return False
 
     def close(self) -> None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         with contextlib.suppress(psycopg.Error):
             self._cursor.execute(_LEAVE, (self._topic,))
         self._drop()

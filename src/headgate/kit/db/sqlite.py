@@ -149,14 +149,16 @@ class Sqlite:
             max_overflow=6,
         )
 
-    def keep(self, engine: sa.Engine, *, always_flush: bool) -> SqliteConnection:
+    def open_writer_connection(
+        self, engine: sa.Engine, *, always_flush: bool
+    ) -> SqliteWriterConnection:
         """Open a connection outside of the pool: one of the pool's may have made the tables, and
         then has its statement cache full of them."""
         own = sa.create_engine(
             "sqlite://", module=DRIVER, creator=self._connect_writer, poolclass=sa.NullPool
         )
         connection = own.connect().execution_options(own_transaction=True)
-        return SqliteConnection(connection, self.path, always_flush=always_flush)
+        return SqliteWriterConnection(connection, self.path, always_flush=always_flush)
 
     def is_unavailable(self, error: BaseException) -> bool:
         """See `Dialect`."""
@@ -213,8 +215,8 @@ def _measure(path: Path) -> int:
         return 0
 
 
-class SqliteConnection:
-    """See `KeptConnection`. What is not flushed survives the process, not always the power."""
+class SqliteWriterConnection:
+    """See `WriterConnection`. What is not flushed survives the process, not always the power."""
 
     takes_turns = False
 
@@ -242,11 +244,11 @@ class SqliteConnection:
         """The write lock is everybody's turn."""
 
     def commit(self) -> None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         self._execute("COMMIT")
 
     def roll_back(self) -> None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         # After a full disk SQLite has rolled back by itself and refuses to do it twice.
         with contextlib.suppress(DRIVER.OperationalError):
             self._execute("ROLLBACK")
@@ -256,11 +258,11 @@ class SqliteConnection:
         return False
 
     def examine_files(self) -> str | None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         return self._files.examine()
 
     def checkpoint(self) -> int:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         self._execute("PRAGMA synchronous=FULL")
         self._flushes = True
         _, pages, moved = self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -275,5 +277,5 @@ class SqliteConnection:
         return is_lost(error)
 
     def close(self) -> None:
-        """See `KeptConnection`."""
+        """See `WriterConnection`."""
         self.connection.close()

@@ -17,9 +17,9 @@ from typing import Any, Generic, TypeVar, cast
 import sqlalchemy as sa
 import structlog
 
-from headgate.kit.db.dialect import KeptConnection
+from headgate.kit.db.dialect import WriterConnection
 from headgate.kit.db.engine import Database, StorageUnavailable
-from headgate.kit.db.health import RETRY_AFTER_SECONDS, Health
+from headgate.kit.db.health import RETRY_AFTER_SECONDS, DatabaseHealth
 from headgate.kit.db.schema import bump_revision
 from headgate.kit.failpoint import failpoint
 
@@ -32,7 +32,7 @@ An exception undoes the whole transaction, which is then done item by item, so t
 cannot take the others with it: a handler may run twice, and has no effect outside the database.
 """
 
-Entry = tuple["Lane[Any, Any]", Any, "asyncio.Future[Any]"]
+Entry = tuple["BatchQueue[Any, Any]", Any, "asyncio.Future[Any]"]
 Outcome = tuple["list[asyncio.Future[Any]]", list[Any]]
 Turn = list[Entry]
 
@@ -55,8 +55,8 @@ PULSE_TOPIC = "storage"
 log = structlog.get_logger(__name__)
 
 
-class Lane(Generic[Item, Result]):
-    """A kind of work: items of one lane are handled together.
+class BatchQueue(Generic[Item, Result]):
+    """A kind of work: items of one queue are handled together.
 
     `durable` ones survive a power loss once committed, the others the death of the process. Where
     several processes write, those whose items have the same `turn` commit one after the other.
@@ -103,11 +103,11 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._written = 0
-        self.health = Health()
+        self.health = DatabaseHealth()
         self._on_lost: Callable[[], None] | None = None
-        self._kept: KeptConnection | None = None
+        self._writer_connection: WriterConnection | None = None
         self._rescue: Rescue | None = None
-        self._calls: Lane[Callable[[sa.Connection], Any], Any] = Lane(
+        self._calls: BatchQueue[Callable[[sa.Connection], Any], Any] = BatchQueue(
             self, _run_calls, durable=True
         )
 
@@ -123,10 +123,10 @@ class Writer:
         assert self._thread is None, "the writer is started already"
         self._on_lost = on_lost
         self._rescue = rescue
-        kept = self._kept = self._database.keep()
+        writer_connection = self._writer_connection = self._database.open_writer_connection()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(
-            target=self._run, args=(kept,), name="headgate-writer", daemon=True
+            target=self._run, args=(writer_connection,), name="headgate-writer", daemon=True
         )
         self._thread.start()
 
@@ -144,15 +144,15 @@ class Writer:
         self._queue.put(None)
         await asyncio.to_thread(thread.join)
 
-    def lane(
+    def create_queue(
         self,
         handler: Handler[Item, Result],
         *,
         durable: bool,
         turn: Callable[[Item], str] | None = None,
-    ) -> Lane[Item, Result]:
-        """A new lane whose batches `handler` does."""
-        return Lane(self, handler, durable=durable, turn=turn)
+    ) -> BatchQueue[Item, Result]:
+        """Create a queue whose batches `handler` commits."""
+        return BatchQueue(self, handler, durable=durable, turn=turn)
 
     def is_alone(self, connection: sa.Connection) -> bool:
         """Whether no other process writes to this database."""
@@ -169,15 +169,17 @@ class Writer:
     async def examine_files(self) -> None:
         """Commit nothing more when a file of the database is not in its place: a commit finds that
         by itself, but nothing may be committed for long."""
-        replaced = self._kept.examine_files() if self._kept is not None else None
+        replaced = (
+            self._writer_connection.examine_files() if self._writer_connection is not None else None
+        )
         if replaced is not None and not self.health.lost:
             log.error("storage.displaced", error=replaced, items=0)
             self.health.displace(replaced)
             with contextlib.suppress(StorageUnavailable):
                 await self.pulse()
 
-    def enqueue(self, lane: Lane[Any, Any], item: Any) -> asyncio.Future[Any]:
-        """See `Lane.put`."""
+    def enqueue(self, batch_queue: BatchQueue[Any, Any], item: Any) -> asyncio.Future[Any]:
+        """See `BatchQueue.put`."""
         if self._thread is None or self._loop is None:
             raise StorageUnavailable("The writer is not running; nothing was kept.")
         if self._waiting >= self._waiting_max:
@@ -189,7 +191,7 @@ class Writer:
             else:
                 self._loop.call_soon(self._hand_over)
         self._waiting += 1
-        self._turn.append((lane, item, future))
+        self._turn.append((batch_queue, item, future))
         return future
 
     def _hand_over(self) -> None:
@@ -197,9 +199,9 @@ class Writer:
             self._queue.put(self._turn)
             self._turn = []
 
-    def _run(self, kept: KeptConnection) -> None:
+    def _run(self, writer_connection: WriterConnection) -> None:
         try:
-            self._commit_all(kept)
+            self._commit_all(writer_connection)
         # Nobody else would ever commit: the process must not go on without this thread.
         except Exception as error:
             log.exception("storage.writer_died")
@@ -208,14 +210,14 @@ class Writer:
             self._refuse_all(self._take_waiting([]))
         finally:
             if self.health.displaced and self._rescue is not None:
-                self._rescue(kept.connection)
-            kept.close()
+                self._rescue(writer_connection.connection)
+            writer_connection.close()
 
-    def _commit_all(self, kept: KeptConnection) -> None:
+    def _commit_all(self, writer_connection: WriterConnection) -> None:
         while (turn := self._gather()) is not None:
             for start in range(0, len(turn), self._batch_max):
                 batch = turn[start : start + self._batch_max]
-                outcome = commit_batch(kept, batch, self.health)
+                outcome = commit_batch(writer_connection, batch, self.health)
                 failpoint("after_commit")
                 if self.health.reason:
                     # Who waits already has waited for the same time-out; who hears of this failure
@@ -227,7 +229,7 @@ class Writer:
                 self._resolve(*outcome)
                 self._written += COMMIT_WEIGHT + len(batch)
             if self._written >= CHECKPOINT_WEIGHT or self.health.overgrown:
-                self._checkpoint(kept)
+                self._checkpoint(writer_connection)
 
     def _gather(self) -> Turn | None:
         """Wait for work, and take what came with it; None at the end."""
@@ -257,14 +259,14 @@ class Writer:
             on_lost, self._on_lost = self._on_lost, None
             self._loop.call_soon_threadsafe(on_lost)
 
-    def _checkpoint(self, kept: KeptConnection) -> None:
+    def _checkpoint(self, writer_connection: WriterConnection) -> None:
         self._written = 0
         try:
-            kept.checkpoint()
+            writer_connection.checkpoint()
         except Exception as error:
-            if not kept.is_unavailable(error):
+            if not writer_connection.is_unavailable(error):
                 raise
-            self.health.fail(error, lost=kept.is_lost(error))
+            self.health.fail(error, lost=writer_connection.is_lost(error))
             log.error("storage.checkpoint_failed", error=str(error), lost=self.health.lost)
             self._refuse_all(self._take_waiting([]))
 
@@ -287,25 +289,27 @@ class Writer:
                 future.set_result(result)
 
 
-def commit_batch(kept: KeptConnection, batch: Turn, health: Health, *, repeats: int = 0) -> Outcome:
+def commit_batch(
+    writer_connection: WriterConnection, batch: Turn, health: DatabaseHealth, *, repeats: int = 0
+) -> Outcome:
     """The futures of a batch with their results, all committed, or errors with nothing kept."""
     if health.lost:
         return [future for _, _, future in batch], [_refuse() for _ in batch]
     try:
-        outcome = _commit_together(kept, batch)
+        outcome = _commit_together(writer_connection, batch)
     # Whatever an item raised, the others are done; whoever raised it hears of it.
     except Exception as error:  # noqa: BLE001
-        if repeats < REPEATS_MAX and kept.mend(error):
+        if repeats < REPEATS_MAX and writer_connection.mend(error):
             log.warning("storage.repeated", error=str(error), items=len(batch))
-            return commit_batch(kept, batch, health, repeats=repeats + 1)
-        if kept.is_unavailable(error):
-            health.fail(error, lost=kept.is_lost(error))
+            return commit_batch(writer_connection, batch, health, repeats=repeats + 1)
+        if writer_connection.is_unavailable(error):
+            health.fail(error, lost=writer_connection.is_lost(error))
             log.error("storage.refused", error=str(error), items=len(batch), lost=health.lost)
-            return _refuse_displaced(kept.find_replaced(), batch, health)
+            return _refuse_displaced(writer_connection.find_replaced(), batch, health)
         if len(batch) == 1:
             return [batch[0][2]], [error]
     else:
-        replaced = kept.find_replaced()
+        replaced = writer_connection.find_replaced()
         if replaced is not None:
             return _refuse_displaced(replaced, batch, health)
         health.recover()
@@ -316,13 +320,13 @@ def commit_batch(kept: KeptConnection, batch: Turn, health: Health, *, repeats: 
         # Once the storage is gone, the rest need not wait for its time-out one by one.
         outcome = [entry[2]], [_refuse()]
         if not (results and isinstance(results[-1], StorageUnavailable)):
-            outcome = commit_batch(kept, [entry], health)
+            outcome = commit_batch(writer_connection, [entry], health)
         futures += outcome[0]
         results += outcome[1]
     return futures, results
 
 
-def _refuse_displaced(replaced: str | None, batch: Turn, health: Health) -> Outcome:
+def _refuse_displaced(replaced: str | None, batch: Turn, health: DatabaseHealth) -> Outcome:
     """Refuse a batch that is not kept, or is kept by a file that nobody will find again."""
     if replaced is not None:
         health.displace(replaced)
@@ -330,29 +334,31 @@ def _refuse_displaced(replaced: str | None, batch: Turn, health: Health) -> Outc
     return [future for _, _, future in batch], [_refuse() for _ in batch]
 
 
-def _commit_together(kept: KeptConnection, batch: Turn) -> Outcome:
-    groups: dict[Lane[Any, Any], tuple[list[Any], list[asyncio.Future[Any]]]] = {}
-    for lane, item, future in batch:
-        group = groups.get(lane)
+def _commit_together(writer_connection: WriterConnection, batch: Turn) -> Outcome:
+    groups: dict[BatchQueue[Any, Any], tuple[list[Any], list[asyncio.Future[Any]]]] = {}
+    for batch_queue, item, future in batch:
+        group = groups.get(batch_queue)
         if group is None:
-            groups[lane] = [item], [future]
+            groups[batch_queue] = [item], [future]
         else:
             group[0].append(item)
             group[1].append(future)
     futures: list[asyncio.Future[Any]] = []
     results: list[Any] = []
-    kept.begin(durable=any(lane.durable for lane in groups))
+    writer_connection.begin(durable=any(batch_queue.durable for batch_queue in groups))
     try:
-        if kept.takes_turns:
-            kept.take_turns({lane.turn(item) for lane, item, _ in batch if lane.turn})
-        for lane, (items, waiting) in groups.items():
-            results += lane.handler(kept.connection, items)
+        if writer_connection.takes_turns:
+            writer_connection.take_turns(
+                {batch_queue.turn(item) for batch_queue, item, _ in batch if batch_queue.turn}
+            )
+        for batch_queue, (items, waiting) in groups.items():
+            results += batch_queue.handler(writer_connection.connection, items)
             futures += waiting
             assert len(results) == len(futures), "a handler owes one result for each item"
         failpoint("before_commit")
-        kept.commit()
+        writer_connection.commit()
     except BaseException:
-        kept.roll_back()
+        writer_connection.roll_back()
         raise
     return futures, results
 

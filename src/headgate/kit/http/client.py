@@ -9,7 +9,7 @@ import msgspec
 from headgate.kit.http.connection import HeadLimits
 from headgate.kit.http.dial import Dialer, Resolver, create_tls_context
 from headgate.kit.http.errors import ConnectCancelled
-from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.guard import Guard
 from headgate.kit.http.message import Request
 from headgate.kit.http.pool import Pool, PoolLimits
@@ -52,7 +52,7 @@ class HttpClient:
         self._deadlines = Watch(loop, TICK_SECONDS, pool.check_deadlines)
         self._expiry = Watch(loop, limits.keepalive_seconds / 4, pool.expire_idle)
 
-    async def send(self, request: Request) -> Exchange:
+    async def send(self, request: Request) -> UpstreamExchange:
         """Send and wait for the response's head.
 
         Raises the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
@@ -60,9 +60,9 @@ class HttpClient:
         is none yet it raises `ConnectCancelled`.
         """
         started_at = self._time()
-        lane = self._pool.find_lane(request.origin, request.purpose)
-        head = lane.head.write(request)
-        connection = lane.take(started_at)
+        origin_pool = self._pool.find_origin_pool(request.origin, request.purpose)
+        head = origin_pool.head.write(request)
+        connection = origin_pool.take(started_at)
         if connection is None:
             try:
                 connection = await self._pool.acquire(

@@ -27,7 +27,7 @@ from headgate.kit.http.errors import (
     Malformed,
     TotalTimeout,
 )
-from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.head import ends_with_connection, parse_keep_alive
 from headgate.kit.http.message import Headers, Request
 from headgate.kit.http.upload import upload
@@ -52,11 +52,11 @@ class HeadLimits(msgspec.Struct, frozen=True):
 class Owner(Protocol):
     """Where a connection goes between exchanges."""
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         """The connection is ready for another exchange."""
         ...
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """The connection's socket is closed."""
         ...
 
@@ -75,7 +75,7 @@ def is_cut(secured: ssl.SSLObject | None) -> bool:
     return False
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """An `asyncio.Protocol` that carries one exchange at a time and times it.
 
     `seen_at` is the loop's time of the last sign of the peer; `closed` forbids further use;
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, limits: HeadLimits) -> None:
         self.owner = owner
-        self.exchange: Exchange | None = None
+        self.exchange: UpstreamExchange | None = None
         self.closed = False
         self.idle_seconds_max = math.inf
         self.seen_at = self._started_at = self._sent_at = loop.time()
@@ -134,9 +134,9 @@ class Connection(asyncio.Protocol):
         self._upload: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    def start(self, request: Request, head: bytes, started_at: float) -> Exchange:
+    def start(self, request: Request, head: bytes, started_at: float) -> UpstreamExchange:
         """Send a request whose total deadline runs since `started_at`."""
-        exchange = Exchange(self, request.timeouts, self._loop.create_future())
+        exchange = UpstreamExchange(self, request.timeouts, self._loop.create_future())
         self.exchange = exchange
         self._started_at = started_at
         self._sent_at = self._time()
@@ -314,7 +314,7 @@ class Connection(asyncio.Protocol):
 
     # Ends.
 
-    def _finish(self, exchange: Exchange) -> None:
+    def _finish(self, exchange: UpstreamExchange) -> None:
         """Give the connection back before the exchange hears of its end and starts another."""
         self.exchange = None
         if self._persistent and self._complete and self._upload is None and not self._blocked:
@@ -360,7 +360,7 @@ class Connection(asyncio.Protocol):
 
     # Deadlines.
 
-    def _find_overdue(self, exchange: Exchange, now: float) -> EgressError | None:
+    def _find_overdue(self, exchange: UpstreamExchange, now: float) -> EgressError | None:
         timeouts = exchange.timeouts
         if now - self._started_at >= timeouts.total_seconds:
             return TotalTimeout(f"The exchange took {timeouts.total_seconds} s.")
@@ -382,7 +382,7 @@ class Connection(asyncio.Protocol):
     # Uploads.
 
     async def _send_body(
-        self, exchange: Exchange, body: AsyncIterator[bytes], content_length: int | None
+        self, exchange: UpstreamExchange, body: AsyncIterator[bytes], content_length: int | None
     ) -> None:
         try:
             await upload(body, content_length, self._write)

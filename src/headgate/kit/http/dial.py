@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headgate.kit.errors import drop_trace
-from headgate.kit.http.connection import Connection
+from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.errors import ConnectFailed, PoolExhausted, TlsFailed
 from headgate.kit.http.message import Origin
 
@@ -62,11 +62,11 @@ class Dialer:
     async def dial(
         self,
         origin: Origin,
-        create: Callable[[], Connection],
+        create: Callable[[], UpstreamConnection],
         *,
         deadline: float,
         purpose: str = "",
-    ) -> Connection:
+    ) -> UpstreamConnection:
         """Try every address; each gets a fair share of the time until `deadline` (loop time).
         `purpose` names the egress rule.
 
@@ -89,8 +89,8 @@ class Dialer:
         raise kind(f"Cannot connect to {origin}: {failure}") from failure
 
     async def _connect(
-        self, origin: Origin, address: str, create: Callable[[], Connection]
-    ) -> Connection:
+        self, origin: Origin, address: str, create: Callable[[], UpstreamConnection]
+    ) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         secure = origin.scheme == "https"
         transport, connection = await loop.create_connection(

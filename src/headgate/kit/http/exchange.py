@@ -32,7 +32,7 @@ class Wire(Protocol):
         ...
 
 
-class Exchange:
+class UpstreamExchange:
     """The `message.Response` of one request. `arrival` is done when its head is there, or never
     will be: then `error` says why.
 

@@ -8,7 +8,7 @@ from collections import deque
 
 import msgspec
 
-from headgate.kit.http.connection import Connection, HeadLimits
+from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.errors import (
     ConnectFailed,
@@ -36,7 +36,7 @@ class Waiter:
 
     __slots__ = ("grant", "number")
 
-    def __init__(self, number: int, grant: asyncio.Future[Connection | None]) -> None:
+    def __init__(self, number: int, grant: asyncio.Future[UpstreamConnection | None]) -> None:
         self.number = number
         self.grant = grant
 
@@ -50,7 +50,7 @@ class _Turn:
         self.waits = False
 
 
-class Lane:
+class OriginPool:
     """The connections of one origin for one purpose, the last used on top. Owns them between
     exchanges; what was opened for one purpose serves no other."""
 
@@ -61,11 +61,11 @@ class Lane:
         self.origin = origin
         self.purpose = purpose
         self.head = HeadWriter(origin)
-        self.idle: list[Connection] = []
+        self.idle: list[UpstreamConnection] = []
         self.open = 0
         self.waiters: deque[Waiter] = deque()
 
-    def take(self, now: float) -> Connection | None:
+    def take(self, now: float) -> UpstreamConnection | None:
         """A kept connection that is still good."""
         idle = self.idle
         while idle:
@@ -82,7 +82,7 @@ class Lane:
             connection.drop()
         return None
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         """Hand the connection to who waits longest, or keep it, or close it for lack of room."""
         if self.waiters:
             self._pool.hand_over(self, connection)
@@ -91,7 +91,7 @@ class Lane:
         else:
             self.idle.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """A socket of this origin is gone, and its place is free."""
         if connection in self.idle:
             self.idle.remove(connection)
@@ -106,8 +106,8 @@ class Pool:
         self.connects = 0
         self.open = 0
         self.waiting = 0
-        self.connections: set[Connection] = set()
-        self._lanes: dict[tuple[Origin, str], Lane] = {}
+        self.connections: set[UpstreamConnection] = set()
+        self._origin_pools: dict[tuple[Origin, str], OriginPool] = {}
         self._dialer = dialer
         self._head_limits = head_limits
         self._loop = asyncio.get_running_loop()
@@ -118,21 +118,23 @@ class Pool:
     @property
     def idle(self) -> int:
         """How many connections are kept unused."""
-        return sum(len(lane.idle) for lane in self._lanes.values())
+        return sum(len(origin_pool.idle) for origin_pool in self._origin_pools.values())
 
     def is_starved(self) -> bool:
         """Whether somebody waits although every connection of the pool is open."""
         return self.waiting > 0 and self.open >= self.limits.connections_max
 
-    def find_lane(self, origin: Origin, purpose: str = "") -> Lane:
-        """The lane of an origin. Raises ValueError for a scheme that is not HTTP."""
+    def find_origin_pool(self, origin: Origin, purpose: str = "") -> OriginPool:
+        """Return the pool of an origin. Raises ValueError for a scheme that is not HTTP."""
         place = (origin, purpose)
-        lane = self._lanes.get(place)
-        if lane is None:
-            lane = self._lanes[place] = Lane(self, origin, purpose)
-        return lane
+        origin_pool = self._origin_pools.get(place)
+        if origin_pool is None:
+            origin_pool = self._origin_pools[place] = OriginPool(self, origin, purpose)
+        return origin_pool
 
-    async def acquire(self, origin: Origin, timeouts: Timeouts, purpose: str = "") -> Connection:
+    async def acquire(
+        self, origin: Origin, timeouts: Timeouts, purpose: str = ""
+    ) -> UpstreamConnection:
         """A connection when none is kept: a new one, or the next that is given back.
 
         Raises `ConnectFailed` and its kinds, or `TotalTimeout` if that is the shorter deadline.
@@ -152,19 +154,19 @@ class Pool:
                 raise PoolExhausted(message) from None
             raise ConnectTimeout(f"No connection to {origin} within {seconds} s.") from None
 
-    def hand_over(self, lane: Lane, connection: Connection) -> None:
-        """Give the connection to the lane's first waiter, or back to the lane if all have left."""
-        waiter = self._pop(lane)
+    def hand_over(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
+        """Give the connection to the first waiter of an origin, or keep it if all have left."""
+        waiter = self._pop(origin_pool)
         if waiter is None:
-            lane.release(connection)
+            origin_pool.release(connection)
         else:
             waiter.grant.set_result(connection)
 
-    def forget(self, lane: Lane, connection: Connection) -> None:
+    def forget(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """A socket is closed. One that was never in use has been accounted for by `_open`."""
         if connection in self.connections:
             self.connections.remove(connection)
-            self._free(lane)
+            self._free(origin_pool)
         if self._emptied is not None and not self.connections and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -175,9 +177,9 @@ class Pool:
 
     def expire_idle(self, now: float) -> bool:
         """Close what has been unused for too long. Answers whether any connection is left."""
-        for lane in self._lanes.values():
-            lane.head.forget()
-            for connection in lane.idle:
+        for origin_pool in self._origin_pools.values():
+            origin_pool.head.forget()
+            for connection in origin_pool.idle:
                 kept_seconds = min(self.limits.keepalive_seconds, connection.idle_seconds_max)
                 if now - connection.seen_at >= kept_seconds:
                     connection.drop()
@@ -186,9 +188,9 @@ class Pool:
     async def close(self) -> None:
         """Close every connection, refuse those who wait, and return when the sockets are gone."""
         self._closed = True
-        for lane in self._lanes.values():
-            while waiter := self._pop(lane):
-                self._reserve(lane)
+        for origin_pool in self._origin_pools.values():
+            while waiter := self._pop(origin_pool):
+                self._reserve(origin_pool)
                 waiter.grant.set_result(None)
         for connection in tuple(self.connections):
             connection.fail(Disconnected("The client is closed."))
@@ -198,77 +200,77 @@ class Pool:
 
     async def _obtain(
         self, origin: Origin, purpose: str, deadline: float, turn: _Turn
-    ) -> Connection:
+    ) -> UpstreamConnection:
         while True:
-            lane = self.find_lane(origin, purpose)
-            if self._has_room(lane):
-                self._reserve(lane)
-                return await self._open(lane, deadline)
+            origin_pool = self.find_origin_pool(origin, purpose)
+            if self._has_room(origin_pool):
+                self._reserve(origin_pool)
+                return await self._open(origin_pool, deadline)
             turn.waits = True
-            connection = await self._wait(lane)
+            connection = await self._wait(origin_pool)
             turn.waits = False
             if connection is None:
-                return await self._open(lane, deadline)
+                return await self._open(origin_pool, deadline)
             if not connection.closed:  # it may have ended since it was handed over
                 if connection.is_quiet():
                     return connection
                 connection.drop()
 
-    async def _open(self, lane: Lane, deadline: float) -> Connection:
+    async def _open(self, origin_pool: OriginPool, deadline: float) -> UpstreamConnection:
         """Fill a reserved place, or free it."""
         try:
             self._refuse_if_closed()
             connection = await self._dialer.dial(
-                lane.origin,
-                lambda: Connection(self._loop, lane, self._head_limits),
+                origin_pool.origin,
+                lambda: UpstreamConnection(self._loop, origin_pool, self._head_limits),
                 deadline=deadline,
-                purpose=lane.purpose,
+                purpose=origin_pool.purpose,
             )
             if self._closed:
                 connection.drop()
             self._refuse_if_closed()
             if connection.closed:
-                raise ConnectFailed(f"{lane.origin} closed the connection at once.")
+                raise ConnectFailed(f"{origin_pool.origin} closed the connection at once.")
         except BaseException:  # cancelled or failed: nobody else knows of the place
-            self._free(lane)
+            self._free(origin_pool)
             raise
         self.connections.add(connection)
         self.connects += 1
         return connection
 
-    async def _wait(self, lane: Lane) -> Connection | None:
+    async def _wait(self, origin_pool: OriginPool) -> UpstreamConnection | None:
         if self.waiting >= self.limits.waiting_max:
             raise PoolExhausted(f"{self.waiting} requests wait for a connection already.")
         waiter = Waiter(next(self._numbers), self._loop.create_future())
-        lane.waiters.append(waiter)
+        origin_pool.waiters.append(waiter)
         self.waiting += 1
         try:
             return await waiter.grant
         except BaseException:  # cancelled, perhaps with the grant in hand
-            self._withdraw(lane, waiter)
+            self._withdraw(origin_pool, waiter)
             raise
 
-    def _withdraw(self, lane: Lane, waiter: Waiter) -> None:
-        if waiter in lane.waiters:
-            lane.waiters.remove(waiter)
+    def _withdraw(self, origin_pool: OriginPool, waiter: Waiter) -> None:
+        if waiter in origin_pool.waiters:
+            origin_pool.waiters.remove(waiter)
             self.waiting -= 1
         if waiter.grant.cancelled():
-            self._prune(lane)
+            self._prune(origin_pool)
         elif (connection := waiter.grant.result()) is None:
-            self._free(lane)
+            self._free(origin_pool)
         elif not connection.closed:
-            lane.release(connection)
+            origin_pool.release(connection)
 
-    def _pop(self, lane: Lane) -> Waiter | None:
-        while lane.waiters:
-            waiter = lane.waiters.popleft()
+    def _pop(self, origin_pool: OriginPool) -> Waiter | None:
+        while origin_pool.waiters:
+            waiter = origin_pool.waiters.popleft()
             self.waiting -= 1
             if not waiter.grant.done():
                 return waiter
         return None
 
-    def _has_room(self, lane: Lane) -> bool:
-        if lane.open >= self.limits.connections_per_origin_max:
+    def _has_room(self, origin_pool: OriginPool) -> bool:
+        if origin_pool.open >= self.limits.connections_per_origin_max:
             return False
         if self.open < self.limits.connections_max:
             return True
@@ -277,41 +279,45 @@ class Pool:
 
     def _evict(self) -> None:
         """Close an unused connection of another origin; its place goes to the first who waits."""
-        for lane in self._lanes.values():
-            for connection in lane.idle:
+        for origin_pool in self._origin_pools.values():
+            for connection in origin_pool.idle:
                 if not connection.closed:
                     connection.drop()
                     return
 
-    def _reserve(self, lane: Lane) -> None:
-        lane.open += 1
+    def _reserve(self, origin_pool: OriginPool) -> None:
+        origin_pool.open += 1
         self.open += 1
 
-    def _free(self, lane: Lane) -> None:
-        lane.open -= 1
+    def _free(self, origin_pool: OriginPool) -> None:
+        origin_pool.open -= 1
         self.open -= 1
         while self.waiting and self.open < self.limits.connections_max:
             if not self._grant():
                 break
-        self._prune(lane)
+        self._prune(origin_pool)
 
     def _grant(self) -> bool:
         """Let the longest waiting request open a connection, if its origin has room."""
         room = self.limits.connections_per_origin_max
-        ready = [lane for lane in self._lanes.values() if lane.waiters and lane.open < room]
+        ready = [
+            origin_pool
+            for origin_pool in self._origin_pools.values()
+            if origin_pool.waiters and origin_pool.open < room
+        ]
         if not ready:
             return False
-        lane = min(ready, key=lambda lane: lane.waiters[0].number)
-        waiter = self._pop(lane)
+        origin_pool = min(ready, key=lambda origin_pool: origin_pool.waiters[0].number)
+        waiter = self._pop(origin_pool)
         if waiter is not None:
-            self._reserve(lane)
+            self._reserve(origin_pool)
             waiter.grant.set_result(None)
         return True
 
-    def _prune(self, lane: Lane) -> None:
+    def _prune(self, origin_pool: OriginPool) -> None:
         """Origins are chosen by others and without end: keep none that has nothing."""
-        if not lane.open and not lane.waiters:
-            self._lanes.pop((lane.origin, lane.purpose), None)
+        if not origin_pool.open and not origin_pool.waiters:
+            self._origin_pools.pop((origin_pool.origin, origin_pool.purpose), None)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -82,7 +82,7 @@ def replace_folder(folder: Path) -> None:
 async def test_nothing_is_acknowledged_that_is_committed_to_a_file_out_of_its_place(
     folder: Path, writer: Writer, damage: Callable[[Path], None]
 ) -> None:
-    words = writer.lane(insert_words, durable=False)
+    words = writer.create_queue(insert_words, durable=False)
     assert await words.put("before") == "before"
     assert writer.health.is_good
     damage(folder)
@@ -119,7 +119,7 @@ async def test_last_connection_still_reaches_what_was_committed(folder: Path) ->
     database = Database(folder / NAME)
     writer = Writer(database)
     writer.start(lambda: lost.append(True), rescue=rescue)
-    words = writer.lane(insert_words, durable=False)
+    words = writer.create_queue(insert_words, durable=False)
     await words.put("kept")
     shutil.rmtree(folder)
     with pytest.raises(StorageUnavailable):
@@ -136,7 +136,7 @@ async def test_database_behind_a_link_is_watched_where_it_is(folder: Path, tmp_p
     database = Database(link)
     writer = Writer(database)
     writer.start()
-    words = writer.lane(insert_words, durable=False)
+    words = writer.create_queue(insert_words, durable=False)
     await words.put("before")
     link.unlink()
     link.symlink_to(tmp_path / "elsewhere.db")

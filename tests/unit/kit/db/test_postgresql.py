@@ -15,10 +15,10 @@ from sqlalchemy import exc
 from headgate.kit.db.address import DatabaseUrlRefused
 from headgate.kit.db.dialect import OutcomeUnknown
 from headgate.kit.db.engine import POSTGRESQL, Database, DriverMissing, StorageUnavailable
-from headgate.kit.db.postgresql import PostgresConnection, is_unavailable
+from headgate.kit.db.postgresql import PostgresWriterConnection, is_unavailable
 from headgate.kit.db.schema import REVISIONS, bump_revision, read_revisions
 from headgate.kit.db.statement import BulkInsert, HotStatement, build_insert
-from headgate.kit.db.writer import Lane, Writer
+from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.settings import load
 from tests.fakes.deadline import wait_until
 from tests.fakes.postgres import Postgres, Wire
@@ -73,12 +73,12 @@ async def wired_writer(wired: Database) -> AsyncGenerator[Writer]:
     await writer.stop()
 
 
-def word_lane(writer: Writer) -> Lane[str, str]:
+def word_lane(writer: Writer) -> BatchQueue[str, str]:
     def insert(connection: sa.Connection, words: Sequence[str]) -> Sequence[str]:
         INSERT.run_all(connection, [(word,) for word in words])
         return words
 
-    return writer.lane(insert, durable=True)
+    return writer.create_queue(insert, durable=True)
 
 
 def read_words(database: Database) -> list[str]:
@@ -89,11 +89,11 @@ def read_words(database: Database) -> list[str]:
 async def test_a_connection_that_was_lost_while_it_was_idle_is_made_anew(
     writer: Writer, database: Database, postgres: Postgres
 ) -> None:
-    lane = word_lane(writer)
-    await lane.put("a")
+    batch_queue = word_lane(writer)
+    await batch_queue.put("a")
     assert read_words(database) == ["a"]
     postgres.cut_connections(str(database.place))
-    assert await lane.put("b") == "b"
+    assert await batch_queue.put("b") == "b"
     assert read_words(database) == ["a", "b"]
     assert writer.health.is_good
 
@@ -104,9 +104,9 @@ async def test_a_batch_whose_connection_is_cut_is_committed_exactly_once(
     wired_writer: Writer, database: Database, wire: Wire, word: bytes, delivers: bool
 ) -> None:
     """Not only what is the same when it is done twice: the writer's own row knows."""
-    lane = word_lane(wired_writer)
+    batch_queue = word_lane(wired_writer)
     wire.cut_at(word, delivers=delivers)
-    assert await asyncio.gather(lane.put("a"), lane.put("b")) == ["a", "b"]
+    assert await asyncio.gather(batch_queue.put("a"), batch_queue.put("b")) == ["a", "b"]
     assert read_words(database) == ["a", "b"]
     assert wired_writer.health.is_good
 
@@ -131,17 +131,17 @@ async def test_a_commit_that_was_heard_is_not_repeated(
 async def test_a_server_that_is_away_refuses_and_is_taken_up_when_it_is_back(
     wired_writer: Writer, wired: Database, database: Database, wire: Wire
 ) -> None:
-    lane = word_lane(wired_writer)
-    await lane.put("a")
+    batch_queue = word_lane(wired_writer)
+    await batch_queue.put("a")
     wire.fail()
     with pytest.raises(StorageUnavailable):
-        await lane.put("b")
+        await batch_queue.put("b")
     with pytest.raises(StorageUnavailable), wired.reading():
         pass
     assert not wired_writer.health.is_good
     assert not wired_writer.health.lost
     wire.heal()
-    assert await lane.put("c") == "c"
+    assert await batch_queue.put("c") == "c"
     assert wired_writer.health.is_good
     assert read_words(database) == ["a", "c"]
 
@@ -197,14 +197,18 @@ async def test_items_of_one_turn_are_committed_one_after_the_other_over_processe
 
     met: dict[bool, list[bool]] = {}
     for same in (True, False):
-        lanes: list[Lane[str, bool]] = []
+        batch_queues: list[BatchQueue[str, bool]] = []
         for number, each in enumerate(writers):
             if not each.is_running:
                 each.start()
             name = "org" if same else f"org {number}"
-            lanes.append(each.lane(meet, durable=True, turn=lambda _item, name=name: name))
+            batch_queues.append(
+                each.create_queue(meet, durable=True, turn=lambda _item, name=name: name)
+            )
         both.reset()
-        met[same] = list(await asyncio.gather(*[lane.put("x") for lane in lanes]))
+        met[same] = list(
+            await asyncio.gather(*[batch_queue.put("x") for batch_queue in batch_queues])
+        )
     assert met == {True: [False, False], False: [True, True]}
     for each in writers:
         await each.stop()
@@ -243,14 +247,14 @@ async def test_a_lock_of_another_is_waited_for_no_longer_than_the_setting(
 
 
 def test_what_cannot_be_known_is_no_reason_to_do_it_again(database: Database) -> None:
-    kept = database.keep()
-    assert isinstance(kept, PostgresConnection)
+    writer_connection = database.open_writer_connection()
+    assert isinstance(writer_connection, PostgresWriterConnection)
     unknown = OutcomeUnknown("cut")
     assert is_unavailable(unknown)
-    assert not kept.mend(unknown)
-    assert kept.mend(errors.SerializationFailure())
-    assert not kept.mend(errors.UniqueViolation())
-    kept.close()
+    assert not writer_connection.mend(unknown)
+    assert writer_connection.mend(errors.SerializationFailure())
+    assert not writer_connection.mend(errors.UniqueViolation())
+    writer_connection.close()
 
 
 def test_a_nul_of_a_client_is_stored_as_the_sign_for_what_cannot_be_shown(

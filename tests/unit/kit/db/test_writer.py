@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from headgate.kit.db import sqlite
 from headgate.kit.db.engine import Database, StorageUnavailable
 from headgate.kit.db.statement import driver_cursor
-from headgate.kit.db.writer import Lane, Writer
+from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.failpoint import arm
 from headgate.kit.settings import Settings
 
@@ -49,8 +49,8 @@ def insert_words(connection: sa.Connection, words: Sequence[str]) -> Sequence[st
     return words
 
 
-def word_lane(writer: Writer, *, durable: bool = False) -> Lane[str, str]:
-    return writer.lane(insert_words, durable=durable)
+def word_lane(writer: Writer, *, durable: bool = False) -> BatchQueue[str, str]:
+    return writer.create_queue(insert_words, durable=durable)
 
 
 def read_words(database: Database) -> list[str]:
@@ -72,15 +72,21 @@ async def test_what_waits_together_is_handled_together(writer: Writer) -> None:
         batches.append(len(items))
         return [item * 2 for item in items]
 
-    lane = writer.lane(count, durable=False)
-    assert await asyncio.gather(*[lane.put(item) for item in range(40)]) == list(range(0, 80, 2))
+    batch_queue = writer.create_queue(count, durable=False)
+    assert await asyncio.gather(*[batch_queue.put(item) for item in range(40)]) == list(
+        range(0, 80, 2)
+    )
     assert batches == [40]
 
 
 async def test_one_bad_item_does_not_fail_the_others(database: Database, writer: Writer) -> None:
-    lane, durable = word_lane(writer), word_lane(writer, durable=True)
+    batch_queue, durable = word_lane(writer), word_lane(writer, durable=True)
     results = await asyncio.gather(
-        lane.put("a"), lane.put("a"), durable.put("b"), durable.put("c"), return_exceptions=True
+        batch_queue.put("a"),
+        batch_queue.put("a"),
+        durable.put("b"),
+        durable.put("c"),
+        return_exceptions=True,
     )
     assert results[0] == "a"
     assert isinstance(results[1], sqlite.DRIVER.IntegrityError)
@@ -95,8 +101,8 @@ async def test_an_error_that_a_handler_returns_is_raised_to_its_caller_alone(
         insert_words(connection, [word for word in words if len(word) > 1])
         return [word if len(word) > 1 else ValueError(word) for word in words]
 
-    lane: Lane[str, str] = writer.lane(refuse_short, durable=False)
-    long, short = lane.put("long"), lane.put("s")
+    batch_queue: BatchQueue[str, str] = writer.create_queue(refuse_short, durable=False)
+    long, short = batch_queue.put("long"), batch_queue.put("s")
     assert await long == "long"
     with pytest.raises(ValueError, match="s"):
         await short
@@ -111,35 +117,37 @@ async def test_a_handler_that_owes_results_keeps_nothing(
         return []
 
     with pytest.raises(AssertionError):
-        await writer.lane(forget, durable=False).put("a")
+        await writer.create_queue(forget, durable=False).put("a")
     assert read_words(database) == []
 
 
 async def test_a_full_storage_keeps_nothing_and_says_so(database: Database, writer: Writer) -> None:
-    lane = word_lane(writer)
+    batch_queue = word_lane(writer)
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4"))
-    results = await asyncio.gather(lane.put("a"), lane.put(BIG), return_exceptions=True)
+    results = await asyncio.gather(
+        batch_queue.put("a"), batch_queue.put(BIG), return_exceptions=True
+    )
     assert [type(result) for result in results] == [StorageUnavailable, StorageUnavailable]
     assert results[0] is not results[1]
     assert read_words(database) == []
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4000"))
-    assert await lane.put("a") == "a"
+    assert await batch_queue.put("a") == "a"
 
 
 async def test_a_database_locked_by_another_is_unavailable_until_it_lets_go(
     database: Database, writer: Writer
 ) -> None:
-    lane = word_lane(writer)
+    batch_queue = word_lane(writer)
     with database.transaction(), pytest.raises(StorageUnavailable):
-        await lane.put("a")
-    assert await lane.put("a") == "a"
+        await batch_queue.put("a")
+    assert await batch_queue.put("a") == "a"
 
 
 async def test_stop_commits_what_is_queued(database: Database) -> None:
     writer = Writer(database, batch_max=7)
     writer.start()
-    lane = word_lane(writer)
-    futures = [lane.put(f"{number:03}") for number in range(100)]
+    batch_queue = word_lane(writer)
+    futures = [batch_queue.put(f"{number:03}") for number in range(100)]
     await writer.stop()
     assert all(future.done() for future in futures)
     assert len(read_words(database)) == 100
@@ -148,30 +156,30 @@ async def test_stop_commits_what_is_queued(database: Database) -> None:
 async def test_after_stop_nothing_is_taken(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    lane = word_lane(writer)
+    batch_queue = word_lane(writer)
     await writer.stop()
     await writer.stop()
     with pytest.raises(StorageUnavailable):
-        lane.put("a")
+        batch_queue.put("a")
 
 
 async def test_a_writer_that_is_too_far_behind_takes_no_more(database: Database) -> None:
     writer = Writer(database, waiting_max=3)
     writer.start()
-    lane = word_lane(writer)
-    futures = [lane.put(word) for word in "abc"]
+    batch_queue = word_lane(writer)
+    futures = [batch_queue.put(word) for word in "abc"]
     with pytest.raises(StorageUnavailable):
-        lane.put("d")
+        batch_queue.put("d")
     await asyncio.gather(*futures)
-    assert await lane.put("d") == "d"
+    assert await batch_queue.put("d") == "d"
     await writer.stop()
 
 
 async def test_a_caller_that_went_away_does_not_disturb_the_others(
     database: Database, writer: Writer
 ) -> None:
-    lane = word_lane(writer)
-    gone, waiting = lane.put("a"), lane.put("b")
+    batch_queue = word_lane(writer)
+    gone, waiting = batch_queue.put("a"), batch_queue.put("b")
     gone.cancel()
     assert await waiting == "b"
     assert read_words(database) == ["a", "b"]
@@ -187,7 +195,7 @@ def test_a_loop_that_closed_early_leaves_the_work_committed(database: Database) 
 
     async def leave() -> threading.Thread:
         writer.start()
-        writer.lane(wait, durable=False).put("a")
+        writer.create_queue(wait, durable=False).put("a")
         await asyncio.sleep(0)
         (thread,) = [one for one in threading.enumerate() if one.name == "headgate-writer"]
         return thread
@@ -206,7 +214,7 @@ async def test_a_durable_item_has_the_whole_batch_flushed(writer: Writer) -> Non
         modes.append(driver_cursor(connection).execute("PRAGMA synchronous").fetchone()[0])
         return items
 
-    relaxed, durable = (writer.lane(note_mode, durable=flag) for flag in (False, True))
+    relaxed, durable = (writer.create_queue(note_mode, durable=flag) for flag in (False, True))
     await relaxed.put(1)
     await asyncio.gather(relaxed.put(1), durable.put(1))
     await relaxed.put(1)
@@ -237,14 +245,14 @@ async def test_after_a_flush_that_failed_nothing_is_committed_any_more(database:
 async def test_who_waits_behind_a_refusal_does_not_wait_for_the_next_one(
     database: Database, writer: Writer
 ) -> None:
-    lane = word_lane(writer)
+    batch_queue = word_lane(writer)
     with database.transaction():
-        futures = [lane.put("first")]
+        futures = [batch_queue.put("first")]
         await asyncio.sleep(0)
-        futures += [lane.put(f"{number}") for number in range(600)]
+        futures += [batch_queue.put(f"{number}") for number in range(600)]
         results = await asyncio.gather(*futures, return_exceptions=True)
     assert {type(result) for result in results} == {StorageUnavailable}
-    assert await lane.put("a") == "a"
+    assert await batch_queue.put("a") == "a"
     assert writer.health.is_good
 
 
@@ -264,9 +272,9 @@ async def test_writer_whose_thread_dies_says_so(database: Database) -> None:
 async def test_write_ahead_log_is_brought_into_the_database(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    lane = word_lane(writer)
+    batch_queue = word_lane(writer)
     for number in range(800):
-        await lane.put(f"{number:04}" + BIG[:2_000])
+        await batch_queue.put(f"{number:04}" + BIG[:2_000])
     await writer.stop()
     assert 0 < database.wal_bytes < 24 * 1024 * 1024
     database.settle_wal()
@@ -276,13 +284,13 @@ async def test_write_ahead_log_is_brought_into_the_database(database: Database) 
 async def test_reader_that_does_not_end_keeps_the_log_and_its_end_lets_it_go(
     database: Database, writer: Writer
 ) -> None:
-    lane = word_lane(writer)
-    await lane.put("a")
+    batch_queue = word_lane(writer)
+    await batch_queue.put("a")
     with database.reading() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM words").scalar() == 1
         for number in range(800):
-            await lane.put(f"{number:04}" + BIG[:2_000])
+            await batch_queue.put(f"{number:04}" + BIG[:2_000])
         stuck = database.wal_bytes
     for number in range(800):
-        await lane.put(f"{number:04} again" + BIG[:2_000])
+        await batch_queue.put(f"{number:04} again" + BIG[:2_000])
     assert database.wal_bytes < 1.5 * stuck

@@ -11,7 +11,7 @@ import pytest
 
 from bench.in_process import QUIET
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.connection import Connection, HeadLimits
+from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 from headgate.kit.http.errors import (
     BodyTooLarge,
     Disconnected,
@@ -115,16 +115,16 @@ class Shelf:
     def __init__(self) -> None:
         self.released = 0
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: UpstreamConnection) -> None:
         self.released += 1
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         pass
 
 
 async def test_response_cut_at_any_byte_reads_the_same() -> None:
     shelf = Shelf()
-    connection = Connection(asyncio.get_running_loop(), shelf, HeadLimits())
+    connection = UpstreamConnection(asyncio.get_running_loop(), shelf, HeadLimits())
     connection.connection_made(Wire({"socket": QUIET}))
     request = Request(Origin("http", "a.test", 80), b"POST", b"/", [], b"", Timeouts())
     for cut in range(1, len(CHUNKED)):

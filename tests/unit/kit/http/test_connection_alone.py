@@ -18,7 +18,7 @@ from headgate.kit.http.errors import (
     Malformed,
     TotalTimeout,
 )
-from headgate.kit.http.exchange import Exchange
+from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.message import Origin, Request, Timeouts
 from tests.fakes.socketless import Rig
 
@@ -38,7 +38,7 @@ def ask(
     method: bytes = b"POST",
     started_at: float | None = None,
     content_length: int | None = None,
-) -> Exchange:
+) -> UpstreamExchange:
     origin = Origin("http", "a.test", 80)
     request = Request(origin, method, b"/", [], body, TIMEOUTS, content_length)
     return rig.connection.start(
@@ -46,7 +46,9 @@ def ask(
     )
 
 
-def assert_failed(rig: Rig, exchange: Exchange, kind: type[EgressError], message: str) -> None:
+def assert_failed(
+    rig: Rig, exchange: UpstreamExchange, kind: type[EgressError], message: str
+) -> None:
     assert exchange.arrival.done()
     error = exchange.take_error()
     assert type(error) is kind

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from headgate.kit.http import dial
-from headgate.kit.http.connection import Connection
+from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer, create_tls_context
 from headgate.kit.http.errors import ConnectFailed, PoolExhausted, TlsFailed
 from headgate.kit.http.message import Origin
@@ -60,8 +60,8 @@ class Road:
         pass
 
     async def connect(
-        self, create: Callable[[], Connection], **wishes: Any
-    ) -> tuple[object, Connection]:
+        self, create: Callable[[], UpstreamConnection], **wishes: Any
+    ) -> tuple[object, UpstreamConnection]:
         self.tried.append(wishes)
         end = self._ends.get(f"ip{wishes['host']}")
         if end is not None:
@@ -69,8 +69,8 @@ class Road:
         return Opened(), create()
 
 
-def made() -> Connection:
-    return cast("Connection", "the connection")
+def made() -> UpstreamConnection:
+    return cast("UpstreamConnection", "the connection")
 
 
 @pytest.mark.anyio

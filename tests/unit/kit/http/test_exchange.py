@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.errors import BodyTooLarge, Disconnected, IdleTimeout
-from headgate.kit.http.exchange import UNCLAIMED_BYTES_MAX, UNHELD_BYTES, Exchange
+from headgate.kit.http.exchange import UNCLAIMED_BYTES_MAX, UNHELD_BYTES, UpstreamExchange
 from headgate.kit.http.message import Headers, Timeouts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -30,16 +30,16 @@ class Wire:
         self.told.append("drop")
 
 
-def open_exchange(headers: Headers | None = None) -> tuple[Wire, Exchange]:
+def open_exchange(headers: Headers | None = None) -> tuple[Wire, UpstreamExchange]:
     wire = Wire()
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    exchange = Exchange(wire, Timeouts(), future)
+    exchange = UpstreamExchange(wire, Timeouts(), future)
     assert (exchange.status, exchange.error) == (0, None)
     exchange.open(200, headers or [])
     return wire, exchange
 
 
-async def start_reading(exchange: Exchange, bytes_max: int) -> asyncio.Task[bytes]:
+async def start_reading(exchange: UpstreamExchange, bytes_max: int) -> asyncio.Task[bytes]:
     task = asyncio.create_task(exchange.read(bytes_max))
     await asyncio.sleep(0)
     return task
@@ -54,7 +54,7 @@ async def test_open_exchange_has_arrived_with_status_and_headers() -> None:
 
 
 async def test_caller_that_left_before_the_head_is_no_fault() -> None:
-    exchange = Exchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
+    exchange = UpstreamExchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
     exchange.arrival.cancel()
     exchange.open(200, [])
     exchange.fail(Disconnected("gone"))
@@ -205,7 +205,7 @@ async def test_sink_that_aborts_hears_nothing_more_and_the_error_waits_for_other
 
 
 async def test_aborted_exchange_says_so_to_who_waits_for_its_head_or_reads() -> None:
-    exchange = Exchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
+    exchange = UpstreamExchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
     exchange.abort()
     assert exchange.arrival.done()
     assert isinstance(exchange.error, Disconnected), "or `send` would take it for an answer"

@@ -210,7 +210,7 @@ async def test_unused_connection_is_closed_after_its_time(serve: Any, open_clien
         await asyncio.sleep(0.2)
         assert client.stats() == Stats(open=0, idle=0, waiting=0, connects=1)
         pool = client._pool
-        assert pool._lanes == {}
+        assert pool._origin_pools == {}
 
 
 async def test_connection_too_old_for_use_is_passed_over(serve: Any, open_client: Any) -> None:

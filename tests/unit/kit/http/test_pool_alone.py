@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from headgate.kit.http.connection import Connection, HeadLimits
+from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.errors import (
     ConnectFailed,
@@ -33,7 +33,7 @@ class Dials:
     def __init__(self) -> None:
         self.asked: list[Origin] = []
         self.deadlines: list[float] = []
-        self.transports: dict[Connection, Transport] = {}
+        self.transports: dict[UpstreamConnection, Transport] = {}
         self.hold: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.stillborn = False
@@ -41,11 +41,11 @@ class Dials:
     async def dial(
         self,
         origin: Origin,
-        create: Callable[[], Connection],
+        create: Callable[[], UpstreamConnection],
         *,
         deadline: float,
         purpose: str = "",
-    ) -> Connection:
+    ) -> UpstreamConnection:
         self.asked.append(origin)
         self.deadlines.append(deadline)
         if self.hold is not None:
@@ -68,15 +68,15 @@ async def turn(times: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def open_waiting(pool: Pool, *origins: Origin) -> list[asyncio.Task[Connection]]:
-    tasks: list[asyncio.Task[Connection]] = []
+async def open_waiting(pool: Pool, *origins: Origin) -> list[asyncio.Task[UpstreamConnection]]:
+    tasks: list[asyncio.Task[UpstreamConnection]] = []
     for origin in origins:
         tasks.append(asyncio.create_task(pool.acquire(origin, PATIENT)))
         await turn()
     return tasks
 
 
-async def finish(pool: Pool, *tasks: asyncio.Task[Connection]) -> None:
+async def finish(pool: Pool, *tasks: asyncio.Task[UpstreamConnection]) -> None:
     async with asyncio.timeout(3):
         await pool.close()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -88,13 +88,13 @@ async def test_counts_say_what_is_open_kept_and_was_connected() -> None:
     first = await pool.acquire(HERE, PATIENT)
     second = await pool.acquire(HERE, PATIENT)
     assert (pool.open, pool.connects, pool.idle, pool.waiting) == (2, 2, 0, 0)
-    lane = pool.find_lane(HERE)
-    lane.release(first)
-    lane.release(second)
+    origin_pool = pool.find_origin_pool(HERE)
+    origin_pool.release(first)
+    origin_pool.release(second)
     assert (pool.open, pool.idle) == (2, 2)
-    assert lane.take(second.seen_at) is second
-    assert lane.take(first.seen_at) is first
-    assert lane.take(first.seen_at) is None
+    assert origin_pool.take(second.seen_at) is second
+    assert origin_pool.take(first.seen_at) is first
+    assert origin_pool.take(first.seen_at) is None
     assert dials.asked == [HERE, HERE]
     await finish(pool)
 
@@ -111,14 +111,14 @@ async def test_deadline_of_dialling_is_the_shorter_of_connect_and_total() -> Non
 async def test_kept_connection_is_good_for_its_time_and_not_a_tick_longer() -> None:
     pool = make_pool(dials := Dials(), keepalive_seconds=8)
     connection = await pool.acquire(HERE, PATIENT)
-    lane = pool.find_lane(HERE)
+    origin_pool = pool.find_origin_pool(HERE)
     connection.seen_at = 1000.0
-    lane.release(connection)
+    origin_pool.release(connection)
     assert pool.expire_idle(1007.99) is True
     assert not connection.closed
-    assert lane.take(1007.99) is connection
-    lane.release(connection)
-    assert lane.take(1008.0) is None
+    assert origin_pool.take(1007.99) is connection
+    origin_pool.release(connection)
+    assert origin_pool.take(1008.0) is None
     assert (connection.closed, dials.transports[connection].aborts) == (True, 1)
     await turn()
     assert (pool.open, pool.idle) == (0, 0)
@@ -131,12 +131,12 @@ async def test_unused_connections_expire_each_after_its_own_time() -> None:
     busy = await pool.acquire(THERE, PATIENT)
     old.seen_at, young.seen_at, busy.seen_at = 1000.0, 1001.0, 0.0
     for connection in (old, young):
-        pool.find_lane(HERE).release(connection)
+        pool.find_origin_pool(HERE).release(connection)
     assert pool.expire_idle(1008.0) is True
     assert (old.closed, young.closed, busy.closed) == (True, False, False)
     await turn()
     assert (pool.open, pool.idle) == (2, 1)
-    assert pool.find_lane(HERE).take(1008.0) is young
+    assert pool.find_origin_pool(HERE).take(1008.0) is young
     young.drop()
     busy.drop()
     await turn()
@@ -147,11 +147,11 @@ async def test_unused_connections_expire_each_after_its_own_time() -> None:
 async def test_connection_that_died_while_it_was_kept_is_passed_over() -> None:
     pool = make_pool(Dials())
     first, second = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
-    lane = pool.find_lane(HERE)
-    lane.release(first)
-    lane.release(second)
+    origin_pool = pool.find_origin_pool(HERE)
+    origin_pool.release(first)
+    origin_pool.release(second)
     second.closed = True
-    assert lane.take(first.seen_at) is first
+    assert origin_pool.take(first.seen_at) is first
     second.closed = False
     first.drop()
     second.drop()
@@ -162,7 +162,7 @@ async def test_as_many_unused_connections_are_kept_as_allowed() -> None:
     pool = make_pool(Dials(), idle_max=2)
     connections = [await pool.acquire(HERE, PATIENT) for _ in range(3)]
     for connection in connections:
-        pool.find_lane(HERE).release(connection)
+        pool.find_origin_pool(HERE).release(connection)
     await turn()
     assert [connection.closed for connection in connections] == [False, False, True]
     assert (pool.open, pool.idle) == (2, 2)
@@ -175,7 +175,7 @@ async def test_each_origin_opens_as_many_as_allowed_and_then_waits_in_turn() -> 
     await pool.acquire(THERE, PATIENT)
     first, second = await open_waiting(pool, HERE, HERE)
     assert (pool.waiting, pool.open, len(dials.asked)) == (2, 3, 3)
-    pool.find_lane(HERE).release(held[0])
+    pool.find_origin_pool(HERE).release(held[0])
     assert await first is held[0]
     assert (pool.waiting, pool.idle) == (1, 0)
     held[1].drop()
@@ -241,7 +241,7 @@ async def test_unused_connection_of_another_origin_gives_way() -> None:
     pool = make_pool(dials := Dials(), connections_max=2)
     kept = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
     for connection in kept:
-        pool.find_lane(HERE).release(connection)
+        pool.find_origin_pool(HERE).release(connection)
     (task,) = await open_waiting(pool, THERE)
     await task
     assert [connection.closed for connection in kept] == [True, False]
@@ -254,7 +254,7 @@ async def test_connection_is_not_kept_while_another_origin_waits_for_its_place()
     pool = make_pool(dials := Dials(), connections_max=1)
     held = await pool.acquire(HERE, PATIENT)
     (task,) = await open_waiting(pool, THERE)
-    pool.find_lane(HERE).release(held)
+    pool.find_origin_pool(HERE).release(held)
     await task
     assert held.closed
     assert dials.asked == [HERE, THERE]
@@ -279,13 +279,13 @@ async def test_full_queue_is_told_and_takes_the_next_when_one_has_left() -> None
 async def test_who_is_cancelled_with_a_connection_in_hand_gives_it_back() -> None:
     pool = make_pool(Dials(), connections_max=1)
     held = await pool.acquire(HERE, PATIENT)
-    lane = pool.find_lane(HERE)
+    origin_pool = pool.find_origin_pool(HERE)
     leaver, stayer = await open_waiting(pool, HERE, HERE)
-    lane.release(held)
+    origin_pool.release(held)
     leaver.cancel()
     assert await stayer is held
     (leaver,) = await open_waiting(pool, HERE)
-    lane.release(held)
+    origin_pool.release(held)
     held.drop()
     leaver.cancel()
     await turn()
@@ -310,7 +310,7 @@ async def test_connection_that_died_in_the_hand_over_is_replaced() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
     held = await pool.acquire(HERE, PATIENT)
     (task,) = await open_waiting(pool, HERE)
-    pool.find_lane(HERE).release(held)
+    pool.find_origin_pool(HERE).release(held)
     held.drop()
     fresh = await task
     assert fresh is not held
@@ -418,15 +418,15 @@ async def test_dial_that_ends_after_the_closing_is_closed_at_once() -> None:
 async def test_origin_that_has_nothing_is_forgotten_and_one_in_use_is_not() -> None:
     pool = make_pool(Dials())
     held = await pool.acquire(HERE, PATIENT)
-    lane = pool.find_lane(HERE)
-    assert pool.find_lane(HERE) is lane
+    origin_pool = pool.find_origin_pool(HERE)
+    assert pool.find_origin_pool(HERE) is origin_pool
     second = await pool.acquire(HERE, PATIENT)
     held.drop()
     await turn()
-    assert pool.find_lane(HERE) is lane
+    assert pool.find_origin_pool(HERE) is origin_pool
     second.drop()
     await turn()
-    assert pool.find_lane(HERE) is not lane
+    assert pool.find_origin_pool(HERE) is not origin_pool
     await finish(pool)
 
 
@@ -453,12 +453,12 @@ async def test_kept_connection_is_left_before_the_peer_closes_it(
     head = b"HTTP/1.1 200 OK\r\nkeep-alive: %b\r\ncontent-length: 0\r\n\r\n" % announced
     connection.data_received(head)
     assert pool.idle == 1
-    lane = pool.find_lane(HERE)
+    origin_pool = pool.find_origin_pool(HERE)
     at = connection.seen_at = 1000.0
     if kept_seconds:
-        assert lane.take(at + kept_seconds - 0.01) is connection
-        lane.release(connection)
-    assert lane.take(at + kept_seconds) is None
+        assert origin_pool.take(at + kept_seconds - 0.01) is connection
+        origin_pool.release(connection)
+    assert origin_pool.take(at + kept_seconds) is None
     assert connection.closed
     await finish(pool)
 
@@ -480,12 +480,12 @@ async def test_connection_for_a_waiter_who_has_just_left_is_kept() -> None:
     held = await pool.acquire(HERE, PATIENT)
     (leaver,) = await open_waiting(pool, HERE)
     leaver.cancel()
-    pool.find_lane(HERE).release(held)
+    pool.find_origin_pool(HERE).release(held)
     assert (pool.idle, pool.waiting, held.closed) == (1, 0, False)
     await turn()
     assert leaver.cancelled()
     assert (pool.idle, pool.waiting, pool.open) == (1, 0, 1)
-    assert pool.find_lane(HERE).take(held.seen_at) is held
+    assert pool.find_origin_pool(HERE).take(held.seen_at) is held
     await finish(pool)
 
 
@@ -493,11 +493,11 @@ async def test_origin_whose_only_waiter_has_left_is_forgotten() -> None:
     pool = make_pool(Dials(), connections_max=1)
     await pool.acquire(HERE, PATIENT)
     (leaver,) = await open_waiting(pool, THERE)
-    lane = pool.find_lane(THERE)
+    origin_pool = pool.find_origin_pool(THERE)
     leaver.cancel()
     await turn()
     assert leaver.cancelled()
-    assert pool.find_lane(THERE) is not lane
+    assert pool.find_origin_pool(THERE) is not origin_pool
     await finish(pool)
 
 

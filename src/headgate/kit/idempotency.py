@@ -17,7 +17,7 @@ from headgate.kit.db.schema import METADATA
 
 REPLAY_SECONDS = 86_400
 
-REPETITIONS = sa.Table(
+IDEMPOTENT_RESPONSES = sa.Table(
     "repetitions",
     METADATA,
     sa.Column("claim", sa.LargeBinary(32), primary_key=True),
@@ -27,7 +27,7 @@ REPETITIONS = sa.Table(
 )
 
 
-class Claim(msgspec.Struct, frozen=True):
+class IdempotencyClaim(msgspec.Struct, frozen=True):
     """One request that may come again: its asker's secret, their key for it, and what it asks."""
 
     proof: bytes
@@ -61,10 +61,13 @@ class BodyDiffers(Exception):
     """The key was used before, for something else."""
 
 
-def find_answer(connection: sa.Connection, claim: Claim, *, now: float) -> bytes | None:
+def find_response(
+    connection: sa.Connection, claim: IdempotencyClaim, *, now: float
+) -> bytes | None:
     """What the first request was answered, None for a first one. Raises `BodyDiffers`."""
-    statement = sa.select(REPETITIONS).where(
-        REPETITIONS.c.claim == claim.id, REPETITIONS.c.created_at > now - REPLAY_SECONDS
+    statement = sa.select(IDEMPOTENT_RESPONSES).where(
+        IDEMPOTENT_RESPONSES.c.claim == claim.id,
+        IDEMPOTENT_RESPONSES.c.created_at > now - REPLAY_SECONDS,
     )
     row = connection.execute(statement).one_or_none()
     if row is None:
@@ -74,11 +77,15 @@ def find_answer(connection: sa.Connection, claim: Claim, *, now: float) -> bytes
     return open_box(claim.seal_key, row.answer, bound_to=claim.id)
 
 
-def keep_answer(connection: sa.Connection, claim: Claim, answer: bytes, *, now: float) -> None:
+def store_response(
+    connection: sa.Connection, claim: IdempotencyClaim, answer: bytes, *, now: float
+) -> None:
     """Store the answer of a first request, in the transaction of what it did."""
-    connection.execute(sa.delete(REPETITIONS).where(REPETITIONS.c.claim == claim.id))
     connection.execute(
-        sa.insert(REPETITIONS).values(
+        sa.delete(IDEMPOTENT_RESPONSES).where(IDEMPOTENT_RESPONSES.c.claim == claim.id)
+    )
+    connection.execute(
+        sa.insert(IDEMPOTENT_RESPONSES).values(
             claim=claim.id,
             digest=claim.digest,
             answer=seal(claim.seal_key, answer, bound_to=claim.id),
@@ -87,7 +94,7 @@ def keep_answer(connection: sa.Connection, claim: Claim, answer: bytes, *, now: 
     )
 
 
-def forget_answers(connection: sa.Connection, *, now: float) -> int:
+def delete_expired_responses(connection: sa.Connection, *, now: float) -> int:
     """Delete those that are too old to be given again; how many."""
-    old = REPETITIONS.c.created_at <= now - REPLAY_SECONDS
-    return connection.execute(sa.delete(REPETITIONS).where(old)).rowcount
+    old = IDEMPOTENT_RESPONSES.c.created_at <= now - REPLAY_SECONDS
+    return connection.execute(sa.delete(IDEMPOTENT_RESPONSES).where(old)).rowcount

@@ -18,7 +18,7 @@ from headgate.kit.db import schema
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
-from headgate.kit.repetition import forget_answers
+from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.settings import Settings
 from headgate.main.installation import Installation
 from headgate.metering import jobs as retention
@@ -32,7 +32,7 @@ FORGET_ANSWERS_SECONDS = 600.0
 log = structlog.get_logger(__name__)
 
 
-class Upkeep:
+class BackgroundJobs:
     """The periodic work of one process. It is also what the health check asks."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Upkeep:
         self._server = server
         self._observe = observe
         self._pruner = retention.Pruner(writer)
-        self._taking_up = threading.Lock()
+        self._reloading = threading.Lock()
         self._wal_bytes = 0
         self._revisions: dict[str, int] = {}
         self._holds_open = 0
@@ -75,9 +75,9 @@ class Upkeep:
             return "the database writer has stopped"
         return self._writer.health.describe()
 
-    def take_up(self) -> None:
+    def reload(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in threads."""
-        with self._taking_up, self._installation.database.reading() as connection:
+        with self._reloading, self._installation.database.reading() as connection:
             self._installation.key_ring.observe_time()
             revisions = schema.read_revisions(connection)
             changed = {
@@ -114,14 +114,14 @@ class Upkeep:
                 await work()
             except HeadgateError as error:
                 # The database may be busy or full; the next round tries again.
-                log.warning("upkeep.failed", work=name, error=error.message)
+                log.warning("background_job.failed", work=name, error=error.message)
             # A fault of ours in one round must not end all upkeep, unseen.
             except Exception:
-                log.exception("upkeep.fault", work=name)
+                log.exception("background_job.fault", work=name)
             await asyncio.sleep(period_seconds)
 
     async def _poll(self) -> None:
-        await asyncio.to_thread(self.take_up)
+        await asyncio.to_thread(self.reload)
 
     async def _write_back(self) -> None:
         await self._writer.call(self._installation.write_back)
@@ -159,7 +159,7 @@ class Upkeep:
 
     async def _forget_answers(self) -> None:
         now = self._installation.clock.now()
-        await self._writer.call(lambda connection: forget_answers(connection, now=now))
+        await self._writer.call(lambda connection: delete_expired_responses(connection, now=now))
 
     async def _measure(self) -> None:
         await asyncio.to_thread(self._take_latencies)
@@ -167,7 +167,7 @@ class Upkeep:
     def _take_latencies(self) -> None:
         installation = self._installation
         with installation.database.reading() as connection:
-            installation.latencies.take_up(connection, installation.clock.now())
+            installation.latencies.reload(connection, installation.clock.now())
 
     async def _forget(self) -> None:
         if not self._settings.retention_days:

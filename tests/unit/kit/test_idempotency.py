@@ -9,16 +9,18 @@ import pytest
 from headgate.kit.crypto import SealBroken
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.kit.repetition import (
+from headgate.kit.idempotency import (
     REPLAY_SECONDS,
     BodyDiffers,
-    Claim,
-    find_answer,
-    forget_answers,
-    keep_answer,
+    IdempotencyClaim,
+    delete_expired_responses,
+    find_response,
+    store_response,
 )
 
-CLAIM = Claim(b"hg_admin_mine", "key-1", "POST /api/api-keys org_1 key_1", b'{"name":"x"}')
+CLAIM = IdempotencyClaim(
+    b"hg_admin_mine", "key-1", "POST /api/api-keys org_1 key_1", b'{"name":"x"}'
+)
 ANSWER = b'{"key":"hg_live_shown_once"}'
 NOW = 1_800_000_000.0
 
@@ -28,15 +30,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened = Database(tmp_path / "headgate.db")
     with opened.transaction() as connection:
         METADATA.create_all(connection)
-        keep_answer(connection, CLAIM, ANSWER, now=NOW)
+        store_response(connection, CLAIM, ANSWER, now=NOW)
     yield opened
     opened.close()
 
 
 def test_same_request_finds_its_answer_for_a_day(database: Database) -> None:
     with database.reading() as connection:
-        assert find_answer(connection, CLAIM, now=NOW + REPLAY_SECONDS - 1) == ANSWER
-        assert find_answer(connection, CLAIM, now=NOW + REPLAY_SECONDS) is None
+        assert find_response(connection, CLAIM, now=NOW + REPLAY_SECONDS - 1) == ANSWER
+        assert find_response(connection, CLAIM, now=NOW + REPLAY_SECONDS) is None
 
 
 @pytest.mark.parametrize("field", ["proof", "key", "target"])
@@ -46,13 +48,13 @@ def test_request_of_another_asker_key_or_address_finds_nothing(
     value = b"other" if field == "proof" else "other"
     other = msgspec.structs.replace(CLAIM, **{field: value})
     with database.reading() as connection:
-        assert find_answer(connection, other, now=NOW) is None
+        assert find_response(connection, other, now=NOW) is None
 
 
 def test_other_body_is_told_apart(database: Database) -> None:
     other = msgspec.structs.replace(CLAIM, body=b"{}")
     with database.reading() as connection, pytest.raises(BodyDiffers):
-        find_answer(connection, other, now=NOW)
+        find_response(connection, other, now=NOW)
 
 
 def test_kept_answer_is_of_no_use_without_what_was_presented(database: Database) -> None:
@@ -62,10 +64,10 @@ def test_kept_answer_is_of_no_use_without_what_was_presented(database: Database)
     with database.transaction() as connection:
         connection.exec_driver_sql("UPDATE repetitions SET answer = CAST(answer || x'00' AS BLOB)")
     with database.reading() as connection, pytest.raises(SealBroken):
-        find_answer(connection, CLAIM, now=NOW)
+        find_response(connection, CLAIM, now=NOW)
 
 
 def test_old_answers_go(database: Database) -> None:
     with database.transaction() as connection:
-        assert forget_answers(connection, now=NOW + REPLAY_SECONDS - 1) == 0
-        assert forget_answers(connection, now=NOW + REPLAY_SECONDS) == 1
+        assert delete_expired_responses(connection, now=NOW + REPLAY_SECONDS - 1) == 0
+        assert delete_expired_responses(connection, now=NOW + REPLAY_SECONDS) == 1
