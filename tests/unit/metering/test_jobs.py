@@ -121,7 +121,7 @@ async def test_money_stays_when_its_receipt_goes(database: Database, writer: Wri
 
 async def test_calls_are_stored_between_the_slices(database: Database, writer: Writer) -> None:
     store(database, make_old(20 * STEP_ROWS))
-    queue = writer.queue(insert_all, durable=False)
+    queue = writer.create_queue(insert_all, durable=False)
     done: list[int] = []
     slices: list[int] = []
 
