@@ -1,4 +1,4 @@
-# The front door: `make run` starts Headgate, `make test` checks everything that CI checks.
+# The entry points: `make run` starts Headgate, `make test` checks everything that CI checks.
 # Everything lands in .tools, .venv and data inside this folder; `make clean` removes the first two.
 
 # A part of a pipe that fails must not pass for its last part.

@@ -268,7 +268,7 @@ def _build(settings: Settings, installation: Installation, writer: Writer) -> Ga
         traffic=traffic,
         observer=observers,
     )
-    face = road.build_face(
+    handler = road.build_handler(
         settings, installation, roads=roads, traffic=traffic, on_refusal=observers.metrics.refuse
     )
-    return Gateway(road.build_edge(settings, face), provider, observers.metrics, installation)
+    return Gateway(road.build_edge(settings, handler), provider, observers.metrics, installation)

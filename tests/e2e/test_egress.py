@@ -1,4 +1,4 @@
-"""The egress door of a running server: where a provider's key goes, and where it never does."""
+"""The egress client of a running server: where a provider's key goes, and where it never does."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ class _NoNames:
 
 
 async def open_client(installation: Installation) -> HttpClient:
-    """The egress door of the stage: it leads to this machine, and nowhere else."""
+    """The egress client of the stage: it connects to this machine, and nowhere else."""
     return HttpClient(resolver=Guard(installation.egress_rules, _NoNames()))
 
 

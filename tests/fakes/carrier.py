@@ -1,5 +1,7 @@
-"""The data plane in this process: the real edge, face, journey, ledger and egress client between a
-client and a provider that only count bytes, so that nothing here keeps a body but the gateway."""
+"""The data plane in this process: the real edge, handler, journey, ledger and egress client.
+
+Its client and its provider only count bytes, so that nothing but the gateway keeps a body.
+"""
 
 from __future__ import annotations
 
@@ -257,11 +259,11 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
         roads = road.build_roads(
             loaded, installation, ledger=storage, client=client, traffic=traffic, observer=notebook
         )
-        face = road.build_face(
+        handler = road.build_handler(
             loaded, installation, roads=roads, traffic=traffic, on_refusal=lambda _error: None
         )
         state = ServerState()
-        edge = road.build_edge(loaded, face)
+        edge = road.build_edge(loaded, handler)
         (listener,) = open_listeners("127.0.0.1", 0, hint="")
         server = await loop.create_server(
             lambda: EdgeProtocol(CONFIG, state, {}, edge=edge), sock=listener

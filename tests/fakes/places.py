@@ -1,4 +1,4 @@
-"""Places that the egress door must not lead to, in every spelling that has fooled somebody."""
+"""Places that the egress client must not connect to, in every spelling that has fooled somebody."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.forwarding import parse_networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
@@ -29,7 +29,7 @@ Seen = tuple[bytes, bytes, bytes]
 """Method, target and body of a request."""
 
 
-class EchoFace:
+class EchoHandler:
     """Answers every request with its body, and remembers what it was asked."""
 
     def __init__(self, body_bytes_max: int = 4096) -> None:
@@ -39,41 +39,41 @@ class EchoFace:
         """What every request is refused with by its head."""
         self._body_bytes_max = body_bytes_max
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: InboundExchange) -> None:
         exchange.body_bytes_max = self._body_bytes_max
         exchange.expects_continue = (b"expect", b"100-continue") in exchange.headers
         if self.refusing is not None:
             raise self.refusing
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: InboundExchange) -> None:
         body = exchange.take_body()
         self.seen.append((exchange.method, exchange.target, body))
         exchange.answer(200, b"", body)
 
-    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+    def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
         self.refusals.append(error)
         exchange.answer(error.kind.value, b"", error.code.encode())
 
 
-class ScriptedFace(EchoFace):
+class ScriptedHandler(EchoHandler):
     """Does with every request what a test says: `prepare` when it is opened, `script` after."""
 
     def __init__(
         self,
-        script: Callable[[Exchange], Awaitable[None]],
-        prepare: Callable[[Exchange], None] = lambda _: None,
+        script: Callable[[InboundExchange], Awaitable[None]],
+        prepare: Callable[[InboundExchange], None] = lambda _: None,
     ) -> None:
         super().__init__()
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[InboundExchange] = []
         self._script = script
         self._prepare = prepare
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: InboundExchange) -> None:
         self.exchanges.append(exchange)
         super().open(exchange)
         self._prepare(exchange)
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: InboundExchange) -> None:
         await self._script(exchange)
 
 
@@ -175,7 +175,7 @@ class Line:
 
     def __init__(
         self,
-        face: EchoFace,
+        handler: EchoHandler,
         limits: EdgeLimits | None = None,
         *,
         hosts: Hosts | None = None,
@@ -190,7 +190,7 @@ class Line:
         self.loop = FakeLoop()
         self.state = state or ServerState()
         edge = Edge(
-            face,
+            handler,
             limits or EdgeLimits(),
             hosts=hosts or Hosts(("*",)),
             trusted_proxies=parse_networks(trusted, allow_any=False),

@@ -1,4 +1,4 @@
-"""One egress door: no other module of the package opens a connection, or could."""
+"""There is one egress client: no other module of the package opens a connection, or could."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "headgate"
-DOOR = SOURCE / "kit" / "http"
+EGRESS_CLIENT = SOURCE / "kit" / "http"
 CLIENTS = {
     *("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp", "pycurl"),
     *("openai", "anthropic", "boto3", "botocore", "grpc", "websockets", "websocket", "tornado"),
@@ -71,7 +71,7 @@ def find_ways_out(path: Path) -> set[str]:
     return found
 
 
-FILES = [path for path in SOURCE.rglob("*.py") if DOOR not in path.parents]
+FILES = [path for path in SOURCE.rglob("*.py") if EGRESS_CLIENT not in path.parents]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -86,7 +86,7 @@ def test_every_exception_is_still_needed() -> None:
 
 
 def test_only_the_dialer_connects_and_only_the_lookup_resolves() -> None:
-    ways = {path.name: find_ways_out(path) & CALLS for path in DOOR.glob("*.py")}
+    ways = {path.name: find_ways_out(path) & CALLS for path in EGRESS_CLIENT.glob("*.py")}
     assert {name: found for name, found in ways.items() if found} == {
         "dial.py": {"create_connection"},
         "lookup.py": {"getaddrinfo"},

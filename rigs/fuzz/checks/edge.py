@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from headgate.gateway.limits import EdgeLimits
 from rigs.fuzz.checks.cuts import cut_variously, split_order
-from tests.fakes.wire import EchoFace, Line, Seen
+from tests.fakes.wire import EchoHandler, Line, Seen
 
 LIMITS = EdgeLimits(header_bytes_max=1024, header_count_max=10, target_bytes_max=256)
 
@@ -27,17 +27,17 @@ def check_edge(data: bytes) -> None:
 
 
 def converse(chunks: Iterable[bytes]) -> list[Seen]:
-    """The requests that the face saw."""
+    """The requests that the handler saw."""
     return _RUNNER.run(_converse(chunks))
 
 
 async def _converse(chunks: Iterable[bytes]) -> list[Seen]:
-    face = EchoFace()
-    line = Line(face, LIMITS)
+    handler = EchoHandler()
+    line = Line(handler, LIMITS)
     for chunk in chunks:
         await line.send(chunk)
     await line.close()
-    return face.seen
+    return handler.seen
 
 
 _RUNNER = asyncio.Runner()

@@ -1,4 +1,4 @@
-"""What the two doors let pass: addresses, names of hosts, chains of proxies, compressed bodies."""
+"""What the edge and the egress client let pass: addresses, hosts, proxies, compressed bodies."""
 
 from __future__ import annotations
 

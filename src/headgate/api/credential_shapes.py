@@ -325,7 +325,7 @@ def group_credentials(
 
 
 def show_audit_entry(entry: Entry) -> CredentialAuditEntry:
-    """A line of the audit log as this face has it."""
+    """A line of the audit log as this API has it."""
     return CredentialAuditEntry(
         id=str(entry.number),
         credential_id=entry.deed.object_id,

@@ -18,8 +18,8 @@ from headgate.api.errors import (
     FieldRefused,
 )
 from headgate.api.shapes import Nothing, show_time
-from headgate.llm import strictness
-from headgate.llm.strictness import JsonFault, JsonLimits
+from headgate.kit import json_limits
+from headgate.kit.json_limits import JsonFault, JsonLimits
 
 BODY_BYTES_MAX = 512 * 1024
 JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
@@ -57,7 +57,7 @@ def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
     if not body:
         raise FieldRefused("A JSON object is wanted here.", ("body",), "missing")
     try:
-        strictness.check(body, JSON_LIMITS)
+        json_limits.check(body, JSON_LIMITS)
         return _place_times(msgspec.json.decode(body, type=wanted), "body")
     except msgspec.ValidationError as error:
         raise _refuse(error, "body", _find_key(error, body, wanted)) from error

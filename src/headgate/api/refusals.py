@@ -46,7 +46,7 @@ class Refusal(msgspec.Struct, frozen=True):
     """Somebody who was not let in. `token` is never written down, only the part of it that may be
     shown; `reason` is the code of the error."""
 
-    face: str
+    api: str
     reason: str
     address: str
     token: bytes = b""
@@ -78,7 +78,7 @@ class Refusals:
         if self._lines.take(refusal.address):
             log.warning(
                 "access.refused",
-                face=refusal.face,
+                face=refusal.api,
                 reason=refusal.reason,
                 address=refusal.address,
                 key=name_token(refusal.token),
@@ -102,7 +102,7 @@ class Refusals:
             self._write(SYSTEM, Deed("access.refused_more", None, "headgate", changes))
 
     def _find_deed(self, refusal: Refusal) -> Deed | None:
-        changes = {"reason": refusal.reason, "face": refusal.face}
+        changes = {"reason": refusal.reason, "face": refusal.api}
         if refusal.token.startswith(ADMIN_PREFIX.encode()):
             key_id, organization_id = self._key_ring.find_owner(refusal.token) or (UNKNOWN, None)
             return Deed("key.refused", organization_id, key_id, changes)

@@ -1,4 +1,4 @@
-"""What the operations work with: the features' services, and the database behind two doors."""
+"""What operations work with: the services of the features, and reads and writes of the database."""
 
 from __future__ import annotations
 

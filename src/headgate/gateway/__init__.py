@@ -1,1 +1,1 @@
-"""The data plane: the door through which every model call comes in."""
+"""The data plane: the HTTP edge that every model call passes."""

@@ -20,7 +20,7 @@ ORIGIN = re.compile(
 USUAL_PORT = re.compile(r"http://.*:0*80$|https://.*:0*443$")
 """What a browser leaves out of an origin."""
 HEADER_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,4096}")
-FACES = (b"/v1/", b"/api/", b"/openapi.json")
+READABLE_PREFIXES = (b"/v1/", b"/api/", b"/openapi.json")
 """The paths whose answers a page may read; health and metrics are for operators alone."""
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 MAX_AGE_SECONDS = 600
@@ -80,7 +80,7 @@ class CorsPolicy:
 
     def render(self, target: bytes, headers: Headers) -> bytes:
         """Return the same as header lines, none for a target that no page may read."""
-        if not target.startswith(FACES):
+        if not target.startswith(READABLE_PREFIXES):
             return b""
         return b"".join(b"%b: %b\r\n" % each for each in self.list_headers(headers))
 
@@ -114,7 +114,7 @@ class CorsApp:
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http" or not scope["raw_path"].startswith(FACES):
+        if scope["type"] != "http" or not scope["raw_path"].startswith(READABLE_PREFIXES):
             await self._app(scope, receive, send)
             return
         headers: Headers = scope["headers"]

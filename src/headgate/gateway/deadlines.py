@@ -12,10 +12,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headgate.gateway.edge import Edge
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 
 
-class DeadlinedProtocol(HttpToolsProtocol):
+class DeadlineProtocol(HttpToolsProtocol):
     """A connection with one deadline, which the sweeper looks at; 0.0 when nothing is waited for.
 
     No piece that arrives costs a look at the clock: a body's bytes are counted, and only when the
@@ -43,7 +43,7 @@ class DeadlinedProtocol(HttpToolsProtocol):
         self.cycle: Any = None
         self.deadline = 0.0
 
-    def _await_body(self, exchange: Exchange) -> None:
+    def _await_body(self, exchange: InboundExchange) -> None:
         """A body has its grace and then its rate; one that is held whole also an end."""
         if not exchange.body_complete and not self.flow.write_paused:
             self._start_body(math.inf if exchange.may_take_long else self._limits.body_seconds)

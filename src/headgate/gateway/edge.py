@@ -1,4 +1,4 @@
-"""What all connections of a process share: their limits, their clock, the face behind them."""
+"""What all connections of a process share: their limits, their clock, the handler behind them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from headgate.gateway.cors import CorsPolicy
-from headgate.gateway.exchange import CorsExchange, Exchange
+from headgate.gateway.exchange import CorsExchange, InboundExchange
 from headgate.gateway.forwarding import Networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
@@ -20,26 +20,26 @@ PERIOD_SECONDS = 0.25
 """How often deadlines are looked at, and so how far they can be overrun."""
 
 
-class Face(Protocol):
+class RequestHandler(Protocol):
     """What answers the hot requests."""
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: InboundExchange) -> None:
         """The head has arrived: set the body's limit and whether it streams.
 
         Raises the `HeadgateError` that refuses the request by its head alone.
         """
         ...
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: InboundExchange) -> None:
         """Answer the exchange; never raises."""
         ...
 
-    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+    def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
         """Answer the exchange with an error that the edge found, whether it was opened or not."""
         ...
 
 
-class Deadlined(Protocol):
+class Expirable(Protocol):
     """Something that may wait only so long. `deadline` is in loop time, 0.0 when none runs."""
 
     deadline: float
@@ -49,10 +49,10 @@ class Deadlined(Protocol):
         ...
 
 
-class Heading(Protocol):
+class LargeHeadConnection(Protocol):
     """A connection on which a large head arrives."""
 
-    def give_up_head(self) -> None:
+    def refuse_large_head(self) -> None:
         """Refuse it: others need the memory."""
         ...
 
@@ -64,33 +64,33 @@ class Edge:
 
     def __init__(
         self,
-        face: Face,
+        handler: RequestHandler,
         limits: EdgeLimits,
         *,
         hosts: Hosts,
         trusted_proxies: Networks,
         cors: CorsPolicy | None = None,
     ) -> None:
-        self.face = face
+        self.handler = handler
         self.limits = limits
         self.hosts = hosts
         self.trusted_proxies = trusted_proxies
         self.cors = cors
-        self.exchange_type = Exchange if cors is None else CorsExchange
+        self.exchange_type = InboundExchange if cors is None else CorsExchange
         self.date_line = render_date()
-        self.large_heads: dict[Heading, None] = {}
+        self.large_heads: dict[LargeHeadConnection, None] = {}
         """Connections with a large head that is not whole yet, the oldest first."""
 
-    def keep_large_head(self, connection: Heading) -> None:
+    def keep_large_head(self, connection: LargeHeadConnection) -> None:
         """Keep it beside a few others; where there are too many the oldest is given up, since
         whoever means it sends its head at once."""
         self.large_heads[connection] = None
         if len(self.large_heads) > LARGE_HEADS_MAX:
             oldest = next(iter(self.large_heads))
             del self.large_heads[oldest]
-            oldest.give_up_head()
+            oldest.refuse_large_head()
 
-    async def run(self, members: Iterable[Deadlined]) -> None:
+    async def run(self, members: Iterable[Expirable]) -> None:
         """Expire what is overdue and keep the date, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:

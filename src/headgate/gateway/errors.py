@@ -1,5 +1,4 @@
-"""Errors in the shape of the face that they are on, and the headers that tell SDKs whether to try
-again."""
+"""Errors in the shape of the API that was called, and headers that tell SDKs whether to retry."""
 
 from __future__ import annotations
 

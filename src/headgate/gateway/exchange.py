@@ -1,4 +1,4 @@
-"""One request and its answer on a connection of our own HTTP door, without the ASGI cycle."""
+"""One request and its response on a connection of the edge, without the ASGI cycle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BodyTooLarge(HeadgateError):
     code = "request_too_large"
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What an exchange needs of the connection that it lives on."""
 
     @property
@@ -60,7 +60,7 @@ class Connection(Protocol):
         """Sends bytes, at the end of the loop's turn; never blocks."""
         ...
 
-    def complete(self, exchange: Exchange, *, keep: bool) -> None:
+    def complete(self, exchange: InboundExchange, *, keep: bool) -> None:
         """The answer is written; the connection goes on with the next request, or closes."""
         ...
 
@@ -77,7 +77,7 @@ class Connection(Protocol):
         ...
 
 
-class Exchange:
+class InboundExchange:
     """A request as it arrives, and the `Caller` that its answer goes to."""
 
     __slots__ = (
@@ -98,9 +98,9 @@ class Exchange:
         "keep_alive",
         "may_take_long",
         "method",
-        "opening",
         "payer",
         "refusal",
+        "request_head",
         "response_complete",
         "response_started",
         "sent_bytes",
@@ -113,7 +113,7 @@ class Exchange:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ClientConnection,
         method: bytes,
         target: bytes,
         headers: Headers,
@@ -149,8 +149,8 @@ class Exchange:
         self.streams_body = False
         self.may_take_long = False
         """Whether the body has only its rate to keep, and no time in which it must be whole."""
-        self.opening: Any = None
-        """What the face learned from the head; its own business."""
+        self.request_head: Any = None
+        """What the handler learned from the head; its own business."""
         self.refusal: HeadgateError | None = None
         """What the head alone is refused with, once the body is out of the way."""
         self.task: asyncio.Task[None] | None = None
@@ -349,7 +349,7 @@ class Exchange:
         self._connection.complete(self, keep=keep)
 
 
-class CorsExchange(Exchange):
+class CorsExchange(InboundExchange):
     """An exchange whose answers, errors among them, say which pages may read them."""
 
     __slots__ = ()

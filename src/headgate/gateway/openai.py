@@ -1,4 +1,4 @@
-"""The OpenAI face: decodes a request, sends it on the journey, dresses the answer."""
+"""The OpenAI handler: decodes a request, sends it on the journey, dresses the answer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ import structlog
 
 from headgate.gateway import decompression, errors, framing, listing
 from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rates
-from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
+from headgate.gateway.exchange import (
+    BUFFERED_BODY_BYTES,
+    BodyTooLarge,
+    InboundExchange,
+    describe_limit,
+)
 from headgate.gateway.models import ModelsRoad
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.ids import Ids
+from headgate.kit.json_limits import JsonLimits
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenial, Provider
-from headgate.llm.strictness import JsonLimits
 from headgate.relay import presented
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.bodies import BodyBudget
@@ -73,7 +78,7 @@ class Step(enum.Enum):
     """The Connection header: what it names is meant for this hop only (RFC 9110 7.6.1)."""
 
 
-class FaceLimits(msgspec.Struct, frozen=True):
+class HandlerLimits(msgspec.Struct, frozen=True):
     """What a body may be, by how it travels; the longest advice to wait, in seconds.
 
     `decodes` says whether compressed bodies are accepted where they are read.
@@ -89,7 +94,7 @@ class FaceLimits(msgspec.Struct, frozen=True):
     retry_after_max_seconds: float = 60.0
 
 
-class Opening(msgspec.Struct):
+class RequestHead(msgspec.Struct):
     """What the head of a request says."""
 
     started_at: float
@@ -116,7 +121,7 @@ def ignore_stranger(_error: HeadgateError, _token: bytes, _address: str) -> None
     """Take no notice of who was not let in."""
 
 
-class OpenAiFace:
+class OpenAiHandler:
     """Answers everything below `/v1`."""
 
     def __init__(
@@ -129,7 +134,7 @@ class OpenAiFace:
         admission: Admission,
         bodies: BodyBudget,
         provider: Provider,
-        limits: FaceLimits,
+        limits: HandlerLimits,
         ids: Ids,
         clock: Clock,
         on_refusal: Callable[[HeadgateError], None],
@@ -159,48 +164,48 @@ class OpenAiFace:
             Body.RAW: limits.raw_body_bytes_max,
         }
 
-    def open(self, exchange: Exchange) -> None:
-        """See `protocol.Face`: who asks, and for what."""
-        opening = Opening(self._clock.monotonic(), self._ids.make("req"))
-        exchange.opening = opening
-        self._read_headers(exchange, opening)
-        if opening.spare_tokens or opening.authorizations > 1 or not opening.token:
-            choose_token(opening, self._grants)
+    def open(self, exchange: InboundExchange) -> None:
+        """See `edge.RequestHandler`: who asks, and for what."""
+        request_head = RequestHead(self._clock.monotonic(), self._ids.make("req"))
+        exchange.request_head = request_head
+        self._read_headers(exchange, request_head)
+        if request_head.spare_tokens or request_head.authorizations > 1 or not request_head.token:
+            choose_token(request_head, self._grants)
         if exchange.method not in METHODS:
             raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
-        grant = self._grants.find(opening.token)
-        if opening.project_id is not None:
-            grant = choose_project(grant, opening.project_id)
-        opening.grant = grant
+        grant = self._grants.find(request_head.token)
+        if request_head.project_id is not None:
+            grant = choose_project(grant, request_head.project_id)
+        request_head.grant = grant
         self._crowd.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
         path = path[PREFIX_BYTES:]
-        opening.path = listing.tidy(path) if path.startswith(listing.BELOW) else path
-        opening.query = mark + query
-        opening.method = exchange.method.decode()
+        request_head.path = listing.tidy(path) if path.startswith(listing.BELOW) else path
+        request_head.query = mark + query
+        request_head.method = exchange.method.decode()
         try:
-            opening.endpoint = endpoint = self._routes.match(
-                opening.method, opening.path.decode("latin-1")
+            request_head.endpoint = endpoint = self._routes.match(
+                request_head.method, request_head.path.decode("latin-1")
             )
         except routes.PathMisplaced as error:
             error.message += f" It should be {exchange.base_url}"
             raise
         if endpoint.lists_models:
-            self._models.check_visible(opening.path, grant)
+            self._models.check_visible(request_head.path, grant)
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
             raise BodyTooLarge(describe_limit(bytes_max))
-        if opening.coding not in PLAIN_CODINGS and endpoint.body is not Body.RAW:
+        if request_head.coding not in PLAIN_CODINGS and endpoint.body is not Body.RAW:
             decompression.check_coding(
-                opening.coding.decode("latin-1"), accepted=self._limits.decodes
+                request_head.coding.decode("latin-1"), accepted=self._limits.decodes
             )
-        if opening.content_type not in JSON_TYPES:
-            check_content_type(endpoint, opening.content_type)
+        if request_head.content_type not in JSON_TYPES:
+            check_content_type(endpoint, request_head.content_type)
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
         self._make_room(exchange, grant, endpoint)
 
-    def _make_room(self, exchange: Exchange, grant: Grant, endpoint: Endpoint) -> None:
+    def _make_room(self, exchange: InboundExchange, grant: Grant, endpoint: Endpoint) -> None:
         """Look at what needs no body, then have the memory for it: before anything is sent."""
         if grant.is_restricted:
             self._admission.screen(grant, endpoint, exchange)
@@ -214,11 +219,11 @@ class OpenAiFace:
             exchange.held_bytes = size
         exchange.budget, exchange.payer = self._bodies, grant.key_id
 
-    async def run(self, exchange: Exchange) -> None:
-        """See `protocol.Face`."""
-        opening: Opening = exchange.opening
+    async def run(self, exchange: InboundExchange) -> None:
+        """See `edge.RequestHandler`."""
+        request_head: RequestHead = exchange.request_head
         try:
-            call = self._decode(exchange, opening)
+            call = self._decode(exchange, request_head)
             if call.endpoint.lists_models:
                 await self._models.travel(call, exchange, exchange.headers)
             else:
@@ -227,20 +232,20 @@ class OpenAiFace:
             self.refuse(exchange, error)
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
         except Exception:
-            log.exception("gateway.fault", request_id=opening.request_id)
-            self.refuse(exchange, InternalFault.of(opening.request_id))
+            log.exception("gateway.fault", request_id=request_head.request_id)
+            self.refuse(exchange, InternalFault.of(request_head.request_id))
 
-    def withdraw(self, exchange: Exchange, key_ids: frozenset[str]) -> bool:
+    def withdraw(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cut a call that runs on one of these keys; one whose answer is whole may leave. Whether
         it did."""
-        opening: Opening | None = exchange.opening
-        if opening is None or opening.grant is None or exchange.task is None:
+        request_head: RequestHead | None = exchange.request_head
+        if request_head is None or request_head.grant is None or exchange.task is None:
             return False
-        if opening.grant.key_id not in key_ids or not exchange.is_attended:
+        if request_head.grant.key_id not in key_ids or not exchange.is_attended:
             return False
         return exchange.task.cancel(KeyWithdrawn.now())
 
-    def _read_headers(self, exchange: Exchange, opening: Opening) -> None:
+    def _read_headers(self, exchange: InboundExchange, request_head: RequestHead) -> None:
         """One pass: what the gateway acts on, and what goes on to the provider."""
         steps = self._steps
         named: frozenset[bytes] = NO_NAMES
@@ -248,22 +253,22 @@ class OpenAiFace:
             name, value = header
             step = steps[name]
             if step is Step.PASS:
-                opening.headers.append(header)
+                request_head.headers.append(header)
             elif step is Step.STAY:
                 continue
             elif step is Step.TYPE:
-                opening.headers.append(header)
-                opening.content_type = value
+                request_head.headers.append(header)
+                request_head.content_type = value
             elif step is Step.HOP:
                 if value not in USUAL_CONNECTIONS:
                     named |= frozenset(framing.list_tokens(value))
             else:
-                step(exchange, opening, value)
+                step(exchange, request_head, value)
         if named:
-            opening.headers = [each for each in opening.headers if each[0] not in named]
+            request_head.headers = [each for each in request_head.headers if each[0] not in named]
 
-    def _decode(self, exchange: Exchange, opening: Opening) -> Call:
-        endpoint, grant = opening.endpoint, opening.grant
+    def _decode(self, exchange: InboundExchange, request_head: RequestHead) -> Call:
+        endpoint, grant = request_head.endpoint, request_head.grant
         assert endpoint is not None
         assert grant is not None
         body: request.JsonRequest | bytes | AsyncIterator[bytes] = b""
@@ -272,63 +277,70 @@ class OpenAiFace:
         if streams:
             body = exchange.stream_body()
         else:
-            body = data = self._take_body(exchange, opening, endpoint)
-            if endpoint.body is Body.FORM and opening.content_type[:10].lower() == b"multipart/":
-                content_type = opening.content_type.decode("latin-1")
+            body = data = self._take_body(exchange, request_head, endpoint)
+            if (
+                endpoint.body is Body.FORM
+                and request_head.content_type[:10].lower() == b"multipart/"
+            ):
+                content_type = request_head.content_type.decode("latin-1")
                 model = form.decode(data, content_type, self._limits.form, endpoint.checked).model
             elif endpoint.body in (Body.JSON, Body.FORM):
                 body = request.decode(data, self._limits.json, endpoint.checked)
                 model = body.model
         return Call(
-            opening.request_id,
+            request_head.request_id,
             grant,
             endpoint,
-            opening.method,
-            opening.path,
-            opening.query,
-            opening.headers,
+            request_head.method,
+            request_head.path,
+            request_head.query,
+            request_head.headers,
             body,
-            opening.started_at,
+            request_head.started_at,
             model,
             exchange.content_length if streams else None,
-            opening.credential_name,
-            opening.correlation_id,
+            request_head.credential_name,
+            request_head.correlation_id,
         )
 
-    def _take_body(self, exchange: Exchange, opening: Opening, endpoint: Endpoint) -> bytes:
+    def _take_body(
+        self, exchange: InboundExchange, request_head: RequestHead, endpoint: Endpoint
+    ) -> bytes:
         data = exchange.take_body()
-        if opening.coding in PLAIN_CODINGS or endpoint.body is Body.RAW:
+        if request_head.coding in PLAIN_CODINGS or endpoint.body is Body.RAW:
             return data
-        opening.headers = [each for each in opening.headers if each[0] != b"content-encoding"]
+        request_head.headers = [
+            each for each in request_head.headers if each[0] != b"content-encoding"
+        ]
         data = decompression.decompress(
             data,
-            opening.coding.decode("latin-1"),
+            request_head.coding.decode("latin-1"),
             body_bytes_max=exchange.body_bytes_max,
             ratio_max=self._limits.decode_ratio_max,
         )
         exchange.hold(len(data))
         return data
 
-    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
-        """See `protocol.Face`."""
-        opening: Opening | None = exchange.opening
-        if opening is None:
-            opening = Opening(self._clock.monotonic(), self._ids.make("req"))
+    def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
+        """See `edge.RequestHandler`."""
+        request_head: RequestHead | None = exchange.request_head
+        if request_head is None:
+            request_head = RequestHead(self._clock.monotonic(), self._ids.make("req"))
         self._on_refusal(error)
-        if error.kind is Kind.UNAUTHENTICATED and opening.grant is None:
-            self._on_stranger(error, opening.token, find_address(exchange))
+        if error.kind is Kind.UNAUTHENTICATED and request_head.grant is None:
+            self._on_stranger(error, request_head.token, find_address(exchange))
         if exchange.response_started:
             exchange.finish(complete=False)
             return
-        request_id = opening.request_id.encode()
+        request_id = request_head.request_id.encode()
         head = errors.encode_head(
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
         if isinstance(error, RateLimited):
             head += render_rates(error.rates) + render_rates(error.rates, PLAIN_RATE_PREFIX)
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
-        if opening.correlation_id is not None:
-            head += b"x-headgate-correlation-id: %b\r\n" % opening.correlation_id.encode()
+        if request_head.correlation_id is not None:
+            head += b"x-headgate-correlation-id: %b\r\n" % request_head.correlation_id.encode()
         exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))
 
 
@@ -347,7 +359,7 @@ def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
         )
 
 
-def find_address(exchange: Exchange) -> str:
+def find_address(exchange: InboundExchange) -> str:
     """Return the client's address, empty where proxies tell it malformed."""
     try:
         return exchange.client_address
@@ -355,78 +367,82 @@ def find_address(exchange: Exchange) -> str:
         return ""
 
 
-def choose_token(opening: Opening, grants: Grants) -> None:
+def choose_token(request_head: RequestHead, grants: Grants) -> None:
     """Settle by which of several tokens, or of none that is ours, the request is judged.
 
     Raises `KeyMissing`, `AuthorizationRepeated`, `KeysConflict` and as `Grants.find`.
     """
-    if opening.authorizations > 1:
+    if request_head.authorizations > 1:
         raise presented.refuse_repeated()
-    tokens = ((opening.token,) if opening.token else ()) + opening.spare_tokens
+    tokens = ((request_head.token,) if request_head.token else ()) + request_head.spare_tokens
     if not tokens:
         raise KeyMissing(
             "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`, `api-key`); "
             "`headgate keys create` makes one."
         )
-    _, opening.token = presented.find_grant(grants, tokens)
+    _, request_head.token = presented.find_grant(grants, tokens)
 
 
-def _read_bearer(_exchange: Exchange, opening: Opening, value: bytes) -> None:
-    opening.authorizations += 1
+def _read_bearer(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    request_head.authorizations += 1
     scheme, _, token = value.partition(b" ")
     if scheme.lower() == b"bearer":
         token = token.strip()
         # The usual one, without a further call.
-        if token[:3] == presented.KEY_MARK and not opening.token:
-            opening.token = token
+        if token[:3] == presented.KEY_MARK and not request_head.token:
+            request_head.token = token
         else:
-            _keep_token(opening, token)
+            _keep_token(request_head, token)
 
 
-def _read_api_key(_exchange: Exchange, opening: Opening, value: bytes) -> None:
-    _keep_token(opening, value.strip())
+def _read_api_key(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    _keep_token(request_head, value.strip())
 
 
-def _keep_token(opening: Opening, token: bytes) -> None:
-    if token[:3] == presented.KEY_MARK and not opening.token:
-        opening.token = token
-    elif token and token != opening.token:
-        opening.spare_tokens += (token,)
+def _keep_token(request_head: RequestHead, token: bytes) -> None:
+    if token[:3] == presented.KEY_MARK and not request_head.token:
+        request_head.token = token
+    elif token and token != request_head.token:
+        request_head.spare_tokens += (token,)
 
 
-def _read_content_length(exchange: Exchange, _opening: Opening, value: bytes) -> None:
+def _read_content_length(
+    exchange: InboundExchange, _request_head: RequestHead, value: bytes
+) -> None:
     exchange.content_length = int(value)
     exchange.body_complete = exchange.content_length == 0
 
 
-def _read_credential(_exchange: Exchange, opening: Opening, value: bytes) -> None:
-    opening.credential_name = value.decode("utf-8", "replace")
+def _read_credential(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    request_head.credential_name = value.decode("utf-8", "replace")
 
 
-def _read_correlation(_exchange: Exchange, opening: Opening, value: bytes) -> None:
+def _read_correlation(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
     if CORRELATION_ID.fullmatch(value):
-        opening.correlation_id = value.decode("ascii")
+        request_head.correlation_id = value.decode("ascii")
 
 
-def _read_project(_exchange: Exchange, opening: Opening, value: bytes) -> None:
-    opening.project_id = value.decode("utf-8", "replace")
+def _read_project(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    request_head.project_id = value.decode("utf-8", "replace")
 
 
-def _read_expect(exchange: Exchange, _opening: Opening, value: bytes) -> None:
+def _read_expect(exchange: InboundExchange, _request_head: RequestHead, value: bytes) -> None:
     exchange.expects_continue = value.lower() == b"100-continue"
 
 
-def _read_te(exchange: Exchange, _opening: Opening, value: bytes) -> None:
+def _read_te(exchange: InboundExchange, _request_head: RequestHead, value: bytes) -> None:
     names = (each.partition(b";")[0].strip() for each in value.lower().split(b","))
     exchange.takes_trailers = exchange.takes_trailers or b"trailers" in names
 
 
-def _read_coding(_exchange: Exchange, opening: Opening, value: bytes) -> None:
-    opening.headers.append((b"content-encoding", value))
-    opening.coding = (opening.coding + b"," + value if opening.coding else value).lower()
+def _read_coding(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
+    request_head.headers.append((b"content-encoding", value))
+    request_head.coding = (
+        request_head.coding + b"," + value if request_head.coding else value
+    ).lower()
 
 
-Reader = Callable[[Exchange, Opening, bytes], None]
+Reader = Callable[[InboundExchange, RequestHead, bytes], None]
 
 READERS: dict[bytes, Step | Reader] = {
     b"api-key": _read_api_key,

@@ -1,7 +1,7 @@
 """The edge: uvicorn's connection, with limits on everything that a client can make it wait for.
 
-Requests below `/v1` are handed to the face as an `Exchange`, without the ASGI cycle; every other
-one goes the usual way to the ASGI application (performance.md 5 and 7).
+Requests below `/v1` go to the `RequestHandler` as an `InboundExchange`, without the ASGI cycle;
+every other request goes through uvicorn to the ASGI application.
 """
 
 from __future__ import annotations
@@ -15,19 +15,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from headgate.gateway import forwarding
+from headgate.gateway.asgi_cycle import REFUSED_BODY_BYTES_MAX, CycleTransport, EarlyAnswer
 from headgate.gateway.cors import CorsPolicy, is_preflight
-from headgate.gateway.cycle import REFUSED_BODY_BYTES_MAX, CycleTransport, EarlyAnswer
 from headgate.gateway.edge import Edge
-from headgate.gateway.exchange import BUFFERED_BODY_BYTES, BodyTooLarge, Exchange, describe_limit
-from headgate.gateway.hearing import (
-    CHUNK_FRAMING_BYTES,
-    HOT_PREFIX,
-    LINGER_SECONDS,
-    HearingProtocol,
+from headgate.gateway.exchange import (
+    BUFFERED_BODY_BYTES,
+    BodyTooLarge,
+    InboundExchange,
+    describe_limit,
 )
 from headgate.gateway.limits import (
     RequestTimeout,
     TooManyConnections,
+)
+from headgate.gateway.request_parser import (
+    CHUNK_FRAMING_BYTES,
+    HOT_PREFIX,
+    LINGER_SECONDS,
+    RequestParserProtocol,
 )
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
@@ -50,8 +55,9 @@ LOOK_SECONDS = 1.0
 """How often a connection that is not read from is looked at for a reset."""
 
 
-class EdgeProtocol(HearingProtocol):
-    """One connection. `cycle` is the request that is arriving, an `Exchange` or uvicorn's own.
+class EdgeProtocol(RequestParserProtocol):
+    """Serve one connection. `cycle` is the request that is arriving: an `InboundExchange`, or a
+    cycle of uvicorn.
 
     `write` sends at the end of the loop's turn, in one piece with all that the turn writes.
     """
@@ -71,7 +77,7 @@ class EdgeProtocol(HearingProtocol):
         self._turn_waits = False
         self._is_half_closed = False
         self._is_looked_at = False
-        self._untaken: list[Exchange] = []
+        self._untaken: list[InboundExchange] = []
         """Exchanges that are over, and whose answers the client may not have taken yet."""
         self._sender: CoalescingTransport
         self.write: Callable[[bytes], None]
@@ -99,14 +105,14 @@ class EdgeProtocol(HearingProtocol):
             self._forget_head()
         answering, arriving = self._answering, self.cycle
         for exchange in (arriving, *(each for each, _ in self.pipeline)):
-            if isinstance(exchange, Exchange) and exchange is not answering:
+            if isinstance(exchange, InboundExchange) and exchange is not answering:
                 release(exchange)
         if answering is not None:
             answering.leave()
             if answering.task is None:  # nobody will ever complete it
                 self._answering = None
                 release(answering)
-        if isinstance(arriving, Exchange):
+        if isinstance(arriving, InboundExchange):
             self.cycle = None
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -124,7 +130,7 @@ class EdgeProtocol(HearingProtocol):
         cycle = self.cycle
         if self.scheme == "https" or not self._is_busy():
             return None
-        if not isinstance(cycle, Exchange):
+        if not isinstance(cycle, InboundExchange):
             return self._answer_half_closed(cycle) if not cycle.more_body else None
         if not cycle.body_complete or cycle.response_started:
             return None
@@ -163,7 +169,7 @@ class EdgeProtocol(HearingProtocol):
         else:
             self._watch_for_reset()
 
-    def _ask_whether_there(self, exchange: Exchange) -> None:
+    def _ask_whether_there(self, exchange: InboundExchange) -> None:
         if self._answering is exchange and not exchange.response_started:
             self.write(CONTINUE)
 
@@ -174,7 +180,7 @@ class EdgeProtocol(HearingProtocol):
         """
         if self.flow.write_paused or self.transport.is_closing():
             self._expire_write()
-        elif self._deaf or self._discarding:
+        elif self._ignore_input or self._discarding:
             self._close()
         elif self._in_body and self._extend_body():
             return
@@ -210,19 +216,19 @@ class EdgeProtocol(HearingProtocol):
             self.deadline = self._time() + self._limits.keepalive_seconds
 
     @property
-    def answering(self) -> Exchange | None:
+    def answering(self) -> InboundExchange | None:
         """The model call that is being answered, if any."""
         return self._answering
 
     @property
     def is_slow(self) -> bool:
-        """See `exchange.Connection`."""
+        """See `exchange.ClientConnection`."""
         return self.flow.write_paused
 
     # What the parser says.
 
     def on_headers_complete(self) -> None:
-        """The head is whole: hand it to the face, or to the ASGI application."""
+        """The head is whole: hand it to the handler, or to the ASGI application."""
         self._in_head = False
         if self._is_over():
             return
@@ -249,7 +255,7 @@ class EdgeProtocol(HearingProtocol):
         self._body_bytes += len(body)
         if self._in_chunks:
             self._framing_bytes -= len(body) + CHUNK_FRAMING_BYTES
-        if not isinstance(exchange, Exchange):
+        if not isinstance(exchange, InboundExchange):
             self._total_bytes += len(body)
             if self._total_bytes > CONTROL_BODY_BYTES_MAX:
                 self._refuse(BodyTooLarge(describe_limit(CONTROL_BODY_BYTES_MAX)))
@@ -265,7 +271,7 @@ class EdgeProtocol(HearingProtocol):
         elif exchange.waiting_bytes > exchange.held_bytes and exchange.budget is not None:
             self._hold_more(exchange)
 
-    def _hold_more(self, exchange: Exchange) -> None:
+    def _hold_more(self, exchange: InboundExchange) -> None:
         """Count as much again as arrived of a body that announced no length."""
         size = min(2 * exchange.waiting_bytes, exchange.body_bytes_max)
         try:
@@ -287,8 +293,8 @@ class EdgeProtocol(HearingProtocol):
         if len(self.pipeline) >= PIPELINED_MAX:
             # No more is heard of a client so far ahead; its last request closes the connection.
             exchange.keep_alive = False
-            self._deaf = True
-        if not isinstance(exchange, Exchange):
+            self._ignore_input = True
+        if not isinstance(exchange, InboundExchange):
             super().on_message_complete()
             return
         exchange.end()
@@ -322,7 +328,7 @@ class EdgeProtocol(HearingProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """The turn of a request has come, whichever kind it is."""
-        if not isinstance(cycle, Exchange):
+        if not isinstance(cycle, InboundExchange):
             cycle.transport = CycleTransport(self, cycle)
             if cycle.more_body:
                 self._start_body(self._limits.body_seconds)
@@ -336,12 +342,12 @@ class EdgeProtocol(HearingProtocol):
         if cycle.streams_body or cycle.body_complete or (waits and cycle.refusal is not None):
             self._run(cycle)
 
-    def _run(self, exchange: Exchange) -> None:
+    def _run(self, exchange: InboundExchange) -> None:
         if exchange.refusal is not None:
             # In many calls too many, a task for each refusal would be the half of its cost.
-            self._edge.face.refuse(exchange, exchange.refusal)
+            self._edge.handler.refuse(exchange, exchange.refusal)
             return
-        exchange.task = self.loop.create_task(self._edge.face.run(exchange))
+        exchange.task = self.loop.create_task(self._edge.handler.run(exchange))
         self.tasks.add(exchange.task)
 
     def _open_exchange(self, method: bytes, version: str) -> None:
@@ -354,7 +360,7 @@ class EdgeProtocol(HearingProtocol):
             keep_alive=self.parser.should_keep_alive(),
         )
         try:
-            self._edge.face.open(exchange)
+            self._edge.handler.open(exchange)
         except HeadgateError as error:
             exchange.refusal = drop_trace(error)
             exchange.body_bytes_max = REFUSED_BODY_BYTES_MAX
@@ -390,16 +396,16 @@ class EdgeProtocol(HearingProtocol):
         super().on_headers_complete()
 
     def end_cycle(self, cycle: RequestResponseCycle) -> None:
-        """See `cycle.CycleConnection`."""
+        """See `asgi_cycle.CycleConnection`."""
         if cycle.more_body:
             self._discard()
         else:
             self._close()
 
-    # `exchange.Connection`.
+    # `exchange.ClientConnection`.
 
-    def complete(self, exchange: Exchange, *, keep: bool) -> None:
-        """See `Connection`."""
+    def complete(self, exchange: InboundExchange, *, keep: bool) -> None:
+        """See `ClientConnection`."""
         self._answering = None
         if exchange.task is not None:
             self.tasks.discard(exchange.task)
@@ -410,7 +416,7 @@ class EdgeProtocol(HearingProtocol):
             release(exchange)
         if keep:
             self.on_response_complete()
-        elif exchange.body_complete and not self._deaf:
+        elif exchange.body_complete and not self._ignore_input:
             self._close()
         else:
             self._discard()
@@ -423,20 +429,20 @@ class EdgeProtocol(HearingProtocol):
                 release(exchange)
 
     def slow_down(self) -> None:
-        """See `Connection`."""
+        """See `ClientConnection`."""
         self.deadline = 0.0
         self.flow.pause_reading()
         self._watch_for_reset()
 
     def speed_up(self) -> None:
-        """See `Connection`."""
+        """See `ClientConnection`."""
         if self.flow.read_paused:
             self.flow.resume_reading()
             if self._answering is not None:
                 self._await_body(self._answering)
 
     def find_client(self, headers: Headers) -> str:
-        """See `Connection`."""
+        """See `ClientConnection`."""
         peer = self.client[0] if self.client else ""
         trusted = self._edge.trusted_proxies
         if not trusted:
@@ -445,12 +451,12 @@ class EdgeProtocol(HearingProtocol):
 
     @property
     def cors(self) -> CorsPolicy | None:
-        """See `Connection`."""
+        """See `ClientConnection`."""
         return self._edge.cors
 
     @property
     def date_line(self) -> bytes:
-        """See `Connection`."""
+        """See `ClientConnection`."""
         return self._edge.date_line
 
     def _refuse(self, error: HeadgateError) -> None:
@@ -465,16 +471,16 @@ class EdgeProtocol(HearingProtocol):
             exchange = self._exchange_type(
                 self, b"", self.url, self.headers, http_version="1.1", keep_alive=False
             )
-            self._edge.face.refuse(exchange, error)
+            self._edge.handler.refuse(exchange, error)
             return
         answering, arriving = self._answering, self.cycle
         if answering is not None and answering is arriving and answering.task is None:
             answering.keep_alive = False
-            self._edge.face.refuse(answering, error)
+            self._edge.handler.refuse(answering, error)
             return
-        self._deaf = True
+        self._ignore_input = True
         arriving.keep_alive = False
-        if not isinstance(arriving, Exchange):
+        if not isinstance(arriving, InboundExchange):
             if arriving.more_body:
                 self._break_off_cycle(arriving, error)
         elif not arriving.body_complete:
@@ -495,10 +501,10 @@ class EdgeProtocol(HearingProtocol):
         exchange = self._exchange_type(
             self, b"", self.url, self.headers, http_version="1.1", keep_alive=False
         )
-        self._edge.face.refuse(exchange, error)
+        self._edge.handler.refuse(exchange, error)
 
 
-def release(exchange: Exchange) -> None:
+def release(exchange: InboundExchange) -> None:
     """Give back what an exchange held of the memory for bodies. Idempotent."""
     if exchange.held_bytes and exchange.budget is not None:
         exchange.budget.give(exchange.payer, exchange.held_bytes)

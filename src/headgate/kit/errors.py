@@ -2,9 +2,9 @@
 
     HeadgateError
     ├── one small class beside each cause (keys, vault, relay, gateway, ...)
-    └── every class names a `kind`, which a face turns into its own status and shape
+    └── every class names a `kind`, which an API turns into its own status and shape
 
-A face never inspects messages: it reads `kind`, `code`, `param` and the retry advice.
+No API inspects messages: it reads `kind`, `code`, `param` and the retry advice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Raised = TypeVar("Raised", bound=BaseException)
 
 
 class Kind(enum.Enum):
-    """What went wrong, in the words that every face can translate. The value is the HTTP status."""
+    """What went wrong, in the words that every API can translate. The value is the HTTP status."""
 
     INVALID = 400
     UNAUTHENTICATED = 401

@@ -10,9 +10,10 @@ from typing import cast
 import msgspec
 from msgspec.structs import replace
 
+from headgate.kit import json_limits
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.llm import members, strictness
-from headgate.llm.strictness import JsonFault, JsonLimits
+from headgate.kit.json_limits import JsonFault, JsonLimits
+from headgate.llm import members
 
 MODEL_CHARACTERS_MAX = 256
 """It goes into receipts, logs and headers, so it is bounded."""
@@ -197,10 +198,10 @@ def decode(
     """Read a request's body. Raises `RequestInvalid`, mostly as `JsonInvalid` or `TypeInvalid`."""
     try:
         if len(body) > limits.plain_bytes_max:
-            strictness.scan(body, limits)
+            json_limits.scan(body, limits)
             return _read_facts(body, checked.decode(body))
         facts = checked.decode(body)
-        strictness.check(body, limits)
+        json_limits.check(body, limits)
     except msgspec.ValidationError:
         raise _explain(body, limits, checked) from None
     except JsonFault as fault:
@@ -249,7 +250,7 @@ def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> Request
     """What is wrong with a body whose facts are of the wrong types."""
     try:
         if len(body) <= limits.plain_bytes_max:
-            strictness.check(body, limits)
+            json_limits.check(body, limits)
         fields = _fields_decoder.decode(body)
     except JsonFault as fault:
         return _not_strict(fault)
@@ -284,7 +285,7 @@ def _not_json(body: bytes, limits: JsonLimits, error: Exception) -> JsonInvalid:
             said = str(error) if "(byte" in str(error) else f"{error} (byte {len(body)})"
         return _refuse(said)
     try:
-        strictness.scan(body, limits)
+        json_limits.scan(body, limits)
     except JsonFault as fault:
         return _not_strict(fault)
     return _refuse(str(error))

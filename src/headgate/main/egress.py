@@ -1,4 +1,4 @@
-"""Builds the egress door from the settings: where it may lead, and whom it trusts."""
+"""Build the egress client from the settings: where it may connect, and whom it trusts."""
 
 from __future__ import annotations
 

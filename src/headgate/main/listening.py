@@ -61,6 +61,6 @@ def create_server(settings: Settings) -> Server:
 
 
 def attach(server: Server, app: Any, edge: Edge) -> None:
-    """Have the edge's face answer below `/v1`, and an ASGI application everything else."""
+    """Have the edge's handler answer below `/v1`, and an ASGI application everything else."""
     server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
     server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]

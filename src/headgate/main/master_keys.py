@@ -35,7 +35,7 @@ _TRANSIT = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+")
 
 
 class Sender:
-    """Sends a request by the egress door on a short loop of its own; blocks until it is answered.
+    """Sends a request by the egress client on a short loop of its own; blocks until it is answered.
 
     The operator has named the key service, so its origin is allowed, for this and nothing else.
     """

@@ -11,20 +11,20 @@ from headgate.billing.service import Ledger
 from headgate.gateway.cards import Cards
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.cors import CorsPolicy
-from headgate.gateway.edge import Edge, Face
+from headgate.gateway.edge import Edge, RequestHandler
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.models import Models, ModelsEncoder, ModelsRoad
-from headgate.gateway.openai import FaceLimits, OpenAiFace, ignore_stranger
+from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_stranger
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
+from headgate.kit.json_limits import JsonLimits
 from headgate.kit.memory import find_memory_bytes
 from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
-from headgate.llm.strictness import JsonLimits
 from headgate.main.exposure import is_public
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
@@ -92,7 +92,7 @@ def build_ledger(settings: Settings, installation: Installation, writer: Writer)
     )
 
 
-def build_face(
+def build_handler(
     settings: Settings,
     installation: Installation,
     *,
@@ -100,9 +100,9 @@ def build_face(
     traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
     on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
-) -> OpenAiFace:
-    """The OpenAI face before its journeys."""
-    return OpenAiFace(
+) -> OpenAiHandler:
+    """The OpenAI handler before its journeys."""
+    return OpenAiHandler(
         grants=installation.key_ring,
         journey=roads.journey,
         models=roads.models,
@@ -110,7 +110,7 @@ def build_face(
         admission=roads.admission,
         bodies=traffic.bodies,
         provider=openai.PROVIDER,
-        limits=build_face_limits(settings),
+        limits=build_handler_limits(settings),
         ids=installation.ids,
         clock=installation.clock,
         on_refusal=on_refusal,
@@ -234,9 +234,9 @@ def build_retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def build_face_limits(settings: Settings) -> FaceLimits:
+def build_handler_limits(settings: Settings) -> HandlerLimits:
     """What a request's body may be."""
-    return FaceLimits(
+    return HandlerLimits(
         json_body_bytes_max=settings.json_body_bytes_max,
         form_body_bytes_max=settings.form_body_bytes_max,
         raw_body_bytes_max=settings.raw_body_bytes_max,
@@ -252,10 +252,10 @@ def build_face_limits(settings: Settings) -> FaceLimits:
     )
 
 
-def build_edge(settings: Settings, face: Face) -> Edge:
+def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
     """What all connections share."""
     return Edge(
-        face,
+        handler,
         build_edge_limits(settings),
         hosts=Hosts(settings.allowed_hosts, is_public=is_public(settings.host)),
         trusted_proxies=build_trusted_proxies(settings),

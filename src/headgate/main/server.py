@@ -18,7 +18,7 @@ import uvloop
 from headgate.api import app as api
 from headgate.api.refusals import Refusals
 from headgate.billing.service import Ledger
-from headgate.gateway.openai import OpenAiFace
+from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
 from headgate.kit.db.engine import StorageUnavailable
 from headgate.kit.db.migration import SchemaUnusable
@@ -125,7 +125,7 @@ async def _serve(
         background_jobs.reload()
         await ledger.resolve_abandoned()
         refusals = platform.build_refusals(installation, writer, reload=background_jobs.reload)
-        face = _build_face(
+        handler = _build_handler(
             settings,
             installation,
             ledger=ledger,
@@ -134,7 +134,7 @@ async def _serve(
             observers=observers,
             refusals=refusals,
         )
-        edge = road.build_edge(settings, face)
+        edge = road.build_edge(settings, handler)
         app = _build_app(
             installation,
             writer,
@@ -147,7 +147,7 @@ async def _serve(
         attach(server, app, edge)
         connections: Any = server.server_state.connections
         works = [edge.run(connections), background_jobs.run(), traffic.crowd.watch()]
-        works.append(withdrawals.watch(installation.key_ring, face, connections))
+        works.append(withdrawals.watch(installation.key_ring, handler, connections))
         works.append(_announce(server, settings, installation, situation))
         await stack.enter_async_context(_running(*works))
         _tune_collector()
@@ -226,7 +226,7 @@ def _build_app(
     )
 
 
-def _build_face(
+def _build_handler(
     settings: Settings,
     installation: Installation,
     *,
@@ -235,11 +235,11 @@ def _build_face(
     traffic: road.Traffic,
     observers: Observers,
     refusals: Refusals,
-) -> OpenAiFace:
+) -> OpenAiHandler:
     roads = road.build_roads(
         settings, installation, ledger=ledger, client=client, traffic=traffic, observer=observers
     )
-    return road.build_face(
+    return road.build_handler(
         settings,
         installation,
         roads=roads,

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from headgate.api import app as api
 from headgate.gateway import errors
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.kit.db.engine import StorageUnavailable
 from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class Unready:
-    """The health, the face of `/v1`, and the answer below `/api`, of a server that has no
+    """The health, the handler of `/v1`, and the answer below `/api`, of a server that has no
     database."""
 
     def __init__(self, reason: str) -> None:
@@ -48,16 +48,16 @@ class Unready:
         """See `api.app.Health`."""
         return self._reason
 
-    def open(self, exchange: Exchange) -> None:
-        """See `gateway.edge.Face`."""
+    def open(self, exchange: InboundExchange) -> None:
+        """See `gateway.edge.RequestHandler`."""
         raise self._explain()
 
-    async def run(self, exchange: Exchange) -> None:
-        """See `gateway.edge.Face`."""
+    async def run(self, exchange: InboundExchange) -> None:
+        """See `gateway.edge.RequestHandler`."""
         self.refuse(exchange, self._explain())
 
-    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
-        """See `gateway.edge.Face`."""
+    def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
+        """See `gateway.edge.RequestHandler`."""
         head = errors.encode_head(error, retry_after_max_seconds=RETRY_AFTER_SECONDS)
         head += b"x-request-id: %b\r\n" % self._ids.make("req").encode()
         exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from headgate.gateway.openai import OpenAiFace
+from headgate.gateway.openai import OpenAiHandler
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.keys.service import KeyRing
 
@@ -17,7 +17,7 @@ PERIOD_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-async def watch(key_ring: KeyRing, face: OpenAiFace, connections: Collection[Any]) -> None:
+async def watch(key_ring: KeyRing, handler: OpenAiHandler, connections: Collection[Any]) -> None:
     """Until cancelled. Looks at connections only when a key was withdrawn, so that a call costs
     nothing for it."""
     before: frozenset[str] = frozenset()
@@ -28,5 +28,5 @@ async def watch(key_ring: KeyRing, face: OpenAiFace, connections: Collection[Any
         keys, before = withdrawn | before, withdrawn
         if keys:
             running = [each.answering for each in connections if isinstance(each, EdgeProtocol)]
-            cut = sum(face.withdraw(each, keys) for each in running if each is not None)
+            cut = sum(handler.withdraw(each, keys) for each in running if each is not None)
             log.info("keys.withdrawn", keys=len(withdrawn), calls_cut=cut)

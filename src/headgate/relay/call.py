@@ -42,9 +42,9 @@ class Call(msgspec.Struct):
 
 
 class Caller(Protocol):
-    """The side that asked, as the journey sees it; every door implements it.
+    """The side that asked, as the journey sees it; the edge implements it.
 
-    Writes never block: a slow reader makes the door call `Attendant.pause`, and `resume` later.
+    Writes never block: a slow reader makes the edge call `Attendant.pause`, and `resume` later.
     """
 
     gone: bool
@@ -103,7 +103,7 @@ class Flow(Protocol):
 
 
 class Attendant(Flow, Protocol):
-    """What a door tells the journey while an answer is on its way."""
+    """What the edge tells the journey while an answer is on its way."""
 
     def leave(self) -> None:
         """The reader went away."""

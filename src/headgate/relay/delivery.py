@@ -39,7 +39,7 @@ BLANK_LINE = b"\n\n"
 
 
 class Encoder(Protocol):
-    """How a face dresses an answer of its wire."""
+    """Encode answers and errors in the wire format of one API."""
 
     trailer_names: bytes
     """Which fields `trailers` may have, as a header lists them."""

@@ -1,6 +1,6 @@
 """The road of one model call: admit, route, hold, send, carry, settle.
 
-Every face and every feature that calls a model goes this way, so none of them can forget a limit,
+Every handler and feature that calls a model goes this way, so none of them can forget a limit,
 a meter or a bill. Whatever happens after admission ends in exactly one receipt.
 """
 

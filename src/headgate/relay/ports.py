@@ -17,7 +17,7 @@ from headgate.llm.headers import ACCOUNT, FORBIDDEN
 from headgate.llm.usage import Usage
 
 DEFAULT_INTEGRATION = "openai"
-"""The integration of ids that the catalog does not know. The OpenAI face speaks its wire."""
+"""The integration of ids that the catalog does not know. The OpenAI handler speaks its wire."""
 
 
 class DisconnectPolicy(enum.Enum):

@@ -152,7 +152,7 @@ class Routing:
     ) -> Offer | None:
         """What serves a managed call; None where its model goes to the credential as it is named.
 
-        The key's scope holds for the model that serves, too: a replacement opens no door.
+        The key's scope holds for the model that serves, too: a replacement grants no more.
         """
         if match is None:
             check_shared(call)

@@ -1,4 +1,4 @@
-"""Against a real local issuer (`oidc-provider-mock`), through the real egress door."""
+"""Against a real local issuer (`oidc-provider-mock`), through the real egress client."""
 
 from __future__ import annotations
 

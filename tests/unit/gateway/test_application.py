@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.protocol import CONTINUE, CONTROL_BODY_BYTES_MAX
-from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoFace, Line, ScriptedFace, post
+from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoHandler, Line, ScriptedHandler, post
 
 pytestmark = pytest.mark.anyio
 
@@ -20,12 +20,12 @@ def anyio_backend() -> str:
 
 
 class Gate:
-    """A face's script that answers once it is opened."""
+    """A handler's script that answers once it is opened."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
 
-    async def __call__(self, exchange: Exchange) -> None:
+    async def __call__(self, exchange: InboundExchange) -> None:
         await self.open.wait()
         exchange.answer(200, b"", exchange.target)
 
@@ -51,8 +51,8 @@ class App:
         await send({"type": "http.response.body", "body": scope["raw_path"]})
 
 
-async def talk(*chunks: bytes, face: EchoFace | None = None, app: Any = None) -> Line:
-    line = Line(face or EchoFace(), app=app)
+async def talk(*chunks: bytes, handler: EchoHandler | None = None, app: Any = None) -> Line:
+    line = Line(handler or EchoHandler(), app=app)
     for chunk in chunks:
         await line.send(chunk)
     await line.settle()
@@ -62,7 +62,7 @@ async def talk(*chunks: bytes, face: EchoFace | None = None, app: Any = None) ->
 async def test_other_requests_go_to_the_application_in_their_turn() -> None:
     app, gate = App(), Gate()
     line = await talk(
-        GET + CONTROL + post(3, target=b"/y") + b"abc", face=ScriptedFace(gate), app=app
+        GET + CONTROL + post(3, target=b"/y") + b"abc", handler=ScriptedHandler(gate), app=app
     )
     assert app.scopes == []
     assert line.protocol.deadline == 0.0
@@ -93,9 +93,9 @@ async def test_application_that_asks_for_a_body_has_the_sender_told() -> None:
 
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -> None:
-    app, face = App(), EchoFace()
+    app, handler = App(), EchoHandler()
     length = CONTROL_BODY_BYTES_MAX + excess
-    line = await talk(post(length, target=b"/y"), face=face, app=app)
+    line = await talk(post(length, target=b"/y"), handler=handler, app=app)
     for start in range(0, length, 65_536):
         await line.send(b"x" * min(65_536, length - start))
         await line.settle()
@@ -132,12 +132,12 @@ async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_slow_body_of_any_request_is_told_so_and_cut() -> None:
-    app, face = App(), EchoFace()
-    line = await talk(post(100_000, target=b"/api/x"), face=face, app=app)
+    app, handler = App(), EchoHandler()
+    line = await talk(post(100_000, target=b"/api/x"), handler=handler, app=app)
     await line.send(b"x" * 10)
     line.wait(10.1)
     await line.settle()
-    assert [each.code for each in face.refusals] == ["request_timeout"]
+    assert [each.code for each in handler.refusals] == ["request_timeout"]
     assert line.statuses == [408]
     line.wait(3)
     assert line.wire.closed
@@ -177,14 +177,14 @@ async def test_slow_body_of_an_answered_request_is_cut_as_early_and_a_whole_one_
     ],
 )
 async def test_answer_before_a_body_that_is_not_read_ends_the_connection(head: bytes) -> None:
-    face = EchoFace()
-    line = await talk(head, face=face, app=answer_at_once)
+    handler = EchoHandler()
+    line = await talk(head, handler=handler, app=answer_at_once)
     assert line.statuses == [413]
     assert b"connection: close\r\n" in line.wire.written
     assert (line.wire.half_closed, line.wire.closed) == (True, False)
     await line.send(b"x" * 1000 + GET)
     await line.settle()
-    assert face.seen == []
+    assert handler.seen == []
     line.wait(3)
     assert line.wire.closed
     await line.close()
@@ -198,11 +198,11 @@ async def test_client_that_shuts_its_side_gets_the_answer_without_being_asked(ra
         await gate.wait()
         await answer_at_once(scope, receive, send)
 
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         await gate.wait()
         exchange.answer(413, b"", b"no")
 
-    line = await talk(raw, face=ScriptedFace(script), app=app)
+    line = await talk(raw, handler=ScriptedHandler(script), app=app)
     assert line.protocol.eof_received() is True
     line.loop.move(5)
     assert line.wire.written == b""

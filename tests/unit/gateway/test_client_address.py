@@ -1,4 +1,4 @@
-"""The address of a client, as a face asks for it on a real connection."""
+"""The address of a client, as a handler asks for it on a real connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from headgate.gateway.edge import Edge
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.forwarding import parse_networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
@@ -21,16 +21,16 @@ from headgate.kit.errors import HeadgateError
 class Echo:
     """Answers with the client's address."""
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: InboundExchange) -> None:
         exchange.body_complete = True
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: InboundExchange) -> None:
         try:
             exchange.answer(200, b"", exchange.client_address.encode())
         except HeadgateError as error:
             self.refuse(exchange, error)
 
-    def refuse(self, exchange: Exchange, error: HeadgateError) -> None:
+    def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
         exchange.answer(error.kind.value, b"", error.code.encode())
 
 

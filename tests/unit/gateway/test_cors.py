@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from headgate.gateway.cors import CorsApp, CorsPolicy
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.limits import CorsOriginRefused
-from tests.fakes.wire import BAD, EchoFace, Line, ScriptedFace, answer_nothing
+from tests.fakes.wire import BAD, EchoHandler, Line, ScriptedHandler, answer_nothing
 
 pytestmark = pytest.mark.anyio
 APP = b"https://app.example.com"
@@ -29,10 +29,10 @@ def get(target: bytes, *lines: bytes, origin: bytes = APP, method: bytes = b"GET
     return b"\r\n".join([*head, b"", b""])
 
 
-async def talk(raw: bytes, *, cors: CorsPolicy | None, face: EchoFace | None = None) -> bytes:
+async def talk(raw: bytes, *, cors: CorsPolicy | None, handler: EchoHandler | None = None) -> bytes:
     """What a connection says."""
     app = answer_nothing if cors is None else CorsApp(answer_nothing, cors)
-    line = Line(face or EchoFace(), app=app, cors=cors)
+    line = Line(handler or EchoHandler(), app=app, cors=cors)
     await line.send(raw)
     await line.settle()
     said = line.wire.written
@@ -42,8 +42,8 @@ async def talk(raw: bytes, *, cors: CorsPolicy | None, face: EchoFace | None = N
 
 @pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/api/projects"])
 async def test_preflight_is_answered_without_a_key_and_reaches_nobody(target: bytes) -> None:
-    face = EchoFace()
-    said = await talk(get(target, *PREFLIGHT, method=b"OPTIONS"), cors=LISTED, face=face)
+    handler = EchoHandler()
+    said = await talk(get(target, *PREFLIGHT, method=b"OPTIONS"), cors=LISTED, handler=handler)
     assert said.startswith(b"HTTP/1.1 204 ")
     assert b"access-control-allow-origin: https://app.example.com\r\n" in said
     assert b"access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in said
@@ -51,7 +51,7 @@ async def test_preflight_is_answered_without_a_key_and_reaches_nobody(target: by
     assert b"access-control-allow-headers: %b\r\n" % asked in said
     assert b"vary: Origin, Access-Control-Request-Method" in said
     assert b"credentials" not in said
-    assert face.seen == []
+    assert handler.seen == []
 
 
 async def test_preflight_of_another_origin_is_refused_with_words() -> None:
@@ -82,12 +82,12 @@ async def test_star_is_for_every_origin_and_never_for_cookies() -> None:
 
 
 async def test_stream_may_be_read_too() -> None:
-    async def stream(exchange: Exchange) -> None:
+    async def stream(exchange: InboundExchange) -> None:
         exchange.start(200, b"content-type: text/event-stream\r\n")
         exchange.write(b"data: 1\n\n")
         exchange.finish()
 
-    said = await talk(get(b"/v1/x"), cors=LISTED, face=ScriptedFace(stream))
+    said = await talk(get(b"/v1/x"), cors=LISTED, handler=ScriptedHandler(stream))
     assert b"access-control-allow-origin: https://app.example.com\r\n" in said
     assert said.endswith(b"0\r\n\r\n")
 
@@ -105,17 +105,17 @@ async def test_what_is_for_operators_is_read_by_no_page(target: bytes) -> None:
 
 
 async def test_without_origins_nothing_is_said_and_options_need_a_key() -> None:
-    face = EchoFace()
-    said = await talk(get(b"/v1/x", *PREFLIGHT, method=b"OPTIONS"), cors=None, face=face)
+    handler = EchoHandler()
+    said = await talk(get(b"/v1/x", *PREFLIGHT, method=b"OPTIONS"), cors=None, handler=handler)
     assert b"access-control-" not in said
     assert b"vary" not in said
-    assert face.seen == [(b"OPTIONS", b"/v1/x", b"")]
+    assert handler.seen == [(b"OPTIONS", b"/v1/x", b"")]
 
 
 async def test_options_that_are_no_preflight_go_where_they_always_go() -> None:
-    face = EchoFace()
-    await talk(get(b"/v1/x", method=b"OPTIONS"), cors=ANY, face=face)
-    assert face.seen == [(b"OPTIONS", b"/v1/x", b"")]
+    handler = EchoHandler()
+    await talk(get(b"/v1/x", method=b"OPTIONS"), cors=ANY, handler=handler)
+    assert handler.seen == [(b"OPTIONS", b"/v1/x", b"")]
 
 
 async def test_header_names_that_are_none_are_not_repeated() -> None:

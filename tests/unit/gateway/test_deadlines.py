@@ -12,10 +12,10 @@ from uvicorn.server import ServerState
 
 from headgate.gateway import edge as edges
 from headgate.gateway.edge import Edge
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
-from tests.fakes.wire import EchoFace, Line, ScriptedFace
+from tests.fakes.wire import EchoHandler, Line, ScriptedHandler
 
 pytestmark = pytest.mark.anyio
 LIMITS = EdgeLimits(
@@ -47,8 +47,8 @@ async def read_all(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def talk(*chunks: bytes, face: EchoFace | None = None) -> Line:
-    line = Line(face or EchoFace(), LIMITS, app=read_all)
+async def talk(*chunks: bytes, handler: EchoHandler | None = None) -> Line:
+    line = Line(handler or EchoHandler(), LIMITS, app=read_all)
     for chunk in chunks:
         await line.send(chunk)
     await line.settle()
@@ -64,12 +64,12 @@ def endure(line: Line, seconds: float) -> bool:
     return lives and (line.wire.closed or line.wire.written != written)
 
 
-def take_long(exchange: Exchange) -> None:
+def take_long(exchange: InboundExchange) -> None:
     exchange.may_take_long = True
     exchange.body_bytes_max = 10**6
 
 
-async def linger(exchange: Exchange) -> None:
+async def linger(exchange: InboundExchange) -> None:
     await asyncio.Event().wait()
 
 
@@ -94,11 +94,11 @@ async def test_head_has_its_time_from_its_first_byte_whatever_trickles(before: b
 
 
 async def test_refusal_of_a_late_head_says_so() -> None:
-    face = EchoFace()
-    line = await talk(GET[:9], face=face)
+    handler = EchoHandler()
+    line = await talk(GET[:9], handler=handler)
     line.wait(9)
-    assert [each.message for each in face.refusals] == ["The request did not arrive in time."]
-    assert [each.code for each in face.refusals] == ["request_timeout"]
+    assert [each.message for each in handler.refusals] == ["The request did not arrive in time."]
+    assert [each.code for each in handler.refusals] == ["request_timeout"]
     await line.close()
 
 
@@ -111,7 +111,7 @@ async def test_idle_connection_is_kept_and_then_just_closed() -> None:
 
 @pytest.mark.parametrize("request_bytes", [POST, CONTROL])
 async def test_body_that_does_not_come_has_its_grace(request_bytes: bytes) -> None:
-    line = await talk(request_bytes, face=ScriptedFace(linger, take_long))
+    line = await talk(request_bytes, handler=ScriptedHandler(linger, take_long))
     assert endure(line, 4)
     await line.close()
 
@@ -120,7 +120,7 @@ async def test_body_that_does_not_come_has_its_grace(request_bytes: bytes) -> No
 async def test_bytes_of_a_body_buy_time_at_the_least_rate_up_to_a_grace(
     request_bytes: bytes,
 ) -> None:
-    line = await talk(request_bytes, face=ScriptedFace(linger, take_long))
+    line = await talk(request_bytes, handler=ScriptedHandler(linger, take_long))
     await line.send(b"x" * 16)
     line.wait(4 + STEP)
     assert not line.wire.closed
@@ -135,7 +135,7 @@ async def test_bytes_of_a_body_buy_time_at_the_least_rate_up_to_a_grace(
 
 
 async def test_body_that_bought_just_the_time_that_has_passed_is_late() -> None:
-    line = await talk(POST, face=ScriptedFace(linger, take_long))
+    line = await talk(POST, handler=ScriptedHandler(linger, take_long))
     await line.send(b"x" * 16)
     line.wait(5)
     assert line.statuses == [408]
@@ -163,14 +163,14 @@ async def test_body_that_is_held_whole_has_an_end_however_it_trickles() -> None:
 
 
 async def test_body_that_may_take_long_has_only_its_rate() -> None:
-    line = await talk(POST.replace(b"1000", b"3000"), face=ScriptedFace(linger, take_long))
+    line = await talk(POST.replace(b"1000", b"3000"), handler=ScriptedHandler(linger, take_long))
     assert await trickle(line, 100) == 100
     assert not line.wire.closed
     await line.close()
 
 
 async def test_request_that_is_answered_is_not_hurried() -> None:
-    line = await talk(GET, face=ScriptedFace(linger))
+    line = await talk(GET, handler=ScriptedHandler(linger))
     line.wait(10**6)
     assert not line.wire.closed
     assert line.wire.written == b""
@@ -178,7 +178,7 @@ async def test_request_that_is_answered_is_not_hurried() -> None:
 
 
 async def test_client_that_takes_nothing_is_cut_and_one_that_takes_something_is_not() -> None:
-    line = await talk(GET, face=ScriptedFace(linger))
+    line = await talk(GET, handler=ScriptedHandler(linger))
     line.wire.unsent_bytes = 100
     line.protocol.pause_writing()
     line.wait(16)
@@ -218,7 +218,7 @@ async def test_client_that_catches_up_between_requests_is_waited_for_as_an_idle_
 
 
 async def test_client_that_catches_up_with_its_answer_is_not_hurried() -> None:
-    line = await talk(GET, face=ScriptedFace(linger))
+    line = await talk(GET, handler=ScriptedHandler(linger))
     line.protocol.pause_writing()
     line.protocol.resume_writing()
     assert line.protocol.deadline == 0.0
@@ -226,7 +226,7 @@ async def test_client_that_catches_up_with_its_answer_is_not_hurried() -> None:
 
 
 async def test_body_goes_on_to_be_waited_for_once_the_client_reads() -> None:
-    line = await talk(POST, face=ScriptedFace(linger, take_long))
+    line = await talk(POST, handler=ScriptedHandler(linger, take_long))
     line.protocol.pause_writing()
     line.protocol.resume_writing()
     assert endure(line, 4)
@@ -279,7 +279,7 @@ async def test_sweeper_expires_what_is_overdue_and_keeps_the_date(
     monkeypatch.setattr(edges, "PERIOD_SECONDS", 0.001)
     loop = asyncio.get_running_loop()
     members = [Member(0.0), Member(0.5), Member(loop.time() + 1000)]
-    edge = Edge(EchoFace(), EdgeLimits(), hosts=Hosts(), trusted_proxies=())
+    edge = Edge(EchoHandler(), EdgeLimits(), hosts=Hosts(), trusted_proxies=())
     edge.date_line = b""
     sweeper = asyncio.create_task(edge.run(members))
     async with asyncio.timeout(10):
@@ -296,7 +296,7 @@ async def test_sweeper_expires_what_is_overdue_and_keeps_the_date(
 
 async def test_connections_share_what_the_server_counts() -> None:
     state = ServerState()
-    line = Line(EchoFace(), state=state)
+    line = Line(EchoHandler(), state=state)
     assert state.connections == {line.protocol}
     await line.send(GET + GET)
     await line.settle()

@@ -1,4 +1,4 @@
-"""One request and its answer: what stands on the wire, and what the face learns of the client."""
+"""One request and its answer: what is on the wire, and what the handler learns of the client."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from headgate.gateway.exchange import BUFFERED_BODY_BYTES, Exchange, has_length
+from headgate.gateway.exchange import BUFFERED_BODY_BYTES, InboundExchange, has_length
 from headgate.kit.errors import HeadgateError
-from tests.fakes.wire import GET, Line, ScriptedFace
+from tests.fakes.wire import GET, Line, ScriptedHandler
 
 pytestmark = pytest.mark.anyio
 DATE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n")
 HEAD = GET.replace(b"GET", b"HEAD")
 OLD = b"GET /v1/x HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
 STREAM = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-Script = Callable[[Exchange], Awaitable[None]]
+Script = Callable[[InboundExchange], Awaitable[None]]
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ class Reader:
         self.told.append("leave")
 
 
-async def serve(raw: bytes, script: Script, prepare: Callable[[Exchange], None]) -> Line:
-    line = Line(ScriptedFace(script, prepare))
+async def serve(raw: bytes, script: Script, prepare: Callable[[InboundExchange], None]) -> Line:
+    line = Line(ScriptedHandler(script, prepare))
     await line.send(raw)
     await line.settle()
     return line
@@ -61,10 +61,10 @@ async def say(raw: bytes, script: Script) -> tuple[bytes, bool]:
 async def test_length_is_told_whatever_another_header_says() -> None:
     named = b"x-headgate-model: content-length: 9\r\n"
 
-    async def answer(exchange: Exchange) -> None:
+    async def answer(exchange: InboundExchange) -> None:
         exchange.answer(200, named, b"abc")
 
-    async def stream(exchange: Exchange) -> None:
+    async def stream(exchange: InboundExchange) -> None:
         exchange.start(200, named)
         exchange.write(b"abc")
         exchange.finish()
@@ -117,7 +117,7 @@ async def test_length_is_told_whatever_another_header_says() -> None:
 async def test_whole_answer_has_its_length_and_says_whether_the_connection_goes_on(
     raw: bytes, status: int, head: bytes, said: bytes, goes_on: bool
 ) -> None:
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         exchange.answer(status, head, b"abc")
 
     assert await say(raw, script) == (said, goes_on)
@@ -157,7 +157,7 @@ PLAIN = b"abc" + b"d" * 26
 async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
     raw: bytes, head: bytes, complete: bool, said: bytes, goes_on: bool
 ) -> None:
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         assert not exchange.response_started
         exchange.start(200, head)
         assert exchange.response_started
@@ -175,7 +175,7 @@ async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
 async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
     going = asyncio.Event()
 
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         reader.told.append("run")
         exchange.attend(reader)
         exchange.start(200, b"")
@@ -196,13 +196,13 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
 
 
 async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         exchange.attend(reader)
         exchange.attend(None)
         exchange.attend(reader)
         await asyncio.Event().wait()
 
-    async def start_late(exchange: Exchange) -> None:
+    async def start_late(exchange: InboundExchange) -> None:
         exchange.attend(late)
         exchange.attend(None)
         await asyncio.Event().wait()
@@ -214,23 +214,23 @@ async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
     assert reader.told == ["pause", "resume"]
     await line.close()
     assert reader.told == ["pause", "resume", "leave"]
-    face = ScriptedFace(start_late)
-    slow = Line(face)
+    handler = ScriptedHandler(start_late)
+    slow = Line(handler)
     slow.protocol.pause_writing()
     await slow.send(GET)
     await slow.settle()
     assert late.told == ["pause"]
-    for exchange in face.exchanges:
+    for exchange in handler.exchanges:
         exchange.abandon()
     await slow.settle()
-    assert face.exchanges[0].task is not None
-    assert face.exchanges[0].task.cancelled()
+    assert handler.exchanges[0].task is not None
+    assert handler.exchanges[0].task.cancelled()
     await slow.close()
     assert late.told == ["pause"]
 
 
-def test_what_a_request_is_before_its_face_has_seen_it() -> None:
-    line_less = Exchange(
+def test_what_a_request_is_before_its_handler_has_seen_it() -> None:
+    line_less = InboundExchange(
         None,  # pyright: ignore[reportArgumentType]
         b"GET",
         b"/v1/x",
@@ -242,25 +242,29 @@ def test_what_a_request_is_before_its_face_has_seen_it() -> None:
     flags = ("body_complete", "expects_continue", "gone", "may_take_long", "response_complete")
     assert [getattr(line_less, name) for name in flags] == [False] * 5
     assert (line_less.streams_body, line_less.response_started) == (False, False)
-    assert (line_less.content_length, line_less.opening, line_less.refusal) == (None, None, None)
+    assert (line_less.content_length, line_less.request_head, line_less.refusal) == (
+        None,
+        None,
+        None,
+    )
     assert (line_less.body_bytes_max, line_less.waiting_bytes) == (0, 0)
 
 
 class Body:
-    """A face's script that reads a streamed body of at most 8 bytes, piece by piece."""
+    """A handler's script that reads a streamed body of at most 8 bytes, piece by piece."""
 
     def __init__(self, bytes_max: int = 8) -> None:
         self.pieces: list[bytes] = []
         self.end: HeadgateError | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: InboundExchange | None = None
         self._bytes_max = bytes_max
 
-    def prepare(self, exchange: Exchange) -> None:
+    def prepare(self, exchange: InboundExchange) -> None:
         self.exchange = exchange
         exchange.body_bytes_max = self._bytes_max
         exchange.streams_body = True
 
-    async def __call__(self, exchange: Exchange) -> None:
+    async def __call__(self, exchange: InboundExchange) -> None:
         try:
             async for piece in exchange.stream_body():
                 assert exchange.waiting_bytes == 0
@@ -322,7 +326,7 @@ async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
     reading = asyncio.Event()
     body = Body(bytes_max=10**6)
 
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         await reading.wait()
         await body(exchange)
 

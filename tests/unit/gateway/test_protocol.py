@@ -9,7 +9,7 @@ import pytest
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 from headgate.relay.crowd import CrowdedOut
-from tests.fakes.wire import EchoFace, Line
+from tests.fakes.wire import EchoHandler, Line
 
 pytestmark = pytest.mark.anyio
 HEAD = b"host: a\r\n"
@@ -28,15 +28,15 @@ def post(body: bytes, *, target: bytes = b"/v1/x", more: bytes = b"") -> bytes:
 
 async def converse(
     *chunks: bytes, limits: EdgeLimits | None = None, refusing: HeadgateError | None = None
-) -> tuple[EchoFace, Line]:
-    face = EchoFace(body_bytes_max=64)
-    face.refusing = refusing
-    line = Line(face, limits)
+) -> tuple[EchoHandler, Line]:
+    handler = EchoHandler(body_bytes_max=64)
+    handler.refusing = refusing
+    line = Line(handler, limits)
     for chunk in chunks:
         await line.send(chunk)
     for _ in range(20):
         await asyncio.sleep(0)
-    return face, line
+    return handler, line
 
 
 def statuses(line: Line) -> list[int]:
@@ -45,8 +45,8 @@ def statuses(line: Line) -> list[int]:
 
 
 async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
-    face, line = await converse(post(b"one") + GET + post(b"two", target=b"/v1/y?z=1"), GET)
-    assert face.seen == [
+    handler, line = await converse(post(b"one") + GET + post(b"two", target=b"/v1/y?z=1"), GET)
+    assert handler.seen == [
         (b"POST", b"/v1/x", b"one"),
         (b"GET", b"/v1/x", b""),
         (b"POST", b"/v1/y?z=1", b"two"),
@@ -59,8 +59,8 @@ async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
 
 
 async def test_connection_ends_where_the_client_says_so() -> None:
-    face, line = await converse(post(b"x", more=b"connection: close\r\n") + GET)
-    assert [body for _, _, body in face.seen] == [b"x"]
+    handler, line = await converse(post(b"x", more=b"connection: close\r\n") + GET)
+    assert [body for _, _, body in handler.seen] == [b"x"]
     assert b"connection: close\r\n" in line.wire.written
     assert line.wire.closed
     await line.close()
@@ -68,18 +68,18 @@ async def test_connection_ends_where_the_client_says_so() -> None:
 
 async def test_body_in_chunks_is_put_together() -> None:
     head = b"POST /v1/x HTTP/1.1\r\n" + HEAD + b"transfer-encoding: chunked\r\n\r\n"
-    face, line = await converse(head, b"3\r\nab", b"c\r\n2\r\nde\r\n", b"0\r\n\r\n" + GET)
-    assert [body for _, _, body in face.seen] == [b"abcde", b""]
+    handler, line = await converse(head, b"3\r\nab", b"c\r\n2\r\nde\r\n", b"0\r\n\r\n" + GET)
+    assert [body for _, _, body in handler.seen] == [b"abcde", b""]
     await line.close()
 
 
 async def test_sender_that_asks_first_is_told_to_go_on() -> None:
     asking = post(b"abc", more=b"expect: 100-continue\r\n")
-    face, line = await converse(asking[:-3])
+    handler, line = await converse(asking[:-3])
     assert line.wire.written == b"HTTP/1.1 100 Continue\r\n\r\n"
     await line.send(asking[-3:])
     await line.send(b"")
-    assert face.seen == [(b"POST", b"/v1/x", b"abc")]
+    assert handler.seen == [(b"POST", b"/v1/x", b"abc")]
     assert statuses(line) == [100, 200]
     await line.close()
 
@@ -110,19 +110,19 @@ async def test_refused_request_is_answered_once_and_nothing_after_it_is_heard(
         [request_bytes, GET],
         [request_bytes[:9], request_bytes[9:]],
     ):
-        face, line = await converse(*chunks, limits=limits)
+        handler, line = await converse(*chunks, limits=limits)
         assert statuses(line) == [status]
-        assert [error.code for error in face.refusals] == [code]
+        assert [error.code for error in handler.refusals] == [code]
         assert b"connection: close\r\n" in line.wire.written
-        assert all(method == b"POST" for method, _, _ in face.seen)
+        assert all(method == b"POST" for method, _, _ in handler.seen)
         await line.close()
 
 
 async def test_largest_head_target_and_body_are_served() -> None:
     limits = EdgeLimits(header_count_max=2, target_bytes_max=5)
-    face, line = await converse(post(b"x" * 64), limits=limits)
+    handler, line = await converse(post(b"x" * 64), limits=limits)
     assert statuses(line) == [200]
-    assert len(face.seen[0][2]) == 64
+    assert len(handler.seen[0][2]) == 64
     await line.close()
 
 
@@ -140,15 +140,15 @@ async def test_head_that_stops_is_answered_408_and_an_idle_connection_just_close
 
 
 async def test_connection_too_many_is_told_so() -> None:
-    face, line = await converse(limits=EdgeLimits(connections_max=0))
+    handler, line = await converse(limits=EdgeLimits(connections_max=0))
     assert statuses(line) == [503]
-    assert [error.code for error in face.refusals] == ["too_many_connections"]
+    assert [error.code for error in handler.refusals] == ["too_many_connections"]
     await line.close()
 
 
 async def test_call_refused_by_its_head_is_told_so_and_the_connection_goes_on() -> None:
-    face, line = await converse(GET, post(b"body"), refusing=CrowdedOut("Too many."))
-    assert [error.code for error in face.refusals] == ["overloaded", "overloaded"]
+    handler, line = await converse(GET, post(b"body"), refusing=CrowdedOut("Too many."))
+    assert [error.code for error in handler.refusals] == ["overloaded", "overloaded"]
     assert statuses(line) == [503, 503]
-    assert face.seen == []
+    assert handler.seen == []
     await line.close()

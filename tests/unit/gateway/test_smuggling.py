@@ -6,7 +6,7 @@ import pytest
 
 from headgate.gateway.hosts import Hosts
 from tests.e2e.smuggling_vectors import MARKER_PATH, build, build_marker
-from tests.fakes.wire import EchoFace, Line
+from tests.fakes.wire import EchoHandler, Line
 
 pytestmark = pytest.mark.anyio
 KEY = "hg_live_any"
@@ -19,24 +19,24 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def converse(raw: bytes) -> tuple[EchoFace, Line]:
-    face = EchoFace()
-    line = Line(face, hosts=Hosts())
+async def converse(raw: bytes) -> tuple[EchoHandler, Line]:
+    handler = EchoHandler()
+    line = Line(handler, hosts=Hosts())
     await line.send(raw)
     await line.send(FIRST)
     await line.settle()
-    return face, line
+    return handler, line
 
 
 @pytest.mark.parametrize("name", VECTORS)
 async def test_vector_is_refused_and_nothing_after_it_is_heard(name: str) -> None:
     vector = VECTORS[name]
-    face, line = await converse(vector.raw)
+    handler, line = await converse(vector.raw)
     if vector.status == 408:
         line.wait(1000)
     assert line.statuses == [vector.status]
     assert b"connection: close\r\n" in line.wire.written
-    assert face.seen == []
+    assert handler.seen == []
     line.wait(1000)
     assert line.wire.closed
     await line.close()
@@ -44,8 +44,8 @@ async def test_vector_is_refused_and_nothing_after_it_is_heard(name: str) -> Non
 
 @pytest.mark.parametrize("name", VECTORS)
 async def test_request_before_a_vector_is_served_and_none_after_it(name: str) -> None:
-    face, line = await converse(FIRST + VECTORS[name].raw)
-    assert [target for _, target, _ in face.seen] == [b"/v1/first"]
+    handler, line = await converse(FIRST + VECTORS[name].raw)
+    assert [target for _, target, _ in handler.seen] == [b"/v1/first"]
     assert line.statuses[0] == 200
     line.wait(1000)
     line.wait(1000)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from headgate.gateway.exchange import Exchange
-from headgate.gateway.hearing import CHUNK_FRAMING_BYTES, FRAMING_BYTES_MAX
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.protocol import (
     CONTINUE,
@@ -18,8 +17,9 @@ from headgate.gateway.protocol import (
     REFUSED_BODY_BYTES_MAX,
     UNSENT_BYTES,
 )
+from headgate.gateway.request_parser import CHUNK_FRAMING_BYTES, FRAMING_BYTES_MAX
 from headgate.relay.crowd import CrowdedOut
-from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoFace, Line, ScriptedFace, post
+from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoHandler, Line, ScriptedHandler, post
 
 pytestmark = pytest.mark.anyio
 
@@ -29,23 +29,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def linger(exchange: Exchange) -> None:
+async def linger(exchange: InboundExchange) -> None:
     await asyncio.Event().wait()
 
 
 class Gate:
-    """A face's script that answers once it is opened."""
+    """A handler's script that answers once it is opened."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
 
-    async def __call__(self, exchange: Exchange) -> None:
+    async def __call__(self, exchange: InboundExchange) -> None:
         await self.open.wait()
         exchange.answer(200, b"", exchange.target)
 
 
-async def talk(*chunks: bytes, face: EchoFace | None = None, app: Any = None) -> Line:
-    line = Line(face or EchoFace(), app=app)
+async def talk(*chunks: bytes, handler: EchoHandler | None = None, app: Any = None) -> Line:
+    line = Line(handler or EchoHandler(), app=app)
     for chunk in chunks:
         await line.send(chunk)
     await line.settle()
@@ -54,9 +54,9 @@ async def talk(*chunks: bytes, face: EchoFace | None = None, app: Any = None) ->
 
 async def test_only_so_many_requests_wait_for_their_turn_and_the_last_closes() -> None:
     gate = Gate()
-    face = ScriptedFace(gate)
-    line = await talk(GET * (PIPELINED_MAX + 1), face=face)
-    assert len(face.exchanges) == PIPELINED_MAX + 1
+    handler = ScriptedHandler(gate)
+    line = await talk(GET * (PIPELINED_MAX + 1), handler=handler)
+    assert len(handler.exchanges) == PIPELINED_MAX + 1
     gate.open.set()
     await line.settle()
     await line.settle()
@@ -65,7 +65,7 @@ async def test_only_so_many_requests_wait_for_their_turn_and_the_last_closes() -
     assert line.wire.closed or line.wire.half_closed
     await line.close()
     gate = Gate()
-    line = await talk(GET * PIPELINED_MAX, face=ScriptedFace(gate))
+    line = await talk(GET * PIPELINED_MAX, handler=ScriptedHandler(gate))
     gate.open.set()
     await line.settle()
     await line.settle()
@@ -75,15 +75,15 @@ async def test_only_so_many_requests_wait_for_their_turn_and_the_last_closes() -
 
 
 async def test_request_past_those_that_may_wait_is_never_heard() -> None:
-    face = ScriptedFace(linger)
-    line = await talk(GET * (PIPELINED_MAX + 5), face=face)
-    assert len(face.exchanges) == PIPELINED_MAX + 1
+    handler = ScriptedHandler(linger)
+    line = await talk(GET * (PIPELINED_MAX + 5), handler=handler)
+    assert len(handler.exchanges) == PIPELINED_MAX + 1
     await line.close()
 
 
 async def test_client_ahead_of_its_answer_is_not_read_until_that_is_written() -> None:
     gate = Gate()
-    line = await talk(GET + GET, face=ScriptedFace(gate))
+    line = await talk(GET + GET, handler=ScriptedHandler(gate))
     assert line.wire.paused
     assert line.protocol.deadline == 0.0
     gate.open.set()
@@ -96,7 +96,7 @@ async def test_client_ahead_of_its_answer_is_not_read_until_that_is_written() ->
 
 async def test_head_begun_behind_an_answer_has_a_heads_time_from_then_on() -> None:
     gate = Gate()
-    line = await talk(GET + GET[:9], face=ScriptedFace(gate))
+    line = await talk(GET + GET[:9], handler=ScriptedHandler(gate))
     assert line.protocol.deadline == 0.0
     gate.open.set()
     await line.settle()
@@ -106,8 +106,8 @@ async def test_head_begun_behind_an_answer_has_a_heads_time_from_then_on() -> No
 
 async def test_next_request_waits_while_nobody_takes_the_last_answer() -> None:
     gate = Gate()
-    face = ScriptedFace(gate)
-    line = await talk(GET, face=face)
+    handler = ScriptedHandler(gate)
+    line = await talk(GET, handler=handler)
     line.protocol.pause_writing()
     gate.open.set()
     await line.settle()
@@ -127,14 +127,14 @@ async def test_next_request_waits_while_nobody_takes_the_last_answer() -> None:
 
 async def test_what_is_refused_behind_a_request_waits_for_its_answer() -> None:
     gate = Gate()
-    face = ScriptedFace(gate)
-    line = await talk(GET + BAD, face=face)
+    handler = ScriptedHandler(gate)
+    line = await talk(GET + BAD, handler=handler)
     assert line.statuses == []
     gate.open.set()
     await line.settle()
     assert line.statuses == [200]
     assert b"connection: close\r\n" in line.wire.written
-    assert face.refusals == []
+    assert handler.refusals == []
     assert line.wire.half_closed
     line.wait(2.5)
     assert line.wire.closed
@@ -143,22 +143,22 @@ async def test_what_is_refused_behind_a_request_waits_for_its_answer() -> None:
 
 async def test_body_that_turns_malformed_behind_another_request_is_refused_in_its_turn() -> None:
     gate = Gate()
-    face = ScriptedFace(gate, lambda exchange: setattr(exchange, "body_bytes_max", 99))
-    line = await talk(GET + CHUNKED + BAD, face=face)
-    assert (line.statuses, face.refusals) == ([], [])
+    handler = ScriptedHandler(gate, lambda exchange: setattr(exchange, "body_bytes_max", 99))
+    line = await talk(GET + CHUNKED + BAD, handler=handler)
+    assert (line.statuses, handler.refusals) == ([], [])
     assert line.protocol.deadline == 0.0
     gate.open.set()
     await line.settle()
     assert line.statuses == [200, 400]
-    assert [each.code for each in face.refusals] == ["malformed_request"]
+    assert [each.code for each in handler.refusals] == ["malformed_request"]
     await line.close()
 
 
 async def test_streamed_body_that_turns_malformed_is_told_to_its_reader_for_a_moment() -> None:
-    face = ScriptedFace(linger, lambda exchange: setattr(exchange, "streams_body", True))
-    line = await talk(CHUNKED + BAD, face=face)
+    handler = ScriptedHandler(linger, lambda exchange: setattr(exchange, "streams_body", True))
+    line = await talk(CHUNKED + BAD, handler=handler)
     assert line.protocol.deadline == line.loop.now + 2
-    refusal = face.exchanges[0].refusal
+    refusal = handler.exchanges[0].refusal
     assert refusal is not None
     assert refusal.code == "malformed_request"
     line.wait(2.5)
@@ -167,12 +167,12 @@ async def test_streamed_body_that_turns_malformed_is_told_to_its_reader_for_a_mo
 
 
 async def test_streamed_body_that_turns_malformed_under_its_answer_cuts_it() -> None:
-    async def start(exchange: Exchange) -> None:
+    async def start(exchange: InboundExchange) -> None:
         exchange.start(200, b"")
         await asyncio.Event().wait()
 
-    face = ScriptedFace(start, lambda exchange: setattr(exchange, "streams_body", True))
-    line = await talk(CHUNKED, face=face)
+    handler = ScriptedHandler(start, lambda exchange: setattr(exchange, "streams_body", True))
+    line = await talk(CHUNKED, handler=handler)
     await line.send(BAD)
     assert line.wire.closed
     await line.close()
@@ -180,7 +180,7 @@ async def test_streamed_body_that_turns_malformed_under_its_answer_cuts_it() -> 
 
 async def test_client_that_shuts_its_side_is_asked_whether_it_is_there() -> None:
     gate = Gate()
-    line = await talk(GET, face=ScriptedFace(gate))
+    line = await talk(GET, handler=ScriptedHandler(gate))
     assert line.protocol.eof_received() is True
     for seconds, count in (
         (0, 1),
@@ -204,7 +204,7 @@ async def test_client_that_shuts_its_side_is_asked_whether_it_is_there() -> None
 
 async def test_client_is_asked_nothing_once_its_answer_has_begun() -> None:
     gate = Gate()
-    line = await talk(GET + GET, face=ScriptedFace(gate))
+    line = await talk(GET + GET, handler=ScriptedHandler(gate))
     assert line.protocol.eof_received() is True
     assert line.wire.written == b""
     gate.open.set()
@@ -228,7 +228,7 @@ async def test_closed_side_is_the_end_where_nothing_can_be_asked(raw: bytes, is_
     async def never(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.Event().wait()
 
-    line = Line(ScriptedFace(linger), is_tls=is_tls, app=never)
+    line = Line(ScriptedHandler(linger), is_tls=is_tls, app=never)
     await line.send(raw)
     await line.settle()
     assert line.protocol.eof_received() is None
@@ -237,30 +237,30 @@ async def test_closed_side_is_the_end_where_nothing_can_be_asked(raw: bytes, is_
 
 
 async def test_closed_side_under_an_answer_that_has_begun_is_the_end() -> None:
-    async def start(exchange: Exchange) -> None:
+    async def start(exchange: InboundExchange) -> None:
         exchange.start(200, b"")
         await asyncio.Event().wait()
 
-    line = await talk(GET, face=ScriptedFace(start))
+    line = await talk(GET, handler=ScriptedHandler(start))
     assert line.protocol.eof_received() is None
     assert line.statuses == [200]
     await line.close()
 
 
 async def test_event_that_comes_in_the_turn_of_a_reset_is_written_nowhere() -> None:
-    face = ScriptedFace(linger)
-    line = await talk(GET, face=face)
+    handler = ScriptedHandler(linger)
+    line = await talk(GET, handler=handler)
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    face.exchanges[0].start(200, b"")
-    face.exchanges[0].write(b"event")
+    handler.exchanges[0].start(200, b"")
+    handler.exchanges[0].write(b"event")
     line.lose(ConnectionResetError("reset by peer"))
     await line.settle()
     assert (line.wire.written, faults) == (b"", [])
 
 
 async def test_client_that_resets_after_it_shut_its_side_is_asked_no_more() -> None:
-    line = await talk(GET, face=ScriptedFace(linger))
+    line = await talk(GET, handler=ScriptedHandler(linger))
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     assert line.protocol.eof_received() is True
@@ -272,15 +272,15 @@ async def test_client_that_resets_after_it_shut_its_side_is_asked_no_more() -> N
 
 
 async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_cut() -> None:
-    state, face = ServerState(), EchoFace()
+    state, handler = ServerState(), EchoHandler()
     limits = EdgeLimits(connections_max=2)
-    lines = [Line(face, limits, state=state) for _ in range(2 + LINGERING_MAX + 1)]
+    lines = [Line(handler, limits, state=state) for _ in range(2 + LINGERING_MAX + 1)]
     assert [line.statuses for line in lines[:2]] == [[], []]
     assert all(line.statuses == [503] for line in lines[2:])
     assert not any(line.wire.closed for line in lines[:-1])
     assert lines[-1].wire.closed
-    assert face.refusals[0].message == "Too many connections."
-    assert face.refusals[0].retry_after_seconds == 1
+    assert handler.refusals[0].message == "Too many connections."
+    assert handler.refusals[0].retry_after_seconds == 1
     assert lines[0].wire.unsent_bytes_max == UNSENT_BYTES
     for line in lines:
         await line.close()
@@ -298,7 +298,7 @@ async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_
 async def test_small_body_of_a_refused_call_is_read_first_and_a_large_one_not(
     length: int, more: tuple[bytes, ...], is_read: bool
 ) -> None:
-    line = await talk(post(length, *more), face=Refusing(length))
+    line = await talk(post(length, *more), handler=Refusing(length))
     assert line.statuses == ([] if is_read else [503])
     assert (b"connection: close\r\n" in line.wire.written) is not is_read
     await line.send(b"x" * length)
@@ -308,7 +308,7 @@ async def test_small_body_of_a_refused_call_is_read_first_and_a_large_one_not(
     await line.close()
 
 
-class Refusing(EchoFace):
+class Refusing(EchoHandler):
     """Refuses every request by its head, of which it knows how long the body is."""
 
     def __init__(self, length: int | None) -> None:
@@ -316,13 +316,13 @@ class Refusing(EchoFace):
         self.refusing = CrowdedOut("Too many.")
         self._length = length
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: InboundExchange) -> None:
         exchange.content_length = self._length
         super().open(exchange)
 
 
 async def test_chunked_body_of_a_refused_call_is_read_so_far() -> None:
-    line = await talk(CHUNKED, face=Refusing(None))
+    line = await talk(CHUNKED, handler=Refusing(None))
     piece = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     await line.send(piece + piece)
     assert line.statuses == []
@@ -332,12 +332,12 @@ async def test_chunked_body_of_a_refused_call_is_read_so_far() -> None:
 
 
 async def test_body_past_its_limit_is_refused_with_the_number() -> None:
-    face = EchoFace(body_bytes_max=8)
-    line = await talk(CHUNKED + b"8\r\nabcdefgh\r\n", face=face)
+    handler = EchoHandler(body_bytes_max=8)
+    line = await talk(CHUNKED + b"8\r\nabcdefgh\r\n", handler=handler)
     assert line.statuses == []
     await line.send(b"1\r\nx\r\n")
     assert line.statuses == [413]
-    assert [each.message for each in face.refusals] == [
+    assert [each.message for each in handler.refusals] == [
         "The request body is larger than the 8 bytes allowed here."
     ]
     await line.close()
@@ -345,7 +345,7 @@ async def test_body_past_its_limit_is_refused_with_the_number() -> None:
 
 async def test_work_on_answers_is_counted_while_it_lasts() -> None:
     gate = Gate()
-    line = await talk(GET, face=ScriptedFace(gate))
+    line = await talk(GET, handler=ScriptedHandler(gate))
     assert len(line.state.tasks) == 1
     gate.open.set()
     await line.settle()
@@ -354,16 +354,16 @@ async def test_work_on_answers_is_counted_while_it_lasts() -> None:
 
 
 async def test_body_of_tiny_chunks_is_served() -> None:
-    face = EchoFace(body_bytes_max=10**6)
-    line = await talk(CHUNKED + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n", face=face)
+    handler = EchoHandler(body_bytes_max=10**6)
+    line = await talk(CHUNKED + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n", handler=handler)
     assert line.statuses == [200]
     await line.close()
 
 
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_body_may_have_so_much_framing_and_no_more(excess: int) -> None:
-    face = EchoFace(body_bytes_max=10**6)
-    line = await talk(CHUNKED + b"1\r\nx\r\n" * 10, face=face)
+    handler = EchoHandler(body_bytes_max=10**6)
+    line = await talk(CHUNKED + b"1\r\nx\r\n" * 10, handler=handler)
     spare = FRAMING_BYTES_MAX + excess
     for extra in (spare // 2, spare - spare // 2):
         frame = b"1;a=\r\nx\r\n"
@@ -371,14 +371,14 @@ async def test_body_may_have_so_much_framing_and_no_more(excess: int) -> None:
         await line.send(frame.replace(b"=", b"=" + extension))
     assert line.statuses == [400] * excess
     said = ["The body is hardly more than its chunks' framing."] * excess
-    assert [each.message for each in face.refusals] == said
+    assert [each.message for each in handler.refusals] == said
     await line.close()
 
 
 async def test_framing_of_one_body_is_not_counted_for_the_next() -> None:
-    face = EchoFace(body_bytes_max=10**6)
+    handler = EchoHandler(body_bytes_max=10**6)
     long = b"1;a=" + b"b" * 40_000 + b"\r\nx\r\n"
-    line = await talk(face=face)
+    line = await talk(handler=handler)
     for _ in range(4):
         await line.send(CHUNKED + long)
         await line.send(b"0\r\n\r\n")
@@ -399,10 +399,10 @@ async def test_framing_of_one_body_is_not_counted_for_the_next() -> None:
 async def test_client_is_the_peer_or_whom_a_trusted_one_names(
     peer: tuple[str, int] | None, trusted: tuple[str, ...], address: bytes
 ) -> None:
-    async def script(exchange: Exchange) -> None:
+    async def script(exchange: InboundExchange) -> None:
         exchange.answer(200, b"", exchange.client_address.encode())
 
-    line = Line(ScriptedFace(script), trusted=trusted, peer=peer)
+    line = Line(ScriptedHandler(script), trusted=trusted, peer=peer)
     await line.send(GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n"))
     await line.settle()
     assert line.wire.written.endswith(b"\r\n\r\n" + address)

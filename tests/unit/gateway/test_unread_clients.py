@@ -8,8 +8,8 @@ from errno import ECONNRESET
 
 import pytest
 
-from headgate.gateway.exchange import BUFFERED_BODY_BYTES, Exchange
-from tests.fakes.wire import CHUNKED, CONTROL, GET, Line, ScriptedFace
+from headgate.gateway.exchange import BUFFERED_BODY_BYTES, InboundExchange
+from tests.fakes.wire import CHUNKED, CONTROL, GET, Line, ScriptedHandler
 
 pytestmark = pytest.mark.anyio
 OLD_GET = b"GET /v1/x HTTP/1.0\r\n\r\n"
@@ -37,12 +37,12 @@ class Probed:
         return self.error
 
 
-async def never(exchange: Exchange) -> None:
+async def never(exchange: InboundExchange) -> None:
     await asyncio.Event().wait()
 
 
-async def talk(raw: bytes, face: ScriptedFace) -> tuple[Line, Probed]:
-    line, probed = Line(face), Probed()
+async def talk(raw: bytes, handler: ScriptedHandler) -> tuple[Line, Probed]:
+    line, probed = Line(handler), Probed()
     line.wire.extra["socket"] = probed
     await line.send(raw)
     await line.settle()
@@ -65,7 +65,7 @@ async def assert_found(line: Line, probed: Probed) -> None:
 
 @pytest.mark.parametrize("raw", [GET, OLD_GET])
 async def test_client_that_shut_its_side_and_resets_is_found(raw: bytes) -> None:
-    line, probed = await talk(raw, ScriptedFace(never))
+    line, probed = await talk(raw, ScriptedHandler(never))
     assert line.protocol.eof_received() is True
     assert socket.SO_KEEPALIVE in probed.options
     await assert_found(line, probed)
@@ -73,18 +73,18 @@ async def test_client_that_shut_its_side_and_resets_is_found(raw: bytes) -> None
 
 @pytest.mark.parametrize("second", [GET, CONTROL])
 async def test_client_that_asked_ahead_and_resets_is_found(second: bytes) -> None:
-    line, probed = await talk(GET + second, ScriptedFace(never))
+    line, probed = await talk(GET + second, ScriptedHandler(never))
     assert line.wire.paused
     await assert_found(line, probed)
 
 
 async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
-    def prepare(exchange: Exchange) -> None:
+    def prepare(exchange: InboundExchange) -> None:
         exchange.streams_body = True
         exchange.body_bytes_max = 2 * BUFFERED_BODY_BYTES
 
     size = BUFFERED_BODY_BYTES + 1
-    line, probed = await talk(CHUNKED, ScriptedFace(never, prepare))
+    line, probed = await talk(CHUNKED, ScriptedHandler(never, prepare))
     await line.send(b"%x\r\n%b" % (size, bytes(size)))
     assert line.wire.paused
     await assert_found(line, probed)
@@ -93,11 +93,11 @@ async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
 async def test_client_that_is_read_from_again_is_looked_at_no_more() -> None:
     gate = asyncio.Event()
 
-    async def answer(exchange: Exchange) -> None:
+    async def answer(exchange: InboundExchange) -> None:
         await gate.wait()
         exchange.answer(200, b"", b"")
 
-    line, probed = await talk(GET + GET, ScriptedFace(answer))
+    line, probed = await talk(GET + GET, ScriptedHandler(answer))
     line.loop.move(1)
     assert probed.looks == 1
     gate.set()

@@ -55,7 +55,7 @@ PARAMS = {
     "provider_organization": "auth_data.organization",
     "name": "display_name",
 }
-"""How this face calls what the vault names otherwise."""
+"""What this API calls the things that the vault names otherwise."""
 
 
 @OPERATIONS.post(

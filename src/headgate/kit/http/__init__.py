@@ -1,1 +1,1 @@
-"""The one egress door: every outgoing HTTP/1.1 connection goes through `client.Client` (law 6)."""
+"""The egress client: every outgoing HTTP/1.1 connection goes through `client.Client` (law 6)."""

@@ -1,4 +1,4 @@
-"""Decides where the egress door may lead (law 6), each time that a connection is opened.
+"""Decides where the egress client may connect (law 6), each time that a connection is opened.
 
 The public internet over TLS, and beyond it only what the operator has named in the configuration.
 A name is resolved here and nowhere else; every one of its addresses is judged, one bad one refuses

@@ -1,4 +1,4 @@
-"""Addresses that an operator or an issuer names, as the egress door wants them."""
+"""Addresses that an operator or an issuer names, as the egress client wants them."""
 
 from __future__ import annotations
 

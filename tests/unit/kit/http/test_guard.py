@@ -1,4 +1,4 @@
-"""Where the egress door leads, and where it does not: nothing of it reaches a canary."""
+"""Where the egress client connects, and where it does not: nothing reaches a canary."""
 
 from __future__ import annotations
 

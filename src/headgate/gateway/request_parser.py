@@ -11,9 +11,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from headgate.gateway import framing
-from headgate.gateway.deadlines import DeadlinedProtocol
+from headgate.gateway.deadlines import DeadlineProtocol
 from headgate.gateway.edge import Edge
-from headgate.gateway.exchange import Exchange
+from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.framing import LINE_ENDS, WATCHED
 from headgate.gateway.limits import HeadCrowdedOut, HeadTooLarge, RequestMalformed, TargetTooLong
 from headgate.kit.errors import HeadgateError
@@ -36,7 +36,7 @@ CHUNK_FRAMING_BYTES = 32
 log = structlog.get_logger(__name__)
 
 
-class HearingProtocol(DeadlinedProtocol):
+class RequestParserProtocol(DeadlineProtocol):
     """A connection that listens. After `_refuse` nothing that arrives is heard any more."""
 
     def __init__(
@@ -63,14 +63,14 @@ class HearingProtocol(DeadlinedProtocol):
         """Whether the head that arrives is one of the large unfinished ones."""
         self._has_offer = False
         """Whether the head that was just read has to be read again, without its offer."""
-        self._answering: Exchange | None = None
-        self._deaf = False
+        self._answering: InboundExchange | None = None
+        self._ignore_input = False
         self._discarding = False
         self._discarded_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a head, or the framing of a body, that does not end is cut off."""
-        if self._discarding or self._deaf:
+        if self._discarding or self._ignore_input:
             self._discard_more(len(data))
             return
         # The parser tells of a header once it is whole: one without an end is counted here.
@@ -163,8 +163,8 @@ class HearingProtocol(DeadlinedProtocol):
         if self._is_large:
             self._edge.keep_large_head(self)
 
-    def give_up_head(self) -> None:
-        """See `edge.Heading`."""
+    def refuse_large_head(self) -> None:
+        """See `edge.LargeHeadConnection`."""
         self._is_large = False
         if self._in_head and not self._is_over():
             self._refuse(HeadCrowdedOut("Too many large heads are unfinished. Try again."))
@@ -290,10 +290,10 @@ class HearingProtocol(DeadlinedProtocol):
 
     def _is_over(self) -> bool:
         """Whether nothing that still arrives is heard."""
-        return self._deaf or self._discarding or self.transport.is_closing()
+        return self._ignore_input or self._discarding or self.transport.is_closing()
 
 
-def make_parser(protocol: HearingProtocol) -> Any:
+def make_parser(protocol: RequestParserProtocol) -> Any:
     """Return a parser as uvicorn makes it for every connection."""
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)

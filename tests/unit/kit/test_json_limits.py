@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.llm import request, strictness
-from headgate.llm.strictness import JsonFault, JsonLimits
+from headgate.kit import json_limits
+from headgate.kit.json_limits import JsonFault, JsonLimits
+from headgate.llm import request
 
 LIMITS = JsonLimits()
 SCANNED = JsonLimits(items_max=10**6)
@@ -43,7 +44,7 @@ STYLES = st.fixed_dictionaries(
 
 def refuse(body: bytes, limits: JsonLimits) -> JsonFault:
     with pytest.raises(JsonFault) as caught:
-        strictness.check(body, limits)
+        json_limits.check(body, limits)
     return caught.value
 
 
@@ -53,7 +54,7 @@ def refuse(body: bytes, limits: JsonLimits) -> JsonFault:
 def test_any_value_in_any_style_passes(
     limits: JsonLimits, value: dict[str, Any], style: dict[str, Any]
 ) -> None:
-    strictness.check(json.dumps(value, **style).encode(), limits)
+    json_limits.check(json.dumps(value, **style).encode(), limits)
 
 
 @BOTH
@@ -149,18 +150,18 @@ def test_what_is_refused_is_named_with_its_place(
     ],
 )
 def test_what_is_only_unusual_passes(limits: JsonLimits, body: bytes) -> None:
-    strictness.check(body, limits)
+    json_limits.check(body, limits)
 
 
 def test_too_many_keys_and_values_are_refused() -> None:
     limits = JsonLimits(keys_max=100, items_max=200)
     few = b'{"a":[' + b'{"k":0},' * 99 + b"0]}"
-    strictness.check(few, limits)
+    json_limits.check(few, limits)
     assert "more than 100 keys" in refuse(few[:-3] + b'{"k":0}]}', limits).message
     for value in (b'"",', b"[],", b"{},", b'["x"],'):
         many = b'{"a":[' + value * 201 + b"0]}"
         assert "more than 200 values" in refuse(many, limits).message
-    strictness.check(b'{"a":[' + b"1," * 5000 + b'0],"s":"' + b'\\":{[,' * 999 + b'"}', limits)
+    json_limits.check(b'{"a":[' + b"1," * 5000 + b'0],"s":"' + b'\\":{[,' * 999 + b'"}', limits)
 
 
 @pytest.mark.parametrize(

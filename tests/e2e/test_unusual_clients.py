@@ -1,4 +1,4 @@
-"""What clients of every kind find at the door: by which key they come in, and what they may ask."""
+"""How the edge treats clients of every kind: which key counts, and what they may ask for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD = "good"
 
 @pytest.fixture(scope="module")
 def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    data = tmp_path_factory.mktemp("door") / "data"
+    data = tmp_path_factory.mktemp("edge") / "data"
     with running_road(data, retries_max=0, cors_origins=f"{PAGE},http://localhost:5173") as running:
         yield running
 
@@ -86,7 +86,7 @@ def test_two_different_good_keys_are_refused_with_words(road: Road) -> None:
 @pytest.mark.parametrize(
     "target", [CHAT, "/v1/models", "/api/projects", "/api/nothing", "/metrics", "/nothing"]
 )
-def test_two_authorization_headers_are_refused_on_every_face(road: Road, target: str) -> None:
+def test_two_authorization_headers_are_refused_on_every_api(road: Road, target: str) -> None:
     for second in (f"Bearer {GOOD}", "Basic Zm9vOmJhcg==", ""):
         fields = [("Authorization", f"Bearer {GOOD}"), ("authorization", second)]
         method = "POST" if target == CHAT else "GET"
@@ -96,7 +96,7 @@ def test_two_authorization_headers_are_refused_on_every_face(road: Road, target:
     assert road.upstream.asked == []
 
 
-def test_what_the_edge_refuses_is_told_in_the_shape_of_the_face(road: Road) -> None:
+def test_errors_of_the_edge_have_the_shape_of_the_api(road: Road) -> None:
     shapes = {"/api/": {"detail", "code"}, "/v1/messages/": {"type", "error"}, "/v1/": {"error"}}
     for begin, shape in shapes.items():
         answered = ask(road, target=begin + "x" * 9000, method="GET")
