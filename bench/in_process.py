@@ -27,7 +27,7 @@ from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.message import Origin
 from headgate.kit.settings import Settings
-from headgate.main import road
+from headgate.main import data_plane
 from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.main.installation import Installation, open_installation
@@ -259,16 +259,22 @@ def _build(settings: Settings, installation: Installation, writer: Writer) -> Ga
     client = HttpClient(dialer=provider)
     server = Server(Config(cast("Any", None), log_config=None))
     observers = Observers(settings, server, client)
-    traffic = road.build_traffic(settings, installation)
-    roads = road.build_roads(
+    traffic = data_plane.build_traffic(settings, installation)
+    pipelines = data_plane.build_pipelines(
         settings,
         installation,
-        ledger=road.build_ledger(settings, installation, writer),
+        ledger=data_plane.build_ledger(settings, installation, writer),
         client=client,
         traffic=traffic,
         observer=observers,
     )
-    handler = road.build_handler(
-        settings, installation, roads=roads, traffic=traffic, on_refusal=observers.metrics.refuse
+    handler = data_plane.build_handler(
+        settings,
+        installation,
+        pipelines=pipelines,
+        traffic=traffic,
+        on_refusal=observers.metrics.refuse,
     )
-    return Gateway(road.build_edge(settings, handler), provider, observers.metrics, installation)
+    return Gateway(
+        data_plane.build_edge(settings, handler), provider, observers.metrics, installation
+    )

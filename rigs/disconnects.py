@@ -156,13 +156,13 @@ def run(folder: Path, times: int) -> dict[str, Any]:
         upstream.script = Provider(cases)
         keys = {policy: make_key(gateway, policy) for policy in POLICIES}
 
-        def travel(case: Case) -> None:
+        def run(case: Case) -> None:
             leave(gateway, case, keys[case.policy])
             drains.append(read_gauge(gateway, "drains"))
             case.left.set()
 
         with ThreadPoolExecutor(CALLERS) as pool:
-            list(pool.map(travel, cases))
+            list(pool.map(run, cases))
         wait_until(lambda: is_quiet(gateway), 30)
         books = Books(gateway.data)
         receipts = [row for row in books.receipts() if row["correlation_id"]]

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 
 import uvloop
 
-from headgate.telemetry.pulse import MICROSECONDS, Pulse
+from headgate.telemetry.loop_lag import MICROSECONDS, LoopLagMonitor
 from rigs.soak.samples import LAG_SHARE, quantile
 
 
@@ -39,10 +39,10 @@ async def running_control() -> AsyncGenerator[Control]:
 
 async def _listen() -> float:
     lates: list[float] = []
-    pulse = Pulse(lambda microseconds: lates.append(microseconds / MICROSECONDS))
-    pulse.start()
+    monitor = LoopLagMonitor(lambda microseconds: lates.append(microseconds / MICROSECONDS))
+    monitor.start()
     await asyncio.to_thread(sys.stdin.read)
-    pulse.stop()
+    monitor.stop()
     return quantile(lates, LAG_SHARE)
 
 

@@ -287,7 +287,7 @@ class World:
         await self.ledger.fund(ORGANIZATION, 100, reference=f"grant {self.draw.randint(1, 4)}")
 
     async def call(self, request_id: str) -> None:
-        """The journey of one call, as `relay.journey` has it."""
+        """The stages of one call, as `relay.pipeline` has it."""
         managed = self.draw.random() < 0.7
         self.ledger.check()
         hold = Hold(request_id, ORGANIZATION, self.draw.randint(0, HOLD_NANO_MAX))

@@ -12,8 +12,8 @@ import pytest
 
 from tests.fakes import line
 from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.harness import JSON_TYPE, Harness, running_harness
 from tests.fakes.line import Answered, check_error, encode_head, open_line
-from tests.fakes.road import JSON_TYPE, Road, running_road
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
@@ -26,25 +26,25 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     data = tmp_path_factory.mktemp("bad-input") / "data"
     limits = {"json_body_bytes_max": MEBIBYTE, "raw_body_bytes_max": 4 * MEBIBYTE}
-    with running_road(data, first_byte_seconds=2, retries_max=0, **limits) as running:
+    with running_harness(data, first_byte_seconds=2, retries_max=0, **limits) as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
-def check_refused(road: Road, answered: Answered, status: int, code: str) -> None:
+def check_refused(harness: Harness, answered: Answered, status: int, code: str) -> None:
     """The gateway's own error, with nothing half-done: not asked for, not recorded."""
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-headgate-request-id"] == answered.headers["x-request-id"]
-    assert road.upstream.asked == []
-    assert road.receipts.take() == []
+    assert harness.upstream.asked == []
+    assert harness.receipts.take() == []
 
 
 # Who asks.
@@ -66,27 +66,27 @@ def check_refused(road: Road, answered: Answered, status: int, code: str) -> Non
     ],
 )
 def test_request_without_a_good_key_is_refused(
-    road: Road, headers: dict[str, str], code: str
+    harness: Harness, headers: dict[str, str], code: str
 ) -> None:
-    answered = line.ask(road.gateway.port, "POST", CHAT, {**JSON_TYPE, **headers}, BODY)
-    check_refused(road, answered, 401, code)
+    answered = line.ask(harness.gateway.port, "POST", CHAT, {**JSON_TYPE, **headers}, BODY)
+    check_refused(harness, answered, 401, code)
 
 
-def test_key_in_a_header_of_another_name_is_no_key(road: Road) -> None:
-    headers = {**JSON_TYPE, "x-authorization": f"Bearer {road.gateway.key}"}
-    answered = line.ask(road.gateway.port, "POST", CHAT, headers, BODY)
-    check_refused(road, answered, 401, "missing_api_key")
+def test_key_in_a_header_of_another_name_is_no_key(harness: Harness) -> None:
+    headers = {**JSON_TYPE, "x-authorization": f"Bearer {harness.gateway.key}"}
+    answered = line.ask(harness.gateway.port, "POST", CHAT, headers, BODY)
+    check_refused(harness, answered, 401, "missing_api_key")
 
 
-def test_key_is_taken_from_the_header_that_other_sdks_send(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(COMPLETION))
-    headers = {**JSON_TYPE, "x-api-key": road.gateway.key}
-    assert line.ask(road.gateway.port, "POST", CHAT, headers, BODY).body == COMPLETION
+def test_key_is_taken_from_the_header_that_other_sdks_send(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    headers = {**JSON_TYPE, "x-api-key": harness.gateway.key}
+    assert line.ask(harness.gateway.port, "POST", CHAT, headers, BODY).body == COMPLETION
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer", "other case", "other end"])
-def test_key_with_a_typing_error_is_refused(road: Road, change: str) -> None:
-    key = road.gateway.key
+def test_key_with_a_typing_error_is_refused(harness: Harness, change: str) -> None:
+    key = harness.gateway.key
     end = "A" if key[-1] != "A" else "B"
     typed = {
         "shorter": key[:-1],
@@ -94,25 +94,25 @@ def test_key_with_a_typing_error_is_refused(road: Road, change: str) -> None:
         "other case": key.swapcase(),
         "other end": key[:-1] + end,
     }[change]
-    answered = road.post(CHAT, BODY, {"authorization": f"Bearer {typed}"})
-    check_refused(road, answered, 401, "invalid_api_key")
+    answered = harness.post(CHAT, BODY, {"authorization": f"Bearer {typed}"})
+    check_refused(harness, answered, 401, "invalid_api_key")
     assert typed not in answered.body.decode()
 
 
-def test_expired_key_is_refused_and_told_so(road: Road) -> None:
-    created = road.gateway.run("keys", "create", "--json", "--expires", expiring_soon())
+def test_expired_key_is_refused_and_told_so(harness: Harness) -> None:
+    created = harness.gateway.run("keys", "create", "--json", "--expires", expiring_soon())
     issued = json.loads(created.stdout)
-    answered = poll(road, issued["token"], until=lambda each: "expired" in each.body.decode())
+    answered = poll(harness, issued["token"], until=lambda each: "expired" in each.body.decode())
     check_error(answered, 401, "invalid_api_key", source="gateway")
     assert issued["token"] not in answered.body.decode()
 
 
-def test_revoked_key_is_refused_within_a_second_and_told_so(road: Road) -> None:
-    issued = json.loads(road.gateway.run("keys", "create", "--json").stdout)
-    assert poll(road, issued["token"], until=lambda each: each.status == 200).status == 200
-    assert road.gateway.run("keys", "revoke", issued["key"]["id"]).returncode == 0
+def test_revoked_key_is_refused_within_a_second_and_told_so(harness: Harness) -> None:
+    issued = json.loads(harness.gateway.run("keys", "create", "--json").stdout)
+    assert poll(harness, issued["token"], until=lambda each: each.status == 200).status == 200
+    assert harness.gateway.run("keys", "revoke", issued["key"]["id"]).returncode == 0
     revoked_at = time.monotonic()
-    answered = poll(road, issued["token"], until=lambda each: each.status != 200)
+    answered = poll(harness, issued["token"], until=lambda each: each.status != 200)
     assert time.monotonic() - revoked_at < 1.0
     check_error(answered, 401, "invalid_api_key", source="gateway")
     assert "revoked" in answered.error["message"]
@@ -122,24 +122,24 @@ def expiring_soon() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6))
 
 
-def poll(road: Road, token: str, *, until: Callable[[Answered], bool]) -> Answered:
+def poll(harness: Harness, token: str, *, until: Callable[[Answered], bool]) -> Answered:
     """Ask with a key until the answer is as wished, or a deadline has passed."""
     deadline = time.monotonic() + 15.0
     while True:
-        answered = road.ask("GET", "/v1/models", {"authorization": f"Bearer {token}"})
+        answered = harness.ask("GET", "/v1/models", {"authorization": f"Bearer {token}"})
         if until(answered) or time.monotonic() > deadline:
             return answered
 
 
 @pytest.mark.parametrize("target", [CHAT, "/v1/responses", "/v1/files", "/v1/anything"])
-def test_management_key_calls_no_models(road: Road, target: str) -> None:
-    headers = {"authorization": f"Bearer {road.gateway.keys['admin_key']}"}
-    answered = road.post(target, BODY, headers)
-    check_refused(road, answered, 403, "management_key_cannot_call_models")
+def test_management_key_calls_no_models(harness: Harness, target: str) -> None:
+    headers = {"authorization": f"Bearer {harness.gateway.keys['admin_key']}"}
+    answered = harness.post(target, BODY, headers)
+    check_refused(harness, answered, 403, "management_key_cannot_call_models")
 
 
-def test_the_sdk_raises_what_it_raises_for_openai(road: Road) -> None:
-    client = road.gateway.sdk(api_key="wrong", max_retries=0)
+def test_the_sdk_raises_what_it_raises_for_openai(harness: Harness) -> None:
+    client = harness.gateway.sdk(api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError) as raised:
         client.models.list()
     assert raised.value.code == "invalid_api_key"
@@ -167,10 +167,10 @@ def test_the_sdk_raises_what_it_raises_for_openai(road: Road) -> None:
 )
 @pytest.mark.parametrize("target", [CHAT, "/v1/responses", "/v1/embeddings"])
 def test_body_that_cannot_be_understood_is_refused(
-    road: Road, target: str, body: bytes, code: str, param: str | None
+    harness: Harness, target: str, body: bytes, code: str, param: str | None
 ) -> None:
-    answered = road.post(target, body)
-    check_refused(road, answered, 400, code)
+    answered = harness.post(target, body)
+    check_refused(harness, answered, 400, code)
     assert answered.error["type"] == "invalid_request_error"
     assert answered.error["param"] == param
 
@@ -187,10 +187,10 @@ def test_body_that_cannot_be_understood_is_refused(
     ],
 )
 def test_field_of_another_type_is_refused_where_the_address_defines_it(
-    road: Road, target: str, field: str, value: object
+    harness: Harness, target: str, field: str, value: object
 ) -> None:
-    answered = road.post(target, json.dumps({"model": "m", field: value}).encode())
-    check_refused(road, answered, 400, "invalid_type")
+    answered = harness.post(target, json.dumps({"model": "m", field: value}).encode())
+    check_refused(harness, answered, 400, "invalid_type")
     assert answered.error["param"] == field
 
 
@@ -203,26 +203,28 @@ def test_field_of_another_type_is_refused_where_the_address_defines_it(
         ("multipart/form-data; boundary=x", b"--x\r\ncontent-disposition: form-data\r\n\r\n\r\n"),
     ],
 )
-def test_form_that_cannot_be_understood_is_refused(road: Road, kind: str, body: bytes) -> None:
-    answered = road.ask("POST", "/v1/audio/transcriptions", {"content-type": kind}, body)
-    check_refused(road, answered, 400, "invalid_form")
+def test_form_that_cannot_be_understood_is_refused(
+    harness: Harness, kind: str, body: bytes
+) -> None:
+    answered = harness.ask("POST", "/v1/audio/transcriptions", {"content-type": kind}, body)
+    check_refused(harness, answered, 400, "invalid_form")
 
 
-def test_body_that_announces_too_much_is_refused_before_it_comes(road: Road) -> None:
-    headers = {**road.authorization, **JSON_TYPE, "content-length": str(MEBIBYTE + 1)}
-    with open_line(road.gateway.port) as waiting:
+def test_body_that_announces_too_much_is_refused_before_it_comes(harness: Harness) -> None:
+    headers = {**harness.authorization, **JSON_TYPE, "content-length": str(MEBIBYTE + 1)}
+    with open_line(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers))
         answered = waiting.read("POST")
-        check_refused(road, answered, 413, "request_too_large")
+        check_refused(harness, answered, 413, "request_too_large")
         assert answered.headers["connection"] == "close"
         assert str(MEBIBYTE) in answered.error["message"]
 
 
 @pytest.mark.parametrize("target", [CHAT, "/v1/files"])
-def test_chunked_body_is_refused_when_it_grows_too_large(road: Road, target: str) -> None:
-    headers = {**road.authorization, **JSON_TYPE, "transfer-encoding": "chunked"}
+def test_chunked_body_is_refused_when_it_grows_too_large(harness: Harness, target: str) -> None:
+    headers = {**harness.authorization, **JSON_TYPE, "transfer-encoding": "chunked"}
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    with open_line(road.gateway.port) as waiting:
+    with open_line(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", target, headers))
         with contextlib.suppress(ConnectionError):
             waiting.send(chunk * 80)
@@ -231,17 +233,17 @@ def test_chunked_body_is_refused_when_it_grows_too_large(road: Road, target: str
     assert answered.headers["connection"] == "close"
 
 
-def test_large_upload_with_a_wrong_key_hears_of_the_key(road: Road) -> None:
-    client = road.gateway.sdk(api_key="wrong", max_retries=0)
+def test_large_upload_with_a_wrong_key_hears_of_the_key(harness: Harness) -> None:
+    client = harness.gateway.sdk(api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         client.files.create(file=("a.jsonl", b"x" * (3 * MEBIBYTE)), purpose="batch")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_sender_that_waits_to_be_asked_for_its_body_is_asked(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(COMPLETION))
-    headers = {**road.authorization, **JSON_TYPE, "expect": "100-continue"}
-    with open_line(road.gateway.port) as waiting:
+def test_sender_that_waits_to_be_asked_for_its_body_is_asked(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    headers = {**harness.authorization, **JSON_TYPE, "expect": "100-continue"}
+    with open_line(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers, BODY))
         assert waiting.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
         waiting.send(BODY)
@@ -256,12 +258,12 @@ def test_sender_that_waits_to_be_asked_for_its_body_is_asked(road: Road) -> None
     ],
 )
 def test_sender_that_waits_is_refused_at_once_where_its_head_is(
-    road: Road, change: dict[str, str], status: int, code: str
+    harness: Harness, change: dict[str, str], status: int, code: str
 ) -> None:
-    headers = {"content-length": "10", **road.authorization, "expect": "100-continue", **change}
-    with open_line(road.gateway.port) as waiting:
+    headers = {"content-length": "10", **harness.authorization, "expect": "100-continue", **change}
+    with open_line(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers))
-        check_refused(road, waiting.read("POST"), status, code)
+        check_refused(harness, waiting.read("POST"), status, code)
 
 
 # How it is asked.
@@ -285,34 +287,34 @@ def test_sender_that_waits_is_refused_at_once_where_its_head_is(
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
-def test_what_is_no_http_is_refused_and_cut(road: Road, head: bytes) -> None:
-    with open_line(road.gateway.port) as broken:
+def test_what_is_no_http_is_refused_and_cut(harness: Harness, head: bytes) -> None:
+    with open_line(harness.gateway.port) as broken:
         broken.send(head)
-        check_refused(road, broken.read(), 400, "malformed_request")
+        check_refused(harness, broken.read(), 400, "malformed_request")
         assert broken.is_closed()
 
 
-def test_header_that_is_too_large_is_refused(road: Road) -> None:
-    answered = road.ask("GET", "/v1/models", {"x-large": "a" * 70_000})
-    check_refused(road, answered, 431, "headers_too_large")
+def test_header_that_is_too_large_is_refused(harness: Harness) -> None:
+    answered = harness.ask("GET", "/v1/models", {"x-large": "a" * 70_000})
+    check_refused(harness, answered, 431, "headers_too_large")
 
 
-def test_too_many_headers_are_refused(road: Road) -> None:
-    answered = road.ask("GET", "/v1/models", {f"x-{number}": "a" for number in range(150)})
-    check_refused(road, answered, 431, "headers_too_large")
+def test_too_many_headers_are_refused(harness: Harness) -> None:
+    answered = harness.ask("GET", "/v1/models", {f"x-{number}": "a" for number in range(150)})
+    check_refused(harness, answered, 431, "headers_too_large")
 
 
-def test_header_without_an_end_is_cut_off(road: Road) -> None:
-    with open_line(road.gateway.port) as endless:
+def test_header_without_an_end_is_cut_off(harness: Harness) -> None:
+    with open_line(harness.gateway.port) as endless:
         endless.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-endless: ")
         with pytest.raises(ConnectionError):
             endless.send(b"a" * (64 * MEBIBYTE))
-        check_refused(road, endless.read(), 431, "headers_too_large")
+        check_refused(harness, endless.read(), 431, "headers_too_large")
 
 
-def test_long_target_is_refused(road: Road) -> None:
-    answered = road.ask("GET", "/v1/models?after=" + "a" * 9000)
-    check_refused(road, answered, 414, "target_too_long")
+def test_long_target_is_refused(harness: Harness) -> None:
+    answered = harness.ask("GET", "/v1/models?after=" + "a" * 9000)
+    check_refused(harness, answered, 414, "target_too_long")
 
 
 @pytest.mark.parametrize(
@@ -325,16 +327,16 @@ def test_long_target_is_refused(road: Road) -> None:
     ],
 )
 def test_method_that_an_address_has_not_is_refused_with_those_that_it_has(
-    road: Road, method: str, target: str, allowed: set[str]
+    harness: Harness, method: str, target: str, allowed: set[str]
 ) -> None:
-    answered = road.ask(method, target)
-    check_refused(road, answered, 405, "method_not_allowed")
+    answered = harness.ask(method, target)
+    check_refused(harness, answered, 405, "method_not_allowed")
     assert set(answered.headers["allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "M-SEARCH"])
-def test_method_that_no_api_has_is_refused(road: Road, method: str) -> None:
-    check_refused(road, road.ask(method, "/v1/new/address"), 405, "method_not_allowed")
+def test_method_that_no_api_has_is_refused(harness: Harness, method: str) -> None:
+    check_refused(harness, harness.ask(method, "/v1/new/address"), 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -362,38 +364,40 @@ def test_method_that_no_api_has_is_refused(road: Road, method: str) -> None:
         "/v1/chat;x/completions/..",
     ],
 )
-def test_path_that_could_be_read_in_two_ways_is_refused(road: Road, target: str) -> None:
-    check_refused(road, road.ask("GET", target), 400, "invalid_path")
+def test_path_that_could_be_read_in_two_ways_is_refused(harness: Harness, target: str) -> None:
+    check_refused(harness, harness.ask("GET", target), 400, "invalid_path")
 
 
 @pytest.mark.parametrize(
     "target",
     ["/chat/completions", "/v1", "//v1/chat/completions", "/V1/models", "/openai/v1/responses"],
 )
-def test_address_outside_v1_tells_which_base_url_is_needed(road: Road, target: str) -> None:
-    answered = road.post(target, BODY)
+def test_address_outside_v1_tells_which_base_url_is_needed(harness: Harness, target: str) -> None:
+    answered = harness.post(target, BODY)
     check_error(answered, 404, "unknown_url", source="gateway")
     assert "base URL that ends in /v1" in answered.error["message"]
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("target", ["/", "/metrics", "/health/ready"])
-def test_wrong_method_outside_v1_is_refused_in_the_same_shape(road: Road, target: str) -> None:
-    answered = road.post(target, BODY)
+def test_wrong_method_outside_v1_is_refused_in_the_same_shape(
+    harness: Harness, target: str
+) -> None:
+    answered = harness.post(target, BODY)
     check_error(answered, 405, "method_not_allowed", source="gateway")
     assert answered.headers["allow"]
 
 
 @pytest.mark.parametrize("target", ["/v1/realtime?model=gpt-realtime", "/v1/responses", "/ws"])
-def test_websocket_is_refused_with_what_to_use_instead(road: Road, target: str) -> None:
+def test_websocket_is_refused_with_what_to_use_instead(harness: Harness, target: str) -> None:
     headers = {
         "connection": "Upgrade",
         "upgrade": "websocket",
         "sec-websocket-version": "13",
         "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    answered = road.ask("GET", target, headers)
-    check_refused(road, answered, 426, "websocket_unsupported")
+    answered = harness.ask("GET", target, headers)
+    check_refused(harness, answered, 426, "websocket_unsupported")
     assert answered.headers["upgrade"] == "HTTP/1.1"
     assert "over HTTP" in answered.error["message"]
     assert answered.headers["x-should-retry"] == "false"
@@ -409,22 +413,24 @@ def test_websocket_is_refused_with_what_to_use_instead(road: Road, target: str) 
     ],
 )
 def test_address_that_would_lead_around_the_gateway_is_refused(
-    road: Road, method: str, target: str
+    harness: Harness, method: str, target: str
 ) -> None:
-    answered = road.ask(method, target, JSON_TYPE, b"{}" if method == "POST" else None)
-    check_refused(road, answered, 501, "unsupported_endpoint")
+    answered = harness.ask(method, target, JSON_TYPE, b"{}" if method == "POST" else None)
+    check_refused(harness, answered, 501, "unsupported_endpoint")
     assert "not available here" in answered.error["message"]
 
 
-def test_address_of_the_providers_administration_is_closed_to_ordinary_keys(road: Road) -> None:
-    answered = road.ask("GET", "/v1/organization/admin_api_keys")
-    check_refused(road, answered, 403, "endpoint_out_of_scope")
+def test_address_of_the_providers_administration_is_closed_to_ordinary_keys(
+    harness: Harness,
+) -> None:
+    answered = harness.ask("GET", "/v1/organization/admin_api_keys")
+    check_refused(harness, answered, 403, "endpoint_out_of_scope")
 
 
-def test_connection_lives_on_after_an_error_that_the_client_can_mend(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(COMPLETION))
-    headers = {**road.authorization, **JSON_TYPE}
-    with open_line(road.gateway.port) as kept:
+def test_connection_lives_on_after_an_error_that_the_client_can_mend(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    headers = {**harness.authorization, **JSON_TYPE}
+    with open_line(harness.gateway.port) as kept:
         assert kept.ask("POST", CHAT, {**headers, "authorization": "Bearer x"}, BODY).status == 401
         assert kept.ask("POST", CHAT, headers, b"{").status == 400
         assert kept.ask("DELETE", CHAT, headers).status == 405
@@ -435,10 +441,10 @@ def test_connection_lives_on_after_an_error_that_the_client_can_mend(road: Road)
         assert kept.ask("POST", CHAT, headers, BODY).body == COMPLETION
 
 
-def test_requests_that_come_ahead_of_their_turn_are_answered_in_order(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(asked.target.encode()))
-    heads = [encode_head("GET", f"/v1/files/{each}", road.authorization) for each in "abc"]
-    with open_line(road.gateway.port) as ahead:
+def test_requests_that_come_ahead_of_their_turn_are_answered_in_order(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(asked.target.encode()))
+    heads = [encode_head("GET", f"/v1/files/{each}", harness.authorization) for each in "abc"]
+    with open_line(harness.gateway.port) as ahead:
         ahead.send(b"".join(heads) + encode_head("GET", "/health/live", None))
         bodies = [ahead.read().body for _ in range(4)]
     assert bodies == [b"/v1/files/a", b"/v1/files/b", b"/v1/files/c", b'{"status":"live"}']

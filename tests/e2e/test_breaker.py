@@ -15,9 +15,9 @@ import pytest
 from tests.fakes.books import Books
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.harness import running_managed_harness
 from tests.fakes.line import check_error
 from tests.fakes.raw import Line
-from tests.fakes.road import running_managed_road
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 
 FAILURES = 5
@@ -140,29 +140,29 @@ def test_provider_that_is_back_is_found_by_one_probe(
 
 def test_open_breaker_is_told_in_the_shape_of_the_wire_and_costs_nothing(tmp_path: Path) -> None:
     """On the platform's credential: no money is set aside for what is not sent."""
-    with running_managed_road(tmp_path / "data", breaker_failures=1, retries_max=0) as road:
-        funded = road.gateway.run("wallet", "fund", "1", "--reference", "r")
+    with running_managed_harness(tmp_path / "data", breaker_failures=1, retries_max=0) as harness:
+        funded = harness.gateway.run("wallet", "fund", "1", "--reference", "r")
         assert funded.returncode == 0, funded.stderr
-        road.answer_with(Provider())
+        harness.answer_with(Provider())
         given = CHAT | {"max_completion_tokens": 10}
-        assert road.post("/v1/chat/completions", given).status == 503
+        assert harness.post("/v1/chat/completions", given).status == 503
         for path, body in (
             ("/v1/chat/completions", given),
             ("/v1/chat/completions", given | {"stream": True}),
             ("/v1/responses", {"model": "gpt-5.4-mini", "input": "hello", "stream": True}),
         ):
             started = time.monotonic()
-            answered = road.post(path, body)
+            answered = harness.post(path, body)
             assert time.monotonic() - started < FAST_SECONDS
             check_error(answered, 503, "provider_circuit_open", source="gateway")
             assert answered.error["type"] == "server_error"
             assert "`openai`" in answered.error["message"]
             assert answered.headers["x-should-retry"] == "false"
             assert 0 < int(answered.headers["retry-after"]) <= 30
-        assert len(road.upstream.asked) == 1
-        receipts = road.receipts.take()[1:]
+        assert len(harness.upstream.asked) == 1
+        receipts = harness.receipts.take()[1:]
         assert [receipt.outcome for receipt in receipts] == ["refused"] * 3
         assert {receipt.error_code for receipt in receipts} == {"provider_circuit_open"}
         assert sum(receipt.attempts + receipt.cost_nano for receipt in receipts) == 0
-        holds = Books(road.gateway.data).read("SELECT state FROM holds")
+        holds = Books(harness.gateway.data).read("SELECT state FROM holds")
         assert [hold["state"] for hold in holds] == ["released"], "of the call that was sent"

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from backports import zstd
 
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import check_error
-from tests.fakes.road import Road, running_road
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"' + b"Hi " * 500 + b'"}]}'
@@ -33,68 +33,68 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     data = tmp_path_factory.mktemp("compressed") / "data"
-    with running_road(data) as running:
+    with running_harness(data) as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
 def test_compressed_body_is_refused_where_that_is_set(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     data = tmp_path_factory.mktemp("plain") / "data"
-    with running_road(data, decode_request_bodies="false") as road:
+    with running_harness(data, decode_request_bodies="false") as harness:
         for coding, pack in PACKERS.items():
-            answered = road.post(CHAT, pack(BODY), {"content-encoding": coding})
+            answered = harness.post(CHAT, pack(BODY), {"content-encoding": coding})
             check_error(answered, 415, "unsupported_content_encoding", source="gateway")
-            assert road.upstream.asked == []
-        assert road.post(CHAT, BODY, {"content-encoding": "identity"}).status == 200
+            assert harness.upstream.asked == []
+        assert harness.post(CHAT, BODY, {"content-encoding": "identity"}).status == 200
 
 
 @pytest.mark.parametrize("coding", PACKERS)
-def test_what_was_read_is_what_is_sent(road: Road, coding: str) -> None:
-    answered = road.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding.upper()})
+def test_what_was_read_is_what_is_sent(harness: Harness, coding: str) -> None:
+    answered = harness.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding.upper()})
     assert answered.status == 200
-    asked = road.upstream.asked[0]
+    asked = harness.upstream.asked[0]
     assert asked.body == BODY
     assert "content-encoding" not in asked.headers
     assert asked.headers["content-length"] == str(len(BODY))
 
 
 @pytest.mark.parametrize("coding", PACKERS)
-def test_bomb_is_refused_and_little_memory_used(road: Road, coding: str) -> None:
+def test_bomb_is_refused_and_little_memory_used(harness: Harness, coding: str) -> None:
     bomb = PACKERS[coding](bytes(96 * MEBIBYTE))
-    road.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding})
-    server = psutil.Process(road.gateway.process.pid)
+    harness.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding})
+    server = psutil.Process(harness.gateway.process.pid)
     before = server.memory_info().rss
-    road.upstream.forget()
-    answered = road.post(CHAT, bomb, {"content-encoding": coding})
+    harness.upstream.forget()
+    answered = harness.post(CHAT, bomb, {"content-encoding": coding})
     check_error(answered, 413, "request_too_large", source="gateway")
     assert server.memory_info().rss - before <= 16 * MEBIBYTE
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("coding", PACKERS)
 @pytest.mark.parametrize("body", [b"", b"garbage", BODY, b"\x1f\x8b", b"\x78\x9c"])
-def test_what_is_not_of_its_coding_is_refused(road: Road, coding: str, body: bytes) -> None:
-    answered = road.post(CHAT, body, {"content-encoding": coding})
+def test_what_is_not_of_its_coding_is_refused(harness: Harness, coding: str, body: bytes) -> None:
+    answered = harness.post(CHAT, body, {"content-encoding": coding})
     check_error(answered, 400, "invalid_content_encoding", source="gateway")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip", "gzip,br", "compress", "zip", "gzip;q=1"])
-def test_several_and_unknown_codings_are_refused(road: Road, coding: str) -> None:
-    answered = road.post(CHAT, gzip.compress(BODY), {"content-encoding": coding})
+def test_several_and_unknown_codings_are_refused(harness: Harness, coding: str) -> None:
+    answered = harness.post(CHAT, gzip.compress(BODY), {"content-encoding": coding})
     check_error(answered, 415, "unsupported_content_encoding", source="gateway")
 
 
-def test_decoded_body_is_read_as_strictly_as_any_other(road: Road) -> None:
+def test_decoded_body_is_read_as_strictly_as_any_other(harness: Harness) -> None:
     body = gzip.compress(b'{"model":"a","model":"b"}')
-    answered = road.post(CHAT, body, {"content-encoding": "gzip"})
+    answered = harness.post(CHAT, body, {"content-encoding": "gzip"})
     check_error(answered, 400, "invalid_json", source="gateway")

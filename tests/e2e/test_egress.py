@@ -19,8 +19,8 @@ from headgate.kit.settings import SettingRefused
 from headgate.main.egress import build_rules
 from tests.fakes.canary import Canary, running_canary
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway, start_gateway
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import open_line
-from tests.fakes.road import Road, running_road
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
@@ -33,20 +33,20 @@ def canary() -> Generator[Canary]:
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory, canary: Canary) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory, canary: Canary) -> Generator[Harness]:
     """Every proxy variable leads to the canary."""
     proxy = f"http://127.0.0.1:{canary.port}"
     names = ("http_proxy", "https_proxy", "all_proxy")
     variables = {each: proxy for name in names for each in (name, name.upper())} | {"no_proxy": ""}
     data = tmp_path_factory.mktemp("egress") / "data"
-    with running_road(data, retries_max=0, variables=variables) as running:
+    with running_harness(data, retries_max=0, variables=variables) as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
 REDIRECTS = [
@@ -64,16 +64,16 @@ REDIRECTS = [
 @pytest.mark.parametrize("location", REDIRECTS)
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
 def test_redirect_is_followed_nowhere_and_not_passed_on(
-    road: Road, canary: Canary, status: int, location: str
+    harness: Harness, canary: Canary, status: int, location: str
 ) -> None:
     headers = {"location": location.format(port=canary.port), "refresh": "0;url=http://x"}
-    road.answer_with(lambda asked: asked.answer(b"{}", status=status, headers=headers))
+    harness.answer_with(lambda asked: asked.answer(b"{}", status=status, headers=headers))
     for body in (BODY, BODY[:-1] + b',"stream":true}'):
-        answered = road.post(CHAT, body)
+        answered = harness.post(CHAT, body)
         assert not {"location", "refresh"} & set(answered.headers)
-    answered = road.ask("GET", "/v1/files/f1/content")
+    answered = harness.ask("GET", "/v1/files/f1/content")
     assert not {"location", "refresh"} & set(answered.headers)
-    assert len(road.upstream.asked) == 3
+    assert len(harness.upstream.asked) == 3
     assert canary.heard == []
 
 
@@ -113,32 +113,34 @@ OVERRIDES = [
 ]
 
 
-def test_no_path_and_no_header_takes_the_key_to_another_place(road: Road, canary: Canary) -> None:
+def test_no_path_and_no_header_takes_the_key_to_another_place(
+    harness: Harness, canary: Canary
+) -> None:
     """Raw bytes on the socket, as no client library would send them."""
     place = f"127.0.0.1:{canary.port}"
     sent = 0
     for target in PATHS:
-        sent += knock(road, target.format(canary=place), {})
+        sent += knock(harness, target.format(canary=place), {})
     for override in OVERRIDES:
         given = {name: value.format(canary=place) for name, value in override.items()}
-        sent += knock(road, "/v1/models", given)
+        sent += knock(harness, "/v1/models", given)
     assert sent == len(PATHS) + len(OVERRIDES)
     assert canary.heard == []
-    assert road.upstream.asked, "some of these are harmless and reach the provider"
-    for asked in road.upstream.asked:
+    assert harness.upstream.asked, "some of these are harmless and reach the provider"
+    for asked in harness.upstream.asked:
         assert asked.target.startswith("/v1/")
         hosts = [value for name, value in asked.fields if name == "host"]
-        assert hosts == [f"127.0.0.1:{road.upstream.port}"]
+        assert hosts == [f"127.0.0.1:{harness.upstream.port}"]
         keys = [value for _, value in asked.fields if PROVIDER_KEY in value]
         assert keys == [f"Bearer {PROVIDER_KEY}"]
         names = {name for name, _ in asked.fields}
         assert not names & {name for override in OVERRIDES for name in override if name != "host"}
 
 
-def knock(road: Road, target: str, headers: dict[str, str]) -> int:
-    given = {"host": "gateway.test", **road.authorization, "connection": "close", **headers}
+def knock(harness: Harness, target: str, headers: dict[str, str]) -> int:
+    given = {"host": "gateway.test", **harness.authorization, "connection": "close", **headers}
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
-    with open_line(road.gateway.port) as line:
+    with open_line(harness.gateway.port) as line:
         line.send("\r\n".join([*lines, "", ""]).encode())
         line.is_closed()
     return 1
@@ -149,7 +151,7 @@ def test_changed_base_url_does_not_take_the_old_secret_along(
 ) -> None:
     """As somebody with the database in hand would do it; the secret is sealed for its origin."""
     data = tmp_path / "data"
-    with running_road(data) as own:
+    with running_harness(data) as own:
         assert own.post(CHAT, BODY).status == 200
         assert own.gateway.stop() == 0
         key = own.authorization

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY
-from tests.fakes.road import Road, running_road
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.upstream import Asked
 
 brotli: Any = importlib.import_module("brotli")
@@ -50,24 +50,24 @@ MASK = b"[removed]".ljust(len(KEY), b"*")
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     data = tmp_path_factory.mktemp("bodies") / "data"
-    with running_road(data, retries_max=0, log_level="debug") as running:
+    with running_harness(data, retries_max=0, log_level="debug") as running:
         yield running
         stop_and_look_for_the_key(running)
 
 
-def stop_and_look_for_the_key(road: Road) -> None:
+def stop_and_look_for_the_key(harness: Harness) -> None:
     """After all of these tests: the key is in no log and, in the clear, nowhere on the disk."""
-    assert KEY not in road.gateway.log.read_bytes()
-    for path in road.gateway.data.iterdir():
+    assert KEY not in harness.gateway.log.read_bytes()
+    for path in harness.gateway.data.iterdir():
         assert KEY not in path.read_bytes(), path
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
 def send_stream(asked: Asked, body: bytes, coding: str = "", cut: int = 0) -> None:
@@ -79,13 +79,15 @@ def send_stream(asked: Asked, body: bytes, coding: str = "", cut: int = 0) -> No
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_compressed_answer_is_read_and_goes_on_without_its_coding(road: Road, coding: str) -> None:
+def test_compressed_answer_is_read_and_goes_on_without_its_coding(
+    harness: Harness, coding: str
+) -> None:
     headers = {"content-encoding": coding, "etag": '"x"'}
-    road.answer_with(lambda asked: asked.answer(CODINGS[coding](COMPLETION), headers=headers))
-    answered = road.post(CHAT, BODY)
+    harness.answer_with(lambda asked: asked.answer(CODINGS[coding](COMPLETION), headers=headers))
+    answered = harness.post(CHAT, BODY)
     assert (answered.status, answered.body) == (200, COMPLETION)
     assert not {"content-encoding", "etag"} & set(answered.headers)
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     assert receipt.usage is not None
     assert (receipt.usage.input_tokens, receipt.usage.output_tokens) == (10, 2)
 
@@ -93,36 +95,36 @@ def test_compressed_answer_is_read_and_goes_on_without_its_coding(road: Road, co
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("cut", [0, 1, 9, 40])
 def test_compressed_stream_is_read_and_goes_on_without_its_coding(
-    road: Road, coding: str, cut: int
+    harness: Harness, coding: str, cut: int
 ) -> None:
-    road.answer_with(lambda asked: send_stream(asked, CODINGS[coding](EVENTS), coding, cut))
-    answered = road.post(CHAT, STREAM)
+    harness.answer_with(lambda asked: send_stream(asked, CODINGS[coding](EVENTS), coding, cut))
+    answered = harness.post(CHAT, STREAM)
     assert (answered.status, answered.body) == (200, EVENTS)
     assert "content-encoding" not in answered.headers
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     assert receipt.usage is not None
     assert (receipt.usage.output_tokens, receipt.outcome) == (2, "completed")
 
 
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("status", [400, 429, 500])
-def test_compressed_refusal_is_read(road: Road, coding: str, status: int) -> None:
+def test_compressed_refusal_is_read(harness: Harness, coding: str, status: int) -> None:
     said = b'{"error":{"message":"no %b","code":"insufficient_quota"}}' % KEY
     headers = {"content-encoding": coding}
     body = CODINGS[coding](said)
-    road.answer_with(lambda asked: asked.answer(body, status=status, headers=headers))
-    answered = road.post(CHAT, BODY)
+    harness.answer_with(lambda asked: asked.answer(body, status=status, headers=headers))
+    answered = harness.post(CHAT, BODY)
     assert answered.status == status
     assert answered.error["message"] == "no [removed]"
     assert "content-encoding" not in answered.headers
-    assert road.receipts.take_one().error_code == "insufficient_quota"
+    assert harness.receipts.take_one().error_code == "insufficient_quota"
 
 
-def test_compressed_file_passes_as_it_is(road: Road) -> None:
+def test_compressed_file_passes_as_it_is(harness: Harness) -> None:
     body = gzip.compress(b"a file" * 1000)
     headers = {"content-type": "application/octet-stream", "content-encoding": "gzip"}
-    road.answer_with(lambda asked: asked.answer(body, headers=headers))
-    answered = road.ask("GET", "/v1/files/f1/content")
+    harness.answer_with(lambda asked: asked.answer(body, headers=headers))
+    answered = harness.ask("GET", "/v1/files/f1/content")
     assert (answered.body, answered.headers["content-encoding"]) == (body, "gzip")
 
 
@@ -137,12 +139,14 @@ def test_compressed_file_passes_as_it_is(road: Road) -> None:
         ("aes128gcm", b"x"),
     ],
 )
-def test_answer_that_cannot_be_decoded_is_an_error(road: Road, coding: str, body: bytes) -> None:
-    road.answer_with(lambda asked: asked.answer(body, headers={"content-encoding": coding}))
-    assert b"provider_invalid_response" in road.post(CHAT, BODY).body
-    road.answer_with(lambda asked: send_stream(asked, body, coding))
-    assert b"provider_invalid_response" in road.post(CHAT, STREAM).body
-    assert [receipt.outcome for receipt in road.receipts.take()] == ["unknown", "unknown"]
+def test_answer_that_cannot_be_decoded_is_an_error(
+    harness: Harness, coding: str, body: bytes
+) -> None:
+    harness.answer_with(lambda asked: asked.answer(body, headers={"content-encoding": coding}))
+    assert b"provider_invalid_response" in harness.post(CHAT, BODY).body
+    harness.answer_with(lambda asked: send_stream(asked, body, coding))
+    assert b"provider_invalid_response" in harness.post(CHAT, STREAM).body
+    assert [receipt.outcome for receipt in harness.receipts.take()] == ["unknown", "unknown"]
 
 
 def make_bomb(coding: str) -> bytes:
@@ -167,25 +171,25 @@ def read_peak_bytes(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def test_bomb_costs_little_wherever_it_lies(road: Road, bombs: dict[str, bytes]) -> None:
+def test_bomb_costs_little_wherever_it_lies(harness: Harness, bombs: dict[str, bytes]) -> None:
     for asked_with in (BODY, STREAM):  # what a first call takes is not the bomb's
-        road.answer_with(lambda asked: asked.answer(bytes(2 * MEBIBYTE)))
-        road.post(CHAT, asked_with)
-    before = read_peak_bytes(road.gateway.process.pid)
+        harness.answer_with(lambda asked: asked.answer(bytes(2 * MEBIBYTE)))
+        harness.post(CHAT, asked_with)
+    before = read_peak_bytes(harness.gateway.process.pid)
     for coding, body in bombs.items():
         for status in (200, 302, 400, 429, 503):
             head = {"content-encoding": coding, "location": "http://127.0.0.1:1/"}
             given: dict[str, Any] = {"status": status, "headers": head}
-            road.answer_with(lambda asked, b=body, g=given: asked.answer(b, **g))
-            answered = road.post(CHAT, BODY)
+            harness.answer_with(lambda asked, b=body, g=given: asked.answer(b, **g))
+            answered = harness.post(CHAT, BODY)
             assert len(answered.body) < 1000
             assert answered.status in (status, 502)
-        road.answer_with(lambda asked, b=body, c=coding: send_stream(asked, b, c))
-        answered = road.post(CHAT, STREAM)
+        harness.answer_with(lambda asked, b=body, c=coding: send_stream(asked, b, c))
+        answered = harness.post(CHAT, STREAM)
         assert len(answered.body) < 32 * MEBIBYTE
-    cost = read_peak_bytes(road.gateway.process.pid) - before
+    cost = read_peak_bytes(harness.gateway.process.pid) - before
     assert cost <= BOMB_COST_BYTES_MAX, f"{cost / MEBIBYTE:.1f} MiB"
-    road.renew()
+    harness.renew()
 
 
 HOSTILE_HEADS = {
@@ -215,7 +219,7 @@ ALLOWED = re.compile(
 
 
 @pytest.mark.parametrize("name", HOSTILE_HEADS)
-def test_hostile_head_is_refused_or_cleaned(road: Road, name: str) -> None:
+def test_hostile_head_is_refused_or_cleaned(harness: Harness, name: str) -> None:
     lines = HOSTILE_HEADS[name]
     for status, body in ((200, COMPLETION), (400, b'{"error":{"message":"no"}}')):
 
@@ -224,8 +228,8 @@ def test_hostile_head_is_refused_or_cleaned(road: Road, name: str) -> None:
             asked.send(head + lines + b"content-length: %d\r\n\r\n" % len(body) + body)
             asked.close()
 
-        road.answer_with(answer)
-        answered = road.post(CHAT, BODY)
+        harness.answer_with(answer)
+        answered = harness.post(CHAT, BODY)
         assert answered.status in (status, 502)
         for field, value in answered.fields:
             assert ALLOWED.fullmatch(field), field
@@ -244,32 +248,32 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
-def test_key_is_removed_from_every_answer(road: Road, spelling: str, status: int) -> None:
+def test_key_is_removed_from_every_answer(harness: Harness, spelling: str, status: int) -> None:
     said = SPELLINGS[spelling](PROVIDER_KEY)
     body = json.dumps(
         {"id": said, "model": said, "error": {"message": said, "code": said}, "choices": []}
         if status >= 400
         else {"id": said, "model": said, "choices": [{"message": {"content": said}}], "usage": {}}
     ).encode()
-    road.answer_with(lambda asked: asked.answer(body, status=status))
-    answered = road.post(CHAT, BODY)
+    harness.answer_with(lambda asked: asked.answer(body, status=status))
+    answered = harness.post(CHAT, BODY)
     assert answered.status == status
     assert b"[removed]" in answered.body
     assert KEY not in f"{answered.fields}".encode() + answered.body
-    assert PROVIDER_KEY not in repr(road.receipts.take_one())
+    assert PROVIDER_KEY not in repr(harness.receipts.take_one())
 
 
-def test_key_is_removed_from_a_stream_cut_at_any_byte(road: Road) -> None:
+def test_key_is_removed_from_a_stream_cut_at_any_byte(harness: Harness) -> None:
     body = EVENTS.replace(b'"Hi"', b'"%b"' % KEY, 1)
     first = body.index(KEY)
     wanted = body.replace(KEY, MASK)
     for cut in range(first - 1, first + len(KEY) + 2):
-        road.answer_with(lambda asked, cut=cut: send_stream(asked, body, cut=cut))
-        assert road.post(CHAT, STREAM).body == wanted
+        harness.answer_with(lambda asked, cut=cut: send_stream(asked, body, cut=cut))
+        assert harness.post(CHAT, STREAM).body == wanted
 
 
 @pytest.mark.parametrize("end", [b"", b"the end", KEY[:-1], b"\n"])
-def test_key_is_removed_from_a_file_whose_length_stays(road: Road, end: bytes) -> None:
+def test_key_is_removed_from_a_file_whose_length_stays(harness: Harness, end: bytes) -> None:
     body = b"binary \x00\xff" + KEY + b" and " + KEY + end
     headers = {"content-type": "application/octet-stream"}
 
@@ -278,7 +282,7 @@ def test_key_is_removed_from_a_file_whose_length_stays(road: Road, end: bytes) -
         for start in range(0, len(body), 7):
             asked.send(body[start : start + 7])
 
-    road.answer_with(answer)
-    answered = road.ask("GET", "/v1/files/f1/content")
+    harness.answer_with(answer)
+    answered = harness.ask("GET", "/v1/files/f1/content")
     assert answered.body == body.replace(KEY, MASK)
     assert answered.headers["content-length"] == str(len(body))

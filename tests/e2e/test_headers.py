@@ -9,8 +9,8 @@ import pytest
 
 from headgate.kit.money import format_dollars
 from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.raw import Line
-from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked
 
 CHAT = "/v1/chat/completions"
@@ -19,18 +19,18 @@ COMPLETION = b'{"id":"chatcmpl-1","model":"gpt-5.4-mini","choices":[],%b}' % USA
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("headers") / "data") as running:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
+    with running_harness(tmp_path_factory.mktemp("headers") / "data") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
-def test_headers_that_are_not_forbidden_reach_the_provider(road: Road) -> None:
+def test_headers_that_are_not_forbidden_reach_the_provider(harness: Harness) -> None:
     wanted = {
         "session-id": "s1",
         "x-session-affinity": "s2",
@@ -49,12 +49,12 @@ def test_headers_that_are_not_forbidden_reach_the_provider(road: Road) -> None:
         "accept": "application/json",
         "content-type": "application/json",
     }
-    road.post(CHAT, COMPLETION, wanted)
-    asked = road.upstream.asked[0]
+    harness.post(CHAT, COMPLETION, wanted)
+    asked = harness.upstream.asked[0]
     assert {name: asked.headers.get(name) for name in wanted} == wanted
 
 
-def test_headers_of_the_client_and_its_proxies_stay_behind(road: Road) -> None:
+def test_headers_of_the_client_and_its_proxies_stay_behind(harness: Harness) -> None:
     hidden = {
         "cookie": "session=1",
         "x-forwarded-for": "10.0.0.1",
@@ -75,17 +75,17 @@ def test_headers_of_the_client_and_its_proxies_stay_behind(road: Road) -> None:
         "te": "trailers",
         "accept-encoding": "gzip, br",
     }
-    road.post(CHAT, b'{"model":"m"}', hidden)
-    (asked,) = road.upstream.asked
+    harness.post(CHAT, b'{"model":"m"}', hidden)
+    (asked,) = harness.upstream.asked
     assert not set(hidden) & set(asked.headers)
     assert asked.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
-    assert asked.headers["host"] == f"127.0.0.1:{road.upstream.port}"
+    assert asked.headers["host"] == f"127.0.0.1:{harness.upstream.port}"
     names = [name for name, _ in asked.fields]
     assert len(names) == len(set(names))
-    assert road.gateway.key not in str(asked.fields)
+    assert harness.gateway.key not in str(asked.fields)
 
 
-def test_headers_that_tell_of_limits_and_versions_come_back(road: Road) -> None:
+def test_headers_that_tell_of_limits_and_versions_come_back(harness: Harness) -> None:
     told = {
         "x-request-id": "req_upstream",
         "openai-version": "2020-10-01",
@@ -107,19 +107,19 @@ def test_headers_that_tell_of_limits_and_versions_come_back(road: Road) -> None:
         "connection": "keep-alive",
         "keep-alive": "timeout=5",
     }
-    road.answer_with(lambda asked: asked.answer(COMPLETION, headers={**told, **hidden}))
-    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini"}')
+    harness.answer_with(lambda asked: asked.answer(COMPLETION, headers={**told, **hidden}))
+    answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini"}')
     assert {name: answered.headers.get(name) for name in told} == told
     assert not (set(hidden) - {"x-headgate-cost"}) & set(answered.headers)
     names = [name for name, _ in answered.fields]
     assert len(names) == len(set(names))
 
 
-def test_answer_says_what_the_gateway_did(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(COMPLETION, headers={"x-request-id": "up-1"}))
+def test_answer_says_what_the_gateway_did(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(COMPLETION, headers={"x-request-id": "up-1"}))
     correlation = {"x-headgate-correlation-id": "order-7"}
-    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini"}', correlation)
-    receipt = road.receipts.take_one()
+    answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini"}', correlation)
+    receipt = harness.receipts.take_one()
     assert receipt.correlation_id == "order-7"
     own = {n: v for n, v in answered.headers.items() if n.startswith("x-headgate-")}
     assert own == {
@@ -157,11 +157,11 @@ def answer_stream(asked: Asked) -> None:
     ],
 )
 def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
-    road: Road, te: str | None, version: str, *, told: bool
+    harness: Harness, te: str | None, version: str, *, told: bool
 ) -> None:
-    road.answer_with(answer_stream)
+    harness.answer_with(answer_stream)
     body = b'{"model":"gpt-5.4-mini","stream":true}'
-    with Line(road.gateway.port, road.gateway.keys["inference_key"]) as line:
+    with Line(harness.gateway.port, harness.gateway.keys["inference_key"]) as line:
         given = {} if te is None else {"te": te, "connection": "te"}
         line.ask(CHAT, body, version=version, **given)
         assert line.read_head() == 200
@@ -176,7 +176,7 @@ def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
         while row := line.reader.readline().rstrip(b"\r\n"):
             name, _, value = row.decode().partition(": ")
             trailers[name] = value
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     expected = {
         "x-headgate-cost": format_dollars(receipt.cost_nano),
         "x-headgate-wallet-debit": "0.000000000",
@@ -188,25 +188,25 @@ def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
     assert set(trailers) <= set(named.split(", "))
 
 
-def test_proxy_in_front_is_told_not_to_hold_a_stream(road: Road) -> None:
+def test_proxy_in_front_is_told_not_to_hold_a_stream(harness: Harness) -> None:
     def stream(asked: Asked) -> None:
         asked.begin_stream()
         asked.send_chunk(b"data: [DONE]\n\n")
         asked.send_end()
 
-    road.answer_with(stream)
-    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
+    harness.answer_with(stream)
+    answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
     assert [value for name, value in answered.fields if name == "x-accel-buffering"] == ["no"]
 
 
-def test_stream_says_what_is_known_when_it_begins(road: Road) -> None:
+def test_stream_says_what_is_known_when_it_begins(harness: Harness) -> None:
     def stream(asked: Asked) -> None:
         asked.begin_stream()
         asked.send_chunk(b"data: [DONE]\n\n")
         asked.send_end()
 
-    road.answer_with(stream)
-    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
+    harness.answer_with(stream)
+    answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
     own = {n for n in answered.headers if n.startswith("x-headgate-")}
     assert own == {
         "x-headgate-request-id",
@@ -218,59 +218,59 @@ def test_stream_says_what_is_known_when_it_begins(road: Road) -> None:
     }
 
 
-def test_request_id_is_the_gateways_where_the_provider_gives_none(road: Road) -> None:
-    answered = road.post(CHAT, b'{"model":"m"}')
+def test_request_id_is_the_gateways_where_the_provider_gives_none(harness: Harness) -> None:
+    answered = harness.post(CHAT, b'{"model":"m"}')
     assert answered.headers["x-request-id"] == answered.headers["x-headgate-request-id"]
     assert re.fullmatch(r"req_[0-9a-f]{32}", answered.headers["x-request-id"])
 
 
 @pytest.mark.parametrize("value", ["a b", "a\tb", "é", "x" * 129, ""])
-def test_correlation_id_that_is_no_plain_word_is_dropped(road: Road, value: str) -> None:
-    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-correlation-id": value})
+def test_correlation_id_that_is_no_plain_word_is_dropped(harness: Harness, value: str) -> None:
+    answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-correlation-id": value})
     assert answered.status == 200
     assert "x-headgate-correlation-id" not in answered.headers
-    assert road.receipts.take_one().correlation_id is None
+    assert harness.receipts.take_one().correlation_id is None
 
 
 @pytest.mark.parametrize("line_break", ["\r\n", "\n", "\r"])
-def test_correlation_id_cannot_write_headers(road: Road, line_break: str) -> None:
+def test_correlation_id_cannot_write_headers(harness: Harness, line_break: str) -> None:
     value = f"a{line_break}set-cookie: a=b"
-    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-correlation-id": value})
+    answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-correlation-id": value})
     assert "set-cookie" not in answered.headers
 
 
-def test_refusal_carries_the_correlation_id_too(road: Road) -> None:
-    answered = road.post(CHAT, b"{", {"x-headgate-correlation-id": "order-7"})
+def test_refusal_carries_the_correlation_id_too(harness: Harness) -> None:
+    answered = harness.post(CHAT, b"{", {"x-headgate-correlation-id": "order-7"})
     assert answered.headers["x-headgate-correlation-id"] == "order-7"
 
 
-def test_named_credential_is_taken_or_none(road: Road) -> None:
-    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "environment"})
+def test_named_credential_is_taken_or_none(harness: Harness) -> None:
+    answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "environment"})
     assert answered.status == 200
-    answered = road.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "another"})
+    answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "another"})
     assert answered.headers["x-headgate-error-source"] == "gateway"
     assert "another" in answered.error["message"]
-    assert len(road.upstream.asked) == 1
+    assert len(harness.upstream.asked) == 1
 
 
-def test_organization_of_the_credential_counts_not_the_clients(road: Road) -> None:
-    added = road.gateway.run(
+def test_organization_of_the_credential_counts_not_the_clients(harness: Harness) -> None:
+    added = harness.gateway.run(
         *("credentials", "add", "openai", "--api-key-stdin", "--name", "with-organization"),
-        *("--provider-organization", "org-own", "--base-url", road.upstream.base_url),
+        *("--provider-organization", "org-own", "--base-url", harness.upstream.base_url),
         stdin=PROVIDER_KEY,
     )
     assert added.returncode == 0, added.stderr
     headers = {"x-headgate-credential": "with-organization", "openai-organization": "org-client"}
-    wait_until_known(road, headers)
+    wait_until_known(harness, headers)
     organizations = [
-        value for name, value in road.upstream.asked[-1].fields if name == "openai-organization"
+        value for name, value in harness.upstream.asked[-1].fields if name == "openai-organization"
     ]
     assert organizations == ["org-own"]
 
 
-def wait_until_known(road: Road, headers: dict[str, str]) -> None:
+def wait_until_known(harness: Harness, headers: dict[str, str]) -> None:
     """A change by another process is taken up within the polling interval."""
     for _ in range(1000):
-        if road.post(CHAT, b'{"model":"m"}', headers).status == 200:
+        if harness.post(CHAT, b'{"model":"m"}', headers).status == 200:
             return
     raise AssertionError("the credential was not taken up")

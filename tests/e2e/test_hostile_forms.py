@@ -7,8 +7,8 @@ from collections.abc import Generator
 import psutil
 import pytest
 
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import check_error
-from tests.fakes.road import Road, running_road
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 MEBIBYTE = 1 << 20
@@ -49,37 +49,37 @@ VECTORS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("hostile-forms") / "data") as running:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
+    with running_harness(tmp_path_factory.mktemp("hostile-forms") / "data") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_hostile_form_is_refused_and_little_memory_used(road: Road, name: str) -> None:
+def test_hostile_form_is_refused_and_little_memory_used(harness: Harness, name: str) -> None:
     content_type, body = VECTORS[name]
-    server = psutil.Process(road.gateway.process.pid)
+    server = psutil.Process(harness.gateway.process.pid)
     before = server.memory_info().rss
-    answered = road.ask("POST", TRANSCRIPTIONS, {"content-type": content_type}, body)
+    answered = harness.ask("POST", TRANSCRIPTIONS, {"content-type": content_type}, body)
     check_error(answered, 400, "invalid_form", source="gateway")
     assert server.memory_info().rss - before <= 16 * MEBIBYTE
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
-def test_other_content_type_is_refused_where_a_form_is_read(road: Road, kind: str) -> None:
-    answered = road.ask("POST", TRANSCRIPTIONS, {"content-type": kind}, b"model=whisper-1")
+def test_other_content_type_is_refused_where_a_form_is_read(harness: Harness, kind: str) -> None:
+    answered = harness.ask("POST", TRANSCRIPTIONS, {"content-type": kind}, b"model=whisper-1")
     check_error(answered, 415, "unsupported_content_type", source="gateway")
     assert "multipart/form-data" in answered.error["message"]
 
 
-def test_form_may_say_its_type_in_capitals(road: Road) -> None:
+def test_form_may_say_its_type_in_capitals(harness: Harness) -> None:
     kind = "Multipart/Form-Data; boundary=b0"
     body = MODEL + part(b"file", b"RIFF", b'; filename="a.wav"') + END
-    assert road.ask("POST", TRANSCRIPTIONS, {"content-type": kind}, body).status == 200
-    assert road.upstream.asked[0].body == body
+    assert harness.ask("POST", TRANSCRIPTIONS, {"content-type": kind}, body).status == 200
+    assert harness.upstream.asked[0].body == body

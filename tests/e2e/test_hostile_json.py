@@ -7,8 +7,8 @@ from collections.abc import Generator
 import psutil
 import pytest
 
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import check_error
-from tests.fakes.road import Road, running_road
 
 CHAT = "/v1/chat/completions"
 MODEL = b'{"model":"gpt-5.4-mini",'
@@ -16,15 +16,15 @@ MASS = b",".join(b'"k%d":0' % number for number in range(1_000_000))
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("hostile-json") / "data") as running:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
+    with running_harness(tmp_path_factory.mktemp("hostile-json") / "data") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
 VECTORS: dict[str, tuple[bytes, str]] = {
@@ -60,23 +60,25 @@ VECTORS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", VECTORS)
 @pytest.mark.parametrize("target", [CHAT, "/v1/threads/runs"])
-def test_json_that_could_be_read_in_two_ways_is_refused(road: Road, name: str, target: str) -> None:
+def test_json_that_could_be_read_in_two_ways_is_refused(
+    harness: Harness, name: str, target: str
+) -> None:
     body, said = VECTORS[name]
-    answered = road.post(target, body)
+    answered = harness.post(target, body)
     check_error(answered, 400, "invalid_json", source="gateway")
     assert said in answered.error["message"]
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
     if "model twice" in name:
         assert answered.error["param"] == "model"
 
 
-def test_hostile_body_costs_no_more_than_a_good_one_of_its_size(road: Road) -> None:
+def test_hostile_body_costs_no_more_than_a_good_one_of_its_size(harness: Harness) -> None:
     """CPU of the server: 12 MB of keys against 12 MB of one long text."""
-    server = psutil.Process(road.gateway.process.pid)
+    server = psutil.Process(harness.gateway.process.pid)
 
     def measure(body: bytes) -> float:
         before = server.cpu_times()
-        road.post(CHAT, body)
+        harness.post(CHAT, body)
         after = server.cpu_times()
         return after.user + after.system - before.user - before.system
 
@@ -85,21 +87,21 @@ def test_hostile_body_costs_no_more_than_a_good_one_of_its_size(road: Road) -> N
     assert bad < 20 * good + 0.2
 
 
-def test_escaped_nul_and_emoji_go_on_as_they_came(road: Road) -> None:
+def test_escaped_nul_and_emoji_go_on_as_they_came(harness: Harness) -> None:
     body = MODEL + b'"user":"\\u0000 \\ud83d\\ude00 \xf0\x9f\x98\x80"}'
-    assert road.post(CHAT, body).status != 400
-    assert road.upstream.asked[0].body == body
+    assert harness.post(CHAT, body).status != 400
+    assert harness.upstream.asked[0].body == body
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "text/xml",
                                   "multipart/form-data; boundary=b"])  # fmt: skip
-def test_other_content_type_is_refused_where_json_is_read(road: Road, kind: str) -> None:
-    answered = road.post(CHAT, b"model=gpt-5.4-mini", {"content-type": kind})
+def test_other_content_type_is_refused_where_json_is_read(harness: Harness, kind: str) -> None:
+    answered = harness.post(CHAT, b"model=gpt-5.4-mini", {"content-type": kind})
     check_error(answered, 415, "unsupported_content_type", source="gateway")
     assert "application/json" in answered.error["message"]
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("kind", ["Application/JSON; charset=utf-8", "application/x+json"])
-def test_json_may_say_so_in_other_words(road: Road, kind: str) -> None:
-    assert road.post(CHAT, MODEL + b'"a":1}', {"content-type": kind}).status == 200
+def test_json_may_say_so_in_other_words(harness: Harness, kind: str) -> None:
+    assert harness.post(CHAT, MODEL + b'"a":1}', {"content-type": kind}).status == 200

@@ -12,9 +12,9 @@ import pytest
 
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway
+from tests.fakes.harness import PATIENT, Harness
 from tests.fakes.line import check_error
 from tests.fakes.receipts import open_receipts
-from tests.fakes.road import PATIENT, Road
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 
 CHAT = "/v1/chat/completions"
@@ -46,7 +46,7 @@ def echo(asked: Asked) -> None:
 class TwoProviders:
     """A server with a credential of OpenAI and one of `acme`, each with its own upstream."""
 
-    road: Road
+    harness: Harness
     acme: FakeUpstream
 
 
@@ -69,16 +69,16 @@ def module_providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[TwoP
             stdin=ACME_KEY,
         )
         assert added.returncode == 0, added.stderr
-        providers = TwoProviders(Road(gateway, openai, receipts), acme)
+        providers = TwoProviders(Harness(gateway, openai, receipts), acme)
         ask: dict[str, Any] = {"model": "acme-large", "messages": []}
-        wait_until(lambda: providers.road.post(CHAT, ask).status == 200, 5)
+        wait_until(lambda: providers.harness.post(CHAT, ask).status == 200, 5)
         yield providers
 
 
 @pytest.fixture
 def providers(module_providers: TwoProviders) -> TwoProviders:
-    module_providers.road.receipts.take()
-    module_providers.road.upstream.forget()
+    module_providers.harness.receipts.take()
+    module_providers.harness.upstream.forget()
     module_providers.acme.forget()
     return module_providers
 
@@ -96,46 +96,46 @@ def test_model_of_an_own_integration_is_called_there_with_its_key_and_price(
     providers: TwoProviders, model: str, headers: dict[str, str], stream: bool
 ) -> None:
     body: dict[str, Any] = {"model": model, "messages": [], "stream": stream}
-    answered = providers.road.post(CHAT, body, headers)
+    answered = providers.harness.post(CHAT, body, headers)
     assert answered.status == 200
     assert answered.headers["x-headgate-provider"] == "acme"
-    assert providers.road.upstream.asked == []
+    assert providers.harness.upstream.asked == []
     (asked,) = providers.acme.asked
     assert asked.target == "/v1/acme/chat/completions"
     assert asked.headers["authorization"] == f"Bearer {ACME_KEY}"
     assert asked.json["model"] == "large-2026"
-    receipt = providers.road.receipts.take_one()
+    receipt = providers.harness.receipts.take_one()
     assert (receipt.provider, receipt.model_requested) == ("acme", model)
     assert (receipt.price_id, receipt.cost_nano) == ("acme/acme-large@2026-06-01", COST_NANO)
 
 
 def test_named_credential_decides_the_integration(providers: TwoProviders) -> None:
     body: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
-    answered = providers.road.post(CHAT, body, {"x-headgate-credential": "ours"})
+    answered = providers.harness.post(CHAT, body, {"x-headgate-credential": "ours"})
     assert answered.headers["x-headgate-provider"] == "acme"
     assert providers.acme.asked[0].json["model"] == "gpt-5.4-mini"
     # A price of another integration's model of that id is not its price.
-    assert providers.road.receipts.take_one().pricing == "unpriced"
+    assert providers.harness.receipts.take_one().pricing == "unpriced"
     headers = {"x-headgate-credential": "nobody's"}
     check_error(
-        providers.road.post(CHAT, body, headers), 400, "credential_unusable", source="gateway"
+        providers.harness.post(CHAT, body, headers), 400, "credential_unusable", source="gateway"
     )
-    assert providers.road.upstream.asked == []
+    assert providers.harness.upstream.asked == []
 
 
 def test_other_models_still_go_to_openai(providers: TwoProviders) -> None:
     for model in ("gpt-5.4-mini", "unheard-of"):
-        answered = providers.road.post(CHAT, {"model": model, "messages": []})
+        answered = providers.harness.post(CHAT, {"model": model, "messages": []})
         assert answered.headers["x-headgate-provider"] == "openai"
     assert providers.acme.asked == []
-    keys = {asked.headers["authorization"] for asked in providers.road.upstream.asked}
+    keys = {asked.headers["authorization"] for asked in providers.harness.upstream.asked}
     assert keys == {f"Bearer {PROVIDER_KEY}"}
 
 
 def test_models_of_an_own_integration_are_listed(providers: TwoProviders) -> None:
-    listed = providers.road.ask("GET", "/v1/models").json["data"]
+    listed = providers.harness.ask("GET", "/v1/models").json["data"]
     cards = {each["id"]: each["headgate"] for each in listed}
     assert list(cards) == ["gpt-5.4-mini", "acme-large"]
     assert cards["acme-large"]["price"]["input"] == "0.3"
-    one = providers.road.ask("GET", "/v1/models/acme-large").json
+    one = providers.harness.ask("GET", "/v1/models/acme-large").json
     assert (one["owned_by"], one["headgate"]["provider"]) == ("acme", "acme")

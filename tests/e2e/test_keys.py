@@ -18,9 +18,9 @@ import openai
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import check_error
 from tests.fakes.postgres import Postgres
-from tests.fakes.road import Road, running_road
 
 MASTER_KEY = base64.b64encode(os.urandom(32)).decode()
 CHAT = "/v1/chat/completions"
@@ -36,17 +36,17 @@ ANSWER = (
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     data = tmp_path_factory.mktemp("keys") / "data"
-    with running_road(data, trusted_proxies="127.0.0.1") as running:
+    with running_harness(data, trusted_proxies="127.0.0.1") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    module_road.answer_with(lambda asked: asked.answer(ANSWER))
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    module_harness.answer_with(lambda asked: asked.answer(ANSWER))
+    return module_harness
 
 
 def manage(gateway: Gateway, method: str, path: str, body: Any = None) -> Any:
@@ -73,7 +73,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def test_sdk_sees_permission_denied_with_the_code_of_each_scope(road: Road) -> None:
+def test_sdk_sees_permission_denied_with_the_code_of_each_scope(harness: Harness) -> None:
     limits: list[tuple[dict[str, Any], str]] = [
         ({"models": ["gpt-4*"]}, "model_out_of_scope"),
         ({"endpoints": ["embeddings"]}, "endpoint_out_of_scope"),
@@ -81,16 +81,18 @@ def test_sdk_sees_permission_denied_with_the_code_of_each_scope(road: Road) -> N
         ({"networks": ["203.0.113.0/24"]}, "address_out_of_scope"),
     ]
     for fields, code in limits:
-        client = road.gateway.sdk(api_key=issue(road.gateway, **fields)["key"], max_retries=0)
+        client = harness.gateway.sdk(api_key=issue(harness.gateway, **fields)["key"], max_retries=0)
         with pytest.raises(openai.PermissionDeniedError) as caught:
             client.chat.completions.create(**ASKED)
         assert caught.value.code == code
         assert caught.value.type == "permission_error"
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_key_of_some_networks_is_judged_by_the_address_that_the_proxy_names(road: Road) -> None:
-    key = issue(road.gateway, networks=["203.0.113.0/24", "2001:db8::/32"])["key"]
+def test_key_of_some_networks_is_judged_by_the_address_that_the_proxy_names(
+    harness: Harness,
+) -> None:
+    key = issue(harness.gateway, networks=["203.0.113.0/24", "2001:db8::/32"])["key"]
     for forwarded, status in [
         ("203.0.113.9", 200),
         ("::ffff:203.0.113.9", 200),
@@ -101,37 +103,37 @@ def test_key_of_some_networks_is_judged_by_the_address_that_the_proxy_names(road
         ("", 403),
     ]:
         headers = {**bearer(key), **({"x-forwarded-for": forwarded} if forwarded else {})}
-        assert road.post(CHAT, ASKED, headers).status == status, forwarded
+        assert harness.post(CHAT, ASKED, headers).status == status, forwarded
 
 
-def test_call_counts_for_the_project_that_its_header_names(road: Road) -> None:
-    project = manage(road.gateway, "POST", "/api/projects", {"name": "Second"})["id"]
-    issued = issue(road.gateway, projects=[project])
+def test_call_counts_for_the_project_that_its_header_names(harness: Harness) -> None:
+    project = manage(harness.gateway, "POST", "/api/projects", {"name": "Second"})["id"]
+    issued = issue(harness.gateway, projects=[project])
     for named, charged in ((None, issued["project_id"]), (project, project)):
         headers = {**bearer(issued["key"]), **({"x-headgate-project": named} if named else {})}
-        assert road.post(CHAT, ASKED, headers).status == 200
-        assert road.receipts.take_one().project_id == charged
-        assert "x-headgate-project" not in road.upstream.asked[-1].headers
-    refused = road.post(CHAT, ASKED, {**bearer(issued["key"]), "x-headgate-project": "proj_x"})
+        assert harness.post(CHAT, ASKED, headers).status == 200
+        assert harness.receipts.take_one().project_id == charged
+        assert "x-headgate-project" not in harness.upstream.asked[-1].headers
+    refused = harness.post(CHAT, ASKED, {**bearer(issued["key"]), "x-headgate-project": "proj_x"})
     check_error(refused, 403, "project_out_of_scope", source="gateway")
-    manage(road.gateway, "DELETE", f"/api/projects/{project}")
-    refused = road.post(CHAT, ASKED, {**bearer(issued["key"]), "x-headgate-project": project})
+    manage(harness.gateway, "DELETE", f"/api/projects/{project}")
+    refused = harness.post(CHAT, ASKED, {**bearer(issued["key"]), "x-headgate-project": project})
     check_error(refused, 403, "project_out_of_scope", source="gateway")
 
 
-def test_tokens_per_minute_are_those_that_were_used(road: Road) -> None:
-    key = issue(road.gateway, tokens_per_minute=2_000, requests_per_minute=100)["key"]
-    first = road.post(CHAT, {**ASKED, "max_tokens": 10}, bearer(key))
+def test_tokens_per_minute_are_those_that_were_used(harness: Harness) -> None:
+    key = issue(harness.gateway, tokens_per_minute=2_000, requests_per_minute=100)["key"]
+    first = harness.post(CHAT, {**ASKED, "max_tokens": 10}, bearer(key))
     assert first.headers["x-headgate-ratelimit-limit-tokens"] == "2000"
     assert first.headers["x-headgate-ratelimit-limit-requests"] == "100"
     assert first.headers["x-headgate-ratelimit-remaining-requests"] == "99"
     assert int(first.headers["x-headgate-ratelimit-remaining-tokens"]) > 1_900
     assert "x-ratelimit-limit-requests" not in first.headers, "that name is the provider's"
-    second = road.post(CHAT, {**ASKED, "max_tokens": 10}, bearer(key))
+    second = harness.post(CHAT, {**ASKED, "max_tokens": 10}, bearer(key))
     assert 900 < int(second.headers["x-headgate-ratelimit-remaining-tokens"]) < 1_050
-    statuses = [road.post(CHAT, ASKED, bearer(key)).status for _ in range(2)]
+    statuses = [harness.post(CHAT, ASKED, bearer(key)).status for _ in range(2)]
     assert statuses[-1] == 429
-    refused = road.post(CHAT, ASKED, bearer(key))
+    refused = harness.post(CHAT, ASKED, bearer(key))
     check_error(refused, 429, "rate_limited", source="gateway")
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.headers["x-headgate-ratelimit-remaining-tokens"] == "0"
@@ -139,19 +141,19 @@ def test_tokens_per_minute_are_those_that_were_used(road: Road) -> None:
     assert "tokens per minute" in refused.error["message"]
 
 
-def test_both_tokens_of_a_rotated_key_call_until_it_is_revoked(road: Road) -> None:
-    issued = issue(road.gateway)
+def test_both_tokens_of_a_rotated_key_call_until_it_is_revoked(harness: Harness) -> None:
+    issued = issue(harness.gateway)
     path = f"/api/api-keys/{issued['id']}"
-    rotated = manage(road.gateway, "POST", f"{path}/rotate", {"overlap_seconds": 600})
+    rotated = manage(harness.gateway, "POST", f"{path}/rotate", {"overlap_seconds": 600})
     both = [bearer(issued["key"]), bearer(rotated["key"])]
-    assert [road.post(CHAT, ASKED, each).status for each in both] == [200, 200]
-    assert {receipt.key_id for receipt in road.receipts.take()} == {issued["id"]}
-    manage(road.gateway, "DELETE", path)
-    assert [road.post(CHAT, ASKED, each).status for each in both] == [401, 401]
+    assert [harness.post(CHAT, ASKED, each).status for each in both] == [200, 200]
+    assert {receipt.key_id for receipt in harness.receipts.take()} == {issued["id"]}
+    manage(harness.gateway, "DELETE", path)
+    assert [harness.post(CHAT, ASKED, each).status for each in both] == [401, 401]
 
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "expired"])
-def test_stream_of_a_key_that_is_withdrawn_is_cut_and_billed(road: Road, how: str) -> None:
+def test_stream_of_a_key_that_is_withdrawn_is_cut_and_billed(harness: Harness, how: str) -> None:
     ended = threading.Event()
 
     def stream(asked: Any) -> None:
@@ -159,30 +161,32 @@ def test_stream_of_a_key_that_is_withdrawn_is_cut_and_billed(road: Road, how: st
         asked.send_chunk(b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n')
         ended.wait(20)
 
-    road.answer_with(stream)
+    harness.answer_with(stream)
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
-    issued = issue(road.gateway, **({"expires_at": soon.isoformat()} if how == "expired" else {}))
-    client = road.gateway.sdk(api_key=issued["key"], max_retries=0)
+    issued = issue(
+        harness.gateway, **({"expires_at": soon.isoformat()} if how == "expired" else {})
+    )
+    client = harness.gateway.sdk(api_key=issued["key"], max_retries=0)
     path = f"/api/api-keys/{issued['id']}"
     try:
         with client.chat.completions.create(**ASKED, stream=True) as chunks:
             assert next(iter(chunks)).choices[0].delta.content == "Hi"
             if how == "revoked":
-                manage(road.gateway, "DELETE", path)
+                manage(harness.gateway, "DELETE", path)
             elif how == "disabled":
-                manage(road.gateway, "PATCH", path, {"enabled": False})
+                manage(harness.gateway, "PATCH", path, {"enabled": False})
             with pytest.raises(openai.APIError, match="was withdrawn") as caught:
                 list(chunks)
     finally:
         ended.set()
     assert caught.value.code == "invalid_api_key"
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     assert (receipt.outcome, receipt.error_code) == ("cancelled", "invalid_api_key")
     assert receipt.estimated
 
 
-def test_first_management_key_is_the_operators(road: Road) -> None:
-    shown = manage(road.gateway, "GET", "/api/api-keys?kind=admin&search=first")["keys"]
+def test_first_management_key_is_the_operators(harness: Harness) -> None:
+    shown = manage(harness.gateway, "GET", "/api/api-keys?kind=admin&search=first")["keys"]
     assert [key["permissions"] for key in shown] == [["*"]]
 
 

@@ -21,9 +21,9 @@ from headgate.kit.outbox import OUTBOX
 from headgate.relay.ports import Receipt
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import Answered, check_error
 from tests.fakes.raw import Line
-from tests.fakes.road import Road, running_managed_road
 from tests.fakes.upstream import Asked
 
 CHAT = "/v1/chat/completions"
@@ -42,24 +42,24 @@ EMBEDDED = b'{"data":[],"model":"text-embedding-3-small","usage":{"prompt_tokens
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_managed_road(tmp_path_factory.mktemp("managed") / "data") as running:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
+    with running_managed_harness(tmp_path_factory.mktemp("managed") / "data") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    module_road.answer_with(lambda asked: asked.answer(COMPLETION))
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    module_harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    return module_harness
 
 
 @pytest.fixture
-def wallet(road: Road) -> Generator[Wallet]:
+def wallet(harness: Harness) -> Generator[Wallet]:
     """A wallet that is filled to one dollar anew for each test."""
-    database = Database(road.gateway.place)
+    database = Database(harness.gateway.place)
     try:
-        found = Wallet(road, database)
+        found = Wallet(harness, database)
         found.fill()
         yield found
     finally:
@@ -67,14 +67,14 @@ def wallet(road: Road) -> Generator[Wallet]:
 
 
 class Wallet:
-    def __init__(self, road: Road, database: Database) -> None:
-        self._road = road
+    def __init__(self, harness: Harness, database: Database) -> None:
+        self._harness = harness
         self._database = database
 
     @property
     def nano(self) -> int:
         with self._database.reading() as connection:
-            return billing.balance(connection, self._road.gateway.keys["organization_id"])
+            return billing.balance(connection, self._harness.gateway.keys["organization_id"])
 
     def fill(self) -> None:
         missing = NANO_PER_DOLLAR - self.nano
@@ -82,7 +82,7 @@ class Wallet:
             with self._database.transaction() as connection:
                 billing.fund(
                     connection,
-                    self._road.gateway.keys["organization_id"],
+                    self._harness.gateway.keys["organization_id"],
                     amount_nano=missing,
                     reference=f"fill-{next(FILLS)}",
                     now=1.0,
@@ -99,48 +99,48 @@ class Wallet:
             assert billing.audit(connection) == []
 
 
-def check_settled(road: Road, wallet: Wallet, cost_nano: int) -> None:
-    receipt = road.receipts.take_one()
+def check_settled(harness: Harness, wallet: Wallet, cost_nano: int) -> None:
+    receipt = harness.receipts.take_one()
     assert receipt.managed
     assert (receipt.pricing, receipt.cost_nano) == ("priced", cost_nano)
     assert wallet.nano == NANO_PER_DOLLAR - cost_nano
     wallet.check_books()
 
 
-def test_call_costs_exactly_what_it_used(road: Road, wallet: Wallet) -> None:
-    answered = road.post(CHAT, ASK)
+def test_call_costs_exactly_what_it_used(harness: Harness, wallet: Wallet) -> None:
+    answered = harness.post(CHAT, ASK)
     assert answered.body == COMPLETION
     for name in ("x-headgate-cost", "x-headgate-wallet-debit"):
         assert answered.headers[name] == "0.001200000"
-    check_settled(road, wallet, COST_NANO)
+    check_settled(harness, wallet, COST_NANO)
 
 
-def test_streamed_call_costs_the_same(road: Road, wallet: Wallet) -> None:
+def test_streamed_call_costs_the_same(harness: Harness, wallet: Wallet) -> None:
     def stream(asked: Asked) -> None:
         asked.begin_stream()
         asked.send_chunk(b'data: {"id":"c1","model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
         asked.send_chunk(b"data: [DONE]\n\n")
         asked.send_end()
 
-    road.answer_with(stream)
-    assert road.post(CHAT, {**ASK, "stream": True}).body == b"data: [DONE]\n\n"
-    check_settled(road, wallet, COST_NANO)
+    harness.answer_with(stream)
+    assert harness.post(CHAT, {**ASK, "stream": True}).body == b"data: [DONE]\n\n"
+    check_settled(harness, wallet, COST_NANO)
 
 
-def test_money_is_set_aside_before_the_provider_is_asked(road: Road, wallet: Wallet) -> None:
+def test_money_is_set_aside_before_the_provider_is_asked(harness: Harness, wallet: Wallet) -> None:
     during: list[int] = []
 
     def answer(asked: Asked) -> None:
         during.append(wallet.nano)
         asked.answer(COMPLETION)
 
-    road.answer_with(answer)
-    road.post(CHAT, ASK)
+    harness.answer_with(answer)
+    harness.post(CHAT, ASK)
     (left,) = during
     assert left < NANO_PER_DOLLAR - COST_NANO
     # Whatever serves it: 200 tokens at the dearest rate of any tier, and hardly any input.
     assert NANO_PER_DOLLAR - left < 3_000_000
-    check_settled(road, wallet, COST_NANO)
+    check_settled(harness, wallet, COST_NANO)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_money_is_set_aside_before_the_provider_is_asked(road: Road, wallet: Wal
     ],
 )
 def test_hold_covers_every_answer_that_is_asked_for(
-    road: Road, wallet: Wallet, change: dict[str, Any], answers: float
+    harness: Harness, wallet: Wallet, change: dict[str, Any], answers: float
 ) -> None:
     during: list[int] = []
 
@@ -164,31 +164,33 @@ def test_hold_covers_every_answer_that_is_asked_for(
         during.append(wallet.nano)
         asked.answer(COMPLETION)
 
-    road.answer_with(answer)
-    answered = road.post("/v1/completions", {**ASK, "max_tokens": 200, **change})
+    harness.answer_with(answer)
+    answered = harness.post("/v1/completions", {**ASK, "max_tokens": 200, **change})
     least = int(200 * 9000 * answers)
     if least > NANO_PER_DOLLAR:
         check_error(answered, 402, "insufficient_funds", source="gateway")
         return
     assert NANO_PER_DOLLAR - during[0] >= least
-    check_settled(road, wallet, COST_NANO)
+    check_settled(harness, wallet, COST_NANO)
 
 
-def test_hold_covers_models_whose_longest_answer_is_not_known(road: Road, wallet: Wallet) -> None:
+def test_hold_covers_models_whose_longest_answer_is_not_known(
+    harness: Harness, wallet: Wallet
+) -> None:
     during: list[int] = []
 
     def answer(asked: Asked) -> None:
         during.append(wallet.nano)
         asked.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-5.1-codex-mini"))
 
-    road.answer_with(answer)
-    road.post(CHAT, {"model": "gpt-5.1-codex-mini", "messages": []})
+    harness.answer_with(answer)
+    harness.post(CHAT, {"model": "gpt-5.1-codex-mini", "messages": []})
     # It cannot be longer than the window of 400,000 tokens, at $2 for a million.
     assert NANO_PER_DOLLAR - during[0] >= 400_000 * 2000
-    check_settled(road, wallet, 1000 * 250 + 100 * 2000)
+    check_settled(harness, wallet, 1000 * 250 + 100 * 2000)
 
 
-def test_hold_covers_every_text_of_a_batch_of_embeddings(road: Road, wallet: Wallet) -> None:
+def test_hold_covers_every_text_of_a_batch_of_embeddings(harness: Harness, wallet: Wallet) -> None:
     """Each may fill the window of 8,191 tokens, all together many times."""
     texts = ["word " * 5000] * 20
     during: list[int] = []
@@ -197,34 +199,38 @@ def test_hold_covers_every_text_of_a_batch_of_embeddings(road: Road, wallet: Wal
         during.append(wallet.nano)
         asked.answer(EMBEDDED % 100_000)
 
-    road.answer_with(answer)
-    road.post("/v1/embeddings", {"model": "text-embedding-3-small", "input": texts})
+    harness.answer_with(answer)
+    harness.post("/v1/embeddings", {"model": "text-embedding-3-small", "input": texts})
     assert NANO_PER_DOLLAR - during[0] >= 100_000 * 20
-    check_settled(road, wallet, 100_000 * 20)
+    check_settled(harness, wallet, 100_000 * 20)
 
 
-def check_unasked(road: Road, wallet: Wallet, answered: Answered, status: int, code: str) -> None:
+def check_unasked(
+    harness: Harness, wallet: Wallet, answered: Answered, status: int, code: str
+) -> None:
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-should-retry"] == "false"
-    assert road.upstream.asked == []
-    receipt = road.receipts.take_one()
+    assert harness.upstream.asked == []
+    receipt = harness.receipts.take_one()
     assert (receipt.outcome, receipt.cost_nano) == ("refused", 0)
     assert (receipt.status, receipt.error_code) == (status, code)
     assert wallet.nano == NANO_PER_DOLLAR
     wallet.check_books()
 
 
-def test_call_without_enough_money_is_refused_before_it_is_made(road: Road, wallet: Wallet) -> None:
-    answered = road.post(CHAT, {**ASK, **LONG})
-    check_unasked(road, wallet, answered, 402, "insufficient_funds")
+def test_call_without_enough_money_is_refused_before_it_is_made(
+    harness: Harness, wallet: Wallet
+) -> None:
+    answered = harness.post(CHAT, {**ASK, **LONG})
+    check_unasked(harness, wallet, answered, 402, "insufficient_funds")
 
 
-def test_the_sdk_does_not_try_again_without_money(road: Road, wallet: Wallet) -> None:
-    client = road.gateway.sdk(max_retries=5)
+def test_the_sdk_does_not_try_again_without_money(harness: Harness, wallet: Wallet) -> None:
+    client = harness.gateway.sdk(max_retries=5)
     with pytest.raises(openai.APIStatusError) as raised:
         client.post("/chat/completions", cast_to=object, body={**ASK, **LONG})
     assert (raised.value.status_code, raised.value.code) == (402, "insufficient_funds")
-    assert len(road.receipts.take()) == 1
+    assert len(harness.receipts.take()) == 1
 
 
 @pytest.mark.parametrize(
@@ -240,33 +246,33 @@ def test_the_sdk_does_not_try_again_without_money(road: Road, wallet: Wallet) ->
     ],
 )
 def test_what_has_no_bound_on_its_price_is_refused(
-    road: Road, wallet: Wallet, target: str, body: dict[str, Any]
+    harness: Harness, wallet: Wallet, target: str, body: dict[str, Any]
 ) -> None:
-    check_unasked(road, wallet, road.post(target, body), 400, "model_unpriced")
+    check_unasked(harness, wallet, harness.post(target, body), 400, "model_unpriced")
 
 
-def test_free_addresses_need_no_money(road: Road, wallet: Wallet) -> None:
-    assert road.ask("GET", "/v1/models").status == 200
-    receipt = road.receipts.take_one()
+def test_free_addresses_need_no_money(harness: Harness, wallet: Wallet) -> None:
+    assert harness.ask("GET", "/v1/models").status == 200
+    receipt = harness.receipts.take_one()
     assert (receipt.managed, receipt.pricing, receipt.cost_nano) == (True, "free", 0)
     assert wallet.nano == NANO_PER_DOLLAR
 
 
-def test_refusal_of_the_provider_gives_the_money_back(road: Road, wallet: Wallet) -> None:
+def test_refusal_of_the_provider_gives_the_money_back(harness: Harness, wallet: Wallet) -> None:
     body = b'{"error":{"message":"No","type":"x","param":null,"code":"model_not_found"}}'
-    road.answer_with(lambda asked: asked.answer(body, status=404))
-    assert road.post(CHAT, ASK).status == 404
-    assert road.receipts.take_one().pricing == "free"
+    harness.answer_with(lambda asked: asked.answer(body, status=404))
+    assert harness.post(CHAT, ASK).status == 404
+    assert harness.receipts.take_one().pricing == "free"
     assert wallet.nano == NANO_PER_DOLLAR
     wallet.check_books()
 
 
 def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
-    road: Road, wallet: Wallet
+    harness: Harness, wallet: Wallet
 ) -> None:
-    road.answer_with(Asked.reset)
-    assert road.post(CHAT, ASK).status == 502
-    receipt = road.receipts.take_one()
+    harness.answer_with(Asked.reset)
+    assert harness.post(CHAT, ASK).status == 502
+    receipt = harness.receipts.take_one()
     assert (receipt.outcome, receipt.estimated) == ("unknown", True)
     assert 0 < receipt.cost_nano < COST_NANO
     assert wallet.nano == NANO_PER_DOLLAR - receipt.cost_nano
@@ -275,7 +281,7 @@ def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
 
 @pytest.mark.parametrize("policy", ["cancel", "drain"])
 def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
-    road: Road, wallet: Wallet, policy: str
+    harness: Harness, wallet: Wallet, policy: str
 ) -> None:
     left = threading.Event()
 
@@ -287,19 +293,19 @@ def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
         asked.send_chunk(b"data: [DONE]\n\n")
         asked.send_end()
 
-    road.answer_with(stream)
-    key = road.gateway.run("keys", "create", "--on-disconnect", policy).stdout.strip()
+    harness.answer_with(stream)
+    key = harness.gateway.run("keys", "create", "--on-disconnect", policy).stdout.strip()
     headers = {"authorization": f"Bearer {key}"}
-    wait_until(lambda: road.ask("GET", "/v1/realtime", headers).status != 401)
-    with Line(road.gateway.port, key) as line:
+    wait_until(lambda: harness.ask("GET", "/v1/realtime", headers).status != 401)
+    with Line(harness.gateway.port, key) as line:
         line.ask(CHAT, ASK | {"stream": True})
         assert line.read_head() == 200
         assert line.read_piece() == TEXT
     done = "headgate_drains 1" if policy == "drain" else "headgate_requests_in_flight 1"
-    wait_until(lambda: done in road.gateway.metrics())
+    wait_until(lambda: done in harness.gateway.metrics())
     left.set()
     receipts: list[Receipt] = []
-    wait_until(lambda: bool(receipts.extend(road.receipts.take()) or receipts))
+    wait_until(lambda: bool(receipts.extend(harness.receipts.take()) or receipts))
     (receipt,) = receipts
     assert receipt.outcome == ("completed" if policy == "drain" else "cancelled")
     assert receipt.estimated is (policy == "cancel")
@@ -310,7 +316,7 @@ def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
 
 
 def test_parallel_calls_share_a_wallet_without_going_below_nothing(
-    road: Road, wallet: Wallet
+    harness: Harness, wallet: Wallet
 ) -> None:
     """M93: as many are let in at once as there is money for, and every other is told so."""
     calls = 100
@@ -323,15 +329,15 @@ def test_parallel_calls_share_a_wallet_without_going_below_nothing(
         assert release.wait(20)
         asked.answer(COMPLETION)
 
-    road.answer_with(answer)
+    harness.answer_with(answer)
     release.set()
-    assert road.post(CHAT, given).status == 200
+    assert harness.post(CHAT, given).status == 200
     affordable = NANO_PER_DOLLAR // (NANO_PER_DOLLAR - held[0])
     assert 10 < affordable < calls
     release.clear()
     wallet.fill()
     with ThreadPoolExecutor(calls) as pool:
-        waiting = [pool.submit(road.post, CHAT, given) for _ in range(calls)]
+        waiting = [pool.submit(harness.post, CHAT, given) for _ in range(calls)]
         wait_until(lambda: sum(each.done() for each in waiting) >= calls - affordable, 20)
         wait_until(lambda: len(held) == 1 + affordable)
         release.set()
@@ -342,10 +348,10 @@ def test_parallel_calls_share_a_wallet_without_going_below_nothing(
     wallet.check_books()
 
 
-def test_answer_without_usage_costs_what_was_held(road: Road, wallet: Wallet) -> None:
-    road.answer_with(lambda asked: asked.answer(b'{"id":"c1","model":"gpt-5.4-mini"}'))
-    assert road.post(CHAT, ASK).status == 200
-    receipt = road.receipts.take_one()
+def test_answer_without_usage_costs_what_was_held(harness: Harness, wallet: Wallet) -> None:
+    harness.answer_with(lambda asked: asked.answer(b'{"id":"c1","model":"gpt-5.4-mini"}'))
+    assert harness.post(CHAT, ASK).status == 200
+    receipt = harness.receipts.take_one()
     assert (receipt.pricing, receipt.estimated) == ("unpriced", True)
     assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano
     wallet.check_books()
@@ -367,50 +373,50 @@ def respond(*output: dict[str, Any], **more: Any) -> bytes:
     [("apply_patch_call", "priced"), ("shell_call", "priced"), ("future_call", "partial")],
 )
 def test_tool_without_a_fee_costs_its_tokens_and_not_the_hold(
-    road: Road, wallet: Wallet, item: str, pricing: str
+    harness: Harness, wallet: Wallet, item: str, pricing: str
 ) -> None:
-    road.answer_with(lambda asked: asked.answer(respond({"type": item, "id": "x"})))
+    harness.answer_with(lambda asked: asked.answer(respond({"type": item, "id": "x"})))
     given = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
-    answered = road.post(RESPONSES, given)
+    answered = harness.post(RESPONSES, given)
     assert answered.headers["x-headgate-cost"] == "0.000300000"
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     assert (receipt.pricing, receipt.cost_nano) == (pricing, TOKENS_NANO)
     assert wallet.nano == NANO_PER_DOLLAR - TOKENS_NANO
     wallet.check_books()
 
 
-def test_fees_of_tools_are_held_and_paid(road: Road, wallet: Wallet) -> None:
+def test_fees_of_tools_are_held_and_paid(harness: Harness, wallet: Wallet) -> None:
     during: list[int] = []
 
     def answer(asked: Asked) -> None:
         during.append(wallet.nano)
         asked.answer(respond(*({**SEARCH, "id": f"ws_{n}"} for n in range(3))))
 
-    road.answer_with(answer)
+    harness.answer_with(answer)
     asked = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
-    road.post(RESPONSES, {**asked, "tools": [{"type": "web_search"}], "max_tool_calls": 3})
+    harness.post(RESPONSES, {**asked, "tools": [{"type": "web_search"}], "max_tool_calls": 3})
     cost_nano = TOKENS_NANO + 3 * 10_000_000
     assert NANO_PER_DOLLAR - during[0] >= cost_nano
-    check_settled(road, wallet, cost_nano)
+    check_settled(harness, wallet, cost_nano)
 
 
-def test_speech_is_held_and_paid_by_its_characters(road: Road, wallet: Wallet) -> None:
-    road.answer_with(
+def test_speech_is_held_and_paid_by_its_characters(harness: Harness, wallet: Wallet) -> None:
+    harness.answer_with(
         lambda asked: asked.answer(b"ID3" + bytes(99), headers={"content-type": "audio/mpeg"})
     )
     speech = {"model": "tts-1", "voice": "alloy", "input": "x" * 1000}
-    assert road.post("/v1/audio/speech", speech).status == 200
-    check_settled(road, wallet, 15_000_000)
+    assert harness.post("/v1/audio/speech", speech).status == 200
+    check_settled(harness, wallet, 15_000_000)
 
 
 def test_usage_that_cannot_be_costs_the_hold_and_is_told_as_an_event(
-    road: Road, wallet: Wallet
+    harness: Harness, wallet: Wallet
 ) -> None:
     absurd = {"input_tokens": 10**12, "output_tokens": 50}
-    road.answer_with(lambda asked: asked.answer(respond(usage=absurd)))
+    harness.answer_with(lambda asked: asked.answer(respond(usage=absurd)))
     given = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
-    answered = road.post(RESPONSES, given)
-    receipt = road.receipts.take_one()
+    answered = harness.post(RESPONSES, given)
+    receipt = harness.receipts.take_one()
     assert (receipt.pricing, receipt.estimated, receipt.usage) == ("implausible", True, None)
     assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano < 10**7
     for name in ("x-headgate-cost", "x-headgate-wallet-debit"):
@@ -421,8 +427,8 @@ def test_usage_that_cannot_be_costs_the_hold_and_is_told_as_an_event(
     wallet.check_books()
 
 
-def test_wallet_is_funded_once_for_each_reference(road: Road, wallet: Wallet) -> None:
-    run = road.gateway.run
+def test_wallet_is_funded_once_for_each_reference(harness: Harness, wallet: Wallet) -> None:
+    run = harness.gateway.run
     before = wallet.nano
     first = run("wallet", "fund", "2.50", "--reference", "invoice-1")
     assert first.returncode == 0, first.stderr
@@ -434,21 +440,21 @@ def test_wallet_is_funded_once_for_each_reference(road: Road, wallet: Wallet) ->
     assert "choose a new one" in other.stderr
     assert wallet.nano == before + 2_500_000_000
     assert f"${wallet.nano / NANO_PER_DOLLAR:.9f}" in run("wallet", "show").stdout
-    spend(road, wallet, before)
+    spend(harness, wallet, before)
 
 
-def spend(road: Road, wallet: Wallet, left_nano: int) -> None:
+def spend(harness: Harness, wallet: Wallet, left_nano: int) -> None:
     """Bring the wallet back to what other tests expect, by one call that costs the difference."""
     tokens, rest = divmod(wallet.nano - left_nano, 750)
     assert rest < 750
     usage = b'"usage":{"prompt_tokens":%d,"completion_tokens":0}' % tokens
-    road.answer_with(lambda asked: asked.answer(COMPLETION.replace(USAGE, usage)))
-    road.post(CHAT, {**ASK, **LONG})
+    harness.answer_with(lambda asked: asked.answer(COMPLETION.replace(USAGE, usage)))
+    harness.post(CHAT, {**ASK, **LONG})
 
 
-def test_doctor_reports_that_the_books_add_up(road: Road, wallet: Wallet) -> None:
-    road.post(CHAT, ASK)
-    examined = road.gateway.run("doctor", "--json")
+def test_doctor_reports_that_the_books_add_up(harness: Harness, wallet: Wallet) -> None:
+    harness.post(CHAT, ASK)
+    examined = harness.gateway.run("doctor", "--json")
     assert examined.returncode == 0, examined.stdout
     findings = {each["subject"]: each for each in json.loads(examined.stdout)}
     assert findings["ledger"]["level"] == "ok"

@@ -21,8 +21,8 @@ from headgate.vault.model.managed import (
 )
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
+from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import check_error
-from tests.fakes.road import Road, running_managed_road
 from tests.fakes.upstream import Asked
 
 CHAT = "/v1/chat/completions"
@@ -46,35 +46,35 @@ def echo(asked: Asked) -> None:
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     """A platform credential, a wallet, `old` replaced by nano, and nano as the default."""
-    with running_managed_road(tmp_path_factory.mktemp("models") / "data") as road:
-        second = ("--name", "second", "--base-url", f"{road.upstream.base_url}/second")
+    with running_managed_harness(tmp_path_factory.mktemp("models") / "data") as harness:
+        second = ("--name", "second", "--base-url", f"{harness.upstream.base_url}/second")
         run(
-            *(road, "credentials", "add", "openai", "--managed", "--api-key-stdin", *second),
+            *(harness, "credentials", "add", "openai", "--managed", "--api-key-stdin", *second),
             stdin=PROVIDER_KEY,
         )
-        sell(road)
-        wait_until(lambda: road.post(CHAT, {"model": "unknown"}).status == 200, 5)
-        yield road
+        sell(harness)
+        wait_until(lambda: harness.post(CHAT, {"model": "unknown"}).status == 200, 5)
+        yield harness
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    module_road.answer_with(echo)
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    module_harness.answer_with(echo)
+    return module_harness
 
 
-def run(road: Road, *words: str, stdin: str = "") -> str:
-    done = road.gateway.run(*words, stdin=stdin)
+def run(harness: Harness, *words: str, stdin: str = "") -> str:
+    done = harness.gateway.run(*words, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def sell(road: Road) -> None:
+def sell(harness: Harness) -> None:
     """What an operator does with `headgate models` and `headgate wallet fund`."""
-    with open_desk(road.gateway.data, {}) as desk, desk.database.transaction() as connection:
+    with open_desk(harness.gateway.data, {}) as desk, desk.database.transaction() as connection:
         book = desk.open_managed_models()
         for request in (
             ManagedRequest(model_id=NANO, credential="second", is_default=True),
@@ -86,19 +86,19 @@ def sell(road: Road) -> None:
         book.change(connection, book.find(connection, MINI), replaced, by=COMMAND_LINE)
         billing.fund(
             connection,
-            road.gateway.keys["organization_id"],
+            harness.gateway.keys["organization_id"],
             amount_nano=NANO_PER_DOLLAR,
             reference="first",
             now=1.0,
         )
 
 
-def read_balance(road: Road) -> int:
-    database = Database(road.gateway.data / "headgate.db")
+def read_balance(harness: Harness) -> int:
+    database = Database(harness.gateway.data / "headgate.db")
     try:
         with database.reading() as connection:
             assert billing.audit(connection) == []
-            return billing.balance(connection, road.gateway.keys["organization_id"])
+            return billing.balance(connection, harness.gateway.keys["organization_id"])
     finally:
         database.close()
 
@@ -110,62 +110,62 @@ def ask_body(model: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("model", [MINI, "unknown", "house"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_call_is_served_held_and_paid_as_the_model_that_serves(
-    road: Road, model: str, stream: bool
+    harness: Harness, model: str, stream: bool
 ) -> None:
     """M34: a deprecated id goes to its replacement, an unknown one to the default."""
-    before = read_balance(road)
+    before = read_balance(harness)
     during: list[int] = []
 
     def answer(asked: Asked) -> None:
-        during.append(before - read_balance(road))
+        during.append(before - read_balance(harness))
         echo(asked)
 
-    road.answer_with(answer)
-    answered = road.post(CHAT, ask_body(model, stream=stream))
+    harness.answer_with(answer)
+    answered = harness.post(CHAT, ask_body(model, stream=stream))
     assert answered.status == 200
     assert answered.headers["x-headgate-model"] == NANO
-    (asked,) = road.upstream.asked
+    (asked,) = harness.upstream.asked
     assert asked.target == "/v1/second/chat/completions"
     assert json.loads(asked.body)["model"] == NANO
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     assert (receipt.managed, receipt.cost_nano) == (True, COST_NANO)
     assert (receipt.model_requested, receipt.model_served) == (model, NANO)
     price = Catalog.load().price(NANO, receipt.created_at)
     assert price is not None
     assert receipt.price_id == price.id
-    assert before - read_balance(road) == COST_NANO
+    assert before - read_balance(harness) == COST_NANO
     # 200 tokens at the dearest rate of nano, and hardly any input.
     assert 200 * NANO_OUT <= during[0] < 3_000_000
 
 
-def test_rerouted_call_that_fails_names_the_model_that_was_asked(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(b'{"error":{"message":"No"}}', status=404))
-    assert road.post(CHAT, ask_body(MINI)).status == 404
-    receipt = road.receipts.take_one()
+def test_rerouted_call_that_fails_names_the_model_that_was_asked(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(b'{"error":{"message":"No"}}', status=404))
+    assert harness.post(CHAT, ask_body(MINI)).status == 404
+    receipt = harness.receipts.take_one()
     assert (receipt.model_requested, receipt.model_served, receipt.cost_nano) == (MINI, NANO, 0)
 
 
-def test_key_is_not_led_past_its_models_by_a_replacement(road: Road) -> None:
-    made = run(road, "keys", "create", "--models", f"{MINI},unknown", "--json")
+def test_key_is_not_led_past_its_models_by_a_replacement(harness: Harness) -> None:
+    made = run(harness, "keys", "create", "--models", f"{MINI},unknown", "--json")
     headers = {"authorization": f"Bearer {json.loads(made)['token']}"}
-    wait_until(lambda: road.post(CHAT, ask_body("x"), headers).status == 403, 5)
-    road.renew()
+    wait_until(lambda: harness.post(CHAT, ask_body("x"), headers).status == 403, 5)
+    harness.renew()
     for model in (MINI, "unknown"):
-        answered = road.post(CHAT, ask_body(model), headers)
+        answered = harness.post(CHAT, ask_body(model), headers)
         check_error(answered, 403, "model_out_of_scope", source="gateway")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_unknown_model_is_refused_where_no_model_can_stand_in(road: Road) -> None:
-    answered = road.post("/v1/embeddings", {"model": "unknown", "input": "x"})
+def test_unknown_model_is_refused_where_no_model_can_stand_in(harness: Harness) -> None:
+    answered = harness.post("/v1/embeddings", {"model": "unknown", "input": "x"})
     check_error(answered, 404, "model_not_found", source="gateway")
     assert answered.error["param"] == "model"
-    assert road.upstream.asked == []
-    assert road.receipts.take_one().outcome == "refused"
+    assert harness.upstream.asked == []
+    assert harness.receipts.take_one().outcome == "refused"
 
 
-def test_managed_models_are_listed_without_asking_a_provider(road: Road) -> None:
-    shown = road.ask("GET", "/v1/models")
+def test_managed_models_are_listed_without_asking_a_provider(harness: Harness) -> None:
+    shown = harness.ask("GET", "/v1/models")
     assert shown.headers["x-headgate-cache-status"] == "bypass"
     cards = {each["id"]: each["headgate"] for each in shown.json["data"]}
     assert list(cards) == [MINI, NANO, "house"]
@@ -174,46 +174,46 @@ def test_managed_models_are_listed_without_asking_a_provider(road: Road) -> None
     price = cards["house"]["price"]
     dollars = 1000 * Decimal(price["input"]) + 100 * Decimal(price["output"])
     assert dollars * 1000 == COST_NANO
-    one = road.ask("GET", "/v1/models/house")
+    one = harness.ask("GET", "/v1/models/house")
     assert one.json["headgate"] == cards["house"]
-    check_error(road.ask("GET", "/v1/models/x"), 404, "model_not_found", source="gateway")
-    assert road.upstream.asked == []
-    outcomes = [(r.endpoint, r.outcome, r.cost_nano) for r in road.receipts.take()]
+    check_error(harness.ask("GET", "/v1/models/x"), 404, "model_not_found", source="gateway")
+    assert harness.upstream.asked == []
+    outcomes = [(r.endpoint, r.outcome, r.cost_nano) for r in harness.receipts.take()]
     assert outcomes == [("models", "completed", 0)] * 2 + [("models", "refused", 0)]
 
 
-def test_files_of_the_shared_account_are_not_shown(road: Road) -> None:
-    check_error(road.ask("GET", "/v1/files"), 403, "shared_account", source="gateway")
-    assert road.upstream.asked == []
+def test_files_of_the_shared_account_are_not_shown(harness: Harness) -> None:
+    check_error(harness.ask("GET", "/v1/files"), 403, "shared_account", source="gateway")
+    assert harness.upstream.asked == []
 
 
-def test_named_credential_does_not_serve_the_model_of_another(road: Road) -> None:
+def test_named_credential_does_not_serve_the_model_of_another(harness: Harness) -> None:
     headers = {"x-headgate-credential": "OpenAI"}
-    answered = road.post(CHAT, ask_body(NANO), headers)
+    answered = harness.post(CHAT, ask_body(NANO), headers)
     check_error(answered, 400, "credential_unusable", source="gateway")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_own_key_is_used_as_it_is_named_and_no_credit_is_debited(road: Road) -> None:
+def test_own_key_is_used_as_it_is_named_and_no_credit_is_debited(harness: Harness) -> None:
     """M34, M33: with both present the own key wins; known, deprecated and unknown ids pass."""
-    road.renew()
+    harness.renew()
     run(
-        *(road, "credentials", "add", "openai", "--api-key-stdin", "--name", "own"),
-        *("--base-url", f"{road.upstream.base_url}/own"),
+        *(harness, "credentials", "add", "openai", "--api-key-stdin", "--name", "own"),
+        *("--base-url", f"{harness.upstream.base_url}/own"),
         stdin=OWN_KEY,
     )
-    wait_until(lambda: road.ask("GET", "/v1/files").status == 200, 5)
-    road.renew()
-    road.answer_with(echo)
-    before = read_balance(road)
+    wait_until(lambda: harness.ask("GET", "/v1/files").status == 200, 5)
+    harness.renew()
+    harness.answer_with(echo)
+    before = read_balance(harness)
     for model in (MINI, NANO, "unknown"):
         body = json.dumps(ask_body(model)).encode()
-        assert road.post(CHAT, body).status == 200
-        assert road.upstream.asked[-1].body == body
-        assert road.upstream.asked[-1].target == "/v1/own/chat/completions"
-        receipt = road.receipts.take_one()
+        assert harness.post(CHAT, body).status == 200
+        assert harness.upstream.asked[-1].body == body
+        assert harness.upstream.asked[-1].target == "/v1/own/chat/completions"
+        receipt = harness.receipts.take_one()
         assert (receipt.managed, receipt.model_served) == (False, model)
-    assert read_balance(road) == before
+    assert read_balance(harness) == before
     headers = {"x-headgate-credential": "second"}
-    assert road.post(CHAT, ask_body(MINI), headers).headers["x-headgate-model"] == NANO
-    assert read_balance(road) == before - COST_NANO
+    assert harness.post(CHAT, ask_body(MINI), headers).headers["x-headgate-model"] == NANO
+    assert read_balance(harness) == before - COST_NANO

@@ -15,8 +15,8 @@ from headgate.cli.desk import open_desk
 from headgate.keys.model import KeyRequest
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, start_gateway
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import ask, check_error
-from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 
 MINI = "gpt-5.4-mini"
@@ -41,23 +41,23 @@ def answer(asked: Asked) -> None:
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("models") / "data") as running:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
+    with running_harness(tmp_path_factory.mktemp("models") / "data") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
+def harness(module_harness: Harness) -> Harness:
     """With no list that is kept from the test before."""
-    module_road.answer_with(answer)
-    module_road.ask("GET", "/v1/models?refresh=true")
-    module_road.renew()
-    module_road.answer_with(answer)
-    return module_road
+    module_harness.answer_with(answer)
+    module_harness.ask("GET", "/v1/models?refresh=true")
+    module_harness.renew()
+    module_harness.answer_with(answer)
+    return module_harness
 
 
-def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(road: Road) -> None:
-    client = road.gateway.sdk()
+def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(harness: Harness) -> None:
+    client = harness.gateway.sdk()
     listed = {model.id: model for model in client.models.list()}
     assert list(listed) == [MINI, "org/house"]
     assert (listed[MINI].owned_by, listed[MINI].created) == ("x", 1)
@@ -67,20 +67,20 @@ def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(road: Road) -> N
     for name in (MINI, "org/house"):
         one = client.models.retrieve(name)
         assert one == listed[name]
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
     new = client.models.retrieve("org/new")
     assert (new.id, (new.model_extra or {})["headgate"]["price"]) == ("org/new", None)
-    assert [asked.target for asked in road.upstream.asked] == ["/v1/models/org/new"]
+    assert [asked.target for asked in harness.upstream.asked] == ["/v1/models/org/new"]
 
 
-def test_model_that_does_not_exist_is_told_in_the_providers_own_words(road: Road) -> None:
+def test_model_that_does_not_exist_is_told_in_the_providers_own_words(harness: Harness) -> None:
     with pytest.raises(openai.NotFoundError) as raised:
-        road.gateway.sdk().models.retrieve("none")
+        harness.gateway.sdk().models.retrieve("none")
     assert raised.value.code == "model_not_found"
     assert raised.value.response.headers["x-headgate-error-source"] == "provider"
 
 
-def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(road: Road) -> None:
+def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(harness: Harness) -> None:
     """M36: a second list makes no upstream call; refresh does."""
     for target, source in (
         ("/v1/models", "hit"),
@@ -88,47 +88,47 @@ def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(road: Road) 
         ("/v1/models", "hit"),
         (f"/v1/models/{MINI}", "hit"),
     ):
-        answered = road.ask("GET", target)
+        answered = harness.ask("GET", target)
         assert answered.headers["x-headgate-cache-status"] == source
         assert answered.headers["x-headgate-cost"] == "0.000000000"
         assert answered.headers["x-headgate-provider"] == "openai"
         assert answered.headers["content-length"] == str(len(answered.body))
-    assert len(road.upstream.asked) == 1
-    receipts = road.receipts.take()
+    assert len(harness.upstream.asked) == 1
+    receipts = harness.receipts.take()
     assert [(r.endpoint, r.outcome, r.pricing, r.attempts) for r in receipts] == [
         ("models", "completed", "free", attempts) for attempts in (0, 1, 0, 0)
     ]
     assert all(0 <= r.first_byte_microseconds < 60_000_000 for r in receipts)
 
 
-def test_limited_key_sees_its_part_of_the_kept_list(road: Road) -> None:
-    with open_desk(road.gateway.data, {}) as desk, desk.database.transaction() as connection:
+def test_limited_key_sees_its_part_of_the_kept_list(harness: Harness) -> None:
+    with open_desk(harness.gateway.data, {}) as desk, desk.database.transaction() as connection:
         organization = desk.accounts.list_organizations(connection)[0]
         request = KeyRequest(
             name="limited",
             organization_id=organization.id,
-            project_id=road.gateway.keys["project_id"],
+            project_id=harness.gateway.keys["project_id"],
             models=("org/*",),
         )
         token = desk.keys.create(connection, request, by=COMMAND_LINE).token
     headers = {"authorization": f"Bearer {token}"}
-    wait_until(lambda: road.ask("GET", "/v1/models", headers).status == 200)
-    road.renew()
-    shown = road.ask("GET", "/v1/models", headers)
+    wait_until(lambda: harness.ask("GET", "/v1/models", headers).status == 200)
+    harness.renew()
+    shown = harness.ask("GET", "/v1/models", headers)
     assert [model["id"] for model in shown.json["data"]] == ["org/house"]
-    assert road.ask("GET", "/v1/models/org%2Fhouse", headers).json["id"] == "org/house"
-    hidden = road.ask("GET", f"/v1/models/{MINI}", headers)
+    assert harness.ask("GET", "/v1/models/org%2Fhouse", headers).json["id"] == "org/house"
+    hidden = harness.ask("GET", f"/v1/models/{MINI}", headers)
     check_error(hidden, 404, "model_not_found", source="gateway")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_failure_of_the_provider_surfaces(road: Road) -> None:
+def test_failure_of_the_provider_surfaces(harness: Harness) -> None:
     body = b'{"error":{"message":"Bad key","code":"invalid_api_key"}}'
-    road.answer_with(lambda asked: asked.answer(body, status=401))
-    answered = road.ask("GET", "/v1/models", {"cache-control": "no-cache"})
+    harness.answer_with(lambda asked: asked.answer(body, status=401))
+    answered = harness.ask("GET", "/v1/models", {"cache-control": "no-cache"})
     check_error(answered, 401, "provider_rejected_credential", source="provider")
     assert "Bad key" in answered.error["message"]
-    assert road.ask("GET", "/v1/models").headers["x-headgate-cache-status"] == "hit"
+    assert harness.ask("GET", "/v1/models").headers["x-headgate-cache-status"] == "hit"
 
 
 def ask_gateway(gateway: Gateway, method: str, target: str, body: bytes | None = None) -> Any:

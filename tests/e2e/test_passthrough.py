@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fakes.harness import JSON_TYPE, Harness, running_harness
 from tests.fakes.line import check_error, encode_head, open_line
-from tests.fakes.road import JSON_TYPE, Road, running_road
 from tests.fakes.upstream import Asked
 
 CHAT = "/v1/chat/completions"
@@ -24,15 +24,15 @@ COMPLETION = b'{"id":"chatcmpl-1","model":"gpt-5.4-mini","choices":[],%b}' % USA
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
-    with running_road(tmp_path_factory.mktemp("passthrough") / "data") as running:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
+    with running_harness(tmp_path_factory.mktemp("passthrough") / "data") as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
 def make_json(draw: random.Random, depth: int = 0) -> str:
@@ -55,23 +55,23 @@ def make_json(draw: random.Random, depth: int = 0) -> str:
 
 @pytest.mark.parametrize("target", [CHAT, "/v1/responses", "/v1/embeddings", "/v1/images/edits"])
 @pytest.mark.parametrize("seed", range(5))
-def test_json_survives_both_ways_byte_for_byte(road: Road, target: str, seed: int) -> None:
+def test_json_survives_both_ways_byte_for_byte(harness: Harness, target: str, seed: int) -> None:
     draw = random.Random(seed)
     novel = [f'"novel{number}": {make_json(draw)}' for number in range(20)]
     sent = f'{{ "model":"gpt-5.4-mini" ,{",".join(novel)} }}\n'.encode()
     said = f'{{"id" : "x",{",".join(reversed(novel))}, {USAGE}}} '.encode()
-    road.answer_with(lambda asked: asked.answer(said))
-    answered = road.post(target, sent)
+    harness.answer_with(lambda asked: asked.answer(said))
+    answered = harness.post(target, sent)
     assert (answered.status, answered.body) == (200, said)
-    assert road.upstream.asked[0].body == sent
+    assert harness.upstream.asked[0].body == sent
 
 
-def test_fields_that_the_gateway_reads_keep_their_spelling(road: Road) -> None:
+def test_fields_that_the_gateway_reads_keep_their_spelling(harness: Harness) -> None:
     sent = b'{"mod\\u0065l":"gpt-\\u0035.4-mini","n" : 1,"max_tokens":5,"stream":false}'
-    road.answer_with(lambda asked: asked.answer(COMPLETION))
-    answered = road.post(CHAT, sent)
+    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    answered = harness.post(CHAT, sent)
     assert answered.headers["x-headgate-model"] == "gpt-5.4-mini"
-    assert road.upstream.asked[0].body == sent
+    assert harness.upstream.asked[0].body == sent
 
 
 @pytest.mark.parametrize("target", [CHAT, "/v1/responses", "/v1/embeddings", "/v1/completions"])
@@ -86,13 +86,13 @@ def test_fields_that_the_gateway_reads_keep_their_spelling(road: Road) -> None:
     ],
 )
 def test_envelopes_of_the_platform_do_not_reach_the_provider(
-    road: Road, target: str, streamed: bool, envelope: str
+    harness: Harness, target: str, streamed: bool, envelope: str
 ) -> None:
     stream = ', "stream":true' if streamed else ""
     sent = f'{{"model":"m","seed":1.50,{envelope},"vm":1{stream}}}'.encode()
-    road.answer_with(answer_stream if streamed else lambda asked: asked.answer(COMPLETION))
-    assert road.post(target, sent).status == 200
-    (asked,) = road.upstream.asked
+    harness.answer_with(answer_stream if streamed else lambda asked: asked.answer(COMPLETION))
+    assert harness.post(target, sent).status == 200
+    (asked,) = harness.upstream.asked
     assert b"vmx" not in asked.body
     assert b'"seed":1.50' in asked.body
     assert asked.json["vm"] == 1
@@ -115,31 +115,33 @@ def answer_stream(asked: Asked) -> None:
     asked.send_end()
 
 
-def test_stream_passes_byte_for_byte_without_the_usage_that_was_not_asked_for(road: Road) -> None:
-    road.answer_with(answer_stream)
-    answered = road.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
+def test_stream_passes_byte_for_byte_without_the_usage_that_was_not_asked_for(
+    harness: Harness,
+) -> None:
+    harness.answer_with(answer_stream)
+    answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
     assert answered.body == b"".join(EVENTS[:4] + EVENTS[5:])
-    assert road.upstream.asked[0].json["stream_options"] == {"include_usage": True}
-    receipt = road.receipts.take_one()
+    assert harness.upstream.asked[0].json["stream_options"] == {"include_usage": True}
+    receipt = harness.receipts.take_one()
     # 1,000 tokens at $0.75 and 100 at $4.50 for a million.
     assert (receipt.cost_nano, receipt.streamed) == (1_200_000, True)
 
 
 @pytest.mark.parametrize("options", ['{"include_usage":true}', '{"include_usage": true, "x":1}'])
-def test_stream_passes_whole_where_the_usage_was_asked_for(road: Road, options: str) -> None:
-    road.answer_with(answer_stream)
+def test_stream_passes_whole_where_the_usage_was_asked_for(harness: Harness, options: str) -> None:
+    harness.answer_with(answer_stream)
     sent = f'{{"model":"gpt-5.4-mini","stream":true, "stream_options":{options}}}'.encode()
-    assert road.post(CHAT, sent).body == b"".join(EVENTS)
-    assert road.upstream.asked[0].body == sent
-    assert road.receipts.take_one().cost_nano == 1_200_000
+    assert harness.post(CHAT, sent).body == b"".join(EVENTS)
+    assert harness.upstream.asked[0].body == sent
+    assert harness.receipts.take_one().cost_nano == 1_200_000
 
 
-def test_usage_is_asked_for_even_where_the_client_declines_it(road: Road) -> None:
-    road.answer_with(answer_stream)
+def test_usage_is_asked_for_even_where_the_client_declines_it(harness: Harness) -> None:
+    harness.answer_with(answer_stream)
     sent = b'{"model":"m","stream":true,"stream_options":{"include_usage":false,"novel":1.50}}'
-    answered = road.post(CHAT, sent)
+    answered = harness.post(CHAT, sent)
     assert USAGE.encode() not in answered.body
-    assert b'"novel":1.50' in road.upstream.asked[0].body
+    assert b'"novel":1.50' in harness.upstream.asked[0].body
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -152,30 +154,30 @@ def test_usage_is_asked_for_even_where_the_client_declines_it(road: Road) -> Non
         "/v1/something/caf%C3%A9",
     ],
 )
-def test_unknown_address_passes_with_its_query(road: Road, method: str, target: str) -> None:
+def test_unknown_address_passes_with_its_query(harness: Harness, method: str, target: str) -> None:
     said = b'{"deep": 1.50, "model":"m"}'
-    road.answer_with(lambda asked: asked.answer(said, status=201))
+    harness.answer_with(lambda asked: asked.answer(said, status=201))
     body = None if method in ("GET", "DELETE", "OPTIONS") else b'{"x": 1.50}'
-    answered = road.ask(method, target, JSON_TYPE, body)
+    answered = harness.ask(method, target, JSON_TYPE, body)
     assert (answered.status, answered.body) == (201, said)
-    (asked,) = road.upstream.asked
+    (asked,) = harness.upstream.asked
     assert (asked.method, asked.target, asked.body) == (method, target, body or b"")
-    receipt = road.receipts.take_one()
+    receipt = harness.receipts.take_one()
     assert (receipt.endpoint, receipt.method, receipt.pricing) == ("other", method, "unpriced")
     assert (receipt.status, receipt.outcome) == (201, "completed")
 
 
-def test_delete_may_carry_a_body(road: Road) -> None:
-    road.ask("DELETE", "/v1/something/new", JSON_TYPE, b'{"x": 1.50}')
-    assert road.upstream.asked[0].body == b'{"x": 1.50}'
+def test_delete_may_carry_a_body(harness: Harness) -> None:
+    harness.ask("DELETE", "/v1/something/new", JSON_TYPE, b'{"x": 1.50}')
+    assert harness.upstream.asked[0].body == b'{"x": 1.50}'
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-def test_answer_without_a_body_leaves_the_connection_whole(road: Road, status: int) -> None:
-    road.answer_with(lambda asked: asked.send_head(status, {"etag": '"a"'} | no_length(status)))
-    with open_line(road.gateway.port) as kept:
+def test_answer_without_a_body_leaves_the_connection_whole(harness: Harness, status: int) -> None:
+    harness.answer_with(lambda asked: asked.send_head(status, {"etag": '"a"'} | no_length(status)))
+    with open_line(harness.gateway.port) as kept:
         for _ in range(3):
-            kept.send(encode_head("DELETE", "/v1/files/file-1", road.authorization))
+            kept.send(encode_head("DELETE", "/v1/files/file-1", harness.authorization))
             answered = kept.read("DELETE")
             assert (answered.status, answered.body) == (status, b"")
             assert "transfer-encoding" not in answered.headers
@@ -186,88 +188,88 @@ def no_length(status: int) -> dict[str, str]:
     return {"content-length": "0"} if status == 205 else {}
 
 
-def test_head_tells_the_length_of_what_it_does_not_send(road: Road) -> None:
+def test_head_tells_the_length_of_what_it_does_not_send(harness: Harness) -> None:
     headers = {"content-type": "application/octet-stream", "content-length": "123456"}
-    road.answer_with(lambda asked: asked.send_head(200, headers))
-    with open_line(road.gateway.port) as kept:
+    harness.answer_with(lambda asked: asked.send_head(200, headers))
+    with open_line(harness.gateway.port) as kept:
         for _ in range(2):
-            answered = kept.ask("HEAD", "/v1/files/file-1/content", road.authorization)
+            answered = kept.ask("HEAD", "/v1/files/file-1/content", harness.authorization)
             assert answered.headers["content-length"] == "123456"
             assert (answered.status, answered.body) == (200, b"")
-    assert [asked.method for asked in road.upstream.asked] == ["HEAD", "HEAD"]
+    assert [asked.method for asked in harness.upstream.asked] == ["HEAD", "HEAD"]
 
 
 # Large bodies.
 
 
-def test_large_upload_streams_through_with_little_memory(road: Road) -> None:
+def test_large_upload_streams_through_with_little_memory(harness: Harness) -> None:
     content = random.Random(1).randbytes(LARGE_BYTES)
     head = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
     body = head + content + b"\r\n--x--\r\n"
     sizes: list[int] = []
-    process = psutil.Process(road.gateway.process.pid)
+    process = psutil.Process(harness.gateway.process.pid)
 
     def take_slowly(asked: Asked) -> None:
         sizes.append(process.memory_info().rss)
         asked.answer(b'{"id":"file-1"}')
 
-    road.answer_with(take_slowly)
-    road.ask("POST", "/v1/files", {"content-type": "multipart/form-data; boundary=x"}, b"--x--")
+    harness.answer_with(take_slowly)
+    harness.ask("POST", "/v1/files", {"content-type": "multipart/form-data; boundary=x"}, b"--x--")
     before = process.memory_info().rss
     kind = {"content-type": "multipart/form-data; boundary=x"}
-    assert road.ask("POST", "/v1/files", kind, body).body == b'{"id":"file-1"}'
-    assert hashlib.sha256(road.upstream.asked[-1].body).digest() == hashlib.sha256(body).digest()
-    assert road.upstream.asked[-1].headers["content-length"] == str(len(body))
+    assert harness.ask("POST", "/v1/files", kind, body).body == b'{"id":"file-1"}'
+    assert hashlib.sha256(harness.upstream.asked[-1].body).digest() == hashlib.sha256(body).digest()
+    assert harness.upstream.asked[-1].headers["content-length"] == str(len(body))
     assert sizes[-1] - before < LARGE_BYTES / 4
 
 
-def test_upload_is_slowed_down_to_what_the_provider_takes(road: Road) -> None:
+def test_upload_is_slowed_down_to_what_the_provider_takes(harness: Harness) -> None:
     """The provider reads nothing: the sender is stopped, and nothing piles up in between."""
-    process = psutil.Process(road.gateway.process.pid)
+    process = psutil.Process(harness.gateway.process.pid)
     reading = threading.Event()
-    road.upstream.before_body = lambda: reading.wait(10)
+    harness.upstream.before_body = lambda: reading.wait(10)
     before = process.memory_info().rss
-    headers = {**road.authorization, "content-length": str(4 * LARGE_BYTES)}
+    headers = {**harness.authorization, "content-length": str(4 * LARGE_BYTES)}
     try:
-        with open_line(road.gateway.port, timeout_seconds=0.5) as sender:
+        with open_line(harness.gateway.port, timeout_seconds=0.5) as sender:
             sender.send(encode_head("POST", "/v1/files", headers))
             with pytest.raises(TimeoutError):
                 sender.send(bytes(4 * LARGE_BYTES))
         assert process.memory_info().rss - before < LARGE_BYTES / 4
     finally:
         reading.set()
-        road.upstream.before_body = None
+        harness.upstream.before_body = None
 
 
-def test_chunked_upload_streams_through(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(asked.body))
-    headers = {**road.authorization, "transfer-encoding": "chunked"}
-    with open_line(road.gateway.port) as sender:
+def test_chunked_upload_streams_through(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(asked.body))
+    headers = {**harness.authorization, "transfer-encoding": "chunked"}
+    with open_line(harness.gateway.port) as sender:
         sender.send(encode_head("POST", "/v1/uploads/upload_1/parts", headers))
         for piece in (b"one ", b"two ", b"three"):
             sender.send(b"%x;extension=1\r\n%b\r\n" % (len(piece), piece))
         sender.send(b"0\r\ntrailer: 1\r\n\r\n")
         assert sender.read("POST").body == b"one two three"
-    assert "trailer" not in road.upstream.asked[0].headers
+    assert "trailer" not in harness.upstream.asked[0].headers
 
 
-def test_compressed_body_passes_with_the_header_that_says_so(road: Road) -> None:
+def test_compressed_body_passes_with_the_header_that_says_so(harness: Harness) -> None:
     body = gzip.compress(b"one")
     kind = {"content-type": "application/octet-stream", "content-encoding": "gzip"}
-    assert road.ask("POST", "/v1/something/new", kind, body).status == 200
-    assert road.upstream.asked[0].body == body
-    assert road.upstream.asked[0].headers["content-encoding"] == "gzip"
+    assert harness.ask("POST", "/v1/something/new", kind, body).status == 200
+    assert harness.upstream.asked[0].body == body
+    assert harness.upstream.asked[0].headers["content-encoding"] == "gzip"
 
 
-def test_compressed_body_that_would_have_to_be_read_is_refused(road: Road) -> None:
-    answered = road.post(CHAT, b"\x1f\x9d", {"content-encoding": "compress"})
+def test_compressed_body_that_would_have_to_be_read_is_refused(harness: Harness) -> None:
+    answered = harness.post(CHAT, b"\x1f\x9d", {"content-encoding": "compress"})
     check_error(answered, 415, "unsupported_content_encoding", source="gateway")
-    assert road.upstream.asked == []
-    assert road.post(CHAT, b'{"model":"m"}', {"content-encoding": "identity"}).status == 200
+    assert harness.upstream.asked == []
+    assert harness.post(CHAT, b'{"model":"m"}', {"content-encoding": "identity"}).status == 200
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_large_download_arrives_whole_with_little_memory(road: Road, announced: bool) -> None:
+def test_large_download_arrives_whole_with_little_memory(harness: Harness, announced: bool) -> None:
     content = random.Random(2).randbytes(LARGE_BYTES)
     kind = {"content-type": "application/octet-stream", "content-disposition": "attachment"}
 
@@ -280,32 +282,32 @@ def test_large_download_arrives_whole_with_little_memory(road: Road, announced: 
             asked.send_chunk(content[start : start + 100_000])
         asked.send_end()
 
-    process = psutil.Process(road.gateway.process.pid)
-    road.answer_with(lambda asked: asked.answer(b"x", headers=kind))
-    road.ask("GET", "/v1/files/file-1/content")
+    process = psutil.Process(harness.gateway.process.pid)
+    harness.answer_with(lambda asked: asked.answer(b"x", headers=kind))
+    harness.ask("GET", "/v1/files/file-1/content")
     before = process.memory_info().rss
-    road.answer_with(give)
-    answered = road.ask("GET", "/v1/files/file-1/content")
+    harness.answer_with(give)
+    answered = harness.ask("GET", "/v1/files/file-1/content")
     assert hashlib.sha256(answered.body).digest() == hashlib.sha256(content).digest()
     assert answered.headers.get("content-length") == (str(LARGE_BYTES) if announced else None)
     assert answered.headers["content-disposition"] == "attachment"
     assert process.memory_info().rss - before < LARGE_BYTES / 4
 
 
-def test_download_that_breaks_off_is_seen_to_be_short(road: Road) -> None:
+def test_download_that_breaks_off_is_seen_to_be_short(harness: Harness) -> None:
     def break_off(asked: Asked) -> None:
         kind = {"content-type": "application/octet-stream", "content-length": "1000"}
         asked.send_head(200, kind)
         asked.send(bytes(500))
         asked.reset()
 
-    road.answer_with(break_off)
-    with open_line(road.gateway.port) as line:
-        line.send(encode_head("GET", "/v1/files/file-1/content", road.authorization))
+    harness.answer_with(break_off)
+    with open_line(harness.gateway.port) as line:
+        line.send(encode_head("GET", "/v1/files/file-1/content", harness.authorization))
         head, _, body = read_all(line.socket).partition(b"\r\n\r\n")
     assert b"content-length: 1000" in head
     assert len(body) < 1000
-    assert road.receipts.take_one().outcome != "completed"
+    assert harness.receipts.take_one().outcome != "completed"
 
 
 def read_all(connection: Any) -> bytes:
@@ -315,17 +317,17 @@ def read_all(connection: Any) -> bytes:
     return b"".join(pieces)
 
 
-def test_range_of_a_file_is_asked_for_and_answered(road: Road) -> None:
+def test_range_of_a_file_is_asked_for_and_answered(harness: Harness) -> None:
     headers = {
         "content-type": "application/octet-stream",
         "content-range": "bytes 2-4/10",
         "etag": '"v1"',
     }
-    road.answer_with(lambda asked: asked.answer(b"cde", status=206, headers=headers))
-    answered = road.ask(
+    harness.answer_with(lambda asked: asked.answer(b"cde", status=206, headers=headers))
+    answered = harness.ask(
         "GET", "/v1/files/file-1/content", {"range": "bytes=2-4", "if-range": '"v1"'}
     )
     assert (answered.status, answered.body) == (206, b"cde")
     assert (answered.headers["content-range"], answered.headers["etag"]) == ("bytes 2-4/10", '"v1"')
-    asked = road.upstream.asked[0].headers
+    asked = harness.upstream.asked[0].headers
     assert (asked["range"], asked["if-range"]) == ("bytes=2-4", '"v1"')

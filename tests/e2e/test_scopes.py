@@ -9,33 +9,33 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import Answered, check_error
-from tests.fakes.road import Road, running_road
 
 CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     data = tmp_path_factory.mktemp("scopes") / "data"
-    with running_road(data, models_cache_seconds=0) as running:
+    with running_harness(data, models_cache_seconds=0) as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    return module_harness
 
 
-def make_key(road: Road, *options: str) -> dict[str, str]:
-    created = road.gateway.run("keys", "create", "--json", *options)
+def make_key(harness: Harness, *options: str) -> dict[str, str]:
+    created = harness.gateway.run("keys", "create", "--json", *options)
     token = json.loads(created.stdout)["token"]
     headers = {"authorization": f"Bearer {token}"}
     for _ in range(1000):
-        if road.ask("GET", "/v1/models", headers).status != 401:
+        if harness.ask("GET", "/v1/models", headers).status != 401:
             break
-    road.renew()
+    harness.renew()
     return headers
 
 
@@ -46,30 +46,30 @@ MODELS = (
 
 
 @pytest.fixture(scope="module")
-def limited(module_road: Road) -> dict[str, str]:
-    return make_key(module_road, "--models", "gpt-4o*,ft:gpt-4o:*")
+def limited(module_harness: Harness) -> dict[str, str]:
+    return make_key(module_harness, "--models", "gpt-4o*,ft:gpt-4o:*")
 
 
-def test_key_without_a_scope_sees_every_model_byte_for_byte(road: Road) -> None:
-    road.answer_with(lambda asked: asked.answer(MODELS))
-    body = road.ask("GET", "/v1/models").body
+def test_key_without_a_scope_sees_every_model_byte_for_byte(harness: Harness) -> None:
+    harness.answer_with(lambda asked: asked.answer(MODELS))
+    body = harness.ask("GET", "/v1/models").body
     assert body.startswith(
         b'{"object":"list","data":[{"id":"gpt-5.4-mini","created":1.50,"headgate":'
     )
     assert b'},{"id":"gpt-4o" , "novel":[1 ,2],"headgate":{' in body
     assert body.endswith(b'}],"novel":1.50}')
-    assert road.ask("GET", "/v1/models", {"x-headgate-raw": "true"}).body == MODELS
+    assert harness.ask("GET", "/v1/models", {"x-headgate-raw": "true"}).body == MODELS
 
 
-def test_limited_key_sees_its_models_only(road: Road, limited: dict[str, str]) -> None:
-    road.answer_with(lambda asked: asked.answer(MODELS))
+def test_limited_key_sees_its_models_only(harness: Harness, limited: dict[str, str]) -> None:
+    harness.answer_with(lambda asked: asked.answer(MODELS))
     raw = {**limited, "x-headgate-raw": "true"}
-    assert road.ask("GET", "/v1/models?x=1", raw).body == (
+    assert harness.ask("GET", "/v1/models?x=1", raw).body == (
         b'{"object":"list","data":[{"id":"gpt-4o" , "novel":[1 ,2]},{"id":"gpt-4o-mini"}],'
         b'"novel":1.50}'
     )
-    receipt = road.receipts.take_one()
-    shown = road.ask("GET", "/v1/models", limited).json
+    receipt = harness.receipts.take_one()
+    shown = harness.ask("GET", "/v1/models", limited).json
     assert [model["id"] for model in shown["data"]] == ["gpt-4o", "gpt-4o-mini"]
     assert (receipt.endpoint, receipt.pricing, receipt.outcome) == ("models", "free", "completed")
 
@@ -77,28 +77,30 @@ def test_limited_key_sees_its_models_only(road: Road, limited: dict[str, str]) -
 @pytest.mark.parametrize("body", [b"[]", b'{"data":{}}', b'{"data":[{"name":"gpt-5"}]}', b"<html>"])
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "text/event-stream"])
 def test_list_that_cannot_be_cut_is_not_shown(
-    road: Road, limited: dict[str, str], body: bytes, kind: str
+    harness: Harness, limited: dict[str, str], body: bytes, kind: str
 ) -> None:
-    road.answer_with(lambda asked: asked.answer(body, headers={"content-type": kind}))
-    answered = road.ask("GET", "/v1/models", limited)
+    harness.answer_with(lambda asked: asked.answer(body, headers={"content-type": kind}))
+    answered = harness.ask("GET", "/v1/models", limited)
     check_error(answered, 502, "provider_invalid_response", source="gateway")
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("model", ["gpt-5.4-mini", "ft:gpt-5:x::1", "ft%3Agpt-5%3Ax"])
 def test_model_outside_the_scope_does_not_exist(
-    road: Road, limited: dict[str, str], method: str, model: str
+    harness: Harness, limited: dict[str, str], method: str, model: str
 ) -> None:
-    answered = road.ask(method, f"/v1/models/{model}", limited)
+    answered = harness.ask(method, f"/v1/models/{model}", limited)
     check_error(answered, 404, "model_not_found", source="gateway")
     assert answered.error["param"] == "model"
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-4o-2024-05-13", "ft:gpt-4o:acme::1"])
-def test_model_inside_the_scope_is_shown(road: Road, limited: dict[str, str], model: str) -> None:
-    assert road.ask("GET", f"/v1/models/{model}", limited).status == 200
-    assert road.upstream.asked[0].target == f"/v1/models/{model}"
+def test_model_inside_the_scope_is_shown(
+    harness: Harness, limited: dict[str, str], model: str
+) -> None:
+    assert harness.ask("GET", f"/v1/models/{model}", limited).status == 200
+    assert harness.upstream.asked[0].target == f"/v1/models/{model}"
 
 
 @pytest.mark.parametrize(
@@ -111,42 +113,42 @@ def test_model_inside_the_scope_is_shown(road: Road, limited: dict[str, str], mo
     ],
 )
 def test_limited_key_calls_its_models_only(
-    road: Road, limited: dict[str, str], target: str, body: bytes
+    harness: Harness, limited: dict[str, str], target: str, body: bytes
 ) -> None:
-    answered = road.post(target, body, limited)
+    answered = harness.post(target, body, limited)
     check_error(answered, 403, "model_out_of_scope", source="gateway")
-    assert road.upstream.asked == []
-    assert road.post(CHAT, b'{"model":"gpt-4o"}', limited).status == 200
+    assert harness.upstream.asked == []
+    assert harness.post(CHAT, b'{"model":"gpt-4o"}', limited).status == 200
 
 
-def test_key_limited_to_endpoints_uses_these_only(road: Road) -> None:
-    headers = make_key(road, "--endpoints", "embeddings,models")
-    assert road.post("/v1/embeddings", b'{"model":"m","input":"x"}', headers).status == 200
-    answered = road.post(CHAT, b'{"model":"m"}', headers)
+def test_key_limited_to_endpoints_uses_these_only(harness: Harness) -> None:
+    headers = make_key(harness, "--endpoints", "embeddings,models")
+    assert harness.post("/v1/embeddings", b'{"model":"m","input":"x"}', headers).status == 200
+    answered = harness.post(CHAT, b'{"model":"m"}', headers)
     check_error(answered, 403, "endpoint_out_of_scope", source="gateway")
 
 
-def test_key_limited_in_its_rate_is_told_when_to_come_back(road: Road) -> None:
-    headers = make_key(road, "--requests-per-minute", "3")
-    answers = [road.ask("GET", "/v1/models", headers) for _ in range(4)]
+def test_key_limited_in_its_rate_is_told_when_to_come_back(harness: Harness) -> None:
+    headers = make_key(harness, "--requests-per-minute", "3")
+    answers = [harness.ask("GET", "/v1/models", headers) for _ in range(4)]
     assert answers[-1].status == 429
     check_error(answers[-1], 429, "rate_limited", source="gateway")
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
-    assert len(road.upstream.asked) <= 3
+    assert len(harness.upstream.asked) <= 3
 
 
-def test_limit_holds_for_calls_that_come_at_once(road: Road) -> None:
+def test_limit_holds_for_calls_that_come_at_once(harness: Harness) -> None:
     """M93: of 200 calls at the same time, as many as the limit allows, and no more."""
     limit, calls = 50, 200
     started = time.monotonic()
-    headers = make_key(road, "--requests-per-minute", str(limit))
+    headers = make_key(harness, "--requests-per-minute", str(limit))
 
     def ask(_number: int) -> Answered:
-        return road.ask("GET", "/v1/models", headers)
+        return harness.ask("GET", "/v1/models", headers)
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(ask, range(calls)))
     came_back = int((time.monotonic() - started) * limit / 60) + 1
     admitted = [answered.status for answered in answers].count(200)
     assert limit - 1 <= admitted <= limit - 1 + came_back, "one went when the key was made"
-    assert len(road.receipts.take()) == len(road.upstream.asked) == admitted
+    assert len(harness.receipts.take()) == len(harness.upstream.asked) == admitted

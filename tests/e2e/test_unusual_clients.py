@@ -11,8 +11,8 @@ import pytest
 
 from tests.fakes import line
 from tests.fakes.deadline import wait_until
+from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import Answered, check_error, open_line
-from tests.fakes.road import Road, running_road
 from tests.fakes.upstream import Asked
 
 CHAT = "/v1/chat/completions"
@@ -24,30 +24,34 @@ GOOD = "good"
 
 
 @pytest.fixture(scope="module")
-def module_road(tmp_path_factory: pytest.TempPathFactory) -> Generator[Road]:
+def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
     data = tmp_path_factory.mktemp("edge") / "data"
-    with running_road(data, retries_max=0, cors_origins=f"{PAGE},http://localhost:5173") as running:
+    with running_harness(
+        data, retries_max=0, cors_origins=f"{PAGE},http://localhost:5173"
+    ) as running:
         yield running
 
 
 @pytest.fixture
-def road(module_road: Road) -> Road:
-    module_road.renew()
-    module_road.answer_with(echo)
-    return module_road
+def harness(module_harness: Harness) -> Harness:
+    module_harness.renew()
+    module_harness.answer_with(echo)
+    return module_harness
 
 
 def echo(asked: Asked) -> None:
     asked.answer(json.dumps({"target": asked.target, "bytes": len(asked.body)}).encode())
 
 
-def ask(road: Road, *fields: tuple[str, str], target: str = CHAT, method: str = "POST") -> Answered:
+def ask(
+    harness: Harness, *fields: tuple[str, str], target: str = CHAT, method: str = "POST"
+) -> Answered:
     """One request with exactly these header lines; `GOOD` becomes a key."""
-    lines = [f"{name}: {value.replace(GOOD, road.gateway.key)}" for name, value in fields]
+    lines = [f"{name}: {value.replace(GOOD, harness.gateway.key)}" for name, value in fields]
     if method == "POST":
         lines += ["Content-Type: application/json", f"Content-Length: {len(BODY)}"]
     head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""])
-    with open_line(road.gateway.port) as opened:
+    with open_line(harness.gateway.port) as opened:
         opened.send(head.encode() + (BODY if method == "POST" else b""))
         return opened.read()
 
@@ -67,39 +71,39 @@ OTHERS = [
 @pytest.mark.parametrize("own", OWN, ids=lambda own: own[0])
 @pytest.mark.parametrize("others", [[], *OTHERS])
 def test_first_usable_key_counts_wherever_it_stands(
-    road: Road, own: tuple[str, str], others: list[tuple[str, str]]
+    harness: Harness, own: tuple[str, str], others: list[tuple[str, str]]
 ) -> None:
     beside = [each for each in others if each[0] != own[0] or own[0] != "Authorization"]
     for fields in ([own, *beside], [*beside, own]):
-        assert ask(road, *fields).status == 200, fields
+        assert ask(harness, *fields).status == 200, fields
 
 
-def test_two_different_good_keys_are_refused_with_words(road: Road) -> None:
-    other = road.gateway.keys["admin_key"]
-    answered = ask(road, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", other))
+def test_two_different_good_keys_are_refused_with_words(harness: Harness) -> None:
+    other = harness.gateway.keys["admin_key"]
+    answered = ask(harness, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", other))
     check_error(answered, 401, "conflicting_api_keys", source="gateway")
     assert "two different keys" in answered.error["message"]
-    assert ask(road, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", GOOD)).status == 200
-    assert len(road.upstream.asked) == 1
+    assert ask(harness, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", GOOD)).status == 200
+    assert len(harness.upstream.asked) == 1
 
 
 @pytest.mark.parametrize(
     "target", [CHAT, "/v1/models", "/api/projects", "/api/nothing", "/metrics", "/nothing"]
 )
-def test_two_authorization_headers_are_refused_on_every_api(road: Road, target: str) -> None:
+def test_two_authorization_headers_are_refused_on_every_api(harness: Harness, target: str) -> None:
     for second in (f"Bearer {GOOD}", "Basic Zm9vOmJhcg==", ""):
         fields = [("Authorization", f"Bearer {GOOD}"), ("authorization", second)]
         method = "POST" if target == CHAT else "GET"
-        answered = ask(road, *fields, target=target, method=method)
+        answered = ask(harness, *fields, target=target, method=method)
         assert answered.status == 400
         assert b"duplicate_authorization" in answered.body
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_errors_of_the_edge_have_the_shape_of_the_api(road: Road) -> None:
+def test_errors_of_the_edge_have_the_shape_of_the_api(harness: Harness) -> None:
     shapes = {"/api/": {"detail", "code"}, "/v1/messages/": {"type", "error"}, "/v1/": {"error"}}
     for begin, shape in shapes.items():
-        answered = ask(road, target=begin + "x" * 9000, method="GET")
+        answered = ask(harness, target=begin + "x" * 9000, method="GET")
         assert answered.status == 414
         assert json.loads(answered.body).keys() == shape
 
@@ -115,20 +119,20 @@ def test_errors_of_the_edge_have_the_shape_of_the_api(road: Road) -> None:
         "/openai/v1/chat/completions",
     ],
 )
-def test_wrong_base_url_is_told_the_right_one(road: Road, target: str) -> None:
+def test_wrong_base_url_is_told_the_right_one(harness: Harness, target: str) -> None:
     key = ("Authorization", f"Bearer {GOOD}")
-    answered = ask(road, key, target=target)
+    answered = ask(harness, key, target=target)
     check_error(answered, 404, "unknown_url", source="gateway")
     assert "base URL" in answered.error["message"]
     assert answered.error["message"].endswith(" http://localhost/v1")
-    secure = ask(road, key, ("X-Forwarded-Proto", "https"), target=target)
+    secure = ask(harness, key, ("X-Forwarded-Proto", "https"), target=target)
     assert secure.error["message"].endswith(" https://localhost/v1")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("target", ["/v1//chat/completions", "/v1/chat/completions/"])
-def test_slash_too_many_is_told_what_a_base_url_is(road: Road, target: str) -> None:
-    answered = ask(road, ("x-api-key", GOOD), target=target)
+def test_slash_too_many_is_told_what_a_base_url_is(harness: Harness, target: str) -> None:
+    answered = ask(harness, ("x-api-key", GOOD), target=target)
     check_error(answered, 400, "invalid_path", source="gateway")
     assert "base URL ends in /v1, without a slash" in answered.error["message"]
 
@@ -136,30 +140,32 @@ def test_slash_too_many_is_told_what_a_base_url_is(road: Road, target: str) -> N
 @pytest.mark.parametrize(
     "host", ["host.docker.internal:4600", "gateway", "mac.local", "gate.team.svc.cluster.local"]
 )
-def test_names_of_containers_and_clusters_are_served(road: Road, host: str) -> None:
+def test_names_of_containers_and_clusters_are_served(harness: Harness, host: str) -> None:
     for target in ("/v1/models", "/health/live"):
-        answered = line.ask(road.gateway.port, "GET", target, {**road.authorization, "host": host})
+        answered = line.ask(
+            harness.gateway.port, "GET", target, {**harness.authorization, "host": host}
+        )
         assert answered.status == 200
 
 
-def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(road: Road) -> None:
+def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(harness: Harness) -> None:
     origin = ("Origin", PAGE)
     question = ("Access-Control-Request-Method", "POST")
     for target in (CHAT, "/api/projects"):
-        asked = ask(road, origin, question, target=target, method="OPTIONS")
+        asked = ask(harness, origin, question, target=target, method="OPTIONS")
         assert (asked.status, asked.headers["access-control-allow-origin"]) == (204, PAGE)
     for fields, status in (([("x-api-key", GOOD)], 200), ([], 401)):
         for target in (CHAT, "/v1/models"):
             method = "POST" if target == CHAT else "GET"
-            answered = ask(road, origin, *fields, target=target, method=method)
+            answered = ask(harness, origin, *fields, target=target, method=method)
             assert answered.status == status
             assert answered.headers["access-control-allow-origin"] == PAGE
             exposed = answered.headers["access-control-expose-headers"].split(", ")
             told = [name for name in answered.headers if name.startswith(("x-", "retry"))]
             assert set(told) <= set(exposed)
-    refused = ask(road, origin, target="/api/projects", method="GET")
+    refused = ask(harness, origin, target="/api/projects", method="GET")
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, PAGE)
-    assert "access-control-allow-origin" not in ask(road, origin, target="/metrics").headers
+    assert "access-control-allow-origin" not in ask(harness, origin, target="/metrics").headers
 
 
 OWN_PATHS = [
@@ -172,10 +178,10 @@ OWN_PATHS = [
 @pytest.mark.parametrize("target", OWN_PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_what_is_the_gateways_own_never_reaches_a_provider(
-    road: Road, target: str, method: str
+    harness: Harness, target: str, method: str
 ) -> None:
-    answered = ask(road, ("x-api-key", GOOD), target=target, method=method)
-    nobody = ask(road, target=target, method=method)
+    answered = ask(harness, ("x-api-key", GOOD), target=target, method=method)
+    nobody = ask(harness, target=target, method=method)
     assert (answered.status, nobody.status) == (501, 401)
     assert answered.headers["x-should-retry"] == "false"
     if target.startswith("/v1/messages"):
@@ -184,7 +190,7 @@ def test_what_is_the_gateways_own_never_reaches_a_provider(
         assert nobody.json["error"]["type"] == "authentication_error"
     else:
         check_error(answered, 501, "unsupported_endpoint", source="gateway")
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize(
@@ -198,30 +204,30 @@ def test_what_is_the_gateways_own_never_reaches_a_provider(
         *("/v1/usage%23", "/v1/Usage%3Bx", "/v1/messages%20"),
     ],
 )
-def test_no_spelling_leads_around_what_is_the_gateways_own(road: Road, target: str) -> None:
-    answered = ask(road, ("x-api-key", GOOD), target=target)
+def test_no_spelling_leads_around_what_is_the_gateways_own(harness: Harness, target: str) -> None:
+    answered = ask(harness, ("x-api-key", GOOD), target=target)
     assert answered.status in (400, 404, 501)
     assert answered.headers["x-headgate-error-source"] == "gateway"
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
 @pytest.mark.parametrize("step", ["", "/call_1/accept", "/call_1/hangup", "/call_1/refer"])
-def test_realtime_calls_say_what_they_mean(road: Road, step: str) -> None:
-    answered = ask(road, ("x-api-key", GOOD), target=f"/v1/realtime/calls{step}")
+def test_realtime_calls_say_what_they_mean(harness: Harness, step: str) -> None:
+    answered = ask(harness, ("x-api-key", GOOD), target=f"/v1/realtime/calls{step}")
     check_error(answered, 501, "unsupported_endpoint", source="gateway")
     assert "sound and tokens go between the caller and the provider" in answered.error["message"]
-    assert road.upstream.asked == []
+    assert harness.upstream.asked == []
 
 
-def test_api_refuses_a_body_too_large_before_it_asks_for_it(road: Road) -> None:
-    admin = road.gateway.keys["admin_key"]
+def test_api_refuses_a_body_too_large_before_it_asks_for_it(harness: Harness) -> None:
+    admin = harness.gateway.keys["admin_key"]
     head = (
         "POST /api/projects HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"X-Api-Key: {admin}\r\nX-Organization-Id: {road.gateway.keys['organization_id']}\r\n"
+        f"X-Api-Key: {admin}\r\nX-Organization-Id: {harness.gateway.keys['organization_id']}\r\n"
     )
     announced = head + "Content-Length: 600000\r\nExpect: 100-continue\r\n\r\n"
     for raw in (announced, head + "Transfer-Encoding: chunked\r\n\r\n" + "1000\r\n" + "x" * 4096):
-        with open_line(road.gateway.port) as opened:
+        with open_line(harness.gateway.port) as opened:
             opened.send(raw.encode())
             if "chunked" in raw:
                 opened.send((b"\r\n1000\r\n" + b"x" * 4096) * 140)
@@ -234,29 +240,31 @@ def test_api_refuses_a_body_too_large_before_it_asks_for_it(road: Road) -> None:
     ("target", "version"),
     [("/api/projects", "1.1"), (CHAT, "1.0"), ("/v1/models", "1.0"), ("/health/live", "1.0")],
 )
-def test_client_that_shuts_its_side_gets_its_answer(road: Road, target: str, version: str) -> None:
+def test_client_that_shuts_its_side_gets_its_answer(
+    harness: Harness, target: str, version: str
+) -> None:
     method, body = ("POST", BODY) if target == CHAT else ("GET", b"")
     kind = "admin_key" if target.startswith("/api") else "inference_key"
     lines = [
         f"{method} {target} HTTP/{version}",
         *("Host: localhost", "Content-Type: application/json"),
-        f"Authorization: Bearer {road.gateway.keys[kind]}",
-        f"X-Organization-Id: {road.gateway.keys['organization_id']}",
+        f"Authorization: Bearer {harness.gateway.keys[kind]}",
+        f"X-Organization-Id: {harness.gateway.keys['organization_id']}",
         *([f"Content-Length: {len(body)}"] if body else []),
     ]
-    with open_line(road.gateway.port) as opened:
+    with open_line(harness.gateway.port) as opened:
         opened.send("\r\n".join([*lines, "", ""]).encode() + body)
         opened.socket.shutdown(socket.SHUT_WR)
         assert opened.read(method).status == 200
         assert opened.is_closed()
 
 
-def test_refused_key_of_a_model_call_leaves_a_line_and_no_secret(road: Road) -> None:
-    token = road.gateway.key[:-1] + ("0" if road.gateway.key[-1] != "0" else "1")
+def test_refused_key_of_a_model_call_leaves_a_line_and_no_secret(harness: Harness) -> None:
+    token = harness.gateway.key[:-1] + ("0" if harness.gateway.key[-1] != "0" else "1")
     head = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {token}\r\n\r\n"
-    with capture_log(road) as read:
+    with capture_log(harness) as read:
         # The other tests have used up the lines of their own address.
-        server = ("127.0.0.1", road.gateway.port)
+        server = ("127.0.0.1", harness.gateway.port)
         with socket.create_connection(server, source_address=(STRANGER, 0)) as opened:
             opened.sendall(head.encode())
             assert opened.recv(4096).startswith(b"HTTP/1.1 401 ")
@@ -268,7 +276,7 @@ def test_refused_key_of_a_model_call_leaves_a_line_and_no_secret(road: Road) -> 
 
 
 @contextmanager
-def capture_log(road: Road) -> Generator[Callable[[], str]]:
+def capture_log(harness: Harness) -> Generator[Callable[[], str]]:
     """What the server logs from now on."""
-    before = len(road.gateway.log.read_bytes())
-    yield lambda: road.gateway.log.read_bytes()[before:].decode()
+    before = len(harness.gateway.log.read_bytes())
+    yield lambda: harness.gateway.log.read_bytes()[before:].decode()

@@ -32,7 +32,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import ConnectFailed
 from headgate.kit.http.guard import Guard
-from headgate.main import platform, road
+from headgate.main import data_plane, platform
 from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Grant
 from headgate.vault.model import CredentialRequest
@@ -275,7 +275,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
         stack.callback(portal.call, writer.stop)
         client = portal.call(open_client, installation)
         stack.callback(portal.call, client.close)
-        ledger = road.build_ledger(loaded, installation, writer)
+        ledger = data_plane.build_ledger(loaded, installation, writer)
         app = application.build_app(
             health=_Good(),
             render_metrics=bytes,

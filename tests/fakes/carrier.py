@@ -23,7 +23,7 @@ from headgate.kit.db.engine import StorageUnavailable
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
-from headgate.main import road
+from headgate.main import data_plane
 from headgate.main.egress import open_client
 from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
@@ -139,7 +139,7 @@ class Carrier:
     port: int
     key: str
     receipts: list[Receipt]
-    traffic: road.Traffic
+    traffic: data_plane.Traffic
     client: HttpClient
     callers: list[Client]
 
@@ -254,16 +254,20 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
         client = open_client(loaded, installation.egress_rules)
         stack.push_async_callback(client.close)
         storage = Storage(writer, installation.clock, subscribed=lambda _topic: False)
-        traffic = road.build_traffic(loaded, installation)
+        traffic = data_plane.build_traffic(loaded, installation)
         notebook = _Notebook()
-        roads = road.build_roads(
+        pipelines = data_plane.build_pipelines(
             loaded, installation, ledger=storage, client=client, traffic=traffic, observer=notebook
         )
-        handler = road.build_handler(
-            loaded, installation, roads=roads, traffic=traffic, on_refusal=lambda _error: None
+        handler = data_plane.build_handler(
+            loaded,
+            installation,
+            pipelines=pipelines,
+            traffic=traffic,
+            on_refusal=lambda _error: None,
         )
         state = ServerState()
-        edge = road.build_edge(loaded, handler)
+        edge = data_plane.build_edge(loaded, handler)
         (listener,) = open_listeners("127.0.0.1", 0, hint="")
         server = await loop.create_server(
             lambda: EdgeProtocol(CONFIG, state, {}, edge=edge), sock=listener

@@ -1,4 +1,4 @@
-"""The neighbours of the journey, each doing what its port says and remembering what it was told."""
+"""The neighbours of the pipeline: each does what its port says and remembers what it was told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.request import JsonRequest
 from headgate.llm.routes import Routes
 from headgate.llm.usage import Reading, Usage
-from headgate.relay.call import Attendant, Call
+from headgate.relay.call import Call, CallerListener
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import (
     Credential,
     Grant,
@@ -28,7 +29,6 @@ from headgate.relay.ports import (
     Price,
     Receipt,
 )
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
 ROUTES = Routes(PROVIDER.endpoints)
@@ -96,11 +96,11 @@ def make_call(
     )
 
 
-def make_trip(call: Call | None = None) -> Trip:
-    """A trip that routing has planned."""
+def make_state(call: Call | None = None) -> CallState:
+    """The state of a call that routing has planned."""
     call = call or make_call()
     streams = isinstance(call.body, JsonRequest) and call.body.stream
-    return Trip(
+    return CallState(
         call,
         Reading(),
         credential=CREDENTIAL,
@@ -187,7 +187,7 @@ class FakeCaller:
         """The work on the answer, which ends when the caller is given up."""
         self.finished: bool | None = None
         """Whether the end was a proper one; None while there is none."""
-        self.attendant: Attendant | None = None
+        self.listener: CallerListener | None = None
         self.client_address = "203.0.113.7"
         self.held_bytes = 0
         self.takes_trailers = False
@@ -212,8 +212,8 @@ class FakeCaller:
     def hold(self, size: int) -> None:
         self.held_bytes += size
 
-    def attend(self, attendant: Attendant | None) -> None:
-        self.attendant = attendant
+    def set_listener(self, listener: CallerListener | None) -> None:
+        self.listener = listener
         if self.task is None:
             self.task = asyncio.current_task()
 
@@ -223,8 +223,8 @@ class FakeCaller:
 
     def leave(self) -> None:
         self.gone = True
-        if self.attendant is not None:
-            self.attendant.leave()
+        if self.listener is not None:
+            self.listener.leave()
 
 
 class FakeEncoder:
@@ -235,18 +235,18 @@ class FakeEncoder:
     def trailers(self, receipt: Receipt) -> bytes:
         return b"x-cost: %d\r\n" % receipt.cost_nano
 
-    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
         return b"".join(b"%b: %b\r\n" % header for header in answer.headers)
 
-    def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
+    def fault(self, state: CallState, answer: Answer, body: bytes) -> bytes:
         return body
 
-    def body(self, trip: Trip, body: bytes) -> bytes:
+    def body(self, state: CallState, body: bytes) -> bytes:
         return body
 
-    def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
+    def error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         described = {"message": error.message, "type": "t", "param": None, "code": error.code}
-        return trip.call.endpoint.meter.encode_error(described, trip.reading)
+        return state.call.endpoint.meter.encode_error(described, state.reading)
 
 
 class FlatPrice:

@@ -1,4 +1,4 @@
-"""The road of one request through the API: gate, query, body, handler, answer."""
+"""The path of one request through the API: gate, query, body, handler, answer."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.llm import errors as faults
 from headgate.llm.providers.provider import Provider
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
 from headgate.relay.rates import Rate
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer
 
 OF_THE_BODY = frozenset(
@@ -63,9 +63,9 @@ class OpenAiEncoder:
         self._retry_after_max_seconds = retry_after_max_seconds
         self._clock = clock
 
-    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
         """The provider's headers that may pass, then the gateway's own."""
-        call, credential = trip.call, trip.credential
+        call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
         is_plain = answer.request_id and answer.status < 400 and call.correlation_id is None
@@ -73,11 +73,11 @@ class OpenAiEncoder:
             self._passing.render(answer.headers),
             request_id,
             credential.answer_head,
-            trip.attempts - 1,
-            render_model(trip.reading.model or call.model) if call.model else b"",
+            state.attempts - 1,
+            render_model(state.reading.model or call.model) if call.model else b"",
             render_rates(call.rates) if call.rates else b"",
             UNBUFFERED if receipt is None else render_cost(receipt),
-            b"" if is_plain and not answer.keeps_length else render_rest(trip, answer),
+            b"" if is_plain and not answer.keeps_length else render_rest(state, answer),
         )
 
     def trailers(self, receipt: Receipt) -> bytes:
@@ -110,7 +110,7 @@ class OpenAiEncoder:
             return header
         return header[0], b"%d" % int(self._retry_after_max_seconds * units)
 
-    def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
+    def fault(self, state: CallState, answer: Answer, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape.
 
         A refusal of the credential is told as such: it is not the caller's key that was refused.
@@ -127,13 +127,13 @@ class OpenAiEncoder:
         answer.headers.append((b"content-type", b"application/json"))
         return body
 
-    def body(self, trip: Trip, body: bytes) -> bytes:
+    def body(self, state: CallState, body: bytes) -> bytes:
         """The provider's own bytes (law 4); `gateway.models` has the one exception."""
         return body
 
-    def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
+    def error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
-        return trip.call.endpoint.meter.encode_error(errors.describe(error), trip.reading)
+        return state.call.endpoint.meter.encode_error(errors.describe(error), state.reading)
 
 
 def tell_wait(headers: Headers, wait_seconds: float, now: float) -> Headers:
@@ -196,17 +196,17 @@ def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
     return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 
-def render_rest(trip: Trip, answer: Answer) -> bytes:
+def render_rest(state: CallState, answer: Answer) -> bytes:
     """The header lines that few answers have."""
     head = b""
     if answer.keeps_length:
         for name, value in answer.headers:
             if name == b"content-length":
                 head += b"content-length: %b\r\n" % value
-    if trip.call.correlation_id is not None:
-        head += b"x-headgate-correlation-id: %b\r\n" % trip.call.correlation_id.encode()
+    if state.call.correlation_id is not None:
+        head += b"x-headgate-correlation-id: %b\r\n" % state.call.correlation_id.encode()
     if answer.request_id is None:
-        head += b"x-request-id: %b\r\n" % trip.call.request_id.encode()
+        head += b"x-request-id: %b\r\n" % state.call.request_id.encode()
     if answer.status >= 400:
         head += errors.SOURCE_PROVIDER
     return head

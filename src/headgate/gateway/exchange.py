@@ -12,7 +12,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.base_url import guess_base_url
 from headgate.kit.http.message import Headers
 from headgate.relay.bodies import BodyBudget
-from headgate.relay.call import Attendant
+from headgate.relay.call import CallerListener
 
 LENGTH_LINE = b"\r\ncontent-length: "
 """How the line begins that tells a length; a value, such as a model's name, may hold the same."""
@@ -82,9 +82,9 @@ class InboundExchange:
 
     __slots__ = (
         "_arrived",
-        "_attendant",
         "_chunked",
         "_connection",
+        "_listener",
         "_pieces",
         "body_bytes_max",
         "body_complete",
@@ -124,7 +124,7 @@ class InboundExchange:
         self._connection = connection
         self._pieces: list[bytes] = []
         self._arrived: asyncio.Future[None] | None = None
-        self._attendant: Attendant | None = None
+        self._listener: CallerListener | None = None
         self._chunked = False
         self.sent_bytes = 0
         self.method = method
@@ -173,9 +173,9 @@ class InboundExchange:
         return guess_base_url(self.headers, scheme=self._connection.scheme or "http")
 
     @property
-    def is_attended(self) -> bool:
+    def has_listener(self) -> bool:
         """Whether the answer is being made: somebody wants to hear of a reader that leaves."""
-        return self._attendant is not None
+        return self._listener is not None
 
     # The request's body, as the connection feeds it.
 
@@ -302,11 +302,11 @@ class InboundExchange:
             self._connection.write(b"0\r\n%b\r\n" % trailers if trailers else b"0\r\n\r\n")
         self._complete(keep=self.keep_alive and complete)
 
-    def attend(self, attendant: Attendant | None) -> None:
+    def set_listener(self, listener: CallerListener | None) -> None:
         """See `Caller`."""
-        self._attendant = attendant
-        if attendant is not None and self._connection.is_slow:
-            attendant.pause()
+        self._listener = listener
+        if listener is not None and self._connection.is_slow:
+            listener.pause()
 
     def abandon(self) -> None:
         """See `Caller`."""
@@ -317,20 +317,20 @@ class InboundExchange:
 
     def pause_writing(self) -> None:
         """The reader is slow."""
-        if self._attendant is not None:
-            self._attendant.pause()
+        if self._listener is not None:
+            self._listener.pause()
 
     def resume_writing(self) -> None:
         """The reader has caught up."""
-        if self._attendant is not None:
-            self._attendant.resume()
+        if self._listener is not None:
+            self._listener.resume()
 
     def leave(self) -> None:
         """The connection is gone."""
         self.gone = True
         self._notify()
-        if self._attendant is not None:
-            self._attendant.leave()
+        if self._listener is not None:
+            self._listener.leave()
 
     def _send(self, head: bytes) -> None:
         self.response_started = True

@@ -1,6 +1,7 @@
 """Answers `/v1/models`: the provider's list and the managed models, with Headgate's cards.
 
-Such a call goes on the journey as every other one, so that it is checked, limited and recorded. The
+Such a call runs through the pipeline as every other one, so that it is checked, limited and
+recorded. The
 provider's list is kept for a while for each credential; with that, or for managed models, no
 provider is asked.
 """
@@ -29,7 +30,8 @@ from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call, Caller
-from headgate.relay.journey import Journey, Sender
+from headgate.relay.call_state import CallState
+from headgate.relay.pipeline import CallPipeline, Sender
 from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
@@ -38,7 +40,6 @@ from headgate.relay.ports import (
     Offers,
     Receipt,
 )
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
 
 LISTS_MAX = 1_000
@@ -120,10 +121,10 @@ class Models:
             raise listing.hide(wanted)
 
     async def send(
-        self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self, state: CallState, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> Answer:
-        """See `relay.journey.Sender`. Raises `ModelHidden` for one that must not be seen."""
-        call, credential = trip.call, trip.credential
+        """See `relay.pipeline.Sender`. Raises `ModelHidden` for one that must not be seen."""
+        call, credential = state.call, state.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)
         hidden = self._hidden(call.grant.organization_id)
@@ -132,18 +133,18 @@ class Models:
         if call.method == "GET":
             body = self._answer_here(call, credential, wanted)
             if body is not None:
-                trip.sent_at = self._clock.monotonic()
+                state.sent_at = self._clock.monotonic()
                 return Answer(200, [JSON_TYPE], _Nowhere(), body=body)
-        return await self._upstream.send(trip, rest)
+        return await self._upstream.send(state, rest)
 
-    def dress(self, trip: Trip, body: bytes) -> bytes:
+    def dress(self, state: CallState, body: bytes) -> bytes:
         """The provider's answer as the caller may see it.
 
         Raises `ProviderBroken` for what is no list where not all may be seen: it might name any.
         """
-        call, credential = trip.call, trip.credential
+        call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
-        if not trip.attempts or call.method != "GET":
+        if not state.attempts or call.method != "GET":
             if call.method == "DELETE":
                 self._kept.pop(credential.id, None)
             return body
@@ -281,60 +282,60 @@ class ModelsEncoder(OpenAiEncoder):
         super().__init__(provider, retry_after_max_seconds, clock)
         self.models = models
 
-    def body(self, trip: Trip, body: bytes) -> bytes:
+    def body(self, state: CallState, body: bytes) -> bytes:
         """See `relay.delivery.Encoder`."""
-        return self.models.dress(trip, body)
+        return self.models.dress(state, body)
 
-    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
         """See `relay.delivery.Encoder`."""
-        call, credential = trip.call, trip.credential
+        call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
         if answer.status != 200 or call.method != "GET":
-            return super().head(trip, answer, receipt)
+            return super().head(state, answer, receipt)
         answer.headers = [each for each in answer.headers if each[0] not in OF_THE_BODY]
         answer.headers.append(JSON_TYPE)
         return b"%bx-headgate-request-id: %b\r\nx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
             call.request_id.encode(),
-            max(0, trip.attempts - 1),
-            credential.answer_head.replace(b": bypass\r\n", b": %b\r\n" % self._tell_source(trip)),
-            self._render_rates(trip),
+            max(0, state.attempts - 1),
+            credential.answer_head.replace(b": bypass\r\n", b": %b\r\n" % self._tell_source(state)),
+            self._render_rates(state),
             b"" if receipt is None else render_cost(receipt),
-            render_rest(trip, answer),
+            render_rest(state, answer),
         )
 
-    def _render_rates(self, trip: Trip) -> bytes:
+    def _render_rates(self, state: CallState) -> bytes:
         """How the key's rates stand; also by their plain names where no provider used these."""
-        rates = trip.call.rates
+        rates = state.call.rates
         if not rates:
             return b""
-        plain = b"" if trip.attempts else render_rates(rates, PLAIN_RATE_PREFIX)
+        plain = b"" if state.attempts else render_rates(rates, PLAIN_RATE_PREFIX)
         return render_rates(rates) + plain
 
-    def _tell_source(self, trip: Trip) -> bytes:
+    def _tell_source(self, state: CallState) -> bytes:
         """Whether what was kept was answered (hit) or the provider asked (miss)."""
-        if trip.attempts:
+        if state.attempts:
             return b"miss"
-        credential = trip.credential
+        credential = state.credential
         assert credential is not None, "an answer came from somewhere"
-        unasked = (credential.managed and self.models.sells) or _is_catalogs(trip.call, credential)
+        unasked = (credential.managed and self.models.sells) or _is_catalogs(state.call, credential)
         return b"bypass" if unasked else b"hit"
 
 
-class ModelsRoad:
-    """What carries calls for models: a journey whose sender is `Models`, and their encoder."""
+class ModelsPipeline:
+    """What carries calls for models: a pipeline whose sender is `Models`, and their encoder."""
 
-    def __init__(self, journey: Journey, encoder: ModelsEncoder) -> None:
-        self._journey = journey
+    def __init__(self, pipeline: CallPipeline, encoder: ModelsEncoder) -> None:
+        self._pipeline = pipeline
         self._encoder = encoder
 
     def check_visible(self, path: bytes, grant: Grant) -> None:
         """See `Models.check_visible`."""
         self._encoder.models.check_visible(path, grant)
 
-    async def travel(self, call: Call, caller: Caller, headers: Headers) -> None:
-        """As `Journey.travel`; `headers` are all that the client sent."""
-        await self._journey.travel(read_wishes(call, headers), caller, self._encoder)
+    async def run(self, call: Call, caller: Caller, headers: Headers) -> None:
+        """As `CallPipeline.run`; `headers` are all that the client sent."""
+        await self._pipeline.run(read_wishes(call, headers), caller, self._encoder)
 
 
 def _is_catalogs(call: Call, credential: Credential) -> bool:

@@ -1,4 +1,4 @@
-"""The OpenAI handler: decodes a request, sends it on the journey, dresses the answer."""
+"""The OpenAI handler: decodes a request, runs it through the pipeline, dresses the answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headgate.gateway.exchange import (
     InboundExchange,
     describe_limit,
 )
-from headgate.gateway.models import ModelsRoad
+from headgate.gateway.models import ModelsPipeline
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
@@ -30,11 +30,11 @@ from headgate.relay import presented
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.bodies import BodyBudget
 from headgate.relay.call import Call
-from headgate.relay.crowd import Crowd
-from headgate.relay.journey import Journey
+from headgate.relay.call_state import InternalFault, KeyWithdrawn
+from headgate.relay.concurrency import ConcurrencyLimiter
+from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants
 from headgate.relay.rates import RateLimited
-from headgate.relay.trip import InternalFault, KeyWithdrawn
 
 PREFIX_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -128,9 +128,9 @@ class OpenAiHandler:
         self,
         *,
         grants: Grants,
-        journey: Journey,
-        models: ModelsRoad,
-        crowd: Crowd,
+        pipeline: CallPipeline,
+        models: ModelsPipeline,
+        concurrency: ConcurrencyLimiter,
         admission: Admission,
         bodies: BodyBudget,
         provider: Provider,
@@ -143,9 +143,9 @@ class OpenAiHandler:
         """`on_stranger` hears of everybody without a good key: the error, what was presented, and
         the address of the client."""
         self._grants = grants
-        self._journey = journey
+        self._pipeline = pipeline
         self._models = models
-        self._crowd = crowd
+        self._concurrency = concurrency
         self._admission = admission
         self._bodies = bodies
         self._provider = provider
@@ -177,7 +177,7 @@ class OpenAiHandler:
         if request_head.project_id is not None:
             grant = choose_project(grant, request_head.project_id)
         request_head.grant = grant
-        self._crowd.check(grant.key_id)
+        self._concurrency.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
         path = path[PREFIX_BYTES:]
         request_head.path = listing.tidy(path) if path.startswith(listing.BELOW) else path
@@ -225,9 +225,9 @@ class OpenAiHandler:
         try:
             call = self._decode(exchange, request_head)
             if call.endpoint.lists_models:
-                await self._models.travel(call, exchange, exchange.headers)
+                await self._models.run(call, exchange, exchange.headers)
             else:
-                await self._journey.travel(call, exchange, self._encoder)
+                await self._pipeline.run(call, exchange, self._encoder)
         except HeadgateError as error:
             self.refuse(exchange, error)
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
@@ -235,13 +235,13 @@ class OpenAiHandler:
             log.exception("gateway.fault", request_id=request_head.request_id)
             self.refuse(exchange, InternalFault.of(request_head.request_id))
 
-    def withdraw(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
+    def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cut a call that runs on one of these keys; one whose answer is whole may leave. Whether
         it did."""
         request_head: RequestHead | None = exchange.request_head
         if request_head is None or request_head.grant is None or exchange.task is None:
             return False
-        if request_head.grant.key_id not in key_ids or not exchange.is_attended:
+        if request_head.grant.key_id not in key_ids or not exchange.has_listener:
             return False
         return exchange.task.cancel(KeyWithdrawn.now())
 

@@ -1,4 +1,4 @@
-"""How a wire tells the journey what an answer used.
+"""How a wire tells the call pipeline what an answer used.
 
 A `Meter` value belongs to one wire and holds no state; the state of one answer is the `Reading`
 that it fills.

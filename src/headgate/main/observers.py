@@ -15,8 +15,8 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.settings import Settings
 from headgate.relay.ports import Receipt
 from headgate.telemetry.access_log import AccessLog
+from headgate.telemetry.loop_lag import LoopLagMonitor
 from headgate.telemetry.metrics import Metrics
-from headgate.telemetry.pulse import Pulse
 
 STDERR = 2
 BATCH_SECONDS = 0.02
@@ -47,7 +47,7 @@ class Observers:
                 "threads": threading.active_count,
             }
         )
-        self._pulse = Pulse(self.metrics.loop_lag.observe)
+        self._loop_lag = LoopLagMonitor(self.metrics.loop_lag.observe)
 
     def watch(
         self,
@@ -59,7 +59,7 @@ class Observers:
         self.metrics.counters.update(counters or {})
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
-        """See `relay.journey.Observer`: all hear of it together with others, a moment later."""
+        """See `relay.pipeline.Observer`: all hear of it together with others, a moment later."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._tell)
         self._waiting.append((receipt, settlement_microseconds))
@@ -74,14 +74,14 @@ class Observers:
             self.spans.observe(receipts)
 
     def start(self) -> None:
-        """Start the threads, and the pulse on the running loop."""
-        self._pulse.start()
+        """Start the threads, and the monitor of the running loop."""
+        self._loop_lag.start()
         if self.access_log is not None:
             self.access_log.start()
 
     def stop(self) -> None:
         """Write and send what waits."""
-        self._pulse.stop()
+        self._loop_lag.stop()
         self._tell()
         if self.access_log is not None:
             self.access_log.stop()

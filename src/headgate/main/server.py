@@ -1,4 +1,4 @@
-"""Runs one Headgate process: opens the installation, builds the road, listens, drains, closes."""
+"""Run one Headgate process: open the installation, build the data plane, listen, drain, close."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, data_lock, descriptors, platform, road, waiting, withdrawals
+from headgate.main import banner, data_lock, data_plane, descriptors, platform, waiting, withdrawals
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.data_lock import DataLock
 from headgate.main.egress import check_authorities, open_client
@@ -60,8 +60,8 @@ def serve(settings: Settings) -> None:
     check_certificate(settings)
     check_authorities(settings)
     check_sign_in(settings)
-    road.build_trusted_proxies(settings)
-    road.build_cors(settings)
+    data_plane.build_trusted_proxies(settings)
+    data_plane.build_cors(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
     with contextlib.ExitStack() as stack:
         for listener in listeners:
@@ -110,7 +110,7 @@ async def _serve(
         observers = Observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
-        ledger = road.build_ledger(settings, installation, writer)
+        ledger = data_plane.build_ledger(settings, installation, writer)
         background_jobs = BackgroundJobs(
             settings,
             installation,
@@ -119,7 +119,7 @@ async def _serve(
             server=server,
             observe=observers.observe,
         )
-        traffic = road.build_traffic(settings, installation)
+        traffic = data_plane.build_traffic(settings, installation)
         observers.watch(background_jobs.gauges)
         observers.watch(traffic.gauges, traffic.counters)
         background_jobs.reload()
@@ -134,7 +134,7 @@ async def _serve(
             observers=observers,
             refusals=refusals,
         )
-        edge = road.build_edge(settings, handler)
+        edge = data_plane.build_edge(settings, handler)
         app = _build_app(
             installation,
             writer,
@@ -146,7 +146,7 @@ async def _serve(
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
-        works = [edge.run(connections), background_jobs.run(), traffic.crowd.watch()]
+        works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
         works.append(withdrawals.watch(installation.key_ring, handler, connections))
         works.append(_announce(server, settings, installation, situation))
         await stack.enter_async_context(_running(*works))
@@ -232,17 +232,17 @@ def _build_handler(
     *,
     ledger: Ledger,
     client: HttpClient,
-    traffic: road.Traffic,
+    traffic: data_plane.Traffic,
     observers: Observers,
     refusals: Refusals,
 ) -> OpenAiHandler:
-    roads = road.build_roads(
+    pipelines = data_plane.build_pipelines(
         settings, installation, ledger=ledger, client=client, traffic=traffic, observer=observers
     )
-    return road.build_handler(
+    return data_plane.build_handler(
         settings,
         installation,
-        roads=roads,
+        pipelines=pipelines,
         traffic=traffic,
         on_refusal=observers.metrics.refuse,
         on_stranger=refusals.note_key,

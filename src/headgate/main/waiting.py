@@ -24,7 +24,7 @@ from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
-from headgate.main import road
+from headgate.main import data_plane
 from headgate.main.data_lock import DATABASE_FILE, NO_ROOM
 from headgate.main.listening import Server, attach, create_server
 
@@ -122,7 +122,7 @@ def wait_for_room(settings: Settings, listeners: list[socket.socket], reason: st
 
 async def _wait(settings: Settings, listeners: list[socket.socket], reason: str) -> bool:
     unready, server = Unready(reason), create_server(settings)
-    edge = road.build_edge(settings, unready)
+    edge = data_plane.build_edge(settings, unready)
     attach(server, unready.build_app(), edge)
     connections: Any = server.server_state.connections
     watch = asyncio.create_task(edge.run(connections))

@@ -28,5 +28,5 @@ async def watch(key_ring: KeyRing, handler: OpenAiHandler, connections: Collecti
         keys, before = withdrawn | before, withdrawn
         if keys:
             running = [each.answering for each in connections if isinstance(each, EdgeProtocol)]
-            cut = sum(handler.withdraw(each, keys) for each in running if each is not None)
+            cut = sum(handler.cancel(each, keys) for each in running if each is not None)
             log.info("keys.withdrawn", keys=len(withdrawn), calls_cut=cut)

@@ -1,1 +1,1 @@
-"""The journey of one model call: admit, route, hold, send, carry, settle."""
+"""The pipeline of one model call: admit, route, hold, send, carry, settle."""

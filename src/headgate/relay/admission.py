@@ -13,7 +13,7 @@ from headgate.llm.endpoint import Endpoint, Pricing
 from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
-from headgate.relay.crowd import Crowd
+from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Grant, Models, Receipt
 from headgate.relay.rates import Rates
 
@@ -70,9 +70,11 @@ class Admission:
     """Checks a call against its grant. `rates` are those of the process; `models` say which ids
     mean the same model."""
 
-    def __init__(self, rates: Rates, crowd: Crowd, models: Models | None = None) -> None:
+    def __init__(
+        self, rates: Rates, concurrency: ConcurrencyLimiter, models: Models | None = None
+    ) -> None:
         self._rates = rates
-        self._crowd = crowd
+        self._concurrency = concurrency
         self._models = models
 
     def admit(self, call: Call, caller: Caller) -> None:
@@ -80,12 +82,12 @@ class Admission:
         grant = call.grant
         if not grant.is_restricted:
             check_endpoint(grant, call.endpoint)
-            self._crowd.enter(grant.key_id)
+            self._concurrency.enter(grant.key_id)
             return
         if grant.networks:
             check_address(grant, caller.client_address)
         check_scope(grant, call, self._models)
-        self._crowd.enter(grant.key_id)
+        self._concurrency.enter(grant.key_id)
         if grant.requests_per_minute or grant.tokens_per_minute:
             self._count(call, grant)
 
@@ -100,7 +102,7 @@ class Admission:
 
     def release(self, call: Call) -> None:
         """The provider's part of an admitted call is over: its place is free."""
-        self._crowd.leave(call.grant.key_id)
+        self._concurrency.leave(call.grant.key_id)
 
     def settle(self, call: Call, receipt: Receipt) -> None:
         """Count the tokens that a call used, where some were reserved for it.
@@ -122,7 +124,7 @@ class Admission:
         try:
             call.rates = self._rates.take(grant, tokens=tokens)
         except HeadgateError:
-            self._crowd.leave(grant.key_id)
+            self._concurrency.leave(grant.key_id)
             raise
         call.tokens_reserved = tokens
 

@@ -55,7 +55,7 @@ class Breaker:
         """While open: when the next probe may be sent."""
         self.probing = False
 
-    def is_resting(self, now: float) -> bool:
+    def is_open(self, now: float) -> bool:
         """Whether nothing may be sent now."""
         return self.opened and (self.probing or now < self.probe_at)
 
@@ -92,7 +92,7 @@ class Breakers:
             return
         now = self._clock.monotonic()
         for breaker in self._find(credential, model):
-            if breaker.is_resting(now):
+            if breaker.is_open(now):
                 raise self._refuse(credential, breaker, now)
 
     def enter(self, credential: Credential, model: str | None) -> Probes:
@@ -109,12 +109,12 @@ class Breakers:
             breaker.probe_at = now + self._open_seconds
         return probes
 
-    def is_resting(self, credential: Credential, model: str | None) -> bool:
+    def is_open(self, credential: Credential, model: str | None) -> bool:
         """Whether a further attempt is pointless now, by what other calls have met meanwhile."""
         if not self._failing:
             return False
         now = self._clock.monotonic()
-        return any(breaker.is_resting(now) for breaker in self._find(credential, model))
+        return any(breaker.is_open(now) for breaker in self._find(credential, model))
 
     def succeed(self, credential: Credential, model: str | None, probes: Probes) -> None:
         """The provider answered. What rests is woken by its probe only: other calls that end now

@@ -42,9 +42,9 @@ class Call(msgspec.Struct):
 
 
 class Caller(Protocol):
-    """The side that asked, as the journey sees it; the edge implements it.
+    """The side that asked, as the pipeline sees it; the edge implements it.
 
-    Writes never block: a slow reader makes the edge call `Attendant.pause`, and `resume` later.
+    Writes never block: with a slow reader the edge calls `CallerListener.pause`, and `resume` later.
     """
 
     gone: bool
@@ -81,7 +81,7 @@ class Caller(Protocol):
         `trailers` are header lines, for a caller who takes them."""
         ...
 
-    def attend(self, attendant: Attendant | None) -> None:
+    def set_listener(self, listener: CallerListener | None) -> None:
         """Who wants to hear of a slow reader and of one that went away (None: nobody now)."""
         ...
 
@@ -90,7 +90,7 @@ class Caller(Protocol):
         ...
 
 
-class Flow(Protocol):
+class FlowControl(Protocol):
     """An answer whose speed the reader decides."""
 
     def pause(self) -> None:
@@ -102,8 +102,8 @@ class Flow(Protocol):
         ...
 
 
-class Attendant(Flow, Protocol):
-    """What the edge tells the journey while an answer is on its way."""
+class CallerListener(FlowControl, Protocol):
+    """What the edge tells the pipeline while an answer is on its way."""
 
     def leave(self) -> None:
         """The reader went away."""

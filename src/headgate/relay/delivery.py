@@ -19,8 +19,8 @@ from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
 
 UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
@@ -44,7 +44,7 @@ class Encoder(Protocol):
     trailer_names: bytes
     """Which fields `trailers` may have, as a header lists them."""
 
-    def head(self, trip: Trip, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
         """The header lines for the caller; `receipt` is None while the call is not settled yet."""
         ...
 
@@ -52,21 +52,21 @@ class Encoder(Protocol):
         """The header lines that follow the body of a stream."""
         ...
 
-    def fault(self, trip: Trip, answer: Answer, body: bytes) -> bytes:
+    def fault(self, state: CallState, answer: Answer, body: bytes) -> bytes:
         """A provider's error as the caller may see it."""
         ...
 
-    def body(self, trip: Trip, body: bytes) -> bytes:
+    def body(self, state: CallState, body: bytes) -> bytes:
         """A whole answer as the caller may see it; raises a `HeadgateError` if it may not."""
         ...
 
-    def error_frame(self, trip: Trip, error: HeadgateError) -> bytes:
+    def error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """The wire's own frame for an error in a stream that has begun; empty if it has none."""
         ...
 
 
 class Delivery(Protocol):
-    """An answer on its way. It is also the caller's `Flow`."""
+    """An answer on its way. It is also the caller's `FlowControl`."""
 
     begun: bool
     """Whether anything has reached the caller, so that an error can only break the answer off."""
@@ -92,7 +92,7 @@ class Delivery(Protocol):
         ...
 
 
-class Carriage:
+class ResponseFactory:
     """Opens the right delivery for an answer."""
 
     def __init__(self, clock: Clock, *, body_bytes_max: int, event_bytes_max: int) -> None:
@@ -100,21 +100,21 @@ class Carriage:
         self._body_bytes_max = body_bytes_max
         self._event_bytes_max = event_bytes_max
 
-    def open(self, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
+    def open(self, state: CallState, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
         if answer.request_id is not None:
-            answer.request_id = conceal(answer.request_id, find_secret(trip))
-        trip.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
+            answer.request_id = conceal(answer.request_id, find_secret(state))
+        state.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
-            raise refuse_redirect(trip, answer)
-        tap = None if answer.body is not None else self._choose_tap(trip, answer)
-        answer.keeps_length = trip.call.method == "HEAD" or isinstance(tap, TailTap)
+            raise refuse_redirect(state, answer)
+        tap = None if answer.body is not None else self._choose_tap(state, answer)
+        answer.keeps_length = state.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
-            return Buffered(self, trip, answer, caller, encoder)
+            return Buffered(self, state, answer, caller, encoder)
         if answer.coding and tap.has_events:
             self._open_decoder(answer)
-        return Streamed(self, trip, answer, caller, encoder, tap)
+        return Streamed(self, state, answer, caller, encoder, tap)
 
     def _open_decoder(self, answer: Answer) -> None:
         """Prepare to read the events of a stream that is compressed."""
@@ -129,20 +129,20 @@ class Carriage:
             raise refuse_coding(str(error)) from error
         answer.drop_coding()
 
-    def _choose_tap(self, trip: Trip, answer: Answer) -> StreamTap | TailTap | None:
+    def _choose_tap(self, state: CallState, answer: Answer) -> StreamTap | TailTap | None:
         """How the body is watched while it streams; None for one that is read whole."""
         kind = answer.content_type
-        call = trip.call
+        call = state.call
         endpoint = call.endpoint
         if answer.status >= 400 or answer.status in BODILESS_STATUS or call.method == "HEAD":
             return None
         if endpoint.lists_models:
             return None
-        if kind.startswith(b"text/event-stream") or (not kind and trip.streams):
+        if kind.startswith(b"text/event-stream") or (not kind and state.streams):
             return StreamTap(
                 endpoint.meter,
-                trip.reading,
-                drop_usage=trip.asked_usage,
+                state.reading,
+                drop_usage=state.asked_usage,
                 event_bytes_max=self._body_bytes_max
                 if endpoint.large_events
                 else self._event_bytes_max,
@@ -155,28 +155,28 @@ class Carriage:
             return None
         return TailTap()
 
-    async def read(self, trip: Trip, answer: Answer) -> bytes:
+    async def read(self, state: CallState, answer: Answer) -> bytes:
         """The whole body of an answer; what is no valid answer becomes an error."""
         body = answer.body
         if body is None:
             try:
-                body = await answer.response.read(self._body_bytes_max, trip.hold_answer)
+                body = await answer.response.read(self._body_bytes_max, state.hold_answer)
             except egress.EgressError as error:
                 raise translate(error) from error
-        trip.answered_at = self._clock.monotonic()
+        state.answered_at = self._clock.monotonic()
         if answer.coding:
             bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
             body = answer.decode(body, bytes_max)
             if len(body) > UNHELD_BYTES:
-                trip.hold_answer(len(body))
+                state.hold_answer(len(body))
             if answer.coding_fault and answer.status < 400:
                 raise refuse_coding(answer.coding_fault)
-        secret = find_secret(trip)
+        secret = find_secret(state)
         return redact(body, secret) if answer.status < 400 else redact_fault(body, secret)
 
-    def stamp_end(self, trip: Trip) -> None:
+    def stamp_end(self, state: CallState) -> None:
         """The provider's part of the call is over."""
-        trip.answered_at = self._clock.monotonic()
+        state.answered_at = self._clock.monotonic()
 
 
 class Buffered:
@@ -185,10 +185,15 @@ class Buffered:
     begun = False
 
     def __init__(
-        self, carriage: Carriage, trip: Trip, answer: Answer, caller: Caller, encoder: Encoder
+        self,
+        responses: ResponseFactory,
+        state: CallState,
+        answer: Answer,
+        caller: Caller,
+        encoder: Encoder,
     ) -> None:
-        self._carriage = carriage
-        self._trip = trip
+        self._factory = responses
+        self._state = state
         self._answer = answer
         self._caller = caller
         self._encoder = encoder
@@ -196,42 +201,42 @@ class Buffered:
 
     async def carry(self) -> None:
         """Read the body, and learn from it what was used."""
-        trip, answer = self._trip, self._answer
-        body = await self._carriage.read(trip, answer)
+        state, answer = self._state, self._answer
+        body = await self._factory.read(state, answer)
         if answer.status >= 400:
             self._fail(body)
             return
-        endpoint = trip.call.endpoint
+        endpoint = state.call.endpoint
         if body or endpoint.body is Body.JSON:
-            readable = endpoint.meter.read_body(body, trip.reading)
+            readable = endpoint.meter.read_body(body, state.reading)
             if not readable and (endpoint.body is Body.JSON or answer.claims_json):
                 raise ProviderBroken(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
-        if is_only_error(trip.reading):
-            answer.status = trip.status = BAD_GATEWAY
+        if is_only_error(state.reading):
+            answer.status = state.status = BAD_GATEWAY
             answer.final = True
             self._fail(body)
             return
-        self._body = self._encoder.body(trip, body)
-        has_failed = trip.reading.error_code is not None
+        self._body = self._encoder.body(state, body)
+        has_failed = state.reading.error_code is not None
         # To read a response again that had failed is no failure.
         if has_failed and endpoint.pricing is Pricing.FREE:
-            has_failed, trip.reading.error_code = False, None
-        trip.outcome = "upstream_error" if has_failed else "completed"
-        trip.response_bytes = len(self._body)
+            has_failed, state.reading.error_code = False, None
+        state.outcome = "upstream_error" if has_failed else "completed"
+        state.response_bytes = len(self._body)
 
     def _fail(self, body: bytes) -> None:
-        trip, answer = self._trip, self._answer
-        trip.outcome = "upstream_error"
-        trip.error_code = find_code(answer.status, body)
-        self._body = self._encoder.fault(trip, answer, body)
-        trip.response_bytes = len(self._body)
+        state, answer = self._state, self._answer
+        state.outcome = "upstream_error"
+        state.error_code = find_code(answer.status, body)
+        self._body = self._encoder.fault(state, answer, body)
+        state.response_bytes = len(self._body)
 
     async def deliver(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
-        head = self._encoder.head(self._trip, self._answer, receipt)
-        self._caller.answer(self._answer.status, redact(head, find_secret(self._trip)), self._body)
+        head = self._encoder.head(self._state, self._answer, receipt)
+        self._caller.answer(self._answer.status, redact(head, find_secret(self._state)), self._body)
 
     def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """Never reached: nothing of it has begun."""
@@ -251,15 +256,15 @@ class Streamed:
 
     def __init__(
         self,
-        carriage: Carriage,
-        trip: Trip,
+        responses: ResponseFactory,
+        state: CallState,
         answer: Answer,
         caller: Caller,
         encoder: Encoder,
         tap: StreamTap | TailTap,
     ) -> None:
-        self._carriage = carriage
-        self._trip = trip
+        self._factory = responses
+        self._state = state
         self._answer = answer
         self._caller = caller
         self._encoder = encoder
@@ -270,39 +275,39 @@ class Streamed:
         self._failure: HeadgateError | None = None
         self._held_bytes = UNHELD_BYTES
         """Of events that wait for their end, what is counted."""
-        trip.streamed = True
-        secret = find_secret(trip)
+        state.streamed = True
+        secret = find_secret(state)
         self._decoder = answer.decoder
         self._redactor = StreamRedactor(secret)
-        head = redact(encoder.head(trip, answer, None), secret)
+        head = redact(encoder.head(state, answer, None), secret)
         caller.start(answer.status, head, encoder.trailer_names)
 
     async def carry(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""
-        trip, tap = self._trip, self._tap
+        state, tap = self._state, self._tap
         try:
             self._answer.response.stream(self)
             await self._woken
         except asyncio.CancelledError:
             self._answer.response.abort()
-            trip.response_bytes = self._caller.sent_bytes
+            state.response_bytes = self._caller.sent_bytes
             raise
-        trip.response_bytes = self._caller.sent_bytes + tap.withheld_bytes
-        self._carriage.stamp_end(trip)
+        state.response_bytes = self._caller.sent_bytes + tap.withheld_bytes
+        self._factory.stamp_end(state)
         if self._failure is not None:
             raise self._take_failure()
         if not (tap.finished or self._is_complete()):
             raise ProviderBroken("The provider's stream ended before its answer was complete.")
-        trip.outcome = "completed" if trip.reading.error_code is None else "upstream_error"
+        state.outcome = "completed" if state.reading.error_code is None else "upstream_error"
 
     def _is_complete(self) -> bool:
         """Whether a body that is over was a whole answer, though it did not say so at its end."""
-        trip, tap = self._trip, self._tap
-        meter = trip.call.endpoint.meter
+        state, tap = self._state, self._tap
+        meter = state.call.endpoint.meter
         if meter.has_last_event and isinstance(tap, StreamTap) and tap.truncated:
             return False
-        choices = trip.body.choices if isinstance(trip.body, JsonRequest) else 1
-        return meter.is_complete(trip.reading, choices)
+        choices = state.body.choices if isinstance(state.body, JsonRequest) else 1
+        return meter.is_complete(state.reading, choices)
 
     async def deliver(self, receipt: Receipt) -> None:
         """The withheld bytes, and what may still follow them."""
@@ -323,7 +328,7 @@ class Streamed:
 
     def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """End with the wire's error frame; a body without frames ends short, so that it shows."""
-        frame = self._encoder.error_frame(self._trip, error) if self._tap.has_events else b""
+        frame = self._encoder.error_frame(self._state, error) if self._tap.has_events else b""
         if frame:
             self._write(BLANK_LINE + frame if self._tap.in_event else frame)
         caller = self._caller
@@ -390,7 +395,7 @@ class Streamed:
         """Count a large event that waits for its end."""
         size = max(UNHELD_BYTES, self._tap.held_bytes)
         try:
-            self._trip.hold_answer(size)
+            self._state.hold_answer(size)
         except HeadgateError as error:
             self._give_up(error)
         self._held_bytes += size
@@ -426,16 +431,16 @@ class Streamed:
             self._woken.set_result(None)
 
 
-def find_secret(trip: Trip) -> bytes:
+def find_secret(state: CallState) -> bytes:
     """The key that the provider was shown, and must not show to anybody else."""
-    assert trip.credential is not None, "an answer came from somewhere"
-    return trip.credential.secret
+    assert state.credential is not None, "an answer came from somewhere"
+    return state.credential.secret
 
 
-def refuse_redirect(trip: Trip, answer: Answer) -> ProviderBroken:
+def refuse_redirect(state: CallState, answer: Answer) -> ProviderBroken:
     """No redirect is followed: the key is bound to its origin. Nothing was done, or charged."""
     answer.response.abort()
-    trip.was_sent = False
+    state.was_sent = False
     return ProviderBroken(
         f"The provider answered {answer.status}, a redirect, which is not followed. "
         "Check the base URL of the credential.",

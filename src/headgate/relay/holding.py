@@ -16,9 +16,9 @@ from headgate.relay.bounds import (
     has_several_inputs,
     is_boundless,
 )
+from headgate.relay.call_state import CallState, measure_request
 from headgate.relay.deadlines import merge_timeouts
 from headgate.relay.ports import Hold, Models, Wallet
-from headgate.relay.trip import Trip, measure_request
 
 AMOUNT_NANO_MAX = 2**62
 """More than any wallet has, and less than the database's largest integer."""
@@ -54,12 +54,12 @@ class Holding:
         self._timeouts = timeouts
         self._tool_calls_assumed = tool_calls_assumed
 
-    async def hold(self, trip: Trip) -> None:
+    async def hold(self, state: CallState) -> None:
         """Reserve, or raise: no price (fail closed), or not enough money."""
-        credential, call = trip.credential, trip.call
+        credential, call = state.credential, state.call
         if credential is None or not credential.managed or call.endpoint.pricing is Pricing.FREE:
             return
-        amount = self._bound(trip)
+        amount = self._bound(state)
         if amount is None:
             raise ModelUnpriced(
                 f"`{call.model or call.endpoint.name}` has no price that bounds its cost, so it "
@@ -67,7 +67,7 @@ class Holding:
                 param="model",
                 should_retry=False,
             )
-        model = trip.model
+        model = state.model
         timeouts = merge_timeouts(self._timeouts, model and model.deadlines, credential.deadlines)
         hold = Hold(
             request_id=call.request_id,
@@ -86,19 +86,19 @@ class Holding:
             await self._wallet.hold(hold)
         except asyncio.CancelledError:
             # The server stops. The hold is queued already; the receipt, queued behind it, ends it.
-            trip.hold = hold
+            state.hold = hold
             raise
-        trip.hold = hold
+        state.hold = hold
 
-    def _bound(self, trip: Trip) -> int | None:
+    def _bound(self, state: CallState) -> int | None:
         """The worst case in nano-dollars; None where there is none to be known."""
-        model, body = trip.model, trip.body
+        model, body = state.model, state.body
         if model is None or not isinstance(body, JsonRequest):
             return None
         price = self._models.price(model.id, self._clock.now(), model.integration)
         if price is None:
             return None
-        measured = measure_request(trip)
+        measured = measure_request(state)
         if measured is not None and (cost := price.cost(measured, body.service_tier)) is not None:
             return cost
         if not model.input_tokens_max:

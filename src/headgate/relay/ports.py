@@ -1,6 +1,6 @@
-"""What the journey needs from the rest of the product, and the values they exchange.
+"""What the call pipeline needs from the rest of the product, and the values they exchange.
 
-The features implement these; `main` joins them. So the arrows point at the journey.
+The features implement these; `main` joins them. So the arrows point at the pipeline.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from headgate.llm.request import JsonRequest
 from headgate.relay.admission import ModelOutOfScope, is_any_in_scope
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
@@ -22,7 +23,6 @@ from headgate.relay.ports import (
     Offers,
 )
 from headgate.relay.stream_usage import UsageRefusals
-from headgate.relay.trip import Trip
 
 DEFAULTED = frozenset({"chat.completions", "responses"})
 """Where an unknown managed model may be served by the default one: it can do what was asked."""
@@ -65,13 +65,13 @@ class Routing:
         self._offers = offers
         self._usage_refusals = usage_refusals
 
-    def plan(self, trip: Trip) -> None:
+    def plan(self, state: CallState) -> None:
         """Fill in credential, model, target and body, or raise what is missing.
 
         The credential whose provider rests is refused here, before money is set aside: this is
         the place where another one could be chosen. `Upstream` looks again when it sends.
         """
-        call = trip.call
+        call = state.call
         match = None if call.model is None else self._models.match(call.model)
         integration = DEFAULT_INTEGRATION if match is None else match.integration
         if call.credential_name is not None:
@@ -88,16 +88,16 @@ class Routing:
             offer = self._choose_offer(call, credential, match)
             if offer is not None:
                 credential = offer.credential
-        trip.credential = credential
+        state.credential = credential
         self._breakers.check(credential, call.model)
-        trip.target = credential.base_path + check_path(call.path) + call.query
-        trip.body = call.body
+        state.target = credential.base_path + check_path(call.path) + call.query
+        state.body = call.body
         if isinstance(call.body, JsonRequest):
-            self._prepare(trip, call.body, offer, match)
+            self._prepare(state, call.body, offer, match)
         elif match is not None:
-            trip.model, trip.model_id = match.model, match.model_id
+            state.model, state.model_id = match.model, match.model_id
             if match.wire_id != call.model and offer is None and isinstance(call.body, bytes):
-                trip.body = rename_in_form(call, call.body, choose_wire_id(match, credential))
+                state.body = rename_in_form(call, call.body, choose_wire_id(match, credential))
 
     def _resolve(self, call: Call, integration: str, match: ModelMatch | None) -> Credential:
         return self._credentials.resolve(
@@ -200,43 +200,43 @@ class Routing:
         return offer
 
     def _prepare(
-        self, trip: Trip, body: JsonRequest, offer: Offer | None, match: ModelMatch | None
+        self, state: CallState, body: JsonRequest, offer: Offer | None, match: ModelMatch | None
     ) -> None:
         """The client's own bytes wherever nothing has to change (law 4)."""
-        call = trip.call
-        trip.streams = body.stream
+        call = state.call
+        state.streams = body.stream
         body = body.with_envelopes_removed()
         if offer is not None:
-            body = self._serve(trip, body, offer)
+            body = self._serve(state, body, offer)
         elif match is not None:
-            trip.model, trip.model_id = match.model, match.model_id
+            state.model, state.model_id = match.model, match.model_id
             if match.wire_id != call.model:
-                credential = trip.credential
+                credential = state.credential
                 assert credential is not None, "it is chosen first"
                 body = body.with_model(choose_wire_id(match, credential))
         if body.stream and call.endpoint.asks_usage and not body.includes_usage:
-            body = self._ask_usage(trip, body)
-        trip.body = body
+            body = self._ask_usage(state, body)
+        state.body = body
 
-    def _ask_usage(self, trip: Trip, body: JsonRequest) -> JsonRequest:
+    def _ask_usage(self, state: CallState, body: JsonRequest) -> JsonRequest:
         """The request with the field that asks for usage, unless it is known to be refused."""
-        credential, refusals = trip.credential, self._usage_refusals
+        credential, refusals = state.credential, self._usage_refusals
         assert credential is not None, "it is chosen first"
         if not credential.asks_usage or (
-            refusals is not None and refusals.has(credential, trip.call.model)
+            refusals is not None and refusals.has(credential, state.call.model)
         ):
             return body
-        trip.asked_usage, trip.unasked = True, body
+        state.asked_usage, state.unasked = True, body
         return body.with_usage_asked()
 
-    def _serve(self, trip: Trip, body: JsonRequest, offer: Offer) -> JsonRequest:
+    def _serve(self, state: CallState, body: JsonRequest, offer: Offer) -> JsonRequest:
         """The request for the model that serves; hold, price and receipt are of that one."""
         models, integration = self._models, offer.credential.integration
         model = models.find(offer.wire_id, integration) or models.find(offer.model_id, integration)
-        trip.model = model
+        state.model = model
         served = offer.model_id if model is None else model.id
-        if served != trip.call.model:
-            trip.reading.model = served
+        if served != state.call.model:
+            state.reading.model = served
         return body.with_model(offer.wire_id or (served if model is None else model.wire_id))
 
 

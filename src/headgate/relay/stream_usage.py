@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from headgate.kit.http.message import Origin
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential
-from headgate.relay.trip import Trip
 
 REFUSING_STATUS = frozenset({400, 422})
 REMEMBERED_MAX = 4096
@@ -26,13 +26,13 @@ class UsageRefusals:
         """Whether the field was refused there."""
         return (credential.id, credential.origin, model) in self._refused
 
-    def note(self, trip: Trip) -> None:
+    def note(self, state: CallState) -> None:
         """A call was refused with the field, and answered without it."""
-        credential = trip.credential
+        credential = state.credential
         assert credential is not None, "routing comes before sending"
         if len(self._refused) >= REMEMBERED_MAX:
             del self._refused[next(iter(self._refused))]
-        self._refused[credential.id, credential.origin, trip.call.model] = None
+        self._refused[credential.id, credential.origin, state.call.model] = None
 
 
 def names_usage(body: bytes) -> bool:

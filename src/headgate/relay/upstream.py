@@ -21,11 +21,11 @@ from headgate.kit.http.message import Client, Headers, Request, Response, Timeou
 from headgate.llm import errors as faults
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers, Probes
+from headgate.relay.call_state import AnswerCrowdedOut, CallState
 from headgate.relay.deadlines import merge_timeouts
 from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
-from headgate.relay.trip import AnswerCrowdedOut, Trip
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
@@ -150,46 +150,50 @@ class Upstream:
         self._budgets = RetryBudgets(policy, clock)
 
     async def send(
-        self, trip: Trip, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self, state: CallState, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> Answer:
         """The provider's answer to a call, whatever its status; Provider* errors when none came.
 
         `rest` waits the seconds between two attempts, or raises to have no further one.
         """
-        request = build_request(trip, self._timeouts)
+        request = build_request(state, self._timeouts)
         budget = self._budgets.find(request.origin)
         budget.deposit()
-        credential, model = trip.credential, trip.call.model
+        credential, model = state.credential, state.call.model
         assert credential is not None, "routing comes before sending"
         probes = self._breakers.enter(credential, model)
         try:
             while True:
-                result = await self._attempt(trip, request)
+                result = await self._attempt(state, request)
                 if isinstance(result, Answer) and result.fault is None:
-                    if trip.unasked is None or not self._stops_asking(trip, result):
+                    if state.unasked is None or not self._stops_asking(state, result):
                         break
-                    request = build_request(trip, self._timeouts)
+                    request = build_request(state, self._timeouts)
                     continue
-                wait = self._wait_before_retry(trip, request, result, budget, may_retry=not probes)
+                wait = self._wait_before_retry(state, request, result, budget, may_retry=not probes)
                 if wait is None:
                     break
                 await rest(wait)
-                if self._breakers.is_resting(credential, model):
+                if self._breakers.is_open(credential, model):
                     finalize(result)
                     break
         except BaseException:
             self._breakers.abandon(probes)
             raise
-        self._tell_breakers(trip, request, result, probes)
+        self._tell_breakers(state, request, result, probes)
         if self._capacities is not None and isinstance(result, Answer) and result.fault is None:
-            self._note_capacity(self._capacities, trip, result)
+            self._note_capacity(self._capacities, state, result)
         return conclude(result)
 
     def _tell_breakers(
-        self, trip: Trip, request: Request, result: Answer | egress.EgressError, probes: Probes
+        self,
+        state: CallState,
+        request: Request,
+        result: Answer | egress.EgressError,
+        probes: Probes,
     ) -> None:
         """What became of the call, once, however often it was tried."""
-        credential, model = trip.credential, trip.call.model
+        credential, model = state.credential, state.call.model
         assert credential is not None, "routing comes before sending"
         if isinstance(result, Answer):
             if result.fault is not None and result.status >= 500:
@@ -203,64 +207,64 @@ class Upstream:
         else:
             self._breakers.abandon(probes)
 
-    def _stops_asking(self, trip: Trip, answer: Answer) -> bool:
+    def _stops_asking(self, state: CallState, answer: Answer) -> bool:
         """Whether a provider refuses to be asked for usage, so that it is sent the client's own
         body now. Only when that is answered the refusal is remembered: a provider may repeat a
         body that it refuses for another reason."""
         if answer.status < 400:
-            if not trip.asked_usage:
-                self._usage_refusals.note(trip)
+            if not state.asked_usage:
+                self._usage_refusals.note(state)
             return False
-        if not (trip.asked_usage and trip.unasked and answer.body and names_usage(answer.body)):
+        if not (state.asked_usage and state.unasked and answer.body and names_usage(answer.body)):
             return False
-        trip.body, trip.asked_usage, trip.was_sent = trip.unasked, False, False
+        state.body, state.asked_usage, state.was_sent = state.unasked, False, False
         return True
 
-    def _note_capacity(self, capacities: Capacities, trip: Trip, answer: Answer) -> None:
-        assert trip.credential is not None, "routing comes before sending"
-        capacities.note(trip.credential.id, trip.call.model, answer.headers, trip.sent_at)
+    def _note_capacity(self, capacities: Capacities, state: CallState, answer: Answer) -> None:
+        assert state.credential is not None, "routing comes before sending"
+        capacities.note(state.credential.id, state.call.model, answer.headers, state.sent_at)
 
-    async def _attempt(self, trip: Trip, request: Request) -> Answer | egress.EgressError:
+    async def _attempt(self, state: CallState, request: Request) -> Answer | egress.EgressError:
         """One attempt that counts: the answer, or the error in its place."""
-        trip.attempts += 1
+        state.attempts += 1
         try:
-            return await self._exchange(trip, request)
+            return await self._exchange(state, request)
         except egress.EgressError as error:
-            trip.was_sent = error.sent
+            state.was_sent = error.sent
             return drop_trace(error)
         except egress.ConnectCancelled:
-            trip.was_sent = False
+            state.was_sent = False
             raise
 
-    async def _exchange(self, trip: Trip, request: Request) -> Answer:
+    async def _exchange(self, state: CallState, request: Request) -> Answer:
         """The answer's head, with the body of a refusal that may be tried again. A safe request
         whose kept connection ended at once is sent again, which counts as an attempt."""
         stale = 0
         while True:
             now = self._clock.monotonic()
-            trip.sent_at = trip.sent_at or now
-            trip.was_sent = True
+            state.sent_at = state.sent_at or now
+            state.was_sent = True
             try:
-                response = await self._client.send(limit_total(request, now - trip.sent_at))
+                response = await self._client.send(limit_total(request, now - state.sent_at))
             except egress.Disconnected as error:
                 if stale == STALE_RETRIES_MAX or not may_send_again(error, request):
                     raise
             else:
                 break
             stale += 1
-            trip.attempts += 1
+            state.attempts += 1
         answer = take_answer(response)
         if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
-            answer.body = answer.decode(await read_fault(trip, response), FAULT_BODY_BYTES_MAX)
+            answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)
-            trip.was_sent = False
-        elif trip.asked_usage and response.status in REFUSING_STATUS:
-            answer.body = answer.decode(await read_fault(trip, response), FAULT_BODY_BYTES_MAX)
+            state.was_sent = False
+        elif state.asked_usage and response.status in REFUSING_STATUS:
+            answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
         return answer
 
     def _wait_before_retry(
         self,
-        trip: Trip,
+        state: CallState,
         request: Request,
         failure: Answer | egress.EgressError,
         budget: RetryBudget,
@@ -274,18 +278,18 @@ class Upstream:
                 return None
         elif not may_connect_later(failure):
             return None
-        assert trip.credential is not None, "routing comes before sending"
+        assert state.credential is not None, "routing comes before sending"
         advised = self._find_advice(failure)
-        wait = wait_seconds(self._policy, trip.attempts, advised, self._draw)
+        wait = wait_seconds(self._policy, state.attempts, advised, self._draw)
         if wait is None or not isinstance(request.body, bytes):
             self._leave_to_client(failure, advised, budget)
             return None
-        elapsed = self._clock.monotonic() - trip.sent_at
+        elapsed = self._clock.monotonic() - state.sent_at
         if (
-            trip.attempts > self._policy.retries_max
+            state.attempts > self._policy.retries_max
             or elapsed + wait > request.timeouts.total_seconds
             or not may_retry
-            or self._breakers.is_resting(trip.credential, trip.call.model)
+            or self._breakers.is_open(state.credential, state.call.model)
             or not budget.withdraw()
         ):
             finalize(failure)
@@ -330,33 +334,33 @@ def may_connect_later(failure: egress.EgressError) -> bool:
     )
 
 
-async def read_fault(trip: Trip, response: Response) -> bytes:
+async def read_fault(state: CallState, response: Response) -> bytes:
     """The body of a refusal; nothing of one that is too large to be words, or to be held now."""
     try:
-        return await response.read(FAULT_BODY_BYTES_MAX, trip.hold_answer)
+        return await response.read(FAULT_BODY_BYTES_MAX, state.hold_answer)
     except (egress.BodyTooLarge, AnswerCrowdedOut):
         return b""
 
 
-def build_request(trip: Trip, timeouts: Timeouts) -> Request:
+def build_request(state: CallState, timeouts: Timeouts) -> Request:
     """The outgoing request: the client's headers that may travel, then the credential's own.
 
     `timeouts` are the settings'; where model or credential have deadlines, these come before them.
     """
-    credential, model = trip.credential, trip.model
+    credential, model = state.credential, state.model
     assert credential is not None, "routing comes before sending"
     if credential.deadlines is not None or (model is not None and model.deadlines is not None):
         timeouts = merge_timeouts(timeouts, model and model.deadlines, credential.deadlines)
-    data = trip.body.body if isinstance(trip.body, JsonRequest) else trip.body
-    trip.body_bytes = len(data) if isinstance(data, bytes) else trip.call.content_length or 0
+    data = state.body.body if isinstance(state.body, JsonRequest) else state.body
+    state.body_bytes = len(data) if isinstance(data, bytes) else state.call.content_length or 0
     return Request(
         credential.origin,
-        trip.call.method.encode(),
-        trip.target,
-        join_headers(trip.call.headers, credential),
+        state.call.method.encode(),
+        state.target,
+        join_headers(state.call.headers, credential),
         data,
         timeouts,
-        trip.call.content_length,
+        state.call.content_length,
         credential.purpose,
     )
 

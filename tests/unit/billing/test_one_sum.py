@@ -11,9 +11,9 @@ from headgate.catalog.service import Catalog
 from headgate.gateway.encoder import render_cost
 from headgate.kit.money import format_dollars
 from headgate.llm.usage import Reading, Usage
+from headgate.relay.call_state import assess, write_receipt
 from headgate.relay.ports import Hold
-from headgate.relay.trip import assess, write_receipt
-from tests.fakes.stage import make_call, make_trip
+from tests.fakes.stage import make_call, make_state
 
 NOW = 1_800_000_000.0
 CATALOG = Catalog.load()
@@ -48,13 +48,13 @@ def test_header_receipt_and_ledger_say_the_same_sum(
     outcome: str,
 ) -> None:
     body = b'{"model":"%b","input":"x","max_output_tokens":1000}' % model_id.encode()
-    trip = make_trip(make_call("/responses", body=body))
-    trip.model = CATALOG.find(model_id)
-    trip.reading = Reading(usage=usage, service_tier=tier)
-    trip.hold = hold = Hold("req_1", "org_1", held_nano)
-    trip.attempts, trip.was_sent, trip.outcome, trip.body_bytes = 1, True, outcome, len(body)
-    charge = assess(trip, CATALOG, NOW)
-    receipt = write_receipt(trip, charge, created_at=NOW, ended_at=0.0)
+    state = make_state(make_call("/responses", body=body))
+    state.model = CATALOG.find(model_id)
+    state.reading = Reading(usage=usage, service_tier=tier)
+    state.hold = hold = Hold("req_1", "org_1", held_nano)
+    state.attempts, state.was_sent, state.outcome, state.body_bytes = 1, True, outcome, len(body)
+    charge = assess(state, CATALOG, NOW)
+    receipt = write_receipt(state, charge, created_at=NOW, ended_at=0.0)
     lines = settle(hold, receipt.cost_nano)
     if receipt.cost_nano > held_nano:
         lines += charge_excess(hold, receipt.cost_nano, wallet_nano=wallet_nano)

@@ -177,7 +177,7 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
 
     async def script(exchange: InboundExchange) -> None:
         reader.told.append("run")
-        exchange.attend(reader)
+        exchange.set_listener(reader)
         exchange.start(200, b"")
         await going.wait()
         exchange.write(b"abc")
@@ -197,14 +197,14 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
 
 async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
     async def script(exchange: InboundExchange) -> None:
-        exchange.attend(reader)
-        exchange.attend(None)
-        exchange.attend(reader)
+        exchange.set_listener(reader)
+        exchange.set_listener(None)
+        exchange.set_listener(reader)
         await asyncio.Event().wait()
 
     async def start_late(exchange: InboundExchange) -> None:
-        exchange.attend(late)
-        exchange.attend(None)
+        exchange.set_listener(late)
+        exchange.set_listener(None)
         await asyncio.Event().wait()
 
     reader, late = Reader(), Reader()

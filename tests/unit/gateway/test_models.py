@@ -30,9 +30,9 @@ from headgate.kit.http.message import Headers
 from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.usage import Reading, Usage
 from headgate.metering.model import Latency
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Offer
 from headgate.relay.rates import Rate
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderBroken
 from tests.fakes.stage import (
     CREDENTIAL,
@@ -105,19 +105,19 @@ class FakeUpstream:
     """A provider that answers every call with the same body."""
 
     def __init__(self) -> None:
-        self.asked: list[Trip] = []
+        self.asked: list[CallState] = []
         self.body = LIST
         self.status = 200
         self.headers: Headers = [(b"etag", b'"1"'), (b"openai-version", b"1")]
 
-    async def send(self, trip: Trip, rest: Any = None) -> Answer:
-        self.asked.append(trip)
-        trip.attempts += 1
+    async def send(self, state: CallState, rest: Any = None) -> Answer:
+        self.asked.append(state)
+        state.attempts += 1
         return Answer(self.status, list(self.headers), FakeResponse(), body=self.body)
 
 
 class Shop:
-    """`Models` between a provider and callers, as the journey would drive it."""
+    """`Models` between a provider and callers, as the pipeline would drive it."""
 
     def __init__(
         self,
@@ -164,11 +164,11 @@ class Shop:
         call = make_call(path, body=b"", method=method, grant=grant)
         call.rates = rates
         call.query, call.credential_name = query, credential_name
-        trip = Trip(read_wishes(call, headers or []), Reading(), credential=credential)
-        answer = await self.models.send(trip)
+        state = CallState(read_wishes(call, headers or []), Reading(), credential=credential)
+        answer = await self.models.send(state)
         assert answer.body is not None
-        body = answer.body if answer.status >= 400 else self.encoder.body(trip, answer.body)
-        self.head = self.encoder.head(trip, answer, None)
+        body = answer.body if answer.status >= 400 else self.encoder.body(state, answer.body)
+        self.head = self.encoder.head(state, answer, None)
         return body
 
     async def list(self, **more: Any) -> dict[str, dict[str, Any]]:
@@ -304,7 +304,7 @@ async def test_query_that_wishes_for_nothing_changes_nothing(shop: Shop, query: 
 async def test_query_of_the_providers_own_reaches_it_and_is_not_kept(shop: Shop) -> None:
     await shop.ask(query=b"?after=x&limit=2")
     await shop.ask(query=b"?after=x&refresh=true&b=%20")
-    assert [trip.call.query for trip in shop.upstream.asked] == [
+    assert [state.call.query for state in shop.upstream.asked] == [
         b"?after=x&limit=2",
         b"?after=x&b=+",
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
-from headgate.relay.crowd import CrowdedOut
+from headgate.relay.concurrency import CrowdedOut
 from tests.fakes.wire import EchoHandler, Line
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from headgate.gateway.protocol import (
     UNSENT_BYTES,
 )
 from headgate.gateway.request_parser import CHUNK_FRAMING_BYTES, FRAMING_BYTES_MAX
-from headgate.relay.crowd import CrowdedOut
+from headgate.relay.concurrency import CrowdedOut
 from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoHandler, Line, ScriptedHandler, post
 
 pytestmark = pytest.mark.anyio

@@ -21,11 +21,11 @@ from headgate.relay.admission import (
     is_in_scope,
     is_inside,
 )
-from headgate.relay.crowd import Crowd, CrowdedOut
+from headgate.relay.call_state import CallState, Charge, estimate_usage, write_receipt
+from headgate.relay.concurrency import ConcurrencyLimiter, CrowdedOut
 from headgate.relay.ports import Grant, Receipt
 from headgate.relay.rates import RateLimited, Rates
-from headgate.relay.trip import Charge, Trip, estimate_usage, write_receipt
-from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_trip
+from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_state
 
 CALLER = FakeCaller()
 
@@ -33,11 +33,13 @@ CALLER = FakeCaller()
 def make_receipt(usage: Usage | None, *, pricing: str = "priced") -> Receipt:
     call = make_call()
     charge = Charge(pricing=pricing, usage=usage)
-    return write_receipt(Trip(call, Reading()), charge, created_at=0.0, ended_at=call.started_at)
+    return write_receipt(
+        CallState(call, Reading()), charge, created_at=0.0, ended_at=call.started_at
+    )
 
 
 def make_admission(clock: ManualClock) -> Admission:
-    return Admission(Rates(clock), Crowd(100, lag_seconds_max=1.0))
+    return Admission(Rates(clock), ConcurrencyLimiter(100, lag_seconds_max=1.0))
 
 
 def refuse(grant: Grant, path: str = "/chat/completions", method: str = "POST") -> HeadgateError:
@@ -143,7 +145,7 @@ def test_keys_have_rates_of_their_own() -> None:
 
 
 def test_call_that_is_over_gives_its_place_to_the_next() -> None:
-    admission = Admission(Rates(ManualClock()), Crowd(1, lag_seconds_max=1.0))
+    admission = Admission(Rates(ManualClock()), ConcurrencyLimiter(1, lag_seconds_max=1.0))
     call = make_call()
     admission.admit(call, CALLER)
     with pytest.raises(CrowdedOut):
@@ -245,9 +247,11 @@ def test_picture_reserves_few_tokens_and_a_broken_call_is_billed_for_few() -> No
     )
     call = make_call(body=body)
     assert 1_945 <= estimate_tokens(call) < 2_000
-    trip = make_trip(call)
-    trip.body_bytes, trip.reading.output_bytes = len(body), 40
-    assert estimate_usage(trip) == Usage(input_tokens=estimate_tokens(call) - 500, output_tokens=10)
+    state = make_state(call)
+    state.body_bytes, state.reading.output_bytes = len(body), 40
+    assert estimate_usage(state) == Usage(
+        input_tokens=estimate_tokens(call) - 500, output_tokens=10
+    )
 
 
 def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
@@ -277,7 +281,7 @@ def test_what_was_charged_for_and_not_reported_counts_as_estimated(
     receipt: Receipt, left: int
 ) -> None:
     rates = Rates(ManualClock())
-    admission = Admission(rates, Crowd(100, lag_seconds_max=1.0))
+    admission = Admission(rates, ConcurrencyLimiter(100, lag_seconds_max=1.0))
     grant = replace(GRANT, tokens_per_minute=100)
     admission.admit(call := make_call(grant=grant), CALLER)
     admission.settle(call, receipt)
@@ -290,14 +294,14 @@ def test_what_was_charged_for_and_not_reported_counts_as_estimated(
 
 
 def test_refused_by_its_rate_it_takes_no_place() -> None:
-    crowd = Crowd(100, lag_seconds_max=1.0)
-    admission = Admission(Rates(ManualClock()), crowd)
+    concurrency = ConcurrencyLimiter(100, lag_seconds_max=1.0)
+    admission = Admission(Rates(ManualClock()), concurrency)
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
     admission.admit(call, CALLER)
     for _ in range(3):
         with pytest.raises(RateLimited):
             admission.admit(call, CALLER)
-    assert crowd.total == 1
+    assert concurrency.total == 1
 
 
 def test_call_without_a_charge_is_admitted_whatever_its_tokens() -> None:

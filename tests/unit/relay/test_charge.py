@@ -15,16 +15,16 @@ from headgate.catalog.model import PriceRow, Rates
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.breaker import Breakers
+from headgate.relay.call_state import assess, write_receipt
 from headgate.relay.ports import Hold, Receipt
 from headgate.relay.routing import Routing
-from headgate.relay.trip import assess, write_receipt
 from tests.fakes.stage import (
     CREDENTIAL,
     FakeCredentials,
     FakeModels,
     ManualClock,
     make_call,
-    make_trip,
+    make_state,
 )
 
 NOW = 1_800_000_000.0
@@ -70,17 +70,17 @@ def settle(
 ) -> Receipt:
     """The receipt of a call that was answered with this usage; `held_nano` None: on an own key."""
     models = models or Models()
-    trip = make_trip(make_call(path, body=body))
+    state = make_state(make_call(path, body=body))
     managed = held_nano is not None
     credentials = FakeCredentials(replace(CREDENTIAL, managed=managed))
-    Routing(credentials, models, Breakers(ManualClock())).plan(trip)
-    trip.reading = Reading(usage=usage)
-    trip.hold = Hold("req_1", "org_1", held_nano) if managed else None
-    trip.attempts, trip.was_sent, trip.outcome = 1, True, "completed"
+    Routing(credentials, models, Breakers(ManualClock())).plan(state)
+    state.reading = Reading(usage=usage)
+    state.hold = Hold("req_1", "org_1", held_nano) if managed else None
+    state.attempts, state.was_sent, state.outcome = 1, True, "completed"
     for name, value in changes.items():
-        setattr(trip.reading if hasattr(trip.reading, name) else trip, name, value)
-    charge = assess(trip, models, NOW)
-    return write_receipt(trip, charge, created_at=NOW, ended_at=0.0)
+        setattr(state.reading if hasattr(state.reading, name) else state, name, value)
+    charge = assess(state, models, NOW)
+    return write_receipt(state, charge, created_at=NOW, ended_at=0.0)
 
 
 def test_call_with_a_tool_of_unknown_fee_costs_its_known_part_and_says_so() -> None:

@@ -14,11 +14,11 @@ from headgate.kit.http.errors import EgressError, IdleTimeout, TotalTimeout
 from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.message import Request, Timeouts
 from headgate.relay.breaker import Breakers
+from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import make_deadlines, merge_timeouts
 from headgate.relay.ports import Deadlines
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, ProviderTimeout, Upstream
 from tests.fakes.socketless import Rig
 from tests.fakes.stage import (
@@ -31,7 +31,7 @@ from tests.fakes.stage import (
     FakeResponse,
     ManualClock,
     make_call,
-    make_trip,
+    make_state,
 )
 
 pytestmark = pytest.mark.anyio
@@ -116,9 +116,9 @@ class Call:
 
     @asynccontextmanager
     async def sending(self) -> AsyncGenerator[asyncio.Task[Answer]]:
-        trip = Trip(make_call(body=self.body), make_trip().reading)
-        self.routing.plan(trip)
-        task = asyncio.create_task(self.upstream.send(trip))
+        state = CallState(make_call(body=self.body), make_state().reading)
+        self.routing.plan(state)
+        task = asyncio.create_task(self.upstream.send(state))
         for _ in range(3):
             await asyncio.sleep(0)
         yield task
@@ -217,10 +217,10 @@ async def test_no_attempt_is_made_that_would_begin_after_the_calls_own_total_dea
         clock=clock,
         draw=lambda: 0.5,
     )
-    trip = make_trip()
-    trip.credential = replace(CREDENTIAL, deadlines=Deadlines(total_seconds=1))
-    answer = await upstream.send(trip, clock.rest)
-    assert (answer.status, answer.final, trip.attempts) == (503, True, 2)
+    state = make_state()
+    state.credential = replace(CREDENTIAL, deadlines=Deadlines(total_seconds=1))
+    answer = await upstream.send(state, clock.rest)
+    assert (answer.status, answer.final, state.attempts) == (503, True, 2)
     assert [request.timeouts.total_seconds for request in client.sent] == [1, 0.5]
 
 

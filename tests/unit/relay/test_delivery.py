@@ -10,9 +10,9 @@ import pytest
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.llm.usage import Usage
-from headgate.relay.delivery import Carriage, Delivery
+from headgate.relay.call_state import CallState, assess, write_receipt
+from headgate.relay.delivery import Delivery, ResponseFactory
 from headgate.relay.ports import Receipt
-from headgate.relay.trip import Trip, assess, write_receipt
 from headgate.relay.upstream import ProviderBroken, ProviderTimeout, take_answer
 from tests.fakes.stage import (
     CHAT,
@@ -24,7 +24,7 @@ from tests.fakes.stage import (
     FakeResponse,
     ManualClock,
     make_call,
-    make_trip,
+    make_state,
 )
 
 pytestmark = pytest.mark.anyio
@@ -50,14 +50,14 @@ class Stop(HeadgateError):
 class Rig:
     """One delivery, its provider and its caller."""
 
-    def __init__(self, trip: Trip, response: FakeResponse, **limits: int) -> None:
-        self.trip = trip
+    def __init__(self, state: CallState, response: FakeResponse, **limits: int) -> None:
+        self.state = state
         self.response = response
         self.caller = FakeCaller()
         bounds = {"body_bytes_max": 1 << 20, "event_bytes_max": 1 << 16} | limits
-        trip.attempts, trip.was_sent = 1, True
-        self.delivery: Delivery = Carriage(ManualClock(), **bounds).open(
-            trip, take_answer(response), self.caller, FakeEncoder()
+        state.attempts, state.was_sent = 1, True
+        self.delivery: Delivery = ResponseFactory(ManualClock(), **bounds).open(
+            state, take_answer(response), self.caller, FakeEncoder()
         )
         self.carrying: asyncio.Task[None] | None = None
 
@@ -71,16 +71,16 @@ class Rig:
 
     def receipt(self) -> Receipt:
         return write_receipt(
-            self.trip, assess(self.trip, FakeModels(), 0.0), created_at=0.0, ended_at=0.0
+            self.state, assess(self.state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0
         )
 
 
 def stream(path: str = "/chat/completions", body: bytes = STREAMED_CHAT, **limits: int) -> Rig:
-    return Rig(make_trip(make_call(path, body=body)), FakeResponse(200, SSE), **limits)
+    return Rig(make_state(make_call(path, body=body)), FakeResponse(200, SSE), **limits)
 
 
 def buffered(body: bytes | egress.EgressError, *, status: int = 200, headers: Any = JSON) -> Rig:
-    return Rig(make_trip(make_call(body=CHAT)), FakeResponse(status, headers, body))
+    return Rig(make_state(make_call(body=CHAT)), FakeResponse(status, headers, body))
 
 
 async def test_each_event_reaches_the_caller_before_the_next_one_comes() -> None:
@@ -102,13 +102,13 @@ async def test_last_event_and_the_end_wait_for_the_settlement() -> None:
     await rig.delivery.deliver(rig.receipt())
     assert rig.caller.body == TEXT + USAGE + DONE
     assert rig.caller.finished is True
-    assert rig.trip.outcome == "completed"
+    assert rig.state.outcome == "completed"
 
 
 async def test_usage_event_is_hidden_from_who_did_not_ask() -> None:
     rig = stream()
-    rig.trip.asked_usage = True
-    rig = Rig(rig.trip, FakeResponse(200, SSE))
+    rig.state.asked_usage = True
+    rig = Rig(rig.state, FakeResponse(200, SSE))
     await rig.begin()
     rig.response.feed(TEXT, USAGE, DONE)
     rig.response.end()
@@ -152,7 +152,7 @@ PATHS = {
 
 async def carry_cut(path: Path, chunks: list[bytes]) -> tuple[bytes, Receipt]:
     body = b'{"model":"gpt-5.4-mini"}'
-    rig = Rig(make_trip(make_call(PATHS[path.parent.name], body=body)), FakeResponse(200, SSE))
+    rig = Rig(make_state(make_call(PATHS[path.parent.name], body=body)), FakeResponse(200, SSE))
     await rig.begin()
     rig.response.feed(*chunks)
     rig.response.end()
@@ -187,7 +187,7 @@ def told(rig: Rig, code: str) -> bool:
 async def break_off(rig: Rig, error: type[HeadgateError]) -> Receipt:
     with pytest.raises(error) as caught:
         await rig.carried()
-    rig.trip.give_up(caught.value, left=False)
+    rig.state.give_up(caught.value, left=False)
     rig.delivery.break_off(caught.value)
     return rig.receipt()
 
@@ -314,7 +314,7 @@ async def check_streams_through(path: str, kind: str) -> None:
     headers = [(b"content-type", kind.encode())] if kind else []
     method = "GET" if path.startswith("/files") else "POST"
     call = make_call(path, body=CHAT if method == "POST" else b"", method=method)
-    rig = Rig(make_trip(call), FakeResponse(200, headers), body_bytes_max=1000)
+    rig = Rig(make_state(call), FakeResponse(200, headers), body_bytes_max=1000)
     await rig.begin()
     rig.response.feed(b'{"a":1}\n' * 1000)
     assert len(rig.caller.body) == 7999
@@ -386,7 +386,7 @@ async def test_stream_of_an_unknown_wire_is_not_held_back_by_an_event() -> None:
     assert rig.caller.finished is None
     await rig.delivery.deliver(rig.receipt())
     assert rig.caller.finished is True
-    assert rig.trip.outcome == "completed"
+    assert rig.state.outcome == "completed"
 
 
 async def test_unknown_wire_that_is_cut_shows_it() -> None:
@@ -400,7 +400,7 @@ async def test_unknown_wire_that_is_cut_shows_it() -> None:
 
 def sound() -> Rig:
     call = make_call("/audio/speech", body=b'{"model":"gpt-4o-mini-tts"}')
-    return Rig(make_trip(call), FakeResponse(200, [(b"content-type", b"audio/mpeg")]))
+    return Rig(make_state(call), FakeResponse(200, [(b"content-type", b"audio/mpeg")]))
 
 
 async def test_sound_goes_on_as_it_comes_but_for_its_last_byte() -> None:
@@ -444,7 +444,7 @@ async def test_cancelling_closes_the_provider_and_tells_the_caller() -> None:
     with pytest.raises(asyncio.CancelledError) as caught:
         await rig.carried()
     assert rig.response.aborted
-    error = rig.trip.give_up(caught.value, left=False)
+    error = rig.state.give_up(caught.value, left=False)
     rig.delivery.break_off(error)
     assert told(rig, "gateway_stopping")
     assert rig.receipt().outcome == "cancelled"
@@ -513,7 +513,7 @@ async def test_error_that_claims_to_be_a_stream_is_passed_on_as_an_error() -> No
 @pytest.mark.parametrize("status", [204, 304])
 async def test_answer_that_can_have_no_body_is_sent_without_one(status: int) -> None:
     call = make_call("/files/file-1", method="GET", body=b"")
-    rig = Rig(make_trip(call), FakeResponse(status))
+    rig = Rig(make_state(call), FakeResponse(status))
     await rig.delivery.carry()
     await rig.delivery.deliver(rig.receipt())
     assert (rig.caller.status, rig.caller.body, rig.caller.finished) == (status, b"", True)

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from headgate.kit.http.message import Headers
 from headgate.llm.usage import Usage
-from headgate.relay.delivery import Carriage, Delivery
-from headgate.relay.trip import FREE, Trip, assess, write_receipt
+from headgate.relay.call_state import FREE, CallState, assess, write_receipt
+from headgate.relay.delivery import Delivery, ResponseFactory
 from headgate.relay.upstream import ProviderBroken, take_answer
 from tests.fakes.stage import (
     CHAT,
@@ -22,7 +22,7 @@ from tests.fakes.stage import (
     FakeResponse,
     ManualClock,
     make_call,
-    make_trip,
+    make_state,
 )
 
 pytestmark = pytest.mark.anyio
@@ -39,67 +39,67 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def plan(path: str = "/chat/completions", body: bytes = CHAT, method: str = "POST") -> Trip:
-    trip = make_trip(make_call(path, body=body, method=method))
-    trip.credential = replace(CREDENTIAL, secret=KEY)
-    trip.attempts, trip.was_sent = 1, True
-    return trip
+def plan(path: str = "/chat/completions", body: bytes = CHAT, method: str = "POST") -> CallState:
+    state = make_state(make_call(path, body=body, method=method))
+    state.credential = replace(CREDENTIAL, secret=KEY)
+    state.attempts, state.was_sent = 1, True
+    return state
 
 
-def deliver(trip: Trip, response: FakeResponse, caller: FakeCaller) -> Delivery:
-    carriage = Carriage(ManualClock(), body_bytes_max=1 << 20, event_bytes_max=1 << 16)
-    return carriage.open(trip, take_answer(response), caller, FakeEncoder())
+def deliver(state: CallState, response: FakeResponse, caller: FakeCaller) -> Delivery:
+    responses = ResponseFactory(ManualClock(), body_bytes_max=1 << 20, event_bytes_max=1 << 16)
+    return responses.open(state, take_answer(response), caller, FakeEncoder())
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
-    trip, response = plan("/files/f/content", b"", "GET"), FakeResponse(status, BYTES)
+    state, response = plan("/files/f/content", b"", "GET"), FakeResponse(status, BYTES)
     with pytest.raises(ProviderBroken, match="not followed") as raised:
-        deliver(trip, response, FakeCaller())
-    trip.give_up(raised.value, left=False)
+        deliver(state, response, FakeCaller())
+    state.give_up(raised.value, left=False)
     assert response.aborted
-    assert (trip.outcome, assess(trip, FakeModels(), 0.0)) == ("upstream_error", FREE)
+    assert (state.outcome, assess(state, FakeModels(), 0.0)) == ("upstream_error", FREE)
 
 
 async def test_answer_that_was_not_modified_is_passed_on() -> None:
-    trip, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
-    delivery = deliver(trip, FakeResponse(304), caller)
+    state, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
+    delivery = deliver(state, FakeResponse(304), caller)
     await delivery.carry()
-    assert trip.outcome == "completed"
+    assert state.outcome == "completed"
 
 
 async def test_stream_in_an_unknown_coding_is_refused_before_it_begins() -> None:
-    trip, caller = plan(body=STREAMED_CHAT), FakeCaller()
+    state, caller = plan(body=STREAMED_CHAT), FakeCaller()
     response = FakeResponse(200, [*SSE, (b"content-encoding", b"compress")])
     with pytest.raises(ProviderBroken, match="cannot be decoded"):
-        deliver(trip, response, caller)
+        deliver(state, response, caller)
     assert response.aborted
-    assert not trip.streamed
+    assert not state.streamed
 
 
 async def test_stream_whose_coding_is_none_is_a_stream() -> None:
-    trip = plan(body=STREAMED_CHAT)
+    state = plan(body=STREAMED_CHAT)
     response = FakeResponse(200, [*SSE, (b"content-encoding", b"identity")])
-    deliver(trip, response, FakeCaller())
-    assert trip.streamed
+    deliver(state, response, FakeCaller())
+    assert state.streamed
 
 
 async def test_answer_that_is_only_an_error_is_an_error_and_costs_nothing() -> None:
-    trip, caller = plan(), FakeCaller()
+    state, caller = plan(), FakeCaller()
     body = b'{"error":{"message":"overloaded","code":"boom"}}'
-    delivery = deliver(trip, FakeResponse(200, JSON, body), caller)
+    delivery = deliver(state, FakeResponse(200, JSON, body), caller)
     await delivery.carry()
-    assert (trip.status, trip.outcome, trip.error_code) == (502, "upstream_error", "boom")
-    assert assess(trip, FakeModels(), 0.0) == FREE
+    assert (state.status, state.outcome, state.error_code) == (502, "upstream_error", "boom")
+    assert assess(state, FakeModels(), 0.0) == FREE
 
 
 async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged() -> None:
-    trip = plan("/responses")
+    state = plan("/responses")
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
-    delivery = deliver(trip, FakeResponse(200, JSON, body), FakeCaller())
+    delivery = deliver(state, FakeResponse(200, JSON, body), FakeCaller())
     await delivery.carry()
-    assert (trip.status, trip.outcome, trip.reading.error_code) == (200, "upstream_error", "x")
-    charge = assess(trip, FakeModels(), 0.0)
+    assert (state.status, state.outcome, state.reading.error_code) == (200, "upstream_error", "x")
+    charge = assess(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.usage) == ("priced", Usage(input_tokens=1))
 
 
@@ -125,39 +125,39 @@ async def test_response_is_booked_as_what_it_is_whole_and_streamed(
     event = b'{"type":"response.%b","response":%b}' % (status.encode(), answer)
     response.feed(b"data: %b\n\n" % event)
     await carrying
-    for trip in (whole, streamed):
-        charge = assess(trip, FakeModels(), 0.0)
-        receipt = write_receipt(trip, charge, created_at=0.0, ended_at=0.0)
+    for state in (whole, streamed):
+        charge = assess(state, FakeModels(), 0.0)
+        receipt = write_receipt(state, charge, created_at=0.0, ended_at=0.0)
         assert (receipt.outcome, receipt.error_code, receipt.status) == (outcome, code, 200)
 
 
 async def test_failed_response_that_is_read_again_is_read_well() -> None:
-    trip = plan("/responses/r", b"", "GET")
+    state = plan("/responses/r", b"", "GET")
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
-    await deliver(trip, FakeResponse(200, JSON, body), FakeCaller()).carry()
-    assert (trip.outcome, trip.reading.error_code) == ("completed", None)
+    await deliver(state, FakeResponse(200, JSON, body), FakeCaller()).carry()
+    assert (state.outcome, state.reading.error_code) == ("completed", None)
 
 
 @pytest.mark.parametrize("cut", range(len(KEY) + 1))
 async def test_key_in_a_body_without_events_is_masked_at_its_length(cut: int) -> None:
-    trip, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
-    delivery = deliver(trip, response := FakeResponse(200, BYTES), caller)
+    state, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
+    delivery = deliver(state, response := FakeResponse(200, BYTES), caller)
     carrying = asyncio.create_task(delivery.carry())
     await response.streaming.wait()
     response.feed(b"a" + KEY[:cut], KEY[cut:] + b"b" + KEY[:5])
     response.end()
     await carrying
     await delivery.deliver(
-        write_receipt(trip, assess(trip, FakeModels(), 0.0), created_at=0.0, ended_at=0.0)
+        write_receipt(state, assess(state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0)
     )
     assert caller.body == b"a" + MASK + b"b" + KEY[:5]
 
 
 async def test_key_in_an_answer_is_removed_before_anything_is_learned_from_it() -> None:
-    trip = plan()
+    state = plan()
     body = b'{"id":"' + KEY + b'","model":"' + KEY + b'","usage":{"prompt_tokens":1}}'
     response = FakeResponse(200, [*JSON, (b"x-request-id", KEY)], body)
-    delivery = deliver(trip, response, FakeCaller())
+    delivery = deliver(state, response, FakeCaller())
     await delivery.carry()
-    assert KEY.decode() not in repr(trip.reading)
-    assert trip.upstream_request_id == "[removed]"
+    assert KEY.decode() not in repr(state.reading)
+    assert state.upstream_request_id == "[removed]"

@@ -11,10 +11,10 @@ from headgate.catalog.service import Catalog
 from headgate.kit.http.message import Timeouts
 from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers
+from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import make_deadlines
 from headgate.relay.holding import Holding, ModelUnpriced
 from headgate.relay.routing import Routing
-from headgate.relay.trip import Trip
 from tests.fakes.stage import (
     CREDENTIAL,
     FakeCredentials,
@@ -23,7 +23,7 @@ from tests.fakes.stage import (
     ManualClock,
     WalletEmpty,
     make_call,
-    make_trip,
+    make_state,
 )
 
 pytestmark = pytest.mark.anyio
@@ -38,20 +38,20 @@ def anyio_backend() -> str:
 
 async def hold(
     body: bytes, *, models: FakeModels | None = None, ledger: FakeLedger | None = None
-) -> Trip:
+) -> CallState:
     models = models or FakeModels()
-    trip = make_trip(make_call(body=body))
-    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
-    await Holding(ledger or FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(trip)
-    return trip
+    state = make_state(make_call(body=body))
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
+    await Holding(ledger or FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(state)
+    return state
 
 
 async def test_own_key_holds_nothing() -> None:
     ledger = FakeLedger()
     await Holding(ledger, FakeModels(), ManualClock(), timeouts=Timeouts()).hold(
-        trip := make_trip()
+        state := make_state()
     )
-    assert trip.hold is None
+    assert state.hold is None
     assert not ledger.holds
 
 
@@ -62,38 +62,38 @@ async def test_own_key_holds_nothing() -> None:
 async def test_hold_outlasts_the_total_deadline_of_its_call(
     of_model: float | None, of_credential: float | None, total_seconds: float
 ) -> None:
-    trip = make_trip()
-    trip.credential = replace(MANAGED, deadlines=make_deadlines(None, None, of_credential))
+    state = make_state()
+    state.credential = replace(MANAGED, deadlines=make_deadlines(None, None, of_credential))
     model = replace(FakeModels().model, deadlines=make_deadlines(None, None, of_model))
-    trip.model = model
+    state.model = model
     timeouts = Timeouts(total_seconds=3_600)
     ledger = FakeLedger()
-    await Holding(ledger, FakeModels(model), ManualClock(), timeouts=timeouts).hold(trip)
+    await Holding(ledger, FakeModels(model), ManualClock(), timeouts=timeouts).hold(state)
     assert [hold.lease_seconds for hold in ledger.holds] == [total_seconds + 300]
 
 
 async def test_managed_call_holds_the_most_that_it_can_cost() -> None:
     body = b'{"model":"gpt-5.4-mini","messages":[]}'
-    trip = await hold(body, ledger=(ledger := FakeLedger()))
-    assert trip.hold is not None
-    assert trip.hold.amount_nano == len(body) + 10 * 500
-    assert ledger.holds == [trip.hold]
+    state = await hold(body, ledger=(ledger := FakeLedger()))
+    assert state.hold is not None
+    assert state.hold.amount_nano == len(body) + 10 * 500
+    assert ledger.holds == [state.hold]
 
 
 @pytest.mark.parametrize("text", [rb"\u00e9\u003c\u007f\u0022", rb"\\u0069 \\\\u0069"])
 async def test_escapes_that_encoders_write_hide_nothing(text: bytes) -> None:
     body = b'{"model":"gpt-5.4-mini","input":"%b"}' % text
-    trip = await hold(body)
-    assert trip.hold is not None
-    assert trip.hold.amount_nano == len(body) + 10 * 500
+    state = await hold(body)
+    assert state.hold is not None
+    assert state.hold.amount_nano == len(body) + 10 * 500
 
 
 @pytest.mark.parametrize(("n", "answers"), [(b"3", 3), (b"0", 1), (b"-7", 1), (b"null", 1)])
 async def test_every_choice_is_held_for_and_never_less_than_one(n: bytes, answers: int) -> None:
     body = b'{"model":"gpt-5.4-mini","n":%b}' % n
-    trip = await hold(body)
-    assert trip.hold is not None
-    assert trip.hold.amount_nano == len(body) + 10 * 500 * answers
+    state = await hold(body)
+    assert state.hold is not None
+    assert state.hold.amount_nano == len(body) + 10 * 500 * answers
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
 ) -> None:
     fields = b'{"model":"gpt-5.4-mini","prompt":%b}' % prompt
     models = FakeModels()
-    trip = make_trip(make_call("/completions", body=fields))
-    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
-    await Holding(FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(trip)
-    assert trip.hold is not None
-    assert trip.hold.amount_nano == TOKENS_NANO + (answers - 1) * 10 * 500
+    state = make_state(make_call("/completions", body=fields))
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
+    await Holding(FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(state)
+    assert state.hold is not None
+    assert state.hold.amount_nano == TOKENS_NANO + (answers - 1) * 10 * 500
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
     ],
 )
 async def test_input_from_elsewhere_is_held_for_as_the_largest(body: bytes) -> None:
-    trip = await hold(body)
-    assert trip.hold is not None
-    assert trip.hold.amount_nano == 1_000 + 10 * 500
+    state = await hold(body)
+    assert state.hold is not None
+    assert state.hold.amount_nano == 1_000 + 10 * 500
 
 
 async def test_model_without_a_price_is_refused() -> None:
@@ -148,11 +148,11 @@ async def test_empty_wallet_leaves_no_hold() -> None:
     ledger = FakeLedger()
     ledger.refusal = WalletEmpty("nothing left")
     models = FakeModels()
-    trip = make_trip()
-    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
+    state = make_state()
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
     with pytest.raises(WalletEmpty):
-        await Holding(ledger, models, ManualClock(), timeouts=Timeouts()).hold(trip)
-    assert trip.hold is None
+        await Holding(ledger, models, ManualClock(), timeouts=Timeouts()).hold(state)
+    assert state.hold is None
 
 
 TOOL_FEES = {"web_search_call": 7, "file_search_call": 3, "code_interpreter_call": 500}
@@ -185,13 +185,13 @@ async def test_fees_of_the_tools_that_a_request_allows_are_held(
     listed = b",".join(b'{"type":"%b"}' % kind.encode() for kind in tools)
     body = b'{"model":"gpt-5.4-mini",%b"input":"x","tools":[%b]}' % (fields, listed)
     models = FakeModels(tool_fees=TOOL_FEES)
-    trip = make_trip(make_call("/responses", body=body))
-    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(trip)
+    state = make_state(make_call("/responses", body=body))
+    Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
     await Holding(
         FakeLedger(), models, ManualClock(), timeouts=Timeouts(), tool_calls_assumed=10
-    ).hold(trip)
-    assert trip.hold is not None
-    assert trip.hold.amount_nano - fees_nano in (TOKENS_NANO, len(body) + 10 * 500)
+    ).hold(state)
+    assert state.hold is not None
+    assert state.hold.amount_nano - fees_nano in (TOKENS_NANO, len(body) + 10 * 500)
 
 
 async def test_larger_container_is_held_for_at_its_own_fee() -> None:
@@ -199,15 +199,15 @@ async def test_larger_container_is_held_for_at_its_own_fee() -> None:
         b'{"model":"gpt-5.4-mini","input":"x","tools":[{"type":"code_interpreter",'
         b'"container":{"type":"auto","memory_limit":"4g"}}]}'
     )
-    trip = await hold(body, models=FakeModels(tool_fees={"code_interpreter_call_4g": 2_000}))
-    assert trip.hold is not None
-    assert trip.hold.amount_nano == TOKENS_NANO + 2_000
+    state = await hold(body, models=FakeModels(tool_fees={"code_interpreter_call_4g": 2_000}))
+    assert state.hold is not None
+    assert state.hold.amount_nano == TOKENS_NANO + 2_000
 
 
 async def test_hold_is_an_amount_that_the_database_can_keep() -> None:
-    trip = await hold(b'{"model":"gpt-5.4-mini","n":9007199254740991}')
-    assert trip.hold is not None
-    assert trip.hold.amount_nano < 2**63
+    state = await hold(b'{"model":"gpt-5.4-mini","n":9007199254740991}')
+    assert state.hold is not None
+    assert state.hold.amount_nano < 2**63
 
 
 CATALOG = Catalog.load()
@@ -235,12 +235,12 @@ def test_hold_covers_whatever_a_request_within_its_limits_can_cost(data: st.Data
         f'{{"model":"{model_id}","input":"x","max_tool_calls":{calls},"service_tier":"auto",'
         f'"max_output_tokens":{limit},"tools":[{listed}],"previous_response_id":"r"}}'
     ).encode()
-    trip = make_trip(make_call("/responses", body=body))
-    trip.model = model = CATALOG.find(model_id)
-    trip.credential = MANAGED
+    state = make_state(make_call("/responses", body=body))
+    state.model = model = CATALOG.find(model_id)
+    state.credential = MANAGED
     assert model is not None
-    asyncio.run(Holding(FakeLedger(), CATALOG, ManualClock(), timeouts=Timeouts()).hold(trip))
-    assert trip.hold is not None
+    asyncio.run(Holding(FakeLedger(), CATALOG, ManualClock(), timeouts=Timeouts()).hold(state))
+    assert state.hold is not None
     output_max = min(limit, model.output_tokens_max or model.input_tokens_max)
     input_tokens = data.draw(st.integers(0, model.input_tokens_max))
     output_tokens = data.draw(st.integers(0, output_max))
@@ -257,7 +257,7 @@ def test_hold_covers_whatever_a_request_within_its_limits_can_cost(data: st.Data
     price = CATALOG.price(model_id, NOW)
     assert price is not None
     cost = price.cost(usage, tier)
-    assert cost is None or cost <= trip.hold.amount_nano
+    assert cost is None or cost <= state.hold.amount_nano
 
 
 def test_price_matrix_of_the_holds_has_its_size() -> None:

@@ -19,11 +19,11 @@ from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import Admission, ModelOutOfScope
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
-from headgate.relay.crowd import Crowd
+from headgate.relay.call_state import CallState, assess
+from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Credential, Grant, Offer
 from headgate.relay.rates import Rates
 from headgate.relay.routing import ModelNotOffered, Routing
-from headgate.relay.trip import Trip, assess
 from tests.fakes.stage import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
 
 PROVIDER = """
@@ -137,31 +137,33 @@ def plan(
     name: str | None = None,
     grant: Grant = GRANT,
     offers: FakeOffers | None = None,
-) -> Trip:
+) -> CallState:
     call = make_call(body=b'{"model":"%b","messages":[]}' % model.encode(), grant=grant)
     return plan_call(replace(call, credential_name=name), credentials, offers)
 
 
 def plan_call(
     call: Call, credentials: SeveralCredentials = ALL, offers: FakeOffers | None = None
-) -> Trip:
+) -> CallState:
     clock = ManualClock()
-    Admission(Rates(clock), Crowd(8, lag_seconds_max=1.0), CATALOG).admit(call, FakeCaller())
-    trip = Trip(call, Reading())
-    Routing(credentials, CATALOG, Breakers(clock), offers).plan(trip)
-    return trip
+    Admission(Rates(clock), ConcurrencyLimiter(8, lag_seconds_max=1.0), CATALOG).admit(
+        call, FakeCaller()
+    )
+    state = CallState(call, Reading())
+    Routing(credentials, CATALOG, Breakers(clock), offers).plan(state)
+    return state
 
 
-def describe(trip: Trip) -> tuple[str, str, str | None]:
+def describe(state: CallState) -> tuple[str, str, str | None]:
     """The integration of the key, what the provider is told, and the price of a finished call."""
-    assert trip.credential is not None
-    assert isinstance(trip.body, JsonRequest)
-    assert trip.body.model is not None
-    trip.attempts, trip.outcome = 1, "completed"
-    trip.reading.usage = Usage(input_tokens=1_000_000)
-    trip.reading.model = trip.reading.model or trip.body.model
-    charge = assess(trip, CATALOG, ManualClock().now())
-    return trip.credential.integration, trip.body.model, charge.price_id
+    assert state.credential is not None
+    assert isinstance(state.body, JsonRequest)
+    assert state.body.model is not None
+    state.attempts, state.outcome = 1, "completed"
+    state.reading.usage = Usage(input_tokens=1_000_000)
+    state.reading.model = state.reading.model or state.body.model
+    charge = assess(state, CATALOG, ManualClock().now())
+    return state.credential.integration, state.body.model, charge.price_id
 
 
 ACME_LARGE = ("acme", "acme-large-at-acme", "acme/acme-large@2026-06-01")
@@ -221,8 +223,8 @@ def test_address_of_ones_own_choice_keeps_ids_that_look_like_the_default_integra
     elsewhere = replace(credentials.known["openai"], has_integration_address=False)
     credentials.known = {"openai": elsewhere}
     for model in ("openai/gpt-oss-120b", "openai/gpt-5.4"):
-        trip = plan(model, credentials=credentials)
-        assert trip.body is trip.call.body
+        state = plan(model, credentials=credentials)
+        assert state.body is state.call.body
 
 
 def test_credential_of_a_tool_serves_no_model() -> None:
@@ -232,9 +234,9 @@ def test_credential_of_a_tool_serves_no_model() -> None:
 
 
 def test_answer_that_names_another_integrations_model_is_priced_by_its_own() -> None:
-    trip = plan("acme-large")
-    trip.reading.model = "gpt-5.4-pro"
-    assert describe(trip) == ACME_LARGE
+    state = plan("acme-large")
+    state.reading.model = "gpt-5.4-pro"
+    assert describe(state) == ACME_LARGE
 
 
 @pytest.mark.parametrize(
@@ -315,6 +317,6 @@ def test_model_of_a_form_is_renamed_and_nothing_else() -> None:
     call = make_call("/audio/transcriptions", body=FORM % b"acme/acme-large")
     call.model = "acme/acme-large"
     call.headers = [(b"content-type", b"multipart/form-data; boundary=b")]
-    trip = plan_call(call)
-    assert trip.body == FORM % b"acme-large-at-acme"
-    assert trip.credential is ALL.known["acme"]
+    state = plan_call(call)
+    assert state.body == FORM % b"acme-large-at-acme"
+    assert state.credential is ALL.known["acme"]

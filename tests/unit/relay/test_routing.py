@@ -7,6 +7,7 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import ModelOutOfScope
 from headgate.relay.breaker import Breakers
+from headgate.relay.call_state import CallState, assess
 from headgate.relay.ports import Grant, Model, Offer
 from headgate.relay.routing import (
     AccountShared,
@@ -16,7 +17,6 @@ from headgate.relay.routing import (
     Routing,
     check_path,
 )
-from headgate.relay.trip import Trip, assess
 from tests.fakes.stage import (
     CREDENTIAL,
     GRANT,
@@ -34,10 +34,12 @@ OFFERS = FakeOffers({"gpt-5.4-mini": MINI, "old": MINI})
 NAMED_OLD = b'{ "model":"old", "future":1.50 }'
 
 
-def plan(body: bytes, path: str = "/chat/completions", models: FakeModels | None = None) -> Trip:
-    trip = Trip(replace(make_call(path, body=body), query=b"?a=%20b"), Reading())
-    Routing(FakeCredentials(), models or FakeModels(), Breakers(ManualClock())).plan(trip)
-    return trip
+def plan(
+    body: bytes, path: str = "/chat/completions", models: FakeModels | None = None
+) -> CallState:
+    state = CallState(replace(make_call(path, body=body), query=b"?a=%20b"), Reading())
+    Routing(FakeCredentials(), models or FakeModels(), Breakers(ManualClock())).plan(state)
+    return state
 
 
 def plan_managed(
@@ -49,44 +51,44 @@ def plan_managed(
     models: FakeModels | None = None,
     grant: Grant = GRANT,
     credential_name: str | None = None,
-) -> Trip:
+) -> CallState:
     call = make_call(path, body=body, method=method, grant=grant)
-    trip = Trip(replace(call, credential_name=credential_name), Reading())
+    state = CallState(replace(call, credential_name=credential_name), Reading())
     routing = Routing(
         FakeCredentials(MANAGED), models or FakeModels(), Breakers(ManualClock()), offers
     )
-    routing.plan(trip)
-    return trip
+    routing.plan(state)
+    return state
 
 
-def body_of(trip: Trip) -> bytes:
-    assert isinstance(trip.body, JsonRequest)
-    return trip.body.body
+def body_of(state: CallState) -> bytes:
+    assert isinstance(state.body, JsonRequest)
+    return state.body.body
 
 
 def test_bytes_of_the_client_are_sent_as_they_came() -> None:
     body = b'{ "model" : "gpt-5.4-mini", "future": [1.50, 1e2], "model_x": null }'
-    trip = plan(body)
-    assert body_of(trip) is body
-    assert trip.target == b"/v1/chat/completions?a=%20b"
-    assert trip.credential is CREDENTIAL
+    state = plan(body)
+    assert body_of(state) is body
+    assert state.target == b"/v1/chat/completions?a=%20b"
+    assert state.credential is CREDENTIAL
 
 
 def test_usage_is_asked_of_a_stream_only_where_the_client_did_not() -> None:
-    trip = plan(b'{"model":"gpt-5.4-mini","stream":true}')
-    assert trip.asked_usage
-    assert b'"include_usage":true' in body_of(trip)
+    state = plan(b'{"model":"gpt-5.4-mini","stream":true}')
+    assert state.asked_usage
+    assert b'"include_usage":true' in body_of(state)
     body = b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}'
-    trip = plan(body)
-    assert not trip.asked_usage
-    assert body_of(trip) is body
+    state = plan(body)
+    assert not state.asked_usage
+    assert body_of(state) is body
 
 
 def test_usage_is_not_asked_where_the_wire_tells_it_anyway() -> None:
     body = b'{"model":"gpt-5.4-mini","stream":true}'
-    trip = plan(body, "/responses")
-    assert (trip.streams, trip.asked_usage) == (True, False)
-    assert body_of(trip) is body
+    state = plan(body, "/responses")
+    assert (state.streams, state.asked_usage) == (True, False)
+    assert body_of(state) is body
 
 
 def test_envelopes_stay_here() -> None:
@@ -130,27 +132,27 @@ def test_path_that_could_leave_the_base_address_is_refused(path: bytes) -> None:
 
 def test_managed_model_goes_to_its_own_credential_byte_for_byte() -> None:
     body = b'{ "model" : "gpt-5.4-mini", "future": [1.50, 1e2] }'
-    trip = plan_managed(body)
-    assert body_of(trip) is body
-    assert trip.credential is ATTACHED
-    assert trip.target == b"/attached/chat/completions"
-    assert trip.reading.model is None
+    state = plan_managed(body)
+    assert body_of(state) is body
+    assert state.credential is ATTACHED
+    assert state.target == b"/attached/chat/completions"
+    assert state.reading.model is None
 
 
 def test_deprecated_managed_model_is_replaced_and_nothing_else_of_the_body() -> None:
-    trip = plan_managed()
-    assert body_of(trip) == b'{ "model":"gpt-5.4-mini", "future":1.50 }'
-    assert trip.model is not None
-    assert (trip.call.model, trip.model.id, trip.reading.model) == ("old", *["gpt-5.4-mini"] * 2)
+    state = plan_managed()
+    assert body_of(state) == b'{ "model":"gpt-5.4-mini", "future":1.50 }'
+    assert state.model is not None
+    assert (state.call.model, state.model.id, state.reading.model) == ("old", *["gpt-5.4-mini"] * 2)
 
 
 @pytest.mark.parametrize("served", [None, "a-name-of-the-provider"])
 def test_replaced_model_is_priced_as_the_one_that_serves(served: str | None) -> None:
-    trip = plan_managed()
-    trip.attempts, trip.outcome = 1, "completed"
-    trip.reading.usage = Usage(input_tokens=7)
-    trip.reading.model = served or trip.reading.model
-    charge = assess(trip, FakeModels(), 0.0)
+    state = plan_managed()
+    state.attempts, state.outcome = 1, "completed"
+    state.reading.usage = Usage(input_tokens=7)
+    state.reading.model = served or state.reading.model
+    charge = assess(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.cost_nano) == ("priced", 7)
 
 
@@ -158,21 +160,21 @@ def test_provider_is_told_the_wire_id_and_the_catalog_is_asked_for_it() -> None:
     models = FakeModels(Model("gpt-5.4-mini", "gpt-5.4-mini-2026"))
     for wire_id, told in (("", "gpt-5.4-mini-2026"), ("deploy-1", "deploy-1")):
         offers = FakeOffers({"old": Offer("gpt-5.4-mini", wire_id, ATTACHED)})
-        trip = plan_managed(offers=offers, models=models)
-        assert body_of(trip).startswith(b'{ "model":"%b",' % told.encode())
-        assert trip.model is models.model
+        state = plan_managed(offers=offers, models=models)
+        assert body_of(state).startswith(b'{ "model":"%b",' % told.encode())
+        assert state.model is models.model
     offers = FakeOffers({"house": Offer("house", "gpt-5.4-mini", ATTACHED)})
-    trip = plan_managed(b'{"model":"house"}', offers=offers, models=models)
-    assert body_of(trip) == b'{"model":"gpt-5.4-mini"}'
-    assert trip.model is models.model
+    state = plan_managed(b'{"model":"house"}', offers=offers, models=models)
+    assert body_of(state) == b'{"model":"gpt-5.4-mini"}'
+    assert state.model is models.model
 
 
 def test_unknown_managed_model_is_served_by_the_default() -> None:
     offers = replace_default(MINI)
     for path in ("/chat/completions", "/responses"):
-        trip = plan_managed(b'{"model":"unknown"}', path=path, offers=offers)
-        assert body_of(trip) == b'{"model":"gpt-5.4-mini"}'
-        assert trip.credential is ATTACHED
+        state = plan_managed(b'{"model":"unknown"}', path=path, offers=offers)
+        assert body_of(state) == b'{"model":"gpt-5.4-mini"}'
+        assert state.credential is ATTACHED
     with pytest.raises(ModelNotOffered):
         plan_managed(b'{"model":"unknown"}', path="/embeddings", offers=offers)
 
@@ -188,16 +190,16 @@ def test_unknown_managed_model_is_refused_where_nothing_serves_it() -> None:
 
 
 def test_any_managed_credential_serves_while_no_model_is_managed() -> None:
-    trip = plan_managed(b'{"model":"unknown"}', offers=FakeOffers())
-    assert trip.credential is MANAGED
-    assert body_of(trip) == b'{"model":"unknown"}'
+    state = plan_managed(b'{"model":"unknown"}', offers=FakeOffers())
+    assert state.credential is MANAGED
+    assert body_of(state) == b'{"model":"unknown"}'
 
 
 def test_own_credential_is_never_rerouted() -> None:
-    trip = Trip(make_call(body=NAMED_OLD), Reading())
-    Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock()), OFFERS).plan(trip)
-    assert trip.credential is CREDENTIAL
-    assert body_of(trip) is NAMED_OLD
+    state = CallState(make_call(body=NAMED_OLD), Reading())
+    Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock()), OFFERS).plan(state)
+    assert state.credential is CREDENTIAL
+    assert body_of(state) is NAMED_OLD
 
 
 @pytest.mark.parametrize("body", [NAMED_OLD, b'{"model":"other"}'])

@@ -9,11 +9,11 @@ from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Origin, Timeouts
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import REMEMBERED_MAX, UsageRefusals
-from headgate.relay.trip import Trip
 from headgate.relay.upstream import Answer, Upstream
 from tests.fakes.stage import (
     CREDENTIAL,
@@ -26,7 +26,7 @@ from tests.fakes.stage import (
     ManualClock,
     Step,
     make_call,
-    make_trip,
+    make_state,
 )
 
 pytestmark = pytest.mark.anyio
@@ -59,12 +59,12 @@ class Rig:
         self.routing = Routing(
             FakeCredentials(credential), FakeModels(), breakers, usage_refusals=refusals
         )
-        self.trip = make_trip()
+        self.state = make_state()
 
     async def call(self, body: bytes = STREAMED_CHAT) -> Answer:
-        self.trip = Trip(make_call(body=body), self.trip.reading)
-        self.routing.plan(self.trip)
-        return await self.upstream.send(self.trip)
+        self.state = CallState(make_call(body=body), self.state.reading)
+        self.routing.plan(self.state)
+        return await self.upstream.send(self.state)
 
     @property
     def sent(self) -> list[object]:
@@ -76,11 +76,11 @@ async def test_refused_field_is_left_out_in_the_same_call_and_from_then_on(statu
     rig = Rig(FakeResponse(status, body=REFUSED), FakeResponse(200))
     assert (await rig.call()).status == 200
     assert rig.sent == [ASKED, STREAMED_CHAT]
-    assert (rig.trip.attempts, rig.trip.asked_usage, rig.trip.was_sent) == (2, False, True)
-    assert rig.trip.body_bytes == len(STREAMED_CHAT)
+    assert (rig.state.attempts, rig.state.asked_usage, rig.state.was_sent) == (2, False, True)
+    assert rig.state.body_bytes == len(STREAMED_CHAT)
     assert (await rig.call()).status == 200
     assert rig.sent == [ASKED, STREAMED_CHAT, STREAMED_CHAT]
-    assert rig.trip.attempts == 1
+    assert rig.state.attempts == 1
     other = STREAMED_CHAT.replace(b"gpt-5.4-mini", b"other")
     await rig.call(other)
     assert rig.sent[-1] == ASKED.replace(b"gpt-5.4-mini", b"other")
@@ -99,7 +99,7 @@ async def test_field_of_the_client_is_never_left_out() -> None:
     rig = Rig(FakeResponse(400, body=REFUSED))
     assert (await rig.call(ASKED)).status == 400
     assert rig.sent == [ASKED]
-    assert rig.trip.attempts == 1
+    assert rig.state.attempts == 1
 
 
 async def test_refusal_that_breaks_off_is_a_failed_attempt() -> None:
@@ -113,25 +113,25 @@ async def test_connection_that_says_never_is_never_asked() -> None:
     rig = Rig(FakeResponse(200), credential=replace(CREDENTIAL, asks_usage=False))
     await rig.call()
     assert rig.sent == [STREAMED_CHAT]
-    assert not rig.trip.asked_usage
+    assert not rig.state.asked_usage
 
 
 @pytest.mark.parametrize(("envelopes", "copies"), [(b"", 1), (b'"vmx":{},', 2)])
 async def test_every_copy_of_a_large_body_is_counted(envelopes: bytes, copies: int) -> None:
     large = b'{"text":"%b",' % (b"x" * 100_000) + envelopes + STREAMED_CHAT[1:]
     rig, caller = Rig(), FakeCaller()
-    trip = Trip(make_call(body=large), rig.trip.reading, caller=caller)
-    rig.routing.plan(trip)
-    trip.hold_copies()
+    state = CallState(make_call(body=large), rig.state.reading, caller=caller)
+    rig.routing.plan(state)
+    state.hold_copies()
     assert caller.held_bytes // 100_000 == copies
 
 
 def test_so_many_refusals_are_remembered() -> None:
     refusals = UsageRefusals()
-    trip = make_trip()
+    state = make_state()
     for number in range(REMEMBERED_MAX + 1):
-        trip.call.model = f"m{number}"
-        refusals.note(trip)
+        state.call.model = f"m{number}"
+        refusals.note(state)
     assert not refusals.has(CREDENTIAL, "m0")
     assert refusals.has(CREDENTIAL, "m1")
     assert not refusals.has(replace(CREDENTIAL, id="cred_2"), "m1")
@@ -140,7 +140,7 @@ def test_so_many_refusals_are_remembered() -> None:
 
 def test_body_without_the_field_is_the_clients_own() -> None:
     rig = Rig()
-    trip = Trip(make_call(body=STREAMED_CHAT), rig.trip.reading)
-    rig.routing.plan(trip)
-    assert trip.unasked is trip.call.body
-    assert isinstance(trip.body, JsonRequest)
+    state = CallState(make_call(body=STREAMED_CHAT), rig.state.reading)
+    rig.routing.plan(state)
+    assert state.unasked is state.call.body
+    assert isinstance(state.body, JsonRequest)

@@ -30,7 +30,7 @@ from tests.fakes.stage import (
     ManualClock,
     Step,
     make_call,
-    make_trip,
+    make_state,
 )
 
 pytestmark = pytest.mark.anyio
@@ -61,14 +61,14 @@ class Rig:
             clock=self.clock,
             draw=lambda: 0.5,
         )
-        self.trip = make_trip()
+        self.state = make_state()
 
     async def rest(self, seconds: float) -> None:
         self.rests.append(seconds)
         await self.clock.rest(seconds)
 
     async def send(self) -> Answer:
-        return await self.upstream.send(self.trip, self.rest)
+        return await self.upstream.send(self.state, self.rest)
 
 
 def fault(status: int, headers: Headers | None = None, body: bytes = b"{}") -> FakeResponse:
@@ -79,12 +79,12 @@ async def test_good_answer_is_passed_on_after_one_attempt() -> None:
     rig = Rig(response := FakeResponse(200))
     answer = await rig.send()
     assert answer.response is response
-    assert (rig.trip.attempts, rig.trip.was_sent, rig.rests) == (1, True, [])
+    assert (rig.state.attempts, rig.state.was_sent, rig.rests) == (1, True, [])
 
 
 async def test_request_goes_where_its_credential_may() -> None:
     rig = Rig(FakeResponse(200))
-    rig.trip.credential = msgspec.structs.replace(CREDENTIAL, purpose=OPERATOR)
+    rig.state.credential = msgspec.structs.replace(CREDENTIAL, purpose=OPERATOR)
     await rig.send()
     assert rig.client.sent[0].purpose == OPERATOR
 
@@ -94,7 +94,7 @@ async def test_refusal_that_time_heals_is_retried_with_growing_jittered_waits(st
     rig = Rig(fault(status), fault(status), FakeResponse(200))
     answer = await rig.send()
     assert answer.status == 200
-    assert rig.trip.attempts == 3
+    assert rig.state.attempts == 3
     assert rig.rests == [0.5, 1.0]
 
 
@@ -103,21 +103,21 @@ async def test_refusal_of_the_request_is_passed_on_unread(status: int) -> None:
     rig = Rig(fault(status))
     answer = await rig.send()
     assert (answer.status, answer.body, answer.final) == (status, None, False)
-    assert rig.trip.attempts == 1
+    assert rig.state.attempts == 1
 
 
 async def test_exhausted_retries_tell_that_trying_again_is_pointless() -> None:
     rig = Rig(fault(503, body=b"down"))
     answer = await rig.send()
     assert (answer.status, answer.body, answer.final) == (503, b"down", True)
-    assert rig.trip.attempts == 3
-    assert not rig.trip.was_sent
+    assert rig.state.attempts == 3
+    assert not rig.state.was_sent
 
 
 async def test_spent_quota_is_not_retried() -> None:
     rig = Rig(fault(429, body=QUOTA))
     answer = await rig.send()
-    assert (rig.trip.attempts, answer.final) == (1, True)
+    assert (rig.state.attempts, answer.final) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_date_to_retry_at_is_understood() -> None:
 async def test_long_wait_is_left_to_the_client(header: tuple[bytes, bytes]) -> None:
     rig = Rig(fault(429, [header]))
     answer = await rig.send()
-    assert (rig.trip.attempts, answer.final, rig.rests) == (1, False, [])
+    assert (rig.state.attempts, answer.final, rig.rests) == (1, False, [])
     assert answer.headers == [header]
 
 
@@ -180,14 +180,14 @@ async def test_wait_that_no_client_is_asked_for_makes_trying_again_pointless(
 ) -> None:
     rig = Rig(fault(429, [header]))
     answer = await rig.send()
-    assert (rig.trip.attempts, answer.final, answer.headers) == (1, True, [header])
+    assert (rig.state.attempts, answer.final, answer.headers) == (1, True, [header])
 
 
 async def test_attempts_that_are_left_to_the_client_are_of_the_same_budget() -> None:
     rig = Rig(fault(503, [(b"retry-after", b"30")]))
     left: list[bool] = []
     for _ in range(100):
-        rig.trip = make_trip()
+        rig.state = make_state()
         left.append(not (await rig.send()).final)
     assert left.count(True) <= 0.2 * 100 + RetryPolicy().budget_floor_per_second
 
@@ -201,7 +201,7 @@ async def test_reset_of_a_rate_means_nothing_for_a_server_error() -> None:
 async def test_provider_that_forbids_a_retry_is_obeyed() -> None:
     rig = Rig(fault(500, [(b"x-should-retry", b"false")]))
     answer = await rig.send()
-    assert (rig.trip.attempts, answer.final) == (1, True)
+    assert (rig.state.attempts, answer.final) == (1, True)
 
 
 @pytest.mark.parametrize("status", [400, 409, 429])
@@ -214,8 +214,8 @@ async def test_retries_keep_to_their_budget_however_many_calls_fail() -> None:
     rig = Rig(fault(503))
     calls = 100
     for _ in range(calls):
-        rig.trip = make_trip()
-        await rig.upstream.send(rig.trip, _no_time)
+        rig.state = make_state()
+        await rig.upstream.send(rig.state, _no_time)
     floor = RetryPolicy().budget_floor_per_second
     assert calls < len(rig.client.sent) <= 1.2 * calls + floor
 
@@ -231,8 +231,8 @@ async def test_no_connection_is_retried_and_was_never_sent() -> None:
     with pytest.raises(ProviderUnreachable) as caught:
         await rig.send()
     assert caught.value.should_retry is False
-    assert rig.trip.attempts == 3
-    assert not rig.trip.was_sent
+    assert rig.state.attempts == 3
+    assert not rig.state.was_sent
 
 
 @pytest.mark.parametrize(
@@ -252,19 +252,19 @@ async def test_call_that_was_sent_and_lost_is_never_made_again(
     with pytest.raises(told) as caught:
         await rig.send()
     assert caught.value.should_retry is False
-    assert rig.trip.attempts == 1
-    assert rig.trip.was_sent
+    assert rig.state.attempts == 1
+    assert rig.state.was_sent
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 async def test_request_whose_kept_connection_ended_may_have_been_done(method: str) -> None:
     rig = Rig(STALE, FakeResponse(200))
-    rig.trip = make_trip(msgspec.structs.replace(make_call(), method=method))
+    rig.state = make_state(msgspec.structs.replace(make_call(), method=method))
     with pytest.raises(ProviderBroken) as caught:
         await rig.send()
     assert caught.value.should_retry is False
     assert len(rig.client.sent) == 1
-    assert (rig.trip.attempts, rig.trip.was_sent) == (1, True)
+    assert (rig.state.attempts, rig.state.was_sent) == (1, True)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
@@ -272,9 +272,9 @@ async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counte
     method: str,
 ) -> None:
     rig = Rig(STALE, FakeResponse(200))
-    rig.trip = make_trip(msgspec.structs.replace(make_call(), method=method))
+    rig.state = make_state(msgspec.structs.replace(make_call(), method=method))
     assert (await rig.send()).status == 200
-    assert (rig.trip.attempts, rig.rests) == (2, [])
+    assert (rig.state.attempts, rig.rests) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -293,33 +293,33 @@ async def test_request_that_never_left_is_told_as_one_that_nobody_can_have_done(
     rig = Rig(*[error] * 3)
     with pytest.raises(ProviderUnreachable, match="nothing was sent"):
         await rig.send()
-    assert not rig.trip.was_sent
+    assert not rig.state.was_sent
 
 
 async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
     unsent = egress.Disconnected("gone before it left", reused=True)
     unsent.sent = False
     rig = Rig(unsent, FakeResponse(200))
-    assert rig.trip.call.method == "POST"
+    assert rig.state.call.method == "POST"
     assert (await rig.send()).status == 200
-    assert (rig.trip.attempts, rig.rests) == (2, [])
+    assert (rig.state.attempts, rig.rests) == (2, [])
 
 
 async def test_kept_connections_that_end_without_end_are_an_error() -> None:
     rig = Rig(STALE)
-    rig.trip = make_trip(msgspec.structs.replace(make_call(), method="GET"))
+    rig.state = make_state(msgspec.structs.replace(make_call(), method="GET"))
     with pytest.raises(ProviderBroken):
         await rig.send()
-    assert len(rig.client.sent) == rig.trip.attempts == 3
-    assert rig.trip.was_sent
+    assert len(rig.client.sent) == rig.state.attempts == 3
+    assert rig.state.was_sent
 
 
 async def test_connection_of_its_own_that_ended_has_carried_even_a_safe_request() -> None:
     rig = Rig(egress.Disconnected("gone"))
-    rig.trip = make_trip(msgspec.structs.replace(make_call(), method="GET"))
+    rig.state = make_state(msgspec.structs.replace(make_call(), method="GET"))
     with pytest.raises(ProviderBroken):
         await rig.send()
-    assert rig.trip.attempts == 1
+    assert rig.state.attempts == 1
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ async def test_body_that_streams_is_sent_once(step: Step) -> None:
         yield b"piece"
 
     rig = Rig(step)
-    rig.trip = make_trip(make_call("/files", body=body()))
+    rig.state = make_state(make_call("/files", body=body()))
     try:
         answer = await rig.send()
     except HeadgateError:
@@ -358,7 +358,7 @@ async def test_no_retry_begins_that_the_total_deadline_would_cut() -> None:
 
     rig = Rig(slow_refusal)
     answer = await rig.send()
-    assert (rig.trip.attempts, answer.final) == (1, True)
+    assert (rig.state.attempts, answer.final) == (1, True)
 
 
 async def test_leaving_between_two_attempts_ends_the_wait() -> None:
@@ -369,20 +369,20 @@ async def test_leaving_between_two_attempts_ends_the_wait() -> None:
         resting.set()
         await asyncio.Event().wait()
 
-    sending = asyncio.create_task(rig.upstream.send(rig.trip, rest))
+    sending = asyncio.create_task(rig.upstream.send(rig.state, rest))
     await resting.wait()
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert len(rig.client.sent) == 1
-    assert not rig.trip.was_sent
+    assert not rig.state.was_sent
 
 
 async def test_refusal_whose_body_breaks_off_is_an_unknown_outcome() -> None:
     rig = Rig(FakeResponse(500, body=egress.Disconnected("cut")))
     with pytest.raises(ProviderBroken):
         await rig.send()
-    assert rig.trip.was_sent
+    assert rig.state.was_sent
 
 
 async def test_errors_name_no_address_of_the_provider() -> None:
@@ -395,7 +395,7 @@ async def test_errors_name_no_address_of_the_provider() -> None:
 async def fail_calls(rig: Rig, calls: int) -> None:
     """So many calls that fail, with all their attempts."""
     for _ in range(calls):
-        rig.trip = make_trip()
+        rig.state = make_state()
         with contextlib.suppress(HeadgateError):
             await rig.send()
 
@@ -420,15 +420,15 @@ async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: S
     assert rig.breakers.open == 0, "calls count, not their attempts"
     await fail_calls(rig, 1)
     asked = len(rig.client.sent)
-    rig.trip = make_trip()
+    rig.state = make_state()
     with pytest.raises(ProviderResting) as caught:
         await rig.send()
     assert len(rig.client.sent) == asked
     assert caught.value.should_retry is False
     assert caught.value.retry_after_seconds is not None
     assert 0 < caught.value.retry_after_seconds <= 30
-    assert rig.trip.attempts == 0
-    assert not rig.trip.was_sent
+    assert rig.state.attempts == 0
+    assert not rig.state.was_sent
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ async def test_what_is_no_failure_of_the_provider_opens_nothing(step: Step) -> N
 async def test_time_outs_of_one_model_rest_no_other_and_no_connection_rests_all() -> None:
     rig = Rig(egress.FirstByteTimeout("late"), failures=2)
     await fail_calls(rig, 2)
-    other = make_trip(make_call(body=b'{"model":"gpt-5.4","messages":[]}'))
+    other = make_state(make_call(body=b'{"model":"gpt-5.4","messages":[]}'))
     rig.client.steps[:] = [FakeResponse(200)]
     assert (await rig.upstream.send(other, rig.rest)).status == 200
     rig.client.steps[:] = [egress.ConnectFailed("no")]
@@ -460,7 +460,7 @@ async def test_time_outs_of_one_model_rest_no_other_and_no_connection_rests_all(
             await rig.upstream.send(other, rig.rest)
     for body in (b'{"model":"gpt-5","messages":[]}', b'{"model":"gpt-5.4","messages":[]}'):
         with pytest.raises(ProviderResting):
-            await rig.upstream.send(make_trip(make_call(body=body)), rig.rest)
+            await rig.upstream.send(make_state(make_call(body=body)), rig.rest)
 
 
 async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider() -> None:
@@ -468,7 +468,7 @@ async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider(
         yield b"piece"
 
     rig = Rig(egress.TotalTimeout("late"), failures=1)
-    rig.trip = make_trip(make_call("/files", body=body()))
+    rig.state = make_state(make_call("/files", body=body()))
     with pytest.raises(ProviderTimeout):
         await rig.send()
     assert rig.breakers.open == 0
@@ -480,11 +480,11 @@ async def test_breaker_that_opens_during_a_wait_ends_the_retries_with_what_was_a
     async def rest_while_others_fail(seconds: float) -> None:
         await rig.rest(seconds)
         for _ in range(5):
-            rig.breakers.fail(CREDENTIAL, rig.trip.call.model, ())
+            rig.breakers.fail(CREDENTIAL, rig.state.call.model, ())
 
-    answer = await rig.upstream.send(rig.trip, rest_while_others_fail)
+    answer = await rig.upstream.send(rig.state, rest_while_others_fail)
     assert (answer.status, answer.body, answer.final) == (503, b"down", True)
-    assert rig.trip.attempts == 1
+    assert rig.state.attempts == 1
 
 
 async def test_probe_that_succeeds_opens_the_road_for_all() -> None:
@@ -492,7 +492,7 @@ async def test_probe_that_succeeds_opens_the_road_for_all() -> None:
     await fail_calls(rig, 2)
     rig.clock.seconds += 30
     for _ in range(3):
-        rig.trip = make_trip()
+        rig.state = make_state()
         assert (await rig.send()).status == 200
     assert len(rig.breakers) == 0
 
@@ -501,10 +501,10 @@ async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
     rig = Rig(fault(503), failures=2)
     await fail_calls(rig, 2)
     rig.clock.seconds += 30
-    rig.trip = make_trip()
+    rig.state = make_state()
     rig.rests.clear()
     answer = await rig.send()
-    assert (answer.status, answer.final, rig.trip.attempts) == (503, True, 1)
+    assert (answer.status, answer.final, rig.state.attempts) == (503, True, 1)
     assert rig.rests == [], "the caller does not wait for what will not be tried"
     with pytest.raises(ProviderResting):
         await rig.send()
@@ -522,18 +522,18 @@ async def test_probe_whose_caller_left_lets_another_try_later() -> None:
         raise AssertionError
 
     rig.client.steps[:] = [hang]
-    rig.trip = make_trip()
+    rig.state = make_state()
     probing = asyncio.create_task(rig.send())
     await begun.wait()
     with pytest.raises(ProviderResting):
-        rig.breakers.check(CREDENTIAL, rig.trip.call.model)
+        rig.breakers.check(CREDENTIAL, rig.state.call.model)
     probing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probing
     with pytest.raises(ProviderResting):
-        rig.breakers.check(CREDENTIAL, rig.trip.call.model)
+        rig.breakers.check(CREDENTIAL, rig.state.call.model)
     rig.clock.seconds += 30
-    rig.breakers.check(CREDENTIAL, rig.trip.call.model)
+    rig.breakers.check(CREDENTIAL, rig.state.call.model)
 
 
 async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing() -> None:
@@ -543,7 +543,7 @@ async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing(
     rig = Rig(wait_for_a_connection)
     with pytest.raises(asyncio.CancelledError):
         await rig.send()
-    assert (rig.trip.attempts, rig.trip.was_sent) == (1, False)
+    assert (rig.state.attempts, rig.state.was_sent) == (1, False)
 
 
 def test_callers_account_headers_do_not_go_out_with_a_managed_credential() -> None:

@@ -1,7 +1,8 @@
 """Trials of credentials by a server: bounded in their rate, metered, and recorded as every call.
 
-A trial does not travel the journey (decision 0015): it is one call without retries, on a credential
-that may be nowhere in the vault, and it is judged, not passed on. Its receipt is that of a call.
+A trial does not run through the pipeline (decision 0015): it is one call without retries, on a
+credential that may be nowhere in the vault, and it is judged, not passed on. Its receipt
+is that of a call.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.usage import Reading
 from headgate.llm.wire import chat
 from headgate.relay.call import Call
+from headgate.relay.call_state import CallState, assess, write_receipt
 from headgate.relay.ports import Credential, Grant, Models, Receipt, Settlement
 from headgate.relay.rates import RateLimited, Rates
-from headgate.relay.trip import Trip, assess, write_receipt
 from headgate.vault.model import TestCall
 from headgate.vault.service.trial import Attempt, Trial, attempt
 
@@ -76,28 +77,30 @@ class Trials:
         that asked, empty for a person. Raises a `HeadgateError` of kind UNAVAILABLE while nothing
         can be recorded."""
         self._settlement.check()
-        trip = begin_trip(self._ids.make("req"), credential, call, owner=(organization_id, key_id))
-        trip.call.started_at = trip.sent_at = self._clock.monotonic()
+        state = begin_state(
+            self._ids.make("req"), credential, call, owner=(organization_id, key_id)
+        )
+        state.call.started_at = state.sent_at = self._clock.monotonic()
         try:
             made = await attempt(self._client, credential, call)
         except asyncio.CancelledError:
-            trip.outcome, trip.error_code = "cancelled", "gateway_stopping"
-            self._settlement.defer(self._write(trip), None)
+            state.outcome, state.error_code = "cancelled", "gateway_stopping"
+            self._settlement.defer(self._write(state), None)
             raise
-        trip.first_byte_at = trip.answered_at = self._clock.monotonic()
-        end_trip(trip, made)
-        receipt = self._write(trip)
+        state.first_byte_at = state.answered_at = self._clock.monotonic()
+        end_state(state, made)
+        receipt = self._write(state)
         await self._settlement.record(receipt, None)
         self._observe(receipt, 0)
         return made.trial
 
-    def _write(self, trip: Trip) -> Receipt:
-        return close_trip(trip, self._models, self._clock)
+    def _write(self, state: CallState) -> Receipt:
+        return close_state(state, self._models, self._clock)
 
 
-def begin_trip(
+def begin_state(
     request_id: str, credential: Credential, call: TestCall, *, owner: tuple[str, str]
-) -> Trip:
+) -> CallState:
     """A trial as a call of the organization and key of `owner`, as far as its receipt goes."""
     pricing = Pricing.FREE if call.method == "GET" else Pricing.USAGE
     endpoint = Endpoint(ENDPOINT, (call.method,), call.path, chat.METER, Body.JSON, pricing)
@@ -114,32 +117,32 @@ def begin_trip(
         0.0,
         model if isinstance(model, str) else None,
     )
-    return Trip(made, Reading(), credential=credential, attempts=1, was_sent=True)
+    return CallState(made, Reading(), credential=credential, attempts=1, was_sent=True)
 
 
-def end_trip(trip: Trip, made: Attempt) -> None:
+def end_state(state: CallState, made: Attempt) -> None:
     """What became of it."""
-    trip.status = made.trial.status
-    trip.attempts = made.calls
+    state.status = made.trial.status
+    state.attempts = made.calls
     if made.error is not None:
-        trip.was_sent = made.error.sent
-        trip.first_byte_at = trip.answered_at = 0.0
-        trip.outcome = "unknown" if trip.was_sent else "upstream_error"
-        trip.error_code = "provider_unreachable"
-        trip.status = Kind.UPSTREAM.value
+        state.was_sent = made.error.sent
+        state.first_byte_at = state.answered_at = 0.0
+        state.outcome = "unknown" if state.was_sent else "upstream_error"
+        state.error_code = "provider_unreachable"
+        state.status = Kind.UPSTREAM.value
         return
-    readable = trip.call.endpoint.meter.read_body(made.body, trip.reading)
-    is_answer = readable and trip.status < 400
-    trip.was_sent = is_answer
-    trip.outcome = "completed" if is_answer else "upstream_error"
+    readable = state.call.endpoint.meter.read_body(made.body, state.reading)
+    is_answer = readable and state.status < 400
+    state.was_sent = is_answer
+    state.outcome = "completed" if is_answer else "upstream_error"
     if not made.trial.is_valid or not is_answer:
         untold = "provider_error" if made.trial.is_valid is None else "credential_invalid"
-        trip.error_code = trip.reading.error_code or untold
+        state.error_code = state.reading.error_code or untold
 
 
-def close_trip(trip: Trip, models: Models, clock: Clock) -> Receipt:
+def close_state(state: CallState, models: Models, clock: Clock) -> Receipt:
     """The receipt."""
     now = clock.now()
     return write_receipt(
-        trip, assess(trip, models, now), created_at=now, ended_at=clock.monotonic()
+        state, assess(state, models, now), created_at=now, ended_at=clock.monotonic()
     )

@@ -19,7 +19,7 @@ BUSY_SHARE = 0.8
 """The loop's thread worked for this much of a sample: being late is its own doing, and not that of
 other programs on the machine, whose load goes away by no refusal of ours."""
 LATE_SAMPLES = 2
-"""A single late one is a large body or the collector, not a crowd."""
+"""A single late one is a large body or the collector, no overload."""
 LEVEL_MIN = 16
 FALL = 0.75
 RISE = 1.1
@@ -36,7 +36,7 @@ class ShareTaken(HeadgateError):
     code = "too_many_calls_in_flight"
 
 
-class Crowd:
+class ConcurrencyLimiter:
     """The places of one process; `places` is how many calls may be under way in all."""
 
     def __init__(self, places: int, *, lag_seconds_max: float) -> None:

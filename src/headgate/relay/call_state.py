@@ -1,4 +1,4 @@
-"""What becomes of a call on its road: filled in step by step, closed into one receipt."""
+"""The state of one call: filled in step by step, closed into one receipt."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class AnswerCrowdedOut(HeadgateError):
     code = "overloaded"
 
 
-class Trip(msgspec.Struct):
+class CallState(msgspec.Struct):
     """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
 
     call: Call
@@ -206,7 +206,7 @@ class Trip(msgspec.Struct):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What a trip costs and how that is known."""
+    """What a call costs and how that is known."""
 
     pricing: str
     usage: Usage | None = None
@@ -219,58 +219,58 @@ class Charge(msgspec.Struct, frozen=True):
 FREE = Charge(pricing="free")
 
 
-def assess(trip: Trip, models: Models, now: float) -> Charge:
-    """The charge of a finished trip: from reported usage, else from a stated estimate."""
-    reading = trip.reading
+def assess(state: CallState, models: Models, now: float) -> Charge:
+    """The charge of a finished call: from reported usage, else from a stated estimate."""
+    reading = state.reading
     usage = reading.usage
     estimated = False
-    if trip.call.endpoint.pricing is Pricing.FREE or not trip.attempts:
+    if state.call.endpoint.pricing is Pricing.FREE or not state.attempts:
         return FREE
     if usage is None:
-        found = _assess_untold(trip)
+        found = _assess_untold(state)
         if isinstance(found, Charge):
             return found
-        usage, estimated = found, trip.outcome != "completed"
+        usage, estimated = found, state.outcome != "completed"
     elif (
-        usage.input_tokens > ((trip.model and trip.model.input_tokens_max) or TOKENS_MAX)
-        or usage.output_tokens > ((trip.model and trip.model.output_tokens_max) or TOKENS_MAX)
+        usage.input_tokens > ((state.model and state.model.input_tokens_max) or TOKENS_MAX)
+        or usage.output_tokens > ((state.model and state.model.output_tokens_max) or TOKENS_MAX)
         or usage.audio_milliseconds > AUDIO_MILLISECONDS_MAX
-    ) and (reason := _find_implausible(trip, usage)):
-        return _implausible(trip, reason)
-    model_id = reading.model or trip.call.model
-    integration = trip.credential.integration if trip.credential else None
+    ) and (reason := _find_implausible(state, usage)):
+        return _implausible(state, reason)
+    model_id = reading.model or state.call.model
+    integration = state.credential.integration if state.credential else None
     price = models.price(reading.model, now, integration) if reading.model else None
-    if price is None and trip.call.model:
-        asked = trip.model.id if trip.model else trip.model_id or trip.call.model
+    if price is None and state.call.model:
+        asked = state.model.id if state.model else state.model_id or state.call.model
         price = models.price(asked, now, integration)
     if price is None:
-        return _unpriced(trip, usage, f"no price for {model_id}")
+        return _unpriced(state, usage, f"no price for {model_id}")
     cost = price.cost(usage, reading.service_tier)
     if cost is None:
-        return _charge_known_part(trip, usage, price, estimated=estimated)
-    hold = trip.hold
-    if hold and cost > hold.amount_nano and (reason := _find_implausible(trip, usage)):
-        return _implausible(trip, reason)
+        return _charge_known_part(state, usage, price, estimated=estimated)
+    hold = state.hold
+    if hold and cost > hold.amount_nano and (reason := _find_implausible(state, usage)):
+        return _implausible(state, reason)
     return Charge("priced", usage, cost, price.id, estimated=estimated)
 
 
-def _assess_untold(trip: Trip) -> Charge | Usage:
+def _assess_untold(state: CallState) -> Charge | Usage:
     """The usage of an answer that told none, from the request or by an estimate; or the charge,
     where that needs none."""
-    if not trip.was_sent or (trip.outcome == "upstream_error" and not trip.reading.output_bytes):
+    if not state.was_sent or (state.outcome == "upstream_error" and not state.reading.output_bytes):
         return FREE
-    measured = measure_request(trip)
-    if trip.outcome == "completed":
-        return measured or _unpriced(trip, None, "the provider reported no usage")
-    if trip.call.endpoint.pricing is Pricing.UNKNOWN:
-        return _unpriced(trip, None, "the endpoint has no price")
-    return measured or estimate_usage(trip)
+    measured = measure_request(state)
+    if state.outcome == "completed":
+        return measured or _unpriced(state, None, "the provider reported no usage")
+    if state.call.endpoint.pricing is Pricing.UNKNOWN:
+        return _unpriced(state, None, "the endpoint has no price")
+    return measured or estimate_usage(state)
 
 
-def _charge_known_part(trip: Trip, usage: Usage, price: Price, *, estimated: bool) -> Charge:
+def _charge_known_part(state: CallState, usage: Usage, price: Price, *, estimated: bool) -> Charge:
     """The charge where the price lacks a rate: without the tools whose fee nobody knows; for units
     that another measure stands in for, by that one; else for the tokens at their dearest rate."""
-    tier = trip.reading.service_tier
+    tier = state.reading.service_tier
     fees = price.tool_fees
     unknown = sorted(name for name in usage.tool_calls if name not in fees)
     if unknown:
@@ -279,56 +279,58 @@ def _charge_known_part(trip: Trip, usage: Usage, price: Price, *, estimated: boo
         if cost is not None:
             reason = f"no fee is known for {', '.join(unknown)}"
             return Charge("partial", usage, cost, price.id, reason, estimated)
-    measured = measure_request(trip)
+    measured = measure_request(state)
     if measured is not None:
         cost = price.cost(measured, tier)
         if cost is not None:
             return Charge("priced", measured, cost, price.id, estimated=estimated)
         if usage == measured:
-            return _unpriced(trip, None, "the provider reported no usage")
+            return _unpriced(state, None, "the provider reported no usage")
     bound = price.bound(usage.input_tokens, usage.output_tokens, None)
-    return _unpriced(trip, usage, f"no rate for it in {price.id}", bound)
+    return _unpriced(state, usage, f"no rate for it in {price.id}", bound)
 
 
-def _unpriced(trip: Trip, usage: Usage | None, reason: str, bound: int | None = None) -> Charge:
+def _unpriced(
+    state: CallState, usage: Usage | None, reason: str, bound: int | None = None
+) -> Charge:
     """Never silently nothing: a managed call whose price is not known costs what its tokens cost
     at the dearest rates, and where that is not known either, what was held."""
-    held = trip.hold.amount_nano if trip.hold else 0
+    held = state.hold.amount_nano if state.hold else 0
     cost = held if bound is None else min(bound, held)
     return Charge("unpriced", usage, cost, reason=reason, estimated=held > 0)
 
 
-def _find_implausible(trip: Trip, usage: Usage) -> str | None:
-    is_managed = trip.hold is not None
-    return find_implausible(usage, trip.model, trip.call.body, is_managed=is_managed)
+def _find_implausible(state: CallState, usage: Usage) -> str | None:
+    is_managed = state.hold is not None
+    return find_implausible(usage, state.model, state.call.body, is_managed=is_managed)
 
 
-def _implausible(trip: Trip, reason: str) -> Charge:
+def _implausible(state: CallState, reason: str) -> Charge:
     """What was held, and no more, is taken for a usage that cannot be (decision 0019)."""
-    held = trip.hold.amount_nano if trip.hold else 0
+    held = state.hold.amount_nano if state.hold else 0
     return Charge("implausible", None, held, reason=reason, estimated=held > 0)
 
 
-def measure_request(trip: Trip) -> Usage | None:
+def measure_request(state: CallState) -> Usage | None:
     """The usage that the request alone tells, at addresses whose price may go by it."""
-    field, body = trip.call.endpoint.characters_of, trip.call.body
+    field, body = state.call.endpoint.characters_of, state.call.body
     if field is None or not isinstance(body, JsonRequest):
         return None
     spoken = read_field(body.fields.get(field))
     return Usage(characters=len(spoken)) if isinstance(spoken, str) else None
 
 
-def estimate_usage(trip: Trip) -> Usage:
+def estimate_usage(state: CallState) -> Usage:
     """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up
     (decision 17); and the calls of tools that were told. Pictures, audio and files count as what
     they are, and not as text."""
-    reading, body = trip.reading, trip.body
-    if isinstance(body, JsonRequest) and trip.body_bytes > LOOKED_INTO_BYTES:
-        input_tokens = estimate_input_tokens(body.body, trip.call.model)
+    reading, body = state.reading, state.body
+    if isinstance(body, JsonRequest) and state.body_bytes > LOOKED_INTO_BYTES:
+        input_tokens = estimate_input_tokens(body.body, state.call.model)
     else:
-        is_form = trip.call.endpoint.body is Body.FORM
+        is_form = state.call.endpoint.body is Body.FORM
         per_token = AUDIO_BYTES_PER_TOKEN if is_form else BYTES_PER_TOKEN
-        input_tokens = -(-trip.body_bytes // per_token)
+        input_tokens = -(-state.body_bytes // per_token)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=-(-reading.output_bytes // BYTES_PER_TOKEN),
@@ -336,16 +338,18 @@ def estimate_usage(trip: Trip) -> Usage:
     )
 
 
-def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: float) -> Receipt:
-    """Close a trip into its receipt; `created_at` is in unix seconds, `ended_at` monotonic.
+def write_receipt(
+    state: CallState, charge: Charge, *, created_at: float, ended_at: float
+) -> Receipt:
+    """Close a call into its receipt; `created_at` is in unix seconds, `ended_at` monotonic.
 
     By position, in the order of `Receipt`: so many keywords would take ten times as long.
     """
-    call, reading, credential = trip.call, trip.reading, trip.credential
+    call, reading, credential = state.call, state.reading, state.credential
     grant = call.grant
     if credential is not None:
-        _conceal(trip, credential.secret)
-    sent_at, first_byte_at, answered_at = trip.sent_at, trip.first_byte_at, trip.answered_at
+        _conceal(state, credential.secret)
+    sent_at, first_byte_at, answered_at = state.sent_at, state.first_byte_at, state.answered_at
     body = call.body
     total = ended_at - call.started_at
     upstream = answered_at - sent_at if answered_at else 0.0
@@ -363,12 +367,12 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         call.model,
         reading.model,
         reading.answer_id,
-        trip.upstream_request_id,
+        state.upstream_request_id,
         call.correlation_id,
-        trip.status,
-        trip.outcome,
-        trip.error_code or reading.error_code or reading.incomplete_reason,
-        trip.streamed,
+        state.status,
+        state.outcome,
+        state.error_code or reading.error_code or reading.incomplete_reason,
+        state.streamed,
         charge.usage,
         charge.estimated,
         reading.service_tier,
@@ -376,7 +380,7 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         charge.reason,
         charge.price_id,
         charge.cost_nano,
-        trip.attempts,
+        state.attempts,
         int((first_byte_at - sent_at) * MICROSECONDS) if first_byte_at else -1,
         int(upstream * MICROSECONDS) if answered_at else -1,
         int(total * MICROSECONDS),
@@ -384,7 +388,7 @@ def write_receipt(trip: Trip, charge: Charge, *, created_at: float, ended_at: fl
         ROOT + call.endpoint.path,
         # Without a call of its own where the body is JSON, as it mostly is.
         len(body.body) if type(body) is JsonRequest else count_request_bytes(call),
-        trip.response_bytes,
+        state.response_bytes,
     )
 
 
@@ -394,16 +398,16 @@ def count_request_bytes(call: Call) -> int:
     return len(body) if isinstance(body, bytes) else call.content_length or 0
 
 
-def _conceal(trip: Trip, secret: bytes) -> None:
+def _conceal(state: CallState, secret: bytes) -> None:
     """What a provider says of its answer is written down, but for the key it was called with."""
-    reading = trip.reading
+    reading = state.reading
     told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
-    told += f"{trip.error_code}{reading.incomplete_reason}"
+    told += f"{state.error_code}{reading.incomplete_reason}"
     if conceal(told, secret) == told:
         return
     for owner, names in (
         (reading, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),
-        (trip, ("error_code",)),
+        (state, ("error_code",)),
     ):
         for name in names:
             setattr(owner, name, conceal(getattr(owner, name) or "", secret) or None)

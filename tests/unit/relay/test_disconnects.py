@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from headgate.relay.attendance import Attendance, Drains
+from headgate.relay.call_state import CallerLeft
+from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.ports import DisconnectPolicy
-from headgate.relay.trip import CallerLeft
 from tests.fakes.stage import FakeCaller, FakeResponse
 
 pytestmark = pytest.mark.anyio
@@ -19,22 +19,22 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Attended:
+class Attending:
     """A task that waits for an answer that never comes, attended by a caller."""
 
     def __init__(self, drains: Drains, policy: DisconnectPolicy | None = None) -> None:
         self.caller = FakeCaller()
-        self.attendance = Attendance(self.caller, drains, policy)
+        self.disconnects = DisconnectHandler(self.caller, drains, policy)
         self.begun = asyncio.Event()
         self.task = asyncio.create_task(self.work())
 
     async def work(self) -> None:
-        self.attendance.begin()
+        self.disconnects.begin()
         self.begun.set()
         try:
             await asyncio.Event().wait()
         finally:
-            self.attendance.end()
+            self.disconnects.end()
 
     async def is_cancelled(self) -> bool:
         await asyncio.wait([self.task])
@@ -42,7 +42,7 @@ class Attended:
 
 
 async def test_leaving_ends_the_task_after_the_drain() -> None:
-    attended = Attended(drains := Drains(policy=DRAIN, drain_seconds=0.01, drains_max=4))
+    attended = Attending(drains := Drains(policy=DRAIN, drain_seconds=0.01, drains_max=4))
     await attended.begun.wait()
     started = asyncio.get_running_loop().time()
     attended.caller.leave()
@@ -54,7 +54,7 @@ async def test_leaving_ends_the_task_after_the_drain() -> None:
 
 async def test_too_many_drains_end_at_once() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
-    first, second = Attended(drains), Attended(drains)
+    first, second = Attending(drains), Attending(drains)
     await first.begun.wait()
     await second.begun.wait()
     first.caller.leave()
@@ -79,7 +79,7 @@ async def test_policy_of_the_key_comes_before_that_of_the_gateway(
     default: DisconnectPolicy, own: DisconnectPolicy | None, drained: bool
 ) -> None:
     drains = Drains(policy=default, drain_seconds=3600, drains_max=4)
-    attended = Attended(drains, own)
+    attended = Attending(drains, own)
     await attended.begun.wait()
     attended.caller.leave()
     assert drains.active == drained
@@ -91,64 +91,68 @@ async def test_policy_of_the_key_comes_before_that_of_the_gateway(
 
 async def test_caller_that_is_gone_already_is_noticed() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
-    attended = Attended(drains)
+    attended = Attending(drains)
     attended.caller.gone = True
     assert await attended.is_cancelled()
 
 
 async def test_leaving_after_the_end_changes_nothing() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
-    attendance = Attendance(caller := FakeCaller(), drains)
-    attendance.begin()
-    attendance.end()
+    disconnects = DisconnectHandler(caller := FakeCaller(), drains)
+    disconnects.begin()
+    disconnects.end()
     caller.leave()
-    assert not attendance.left
+    assert not disconnects.left
     assert drains.active == 0
 
 
 async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
-    attendance = Attendance(FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1))
-    attendance.steer(flow := FakeResponse())
-    attendance.pause()
+    disconnects = DisconnectHandler(
+        FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1)
+    )
+    disconnects.steer(flow := FakeResponse())
+    disconnects.pause()
     assert flow.paused
-    attendance.resume()
+    disconnects.resume()
     assert not flow.paused
 
 
 async def test_reader_that_was_slow_before_the_answer_came_stops_it_too() -> None:
-    attendance = Attendance(FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1))
-    attendance.pause()
-    attendance.steer(flow := FakeResponse())
+    disconnects = DisconnectHandler(
+        FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1)
+    )
+    disconnects.pause()
+    disconnects.steer(flow := FakeResponse())
     assert flow.paused
 
 
 async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
-    attendance = Attendance(
+    disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
-    attendance.begin()
-    attendance.steer(flow := FakeResponse())
-    attendance.pause()
+    disconnects.begin()
+    disconnects.steer(flow := FakeResponse())
+    disconnects.pause()
     caller.leave()
     assert not flow.paused
-    attendance.pause()
+    disconnects.pause()
     assert not flow.paused
-    attendance.end()
+    disconnects.end()
 
 
 async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> None:
-    attendance = Attendance(
+    disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
     resting = asyncio.Event()
 
     async def work() -> None:
-        attendance.begin()
+        disconnects.begin()
         try:
             asyncio.get_running_loop().call_soon(resting.set)
-            await attendance.rest(3600)
+            await disconnects.rest(3600)
         finally:
-            attendance.end()
+            disconnects.end()
 
     task = asyncio.create_task(work())
     await resting.wait()
@@ -158,11 +162,11 @@ async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> No
 
 
 async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
-    attendance = Attendance(
+    disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
-    attendance.begin()
+    disconnects.begin()
     caller.leave()
     with pytest.raises(CallerLeft):
-        await attendance.rest(0)
-    attendance.end()
+        await disconnects.rest(0)
+    disconnects.end()

@@ -10,7 +10,7 @@ PERIOD_SECONDS = 0.05
 MICROSECONDS = 1_000_000
 
 
-class Pulse:
+class LoopLagMonitor:
     """A timer that tells `observe` by how many microseconds it went off too late.
 
     A hold-up longer than the period has swallowed beats; they are told too, each with what was

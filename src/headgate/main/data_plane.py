@@ -1,4 +1,4 @@
-"""Builds the road of a call: every part of the journey with the settings that bound it."""
+"""Build the data plane: every part of the call pipeline with the settings that bound it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headgate.gateway.edge import Edge, RequestHandler
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import Hosts
 from headgate.gateway.limits import EdgeLimits
-from headgate.gateway.models import Models, ModelsEncoder, ModelsRoad
+from headgate.gateway.models import Models, ModelsEncoder, ModelsPipeline
 from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_stranger
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -28,13 +28,13 @@ from headgate.llm.providers import openai
 from headgate.main.exposure import is_public
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
-from headgate.relay.attendance import Drains
 from headgate.relay.bodies import BodyBudget
 from headgate.relay.breaker import Breakers
-from headgate.relay.crowd import Crowd
-from headgate.relay.delivery import Carriage
+from headgate.relay.concurrency import ConcurrencyLimiter
+from headgate.relay.delivery import ResponseFactory
+from headgate.relay.disconnects import Drains
 from headgate.relay.holding import Holding
-from headgate.relay.journey import Journey, Observer
+from headgate.relay.pipeline import CallPipeline, Observer
 from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
@@ -45,18 +45,18 @@ MEMORY_SHARE = 4
 """Bodies may take this part of the memory, a quarter; the rest is for what becomes of them."""
 
 
-class Roads(msgspec.Struct, frozen=True):
-    """The journeys of one process. They share admission, settlement and all that counts."""
+class Pipelines(msgspec.Struct, frozen=True):
+    """The call pipelines of one process. They share admission, settlement and all that counts."""
 
-    journey: Journey
-    models: ModelsRoad
+    calls: CallPipeline
+    models: ModelsPipeline
     admission: Admission
 
 
 class Traffic(msgspec.Struct, frozen=True):
     """What the calls of one process know of each other while they are under way."""
 
-    crowd: Crowd
+    concurrency: ConcurrencyLimiter
     breakers: Breakers
     drains: Drains
     bodies: BodyBudget
@@ -67,8 +67,8 @@ class Traffic(msgspec.Struct, frozen=True):
         return {
             "breakers_open": lambda: self.breakers.open,
             "drains": lambda: self.drains.active,
-            "calls_admitted": lambda: self.crowd.total,
-            "calls_of_one_key_max": lambda: self.crowd.level,
+            "calls_admitted": lambda: self.concurrency.total,
+            "calls_of_one_key_max": lambda: self.concurrency.level,
             "bodies_bytes": lambda: self.bodies.taken,
         }
 
@@ -96,7 +96,7 @@ def build_handler(
     settings: Settings,
     installation: Installation,
     *,
-    roads: Roads,
+    pipelines: Pipelines,
     traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
     on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
@@ -104,10 +104,10 @@ def build_handler(
     """The OpenAI handler before its journeys."""
     return OpenAiHandler(
         grants=installation.key_ring,
-        journey=roads.journey,
-        models=roads.models,
-        crowd=traffic.crowd,
-        admission=roads.admission,
+        pipeline=pipelines.calls,
+        models=pipelines.models,
+        concurrency=traffic.concurrency,
+        admission=pipelines.admission,
         bodies=traffic.bodies,
         provider=openai.PROVIDER,
         limits=build_handler_limits(settings),
@@ -118,7 +118,7 @@ def build_handler(
     )
 
 
-def build_roads(
+def build_pipelines(
     settings: Settings,
     installation: Installation,
     *,
@@ -126,8 +126,8 @@ def build_roads(
     client: Client,
     traffic: Traffic,
     observer: Observer,
-) -> Roads:
-    """The road that every call goes, and the one on which lists of models are kept."""
+) -> Pipelines:
+    """Build the pipeline of every call, and the one for lists of models."""
     clock, catalog = installation.clock, installation.catalog
     refusals, timeouts = UsageRefusals(), build_timeouts(settings)
     upstream = Upstream(
@@ -139,9 +139,9 @@ def build_roads(
         capacities=installation.capacities,
         usage_refusals=refusals,
     )
-    admission = Admission(installation.rates, traffic.crowd, catalog)
-    build_journey = functools.partial(
-        Journey,
+    admission = Admission(installation.rates, traffic.concurrency, catalog)
+    build_pipeline = functools.partial(
+        CallPipeline,
         admission=admission,
         holding=Holding(
             ledger,
@@ -150,7 +150,7 @@ def build_roads(
             timeouts=timeouts,
             tool_calls_assumed=settings.held_tool_calls,
         ),
-        carriage=Carriage(
+        responses=ResponseFactory(
             clock,
             body_bytes_max=settings.response_body_bytes_max,
             event_bytes_max=settings.event_bytes_max,
@@ -171,10 +171,12 @@ def build_roads(
     models = build_models(settings, installation, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
     # What is kept can be shown while its provider rests; when it is asked, `Upstream` looks again.
-    restless = Breakers(clock, failures=0)
-    return Roads(
-        build_journey(routing=route(breakers=traffic.breakers), upstream=upstream),
-        ModelsRoad(build_journey(routing=route(breakers=restless), upstream=models), encoder),
+    no_breakers = Breakers(clock, failures=0)
+    return Pipelines(
+        build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream),
+        ModelsPipeline(
+            build_pipeline(routing=route(breakers=no_breakers), upstream=models), encoder
+        ),
         admission,
     )
 
@@ -198,7 +200,9 @@ def build_traffic(settings: Settings, installation: Installation) -> Traffic:
     """The places for calls, when a provider that fails is left alone, and what becomes of an
     answer whose caller left."""
     return Traffic(
-        Crowd(settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max),
+        ConcurrencyLimiter(
+            settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max
+        ),
         Breakers(
             installation.clock,
             failures=settings.breaker_failures,

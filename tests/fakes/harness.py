@@ -20,7 +20,7 @@ JSON_TYPE = {"content-type": "application/json"}
 
 
 @dataclass
-class Road:
+class Harness:
     """One server for the tests of a module; `renew` forgets what the test before did."""
 
     gateway: Gateway
@@ -61,15 +61,15 @@ PATIENT: dict[str, Any] = {"breaker_failures": 0}
 
 
 @contextmanager
-def running_road(data: Path, **settings: Any) -> Generator[Road]:
+def running_harness(data: Path, **settings: Any) -> Generator[Harness]:
     with (
         running_upstream() as upstream,
         running_gateway(data, provider_url=upstream.base_url, **{**PATIENT, **settings}) as gateway,
         open_receipts(gateway) as receipts,
     ):
-        road = Road(gateway, upstream, receipts)
-        road.renew()
-        yield road
+        harness = Harness(gateway, upstream, receipts)
+        harness.renew()
+        yield harness
 
 
 def _answer_nothing(asked: Any) -> None:
@@ -77,7 +77,7 @@ def _answer_nothing(asked: Any) -> None:
 
 
 @contextmanager
-def running_managed_road(data: Path, **settings: Any) -> Generator[Road]:
+def running_managed_harness(data: Path, **settings: Any) -> Generator[Harness]:
     """One whose only credential is the platform's, added as an operator would."""
     with (
         running_upstream() as upstream,
@@ -90,10 +90,10 @@ def running_managed_road(data: Path, **settings: Any) -> Generator[Road]:
             stdin=PROVIDER_KEY,
         )
         assert added.returncode == 0, added.stderr
-        road = Road(gateway, upstream, receipts)
-        road.renew()
+        harness = Harness(gateway, upstream, receipts)
+        harness.renew()
         deadline = time.monotonic() + 5
-        while road.ask("GET", "/v1/models").status != 200 and time.monotonic() < deadline:
+        while harness.ask("GET", "/v1/models").status != 200 and time.monotonic() < deadline:
             pass
-        road.renew()
-        yield road
+        harness.renew()
+        yield harness

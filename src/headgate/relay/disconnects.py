@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 
-from headgate.relay.call import Caller, Flow
+from headgate.relay.call import Caller, FlowControl
+from headgate.relay.call_state import CallerLeft
 from headgate.relay.ports import DisconnectPolicy
-from headgate.relay.trip import CallerLeft
 
 
 class Drains:
@@ -38,7 +38,7 @@ class Drains:
         self.active -= 1
 
 
-class Attendance:
+class DisconnectHandler:
     """Hears of the caller for the time of one call; ends the work for one that left."""
 
     __slots__ = (
@@ -60,7 +60,7 @@ class Attendance:
         self._drains = drains
         self._policy = policy
         self._timer: asyncio.TimerHandle | None = None
-        self._flow: Flow | None = None
+        self._flow: FlowControl | None = None
         self._draining = False
         self._resting = False
         self._slow = False
@@ -68,11 +68,11 @@ class Attendance:
 
     def begin(self) -> None:
         """From now on a caller's leaving is acted upon."""
-        self._caller.attend(self)
+        self._caller.set_listener(self)
         if self._caller.gone:
             self.leave()
 
-    def steer(self, flow: Flow) -> None:
+    def steer(self, flow: FlowControl) -> None:
         """The answer whose speed the caller decides, who may be slow already."""
         self._flow = flow
         if self._slow and not self.left:
@@ -90,26 +90,26 @@ class Attendance:
     def end(self) -> None:
         """The answer is here, or given up: leaving changes nothing any more."""
         self._flow = None
-        self._caller.attend(None)
+        self._caller.set_listener(None)
         if self._timer is not None:
             self._timer.cancel()
         if self._draining:
             self._drains.end()
 
     def pause(self) -> None:
-        """See `Attendant`."""
+        """See `CallerListener`."""
         self._slow = True
         if self._flow is not None and not self.left:
             self._flow.pause()
 
     def resume(self) -> None:
-        """See `Attendant`."""
+        """See `CallerListener`."""
         self._slow = False
         if self._flow is not None:
             self._flow.resume()
 
     def leave(self) -> None:
-        """See `Attendant`."""
+        """See `CallerListener`."""
         if self.left:
             return
         self.left = True

@@ -10,111 +10,118 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.relay.crowd import LEVEL_MIN, SAMPLE_SECONDS, SHARE, Crowd, CrowdedOut, ShareTaken
+from headgate.relay.concurrency import (
+    LEVEL_MIN,
+    SAMPLE_SECONDS,
+    SHARE,
+    ConcurrencyLimiter,
+    CrowdedOut,
+    ShareTaken,
+)
 
 LATE = 0.2
 
 
-def fill(crowd: Crowd, key: str, wanted: int = 1_000_000) -> int:
+def fill(concurrency: ConcurrencyLimiter, key: str, wanted: int = 1_000_000) -> int:
     """Calls of a key that get a place."""
     for taken in range(wanted):
         try:
-            crowd.enter(key)
+            concurrency.enter(key)
         except (CrowdedOut, ShareTaken):
             return taken
     return wanted
 
 
-def be_late(crowd: Crowd, samples: int) -> None:
+def be_late(concurrency: ConcurrencyLimiter, samples: int) -> None:
     for _ in range(samples):
-        crowd.adjust(LATE, 1.0)
+        concurrency.adjust(LATE, 1.0)
 
 
-def make_crowd(places: int = 1000) -> Crowd:
-    return Crowd(places, lag_seconds_max=0.05)
+def make_limiter(places: int = 1000) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter(places, lag_seconds_max=0.05)
 
 
 def test_key_that_floods_leaves_places_for_others() -> None:
-    crowd = make_crowd()
-    assert fill(crowd, "flood") == 800
-    assert fill(crowd, "small", 50) == 50
+    concurrency = make_limiter()
+    assert fill(concurrency, "flood") == 800
+    assert fill(concurrency, "small", 50) == 50
 
 
 def test_many_floods_share_alike_and_leave_places_too() -> None:
-    crowd = make_crowd()
+    concurrency = make_limiter()
     for _ in range(1000):
         for flood in range(5):
-            fill(crowd, f"flood{flood}", 1)
-    assert {crowd.total // 5} == {190}
-    assert fill(crowd, "small", 30) == 30
+            fill(concurrency, f"flood{flood}", 1)
+    assert {concurrency.total // 5} == {190}
+    assert fill(concurrency, "small", 30) == 30
 
 
 def test_few_places_are_all_used_by_one_key() -> None:
-    crowd = make_crowd(4)
-    assert fill(crowd, "only") == 4
+    concurrency = make_limiter(4)
+    assert fill(concurrency, "only") == 4
     with pytest.raises(CrowdedOut) as refused:
-        crowd.enter("other")
+        concurrency.enter("other")
     assert refused.value.retry_after_seconds == 1.0
 
 
 def test_refusal_tells_a_key_what_it_has_and_what_is_left() -> None:
-    crowd = make_crowd()
-    fill(crowd, "flood")
+    concurrency = make_limiter()
+    fill(concurrency, "flood")
     with pytest.raises(ShareTaken, match=r"800 calls under way, and only 200 places") as refused:
-        crowd.enter("flood")
+        concurrency.enter("flood")
     assert refused.value.retry_after_seconds == 1.0
 
 
 def test_place_given_back_is_free_again() -> None:
-    crowd = make_crowd(1)
+    concurrency = make_limiter(1)
     for _ in range(3):
-        crowd.enter("key")
-        crowd.leave("key")
-    assert crowd.total == 0
+        concurrency.enter("key")
+        concurrency.leave("key")
+    assert concurrency.total == 0
 
 
 def test_loop_that_is_late_by_its_own_work_admits_less_of_the_busiest_key() -> None:
-    crowd = make_crowd()
-    fill(crowd, "flood", 400)
-    fill(crowd, "small", 2)
-    be_late(crowd, 4)
-    assert crowd.level < 400
+    concurrency = make_limiter()
+    fill(concurrency, "flood", 400)
+    fill(concurrency, "small", 2)
+    be_late(concurrency, 4)
+    assert concurrency.level < 400
     with pytest.raises(CrowdedOut):
-        crowd.enter("flood")
-    crowd.enter("small")
+        concurrency.enter("flood")
+    concurrency.enter("small")
 
 
 def test_level_recovers_once_the_loop_is_in_time() -> None:
-    crowd = make_crowd()
-    fill(crowd, "flood", 400)
-    be_late(crowd, 100)
-    assert crowd.level == LEVEL_MIN
+    concurrency = make_limiter()
+    fill(concurrency, "flood", 400)
+    be_late(concurrency, 100)
+    assert concurrency.level == LEVEL_MIN
     for _ in range(60):
-        crowd.adjust(0.0, 0.5)
-    assert crowd.level == 1000
+        concurrency.adjust(0.0, 0.5)
+    assert concurrency.level == 1000
 
 
 @pytest.mark.parametrize(("lag_seconds", "busy_share"), [(0.04, 1.0), (5.0, 0.3)])
 def test_loop_in_time_or_starved_by_other_programs_refuses_nobody(
     lag_seconds: float, busy_share: float
 ) -> None:
-    crowd = make_crowd()
-    fill(crowd, "key", 500)
+    concurrency = make_limiter()
+    fill(concurrency, "key", 500)
     for _ in range(10):
-        crowd.adjust(lag_seconds, busy_share)
-    assert crowd.level == 1000
+        concurrency.adjust(lag_seconds, busy_share)
+    assert concurrency.level == 1000
 
 
 def test_single_late_sample_refuses_nobody() -> None:
-    crowd = make_crowd()
-    fill(crowd, "key", 500)
+    concurrency = make_limiter()
+    fill(concurrency, "key", 500)
     for _ in range(10):
-        be_late(crowd, 1)
-        crowd.adjust(0.0, 1.0)
-    assert crowd.level == 1000
+        be_late(concurrency, 1)
+        concurrency.adjust(0.0, 1.0)
+    assert concurrency.level == 1000
 
 
-class Recorded(Crowd):
+class Recorded(ConcurrencyLimiter):
     """Keeps what is measured."""
 
     def __init__(self) -> None:
@@ -125,8 +132,8 @@ class Recorded(Crowd):
         self.samples.append((lag_seconds, busy_share))
 
 
-async def keep_the_loop(crowd: Crowd, work_seconds: float) -> None:
-    watch = asyncio.create_task(crowd.watch())
+async def keep_the_loop(concurrency: ConcurrencyLimiter, work_seconds: float) -> None:
+    watch = asyncio.create_task(concurrency.watch())
     await asyncio.sleep(0)
     until = time.thread_time() + work_seconds
     while time.thread_time() < until:
@@ -138,9 +145,9 @@ async def keep_the_loop(crowd: Crowd, work_seconds: float) -> None:
 
 
 def test_watch_measures_work_that_keeps_the_loop() -> None:
-    crowd = Recorded()
-    asyncio.run(keep_the_loop(crowd, 4 * SAMPLE_SECONDS))
-    lag_seconds, busy_share = crowd.samples[0]
+    concurrency = Recorded()
+    asyncio.run(keep_the_loop(concurrency, 4 * SAMPLE_SECONDS))
+    lag_seconds, busy_share = concurrency.samples[0]
     elapsed = lag_seconds + SAMPLE_SECONDS
     assert elapsed >= 4 * SAMPLE_SECONDS
     assert busy_share * elapsed >= 4 * SAMPLE_SECONDS
@@ -148,15 +155,15 @@ def test_watch_measures_work_that_keeps_the_loop() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=300), st.integers(1, 40))
 def test_books_of_the_places_always_add_up(steps: list[tuple[bool, int]], places: int) -> None:
-    crowd = make_crowd(places)
+    concurrency = make_limiter(places)
     inside = [0] * 6
     for enters, key in steps:
         if not enters:
             if inside[key]:
-                crowd.leave(str(key))
+                concurrency.leave(str(key))
                 inside[key] -= 1
             continue
         may = inside[key] < SHARE * (places - sum(inside))
-        assert fill(crowd, str(key), 1) == may
+        assert fill(concurrency, str(key), 1) == may
         inside[key] += may
-        assert crowd.total == sum(inside) <= places
+        assert concurrency.total == sum(inside) <= places

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headgate.telemetry.pulse import PERIOD_SECONDS, Pulse
+from headgate.telemetry.loop_lag import PERIOD_SECONDS, LoopLagMonitor
 
 pytestmark = pytest.mark.anyio
 
@@ -17,26 +17,26 @@ def anyio_backend() -> str:
 async def test_each_beat_tells_how_late_it_is_and_a_long_one_counts_for_all_it_swallowed() -> None:
     told: list[int] = []
     now = [0.0]
-    pulse = Pulse(told.append, lambda: now[0])
-    pulse.start()
+    loop_lag = LoopLagMonitor(told.append, lambda: now[0])
+    loop_lag.start()
     now[0] = PERIOD_SECONDS
-    pulse.beat()
+    loop_lag.beat()
     assert told == [0]
     now[0] += PERIOD_SECONDS + 0.002
-    pulse.beat()
+    loop_lag.beat()
     assert told.pop() == pytest.approx(2_000, abs=1)
     now[0] += PERIOD_SECONDS + 0.170
-    pulse.beat()
+    loop_lag.beat()
     assert told[1:] == pytest.approx([170_000, 120_000, 70_000, 20_000], abs=1)
-    pulse.stop()
+    loop_lag.stop()
 
 
 async def test_it_beats_by_itself_until_it_is_stopped() -> None:
     beats = asyncio.Semaphore(0)
-    pulse = Pulse(lambda _: beats.release())
-    pulse.start()
+    loop_lag = LoopLagMonitor(lambda _: beats.release())
+    loop_lag.start()
     await beats.acquire()
     await beats.acquire()
-    pulse.stop()
+    loop_lag.stop()
     await asyncio.sleep(2 * PERIOD_SECONDS)
     assert beats.locked(), "no beat after the stop"
