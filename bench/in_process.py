@@ -273,7 +273,7 @@ def _build(settings: Settings, installation: Installation, writer: Writer) -> Ga
         installation,
         pipelines=pipelines,
         traffic=traffic,
-        on_refusal=observers.metrics.refuse,
+        on_refusal=observers.metrics.count_refusal,
     )
     return Gateway(
         data_plane.build_edge(settings, handler), provider, observers.metrics, installation

@@ -29,7 +29,7 @@ from headgate.relay.ports import (
     Price,
     Receipt,
 )
-from headgate.relay.upstream import Answer
+from headgate.relay.upstream import UpstreamResponse
 
 ROUTES = Routes(PROVIDER.endpoints)
 GRANT = Grant("key_1", "org_1", "proj_1")
@@ -235,10 +235,10 @@ class FakeEncoder:
     def trailers(self, receipt: Receipt) -> bytes:
         return b"x-cost: %d\r\n" % receipt.cost_nano
 
-    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
         return b"".join(b"%b: %b\r\n" % header for header in answer.headers)
 
-    def fault(self, state: CallState, answer: Answer, body: bytes) -> bytes:
+    def fault(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         return body
 
     def body(self, state: CallState, body: bytes) -> bytes:

@@ -15,7 +15,7 @@ from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_
 from headgate.audit.model import Entry
 from headgate.catalog.service import Catalog
 from headgate.metering.service import Outcomes
-from headgate.relay.deadlines import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
+from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model import (
     BASE_URL_CHARACTERS_MAX,
     SECRET_CHARACTERS_MAX,

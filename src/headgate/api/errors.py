@@ -15,7 +15,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.log import mask_text
-from headgate.relay.rates import RateLimited
+from headgate.kit.rate_limiter import RateLimited
 
 NOT_FOUND = {"detail": "Not found.", "code": "not_found"}
 FIELD_STATUS = 422
@@ -160,7 +160,7 @@ def advise(error: HeadgateError) -> dict[str, str]:
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if isinstance(error, RateLimited):
-        for rate in error.rates:
+        for rate in error.rate_limits:
             headers["x-ratelimit-limit"] = str(rate.limit)
             headers["x-ratelimit-remaining"] = str(rate.remaining)
             headers["x-ratelimit-reset"] = str(math.ceil(rate.reset_seconds))

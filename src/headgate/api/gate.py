@@ -16,10 +16,10 @@ from headgate.api.errors import (
 )
 from headgate.api.principal import NOBODY, Principal, PrincipalKind
 from headgate.keys.model import InvalidKey, KeyKind
+from headgate.keys.model.request_keys import find_grant
 from headgate.keys.service import KeyRing
+from headgate.kit.rate_limiter import RateLimiter
 from headgate.relay.admission import check_address
-from headgate.relay.presented import find_grant
-from headgate.relay.rates import Rates
 
 ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
@@ -28,7 +28,7 @@ SUSPENDED = "This organization is suspended; ask the operator of this installati
 FOREIGN = "You do not manage this organization: it is not yours, or your role does not allow it."
 
 
-class Admitted(msgspec.Struct, frozen=True):
+class AuthorizedPrincipal(msgspec.Struct, frozen=True):
     """Who was let through, and for which organization."""
 
     principal: Principal
@@ -46,31 +46,31 @@ class Gate:
     def __init__(
         self,
         key_ring: KeyRing,
-        rates: Rates,
+        rate_limiter: RateLimiter,
         identify: Identify,
         *,
         public_url: str | None = None,
     ) -> None:
         self._key_ring = key_ring
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._identify = identify
         self._public_url = public_url
 
-    async def admit(self, request: Request, access: Access) -> Admitted:
+    async def admit(self, request: Request, access: Access) -> AuthorizedPrincipal:
         """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing`, `NotAllowed` and its
         kinds, and `AddressOutOfScope` and `RateLimited` for a key."""
         if access.audience is Audience.ANYONE:
             check_origin(request, self._public_url)
-            return Admitted(NOBODY, None)
+            return AuthorizedPrincipal(NOBODY, None)
         principal = await self._find_principal(request)
         if access.audience is Audience.PERSON:
             if principal.kind is not PrincipalKind.PERSON:
                 raise NotAllowed("This is for people who are signed in; a key cannot do it.")
-            return Admitted(principal, None)
+            return AuthorizedPrincipal(principal, None)
         if access.audience is Audience.PLATFORM:
             check_operator(principal, access)
-            return Admitted(principal, None)
-        return Admitted(principal, check_manager(principal, access, request))
+            return AuthorizedPrincipal(principal, None)
+        return AuthorizedPrincipal(principal, check_manager(principal, access, request))
 
     async def _find_principal(self, request: Request) -> Principal:
         tokens = read_tokens(request)
@@ -95,7 +95,7 @@ class Gate:
         if grant.networks:
             check_address(grant, request.client.host if request.client else "")
         if grant.requests_per_minute:
-            self._rates.take(grant)
+            self._rate_limiter.take(grant)
         return Principal(kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, proof=proof)
 
 

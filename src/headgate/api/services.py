@@ -17,7 +17,7 @@ from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
 from headgate.keys.service import KeyRing, Keys
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
-from headgate.relay.rates import Rates
+from headgate.kit.rate_limiter import RateLimiter
 from headgate.vault.model import Fault
 from headgate.vault.model.keys import Rotation
 from headgate.vault.service import (
@@ -70,7 +70,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     entrance: Entrance
     keys: Keys
     key_ring: KeyRing
-    rates: Rates
+    rate_limiter: RateLimiter
     credentials: CredentialBook
     catalog: Catalog
     price_book: PriceBook

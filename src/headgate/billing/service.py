@@ -47,7 +47,7 @@ class RepeatedReceipt(Exception):
 
 
 class Ledger:
-    """Implements `Wallet` and `Settlement` of the journey, on the queues of the writer.
+    """Implements `Wallet` and `Settlement` of the call pipeline, on the queues of the writer.
 
     A hold that outlives its lease is settled as `unknown`. The lease is `lease_seconds`, or the
     hold's own where its call may take longer. `subscribed` says whether anybody wants events of a

@@ -12,12 +12,12 @@ from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
+from headgate.kit.rate_limiter import RateLimit
 from headgate.llm import errors as faults
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
-from headgate.relay.rates import Rate
-from headgate.relay.upstream import Answer
+from headgate.relay.upstream import UpstreamResponse
 
 OF_THE_BODY = frozenset(
     {
@@ -63,7 +63,7 @@ class OpenAiEncoder:
         self._retry_after_max_seconds = retry_after_max_seconds
         self._clock = clock
 
-    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
         """The provider's headers that may pass, then the gateway's own."""
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
@@ -75,7 +75,7 @@ class OpenAiEncoder:
             credential.answer_head,
             state.attempts - 1,
             render_model(state.reading.model or call.model) if call.model else b"",
-            render_rates(call.rates) if call.rates else b"",
+            render_rate_limits(call.rate_limits) if call.rate_limits else b"",
             UNBUFFERED if receipt is None else render_cost(receipt),
             b"" if is_plain and not answer.keeps_length else render_rest(state, answer),
         )
@@ -84,7 +84,7 @@ class OpenAiEncoder:
         """What the head of a buffered answer says of its cost, for the end of a stream."""
         return render_cost(receipt)
 
-    def advise(self, answer: Answer) -> None:
+    def advise(self, answer: UpstreamResponse) -> None:
         """Make a fault's headers say whether trying again helps. A wait never exceeds the maximum,
         but for that of a 429: a client that came sooner would be refused again."""
         headers = answer.headers
@@ -110,7 +110,7 @@ class OpenAiEncoder:
             return header
         return header[0], b"%d" % int(self._retry_after_max_seconds * units)
 
-    def fault(self, state: CallState, answer: Answer, body: bytes) -> bytes:
+    def fault(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape.
 
         A refusal of the credential is told as such: it is not the caller's key that was refused.
@@ -151,7 +151,7 @@ def render_model(model: str | None) -> bytes:
     return b"x-headgate-model: %b\r\n" % encode_name(model or "")
 
 
-def render_rates(rates: tuple[Rate, ...], prefix: bytes = RATE_PREFIX) -> bytes:
+def render_rate_limits(rate_limits: tuple[RateLimit, ...], prefix: bytes = RATE_PREFIX) -> bytes:
     """The header lines that say how a key's own limits stand; the provider's keep their names."""
     return b"".join(
         b"%blimit-%b: %d\r\n%bremaining-%b: %d\r\n%breset-%b: %b\r\n"
@@ -160,7 +160,7 @@ def render_rates(rates: tuple[Rate, ...], prefix: bytes = RATE_PREFIX) -> bytes:
             *(prefix, unit, rate.remaining),
             *(prefix, unit, render_span(rate.reset_seconds)),
         )
-        for rate in rates
+        for rate in rate_limits
         for unit in (rate.unit.encode(),)
     )
 
@@ -196,7 +196,7 @@ def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
     return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 
-def render_rest(state: CallState, answer: Answer) -> bytes:
+def render_rest(state: CallState, answer: UpstreamResponse) -> bytes:
     """The header lines that few answers have."""
     head = b""
     if answer.keeps_length:

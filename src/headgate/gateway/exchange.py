@@ -11,7 +11,7 @@ from headgate.gateway.cors import CorsPolicy
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.base_url import guess_base_url
 from headgate.kit.http.message import Headers
-from headgate.relay.bodies import BodyBudget
+from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import CallerListener
 
 LENGTH_LINE = b"\r\ncontent-length: "

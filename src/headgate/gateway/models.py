@@ -22,7 +22,7 @@ from headgate.gateway.encoder import (
     PLAIN_RATE_PREFIX,
     OpenAiEncoder,
     render_cost,
-    render_rates,
+    render_rate_limits,
     render_rest,
 )
 from headgate.gateway.listing import Listed
@@ -31,7 +31,7 @@ from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState
-from headgate.relay.pipeline import CallPipeline, Sender
+from headgate.relay.pipeline import Backend, CallPipeline
 from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
@@ -40,7 +40,7 @@ from headgate.relay.ports import (
     Offers,
     Receipt,
 )
-from headgate.relay.upstream import Answer, ProviderBroken
+from headgate.relay.upstream import ProviderBroken, UpstreamResponse
 
 LISTS_MAX = 1_000
 """Credentials whose list is kept."""
@@ -86,11 +86,11 @@ class _Kept(msgspec.Struct):
 
 
 class Models:
-    """The `Sender` of calls for models, and what makes their answers fit for a caller."""
+    """The `Backend` of calls for models, and what makes their answers fit for a caller."""
 
     def __init__(
         self,
-        upstream: Sender,
+        upstream: Backend,
         cards: Cards,
         offers: Offers,
         others: CatalogModels,
@@ -121,9 +121,9 @@ class Models:
             raise listing.hide(wanted)
 
     async def send(
-        self, state: CallState, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> Answer:
-        """See `relay.pipeline.Sender`. Raises `ModelHidden` for one that must not be seen."""
+        self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> UpstreamResponse:
+        """See `relay.pipeline.Backend`. Raises `ModelHidden` for one that must not be seen."""
         call, credential = state.call, state.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)
@@ -134,8 +134,8 @@ class Models:
             body = self._answer_here(call, credential, wanted)
             if body is not None:
                 state.sent_at = self._clock.monotonic()
-                return Answer(200, [JSON_TYPE], _Nowhere(), body=body)
-        return await self._upstream.send(state, rest)
+                return UpstreamResponse(200, [JSON_TYPE], _Nowhere(), body=body)
+        return await self._upstream.send(state, sleep)
 
     def dress(self, state: CallState, body: bytes) -> bytes:
         """The provider's answer as the caller may see it.
@@ -286,7 +286,7 @@ class ModelsEncoder(OpenAiEncoder):
         """See `relay.delivery.Encoder`."""
         return self.models.dress(state, body)
 
-    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
         """See `relay.delivery.Encoder`."""
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
@@ -306,11 +306,11 @@ class ModelsEncoder(OpenAiEncoder):
 
     def _render_rates(self, state: CallState) -> bytes:
         """How the key's rates stand; also by their plain names where no provider used these."""
-        rates = state.call.rates
-        if not rates:
+        rate_limits = state.call.rate_limits
+        if not rate_limits:
             return b""
-        plain = b"" if state.attempts else render_rates(rates, PLAIN_RATE_PREFIX)
-        return render_rates(rates) + plain
+        plain = b"" if state.attempts else render_rate_limits(rate_limits, PLAIN_RATE_PREFIX)
+        return render_rate_limits(rate_limits) + plain
 
     def _tell_source(self, state: CallState) -> bytes:
         """Whether what was kept was answered (hit) or the provider asked (miss)."""

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from headgate.gateway import decompression, errors, framing, listing
-from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rates
+from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rate_limits
 from headgate.gateway.exchange import (
     BUFFERED_BODY_BYTES,
     BodyTooLarge,
@@ -18,23 +18,23 @@ from headgate.gateway.exchange import (
     describe_limit,
 )
 from headgate.gateway.models import ModelsPipeline
+from headgate.keys.model import request_keys
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.ids import Ids
 from headgate.kit.json_limits import JsonLimits
+from headgate.kit.rate_limiter import RateLimited
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenial, Provider
-from headgate.relay import presented
 from headgate.relay.admission import Admission, check_endpoint, choose_project
-from headgate.relay.bodies import BodyBudget
+from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import Call
 from headgate.relay.call_state import InternalFault, KeyWithdrawn
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants
-from headgate.relay.rates import RateLimited
 
 PREFIX_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -208,7 +208,7 @@ class OpenAiHandler:
     def _make_room(self, exchange: InboundExchange, grant: Grant, endpoint: Endpoint) -> None:
         """Look at what needs no body, then have the memory for it: before anything is sent."""
         if grant.is_restricted:
-            self._admission.screen(grant, endpoint, exchange)
+            self._admission.check_head(grant, endpoint, exchange)
         elif endpoint.unsupported or endpoint.restricted:
             check_endpoint(grant, endpoint)
         size = exchange.content_length
@@ -337,7 +337,9 @@ class OpenAiHandler:
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
         if isinstance(error, RateLimited):
-            head += render_rates(error.rates) + render_rates(error.rates, PLAIN_RATE_PREFIX)
+            head += render_rate_limits(error.rate_limits) + render_rate_limits(
+                error.rate_limits, PLAIN_RATE_PREFIX
+            )
         head += b"x-request-id: %b\r\nx-headgate-request-id: %b\r\n" % (request_id, request_id)
         if request_head.correlation_id is not None:
             head += b"x-headgate-correlation-id: %b\r\n" % request_head.correlation_id.encode()
@@ -373,14 +375,14 @@ def choose_token(request_head: RequestHead, grants: Grants) -> None:
     Raises `KeyMissing`, `AuthorizationRepeated`, `KeysConflict` and as `Grants.find`.
     """
     if request_head.authorizations > 1:
-        raise presented.refuse_repeated()
+        raise request_keys.refuse_repeated()
     tokens = ((request_head.token,) if request_head.token else ()) + request_head.spare_tokens
     if not tokens:
         raise KeyMissing(
             "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`, `api-key`); "
             "`headgate keys create` makes one."
         )
-    _, request_head.token = presented.find_grant(grants, tokens)
+    _, request_head.token = request_keys.find_grant(grants, tokens)
 
 
 def _read_bearer(_exchange: InboundExchange, request_head: RequestHead, value: bytes) -> None:
@@ -389,7 +391,7 @@ def _read_bearer(_exchange: InboundExchange, request_head: RequestHead, value: b
     if scheme.lower() == b"bearer":
         token = token.strip()
         # The usual one, without a further call.
-        if token[:3] == presented.KEY_MARK and not request_head.token:
+        if token[:3] == request_keys.KEY_PREFIX and not request_head.token:
             request_head.token = token
         else:
             _keep_token(request_head, token)
@@ -400,7 +402,7 @@ def _read_api_key(_exchange: InboundExchange, request_head: RequestHead, value: 
 
 
 def _keep_token(request_head: RequestHead, token: bytes) -> None:
-    if token[:3] == presented.KEY_MARK and not request_head.token:
+    if token[:3] == request_keys.KEY_PREFIX and not request_head.token:
         request_head.token = token
     elif token and token != request_head.token:
         request_head.spare_tokens += (token,)

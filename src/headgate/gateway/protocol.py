@@ -34,11 +34,11 @@ from headgate.gateway.request_parser import (
     LINGER_SECONDS,
     RequestParserProtocol,
 )
+from headgate.keys.model import request_keys
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.message import Headers
 from headgate.kit.http.probes import is_peer_gone, probe_peer
-from headgate.relay import presented
 
 CONTROL_BODY_BYTES_MAX = 1024 * 1024
 """The body of a request that is no model call."""
@@ -378,7 +378,7 @@ class EdgeProtocol(RequestParserProtocol):
         url, headers = self.url, self.headers
         try:
             if sum(name == b"authorization" for name, _ in headers) > 1:
-                raise presented.refuse_repeated()
+                raise request_keys.refuse_repeated()
             address = self.find_client(headers)
         except HeadgateError as error:
             self._in_body = False

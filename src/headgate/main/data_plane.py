@@ -28,13 +28,13 @@ from headgate.llm.providers import openai
 from headgate.main.exposure import is_public
 from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
-from headgate.relay.bodies import BodyBudget
+from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
+from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
-from headgate.relay.delivery import ResponseFactory
 from headgate.relay.disconnects import Drains
 from headgate.relay.holding import Holding
-from headgate.relay.pipeline import CallPipeline, Observer
+from headgate.relay.pipeline import CallPipeline, ReceiptObserver
 from headgate.relay.ports import DisconnectPolicy
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
@@ -67,8 +67,8 @@ class Traffic(msgspec.Struct, frozen=True):
         return {
             "breakers_open": lambda: self.breakers.open,
             "drains": lambda: self.drains.active,
-            "calls_admitted": lambda: self.concurrency.total,
-            "calls_of_one_key_max": lambda: self.concurrency.level,
+            "calls_admitted": lambda: self.concurrency.running,
+            "calls_of_one_key_max": lambda: self.concurrency.calls_per_key_max,
             "bodies_bytes": lambda: self.bodies.taken,
         }
 
@@ -101,7 +101,7 @@ def build_handler(
     on_refusal: Callable[[HeadgateError], None],
     on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
 ) -> OpenAiHandler:
-    """The OpenAI handler before its journeys."""
+    """Build the OpenAI handler on its pipelines."""
     return OpenAiHandler(
         grants=installation.key_ring,
         pipeline=pipelines.calls,
@@ -125,7 +125,7 @@ def build_pipelines(
     ledger: Ledger,
     client: Client,
     traffic: Traffic,
-    observer: Observer,
+    observer: ReceiptObserver,
 ) -> Pipelines:
     """Build the pipeline of every call, and the one for lists of models."""
     clock, catalog = installation.clock, installation.catalog
@@ -139,7 +139,7 @@ def build_pipelines(
         capacities=installation.capacities,
         usage_refusals=refusals,
     )
-    admission = Admission(installation.rates, traffic.concurrency, catalog)
+    admission = Admission(installation.rate_limiter, traffic.concurrency, catalog)
     build_pipeline = functools.partial(
         CallPipeline,
         admission=admission,

@@ -22,13 +22,13 @@ from headgate.kit.failpoint import failpoint
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
+from headgate.kit.rate_limiter import RateLimiter
 from headgate.kit.settings import Settings
 from headgate.main import data_lock, data_remains, master_keys
 from headgate.main.data_lock import DATABASE_FILE, DataInUse
 from headgate.main.egress import build_rules
 from headgate.metering.jobs import Latencies
 from headgate.relay.ports import OPERATOR
-from headgate.relay.rates import Rates
 from headgate.vault import service as vault
 
 
@@ -81,7 +81,7 @@ class Installation:
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
         self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
         self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, self.clock)
-        self.rates = Rates(self.clock)
+        self.rate_limiter = RateLimiter(self.clock)
         sealer = vault.Sealer(master_key, self.clock, source)
         integrations = self.catalog.integrations
         self.vault = vault.Vault(sealer, integrations, self.clock)

@@ -59,7 +59,7 @@ class Observers:
         self.metrics.counters.update(counters or {})
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
-        """See `relay.pipeline.Observer`: all hear of it together with others, a moment later."""
+        """Queue a settled call; all observers are told of a batch a moment later."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._tell)
         self._waiting.append((receipt, settlement_microseconds))

@@ -47,7 +47,7 @@ def build(
         entrance=entrance,
         keys=installation.keys,
         key_ring=installation.key_ring,
-        rates=installation.rates,
+        rate_limiter=installation.rate_limiter,
         credentials=installation.credentials,
         catalog=installation.catalog,
         price_book=installation.price_book,

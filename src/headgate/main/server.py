@@ -244,7 +244,7 @@ def _build_handler(
         installation,
         pipelines=pipelines,
         traffic=traffic,
-        on_refusal=observers.metrics.refuse,
+        on_refusal=observers.metrics.count_refusal,
         on_stranger=refusals.note_key,
     )
 

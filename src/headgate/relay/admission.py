@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.addresses import Address, Network, parse_address, unmap
+from headgate.kit.rate_limiter import RateLimiter
 from headgate.llm.endpoint import Endpoint, Pricing
 from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Grant, Models, Receipt
-from headgate.relay.rates import Rates
 
 OUTPUT_TOKENS_ASSUMED = 1_000
 """Of a call that sets no maximum, for the estimate of its tokens."""
@@ -67,13 +67,16 @@ def is_any_in_scope(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
 
 
 class Admission:
-    """Checks a call against its grant. `rates` are those of the process; `models` say which ids
+    """Checks a call against its grant. `models` say which ids
     mean the same model."""
 
     def __init__(
-        self, rates: Rates, concurrency: ConcurrencyLimiter, models: Models | None = None
+        self,
+        rate_limiter: RateLimiter,
+        concurrency: ConcurrencyLimiter,
+        models: Models | None = None,
     ) -> None:
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._concurrency = concurrency
         self._models = models
 
@@ -82,27 +85,27 @@ class Admission:
         grant = call.grant
         if not grant.is_restricted:
             check_endpoint(grant, call.endpoint)
-            self._concurrency.enter(grant.key_id)
+            self._concurrency.acquire(grant.key_id)
             return
         if grant.networks:
             check_address(grant, caller.client_address)
         check_scope(grant, call, self._models)
-        self._concurrency.enter(grant.key_id)
+        self._concurrency.acquire(grant.key_id)
         if grant.requests_per_minute or grant.tokens_per_minute:
             self._count(call, grant)
 
-    def screen(self, grant: Grant, endpoint: Endpoint, caller: Caller) -> None:
+    def check_head(self, grant: Grant, endpoint: Endpoint, caller: Caller) -> None:
         """Raise what a restricted key is refused with by the head of its request alone, before a
         body is held for it. Nothing is counted: `admit` does, and looks at the model as well."""
         if grant.networks:
             check_address(grant, caller.client_address)
         check_endpoint_scope(grant, endpoint)
         if grant.requests_per_minute or grant.tokens_per_minute:
-            self._rates.check(grant, with_tokens=endpoint.pricing is not Pricing.FREE)
+            self._rate_limiter.check(grant, with_tokens=endpoint.pricing is not Pricing.FREE)
 
     def release(self, call: Call) -> None:
         """The provider's part of an admitted call is over: its place is free."""
-        self._concurrency.leave(call.grant.key_id)
+        self._concurrency.release(call.grant.key_id)
 
     def settle(self, call: Call, receipt: Receipt) -> None:
         """Count the tokens that a call used, where some were reserved for it.
@@ -114,7 +117,7 @@ class Admission:
             used = receipt.usage.input_tokens + receipt.usage.output_tokens
         elif receipt.pricing == "free":
             used = 0
-        self._rates.settle(call.grant, reserved=call.tokens_reserved, used=used)
+        self._rate_limiter.settle(call.grant, reserved=call.tokens_reserved, used=used)
 
     def _count(self, call: Call, grant: Grant) -> None:
         tokens = 0
@@ -122,9 +125,9 @@ class Admission:
             # Not more than a whole bucket, so that a call of any size comes to its turn.
             tokens = min(estimate_tokens(call), grant.tokens_per_minute)
         try:
-            call.rates = self._rates.take(grant, tokens=tokens)
+            call.rate_limits = self._rate_limiter.take(grant, tokens=tokens)
         except HeadgateError:
-            self._concurrency.leave(grant.key_id)
+            self._concurrency.release(grant.key_id)
             raise
         call.tokens_reserved = tokens
 

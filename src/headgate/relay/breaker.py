@@ -34,7 +34,7 @@ class ProviderResting(HeadgateError):
     code = "provider_circuit_open"
 
 
-Place = tuple[str, Origin, str]
+BreakerKey = tuple[str, Origin, str]
 """What a breaker is for: credential, origin and model; the first and last are empty for an origin's
 connections."""
 MODEL_CHARACTERS_MAX = 256
@@ -44,10 +44,10 @@ MODEL_CHARACTERS_MAX = 256
 class Breaker:
     """The failed calls of one place. Times are in monotonic seconds."""
 
-    __slots__ = ("changed_at", "failures", "opened", "place", "probe_at", "probing")
+    __slots__ = ("changed_at", "failures", "key", "opened", "probe_at", "probing")
 
-    def __init__(self, place: Place, now: float) -> None:
-        self.place = place
+    def __init__(self, key: BreakerKey, now: float) -> None:
+        self.key = key
         self.failures = 0
         self.changed_at = now
         self.opened = False
@@ -55,7 +55,7 @@ class Breaker:
         """While open: when the next probe may be sent."""
         self.probing = False
 
-    def is_open(self, now: float) -> bool:
+    def rejects(self, now: float) -> bool:
         """Whether nothing may be sent now."""
         return self.opened and (self.probing or now < self.probe_at)
 
@@ -74,7 +74,7 @@ class Breakers:
         self._clock = clock
         self._failures_max = failures
         self._open_seconds = open_seconds
-        self._failing: dict[Place, Breaker] = {}
+        self._failing: dict[BreakerKey, Breaker] = {}
         self.openings = 0
         """How often a breaker opened; a probe that failed does not count again."""
 
@@ -92,7 +92,7 @@ class Breakers:
             return
         now = self._clock.monotonic()
         for breaker in self._find(credential, model):
-            if breaker.is_open(now):
+            if breaker.rejects(now):
                 raise self._refuse(credential, breaker, now)
 
     def enter(self, credential: Credential, model: str | None) -> Probes:
@@ -109,12 +109,12 @@ class Breakers:
             breaker.probe_at = now + self._open_seconds
         return probes
 
-    def is_open(self, credential: Credential, model: str | None) -> bool:
+    def rejects(self, credential: Credential, model: str | None) -> bool:
         """Whether a further attempt is pointless now, by what other calls have met meanwhile."""
         if not self._failing:
             return False
         now = self._clock.monotonic()
-        return any(breaker.is_open(now) for breaker in self._find(credential, model))
+        return any(breaker.rejects(now) for breaker in self._find(credential, model))
 
     def succeed(self, credential: Credential, model: str | None, probes: Probes) -> None:
         """The provider answered. What rests is woken by its probe only: other calls that end now
@@ -125,7 +125,7 @@ class Breakers:
 
     def fail(self, credential: Credential, model: str | None, probes: Probes) -> None:
         """The provider was reached, and the call failed there."""
-        connecting, answering = _find_places(credential, model)
+        connecting, answering = _find_keys(credential, model)
         if (breaker := self._failing.get(connecting)) is not None:
             self._close(credential, breaker, probes)
         self._count(credential, answering, probes)
@@ -133,7 +133,7 @@ class Breakers:
 
     def fail_to_connect(self, credential: Credential, probes: Probes) -> None:
         """There was no connection to the origin."""
-        self._count(credential, _find_places(credential, None)[0], probes)
+        self._count(credential, _find_keys(credential, None)[0], probes)
         self.abandon(probes)
 
     def abandon(self, probes: Probes) -> None:
@@ -142,21 +142,21 @@ class Breakers:
             breaker.probing = False
 
     def _find(self, credential: Credential, model: str | None) -> list[Breaker]:
-        places = _find_places(credential, model)
-        return [self._failing[place] for place in places if place in self._failing]
+        keys = _find_keys(credential, model)
+        return [self._failing[key] for key in keys if key in self._failing]
 
     def _close(self, credential: Credential, breaker: Breaker, probes: Probes) -> None:
         if breaker.opened and breaker not in probes:
             return
-        del self._failing[breaker.place]
+        del self._failing[breaker.key]
         if breaker.opened:
             log.info("breaker.closed", **_describe(credential, breaker))
 
-    def _count(self, credential: Credential, place: Place, probes: Probes) -> None:
+    def _count(self, credential: Credential, key: BreakerKey, probes: Probes) -> None:
         if not self._failures_max:
             return
         now = self._clock.monotonic()
-        breaker = self._failing.get(place) or self._make(place, now)
+        breaker = self._failing.get(key) or self._make(key, now)
         if breaker.opened and breaker not in probes:
             return
         breaker.changed_at = now
@@ -173,18 +173,18 @@ class Breakers:
                     **_describe(credential, breaker),
                 )
 
-    def _make(self, place: Place, now: float) -> Breaker:
+    def _make(self, key: BreakerKey, now: float) -> Breaker:
         if len(self._failing) >= self.KEPT_MAX:
             self._prune(now)
-        breaker = self._failing[place] = Breaker(place, now)
+        breaker = self._failing[key] = Breaker(key, now)
         return breaker
 
     def _prune(self, now: float) -> None:
         """Drop what has not changed for a while; else the oldest, which then has to fail anew."""
         rest = 2 * self._open_seconds
         kept = {
-            place: breaker
-            for place, breaker in self._failing.items()
+            key: breaker
+            for key, breaker in self._failing.items()
             if breaker.probing or now - breaker.changed_at < rest
         }
         while len(kept) >= self.KEPT_MAX:
@@ -194,7 +194,7 @@ class Breakers:
     def _refuse(self, credential: Credential, breaker: Breaker, now: float) -> ProviderResting:
         seconds = max(1.0, breaker.probe_at - now)
         until = datetime.fromtimestamp(self._clock.now() + seconds, UTC)
-        name, _, model = breaker.place
+        name, _, model = breaker.key
         if not name:
             trouble = f"The provider `{credential.integration}` cannot be connected to"
         else:
@@ -210,7 +210,7 @@ class Breakers:
         )
 
 
-def _find_places(credential: Credential, model: str | None) -> tuple[Place, Place]:
+def _find_keys(credential: Credential, model: str | None) -> tuple[BreakerKey, BreakerKey]:
     """Where a call counts that cannot connect, and one that is answered badly."""
     origin = credential.origin
     return ("", origin, ""), (credential.id, origin, (model or "")[:MODEL_CHARACTERS_MAX])
@@ -218,9 +218,9 @@ def _find_places(credential: Credential, model: str | None) -> tuple[Place, Plac
 
 def _describe(credential: Credential, breaker: Breaker) -> dict[str, str]:
     return {
-        "of": "model" if breaker.place[0] else "origin",
+        "of": "model" if breaker.key[0] else "origin",
         "credential_id": credential.id,
         "name": credential.name,
         "integration": credential.integration,
-        "model": breaker.place[2],
+        "model": breaker.key[2],
     }

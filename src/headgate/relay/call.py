@@ -8,10 +8,10 @@ from typing import Protocol
 import msgspec
 
 from headgate.kit.http.message import Headers
+from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.request import JsonRequest
 from headgate.relay.ports import Grant
-from headgate.relay.rates import Rate
 
 
 class Call(msgspec.Struct):
@@ -35,7 +35,7 @@ class Call(msgspec.Struct):
     content_length: int | None = None
     credential_name: str | None = None
     correlation_id: str | None = None
-    rates: tuple[Rate, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
     """What is left of the key's rates with this call; empty for a key without."""
     tokens_reserved: int = 0
     """Taken from the key's tokens per minute until the call is settled."""
@@ -44,7 +44,8 @@ class Call(msgspec.Struct):
 class Caller(Protocol):
     """The side that asked, as the pipeline sees it; the edge implements it.
 
-    Writes never block: with a slow reader the edge calls `CallerListener.pause`, and `resume` later.
+    Writes never block: with a slow reader the edge calls `pause` of the listener,
+    and `resume` later.
     """
 
     gone: bool

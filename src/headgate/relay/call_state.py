@@ -19,13 +19,13 @@ from headgate.llm.estimate import (
 from headgate.llm.redaction import conceal
 from headgate.llm.request import JsonRequest, read_field
 from headgate.llm.usage import Reading, Usage
-from headgate.relay.bounds import (
+from headgate.relay.call import Call, Caller
+from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
+from headgate.relay.usage_bounds import (
     AUDIO_MILLISECONDS_MAX,
     TOKENS_MAX,
     find_implausible,
 )
-from headgate.relay.call import Call, Caller
-from headgate.relay.ports import Credential, Hold, Model, Models, Price, Receipt
 
 MICROSECONDS = 1_000_000
 ROOT = "/v1"
@@ -118,9 +118,9 @@ class CallState(msgspec.Struct):
     """Of the answer's body, as the caller gets it."""
     streams: bool = False
     """The caller asked for a stream."""
-    asked_usage: bool = False
+    requested_usage: bool = False
     """The gateway asked for the usage event, the caller did not (decision 8)."""
-    unasked: JsonRequest | None = None
+    body_without_usage: JsonRequest | None = None
     """The body without the field that asks, for a provider that refuses it."""
     hold: Hold | None = None
     attempts: int = 0
@@ -138,18 +138,18 @@ class CallState(msgspec.Struct):
     caller: Caller | None = None
     """Who waits for the answer, and holds the memory that it takes."""
 
-    def hold_copies(self) -> None:
+    def reserve_copies(self) -> None:
         """Count the large bodies that are kept beside the client's: the one that is sent, and the
         one that is sent where the provider refuses to be asked for usage. Raises what `Caller.hold`
         does."""
         size = 0
-        for body in (self.body, self.unasked):
+        for body in (self.body, self.body_without_usage):
             if body is not None and body is not self.call.body:
                 size += len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
         if size > UNHELD_BYTES and self.caller is not None:
             self.caller.hold(size)
 
-    def hold_answer(self, size: int) -> None:
+    def reserve_answer(self, size: int) -> None:
         """Count further bytes of the answer that are about to be held. Raises
         `AnswerCrowdedOut`."""
         if self.caller is None:
@@ -163,13 +163,13 @@ class CallState(msgspec.Struct):
                 should_retry=False,
             ) from None
 
-    def begin_answer(self, status: int, request_id: str | None, now: float) -> None:
+    def record_head(self, status: int, request_id: str | None, now: float) -> None:
         """The head of the provider's answer is here."""
         self.status = status
         self.upstream_request_id = request_id
         self.first_byte_at = self.answered_at = now
 
-    def give_up(self, cause: BaseException, *, left: bool, now: float = 0.0) -> HeadgateError:
+    def end_early(self, cause: BaseException, *, left: bool, now: float = 0.0) -> HeadgateError:
         """Record how the call ended early; the error that a caller who still waits is told.
 
         Until now the provider was waited for, if it was sent to and has not answered whole.
@@ -188,7 +188,7 @@ class CallState(msgspec.Struct):
         self.error_code = error.code
         return error
 
-    def lose(self, receipt: Receipt) -> Receipt:
+    def mark_unrecorded(self, receipt: Receipt) -> Receipt:
         """The receipt of an answer that could not be recorded in time, and so was not whole."""
         if receipt.outcome != "completed":
             return receipt

@@ -20,7 +20,7 @@ BUSY_SHARE = 0.8
 other programs on the machine, whose load goes away by no refusal of ours."""
 LATE_SAMPLES = 2
 """A single late one is a large body or the collector, no overload."""
-LEVEL_MIN = 16
+CALLS_PER_KEY_MIN = 16
 FALL = 0.75
 RISE = 1.1
 RETRY_SECONDS = 1.0
@@ -37,52 +37,54 @@ class ShareTaken(HeadgateError):
 
 
 class ConcurrencyLimiter:
-    """The places of one process; `places` is how many calls may be under way in all."""
+    """The places of one process; `calls_max` is how many calls may be under way in all."""
 
-    def __init__(self, places: int, *, lag_seconds_max: float) -> None:
-        self._places = places
+    def __init__(self, calls_max: int, *, lag_seconds_max: float) -> None:
+        self._calls_max = calls_max
         self._lag_seconds_max = lag_seconds_max
-        self._inside: dict[str, int] = {}
+        self._running: dict[str, int] = {}
         self._late_samples = 0
-        self.total = 0
-        self.level = places
+        self.running = 0
+        self.calls_per_key_max = calls_max
         """The most calls that one key may have under way now."""
 
     def check(self, key_id: str) -> None:
         """Raise the error that says why there is no place for this key now, if there is none.
 
-        Whoever is refused by the head of a request costs least: `enter` decides.
+        Whoever is refused by the head of a request costs least: `acquire` decides.
         """
-        inside = self._inside.get(key_id, 0)
-        free = self._places - self.total
-        if inside >= self.level or inside >= SHARE * free:
-            raise self._explain(inside, free)
+        running_of_key = self._running.get(key_id, 0)
+        free = self._calls_max - self.running
+        if running_of_key >= self.calls_per_key_max or running_of_key >= SHARE * free:
+            raise self._explain(running_of_key, free)
 
-    def enter(self, key_id: str) -> None:
+    def acquire(self, key_id: str) -> None:
         """Take a place, or raise as `check`."""
         self.check(key_id)
-        self._inside[key_id] = self._inside.get(key_id, 0) + 1
-        self.total += 1
+        self._running[key_id] = self._running.get(key_id, 0) + 1
+        self.running += 1
 
-    def leave(self, key_id: str) -> None:
+    def release(self, key_id: str) -> None:
         """Give the place back."""
-        self.total -= 1
-        inside = self._inside[key_id] - 1
-        if inside:
-            self._inside[key_id] = inside
+        self.running -= 1
+        running_of_key = self._running[key_id] - 1
+        if running_of_key:
+            self._running[key_id] = running_of_key
         else:
-            del self._inside[key_id]
+            del self._running[key_id]
 
     def adjust(self, lag_seconds: float, busy_share: float) -> None:
         """Lower the level while the loop is late by its own work, raise it while it is not."""
         if lag_seconds <= self._lag_seconds_max or busy_share < BUSY_SHARE:
             self._late_samples = 0
-            self.level = min(self._places, int(self.level * RISE) + 1)
+            self.calls_per_key_max = min(self._calls_max, int(self.calls_per_key_max * RISE) + 1)
             return
         self._late_samples += 1
         if self._late_samples >= LATE_SAMPLES:
-            busiest = max(self._inside.values(), default=0)
-            self.level = max(LEVEL_MIN, int(min(self.level, busiest) * FALL))
+            busiest = max(self._running.values(), default=0)
+            self.calls_per_key_max = max(
+                CALLS_PER_KEY_MIN, int(min(self.calls_per_key_max, busiest) * FALL)
+            )
 
     async def watch(self) -> None:
         """Measure how late the loop is, and adjust, until cancelled."""
@@ -92,14 +94,14 @@ class ConcurrencyLimiter:
             elapsed = time.monotonic() - began
             self.adjust(elapsed - SAMPLE_SECONDS, (time.thread_time() - worked) / elapsed)
 
-    def _explain(self, inside: int, free: int) -> HeadgateError:
-        if free <= 0 or inside >= self.level:
+    def _explain(self, running_of_key: int, free: int) -> HeadgateError:
+        if free <= 0 or running_of_key >= self.calls_per_key_max:
             return CrowdedOut(
                 "The gateway has as many calls as it can carry. Try again in a moment.",
                 retry_after_seconds=RETRY_SECONDS,
             )
         return ShareTaken(
-            f"This key has {inside} calls under way, and only {free} places are left for all "
-            "keys. Let some of them end first.",
+            f"This key has {running_of_key} calls under way, and only {free} places are left for "
+            "all keys. Let some of them end first.",
             retry_after_seconds=RETRY_SECONDS,
         )

@@ -7,9 +7,6 @@ import functools
 from headgate.kit.http.message import Timeouts
 from headgate.relay.ports import Deadlines
 
-DEADLINE_SECONDS_MIN = 1
-DEADLINE_SECONDS_MAX = 86_400
-"""Bounds of a deadline that a model or a credential sets: one second, and a day."""
 MERGED_MAX = 1_024
 """Combinations that are remembered: as many as there are models and credentials with their own."""
 

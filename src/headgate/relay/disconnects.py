@@ -47,7 +47,7 @@ class DisconnectHandler:
         "_drains",
         "_flow",
         "_policy",
-        "_resting",
+        "_sleeping",
         "_slow",
         "_timer",
         "left",
@@ -62,7 +62,7 @@ class DisconnectHandler:
         self._timer: asyncio.TimerHandle | None = None
         self._flow: FlowControl | None = None
         self._draining = False
-        self._resting = False
+        self._sleeping = False
         self._slow = False
         self.left = False
 
@@ -72,20 +72,20 @@ class DisconnectHandler:
         if self._caller.gone:
             self.leave()
 
-    def steer(self, flow: FlowControl) -> None:
+    def attach(self, flow: FlowControl) -> None:
         """The answer whose speed the caller decides, who may be slow already."""
         self._flow = flow
         if self._slow and not self.left:
             flow.pause()
 
-    async def rest(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         """Wait between two attempts. CallerLeft, or cancelled at once, when nobody waits any more:
         an attempt that is under way may still bring its usage, a new one is pointless."""
         if self.left:
             raise CallerLeft("The caller left.")
-        self._resting = True
+        self._sleeping = True
         await asyncio.sleep(seconds)
-        self._resting = False
+        self._sleeping = False
 
     def end(self) -> None:
         """The answer is here, or given up: leaving changes nothing any more."""
@@ -114,7 +114,7 @@ class DisconnectHandler:
             return
         self.left = True
         self.resume()
-        self._draining = not self._resting and self._drains.begin(self._policy)
+        self._draining = not self._sleeping and self._drains.begin(self._policy)
         self._timer = asyncio.get_running_loop().call_later(
             self._drains.drain_seconds if self._draining else 0.0, self._caller.abandon
         )

@@ -9,16 +9,16 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Timeouts
 from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
-from headgate.relay.bounds import (
+from headgate.relay.call_state import CallState, measure_request
+from headgate.relay.deadlines import merge_timeouts
+from headgate.relay.ports import Hold, Models, Wallet
+from headgate.relay.usage_bounds import (
     bound_output,
     bound_tool_fees,
     count_answers,
     has_several_inputs,
     is_boundless,
 )
-from headgate.relay.call_state import CallState, measure_request
-from headgate.relay.deadlines import merge_timeouts
-from headgate.relay.ports import Hold, Models, Wallet
 
 AMOUNT_NANO_MAX = 2**62
 """More than any wallet has, and less than the database's largest integer."""

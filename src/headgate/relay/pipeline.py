@@ -26,17 +26,17 @@ from headgate.relay.call_state import (
     assess,
     write_receipt,
 )
-from headgate.relay.delivery import Delivery, Encoder, ResponseFactory
+from headgate.relay.client_response import ClientResponse, Encoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.holding import Holding
 from headgate.relay.ports import Models, Receipt, Settlement
 from headgate.relay.routing import Routing
-from headgate.relay.upstream import Answer
+from headgate.relay.upstream import UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
 
-class Observer(Protocol):
+class ReceiptObserver(Protocol):
     """Hears of every settled call."""
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
@@ -44,12 +44,12 @@ class Observer(Protocol):
         ...
 
 
-class Sender(Protocol):
+class Backend(Protocol):
     """Where the answer comes from: `Upstream`, or what stands before it and may know it already."""
 
     def send(
-        self, state: CallState, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> Awaitable[Answer]:
+        self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> Awaitable[UpstreamResponse]:
         """See `Upstream.send`."""
         ...
 
@@ -63,12 +63,12 @@ class CallPipeline:
         admission: Admission,
         routing: Routing,
         holding: Holding,
-        upstream: Sender,
+        upstream: Backend,
         responses: ResponseFactory,
         models: Models,
         settlement: Settlement,
         drains: Drains,
-        observer: Observer,
+        observer: ReceiptObserver,
         clock: Clock,
     ) -> None:
         self._admission = admission
@@ -88,30 +88,30 @@ class CallPipeline:
         self._admission.admit(call, caller)
         state = CallState(call, Reading(), caller=caller)
         disconnects = DisconnectHandler(caller, self._drains, call.grant.on_disconnect)
-        delivery: Delivery | None = None
+        response: ClientResponse | None = None
         error: HeadgateError | None = None
         receipt: Receipt | None = None
         try:
             self._routing.plan(state)
             if state.body is not call.body:
-                state.hold_copies()
+                state.reserve_copies()
             await self._holding.hold(state)
             failpoint("after_hold")
             disconnects.begin()
             failpoint("before_dispatch")
-            answer = await self._upstream.send(state, disconnects.rest)
+            answer = await self._upstream.send(state, disconnects.sleep)
             failpoint("first_byte")
-            delivery = self._responses.open(state, answer, caller, encoder)
-            disconnects.steer(delivery)
-            await delivery.carry()
+            response = self._responses.open(state, answer, caller, encoder)
+            disconnects.attach(response)
+            await response.transfer()
         except (HeadgateError, asyncio.CancelledError) as cause:
             now = self._clock.monotonic()
-            error = drop_trace(state.give_up(cause, left=disconnects.left, now=now))
+            error = drop_trace(state.end_early(cause, left=disconnects.left, now=now))
         # A fault of ours must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("pipeline.fault", request_id=call.request_id)
             fault = InternalFault.of(call.request_id)
-            error = state.give_up(fault, left=disconnects.left, now=self._clock.monotonic())
+            error = state.end_early(fault, left=disconnects.left, now=self._clock.monotonic())
         finally:
             disconnects.end()
             self._admission.release(call)
@@ -120,19 +120,19 @@ class CallPipeline:
         except Unrecorded as unrecorded:
             error = error or drop_trace(unrecorded)
         else:
-            if error is None and delivery is not None:
+            if error is None and response is not None:
                 failpoint("before_last_frame")
-                await delivery.deliver(receipt)
+                await response.complete(receipt)
                 failpoint("after_last_frame")
                 return
         assert error is not None
-        if delivery is None or not delivery.begun:
+        if response is None or not response.begun:
             error.attempts = state.attempts
             try:
                 raise error
             finally:
                 del error  # its traceback has this frame, which must not have it
-        delivery.break_off(error, receipt)
+        response.fail(error, receipt)
 
     async def _settle(self, state: CallState) -> Receipt:
         """Make the call's one receipt durable, then tell the observers. Raises Unrecorded."""
@@ -166,5 +166,5 @@ class CallPipeline:
         task.uncancel()
 
     def _defer(self, receipt: Receipt, state: CallState) -> Unrecorded:
-        self._settlement.defer(state.lose(receipt), state.hold)
+        self._settlement.defer(state.mark_unrecorded(receipt), state.hold)
         return Unrecorded.of(receipt.request_id)

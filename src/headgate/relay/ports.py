@@ -85,6 +85,11 @@ OPERATOR = "operator"
 simulator, of the platform. They may go where the operator has configured it for them."""
 
 
+DEADLINE_SECONDS_MIN = 1
+DEADLINE_SECONDS_MAX = 86_400
+"""Bounds of a deadline that a model or a credential sets: one second, and a day."""
+
+
 class Deadlines(msgspec.Struct, frozen=True):
     """Deadlines that a model or a credential sets for its own calls; None leaves one to the model
     (for a credential) and then to the settings."""

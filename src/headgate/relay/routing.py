@@ -226,7 +226,7 @@ class Routing:
             refusals is not None and refusals.has(credential, state.call.model)
         ):
             return body
-        state.asked_usage, state.unasked = True, body
+        state.requested_usage, state.body_without_usage = True, body
         return body.with_usage_asked()
 
     def _serve(self, state: CallState, body: JsonRequest, offer: Offer) -> JsonRequest:

@@ -10,7 +10,7 @@ REFUSING_STATUS = frozenset({400, 422})
 REMEMBERED_MAX = 4096
 _NAMES = (b"stream_options", b"include_usage")
 
-_Place = tuple[str, Origin, str | None]
+_RefusalKey = tuple[str, Origin, str | None]
 
 
 class UsageRefusals:
@@ -20,7 +20,7 @@ class UsageRefusals:
     """
 
     def __init__(self) -> None:
-        self._refused: dict[_Place, None] = {}
+        self._refused: dict[_RefusalKey, None] = {}
 
     def has(self, credential: Credential, model: str | None) -> bool:
         """Whether the field was refused there."""

@@ -52,7 +52,7 @@ class ProviderTimeout(HeadgateError):
     code = "provider_timeout"
 
 
-class Answer(msgspec.Struct):
+class UpstreamResponse(msgspec.Struct):
     """A provider's answer: its head, and a body that was read already (a fault) or is to be."""
 
     status: int
@@ -109,9 +109,9 @@ class Answer(msgspec.Struct):
         return kind == b"application/json" or kind.endswith(b"+json")
 
 
-def take_answer(response: Response) -> Answer:
+def read_response(response: Response) -> UpstreamResponse:
     """The head of a response, read once."""
-    answer = Answer(response.status, response.headers, response)
+    answer = UpstreamResponse(response.status, response.headers, response)
     for name, value in response.headers:
         if name == b"content-type":
             answer.content_type = value.lower()
@@ -150,11 +150,11 @@ class Upstream:
         self._budgets = RetryBudgets(policy, clock)
 
     async def send(
-        self, state: CallState, rest: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> Answer:
+        self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> UpstreamResponse:
         """The provider's answer to a call, whatever its status; Provider* errors when none came.
 
-        `rest` waits the seconds between two attempts, or raises to have no further one.
+        `sleep` waits the seconds between two attempts, or raises to have no further one.
         """
         request = build_request(state, self._timeouts)
         budget = self._budgets.find(request.origin)
@@ -165,23 +165,27 @@ class Upstream:
         try:
             while True:
                 result = await self._attempt(state, request)
-                if isinstance(result, Answer) and result.fault is None:
-                    if state.unasked is None or not self._stops_asking(state, result):
+                if isinstance(result, UpstreamResponse) and result.fault is None:
+                    if state.body_without_usage is None or not self._stops_asking(state, result):
                         break
                     request = build_request(state, self._timeouts)
                     continue
                 wait = self._wait_before_retry(state, request, result, budget, may_retry=not probes)
                 if wait is None:
                     break
-                await rest(wait)
-                if self._breakers.is_open(credential, model):
+                await sleep(wait)
+                if self._breakers.rejects(credential, model):
                     finalize(result)
                     break
         except BaseException:
             self._breakers.abandon(probes)
             raise
         self._tell_breakers(state, request, result, probes)
-        if self._capacities is not None and isinstance(result, Answer) and result.fault is None:
+        if (
+            self._capacities is not None
+            and isinstance(result, UpstreamResponse)
+            and result.fault is None
+        ):
             self._note_capacity(self._capacities, state, result)
         return conclude(result)
 
@@ -189,13 +193,13 @@ class Upstream:
         self,
         state: CallState,
         request: Request,
-        result: Answer | egress.EgressError,
+        result: UpstreamResponse | egress.EgressError,
         probes: Probes,
     ) -> None:
         """What became of the call, once, however often it was tried."""
         credential, model = state.credential, state.call.model
         assert credential is not None, "routing comes before sending"
-        if isinstance(result, Answer):
+        if isinstance(result, UpstreamResponse):
             if result.fault is not None and result.status >= 500:
                 self._breakers.fail(credential, model, probes)
             else:
@@ -207,24 +211,33 @@ class Upstream:
         else:
             self._breakers.abandon(probes)
 
-    def _stops_asking(self, state: CallState, answer: Answer) -> bool:
+    def _stops_asking(self, state: CallState, answer: UpstreamResponse) -> bool:
         """Whether a provider refuses to be asked for usage, so that it is sent the client's own
         body now. Only when that is answered the refusal is remembered: a provider may repeat a
         body that it refuses for another reason."""
         if answer.status < 400:
-            if not state.asked_usage:
+            if not state.requested_usage:
                 self._usage_refusals.note(state)
             return False
-        if not (state.asked_usage and state.unasked and answer.body and names_usage(answer.body)):
+        if not (
+            state.requested_usage
+            and state.body_without_usage
+            and answer.body
+            and names_usage(answer.body)
+        ):
             return False
-        state.body, state.asked_usage, state.was_sent = state.unasked, False, False
+        state.body, state.requested_usage, state.was_sent = state.body_without_usage, False, False
         return True
 
-    def _note_capacity(self, capacities: Capacities, state: CallState, answer: Answer) -> None:
+    def _note_capacity(
+        self, capacities: Capacities, state: CallState, answer: UpstreamResponse
+    ) -> None:
         assert state.credential is not None, "routing comes before sending"
         capacities.note(state.credential.id, state.call.model, answer.headers, state.sent_at)
 
-    async def _attempt(self, state: CallState, request: Request) -> Answer | egress.EgressError:
+    async def _attempt(
+        self, state: CallState, request: Request
+    ) -> UpstreamResponse | egress.EgressError:
         """One attempt that counts: the answer, or the error in its place."""
         state.attempts += 1
         try:
@@ -236,7 +249,7 @@ class Upstream:
             state.was_sent = False
             raise
 
-    async def _exchange(self, state: CallState, request: Request) -> Answer:
+    async def _exchange(self, state: CallState, request: Request) -> UpstreamResponse:
         """The answer's head, with the body of a refusal that may be tried again. A safe request
         whose kept connection ended at once is sent again, which counts as an attempt."""
         stale = 0
@@ -253,12 +266,12 @@ class Upstream:
                 break
             stale += 1
             state.attempts += 1
-        answer = take_answer(response)
+        answer = read_response(response)
         if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
             answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
             answer.fault = faults.classify(response.status, answer.body)
             state.was_sent = False
-        elif state.asked_usage and response.status in REFUSING_STATUS:
+        elif state.requested_usage and response.status in REFUSING_STATUS:
             answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
         return answer
 
@@ -266,13 +279,13 @@ class Upstream:
         self,
         state: CallState,
         request: Request,
-        failure: Answer | egress.EgressError,
+        failure: UpstreamResponse | egress.EgressError,
         budget: RetryBudget,
         *,
         may_retry: bool,
     ) -> float | None:
         """Seconds until the next attempt, None for no further one, as for a probe."""
-        if isinstance(failure, Answer):
+        if isinstance(failure, UpstreamResponse):
             failure.final = is_final(failure)
             if failure.final:
                 return None
@@ -289,7 +302,7 @@ class Upstream:
             state.attempts > self._policy.retries_max
             or elapsed + wait > request.timeouts.total_seconds
             or not may_retry
-            or self._breakers.is_open(state.credential, state.call.model)
+            or self._breakers.rejects(state.credential, state.call.model)
             or not budget.withdraw()
         ):
             finalize(failure)
@@ -297,17 +310,20 @@ class Upstream:
         return wait
 
     def _leave_to_client(
-        self, failure: Answer | egress.EgressError, advised: float | None, budget: RetryBudget
+        self,
+        failure: UpstreamResponse | egress.EgressError,
+        advised: float | None,
+        budget: RetryBudget,
     ) -> None:
         """The client may try again itself, out of the same budget, if it can wait so long."""
-        if not isinstance(failure, Answer):
+        if not isinstance(failure, UpstreamResponse):
             return
         if (advised or 0.0) > self._policy.advice_max_seconds or not budget.withdraw():
             failure.final = True
 
-    def _find_advice(self, failure: Answer | egress.EgressError) -> float | None:
+    def _find_advice(self, failure: UpstreamResponse | egress.EgressError) -> float | None:
         """Seconds that the provider asks to wait. A wait of 0 is no advice, as for the SDKs."""
-        if not isinstance(failure, Answer):
+        if not isinstance(failure, UpstreamResponse):
             return None
         advised = faults.parse_retry_after(failure.headers, self._clock.now())
         if advised is None and failure.status == 429:
@@ -337,7 +353,7 @@ def may_connect_later(failure: egress.EgressError) -> bool:
 async def read_fault(state: CallState, response: Response) -> bytes:
     """The body of a refusal; nothing of one that is too large to be words, or to be held now."""
     try:
-        return await response.read(FAULT_BODY_BYTES_MAX, state.hold_answer)
+        return await response.read(FAULT_BODY_BYTES_MAX, state.reserve_answer)
     except (egress.BodyTooLarge, AnswerCrowdedOut):
         return b""
 
@@ -382,7 +398,7 @@ def limit_total(request: Request, elapsed: float) -> Request:
     return replace(request, timeouts=replace(timeouts, total_seconds=left))
 
 
-def is_final(answer: Answer) -> bool:
+def is_final(answer: UpstreamResponse) -> bool:
     """Whether time does not heal a refusal: by the provider's own word, else by its reason."""
     assert answer.fault is not None
     if answer.retry_advice is not None:
@@ -405,16 +421,18 @@ def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
     return error.sent and not is_stale and isinstance(request.body, bytes)
 
 
-def finalize(failure: Answer | egress.EgressError) -> Answer | egress.EgressError:
+def finalize(
+    failure: UpstreamResponse | egress.EgressError,
+) -> UpstreamResponse | egress.EgressError:
     """The same failure, after which nobody need try again."""
-    if isinstance(failure, Answer):
+    if isinstance(failure, UpstreamResponse):
         failure.final = True
     return failure
 
 
-def conclude(failure: Answer | egress.EgressError) -> Answer:
+def conclude(failure: UpstreamResponse | egress.EgressError) -> UpstreamResponse:
     """The answer that the caller gets after the last attempt, or the error."""
-    if isinstance(failure, Answer):
+    if isinstance(failure, UpstreamResponse):
         return failure
     raise translate(failure) from failure
 

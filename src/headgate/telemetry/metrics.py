@@ -139,7 +139,7 @@ class Metrics(Collector):
                 series.output += usage.output_tokens
                 series.reasoning += usage.reasoning_tokens
 
-    def refuse(self, error: HeadgateError) -> None:
+    def count_refusal(self, error: HeadgateError) -> None:
         """One request that was turned away with an error of the gateway's own."""
         refusal = (error.code, error.kind.value)
         self._refusals[refusal] = self._refusals.get(refusal, 0) + 1

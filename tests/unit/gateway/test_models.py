@@ -27,13 +27,13 @@ from headgate.gateway.models import (
 )
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
+from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.usage import Reading, Usage
 from headgate.metering.model import Latency
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Offer
-from headgate.relay.rates import Rate
-from headgate.relay.upstream import Answer, ProviderBroken
+from headgate.relay.upstream import ProviderBroken, UpstreamResponse
 from tests.fakes.stage import (
     CREDENTIAL,
     GRANT,
@@ -110,10 +110,10 @@ class FakeUpstream:
         self.status = 200
         self.headers: Headers = [(b"etag", b'"1"'), (b"openai-version", b"1")]
 
-    async def send(self, state: CallState, rest: Any = None) -> Answer:
+    async def send(self, state: CallState, sleep: Any = None) -> UpstreamResponse:
         self.asked.append(state)
         state.attempts += 1
-        return Answer(self.status, list(self.headers), FakeResponse(), body=self.body)
+        return UpstreamResponse(self.status, list(self.headers), FakeResponse(), body=self.body)
 
 
 class Shop:
@@ -159,10 +159,10 @@ class Shop:
         query: bytes = b"",
         headers: Headers | None = None,
         credential_name: str | None = None,
-        rates: tuple[Rate, ...] = (),
+        rate_limits: tuple[RateLimit, ...] = (),
     ) -> bytes:
         call = make_call(path, body=b"", method=method, grant=grant)
-        call.rates = rates
+        call.rate_limits = rate_limits
         call.query, call.credential_name = query, credential_name
         state = CallState(read_wishes(call, headers or []), Reading(), credential=credential)
         answer = await self.models.send(state)
@@ -592,12 +592,12 @@ async def test_key_that_is_limited_to_resources_sees_what_it_may_name(both: Shop
 
 
 async def test_answers_say_how_the_rates_of_the_key_stand(shop: Shop) -> None:
-    rates = (Rate("requests", 60, 59, 1.0),)
-    await shop.ask(rates=rates)
+    rate_limits = (RateLimit("requests", 60, 59, 1.0),)
+    await shop.ask(rate_limits=rate_limits)
     assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head
     # The plain names belong to the provider where it was asked.
     assert b"\r\nx-ratelimit-" not in shop.head
-    await shop.ask(rates=rates)
+    await shop.ask(rate_limits=rate_limits)
     assert b"x-headgate-ratelimit-remaining-requests: 59\r\n" in shop.head
     assert b"\r\nx-ratelimit-remaining-requests: 59\r\n" in shop.head
     await shop.ask()

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.addresses import find_network
+from headgate.kit.rate_limiter import RateLimited, RateLimiter
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import (
     AddressOutOfScope,
@@ -24,7 +25,6 @@ from headgate.relay.admission import (
 from headgate.relay.call_state import CallState, Charge, estimate_usage, write_receipt
 from headgate.relay.concurrency import ConcurrencyLimiter, CrowdedOut
 from headgate.relay.ports import Grant, Receipt
-from headgate.relay.rates import RateLimited, Rates
 from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_state
 
 CALLER = FakeCaller()
@@ -39,7 +39,7 @@ def make_receipt(usage: Usage | None, *, pricing: str = "priced") -> Receipt:
 
 
 def make_admission(clock: ManualClock) -> Admission:
-    return Admission(Rates(clock), ConcurrencyLimiter(100, lag_seconds_max=1.0))
+    return Admission(RateLimiter(clock), ConcurrencyLimiter(100, lag_seconds_max=1.0))
 
 
 def refuse(grant: Grant, path: str = "/chat/completions", method: str = "POST") -> HeadgateError:
@@ -145,7 +145,7 @@ def test_keys_have_rates_of_their_own() -> None:
 
 
 def test_call_that_is_over_gives_its_place_to_the_next() -> None:
-    admission = Admission(Rates(ManualClock()), ConcurrencyLimiter(1, lag_seconds_max=1.0))
+    admission = Admission(RateLimiter(ManualClock()), ConcurrencyLimiter(1, lag_seconds_max=1.0))
     call = make_call()
     admission.admit(call, CALLER)
     with pytest.raises(CrowdedOut):
@@ -265,7 +265,7 @@ def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
     admission.settle(call, make_receipt(Usage(input_tokens=10, output_tokens=20)))
     following = make_call(grant=grant, body=b'{"model":"m","max_tokens":5}')
     admission.admit(following, CALLER)
-    [rate] = following.rates
+    [rate] = following.rate_limits
     assert rate.remaining == 70 - following.tokens_reserved
 
 
@@ -280,28 +280,28 @@ def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
 def test_what_was_charged_for_and_not_reported_counts_as_estimated(
     receipt: Receipt, left: int
 ) -> None:
-    rates = Rates(ManualClock())
-    admission = Admission(rates, ConcurrencyLimiter(100, lag_seconds_max=1.0))
+    rate_limiter = RateLimiter(ManualClock())
+    admission = Admission(rate_limiter, ConcurrencyLimiter(100, lag_seconds_max=1.0))
     grant = replace(GRANT, tokens_per_minute=100)
     admission.admit(call := make_call(grant=grant), CALLER)
     admission.settle(call, receipt)
     if left:
-        [rate] = rates.take(grant, tokens=1)
+        [rate] = rate_limiter.take(grant, tokens=1)
         assert rate.remaining == left - 1
     else:
         with pytest.raises(RateLimited):
-            rates.take(grant, tokens=1)
+            rate_limiter.take(grant, tokens=1)
 
 
 def test_refused_by_its_rate_it_takes_no_place() -> None:
     concurrency = ConcurrencyLimiter(100, lag_seconds_max=1.0)
-    admission = Admission(Rates(ManualClock()), concurrency)
+    admission = Admission(RateLimiter(ManualClock()), concurrency)
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
     admission.admit(call, CALLER)
     for _ in range(3):
         with pytest.raises(RateLimited):
             admission.admit(call, CALLER)
-    assert concurrency.total == 1
+    assert concurrency.running == 1
 
 
 def test_call_without_a_charge_is_admitted_whatever_its_tokens() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.relay.concurrency import (
-    LEVEL_MIN,
+    CALLS_PER_KEY_MIN,
     SAMPLE_SECONDS,
     SHARE,
     ConcurrencyLimiter,
@@ -26,7 +26,7 @@ def fill(concurrency: ConcurrencyLimiter, key: str, wanted: int = 1_000_000) -> 
     """Calls of a key that get a place."""
     for taken in range(wanted):
         try:
-            concurrency.enter(key)
+            concurrency.acquire(key)
         except (CrowdedOut, ShareTaken):
             return taken
     return wanted
@@ -37,8 +37,8 @@ def be_late(concurrency: ConcurrencyLimiter, samples: int) -> None:
         concurrency.adjust(LATE, 1.0)
 
 
-def make_limiter(places: int = 1000) -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(places, lag_seconds_max=0.05)
+def make_limiter(calls_max: int = 1000) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter(calls_max, lag_seconds_max=0.05)
 
 
 def test_key_that_floods_leaves_places_for_others() -> None:
@@ -52,7 +52,7 @@ def test_many_floods_share_alike_and_leave_places_too() -> None:
     for _ in range(1000):
         for flood in range(5):
             fill(concurrency, f"flood{flood}", 1)
-    assert {concurrency.total // 5} == {190}
+    assert {concurrency.running // 5} == {190}
     assert fill(concurrency, "small", 30) == 30
 
 
@@ -60,7 +60,7 @@ def test_few_places_are_all_used_by_one_key() -> None:
     concurrency = make_limiter(4)
     assert fill(concurrency, "only") == 4
     with pytest.raises(CrowdedOut) as refused:
-        concurrency.enter("other")
+        concurrency.acquire("other")
     assert refused.value.retry_after_seconds == 1.0
 
 
@@ -68,16 +68,16 @@ def test_refusal_tells_a_key_what_it_has_and_what_is_left() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood")
     with pytest.raises(ShareTaken, match=r"800 calls under way, and only 200 places") as refused:
-        concurrency.enter("flood")
+        concurrency.acquire("flood")
     assert refused.value.retry_after_seconds == 1.0
 
 
 def test_place_given_back_is_free_again() -> None:
     concurrency = make_limiter(1)
     for _ in range(3):
-        concurrency.enter("key")
-        concurrency.leave("key")
-    assert concurrency.total == 0
+        concurrency.acquire("key")
+        concurrency.release("key")
+    assert concurrency.running == 0
 
 
 def test_loop_that_is_late_by_its_own_work_admits_less_of_the_busiest_key() -> None:
@@ -85,20 +85,20 @@ def test_loop_that_is_late_by_its_own_work_admits_less_of_the_busiest_key() -> N
     fill(concurrency, "flood", 400)
     fill(concurrency, "small", 2)
     be_late(concurrency, 4)
-    assert concurrency.level < 400
+    assert concurrency.calls_per_key_max < 400
     with pytest.raises(CrowdedOut):
-        concurrency.enter("flood")
-    concurrency.enter("small")
+        concurrency.acquire("flood")
+    concurrency.acquire("small")
 
 
 def test_level_recovers_once_the_loop_is_in_time() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood", 400)
     be_late(concurrency, 100)
-    assert concurrency.level == LEVEL_MIN
+    assert concurrency.calls_per_key_max == CALLS_PER_KEY_MIN
     for _ in range(60):
         concurrency.adjust(0.0, 0.5)
-    assert concurrency.level == 1000
+    assert concurrency.calls_per_key_max == 1000
 
 
 @pytest.mark.parametrize(("lag_seconds", "busy_share"), [(0.04, 1.0), (5.0, 0.3)])
@@ -109,7 +109,7 @@ def test_loop_in_time_or_starved_by_other_programs_refuses_nobody(
     fill(concurrency, "key", 500)
     for _ in range(10):
         concurrency.adjust(lag_seconds, busy_share)
-    assert concurrency.level == 1000
+    assert concurrency.calls_per_key_max == 1000
 
 
 def test_single_late_sample_refuses_nobody() -> None:
@@ -118,7 +118,7 @@ def test_single_late_sample_refuses_nobody() -> None:
     for _ in range(10):
         be_late(concurrency, 1)
         concurrency.adjust(0.0, 1.0)
-    assert concurrency.level == 1000
+    assert concurrency.calls_per_key_max == 1000
 
 
 class Recorded(ConcurrencyLimiter):
@@ -154,16 +154,16 @@ def test_watch_measures_work_that_keeps_the_loop() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=300), st.integers(1, 40))
-def test_books_of_the_places_always_add_up(steps: list[tuple[bool, int]], places: int) -> None:
-    concurrency = make_limiter(places)
+def test_books_of_the_places_always_add_up(steps: list[tuple[bool, int]], calls_max: int) -> None:
+    concurrency = make_limiter(calls_max)
     inside = [0] * 6
     for enters, key in steps:
         if not enters:
             if inside[key]:
-                concurrency.leave(str(key))
+                concurrency.release(str(key))
                 inside[key] -= 1
             continue
-        may = inside[key] < SHARE * (places - sum(inside))
+        may = inside[key] < SHARE * (calls_max - sum(inside))
         assert fill(concurrency, str(key), 1) == may
         inside[key] += may
-        assert concurrency.total == sum(inside) <= places
+        assert concurrency.running == sum(inside) <= calls_max

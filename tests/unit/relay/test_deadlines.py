@@ -19,7 +19,7 @@ from headgate.relay.deadlines import make_deadlines, merge_timeouts
 from headgate.relay.ports import Deadlines
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
-from headgate.relay.upstream import Answer, ProviderTimeout, Upstream
+from headgate.relay.upstream import ProviderTimeout, Upstream, UpstreamResponse
 from tests.fakes.socketless import Rig
 from tests.fakes.stage import (
     CHAT,
@@ -115,7 +115,7 @@ class Call:
         )
 
     @asynccontextmanager
-    async def sending(self) -> AsyncGenerator[asyncio.Task[Answer]]:
+    async def sending(self) -> AsyncGenerator[asyncio.Task[UpstreamResponse]]:
         state = CallState(make_call(body=self.body), make_state().reading)
         self.routing.plan(state)
         task = asyncio.create_task(self.upstream.send(state))
@@ -125,7 +125,9 @@ class Call:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def fail_while_answering(self, task: asyncio.Task[Answer], silence: float) -> EgressError:
+    async def fail_while_answering(
+        self, task: asyncio.Task[UpstreamResponse], silence: float
+    ) -> EgressError:
         """The answer begins and then pauses: not shorter than `silence` seconds is it given up."""
         self.provider.say(HEADS[self.body])
         answer = await task

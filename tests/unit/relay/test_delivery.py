@@ -11,9 +11,9 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.llm.usage import Usage
 from headgate.relay.call_state import CallState, assess, write_receipt
-from headgate.relay.delivery import Delivery, ResponseFactory
+from headgate.relay.client_response import ClientResponse, ResponseFactory
 from headgate.relay.ports import Receipt
-from headgate.relay.upstream import ProviderBroken, ProviderTimeout, take_answer
+from headgate.relay.upstream import ProviderBroken, ProviderTimeout, read_response
 from tests.fakes.stage import (
     CHAT,
     CREDENTIAL,
@@ -56,13 +56,13 @@ class Rig:
         self.caller = FakeCaller()
         bounds = {"body_bytes_max": 1 << 20, "event_bytes_max": 1 << 16} | limits
         state.attempts, state.was_sent = 1, True
-        self.delivery: Delivery = ResponseFactory(ManualClock(), **bounds).open(
-            state, take_answer(response), self.caller, FakeEncoder()
+        self.delivery: ClientResponse = ResponseFactory(ManualClock(), **bounds).open(
+            state, read_response(response), self.caller, FakeEncoder()
         )
         self.carrying: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        self.carrying = asyncio.create_task(self.delivery.carry())
+        self.carrying = asyncio.create_task(self.delivery.transfer())
         await self.response.streaming.wait()
 
     async def carried(self) -> None:
@@ -99,7 +99,7 @@ async def test_last_event_and_the_end_wait_for_the_settlement() -> None:
     assert rig.caller.body == TEXT + USAGE
     assert rig.caller.finished is None
     rig.response.end()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.complete(rig.receipt())
     assert rig.caller.body == TEXT + USAGE + DONE
     assert rig.caller.finished is True
     assert rig.state.outcome == "completed"
@@ -107,13 +107,13 @@ async def test_last_event_and_the_end_wait_for_the_settlement() -> None:
 
 async def test_usage_event_is_hidden_from_who_did_not_ask() -> None:
     rig = stream()
-    rig.state.asked_usage = True
+    rig.state.requested_usage = True
     rig = Rig(rig.state, FakeResponse(200, SSE))
     await rig.begin()
     rig.response.feed(TEXT, USAGE, DONE)
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(receipt := rig.receipt())
+    await rig.delivery.complete(receipt := rig.receipt())
     assert rig.caller.body == TEXT + DONE
     assert receipt.usage == Usage(input_tokens=3, output_tokens=4)
 
@@ -123,7 +123,7 @@ async def test_bytes_after_the_last_event_go_on_too() -> None:
     await rig.begin()
     rig.response.feed(TEXT + DONE)
     await rig.carried()
-    delivering = asyncio.create_task(rig.delivery.deliver(rig.receipt()))
+    delivering = asyncio.create_task(rig.delivery.complete(rig.receipt()))
     await asyncio.wait([delivering], timeout=0)
     rig.response.feed(b": bye\n\n")
     rig.response.end()
@@ -137,7 +137,7 @@ async def test_reset_after_the_last_event_spoils_nothing() -> None:
     rig.response.feed(TEXT + DONE)
     rig.response.fail(egress.Disconnected("reset"))
     await rig.carried()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.complete(rig.receipt())
     assert rig.caller.finished is True
 
 
@@ -157,7 +157,7 @@ async def carry_cut(path: Path, chunks: list[bytes]) -> tuple[bytes, Receipt]:
     rig.response.feed(*chunks)
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(receipt := rig.receipt())
+    await rig.delivery.complete(receipt := rig.receipt())
     return rig.caller.body, receipt
 
 
@@ -187,8 +187,8 @@ def told(rig: Rig, code: str) -> bool:
 async def break_off(rig: Rig, error: type[HeadgateError]) -> Receipt:
     with pytest.raises(error) as caught:
         await rig.carried()
-    rig.state.give_up(caught.value, left=False)
-    rig.delivery.break_off(caught.value)
+    rig.state.end_early(caught.value, left=False)
+    rig.delivery.fail(caught.value)
     return rig.receipt()
 
 
@@ -248,7 +248,7 @@ async def test_event_over_the_limit_goes_on_as_it_comes() -> None:
     rig.response.feed(b'"]}}]}\n\n' + USAGE + DONE)
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(receipt := rig.receipt())
+    await rig.delivery.complete(receipt := rig.receipt())
     assert rig.caller.body == head + b"A" * 50_000 + b'"]}}]}\n\n' + USAGE + DONE
     assert (receipt.outcome, receipt.usage) == ("completed", Usage(input_tokens=3, output_tokens=4))
 
@@ -279,7 +279,7 @@ async def test_stream_in_which_every_choice_has_finished_needs_no_terminal_event
             await break_off(rig, ProviderBroken)
             continue
         await rig.carried()
-        await rig.delivery.deliver(receipt := rig.receipt())
+        await rig.delivery.complete(receipt := rig.receipt())
         assert rig.caller.body == events
         assert (receipt.outcome, receipt.usage) == (
             "completed",
@@ -320,7 +320,7 @@ async def check_streams_through(path: str, kind: str) -> None:
     assert len(rig.caller.body) == 7999
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.complete(rig.receipt())
     assert rig.caller.body == b'{"a":1}\n' * 1000
 
 
@@ -337,7 +337,7 @@ async def test_event_that_carries_the_whole_answer_may_be_as_large_as_an_answer(
         rig.response.feed(event[start : start + 65536])
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.complete(rig.receipt())
     assert rig.caller.body == event
 
 
@@ -347,7 +347,7 @@ async def test_malformed_event_is_the_clients_to_read() -> None:
     rig.response.feed(b"data: {not json\n\n" + USAGE + DONE)
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(receipt := rig.receipt())
+    await rig.delivery.complete(receipt := rig.receipt())
     assert rig.caller.body == b"data: {not json\n\n" + USAGE + DONE
     assert receipt.usage == Usage(input_tokens=3, output_tokens=4)
 
@@ -359,7 +359,7 @@ async def test_error_in_band_is_passed_on_and_what_was_delivered_is_estimated() 
     rig.response.feed(TEXT + error)
     rig.response.end()
     await rig.carried()
-    await rig.delivery.deliver(receipt := rig.receipt())
+    await rig.delivery.complete(receipt := rig.receipt())
     assert rig.caller.body == TEXT + error
     assert (receipt.outcome, receipt.error_code) == ("upstream_error", "server_error")
     assert receipt.estimated
@@ -384,7 +384,7 @@ async def test_stream_of_an_unknown_wire_is_not_held_back_by_an_event() -> None:
     rig.response.end()
     await rig.carried()
     assert rig.caller.finished is None
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.complete(rig.receipt())
     assert rig.caller.finished is True
     assert rig.state.outcome == "completed"
 
@@ -413,7 +413,7 @@ async def test_sound_goes_on_as_it_comes_but_for_its_last_byte() -> None:
     rig.response.end()
     await rig.carried()
     assert rig.caller.body == b"\x00\x01\x02"
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.complete(rig.receipt())
     assert rig.caller.body == b"\x00\x01\x02\x03"
 
 
@@ -444,8 +444,8 @@ async def test_cancelling_closes_the_provider_and_tells_the_caller() -> None:
     with pytest.raises(asyncio.CancelledError) as caught:
         await rig.carried()
     assert rig.response.aborted
-    error = rig.state.give_up(caught.value, left=False)
-    rig.delivery.break_off(error)
+    error = rig.state.end_early(caught.value, left=False)
+    rig.delivery.fail(error)
     assert told(rig, "gateway_stopping")
     assert rig.receipt().outcome == "cancelled"
 
@@ -466,7 +466,7 @@ async def test_provider_that_a_slow_caller_paused_may_still_come_to_its_end() ->
     rig.delivery.pause()
     rig.response.feed(DONE)
     await rig.carried()
-    delivering = asyncio.create_task(rig.delivery.deliver(rig.receipt()))
+    delivering = asyncio.create_task(rig.delivery.complete(rig.receipt()))
     await asyncio.wait([delivering], timeout=0)
     assert not rig.response.paused
     rig.response.end()
@@ -477,17 +477,17 @@ async def test_provider_that_a_slow_caller_paused_may_still_come_to_its_end() ->
 async def test_whole_answer_is_sent_after_its_settlement() -> None:
     body = b'{"model":"gpt-5.4-mini","usage":{"prompt_tokens":1,"completion_tokens":2}}'
     rig = buffered(body)
-    await rig.delivery.carry()
+    await rig.delivery.transfer()
     assert rig.caller.body == b""
-    await rig.delivery.deliver(receipt := rig.receipt())
+    await rig.delivery.complete(receipt := rig.receipt())
     assert (rig.caller.status, rig.caller.body) == (200, body)
     assert (receipt.usage, receipt.cost_nano) == (Usage(input_tokens=1, output_tokens=2), 21)
 
 
 async def test_secret_of_the_credential_does_not_come_back() -> None:
     rig = buffered(b'{"error":{"message":"bad key ' + CREDENTIAL.secret + b'"}}', status=401)
-    await rig.delivery.carry()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.transfer()
+    await rig.delivery.complete(rig.receipt())
     assert CREDENTIAL.secret not in rig.caller.body
     assert b"[removed]" in rig.caller.body
 
@@ -495,18 +495,18 @@ async def test_secret_of_the_credential_does_not_come_back() -> None:
 @pytest.mark.parametrize("body", [b"<html>oops", b"", b"[1]", b'{"cut":'])
 async def test_answer_that_is_no_json_object_is_no_answer(body: bytes) -> None:
     with pytest.raises(ProviderBroken):
-        await buffered(body).delivery.carry()
+        await buffered(body).delivery.transfer()
 
 
 async def test_answer_that_stalls_is_told_as_a_timeout() -> None:
     with pytest.raises(ProviderTimeout):
-        await buffered(egress.IdleTimeout("still")).delivery.carry()
+        await buffered(egress.IdleTimeout("still")).delivery.transfer()
 
 
 async def test_error_that_claims_to_be_a_stream_is_passed_on_as_an_error() -> None:
     rig = buffered(b'{"error":{"code":"bad"}}', status=400, headers=SSE)
-    await rig.delivery.carry()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.transfer()
+    await rig.delivery.complete(rig.receipt())
     assert (rig.caller.status, rig.caller.body) == (400, b'{"error":{"code":"bad"}}')
 
 
@@ -514,6 +514,6 @@ async def test_error_that_claims_to_be_a_stream_is_passed_on_as_an_error() -> No
 async def test_answer_that_can_have_no_body_is_sent_without_one(status: int) -> None:
     call = make_call("/files/file-1", method="GET", body=b"")
     rig = Rig(make_state(call), FakeResponse(status))
-    await rig.delivery.carry()
-    await rig.delivery.deliver(rig.receipt())
+    await rig.delivery.transfer()
+    await rig.delivery.complete(rig.receipt())
     assert (rig.caller.status, rig.caller.body, rig.caller.finished) == (status, b"", True)

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from headgate.kit.http.message import Headers
 from headgate.llm.usage import Usage
 from headgate.relay.call_state import FREE, CallState, assess, write_receipt
-from headgate.relay.delivery import Delivery, ResponseFactory
-from headgate.relay.upstream import ProviderBroken, take_answer
+from headgate.relay.client_response import ClientResponse, ResponseFactory
+from headgate.relay.upstream import ProviderBroken, read_response
 from tests.fakes.stage import (
     CHAT,
     CREDENTIAL,
@@ -46,9 +46,9 @@ def plan(path: str = "/chat/completions", body: bytes = CHAT, method: str = "POS
     return state
 
 
-def deliver(state: CallState, response: FakeResponse, caller: FakeCaller) -> Delivery:
+def deliver(state: CallState, response: FakeResponse, caller: FakeCaller) -> ClientResponse:
     responses = ResponseFactory(ManualClock(), body_bytes_max=1 << 20, event_bytes_max=1 << 16)
-    return responses.open(state, take_answer(response), caller, FakeEncoder())
+    return responses.open(state, read_response(response), caller, FakeEncoder())
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -56,7 +56,7 @@ async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
     state, response = plan("/files/f/content", b"", "GET"), FakeResponse(status, BYTES)
     with pytest.raises(ProviderBroken, match="not followed") as raised:
         deliver(state, response, FakeCaller())
-    state.give_up(raised.value, left=False)
+    state.end_early(raised.value, left=False)
     assert response.aborted
     assert (state.outcome, assess(state, FakeModels(), 0.0)) == ("upstream_error", FREE)
 
@@ -64,7 +64,7 @@ async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
 async def test_answer_that_was_not_modified_is_passed_on() -> None:
     state, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
     delivery = deliver(state, FakeResponse(304), caller)
-    await delivery.carry()
+    await delivery.transfer()
     assert state.outcome == "completed"
 
 
@@ -88,7 +88,7 @@ async def test_answer_that_is_only_an_error_is_an_error_and_costs_nothing() -> N
     state, caller = plan(), FakeCaller()
     body = b'{"error":{"message":"overloaded","code":"boom"}}'
     delivery = deliver(state, FakeResponse(200, JSON, body), caller)
-    await delivery.carry()
+    await delivery.transfer()
     assert (state.status, state.outcome, state.error_code) == (502, "upstream_error", "boom")
     assert assess(state, FakeModels(), 0.0) == FREE
 
@@ -97,7 +97,7 @@ async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged(
     state = plan("/responses")
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
     delivery = deliver(state, FakeResponse(200, JSON, body), FakeCaller())
-    await delivery.carry()
+    await delivery.transfer()
     assert (state.status, state.outcome, state.reading.error_code) == (200, "upstream_error", "x")
     charge = assess(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.usage) == ("priced", Usage(input_tokens=1))
@@ -118,9 +118,9 @@ async def test_response_is_booked_as_what_it_is_whole_and_streamed(
     answer = b'{"id":"r","status":"%b","usage":{"input_tokens":1}}' % status.encode()
     whole, streamed = plan("/responses"), plan("/responses")
     delivery = deliver(whole, FakeResponse(200, JSON, answer), FakeCaller())
-    await delivery.carry()
+    await delivery.transfer()
     delivery = deliver(streamed, response := FakeResponse(200, SSE), FakeCaller())
-    carrying = asyncio.create_task(delivery.carry())
+    carrying = asyncio.create_task(delivery.transfer())
     await response.streaming.wait()
     event = b'{"type":"response.%b","response":%b}' % (status.encode(), answer)
     response.feed(b"data: %b\n\n" % event)
@@ -134,7 +134,7 @@ async def test_response_is_booked_as_what_it_is_whole_and_streamed(
 async def test_failed_response_that_is_read_again_is_read_well() -> None:
     state = plan("/responses/r", b"", "GET")
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
-    await deliver(state, FakeResponse(200, JSON, body), FakeCaller()).carry()
+    await deliver(state, FakeResponse(200, JSON, body), FakeCaller()).transfer()
     assert (state.outcome, state.reading.error_code) == ("completed", None)
 
 
@@ -142,12 +142,12 @@ async def test_failed_response_that_is_read_again_is_read_well() -> None:
 async def test_key_in_a_body_without_events_is_masked_at_its_length(cut: int) -> None:
     state, caller = plan("/files/f/content", b"", "GET"), FakeCaller()
     delivery = deliver(state, response := FakeResponse(200, BYTES), caller)
-    carrying = asyncio.create_task(delivery.carry())
+    carrying = asyncio.create_task(delivery.transfer())
     await response.streaming.wait()
     response.feed(b"a" + KEY[:cut], KEY[cut:] + b"b" + KEY[:5])
     response.end()
     await carrying
-    await delivery.deliver(
+    await delivery.complete(
         write_receipt(state, assess(state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0)
     )
     assert caller.body == b"a" + MASK + b"b" + KEY[:5]
@@ -158,6 +158,6 @@ async def test_key_in_an_answer_is_removed_before_anything_is_learned_from_it() 
     body = b'{"id":"' + KEY + b'","model":"' + KEY + b'","usage":{"prompt_tokens":1}}'
     response = FakeResponse(200, [*JSON, (b"x-request-id", KEY)], body)
     delivery = deliver(state, response, FakeCaller())
-    await delivery.carry()
+    await delivery.transfer()
     assert KEY.decode() not in repr(state.reading)
     assert state.upstream_request_id == "[removed]"

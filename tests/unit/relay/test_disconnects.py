@@ -110,7 +110,7 @@ async def test_slow_reader_stops_the_provider_until_it_has_caught_up() -> None:
     disconnects = DisconnectHandler(
         FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1)
     )
-    disconnects.steer(flow := FakeResponse())
+    disconnects.attach(flow := FakeResponse())
     disconnects.pause()
     assert flow.paused
     disconnects.resume()
@@ -122,7 +122,7 @@ async def test_reader_that_was_slow_before_the_answer_came_stops_it_too() -> Non
         FakeCaller(), Drains(policy=DRAIN, drain_seconds=1, drains_max=1)
     )
     disconnects.pause()
-    disconnects.steer(flow := FakeResponse())
+    disconnects.attach(flow := FakeResponse())
     assert flow.paused
 
 
@@ -131,7 +131,7 @@ async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
     disconnects.begin()
-    disconnects.steer(flow := FakeResponse())
+    disconnects.attach(flow := FakeResponse())
     disconnects.pause()
     caller.leave()
     assert not flow.paused
@@ -150,7 +150,7 @@ async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> No
         disconnects.begin()
         try:
             asyncio.get_running_loop().call_soon(resting.set)
-            await disconnects.rest(3600)
+            await disconnects.sleep(3600)
         finally:
             disconnects.end()
 
@@ -168,5 +168,5 @@ async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
     disconnects.begin()
     caller.leave()
     with pytest.raises(CallerLeft):
-        await disconnects.rest(0)
+        await disconnects.sleep(0)
     disconnects.end()

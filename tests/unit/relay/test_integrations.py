@@ -14,6 +14,7 @@ from headgate.catalog.service import Catalog
 from headgate.catalog.store.files import read_manifests
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Origin
+from headgate.kit.rate_limiter import RateLimiter
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import Admission, ModelOutOfScope
@@ -22,7 +23,6 @@ from headgate.relay.call import Call
 from headgate.relay.call_state import CallState, assess
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Credential, Grant, Offer
-from headgate.relay.rates import Rates
 from headgate.relay.routing import ModelNotOffered, Routing
 from tests.fakes.stage import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
 
@@ -146,7 +146,7 @@ def plan_call(
     call: Call, credentials: SeveralCredentials = ALL, offers: FakeOffers | None = None
 ) -> CallState:
     clock = ManualClock()
-    Admission(Rates(clock), ConcurrencyLimiter(8, lag_seconds_max=1.0), CATALOG).admit(
+    Admission(RateLimiter(clock), ConcurrencyLimiter(8, lag_seconds_max=1.0), CATALOG).admit(
         call, FakeCaller()
     )
     state = CallState(call, Reading())

@@ -9,17 +9,17 @@ from msgspec.structs import replace
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import ConnectCancelled, FirstByteTimeout
 from headgate.kit.http.message import Request, Timeouts
+from headgate.kit.rate_limiter import RateLimiter
 from headgate.relay.admission import Admission, ModelOutOfScope
 from headgate.relay.breaker import Breakers, ProviderResting
 from headgate.relay.call import Call
 from headgate.relay.call_state import InternalFault, Stopping, Unrecorded
+from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
-from headgate.relay.delivery import ResponseFactory
 from headgate.relay.disconnects import Drains
 from headgate.relay.holding import Holding
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
-from headgate.relay.rates import Rates
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
@@ -75,7 +75,7 @@ class Harness:
         self.concurrency = ConcurrencyLimiter(8, lag_seconds_max=1.0)
         self.drains = Drains(policy=policy, drain_seconds=3600, drains_max=8)
         self.pipeline = CallPipeline(
-            admission=Admission(Rates(clock), self.concurrency),
+            admission=Admission(RateLimiter(clock), self.concurrency),
             routing=Routing(FakeCredentials(replace(CREDENTIAL, managed=True)), models, breakers),
             holding=Holding(self.ledger, models, clock, timeouts=Timeouts()),
             upstream=Upstream(
@@ -104,7 +104,7 @@ class Harness:
         (receipt,) = self.ledger.receipts
         assert self.observed == [receipt]
         assert self.drains.active == 0
-        assert self.concurrency.total == 0
+        assert self.concurrency.running == 0
         return receipt
 
 

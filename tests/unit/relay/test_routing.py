@@ -76,18 +76,18 @@ def test_bytes_of_the_client_are_sent_as_they_came() -> None:
 
 def test_usage_is_asked_of_a_stream_only_where_the_client_did_not() -> None:
     state = plan(b'{"model":"gpt-5.4-mini","stream":true}')
-    assert state.asked_usage
+    assert state.requested_usage
     assert b'"include_usage":true' in body_of(state)
     body = b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}'
     state = plan(body)
-    assert not state.asked_usage
+    assert not state.requested_usage
     assert body_of(state) is body
 
 
 def test_usage_is_not_asked_where_the_wire_tells_it_anyway() -> None:
     body = b'{"model":"gpt-5.4-mini","stream":true}'
     state = plan(body, "/responses")
-    assert (state.streams, state.asked_usage) == (True, False)
+    assert (state.streams, state.requested_usage) == (True, False)
     assert body_of(state) is body
 
 

@@ -14,7 +14,7 @@ from headgate.relay.ports import Credential
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import REMEMBERED_MAX, UsageRefusals
-from headgate.relay.upstream import Answer, Upstream
+from headgate.relay.upstream import Upstream, UpstreamResponse
 from tests.fakes.stage import (
     CREDENTIAL,
     STREAMED_CHAT,
@@ -61,7 +61,7 @@ class Rig:
         )
         self.state = make_state()
 
-    async def call(self, body: bytes = STREAMED_CHAT) -> Answer:
+    async def call(self, body: bytes = STREAMED_CHAT) -> UpstreamResponse:
         self.state = CallState(make_call(body=body), self.state.reading)
         self.routing.plan(self.state)
         return await self.upstream.send(self.state)
@@ -76,7 +76,7 @@ async def test_refused_field_is_left_out_in_the_same_call_and_from_then_on(statu
     rig = Rig(FakeResponse(status, body=REFUSED), FakeResponse(200))
     assert (await rig.call()).status == 200
     assert rig.sent == [ASKED, STREAMED_CHAT]
-    assert (rig.state.attempts, rig.state.asked_usage, rig.state.was_sent) == (2, False, True)
+    assert (rig.state.attempts, rig.state.requested_usage, rig.state.was_sent) == (2, False, True)
     assert rig.state.body_bytes == len(STREAMED_CHAT)
     assert (await rig.call()).status == 200
     assert rig.sent == [ASKED, STREAMED_CHAT, STREAMED_CHAT]
@@ -113,7 +113,7 @@ async def test_connection_that_says_never_is_never_asked() -> None:
     rig = Rig(FakeResponse(200), credential=replace(CREDENTIAL, asks_usage=False))
     await rig.call()
     assert rig.sent == [STREAMED_CHAT]
-    assert not rig.state.asked_usage
+    assert not rig.state.requested_usage
 
 
 @pytest.mark.parametrize(("envelopes", "copies"), [(b"", 1), (b'"vmx":{},', 2)])
@@ -122,7 +122,7 @@ async def test_every_copy_of_a_large_body_is_counted(envelopes: bytes, copies: i
     rig, caller = Rig(), FakeCaller()
     state = CallState(make_call(body=large), rig.state.reading, caller=caller)
     rig.routing.plan(state)
-    state.hold_copies()
+    state.reserve_copies()
     assert caller.held_bytes // 100_000 == copies
 
 
@@ -142,5 +142,5 @@ def test_body_without_the_field_is_the_clients_own() -> None:
     rig = Rig()
     state = CallState(make_call(body=STREAMED_CHAT), rig.state.reading)
     rig.routing.plan(state)
-    assert state.unasked is state.call.body
+    assert state.body_without_usage is state.call.body
     assert isinstance(state.body, JsonRequest)

@@ -16,11 +16,11 @@ from headgate.relay.breaker import Breakers, ProviderResting
 from headgate.relay.ports import OPERATOR
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.upstream import (
-    Answer,
     ProviderBroken,
     ProviderTimeout,
     ProviderUnreachable,
     Upstream,
+    UpstreamResponse,
     join_headers,
 )
 from tests.fakes.stage import (
@@ -67,7 +67,7 @@ class Rig:
         self.rests.append(seconds)
         await self.clock.rest(seconds)
 
-    async def send(self) -> Answer:
+    async def send(self) -> UpstreamResponse:
         return await self.upstream.send(self.state, self.rest)
 
 

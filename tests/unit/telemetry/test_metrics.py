@@ -35,7 +35,7 @@ def test_model_without_a_price_makes_no_label_of_its_own() -> None:
 
 def test_refusals_are_counted_by_code() -> None:
     metrics = Metrics({})
-    metrics.refuse(HeadgateError("No."))
+    metrics.count_refusal(HeadgateError("No."))
     text = metrics.render().decode()
     assert 'headgate_refusals_total{code="internal_error",status="500"} 1.0' in text
 

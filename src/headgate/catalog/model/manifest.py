@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from headgate.catalog.model.price import PriceBlock
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.relay.deadlines import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
+from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 
 BASE_URL = "{base_url}"
 SECRET = "{api_key}"

@@ -102,7 +102,7 @@ class Response(Protocol):
 
 
 class Client(Protocol):
-    """What the journey sees of the egress client; `client.HttpClient` is the real one."""
+    """What the call pipeline sees of the egress client; `client.HttpClient` is the real one."""
 
     async def send(self, request: Request) -> Response:
         """Send and wait for the response's head. Raises the errors of `kit.http.errors`.

@@ -13,7 +13,7 @@ from headgate.kit.crypto import SealBroken
 from headgate.kit.http.errors import AddressRefused
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
-from headgate.relay.deadlines import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
+from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model import (
     API_KEY,
     STREAM_USAGE,

@@ -14,13 +14,13 @@ from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Client
 from headgate.kit.ids import Ids
+from headgate.kit.rate_limiter import RateLimited, RateLimiter
 from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.usage import Reading
 from headgate.llm.wire import chat
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState, assess, write_receipt
 from headgate.relay.ports import Credential, Grant, Models, Receipt, Settlement
-from headgate.relay.rates import RateLimited, Rates
 from headgate.vault.model import TestCall
 from headgate.vault.service.trial import Attempt, Trial, attempt
 
@@ -56,13 +56,13 @@ class Trials:
         self._clock = clock
         self._ids = ids
         self._per_minute = per_minute
-        self._rates = Rates(clock)
+        self._rate_limiter = RateLimiter(clock)
 
     def admit(self, organization_id: str) -> None:
         """Count one more. Raises `TrialsTooMany`."""
         allowed = Grant(organization_id, organization_id, "", requests_per_minute=self._per_minute)
         try:
-            self._rates.take(allowed)
+            self._rate_limiter.take(allowed)
         except RateLimited as error:
             raise TrialsTooMany(
                 f"Credentials may be tried {self._per_minute} times a minute. "

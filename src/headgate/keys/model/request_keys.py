@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.relay.ports import Grant, Grants
 
-KEY_MARK = b"hg_"
+KEY_PREFIX = b"hg_"
 """With what every key of Headgate begins; a token without it is meant for somebody else."""
 
 
@@ -27,7 +27,7 @@ def find_grant(grants: Grants, tokens: Sequence[bytes]) -> tuple[Grant, bytes]:
     Tokens of others are passed over, and so are keys that are not good, as long as one is. Raises
     `KeysConflict` where two different keys are good, and as `Grants.find` where none is.
     """
-    own = [each for each in tokens if each.startswith(KEY_MARK)] or [tokens[0]]
+    own = [each for each in tokens if each.startswith(KEY_PREFIX)] or [tokens[0]]
     if len(own) == 1:
         return grants.find(own[0]), own[0]
     good = [(grant, token) for token in own if (grant := _try_token(grants, token)) is not None]

@@ -21,7 +21,12 @@ from headgate.llm.usage import Reading
 from headgate.relay.call import Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
-from headgate.relay.upstream import FAULT_BODY_BYTES_MAX, Answer, ProviderBroken, translate
+from headgate.relay.upstream import (
+    FAULT_BODY_BYTES_MAX,
+    ProviderBroken,
+    UpstreamResponse,
+    translate,
+)
 
 UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
 """Where an answer is made from a request that was read, no whole answer is of these types."""
@@ -44,7 +49,7 @@ class Encoder(Protocol):
     trailer_names: bytes
     """Which fields `trailers` may have, as a header lists them."""
 
-    def head(self, state: CallState, answer: Answer, receipt: Receipt | None) -> bytes:
+    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
         """The header lines for the caller; `receipt` is None while the call is not settled yet."""
         ...
 
@@ -52,7 +57,7 @@ class Encoder(Protocol):
         """The header lines that follow the body of a stream."""
         ...
 
-    def fault(self, state: CallState, answer: Answer, body: bytes) -> bytes:
+    def fault(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         """A provider's error as the caller may see it."""
         ...
 
@@ -65,21 +70,21 @@ class Encoder(Protocol):
         ...
 
 
-class Delivery(Protocol):
+class ClientResponse(Protocol):
     """An answer on its way. It is also the caller's `FlowControl`."""
 
     begun: bool
     """Whether anything has reached the caller, so that an error can only break the answer off."""
 
-    async def carry(self) -> None:
+    async def transfer(self) -> None:
         """Everything but the last bytes; raises the `HeadgateError` that ended it early."""
         ...
 
-    async def deliver(self, receipt: Receipt) -> None:
+    async def complete(self, receipt: Receipt) -> None:
         """The call is settled: the last bytes."""
         ...
 
-    def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
+    def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """The answer ends here, with the wire's own error frame; `receipt` if it is settled."""
         ...
 
@@ -100,23 +105,25 @@ class ResponseFactory:
         self._body_bytes_max = body_bytes_max
         self._event_bytes_max = event_bytes_max
 
-    def open(self, state: CallState, answer: Answer, caller: Caller, encoder: Encoder) -> Delivery:
+    def open(
+        self, state: CallState, answer: UpstreamResponse, caller: Caller, encoder: Encoder
+    ) -> ClientResponse:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
         if answer.request_id is not None:
             answer.request_id = conceal(answer.request_id, find_secret(state))
-        state.begin_answer(answer.status, answer.request_id, self._clock.monotonic())
+        state.record_head(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise refuse_redirect(state, answer)
         tap = None if answer.body is not None else self._choose_tap(state, answer)
         answer.keeps_length = state.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
-            return Buffered(self, state, answer, caller, encoder)
+            return BufferedResponse(self, state, answer, caller, encoder)
         if answer.coding and tap.has_events:
             self._open_decoder(answer)
-        return Streamed(self, state, answer, caller, encoder, tap)
+        return StreamedResponse(self, state, answer, caller, encoder, tap)
 
-    def _open_decoder(self, answer: Answer) -> None:
+    def _open_decoder(self, answer: UpstreamResponse) -> None:
         """Prepare to read the events of a stream that is compressed."""
         try:
             answer.decoder = Decoder(
@@ -129,7 +136,7 @@ class ResponseFactory:
             raise refuse_coding(str(error)) from error
         answer.drop_coding()
 
-    def _choose_tap(self, state: CallState, answer: Answer) -> StreamTap | TailTap | None:
+    def _choose_tap(self, state: CallState, answer: UpstreamResponse) -> StreamTap | TailTap | None:
         """How the body is watched while it streams; None for one that is read whole."""
         kind = answer.content_type
         call = state.call
@@ -142,7 +149,7 @@ class ResponseFactory:
             return StreamTap(
                 endpoint.meter,
                 state.reading,
-                drop_usage=state.asked_usage,
+                drop_usage=state.requested_usage,
                 event_bytes_max=self._body_bytes_max
                 if endpoint.large_events
                 else self._event_bytes_max,
@@ -155,12 +162,12 @@ class ResponseFactory:
             return None
         return TailTap()
 
-    async def read(self, state: CallState, answer: Answer) -> bytes:
+    async def read(self, state: CallState, answer: UpstreamResponse) -> bytes:
         """The whole body of an answer; what is no valid answer becomes an error."""
         body = answer.body
         if body is None:
             try:
-                body = await answer.response.read(self._body_bytes_max, state.hold_answer)
+                body = await answer.response.read(self._body_bytes_max, state.reserve_answer)
             except egress.EgressError as error:
                 raise translate(error) from error
         state.answered_at = self._clock.monotonic()
@@ -168,7 +175,7 @@ class ResponseFactory:
             bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
             body = answer.decode(body, bytes_max)
             if len(body) > UNHELD_BYTES:
-                state.hold_answer(len(body))
+                state.reserve_answer(len(body))
             if answer.coding_fault and answer.status < 400:
                 raise refuse_coding(answer.coding_fault)
         secret = find_secret(state)
@@ -179,7 +186,7 @@ class ResponseFactory:
         state.answered_at = self._clock.monotonic()
 
 
-class Buffered:
+class BufferedResponse:
     """An answer that is read whole, settled, and sent at once."""
 
     begun = False
@@ -188,7 +195,7 @@ class Buffered:
         self,
         responses: ResponseFactory,
         state: CallState,
-        answer: Answer,
+        answer: UpstreamResponse,
         caller: Caller,
         encoder: Encoder,
     ) -> None:
@@ -199,7 +206,7 @@ class Buffered:
         self._encoder = encoder
         self._body = b""
 
-    async def carry(self) -> None:
+    async def transfer(self) -> None:
         """Read the body, and learn from it what was used."""
         state, answer = self._state, self._answer
         body = await self._factory.read(state, answer)
@@ -233,12 +240,12 @@ class Buffered:
         self._body = self._encoder.fault(state, answer, body)
         state.response_bytes = len(self._body)
 
-    async def deliver(self, receipt: Receipt) -> None:
+    async def complete(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
         head = self._encoder.head(self._state, self._answer, receipt)
         self._caller.answer(self._answer.status, redact(head, find_secret(self._state)), self._body)
 
-    def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
+    def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """Never reached: nothing of it has begun."""
         raise error
 
@@ -249,7 +256,7 @@ class Buffered:
         """A whole answer is written once."""
 
 
-class Streamed:
+class StreamedResponse:
     """An answer that goes on as it arrives: the sink of the provider, the flow of the caller."""
 
     begun = True
@@ -258,7 +265,7 @@ class Streamed:
         self,
         responses: ResponseFactory,
         state: CallState,
-        answer: Answer,
+        answer: UpstreamResponse,
         caller: Caller,
         encoder: Encoder,
         tap: StreamTap | TailTap,
@@ -282,7 +289,7 @@ class Streamed:
         head = redact(encoder.head(state, answer, None), secret)
         caller.start(answer.status, head, encoder.trailer_names)
 
-    async def carry(self) -> None:
+    async def transfer(self) -> None:
         """Until the terminal event, the end of the body, or a failure."""
         state, tap = self._state, self._tap
         try:
@@ -309,7 +316,7 @@ class Streamed:
         choices = state.body.choices if isinstance(state.body, JsonRequest) else 1
         return meter.is_complete(state.reading, choices)
 
-    async def deliver(self, receipt: Receipt) -> None:
+    async def complete(self, receipt: Receipt) -> None:
         """The withheld bytes, and what may still follow them."""
         self._settled = True
         self._write(self._tap.release())
@@ -326,7 +333,7 @@ class Streamed:
         else:
             caller.finish()
 
-    def break_off(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
+    def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """End with the wire's error frame; a body without frames ends short, so that it shows."""
         frame = self._encoder.error_frame(self._state, error) if self._tap.has_events else b""
         if frame:
@@ -395,7 +402,7 @@ class Streamed:
         """Count a large event that waits for its end."""
         size = max(UNHELD_BYTES, self._tap.held_bytes)
         try:
-            self._state.hold_answer(size)
+            self._state.reserve_answer(size)
         except HeadgateError as error:
             self._give_up(error)
         self._held_bytes += size
@@ -437,7 +444,7 @@ def find_secret(state: CallState) -> bytes:
     return state.credential.secret
 
 
-def refuse_redirect(state: CallState, answer: Answer) -> ProviderBroken:
+def refuse_redirect(state: CallState, answer: UpstreamResponse) -> ProviderBroken:
     """No redirect is followed: the key is bound to its origin. Nothing was done, or charged."""
     answer.response.abort()
     state.was_sent = False

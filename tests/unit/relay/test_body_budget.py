@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.relay.bodies import (
+from headgate.relay.body_budget import (
     WANT_SECONDS,
     BodiesCrowdedOut,
     BodyBudget,

@@ -22,7 +22,7 @@ MINUTE = 60.0
 log = structlog.get_logger(__name__)
 
 
-class Rate(msgspec.Struct, frozen=True):
+class RateLimit(msgspec.Struct, frozen=True):
     """One limit as it stands: `unit` is `requests` or `tokens`, `remaining` what can be had at
     once, `reset_seconds` how long until all of `limit` can."""
 
@@ -33,17 +33,19 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class RateLimited(HeadgateError):
-    """The key has used up its minute; `rates` says how it stands."""
+    """The key has used up its minute; `rate_limits` says how it stands."""
 
     kind = Kind.LIMITED
     code = "rate_limited"
 
-    def __init__(self, message: str, *, wait_seconds: float, rates: tuple[Rate, ...]) -> None:
+    def __init__(
+        self, message: str, *, wait_seconds: float, rate_limits: tuple[RateLimit, ...]
+    ) -> None:
         super().__init__(message, retry_after_seconds=wait_seconds)
-        self.rates = rates
+        self.rate_limits = rate_limits
 
 
-class Limited(Protocol):
+class LimitedKey(Protocol):
     """What is limited: a grant."""
 
     @property
@@ -54,7 +56,7 @@ class Limited(Protocol):
     def tokens_per_minute(self) -> int: ...
 
 
-class Rates:
+class RateLimiter:
     """The rates of one process. State exists only for keys that are limited: a float or two each.
 
     Whatever goes wrong in here lets the call pass (M8): a limiter is no reason for an outage.
@@ -67,7 +69,7 @@ class Rates:
         self._levels: dict[str, tuple[float, float]] = {}
         """Tokens in the bucket, and when they were counted."""
 
-    def take(self, grant: Limited, *, tokens: int = 0) -> tuple[Rate, ...]:
+    def take(self, grant: LimitedKey, *, tokens: int = 0) -> tuple[RateLimit, ...]:
         """Count one request, and take the tokens that it may need; how the limits stand then.
 
         Raises `RateLimited`, and has then counted nothing.
@@ -78,10 +80,10 @@ class Rates:
             raise
         # A fault of the limiter's own is in the log, and in nobody's way.
         except Exception:
-            log.exception("rates.fault", key_id=grant.key_id)
+            log.exception("rate_limiter.fault", key_id=grant.key_id)
             return ()
 
-    def check(self, grant: Limited, *, with_tokens: bool) -> None:
+    def check(self, grant: LimitedKey, *, with_tokens: bool) -> None:
         """Raise `RateLimited` where `take` would now; nothing is counted."""
         try:
             self._check(grant, self._now(), with_tokens=with_tokens)
@@ -89,16 +91,16 @@ class Rates:
             raise
         # As in `take`.
         except Exception:
-            log.exception("rates.fault", key_id=grant.key_id)
+            log.exception("rate_limiter.fault", key_id=grant.key_id)
 
-    def settle(self, grant: Limited, *, reserved: int, used: int) -> None:
+    def settle(self, grant: LimitedKey, *, reserved: int, used: int) -> None:
         """Put what a call really used in the place of what was taken for it."""
         known = self._levels.get(grant.key_id)
         if known is not None:
             level, at = known
             self._levels[grant.key_id] = (level + reserved - used, at)
 
-    def _take(self, grant: Limited, tokens: int) -> tuple[Rate, ...]:
+    def _take(self, grant: LimitedKey, tokens: int) -> tuple[RateLimit, ...]:
         now = self._now()
         requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
         due, level = self._check(grant, now, with_tokens=tokens > 0)
@@ -110,7 +112,7 @@ class Rates:
             self._levels[grant.key_id] = (level, now)
         return _describe(grant, due - now, level if tokens else None)
 
-    def _check(self, grant: Limited, now: float, *, with_tokens: bool) -> tuple[float, float]:
+    def _check(self, grant: LimitedKey, now: float, *, with_tokens: bool) -> tuple[float, float]:
         """When the next request would be on time, and the tokens in the bucket."""
         requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
         due = max(self._next_at.get(grant.key_id, 0.0), now)
@@ -125,7 +127,7 @@ class Rates:
             raise RateLimited(
                 f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
                 wait_seconds=wait,
-                rates=_describe(grant, due - now, level if with_tokens else None),
+                rate_limits=_describe(grant, due - now, level if with_tokens else None),
             )
         return due, level
 
@@ -134,13 +136,15 @@ class Rates:
         return min(float(per_minute), level + (now - at) * per_minute / MINUTE)
 
 
-def _describe(grant: Limited, ahead_seconds: float, level: float | None) -> tuple[Rate, ...]:
-    rates: tuple[Rate, ...] = ()
+def _describe(
+    grant: LimitedKey, ahead_seconds: float, level: float | None
+) -> tuple[RateLimit, ...]:
+    rate_limits: tuple[RateLimit, ...] = ()
     requests, tokens = grant.requests_per_minute, grant.tokens_per_minute
     if requests:
         left = int((MINUTE - ahead_seconds) * requests / MINUTE + 1e-6)
-        rates = (Rate("requests", requests, max(0, left), ahead_seconds),)
+        rate_limits = (RateLimit("requests", requests, max(0, left), ahead_seconds),)
     if tokens and level is not None:
         missing_seconds = (tokens - level) * MINUTE / tokens
-        rates += (Rate("tokens", tokens, max(0, int(level)), missing_seconds),)
-    return rates
+        rate_limits += (RateLimit("tokens", tokens, max(0, int(level)), missing_seconds),)
+    return rate_limits
