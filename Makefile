@@ -23,12 +23,12 @@ $(UV):
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
 		--root-user-action ignore --require-hashes --target .tools -r requirements/uv.lock
 
-$(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml | $(UV)
+$(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml simulator/pyproject.toml | $(UV)
 	@echo "==> environment"
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/run.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --build-constraint requirements/build.lock --editable .
-	@$(BIN)/python -m compileall -q src
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --build-constraint requirements/build.lock --editable . --editable simulator
+	@$(BIN)/python -m compileall -q src simulator/src
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.run

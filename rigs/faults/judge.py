@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.relay.ports import Receipt
-from headgate.simulator.fault_line.wires import CHAT, RAW, RESPONSES
+from headgate_simulator.fault_line.wires import CHAT, RAW, RESPONSES
 from rigs.faults.cells import FAILED_WHOLE, FREE, PLACES, REPEATED, Cell
 from rigs.faults.client import Heard
 from tests.fakes.gateway import PROVIDER_KEY

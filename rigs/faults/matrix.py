@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from headgate.simulator.fault_line.wires import (
+from headgate_simulator.fault_line.wires import (
     CHAT,
     EMBEDDING_MODEL,
     EMBEDDINGS,

@@ -11,8 +11,8 @@ from collections.abc import Generator
 import openai
 import pytest
 
-from headgate.simulator.fault_line import catalogue, wires
-from headgate.simulator.fault_line.steps import Asked
+from headgate_simulator.fault_line import catalogue, wires
+from headgate_simulator.fault_line.steps import Asked
 from rigs.faults import client, matrix
 from rigs.faults.cells import EXPECTED, PLACES, Cell, is_heavy, list_cells
 from rigs.faults.matrix import Matrix

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "headgate"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "headgate"
+SIMULATOR = ROOT / "simulator" / "src"
 EGRESS_CLIENT = SOURCE / "kit" / "http"
 CLIENTS = {
     *("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp", "pycurl"),
@@ -29,12 +31,12 @@ EXCEPTIONS = {
     ("main/server.py", "socket"): "the type of the listening sockets",
     ("main/waiting.py", "socket"): "the type of the listening sockets",
     ("main/exposure.py", "ssl"): "checks the certificate that the server shows",
-    ("simulator/server.py", "socket"): "listens on this machine, never connects",
-    ("simulator/fault_line/server.py", "socket"): "listens on this machine, never connects",
-    ("simulator/fault_line/server.py", "ssl"): "shows a certificate that nobody should trust",
-    ("simulator/fault_line/player.py", "socket"): "cuts connections that it was asked over",
-    ("simulator/fault_line/traps.py", "socket"): "listens on this machine, never connects",
-    ("simulator/fault_line/traps.py", "ssl"): "shows a certificate that nobody should trust",
+    ("headgate_simulator/server.py", "socket"): "listens on this machine, never connects",
+    ("headgate_simulator/fault_line/server.py", "socket"): "listens, never connects",
+    ("headgate_simulator/fault_line/server.py", "ssl"): "shows a certificate nobody should trust",
+    ("headgate_simulator/fault_line/player.py", "socket"): "cuts connections it was asked over",
+    ("headgate_simulator/fault_line/traps.py", "socket"): "listens, never connects",
+    ("headgate_simulator/fault_line/traps.py", "ssl"): "shows a certificate nobody should trust",
     ("main/hardening.py", "ctypes"): "asks the kernel to keep this process's memory from others",
     ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
@@ -71,18 +73,23 @@ def find_ways_out(path: Path) -> set[str]:
     return found
 
 
-FILES = [path for path in SOURCE.rglob("*.py") if EGRESS_CLIENT not in path.parents]
+FILES = {
+    str(path.relative_to(root)): path
+    for root in (SOURCE, SIMULATOR)
+    for path in root.rglob("*.py")
+    if EGRESS_CLIENT not in path.parents
+}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_module_has_no_way_out_but_the_door(path: Path) -> None:
-    place = str(path.relative_to(SOURCE))
+@pytest.mark.parametrize("place", FILES)
+def test_module_has_no_way_out_but_the_door(place: str) -> None:
+    path = FILES[place]
     assert {way for way in find_ways_out(path) if (place, way) not in EXCEPTIONS} == set()
 
 
 def test_every_exception_is_still_needed() -> None:
     for place, way in EXCEPTIONS:
-        assert way in find_ways_out(SOURCE / place), (place, way)
+        assert way in find_ways_out(FILES[place]), (place, way)
 
 
 def test_only_the_dialer_connects_and_only_the_lookup_resolves() -> None:

@@ -29,7 +29,12 @@ def serve(
         typer.Option("--allow-public-without-tls", help="A proxy in front has TLS."),
     ] = None,
     simulator: Annotated[
-        bool | None, typer.Option("--simulator", help="Answer calls without a provider.")
+        bool | None,
+        typer.Option(
+            "--simulator",
+            help="Answer calls by the simulator while there is no OPENAI_API_KEY; "
+            "needs pip install 'headgate[simulator]'.",
+        ),
     ] = None,
 ) -> None:
     """Serve until a signal ends it. All settings: docs/configuration.md."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated
 
-import msgspec
 import typer
 import uvloop
 
-from headgate.simulator import server
-from headgate.simulator.fault_line.server import FaultLine
+from headgate.main.simulator import load_simulator
 
 app = typer.Typer(add_completion=False)
 
@@ -19,44 +16,27 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks one.")] = 4601,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 4601,
     faults: Annotated[
         bool, typer.Option(help="Fail byte for byte as each request asks, instead of answering.")
     ] = False,
     log: Annotated[
-        Path | None, typer.Option(help="With --faults: a JSON line for each request, not stdout.")
+        Path | None,
+        typer.Option(help="With --faults: write one JSON line per request here, not to stdout."),
     ] = None,
 ) -> None:
-    """Answer as OpenAI would; docs/simulator.md lists the faults that it shows on demand."""
+    """Run the simulator of OpenAI alone (pip install 'headgate[simulator]').
+
+    docs/simulator.md lists the faults that it shows on demand.
+    """
     if log is not None and not faults:
         raise typer.BadParameter("only --faults writes a log.", param_hint="--log")
+    simulator = load_simulator()
+    stdout = typer.get_text_stream("stdout")
     if not faults:
-        uvloop.run(_simulate(host, port))
+        uvloop.run(simulator.simulate(host, port, stdout))
     elif log is None:
-        uvloop.run(_fail(host, port, typer.get_text_stream("stdout")))
+        uvloop.run(simulator.fail(host, port, stdout))
     else:
         with log.open("a") as stream:
-            uvloop.run(_fail(host, port, stream))
-
-
-async def _simulate(host: str, port: int) -> None:
-    running = await server.start(host, port)
-    typer.echo(f"The simulator (not OpenAI) answers at {running.address}/v1")
-    try:
-        await running.wait()
-    except asyncio.CancelledError:
-        await running.stop()
-        raise
-
-
-async def _fail(host: str, port: int, stream: TextIO) -> None:
-    def log(entry: dict[str, Any]) -> None:
-        stream.write(msgspec.json.encode(entry).decode() + "\n")
-        stream.flush()
-
-    line = FaultLine(host, log)
-    await line.start(port)
-    try:
-        await line.wait()
-    finally:
-        await line.stop()
+            uvloop.run(simulator.fail(host, port, stream))

@@ -183,7 +183,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lookups_max: Annotated[int, _count("Names that are being resolved at the same time.")] = 32
 
     simulator: Annotated[
-        bool, _text("Answer calls by the built-in simulator while there is no OPENAI_API_KEY.")
+        bool,
+        _text(
+            "Answer calls by the simulator (headgate[simulator]) while there is no OPENAI_API_KEY."
+        ),
     ] = False
     simulator_port: Annotated[
         int, Meta(ge=0, le=65535, description="Where the simulator listens, on this machine.")

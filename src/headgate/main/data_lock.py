@@ -20,6 +20,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.settings import Settings
+from headgate.main.simulator import is_simulated
 
 DATABASE_FILE = "headgate.db"
 LOCK_FILE = f"{DATABASE_FILE}.lock"
@@ -230,7 +231,7 @@ def describe(settings: Settings, command: str) -> Holder:
         pid=os.getpid(),
         command=command,
         started_at=time.time(),
-        simulator=settings.simulator and not settings.openai_api_key,
+        simulator=is_simulated(settings),
         simulator_port=settings.simulator_port,
         catalog_dir=settings.catalog_dir and str(settings.catalog_dir.absolute()),
         openai_base_url=_strip_user(settings.openai_base_url),

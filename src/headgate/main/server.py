@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import socket
 import sys
 from collections.abc import AsyncGenerator, Coroutine
@@ -39,10 +38,8 @@ from headgate.main.listening import Server, attach, create_server
 from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
+from headgate.main.simulator import check_simulator, is_simulated, load_simulator
 from headgate.vault.model import parse_base_url
-
-SIMULATOR = "headgate.simulator.server"
-"""Loaded only where it answers: it is no part of a server that has a provider."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +57,7 @@ def serve(settings: Settings) -> None:
     check_certificate(settings)
     check_authorities(settings)
     check_sign_in(settings)
+    check_simulator(settings)
     data_plane.build_trusted_proxies(settings)
     data_plane.build_cors(settings)
     listeners = open_listeners(settings.host, settings.port, hint="--port, or HEADGATE_PORT")
@@ -258,9 +256,8 @@ async def _prepare_provider(
     """Prepare the credential of the environment, or the simulator where there is none, and return
     the settings with the port on which that listens; the lock's file has it for commands."""
     url: str | None = None
-    if settings.simulator and not settings.openai_api_key:
-        simulator = importlib.import_module(SIMULATOR)
-        running = await simulator.start("127.0.0.1", settings.simulator_port)
+    if is_simulated(settings):
+        running = await load_simulator().start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"
         origin = parse_base_url(url)[0]

@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from headgate.simulator import server
+from headgate_simulator import server
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from headgate.simulator.fault_line import bombs, catalogue, wires
-from headgate.simulator.fault_line.request import Request, find_fault
-from headgate.simulator.fault_line.server import FaultLine
-from headgate.simulator.fault_line.steps import Asked, Script, Sell, Send
+from headgate_simulator.fault_line import bombs, catalogue, wires
+from headgate_simulator.fault_line.request import Request, find_fault
+from headgate_simulator.fault_line.server import FaultLine
+from headgate_simulator.fault_line.steps import Asked, Script, Sell, Send
 
 pytestmark = pytest.mark.anyio
 WIRES = (wires.CHAT, wires.RESPONSES, wires.EMBEDDINGS, wires.RAW)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headgate.simulator import instance
+from headgate_simulator import instance
 
 NODE: dict[str, Any] = {
     "type": "object",

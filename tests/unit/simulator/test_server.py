@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from headgate.kit.listener import AddressUnavailable
-from headgate.simulator import server
+from headgate_simulator import server
 
 pytestmark = pytest.mark.anyio
 KEY = {"authorization": "Bearer sk-t"}

@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
-from headgate.simulator.memory import Memory, StoredFile
-from headgate.simulator.settings import Settings
+from headgate_simulator.memory import Memory, StoredFile
+from headgate_simulator.settings import Settings
 
 
 def upload(client: openai.OpenAI, data: bytes, name: str = "notes.txt") -> str:

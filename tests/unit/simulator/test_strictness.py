@@ -7,7 +7,7 @@ import httpx2
 import openai
 import pytest
 
-from headgate.simulator import fields
+from headgate_simulator import fields
 
 PARAMS = {
     "chat": "chat.completion_create_params:CompletionCreateParams",

@@ -1,0 +1,40 @@
+"""What the gateway runs of the simulator: beside a server, or alone until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TextIO
+
+import msgspec
+
+from headgate_simulator import server
+from headgate_simulator.fault_line.server import FaultLine
+
+start = server.start
+
+
+async def simulate(host: str, port: int, stream: TextIO) -> None:
+    """Answer as OpenAI would, and tell `stream` where; cut open answers when cancelled."""
+    running = await server.start(host, port)
+    stream.write(f"The simulator (not OpenAI) answers at {running.address}/v1\n")
+    stream.flush()
+    try:
+        await running.wait()
+    except asyncio.CancelledError:
+        await running.stop()
+        raise
+
+
+async def fail(host: str, port: int, stream: TextIO) -> None:
+    """Fail as each request asks, and write a line of JSON to `stream` for each."""
+
+    def log(entry: dict[str, Any]) -> None:
+        stream.write(msgspec.json.encode(entry).decode() + "\n")
+        stream.flush()
+
+    line = FaultLine(host, log)
+    await line.start(port)
+    try:
+        await line.wait()
+    finally:
+        await line.stop()

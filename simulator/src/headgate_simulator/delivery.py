@@ -1,0 +1,107 @@
+"""Sends answers over ASGI, with those faults that concern time and the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from headgate_simulator import faults
+from headgate_simulator.exchange import Frame, Reply, Stream
+from headgate_simulator.faults import Fault
+
+CUT = "headgate_simulator.cut"
+"""Scope entry: a function that closes the client's connection at once."""
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Line:
+    """One client's connection for the time of one answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self.is_gone = False
+
+    async def head(self, status: int, headers: RawHeaders) -> None:
+        """Send the status and the headers."""
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def pause(self, milliseconds: float) -> None:
+        """Wait, if there is anything to wait for, and only while the client is there."""
+        if milliseconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(milliseconds / 1000):
+                    await self.stall()
+
+    async def stall(self) -> None:
+        """Say nothing until the client goes away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+
+    async def cut(self) -> None:
+        """Close the connection (needs `server`; other servers see an unfinished answer)."""
+        close = self._scope.get(CUT)
+        if close is not None:
+            close()
+            await self.stall()
+        self.is_gone = True
+
+
+async def send_reply(line: Line, reply: Reply, headers: RawHeaders, *, fault: Fault) -> None:
+    """Send a whole answer. Body faults act in its middle, which stands for event 0."""
+    payload = faults.without_usage(reply.payload) if fault.no_usage else reply.payload
+    data = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+    if fault.malformed:
+        data = data[: len(data) // 2]
+    media, length = reply.media.encode(), str(len(data)).encode()
+    await line.pause(fault.first_chunk)
+    if line.is_gone:
+        return
+    await line.head(200, [*headers, (b"content-type", media), (b"content-length", length)])
+    if fault.stall is not None or fault.cut is not None or fault.cut_mid is not None:
+        await line.body(data[: len(data) // 2], more=True)
+        await (line.stall() if fault.stall is not None else line.cut())
+        return
+    await line.body(data, more=False)
+
+
+async def send_stream(
+    line: Line, stream: Stream, headers: RawHeaders, *, fault: Fault, chunk_delay_seconds: float
+) -> None:
+    """Send events one by one."""
+    media = b"text/event-stream; charset=utf-8"
+    await line.head(200, [*headers, (b"content-type", media), (b"cache-control", b"no-cache")])
+    await line.pause(fault.first_chunk)
+    for number, data in enumerate(_encode(faults.disturb(stream.frames, fault), fault)):
+        await line.pause(fault.chunk + chunk_delay_seconds * 1000)
+        if fault.stall == number:
+            await line.stall()
+        elif fault.cut == number:
+            await line.cut()
+        elif fault.cut_mid == number:
+            await line.body(data[: len(data) // 2], more=True)
+            await line.cut()
+        if line.is_gone:
+            return
+        await line.body(data, more=True)
+    await line.body(b"", more=False)
+
+
+def _encode(frames: Iterator[Frame], fault: Fault) -> Iterator[bytes]:
+    for number, (name, payload) in enumerate(frames):
+        data = payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
+        if fault.malformed and number == 1:
+            data = data[: len(data) // 2]
+        event = f"event: {name}\n".encode() if name else b""
+        yield event + b"data: " + data + b"\n\n"

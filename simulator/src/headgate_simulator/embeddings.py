@@ -1,0 +1,60 @@
+"""POST /v1/embeddings: vectors of length one that depend on the text alone."""
+
+from __future__ import annotations
+
+import array
+import base64
+import math
+from typing import Any, cast
+
+from headgate_simulator import fields, tokens
+from headgate_simulator.exchange import Call, Reply, invalid
+from headgate_simulator.memory import Memory
+from headgate_simulator.seed import Seed
+
+DIMENSIONS = {"text-embedding-3-large": 3072}
+DIMENSIONS_USUAL = 1536
+INPUTS_MAX = 2048
+_MIDDLE = 32767.5
+
+
+def create(call: Call, _memory: Memory) -> Reply:
+    """One vector for each input: a string, or a list of token ids."""
+    body = call.body
+    fields.check("embeddings", body)
+    inputs = _inputs(body["input"])
+    size = body.get("dimensions") or DIMENSIONS.get(call.model, DIMENSIONS_USUAL)
+    if not isinstance(size, int) or not 1 <= size <= DIMENSIONS.get(call.model, DIMENSIONS_USUAL):
+        raise invalid("dimensions", f"Invalid value for 'dimensions' = {size}.")
+    packed = body.get("encoding_format") == "base64"
+    vectors = (_vector(str(each), size) for each in inputs)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _pack(vector) if packed else vector}
+        for index, vector in enumerate(vectors)
+    ]
+    used = sum(len(each) if isinstance(each, list) else tokens.count(each) for each in inputs)
+    usage = {"prompt_tokens": used, "total_tokens": used}
+    answer = {"object": "list", "data": data, "model": call.model, "usage": usage}
+    return Reply(answer, tokens=used)
+
+
+def _inputs(given: Any) -> list[str | list[int]]:
+    rows = cast(list[Any], given) if isinstance(given, list) else [given]
+    if rows and isinstance(rows[0], int):
+        rows = [rows]
+    if not 1 <= len(rows) <= INPUTS_MAX or not all(
+        row and isinstance(row, str | list) for row in rows
+    ):
+        raise invalid("input", "'$.input' is invalid. Please check the API reference.")
+    return cast(list[str | list[int]], rows)
+
+
+def _vector(text: str, size: int) -> list[float]:
+    raw = array.array("H", Seed(text.encode("utf-8", "surrogatepass")).stretch(size * 2))
+    centred = [value - _MIDDLE for value in raw]
+    length = math.hypot(*centred)
+    return [value / length for value in centred]
+
+
+def _pack(vector: list[float]) -> str:
+    return base64.b64encode(array.array("f", vector).tobytes()).decode()

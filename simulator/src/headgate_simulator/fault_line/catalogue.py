@@ -1,0 +1,29 @@
+"""All scripts by name, and which of them a request asks for."""
+
+from __future__ import annotations
+
+import re
+
+from headgate_simulator.fault_line import answer, ends, heads, texts
+from headgate_simulator.fault_line.steps import Asked, Script, Steps
+
+MARK = "fault:"
+_OPTION = re.compile(r"([a-z]+)=([0-9.]+)")
+
+
+def _right(asked: Asked) -> Steps:
+    return answer.right(asked)
+
+
+GOOD = Script("good", _right, "no fault: the right answer")
+SCRIPTS = {script.name: script for script in (GOOD, *ends.SCRIPTS, *texts.SCRIPTS, *heads.SCRIPTS)}
+
+
+def find(spec: str) -> tuple[Script, dict[str, float]]:
+    """The script and its options from `U8.late,seconds=2`. ValueError for one that is not known."""
+    name, *options = spec.split(",")
+    script = SCRIPTS.get(name)
+    matches = [_OPTION.fullmatch(option) for option in options]
+    if script is None or None in matches:
+        raise ValueError(f"Unknown fault {spec!r}. Known: {', '.join(SCRIPTS)}.")
+    return script, {match[1]: float(match[2]) for match in matches if match}

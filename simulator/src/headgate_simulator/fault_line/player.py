@@ -1,0 +1,101 @@
+"""Plays a script on its connection, and counts what it sells."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from headgate_simulator.fault_line.steps import Close, Flood, Reset, Sell, Send, Steps, Wait
+
+_NO_LINGER = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+
+
+class Left(Exception):
+    """The peer has gone."""
+
+
+class Played:
+    """What has been sent. `ended` is complete, reset, closed or left (by the peer)."""
+
+    def __init__(self) -> None:
+        self.input_tokens: int | None = None
+        self.output_tokens = 0
+        self.told = False
+        self.sent_bytes = 0
+        self.ended = "complete"
+
+    def describe(self) -> dict[str, Any]:
+        """As the log has it. `sold` is what an honest provider charges for what it sent, None
+        where it did not begin; `told` says that the answer stated just that."""
+        sold = None
+        if self.input_tokens is not None:
+            sold = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        return {
+            "sold": sold,
+            "told": self.told,
+            "sent_bytes": self.sent_bytes,
+            "ended": self.ended,
+        }
+
+
+class Player:
+    """One connection, on which scripts are played one after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.requests = 0
+
+    async def play(self, steps: Steps) -> Played:
+        """Every step in its turn, until one ends the connection or the peer does."""
+        played = Played()
+        try:
+            for step in steps:
+                await self._perform(step, played)
+                if played.ended != "complete":
+                    break
+        except (Left, OSError):
+            played.ended = "left"
+        return played
+
+    async def _perform(self, step: object, played: Played) -> None:
+        match step:
+            case Sell():
+                played.input_tokens = step.input_tokens
+            case Send():
+                await self._write(step.data, played)
+                played.output_tokens += step.tokens
+                played.told = played.told or step.tells
+            case Flood():
+                for _ in range(step.times):
+                    await self._write(step.data, played)
+            case Wait():
+                await self._wait(step.seconds)
+            case Reset():
+                self._reset()
+                played.ended = "reset"
+            case Close():
+                played.ended = "closed"
+            case _:
+                raise TypeError(f"{step} is no step")
+
+    async def _write(self, data: bytes, played: Played) -> None:
+        if self._writer.is_closing():
+            raise Left
+        self._writer.write(data)
+        played.sent_bytes += len(data)
+        await self._writer.drain()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                if await self._reader.read(1) == b"":
+                    raise Left
+        except TimeoutError:
+            pass
+
+    def _reset(self) -> None:
+        connection = self._writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._writer.transport.abort()

@@ -1,0 +1,170 @@
+"""Faults on demand: `status=429,retry_after=2` in a header or after `@fault:` in the model's name.
+
+The model's name passes through any gateway unchanged, which a header may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import msgspec
+
+from headgate_simulator.exchange import Call, Frame, Refusal
+from headgate_simulator.shelf import Shelf
+
+HEADER = "x-simulator-fault"
+MARK = "@fault:"
+COUNTED_MAX = 1024
+
+_KINDS = {
+    400: ("invalid_request_error", None, "The simulator refuses this request, as asked."),
+    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided: sk-sim****."),
+    403: ("permission_error", "unsupported_country_region_territory", "Not supported here."),
+    404: ("invalid_request_error", "model_not_found", "The model does not exist."),
+    409: ("invalid_request_error", "conflict", "The request conflicts with another one."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached for requests. Try again later."),
+    503: ("service_unavailable_error", None, "That model is currently overloaded."),
+}
+_SERVER = ("server_error", None, "The server had an error while processing your request. Sorry!")
+_QUOTA = (
+    "You exceeded your current quota, please check your plan and billing details. For more"
+    " information on this error, read the docs:"
+    " https://platform.openai.com/docs/guides/error-codes/api-errors."
+)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What goes wrong. Times are in milliseconds but `retry_after`, in seconds; counts of
+    events start at 0. None and False are: nothing of the kind.
+    """
+
+    status: int | None = None
+    code: str | None = None
+    quota: bool = False
+    retry_after: float | None = None
+    should_retry: bool | None = None
+    times: int | None = None
+    delay: float = 0
+    first_chunk: float = 0
+    chunk: float = 0
+    drop: bool = False
+    stall: int | None = None
+    cut: int | None = None
+    cut_mid: int | None = None
+    malformed: bool = False
+    error: int | None = None
+    failed: int | None = None
+    no_usage: bool = False
+    limit_requests: str | None = None
+    remaining_requests: str | None = None
+    reset_requests: str | None = None
+    limit_tokens: str | None = None
+    remaining_tokens: str | None = None
+    reset_tokens: str | None = None
+
+
+NONE = Fault()
+_NAMES = ", ".join(Fault.__struct_fields__)
+
+
+def take(call: Call, header: str) -> Fault:
+    """The fault that the call asks for; the model's name loses it."""
+    model, mark, spec = call.model.partition(MARK)
+    if mark:
+        call.body["model"] = model
+    return parse(",".join(part for part in (spec, header) if part))
+
+
+def parse(spec: str) -> Fault:
+    """Reads `name=value,flag`; refuses what it does not know."""
+    if not spec:
+        return NONE
+    pairs = (part.strip().partition("=") for part in spec.split(","))
+    values = {name: value if equals else "true" for name, equals, value in pairs}
+    unknown = values.keys() - set(Fault.__struct_fields__)
+    if unknown:
+        message = f"Unknown simulator fault: {', '.join(sorted(unknown))}. Known: {_NAMES}."
+        raise Refusal(400, message, code="unknown_fault")
+    try:
+        return msgspec.convert(values, Fault, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refusal(400, f"Bad simulator fault: {error}.", code="unknown_fault") from error
+
+
+class Gate:
+    """Refuses calls as their fault says, counting the calls that `times` bounds."""
+
+    def __init__(self) -> None:
+        self._counts = Shelf[int](COUNTED_MAX, bytes_max=COUNTED_MAX, measure=lambda _: 1)
+
+    def check(self, fault: Fault, key: str) -> Fault:
+        """Raises the asked refusal; answers with the fault that is left for the answer."""
+        if fault.times is not None:
+            seen = self._counts.get(key) or 0
+            self._counts.put(key, seen + 1)
+            if seen >= fault.times:
+                return NONE
+        if fault.status is not None or fault.quota:
+            raise refusal(fault)
+        return fault
+
+
+def refusal(fault: Fault) -> Refusal:
+    """The error that OpenAI sends with the fault's status."""
+    status = 429 if fault.quota else fault.status or 500
+    kind, code, message = _KINDS.get(status, _SERVER if status >= 500 else _KINDS[400])
+    if fault.quota:
+        kind, code, message = "insufficient_quota", "insufficient_quota", _QUOTA
+    error = Refusal(status, message, kind=kind, code=fault.code or code)
+    if fault.retry_after is not None:
+        error.headers["retry-after"] = f"{fault.retry_after:g}"
+        error.headers["retry-after-ms"] = f"{fault.retry_after * 1000:g}"
+    if fault.should_retry is not None:
+        error.headers["x-should-retry"] = str(fault.should_retry).lower()
+    return error
+
+
+def without_usage(payload: Any) -> Any:
+    """The payload with its usage taken out, also that of a response inside an event."""
+    if not isinstance(payload, dict):
+        return payload
+    left = dict(cast(dict[str, Any], payload))
+    left.pop("usage", None)
+    if isinstance(left.get("response"), dict):
+        left["response"] = {**left["response"], "usage": None}
+    return left
+
+
+def disturb(frames: Iterator[Frame], fault: Fault) -> Iterator[Frame]:
+    """The events with those faults that change what they say."""
+    last: dict[str, Any] = {}
+    for number, (name, payload) in enumerate(frames):
+        if fault.error == number:
+            yield _error_frame(name, number)
+            return
+        if fault.failed == number and "response" in last:
+            yield _failed_frame(last["response"], number)
+            return
+        if isinstance(payload, dict):
+            last = payload if "response" in payload else last
+            if fault.no_usage:
+                if payload.get("choices") == [] and payload.get("usage"):
+                    continue
+                payload = without_usage(payload)
+        yield name, payload
+
+
+def _error_frame(name: str | None, number: int) -> Frame:
+    kind, code, message = _SERVER
+    if name is None:
+        return None, {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    event = {"type": "error", "code": kind, "message": message, "param": None}
+    return "error", {**event, "sequence_number": number}
+
+
+def _failed_frame(response: dict[str, Any], number: int) -> Frame:
+    failed = {**response, "status": "failed", "usage": None}
+    failed["error"] = {"code": "server_error", "message": _SERVER[2]}
+    event = {"type": "response.failed", "sequence_number": number, "response": failed}
+    return "response.failed", event

@@ -1,0 +1,43 @@
+"""Finds the surface that answers a method and a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from headgate_simulator.exchange import Call, Refusal, Reply, Stream
+from headgate_simulator.memory import Memory
+
+Handler = Callable[[Call, Memory], Reply | Stream]
+
+
+class Router:
+    """Routes such as `GET /v1/files/*/content`, where `*` is one segment, given as an id."""
+
+    def __init__(self, routes: dict[str, Handler]) -> None:
+        self._root: dict[str | None, Any] = {}
+        for route, handler in routes.items():
+            method, _, path = route.partition(" ")
+            node = self._root
+            for segment in path.strip("/").split("/"):
+                node = node.setdefault(segment, {})
+            node.setdefault(None, {})[method] = handler
+
+    def find(self, method: str, path: str) -> tuple[Handler, list[str]]:
+        """The handler and the ids in the path; refuses as OpenAI does."""
+        node: dict[str | None, Any] = self._root
+        ids: list[str] = []
+        for segment in path.strip("/").split("/"):
+            below = node.get(segment)
+            if below is None:
+                below = node.get("*", {})
+                ids.append(segment)
+            node = below
+        handlers: dict[str, Handler] = node.get(None, {})
+        if not handlers:
+            raise Refusal(404, f"Invalid URL ({method} {path})")
+        if method not in handlers:
+            hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
+            message = f"Not allowed to {method} on {path}. {hint}"
+            raise Refusal(405, message, code="method_not_supported")
+        return handlers[method], ids

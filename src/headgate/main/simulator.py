@@ -1,0 +1,38 @@
+"""Find the simulator: a distribution of its own, which need not be installed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.settings import Settings
+
+PACKAGE = "headgate_simulator"
+
+
+class SimulatorMissing(HeadgateError):
+    kind = Kind.INVALID
+    code = "simulator_missing"
+
+
+def load_simulator() -> Any:
+    """Return the simulator's module of commands. Raises `SimulatorMissing`."""
+    try:
+        return importlib.import_module(f"{PACKAGE}.commands")
+    except ModuleNotFoundError as error:
+        if error.name != PACKAGE:
+            raise
+        message = "The simulator is not installed; add it: pip install 'headgate[simulator]'."
+        raise SimulatorMissing(message) from None
+
+
+def is_simulated(settings: Settings) -> bool:
+    """Return whether the simulator answers calls: it is on, and there is no OPENAI_API_KEY."""
+    return settings.simulator and not settings.openai_api_key
+
+
+def check_simulator(settings: Settings) -> None:
+    """Raise `SimulatorMissing` if calls would be answered by a simulator that is not installed."""
+    if is_simulated(settings):
+        load_simulator()
