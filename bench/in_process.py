@@ -91,7 +91,7 @@ class Transport(asyncio.Transport):
         super().__init__(ends | more)
         self.written: list[bytes] = []
         self.sends = 0
-        self._is_over: Callable[[bytes], bool] = bool
+        self._is_closing: Callable[[bytes], bool] = bool
         self._awaited: asyncio.Future[None] | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -105,7 +105,7 @@ class Transport(asyncio.Transport):
         self._look()
 
     def _look(self) -> None:
-        if self._awaited is not None and not self._awaited.done() and self._is_over(self.peek()):
+        if self._awaited is not None and not self._awaited.done() and self._is_closing(self.peek()):
             self._awaited.set_result(None)
 
     def _give_up(self) -> None:
@@ -118,7 +118,7 @@ class Transport(asyncio.Transport):
 
     async def take(self, is_over: Callable[[bytes], bool] = bool) -> bytes:
         """What was written, once it satisfies `is_over`."""
-        self._is_over = is_over
+        self._is_closing = is_over
         if not is_over(self.peek()):
             loop = cast("TimelessLoop", asyncio.get_running_loop())
             self._awaited = loop.create_future()

@@ -36,5 +36,5 @@ class Framer:
             start = end
         del self._buffer[:start]
         sse.check_size(len(self._buffer), self.event_bytes_max)
-        self._searched = sse.next_search(self._buffer)
+        self._searched = sse.next_search_offset(self._buffer)
         return events

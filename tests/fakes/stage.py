@@ -14,7 +14,7 @@ from headgate.llm import request
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.request import JsonRequest
-from headgate.llm.routes import Routes
+from headgate.llm.routes import RouteTable
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Call, CallerListener
 from headgate.relay.call_state import CallState
@@ -31,7 +31,7 @@ from headgate.relay.ports import (
 )
 from headgate.relay.upstream import UpstreamResponse
 
-ROUTES = Routes(PROVIDER.endpoints)
+ROUTES = RouteTable(PROVIDER.endpoints)
 GRANT = Grant("key_1", "org_1", "proj_1")
 SECRET = b"sk-provider-0123456789"
 CREDENTIAL = Credential(

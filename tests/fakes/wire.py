@@ -13,7 +13,7 @@ from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.forwarding import parse_networks
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.errors import HeadgateError
@@ -178,7 +178,7 @@ class Line:
         handler: EchoHandler,
         limits: EdgeLimits | None = None,
         *,
-        hosts: Hosts | None = None,
+        hosts: HostAllowlist | None = None,
         trusted: tuple[str, ...] = (),
         state: ServerState | None = None,
         is_tls: bool = False,
@@ -192,7 +192,7 @@ class Line:
         edge = Edge(
             handler,
             limits or EdgeLimits(),
-            hosts=hosts or Hosts(("*",)),
+            hosts=hosts or HostAllowlist(("*",)),
             trusted_proxies=parse_networks(trusted, allow_any=False),
             cors=cors,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headgate.gateway import listing
-from headgate.llm import errors
+from headgate.llm import provider_errors
 from headgate.relay.upstream import ProviderBroken
 from rigs.fuzz.checks.cuts import split_order
 
@@ -26,10 +26,13 @@ def check_advice(data: bytes) -> None:
     """Advice to wait is a finite time from now on, or none."""
     lines = [line.partition(b":") for line in data.split(b"\n")]
     headers = [(NAMES[len(name) % len(NAMES)], value) for name, _, value in lines]
-    for found in errors.parse_retry_after(headers, NOW), errors.parse_reset(headers):
+    for found in (
+        provider_errors.parse_retry_after(headers, NOW),
+        provider_errors.parse_reset(headers),
+    ):
         assert found is None or (math.isfinite(found) and found >= 0)
     text = data.decode("latin-1")
-    duration = errors.parse_duration(text)
+    duration = provider_errors.parse_duration(text)
     assert duration is None or (math.isfinite(duration) and duration >= 0)
 
 
@@ -37,11 +40,11 @@ def check_refusal(data: bytes) -> None:
     """An error of any shape is told apart and bounded, and never raises."""
     order, body = split_order(data)
     status = 400 + order % 200
-    fault = errors.classify(status, body)
+    fault = provider_errors.classify(status, body)
     assert fault.status == status
-    assert len(fault.message) <= errors.MESSAGE_CHARACTERS_MAX
-    if status >= 500 and fault.verdict is not errors.Verdict.QUOTA:
-        assert fault.verdict is errors.Verdict.SERVER
+    assert len(fault.message) <= provider_errors.MESSAGE_CHARACTERS_MAX
+    if status >= 500 and fault.category is not provider_errors.ErrorCategory.QUOTA:
+        assert fault.category is provider_errors.ErrorCategory.SERVER
 
 
 def check_models(data: bytes) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import urllib.parse
 
-from headgate.gateway.forwarding import find_client, parse_networks
+from headgate.gateway.forwarding import find_client_address, parse_networks
 from headgate.gateway.hosts import read_name
 from headgate.gateway.limits import ForwardedMalformed
 from headgate.kit.decoding import Decoder, DecodingError
@@ -66,16 +66,19 @@ def check_forwarded(data: bytes) -> None:
     headers = [
         (b"x-forwarded-for" if len(name) % 2 else b"forwarded", text) for name, _, text in lines
     ]
-    assert find_client("198.51.100.7", headers, TRUSTED) == "198.51.100.7"
+    assert find_client_address("198.51.100.7", headers, TRUSTED) == "198.51.100.7"
     try:
-        client = find_client("10.0.0.1", headers, TRUSTED)
+        client = find_client_address("10.0.0.1", headers, TRUSTED)
     except ForwardedMalformed:
         return
     address = ipaddress.ip_address(client)
     assert str(address) == client
     names = {name for name, text in headers if text.strip(b" \t")}
     if names == {b"x-forwarded-for"} and not any(address in network for network in TRUSTED):
-        assert find_client("10.0.0.1", [(b"x-forwarded-for", CLAIMS), *headers], TRUSTED) == client
+        assert (
+            find_client_address("10.0.0.1", [(b"x-forwarded-for", CLAIMS), *headers], TRUSTED)
+            == client
+        )
 
 
 def check_decoding(data: bytes) -> None:

@@ -45,7 +45,7 @@ class CycleTransport:
         self._connection.end_cycle(self._cycle)
 
 
-class EarlyAnswer:
+class EarlyResponseMiddleware:
     """An ASGI application whose connection ends where it answers before it has the whole body."""
 
     def __init__(self, app: App, cycle: RequestResponseCycle) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from headgate.gateway.limits import CorsOriginRefused
 from headgate.kit.http.message import Headers
 
-ANY = "*"
+ANY_ORIGIN = "*"
 ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
 )
@@ -58,13 +58,15 @@ class CorsPolicy:
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         for origin in origins:
-            if origin != ANY and (ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)):
+            if origin != ANY_ORIGIN and (
+                ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)
+            ):
                 raise CorsOriginRefused(
                     f"HEADGATE_CORS_ORIGINS has {origin!r}, which is no origin as a browser sends "
                     "it: write a scheme and a host in lower case, a port only where it is not the "
                     "usual one, and no path (https://app.example.com), or * for any."
                 )
-        self._any = ANY in origins
+        self._any = ANY_ORIGIN in origins
         self._origins = frozenset(each.encode() for each in origins)
         self._exposed = (b"access-control-expose-headers", ", ".join(EXPOSED).encode())
 
@@ -72,7 +74,7 @@ class CorsPolicy:
         """Return what an answer to a request with these headers says."""
         if self._any:
             return [(b"access-control-allow-origin", b"*"), self._exposed]
-        origin = find(headers, b"origin")
+        origin = get_header(headers, b"origin")
         vary = (b"vary", b"Origin")
         if origin not in self._origins:
             return [vary]
@@ -90,9 +92,9 @@ class CorsPolicy:
 
     def list_preflight_headers(self, headers: Headers) -> Headers:
         """Return what a browser is told that asks before it sends a request."""
-        asked = find(headers, b"access-control-request-headers")
+        asked = get_header(headers, b"access-control-request-headers")
         allowed: Headers = [
-            (b"access-control-allow-origin", b"*" if self._any else find(headers, b"origin")),
+            (b"access-control-allow-origin", b"*" if self._any else get_header(headers, b"origin")),
             (b"access-control-allow-methods", METHODS),
             (b"access-control-max-age", b"%d" % MAX_AGE_SECONDS),
             (
@@ -105,7 +107,7 @@ class CorsPolicy:
         return allowed
 
 
-class CorsApp:
+class CorsMiddleware:
     """An ASGI application that answers preflights and says of all answers who may read them."""
 
     def __init__(self, app: App, policy: CorsPolicy) -> None:
@@ -131,7 +133,7 @@ class CorsApp:
         await self._app(scope, receive, send_on)
 
     async def _answer_preflight(self, headers: Headers, send: Send) -> None:
-        origin = find(headers, b"origin")
+        origin = get_header(headers, b"origin")
         if self._policy.allows(origin):
             status, body, told = 204, b"", self._policy.list_preflight_headers(headers)
         else:
@@ -149,6 +151,6 @@ def is_preflight(method: bytes, headers: Headers) -> bool:
     return method == b"OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
-def find(headers: Headers, name: bytes) -> bytes:
+def get_header(headers: Headers, name: bytes) -> bytes:
     """Return the first value of a header, empty where there is none."""
     return next((value for key, value in headers if key == name), b"")

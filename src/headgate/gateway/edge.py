@@ -10,13 +10,13 @@ from typing import Protocol
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.exchange import CorsExchange, InboundExchange
 from headgate.gateway.forwarding import Networks
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 
 LARGE_HEADS_MAX = 64
 """Unfinished heads of more than 2 KiB that are kept; each may cost twice its limit."""
-PERIOD_SECONDS = 0.25
+SWEEP_SECONDS = 0.25
 """How often deadlines are looked at, and so how far they can be overrun."""
 
 
@@ -67,7 +67,7 @@ class Edge:
         handler: RequestHandler,
         limits: EdgeLimits,
         *,
-        hosts: Hosts,
+        hosts: HostAllowlist,
         trusted_proxies: Networks,
         cors: CorsPolicy | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Edge:
         self.large_heads: dict[LargeHeadConnection, None] = {}
         """Connections with a large head that is not whole yet, the oldest first."""
 
-    def keep_large_head(self, connection: LargeHeadConnection) -> None:
+    def track_large_head(self, connection: LargeHeadConnection) -> None:
         """Keep it beside a few others; where there are too many the oldest is given up, since
         whoever means it sends its head at once."""
         self.large_heads[connection] = None
@@ -94,7 +94,7 @@ class Edge:
         """Expire what is overdue and keep the date, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(PERIOD_SECONDS)
+            await asyncio.sleep(SWEEP_SECONDS)
             self.date_line = render_date()
             now = loop.time()
             for member in [each for each in members if 0.0 < each.deadline < now]:

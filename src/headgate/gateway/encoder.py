@@ -13,13 +13,13 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.money import format_dollars
 from headgate.kit.rate_limiter import RateLimit
-from headgate.llm import errors as faults
+from headgate.llm import provider_errors
 from headgate.llm.providers.provider import Provider
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
 from headgate.relay.upstream import UpstreamResponse
 
-OF_THE_BODY = frozenset(
+BODY_HEADERS = frozenset(
     {
         b"accept-ranges",
         b"content-disposition",
@@ -77,7 +77,7 @@ class OpenAiEncoder:
             render_model(state.reading.model or call.model) if call.model else b"",
             render_rate_limits(call.rate_limits) if call.rate_limits else b"",
             UNBUFFERED if receipt is None else render_cost(receipt),
-            b"" if is_plain and not answer.keeps_length else render_rest(state, answer),
+            b"" if is_plain and not answer.keeps_length else render_rare_headers(state, answer),
         )
 
     def trailers(self, receipt: Receipt) -> bytes:
@@ -92,20 +92,20 @@ class OpenAiEncoder:
             headers = [header for header in headers if header[0] != b"x-should-retry"]
             headers.append((b"x-should-retry", b"false"))
         if answer.status == 429 and (wait := self._find_wait(headers)):
-            answer.headers = tell_wait(headers, wait, self._clock.now())
+            answer.headers = set_retry_after(headers, wait, self._clock.now())
         else:
-            answer.headers = [self._clamp(header) for header in headers]
+            answer.headers = [self._clamp_retry_after(header) for header in headers]
 
     def _find_wait(self, headers: Headers) -> float:
         """Seconds until a provider's rate allows more, by all that it says; 0 for nothing said."""
-        advised = faults.parse_retry_after(headers, self._clock.now())
-        return max(advised or 0.0, faults.parse_reset(headers) or 0.0)
+        advised = provider_errors.parse_retry_after(headers, self._clock.now())
+        return max(advised or 0.0, provider_errors.parse_reset(headers) or 0.0)
 
-    def _clamp(self, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    def _clamp_retry_after(self, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         units = RETRY_AFTER_UNITS.get(header[0])
         if units is None:
             return header
-        seconds = faults.parse_retry_after([header], self._clock.now())
+        seconds = provider_errors.parse_retry_after([header], self._clock.now())
         if seconds is not None and seconds <= self._retry_after_max_seconds:
             return header
         return header[0], b"%d" % int(self._retry_after_max_seconds * units)
@@ -116,14 +116,14 @@ class OpenAiEncoder:
         A refusal of the credential is told as such: it is not the caller's key that was refused.
         """
         self.advise(answer)
-        if answer.status in faults.REJECTED_STATUS:
+        if answer.status in provider_errors.REJECTED_STATUS:
             body = errors.encode_rejection(answer.status, body)
         elif is_json_object(body):
             return body
         else:
             message = f"The provider answered {answer.status} with a body that is no JSON object."
             body = errors.encode_body(ProviderFault(message))
-        answer.headers = [h for h in answer.headers if h[0] not in OF_THE_BODY]
+        answer.headers = [h for h in answer.headers if h[0] not in BODY_HEADERS]
         answer.headers.append((b"content-type", b"application/json"))
         return body
 
@@ -136,9 +136,9 @@ class OpenAiEncoder:
         return state.call.endpoint.meter.encode_error(errors.describe(error), state.reading)
 
 
-def tell_wait(headers: Headers, wait_seconds: float, now: float) -> Headers:
+def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Headers:
     """The headers with a `retry-after` of at least so long; the provider's own where it is."""
-    advised = faults.parse_retry_after(headers, now)
+    advised = provider_errors.parse_retry_after(headers, now)
     if advised is not None and advised >= wait_seconds:
         return headers
     kept = [header for header in headers if header[0] not in RETRY_AFTER_UNITS]
@@ -158,14 +158,14 @@ def render_rate_limits(rate_limits: tuple[RateLimit, ...], prefix: bytes = RATE_
         % (
             *(prefix, unit, rate.limit),
             *(prefix, unit, rate.remaining),
-            *(prefix, unit, render_span(rate.reset_seconds)),
+            *(prefix, unit, render_duration(rate.reset_seconds)),
         )
         for rate in rate_limits
         for unit in (rate.unit.encode(),)
     )
 
 
-def render_span(seconds: float) -> bytes:
+def render_duration(seconds: float) -> bytes:
     """A time as OpenAI writes it in such headers: `17ms`, `59.2s`."""
     return b"%dms" % (seconds * 1000) if seconds < 1 else b"%.1fs" % seconds
 
@@ -196,7 +196,7 @@ def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
     return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 
-def render_rest(state: CallState, answer: UpstreamResponse) -> bytes:
+def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
     """The header lines that few answers have."""
     head = b""
     if answer.keeps_length:

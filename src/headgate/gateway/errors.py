@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.llm import errors as faults
+from headgate.llm import provider_errors
 from headgate.llm.routes import MethodNotAllowed
 
 TYPES = {
@@ -84,7 +84,7 @@ def encode_rejection(status: int, body: bytes) -> bytes:
     With the status, type and code of the provider alone a client would take it for a refusal of its
     own key. The provider's message and code are part of the message.
     """
-    fault = faults.classify(status, body)
+    fault = provider_errors.classify(status, body)
     said = f"It answered {status}"
     said += f" ({fault.code})" if fault.code else ""
     said += f": {fault.message}" if fault.message else "."
@@ -92,7 +92,7 @@ def encode_rejection(status: int, body: bytes) -> bytes:
         "message": f"The provider rejected the credential of this gateway, not your key. {said}",
         "type": fault.type or TYPES[Kind.UPSTREAM],
         "param": None,
-        "code": faults.CREDENTIAL_REJECTED,
+        "code": provider_errors.CREDENTIAL_REJECTED,
     }
     return msgspec.json.encode({"error": error})
 

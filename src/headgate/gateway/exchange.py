@@ -64,15 +64,15 @@ class ClientConnection(Protocol):
         """The answer is written; the connection goes on with the next request, or closes."""
         ...
 
-    def slow_down(self) -> None:
+    def pause_body(self) -> None:
         """Stop reading: enough of the body is waiting."""
         ...
 
-    def speed_up(self) -> None:
+    def resume_body(self) -> None:
         """Read on."""
         ...
 
-    def find_client(self, headers: Headers) -> str:
+    def find_client_address(self, headers: Headers) -> str:
         """The address of the client that sent a request with these headers."""
         ...
 
@@ -81,7 +81,7 @@ class InboundExchange:
     """A request as it arrives, and the `Caller` that its answer goes to."""
 
     __slots__ = (
-        "_arrived",
+        "_body_arrived",
         "_chunked",
         "_connection",
         "_listener",
@@ -89,6 +89,7 @@ class InboundExchange:
         "body_bytes_max",
         "body_complete",
         "budget",
+        "budget_key_id",
         "content_length",
         "expects_continue",
         "gone",
@@ -98,7 +99,6 @@ class InboundExchange:
         "keep_alive",
         "may_take_long",
         "method",
-        "payer",
         "refusal",
         "request_head",
         "response_complete",
@@ -123,7 +123,7 @@ class InboundExchange:
     ) -> None:
         self._connection = connection
         self._pieces: list[bytes] = []
-        self._arrived: asyncio.Future[None] | None = None
+        self._body_arrived: asyncio.Future[None] | None = None
         self._listener: CallerListener | None = None
         self._chunked = False
         self.sent_bytes = 0
@@ -141,8 +141,8 @@ class InboundExchange:
         self.content_length: int | None = None
         self.body_bytes_max = 0
         self.budget: BodyBudget | None = None
-        """Where the memory of its bodies is counted, once it is known for which key (`payer`)."""
-        self.payer = ""
+        """Counts the memory of bodies, by key. None until the head is read."""
+        self.budget_key_id = ""
         self.held_bytes = 0
         """What is counted there."""
         self.body_complete = False
@@ -165,7 +165,7 @@ class InboundExchange:
 
         Worked out when it is asked for. Raises `ForwardedMalformed`.
         """
-        return self._connection.find_client(self.headers)
+        return self._connection.find_client_address(self.headers)
 
     @property
     def base_url(self) -> str:
@@ -182,7 +182,7 @@ class InboundExchange:
     def hold(self, size: int) -> None:
         """See `Caller`."""
         if self.budget is not None:
-            self.budget.take(self.payer, size)
+            self.budget.take(self.budget_key_id, size)
             self.held_bytes += size
 
     def feed(self, data: bytes) -> None:
@@ -190,16 +190,16 @@ class InboundExchange:
         self.waiting_bytes += len(data)
         if self.refusal is None:
             self._pieces.append(data)
-        if self._arrived is not None:
+        if self._body_arrived is not None:
             self._notify()
 
     def end(self) -> None:
         """The body is complete."""
         self.body_complete = True
-        if self._arrived is not None:
+        if self._body_arrived is not None:
             self._notify()
 
-    def break_off(self, error: HeadgateError) -> None:
+    def abort_body(self, error: HeadgateError) -> None:
         """The body will never be complete; `error` is the answer, if none has begun."""
         self.refusal = error
         self.streams_body = True
@@ -225,7 +225,7 @@ class InboundExchange:
                 total += len(data)
                 if total > self.body_bytes_max:
                     raise BodyTooLarge(describe_limit(self.body_bytes_max))
-                self._connection.speed_up()
+                self._connection.resume_body()
                 yield data
             elif self.body_complete:
                 return
@@ -234,8 +234,8 @@ class InboundExchange:
             elif self.gone:
                 raise BodyBroken("The connection closed before the body was complete.")
             else:
-                self._arrived = asyncio.get_running_loop().create_future()
-                await self._arrived
+                self._body_arrived = asyncio.get_running_loop().create_future()
+                await self._body_arrived
 
     def _take_refusal(self) -> HeadgateError:
         """The refusal, handed out once so that its traceback and this object make no cycle."""
@@ -244,8 +244,8 @@ class InboundExchange:
         return refusal
 
     def _notify(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
+        if self._body_arrived is not None and not self._body_arrived.done():
+            self._body_arrived.set_result(None)
 
     # The answer: `relay.call.Caller`.
 
@@ -258,7 +258,7 @@ class InboundExchange:
                 STATUS_LINES[status],
                 head,
                 self._connection.date_line,
-                self._choose_persistence(),
+                self._render_connection_header(),
                 b"content-length: %d\r\n" % len(body) if needs_length else b"",
                 body if self.method != b"HEAD" else b"",
             )
@@ -279,7 +279,7 @@ class InboundExchange:
                 STATUS_LINES[status],
                 head,
                 self._connection.date_line,
-                self._choose_persistence(),
+                self._render_connection_header(),
                 b"transfer-encoding: chunked\r\n" if self._chunked else b"",
             )
         )
@@ -325,7 +325,7 @@ class InboundExchange:
         if self._listener is not None:
             self._listener.resume()
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """The connection is gone."""
         self.gone = True
         self._notify()
@@ -337,7 +337,7 @@ class InboundExchange:
         if not self.gone:
             self._connection.write(head)
 
-    def _choose_persistence(self) -> bytes:
+    def _render_connection_header(self) -> bytes:
         """Say whether the connection goes on: not past a body that is still arriving."""
         self.keep_alive = self.keep_alive and self.body_complete
         if not self.keep_alive:

@@ -15,7 +15,7 @@ from headgate.kit.http.message import Headers
 
 HOPS_MAX = 32
 """No honest chain of proxies is longer."""
-STANDARD_CHARACTERS_MAX = 4096
+FORWARDED_CHARACTERS_MAX = 4096
 """Nor is what they write into Forwarded."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -33,7 +33,7 @@ def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
     networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
     for name in names:
         try:
-            found = [ipaddress.ip_network(each) for each in WHOEVER.get(name, (name,))]
+            found = [ipaddress.ip_network(each) for each in ANY_PEER.get(name, (name,))]
         except ValueError as error:
             raise ProxiesRefused(
                 f"HEADGATE_TRUSTED_PROXIES has {name!r}, which is no address and no network "
@@ -49,10 +49,10 @@ def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
     return tuple(networks)
 
 
-WHOEVER = {"*": ("0.0.0.0/0", "::/0")}
+ANY_PEER = {"*": ("0.0.0.0/0", "::/0")}
 
 
-def find_client(peer: str, headers: Headers, trusted: Networks) -> str:
+def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
     """The address of the client in its shortest form, IPv4 also where it came mapped into IPv6.
 
     `peer` is who is connected, `headers` have lower-case names. Raises `ForwardedMalformed` where
@@ -67,8 +67,8 @@ def find_client(peer: str, headers: Headers, trusted: Networks) -> str:
     plain = [value for name, value in headers if name == b"x-forwarded-for"]
     standard = [value for name, value in headers if name == b"forwarded"]
     found = {
-        walk(address, hops, trusted)
-        for hops in (split_plain(plain), split_standard(standard))
+        find_first_untrusted(address, hops, trusted)
+        for hops in (split_x_forwarded_for(plain), split_forwarded(standard))
         if hops
     }
     if len(found) > 1:
@@ -76,13 +76,13 @@ def find_client(peer: str, headers: Headers, trusted: Networks) -> str:
     return str(found.pop() if found else address)
 
 
-def normalize(peer: str) -> str:
+def normalize_address(peer: str) -> str:
     """Who is connected, in the shortest form; as it is, where that is no address."""
     address = parse_address(peer)
     return peer if address is None else str(address)
 
 
-def walk(peer: Address, hops: list[str], trusted: Networks) -> Address:
+def find_first_untrusted(peer: Address, hops: list[str], trusted: Networks) -> Address:
     """From the right past the trusted hops; the first of all where every one is trusted."""
     address = peer
     for count, hop in enumerate(reversed(hops)):
@@ -98,18 +98,18 @@ def walk(peer: Address, hops: list[str], trusted: Networks) -> Address:
     return address
 
 
-def split_plain(values: list[bytes]) -> list[str]:
+def split_x_forwarded_for(values: list[bytes]) -> list[str]:
     """The hops of all X-Forwarded-For lines, in their order."""
     text = ",".join(value.decode("latin-1") for value in values)
     return [hop.strip(" \t") for hop in text.split(",")] if text.strip(" \t") else []
 
 
-def split_standard(values: list[bytes]) -> list[str]:
+def split_forwarded(values: list[bytes]) -> list[str]:
     """The hops of all Forwarded lines, in their order; an element without a `for` is empty."""
     text = ",".join(value.decode("latin-1") for value in values)
     if not text.strip(" \t"):
         return []
-    if len(text) > STANDARD_CHARACTERS_MAX or text.count('"') % 2:
+    if len(text) > FORWARDED_CHARACTERS_MAX or text.count('"') % 2:
         return [""]
     return [read_for(element) for element in split_elements(text)]
 

@@ -20,17 +20,17 @@ from headgate.kit.http.message import Headers
 
 LINE_ENDS = {"1.1": b" HTTP/1.1\r\n", "1.0": b" HTTP/1.0\r\n"}
 """The end of a request line of each version that is spoken here."""
-NEVER: frozenset[bytes] = frozenset()
-WATCHED = {
-    b"host": NEVER,
-    b"transfer-encoding": NEVER,
-    b"transfer_encoding": NEVER,
-    b"content_length": NEVER,
+NO_VALUES: frozenset[bytes] = frozenset()
+WATCHED_HEADERS = {
+    b"host": NO_VALUES,
+    b"transfer-encoding": NO_VALUES,
+    b"transfer_encoding": NO_VALUES,
+    b"content_length": NO_VALUES,
     b"connection": frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close")),
     b"expect": frozenset((b"100-continue",)),
 }
 """Headers that are looked at, but for the values that need no look."""
-FRAMING = frozenset(
+FRAMING_HEADERS = frozenset(
     (
         b"api-key",
         b"authorization",
@@ -46,9 +46,9 @@ FRAMING = frozenset(
     )
 )
 """Headers that a trailer may not add, nor a Connection header take away (RFC 9110 6.5.1, 7.6.1)."""
-BODILESS = frozenset((b"GET", b"HEAD", b"CONNECT", b"TRACE"))
-TAKEN_AWAY = FRAMING - {b"connection", b"upgrade"}
-OFFER = frozenset((b"upgrade", b"http2-settings"))
+BODILESS_METHODS = frozenset((b"GET", b"HEAD", b"CONNECT", b"TRACE"))
+NEVER_HOP_BY_HOP = FRAMING_HEADERS - {b"connection", b"upgrade"}
+UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings"))
 """Headers that offer another protocol (RFC 9110 7.8, RFC 7540 3.2.1)."""
 
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]+)(?P<rest>[/?][^#]*)?", re.IGNORECASE)
@@ -77,7 +77,7 @@ def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
     for name, value in watched:
         if b"_" in name:
             return RequestMalformed(f"{name.decode()} is no header; a dash is meant.")
-        if name == b"connection" and not TAKEN_AWAY.isdisjoint(list_tokens(value)):
+        if name == b"connection" and not NEVER_HOP_BY_HOP.isdisjoint(list_tokens(value)):
             return RequestMalformed("The Connection header names one that every reader needs.")
         if name == b"expect" and value.lower() != b"100-continue":
             return ExpectationFailed("The only expectation that can be met is 100-continue.")
@@ -86,7 +86,7 @@ def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
 
 def check_bodiless(method: bytes, headers: Headers) -> HeadgateError | None:
     """A body where a reader in front may expect none."""
-    if method in BODILESS:
+    if method in BODILESS_METHODS:
         for name, value in headers:
             if name == b"transfer-encoding" or (
                 name == b"content-length" and value.strip(b"0 \t") != b""
@@ -111,16 +111,16 @@ def check_upgrade(method: bytes, version: str, headers: Headers) -> HeadgateErro
     return None
 
 
-def render_without_offer(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
+def render_without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
     """Return the head again, without the offer to upgrade and what belongs to it."""
     lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
-    lines += [b"%b: %b" % header for header in headers if header[0] not in OFFER]
+    lines += [b"%b: %b" % header for header in headers if header[0] not in UPGRADE_HEADERS]
     return b"\r\n".join([*lines, b"", b""])
 
 
 def check_trailer(name: bytes) -> HeadgateError | None:
     """A field after a body that belongs before it."""
-    if name.lower().replace(b"_", b"-") in FRAMING:
+    if name.lower().replace(b"_", b"-") in FRAMING_HEADERS:
         return RequestMalformed(f"{name.decode('latin-1')} cannot be a trailer.")
     return None
 

@@ -28,7 +28,7 @@ _VALUE = re.compile(
 )
 
 
-class Hosts:
+class HostAllowlist:
     """The allow-list. `accepted` are the Host headers that were found good, for a quick look."""
 
     def __init__(self, allowed: tuple[str, ...] = (), *, is_public: bool = False) -> None:
@@ -40,13 +40,13 @@ class Hosts:
         self._names = frozenset(name for name in names if not name.startswith("*"))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
         self._any = "*" in names
-        self._usual = not names
-        self._usual_suffixes = (".localhost", *(() if is_public else PRIVATE_SUFFIXES))
+        self._uses_default = not names
+        self._default_suffixes = (".localhost", *(() if is_public else PRIVATE_SUFFIXES))
         self.accepted: set[tuple[bytes, bytes]] = set()
 
     def check(self, values: list[bytes], *, is_old: bool) -> HeadgateError | None:
         """Why a request with these Host headers is refused; HTTP/1.0 (`is_old`) may have none."""
-        if not values and is_old and (self._usual or self._any):
+        if not values and is_old and (self._uses_default or self._any):
             return None
         if len(values) != 1 and not (is_old and not values):
             return RequestMalformed("A request has exactly one Host header.")
@@ -54,7 +54,7 @@ class Hosts:
         if name is None:
             return RequestMalformed("The Host header is not a host name with or without a port.")
         if not self._is_served(name):
-            return HostUnknown(describe_stranger(name, has_list=not self._usual))
+            return HostUnknown(describe_unknown_host(name, has_list=not self._uses_default))
         if values and len(self.accepted) < ACCEPTED_MAX:
             self.accepted.add((b"host", values[0]))
         return None
@@ -62,8 +62,8 @@ class Hosts:
     def _is_served(self, name: str) -> bool:
         if self._any or name in self._names or name.endswith(self._suffixes or ("\n",)):
             return True
-        return self._usual and (
-            "." not in name or name.endswith(self._usual_suffixes) or is_address(name)
+        return self._uses_default and (
+            "." not in name or name.endswith(self._default_suffixes) or is_address(name)
         )
 
 
@@ -89,7 +89,7 @@ def is_address(name: str) -> bool:
     return True
 
 
-def describe_stranger(name: str, *, has_list: bool) -> str:
+def describe_unknown_host(name: str, *, has_list: bool) -> str:
     """What an operator has to do for a name to be served."""
     name = name or "the-name"
     if has_list:

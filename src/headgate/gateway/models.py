@@ -18,12 +18,12 @@ from headgate.gateway import listing
 from headgate.gateway.cards import Cards
 from headgate.gateway.catalog_models import DRAWN_SECONDS, CatalogModels
 from headgate.gateway.encoder import (
-    OF_THE_BODY,
+    BODY_HEADERS,
     PLAIN_RATE_PREFIX,
     OpenAiEncoder,
     render_cost,
+    render_rare_headers,
     render_rate_limits,
-    render_rest,
 )
 from headgate.gateway.listing import Listed
 from headgate.kit.clock import Clock
@@ -292,7 +292,7 @@ class ModelsEncoder(OpenAiEncoder):
         assert credential is not None, "an answer came from somewhere"
         if answer.status != 200 or call.method != "GET":
             return super().head(state, answer, receipt)
-        answer.headers = [each for each in answer.headers if each[0] not in OF_THE_BODY]
+        answer.headers = [each for each in answer.headers if each[0] not in BODY_HEADERS]
         answer.headers.append(JSON_TYPE)
         return b"%bx-headgate-request-id: %b\r\nx-headgate-retries: %d\r\n%b%b%b%b" % (
             self._passing.render(answer.headers),
@@ -301,7 +301,7 @@ class ModelsEncoder(OpenAiEncoder):
             credential.answer_head.replace(b": bypass\r\n", b": %b\r\n" % self._tell_source(state)),
             self._render_rates(state),
             b"" if receipt is None else render_cost(receipt),
-            render_rest(state, answer),
+            render_rare_headers(state, answer),
         )
 
     def _render_rates(self, state: CallState) -> bytes:

@@ -27,7 +27,7 @@ from headgate.kit.json_limits import JsonLimits
 from headgate.kit.rate_limiter import RateLimited
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
-from headgate.llm.providers.provider import HeaderDenial, Provider
+from headgate.llm.providers.provider import HeaderDenylist, Provider
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import Call
@@ -44,7 +44,7 @@ JSON_TYPES = (b"application/json", b"")
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 NO_NAMES: frozenset[bytes] = frozenset()
-USUAL_CONNECTIONS = framing.WATCHED[b"connection"]
+USUAL_CONNECTIONS = framing.WATCHED_HEADERS[b"connection"]
 KNOWN_NAMES_MAX = 1_000
 KNOWN_NAME_BYTES_MAX = 64
 """How many header names are remembered with what to do about them, and how long one may be."""
@@ -67,14 +67,14 @@ class ContentTypeUnsupported(HeadgateError):
     code = "unsupported_content_type"
 
 
-class Step(enum.Enum):
+class HeaderAction(enum.Enum):
     """What is done with a header of a request, where no function reads it."""
 
-    PASS = "pass"
-    STAY = "stay"
-    TYPE = "type"
+    FORWARD = "forward"
+    DROP = "drop"
+    CONTENT_TYPE = "content type"
     """The content type: it passes, and decides how the body is read."""
-    HOP = "hop"
+    CONNECTION = "connection"
     """The Connection header: what it names is meant for this hop only (RFC 9110 7.6.1)."""
 
 
@@ -101,7 +101,7 @@ class RequestHead(msgspec.Struct):
     request_id: str
     token: bytes = b""
     """The first that may be a key of ours."""
-    spare_tokens: tuple[bytes, ...] = ()
+    other_tokens: tuple[bytes, ...] = ()
     """Whatever else was presented as a key."""
     authorizations: int = 0
     content_type: bytes = b""
@@ -117,7 +117,7 @@ class RequestHead(msgspec.Struct):
     query: bytes = b""
 
 
-def ignore_stranger(_error: HeadgateError, _token: bytes, _address: str) -> None:
+def ignore_unauthenticated(_error: HeadgateError, _token: bytes, _address: str) -> None:
     """Take no notice of who was not let in."""
 
 
@@ -138,10 +138,10 @@ class OpenAiHandler:
         ids: Ids,
         clock: Clock,
         on_refusal: Callable[[HeadgateError], None],
-        on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
+        on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
     ) -> None:
-        """`on_stranger` hears of everybody without a good key: the error, what was presented, and
-        the address of the client."""
+        """Call `on_unauthenticated` with the error, the token and the client's address for every
+        request without a valid key."""
         self._grants = grants
         self._pipeline = pipeline
         self._models = models
@@ -149,13 +149,13 @@ class OpenAiHandler:
         self._admission = admission
         self._bodies = bodies
         self._provider = provider
-        self._steps = _Steps(provider.request_headers)
-        self._routes = routes.Routes(provider.endpoints)
+        self._header_actions = _HeaderActions(provider.request_headers)
+        self._routes = routes.RouteTable(provider.endpoints)
         self._limits = limits
         self._ids = ids
         self._clock = clock
         self._on_refusal = on_refusal
-        self._on_stranger = on_stranger
+        self._on_unauthenticated = on_unauthenticated
         self._encoder = OpenAiEncoder(provider, limits.retry_after_max_seconds, clock)
         self._body_bytes_max = {
             Body.NONE: limits.json_body_bytes_max,
@@ -169,7 +169,7 @@ class OpenAiHandler:
         request_head = RequestHead(self._clock.monotonic(), self._ids.make("req"))
         exchange.request_head = request_head
         self._read_headers(exchange, request_head)
-        if request_head.spare_tokens or request_head.authorizations > 1 or not request_head.token:
+        if request_head.other_tokens or request_head.authorizations > 1 or not request_head.token:
             choose_token(request_head, self._grants)
         if exchange.method not in METHODS:
             raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
@@ -203,9 +203,9 @@ class OpenAiHandler:
         if request_head.content_type not in JSON_TYPES:
             check_content_type(endpoint, request_head.content_type)
         exchange.streams_body = endpoint.body is Body.RAW and not exchange.body_complete
-        self._make_room(exchange, grant, endpoint)
+        self._reserve_memory(exchange, grant, endpoint)
 
-    def _make_room(self, exchange: InboundExchange, grant: Grant, endpoint: Endpoint) -> None:
+    def _reserve_memory(self, exchange: InboundExchange, grant: Grant, endpoint: Endpoint) -> None:
         """Look at what needs no body, then have the memory for it: before anything is sent."""
         if grant.is_restricted:
             self._admission.check_head(grant, endpoint, exchange)
@@ -217,13 +217,13 @@ class OpenAiHandler:
         if size:
             self._bodies.take(grant.key_id, size)
             exchange.held_bytes = size
-        exchange.budget, exchange.payer = self._bodies, grant.key_id
+        exchange.budget, exchange.budget_key_id = self._bodies, grant.key_id
 
     async def run(self, exchange: InboundExchange) -> None:
         """See `edge.RequestHandler`."""
         request_head: RequestHead = exchange.request_head
         try:
-            call = self._decode(exchange, request_head)
+            call = self._decode_call(exchange, request_head)
             if call.endpoint.lists_models:
                 await self._models.run(call, exchange, exchange.headers)
             else:
@@ -247,27 +247,27 @@ class OpenAiHandler:
 
     def _read_headers(self, exchange: InboundExchange, request_head: RequestHead) -> None:
         """One pass: what the gateway acts on, and what goes on to the provider."""
-        steps = self._steps
+        actions = self._header_actions
         named: frozenset[bytes] = NO_NAMES
         for header in exchange.headers:
             name, value = header
-            step = steps[name]
-            if step is Step.PASS:
+            action = actions[name]
+            if action is HeaderAction.FORWARD:
                 request_head.headers.append(header)
-            elif step is Step.STAY:
+            elif action is HeaderAction.DROP:
                 continue
-            elif step is Step.TYPE:
+            elif action is HeaderAction.CONTENT_TYPE:
                 request_head.headers.append(header)
                 request_head.content_type = value
-            elif step is Step.HOP:
+            elif action is HeaderAction.CONNECTION:
                 if value not in USUAL_CONNECTIONS:
                     named |= frozenset(framing.list_tokens(value))
             else:
-                step(exchange, request_head, value)
+                action(exchange, request_head, value)
         if named:
             request_head.headers = [each for each in request_head.headers if each[0] not in named]
 
-    def _decode(self, exchange: InboundExchange, request_head: RequestHead) -> Call:
+    def _decode_call(self, exchange: InboundExchange, request_head: RequestHead) -> Call:
         endpoint, grant = request_head.endpoint, request_head.grant
         assert endpoint is not None
         assert grant is not None
@@ -328,7 +328,7 @@ class OpenAiHandler:
             request_head = RequestHead(self._clock.monotonic(), self._ids.make("req"))
         self._on_refusal(error)
         if error.kind is Kind.UNAUTHENTICATED and request_head.grant is None:
-            self._on_stranger(error, request_head.token, find_address(exchange))
+            self._on_unauthenticated(error, request_head.token, try_client_address(exchange))
         if exchange.response_started:
             exchange.finish(complete=False)
             return
@@ -361,7 +361,7 @@ def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
         )
 
 
-def find_address(exchange: InboundExchange) -> str:
+def try_client_address(exchange: InboundExchange) -> str:
     """Return the client's address, empty where proxies tell it malformed."""
     try:
         return exchange.client_address
@@ -376,7 +376,7 @@ def choose_token(request_head: RequestHead, grants: Grants) -> None:
     """
     if request_head.authorizations > 1:
         raise request_keys.refuse_repeated()
-    tokens = ((request_head.token,) if request_head.token else ()) + request_head.spare_tokens
+    tokens = ((request_head.token,) if request_head.token else ()) + request_head.other_tokens
     if not tokens:
         raise KeyMissing(
             "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`, `api-key`); "
@@ -405,7 +405,7 @@ def _keep_token(request_head: RequestHead, token: bytes) -> None:
     if token[:3] == request_keys.KEY_PREFIX and not request_head.token:
         request_head.token = token
     elif token and token != request_head.token:
-        request_head.spare_tokens += (token,)
+        request_head.other_tokens += (token,)
 
 
 def _read_content_length(
@@ -444,14 +444,14 @@ def _read_coding(_exchange: InboundExchange, request_head: RequestHead, value: b
     ).lower()
 
 
-Reader = Callable[[InboundExchange, RequestHead, bytes], None]
+HeaderReader = Callable[[InboundExchange, RequestHead, bytes], None]
 
-READERS: dict[bytes, Step | Reader] = {
+HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
     b"api-key": _read_api_key,
     b"authorization": _read_bearer,
-    b"connection": Step.HOP,
+    b"connection": HeaderAction.CONNECTION,
     b"content-encoding": _read_coding,
-    b"content-type": Step.TYPE,
+    b"content-type": HeaderAction.CONTENT_TYPE,
     b"x-api-key": _read_api_key,
     b"content-length": _read_content_length,
     b"x-headgate-credential": _read_credential,
@@ -462,15 +462,15 @@ READERS: dict[bytes, Step | Reader] = {
 }
 
 
-class _Steps(dict[bytes, "Step | Reader"]):
+class _HeaderActions(dict[bytes, "HeaderAction | HeaderReader"]):
     """What to do with each header by its name; names that were never seen are judged once."""
 
-    def __init__(self, denial: HeaderDenial) -> None:
-        super().__init__(READERS)
-        self._denial = denial
+    def __init__(self, denied: HeaderDenylist) -> None:
+        super().__init__(HEADER_ACTIONS)
+        self._denied = denied
 
-    def __missing__(self, name: bytes) -> Step | Reader:
-        step = Step.STAY if self._denial.forbids(name) else Step.PASS
+    def __missing__(self, name: bytes) -> HeaderAction | HeaderReader:
+        action = HeaderAction.DROP if self._denied.denies(name) else HeaderAction.FORWARD
         if len(self) < KNOWN_NAMES_MAX and len(name) <= KNOWN_NAME_BYTES_MAX:
-            self[name] = step
-        return step
+            self[name] = action
+        return action

@@ -15,7 +15,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from headgate.gateway import forwarding
-from headgate.gateway.asgi_cycle import REFUSED_BODY_BYTES_MAX, CycleTransport, EarlyAnswer
+from headgate.gateway.asgi_cycle import (
+    REFUSED_BODY_BYTES_MAX,
+    CycleTransport,
+    EarlyResponseMiddleware,
+)
 from headgate.gateway.cors import CorsPolicy, is_preflight
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import (
@@ -49,9 +53,9 @@ UNSENT_BYTES = 16 * 1024
 LINGERING_MAX = 64
 """How many connections too many wait for their client to read why they close."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-QUESTIONS_SECONDS = (0.1, 0.4, 1.0)
+CLIENT_PROBE_SECONDS = (0.1, 0.4, 1.0)
 """When a client that shut its side is asked whether it is still there."""
-LOOK_SECONDS = 1.0
+RESET_CHECK_SECONDS = 1.0
 """How often a connection that is not read from is looked at for a reset."""
 
 
@@ -74,10 +78,10 @@ class EdgeProtocol(RequestParserProtocol):
         super().__init__(config, server_state, app_state, _loop, edge=edge)
         self._exchange_type = edge.exchange_type
         self._total_bytes = 0
-        self._turn_waits = False
+        self._next_request_waits = False
         self._is_half_closed = False
-        self._is_looked_at = False
-        self._untaken: list[InboundExchange] = []
+        self._is_reset_watched = False
+        self._unsent: list[InboundExchange] = []
         """Exchanges that are over, and whose answers the client may not have taken yet."""
         self._sender: CoalescingTransport
         self.write: Callable[[bytes], None]
@@ -102,21 +106,21 @@ class EdgeProtocol(RequestParserProtocol):
         self._sender.lose()
         self.deadline = 0.0
         if self._is_large:
-            self._forget_head()
+            self._untrack_large_head()
         answering, arriving = self._answering, self.cycle
         for exchange in (arriving, *(each for each, _ in self.pipeline)):
             if isinstance(exchange, InboundExchange) and exchange is not answering:
-                release(exchange)
+                release_memory(exchange)
         if answering is not None:
-            answering.leave()
+            answering.disconnect()
             if answering.task is None:  # nobody will ever complete it
                 self._answering = None
-                release(answering)
+                release_memory(answering)
         if isinstance(arriving, InboundExchange):
             self.cycle = None
         self.pipeline.clear()
         super().connection_lost(exc)
-        self._release_taken()
+        self._release_sent()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends no more: it went away, or shut its side and waits for the answer.
@@ -135,9 +139,9 @@ class EdgeProtocol(RequestParserProtocol):
         if not cycle.body_complete or cycle.response_started:
             return None
         if cycle.http_version != "1.0":
-            self._ask_whether_there(cycle)
-            for seconds in QUESTIONS_SECONDS:
-                self.loop.call_later(seconds, self._ask_whether_there, cycle)
+            self._probe_client(cycle)
+            for seconds in CLIENT_PROBE_SECONDS:
+                self.loop.call_later(seconds, self._probe_client, cycle)
         return self._answer_half_closed(cycle)
 
     def _answer_half_closed(self, cycle: Any) -> bool:
@@ -156,12 +160,12 @@ class EdgeProtocol(RequestParserProtocol):
     def _watch_for_reset(self) -> None:
         """Look for a reset for as long as the connection is not read from: by reading alone the
         loop would hear of it, and until the answer is written nobody would."""
-        if not self._is_looked_at:
-            self._is_looked_at = True
-            self.loop.call_later(LOOK_SECONDS, self._look_for_reset)
+        if not self._is_reset_watched:
+            self._is_reset_watched = True
+            self.loop.call_later(RESET_CHECK_SECONDS, self._check_for_reset)
 
-    def _look_for_reset(self) -> None:
-        self._is_looked_at = False
+    def _check_for_reset(self) -> None:
+        self._is_reset_watched = False
         if self.transport.is_closing() or not (self._is_half_closed or self.flow.read_paused):
             return
         if is_peer_gone(self.transport):
@@ -169,7 +173,7 @@ class EdgeProtocol(RequestParserProtocol):
         else:
             self._watch_for_reset()
 
-    def _ask_whether_there(self, exchange: InboundExchange) -> None:
+    def _probe_client(self, exchange: InboundExchange) -> None:
         if self._answering is exchange and not exchange.response_started:
             self.write(CONTINUE)
 
@@ -180,7 +184,7 @@ class EdgeProtocol(RequestParserProtocol):
         """
         if self.flow.write_paused or self.transport.is_closing():
             self._expire_write()
-        elif self._ignore_input or self._discarding:
+        elif self._ignore_input or self._is_lingering:
             self._close()
         elif self._in_body and self._extend_body():
             return
@@ -201,17 +205,17 @@ class EdgeProtocol(RequestParserProtocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         super().resume_writing()
-        if self._untaken:
-            self._release_taken()
-        if self._discarding or self.transport.is_closing():
+        if self._unsent:
+            self._release_sent()
+        if self._is_lingering or self.transport.is_closing():
             return
         self.deadline = 0.0
         if self._answering is not None:
             self._answering.resume_writing()
             self._await_body(self._answering)
-        elif self._turn_waits:
-            self._turn_waits = False
-            self._take_turn()
+        elif self._next_request_waits:
+            self._next_request_waits = False
+            self._start_next_request()
         elif not self._is_busy():
             self.deadline = self._time() + self._limits.keepalive_seconds
 
@@ -230,14 +234,14 @@ class EdgeProtocol(RequestParserProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: hand it to the handler, or to the ASGI application."""
         self._in_head = False
-        if self._is_over():
+        if self._is_closing():
             return
         method, version = self.parser.get_method(), self.parser.get_http_version()
         error = self._check_head(method, version)
         if error is not None:
             self._refuse(error)
             return
-        if self._has_offer:
+        if self._has_upgrade_offer:
             return
         self._in_body = True
         if self.url.startswith(HOT_PREFIX) and (
@@ -250,7 +254,7 @@ class EdgeProtocol(RequestParserProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the request's body."""
         exchange = self.cycle
-        if self._is_over() or exchange is None:
+        if self._is_closing() or exchange is None:
             return
         self._body_bytes += len(body)
         if self._in_chunks:
@@ -265,7 +269,7 @@ class EdgeProtocol(RequestParserProtocol):
         exchange.feed(body)
         if exchange.streams_body:
             if exchange.waiting_bytes > BUFFERED_BODY_BYTES:
-                self.slow_down()
+                self.pause_body()
         elif exchange.waiting_bytes > exchange.body_bytes_max:
             self._refuse(exchange.refusal or BodyTooLarge(describe_limit(exchange.body_bytes_max)))
         elif exchange.waiting_bytes > exchange.held_bytes and exchange.budget is not None:
@@ -282,11 +286,11 @@ class EdgeProtocol(RequestParserProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; what follows in the bytes at hand is another one."""
-        if self._has_offer:
+        if self._has_upgrade_offer:
             return
         self._in_body = self._in_chunks = self._starts_raw = False
         exchange = self.cycle
-        if self._is_over() or exchange is None:
+        if self._is_closing() or exchange is None:
             return
         if not self.flow.write_paused:
             self.deadline = 0.0
@@ -299,23 +303,23 @@ class EdgeProtocol(RequestParserProtocol):
             return
         exchange.end()
         if exchange is self._answering and exchange.task is None:
-            self._run(exchange)
+            self._handle(exchange)
 
     # Turns: one answer at a time, in the order of the requests.
 
     def on_response_complete(self) -> None:
         """An answer is written: the next request that waits, or the wait for one."""
         self.server_state.total_requests += 1
-        if self._discarding or self.transport.is_closing():
+        if self._is_lingering or self.transport.is_closing():
             return
         if self.flow.write_paused:
             # Answers that nobody takes are not piled up.
-            self._turn_waits = True
+            self._next_request_waits = True
             self.flow.pause_reading()
         else:
-            self._take_turn()
+            self._start_next_request()
 
-    def _take_turn(self) -> None:
+    def _start_next_request(self) -> None:
         limits = self._limits
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -332,7 +336,7 @@ class EdgeProtocol(RequestParserProtocol):
             cycle.transport = CycleTransport(self, cycle)
             if cycle.more_body:
                 self._start_body(self._limits.body_seconds)
-            super()._start_asgi_task(cycle, EarlyAnswer(app, cycle))
+            super()._start_asgi_task(cycle, EarlyResponseMiddleware(app, cycle))
             return
         self._answering = cycle
         self._await_body(cycle)
@@ -340,9 +344,9 @@ class EdgeProtocol(RequestParserProtocol):
         if waits and cycle.refusal is None:
             self.write(CONTINUE)
         if cycle.streams_body or cycle.body_complete or (waits and cycle.refusal is not None):
-            self._run(cycle)
+            self._handle(cycle)
 
-    def _run(self, exchange: InboundExchange) -> None:
+    def _handle(self, exchange: InboundExchange) -> None:
         if exchange.refusal is not None:
             # In many calls too many, a task for each refusal would be the half of its cost.
             self._edge.handler.refuse(exchange, exchange.refusal)
@@ -367,10 +371,10 @@ class EdgeProtocol(RequestParserProtocol):
             length = exchange.content_length or 0
             exchange.streams_body = exchange.expects_continue or length > REFUSED_BODY_BYTES_MAX
         before, self.cycle = self.cycle, exchange
-        if not self._turn_waits and (before is None or before.response_complete):
+        if not self._next_request_waits and (before is None or before.response_complete):
             self._start_asgi_task(exchange, None)
         else:
-            self.slow_down()
+            self.pause_body()
             self.pipeline.appendleft(cast("Any", (exchange, None)))
 
     def _open_cycle(self) -> None:
@@ -379,7 +383,7 @@ class EdgeProtocol(RequestParserProtocol):
         try:
             if sum(name == b"authorization" for name, _ in headers) > 1:
                 raise request_keys.refuse_repeated()
-            address = self.find_client(headers)
+            address = self.find_client_address(headers)
         except HeadgateError as error:
             self._in_body = False
             self._refuse(error)
@@ -398,7 +402,7 @@ class EdgeProtocol(RequestParserProtocol):
     def end_cycle(self, cycle: RequestResponseCycle) -> None:
         """See `asgi_cycle.CycleConnection`."""
         if cycle.more_body:
-            self._discard()
+            self._linger()
         else:
             self._close()
 
@@ -410,44 +414,44 @@ class EdgeProtocol(RequestParserProtocol):
         if exchange.task is not None:
             self.tasks.discard(exchange.task)
         if exchange.held_bytes > UNSENT_BYTES:
-            self._untaken.append(exchange)
-            self.loop.call_soon(self._release_taken)  # the answer leaves at the end of the turn
+            self._unsent.append(exchange)
+            self.loop.call_soon(self._release_sent)  # the answer leaves at the end of the turn
         elif exchange.held_bytes:
-            release(exchange)
+            release_memory(exchange)
         if keep:
             self.on_response_complete()
         elif exchange.body_complete and not self._ignore_input:
             self._close()
         else:
-            self._discard()
+            self._linger()
 
-    def _release_taken(self) -> None:
+    def _release_sent(self) -> None:
         """Give the memory of answers back that the client has taken, or never will."""
         if not self.flow.write_paused or self.transport.is_closing():
-            untaken, self._untaken = self._untaken, []
-            for exchange in untaken:
-                release(exchange)
+            unsent, self._unsent = self._unsent, []
+            for exchange in unsent:
+                release_memory(exchange)
 
-    def slow_down(self) -> None:
+    def pause_body(self) -> None:
         """See `ClientConnection`."""
         self.deadline = 0.0
         self.flow.pause_reading()
         self._watch_for_reset()
 
-    def speed_up(self) -> None:
+    def resume_body(self) -> None:
         """See `ClientConnection`."""
         if self.flow.read_paused:
             self.flow.resume_reading()
             if self._answering is not None:
                 self._await_body(self._answering)
 
-    def find_client(self, headers: Headers) -> str:
+    def find_client_address(self, headers: Headers) -> str:
         """See `ClientConnection`."""
         peer = self.client[0] if self.client else ""
         trusted = self._edge.trusted_proxies
         if not trusted:
-            return forwarding.normalize(peer)
-        return forwarding.find_client(peer, headers, trusted)
+            return forwarding.normalize_address(peer)
+        return forwarding.find_client_address(peer, headers, trusted)
 
     @property
     def cors(self) -> CorsPolicy | None:
@@ -462,7 +466,7 @@ class EdgeProtocol(RequestParserProtocol):
     def _refuse(self, error: HeadgateError) -> None:
         """Answer with an error and close. Nothing that still arrives is heard; what was asked for
         before is answered first."""
-        if self._is_over():
+        if self._is_closing():
             return
         if not self._is_busy():
             if self._in_body:
@@ -482,16 +486,16 @@ class EdgeProtocol(RequestParserProtocol):
         arriving.keep_alive = False
         if not isinstance(arriving, InboundExchange):
             if arriving.more_body:
-                self._break_off_cycle(arriving, error)
+                self._abort_cycle(arriving, error)
         elif not arriving.body_complete:
             # Its body will never be whole: whoever reads it, now or in its turn, is told why.
             if arriving.response_started:
                 self._close()
             else:
-                arriving.break_off(error)
+                arriving.abort_body(error)
                 self.deadline = self._time() + LINGER_SECONDS if answering is arriving else 0.0
 
-    def _break_off_cycle(self, cycle: RequestResponseCycle, error: HeadgateError) -> None:
+    def _abort_cycle(self, cycle: RequestResponseCycle, error: HeadgateError) -> None:
         """The body will never be whole: tell the client why, if it is its turn, and the reader."""
         if self.pipeline or self._answering is not None or cycle.response_started:
             self._close()
@@ -504,8 +508,8 @@ class EdgeProtocol(RequestParserProtocol):
         self._edge.handler.refuse(exchange, error)
 
 
-def release(exchange: InboundExchange) -> None:
+def release_memory(exchange: InboundExchange) -> None:
     """Give back what an exchange held of the memory for bodies. Idempotent."""
     if exchange.held_bytes and exchange.budget is not None:
-        exchange.budget.give(exchange.payer, exchange.held_bytes)
+        exchange.budget.give(exchange.budget_key_id, exchange.held_bytes)
         exchange.held_bytes = 0

@@ -14,7 +14,7 @@ from headgate.gateway import framing
 from headgate.gateway.deadlines import DeadlineProtocol
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import InboundExchange
-from headgate.gateway.framing import LINE_ENDS, WATCHED
+from headgate.gateway.framing import LINE_ENDS, WATCHED_HEADERS
 from headgate.gateway.limits import HeadCrowdedOut, HeadTooLarge, RequestMalformed, TargetTooLong
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
@@ -61,17 +61,17 @@ class RequestParserProtocol(DeadlineProtocol):
         self._in_chunks = False
         self._is_large = False
         """Whether the head that arrives is one of the large unfinished ones."""
-        self._has_offer = False
+        self._has_upgrade_offer = False
         """Whether the head that was just read has to be read again, without its offer."""
         self._answering: InboundExchange | None = None
         self._ignore_input = False
-        self._discarding = False
+        self._is_lingering = False
         self._discarded_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a head, or the framing of a body, that does not end is cut off."""
-        if self._discarding or self._ignore_input:
-            self._discard_more(len(data))
+        if self._is_lingering or self._ignore_input:
+            self._count_discarded(len(data))
             return
         # The parser tells of a header once it is whole: one without an end is counted here.
         if self._in_head:
@@ -84,7 +84,7 @@ class RequestParserProtocol(DeadlineProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as pause:
-            self._ignore_offers(data[pause.args[0] :])
+            self._reparse_without_upgrade(data[pause.args[0] :])
             return
         except httptools.HttpParserCallbackError:
             self._fail()
@@ -93,20 +93,20 @@ class RequestParserProtocol(DeadlineProtocol):
             self._refuse(RequestMalformed(NOT_HTTP))
             return
         if self._in_head:
-            self._bound_head()
+            self._limit_head()
             return
         if self._is_large:
-            self._forget_head()
+            self._untrack_large_head()
         self._raw = b""
         if self._in_chunks:
             self._count_framing(len(data))
 
-    def _forget_head(self) -> None:
+    def _untrack_large_head(self) -> None:
         """The large head is whole, or will never be."""
         self._is_large = False
         self._edge.large_heads.pop(self, None)
 
-    def _ignore_offers(self, rest: bytes) -> None:
+    def _reparse_without_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol as one of HTTP/1.1, in a new parser.
 
         The old one takes such a request for complete after its head and knows of no body. The new
@@ -114,15 +114,15 @@ class RequestParserProtocol(DeadlineProtocol):
         body as it does for every request; `rest` is what followed the head.
         """
         if self._is_large:
-            self._forget_head()
-        while not self._is_over():
-            head = framing.render_without_offer(
+            self._untrack_large_head()
+        while not self._is_closing():
+            head = framing.render_without_upgrade(
                 self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
             )
             self.parser = make_parser(self)
             self._raw = data = head + rest
             self._starts_raw = True
-            self._has_offer = False
+            self._has_upgrade_offer = False
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as pause:
@@ -134,7 +134,7 @@ class RequestParserProtocol(DeadlineProtocol):
                 self._refuse(RequestMalformed(NOT_HTTP))
             else:
                 if self._in_head:
-                    self._bound_head()
+                    self._limit_head()
                     return
                 self._raw = b""
                 if self._in_chunks:
@@ -145,11 +145,11 @@ class RequestParserProtocol(DeadlineProtocol):
         log.exception("edge.fault")
         self._close()
 
-    def _bound_head(self) -> None:
+    def _limit_head(self) -> None:
         """Give a head that did not come whole its time and its size; most come whole, and cost no
         look at the clock."""
         limits = self._limits
-        if not (self.deadline or self._is_over() or self._is_busy()):
+        if not (self.deadline or self._is_closing() or self._is_busy()):
             self.deadline = self._time() + limits.header_seconds
         if self._unread_head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
             self._refuse(HeadTooLarge("The request head is too large."))
@@ -161,12 +161,12 @@ class RequestParserProtocol(DeadlineProtocol):
         if self._starts_raw:
             self._raw = self._raw[: limits.target_bytes_max + LINE_BYTES]
         if self._is_large:
-            self._edge.keep_large_head(self)
+            self._edge.track_large_head(self)
 
     def refuse_large_head(self) -> None:
         """See `edge.LargeHeadConnection`."""
         self._is_large = False
-        if self._in_head and not self._is_over():
+        if self._in_head and not self._is_closing():
             self._refuse(HeadCrowdedOut("Too many large heads are unfinished. Try again."))
         # Nothing is heard any more: what the parser keeps of the head goes with it.
         self.headers, self._raw, self.parser = [], b"", None
@@ -182,18 +182,18 @@ class RequestParserProtocol(DeadlineProtocol):
         self._unread_head_bytes = 0
         self._in_head = True
         self._in_chunks = False
-        if not self._is_over():
+        if not self._is_closing():
             self.deadline = 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; trailers are read past, but for those that belong into a head."""
         if not self._in_head:
             error = framing.check_trailer(name)
-            if error is not None and not self._is_over():
+            if error is not None and not self._is_closing():
                 self._refuse(error)
             return
         name = name.lower()
-        if name in WATCHED and value not in WATCHED[name]:
+        if name in WATCHED_HEADERS and value not in WATCHED_HEADERS[name]:
             self._watched.append((name, value))
         self.headers.append((name, value))
 
@@ -225,14 +225,16 @@ class RequestParserProtocol(DeadlineProtocol):
                 return error
         error = None
         if self.parser.should_upgrade():
-            self._has_offer = True
+            self._has_upgrade_offer = True
             error = framing.check_upgrade(method, version, self.headers)
         if error is None and method != b"POST":
             error = framing.check_bodiless(method, self.headers)
         if error is not None:
             return error
         return (
-            None if self.url.startswith(HOT_PREFIX) and b"#" not in self.url else self._tidy(method)
+            None
+            if self.url.startswith(HOT_PREFIX) and b"#" not in self.url
+            else self._normalize_target(method)
         )
 
     def _check_watched(self, *, is_old: bool) -> HeadgateError | None:
@@ -246,7 +248,7 @@ class RequestParserProtocol(DeadlineProtocol):
         error = framing.check_coding(watched, is_old=is_old)
         return error or self._edge.hosts.check(hosts, is_old=is_old)
 
-    def _tidy(self, method: bytes) -> HeadgateError | None:
+    def _normalize_target(self, method: bytes) -> HeadgateError | None:
         """Read a target that is not just a path below `/v1`."""
         if self.url.startswith(b"/") and b"#" not in self.url:
             return None
@@ -260,9 +262,9 @@ class RequestParserProtocol(DeadlineProtocol):
         """Answer with an error, in its turn, and close."""
         raise NotImplementedError
 
-    def _discard(self) -> None:
+    def _linger(self) -> None:
         """Read on for a moment, so that the client gets to see the answer before the reset."""
-        self._discarding = True
+        self._is_lingering = True
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
@@ -270,11 +272,11 @@ class RequestParserProtocol(DeadlineProtocol):
         self.flow.resume_reading()
         self.deadline = self._time() + LINGER_SECONDS
 
-    def _discard_more(self, size: int) -> None:
+    def _count_discarded(self, size: int) -> None:
         self._discarded_bytes += size
         if self._discarded_bytes <= DISCARDED_BYTES_MAX:
             return
-        if self._discarding:
+        if self._is_lingering:
             self._close()
         else:
             self.flow.pause_reading()
@@ -288,9 +290,9 @@ class RequestParserProtocol(DeadlineProtocol):
         """Whether a request is being answered, or arrives."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _is_over(self) -> bool:
+    def _is_closing(self) -> bool:
         """Whether nothing that still arrives is heard."""
-        return self._ignore_input or self._discarding or self.transport.is_closing()
+        return self._ignore_input or self._is_lingering or self.transport.is_closing()
 
 
 def make_parser(protocol: RequestParserProtocol) -> Any:

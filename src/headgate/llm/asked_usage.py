@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from headgate.llm import members, sse
+from headgate.llm import json_members, sse
 
 MARK = b'"usage"'
 """What no event with the member is without."""
@@ -54,13 +54,13 @@ def _search(event: bytes) -> bytes:
     if b"\n" in data or at < 0:
         return event
     try:
-        found = members.find(data)
+        found = json_members.find(data)
         has_null = any(each.name == "usage" and _is_null(data, each) for each in found)
-        cut = members.cut(data, "usage") if has_null else data
+        cut = json_members.cut(data, "usage") if has_null else data
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return event
     return event[:at] + cut + event[at + len(data) :]
 
 
-def _is_null(data: bytes, member: members.Member) -> bool:
+def _is_null(data: bytes, member: json_members.JsonMember) -> bool:
     return data[member.value_start : member.end] == b"null"

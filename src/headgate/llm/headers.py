@@ -37,7 +37,7 @@ CREDENTIALS = frozenset(
         b"x-goog-api-key",
     }
 )
-PROVEN = frozenset(
+AUTHENTICATING_PROXIES = frozenset(
     {
         b"client-cert",
         b"client-cert-chain",
@@ -51,7 +51,7 @@ PROVEN = frozenset(
         b"x-xsrf-token",
     }
 )
-PROVEN_PREFIXES = (
+AUTHENTICATING_PROXIES_PREFIXES = (
     b"cf-access-",
     b"tailscale-user-",
     b"x-amzn-oidc-",
@@ -103,7 +103,7 @@ ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"x-goog-user-pr
 """What chooses, within one key, the account that pays."""
 
 
-class HeaderDenial(msgspec.Struct, frozen=True):
+class HeaderDenylist(msgspec.Struct, frozen=True):
     """Which headers may not pass; every other one does.
 
     A name with an underscore never passes: servers that read it as a dash would take it for one
@@ -113,13 +113,13 @@ class HeaderDenial(msgspec.Struct, frozen=True):
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...]
 
-    def forbids(self, name: bytes) -> bool:
+    def denies(self, name: bytes) -> bool:
         """Whether a header of that name may not pass."""
         return name in self.names or name.startswith(self.prefixes) or b"_" in name
 
 
-FORBIDDEN = HeaderDenial(
-    HOP_BY_HOP | CREDENTIALS | PROVEN | OVERRIDES | BROWSER | FORWARDING,
-    (*PROVEN_PREFIXES, *FORWARDING_PREFIXES, *PRIVATE_PREFIXES),
+DENIED = HeaderDenylist(
+    HOP_BY_HOP | CREDENTIALS | AUTHENTICATING_PROXIES | OVERRIDES | BROWSER | FORWARDING,
+    (*AUTHENTICATING_PROXIES_PREFIXES, *FORWARDING_PREFIXES, *PRIVATE_PREFIXES),
 )
 """The rule for every provider (design decision 25)."""

@@ -23,7 +23,7 @@ RECORDED_BYTES_MIN = 8
 ENTROPY_BITS_MIN = 2.5
 """Of each byte, by how often each one comes. Random digits have 3, random hexadecimal 3.6."""
 PROBE_BYTES = 12
-NOWHERE = b"\0 no secret \0"
+NEVER_FOUND = b"\0 no secret \0"
 """A needle for who has nothing to look for."""
 
 _WORD = rb"(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15})"
@@ -41,7 +41,7 @@ def redact(data: bytes, secret: bytes) -> bytes:
     return data
 
 
-def conceal(text: str, secret: bytes) -> str:
+def redact_text(text: str, secret: bytes) -> str:
     """A text that is recorded or logged, without the key, also where that is only a word."""
     for form in _spell_in_text(secret):
         if form in text:
@@ -58,7 +58,7 @@ def is_secret(secret: bytes) -> bool:
     return -sum(share * math.log2(share) for share in shares) >= ENTROPY_BITS_MIN
 
 
-def redact_fault(data: bytes, secret: bytes) -> bytes:
+def redact_error(data: bytes, secret: bytes) -> bytes:
     """As `redact`, for an error, in which a key is repeated most often: also without base64."""
     data = redact(data, secret)
     if is_secret(secret):
@@ -68,7 +68,7 @@ def redact_fault(data: bytes, secret: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def find_forms(secret: bytes) -> tuple[bytes, ...]:
+def list_spellings(secret: bytes) -> tuple[bytes, ...]:
     """How a secret may be spelled; most have one form only, and words none."""
     return _spell(secret) if is_secret(secret) else ()
 
@@ -100,7 +100,7 @@ def _spell_in_text(secret: bytes) -> tuple[str, ...]:
 def find_probes(secret: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Each form behind its end: a short needle is looked for several times faster than a long
     one, and the end of a key is what no other text has."""
-    return tuple((form[-PROBE_BYTES:], form) for form in find_forms(secret))
+    return tuple((form[-PROBE_BYTES:], form) for form in list_spellings(secret))
 
 
 class StreamRedactor:
@@ -114,8 +114,8 @@ class StreamRedactor:
 
     def __init__(self, secret: bytes) -> None:
         probes = find_probes(secret)
-        self._forms = find_forms(secret)
-        self._needle = probes[0][0] if len(probes) == 1 else b"" if probes else NOWHERE
+        self._forms = list_spellings(secret)
+        self._needle = probes[0][0] if len(probes) == 1 else b"" if probes else NEVER_FOUND
         self._held = b""
         self.needle = self._needle
 
@@ -127,7 +127,7 @@ class StreamRedactor:
             if form in data:
                 data = data.replace(form, mask(form))
         for form in self._forms:
-            kept = max(kept, count_begun(data, form))
+            kept = max(kept, count_partial_match(data, form))
         self._held = data[len(data) - kept :]
         self.needle = b"" if kept else self._needle
         return data[: len(data) - kept]
@@ -143,7 +143,7 @@ def mask(form: bytes) -> bytes:
     return REMOVED.ljust(len(form), b"*")[: len(form)]
 
 
-def count_begun(data: bytes, form: bytes) -> int:
+def count_partial_match(data: bytes, form: bytes) -> int:
     """How many bytes at the end of the data are the beginning of the form, the most that are."""
     start = max(0, len(data) - len(form) + 1)
     while (start := data.find(form[:1], start)) >= 0:

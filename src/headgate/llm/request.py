@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from headgate.kit import json_limits
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.json_limits import JsonFault, JsonLimits
-from headgate.llm import members
+from headgate.llm import json_members
 
 MODEL_CHARACTERS_MAX = 256
 """It goes into receipts, logs and headers, so it is bounded."""
 
 _ENVELOPES = ("vmx", "__vmx_passthrough")
-_KINDS = {
+_TYPE_NAMES = {
     "{": "an object",
     "[": "an array",
     '"': "a string",
@@ -33,7 +33,7 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Facts(msgspec.Struct):
+class _FieldValues(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     background: bool | None = None
@@ -50,9 +50,9 @@ class _Facts(msgspec.Struct):
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-_LAST_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 """Where the parser looks for the other half past the end, and says that the body is cut."""
-_LAST_HALF_BYTES = 12
+_LONE_SURROGATE_BYTES = 12
 LIMITS = JsonLimits()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _EXPECTED: dict[str, tuple[msgspec.json.Decoder[object], str]] = {
@@ -86,15 +86,15 @@ class CheckedFields:
         unread = [name for name in CHECKED if name not in names]
         kept = [
             (each.name, each.type, msgspec.field(name=each.encode_name, default=each.default))
-            for each in msgspec.structs.fields(_Facts)
+            for each in msgspec.structs.fields(_FieldValues)
             if each.name not in unread
         ]
         absent = {name: getattr(_ABSENT, name) for name in unread}
-        facts = msgspec.defstruct("Facts", kept, namespace=absent)
-        self.decode = msgspec.json.Decoder(cast("type[_Facts]", facts)).decode
+        values = msgspec.defstruct("FieldValues", kept, namespace=absent)
+        self.decode = msgspec.json.Decoder(cast("type[_FieldValues]", values)).decode
 
 
-_ABSENT = _Facts()
+_ABSENT = _FieldValues()
 ALL_FIELDS = CheckedFields(*CHECKED)
 
 
@@ -163,7 +163,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
             return self
         body = self.body
         for name in _ENVELOPES:
-            body = members.cut(body, name)
+            body = json_members.cut(body, name)
         return replace(self, body=body, has_envelopes=False)
 
     def with_usage_asked(self) -> JsonRequest:
@@ -178,17 +178,17 @@ class JsonRequest(msgspec.Struct, frozen=True):
         else:
             options = bytes(self.fields.get("stream_options", b"null"))
             if options.startswith(b"{"):
-                options = members.put(options, "include_usage", b"true")
+                options = json_members.put(options, "include_usage", b"true")
             else:
                 options = _ASKED_OPTIONS
-            body = members.put(body, "stream_options", options)
+            body = json_members.put(body, "stream_options", options)
         return replace(self, body=body, includes_usage=True, has_stream_options=True)
 
     def with_model(self, wire_id: str) -> JsonRequest:
         """With another model; the same request if it names this one already."""
         if self.model == wire_id:
             return self
-        body = members.put(self.body, "model", msgspec.json.encode(wire_id))
+        body = json_members.put(self.body, "model", msgspec.json.encode(wire_id))
         return replace(self, body=body, model=wire_id)
 
 
@@ -199,16 +199,16 @@ def decode(
     try:
         if len(body) > limits.plain_bytes_max:
             json_limits.scan(body, limits)
-            return _read_facts(body, checked.decode(body))
-        facts = checked.decode(body)
+            return _build_request(body, checked.decode(body))
+        values = checked.decode(body)
         json_limits.check(body, limits)
     except msgspec.ValidationError:
         raise _explain(body, limits, checked) from None
     except JsonFault as fault:
-        raise _not_strict(fault) from None
+        raise _report_limit(fault) from None
     except _UNREADABLE as error:
-        raise _not_json(body, limits, error) from None
-    return _read_facts(body, facts)
+        raise _report_syntax(body, limits, error) from None
+    return _build_request(body, values)
 
 
 def read_field(raw: msgspec.Raw | None) -> object:
@@ -226,23 +226,25 @@ def count_prompts(fields: Mapping[str, msgspec.Raw]) -> int:
     return 1 if all(isinstance(each, int) for each in prompts) else len(prompts)
 
 
-def _read_facts(body: bytes, facts: _Facts) -> JsonRequest:
-    if facts.model is not None and len(facts.model) > MODEL_CHARACTERS_MAX:
+def _build_request(body: bytes, values: _FieldValues) -> JsonRequest:
+    if values.model is not None and len(values.model) > MODEL_CHARACTERS_MAX:
         message = f"Invalid 'model': at most {MODEL_CHARACTERS_MAX} characters are accepted."
         raise RequestInvalid(message, param="model")
-    options = facts.stream_options
+    options = values.stream_options
     return JsonRequest(
         body,
-        facts.model,
-        facts.stream is True,
-        facts.background is True,
+        values.model,
+        values.stream is True,
+        values.background is True,
         bool(options) and options.include_usage is True,
         options is not msgspec.UNSET,
-        facts.n,
-        max(facts.max_output_tokens or 0, facts.max_completion_tokens or 0, facts.max_tokens or 0)
+        values.n,
+        max(
+            values.max_output_tokens or 0, values.max_completion_tokens or 0, values.max_tokens or 0
+        )
         or None,
-        facts.service_tier,
-        bool(facts.vmx or facts.vmx_passthrough),
+        values.service_tier,
+        bool(values.vmx or values.vmx_passthrough),
     )
 
 
@@ -253,19 +255,20 @@ def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> Request
             json_limits.check(body, limits)
         fields = _fields_decoder.decode(body)
     except JsonFault as fault:
-        return _not_strict(fault)
+        return _report_limit(fault)
     except msgspec.ValidationError:
         return TypeInvalid(
-            f"Invalid type for the request body: expected an object, but got {_kind(body)} instead."
+            "Invalid type for the request body: expected an object, "
+            f"but got {_name_type(body)} instead."
         )
     except _UNREADABLE as error:
-        return _not_json(body, limits, error)
+        return _report_syntax(body, limits, error)
     for name in checked.names:
         decoder, expected = _EXPECTED[name]
         try:
             decoder.decode(fields.get(name, b"null"))
         except _UNREADABLE:
-            got = _kind(bytes(fields[name]))
+            got = _name_type(bytes(fields[name]))
             return TypeInvalid(
                 f"Invalid type for '{name}': expected {expected}, but got {got} instead.",
                 param=name,
@@ -273,29 +276,29 @@ def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> Request
     return TypeInvalid("A field of the request has an invalid type.")
 
 
-def _not_json(body: bytes, limits: JsonLimits, error: Exception) -> JsonInvalid:
+def _report_syntax(body: bytes, limits: JsonLimits, error: Exception) -> JsonInvalid:
     """What is wrong with a body that the parser does not take, in words that name the place."""
     if isinstance(error, msgspec.DecodeError):
-        half = _LAST_HALF.search(body, max(0, len(body) - _LAST_HALF_BYTES))
+        half = _LONE_SURROGATE.search(body, max(0, len(body) - _LONE_SURROGATE_BYTES))
         if half is not None and "(byte" not in str(error):
             said = f"half of a surrogate pair stands alone (byte {half.start()})"
         elif body.startswith(codecs.BOM_UTF8):
             said = "it begins with a byte order mark (byte 0)"
         else:
             said = str(error) if "(byte" in str(error) else f"{error} (byte {len(body)})"
-        return _refuse(said)
+        return _build_error(said)
     try:
         json_limits.scan(body, limits)
     except JsonFault as fault:
-        return _not_strict(fault)
-    return _refuse(str(error))
+        return _report_limit(fault)
+    return _build_error(str(error))
 
 
-def _not_strict(fault: JsonFault) -> JsonInvalid:
-    return _refuse(fault.message[0].lower() + fault.message[1:], fault.path)
+def _report_limit(fault: JsonFault) -> JsonInvalid:
+    return _build_error(fault.message[0].lower() + fault.message[1:], fault.path)
 
 
-def _refuse(said: str, path: str | None = None) -> JsonInvalid:
+def _build_error(said: str, path: str | None = None) -> JsonInvalid:
     return JsonInvalid(
         f"We could not parse the JSON body of your request: {said}. The body must be one JSON"
         " object, encoded in UTF-8.",
@@ -303,5 +306,5 @@ def _refuse(said: str, path: str | None = None) -> JsonInvalid:
     )
 
 
-def _kind(raw: bytes) -> str:
-    return _KINDS.get(raw[:64].lstrip()[:1].decode("ascii", "replace"), "a number")
+def _name_type(raw: bytes) -> str:
+    return _TYPE_NAMES.get(raw[:64].lstrip()[:1].decode("ascii", "replace"), "a number")

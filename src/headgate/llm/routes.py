@@ -59,16 +59,16 @@ class PathMisplaced(HeadgateError):
 class _Node:
     """A segment of the patterned paths: what may follow it, and what ends here."""
 
-    __slots__ = ("children", "ends", "other", "rest")
+    __slots__ = ("children", "endpoints", "parameter", "wildcard")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
-        self.other: _Node | None = None
-        self.ends: dict[str, Endpoint] = {}
-        self.rest: dict[str, Endpoint] = {}
+        self.parameter: _Node | None = None
+        self.endpoints: dict[str, Endpoint] = {}
+        self.wildcard: dict[str, Endpoint] = {}
 
 
-class Routes:
+class RouteTable:
     """A compiled table. Literal segments win over `{id}`, and that over `{rest}`."""
 
     def __init__(self, table: tuple[Endpoint, ...]) -> None:
@@ -95,9 +95,9 @@ class Routes:
         node = self._root
         for segment in segments:
             node = _descend(node, segment)
-        ends = node.rest if last == "{rest}" else _descend(node, last).ends
+        endpoints = node.wildcard if last == "{rest}" else _descend(node, last).endpoints
         for method in endpoint.methods:
-            if ends.setdefault(method, endpoint) is not endpoint:
+            if endpoints.setdefault(method, endpoint) is not endpoint:
                 raise ValueError(f"two rows for {method} {endpoint.path}")
             if "{" not in endpoint.path:
                 self._literal[method, endpoint.path] = endpoint
@@ -115,11 +115,11 @@ class Routes:
         if excess:
             raise PathMisplaced(method, path, excess)
         rows = _find(self._root, path.split("/"), 1)
-        if rows is self._root.rest and _find(self._root, _read_loosely(path), 1) is not rows:
+        if rows is self._root.wildcard and _find(self._root, _read_loosely(path), 1) is not rows:
             raise PathInvalid("The path is known in lower case and in its plain form only.")
         found = rows.get(method) or rows.get(ANY_METHOD)
         if found is None and method in _PASSING_METHODS:
-            found = self._root.rest.get(ANY_METHOD)
+            found = self._root.wildcard.get(ANY_METHOD)
         if found is None:
             raise MethodNotAllowed(method, path, tuple(sorted(rows)))
         return found
@@ -146,18 +146,18 @@ def _read_loosely(path: str) -> list[str]:
 def _descend(node: _Node, segment: str) -> _Node:
     if not segment.startswith("{"):
         return node.children.setdefault(segment, _Node())
-    if node.other is None:
-        node.other = _Node()
-    return node.other
+    if node.parameter is None:
+        node.parameter = _Node()
+    return node.parameter
 
 
 def _find(node: _Node, segments: list[str], index: int) -> dict[str, Endpoint]:
     """The rows of the most literal pattern that fits, by method; empty if none fits."""
     if index == len(segments):
-        return node.ends
+        return node.endpoints
     segment = segments[index]
     child = node.children.get(segment)
     rows = _find(child, segments, index + 1) if child else {}
-    if not rows and node.other and segment:
-        rows = _find(node.other, segments, index + 1)
-    return rows or node.rest
+    if not rows and node.parameter and segment:
+        rows = _find(node.parameter, segments, index + 1)
+    return rows or node.wildcard

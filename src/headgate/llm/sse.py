@@ -53,7 +53,7 @@ def find_ends(buffer: bytes | bytearray, start: int, *, final: bool = False) -> 
     return ends
 
 
-def next_search(buffer: bytes | bytearray) -> int:
+def next_search_offset(buffer: bytes | bytearray) -> int:
     """Where to go on searching once more bytes have come: no byte is searched again and again."""
     return max(0, len(buffer) - _BLANK_LINE_BYTES_MAX + 1)
 

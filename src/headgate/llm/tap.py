@@ -175,7 +175,7 @@ class StreamTap:
         self._in_bulk = self._in_bulk or (bool(buffer) and buffer.startswith(self._bulk))
         if self._in_bulk:
             ready = bytes(buffer[self._sent :])
-            del buffer[: sse.next_search(buffer)]
+            del buffer[: sse.next_search_offset(buffer)]
             self._sent = len(buffer)
         elif self._in_large or len(buffer) > self._event_bytes_max:
             if not self._in_large:
@@ -184,7 +184,7 @@ class StreamTap:
             count = min(max(0, len(buffer) - asked_usage.TAIL_BYTES), DRAINED_BYTES)
             ready = bytes(memoryview(buffer)[:count])
             del buffer[:count]
-        self._searched = sse.next_search(buffer)
+        self._searched = sse.next_search_offset(buffer)
         return ready
 
     def _end_large(self, event: bytes) -> bytes:

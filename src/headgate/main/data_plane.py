@@ -13,10 +13,10 @@ from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge, RequestHandler
 from headgate.gateway.forwarding import Networks, parse_networks
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.models import Models, ModelsEncoder, ModelsPipeline
-from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_stranger
+from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Client, Timeouts
@@ -99,7 +99,7 @@ def build_handler(
     pipelines: Pipelines,
     traffic: Traffic,
     on_refusal: Callable[[HeadgateError], None],
-    on_stranger: Callable[[HeadgateError, bytes, str], None] = ignore_stranger,
+    on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
 ) -> OpenAiHandler:
     """Build the OpenAI handler on its pipelines."""
     return OpenAiHandler(
@@ -114,7 +114,7 @@ def build_handler(
         ids=installation.ids,
         clock=installation.clock,
         on_refusal=on_refusal,
-        on_stranger=on_stranger,
+        on_unauthenticated=on_unauthenticated,
     )
 
 
@@ -261,7 +261,7 @@ def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
     return Edge(
         handler,
         build_edge_limits(settings),
-        hosts=Hosts(settings.allowed_hosts, is_public=is_public(settings.host)),
+        hosts=HostAllowlist(settings.allowed_hosts, is_public=is_public(settings.host)),
         trusted_proxies=build_trusted_proxies(settings),
         cors=build_cors(settings),
     )

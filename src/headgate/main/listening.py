@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from headgate.gateway.cors import CorsApp
+from headgate.gateway.cors import CorsMiddleware
 from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.settings import Settings
@@ -62,5 +62,5 @@ def create_server(settings: Settings) -> Server:
 
 def attach(server: Server, app: Any, edge: Edge) -> None:
     """Have the edge's handler answer below `/v1`, and an ASGI application everything else."""
-    server.config.app = app if edge.cors is None else CorsApp(app, edge.cors)
+    server.config.app = app if edge.cors is None else CorsMiddleware(app, edge.cors)
     server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]

@@ -243,7 +243,7 @@ def _build_handler(
         pipelines=pipelines,
         traffic=traffic,
         on_refusal=observers.metrics.count_refusal,
-        on_stranger=refusals.note_key,
+        on_unauthenticated=refusals.note_key,
     )
 
 

@@ -16,7 +16,7 @@ from headgate.llm.estimate import (
     LOOKED_INTO_BYTES,
     estimate_input_tokens,
 )
-from headgate.llm.redaction import conceal
+from headgate.llm.redaction import redact_text
 from headgate.llm.request import JsonRequest, read_field
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.call import Call, Caller
@@ -403,11 +403,11 @@ def _conceal(state: CallState, secret: bytes) -> None:
     reading = state.reading
     told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
     told += f"{state.error_code}{reading.incomplete_reason}"
-    if conceal(told, secret) == told:
+    if redact_text(told, secret) == told:
         return
     for owner, names in (
         (reading, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),
         (state, ("error_code",)),
     ):
         for name in names:
-            setattr(owner, name, conceal(getattr(owner, name) or "", secret) or None)
+            setattr(owner, name, redact_text(getattr(owner, name) or "", secret) or None)

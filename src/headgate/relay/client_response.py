@@ -12,8 +12,8 @@ from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http import errors as egress
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.endpoint import Body, Pricing
-from headgate.llm.errors import find_code
-from headgate.llm.redaction import StreamRedactor, conceal, redact, redact_fault
+from headgate.llm.provider_errors import find_recorded_code
+from headgate.llm.redaction import StreamRedactor, redact, redact_error, redact_text
 from headgate.llm.request import JsonRequest
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
@@ -111,7 +111,7 @@ class ResponseFactory:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
         if answer.request_id is not None:
-            answer.request_id = conceal(answer.request_id, find_secret(state))
+            answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
             raise refuse_redirect(state, answer)
@@ -179,7 +179,7 @@ class ResponseFactory:
             if answer.coding_fault and answer.status < 400:
                 raise refuse_coding(answer.coding_fault)
         secret = find_secret(state)
-        return redact(body, secret) if answer.status < 400 else redact_fault(body, secret)
+        return redact(body, secret) if answer.status < 400 else redact_error(body, secret)
 
     def stamp_end(self, state: CallState) -> None:
         """The provider's part of the call is over."""
@@ -236,7 +236,7 @@ class BufferedResponse:
     def _fail(self, body: bytes) -> None:
         state, answer = self._state, self._answer
         state.outcome = "upstream_error"
-        state.error_code = find_code(answer.status, body)
+        state.error_code = find_recorded_code(answer.status, body)
         self._body = self._encoder.fault(state, answer, body)
         state.response_bytes = len(self._body)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from headgate.kit.http.addresses import Network
 from headgate.kit.http.message import Headers, Origin
-from headgate.llm.headers import ACCOUNT, FORBIDDEN
+from headgate.llm.headers import ACCOUNT, DENIED
 from headgate.llm.usage import Usage
 
 DEFAULT_INTEGRATION = "openai"
@@ -138,7 +138,7 @@ class Credential(msgspec.Struct, frozen=True):
             "x-headgate-cache-status: bypass\r\n"
         )
         msgspec.structs.force_setattr(self, "answer_head", head.encode())
-        names = {name for name, _ in self.headers if not FORBIDDEN.forbids(name)}
+        names = {name for name, _ in self.headers if not DENIED.denies(name)}
         replaces = frozenset(names | ACCOUNT if self.managed else names)
         msgspec.structs.force_setattr(self, "replaces", replaces)
 

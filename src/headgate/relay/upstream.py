@@ -18,7 +18,7 @@ from headgate.kit.decoding import Decoder, DecodingError
 from headgate.kit.errors import HeadgateError, Kind, drop_trace
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Client, Headers, Request, Response, Timeouts
-from headgate.llm import errors as faults
+from headgate.llm import provider_errors
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers, Probes
 from headgate.relay.call_state import AnswerCrowdedOut, CallState
@@ -28,7 +28,9 @@ from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_se
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
-RETRIED_VERDICTS = frozenset({faults.Verdict.RATE, faults.Verdict.SERVER})
+RETRIED_CATEGORIES = frozenset(
+    {provider_errors.ErrorCategory.RATE, provider_errors.ErrorCategory.SERVER}
+)
 RETRY_ADVICE = {b"true": True, b"false": False}
 FAULT_BODY_BYTES_MAX = 1 << 20
 CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
@@ -59,7 +61,7 @@ class UpstreamResponse(msgspec.Struct):
     headers: Headers
     response: Response
     body: bytes | None = None
-    fault: faults.UpstreamFault | None = None
+    fault: provider_errors.ProviderErrorResponse | None = None
     content_type: bytes = b""
     """The media type in lower case, empty when there is none."""
     coding: bytes = b""
@@ -269,7 +271,7 @@ class Upstream:
         answer = read_response(response)
         if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
             answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
-            answer.fault = faults.classify(response.status, answer.body)
+            answer.fault = provider_errors.classify(response.status, answer.body)
             state.was_sent = False
         elif state.requested_usage and response.status in REFUSING_STATUS:
             answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
@@ -325,9 +327,9 @@ class Upstream:
         """Seconds that the provider asks to wait. A wait of 0 is no advice, as for the SDKs."""
         if not isinstance(failure, UpstreamResponse):
             return None
-        advised = faults.parse_retry_after(failure.headers, self._clock.now())
+        advised = provider_errors.parse_retry_after(failure.headers, self._clock.now())
         if advised is None and failure.status == 429:
-            advised = faults.parse_reset(failure.headers)
+            advised = provider_errors.parse_reset(failure.headers)
         return advised or None
 
 
@@ -403,7 +405,7 @@ def is_final(answer: UpstreamResponse) -> bool:
     assert answer.fault is not None
     if answer.retry_advice is not None:
         return not answer.retry_advice
-    return answer.fault.verdict not in RETRIED_VERDICTS
+    return answer.fault.category not in RETRIED_CATEGORIES
 
 
 def is_failure_to_connect(error: egress.EgressError) -> bool:

@@ -12,7 +12,7 @@ import uvicorn
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.forwarding import parse_networks
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.errors import HeadgateError
@@ -39,7 +39,7 @@ async def ask(trusted: tuple[str, ...], head: bytes) -> bytes:
     edge = Edge(
         Echo(),
         EdgeLimits(),
-        hosts=Hosts(),
+        hosts=HostAllowlist(),
         trusted_proxies=parse_networks(trusted, allow_any=False),
     )
     config = uvicorn.Config("headgate.api.app:build_app", proxy_headers=False)

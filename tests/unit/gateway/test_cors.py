@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.gateway.cors import CorsApp, CorsPolicy
+from headgate.gateway.cors import CorsMiddleware, CorsPolicy
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.limits import CorsOriginRefused
 from tests.fakes.wire import BAD, EchoHandler, Line, ScriptedHandler, answer_nothing
@@ -31,7 +31,7 @@ def get(target: bytes, *lines: bytes, origin: bytes = APP, method: bytes = b"GET
 
 async def talk(raw: bytes, *, cors: CorsPolicy | None, handler: EchoHandler | None = None) -> bytes:
     """What a connection says."""
-    app = answer_nothing if cors is None else CorsApp(answer_nothing, cors)
+    app = answer_nothing if cors is None else CorsMiddleware(answer_nothing, cors)
     line = Line(handler or EchoHandler(), app=app, cors=cors)
     await line.send(raw)
     await line.settle()

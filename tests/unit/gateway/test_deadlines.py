@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 from headgate.gateway import edge as edges
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import InboundExchange
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from tests.fakes.wire import EchoHandler, Line, ScriptedHandler
 
@@ -276,10 +276,10 @@ class Member:
 async def test_sweeper_expires_what_is_overdue_and_keeps_the_date(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edges, "PERIOD_SECONDS", 0.001)
+    monkeypatch.setattr(edges, "SWEEP_SECONDS", 0.001)
     loop = asyncio.get_running_loop()
     members = [Member(0.0), Member(0.5), Member(loop.time() + 1000)]
-    edge = Edge(EchoHandler(), EdgeLimits(), hosts=Hosts(), trusted_proxies=())
+    edge = Edge(EchoHandler(), EdgeLimits(), hosts=HostAllowlist(), trusted_proxies=())
     edge.date_line = b""
     sweeper = asyncio.create_task(edge.run(members))
     async with asyncio.timeout(10):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from headgate.gateway.forwarding import (
+    FORWARDED_CHARACTERS_MAX,
     HOPS_MAX,
-    STANDARD_CHARACTERS_MAX,
-    find_client,
-    normalize,
+    find_client_address,
+    normalize_address,
     parse_networks,
     split_elements,
 )
@@ -117,20 +117,20 @@ DENIED = {
 @pytest.mark.parametrize("name", FOUND)
 def test_client_is_who_the_last_trusted_hop_names(name: str) -> None:
     peer, headers, client = FOUND[name]
-    assert find_client(peer, headers, TRUSTED) == client
+    assert find_client_address(peer, headers, TRUSTED) == client
 
 
 @pytest.mark.parametrize("name", DENIED)
 def test_what_a_trusted_hop_cannot_have_meant_is_refused(name: str) -> None:
     with pytest.raises(ForwardedMalformed):
-        find_client(PROXY, DENIED[name], TRUSTED)
-    assert find_client("203.0.113.9", DENIED[name], TRUSTED) == "203.0.113.9"
+        find_client_address(PROXY, DENIED[name], TRUSTED)
+    assert find_client_address("203.0.113.9", DENIED[name], TRUSTED) == "203.0.113.9"
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_nobody_is_trusted_unless_named(name: str) -> None:
     peer, headers, _ = FOUND[name]
-    assert find_client(peer, headers, ()) == peer.removeprefix("::ffff:")
+    assert find_client_address(peer, headers, ()) == peer.removeprefix("::ffff:")
 
 
 @pytest.mark.parametrize("name", ["*", "0.0.0.0/0", "::/0"])
@@ -142,7 +142,7 @@ def test_everybody_is_trusted_only_by_an_explicit_word(name: str) -> None:
 
 def test_any_proxy_is_walked_past_to_the_first_of_all() -> None:
     networks = parse_networks(("*",), allow_any=True)
-    assert find_client("203.0.113.9", plain("1.2.3.4, 5.6.7.8"), networks) == "1.2.3.4"
+    assert find_client_address("203.0.113.9", plain("1.2.3.4, 5.6.7.8"), networks) == "1.2.3.4"
 
 
 @pytest.mark.parametrize("name", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", ""])
@@ -169,7 +169,7 @@ def test_comma_in_quotes_ends_no_element(text: str, elements: list[str]) -> None
 
 def refusal(headers: Headers) -> str:
     with pytest.raises(ForwardedMalformed) as caught:
-        find_client(PROXY, headers, TRUSTED)
+        find_client_address(PROXY, headers, TRUSTED)
     return caught.value.message
 
 
@@ -187,22 +187,22 @@ def test_refusal_says_what_cannot_be_followed() -> None:
 
 def test_chain_is_followed_up_to_its_longest() -> None:
     hops = ", ".join(["10.9.9.9"] + ["10.2.2.2"] * (HOPS_MAX - 1))
-    assert find_client(PROXY, plain(hops), TRUSTED) == "10.9.9.9"
+    assert find_client_address(PROXY, plain(hops), TRUSTED) == "10.9.9.9"
 
 
 @pytest.mark.parametrize(("excess", "is_read"), [(0, True), (1, False)])
 def test_forwarded_is_read_up_to_its_longest(excess: int, is_read: bool) -> None:
-    value = "for=1.2.3.4".rjust(STANDARD_CHARACTERS_MAX + excess)
+    value = "for=1.2.3.4".rjust(FORWARDED_CHARACTERS_MAX + excess)
     if is_read:
-        assert find_client(PROXY, standard(value), TRUSTED) == "1.2.3.4"
+        assert find_client_address(PROXY, standard(value), TRUSTED) == "1.2.3.4"
     else:
         refusal(standard(value))
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", " \t "])
 def test_blank_header_names_nobody(blank: str) -> None:
-    assert find_client(PROXY, plain(blank), TRUSTED) == PROXY
-    assert find_client(PROXY, standard(blank), TRUSTED) == PROXY
+    assert find_client_address(PROXY, plain(blank), TRUSTED) == PROXY
+    assert find_client_address(PROXY, standard(blank), TRUSTED) == PROXY
 
 
 @pytest.mark.parametrize("value", ["X", "XX", "X1.2.3.4X", "\x0b", "\x0b1.2.3.4", "1:2:80"])
@@ -222,8 +222,8 @@ def test_what_only_looks_blank_is_no_address(value: str) -> None:
     ],
 )
 def test_every_port_is_read_past(hop: str, client: str) -> None:
-    assert find_client(PROXY, plain(hop), TRUSTED) == client
-    assert find_client(PROXY, standard(f'\tFor="{hop}" ; proto=http'), TRUSTED) == client
+    assert find_client_address(PROXY, plain(hop), TRUSTED) == client
+    assert find_client_address(PROXY, standard(f'\tFor="{hop}" ; proto=http'), TRUSTED) == client
 
 
 @pytest.mark.parametrize("hop", ["[2001:db8::1]]", "[2001:db8::1]:1]", "[2001:db8::1]:123456"])
@@ -255,4 +255,4 @@ def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None
     ],
 )
 def test_peer_without_proxies_is_named_in_its_shortest_form(peer: str, said: str) -> None:
-    assert normalize(peer) == said
+    assert normalize_address(peer) == said

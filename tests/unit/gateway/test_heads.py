@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.gateway import framing
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.request_parser import LINE_BYTES
 from headgate.kit.errors import HeadgateError
@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 
 
 async def talk(
-    *chunks: bytes, limits: EdgeLimits = LIMITS, hosts: Hosts | None = None
+    *chunks: bytes, limits: EdgeLimits = LIMITS, hosts: HostAllowlist | None = None
 ) -> tuple[EchoHandler, Line]:
     handler = EchoHandler()
     line = Line(handler, limits, hosts=hosts)
@@ -206,7 +206,7 @@ async def test_unusual_head_that_is_clear_is_served(raw: bytes, target: bytes) -
 
 async def test_usual_requests_are_served_however_they_are_cut() -> None:
     for chunks in cut(POST + POST + GET):
-        handler, line = await talk(*chunks, limits=EdgeLimits(), hosts=Hosts())
+        handler, line = await talk(*chunks, limits=EdgeLimits(), hosts=HostAllowlist())
         assert handler.refusals == []
         assert [body for _, _, body in handler.seen][-3:] == [b"abc", b"abc", b""]
         await line.close()
@@ -234,7 +234,7 @@ async def test_body_does_not_stand_in_for_a_request_line() -> None:
 
 # What is asked of unusual heads alone.
 
-WATCHED = [(b"connection", b"close, x"), (b"host", b"A:80")]
+WATCHED_HEADERS = [(b"connection", b"close, x"), (b"host", b"A:80")]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ WATCHED = [(b"connection", b"close, x"), (b"host", b"A:80")]
 async def test_target_is_read_for_the_host_that_is_named(
     method: bytes, target: bytes, read: bytes | str
 ) -> None:
-    found = framing.read_target(method, target, WATCHED)
+    found = framing.read_target(method, target, WATCHED_HEADERS)
     assert (found.message if isinstance(found, HeadgateError) else found) == read
 
 

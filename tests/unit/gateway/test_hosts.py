@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.gateway.hosts import ACCEPTED_MAX, Hosts, read_name
+from headgate.gateway.hosts import ACCEPTED_MAX, HostAllowlist, read_name
 from headgate.gateway.limits import HostUnknown, RequestMalformed
 
 
-def verdict(hosts: Hosts, value: str) -> int:
+def verdict(hosts: HostAllowlist, value: str) -> int:
     error = hosts.check([value.encode("latin-1")], is_old=False)
     return 200 if error is None else error.kind.value
 
@@ -23,7 +23,7 @@ def verdict(hosts: Hosts, value: str) -> int:
     ],
 )
 def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -> None:
-    assert verdict(Hosts(), value) == 200
+    assert verdict(HostAllowlist(), value) == 200
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -
     ],
 )
 def test_without_configuration_a_name_of_the_network_is_misdirected(value: str) -> None:
-    error = Hosts().check([value.encode()], is_old=False)
+    error = HostAllowlist().check([value.encode()], is_old=False)
     assert isinstance(error, HostUnknown)
     assert f"HEADGATE_ALLOWED_HOSTS={value.partition(':')[0]}" in error.message
 
 
 def test_address_of_the_internet_serves_no_private_names() -> None:
-    hosts = Hosts(is_public=True)
+    hosts = HostAllowlist(is_public=True)
     for value in ("host.docker.internal", "mac.local", "gate.team.svc.cluster.local", "a.svc"):
         assert verdict(hosts, value) == 421
     for value in ("localhost", "198.51.100.7:4600", "gateway"):
@@ -48,7 +48,7 @@ def test_address_of_the_internet_serves_no_private_names() -> None:
 
 
 def test_only_listed_names_are_served_where_there_is_a_list() -> None:
-    hosts = Hosts(("Gate.example", "*.below.example", "[::1]"))
+    hosts = HostAllowlist(("Gate.example", "*.below.example", "[::1]"))
     assert [verdict(hosts, each) for each in ("gate.example", "GATE.EXAMPLE.:1", "[::1]:8")] == [
         200,
         200,
@@ -60,7 +60,7 @@ def test_only_listed_names_are_served_where_there_is_a_list() -> None:
 
 
 def test_star_serves_every_valid_name() -> None:
-    hosts = Hosts(("*",))
+    hosts = HostAllowlist(("*",))
     assert verdict(hosts, "evil.example") == 200
     assert verdict(hosts, "evil.example/") == 400
 
@@ -86,19 +86,19 @@ def test_star_serves_every_valid_name() -> None:
 )
 def test_value_that_is_no_host_is_none(value: str) -> None:
     assert read_name(value.encode("latin-1")) is None
-    assert verdict(Hosts(("*",)), value) == 400
+    assert verdict(HostAllowlist(("*",)), value) == 400
 
 
 def test_one_host_is_wanted_but_of_an_old_client() -> None:
-    assert isinstance(Hosts().check([], is_old=False), RequestMalformed)
-    assert isinstance(Hosts().check([b"a", b"a"], is_old=False), RequestMalformed)
-    assert isinstance(Hosts().check([b"a", b"a"], is_old=True), RequestMalformed)
-    assert Hosts().check([], is_old=True) is None
-    assert isinstance(Hosts(("gate.example",)).check([], is_old=True), HostUnknown)
+    assert isinstance(HostAllowlist().check([], is_old=False), RequestMalformed)
+    assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=False), RequestMalformed)
+    assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=True), RequestMalformed)
+    assert HostAllowlist().check([], is_old=True) is None
+    assert isinstance(HostAllowlist(("gate.example",)).check([], is_old=True), HostUnknown)
 
 
 def test_only_what_is_good_is_remembered_and_not_without_end() -> None:
-    hosts = Hosts(("*",))
+    hosts = HostAllowlist(("*",))
     for number in range(ACCEPTED_MAX + 10):
         assert verdict(hosts, f"h{number}.example") == 200
     assert verdict(hosts, "a/b") == 400
@@ -107,22 +107,22 @@ def test_only_what_is_good_is_remembered_and_not_without_end() -> None:
 
 
 def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
-    def message(hosts: Hosts, values: list[bytes], *, is_old: bool = False) -> str:
+    def message(hosts: HostAllowlist, values: list[bytes], *, is_old: bool = False) -> str:
         error = hosts.check(values, is_old=is_old)
         assert error is not None
         return error.message
 
-    assert message(Hosts(), []) == "A request has exactly one Host header."
-    assert message(Hosts(), [b"a/b"]) == (
+    assert message(HostAllowlist(), []) == "A request has exactly one Host header."
+    assert message(HostAllowlist(), [b"a/b"]) == (
         "The Host header is not a host name with or without a port."
     )
-    assert message(Hosts(), [b"evil.example:80"]) == (
+    assert message(HostAllowlist(), [b"evil.example:80"]) == (
         "The host name 'evil.example' is not served here. To serve it, set "
         "HEADGATE_ALLOWED_HOSTS=evil.example (a list of names; *.example.com for all below one, "
         "* for any). Then only what is listed is served: list localhost and 127.0.0.1 as well if "
         "they are used."
     )
-    assert message(Hosts(("a",)), [], is_old=True) == (
+    assert message(HostAllowlist(("a",)), [], is_old=True) == (
         "The host name 'the-name' is not served here. To serve it, add it to the names of the "
         "setting HEADGATE_ALLOWED_HOSTS: HEADGATE_ALLOWED_HOSTS=...,the-name (*.example.com for "
         "all below one, * for any)."
@@ -130,12 +130,12 @@ def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
 
 
 def test_old_client_without_a_host_is_served_where_any_name_is() -> None:
-    assert Hosts(("*",)).check([], is_old=True) is None
-    assert Hosts(("*", "a")).check([], is_old=True) is None
+    assert HostAllowlist(("*",)).check([], is_old=True) is None
+    assert HostAllowlist(("*", "a")).check([], is_old=True) is None
 
 
 def test_names_of_the_list_are_read_as_those_of_a_request() -> None:
-    hosts = Hosts(("XX.example.", "[::1]", "lax"))
+    hosts = HostAllowlist(("XX.example.", "[::1]", "lax"))
     for value in ("xx.example", "XX.example.", "[::1]:80", "lax"):
         assert verdict(hosts, value) == 200
     for value in ("example", ".example", "la", "x.example", "::1"):

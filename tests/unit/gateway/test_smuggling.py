@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.gateway.hosts import Hosts
+from headgate.gateway.hosts import HostAllowlist
 from tests.e2e.smuggling_vectors import MARKER_PATH, build, build_marker
 from tests.fakes.wire import EchoHandler, Line
 
@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 
 async def converse(raw: bytes) -> tuple[EchoHandler, Line]:
     handler = EchoHandler()
-    line = Line(handler, hosts=Hosts())
+    line = Line(handler, hosts=HostAllowlist())
     await line.send(raw)
     await line.send(FIRST)
     await line.settle()

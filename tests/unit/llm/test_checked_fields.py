@@ -37,9 +37,9 @@ from openai.types.responses import (
 from headgate.llm import form, request
 from headgate.llm.endpoint import Body
 from headgate.llm.providers.openai import PROVIDER
-from headgate.llm.routes import Routes
+from headgate.llm.routes import RouteTable
 
-ROUTES = Routes(PROVIDER.endpoints)
+ROUTES = RouteTable(PROVIDER.endpoints)
 PARAMS: dict[str, tuple[Any, ...]] = {
     "/chat/completions": (
         chat_create_params.CompletionCreateParamsNonStreaming,

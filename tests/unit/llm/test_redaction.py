@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from headgate.llm.redaction import (
     SECRET_BYTES_MIN,
     StreamRedactor,
-    conceal,
-    find_forms,
     is_secret,
+    list_spellings,
     redact,
-    redact_fault,
+    redact_error,
+    redact_text,
 )
 
 KEY = b"sk-proj-0123456789abcdefghijklmn"
@@ -64,7 +64,7 @@ def test_key_is_removed_in_every_spelling(secret: bytes) -> None:
 def test_key_in_base64_is_removed_from_an_error(secret: bytes, before: bytes) -> None:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         said = b'{"error":"%b"}' % encode(before + secret + b"z")
-        left = redact_fault(said, secret)
+        left = redact_error(said, secret)
         assert b"[removed]" in left
         assert encode(secret)[4:-4] not in left
 
@@ -72,7 +72,7 @@ def test_key_in_base64_is_removed_from_an_error(secret: bytes, before: bytes) ->
 @pytest.mark.parametrize("secret", [KEY, ODD])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b"s", b"sk-proj-", b"pa"])
 def test_key_is_removed_from_a_stream_cut_anywhere(secret: bytes, end: bytes) -> None:
-    for form in find_forms(secret):
+    for form in list_spellings(secret):
         whole = b'data: {"a":"' + form + form + b'"}' + end
         for first in range(len(whole) + 1):
             for second in {first, first + 1, min(first + 9, len(whole)), len(whole)}:
@@ -95,14 +95,14 @@ def test_stream_is_the_same_but_for_the_key_however_it_is_cut(
     out = run(StreamRedactor(secret), chunks)
     assert secret not in out
     assert len(out) == len(whole)
-    if len(find_forms(secret)) == 1:
+    if len(list_spellings(secret)) == 1:
         assert out == run(StreamRedactor(secret), [whole])
 
 
 @given(printable, st.lists(st.binary(max_size=40)))
 def test_stream_without_the_key_is_left_as_it_is(secret: bytes, chunks: list[bytes]) -> None:
     whole = b"".join(chunks)
-    if not any(form in whole for form in find_forms(secret)):
+    if not any(form in whole for form in list_spellings(secret)):
         assert run(StreamRedactor(secret), chunks) == whole
         assert redact(whole, secret) == whole
 
@@ -136,7 +136,7 @@ SECRETS = [
 def test_key_that_looks_like_a_word_is_not_cut_out_of_answers(word: bytes) -> None:
     text = b"It says: %b, and nothing else" % word
     chunks = [text[at : at + 1] for at in range(len(text))]
-    assert redact(text, word) == text == redact_fault(text, word)
+    assert redact(text, word) == text == redact_error(text, word)
     assert run(StreamRedactor(word), chunks) == text
 
 
@@ -146,5 +146,5 @@ def test_key_that_nobody_would_write_by_chance_is_cut_out(secret: bytes) -> None
 
 
 def test_key_that_looks_like_a_word_is_not_recorded() -> None:
-    assert conceal("bad key lm-studio", b"lm-studio") == "bad key [removed]"
-    assert conceal("a local model", b"local") == "a local model"
+    assert redact_text("bad key lm-studio", b"lm-studio") == "bad key [removed]"
+    assert redact_text("a local model", b"local") == "a local model"

@@ -4,7 +4,7 @@ import pytest
 
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.providers.openai import PROVIDER
-from headgate.llm.routes import MethodNotAllowed, PathInvalid, PathMisplaced, Routes
+from headgate.llm.routes import MethodNotAllowed, PathInvalid, PathMisplaced, RouteTable
 from headgate.llm.wire import opaque
 
 
@@ -12,7 +12,7 @@ def row(name: str, path: str, *methods: str) -> Endpoint:
     return Endpoint(name, methods or ("GET",), path, opaque.METER)
 
 
-ROUTES = Routes(
+ROUTES = RouteTable(
     (
         row("list", "/things"),
         row("make", "/things", "POST"),
@@ -82,7 +82,7 @@ def test_case_and_dots_of_an_id_are_its_own() -> None:
 
 def test_table_with_two_rows_for_one_address_is_refused() -> None:
     with pytest.raises(ValueError, match="two rows"):
-        Routes((row("a", "/x/{id}"), row("b", "/x/{other}")))
+        RouteTable((row("a", "/x/{id}"), row("b", "/x/{other}")))
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "M-SEARCH"])
@@ -107,7 +107,7 @@ def test_method_that_no_api_has_does_not_travel_to_unknown_addresses_either(meth
     ],
 )
 def test_path_that_a_wrong_base_url_made_says_what_is_too_much(path: str, excess: str) -> None:
-    routes = Routes(PROVIDER.endpoints)
+    routes = RouteTable(PROVIDER.endpoints)
     for method in ("GET", "POST"):
         with pytest.raises(PathMisplaced) as refused:
             routes.match(method, path)
@@ -129,4 +129,4 @@ def test_path_that_a_wrong_base_url_made_says_what_is_too_much(path: str, excess
     ],
 )
 def test_path_that_only_looks_like_one_goes_on(path: str) -> None:
-    assert Routes(PROVIDER.endpoints).match("GET", path)
+    assert RouteTable(PROVIDER.endpoints).match("GET", path)

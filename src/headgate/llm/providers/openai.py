@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from headgate.llm.headers import FORBIDDEN
+from headgate.llm.headers import DENIED
 from headgate.llm.providers.openai_endpoints import ENDPOINTS
-from headgate.llm.providers.provider import HeaderRule, Provider
+from headgate.llm.providers.provider import HeaderAllowlist, Provider
 
 PROVIDER = Provider(
     name="openai",
@@ -13,8 +13,8 @@ PROVIDER = Provider(
     authorization=(b"authorization", b"Bearer "),
     organization_header=b"openai-organization",
     project_header=b"openai-project",
-    request_headers=FORBIDDEN,
-    response_headers=HeaderRule(
+    request_headers=DENIED,
+    response_headers=HeaderAllowlist(
         names=frozenset(
             {
                 b"accept-ranges",

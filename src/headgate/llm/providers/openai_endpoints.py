@@ -38,7 +38,7 @@ _MESSAGES = (
     "Anthropic's Messages API is not available at this gateway yet, and a request for it is never"
     " sent to a provider. Use /v1/chat/completions or /v1/responses."
 )
-_OWN = (
+_RESERVED = (
     "This address belongs to the gateway itself and is not available yet; a request for it is never"
     " sent to a provider."
 )
@@ -275,7 +275,7 @@ _GATEWAY = (
     _unsupported("messages", "/messages", reason=_MESSAGES),
     _unsupported("messages", "/messages/{rest}", reason=_MESSAGES),
     *(
-        _unsupported(name, f"/{name}{rest}", reason=_OWN)
+        _unsupported(name, f"/{name}{rest}", reason=_RESERVED)
         for name in ("usage", "webhooks", "receipts", "completion")
         for rest in ("", "/{rest}")
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from headgate.llm.endpoint import Endpoint
-from headgate.llm.headers import HeaderDenial
+from headgate.llm.headers import HeaderDenylist
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -14,7 +14,7 @@ Headers = list[tuple[bytes, bytes]]
 REMEMBERED_NAMES_MAX = 1_000
 
 
-class HeaderRule(msgspec.Struct, frozen=True):
+class HeaderAllowlist(msgspec.Struct, frozen=True):
     """Which headers may pass; everything else is left out."""
 
     names: frozenset[bytes]
@@ -55,8 +55,8 @@ class Provider(msgspec.Struct, frozen=True):
     authorization: tuple[bytes, bytes]
     organization_header: bytes
     project_header: bytes
-    request_headers: HeaderDenial
-    response_headers: HeaderRule
+    request_headers: HeaderDenylist
+    response_headers: HeaderAllowlist
     endpoints: tuple[Endpoint, ...]
 
     def authorize(self, secret: bytes, *, organization: str = "", project: str = "") -> Headers:

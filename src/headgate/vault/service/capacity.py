@@ -17,7 +17,7 @@ from headgate.vault.model.capacity import (
 )
 from headgate.vault.store import capacity as store
 
-LOOK_SECONDS = 60.0
+RESET_CHECK_SECONDS = 60.0
 """How often the answers to one credential and model are looked at."""
 NOTED_MAX = 10_000
 """Credentials and models that are remembered: a client may name any number of models."""
@@ -44,7 +44,7 @@ class Capacities:
     ) -> None:
         if len(self._due) >= NOTED_MAX:
             self._due.clear()
-        self._due[credential_id, model] = monotonic_seconds + LOOK_SECONDS
+        self._due[credential_id, model] = monotonic_seconds + RESET_CHECK_SECONDS
         if model is None:
             return
         said = {

@@ -10,7 +10,7 @@ import msgspec
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Client, Request, Timeouts
 from headgate.kit.log import mask_text
-from headgate.llm import errors as faults
+from headgate.llm import provider_errors
 from headgate.relay.ports import Credential
 from headgate.vault.model import TestCall
 
@@ -167,7 +167,7 @@ def _judge_refusal(status: int, body: bytes) -> bool | None:
     An error of the provider's shape about anything else comes from a provider that knows the key:
     a rate, a quota, a region, a missing right, a model that it does not have, a field of the call.
     """
-    fault = faults.classify(status, body)
+    fault = provider_errors.classify(status, body)
     codes = {fault.code.lower(), fault.type.lower()}
     if not codes.isdisjoint(INVALID_CODES) or b"API_KEY_INVALID" in body:
         return False

@@ -36,7 +36,7 @@ _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-class Verdict(enum.Enum):
+class ErrorCategory(enum.Enum):
     """What to do about a refusal."""
 
     RATE = "rate"
@@ -51,23 +51,23 @@ class Verdict(enum.Enum):
     """The provider is at fault, or overloaded: another try may succeed."""
 
 
-class UpstreamFault(msgspec.Struct, frozen=True):
+class ProviderErrorResponse(msgspec.Struct, frozen=True):
     """A provider's error answer; texts are empty where it stated none."""
 
     status: int
-    verdict: Verdict
+    category: ErrorCategory
     code: str
     type: str
     message: str
 
 
-def classify(status: int, body: bytes) -> UpstreamFault:
+def classify(status: int, body: bytes) -> ProviderErrorResponse:
     """Read an error answer (status 400 and up) of any shape."""
     error = _find_error(body)
     code, kind = _read_text(error, "code"), _read_text(error, "type")
-    return UpstreamFault(
+    return ProviderErrorResponse(
         status=status,
-        verdict=_judge(status, code, kind),
+        category=_categorize(status, code, kind),
         code=code,
         type=kind,
         message=(_read_text(error, "message") or _read_text(error, "detail"))[
@@ -76,7 +76,7 @@ def classify(status: int, body: bytes) -> UpstreamFault:
     )
 
 
-def find_code(status: int, body: bytes) -> str | None:
+def find_recorded_code(status: int, body: bytes) -> str | None:
     """The code under which an error answer is recorded; None where it has none."""
     if status in REJECTED_STATUS:
         return CREDENTIAL_REJECTED
@@ -122,14 +122,14 @@ def parse_duration(text: str) -> float | None:
     )
 
 
-def _judge(status: int, code: str, kind: str) -> Verdict:
+def _categorize(status: int, code: str, kind: str) -> ErrorCategory:
     if status == 402 or code in _QUOTA_CODES or kind in _QUOTA_CODES:
-        return Verdict.QUOTA
+        return ErrorCategory.QUOTA
     if status == 429:
-        return Verdict.RATE
+        return ErrorCategory.RATE
     if status in (401, 403):
-        return Verdict.AUTH
-    return Verdict.SERVER if status >= 500 or status == 408 else Verdict.CLIENT
+        return ErrorCategory.AUTH
+    return ErrorCategory.SERVER if status >= 500 or status == 408 else ErrorCategory.CLIENT
 
 
 def _find_error(body: bytes) -> dict[str, object]:

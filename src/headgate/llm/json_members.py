@@ -14,7 +14,7 @@ _COMMA = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """Where a member stands: its key begins at `start`, its value at `value_start`."""
 
     name: str
@@ -23,14 +23,14 @@ class Member(NamedTuple):
     end: int
 
 
-def find(data: bytes) -> list[Member]:
+def find(data: bytes) -> list[JsonMember]:
     """Find the members of an object, in their order.
 
     Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for what is no JSON
     object, and `ValueError` for one in which a key comes twice.
     """
     values = _decode(data)
-    members: list[Member] = []
+    members: list[JsonMember] = []
     beginning = _BEGINNING.match(data)
     at = beginning.end() if beginning is not None else 0
     for name, raw in values.items():
@@ -38,7 +38,7 @@ def find(data: bytes) -> list[Member]:
         if key is None or not data.startswith(value, key.end()):
             raise ValueError("A key comes twice.")
         end = key.end() + len(value)
-        members.append(Member(name, at, key.end(), end))
+        members.append(JsonMember(name, at, key.end(), end))
         comma = _COMMA.match(data, end)
         at = end if comma is None else comma.end()
     return members

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.llm.errors import (
-    Verdict,
+from headgate.llm.provider_errors import (
+    ErrorCategory,
     classify,
     parse_duration,
     parse_reset,
@@ -12,30 +12,32 @@ from headgate.llm.errors import (
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "verdict"),
+    ("status", "code", "category"),
     [
-        (429, "rate_limit_exceeded", Verdict.RATE),
-        (429, "", Verdict.RATE),
-        (429, "insufficient_quota", Verdict.QUOTA),
-        (400, "billing_hard_limit_reached", Verdict.QUOTA),
-        (402, "", Verdict.QUOTA),
-        (401, "invalid_api_key", Verdict.AUTH),
-        (403, "", Verdict.AUTH),
-        (400, "invalid_value", Verdict.CLIENT),
-        (404, "model_not_found", Verdict.CLIENT),
-        (409, "", Verdict.CLIENT),
-        (408, "", Verdict.SERVER),
-        (500, "", Verdict.SERVER),
-        (529, "overloaded", Verdict.SERVER),
+        (429, "rate_limit_exceeded", ErrorCategory.RATE),
+        (429, "", ErrorCategory.RATE),
+        (429, "insufficient_quota", ErrorCategory.QUOTA),
+        (400, "billing_hard_limit_reached", ErrorCategory.QUOTA),
+        (402, "", ErrorCategory.QUOTA),
+        (401, "invalid_api_key", ErrorCategory.AUTH),
+        (403, "", ErrorCategory.AUTH),
+        (400, "invalid_value", ErrorCategory.CLIENT),
+        (404, "model_not_found", ErrorCategory.CLIENT),
+        (409, "", ErrorCategory.CLIENT),
+        (408, "", ErrorCategory.SERVER),
+        (500, "", ErrorCategory.SERVER),
+        (529, "overloaded", ErrorCategory.SERVER),
     ],
 )
-def test_refusal_is_judged_by_status_and_code(status: int, code: str, verdict: Verdict) -> None:
+def test_refusal_is_judged_by_status_and_code(
+    status: int, code: str, category: ErrorCategory
+) -> None:
     fault = classify(status, b'{"error":{"message":"m","type":"t","code":"%b"}}' % code.encode())
-    assert (fault.verdict, fault.code, fault.type, fault.message) == (verdict, code, "t", "m")
+    assert (fault.category, fault.code, fault.type, fault.message) == (category, code, "t", "m")
 
 
 def test_quota_may_be_told_by_the_type() -> None:
-    assert classify(429, b'{"error":{"type":"insufficient_quota"}}').verdict is Verdict.QUOTA
+    assert classify(429, b'{"error":{"type":"insufficient_quota"}}').category is ErrorCategory.QUOTA
 
 
 @pytest.mark.parametrize(
