@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import AccountService
 from headgate.audit.model import COMMAND_LINE
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import SystemClock
@@ -39,7 +39,7 @@ def add_credentials(data: Path, *, count: int, base_url: str, organizations: int
         master_key = find_master_key(connection, text=None, path=data / "master.key")
         assert master_key is not None
         sealer = Sealer(master_key, clock)
-        accounts = Accounts(clock, ids, AuditLog(clock))
+        accounts = AccountService(clock, ids, AuditLog(clock))
         owners: list[str | None] = [accounts.list_organizations(connection)[0].id, None]
         for number in range(organizations - 2):
             made = accounts.create_organization(connection, f"Other {number}", by=COMMAND_LINE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.audit.model import SYSTEM
-from headgate.keys.service import KeyRing
+from headgate.keys.service import KeyIndex
 from headgate.kit import settings
 from headgate.main.installation import Installation, open_installation
 from rigs.scale.stand import LOCAL, Filled, Plan, fill, running
@@ -65,7 +65,7 @@ def percentile(times: Sequence[float], share: float) -> float:
 
 
 def measure_ring(filled: Filled) -> list[Figure]:
-    """The key ring by itself: taking up all keys, one changed key, and the check of a token."""
+    """Measure the key index alone: loading all keys, one changed key, and checking a token."""
     loaded = settings.load({"HEADGATE_EGRESS_ALLOW": LOCAL}, data=filled.data)
     installation = open_installation(loaded)
     try:
@@ -77,11 +77,11 @@ def measure_ring(filled: Filled) -> list[Figure]:
 def _measure_ring(installation: Installation, filled: Filled) -> list[Figure]:
     database = installation.database
     whole: list[float] = []
-    ring = KeyRing(installation.clock)
+    key_index = KeyIndex(installation.clock)
     for _ in range(5):
-        ring = KeyRing(installation.clock)
+        key_index = KeyIndex(installation.clock)
         with database.reading() as connection:
-            whole += time_each(lambda ring=ring, c=connection: ring.load(c), 1)
+            whole += time_each(lambda key_index=key_index, c=connection: key_index.load(c), 1)
     one: list[float] = []
     for number in range(20):
         with database.transaction() as connection:
@@ -90,17 +90,17 @@ def _measure_ring(installation: Installation, filled: Filled) -> list[Figure]:
                 connection, key, {"description": f"change {number}"}, by=SYSTEM
             )
         with database.reading() as connection:
-            one += time_each(lambda c=connection: ring.load(c), 1)
+            one += time_each(lambda c=connection: key_index.load(c), 1)
     checks = {
         "of all keys": [token.encode() for token in filled.tokens],
         "of one key, again and again": [filled.live_key.encode()] * len(filled.tokens),
     }
     figures = [
-        Figure("key ring: take up all keys", max(whole) / 1000, "s", len(whole), LOAD_SECONDS_MAX),
-        Figure("key ring: take up one changed key, median", statistics.median(one), "ms", len(one)),
+        Figure("key index: load all keys", max(whole) / 1000, "s", len(whole), LOAD_SECONDS_MAX),
+        Figure("key index: load one changed key, median", statistics.median(one), "ms", len(one)),
     ]
     for name, tokens in checks.items():
-        times = time_each(lambda tokens=tokens: [ring.find(token) for token in tokens], 10)
+        times = time_each(lambda tokens=tokens: [key_index.find(token) for token in tokens], 10)
         per_check = min(times) * 1000 / len(tokens)
         figures.append(Figure(f"key check, {name}", per_check, "us", len(times) * len(tokens)))
     return figures

@@ -78,7 +78,7 @@ def list_deeds(data: Path, object_id: str) -> list[str]:
     with database.reading() as connection:
         entries, _ = AuditLog(SystemClock()).list(connection, Filter(object_id=object_id), limit=9)
     database.close()
-    return [entry.deed.action for entry in entries]
+    return [entry.event.action for entry in entries]
 
 
 def transit_settings(services: KeyServices) -> dict[str, str]:

@@ -25,7 +25,7 @@ from headgate.accounts.service import Hasher
 from headgate.api import app as application
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
-from headgate.keys.service import KeyRing
+from headgate.keys.service import KeyIndex
 from headgate.kit import settings
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
@@ -149,7 +149,7 @@ class Api:
             return work(connection)
 
     def audited(self) -> list[tuple[str, str]]:
-        """Action and object of every deed so far, the oldest first."""
+        """Action and object of every audit event so far, the oldest first."""
         from_database = "SELECT action, object_id FROM audit ORDER BY number"
         return self.read(
             lambda connection: [tuple(row) for row in connection.exec_driver_sql(from_database)]
@@ -187,7 +187,7 @@ class Props:
 NO_PROPS = Props()
 
 
-class OperatorRing(KeyRing):
+class OperatorKeyIndex(KeyIndex):
     """The keys, and one of the operator that no command can make yet."""
 
     operator = Grant(
@@ -250,7 +250,7 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
     if props.hasher is not None:
         installation.hasher.close()
         installation.hasher = props.hasher
-    installation.key_ring = OperatorRing(installation.clock)
+    installation.key_index = OperatorKeyIndex(installation.clock)
     with installation.database.transaction() as connection:
         own = make_tenant(installation, connection, "Own")
         other = make_tenant(installation, connection, "Other")

@@ -14,7 +14,7 @@ from headgate.accounts.model import Role
 from headgate.api.access import Access, Audience
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
-from tests.fakes.api import OPERATOR_KEY, Api, OperatorRing
+from tests.fakes.api import OPERATOR_KEY, Api, OperatorKeyIndex
 from tests.fakes.people import add_person, open_browser
 
 DAY_SECONDS = 86_400
@@ -111,7 +111,7 @@ def gather(api: Api, permission: str) -> Iterator[Asker]:
         Asker(
             "key of the operator",
             bearer(OPERATOR_KEY, own.organization_id),
-            permissions=OperatorRing.operator.permissions,
+            permissions=OperatorKeyIndex.operator.permissions,
             is_theirs=False,
         ),
     )

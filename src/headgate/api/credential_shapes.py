@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from headgate.api.errors import FieldRefused
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_if_any
-from headgate.audit.model import Entry
+from headgate.audit.model import AuditEntry
 from headgate.catalog.service import Catalog
 from headgate.metering.service import Outcomes
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
@@ -262,7 +262,7 @@ class CredentialUsage(msgspec.Struct, kw_only=True):
 
 
 class CredentialAuditEntry(msgspec.Struct, kw_only=True):
-    """One deed. `user_id` is the person or the key that did it."""
+    """One audit event. `user_id` is the person or the key that did it."""
 
     id: str
     credential_id: str
@@ -324,14 +324,14 @@ def group_credentials(
     )
 
 
-def show_audit_entry(entry: Entry) -> CredentialAuditEntry:
+def show_audit_entry(entry: AuditEntry) -> CredentialAuditEntry:
     """A line of the audit log as this API has it."""
     return CredentialAuditEntry(
         id=str(entry.number),
-        credential_id=entry.deed.object_id,
-        event_type=entry.deed.action,
+        credential_id=entry.event.object_id,
+        event_type=entry.event.action,
         user_id=entry.actor.id,
-        changes=entry.deed.changes,
+        changes=entry.event.changes,
         ip_address=entry.actor.address,
         user_agent=entry.actor.user_agent,
         timestamp=show_time(entry.at),

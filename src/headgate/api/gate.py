@@ -17,7 +17,7 @@ from headgate.api.errors import (
 from headgate.api.principal import NOBODY, Principal, PrincipalKind
 from headgate.keys.model import InvalidKey, KeyKind
 from headgate.keys.model.request_keys import find_grant
-from headgate.keys.service import KeyRing
+from headgate.keys.service import KeyIndex
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.relay.admission import check_address
 
@@ -45,13 +45,13 @@ class Gate:
 
     def __init__(
         self,
-        key_ring: KeyRing,
+        key_index: KeyIndex,
         rate_limiter: RateLimiter,
         identify: Identify,
         *,
         public_url: str | None = None,
     ) -> None:
-        self._key_ring = key_ring
+        self._key_index = key_index
         self._rate_limiter = rate_limiter
         self._identify = identify
         self._public_url = public_url
@@ -91,7 +91,7 @@ class Gate:
 
     def _find_key(self, request: Request, tokens: Sequence[str]) -> Principal:
         presented = [token.encode("utf-8", "replace") for token in tokens]
-        grant, proof = find_grant(self._key_ring, presented)
+        grant, proof = find_grant(self._key_index, presented)
         if grant.networks:
             check_address(grant, request.client.host if request.client else "")
         if grant.requests_per_minute:

@@ -30,8 +30,8 @@ class FirstRoute(Route):
 
 def build_routes(services: Services, identify: Identify) -> list[Route]:
     """All operations, and the document that describes them."""
-    public_url = services.entrance.public_url
-    gate = Gate(services.key_ring, services.rate_limiter, identify, public_url=public_url)
+    public_url = services.authentication.public_url
+    gate = Gate(services.key_index, services.rate_limiter, identify, public_url=public_url)
     paths: dict[str, dict[str, Endpoint]] = {}
     for operations in ALL:
         for operation in operations.all:

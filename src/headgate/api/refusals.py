@@ -18,10 +18,10 @@ from headgate.accounts.service import SignInTooOften
 from headgate.api.errors import PasswordWrong
 from headgate.api.gate import read_tokens
 from headgate.api.storage import Storage
-from headgate.audit.model import SYSTEM, Actor, ActorKind, Deed
+from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.keys.model import KeyKind, name_token
-from headgate.keys.service import KeyRing
+from headgate.keys.service import KeyIndex
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.throttle import EventThrottle
 
@@ -59,10 +59,10 @@ class Refusal(msgspec.Struct, frozen=True):
 class Refusals:
     """The refusals of one process. Called on the event loop only."""
 
-    def __init__(self, storage: Storage, audit: AuditLog, key_ring: KeyRing) -> None:
+    def __init__(self, storage: Storage, audit: AuditLog, key_index: KeyIndex) -> None:
         self._storage = storage
         self._audit = audit
-        self._key_ring = key_ring
+        self._key_index = key_index
         self._lines = EventThrottle(in_all=LOG_LINES_MAX, of_address=LOG_LINES_OF_ADDRESS_MAX)
         self._entries = EventThrottle(
             in_all=AUDIT_ENTRIES_MAX, of_address=AUDIT_ENTRIES_OF_ADDRESS_MAX
@@ -83,9 +83,9 @@ class Refusals:
                 address=refusal.address,
                 key=name_token(refusal.token),
             )
-        deed = self._find_deed(refusal)
-        if deed is not None and self._entries.take(refusal.address):
-            self._write(describe_actor(refusal, deed), deed)
+        event = self._find_event(refusal)
+        if event is not None and self._entries.take(refusal.address):
+            self._write(describe_actor(refusal, event), event)
 
     def note_key(self, error: HeadgateError, token: bytes, address: str) -> None:
         """As `note`, for a model call."""
@@ -99,37 +99,37 @@ class Refusals:
             log.warning("access.refused_more", **msgspec.structs.asdict(lines))
         if entries is not None:
             changes = msgspec.structs.asdict(entries)
-            self._write(SYSTEM, Deed("access.refused_more", None, "headgate", changes))
+            self._write(SYSTEM, AuditEvent("access.refused_more", None, "headgate", changes))
 
-    def _find_deed(self, refusal: Refusal) -> Deed | None:
+    def _find_event(self, refusal: Refusal) -> AuditEvent | None:
         changes = {"reason": refusal.reason, "face": refusal.api}
         if refusal.token.startswith(ADMIN_PREFIX.encode()):
-            key_id, organization_id = self._key_ring.find_owner(refusal.token) or (UNKNOWN, None)
-            return Deed("key.refused", organization_id, key_id, changes)
+            key_id, organization_id = self._key_index.find_owner(refusal.token) or (UNKNOWN, None)
+            return AuditEvent("key.refused", organization_id, key_id, changes)
         if refusal.is_persons:
             person_id = refusal.sign_in.person_id if refusal.sign_in is not None else ""
-            return Deed("person.sign_in_refused", None, person_id or UNKNOWN, changes)
+            return AuditEvent("person.sign_in_refused", None, person_id or UNKNOWN, changes)
         return None
 
-    def _write(self, by: Actor, deed: Deed) -> None:
-        task = asyncio.get_running_loop().create_task(self._record(by, deed))
+    def _write(self, by: Actor, event: AuditEvent) -> None:
+        task = asyncio.get_running_loop().create_task(self._record(by, event))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _record(self, by: Actor, deed: Deed) -> None:
+    async def _record(self, by: Actor, event: AuditEvent) -> None:
         def record(connection: sa.Connection) -> None:
-            self._audit.record(connection, by, deed)
+            self._audit.record(connection, by, event)
 
         # While the database takes no writes, the log has the line.
         with contextlib.suppress(HeadgateError):
             await self._storage.write(record)
 
 
-def describe_actor(refusal: Refusal, deed: Deed) -> Actor:
+def describe_actor(refusal: Refusal, event: AuditEvent) -> Actor:
     """As the audit log names somebody who proved nothing."""
-    kind = ActorKind.KEY if deed.action == "key.refused" else ActorKind.PERSON
+    kind = ActorKind.KEY if event.action == "key.refused" else ActorKind.PERSON
     name = refusal.sign_in.email if refusal.sign_in is not None else ""
-    return Actor(kind, deed.object_id, name, refusal.address, refusal.user_agent)
+    return Actor(kind, event.object_id, name, refusal.address, refusal.user_agent)
 
 
 def find_refusal(request: Request, error: HeadgateError) -> Refusal | None:

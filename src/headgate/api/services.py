@@ -7,14 +7,20 @@ from typing import Protocol
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts, Invitations, Members, People, Sessions
-from headgate.api.entrance import Entrance
+from headgate.accounts.service import (
+    AccountService,
+    InvitationService,
+    MemberService,
+    PersonService,
+    SessionService,
+)
+from headgate.api.authentication import AuthenticationMethods
 from headgate.api.refusals import Refusals
 from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
-from headgate.keys.service import KeyRing, Keys
+from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
@@ -62,14 +68,14 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     ids: Ids
     audit: AuditLog
     refusals: Refusals
-    accounts: Accounts
-    people: People
-    members: Members
-    invitations: Invitations
-    sessions: Sessions
-    entrance: Entrance
-    keys: Keys
-    key_ring: KeyRing
+    accounts: AccountService
+    people: PersonService
+    members: MemberService
+    invitations: InvitationService
+    sessions: SessionService
+    authentication: AuthenticationMethods
+    keys: KeyService
+    key_index: KeyIndex
     rate_limiter: RateLimiter
     credentials: CredentialBook
     catalog: Catalog

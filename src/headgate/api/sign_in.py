@@ -70,22 +70,22 @@ async def prove_password(ask: Ask[Any, Any], email: str, password: str) -> Prove
 
     Raises `SignInTooOften` and `SignInCrowded` as well.
     """
-    services, entrance = ask.services, ask.services.entrance
+    services, authentication = ask.services, ask.services.authentication
     try:
         email = check_email(email)
     except EmailRefused:
         email = ""  # nobody has it; looked for all the same
     ask.request.state.sign_in = SignInTry(email, "")
-    entrance.flood.take(ask.actor.address, email)
+    authentication.login_rate_limiter.take(ask.actor.address, email)
     person, stored = await ask.read(
         lambda connection: services.people.find_proof(connection, email)
     )
-    proof = await entrance.hasher.verify(stored, password)
+    proof = await authentication.hasher.verify(stored, password)
     if person is None or stored is None or not proof.is_good:
         ask.request.state.sign_in = SignInTry(email, "" if person is None else person.id)
         raise SignInRefused(NOT_SIGNED_IN)
-    entrance.flood.forgive(ask.actor.address, email)
-    renewed = await entrance.hasher.hash(password) if proof.is_outdated else None
+    authentication.login_rate_limiter.forgive(ask.actor.address, email)
+    renewed = await authentication.hasher.hash(password) if proof.is_outdated else None
     return Proven(person, stored, renewed)
 
 
@@ -129,7 +129,7 @@ def admit(ask: Ask[Any, Any], login: Login) -> SignedIn:
     """The answer to who has a new session, with its cookie."""
     assert login.session is not None, "only for a session"
     seconds = login.session.expires_at - ask.services.clock.now()
-    cookies = ask.services.entrance.cookies
+    cookies = ask.services.authentication.cookies
     ask.reply.cookies.append(cookies.write_session(login.token, seconds=seconds))
     return show_login(ask, login)
 

@@ -45,7 +45,7 @@ COMMAND_LINE = Actor(ActorKind.COMMAND, "command")
 SYSTEM = Actor(ActorKind.SYSTEM, "headgate")
 
 
-class Deed(msgspec.Struct, frozen=True):
+class AuditEvent(msgspec.Struct, frozen=True):
     """What was done: `action` is `<object>.<verb in the past>`, such as `key.revoked`.
 
     No organization: the platform's own. `changes` are the fields that matter, never a secret.
@@ -57,13 +57,14 @@ class Deed(msgspec.Struct, frozen=True):
     changes: dict[str, Any] = {}
 
 
-class Entry(msgspec.Struct, frozen=True):
+class AuditEntry(msgspec.Struct, frozen=True):
     """One line of the log. `number` counts from 1 without a gap; `at` in unix seconds."""
 
     number: int
     at: float
     actor: Actor
-    deed: Deed
+    event: AuditEvent = msgspec.field(name="deed")
+    # `headgate audit list --json` has always called it so; scripts read it.
     previous_hash: bytes
     hash: bytes
 
@@ -79,7 +80,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class ChainVerification(msgspec.Struct, frozen=True):
     """What a check of the whole chain found. `fault` names the first entry that does not hold."""
 
     entries: int
@@ -87,13 +88,13 @@ class Verdict(msgspec.Struct, frozen=True):
     fault: str | None = None
 
 
-def encode_changes(deed: Deed) -> str:
-    """The fields of a deed as they are stored and sealed."""
-    return msgspec.json.encode(deed.changes, order="sorted").decode()
+def encode_changes(event: AuditEvent) -> str:
+    """The fields of an event as they are stored and sealed."""
+    return msgspec.json.encode(event.changes, order="sorted").decode()
 
 
 def seal_entry(
-    number: int, at_microseconds: int, actor: Actor, deed: Deed, *, after: bytes
+    number: int, at_microseconds: int, actor: Actor, event: AuditEvent, *, after: bytes
 ) -> bytes:
     """The hash of an entry that follows the one whose hash is `after`."""
     return hashlib.sha256(
@@ -107,9 +108,9 @@ def seal_entry(
             actor.name,
             actor.address,
             actor.user_agent,
-            deed.action,
-            deed.organization_id or "",
-            deed.object_id,
-            encode_changes(deed),
+            event.action,
+            event.organization_id or "",
+            event.object_id,
+            encode_changes(event),
         )
     ).digest()

@@ -1,4 +1,4 @@
-"""Writes the audit log in the transaction of the deed itself, reads it, and checks its chain."""
+"""Writes the audit log in the transaction of the action itself, reads it, and checks its chain."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from headgate.audit.model import (
     FIRST_HASH,
     MICROSECONDS,
     Actor,
-    Deed,
-    Entry,
+    AuditEntry,
+    AuditEvent,
+    ChainVerification,
     Filter,
-    Verdict,
     seal_entry,
 )
 from headgate.kit.clock import Clock
@@ -25,7 +25,7 @@ class AuditLog:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def record(self, connection: sa.Connection, by: Actor, deed: Deed) -> Entry:
+    def record(self, connection: sa.Connection, by: Actor, event: AuditEvent) -> AuditEntry:
         """Add what is being done in this transaction. A second process waits for its end."""
         number = store.lock_head(connection)
         if number is None:
@@ -33,34 +33,38 @@ class AuditLog:
             number = 1
         _, previous = store.read_head(connection)
         at = round(self._clock.now() * MICROSECONDS)
-        sealed = seal_entry(number, at, by, deed, after=previous)
-        entry = Entry(number, at / MICROSECONDS, by, deed, previous, sealed)
+        sealed = seal_entry(number, at, by, event, after=previous)
+        entry = AuditEntry(number, at / MICROSECONDS, by, event, previous, sealed)
         store.insert_entry(connection, entry)
         return entry
 
     def list(
         self, connection: sa.Connection, wanted: Filter, *, limit: int, offset: int = 0
-    ) -> tuple[list[Entry], int]:
+    ) -> tuple[list[AuditEntry], int]:
         """A page of the entries that fit, the newest first, and how many fit in all."""
         entries = store.select_entries(connection, wanted, limit=limit, offset=offset)
         return entries, store.count_entries(connection, wanted)
 
-    def verify(self, connection: sa.Connection) -> Verdict:
+    def verify(self, connection: sa.Connection) -> ChainVerification:
         """Go through the whole chain."""
         head, count = FIRST_HASH, 0
         for at, entry in store.select_chain(connection):
             count += 1
             if entry.number != count:
-                return Verdict(count - 1, head, f"entry {count} is missing")
+                return ChainVerification(count - 1, head, f"entry {count} is missing")
             if entry.previous_hash != head:
-                return Verdict(count - 1, head, f"entry {count} does not follow the one before it")
-            if seal_entry(count, at, entry.actor, entry.deed, after=head) != entry.hash:
-                return Verdict(count - 1, head, f"entry {count} was changed")
+                return ChainVerification(
+                    count - 1, head, f"entry {count} does not follow the one before it"
+                )
+            if seal_entry(count, at, entry.actor, entry.event, after=head) != entry.hash:
+                return ChainVerification(count - 1, head, f"entry {count} was changed")
             head = entry.hash
         number, newest = store.read_head(connection)
         if (number, newest or FIRST_HASH) != (count, head):
-            return Verdict(count, head, f"entries after {count} are missing: there were {number}")
-        return Verdict(count, head)
+            return ChainVerification(
+                count, head, f"entries after {count} are missing: there were {number}"
+            )
+        return ChainVerification(count, head)
 
     def contains(self, connection: sa.Connection, sealed: str) -> bool:
         """Whether an entry has that hash (in hex)."""

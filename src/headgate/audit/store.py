@@ -12,8 +12,8 @@ from headgate.audit.model import (
     MICROSECONDS,
     Actor,
     ActorKind,
-    Deed,
-    Entry,
+    AuditEntry,
+    AuditEvent,
     Filter,
     encode_changes,
 )
@@ -75,9 +75,9 @@ def read_head(connection: sa.Connection) -> tuple[int, bytes]:
     return (0, b"") if row is None else (row.number, row.hash)
 
 
-def insert_entry(connection: sa.Connection, entry: Entry) -> None:
+def insert_entry(connection: sa.Connection, entry: AuditEntry) -> None:
     """Add the entry and make it the newest."""
-    actor, deed = entry.actor, entry.deed
+    actor, event = entry.actor, entry.event
     connection.execute(
         sa.insert(AUDIT).values(
             number=entry.number,
@@ -87,10 +87,10 @@ def insert_entry(connection: sa.Connection, entry: Entry) -> None:
             actor_name=actor.name,
             address=actor.address,
             user_agent=actor.user_agent,
-            action=deed.action,
-            organization_id=deed.organization_id,
-            object_id=deed.object_id,
-            changes=encode_changes(deed),
+            action=event.action,
+            organization_id=event.organization_id,
+            object_id=event.object_id,
+            changes=encode_changes(event),
             previous_hash=entry.previous_hash,
             hash=entry.hash,
         )
@@ -100,7 +100,7 @@ def insert_entry(connection: sa.Connection, entry: Entry) -> None:
     )
 
 
-def select_chain(connection: sa.Connection) -> Iterator[tuple[int, Entry]]:
+def select_chain(connection: sa.Connection) -> Iterator[tuple[int, AuditEntry]]:
     """Every entry in its order, with its stored time in microseconds; a piece at a time."""
     after = 0
     while True:
@@ -120,7 +120,7 @@ def select_chain(connection: sa.Connection) -> Iterator[tuple[int, Entry]]:
 
 def select_entries(
     connection: sa.Connection, wanted: Filter, *, limit: int, offset: int
-) -> list[Entry]:
+) -> list[AuditEntry]:
     """The newest entries first."""
     statement = (
         sa.select(AUDIT)
@@ -159,14 +159,16 @@ def _conditions(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
         yield AUDIT.c.at < int(wanted.until * MICROSECONDS)
 
 
-def _entry(row: Any) -> Entry:
-    return Entry(
+def _entry(row: Any) -> AuditEntry:
+    return AuditEntry(
         number=row.number,
         at=row.at / MICROSECONDS,
         actor=Actor(
             ActorKind(row.actor_kind), row.actor_id, row.actor_name, row.address, row.user_agent
         ),
-        deed=Deed(row.action, row.organization_id, row.object_id, msgspec.json.decode(row.changes)),
+        event=AuditEvent(
+            row.action, row.organization_id, row.object_id, msgspec.json.decode(row.changes)
+        ),
         previous_hash=row.previous_hash,
         hash=row.hash,
     )

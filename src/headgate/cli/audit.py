@@ -38,9 +38,9 @@ def list_entries(
             format_time(entry.at),
             entry.actor.name or entry.actor.id,
             entry.actor.address or "-",
-            entry.deed.action,
-            entry.deed.object_id,
-            msgspec.json.encode(entry.deed.changes).decode() if entry.deed.changes else "",
+            entry.event.action,
+            entry.event.object_id,
+            msgspec.json.encode(entry.event.changes).decode() if entry.event.changes else "",
         )
     print_table(table)
 

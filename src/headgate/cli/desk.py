@@ -10,10 +10,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts, People
+from headgate.accounts.service import AccountService, PersonService
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog, PriceBook
-from headgate.keys.service import Keys
+from headgate.keys.service import KeyService
 from headgate.kit import log, settings
 from headgate.kit.clock import SystemClock
 from headgate.kit.db import migration
@@ -45,11 +45,11 @@ class Desk:
         self.clock = SystemClock()
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
-        self.accounts = Accounts(self.clock, self.ids, self.audit)
+        self.accounts = AccountService(self.clock, self.ids, self.audit)
         self.catalog = Catalog.load(loaded.catalog_dir)
         self.price_book = PriceBook(self.catalog, self.audit, self.clock)
-        self.keys = Keys(self.clock, self.accounts, self.audit, keys_max=loaded.keys_max)
-        self.people = People(self.clock, self.ids, self.audit)
+        self.keys = KeyService(self.clock, self.accounts, self.audit, keys_max=loaded.keys_max)
+        self.people = PersonService(self.clock, self.ids, self.audit)
         self.egress_rules = build_rules(loaded, simulator_origin(loaded))
         self._sealer: Sealer | None = None
 

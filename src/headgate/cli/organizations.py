@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from headgate.accounts.model import Role
-from headgate.accounts.service import Invitations
+from headgate.accounts.service import InvitationService
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time
@@ -30,7 +30,7 @@ def create(
 ) -> None:
     """Create an organization and print the invitation of its owner, which is shown this once."""
     with open_desk(data) as desk, desk.database.transaction() as connection:
-        invitations = Invitations(
+        invitations = InvitationService(
             desk.clock,
             desk.ids,
             desk.audit,

@@ -49,4 +49,7 @@ def restore(
             f"The master key is not there: put it into {loaded.data}/master.key (mode 0600), or "
             "set HEADGATE_MASTER_KEY. No server starts without it."
         )
-    typer.echo("Keys and people that were withdrawn after the backup are good again: look at them.")
+    typer.echo(
+        "Keys that were revoked and people who were disabled after the backup are active again: "
+        "check them."
+    )

@@ -81,8 +81,8 @@ _LISTS = ("models", "endpoints", "projects", "networks", "resources", "permissio
 
 
 class StoredKey(msgspec.Struct, frozen=True):
-    """What a ring needs of a key, with the digests of its tokens, and the revision at which it was
-    changed. Of this there are tens of thousands to be taken up at a start."""
+    """Hold what the key index needs of a key, with the digests of its tokens and the revision at
+    which it was changed. A start loads tens of thousands of these."""
 
     revision: int
     digest: bytes

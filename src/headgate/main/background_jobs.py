@@ -78,7 +78,7 @@ class BackgroundJobs:
     def reload(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in threads."""
         with self._reloading, self._installation.database.reading() as connection:
-            self._installation.key_ring.observe_time()
+            self._installation.key_index.observe_time()
             revisions = schema.read_revisions(connection)
             changed = {
                 topic for topic, value in revisions.items() if self._revisions.get(topic) != value
@@ -125,7 +125,7 @@ class BackgroundJobs:
 
     async def _write_back(self) -> None:
         await self._writer.call(self._installation.write_back)
-        used = self._installation.key_ring.take_used()
+        used = self._installation.key_index.take_used()
         if used:
             at = self._installation.clock.now()
             await self._writer.call(lambda connection: flush_used(connection, used, at=at))

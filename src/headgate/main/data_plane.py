@@ -103,7 +103,7 @@ def build_handler(
 ) -> OpenAiHandler:
     """Build the OpenAI handler on its pipelines."""
     return OpenAiHandler(
-        grants=installation.key_ring,
+        grants=installation.key_index,
         pipeline=pipelines.calls,
         models=pipelines.models,
         concurrency=traffic.concurrency,

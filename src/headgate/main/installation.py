@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from headgate.accounts.service import (
-    Accounts,
+    AccountService,
     Hasher,
-    Invitations,
-    Members,
-    People,
-    Sessions,
+    InvitationService,
+    MemberService,
+    PersonService,
+    SessionService,
 )
 from headgate.audit.service import AuditLog
 from headgate.catalog import service as catalog
@@ -52,24 +52,24 @@ class Installation:
         self.steady_clock = SteadyClock(clock)
         self.ids = Ids()
         self.audit = AuditLog(self.clock)
-        self.accounts = Accounts(self.clock, self.ids, self.audit)
-        self.keys = keys.Keys(
+        self.accounts = AccountService(self.clock, self.ids, self.audit)
+        self.keys = keys.KeyService(
             self.steady_clock,
             self.accounts,
             self.audit,
             keys_max=settings.keys_max,
             subscribed=lambda _topic: settings.test_mode,
         )
-        self.people = People(self.clock, self.ids, self.audit)
-        self.members = Members(self.audit)
-        self.invitations = Invitations(
+        self.people = PersonService(self.clock, self.ids, self.audit)
+        self.members = MemberService(self.audit)
+        self.invitations = InvitationService(
             self.steady_clock,
             self.ids,
             self.audit,
             self.people,
             open_seconds=settings.invitation_seconds,
         )
-        self.sessions = Sessions(
+        self.sessions = SessionService(
             self.steady_clock,
             self.ids,
             self.audit,
@@ -77,7 +77,7 @@ class Installation:
             idle_seconds=settings.session_idle_seconds,
         )
         self.hasher = Hasher()
-        self.key_ring = keys.KeyRing(self.clock)
+        self.key_index = keys.KeyIndex(self.clock)
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
         self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
         self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, self.clock)
@@ -117,7 +117,7 @@ class Installation:
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
         """Take up what is stored under the topics that changed."""
         if not topics.isdisjoint(keys.TOPICS):
-            self.key_ring.load(connection)
+            self.key_index.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
             self.offers.load(connection)

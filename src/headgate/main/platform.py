@@ -11,7 +11,7 @@ from headgate.api.refusals import Refusals
 from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
-from headgate.main.entrance import build_entrance
+from headgate.main.authentication import build_authentication
 from headgate.main.installation import Installation
 from headgate.main.rotations import KeyDesk
 from headgate.main.storage import Storage
@@ -32,7 +32,7 @@ def build(
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
     storage = Storage(installation.database, writer, reload=reload)
-    entrance = build_entrance(installation, storage, client)
+    authentication = build_authentication(installation, storage, client)
     services = Services(
         storage=storage,
         clock=installation.clock,
@@ -44,9 +44,9 @@ def build(
         members=installation.members,
         invitations=installation.invitations,
         sessions=installation.sessions,
-        entrance=entrance,
+        authentication=authentication,
         keys=installation.keys,
-        key_ring=installation.key_ring,
+        key_index=installation.key_index,
         rate_limiter=installation.rate_limiter,
         credentials=installation.credentials,
         catalog=installation.catalog,
@@ -67,7 +67,7 @@ def build(
         ),
         key_desk=KeyDesk(installation, writer),
     )
-    return build_routes(services, entrance.identity.identify)
+    return build_routes(services, authentication.authenticator.identify)
 
 
 def build_refusals(
@@ -75,4 +75,4 @@ def build_refusals(
 ) -> Refusals:
     """What writes down who was not let in."""
     storage = Storage(installation.database, writer, reload=reload)
-    return Refusals(storage, installation.audit, installation.key_ring)
+    return Refusals(storage, installation.audit, installation.key_index)

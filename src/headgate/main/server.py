@@ -145,7 +145,7 @@ async def _serve(
         attach(server, app, edge)
         connections: Any = server.server_state.connections
         works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
-        works.append(withdrawals.watch(installation.key_ring, handler, connections))
+        works.append(withdrawals.watch(installation.key_index, handler, connections))
         works.append(_announce(server, settings, installation, situation))
         await stack.enter_async_context(_running(*works))
         _tune_collector()

@@ -64,7 +64,9 @@ class KeyWithdrawn(HeadgateError):
     @classmethod
     def now(cls) -> KeyWithdrawn:
         """What such a call is told. It is the message with which its task is cancelled."""
-        return cls("The API key was withdrawn while the call ran.", should_retry=False)
+        return cls(
+            "The API key was revoked, disabled or expired while the call ran.", should_retry=False
+        )
 
 
 class InternalFault(HeadgateError):

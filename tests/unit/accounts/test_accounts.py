@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headgate.accounts.model import AccountMissing, NameRefused
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import SystemClock
@@ -23,12 +23,12 @@ def database(tmp_path: Path):
 
 
 @pytest.fixture
-def accounts() -> Accounts:
-    return Accounts(SystemClock(), Ids(), AuditLog(SystemClock()))
+def accounts() -> AccountService:
+    return AccountService(SystemClock(), Ids(), AuditLog(SystemClock()))
 
 
 def test_project_is_found_by_id_by_name_and_by_being_the_first(
-    database: Database, accounts: Accounts
+    database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:
         organization = accounts.create_organization(connection, " Acme ", by=SYSTEM)
@@ -47,7 +47,7 @@ def test_project_is_found_by_id_by_name_and_by_being_the_first(
 
 
 def test_unknown_and_ambiguous_projects_are_told_apart(
-    database: Database, accounts: Accounts
+    database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:
         with pytest.raises(AccountMissing, match="no project yet"):
@@ -62,7 +62,7 @@ def test_unknown_and_ambiguous_projects_are_told_apart(
 
 
 def test_project_of_an_unknown_organization_is_refused(
-    database: Database, accounts: Accounts
+    database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection, pytest.raises(AccountMissing):
         accounts.create_project(connection, "one", organization_id="org_none", by=SYSTEM)
@@ -70,14 +70,14 @@ def test_project_of_an_unknown_organization_is_refused(
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201])
 def test_name_that_cannot_be_shown_on_a_line_is_refused(
-    database: Database, accounts: Accounts, name: str
+    database: Database, accounts: AccountService, name: str
 ) -> None:
     with database.transaction() as connection, pytest.raises(NameRefused):
         accounts.create_organization(connection, name, by=SYSTEM)
 
 
 def test_organization_that_is_not_clear_is_told_with_how_to_name_it(
-    database: Database, accounts: Accounts
+    database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:
         with pytest.raises(AccountMissing, match="no organization yet"):

@@ -13,8 +13,8 @@ from headgate.accounts.service.issuer import (
     IssuerUnreachable,
     KeysMissing,
     TokenRefused,
+    read_external_identity,
     read_keys,
-    read_vouched,
 )
 from tests.fakes.issuer import URL, FakeIssuer
 from tests.fakes.stage import ManualClock
@@ -222,4 +222,4 @@ def test_only_keys_that_check_signatures_are_read(fake: FakeIssuer) -> None:
 def test_address_counts_when_the_issuer_vouches_for_it(
     claims: dict[str, object], email: str | None
 ) -> None:
-    assert read_vouched(URL, {"sub": "s", **claims}).email == email
+    assert read_external_identity(URL, {"sub": "s", **claims}).email == email

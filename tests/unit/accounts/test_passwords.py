@@ -7,7 +7,7 @@ import argon2
 import pytest
 
 from headgate.accounts.model import EmailRefused, PasswordRefused, check_email, check_password
-from headgate.accounts.service import Flood, Hasher, SignInCrowded, SignInTooOften
+from headgate.accounts.service import Hasher, LoginRateLimiter, SignInCrowded, SignInTooOften
 from tests.fakes.stage import ManualClock
 
 GOOD = "a long sentence of your own"
@@ -122,30 +122,30 @@ async def test_few_are_hashed_at_once_few_wait_and_the_rest_come_again() -> None
 
 def test_tries_are_counted_by_address_and_by_account_and_come_back() -> None:
     clock = ManualClock()
-    flood = Flood(clock, per_minute=3)
+    limiter = LoginRateLimiter(clock, per_minute=3)
     for count in range(3):
-        flood.take("203.0.113.9", f"{count}@example.com")
+        limiter.take("203.0.113.9", f"{count}@example.com")
     with pytest.raises(SignInTooOften) as caught:
-        flood.take("203.0.113.9", "9@example.com")
+        limiter.take("203.0.113.9", "9@example.com")
     assert caught.value.retry_after_seconds == pytest.approx(20.0)
     for count in range(3):
-        flood.take(f"203.0.113.{count}", "ada@example.com")
+        limiter.take(f"203.0.113.{count}", "ada@example.com")
     with pytest.raises(SignInTooOften):
-        flood.take("198.51.100.1", "ada@example.com")
+        limiter.take("198.51.100.1", "ada@example.com")
     clock.seconds += 20.0
-    flood.take("198.51.100.1", "ada@example.com")
+    limiter.take("198.51.100.1", "ada@example.com")
 
 
 def test_network_of_one_ipv6_subscriber_is_one_address() -> None:
-    flood = Flood(ManualClock(), per_minute=1)
-    flood.take("2001:db8::1", "a@example.com")
+    limiter = LoginRateLimiter(ManualClock(), per_minute=1)
+    limiter.take("2001:db8::1", "a@example.com")
     with pytest.raises(SignInTooOften):
-        flood.take("2001:db8::ffff:2", "b@example.com")
-    flood.take("2001:db8:0:1::1", "c@example.com")
+        limiter.take("2001:db8::ffff:2", "b@example.com")
+    limiter.take("2001:db8:0:1::1", "c@example.com")
 
 
 def test_flood_of_addresses_does_not_grow_the_memory() -> None:
-    flood = Flood(ManualClock(), per_minute=1)
+    limiter = LoginRateLimiter(ManualClock(), per_minute=1)
     for count in range(30_000):
-        flood.take(f"10.{count >> 16}.{count >> 8 & 255}.{count & 255}", str(count))
-    assert flood.size <= 20_000
+        limiter.take(f"10.{count >> 16}.{count >> 8 & 255}.{count & 255}", str(count))
+    assert limiter.size <= 20_000

@@ -89,18 +89,18 @@ def test_invitation_takes_nothing_away(api: Api, owner: Browser) -> None:
     assert [each["role"] for each in answer.json["organizations"]] == ["owner"]
 
 
-def test_withdrawn_unknown_and_overdue_links_look_the_same(tmp_path: Path) -> None:
+def test_revoked_unknown_and_expired_links_look_the_same(tmp_path: Path) -> None:
     clock = ManualClock()
     with running_api(tmp_path / "data", Props(clock=clock)) as api:
         owner = open_browser(api, add_person(api, "owner@example.com", Role.OWNER))
-        withdrawn = invite(owner)
+        revoked = invite(owner)
         [listed] = owner.get(INVITATIONS).json["invitations"]
         assert owner.delete(f"{INVITATIONS}/{listed['id']}").status == 204
         overdue = invite(owner)
         clock.seconds += 7 * 86_400
         answers = {
             api.post(ACCEPT, {"token": token, "name": "G", "password": PASSWORD}, key=NOBODY).text
-            for token in (withdrawn, overdue, "hg_invite_unknown", "x")
+            for token in (revoked, overdue, "hg_invite_unknown", "x")
         }
         assert answers == {'{"detail":"Not found.","code":"not_found"}'}
 
@@ -138,7 +138,9 @@ def test_link_leads_to_the_console_and_its_token_to_no_log(fresh: Api) -> None:
 def test_first_owner_names_their_own_address_and_is_the_operator(api: Api) -> None:
     installation = api.installation
     with installation.database.transaction() as connection:
-        issued = installation.invitations.create_first(connection, api.organization_id, by=SYSTEM)
+        issued = installation.invitations.create_for_first_owner(
+            connection, api.organization_id, by=SYSTEM
+        )
     browser = Browser(api, organization_id=api.organization_id)
     body = {"token": issued.token, "name": "First", "password": PASSWORD}
     assert browser.post(ACCEPT, body).fields_at_fault == [["body", "email"]]

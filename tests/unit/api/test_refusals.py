@@ -23,7 +23,7 @@ AGENT = {"user-agent": "probe/1"}
 
 
 def list_refused(api: Api) -> list[dict[str, Any]]:
-    """The entries of the audit log that are no deeds."""
+    """The entries of the audit log that are no changes."""
     columns = "action, organization_id, object_id, actor_kind, actor_name, address, changes"
     query = f"SELECT {columns} FROM audit WHERE action LIKE '%refused%' ORDER BY number"
     rows = api.read(lambda connection: connection.exec_driver_sql(query).mappings().all())
@@ -42,7 +42,7 @@ def test_management_key_that_is_refused_is_in_the_log_and_in_its_organizations_a
     with api.installation.database.transaction() as connection:
         api.installation.keys.revoke(connection, api.own.key_id, by=SYSTEM)
     with api.installation.database.reading() as connection:
-        api.installation.key_ring.load(connection)
+        api.installation.key_index.load(connection)
     with capture_logs() as lines:
         assert api.get("/api/projects", headers=AGENT).status == 401
     (line,) = [each for each in lines if each["event"] == "access.refused"]

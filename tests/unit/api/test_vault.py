@@ -43,7 +43,9 @@ def test_organization_keys_are_replaced_and_told(api: Api) -> None:
     assert sum(key["rows"] for key in after["keys"]) == sum(key["rows"] for key in before["keys"])
     assert after["unreadable"] == []
     assert [key["state"] for key in after["master_keys"]] == ["active"]
-    assert {"vault.rotation_started", "vault.rotation_ended"} <= {deed for deed, _ in api.audited()}
+    assert {"vault.rotation_started", "vault.rotation_ended"} <= {
+        event for event, _ in api.audited()
+    }
 
 
 def test_row_that_does_not_open_is_told_with_its_reason(api: Api) -> None:

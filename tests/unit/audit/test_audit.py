@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import exc
 
 from headgate.audit import store
-from headgate.audit.model import COMMAND_LINE, Actor, ActorKind, Deed, Filter
+from headgate.audit.model import COMMAND_LINE, Actor, ActorKind, AuditEvent, Filter
 from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -37,12 +37,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def log(database: Database) -> AuditLog:
-    """A log with five deeds in it."""
+    """A log with five events in it."""
     log = AuditLog(HeldClock())
     with database.transaction() as connection:
         for number in range(5):
-            deed = Deed("key.created", f"org_{number % 2}", f"key_{number}", {"name": "ü", "n": 1})
-            log.record(connection, OWNER if number else COMMAND_LINE, deed)
+            event = AuditEvent(
+                "key.created", f"org_{number % 2}", f"key_{number}", {"name": "ü", "n": 1}
+            )
+            log.record(connection, OWNER if number else COMMAND_LINE, event)
     return log
 
 
@@ -61,9 +63,9 @@ def test_entries_say_who_did_what_to_which_object_from_where(
         [newest, *_], total = log.list(connection, Filter(), limit=3)
         found, of_one = log.list(connection, Filter(organization_id="org_1"), limit=10)
     assert (newest.number, newest.actor, newest.at) == (5, OWNER, 1_800_000_000.25)
-    assert newest.deed == Deed("key.created", "org_0", "key_4", {"n": 1, "name": "ü"})
+    assert newest.event == AuditEvent("key.created", "org_0", "key_4", {"n": 1, "name": "ü"})
     assert (total, of_one) == (5, 2)
-    assert [entry.deed.object_id for entry in found] == ["key_3", "key_1"]
+    assert [entry.event.object_id for entry in found] == ["key_3", "key_1"]
 
 
 def test_an_untouched_chain_holds(database: Database, log: AuditLog) -> None:
@@ -108,7 +110,7 @@ def test_the_database_itself_refuses_to_change_an_entry(database: Database, log:
 def test_a_deed_that_is_undone_leaves_no_entry(database: Database, log: AuditLog) -> None:
     def fail() -> None:
         with database.transaction() as connection:
-            log.record(connection, OWNER, Deed("key.revoked", "org_0", "key_0"))
+            log.record(connection, OWNER, AuditEvent("key.revoked", "org_0", "key_0"))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

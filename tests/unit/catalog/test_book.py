@@ -278,9 +278,9 @@ def test_new_price_is_audited_and_told_to_other_processes(shop: Shop) -> None:
         [entry], _ = shop.audit.list(connection, Filter(), limit=10)
         assert read_revisions(connection) == {"catalog": 1}
     assert entry.actor == OPERATOR
-    assert (entry.deed.action, entry.deed.object_id) == ("price.added", "acme/small+1")
-    assert entry.deed.changes["rates"] == {"input": "3", "output": "4"}
-    assert entry.deed.changes["tier"] == "flex"
+    assert (entry.event.action, entry.event.object_id) == ("price.added", "acme/small+1")
+    assert entry.event.changes["rates"] == {"input": "3", "output": "4"}
+    assert entry.event.changes["tier"] == "flex"
 
 
 def test_rows_are_written_one_after_the_other_whatever_the_clock_says(shop: Shop) -> None:

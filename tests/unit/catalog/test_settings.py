@@ -62,14 +62,14 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
     assert read(database) == OrganizationSettings(version=4)
     with database.reading() as connection:
         entries, _ = audit.list(connection, Filter(organization_id="org_1"), limit=10)
-    assert [entry.deed.action for entry in reversed(entries)] == [
+    assert [entry.event.action for entry in reversed(entries)] == [
         "composer_llm.changed",
         "llm_model_visibility.changed",
         "llm_model_visibility.changed",
         "composer_llm.changed",
     ]
-    assert entries[2].deed.changes == {"hidden": ["gpt-4.1"]}
-    assert entries[3].deed.changes["composer_llm"]["model_id"] == "gpt-5.4"
+    assert entries[2].event.changes == {"hidden": ["gpt-4.1"]}
+    assert entries[3].event.changes["composer_llm"]["model_id"] == "gpt-5.4"
 
 
 @pytest.mark.parametrize(

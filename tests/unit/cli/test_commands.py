@@ -16,12 +16,12 @@ import structlog
 from typer.testing import CliRunner, Result
 
 import headgate
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.billing import service as billing
 from headgate.cli import app
-from headgate.keys.service import KeyRing
+from headgate.keys.service import KeyIndex
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
@@ -85,7 +85,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     database = Database(path / "headgate.db")
     METADATA.create_all(database.engine)
     key = create_master_key(path / "master.key")
-    accounts = Accounts(SystemClock(), Ids(), AuditLog(SystemClock()))
+    accounts = AccountService(SystemClock(), Ids(), AuditLog(SystemClock()))
     with database.transaction() as connection:
         remember_master_key(connection, key, now=0.0)
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
@@ -122,10 +122,10 @@ def test_created_key_opens_and_is_listed_without_its_token(data: Path) -> None:
     )
     assert created.exit_code == 0
     token = created.stdout.strip()
-    database, ring = Database(data / "headgate.db"), KeyRing(SystemClock())
+    database, key_index = Database(data / "headgate.db"), KeyIndex(SystemClock())
     with database.reading() as connection:
-        ring.load(connection)
-    grant = ring.find(token.encode())
+        key_index.load(connection)
+    grant = key_index.find(token.encode())
     assert grant.models == ("gpt-5*", "o3")
     database.close()
     listed = run("keys", "list")

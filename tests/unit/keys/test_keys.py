@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import AccountService
 from headgate.accounts.store import tenants as accounts_store
 from headgate.audit.model import SYSTEM, Actor, ActorKind
 from headgate.audit.service import AuditLog
@@ -26,7 +26,7 @@ from headgate.keys.model import (
     KeyRequest,
     KeyRequestRefused,
 )
-from headgate.keys.service import Authority, KeyRing, Keys, flush_used
+from headgate.keys.service import Authority, KeyIndex, KeyService, flush_used
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions, record_time
 from headgate.kit.ids import Ids
@@ -45,16 +45,18 @@ class HeldClock:
 
 
 class Desk:
-    """A database with one project, a key service and a key ring."""
+    """A database with one project, a key service and a key index."""
 
     def __init__(self, path: Path) -> None:
         self.clock = HeldClock()
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
         audit = AuditLog(self.clock)
-        self.accounts = accounts = Accounts(self.clock, Ids(), audit)
-        self.keys = Keys(self.clock, accounts, audit, keys_max=5, subscribed=lambda _topic: True)
-        self.ring = KeyRing(self.clock)
+        self.accounts = accounts = AccountService(self.clock, Ids(), audit)
+        self.keys = KeyService(
+            self.clock, accounts, audit, keys_max=5, subscribed=lambda _topic: True
+        )
+        self.key_index = KeyIndex(self.clock)
         with self.database.transaction() as connection:
             self.organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
             self.project = accounts.create_project(
@@ -98,24 +100,24 @@ class Desk:
 
     def opens(self, token: str) -> bool:
         try:
-            self.ring.find(token.encode())
+            self.key_index.find(token.encode())
         except InvalidKey:
             return False
         return True
 
     def why_not(self, token: str) -> str:
         with pytest.raises(InvalidKey) as caught:
-            self.ring.find(token.encode())
+            self.key_index.find(token.encode())
         return caught.value.message
 
     def restart(self) -> None:
         """A new process on the same database."""
-        self.ring = KeyRing(self.clock)
+        self.key_index = KeyIndex(self.clock)
         self.reload()
 
     def reload(self) -> None:
         with self.database.reading() as connection:
-            self.ring.load(connection)
+            self.key_index.load(connection)
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_token_finds_the_grant_that_was_asked_for(desk: Desk) -> None:
         requests_per_minute=60,
         on_disconnect=DisconnectPolicy.DRAIN,
     )
-    grant = desk.ring.find(issued.token.encode())
+    grant = desk.key_index.find(issued.token.encode())
     assert grant.key_id == issued.key.id == "key_" + issued.token.split("_")[2]
     assert grant.organization_id == desk.organization.id
     assert grant.project_id == desk.project.id
@@ -140,9 +142,9 @@ def test_token_finds_the_grant_that_was_asked_for(desk: Desk) -> None:
     assert grant.endpoints == ("embeddings",)
     assert grant.requests_per_minute == 60
     assert grant.on_disconnect is DisconnectPolicy.DRAIN
-    assert desk.ring.find(desk.issue().token.encode()).on_disconnect is None
+    assert desk.key_index.find(desk.issue().token.encode()).on_disconnect is None
     assert not grant.management
-    assert desk.ring.find(desk.issue(kind=KeyKind.ADMIN).token.encode()).management
+    assert desk.key_index.find(desk.issue(kind=KeyKind.ADMIN).token.encode()).management
 
 
 def test_token_is_nowhere_in_the_database(desk: Desk) -> None:
@@ -189,14 +191,14 @@ def test_every_secret_fits_43_digits_and_comes_back(number: int) -> None:
 )
 def test_malformed_token_is_refused_without_being_repeated(desk: Desk, token: bytes) -> None:
     with pytest.raises(InvalidKey, match="not a whole Headgate key") as caught:
-        desk.ring.find(token)
+        desk.key_index.find(token)
     assert caught.value.code == "invalid_api_key"
 
 
 def test_unknown_token_is_named_by_its_public_part_only(desk: Desk) -> None:
     token, _ = model.make_token(KeyKind.LIVE)
     with pytest.raises(InvalidKey, match="is not known here") as caught:
-        desk.ring.find(token.encode())
+        desk.key_index.find(token.encode())
     assert token.rpartition("_")[0] in caught.value.message
     assert token.rpartition("_")[2][:8] not in caught.value.message
 
@@ -205,8 +207,8 @@ def test_revoked_key_is_refused_once_the_snapshot_is_reloaded(desk: Desk) -> Non
     kept, issued = desk.issue(), desk.issue()
     desk.revoke(issued.key.id)
     with pytest.raises(InvalidKey, match="has been revoked"):
-        desk.ring.find(issued.token.encode())
-    assert desk.ring.find(kept.token.encode()).key_id == kept.key.id
+        desk.key_index.find(issued.token.encode())
+    assert desk.key_index.find(kept.token.encode()).key_id == kept.key.id
 
 
 def test_revoking_twice_keeps_the_first_time(desk: Desk) -> None:
@@ -221,17 +223,17 @@ def test_revoking_twice_keeps_the_first_time(desk: Desk) -> None:
 
 def test_key_expires_by_the_clock_without_a_reload(desk: Desk) -> None:
     issued = desk.issue(expires_at=desk.clock.time + 10)
-    assert desk.ring.find(issued.token.encode())
+    assert desk.key_index.find(issued.token.encode())
     desk.clock.time += 10
     with pytest.raises(InvalidKey, match="has expired"):
-        desk.ring.find(issued.token.encode())
+        desk.key_index.find(issued.token.encode())
 
 
 def test_no_truncation_of_a_token_opens_anything(desk: Desk) -> None:
     token = desk.issue().token.encode()
     for length in range(len(token)):
         with pytest.raises(InvalidKey):
-            desk.ring.find(token[:length])
+            desk.key_index.find(token[:length])
 
 
 def test_tokens_that_share_their_beginning_never_collide(desk: Desk) -> None:
@@ -241,7 +243,7 @@ def test_tokens_that_share_their_beginning_never_collide(desk: Desk) -> None:
     assert len(others) == 10_000
     for other in others:
         with pytest.raises(InvalidKey):
-            desk.ring.find(other.encode())
+            desk.key_index.find(other.encode())
 
 
 @pytest.mark.parametrize(
@@ -283,16 +285,16 @@ def test_revocation_by_another_process_changes_the_revision(desk: Desk) -> None:
         before = read_revisions(connection)["keys"]
     program = (
         "import sys; from pathlib import Path\n"
-        "from headgate.accounts.service import Accounts\n"
+        "from headgate.accounts.service import AccountService\n"
         "from headgate.audit.model import SYSTEM\n"
         "from headgate.audit.service import AuditLog\n"
-        "from headgate.keys.service import Keys\n"
+        "from headgate.keys.service import KeyService\n"
         "from headgate.kit.clock import SystemClock\n"
         "from headgate.kit.db.engine import Database\n"
         "from headgate.kit.ids import Ids\n"
         "database = Database(Path(sys.argv[1]))\n"
         "audit = AuditLog(SystemClock())\n"
-        "keys = Keys(SystemClock(), Accounts(SystemClock(), Ids(), audit), audit)\n"
+        "keys = KeyService(SystemClock(), AccountService(SystemClock(), Ids(), audit), audit)\n"
         "with database.transaction() as connection:\n"
         "    keys.revoke(connection, sys.argv[2], by=SYSTEM)\n"
     )
@@ -303,7 +305,7 @@ def test_revocation_by_another_process_changes_the_revision(desk: Desk) -> None:
         assert read_revisions(connection)["keys"] == before + 1
     desk.reload()
     with pytest.raises(InvalidKey, match="has been revoked"):
-        desk.ring.find(issued.token.encode())
+        desk.key_index.find(issued.token.encode())
 
 
 def test_rotated_key_has_two_tokens_until_the_overlap_is_over(desk: Desk) -> None:
@@ -311,7 +313,7 @@ def test_rotated_key_has_two_tokens_until_the_overlap_is_over(desk: Desk) -> Non
     token = desk.rotate(issued.key.id, 60)
     assert token != issued.token
     assert model.name_token(token.encode()) == model.name_token(issued.token.encode())
-    grants = [desk.ring.find(each.encode()) for each in (issued.token, token)]
+    grants = [desk.key_index.find(each.encode()) for each in (issued.token, token)]
     assert {grant.key_id for grant in grants} == {issued.key.id}
     assert {grant.models for grant in grants} == {("gpt-5*",)}
     desk.clock.time += 60
@@ -406,7 +408,7 @@ def test_clock_that_is_set_back_revives_no_key_even_over_a_restart(desk: Desk) -
     desk.clock.time += 100
     assert desk.opens(lasting.token)
     with desk.database.transaction() as connection:
-        flush_used(connection, desk.ring.take_used(), at=desk.clock.time)
+        flush_used(connection, desk.key_index.take_used(), at=desk.clock.time)
     desk.clock.time -= 100
     desk.restart()
     assert not desk.opens(expiring.token)
@@ -453,28 +455,28 @@ def test_archived_project_can_not_be_named_any_more(desk: Desk) -> None:
             connection, "other", organization_id=desk.organization.id, by=SYSTEM
         )
     issued = desk.issue(projects=(other.id,))
-    assert desk.ring.find(issued.token.encode()).projects == (other.id,)
+    assert desk.key_index.find(issued.token.encode()).projects == (other.id,)
     with desk.database.transaction() as connection:
         desk.accounts.archive_project(connection, other, by=SYSTEM)
     desk.reload()
-    assert desk.ring.find(issued.token.encode()).projects == ()
+    assert desk.key_index.find(issued.token.encode()).projects == ()
 
 
 def test_only_what_was_changed_is_loaded_again(desk: Desk) -> None:
     first, second = desk.issue(), desk.issue()
-    grant = desk.ring.find(first.token.encode())
+    grant = desk.key_index.find(first.token.encode())
     desk.update(second.key.id, requests_per_minute=7)
-    assert desk.ring.find(second.token.encode()).requests_per_minute == 7
-    assert desk.ring.find(first.token.encode()) is grant
+    assert desk.key_index.find(second.token.encode()).requests_per_minute == 7
+    assert desk.key_index.find(first.token.encode()) is grant
 
 
 def test_use_is_noted_together_and_changes_nothing_else(desk: Desk) -> None:
     used, unused = desk.issue(), desk.issue()
     for _ in range(3):
         desk.opens(used.token)
-    taken = desk.ring.take_used()
+    taken = desk.key_index.take_used()
     assert taken == [used.key.id]
-    assert desk.ring.take_used() == []
+    assert desk.key_index.take_used() == []
     with desk.database.transaction() as connection:
         before = read_revisions(connection)
         flush_used(connection, taken, at=desk.clock.time)
@@ -483,15 +485,15 @@ def test_use_is_noted_together_and_changes_nothing_else(desk: Desk) -> None:
     assert times == {used.key.id: (desk.clock.time, 1), unused.key.id: (None, 1)}
 
 
-def test_withdrawn_keys_are_told_once(desk: Desk) -> None:
+def test_deactivated_keys_are_told_once(desk: Desk) -> None:
     revoked, expiring = desk.issue(), desk.issue(expires_at=desk.clock.time + 10)
     desk.issue()
-    assert desk.ring.take_withdrawn() == frozenset()
+    assert desk.key_index.take_deactivated() == frozenset()
     desk.revoke(revoked.key.id)
-    assert desk.ring.take_withdrawn() == {revoked.key.id}
+    assert desk.key_index.take_deactivated() == {revoked.key.id}
     desk.clock.time += 10
-    assert desk.ring.take_withdrawn() == {expiring.key.id}
-    assert desk.ring.take_withdrawn() == frozenset()
+    assert desk.key_index.take_deactivated() == {expiring.key.id}
+    assert desk.key_index.take_deactivated() == frozenset()
 
 
 def test_organization_has_so_many_keys_at_most_and_revoked_ones_do_not_count(desk: Desk) -> None:

@@ -22,7 +22,7 @@ from headgate.vault.model import (
     MasterKeyRefused,
     parse_base_url,
 )
-from headgate.vault.model.keys import KeyState
+from headgate.vault.model.keys import MasterKeyState
 from headgate.vault.service import (
     KeyServiceFailed,
     LocalMasterKey,
@@ -210,7 +210,7 @@ def test_database_under_another_key_says_which_settings_it_needs(
         start_again(configure(services, "transit", tmp_path, **local), database)
     with database.transaction() as connection:
         [record] = store.select_master_keys(connection).values()
-        store.set_master_key_state(connection, record.id, KeyState.RETIRED, retired_at=1.0)
+        store.set_master_key_state(connection, record.id, MasterKeyState.RETIRED, retired_at=1.0)
     with pytest.raises(MasterKeyRefused, match="No master key of this database is in force"):
         start_again(configure(services, "transit", tmp_path), database)
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from headgate.accounts.model import Person, PersonExists, PersonRequest
-from headgate.accounts.service import People
+from headgate.accounts.service import PersonService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
@@ -40,7 +40,7 @@ class Processes:
         self.writer = Writer(self.database)
         self.storage = Storage(self.database, self.writer, reload=lambda: None)
         clock = ManualClock()
-        self.people = People(clock, Ids(), AuditLog(clock))
+        self.people = PersonService(clock, Ids(), AuditLog(clock))
 
     async def write_at_once(self, work: Callable[[sa.Connection], Any]) -> Any:
         """What comes of a write that waits for the other process's same one."""

@@ -147,10 +147,10 @@ class Shop:
         with self.database.reading() as connection:
             return read_revisions(connection).get(TOPIC, 0)
 
-    def deeds(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def events(self) -> list[tuple[str, str, dict[str, Any]]]:
         with self.database.reading() as connection:
             entries, _ = self.audit.list(connection, Filter(), limit=100)
-        return [(e.deed.action, e.deed.object_id, e.deed.changes) for e in reversed(entries)]
+        return [(e.event.action, e.event.object_id, e.event.changes) for e in reversed(entries)]
 
 
 @pytest.fixture
@@ -184,12 +184,12 @@ def test_every_change_is_audited_and_told_to_other_processes(shop: Shop) -> None
     assert shop.change(MINI, deprecated=True) == changed
     shop.detach(MINI)
     assert shop.revision() == 4
-    deeds = shop.deeds()
-    assert [deed[0] for deed in deeds] == [
+    events = shop.events()
+    assert [event[0] for event in events] == [
         *("managed_model.attached", "managed_model.attached"),
         *("managed_model.changed", "managed_model.detached"),
     ]
-    assert deeds[2][1:] == (managed.id, {"deprecated": True, "replacement_id": "new"})
+    assert events[2][1:] == (managed.id, {"deprecated": True, "replacement_id": "new"})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_model_that_cannot_be_paid_for_is_not_attached(
     with pytest.raises(ManagedModelRefused) as refused:
         shop.attach(model_id, **more)
     assert refused.value.param == param
-    assert (shop.stored(), shop.deeds(), shop.revision()) == ({}, [], 0)
+    assert (shop.stored(), shop.events(), shop.revision()) == ({}, [], 0)
 
 
 def test_model_of_another_name_has_the_price_of_what_the_provider_is_told(shop: Shop) -> None:

@@ -24,8 +24,8 @@ from headgate.vault.model import MasterKeyRefused
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
-    KeyState,
     MasterKeyReplaced,
+    MasterKeyState,
     Rotation,
     RotationRefused,
     RotationState,
@@ -156,7 +156,7 @@ def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> No
         assert all(before[record.id] != box for record, box in after)
         assert {record.seal_number for record, _ in after} == {2}
         last = operator.rotations.describe(connection).rotations[0]
-        actions = [e.deed.action for e in operator.audit.list(connection, Filter(), limit=2)[0]]
+        actions = [e.event.action for e in operator.audit.list(connection, Filter(), limit=2)[0]]
     total = len(secrets) + 1
     assert (last.state, last.done, last.total, last.failed) == (RotationState.DONE, total, total, 0)
     assert actions == ["vault.rotation_ended", "vault.rotation_started"]
@@ -257,7 +257,7 @@ def test_master_key_is_replaced_in_one_moment(safe: Safe) -> None:
         states = {key.id: key.state for key in store.select_master_keys(connection).values()}
         masters = {key.master_key_id for key in store.select_organization_keys(connection)}
         assert Sealer(safe.master_key, safe.clock).organization_keys(connection) == {}
-    assert states == {safe.master_key.id: KeyState.RETIRED, target.id: KeyState.ACTIVE}
+    assert states == {safe.master_key.id: MasterKeyState.RETIRED, target.id: MasterKeyState.ACTIVE}
     assert masters == {target.id}
 
 

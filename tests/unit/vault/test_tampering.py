@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import AccountService
 from headgate.audit.model import COMMAND_LINE, SYSTEM, Filter
 from headgate.audit.service import AuditLog
 from headgate.kit import crypto
@@ -61,7 +61,7 @@ def test_flipped_bits_of_fifty_blobs_open_nothing(safe: Safe) -> None:
 
 
 def test_seals_that_change_places_open_nothing(safe: Safe) -> None:
-    accounts = Accounts(safe.clock, Ids(), AuditLog(safe.clock))
+    accounts = AccountService(safe.clock, Ids(), AuditLog(safe.clock))
     with safe.database.transaction() as connection:
         more = [accounts.create_organization(connection, name, by=SYSTEM).id for name in "ab"]
     owners = [safe.own, safe.other, None, *more]
@@ -132,9 +132,9 @@ def test_broken_seal_is_in_the_audit_log_once(safe: Safe) -> None:
     with safe.database.reading() as connection:
         wanted = Filter(object_id=record.id, action="credential.unreadable")
         [entry], count = AuditLog(safe.clock).list(connection, wanted, limit=5)
-    assert (count, entry.deed.organization_id) == (1, safe.own)
-    assert entry.deed.changes["name"] == "broken"
-    assert "seal is broken" in entry.deed.changes["reason"]
+    assert (count, entry.event.organization_id) == (1, safe.own)
+    assert entry.event.changes["name"] == "broken"
+    assert "seal is broken" in entry.event.changes["reason"]
 
 
 def test_no_nonce_comes_twice() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from headgate.accounts.service import Accounts
+from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.kit.crypto import SealBroken
@@ -88,7 +88,7 @@ class Safe:
         )
         self.vault = Vault(sealer, facts, self.clock)
         self.sealer = sealer
-        accounts = Accounts(self.clock, Ids(), audit)
+        accounts = AccountService(self.clock, Ids(), audit)
         with self.database.transaction() as connection:
             remember_master_key(connection, self.master_key, now=0.0)
             self.own = accounts.create_organization(connection, "Own", by=SYSTEM).id

@@ -3,10 +3,11 @@
 from headgate.accounts.model.password import PasswordRefused, check_password
 from headgate.accounts.model.person import (
     EmailRefused,
-    Identity,
+    ExternalIdentity,
     Invitation,
     InvitationRefused,
     IssuedInvitation,
+    LinkedIdentity,
     Login,
     Member,
     Membership,
@@ -18,7 +19,6 @@ from headgate.accounts.model.person import (
     RoleRefused,
     Session,
     SignInRefused,
-    Vouched,
     check_email,
 )
 from headgate.accounts.model.tenant import (
@@ -39,10 +39,11 @@ __all__ = [
     "AccountMissing",
     "Closed",
     "EmailRefused",
-    "Identity",
+    "ExternalIdentity",
     "Invitation",
     "InvitationRefused",
     "IssuedInvitation",
+    "LinkedIdentity",
     "Login",
     "Member",
     "Membership",
@@ -59,7 +60,6 @@ __all__ = [
     "RoleRefused",
     "Session",
     "SignInRefused",
-    "Vouched",
     "check_email",
     "check_name",
     "check_password",

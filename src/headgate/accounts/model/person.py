@@ -65,7 +65,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-class Identity(msgspec.Struct, frozen=True):
+class LinkedIdentity(msgspec.Struct, frozen=True):
     """By what another issuer knows a person: its subject, which it never gives to another one."""
 
     issuer: str
@@ -74,7 +74,7 @@ class Identity(msgspec.Struct, frozen=True):
     created_at: float
 
 
-class Vouched(msgspec.Struct, frozen=True, kw_only=True):
+class ExternalIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Whom another issuer speaks of. `email` is None unless the issuer has verified it."""
 
     issuer: str

@@ -1,27 +1,27 @@
 """Decisions about organizations, projects, people, their logins and invitations."""
 
-from headgate.accounts.service.accounts import TOPIC, Accounts, find_closed
-from headgate.accounts.service.flood import Flood, SignInTooOften
+from headgate.accounts.service.account_linking import AccountLinking
+from headgate.accounts.service.accounts import TOPIC, AccountService, find_closed
 from headgate.accounts.service.hashing import Hasher, Proof, SignInCrowded
-from headgate.accounts.service.invitations import Invitations
-from headgate.accounts.service.members import Members
-from headgate.accounts.service.people import NOT_SIGNED_IN, People
-from headgate.accounts.service.recognition import Recognition
-from headgate.accounts.service.sessions import Sessions, derive_csrf_token
+from headgate.accounts.service.invitations import InvitationService
+from headgate.accounts.service.login_rate_limiter import LoginRateLimiter, SignInTooOften
+from headgate.accounts.service.members import MemberService
+from headgate.accounts.service.people import NOT_SIGNED_IN, PersonService
+from headgate.accounts.service.sessions import SessionService, derive_csrf_token
 from headgate.accounts.service.tokens import derive, make_token
 
 __all__ = [
     "NOT_SIGNED_IN",
     "TOPIC",
-    "Accounts",
-    "Flood",
+    "AccountLinking",
+    "AccountService",
     "Hasher",
-    "Invitations",
-    "Members",
-    "People",
+    "InvitationService",
+    "LoginRateLimiter",
+    "MemberService",
+    "PersonService",
     "Proof",
-    "Recognition",
-    "Sessions",
+    "SessionService",
     "SignInCrowded",
     "SignInTooOften",
     "derive",

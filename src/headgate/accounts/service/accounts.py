@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import AccountMissing, Closed, Organization, Project, check_name
 from headgate.accounts.store import tenants as store
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -22,7 +22,7 @@ def find_closed(connection: sa.Connection) -> Closed:
     return store.select_closed(connection)
 
 
-class Accounts:
+class AccountService:
     """The organizations and projects of one installation."""
 
     def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
@@ -36,10 +36,10 @@ class Accounts:
         """A new organization. Raises `NameRefused`."""
         organization = Organization(self._ids.make("org"), check_name(name), self._clock.now())
         store.insert_organization(connection, organization)
-        deed = Deed(
+        event = AuditEvent(
             "organization.created", organization.id, organization.id, {"name": organization.name}
         )
-        self._audit.record(connection, by, deed)
+        self._audit.record(connection, by, event)
         return organization
 
     def create_project(
@@ -116,7 +116,7 @@ class Accounts:
     ) -> None:
         fields = {"name": project.name} if changes is None else changes
         self._audit.record(
-            connection, by, Deed(action, project.organization_id, project.id, fields)
+            connection, by, AuditEvent(action, project.organization_id, project.id, fields)
         )
 
     def list_organizations(self, connection: sa.Connection) -> list[Organization]:
@@ -168,8 +168,8 @@ class Accounts:
         store.update_organization(connection, organization.id, values)
         store.note_change(connection)
         fields = values if "name" in values else {}
-        deed = Deed(f"organization.{action}", organization.id, organization.id, fields)
-        self._audit.record(connection, by, deed)
+        event = AuditEvent(f"organization.{action}", organization.id, organization.id, fields)
+        self._audit.record(connection, by, event)
         return self.get_organization(connection, organization.id)
 
     def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:

@@ -14,10 +14,10 @@ from headgate.accounts.model import (
     RoleRefused,
     check_email,
 )
-from headgate.accounts.service.people import People
+from headgate.accounts.service.people import PersonService
 from headgate.accounts.service.tokens import TOKEN_CHARACTERS_MAX, digest_of, make_token
 from headgate.accounts.store import invitations as store
-from headgate.audit.model import Actor, ActorKind, Deed
+from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -26,11 +26,11 @@ TOKEN_PREFIX = "hg_invite_"
 NOT_OPEN = "This invitation is not known, was taken up, or is over."
 
 
-class Invitations:
+class InvitationService:
     """The invitations of one installation. Nothing here commits: the caller does."""
 
     def __init__(
-        self, clock: Clock, ids: Ids, audit: AuditLog, people: People, *, open_seconds: float
+        self, clock: Clock, ids: Ids, audit: AuditLog, people: PersonService, *, open_seconds: float
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -63,7 +63,7 @@ class Invitations:
         takes it up gives one."""
         return self._issue(connection, organization_id, None, role=Role.OWNER, by=by)
 
-    def create_first(
+    def create_for_first_owner(
         self, connection: sa.Connection, organization_id: str, *, by: Actor
     ) -> IssuedInvitation:
         """The invitation of the first owner, who becomes the operator as well."""
@@ -71,11 +71,11 @@ class Invitations:
             connection, organization_id, None, role=Role.OWNER, by=by, is_operator=True
         )
 
-    def is_first_open(self, connection: sa.Connection) -> bool:
+    def is_first_owner_invited(self, connection: sa.Connection) -> bool:
         """Whether somebody can still become the first owner by an invitation."""
         return store.has_open_operator_invitation(connection, now=self._clock.now())
 
-    def withdraw_first(self, connection: sa.Connection) -> None:
+    def revoke_first_owner(self, connection: sa.Connection) -> None:
         """Nobody becomes the first owner any more."""
         store.delete_operator_invitations(connection)
 
@@ -95,8 +95,8 @@ class Invitations:
         """Withdraw one that was not taken up. Raises `InvitationRefused` for any other id."""
         if not store.delete_invitation(connection, organization_id, invitation_id):
             raise InvitationRefused(NOT_OPEN)
-        deed = Deed("invitation.revoked", organization_id, invitation_id)
-        self._audit.record(connection, by, deed)
+        event = AuditEvent("invitation.revoked", organization_id, invitation_id)
+        self._audit.record(connection, by, event)
 
     def find(self, connection: sa.Connection, token: str) -> Invitation:
         """The open invitation of a token. Raises `InvitationRefused`."""
@@ -122,7 +122,7 @@ class Invitations:
     ) -> Person:
         """Make who takes it up a member: somebody who is known, or a new person.
 
-        Raises `InvitationRefused` where somebody else was faster, and as `People.add`.
+        Raises `InvitationRefused` where somebody else was faster, and as `PersonService.add`.
         """
         if not store.mark_accepted(connection, invitation.id, at=self._clock.now()):
             raise InvitationRefused(NOT_OPEN)
@@ -133,9 +133,11 @@ class Invitations:
         self._people.join(connection, person, organization_id, role=invitation.role, by=actor)
         if invitation.is_operator:
             person = self._people.make_operator(connection, person, by=actor)
-            self.withdraw_first(connection)
-        deed = Deed("invitation.accepted", organization_id, invitation.id, {"person_id": person.id})
-        self._audit.record(connection, actor, deed)
+            self.revoke_first_owner(connection)
+        event = AuditEvent(
+            "invitation.accepted", organization_id, invitation.id, {"person_id": person.id}
+        )
+        self._audit.record(connection, actor, event)
         return person
 
     def _issue(
@@ -162,6 +164,6 @@ class Invitations:
         token = make_token(TOKEN_PREFIX)
         store.insert_invitation(connection, invitation, digest=digest_of(token))
         fields = {"email": email or "", "role": role.value}
-        deed = Deed("invitation.created", organization_id, invitation.id, fields)
-        self._audit.record(connection, by, deed)
+        event = AuditEvent("invitation.created", organization_id, invitation.id, fields)
+        self._audit.record(connection, by, event)
         return IssuedInvitation(invitation, token)

@@ -16,7 +16,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
-from headgate.accounts.model import Vouched
+from headgate.accounts.model import ExternalIdentity
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
@@ -209,16 +209,16 @@ def read_keys(document: Mapping[str, Any]) -> KeySet:
     return KeySet(cast("Any", usable))
 
 
-def read_vouched(
+def read_external_identity(
     issuer: str, claims: Mapping[str, Any], *, user: Mapping[str, Any] | None = None
-) -> Vouched:
+) -> ExternalIdentity:
     """Who claims speak of. An address that the issuer does not vouch for is none."""
     given = {**claims, **(user or {})}
     email = given.get("email")
     told = given.get("email_verified")
     is_verified = told is True or told == "true"
     name = given.get("name")
-    return Vouched(
+    return ExternalIdentity(
         issuer=issuer,
         subject=claims["sub"],
         email=email if isinstance(email, str) and is_verified else None,

@@ -14,11 +14,11 @@ from headgate.accounts.model import (
 from headgate.accounts.model.person import RANKS
 from headgate.accounts.store import invitations, sessions, tenants
 from headgate.accounts.store import people as store
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 
 
-class Members:
+class MemberService:
     """The members of every organization. Nothing here commits: the caller does."""
 
     def __init__(self, audit: AuditLog) -> None:
@@ -64,8 +64,8 @@ class Members:
         store.update_role(connection, organization_id, member.person_id, role)
         self._end(connection, organization_id, member, by=by)
         fields = {"role": role.value, "before": member.role.value}
-        deed = Deed("member.updated", organization_id, member.person_id, fields)
-        self._audit.record(connection, by, deed)
+        event = AuditEvent("member.updated", organization_id, member.person_id, fields)
+        self._audit.record(connection, by, event)
         return self.get(connection, organization_id, member.person_id)
 
     def remove(
@@ -87,8 +87,8 @@ class Members:
         store.delete_membership(connection, organization_id, member.person_id)
         self._end(connection, organization_id, member, by=by)
         fields = {"email": member.email, "role": member.role.value}
-        deed = Deed("member.removed", organization_id, member.person_id, fields)
-        self._audit.record(connection, by, deed)
+        event = AuditEvent("member.removed", organization_id, member.person_id, fields)
+        self._audit.record(connection, by, event)
 
     def _check_reach(self, before: Role, after: Role, *, by_role: Role) -> None:
         if Role.OWNER in (before, after) and by_role is not Role.OWNER:

@@ -14,8 +14,8 @@ import urllib.parse
 
 import msgspec
 
-from headgate.accounts.model import SignInRefused, Vouched
-from headgate.accounts.service.issuer import Issuer, read_vouched
+from headgate.accounts.model import ExternalIdentity, SignInRefused
+from headgate.accounts.service.issuer import Issuer, read_external_identity
 from headgate.accounts.service.tokens import derive, make_token
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers
@@ -36,7 +36,7 @@ class OidcClient(msgspec.Struct, frozen=True):
         return f"OidcClient({self.client_id})"
 
 
-class OidcDoor:
+class OidcLogin:
     """Sends people to the issuer and reads what they come back with."""
 
     def __init__(self, issuer: Issuer, client: OidcClient, clock: Clock) -> None:
@@ -72,7 +72,7 @@ class OidcDoor:
         if not is_known or not is_fresh or issuer not in (None, self._issuer.url):
             raise SignInRefused(NOT_PROVEN)
 
-    async def exchange(self, flow: str, code: str) -> Vouched:
+    async def exchange(self, flow: str, code: str) -> ExternalIdentity:
         """Who came back. Raises `IssuerUnreachable`, `TokenRefused` and `KeysMissing`."""
         client = self._client
         address = await self._issuer.find_endpoint("token_endpoint")
@@ -94,30 +94,30 @@ class OidcDoor:
         )
         if claims.get("azp", client.client_id) != client.client_id:
             raise SignInRefused(NOT_PROVEN)
-        vouched = read_vouched(self._issuer.url, claims)
+        external = read_external_identity(self._issuer.url, claims)
         access_token = answer.get("access_token")
         if "email" in claims or not isinstance(access_token, str):
-            return vouched
+            return external
         # Some issuers tell the address only here (OpenID Connect Core 5.4).
         address = await self._issuer.find_endpoint("userinfo_endpoint")
         bearer = (b"authorization", b"Bearer " + access_token.encode("utf-8", "replace"))
         user = await self._issuer.fetch("GET", address, headers=[bearer])
         if user.get("sub") != claims["sub"]:
             raise SignInRefused(NOT_PROVEN)
-        return read_vouched(self._issuer.url, claims, user=user)
+        return read_external_identity(self._issuer.url, claims, user=user)
 
 
-class TokenDoor:
+class TokenAuthenticator:
     """Reads tokens of an issuer that come as a bearer's."""
 
     def __init__(self, issuer: Issuer, audiences: tuple[str, ...]) -> None:
         self._issuer = issuer
         self._audiences = audiences
 
-    async def verify(self, token: str) -> Vouched:
+    async def verify(self, token: str) -> ExternalIdentity:
         """Whom a token speaks of. Raises `TokenRefused` and `KeysMissing`."""
         claims = await self._issuer.verify(token, audiences=self._audiences)
-        return read_vouched(self._issuer.url, claims)
+        return read_external_identity(self._issuer.url, claims)
 
 
 def _encode_basic(client: OidcClient) -> bytes:

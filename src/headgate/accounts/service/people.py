@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.accounts.model import (
-    Identity,
+    LinkedIdentity,
     Login,
     Membership,
     Person,
@@ -22,7 +22,7 @@ from headgate.accounts.model import (
 from headgate.accounts.model.person import RANKS, MembershipRefused
 from headgate.accounts.store import people as store
 from headgate.accounts.store import sessions
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -31,7 +31,7 @@ NOT_SIGNED_IN = "This e-mail and password do not belong together here."
 """The one answer to every failed sign-in (threat 14): which of the two is wrong is not told."""
 
 
-class People:
+class PersonService:
     """The people of one installation. Nothing here commits: the caller does."""
 
     def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
@@ -77,7 +77,9 @@ class People:
         else:
             store.update_role(connection, organization_id, person.id, role)
         fields = {"role": role.value, "email": person.email}
-        self._audit.record(connection, by, Deed("member.added", organization_id, person.id, fields))
+        self._audit.record(
+            connection, by, AuditEvent("member.added", organization_id, person.id, fields)
+        )
 
     def get(self, connection: sa.Connection, person_id: str) -> Person:
         """The person of an id. Raises `PersonMissing`."""
@@ -187,7 +189,7 @@ class People:
         if known is not None or person.disabled_at is not None:
             raise SignInRefused("This identity is not known here.")
         now = self._clock.now()
-        store.insert_identity(connection, Identity(issuer, subject, person.id, now))
+        store.insert_identity(connection, LinkedIdentity(issuer, subject, person.id, now))
         if person.email_verified_at is None:
             store.update_person(
                 connection, person.id, {"email_verified_at": now, "password_hash": None}
@@ -204,4 +206,4 @@ class People:
         person: Person,
         changes: dict[str, Any] | None = None,
     ) -> None:
-        self._audit.record(connection, by, Deed(action, None, person.id, changes or {}))
+        self._audit.record(connection, by, AuditEvent(action, None, person.id, changes or {}))

@@ -8,7 +8,7 @@ from headgate.accounts.model import Login, Person, PersonMissing, Session
 from headgate.accounts.service.tokens import TOKEN_CHARACTERS_MAX, derive, digest_of, make_token
 from headgate.accounts.store import people
 from headgate.accounts.store import sessions as store
-from headgate.audit.model import Actor, ActorKind, Deed
+from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -19,7 +19,7 @@ SEEN_SECONDS = 60.0
 """How exactly it is known when a session was last used: each note is a write."""
 
 
-class Sessions:
+class SessionService:
     """The logins of one installation. Nothing here commits: the caller does.
 
     Stored is the SHA-256 of a token, so that a copy of the database opens no session. Each request
@@ -70,7 +70,9 @@ class Sessions:
         store.insert_session(connection, session, digest=digest_of(token))
         actor = Actor(ActorKind.PERSON, person.id, person.email, by.address, by.user_agent)
         fields = {"person_id": person.id, "method": method}
-        self._audit.record(connection, actor, Deed("session.created", None, session.id, fields))
+        self._audit.record(
+            connection, actor, AuditEvent("session.created", None, session.id, fields)
+        )
         return self._login(connection, person, session, token)
 
     def find(self, connection: sa.Connection, token: str) -> Login | None:
@@ -108,7 +110,7 @@ class Sessions:
         """End one session of a person. Raises `PersonMissing` for any other id."""
         if not store.delete_session(connection, person_id, session_id):
             raise PersonMissing("There is no such session.")
-        self._audit.record(connection, by, Deed("session.ended", None, session_id))
+        self._audit.record(connection, by, AuditEvent("session.ended", None, session_id))
 
     def _login(
         self, connection: sa.Connection, person: Person, session: Session, token: str

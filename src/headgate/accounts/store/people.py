@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.model import Identity, Member, Membership, Person, Role
+from headgate.accounts.model import LinkedIdentity, Member, Membership, Person, Role
 from headgate.accounts.store.tenants import ORGANIZATIONS
 from headgate.kit.db.schema import METADATA
 
@@ -118,7 +118,7 @@ def count_operators(connection: sa.Connection) -> int:
     return connection.execute(statement).scalar_one()
 
 
-def insert_identity(connection: sa.Connection, identity: Identity) -> None:
+def insert_identity(connection: sa.Connection, identity: LinkedIdentity) -> None:
     """Remember by what an issuer knows a person."""
     connection.execute(sa.insert(IDENTITIES).values(msgspec.structs.asdict(identity)))
 

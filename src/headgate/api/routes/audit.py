@@ -12,7 +12,7 @@ from headgate.api.access import organization
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, Timestamp, read_time, show_time
-from headgate.audit.model import Entry, Filter
+from headgate.audit.model import AuditEntry, Filter
 
 OPERATIONS = Operations("Audit log", "Who did what to which object, from where.")
 
@@ -29,7 +29,7 @@ class AuditQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     until: Timestamp | None = None
 
 
-class AuditEntry(msgspec.Struct):
+class AuditEntryResponse(msgspec.Struct):
     """One line. `hash` covers it and, by `previous_hash`, all before it."""
 
     number: int
@@ -49,7 +49,7 @@ class AuditEntry(msgspec.Struct):
 class AuditPage(msgspec.Struct):
     """The newest first."""
 
-    entries: list[AuditEntry]
+    entries: list[AuditEntryResponse]
     total: int
     limit: int
     offset: int
@@ -57,7 +57,7 @@ class AuditPage(msgspec.Struct):
 
 @OPERATIONS.get("/api/audit", access=organization("audit:read"), summary="Read the audit log")
 async def list_audit_entries(ask: Ask[AuditQuery, Nothing]) -> AuditPage:
-    """The deeds in this organization. `headgate audit verify` checks the chain of all of them."""
+    """The audit log of the organization. `headgate audit verify` checks its chain of hashes."""
     query = ask.query
     wanted = Filter(
         organization_id=ask.organization_id,
@@ -75,20 +75,20 @@ async def list_audit_entries(ask: Ask[AuditQuery, Nothing]) -> AuditPage:
     return AuditPage([show_entry(entry) for entry in entries], total, query.limit, query.offset)
 
 
-def show_entry(entry: Entry) -> AuditEntry:
+def show_entry(entry: AuditEntry) -> AuditEntryResponse:
     """An entry as the API writes it."""
-    actor, deed = entry.actor, entry.deed
-    return AuditEntry(
+    actor, event = entry.actor, entry.event
+    return AuditEntryResponse(
         number=entry.number,
         at=show_time(entry.at),
-        action=deed.action,
-        object_id=deed.object_id,
+        action=event.action,
+        object_id=event.object_id,
         actor_kind=actor.kind.value,
         actor_id=actor.id,
         actor_name=actor.name,
         address=actor.address,
         user_agent=actor.user_agent,
-        changes=deed.changes,
+        changes=event.changes,
         previous_hash=entry.previous_hash.hex(),
         hash=entry.hash.hex(),
     )

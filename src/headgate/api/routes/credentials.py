@@ -33,7 +33,7 @@ from headgate.api.errors import rename_params
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, read_time, show_time
-from headgate.audit.model import Deed, Filter
+from headgate.audit.model import AuditEvent, Filter
 from headgate.metering import service as metering
 from headgate.vault.model import (
     CredentialChange,
@@ -149,8 +149,8 @@ async def test_temporary(ask: Ask[Nothing, TrialRequest]) -> TemporaryTest:
         credential, call, organization_id=ask.organization_id, key_id=find_key_id(ask)
     )
     told = {"origin": str(credential.origin), "is_valid": trial.is_valid, "status": trial.status}
-    deed = Deed("credential.tried", ask.organization_id, ask.organization_id, told)
-    await ask.write(lambda connection: services.audit.record(connection, ask.actor, deed))
+    event = AuditEvent("credential.tried", ask.organization_id, ask.organization_id, told)
+    await ask.write(lambda connection: services.audit.record(connection, ask.actor, event))
     return TemporaryTest(
         is_valid=trial.is_valid,
         message=trial.message,

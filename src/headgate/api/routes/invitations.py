@@ -20,9 +20,9 @@ from headgate.accounts.model import (
     check_password,
 )
 from headgate.api.access import ANYONE, organization
+from headgate.api.authenticator import check_csrf_token
 from headgate.api.errors import FieldRefused
 from headgate.api.gate import read_tokens
-from headgate.api.identity import check_csrf_token
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.routes.members import GivenRole, find_role
@@ -40,7 +40,7 @@ from headgate.api.sign_in import (
 )
 from headgate.kit.errors import HeadgateError, Kind
 
-OPERATIONS = Operations("Invitations", "Links by which people become members.")
+OPERATIONS = Operations("InvitationService", "Links by which people become members.")
 READ = organization("people:read")
 WRITE = organization("people:write")
 SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign out first."
@@ -122,7 +122,7 @@ async def create_invitation(ask: Ask[Nothing, InvitationCreate]) -> InvitationIs
             by=ask.actor,
             by_role=find_role(ask),
         )
-        url = ask.services.entrance.public_url
+        url = ask.services.authentication.public_url
         return InvitationIssued(
             **msgspec.structs.asdict(show_invitation(issued.invitation)),
             token=issued.token,
@@ -135,7 +135,7 @@ async def create_invitation(ask: Ask[Nothing, InvitationCreate]) -> InvitationIs
 
 @OPERATIONS.get("/api/invitations", access=READ, summary="List open invitations")
 async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
-    """Those that were neither taken up nor withdrawn, and are not over."""
+    """Those that were neither taken up nor revoked, and are not over."""
     query = ask.query
     found, total = await ask.read(
         lambda connection: ask.services.invitations.list(
@@ -208,7 +208,7 @@ async def _accept(
     services = ask.services
 
     def accept(connection: sa.Connection) -> Login:
-        # Once more: it may have been withdrawn, or taken up, while the password was looked at.
+        # Once more: it may have been revoked, or taken up, while the password was looked at.
         services.invitations.find(connection, ask.body.token)
         person = who
         if isinstance(person, Proven):
@@ -230,11 +230,11 @@ async def build_request(
             message = "A new person gives a name and a password."
             raise FieldRefused(message, ("body", name), "missing")
     password = check_password(body.password or "", email=email)
-    ask.services.entrance.flood.take(ask.actor.address, email)
+    ask.services.authentication.login_rate_limiter.take(ask.actor.address, email)
     return PersonRequest(
         email=email,
         name=check_name(body.name or ""),
-        password_hash=await ask.services.entrance.hasher.hash(password),
+        password_hash=await ask.services.authentication.hasher.hash(password),
         is_verified=is_verified,
     )
 
@@ -243,7 +243,7 @@ async def find_signed_in(ask: Ask[Any, Any]) -> Login | None:
     """Who is signed in by cookie, if anybody is. Raises `CsrfTokenWrong`."""
     if read_tokens(ask.request):
         return None
-    login = await ask.services.entrance.identity.find_session(ask.request)
+    login = await ask.services.authentication.authenticator.find_session(ask.request)
     if login is not None:
         check_csrf_token(ask.request, login.token)
     return login

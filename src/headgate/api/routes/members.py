@@ -15,7 +15,9 @@ from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, show_time, show_time_if_any
 
-OPERATIONS = Operations("Members", "The people of an organization, and what they may do in it.")
+OPERATIONS = Operations(
+    "MemberService", "The people of an organization, and what they may do in it."
+)
 READ = organization("people:read")
 WRITE = organization("people:write")
 
@@ -100,7 +102,7 @@ async def update_member(ask: Ask[Nothing, MemberFields]) -> ShownMember:
 
 @OPERATIONS.delete("/api/members/{person_id}", access=WRITE, status=204, summary="Remove a member")
 async def remove_member(ask: Ask[Nothing, Nothing]) -> None:
-    """Their sessions end, and invitations that they handed out are withdrawn. The last owner
+    """Their sessions end, and invitations that they handed out are revoked. The last owner
     stays."""
     ask.principal.check_unlimited()
 

@@ -12,7 +12,7 @@ from msgspec import Meta
 from headgate.accounts.model import Login, Session, SignInRefused, check_password
 from headgate.accounts.service import NOT_SIGNED_IN
 from headgate.api.access import ANYONE, PERSON
-from headgate.api.entrance import Oidc
+from headgate.api.authentication import Oidc
 from headgate.api.errors import PasswordWrong
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -30,7 +30,7 @@ from headgate.api.sign_in import (
 )
 from headgate.kit.errors import HeadgateError, Kind
 
-OPERATIONS = Operations("Sessions", "Signing in, and who is signed in where.")
+OPERATIONS = Operations("SessionService", "Signing in, and who is signed in where.")
 FLOW_SECONDS = 600
 
 Returned = Annotated[str, Meta(max_length=4096)]
@@ -104,7 +104,7 @@ class OidcReturn(msgspec.Struct, frozen=True):
 async def sign_in(ask: Ask[Nothing, SignIn]) -> SignedIn:
     """Sets the cookie of a new session. Which of the two is wrong is not told."""
     proven = await prove_password(ask, ask.body.email, ask.body.password)
-    before = await ask.services.entrance.identity.find_session(ask.request)
+    before = await ask.services.authentication.authenticator.find_session(ask.request)
     return admit(
         ask, await ask.write(lambda connection: take_in(ask, connection, proven, before=before))
     )
@@ -122,7 +122,7 @@ async def get_session(ask: Ask[Nothing, Nothing]) -> SignedIn:
 async def sign_out(ask: Ask[Nothing, Nothing]) -> None:
     """The session is over everywhere at once. A token of another issuer is ended there."""
     principal = ask.principal
-    ask.reply.cookies.append(ask.services.entrance.cookies.clear_session())
+    ask.reply.cookies.append(ask.services.authentication.cookies.clear_session())
     if principal.session_id is not None:
         session_id = principal.session_id
         await ask.write(
@@ -153,7 +153,7 @@ async def end_session(ask: Ask[Nothing, Nothing]) -> None:
     """At once, wherever it is used."""
     session_id = ask.path["session_id"]
     if session_id == ask.principal.session_id:
-        ask.reply.cookies.append(ask.services.entrance.cookies.clear_session())
+        ask.reply.cookies.append(ask.services.authentication.cookies.clear_session())
     await ask.write(
         lambda connection: ask.services.sessions.end(
             connection, ask.principal.id, session_id, by=ask.actor
@@ -180,7 +180,7 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
     except SignInRefused as error:
         message = "This is not your present password."
         raise PasswordWrong(message, ("body", "old_password"), PasswordWrong.code) from error
-    hashed = await ask.services.entrance.hasher.hash(new)
+    hashed = await ask.services.authentication.hasher.hash(new)
 
     def change(connection: sa.Connection) -> Login:
         people = ask.services.people
@@ -203,7 +203,7 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
 )
 async def start_oidc(ask: Ask[Nothing, Nothing]) -> None:
     """Leads the browser to the issuer; 404 where none is configured."""
-    oidc, cookies = find_oidc(ask.services.entrance.oidc), ask.services.entrance.cookies
+    oidc, cookies = find_oidc(ask.services.authentication.oidc), ask.services.authentication.cookies
     flow = oidc.make_flow()
     ask.reply.headers["location"] = await oidc.build_address(flow)
     ask.reply.cookies.append(cookies.write_flow(flow, seconds=FLOW_SECONDS))
@@ -219,22 +219,22 @@ async def start_oidc(ask: Ask[Nothing, Nothing]) -> None:
 async def finish_oidc(ask: Ask[OidcReturn, Nothing]) -> None:
     """Sets the cookie of a new session and leads to the console. Only for who is known, invited,
     or of a trusted domain."""
-    query, entrance = ask.query, ask.services.entrance
-    oidc, flow = find_oidc(entrance.oidc), entrance.cookies.read_flow(ask.request)
+    query, authentication = ask.query, ask.services.authentication
+    oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(ask.request)
     oidc.check_state(flow, query.state, query.iss)
     if query.error is not None or query.code is None:
         raise SignInRefused("The issuer did not sign you in. Begin again.")
-    vouched = await oidc.exchange(flow, query.code)
-    before = await entrance.identity.find_session(ask.request)
+    external = await oidc.exchange(flow, query.code)
+    before = await authentication.authenticator.find_session(ask.request)
 
     def welcome(connection: sa.Connection) -> Login:
-        issuer = name_actor(ask, vouched.subject, vouched.issuer)
-        known = entrance.recognition.welcome(connection, vouched, by=issuer)
+        issuer = name_actor(ask, external.subject, external.issuer)
+        known = authentication.account_linking.welcome(connection, external, by=issuer)
         return open_session(ask, connection, known.person, method="oidc", before=before)
 
     admit(ask, await ask.write(welcome))
-    ask.reply.cookies.append(entrance.cookies.clear_flow())
-    ask.reply.headers["location"] = f"{entrance.public_url or ''}/"
+    ask.reply.cookies.append(authentication.cookies.clear_flow())
+    ask.reply.headers["location"] = f"{authentication.public_url or ''}/"
 
 
 def find_oidc(oidc: Oidc | None) -> Oidc:

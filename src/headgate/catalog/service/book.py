@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.catalog.model.price import (
     CURRENCY,
@@ -137,8 +137,8 @@ class PriceBook:
         ]
         for entry in entries:
             store.insert_price(connection, entry)
-            deed = Deed("price.added", None, _name(entry), _show(entry))
-            self._audit.record(connection, by, deed)
+            event = AuditEvent("price.added", None, _name(entry), _show(entry))
+            self._audit.record(connection, by, event)
         return entries
 
     def list(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.catalog.model.settings import (
     HIDDEN_MAX,
@@ -70,8 +70,10 @@ class CatalogSettings:
             raise SettingsRefused(message, param="llm_model_visibility")
         store.save_settings(connection, organization_id, after, now=self._clock.now())
         changes = {"hidden": sorted(model for model, shown in visibility.items() if not shown)}
-        deed = Deed("llm_model_visibility.changed", organization_id, organization_id, changes)
-        self._audit.record(connection, by, deed)
+        event = AuditEvent(
+            "llm_model_visibility.changed", organization_id, organization_id, changes
+        )
+        self._audit.record(connection, by, event)
         return after
 
     def choose_default(
@@ -92,10 +94,10 @@ class CatalogSettings:
             self._check(choice, before)
         after = OrganizationSettings(before.llm_model_visibility, choice, before.version + 1)
         store.save_settings(connection, organization_id, after, now=self._clock.now())
-        deed = Deed(
+        event = AuditEvent(
             "composer_llm.changed", organization_id, organization_id, {"composer_llm": choice}
         )
-        self._audit.record(connection, by, deed)
+        self._audit.record(connection, by, event)
         return after
 
     def _check(self, choice: LlmChoice, before: OrganizationSettings) -> None:

@@ -1,8 +1,8 @@
 """The decisions on keys: who may issue what, and what a token opens now."""
 
 from headgate.keys.service.authority import EVERYTHING, Authority
-from headgate.keys.service.book import OVERLAP_SECONDS_MAX, Keys
-from headgate.keys.service.ring import TOPICS, KeyRing, flush_used
+from headgate.keys.service.key_index import TOPICS, KeyIndex, flush_used
+from headgate.keys.service.keys import OVERLAP_SECONDS_MAX, KeyService
 from headgate.keys.store import TOPIC
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "TOPIC",
     "TOPICS",
     "Authority",
-    "KeyRing",
-    "Keys",
+    "KeyIndex",
+    "KeyService",
     "flush_used",
 ]

@@ -9,7 +9,7 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 
 
-class KeyState(enum.Enum):
+class MasterKeyState(enum.Enum):
     """What a master key is for."""
 
     PENDING = "pending"
@@ -31,7 +31,7 @@ class MasterKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = "local"
     key_name: str | None = None
     wrapped: bytes | None = None
-    state: KeyState = KeyState.ACTIVE
+    state: MasterKeyState = MasterKeyState.ACTIVE
     seals: int = 0
     retired_at: float | None = None
 

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import check_name
-from headgate.audit.model import SYSTEM, Actor, Deed
+from headgate.audit.model import SYSTEM, Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
@@ -274,8 +274,8 @@ class CredentialBook:
         record: CredentialRecord,
         changes: dict[str, Any] | None = None,
     ) -> None:
-        deed = Deed(action, record.organization_id, record.id, changes or {})
-        self._audit.record(connection, by, deed)
+        event = AuditEvent(action, record.organization_id, record.id, changes or {})
+        self._audit.record(connection, by, event)
 
     def _seal(
         self,

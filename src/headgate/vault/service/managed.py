@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import check_name
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -215,7 +215,7 @@ class ManagedBook:
         changes: Mapping[str, Any],
     ) -> None:
         store.note_change(connection)
-        self._audit.record(connection, by, Deed(action, None, managed_id, dict(changes)))
+        self._audit.record(connection, by, AuditEvent(action, None, managed_id, dict(changes)))
 
 
 def _check_display_name(name: str) -> str:

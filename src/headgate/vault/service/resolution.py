@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from headgate.audit.model import SYSTEM, Deed
+from headgate.audit.model import SYSTEM, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken
@@ -192,13 +192,13 @@ class Vault:
             store.update_credential(connection, credential_id, {"last_used_at": at})
         while self._unrecorded:
             fault, organization_id = self._unrecorded.pop()
-            deed = Deed(
+            event = AuditEvent(
                 "credential.unreadable",
                 organization_id,
                 fault.credential_id,
                 {"name": fault.name, "reason": fault.reason},
             )
-            self._audit.record(connection, SYSTEM, deed)
+            self._audit.record(connection, SYSTEM, event)
 
     def _report(self, record: CredentialRecord, reason: str) -> Fault:
         """Tell of a row that does not open: the log each time, the audit log once a process."""

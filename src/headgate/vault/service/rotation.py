@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SealBroken, SecretKey
@@ -30,8 +30,8 @@ from headgate.vault import store as keys
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
-    KeyState,
     MasterKeyRecord,
+    MasterKeyState,
     OrganizationKeyRecord,
     Rotation,
     RotationKind,
@@ -134,14 +134,14 @@ class Rotations:
                 "End it with the command that began it, or take it back with --abandon."
             )
         known = keys.select_master_keys(connection).get(target.id)
-        if known is not None and known.state is KeyState.ACTIVE:
+        if known is not None and known.state is MasterKeyState.ACTIVE:
             return None
         if known is not None:
             raise RotationRefused(
                 f"The master key {target.id} was in force before; a new one is wanted."
             )
         now = self._clock.now()
-        remember_master_key(connection, target, now=now, state=KeyState.PENDING)
+        remember_master_key(connection, target, now=now, state=MasterKeyState.PENDING)
         total = sum(1 for _ in keys.select_organization_keys(connection))
         return self._begin(connection, RotationKind.MASTER, target.id, total, by)
 
@@ -176,7 +176,7 @@ class Rotations:
         self._advance(connection, rotation, 0)
         for key_id in sorted(keys.select_active_master_keys(connection)):
             # From here on nobody makes a key under it; whoever did before has committed.
-            keys.set_master_key_state(connection, key_id, KeyState.RETIRED, retired_at=now)
+            keys.set_master_key_state(connection, key_id, MasterKeyState.RETIRED, retired_at=now)
         failed, after = 0, ""
         while rest := store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS):
             after = rest[-1].id
@@ -188,7 +188,7 @@ class Rotations:
                     continue
                 store.stage_organization_key(connection, record, wrapped)
         store.bring_in_staged_keys(connection, target.id)
-        keys.set_master_key_state(connection, target.id, KeyState.ACTIVE)
+        keys.set_master_key_state(connection, target.id, MasterKeyState.ACTIVE)
         self._end(connection, rotation, failed, by)
         keys.note_change(connection)
         failpoint("rotation_switch")
@@ -203,8 +203,8 @@ class Rotations:
         keys.delete_master_key(connection, running.scope)
         now = self._clock.now()
         store.end_rotation(connection, running.id, RotationState.ABANDONED, failed=0, now=now)
-        deed = Deed("vault.rotation_abandoned", None, running.id, {"to": running.scope})
-        self._audit.record(connection, by, deed)
+        event = AuditEvent("vault.rotation_abandoned", None, running.id, {"to": running.scope})
+        self._audit.record(connection, by, event)
         return running
 
     def begin_keys(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
@@ -347,4 +347,4 @@ class Rotations:
             PLATFORM_KEY,
         )
         owner = rotation.scope if is_own else None
-        self._audit.record(connection, by, Deed(action, owner, rotation.id, fields))
+        self._audit.record(connection, by, AuditEvent(action, owner, rotation.id, fields))

@@ -19,8 +19,8 @@ from headgate.vault.model import (
     parse_base_url,
 )
 from headgate.vault.model.keys import (
-    KeyState,
     MasterKeyReplaced,
+    MasterKeyState,
     OrganizationKeyRecord,
 )
 from headgate.vault.service.master_key import MasterKey, MasterKeySource
@@ -136,7 +136,7 @@ class Sealer:
     def _make_key(
         self, connection: sa.Connection, organization_id: str | None
     ) -> tuple[str, SecretKey]:
-        if store.lock_master_key(connection, self.master_key.id) is not KeyState.ACTIVE:
+        if store.lock_master_key(connection, self.master_key.id) is not MasterKeyState.ACTIVE:
             raise MasterKeyReplaced(
                 "Another master key was brought in, and this process does not have it, so it can "
                 "make no new keys. Restart it with the new one."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from headgate.audit.model import Actor, Deed
+from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit import crypto
 from headgate.kit.clock import Clock
@@ -57,7 +57,7 @@ class SecretBook:
             "origin": origin,
         }
         action = "secret.created" if before is None else "secret.replaced"
-        self._audit.record(connection, by, Deed(action, place[0], record_id, changes))
+        self._audit.record(connection, by, AuditEvent(action, place[0], record_id, changes))
         key_id, key = self._sealer.current_key(connection, request.organization_id)
         record = SecretRecord(
             id=record_id,
@@ -112,8 +112,8 @@ class SecretBook:
         if found is None:
             raise SecretNotFound(f"There is no secret {name!r}.")
         record = found[0]
-        deed = Deed("secret.removed", organization_id, record.id, {"key_name": name})
-        self._audit.record(connection, by, deed)
+        event = AuditEvent("secret.removed", organization_id, record.id, {"key_name": name})
+        self._audit.record(connection, by, event)
         secret_store.delete_secret(connection, record)
         return record
 

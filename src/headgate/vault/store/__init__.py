@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from headgate.kit.db.schema import METADATA, bump_revision
 from headgate.vault.model import CredentialRecord
 from headgate.vault.model.keys import (
-    KeyState,
     MasterKeyRecord,
+    MasterKeyState,
     OrganizationKeyRecord,
 )
 
@@ -193,21 +193,25 @@ def insert_master_key(connection: sa.Connection, record: MasterKeyRecord) -> Non
     connection.execute(sa.insert(MASTER_KEYS).values(**flatten(record)))
 
 
-def lock_master_key(connection: sa.Connection, key_id: str) -> KeyState | None:
+def lock_master_key(connection: sa.Connection, key_id: str) -> MasterKeyState | None:
     """The state of a master key, which no other transaction changes until the end of this one."""
     statement = sa.select(MASTER_KEYS.c.state).where(MASTER_KEYS.c.id == key_id)
     state = connection.execute(statement.with_for_update(read=True)).scalar_one_or_none()
-    return None if state is None else KeyState(state)
+    return None if state is None else MasterKeyState(state)
 
 
 def select_active_master_keys(connection: sa.Connection) -> set[str]:
     """The ids of the master keys under which organization keys are wrapped now."""
-    active = MASTER_KEYS.c.state == KeyState.ACTIVE.value
+    active = MASTER_KEYS.c.state == MasterKeyState.ACTIVE.value
     return set(connection.execute(sa.select(MASTER_KEYS.c.id).where(active)).scalars())
 
 
 def set_master_key_state(
-    connection: sa.Connection, key_id: str, state: KeyState, *, retired_at: float | None = None
+    connection: sa.Connection,
+    key_id: str,
+    state: MasterKeyState,
+    *,
+    retired_at: float | None = None,
 ) -> None:
     """Change what a master key is for."""
     connection.execute(

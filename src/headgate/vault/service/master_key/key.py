@@ -11,8 +11,8 @@ from headgate.kit import crypto
 from headgate.kit.crypto import SealBroken, SecretKey
 from headgate.vault import store
 from headgate.vault.model.keys import (
-    KeyState,
     MasterKeyRecord,
+    MasterKeyState,
 )
 
 LOCAL = "local"
@@ -65,7 +65,7 @@ def remember_master_key(
     key: MasterKey,
     *,
     now: float,
-    state: KeyState = KeyState.ACTIVE,
+    state: MasterKeyState = MasterKeyState.ACTIVE,
 ) -> None:
     """Store the check value by which a wrong key is known later; nothing if it is there."""
     if key.id in store.select_master_keys(connection):

@@ -23,8 +23,8 @@ from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Headers, Origin, Request, Timeouts
 from headgate.vault.model import MasterKeyRefused
 from headgate.vault.model.keys import (
-    KeyState,
     MasterKeyRecord,
+    MasterKeyState,
 )
 from headgate.vault.service.master_key.key import LocalMasterKey, Provenance, list_known
 from headgate.vault.service.master_key.source import describe_active, judge
@@ -102,7 +102,7 @@ class RemoteSource:
         known = list_known(connection)
         if not known:
             return None
-        record = self._choose(known, KeyState.ACTIVE)
+        record = self._choose(known, MasterKeyState.ACTIVE)
         if record is None:
             raise MasterKeyRefused(
                 f"{self._service.key_name} of {self.provider} keeps no master key of this "
@@ -113,7 +113,7 @@ class RemoteSource:
     def find_pending(self, connection: sa.Connection) -> LocalMasterKey | None:
         """The key that a rotation under way brings in, if it is of this service."""
         known = list_known(connection)
-        record = self._choose(known, KeyState.PENDING)
+        record = self._choose(known, MasterKeyState.PENDING)
         return None if record is None else self._open(record, None)
 
     def create(self) -> LocalMasterKey:
@@ -126,7 +126,7 @@ class RemoteSource:
         return self._build(material, wrapped)
 
     def _choose(
-        self, known: Mapping[str, MasterKeyRecord], state: KeyState
+        self, known: Mapping[str, MasterKeyRecord], state: MasterKeyState
     ) -> MasterKeyRecord | None:
         own = (self.provider, self._service.key_name, state)
         found = [

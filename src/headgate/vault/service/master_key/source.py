@@ -9,8 +9,8 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from headgate.vault.model.keys import (
-    KeyState,
     MasterKeyRecord,
+    MasterKeyState,
 )
 from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, MasterKey, opens
 
@@ -35,7 +35,7 @@ class MasterKeySource(Protocol):
 
 def is_active(record: MasterKeyRecord) -> bool:
     """Whether organization keys are wrapped under this one."""
-    return record.state is KeyState.ACTIVE
+    return record.state is MasterKeyState.ACTIVE
 
 
 def judge(key: MasterKey, known: Mapping[str, MasterKeyRecord], source: str) -> str | None:
@@ -50,13 +50,13 @@ def judge(key: MasterKey, known: Mapping[str, MasterKeyRecord], source: str) -> 
             f"The master key in {source} is not the one that sealed this database. "
             "Use the right one, or another data directory."
         )
-    if record.state is KeyState.RETIRED:
+    if record.state is MasterKeyState.RETIRED:
         at = datetime.datetime.fromtimestamp(record.retired_at or 0.0, datetime.UTC)
         return (
             f"The master key in {source} was replaced on {at:%Y-%m-%d %H:%M} UTC. "
             f"{describe_active(known)}"
         )
-    if record.state is KeyState.PENDING:
+    if record.state is MasterKeyState.PENDING:
         return (
             f"The master key in {source} is to come next, but its rotation has not ended. Give the "
             "present key, and run `headgate vault rotate-master` once more as it was run."

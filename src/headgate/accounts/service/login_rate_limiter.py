@@ -20,7 +20,7 @@ class SignInTooOften(HeadgateError):
     code = "sign_in_too_often"
 
 
-class Flood:
+class LoginRateLimiter:
     """Counts tries, each of which is given back after a while: so many in a row, so many in a
     minute. In the memory of this process alone."""
 

@@ -6,10 +6,10 @@ from typing import Protocol
 
 import msgspec
 
-from headgate.accounts.model import Vouched
-from headgate.accounts.service import Flood, Hasher, Recognition
+from headgate.accounts.model import ExternalIdentity
+from headgate.accounts.service import AccountLinking, Hasher, LoginRateLimiter
+from headgate.api.authenticator import RequestAuthenticator
 from headgate.api.cookies import Cookies
-from headgate.api.identity import Identity
 
 
 class Oidc(Protocol):
@@ -27,18 +27,18 @@ class Oidc(Protocol):
         """Raise `SignInRefused` unless this browser was sent for this answer, just now."""
         ...
 
-    async def exchange(self, flow: str, code: str) -> Vouched:
+    async def exchange(self, flow: str, code: str) -> ExternalIdentity:
         """Who came back."""
         ...
 
 
-class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+class AuthenticationMethods(msgspec.Struct, frozen=True, kw_only=True):
     """The ways in. `public_url` has no slash at its end; None where it was not said."""
 
     hasher: Hasher
-    flood: Flood
+    login_rate_limiter: LoginRateLimiter
     cookies: Cookies
-    recognition: Recognition
-    identity: Identity
+    account_linking: AccountLinking
+    authenticator: RequestAuthenticator
     oidc: Oidc | None = None
     public_url: str | None = None

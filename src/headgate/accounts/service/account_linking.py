@@ -6,28 +6,28 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import (
     EmailRefused,
+    ExternalIdentity,
     Login,
     Person,
     PersonRequest,
     SignInRefused,
-    Vouched,
     check_email,
 )
-from headgate.accounts.service.invitations import Invitations
-from headgate.accounts.service.people import People
+from headgate.accounts.service.invitations import InvitationService
+from headgate.accounts.service.people import PersonService
 from headgate.audit.model import Actor
 
 STRANGER = "Nobody here is known by this identity. Ask for an invitation to your e-mail address."
 
 
-class Recognition:
+class AccountLinking:
     """Known is who came before, whose verified address is somebody's, or is invited. Nobody else
     is added, but for the domains that the operator trusts."""
 
     def __init__(
         self,
-        people: People,
-        invitations: Invitations,
+        people: PersonService,
+        invitations: InvitationService,
         *,
         domains: tuple[str, ...] = (),
         trusted_domains: tuple[str, ...] = (),
@@ -37,42 +37,42 @@ class Recognition:
         self._domains = frozenset(map(str.lower, domains))
         self._trusted = frozenset(map(str.lower, trusted_domains))
 
-    def find(self, connection: sa.Connection, vouched: Vouched) -> Login | None:
+    def find(self, connection: sa.Connection, external: ExternalIdentity) -> Login | None:
         """Who came before; only reads."""
-        return self._people.find_login(connection, vouched.issuer, vouched.subject)
+        return self._people.find_login(connection, external.issuer, external.subject)
 
-    def is_known(self, connection: sa.Connection, vouched: Vouched) -> bool:
+    def is_known(self, connection: sa.Connection, external: ExternalIdentity) -> bool:
         """Whether the verified address is that of somebody who may sign in; only reads."""
-        email = read_email(vouched)
+        email = read_email(external)
         return email is not None and self._people.find_proof(connection, email)[0] is not None
 
-    def link(self, connection: sa.Connection, vouched: Vouched, *, by: Actor) -> Login:
+    def link(self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor) -> Login:
         """The person of the verified address, who is known from now on. Raises `SignInRefused`."""
-        email = read_email(vouched)
+        email = read_email(external)
         person = None if email is None else self._people.find(connection, email)
-        return self._link(connection, vouched, person, by=by)
+        return self._link(connection, external, person, by=by)
 
-    def welcome(self, connection: sa.Connection, vouched: Vouched, *, by: Actor) -> Login:
+    def welcome(self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor) -> Login:
         """Who came before, is known, or is invited or trusted and added. Raises `SignInRefused`."""
-        email = read_email(vouched)
+        email = read_email(external)
         domain = "" if email is None else email.rpartition("@")[2]
         if self._domains and domain not in self._domains:
             raise SignInRefused("People of this e-mail domain do not sign in here.")
-        known = self.find(connection, vouched)
+        known = self.find(connection, external)
         if known is not None:
             return known
         person = None if email is None else self._people.find(connection, email)
         if person is None and email is not None:
             person = self._add(
-                connection, email, vouched, is_trusted=domain in self._trusted, by=by
+                connection, email, external, is_trusted=domain in self._trusted, by=by
             )
-        return self._link(connection, vouched, person, by=by)
+        return self._link(connection, external, person, by=by)
 
     def _add(
         self,
         connection: sa.Connection,
         email: str,
-        vouched: Vouched,
+        external: ExternalIdentity,
         *,
         is_trusted: bool,
         by: Actor,
@@ -80,7 +80,7 @@ class Recognition:
         invitations = self._invitations.list_for(connection, email)
         if not invitations and not is_trusted:
             return None
-        name = "".join(each for each in vouched.name if each.isprintable()).strip()
+        name = "".join(each for each in external.name if each.isprintable()).strip()
         request = PersonRequest(email=email, name=name or email, is_verified=True)
         person = self._people.add(connection, request, by=by)
         for invitation in invitations:
@@ -88,22 +88,29 @@ class Recognition:
         return person
 
     def _link(
-        self, connection: sa.Connection, vouched: Vouched, person: Person | None, *, by: Actor
+        self,
+        connection: sa.Connection,
+        external: ExternalIdentity,
+        person: Person | None,
+        *,
+        by: Actor,
     ) -> Login:
         if person is None:
             raise SignInRefused(STRANGER)
-        self._people.link(connection, person, issuer=vouched.issuer, subject=vouched.subject, by=by)
-        login = self.find(connection, vouched)
+        self._people.link(
+            connection, person, issuer=external.issuer, subject=external.subject, by=by
+        )
+        login = self.find(connection, external)
         if login is None:
             raise SignInRefused(STRANGER)
         return login
 
 
-def read_email(vouched: Vouched) -> str | None:
+def read_email(external: ExternalIdentity) -> str | None:
     """The verified address in lower case, None for one that is none."""
-    if vouched.email is None:
+    if external.email is None:
         return None
     try:
-        return check_email(vouched.email)
+        return check_email(external.email)
     except EmailRefused:
         return None

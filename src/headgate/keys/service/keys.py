@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from headgate.accounts.model import AccountMissing, Project, check_name
-from headgate.accounts.service import Accounts
-from headgate.audit.model import Actor, ActorKind, Deed
+from headgate.accounts.service import AccountService
+from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.keys import store
 from headgate.keys.events import KeyRevoked
@@ -50,7 +50,7 @@ _TRUSTED = (ActorKind.SYSTEM, ActorKind.COMMAND)
 _NEVER_CHANGED = frozenset({"id", "kind", "organization_id", "project_id", "created_at"})
 
 
-class Keys:
+class KeyService:
     """Writes keys. Nothing here commits; every change bumps the revision `TOPIC`.
 
     `authority` is what who acts may hand out; the command line and Headgate itself need none.
@@ -59,7 +59,7 @@ class Keys:
     def __init__(
         self,
         clock: Clock,
-        accounts: Accounts,
+        accounts: AccountService,
         audit: AuditLog,
         *,
         keys_max: int = 10_000,
@@ -200,7 +200,7 @@ class Keys:
         """What a management key may hand out, as it is stored now. `InvalidKey`, if it may not."""
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
-            raise InvalidKey("The API key was withdrawn meanwhile.")
+            raise InvalidKey("The API key was revoked or disabled in the meantime.")
         return Authority(key.reach)
 
     def list(self, connection: sa.Connection) -> list[Key]:
@@ -268,7 +268,7 @@ class Keys:
         changes: dict[str, Any] | None = None,
     ) -> None:
         fields = msgspec.to_builtins(changes or {})
-        self._audit.record(connection, by, Deed(action, key.organization_id, key.id, fields))
+        self._audit.record(connection, by, AuditEvent(action, key.organization_id, key.id, fields))
 
     def _announce(self, connection: sa.Connection, key: Key, now: float) -> None:
         if not self._subscribed(KeyRevoked.type):

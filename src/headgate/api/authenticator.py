@@ -9,8 +9,8 @@ from typing import Protocol
 import sqlalchemy as sa
 from starlette.requests import Request
 
-from headgate.accounts.model import Login, Session, Vouched
-from headgate.accounts.service import Recognition, Sessions, derive_csrf_token
+from headgate.accounts.model import ExternalIdentity, Login, Session
+from headgate.accounts.service import AccountLinking, SessionService, derive_csrf_token
 from headgate.api.cookies import Cookies
 from headgate.api.errors import CsrfTokenWrong, NotAllowed, NotSignedIn
 from headgate.api.principal import Principal, PrincipalKind
@@ -27,27 +27,27 @@ STRANGER = "Your token is good, but nobody here is known by it. Ask for an invit
 class Tokens(Protocol):
     """Verifies bearer tokens of a configured issuer."""
 
-    async def verify(self, token: str) -> Vouched:
+    async def verify(self, token: str) -> ExternalIdentity:
         """Whom a token speaks of. Raises a `HeadgateError` for one that proves nothing."""
         ...
 
 
-class Identity:
+class RequestAuthenticator:
     """Finds the person of a request. Each request reads the database: a session that was ended,
     a person who was disabled or lost a role, is known at once in every process."""
 
     def __init__(
         self,
         storage: Storage,
-        sessions: Sessions,
-        recognition: Recognition,
+        sessions: SessionService,
+        account_linking: AccountLinking,
         *,
         cookies: Cookies,
         tokens: Tokens | None,
     ) -> None:
         self._storage = storage
         self._sessions = sessions
-        self._recognition = recognition
+        self._account_linking = account_linking
         self._cookies = cookies
         self._tokens = tokens
 
@@ -89,18 +89,18 @@ class Identity:
     async def _identify_bearer(self, request: Request, token: str) -> Principal | None:
         if self._tokens is None or token.count(".") != 2:
             return None
-        vouched = await self._tokens.verify(token)
+        external = await self._tokens.verify(token)
 
         def find(connection: sa.Connection) -> tuple[Login | None, bool]:
-            login = self._recognition.find(connection, vouched)
-            return login, login is None and self._recognition.is_known(connection, vouched)
+            login = self._account_linking.find(connection, external)
+            return login, login is None and self._account_linking.is_known(connection, external)
 
         login, is_known = await self._storage.read(find)
         if is_known:
             client = request.client.host if request.client else ""
-            by = Actor(ActorKind.PERSON, vouched.subject, vouched.issuer, client)
+            by = Actor(ActorKind.PERSON, external.subject, external.issuer, client)
             login = await self._storage.write(
-                lambda connection: self._recognition.link(connection, vouched, by=by)
+                lambda connection: self._account_linking.link(connection, external, by=by)
             )
         if login is None:
             raise NotAllowed(STRANGER)

@@ -26,7 +26,7 @@ TOPICS = frozenset({store.TOPIC, ACCOUNTS_TOPIC})
 _NEVER = -1
 
 
-class KeyRing:
+class KeyIndex:
     """The keys of one process (`relay.ports.Grants`).
 
     It looks up the SHA-256 of the whole token, so nothing about a near miss can be learned from
@@ -43,7 +43,7 @@ class KeyRing:
         self._revision = _NEVER
         self._latest = 0.0
         self._used: set[str] = set()
-        self._withdrawn: set[str] = set()
+        self._deactivated: set[str] = set()
         self._endings: list[tuple[float, str]] = []
 
     def load(self, connection: sa.Connection) -> None:
@@ -101,15 +101,15 @@ class KeyRing:
         used, self._used = self._used, set()
         return list(used)
 
-    def take_withdrawn(self) -> frozenset[str]:
+    def take_deactivated(self) -> frozenset[str]:
         """The keys that opened something and do not any more, since this was last asked."""
-        withdrawn, self._withdrawn = self._withdrawn, set()
+        deactivated, self._deactivated = self._deactivated, set()
         now = self.observe_time()
         while self._endings and self._endings[0][0] <= now:
             ends_at, key_id = heapq.heappop(self._endings)
             if self._stored[key_id].expires_at == ends_at:
-                withdrawn.add(key_id)
-        return frozenset(withdrawn)
+                deactivated.add(key_id)
+        return frozenset(deactivated)
 
     def _reload(self, key: StoredKey) -> None:
         before = self._stored.get(key.id)
@@ -121,7 +121,7 @@ class KeyRing:
             for digest in set(_list_tokens(before)) - set(tokens):
                 self._refuse(digest, REPLACED)
             if was_good and reason is not None:
-                self._withdrawn.add(key.id)
+                self._deactivated.add(key.id)
         for digest in tokens:
             if reason is not None:
                 self._refuse(digest, reason)
