@@ -40,7 +40,7 @@ from headgate.api.sign_in import (
 )
 from headgate.kit.errors import HeadgateError, Kind
 
-OPERATIONS = Operations("InvitationService", "Links by which people become members.")
+OPERATIONS = Operations("Invitations", "Links by which people become members.")
 READ = organization("people:read")
 WRITE = organization("people:write")
 SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign out first."
@@ -150,7 +150,7 @@ async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
     "/api/invitations/{invitation_id}",
     access=WRITE,
     status=204,
-    summary="Withdraw an invitation",
+    summary="Revoke an invitation",
     is_versioned=False,
 )
 async def revoke_invitation(ask: Ask[Nothing, Nothing]) -> None:

@@ -15,9 +15,7 @@ from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, show_time, show_time_if_any
 
-OPERATIONS = Operations(
-    "MemberService", "The people of an organization, and what they may do in it."
-)
+OPERATIONS = Operations("Members", "The people of an organization, and what they may do in it.")
 READ = organization("people:read")
 WRITE = organization("people:write")
 

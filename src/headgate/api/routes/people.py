@@ -13,7 +13,7 @@ from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, show_time, show_time_if_any
 
-OPERATIONS = Operations("PersonService", "Everybody who can sign in; for the operator.")
+OPERATIONS = Operations("People", "Everybody who can sign in; for the operator.")
 READ = platform("platform:read")
 WRITE = platform("platform:write")
 

@@ -30,7 +30,7 @@ from headgate.api.sign_in import (
 )
 from headgate.kit.errors import HeadgateError, Kind
 
-OPERATIONS = Operations("SessionService", "Signing in, and who is signed in where.")
+OPERATIONS = Operations("Sessions", "Signing in, and who is signed in where.")
 FLOW_SECONDS = 600
 
 Returned = Annotated[str, Meta(max_length=4096)]
