@@ -164,7 +164,7 @@ TARGETS = {
             ("*/*.json",),
             (b'{"model":"m","stream":true,"vmx":{"a":1},"stream_options":{"x":[]}}',),
         ),
-        Target("form", requests.check_form, _FORM, samples=(_FORM_SAMPLE,)),
+        Target("form", requests.normalize_lists, _FORM, samples=(_FORM_SAMPLE,)),
         Target(
             "token",
             requests.check_token,

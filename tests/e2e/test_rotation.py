@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from headgate.audit.model import Filter
+from headgate.audit.model import AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
@@ -76,7 +76,9 @@ def test_no_call_fails_while_all_keys_are_replaced_and_the_command_is_killed(
 def list_deeds(data: Path, object_id: str) -> list[str]:
     database = Database(data / "headgate.db")
     with database.reading() as connection:
-        entries, _ = AuditLog(SystemClock()).list(connection, Filter(object_id=object_id), limit=9)
+        entries, _ = AuditLog(SystemClock()).list(
+            connection, AuditFilter(object_id=object_id), limit=9
+        )
     database.close()
     return [entry.event.action for entry in entries]
 

@@ -21,7 +21,7 @@ import anyio.from_thread
 import httpx2
 import sqlalchemy as sa
 
-from headgate.accounts.service import Hasher
+from headgate.accounts.service import PasswordHasher
 from headgate.api import app as application
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
@@ -181,7 +181,7 @@ class Props:
     """What a test puts in the place of the real thing."""
 
     clock: Clock | None = None
-    hasher: Hasher | None = None
+    hasher: PasswordHasher | None = None
 
 
 NO_PROPS = Props()

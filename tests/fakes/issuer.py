@@ -19,7 +19,7 @@ URL = "https://login.example"
 SIGNING = {"RS256": RSAKey, "ES256": ECKey, "EdDSA": OKPKey}
 
 
-class Said:
+class FakeResponse:
     """A whole response."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -75,5 +75,5 @@ class FakeIssuer:
             keys = [key.as_dict(private=False) for key in self.keys.values()]
             document = {"keys": keys}
         else:
-            return Said(404, b"{}")
-        return Said(200, msgspec.json.encode(document))
+            return FakeResponse(404, b"{}")
+        return FakeResponse(200, msgspec.json.encode(document))

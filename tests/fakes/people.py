@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headgate.accounts.model import Person, PersonRequest, Role
-from headgate.accounts.service import Hasher, derive_csrf_token
+from headgate.accounts.service import PasswordHasher, derive_csrf_token
 from headgate.audit.model import SYSTEM
 from tests.fakes.api import Answer, Api
 
@@ -18,8 +18,8 @@ COOKIE = "headgate_session"
 @functools.cache
 def hash_password(password: str) -> str:
     """Once per process: it is made to be slow."""
-    hasher = Hasher()
-    hashed = hasher.hash_now(password)
+    hasher = PasswordHasher()
+    hashed = hasher.hash_blocking(password)
     hasher.close()
     return hashed
 

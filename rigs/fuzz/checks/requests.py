@@ -40,7 +40,7 @@ def check_json(data: bytes) -> None:
     assert request.decode(changed.body).with_usage_asked().with_model("other").body == changed.body
 
 
-def check_form(data: bytes) -> None:
+def normalize_lists(data: bytes) -> None:
     """A form is refused by a sentence, or read; nothing before or after it changes what it says."""
     content_type, _, body = data.partition(b"\n")
     header = content_type.decode("latin-1")
@@ -57,15 +57,15 @@ def check_form(data: bytes) -> None:
 
 def check_token(data: bytes) -> None:
     """A token is known by its form and its checksum; one changed character and it is none."""
-    name = keys.name_token(data)
+    name = keys.read_public_prefix(data)
     assert (name is not None) == (_TOKEN.fullmatch(data) is not None and has_checksum(data))
     secret = keys.encode_base62(int.from_bytes(data[:32]), keys.SECRET_LENGTH)
     body = f"hg_live_{secret[-12:]}_{secret}".encode()
     token = body + keys.encode_base62(zlib.crc32(body), keys.CHECKSUM_LENGTH).encode()
-    assert keys.name_token(token) == body[:20].decode()
+    assert keys.read_public_prefix(token) == body[:20].decode()
     place = sum(data) % len(token)
     other = b"x" if token[place : place + 1] != b"x" else b"y"
-    assert keys.name_token(token[:place] + other + token[place + 1 :]) is None
+    assert keys.read_public_prefix(token[:place] + other + token[place + 1 :]) is None
 
 
 def has_checksum(token: bytes) -> bool:

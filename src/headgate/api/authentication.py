@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from headgate.accounts.model import ExternalIdentity
-from headgate.accounts.service import AccountLinking, Hasher, LoginRateLimiter
+from headgate.accounts.service import AccountLinking, LoginRateLimiter, PasswordHasher
 from headgate.api.authenticator import RequestAuthenticator
 from headgate.api.cookies import Cookies
 
@@ -15,11 +15,11 @@ from headgate.api.cookies import Cookies
 class Oidc(Protocol):
     """Signing in at a configured OpenID Connect issuer."""
 
-    def make_flow(self) -> str:
+    def start_flow(self) -> str:
         """What the browser keeps while its person is away."""
         ...
 
-    async def build_address(self, flow: str) -> str:
+    async def build_authorization_url(self, flow: str) -> str:
         """Where the browser goes."""
         ...
 
@@ -27,7 +27,7 @@ class Oidc(Protocol):
         """Raise `SignInRefused` unless this browser was sent for this answer, just now."""
         ...
 
-    async def exchange(self, flow: str, code: str) -> ExternalIdentity:
+    async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:
         """Who came back."""
         ...
 
@@ -35,7 +35,7 @@ class Oidc(Protocol):
 class AuthenticationMethods(msgspec.Struct, frozen=True, kw_only=True):
     """The ways in. `public_url` has no slash at its end; None where it was not said."""
 
-    hasher: Hasher
+    hasher: PasswordHasher
     login_rate_limiter: LoginRateLimiter
     cookies: Cookies
     account_linking: AccountLinking

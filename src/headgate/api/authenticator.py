@@ -20,8 +20,10 @@ from headgate.kit.errors import HeadgateError
 
 CSRF_HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OVER = "This session is over. Sign in again."
-STRANGER = "Your token is good, but nobody here is known by it. Ask for an invitation first."
+SESSION_EXPIRED = "This session is over. Sign in again."
+UNKNOWN_IDENTITY = (
+    "Your token is good, but nobody here is known by it. Ask for an invitation first."
+)
 
 
 class Tokens(Protocol):
@@ -64,10 +66,10 @@ class RequestAuthenticator:
             return None
         login = await self.find_session(request)
         if login is None:
-            raise NotSignedIn(OVER)
+            raise NotSignedIn(SESSION_EXPIRED)
         if request.method not in SAFE_METHODS:
             check_csrf_token(request, cookie)
-        return describe_principal(login)
+        return to_principal(login)
 
     async def find_session(self, request: Request) -> Login | None:
         """The login of the cookie, None where there is none or it is over."""
@@ -76,10 +78,10 @@ class RequestAuthenticator:
             return None
         login = await self._storage.read(lambda connection: self._sessions.find(connection, cookie))
         if login is not None and login.session is not None:
-            await self._note_use(login.session)
+            await self._record_use(login.session)
         return login
 
-    async def _note_use(self, session: Session) -> None:
+    async def _record_use(self, session: Session) -> None:
         if not self._sessions.is_stale(session):
             return
         # Reading goes on while the database takes no writes.
@@ -92,19 +94,19 @@ class RequestAuthenticator:
         external = await self._tokens.verify(token)
 
         def find(connection: sa.Connection) -> tuple[Login | None, bool]:
-            login = self._account_linking.find(connection, external)
-            return login, login is None and self._account_linking.is_known(connection, external)
+            login = self._account_linking.find_login(connection, external)
+            return login, login is None and self._account_linking.has_account(connection, external)
 
-        login, is_known = await self._storage.read(find)
-        if is_known:
+        login, has_account = await self._storage.read(find)
+        if has_account:
             client = request.client.host if request.client else ""
             by = Actor(ActorKind.PERSON, external.subject, external.issuer, client)
             login = await self._storage.write(
                 lambda connection: self._account_linking.link(connection, external, by=by)
             )
         if login is None:
-            raise NotAllowed(STRANGER)
-        return describe_principal(login, proof=token)
+            raise NotAllowed(UNKNOWN_IDENTITY)
+        return to_principal(login, token=token)
 
 
 def check_csrf_token(request: Request, cookie: str) -> None:
@@ -116,7 +118,7 @@ def check_csrf_token(request: Request, cookie: str) -> None:
         )
 
 
-def describe_principal(login: Login, *, proof: str | None = None) -> Principal:
+def to_principal(login: Login, *, token: str | None = None) -> Principal:
     """A login as the gate wants it."""
     person, session = login.person, login.session
     return Principal(
@@ -129,5 +131,5 @@ def describe_principal(login: Login, *, proof: str | None = None) -> Principal:
         ),
         is_operator=person.is_operator,
         session_id=None if session is None else session.id,
-        proof=(login.token if proof is None else proof).encode(),
+        token=(login.token if token is None else token).encode(),
     )

@@ -104,7 +104,7 @@ def read_claim(
         raise FieldRefused(message, ("header", "Idempotency-Key"))
     organization_id = request.headers.get("x-organization-id", "")
     target = f"{operation.method} {request.url.path} {organization_id} {principal.id}"
-    return IdempotencyClaim(principal.proof, key, target, raw)
+    return IdempotencyClaim(principal.token, key, target, raw)
 
 
 def render(reply: Reply, body: bytes | None) -> Response:

@@ -91,12 +91,12 @@ class Gate:
 
     def _find_key(self, request: Request, tokens: Sequence[str]) -> Principal:
         presented = [token.encode("utf-8", "replace") for token in tokens]
-        grant, proof = find_grant(self._key_index, presented)
+        grant, token = find_grant(self._key_index, presented)
         if grant.networks:
             check_address(grant, request.client.host if request.client else "")
         if grant.requests_per_minute:
             self._rate_limiter.take(grant)
-        return Principal(kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, proof=proof)
+        return Principal(kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, token=token)
 
 
 def read_tokens(request: Request) -> list[str]:

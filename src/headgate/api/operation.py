@@ -92,7 +92,7 @@ class Ask(Generic[Query, Body]):
         self._organization_id = organization_id
         self._claim = claim
         client = request.client.host if request.client else ""
-        self.actor: Actor = principal.act(client, request.headers.get("user-agent", "")[:256])
+        self.actor: Actor = principal.to_actor(client, request.headers.get("user-agent", "")[:256])
 
     @property
     def organization_id(self) -> str:

@@ -24,7 +24,7 @@ class PrincipalKind(enum.Enum):
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """A proven identity. `roles` has a person's role by organization id, `suspended` those of them
-    that nothing is let through of; `proof` is what was presented (never shown); `session_id` names
+    that nothing is let through of; `token` is what was presented (never shown); `session_id` names
     the login, where it was one by cookie."""
 
     kind: PrincipalKind
@@ -35,7 +35,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     is_operator: bool = False
     session_id: str | None = None
     grant: Grant | None = None
-    proof: bytes = b""
+    token: bytes = b""
 
     def __repr__(self) -> str:
         return f"Principal({self.kind.value}, {self.id})"
@@ -55,12 +55,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a project's objects are within reach of who asks."""
         return not self.projects or project_id in self.projects
 
-    def check_unlimited(self) -> None:
+    def check_organization_wide(self) -> None:
         """Raise `NotAllowed` for a key that is limited to some projects."""
         if self.projects:
             raise NotAllowed("This key is limited to some projects; this concerns all of them.")
 
-    def act(self, address: str, user_agent: str) -> Actor:
+    def to_actor(self, address: str, user_agent: str) -> Actor:
         """As the audit log names them."""
         kind = ActorKind.KEY if self.kind is PrincipalKind.KEY else ActorKind.PERSON
         return Actor(kind, self.id, self.name, address, user_agent)

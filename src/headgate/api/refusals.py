@@ -20,7 +20,7 @@ from headgate.api.gate import read_tokens
 from headgate.api.storage import Storage
 from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
-from headgate.keys.model import KeyKind, name_token
+from headgate.keys.model import KeyKind, read_public_prefix
 from headgate.keys.service import KeyIndex
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.throttle import EventThrottle
@@ -81,7 +81,7 @@ class Refusals:
                 face=refusal.api,
                 reason=refusal.reason,
                 address=refusal.address,
-                key=name_token(refusal.token),
+                key=read_public_prefix(refusal.token),
             )
         event = self._find_event(refusal)
         if event is not None and self._entries.take(refusal.address):
@@ -138,7 +138,7 @@ def find_refusal(request: Request, error: HeadgateError) -> Refusal | None:
     if error.kind is not Kind.UNAUTHENTICATED and not is_sign_in:
         return None
     tokens = [token.encode("utf-8", "replace") for token in read_tokens(request)]
-    keys = [token for token in tokens if name_token(token) is not None]
+    keys = [token for token in tokens if read_public_prefix(token) is not None]
     marked = [token for token in tokens if token.startswith(b"hg_")]
     return Refusal(
         "/api",

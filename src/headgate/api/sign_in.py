@@ -54,7 +54,7 @@ class SignedIn(msgspec.Struct):
     expires_at: datetime.datetime | None
 
 
-class Proven(msgspec.Struct, frozen=True):
+class VerifiedPassword(msgspec.Struct, frozen=True):
     """A person whose password was the right one, and what was stored of it then."""
 
     person: Person
@@ -65,7 +65,7 @@ class Proven(msgspec.Struct, frozen=True):
         return f"Proven({self.person.id})"
 
 
-async def prove_password(ask: Ask[Any, Any], email: str, password: str) -> Proven:
+async def verify_password(ask: Ask[Any, Any], email: str, password: str) -> VerifiedPassword:
     """Who signs in. The same work and the same `SignInRefused` whatever is wrong.
 
     Raises `SignInTooOften` and `SignInCrowded` as well.
@@ -78,29 +78,29 @@ async def prove_password(ask: Ask[Any, Any], email: str, password: str) -> Prove
     ask.request.state.sign_in = SignInTry(email, "")
     authentication.login_rate_limiter.take(ask.actor.address, email)
     person, stored = await ask.read(
-        lambda connection: services.people.find_proof(connection, email)
+        lambda connection: services.people.find_with_password_hash(connection, email)
     )
-    proof = await authentication.hasher.verify(stored, password)
-    if person is None or stored is None or not proof.is_good:
+    check = await authentication.hasher.verify(stored, password)
+    if person is None or stored is None or not check.is_correct:
         ask.request.state.sign_in = SignInTry(email, "" if person is None else person.id)
         raise SignInRefused(NOT_SIGNED_IN)
-    authentication.login_rate_limiter.forgive(ask.actor.address, email)
-    renewed = await authentication.hasher.hash(password) if proof.is_outdated else None
-    return Proven(person, stored, renewed)
+    authentication.login_rate_limiter.refund(ask.actor.address, email)
+    renewed = await authentication.hasher.hash(password) if check.needs_rehash else None
+    return VerifiedPassword(person, stored, renewed)
 
 
-def take_in(
+def start_session(
     ask: Ask[Any, Any],
     connection: sa.Connection,
-    proven: Proven,
+    verified: VerifiedPassword,
     *,
     before: Login | None,
 ) -> Login:
     """A new session of who proved their password. Raises `SignInRefused` where that changed."""
     people = ask.services.people
-    person = people.check_proof(connection, proven.person, proven.stored)
-    if proven.renewed is not None:
-        people.renew_hash(connection, person, proven.renewed)
+    person = people.check_password_hash_unchanged(connection, verified.person, verified.stored)
+    if verified.renewed is not None:
+        people.update_password_hash(connection, person, verified.renewed)
     return open_session(ask, connection, person, method="password", before=before)
 
 
@@ -115,17 +115,17 @@ def open_session(
     """A session under a new token; the one that the browser had before is over (fixation)."""
     sessions = ask.services.sessions
     if before is not None and before.session is not None:
-        own = name_actor(ask, before.person.id, before.person.email)
+        own = build_actor(ask, before.person.id, before.person.email)
         sessions.end(connection, before.person.id, before.session.id, by=own)
     return sessions.open(connection, person, method=method, by=ask.actor)
 
 
-def name_actor(ask: Ask[Any, Any], actor_id: str, name: str) -> Actor:
+def build_actor(ask: Ask[Any, Any], actor_id: str, name: str) -> Actor:
     """Who acts, where the gate has let somebody through without knowing them."""
     return msgspec.structs.replace(ask.actor, id=actor_id, name=name)
 
 
-def admit(ask: Ask[Any, Any], login: Login) -> SignedIn:
+def complete_sign_in(ask: Ask[Any, Any], login: Login) -> SignedIn:
     """The answer to who has a new session, with its cookie."""
     assert login.session is not None, "only for a session"
     seconds = login.session.expires_at - ask.services.clock.now()

@@ -69,7 +69,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     hash: bytes
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries are wanted; None does not restrict. Times in unix seconds."""
 
     organization_id: str | None = None
@@ -93,7 +93,7 @@ def encode_changes(event: AuditEvent) -> str:
     return msgspec.json.encode(event.changes, order="sorted").decode()
 
 
-def seal_entry(
+def hash_entry(
     number: int, at_microseconds: int, actor: Actor, event: AuditEvent, *, after: bytes
 ) -> bytes:
     """The hash of an entry that follows the one whose hash is `after`."""

@@ -11,9 +11,9 @@ from headgate.audit.model import (
     Actor,
     AuditEntry,
     AuditEvent,
+    AuditFilter,
     ChainVerification,
-    Filter,
-    seal_entry,
+    hash_entry,
 )
 from headgate.kit.clock import Clock
 
@@ -33,17 +33,17 @@ class AuditLog:
             number = 1
         _, previous = store.read_head(connection)
         at = round(self._clock.now() * MICROSECONDS)
-        sealed = seal_entry(number, at, by, event, after=previous)
-        entry = AuditEntry(number, at / MICROSECONDS, by, event, previous, sealed)
+        entry_hash = hash_entry(number, at, by, event, after=previous)
+        entry = AuditEntry(number, at / MICROSECONDS, by, event, previous, entry_hash)
         store.insert_entry(connection, entry)
         return entry
 
     def list(
-        self, connection: sa.Connection, wanted: Filter, *, limit: int, offset: int = 0
+        self, connection: sa.Connection, audit_filter: AuditFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[AuditEntry], int]:
         """A page of the entries that fit, the newest first, and how many fit in all."""
-        entries = store.select_entries(connection, wanted, limit=limit, offset=offset)
-        return entries, store.count_entries(connection, wanted)
+        entries = store.select_entries(connection, audit_filter, limit=limit, offset=offset)
+        return entries, store.count_entries(connection, audit_filter)
 
     def verify(self, connection: sa.Connection) -> ChainVerification:
         """Go through the whole chain."""
@@ -56,7 +56,7 @@ class AuditLog:
                 return ChainVerification(
                     count - 1, head, f"entry {count} does not follow the one before it"
                 )
-            if seal_entry(count, at, entry.actor, entry.event, after=head) != entry.hash:
+            if hash_entry(count, at, entry.actor, entry.event, after=head) != entry.hash:
                 return ChainVerification(count - 1, head, f"entry {count} was changed")
             head = entry.hash
         number, newest = store.read_head(connection)
@@ -66,9 +66,9 @@ class AuditLog:
             )
         return ChainVerification(count, head)
 
-    def contains(self, connection: sa.Connection, sealed: str) -> bool:
+    def contains_hash(self, connection: sa.Connection, entry_hash: str) -> bool:
         """Whether an entry has that hash (in hex)."""
         try:
-            return store.has_hash(connection, bytes.fromhex(sealed))
+            return store.has_hash(connection, bytes.fromhex(entry_hash))
         except ValueError:
             return False

@@ -14,7 +14,7 @@ from headgate.audit.model import (
     ActorKind,
     AuditEntry,
     AuditEvent,
-    Filter,
+    AuditFilter,
     encode_changes,
 )
 from headgate.kit.db.schema import METADATA
@@ -119,12 +119,12 @@ def select_chain(connection: sa.Connection) -> Iterator[tuple[int, AuditEntry]]:
 
 
 def select_entries(
-    connection: sa.Connection, wanted: Filter, *, limit: int, offset: int
+    connection: sa.Connection, audit_filter: AuditFilter, *, limit: int, offset: int
 ) -> list[AuditEntry]:
     """The newest entries first."""
     statement = (
         sa.select(AUDIT)
-        .where(*_conditions(wanted))
+        .where(*_conditions(audit_filter))
         .order_by(AUDIT.c.number.desc())
         .limit(limit)
         .offset(offset)
@@ -132,31 +132,31 @@ def select_entries(
     return [_entry(row) for row in connection.execute(statement)]
 
 
-def count_entries(connection: sa.Connection, wanted: Filter) -> int:
+def count_entries(connection: sa.Connection, audit_filter: AuditFilter) -> int:
     """How many entries fit."""
-    statement = sa.select(sa.func.count()).select_from(AUDIT).where(*_conditions(wanted))
+    statement = sa.select(sa.func.count()).select_from(AUDIT).where(*_conditions(audit_filter))
     return connection.execute(statement).scalar_one()
 
 
-def has_hash(connection: sa.Connection, sealed: bytes) -> bool:
+def has_hash(connection: sa.Connection, entry_hash: bytes) -> bool:
     """Whether an entry has that hash."""
-    statement = sa.select(AUDIT.c.number).where(AUDIT.c.hash == sealed).limit(1)
+    statement = sa.select(AUDIT.c.number).where(AUDIT.c.hash == entry_hash).limit(1)
     return connection.execute(statement).first() is not None
 
 
-def _conditions(wanted: Filter) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(audit_filter: AuditFilter) -> Iterator[sa.ColumnElement[bool]]:
     for column, value in (
-        (AUDIT.c.organization_id, wanted.organization_id),
-        (AUDIT.c.object_id, wanted.object_id),
-        (AUDIT.c.actor_id, wanted.actor_id),
-        (AUDIT.c.action, wanted.action),
+        (AUDIT.c.organization_id, audit_filter.organization_id),
+        (AUDIT.c.object_id, audit_filter.object_id),
+        (AUDIT.c.actor_id, audit_filter.actor_id),
+        (AUDIT.c.action, audit_filter.action),
     ):
         if value is not None:
             yield column == value
-    if wanted.since is not None:
-        yield AUDIT.c.at >= int(wanted.since * MICROSECONDS)
-    if wanted.until is not None:
-        yield AUDIT.c.at < int(wanted.until * MICROSECONDS)
+    if audit_filter.since is not None:
+        yield AUDIT.c.at >= int(audit_filter.since * MICROSECONDS)
+    if audit_filter.until is not None:
+        yield AUDIT.c.at < int(audit_filter.until * MICROSECONDS)
 
 
 def _entry(row: Any) -> AuditEntry:

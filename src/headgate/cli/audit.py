@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from headgate.audit.model import Filter
+from headgate.audit.model import AuditFilter
 from headgate.cli.desk import open_desk
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
@@ -26,8 +26,8 @@ def list_entries(
 ) -> None:
     """Who did what to which object, from where; the newest first."""
     with open_desk(data) as desk, desk.database.reading() as connection:
-        wanted = Filter(object_id=object_id)
-        entries, total = desk.audit.list(connection, wanted, limit=limit)
+        audit_filter = AuditFilter(object_id=object_id)
+        entries, total = desk.audit.list(connection, audit_filter, limit=limit)
     if as_json:
         typer.echo(msgspec.json.encode(entries))
         return
@@ -56,7 +56,7 @@ def verify(
     with open_desk(data) as desk, desk.database.reading() as connection:
         log = desk.audit
         verdict = log.verify(connection)
-        is_known = head is None or log.contains(connection, head)
+        is_known = head is None or log.contains_hash(connection, head)
     if verdict.fault is not None:
         typer.echo(f"The audit log does not hold: {verdict.fault}.", err=True)
         raise typer.Exit(1)

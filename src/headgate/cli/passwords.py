@@ -7,7 +7,7 @@ import sys
 import typer
 
 from headgate.accounts.model import PasswordRefused, check_email, check_password
-from headgate.accounts.service import Hasher
+from headgate.accounts.service import PasswordHasher
 
 
 def ask_email(email: str | None) -> str:
@@ -27,8 +27,8 @@ def ask_password_hash(email: str, *, from_stdin: bool) -> str:
     else:
         raise PasswordRefused("There is no terminal to ask for a password: use --password-stdin.")
     password = check_password(given, email=email)
-    hasher = Hasher()
+    hasher = PasswordHasher()
     try:
-        return hasher.hash_now(password)
+        return hasher.hash_blocking(password)
     finally:
         hasher.close()

@@ -120,7 +120,9 @@ def link(
     """Tell by what an issuer knows a person, where its tokens hold no verified e-mail."""
     with open_desk(data) as desk, desk.database.transaction() as connection:
         person = find(desk, connection, email)
-        desk.people.link(connection, person, issuer=issuer, subject=subject, by=COMMAND_LINE)
+        desk.people.link_identity(
+            connection, person, issuer=issuer, subject=subject, by=COMMAND_LINE
+        )
     typer.echo(f"{person.email} is known to {issuer}.")
 
 

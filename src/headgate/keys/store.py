@@ -186,12 +186,12 @@ def select_latest_time(connection: sa.Connection) -> float:
 
 
 def select_page(
-    connection: sa.Connection, wanted: KeyFilter, *, now: float, limit: int, offset: int
+    connection: sa.Connection, key_filter: KeyFilter, *, now: float, limit: int, offset: int
 ) -> list[Key]:
     """A page of an organization's keys, the newest first."""
     statement = (
         sa.select(*_COLUMNS)
-        .where(*_conditions(wanted, now))
+        .where(*_conditions(key_filter, now))
         .order_by(KEYS.c.created_at.desc(), KEYS.c.id.desc())
         .limit(limit)
         .offset(offset)
@@ -199,13 +199,13 @@ def select_page(
     return [_key(row) for row in connection.execute(statement)]
 
 
-def count_keys(connection: sa.Connection, wanted: KeyFilter, *, now: float) -> int:
+def count_keys(connection: sa.Connection, key_filter: KeyFilter, *, now: float) -> int:
     """How many keys fit."""
-    statement = sa.select(sa.func.count()).select_from(KEYS).where(*_conditions(wanted, now))
+    statement = sa.select(sa.func.count()).select_from(KEYS).where(*_conditions(key_filter, now))
     return connection.execute(statement).scalar_one()
 
 
-def count_kept(connection: sa.Connection, organization_id: str) -> int:
+def count_unrevoked(connection: sa.Connection, organization_id: str) -> int:
     """How many keys of an organization are not revoked."""
     statement = (
         sa.select(sa.func.count())
@@ -222,39 +222,39 @@ def mark_used(connection: sa.Connection, key_ids: Sequence[str], *, at: float) -
         connection.execute(sa.update(KEYS).where(KEYS.c.id.in_(some)).values(last_used_at=at))
 
 
-def announce(connection: sa.Connection, row: outbox.Row) -> None:
+def append_event(connection: sa.Connection, row: outbox.Row) -> None:
     """Put an event into the outbox, in this transaction."""
     outbox.append(connection, [row])
 
 
-def _conditions(wanted: KeyFilter, now: float) -> list[sa.ColumnElement[bool]]:
-    found: list[sa.ColumnElement[bool]] = [KEYS.c.organization_id == wanted.organization_id]
-    if wanted.among:
+def _conditions(key_filter: KeyFilter, now: float) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = [KEYS.c.organization_id == key_filter.organization_id]
+    if key_filter.among:
         is_limited = sa.cast(KEYS.c.projects, sa.Text) != NO_LIST
-        found.append(KEYS.c.project_id.in_(wanted.among))
+        found.append(KEYS.c.project_id.in_(key_filter.among))
         found.append(sa.or_(KEYS.c.kind == KeyKind.LIVE.value, is_limited))
-    if wanted.project_id is not None:
-        found.append(KEYS.c.project_id == wanted.project_id)
-    if wanted.kind is not None:
-        found.append(KEYS.c.kind == wanted.kind.value)
-    if wanted.search is not None:
-        found.append(KEYS.c.name.icontains(wanted.search, autoescape=True))
-    if not wanted.include_revoked:
+    if key_filter.project_id is not None:
+        found.append(KEYS.c.project_id == key_filter.project_id)
+    if key_filter.kind is not None:
+        found.append(KEYS.c.kind == key_filter.kind.value)
+    if key_filter.search is not None:
+        found.append(KEYS.c.name.icontains(key_filter.search, autoescape=True))
+    if not key_filter.include_revoked:
         found.append(KEYS.c.revoked_at.is_(None))
-    if wanted.state is not None:
-        found += _are_in(wanted.state, now)
+    if key_filter.state is not None:
+        found += _match_state(key_filter.state, now)
     return found
 
 
-def _are_in(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
+def _match_state(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
     """As `model.find_state` has it."""
-    kept, enabled = KEYS.c.revoked_at.is_(None), KEYS.c.disabled_at.is_(None)
+    unrevoked, enabled = KEYS.c.revoked_at.is_(None), KEYS.c.disabled_at.is_(None)
     is_over = sa.func.coalesce(KEYS.c.expires_at, now + 1) <= now
     return {
-        KeyState.REVOKED: [~kept],
-        KeyState.DISABLED: [kept, ~enabled],
-        KeyState.EXPIRED: [kept, enabled, is_over],
-        KeyState.ACTIVE: [kept, enabled, ~is_over],
+        KeyState.REVOKED: [~unrevoked],
+        KeyState.DISABLED: [unrevoked, ~enabled],
+        KeyState.EXPIRED: [unrevoked, enabled, is_over],
+        KeyState.ACTIVE: [unrevoked, enabled, ~is_over],
     }[state]
 
 

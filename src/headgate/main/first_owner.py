@@ -29,15 +29,15 @@ def prepare_owner(installation: Installation) -> bool:
             return False
         kept = read_first_keys(installation)
         is_shared = installation.settings.database_url is not None
-        is_open = installation.invitations.is_first_owner_invited(connection)
+        is_open = installation.invitations.is_operator_invited(connection)
         if is_open and (INVITATION in kept or is_shared):
             return INVITATION in kept
         if is_shared and not kept:
             # The process that made the first keys is about to leave it beside them.
             return False
-        installation.invitations.revoke_first_owner(connection)
+        installation.invitations.revoke_for_operator(connection)
         organization = installation.accounts.list_organizations(connection)[0]
-        issued = installation.invitations.create_for_first_owner(
+        issued = installation.invitations.create_for_operator(
             connection, organization.id, by=SYSTEM
         )
         write_first_keys(installation, {**kept, INVITATION: issued.token})
@@ -69,7 +69,7 @@ def create_owner(
         installation.people.join(
             connection, person, organization.id, role=Role.OWNER, by=COMMAND_LINE
         )
-        installation.invitations.revoke_first_owner(connection)
+        installation.invitations.revoke_for_operator(connection)
         kept = read_first_keys(installation)
         if kept.pop(INVITATION, None) is not None:
             write_first_keys(installation, kept)

@@ -6,9 +6,9 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import (
     AccountService,
-    Hasher,
     InvitationService,
     MemberService,
+    PasswordHasher,
     PersonService,
     SessionService,
 )
@@ -76,7 +76,7 @@ class Installation:
             absolute_seconds=settings.session_seconds,
             idle_seconds=settings.session_idle_seconds,
         )
-        self.hasher = Hasher()
+        self.hasher = PasswordHasher()
         self.key_index = keys.KeyIndex(self.clock)
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
         self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)

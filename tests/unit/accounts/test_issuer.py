@@ -13,8 +13,8 @@ from headgate.accounts.service.issuer import (
     IssuerUnreachable,
     KeysMissing,
     TokenRefused,
+    parse_jwks,
     read_external_identity,
-    read_keys,
 )
 from tests.fakes.issuer import URL, FakeIssuer
 from tests.fakes.stage import ManualClock
@@ -202,10 +202,10 @@ def test_only_keys_that_check_signatures_are_read(fake: FakeIssuer) -> None:
     public = fake.keys["k1"].as_dict(private=False)
     secret = {"kty": "oct", "kid": "s", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}
     document = {"keys": [secret, {**public, "use": "enc"}, "x", {"kty": "new"}, public]}
-    assert [key.kid for key in read_keys(document).keys] == ["k1"]
+    assert [key.kid for key in parse_jwks(document).keys] == ["k1"]
     for broken in cast("list[dict[str, Any]]", [{"keys": [secret]}, {"keys": {}}, {}]):
         with pytest.raises(ValueError, match="no key"):
-            read_keys(broken)
+            parse_jwks(broken)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,12 @@ import argon2
 import pytest
 
 from headgate.accounts.model import EmailRefused, PasswordRefused, check_email, check_password
-from headgate.accounts.service import Hasher, LoginRateLimiter, SignInCrowded, SignInTooOften
+from headgate.accounts.service import (
+    LoginRateLimiter,
+    PasswordHasher,
+    SignInCrowded,
+    SignInTooOften,
+)
 from tests.fakes.stage import ManualClock
 
 GOOD = "a long sentence of your own"
@@ -74,22 +79,22 @@ def test_what_mail_servers_could_read_in_two_ways_is_refused(email: str) -> None
 
 @pytest.mark.anyio
 async def test_hash_is_argon2id_and_is_made_anew_when_its_parameters_are_old() -> None:
-    hasher = Hasher()
+    hasher = PasswordHasher()
     stored = await hasher.hash(GOOD)
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     good, wrong = await hasher.verify(stored, GOOD), await hasher.verify(stored, GOOD + "!")
-    assert (good.is_good, good.is_outdated, wrong.is_good) == (True, False, False)
+    assert (good.is_correct, good.needs_rehash, wrong.is_correct) == (True, False, False)
     weak = argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(GOOD)
     old = await hasher.verify(weak, GOOD)
-    assert (old.is_good, old.is_outdated) == (True, True)
+    assert (old.is_correct, old.needs_rehash) == (True, True)
     composed = await hasher.hash("café café and")
-    assert (await hasher.verify(composed, "cafe\u0301 cafe\u0301 and")).is_good
+    assert (await hasher.verify(composed, "cafe\u0301 cafe\u0301 and")).is_correct
     nobody = await hasher.verify(None, "nobody has this password")
-    assert not nobody.is_good
+    assert not nobody.is_correct
     hasher.close()
 
 
-class Gated(Hasher):
+class Gated(PasswordHasher):
     """Hashes only when it is let, and counts how many are at it."""
 
     def __init__(self) -> None:
@@ -97,7 +102,7 @@ class Gated(Hasher):
         self.gate = threading.Event()
         self.now = self.most = 0
 
-    def hash_now(self, password: str) -> str:
+    def hash_blocking(self, password: str) -> str:
         self.now += 1
         self.most = max(self.most, self.now)
         assert self.gate.wait(20)
@@ -115,7 +120,7 @@ async def test_few_are_hashed_at_once_few_wait_and_the_rest_come_again() -> None
     assert caught.value.retry_after_seconds is not None
     hasher.gate.set()
     assert await asyncio.gather(*waiting) == ["hashed"] * 4
-    assert hasher.most <= hasher.at_once <= 2
+    assert hasher.most <= hasher.threads <= 2
     assert await hasher.hash(GOOD) == "hashed"
     hasher.close()
 

@@ -16,9 +16,9 @@ from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
 from headgate.vault.model import CredentialRequest
 from headgate.vault.model.reference import SecretRequest
-from tests.fakes import belongings
+from tests.fakes import account_objects
 from tests.fakes.api import Answer, Api, Tenant, running_api
-from tests.fakes.cast import Asker, Word, gather
+from tests.fakes.callers import Caller, Outcome, list_callers
 
 OPERATIONS = [operation for operations in ALL for operation in operations.all]
 PARAMETER = re.compile(r"{(\w+)}")
@@ -58,10 +58,10 @@ OBJECTS: dict[str, tuple[Callable[[Api], str], Callable[[Api], str]]] = {
     "tool_name": (lambda _: "board", lambda _: "openai"),
     "knowledge_provider_name": (lambda _: "shelf", lambda _: "openai"),
     "key_id": (lambda api: "key_" + api.own.live_key.split("_")[2], lambda api: api.other.key_id),
-    "organization_id": (belongings.make_organization, lambda api: api.other.organization_id),
-    "person_id": (belongings.find_own_member, belongings.find_foreign_member),
-    "session_id": (belongings.open_own_session, belongings.open_foreign_session),
-    "invitation_id": (belongings.invite_own, belongings.invite_foreign),
+    "organization_id": (account_objects.make_organization, lambda api: api.other.organization_id),
+    "person_id": (account_objects.find_own_member, account_objects.find_foreign_member),
+    "session_id": (account_objects.open_own_session, account_objects.open_foreign_session),
+    "invitation_id": (account_objects.invite_own, account_objects.invite_foreign),
     "managed_model_id": (lambda _api: "gpt-5.4-nano", lambda _api: "mm_unknown"),
     "credential_id": (
         lambda api: add_credential(api, api.own),
@@ -80,14 +80,14 @@ ELSEWHERE = {"start_oidc", "finish_oidc"}
 """Operations that need another service; `test_oidc.py` has one."""
 
 BODIES: dict[str, Callable[[Api], dict[str, Any]]] = {
-    "sign_in": belongings.write_sign_in,
-    "accept_invitation": belongings.write_acceptance,
+    "sign_in": account_objects.write_sign_in,
+    "accept_invitation": account_objects.write_acceptance,
 }
 """Bodies that are good only when something was made for them; the others are the examples."""
 
 PREPARATIONS: dict[str, Callable[[Api], None]] = {
-    "enable_person": belongings.disable_own_member,
-    "resume_organization": belongings.suspend_organization,
+    "enable_person": account_objects.disable_own_member,
+    "resume_organization": account_objects.suspend_organization,
 }
 """What has to be so before an operation has something to change."""
 
@@ -98,11 +98,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         yield running
 
 
-def ask(api: Api, operation: Operation, asker: Asker, path: str) -> Answer:
+def ask(api: Api, operation: Operation, caller: Caller, path: str) -> Answer:
     """The operation with its own example, as somebody."""
     write = BODIES.get(operation.id, lambda _api: operation.example)
     body = write(api) if operation.body.__struct_fields__ else None
-    return api.request(operation.method, path, body, key="", organization="", headers=asker.headers)
+    return api.request(
+        operation.method, path, body, key="", organization="", headers=caller.headers
+    )
 
 
 def fill(operation: Operation, name_object: Callable[[str], str]) -> str:
@@ -130,16 +132,16 @@ def list_wrong_paths(api: Api, operation: Operation) -> list[str]:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_everybody_gets_what_the_rules_say(tmp_path: Path, operation: Operation) -> None:
     with running_api(tmp_path / "data") as api:
-        for asker in gather(api, operation.access.permission):
+        for caller in list_callers(api, operation.access.permission):
             path = fill(operation, lambda parameter: name_own(api, parameter))
-            answer = ask(api, operation, asker, path)
-            expected = asker.expects(operation.access)
-            said = f"{asker.name}: {answer.status} {answer.text[:200]}"
-            if expected is Word.ADMITTED:
+            answer = ask(api, operation, caller, path)
+            expected = caller.expects(operation.access)
+            said = f"{caller.name}: {answer.status} {answer.text[:200]}"
+            if expected is Outcome.ADMITTED:
                 assert answer.status not in (401, 403), said
             else:
                 assert answer.status == expected.value, said
-            if expected is Word.REFUSED:
+            if expected is Outcome.REFUSED:
                 assert answer.json["code"] == "forbidden", said
 
 
@@ -150,11 +152,11 @@ def test_everybody_gets_what_the_rules_say(tmp_path: Path, operation: Operation)
 )
 def test_example_works_and_leaves_its_trace(tmp_path: Path, operation: Operation) -> None:
     with running_api(tmp_path / "data") as api:
-        asker = find_admitted(api, operation)
+        caller = find_admitted(api, operation)
         PREPARATIONS.get(operation.id, lambda _api: None)(api)
         path = fill(operation, lambda name: name_own(api, name))
         before = len(api.audited())
-        answer = ask(api, operation, asker, path)
+        answer = ask(api, operation, caller, path)
         assert answer.status == operation.status, answer.text
         traces = len(api.audited()) - before
         assert traces > 0 or not operation.changes or operation.id in UNAUDITED
@@ -167,12 +169,12 @@ def test_example_works_and_leaves_its_trace(tmp_path: Path, operation: Operation
     ids=lambda operation: operation.id,
 )
 def test_foreign_and_unknown_objects_look_the_same(api: Api, operation: Operation) -> None:
-    asker = find_admitted(api, operation)
+    caller = find_admitted(api, operation)
     paths = list_wrong_paths(api, operation)
     before = len(api.audited())
     seen: set[tuple[Any, ...]] = set()
     for path in paths:
-        answer = ask(api, operation, asker, path)
+        answer = ask(api, operation, caller, path)
         headers = {name: text for name, text in answer.headers.items() if name != "x-request-id"}
         seen.add((answer.status, answer.text, tuple(sorted(headers.items()))))
     assert len(seen) == 1, seen
@@ -187,7 +189,7 @@ def test_foreign_and_unknown_objects_look_the_same(api: Api, operation: Operatio
     ids=lambda operation: operation.id,
 )
 def test_fields_of_the_server_are_not_the_callers_to_set(api: Api, operation: Operation) -> None:
-    asker = find_admitted(api, operation)
+    caller = find_admitted(api, operation)
     path = fill(operation, lambda name: name_own(api, name))
     known = set(operation.body.__struct_encode_fields__)
     server_side = {"id", "organization_id", "created_at", "version", "created_by", "is_operator"}
@@ -197,7 +199,7 @@ def test_fields_of_the_server_are_not_the_callers_to_set(api: Api, operation: Op
     for name in sorted(server_side - known):
         body = {**operation.example, name: 1}
         answer = api.request(
-            operation.method, path, body, key="", organization="", headers=asker.headers
+            operation.method, path, body, key="", organization="", headers=caller.headers
         )
         assert answer.fields_at_fault == [["body", name]]
     assert len(api.audited()) == before
@@ -213,9 +215,9 @@ def test_methods_that_are_not_declared_are_405_and_the_others_are_named(api: Api
             assert allowed - {"HEAD"} == declared
 
 
-def find_admitted(api: Api, operation: Operation) -> Asker:
+def find_admitted(api: Api, operation: Operation) -> Caller:
     """The first of the cast that the operation is open to."""
-    for asker in gather(api, operation.access.permission):
-        if asker.expects(operation.access) is Word.ADMITTED:
-            return asker
+    for caller in list_callers(api, operation.access.permission):
+        if caller.expects(operation.access) is Outcome.ADMITTED:
+            return caller
     raise AssertionError(f"nobody of the cast may {operation.id}")

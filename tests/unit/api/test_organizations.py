@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from headgate.accounts.model import Role
-from headgate.accounts.service import find_closed
+from headgate.accounts.service import find_inactive_accounts
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from tests.fakes.api import Api
@@ -60,10 +60,10 @@ def test_suspended_organization_lets_nobody_in_until_it_is_resumed(api: Api) -> 
     assert (answer.status, answer.json["code"]) == (403, "forbidden")
     assert "suspended" in answer.json["detail"]
     assert owner.get(ORGANIZATIONS).json["organizations"][0]["is_suspended"]
-    assert api.read(find_closed).organizations == {api.organization_id}
+    assert api.read(find_inactive_accounts).organizations == {api.organization_id}
     assert operator.post(f"{path}/resume").json["suspended_at"] is None
     assert owner.get("/api/projects").status == 200
-    assert api.read(find_closed).organizations == frozenset()
+    assert api.read(find_inactive_accounts).organizations == frozenset()
 
 
 def test_change_that_keys_must_hear_of_bumps_the_revision(api: Api) -> None:
@@ -78,7 +78,7 @@ def test_change_that_keys_must_hear_of_bumps_the_revision(api: Api) -> None:
     operator.post(f"/api/platform/organizations/{api.organization_id}/resume")
     api.delete(f"/api/projects/{api.own.project_id}")
     assert revision() == before + 3
-    assert api.read(find_closed).projects == {api.own.project_id}
+    assert api.read(find_inactive_accounts).projects == {api.own.project_id}
 
 
 def test_organization_that_a_key_makes_hands_back_its_owners_invitation(api: Api) -> None:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.accounts.model import Role
-from headgate.accounts.service import Hasher, Proof
+from headgate.accounts.service import PasswordCheck, PasswordHasher
 from headgate.api.access import Audience
 from headgate.api.operation import Operation
 from headgate.api.routes import ALL
@@ -108,14 +108,14 @@ def test_behind_tls_the_cookie_is_bound_to_this_host_and_no_other_counts(
         assert api.get(SESSION, key=NOBODY, headers=bound).status == 200
 
 
-class Watched(Hasher):
+class Watched(PasswordHasher):
     """Remembers whether there was a password to check against."""
 
     def __init__(self) -> None:
         super().__init__()
         self.verified: list[bool] = []
 
-    async def verify(self, stored: str | None, password: str) -> Proof:
+    async def verify(self, stored: str | None, password: str) -> PasswordCheck:
         self.verified.append(stored is not None)
         return await super().verify(stored, password)
 

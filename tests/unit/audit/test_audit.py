@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import exc
 
 from headgate.audit import store
-from headgate.audit.model import COMMAND_LINE, Actor, ActorKind, AuditEvent, Filter
+from headgate.audit.model import COMMAND_LINE, Actor, ActorKind, AuditEvent, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -60,8 +60,8 @@ def test_entries_say_who_did_what_to_which_object_from_where(
     database: Database, log: AuditLog
 ) -> None:
     with database.reading() as connection:
-        [newest, *_], total = log.list(connection, Filter(), limit=3)
-        found, of_one = log.list(connection, Filter(organization_id="org_1"), limit=10)
+        [newest, *_], total = log.list(connection, AuditFilter(), limit=3)
+        found, of_one = log.list(connection, AuditFilter(organization_id="org_1"), limit=10)
     assert (newest.number, newest.actor, newest.at) == (5, OWNER, 1_800_000_000.25)
     assert newest.event == AuditEvent("key.created", "org_0", "key_4", {"n": 1, "name": "ü"})
     assert (total, of_one) == (5, 2)

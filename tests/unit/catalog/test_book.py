@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import exc
 
-from headgate.audit.model import SYSTEM, Actor, ActorKind, Filter
+from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.catalog.model import DollarRates, Manifest, PriceBlock, PriceMissing, PriceRefused
 from headgate.catalog.model.price import format_moment
@@ -250,7 +250,7 @@ def test_price_that_cannot_be_is_refused_whole(
     assert all(source != "operator" for _, source, _ in shop.list())
     with shop.database.reading() as connection:
         assert read_revisions(connection) == {}
-        assert shop.audit.list(connection, Filter(), limit=1)[1] == 0
+        assert shop.audit.list(connection, AuditFilter(), limit=1)[1] == 0
 
 
 def test_integration_without_models_has_no_prices(shop: Shop) -> None:
@@ -275,7 +275,7 @@ def test_rows_stay_as_they_were_written(shop: Shop) -> None:
 def test_new_price_is_audited_and_told_to_other_processes(shop: Shop) -> None:
     shop.add(tier="flex")
     with shop.database.reading() as connection:
-        [entry], _ = shop.audit.list(connection, Filter(), limit=10)
+        [entry], _ = shop.audit.list(connection, AuditFilter(), limit=10)
         assert read_revisions(connection) == {"catalog": 1}
     assert entry.actor == OPERATOR
     assert (entry.event.action, entry.event.object_id) == ("price.added", "acme/small+1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.audit.model import Actor, ActorKind, Filter
+from headgate.audit.model import Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.catalog.model import LlmChoice, OrganizationSettings, SettingsRefused
 from headgate.catalog.model.settings import HIDDEN_MAX
@@ -61,7 +61,7 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
         settings.choose_default(connection, "org_1", None, by=OWNER)
     assert read(database) == OrganizationSettings(version=4)
     with database.reading() as connection:
-        entries, _ = audit.list(connection, Filter(organization_id="org_1"), limit=10)
+        entries, _ = audit.list(connection, AuditFilter(organization_id="org_1"), limit=10)
     assert [entry.event.action for entry in reversed(entries)] == [
         "composer_llm.changed",
         "llm_model_visibility.changed",

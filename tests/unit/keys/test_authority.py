@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from headgate.keys.model import Scope, allows, find_excess
 from headgate.keys.model.pattern import is_within
-from headgate.keys.model.scope import check_form
+from headgate.keys.model.scope import normalize_lists
 
 ALPHABET = "ab"
 WORDS = [
@@ -118,7 +118,7 @@ def draw(chance: random.Random, *, loose: float) -> Scope:
         monthly_budget_nano=limit() or None,
         expires_at=limit() or None,
     )
-    tidied: dict[str, Any] = check_form(drawn)
+    tidied: dict[str, Any] = normalize_lists(drawn)
     return replace(drawn, **tidied)
 
 

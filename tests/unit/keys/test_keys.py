@@ -161,19 +161,21 @@ def test_token_has_prefix_public_id_secret_and_checksum(kind: KeyKind, length: i
     token, key_id = model.make_token(kind)
     assert len(token) == length
     assert token.startswith(f"hg_{kind.value}_{key_id.removeprefix('key_')}_")
-    assert model.name_token(token.encode()) == f"hg_{kind.value}_{key_id.removeprefix('key_')}"
+    assert (
+        model.read_public_prefix(token.encode()) == f"hg_{kind.value}_{key_id.removeprefix('key_')}"
+    )
 
 
 @given(st.integers(0, 69), st.sampled_from(model.ALPHABET))
 def test_one_changed_character_fails_the_checksum(position: int, character: str) -> None:
     token, _ = model.make_token(KeyKind.LIVE)
     changed = token[:position] + character + token[position + 1 :]
-    assert (model.name_token(changed.encode()) is None) == (changed != token)
+    assert (model.read_public_prefix(changed.encode()) is None) == (changed != token)
 
 
 @given(st.binary(max_size=200))
 def test_no_garbage_has_the_form_of_a_token(token: bytes) -> None:
-    assert model.name_token(token) is None
+    assert model.read_public_prefix(token) is None
 
 
 @given(st.integers(0, 2**256 - 1))
@@ -312,7 +314,9 @@ def test_rotated_key_has_two_tokens_until_the_overlap_is_over(desk: Desk) -> Non
     issued = desk.issue(models=("gpt-5*",))
     token = desk.rotate(issued.key.id, 60)
     assert token != issued.token
-    assert model.name_token(token.encode()) == model.name_token(issued.token.encode())
+    assert model.read_public_prefix(token.encode()) == model.read_public_prefix(
+        issued.token.encode()
+    )
     grants = [desk.key_index.find(each.encode()) for each in (issued.token, token)]
     assert {grant.key_id for grant in grants} == {issued.key.id}
     assert {grant.models for grant in grants} == {("gpt-5*",)}

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.accounts import store as accounts_store
 from headgate.accounts.model import NameRefused
-from headgate.audit.model import COMMAND_LINE, Filter
+from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
@@ -149,7 +149,7 @@ class Shop:
 
     def events(self) -> list[tuple[str, str, dict[str, Any]]]:
         with self.database.reading() as connection:
-            entries, _ = self.audit.list(connection, Filter(), limit=100)
+            entries, _ = self.audit.list(connection, AuditFilter(), limit=100)
         return [(e.event.action, e.event.object_id, e.event.changes) for e in reversed(entries)]
 
 

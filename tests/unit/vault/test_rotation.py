@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from headgate.audit.model import COMMAND_LINE, Filter
+from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit import failpoint
 from headgate.kit.errors import HeadgateError
@@ -156,7 +156,9 @@ def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> No
         assert all(before[record.id] != box for record, box in after)
         assert {record.seal_number for record, _ in after} == {2}
         last = operator.rotations.describe(connection).rotations[0]
-        actions = [e.event.action for e in operator.audit.list(connection, Filter(), limit=2)[0]]
+        actions = [
+            e.event.action for e in operator.audit.list(connection, AuditFilter(), limit=2)[0]
+        ]
     total = len(secrets) + 1
     assert (last.state, last.done, last.total, last.failed) == (RotationState.DONE, total, total, 0)
     assert actions == ["vault.rotation_ended", "vault.rotation_started"]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from headgate.accounts.service import AccountService
-from headgate.audit.model import COMMAND_LINE, SYSTEM, Filter
+from headgate.audit.model import COMMAND_LINE, SYSTEM, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit import crypto
 from headgate.kit.crypto import SealBroken, SecretKey
@@ -130,7 +130,7 @@ def test_broken_seal_is_in_the_audit_log_once(safe: Safe) -> None:
         with safe.database.transaction() as connection:
             safe.vault.flush_used(connection)
     with safe.database.reading() as connection:
-        wanted = Filter(object_id=record.id, action="credential.unreadable")
+        wanted = AuditFilter(object_id=record.id, action="credential.unreadable")
         [entry], count = AuditLog(safe.clock).list(connection, wanted, limit=5)
     assert (count, entry.event.organization_id) == (1, safe.own)
     assert entry.event.changes["name"] == "broken"

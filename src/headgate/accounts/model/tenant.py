@@ -50,7 +50,7 @@ class Project(msgspec.Struct, frozen=True):
     version: int = 1
 
 
-class Closed(msgspec.Struct, frozen=True):
+class InactiveAccounts(msgspec.Struct, frozen=True):
     """The ids of the projects that are archived and of the organizations that are suspended."""
 
     projects: frozenset[str] = frozenset()

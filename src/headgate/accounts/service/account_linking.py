@@ -17,7 +17,9 @@ from headgate.accounts.service.invitations import InvitationService
 from headgate.accounts.service.people import PersonService
 from headgate.audit.model import Actor
 
-STRANGER = "Nobody here is known by this identity. Ask for an invitation to your e-mail address."
+UNKNOWN_IDENTITY = (
+    "Nobody here is known by this identity. Ask for an invitation to your e-mail address."
+)
 
 
 class AccountLinking:
@@ -37,14 +39,17 @@ class AccountLinking:
         self._domains = frozenset(map(str.lower, domains))
         self._trusted = frozenset(map(str.lower, trusted_domains))
 
-    def find(self, connection: sa.Connection, external: ExternalIdentity) -> Login | None:
+    def find_login(self, connection: sa.Connection, external: ExternalIdentity) -> Login | None:
         """Who came before; only reads."""
         return self._people.find_login(connection, external.issuer, external.subject)
 
-    def is_known(self, connection: sa.Connection, external: ExternalIdentity) -> bool:
+    def has_account(self, connection: sa.Connection, external: ExternalIdentity) -> bool:
         """Whether the verified address is that of somebody who may sign in; only reads."""
         email = read_email(external)
-        return email is not None and self._people.find_proof(connection, email)[0] is not None
+        return (
+            email is not None
+            and self._people.find_with_password_hash(connection, email)[0] is not None
+        )
 
     def link(self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor) -> Login:
         """The person of the verified address, who is known from now on. Raises `SignInRefused`."""
@@ -52,13 +57,15 @@ class AccountLinking:
         person = None if email is None else self._people.find(connection, email)
         return self._link(connection, external, person, by=by)
 
-    def welcome(self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor) -> Login:
+    def accept_login(
+        self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor
+    ) -> Login:
         """Who came before, is known, or is invited or trusted and added. Raises `SignInRefused`."""
         email = read_email(external)
         domain = "" if email is None else email.rpartition("@")[2]
         if self._domains and domain not in self._domains:
             raise SignInRefused("People of this e-mail domain do not sign in here.")
-        known = self.find(connection, external)
+        known = self.find_login(connection, external)
         if known is not None:
             return known
         person = None if email is None else self._people.find(connection, email)
@@ -77,7 +84,7 @@ class AccountLinking:
         is_trusted: bool,
         by: Actor,
     ) -> Person | None:
-        invitations = self._invitations.list_for(connection, email)
+        invitations = self._invitations.list_for_email(connection, email)
         if not invitations and not is_trusted:
             return None
         name = "".join(each for each in external.name if each.isprintable()).strip()
@@ -96,13 +103,13 @@ class AccountLinking:
         by: Actor,
     ) -> Login:
         if person is None:
-            raise SignInRefused(STRANGER)
-        self._people.link(
+            raise SignInRefused(UNKNOWN_IDENTITY)
+        self._people.link_identity(
             connection, person, issuer=external.issuer, subject=external.subject, by=by
         )
-        login = self.find(connection, external)
+        login = self.find_login(connection, external)
         if login is None:
-            raise SignInRefused(STRANGER)
+            raise SignInRefused(UNKNOWN_IDENTITY)
         return login
 
 

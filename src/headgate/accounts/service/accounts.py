@@ -7,7 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from headgate.accounts.model import AccountMissing, Closed, Organization, Project, check_name
+from headgate.accounts.model import (
+    AccountMissing,
+    InactiveAccounts,
+    Organization,
+    Project,
+    check_name,
+)
 from headgate.accounts.store import tenants as store
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
@@ -17,9 +23,9 @@ from headgate.kit.ids import Ids
 TOPIC = store.TOPIC
 
 
-def find_closed(connection: sa.Connection) -> Closed:
+def find_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
     """Whose keys are refused although nothing is wrong with the keys."""
-    return store.select_closed(connection)
+    return store.select_inactive_accounts(connection)
 
 
 class AccountService:

@@ -15,7 +15,7 @@ from headgate.accounts.model import (
     check_email,
 )
 from headgate.accounts.service.people import PersonService
-from headgate.accounts.service.tokens import TOKEN_CHARACTERS_MAX, digest_of, make_token
+from headgate.accounts.service.tokens import TOKEN_CHARACTERS_MAX, hash_token, make_token
 from headgate.accounts.store import invitations as store
 from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
@@ -63,7 +63,7 @@ class InvitationService:
         takes it up gives one."""
         return self._issue(connection, organization_id, None, role=Role.OWNER, by=by)
 
-    def create_for_first_owner(
+    def create_for_operator(
         self, connection: sa.Connection, organization_id: str, *, by: Actor
     ) -> IssuedInvitation:
         """The invitation of the first owner, who becomes the operator as well."""
@@ -71,11 +71,11 @@ class InvitationService:
             connection, organization_id, None, role=Role.OWNER, by=by, is_operator=True
         )
 
-    def is_first_owner_invited(self, connection: sa.Connection) -> bool:
+    def is_operator_invited(self, connection: sa.Connection) -> bool:
         """Whether somebody can still become the first owner by an invitation."""
         return store.has_open_operator_invitation(connection, now=self._clock.now())
 
-    def revoke_first_owner(self, connection: sa.Connection) -> None:
+    def revoke_for_operator(self, connection: sa.Connection) -> None:
         """Nobody becomes the first owner any more."""
         store.delete_operator_invitations(connection)
 
@@ -103,12 +103,12 @@ class InvitationService:
         found = None
         if token.startswith(TOKEN_PREFIX) and len(token) <= TOKEN_CHARACTERS_MAX:
             now = self._clock.now()
-            found = store.select_open_invitation(connection, digest_of(token), now=now)
+            found = store.select_open_invitation(connection, hash_token(token), now=now)
         if found is None:
             raise InvitationRefused(NOT_OPEN)
         return found
 
-    def list_for(self, connection: sa.Connection, email: str) -> list[Invitation]:
+    def list_for_email(self, connection: sa.Connection, email: str) -> list[Invitation]:
         """The open ones that are bound to an address in lower case."""
         return store.select_open_invitations_for(connection, email, now=self._clock.now())
 
@@ -133,7 +133,7 @@ class InvitationService:
         self._people.join(connection, person, organization_id, role=invitation.role, by=actor)
         if invitation.is_operator:
             person = self._people.make_operator(connection, person, by=actor)
-            self.revoke_first_owner(connection)
+            self.revoke_for_operator(connection)
         event = AuditEvent(
             "invitation.accepted", organization_id, invitation.id, {"person_id": person.id}
         )
@@ -162,7 +162,7 @@ class InvitationService:
             expires_at=now + self._open_seconds,
         )
         token = make_token(TOKEN_PREFIX)
-        store.insert_invitation(connection, invitation, digest=digest_of(token))
+        store.insert_invitation(connection, invitation, digest=hash_token(token))
         fields = {"email": email or "", "role": role.value}
         event = AuditEvent("invitation.created", organization_id, invitation.id, fields)
         self._audit.record(connection, by, event)

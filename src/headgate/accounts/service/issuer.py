@@ -32,19 +32,21 @@ KEY_TYPES = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 IDENTITY = "identity"
 """The purpose of requests to issuers: the egress rule that allows where these are."""
 DISCOVERY_PATH = "/.well-known/openid-configuration"
-ANSWER_BYTES_MAX = 256 * 1024
+RESPONSE_BYTES_MAX = 256 * 1024
 TIMEOUTS = Timeouts(
     connect_seconds=5.0, first_byte_seconds=10.0, idle_seconds=10.0, total_seconds=15.0
 )
 LEEWAY_SECONDS = 30.0
-FRESH_SECONDS = 600.0
+KEYS_FRESH_SECONDS = 600.0
 """Keys older than this are fetched again, while the old ones serve."""
 RETRY_SECONDS = 10.0
 """However many tokens with unknown keys come, the issuer is asked once in this time."""
 TOKEN_CHARACTERS_MAX = 16_384
 TEXT_CHARACTERS_MAX = 255
 
-FOREIGN = "This token is not one that is accepted here: it is another issuer's, or not for this."
+NOT_ACCEPTED = (
+    "This token is not one that is accepted here: it is another issuer's, or not for this."
+)
 EXPIRED = "This login has expired. Sign in again."
 
 log = structlog.get_logger(__name__)
@@ -82,7 +84,7 @@ class Issuer:
         self._metadata: Mapping[str, Any] | None = None
         self._keys: KeySet | None = None
         self._read_at = self._tried_at = float("-inf")
-        self._reading: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def find_endpoint(self, name: str) -> str:
         """An address that the discovery document names. Raises `IssuerUnreachable`."""
@@ -110,7 +112,7 @@ class Issuer:
                 origin, method.encode(), target, sent, body, TIMEOUTS, purpose=IDENTITY
             )
             response = await self._client.send(request)
-            answer = await response.read(ANSWER_BYTES_MAX)
+            answer = await response.read(RESPONSE_BYTES_MAX)
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
             return msgspec.json.decode(answer, type=dict[str, Any])
@@ -133,7 +135,7 @@ class Issuer:
         try:
             claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
         except (JoseError, ValueError, binascii.Error) as error:
-            raise TokenRefused(FOREIGN) from error
+            raise TokenRefused(NOT_ACCEPTED) from error
         self._check(claims, audiences, nonce)
         return claims
 
@@ -141,60 +143,60 @@ class Issuer:
         self, claims: Mapping[str, Any], audiences: Sequence[str], nonce: str | None
     ) -> None:
         now = self._clock.now()
-        if claims.get("iss") != self.url or not _is_for(claims, audiences):
-            raise TokenRefused(FOREIGN)
+        if claims.get("iss") != self.url or not _has_audience(claims, audiences):
+            raise TokenRefused(NOT_ACCEPTED)
         if nonce is not None and claims.get("nonce") != nonce:
-            raise TokenRefused(FOREIGN)
+            raise TokenRefused(NOT_ACCEPTED)
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= TEXT_CHARACTERS_MAX:
-            raise TokenRefused(FOREIGN)
+            raise TokenRefused(NOT_ACCEPTED)
         if not _is_number(claims.get("exp")):
-            raise TokenRefused(FOREIGN)
+            raise TokenRefused(NOT_ACCEPTED)
         if claims["exp"] + LEEWAY_SECONDS <= now:
             raise TokenRefused(EXPIRED)
         for name in ("nbf", "iat"):
             at = claims.get(name)
             if at is not None and (not _is_number(at) or at - LEEWAY_SECONDS > now):
-                raise TokenRefused(FOREIGN)
+                raise TokenRefused(NOT_ACCEPTED)
 
     async def _find_keys(self, kid: str | None) -> KeySet:
         age = self._clock.monotonic() - self._read_at
         if self._keys is None or (kid is not None and kid not in _list_ids(self._keys)):
-            await self._read_keys(wait=True)
-        elif age > FRESH_SECONDS:
-            await self._read_keys(wait=False)
+            await self._refresh_keys(wait=True)
+        elif age > KEYS_FRESH_SECONDS:
+            await self._refresh_keys(wait=False)
         if self._keys is None:
             raise KeysMissing(
                 "The issuer of logins cannot be reached now.", retry_after_seconds=RETRY_SECONDS
             )
         return self._keys
 
-    async def _read_keys(self, *, wait: bool) -> None:
+    async def _refresh_keys(self, *, wait: bool) -> None:
         """Ask for the keys, unless that was done a moment ago; all who wait share one question."""
-        if self._reading is None:
+        if self._refreshing is None:
             now = self._clock.monotonic()
             if now - self._tried_at < RETRY_SECONDS:
                 return
             self._tried_at = now
-            self._reading = asyncio.create_task(self._fetch_keys())
+            self._refreshing = asyncio.create_task(self._fetch_keys())
         if wait:
-            await asyncio.shield(self._reading)
+            await asyncio.shield(self._refreshing)
 
     async def _fetch_keys(self) -> None:
         try:
             address = self._jwks_url or await self.find_endpoint("jwks_uri")
             document = await self.fetch("GET", address)
-            self._keys = read_keys(document)
+            self._keys = parse_jwks(document)
             self._read_at = self._clock.monotonic()
         except HeadgateError:
             pass  # told in the log; the old keys serve on
         except (JoseError, ValueError, TypeError, KeyError) as error:
             log.warning("issuer.keys_unusable", issuer=self.url, error=str(error))
         finally:
-            self._reading = None
+            self._refreshing = None
 
 
-def read_keys(document: Mapping[str, Any]) -> KeySet:
+def parse_jwks(document: Mapping[str, Any]) -> KeySet:
     """The public keys of a JWKS that signatures are checked by. Raises ValueError for none."""
     usable: list[RSAKey | ECKey | OKPKey] = []
     entries = document.get("keys")
@@ -228,17 +230,17 @@ def read_external_identity(
 
 def _read_header(token: str) -> Mapping[str, Any]:
     if len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
-        raise TokenRefused(FOREIGN)
+        raise TokenRefused(NOT_ACCEPTED)
     try:
         header = jws.extract_compact(token.encode()).headers()
     except (JoseError, ValueError, binascii.Error) as error:
-        raise TokenRefused(FOREIGN) from error
+        raise TokenRefused(NOT_ACCEPTED) from error
     if header.get("alg") not in ALGORITHMS:
-        raise TokenRefused(FOREIGN)
+        raise TokenRefused(NOT_ACCEPTED)
     return header
 
 
-def _is_for(claims: Mapping[str, Any], audiences: Sequence[str]) -> bool:
+def _has_audience(claims: Mapping[str, Any], audiences: Sequence[str]) -> bool:
     """By its audience; a token that has none, by the party that it was made for."""
     audience = claims.get("aud")
     if audience is None:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 
-KEPT_MAX = 20_000
+ENTRIES_MAX = 20_000
 """Addresses and accounts that are remembered; the one that was seen longest ago is forgotten."""
 IPV6_PREFIX = 64
 
@@ -32,7 +32,7 @@ class LoginRateLimiter:
     def take(self, address: str, account: str) -> None:
         """Count one try. Raises `SignInTooOften`, and then counts nothing."""
         now = self._now()
-        keys = (f"from {_group(address)}", f"for {account}")
+        keys = (f"from {_find_network(address)}", f"for {account}")
         spent = [self._read(key, now) for key in keys]
         if max(spent) > self._per_minute - 1:
             seconds = (max(spent) - self._per_minute + 1) * 60.0 / self._per_minute
@@ -40,13 +40,13 @@ class LoginRateLimiter:
                 "Too many tries to sign in. Wait a little.", retry_after_seconds=seconds
             )
         for key, count in zip(keys, spent, strict=True):
-            self._keep(key, count + 1.0, now)
+            self._store(key, count + 1.0, now)
 
-    def forgive(self, address: str, account: str) -> None:
+    def refund(self, address: str, account: str) -> None:
         """Give a try back, because it was a good one."""
         now = self._now()
-        for key in (f"from {_group(address)}", f"for {account}"):
-            self._keep(key, max(0.0, self._read(key, now) - 1.0), now)
+        for key in (f"from {_find_network(address)}", f"for {account}"):
+            self._store(key, max(0.0, self._read(key, now) - 1.0), now)
 
     @property
     def size(self) -> int:
@@ -57,14 +57,14 @@ class LoginRateLimiter:
         count, at = self._spent.get(key, (0.0, now))
         return max(0.0, count - (now - at) * self._per_minute / 60.0)
 
-    def _keep(self, key: str, count: float, now: float) -> None:
+    def _store(self, key: str, count: float, now: float) -> None:
         self._spent[key] = (count, now)
         self._spent.move_to_end(key)
-        if len(self._spent) > KEPT_MAX:
+        if len(self._spent) > ENTRIES_MAX:
             self._spent.popitem(last=False)
 
 
-def _group(address: str) -> str:
+def _find_network(address: str) -> str:
     """An IPv6 subscriber has a whole network to come from."""
     try:
         found = ipaddress.ip_address(address)

@@ -11,7 +11,7 @@ from headgate.accounts.model import (
     Role,
     RoleRefused,
 )
-from headgate.accounts.model.person import RANKS
+from headgate.accounts.model.person import ROLE_RANKS
 from headgate.accounts.store import invitations, sessions, tenants
 from headgate.accounts.store import people as store
 from headgate.audit.model import Actor, AuditEvent
@@ -57,12 +57,12 @@ class MemberService:
         """
         if role is member.role:
             return member
-        self._check_reach(member.role, role, by_role=by_role)
-        if by.id == member.person_id and RANKS[role] > RANKS[member.role]:
+        self._check_may_change_owner(member.role, role, by_role=by_role)
+        if by.id == member.person_id and ROLE_RANKS[role] > ROLE_RANKS[member.role]:
             raise RoleRefused("Nobody raises their own role; another owner has to.")
-        self._check_last(connection, organization_id, member)
+        self._check_not_last_owner(connection, organization_id, member)
         store.update_role(connection, organization_id, member.person_id, role)
-        self._end(connection, organization_id, member, by=by)
+        self._revoke_access(connection, organization_id, member, by=by)
         fields = {"role": role.value, "before": member.role.value}
         event = AuditEvent("member.updated", organization_id, member.person_id, fields)
         self._audit.record(connection, by, event)
@@ -82,19 +82,21 @@ class MemberService:
         Raises `RoleRefused` and `MembershipRefused` as `change_role`.
         """
         if by.id != member.person_id:
-            self._check_reach(member.role, Role.MEMBER, by_role=by_role)
-        self._check_last(connection, organization_id, member)
+            self._check_may_change_owner(member.role, Role.MEMBER, by_role=by_role)
+        self._check_not_last_owner(connection, organization_id, member)
         store.delete_membership(connection, organization_id, member.person_id)
-        self._end(connection, organization_id, member, by=by)
+        self._revoke_access(connection, organization_id, member, by=by)
         fields = {"email": member.email, "role": member.role.value}
         event = AuditEvent("member.removed", organization_id, member.person_id, fields)
         self._audit.record(connection, by, event)
 
-    def _check_reach(self, before: Role, after: Role, *, by_role: Role) -> None:
+    def _check_may_change_owner(self, before: Role, after: Role, *, by_role: Role) -> None:
         if Role.OWNER in (before, after) and by_role is not Role.OWNER:
             raise RoleRefused("Only an owner makes and unmakes owners.")
 
-    def _check_last(self, connection: sa.Connection, organization_id: str, member: Member) -> None:
+    def _check_not_last_owner(
+        self, connection: sa.Connection, organization_id: str, member: Member
+    ) -> None:
         if member.role is not Role.OWNER:
             return
         # Two owners who demote each other in two processes wait for each other here.
@@ -102,7 +104,7 @@ class MemberService:
         if store.count_members(connection, organization_id, role=Role.OWNER) == 1:
             raise MembershipRefused("This is the last owner; make another one first.")
 
-    def _end(
+    def _revoke_access(
         self, connection: sa.Connection, organization_id: str, member: Member, *, by: Actor
     ) -> None:
         """What the old role had opened."""

@@ -16,7 +16,7 @@ import msgspec
 
 from headgate.accounts.model import ExternalIdentity, SignInRefused
 from headgate.accounts.service.issuer import Issuer, read_external_identity
-from headgate.accounts.service.tokens import derive, make_token
+from headgate.accounts.service.tokens import derive_token, make_token
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers
 
@@ -44,21 +44,21 @@ class OidcLogin:
         self._client = client
         self._clock = clock
 
-    def make_flow(self) -> str:
+    def start_flow(self) -> str:
         """What the browser keeps while its person is away."""
         return f"{int(self._clock.now())}.{make_token()}"
 
-    async def build_address(self, flow: str) -> str:
+    async def build_authorization_url(self, flow: str) -> str:
         """Where the browser goes. Raises `IssuerUnreachable`."""
         address = await self._issuer.find_endpoint("authorization_endpoint")
-        challenge = hashlib.sha256(derive(flow, "oidc_verifier").encode()).digest()
+        challenge = hashlib.sha256(derive_token(flow, "oidc_verifier").encode()).digest()
         query = {
             "response_type": "code",
             "client_id": self._client.client_id,
             "redirect_uri": self._client.redirect_url,
             "scope": self._client.scopes,
-            "state": derive(flow, "oidc_state"),
-            "nonce": derive(flow, "oidc_nonce"),
+            "state": derive_token(flow, "oidc_state"),
+            "nonce": derive_token(flow, "oidc_nonce"),
             "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
@@ -67,12 +67,12 @@ class OidcLogin:
     def check_state(self, flow: str, state: str, issuer: str | None) -> None:
         """Raise `SignInRefused` unless this browser was sent for this answer, just now."""
         at = flow.partition(".")[0]
-        is_known = hmac.compare_digest(derive(flow, "oidc_state").encode(), state.encode())
+        is_known = hmac.compare_digest(derive_token(flow, "oidc_state").encode(), state.encode())
         is_fresh = at.isdigit() and 0 <= self._clock.now() - int(at) <= FLOW_SECONDS
         if not is_known or not is_fresh or issuer not in (None, self._issuer.url):
             raise SignInRefused(NOT_PROVEN)
 
-    async def exchange(self, flow: str, code: str) -> ExternalIdentity:
+    async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:
         """Who came back. Raises `IssuerUnreachable`, `TokenRefused` and `KeysMissing`."""
         client = self._client
         address = await self._issuer.find_endpoint("token_endpoint")
@@ -80,7 +80,7 @@ class OidcLogin:
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": client.redirect_url,
-            "code_verifier": derive(flow, "oidc_verifier"),
+            "code_verifier": derive_token(flow, "oidc_verifier"),
             "client_id": client.client_id,
         }
         headers: Headers = [(b"content-type", b"application/x-www-form-urlencoded")]
@@ -90,7 +90,7 @@ class OidcLogin:
         answer = await self._issuer.fetch("POST", address, headers=headers, body=body)
         token = str(answer.get("id_token", ""))
         claims = await self._issuer.verify(
-            token, audiences=(client.client_id,), nonce=derive(flow, "oidc_nonce")
+            token, audiences=(client.client_id,), nonce=derive_token(flow, "oidc_nonce")
         )
         if claims.get("azp", client.client_id) != client.client_id:
             raise SignInRefused(NOT_PROVEN)

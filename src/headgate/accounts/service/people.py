@@ -19,7 +19,7 @@ from headgate.accounts.model import (
     check_email,
     check_name,
 )
-from headgate.accounts.model.person import RANKS, MembershipRefused
+from headgate.accounts.model.person import ROLE_RANKS, MembershipRefused
 from headgate.accounts.store import people as store
 from headgate.accounts.store import sessions
 from headgate.audit.model import Actor, AuditEvent
@@ -69,7 +69,7 @@ class PersonService:
     ) -> None:
         """Make the person a member; who is one already keeps the role that holds more."""
         known = store.select_member(connection, organization_id, person.id)
-        if known is not None and RANKS[known.role] >= RANKS[role]:
+        if known is not None and ROLE_RANKS[known.role] >= ROLE_RANKS[role]:
             return
         if known is None:
             now = self._clock.now()
@@ -92,7 +92,9 @@ class PersonService:
         """The person of an address in lower case."""
         return store.select_person_by_email(connection, email)
 
-    def find_proof(self, connection: sa.Connection, email: str) -> tuple[Person | None, str | None]:
+    def find_with_password_hash(
+        self, connection: sa.Connection, email: str
+    ) -> tuple[Person | None, str | None]:
         """Who may have this address, and what their password is checked against. Nobody who is
         disabled."""
         person = store.select_person_by_email(connection, email)
@@ -100,10 +102,12 @@ class PersonService:
             return None, None
         return person, store.select_password_hash(connection, person.id)
 
-    def check_proof(self, connection: sa.Connection, person: Person, stored: str) -> Person:
+    def check_password_hash_unchanged(
+        self, connection: sa.Connection, person: Person, stored: str
+    ) -> Person:
         """The person as they are now. Raises `SignInRefused` where they or their password
         changed while it was checked."""
-        present, hashed = self.find_proof(connection, person.email)
+        present, hashed = self.find_with_password_hash(connection, person.email)
         if present is None or present.id != person.id or hashed != stored:
             raise SignInRefused(NOT_SIGNED_IN)
         return present
@@ -133,7 +137,9 @@ class PersonService:
         self._record(connection, by, "person.password_changed", person)
         return sessions.delete_sessions_of(connection, person.id)
 
-    def renew_hash(self, connection: sa.Connection, person: Person, password_hash: str) -> None:
+    def update_password_hash(
+        self, connection: sa.Connection, person: Person, password_hash: str
+    ) -> None:
         """The same password under the present parameters."""
         store.update_person(connection, person.id, {"password_hash": password_hash})
 
@@ -174,7 +180,7 @@ class PersonService:
             return None
         return Login(person=person, memberships=store.select_memberships(connection, person.id))
 
-    def link(
+    def link_identity(
         self, connection: sa.Connection, person: Person, *, issuer: str, subject: str, by: Actor
     ) -> Person:
         """Remember that an issuer knows the person by this subject, and vouches for the address.

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from headgate.accounts.model import Login, Person, PersonMissing, Session
-from headgate.accounts.service.tokens import TOKEN_CHARACTERS_MAX, derive, digest_of, make_token
+from headgate.accounts.service.tokens import (
+    TOKEN_CHARACTERS_MAX,
+    derive_token,
+    hash_token,
+    make_token,
+)
 from headgate.accounts.store import people
 from headgate.accounts.store import sessions as store
 from headgate.audit.model import Actor, ActorKind, AuditEvent
@@ -67,7 +72,7 @@ class SessionService:
             address=by.address,
         )
         token = make_token()
-        store.insert_session(connection, session, digest=digest_of(token))
+        store.insert_session(connection, session, digest=hash_token(token))
         actor = Actor(ActorKind.PERSON, person.id, person.email, by.address, by.user_agent)
         fields = {"person_id": person.id, "method": method}
         self._audit.record(
@@ -79,7 +84,7 @@ class SessionService:
         """Who is signed in under this token; nobody where it is over, or the person disabled."""
         if len(token) > TOKEN_CHARACTERS_MAX:
             return None
-        session = store.select_session(connection, digest_of(token))
+        session = store.select_session(connection, hash_token(token))
         if session is None or self.ends_at(session) <= self._clock.now():
             return None
         person = people.select_person(connection, session.person_id)
@@ -126,4 +131,4 @@ class SessionService:
 def derive_csrf_token(token: str) -> str:
     """What a page has to send along: it follows from the session's token, which no page can read,
     and so lives and dies with it."""
-    return derive(token, "csrf")
+    return derive_token(token, "csrf")

@@ -15,12 +15,12 @@ def make_token(prefix: str = "") -> str:
     return prefix + secrets.token_urlsafe(TOKEN_BYTES)
 
 
-def digest_of(token: str) -> bytes:
+def hash_token(token: str) -> bytes:
     """By what a token is found again. No slow hash: nobody guesses 256 bits."""
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
-def derive(token: str, purpose: str) -> str:
+def derive_token(token: str, purpose: str) -> str:
     """Another token that follows from this one and does not lead back to it."""
     made = hashlib.sha256(f"headgate.{purpose}.1\n{token}".encode("utf-8", "replace")).digest()
     return base64.urlsafe_b64encode(made).rstrip(b"=").decode()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.model import Closed, Organization, Project
+from headgate.accounts.model import InactiveAccounts, Organization, Project
 from headgate.kit.db.schema import METADATA, bump_revision
 
 TOPIC = "accounts"
@@ -146,11 +146,11 @@ def update_project(connection: sa.Connection, project_id: str, values: Mapping[s
     )
 
 
-def select_closed(connection: sa.Connection) -> Closed:
+def select_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
     """What is archived or suspended."""
     archived = sa.select(PROJECTS.c.id).where(PROJECTS.c.archived_at.is_not(None))
     suspended = sa.select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.suspended_at.is_not(None))
-    return Closed(
+    return InactiveAccounts(
         frozenset(connection.execute(archived).scalars()),
         frozenset(connection.execute(suspended).scalars()),
     )

@@ -12,7 +12,7 @@ from headgate.api.access import organization
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, Timestamp, read_time, show_time
-from headgate.audit.model import AuditEntry, Filter
+from headgate.audit.model import AuditEntry, AuditFilter
 
 OPERATIONS = Operations("Audit log", "Who did what to which object, from where.")
 
@@ -59,7 +59,7 @@ class AuditPage(msgspec.Struct):
 async def list_audit_entries(ask: Ask[AuditQuery, Nothing]) -> AuditPage:
     """The audit log of the organization. `headgate audit verify` checks its chain of hashes."""
     query = ask.query
-    wanted = Filter(
+    audit_filter = AuditFilter(
         organization_id=ask.organization_id,
         object_id=query.object_id,
         actor_id=query.actor_id,
@@ -69,7 +69,7 @@ async def list_audit_entries(ask: Ask[AuditQuery, Nothing]) -> AuditPage:
     )
     entries, total = await ask.read(
         lambda connection: ask.services.audit.list(
-            connection, wanted, limit=query.limit, offset=query.offset
+            connection, audit_filter, limit=query.limit, offset=query.offset
         )
     )
     return AuditPage([show_entry(entry) for entry in entries], total, query.limit, query.offset)

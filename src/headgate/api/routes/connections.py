@@ -197,7 +197,7 @@ async def list_connections(ask: Ask[PageQuery, Nothing]) -> ConnectionPage:
 )
 async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnection:
     """It is a credential, too."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     body = ask.body
     secret = body.config.api_key
     if not secret or is_mask(secret, ""):
@@ -239,7 +239,7 @@ async def get_connection(ask: Ask[Nothing, Nothing]) -> ShownConnection:
 async def update_connection(ask: Ask[Nothing, ConnectionUpdate]) -> ShownConnection:
     """A secret that begins with four asterisks keeps the stored one, as leaving it out does. The
     stored secret goes to the address that it came with: for another one it has to be given anew."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def update(connection: sa.Connection) -> ShownConnection:
         record = find(ask, connection)
@@ -256,7 +256,7 @@ async def update_connection(ask: Ask[Nothing, ConnectionUpdate]) -> ShownConnect
 )
 async def delete_connection(ask: Ask[Nothing, Nothing]) -> None:
     """Its secret is forgotten for good."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
         record = find(ask, connection)

@@ -33,7 +33,7 @@ from headgate.api.errors import rename_params
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, read_time, show_time
-from headgate.audit.model import AuditEvent, Filter
+from headgate.audit.model import AuditEvent, AuditFilter
 from headgate.metering import service as metering
 from headgate.vault.model import (
     CredentialChange,
@@ -74,7 +74,7 @@ async def create_credential(ask: Ask[Nothing, CredentialCreate]) -> ShownCredent
     """Its type is inferred from `auth_data`: `api_key`, `token` or `bearer_token` (bearer_token),
     `access_token` with `oauth_config` (oauth2), `header` and `value` (custom). The secret may be a
     reference to a stored one, `{{vault:name}}`. Nothing is sent to the provider."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     body = ask.body
     request, params = read_request(
         ask.organization_id,
@@ -130,7 +130,7 @@ async def test_temporary(ask: Ask[Nothing, TrialRequest]) -> TemporaryTest:
     """One small call to the provider, which its owner pays for. Nothing of the secret is kept. A
     secret that is no good is an answer like another: `is_valid` is false. It is null where the
     provider's answer, or that there was none, says nothing of the key."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     body, services = ask.body, ask.services
     request, params = read_request(
         ask.organization_id,
@@ -180,7 +180,7 @@ async def get_credential(ask: Ask[DetailQuery, Nothing]) -> CredentialDetail:
 async def update_credential(ask: Ask[Nothing, CredentialUpdate]) -> ShownCredential:
     """Only its name, metadata and deadlines: the secret and its address cannot be changed. To
     rotate a secret, add another credential, make it the default, and delete this one."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     body = ask.body
     change = CredentialChange(
         name=body.display_name,
@@ -206,7 +206,7 @@ async def update_credential(ask: Ask[Nothing, CredentialUpdate]) -> ShownCredent
 async def delete_credential(ask: Ask[Nothing, Nothing]) -> None:
     """Its secret is forgotten for good; calls that name it fail from now on. Those under way go on
     to their ends."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
         record = find(ask, connection)
@@ -224,7 +224,7 @@ async def delete_credential(ask: Ask[Nothing, Nothing]) -> None:
 async def set_default(ask: Ask[Nothing, Nothing]) -> ShownCredential:
     """It is taken where a call names none; the default before it is one no more, in the same
     moment."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     record = await ask.write(
         lambda connection: ask.services.credentials.make_default(
             connection, find(ask, connection), by=ask.actor
@@ -243,7 +243,7 @@ async def test_credential(ask: Ask[Nothing, Nothing]) -> CredentialTest:
     """One small call to the provider, which its owner pays for. A credential that is no good is an
     answer like another: `is_valid` is false, and the message says why. It is null where the
     provider's answer, or that there was none, says nothing of the key."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     services = ask.services
     record = await ask.read(lambda connection: find(ask, connection))
     trial = await try_stored(ask, record)
@@ -282,7 +282,7 @@ async def list_credential_audit(ask: Ask[PageQuery, Nothing]) -> list[Credential
 
     def select(connection: sa.Connection) -> list[CredentialAuditEntry]:
         record = find(ask, connection, removed=True)
-        wanted = Filter(organization_id=ask.organization_id, object_id=record.id)
+        wanted = AuditFilter(organization_id=ask.organization_id, object_id=record.id)
         entries, _ = ask.services.audit.list(
             connection, wanted, limit=query.limit, offset=query.offset
         )

@@ -30,13 +30,13 @@ from headgate.api.shapes import Name, Nothing, show_time
 from headgate.api.sign_in import (
     Email,
     Password,
-    Proven,
     SignedIn,
     Token,
-    admit,
-    name_actor,
+    VerifiedPassword,
+    build_actor,
+    complete_sign_in,
     open_session,
-    prove_password,
+    verify_password,
 )
 from headgate.kit.errors import HeadgateError, Kind
 
@@ -111,7 +111,7 @@ class InvitationPage(msgspec.Struct):
 )
 async def create_invitation(ask: Ask[Nothing, InvitationCreate]) -> InvitationIssued:
     """The token works once, for this e-mail address. Only an owner invites owners."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def create(connection: sa.Connection) -> InvitationIssued:
         issued = ask.services.invitations.create(
@@ -155,7 +155,7 @@ async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
 )
 async def revoke_invitation(ask: Ask[Nothing, Nothing]) -> None:
     """Its link is of no use from now on."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     await ask.write(
         lambda connection: ask.services.invitations.revoke(
             connection, ask.organization_id, ask.path["invitation_id"], by=ask.actor
@@ -194,14 +194,14 @@ async def accept_invitation(ask: Ask[Nothing, InvitationAccept]) -> SignedIn:
         return await _accept(ask, invitation, known, before=before)
     if body.password is None:
         raise SignInRefused("You have an account here: sign in first, or give its password.")
-    proven = await prove_password(ask, email, body.password)
-    return await _accept(ask, invitation, proven, before=None)
+    verified = await verify_password(ask, email, body.password)
+    return await _accept(ask, invitation, verified, before=None)
 
 
 async def _accept(
     ask: Ask[Nothing, InvitationAccept],
     invitation: Invitation,
-    who: Person | PersonRequest | Proven,
+    who: Person | PersonRequest | VerifiedPassword,
     *,
     before: Login | None,
 ) -> SignedIn:
@@ -211,13 +211,15 @@ async def _accept(
         # Once more: it may have been revoked, or taken up, while the password was looked at.
         services.invitations.find(connection, ask.body.token)
         person = who
-        if isinstance(person, Proven):
-            person = services.people.check_proof(connection, person.person, person.stored)
-        holder = name_actor(ask, invitation.id, "invitation")
+        if isinstance(person, VerifiedPassword):
+            person = services.people.check_password_hash_unchanged(
+                connection, person.person, person.stored
+            )
+        holder = build_actor(ask, invitation.id, "invitation")
         person = services.invitations.accept(connection, invitation, person, by=holder)
         return open_session(ask, connection, person, method="invitation", before=before)
 
-    return admit(ask, await ask.write(accept))
+    return complete_sign_in(ask, await ask.write(accept))
 
 
 async def build_request(

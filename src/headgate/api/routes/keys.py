@@ -30,7 +30,7 @@ from headgate.keys.model import (
     KeyMissing,
     KeyRequest,
     KeyRequestRefused,
-    is_among,
+    is_visible_to,
 )
 from headgate.keys.service import Authority
 
@@ -54,7 +54,9 @@ async def list_keys(ask: Ask[KeyQuery, Nothing]) -> KeyPage:
         include_revoked=query.include_revoked,
     )
     page, total = await ask.read(
-        lambda connection: keys.page(connection, wanted, limit=query.limit, offset=query.offset)
+        lambda connection: keys.list_page(
+            connection, wanted, limit=query.limit, offset=query.offset
+        )
     )
     now = ask.services.clock.now()
     shown = [show_key(key, now) for key in page]
@@ -190,7 +192,7 @@ def find(ask: Ask[Any, Any], connection: sa.Connection) -> Key:
     key_id = ask.path["key_id"]
     if key_id.isprintable():
         key = ask.services.keys.get(connection, ask.organization_id, key_id)
-        if is_among(key, ask.principal.projects):
+        if is_visible_to(key, ask.principal.projects):
             return key
     raise KeyMissing("There is no such key.")
 

@@ -114,7 +114,7 @@ async def get_llm_model_visibility(ask: Ask[Nothing, Nothing]) -> ShownVisibilit
 )
 async def put_llm_model_visibility(ask: Ask[Nothing, Visibility]) -> ShownVisibility:
     """Replaces the whole map. Hidden models are missing from lists; calls of them still pass."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
         ask.check_match(read_settings(ask, connection).version)
@@ -148,7 +148,7 @@ async def get_composer_llm(ask: Ask[Nothing, Nothing]) -> ShownComposerLlm:
 async def put_composer_llm(ask: Ask[Nothing, ComposerLlm]) -> ShownComposerLlm:
     """A model is an object, never a bare name. `credential_id` has to be one of this organization
     and integration; without it the default one is taken at each call."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
         ask.check_match(read_settings(ask, connection).version)

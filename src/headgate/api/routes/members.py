@@ -81,7 +81,7 @@ async def get_member(ask: Ask[Nothing, Nothing]) -> ShownMember:
 async def update_member(ask: Ask[Nothing, MemberFields]) -> ShownMember:
     """Only an owner makes and unmakes owners, the last owner stays, and nobody raises themselves.
     The sessions of the member end."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def change(connection: sa.Connection) -> Member:
         member = find(ask, connection)
@@ -102,7 +102,7 @@ async def update_member(ask: Ask[Nothing, MemberFields]) -> ShownMember:
 async def remove_member(ask: Ask[Nothing, Nothing]) -> None:
     """Their sessions end, and invitations that they handed out are revoked. The last owner
     stays."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
         member = find(ask, connection)

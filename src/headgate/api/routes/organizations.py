@@ -154,7 +154,7 @@ async def get_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
 )
 async def update_organization(ask: Ask[Nothing, OrganizationFields]) -> ShownOrganization:
     """Its id stays, and so does everything that belongs to it."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
 
     def rename(connection: sa.Connection) -> Organization:
         accounts = ask.services.accounts

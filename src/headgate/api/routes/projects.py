@@ -77,7 +77,7 @@ async def list_projects(ask: Ask[ProjectQuery, Nothing]) -> ProjectPage:
 )
 async def create_project(ask: Ask[Nothing, ProjectFields]) -> ShownProject:
     """A key that is limited to some projects cannot make another one."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     return await ask.create(
         lambda connection: show_project(
             ask.services.accounts.create_project(

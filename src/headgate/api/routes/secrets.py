@@ -97,7 +97,7 @@ class SecretRemoved(msgspec.Struct):
 async def store_secret(ask: Ask[Nothing, SecretCreate]) -> SecretStored:
     """Of the organization, for its credentials. One of that name is replaced, whole; what refers to
     it has the new value at once."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     return await put(ask, None)
 
 
@@ -112,7 +112,7 @@ async def list_secrets(ask: Ask[PageQuery, Nothing]) -> SecretList:
 )
 async def remove_secret(ask: Ask[Nothing, Nothing]) -> SecretRemoved:
     """What refers to it is unusable from now on, and says so."""
-    ask.principal.check_unlimited()
+    ask.principal.check_organization_wide()
     return await remove(ask, None)
 
 

@@ -21,12 +21,12 @@ from headgate.api.sign_in import (
     Email,
     Password,
     SignedIn,
-    admit,
-    name_actor,
+    build_actor,
+    complete_sign_in,
     open_session,
-    prove_password,
     show_login,
-    take_in,
+    start_session,
+    verify_password,
 )
 from headgate.kit.errors import HeadgateError, Kind
 
@@ -103,10 +103,11 @@ class OidcReturn(msgspec.Struct, frozen=True):
 )
 async def sign_in(ask: Ask[Nothing, SignIn]) -> SignedIn:
     """Sets the cookie of a new session. Which of the two is wrong is not told."""
-    proven = await prove_password(ask, ask.body.email, ask.body.password)
+    verified = await verify_password(ask, ask.body.email, ask.body.password)
     before = await ask.services.authentication.authenticator.find_session(ask.request)
-    return admit(
-        ask, await ask.write(lambda connection: take_in(ask, connection, proven, before=before))
+    return complete_sign_in(
+        ask,
+        await ask.write(lambda connection: start_session(ask, connection, verified, before=before)),
     )
 
 
@@ -176,7 +177,7 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
     email = ask.principal.name
     new = check_password(ask.body.new_password, email=email, param="new_password")
     try:
-        proven = await prove_password(ask, email, ask.body.old_password)
+        verified = await verify_password(ask, email, ask.body.old_password)
     except SignInRefused as error:
         message = "This is not your present password."
         raise PasswordWrong(message, ("body", "old_password"), PasswordWrong.code) from error
@@ -184,14 +185,14 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
 
     def change(connection: sa.Connection) -> Login:
         people = ask.services.people
-        person = people.check_proof(connection, proven.person, proven.stored)
+        person = people.check_password_hash_unchanged(connection, verified.person, verified.stored)
         people.set_password(connection, person, hashed, by=ask.actor)
         if ask.principal.session_id is None:
             return find_login(ask, connection)
         return open_session(ask, connection, person, method="password_change", before=None)
 
     login = await ask.write(change)
-    return show_login(ask, login) if login.session is None else admit(ask, login)
+    return show_login(ask, login) if login.session is None else complete_sign_in(ask, login)
 
 
 @OPERATIONS.get(
@@ -204,8 +205,8 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
 async def start_oidc(ask: Ask[Nothing, Nothing]) -> None:
     """Leads the browser to the issuer; 404 where none is configured."""
     oidc, cookies = find_oidc(ask.services.authentication.oidc), ask.services.authentication.cookies
-    flow = oidc.make_flow()
-    ask.reply.headers["location"] = await oidc.build_address(flow)
+    flow = oidc.start_flow()
+    ask.reply.headers["location"] = await oidc.build_authorization_url(flow)
     ask.reply.cookies.append(cookies.write_flow(flow, seconds=FLOW_SECONDS))
 
 
@@ -224,15 +225,15 @@ async def finish_oidc(ask: Ask[OidcReturn, Nothing]) -> None:
     oidc.check_state(flow, query.state, query.iss)
     if query.error is not None or query.code is None:
         raise SignInRefused("The issuer did not sign you in. Begin again.")
-    external = await oidc.exchange(flow, query.code)
+    external = await oidc.exchange_code(flow, query.code)
     before = await authentication.authenticator.find_session(ask.request)
 
-    def welcome(connection: sa.Connection) -> Login:
-        issuer = name_actor(ask, external.subject, external.issuer)
-        known = authentication.account_linking.welcome(connection, external, by=issuer)
+    def accept_login(connection: sa.Connection) -> Login:
+        issuer = build_actor(ask, external.subject, external.issuer)
+        known = authentication.account_linking.accept_login(connection, external, by=issuer)
         return open_session(ask, connection, known.person, method="oidc", before=before)
 
-    admit(ask, await ask.write(welcome))
+    complete_sign_in(ask, await ask.write(accept_login))
     ask.reply.cookies.append(authentication.cookies.clear_flow())
     ask.reply.headers["location"] = f"{authentication.public_url or ''}/"
 
@@ -252,7 +253,7 @@ def find_login(ask: Ask[Nothing, Any], connection: sa.Connection) -> Login:
             person=services.people.get(connection, principal.id),
             memberships=services.people.list_memberships(connection, principal.id),
         )
-    login = services.sessions.find(connection, principal.proof.decode())
+    login = services.sessions.find(connection, principal.token.decode())
     if login is None:
         raise SignInRefused(NOT_SIGNED_IN)
     return login

@@ -12,10 +12,10 @@ from headgate.keys.model.key import (
     KeyState,
     ScopeExceeded,
     find_state,
-    is_among,
+    is_visible_to,
 )
 from headgate.keys.model.permission import allows, names_platform
-from headgate.keys.model.scope import Scope, check_form, find_excess
+from headgate.keys.model.scope import Scope, find_excess, normalize_lists
 from headgate.keys.model.token import (
     ALPHABET,
     CHECKSUM_LENGTH,
@@ -24,7 +24,7 @@ from headgate.keys.model.token import (
     KeyKind,
     encode_base62,
     make_token,
-    name_token,
+    read_public_prefix,
 )
 
 __all__ = [
@@ -45,12 +45,12 @@ __all__ = [
     "Scope",
     "ScopeExceeded",
     "allows",
-    "check_form",
     "encode_base62",
     "find_excess",
     "find_state",
-    "is_among",
+    "is_visible_to",
     "make_token",
-    "name_token",
     "names_platform",
+    "normalize_lists",
+    "read_public_prefix",
 ]

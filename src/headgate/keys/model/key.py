@@ -49,9 +49,9 @@ class Key(Scope, frozen=True, kw_only=True):
     version: int = 1
 
     @property
-    def reach(self) -> Scope:
+    def effective_scope(self) -> Scope:
         """All that it may do, with what is meant where nothing is said."""
-        return find_reach(self)
+        return find_effective_scope(self)
 
 
 class KeyState(enum.Enum):
@@ -128,7 +128,7 @@ def find_state(key: Key, now: float) -> KeyState:
     return KeyState.EXPIRED if is_over else KeyState.ACTIVE
 
 
-def is_among(key: Key, projects: Sequence[str]) -> bool:
+def is_visible_to(key: Key, projects: Sequence[str]) -> bool:
     """Whether somebody who is limited to these projects (none: to nothing) may know of a key."""
     if not projects:
         return True
@@ -136,7 +136,7 @@ def is_among(key: Key, projects: Sequence[str]) -> bool:
     return is_limited and key.project_id in projects
 
 
-def find_reach(key: Key | KeyRequest) -> Scope:
+def find_effective_scope(key: Key | KeyRequest) -> Scope:
     """The scope of a key with what is meant where nothing is said.
 
     An inference key is of its own project at least and holds no permission; a management key

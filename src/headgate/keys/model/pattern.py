@@ -6,12 +6,12 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
-FRESH = "\0"
+PLACEHOLDER = "\0"
 """A character that no name and no pattern has."""
 _STARS = re.compile(r"\*{2,}")
 
 
-def tidy(pattern: str) -> str:
+def collapse_stars(pattern: str) -> str:
     """The same pattern with single stars."""
     return _STARS.sub("*", pattern)
 
@@ -28,5 +28,5 @@ def is_within(pattern: str, among: Sequence[str]) -> bool:
     that is let through, a star let it through, which lets everything through in its place. So one
     match decides, also for several patterns that would share the work.
     """
-    name = pattern.replace("*", FRESH)
+    name = pattern.replace("*", PLACEHOLDER)
     return any(matches(name, each) for each in among)

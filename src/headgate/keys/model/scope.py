@@ -57,25 +57,25 @@ class FormFault(ValueError):
         self.message = message
 
 
-def check_form(scope: Scope) -> dict[str, tuple[str, ...]]:
+def normalize_lists(scope: Scope) -> dict[str, tuple[str, ...]]:
     """The lists as they are stored: single stars, networks in their one spelling, nothing twice.
 
     Raises `FormFault`.
     """
-    tidied: dict[str, tuple[str, ...]] = {}
+    normalized: dict[str, tuple[str, ...]] = {}
     for dimension, (form, wanted) in _FORMS.items():
         entries: tuple[str, ...] = getattr(scope, dimension)
         if len(entries) > ENTRIES_MAX or not all(map(form.fullmatch, entries)):
             raise FormFault(
                 dimension, f"A list of {dimension} has at most {ENTRIES_MAX} entries {wanted}."
             )
-        tidied[dimension] = tuple(dict.fromkeys(map(patterns.tidy, entries)))
-    tidied["networks"] = _check_networks(scope.networks)
+        normalized[dimension] = tuple(dict.fromkeys(map(patterns.collapse_stars, entries)))
+    normalized["networks"] = _check_networks(scope.networks)
     for dimension, limit in _RATES_MAX.items():
         if not 0 <= getattr(scope, dimension) <= limit:
             named = dimension.replace("_", " ").capitalize()
             raise FormFault(dimension, f"{named} are 0 (no limit) to {limit}.")
-    return tidied
+    return normalized
 
 
 def _check_networks(networks: Sequence[str]) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def parse_network(text: str) -> Network:
 def find_excess(wanted: Scope, held: Scope) -> str | None:
     """The first dimension in which one scope is more than the other; None for a part of it.
 
-    Both as `reach` gives them.
+    Both as `effective_scope` gives them.
     """
     for dimension, is_within in _WITHIN.items():
         if not is_within(getattr(wanted, dimension), getattr(held, dimension)):

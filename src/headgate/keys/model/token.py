@@ -41,7 +41,7 @@ def make_token(kind: KeyKind, key_id: str | None = None) -> tuple[str, str]:
     return body + _checksum(body.encode()), ID_PREFIX + public_id
 
 
-def name_token(token: bytes) -> str | None:
+def read_public_prefix(token: bytes) -> str | None:
     """The part of a well-formed token that may be repeated (`hg_live_<public id>`), else None."""
     body, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
     prefix, _, rest = body.rpartition(b"_")

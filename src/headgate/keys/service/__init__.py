@@ -1,12 +1,12 @@
 """The decisions on keys: who may issue what, and what a token opens now."""
 
-from headgate.keys.service.authority import EVERYTHING, Authority
+from headgate.keys.service.authority import FULL_AUTHORITY, Authority
 from headgate.keys.service.key_index import TOPICS, KeyIndex, flush_used
 from headgate.keys.service.keys import OVERLAP_SECONDS_MAX, KeyService
 from headgate.keys.store import TOPIC
 
 __all__ = [
-    "EVERYTHING",
+    "FULL_AUTHORITY",
     "OVERLAP_SECONDS_MAX",
     "TOPIC",
     "TOPICS",

@@ -12,7 +12,7 @@ from headgate.keys.model import (
     find_excess,
     names_platform,
 )
-from headgate.keys.model.key import find_reach
+from headgate.keys.model.key import find_effective_scope
 
 
 class Authority(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Authority(msgspec.Struct, frozen=True):
     is_operator: bool = False
 
 
-EVERYTHING = Authority(is_operator=True)
+FULL_AUTHORITY = Authority(is_operator=True)
 """Who is at the machine itself."""
 
 _NAMES = {"monthly_budget_nano": "monthly_budget"}
@@ -40,7 +40,7 @@ def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
                 "(platform:..., or * alone). `*:*` is everything in the organization."
             )
         return
-    excess = find_excess(find_reach(wanted), authority.scope)
+    excess = find_excess(find_effective_scope(wanted), authority.scope)
     if excess is not None:
         raise ScopeExceeded(
             "A key can only issue what it holds itself, and this would be more: "
@@ -50,5 +50,5 @@ def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
 
 def check_change(before: Key, after: Key, authority: Authority) -> None:
     """Raises `ScopeExceeded` where a change gives a key more than it had and the changer has."""
-    if find_excess(after.reach, before.reach) is not None:
+    if find_excess(after.effective_scope, before.effective_scope) is not None:
         check_authority(after, authority)

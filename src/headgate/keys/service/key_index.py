@@ -8,11 +8,11 @@ import heapq
 
 import sqlalchemy as sa
 
-from headgate.accounts.model import Closed
+from headgate.accounts.model import InactiveAccounts
 from headgate.accounts.service import TOPIC as ACCOUNTS_TOPIC
-from headgate.accounts.service import find_closed
+from headgate.accounts.service import find_inactive_accounts
 from headgate.keys import store
-from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, name_token
+from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, read_public_prefix
 from headgate.keys.model.scope import parse_network
 from headgate.keys.model.token import ID_PREFIX
 from headgate.keys.store import StoredKey
@@ -37,14 +37,14 @@ class KeyIndex:
     def __init__(self, clock: Clock) -> None:
         self._now = clock.now
         self._grants: dict[bytes, Grant] = {}
-        self._refused: dict[bytes, str] = {}
+        self._refusal_reasons: dict[bytes, str] = {}
         self._stored: dict[str, StoredKey] = {}
-        self._closed = Closed()
+        self._inactive = InactiveAccounts()
         self._revision = _NEVER
         self._latest = 0.0
         self._used: set[str] = set()
         self._deactivated: set[str] = set()
-        self._endings: list[tuple[float, str]] = []
+        self._expirations: list[tuple[float, str]] = []
 
     def load(self, connection: sa.Connection) -> None:
         """Take up the keys that were changed since the last time: all of them, at the first.
@@ -54,18 +54,18 @@ class KeyIndex:
         if self._revision == _NEVER:
             self._latest = store.select_latest_time(connection)
         self.observe_time()
-        before, self._closed = self._closed, find_closed(connection)
-        if before != self._closed and self._stored:
-            projects = before.projects ^ self._closed.projects
-            organizations = before.organizations ^ self._closed.organizations
+        before, self._inactive = self._inactive, find_inactive_accounts(connection)
+        if before != self._inactive and self._stored:
+            projects = before.projects ^ self._inactive.projects
+            organizations = before.organizations ^ self._inactive.organizations
             for key in list(self._stored.values()):
                 if key.organization_id in organizations or not projects.isdisjoint(
                     (key.project_id, *key.projects)
                 ):
-                    self._reload(key)
+                    self._index_key(key)
         revision = self._revision
         for key in store.select_changed(connection, after_revision=revision):
-            self._reload(key)
+            self._index_key(key)
             self._revision = max(self._revision, key.revision)
 
     def find(self, token: bytes) -> Grant:
@@ -78,14 +78,14 @@ class KeyIndex:
         if grant is None:
             raise self._explain(token, digest)
         if grant.expires_at is not None and grant.expires_at <= self.observe_time():
-            raise self._explain_end(token, digest, grant)
+            raise self._explain_expiry(token, digest, grant)
         self._used.add(grant.key_id)
         return grant
 
     def find_owner(self, token: bytes) -> tuple[str, str] | None:
         """The key whose public id a well-formed token names, and its organization; whether the
         token is the key's is another question. None where there is no such key."""
-        name = name_token(token)
+        name = read_public_prefix(token)
         stored = self._stored.get(ID_PREFIX + name.rpartition("_")[2]) if name else None
         return None if stored is None else (stored.id, stored.organization_id)
 
@@ -105,13 +105,13 @@ class KeyIndex:
         """The keys that opened something and do not any more, since this was last asked."""
         deactivated, self._deactivated = self._deactivated, set()
         now = self.observe_time()
-        while self._endings and self._endings[0][0] <= now:
-            ends_at, key_id = heapq.heappop(self._endings)
+        while self._expirations and self._expirations[0][0] <= now:
+            ends_at, key_id = heapq.heappop(self._expirations)
             if self._stored[key_id].expires_at == ends_at:
                 deactivated.add(key_id)
         return frozenset(deactivated)
 
-    def _reload(self, key: StoredKey) -> None:
+    def _index_key(self, key: StoredKey) -> None:
         before = self._stored.get(key.id)
         self._stored[key.id] = key
         reason = self._find_reason(key)
@@ -128,13 +128,13 @@ class KeyIndex:
                 continue
             ends_at = key.previous_expires_at if digest == key.previous_digest else None
             self._grants[digest] = self._grant(key, ends_at)
-            self._refused.pop(digest, None)
+            self._refusal_reasons.pop(digest, None)
         if reason is None and key.expires_at is not None:
-            heapq.heappush(self._endings, (key.expires_at, key.id))
+            heapq.heappush(self._expirations, (key.expires_at, key.id))
 
     def _refuse(self, digest: bytes, reason: str) -> None:
         # In this order: between the two a token is in both, and then in one.
-        self._refused[digest] = reason
+        self._refusal_reasons[digest] = reason
         self._grants.pop(digest, None)
 
     def _find_reason(self, key: StoredKey) -> str | None:
@@ -143,11 +143,11 @@ class KeyIndex:
             return "has been revoked; use another one."
         if key.disabled_at is not None:
             return "is disabled; ask its owner to enable it."
-        if key.organization_id in self._closed.organizations:
+        if key.organization_id in self._inactive.organizations:
             return "is of an organization that is suspended."
         # A management key of the whole organization is not the project's.
         is_of_project = key.is_live or key.projects
-        if key.project_id in self._closed.projects and is_of_project:
+        if key.project_id in self._inactive.projects and is_of_project:
             return "is of a project that is archived."
         return None
 
@@ -157,7 +157,7 @@ class KeyIndex:
             expires_at = ends_at if expires_at is None else min(expires_at, ends_at)
         projects = key.projects
         if projects and key.is_live:
-            projects = tuple(each for each in projects if each not in self._closed.projects)
+            projects = tuple(each for each in projects if each not in self._inactive.projects)
         return Grant(
             key_id=key.id,
             organization_id=key.organization_id,
@@ -176,18 +176,20 @@ class KeyIndex:
         )
 
     def _explain(self, token: bytes, digest: bytes) -> InvalidKey:
-        name = name_token(token)
+        name = read_public_prefix(token)
         if name is None:
             return _malformed()
-        reason = self._refused.get(digest, "is not known here; check which gateway it is for.")
+        reason = self._refusal_reasons.get(
+            digest, "is not known here; check which gateway it is for."
+        )
         return InvalidKey(f"The API key {name} {reason}")
 
-    def _explain_end(self, token: bytes, digest: bytes, grant: Grant) -> InvalidKey:
+    def _explain_expiry(self, token: bytes, digest: bytes, grant: Grant) -> InvalidKey:
         stored = self._stored[grant.key_id]
         is_whole_key = stored.expires_at == grant.expires_at
         is_replaced = digest == stored.previous_digest and not is_whole_key
         reason = REPLACED if is_replaced else "has expired; use another one."
-        return InvalidKey(f"The API key {name_token(token)} {reason}")
+        return InvalidKey(f"The API key {read_public_prefix(token)} {reason}")
 
 
 def flush_used(connection: sa.Connection, used: list[str], *, at: float) -> None:

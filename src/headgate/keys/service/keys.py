@@ -27,13 +27,13 @@ from headgate.keys.model import (
     KeyRequest,
     KeyRequestRefused,
     KeyState,
-    check_form,
     find_state,
     make_token,
+    normalize_lists,
 )
 from headgate.keys.model.scope import FormFault
 from headgate.keys.service.authority import (
-    EVERYTHING,
+    FULL_AUTHORITY,
     Authority,
     check_authority,
     check_change,
@@ -44,7 +44,7 @@ OVERLAP_SECONDS_MAX = 30 * 86_400
 DESCRIPTION_CHARACTERS_MAX = 1000
 MICROSECONDS = 1_000_000
 
-Wanted = TypeVar("Wanted", Key, KeyRequest)
+KeyOrRequest = TypeVar("KeyOrRequest", Key, KeyRequest)
 
 _TRUSTED = (ActorKind.SYSTEM, ActorKind.COMMAND)
 _NEVER_CHANGED = frozenset({"id", "kind", "organization_id", "project_id", "created_at"})
@@ -86,10 +86,10 @@ class KeyService:
         are too many.
         """
         now = self._clock.now()
-        request = _tidy(request)
+        request = _normalize(request)
         check_authority(request, _find_authority(authority, by))
         project = self._find_project(connection, request)
-        self._check_room(connection, project)
+        self._check_key_count(connection, project)
         token, key_id = make_token(request.kind)
         fields: dict[str, Any] = msgspec.structs.asdict(request)
         fields["name"] = check_name(request.name)
@@ -116,12 +116,12 @@ class KeyService:
         """
         assert _NEVER_CHANGED.isdisjoint(changes), "these make a key what it is"
         now = self._clock.now()
-        _check_alive(key, now, expiry="expires_at" in changes)
+        _check_changeable(key, now, expiry="expires_at" in changes)
         authority = _find_authority(authority, by)
         after = replace(key, **changes)
         if "name" in changes:
             after = replace(after, name=check_name(after.name))
-        after = _tidy(after)
+        after = _normalize(after)
         check_change(key, after, authority)
         self._check(connection, after, now, expiry="expires_at" in changes)
         if enabled is not None and enabled is (key.disabled_at is not None):
@@ -144,7 +144,7 @@ class KeyService:
             now = self._clock.now()
             store.update_key(connection, key, {"revoked_at": now})
             self._record(connection, by, "key.revoked", key)
-            self._announce(connection, key, now)
+            self._publish(connection, key, now)
         return self.get(connection, key.organization_id, key.id)
 
     def rotate(
@@ -162,7 +162,7 @@ class KeyService:
         is given a token could do all that its key may.
         """
         now = self._clock.now()
-        _check_alive(key, now, expiry=True)
+        _check_changeable(key, now, expiry=True)
         check_authority(key, _find_authority(authority, by))
         if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
             message = f"An overlap is 0 to {OVERLAP_SECONDS_MAX} seconds."
@@ -201,19 +201,19 @@ class KeyService:
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
             raise InvalidKey("The API key was revoked or disabled in the meantime.")
-        return Authority(key.reach)
+        return Authority(key.effective_scope)
 
     def list(self, connection: sa.Connection) -> list[Key]:
         """Every key that ever was, the oldest first."""
         return list(store.select_all(connection))
 
-    def page(
+    def list_page(
         self, connection: sa.Connection, wanted: KeyFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[Key], int]:
         """A page of an organization's keys, the newest first, and how many there are."""
         now = self._clock.now()
-        page = store.select_page(connection, wanted, now=now, limit=limit, offset=offset)
-        return page, store.count_keys(connection, wanted, now=now)
+        list_page = store.select_page(connection, wanted, now=now, limit=limit, offset=offset)
+        return list_page, store.count_keys(connection, wanted, now=now)
 
     def _find_project(self, connection: sa.Connection, request: KeyRequest) -> Project:
         try:
@@ -224,10 +224,10 @@ class KeyService:
             message = "The project is not of this organization."
             raise KeyRequestRefused(message, param="project_id") from error
 
-    def _check_room(self, connection: sa.Connection, project: Project) -> None:
+    def _check_key_count(self, connection: sa.Connection, project: Project) -> None:
         if project.archived_at is not None:
             raise KeyRequestRefused("The project is archived.", param="project_id")
-        if store.count_kept(connection, project.organization_id) >= self.keys_max:
+        if store.count_unrevoked(connection, project.organization_id) >= self.keys_max:
             raise KeyConflict(
                 f"The organization has {self.keys_max} keys, which is the most. Revoke some first."
             )
@@ -270,11 +270,11 @@ class KeyService:
         fields = msgspec.to_builtins(changes or {})
         self._audit.record(connection, by, AuditEvent(action, key.organization_id, key.id, fields))
 
-    def _announce(self, connection: sa.Connection, key: Key, now: float) -> None:
+    def _publish(self, connection: sa.Connection, key: Key, now: float) -> None:
         if not self._subscribed(KeyRevoked.type):
             return
         event = KeyRevoked(key.id, key.organization_id, key.project_id, key.name, now)
-        store.announce(
+        store.append_event(
             connection,
             (
                 f"{KeyRevoked.type}:{key.id}",
@@ -286,10 +286,10 @@ class KeyService:
         )
 
 
-def _tidy(scope: Wanted) -> Wanted:
+def _normalize(scope: KeyOrRequest) -> KeyOrRequest:
     """The same with its lists as they are stored. Raises `KeyRequestRefused`."""
     try:
-        return replace(scope, **check_form(scope))
+        return replace(scope, **normalize_lists(scope))
     except FormFault as fault:
         raise KeyRequestRefused(fault.message, param=fault.dimension) from fault
 
@@ -301,11 +301,11 @@ def _digest(token: str) -> bytes:
 def _find_authority(given: Authority | None, by: Actor) -> Authority:
     if given is None:
         assert by.kind in _TRUSTED, "whoever is not at the machine has limits"
-        return EVERYTHING
+        return FULL_AUTHORITY
     return given
 
 
-def _check_alive(key: Key, now: float, *, expiry: bool) -> None:
+def _check_changeable(key: Key, now: float, *, expiry: bool) -> None:
     state = find_state(key, now)
     if state is KeyState.REVOKED:
         raise KeyConflict("The key is revoked, for good. Issue another one.")

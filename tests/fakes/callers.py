@@ -20,7 +20,7 @@ from tests.fakes.people import add_person, open_browser
 DAY_SECONDS = 86_400
 
 
-class Word(enum.Enum):
+class Outcome(enum.Enum):
     """What is to come of a request as far as the gate goes."""
 
     UNKNOWN = 401
@@ -30,7 +30,7 @@ class Word(enum.Enum):
 
 
 @dataclass
-class Asker:
+class Caller:
     """Somebody with what they present. `permissions` are those of a management key, as they were
     given; None for who is no key. `role` is a person's in the organization that is named."""
 
@@ -46,12 +46,12 @@ class Asker:
     sees_own_project: bool = True
     more: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def expects(self, access: Access) -> Word:
+    def expects(self, access: Access) -> Outcome:
         """The rules."""
         if access.audience is Audience.ANYONE:
-            return Word.ADMITTED
+            return Outcome.ADMITTED
         if not self.is_known:
-            return Word.UNKNOWN
+            return Outcome.UNKNOWN
         judge = {
             Audience.PERSON: self._as_person,
             Audience.PLATFORM: self._as_operator,
@@ -59,63 +59,63 @@ class Asker:
         }[access.audience]
         return judge(access)
 
-    def _as_person(self, _access: Access) -> Word:
-        return Word.ADMITTED if self.is_person else Word.REFUSED
+    def _as_person(self, _access: Access) -> Outcome:
+        return Outcome.ADMITTED if self.is_person else Outcome.REFUSED
 
-    def _as_operator(self, access: Access) -> Word:
+    def _as_operator(self, access: Access) -> Outcome:
         if self.is_operator or (self.permissions and access.permission in self.permissions):
-            return Word.ADMITTED
-        return Word.REFUSED
+            return Outcome.ADMITTED
+        return Outcome.REFUSED
 
-    def _as_manager(self, access: Access) -> Word:
+    def _as_manager(self, access: Access) -> Outcome:
         if not self.is_person and self.permissions is None:
-            return Word.REFUSED
+            return Outcome.REFUSED
         if "x-organization-id" not in self.headers:
-            return Word.HEADERLESS
+            return Outcome.HEADERLESS
         if not self.is_theirs:
-            return Word.REFUSED
+            return Outcome.REFUSED
         if self.is_person:
-            return Word.ADMITTED if self.role in access.roles else Word.REFUSED
+            return Outcome.ADMITTED if self.role in access.roles else Outcome.REFUSED
         held = not self.permissions or access.permission in self.permissions
-        return Word.ADMITTED if held and access.permission else Word.REFUSED
+        return Outcome.ADMITTED if held and access.permission else Outcome.REFUSED
 
 
-def gather(api: Api, permission: str) -> Iterator[Asker]:
+def list_callers(api: Api, permission: str) -> Iterator[Caller]:
     """The whole cast, for an operation that asks for a permission (empty: for none)."""
     own, other = api.own, api.other
     yield from (
-        Asker("nobody", with_organization(own.organization_id), is_known=False),
-        Asker("garbage", bearer("garbage", own.organization_id), is_known=False),
-        Asker("broken key", bearer(own.key[:-1] + "*", own.organization_id), is_known=False),
-        Asker("inference key", bearer(own.live_key, own.organization_id)),
-        Asker("management key", bearer(own.key, own.organization_id), permissions=()),
-        Asker("management key, no header", bearer(own.key, None), permissions=()),
-        Asker(
+        Caller("nobody", with_organization(own.organization_id), is_known=False),
+        Caller("garbage", bearer("garbage", own.organization_id), is_known=False),
+        Caller("broken key", bearer(own.key[:-1] + "*", own.organization_id), is_known=False),
+        Caller("inference key", bearer(own.live_key, own.organization_id)),
+        Caller("management key", bearer(own.key, own.organization_id), permissions=()),
+        Caller("management key, no header", bearer(own.key, None), permissions=()),
+        Caller(
             "management key of another organization",
             bearer(other.key, own.organization_id),
             permissions=(),
             is_theirs=False,
         ),
-        Asker(
+        Caller(
             "management key, another organization named",
             bearer(own.key, other.organization_id),
             permissions=(),
             is_theirs=False,
         ),
-        Asker(
+        Caller(
             "management key, an unknown organization named",
             bearer(own.key, "org_unknown"),
             permissions=(),
             is_theirs=False,
         ),
-        Asker(
+        Caller(
             "key of the operator",
             bearer(OPERATOR_KEY, own.organization_id),
             permissions=OperatorKeyIndex.operator.permissions,
             is_theirs=False,
         ),
     )
-    for make in MADE:
+    for make in STORED_CALLERS:
         yield make(api, permission)
 
 
@@ -127,7 +127,7 @@ def bearer(token: str, organization_id: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {token}", **with_organization(organization_id)}
 
 
-def make_revoked(api: Api, _permission: str) -> Asker:
+def make_revoked(api: Api, _permission: str) -> Caller:
     """A management key that was never good while anybody could look: made and revoked at once."""
     installation, own = api.installation, api.own
     with installation.database.transaction() as connection:
@@ -142,16 +142,16 @@ def make_revoked(api: Api, _permission: str) -> Asker:
         )
         issued = installation.keys.create(connection, request, by=SYSTEM)
         installation.keys.revoke(connection, issued.key.id, by=SYSTEM)
-    return Asker("revoked key", bearer(issued.token, api.organization_id), is_known=False)
+    return Caller("revoked key", bearer(issued.token, api.organization_id), is_known=False)
 
 
 def make_person(
     api: Api, name: str, role: Role | None, *, organization_id: str, is_operator: bool = False
-) -> Asker:
+) -> Caller:
     """Somebody who is signed in by cookie, with a page that knows its session's token."""
     email = f"{name.replace(' ', '-')}@example.com"
     person = add_person(api, email, role, organization_id=organization_id, is_operator=is_operator)
-    return Asker(
+    return Caller(
         name,
         open_browser(api, person).identity | with_organization(api.organization_id),
         is_person=True,
@@ -161,67 +161,67 @@ def make_person(
     )
 
 
-def make_owner(api: Api, _permission: str) -> Asker:
+def make_owner(api: Api, _permission: str) -> Caller:
     return make_person(api, "owner", Role.OWNER, organization_id=api.organization_id)
 
 
-def make_admin(api: Api, _permission: str) -> Asker:
+def make_admin(api: Api, _permission: str) -> Caller:
     return make_person(api, "admin", Role.ADMIN, organization_id=api.organization_id)
 
 
-def make_retired_member(api: Api, _permission: str) -> Asker:
+def make_retired_member(api: Api, _permission: str) -> Caller:
     return make_person(api, "retired member", Role.MEMBER, organization_id=api.organization_id)
 
 
-def make_other_owner(api: Api, _permission: str) -> Asker:
+def make_other_owner(api: Api, _permission: str) -> Caller:
     other = api.other.organization_id
     return make_person(api, "owner of another organization", Role.OWNER, organization_id=other)
 
 
-def make_operator(api: Api, _permission: str) -> Asker:
+def make_operator(api: Api, _permission: str) -> Caller:
     nowhere = api.other.organization_id
     return make_person(api, "operator", None, organization_id=nowhere, is_operator=True)
 
 
-def make_headerless_owner(api: Api, _permission: str) -> Asker:
+def make_headerless_owner(api: Api, _permission: str) -> Caller:
     own = api.organization_id
-    asker = make_person(api, "owner without header", Role.OWNER, organization_id=own)
-    del asker.headers["x-organization-id"]
-    return asker
+    caller = make_person(api, "owner without header", Role.OWNER, organization_id=own)
+    del caller.headers["x-organization-id"]
+    return caller
 
 
-def make_suspended_owner(api: Api, _permission: str) -> Asker:
+def make_suspended_owner(api: Api, _permission: str) -> Caller:
     installation = api.installation
     with installation.database.transaction() as connection:
         accounts = installation.accounts
         organization = accounts.create_organization(connection, "Suspended", by=SYSTEM)
         accounts.suspend_organization(connection, organization, by=SYSTEM)
-    asker = make_person(
+    caller = make_person(
         api, "owner of what is suspended", Role.OWNER, organization_id=organization.id
     )
-    asker.headers["x-organization-id"] = organization.id
-    return asker
+    caller.headers["x-organization-id"] = organization.id
+    return caller
 
 
-def make_disabled(api: Api, permission: str) -> Asker:
+def make_disabled(api: Api, permission: str) -> Caller:
     installation = api.installation
-    asker = make_person(api, "disabled", Role.OWNER, organization_id=api.organization_id)
+    caller = make_person(api, "disabled", Role.OWNER, organization_id=api.organization_id)
     with installation.database.transaction() as connection:
         person = installation.people.find(connection, "disabled@example.com")
         assert person is not None
         installation.people.disable(connection, person, by=SYSTEM)
-    asker.is_known = False
-    return asker
+    caller.is_known = False
+    return caller
 
 
-def make_signed_out(api: Api, _permission: str) -> Asker:
-    asker = make_person(api, "signed out", Role.OWNER, organization_id=api.organization_id)
-    assert api.request("DELETE", "/api/session", key="", headers=asker.headers).status == 204
-    asker.is_known = False
-    return asker
+def make_signed_out(api: Api, _permission: str) -> Caller:
+    caller = make_person(api, "signed out", Role.OWNER, organization_id=api.organization_id)
+    assert api.request("DELETE", "/api/session", key="", headers=caller.headers).status == 204
+    caller.is_known = False
+    return caller
 
 
-MADE: list[Callable[[Api, str], Asker]] = [
+STORED_CALLERS: list[Callable[[Api, str], Caller]] = [
     make_revoked,
     make_owner,
     make_admin,

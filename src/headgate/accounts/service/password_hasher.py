@@ -24,9 +24,9 @@ from headgate.accounts.model import SignInRefused
 from headgate.kit.errors import HeadgateError, Kind
 
 MEMORY_KIBIBYTES = 19 * 1024
-PASSES = 2
-LANES = 1
-AT_ONCE_MAX = 2
+ITERATIONS = 2
+PARALLELISM = 1
+THREADS_MAX = 2
 WAITING_MAX = 32
 NICENESS = 10
 RETRY_SECONDS = 2.0
@@ -41,52 +41,52 @@ class SignInCrowded(HeadgateError):
     code = "sign_in_crowded"
 
 
-class Proof(msgspec.Struct, frozen=True):
-    """Whether a password is the right one; `is_outdated` where its hash should be made anew."""
+class PasswordCheck(msgspec.Struct, frozen=True):
+    """Whether a password is the right one; `needs_rehash` where its hash should be made anew."""
 
-    is_good: bool
-    is_outdated: bool = False
+    is_correct: bool
+    needs_rehash: bool = False
 
 
-class Hasher:
+class PasswordHasher:
     """The only place in which passwords are hashed."""
 
     def __init__(self, *, waiting_max: int = WAITING_MAX) -> None:
         self._argon = argon2.PasswordHasher(
-            time_cost=PASSES, memory_cost=MEMORY_KIBIBYTES, parallelism=LANES
+            time_cost=ITERATIONS, memory_cost=MEMORY_KIBIBYTES, parallelism=PARALLELISM
         )
-        self.at_once = min(AT_ONCE_MAX, max(1, (os.cpu_count() or 1) // 2))
+        self.threads = min(THREADS_MAX, max(1, (os.cpu_count() or 1) // 2))
         self._waiting_max = waiting_max
         self._waiting = 0
-        self._stranger: str | None = None
-        self._threads = ThreadPoolExecutor(
-            self.at_once, thread_name_prefix="headgate-password", initializer=_give_way
+        self._dummy_hash: str | None = None
+        self._executor = ThreadPoolExecutor(
+            self.threads, thread_name_prefix="headgate-password", initializer=_lower_priority
         )
 
     async def hash(self, password: str) -> str:
         """What is stored of a password. Raises `SignInCrowded`."""
-        return await self._run(lambda: self.hash_now(password))
+        return await self._run(lambda: self.hash_blocking(password))
 
-    async def verify(self, stored: str | None, password: str) -> Proof:
+    async def verify(self, stored: str | None, password: str) -> PasswordCheck:
         """Whether this is the password. Where none is stored the answer is no, after the same
         work: nobody learns from the time whether there is such a person. Raises `SignInCrowded`."""
         return await self._run(lambda: self._verify_now(stored, password))
 
-    def hash_now(self, password: str) -> str:
+    def hash_blocking(self, password: str) -> str:
         """As `hash`, in this thread; for the command line."""
         return self._argon.hash(_encode(password))
 
-    def _verify_now(self, stored: str | None, password: str) -> Proof:
-        if self._stranger is None:
-            self._stranger = self.hash_now("nobody has this password")
-        compared = stored or self._stranger
+    def _verify_now(self, stored: str | None, password: str) -> PasswordCheck:
+        if self._dummy_hash is None:
+            self._dummy_hash = self.hash_blocking("nobody has this password")
+        compared = stored or self._dummy_hash
         try:
             self._argon.verify(compared, _encode(password))
         except argon2.exceptions.VerificationError:
-            return Proof(is_good=False)
+            return PasswordCheck(is_correct=False)
         except argon2.exceptions.InvalidHashError as error:
             raise SignInRefused("The stored password cannot be read; set it anew.") from error
-        return Proof(stored is not None, self._argon.check_needs_rehash(compared))
+        return PasswordCheck(stored is not None, self._argon.check_needs_rehash(compared))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._waiting >= self._waiting_max:
@@ -96,13 +96,13 @@ class Hasher:
             )
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _encode(password: str) -> bytes:
@@ -110,7 +110,7 @@ def _encode(password: str) -> bytes:
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """On Linux a thread has a niceness of its own; elsewhere it would be the process's."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
