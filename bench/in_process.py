@@ -28,9 +28,9 @@ from headgate.kit.http.dial import Dialer
 from headgate.kit.http.message import Origin
 from headgate.kit.settings import Settings
 from headgate.main import data_plane
+from headgate.main.application import Application, open_application
 from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
-from headgate.main.installation import Installation, open_installation
 from headgate.main.observers import Observers
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
@@ -191,12 +191,12 @@ class Gateway:
     """The gateway, and one connection of a client to it."""
 
     def __init__(
-        self, edge: Edge, provider: Provider, metrics: Metrics, installation: Installation
+        self, edge: Edge, provider: Provider, metrics: Metrics, application: Application
     ) -> None:
         self.provider = provider
         self.metrics = metrics
-        self._installation = installation
-        self._keys = read_first_keys(installation)
+        self._application = application
+        self._keys = read_first_keys(application)
         self.client = Transport()
         config = Config(cast("Any", None), log_config=None, lifespan="off", proxy_headers=False)
         config.load()
@@ -214,7 +214,7 @@ class Gateway:
 
     def read_receipts(self, count: int) -> Sequence[Receipt]:
         """The newest receipts of the calls so far."""
-        with self._installation.database.reading() as connection:
+        with self._application.database.reading() as connection:
             return metering.list_recent(connection, self._keys["organization_id"], rows_max=count)
 
     async def settle(self) -> None:
@@ -236,45 +236,45 @@ async def running_gateway(data: Path) -> AsyncGenerator[Gateway]:
         openai_base_url=PROVIDER,
         access_log=False,
     )
-    installation = open_installation(settings)
+    application = open_application(settings)
     try:
-        prepare_first_start(installation)
-        prepare_credential(installation, None)
-        with installation.database.reading() as connection:
-            installation.load(connection, frozenset(read_revisions(connection)))
-        writer = Writer(installation.database)
+        prepare_first_start(application)
+        prepare_credential(application, None)
+        with application.database.reading() as connection:
+            application.load(connection, frozenset(read_revisions(connection)))
+        writer = Writer(application.database)
         writer.start()
         try:
-            gateway = _build(settings, installation, writer)
+            gateway = _build(settings, application, writer)
             yield gateway
             await gateway.close()
         finally:
             await writer.stop()
     finally:
-        installation.close()
+        application.close()
 
 
-def _build(settings: Settings, installation: Installation, writer: Writer) -> Gateway:
+def _build(settings: Settings, application: Application, writer: Writer) -> Gateway:
     provider = Provider()
     client = HttpClient(dialer=provider)
     server = Server(Config(cast("Any", None), log_config=None))
     observers = Observers(settings, server, client)
-    traffic = data_plane.build_traffic(settings, installation)
+    traffic = data_plane.build_traffic(settings, application)
     pipelines = data_plane.build_pipelines(
         settings,
-        installation,
-        ledger=data_plane.build_ledger(settings, installation, writer),
+        application,
+        ledger=data_plane.build_ledger(settings, application, writer),
         client=client,
         traffic=traffic,
         observer=observers,
     )
     handler = data_plane.build_handler(
         settings,
-        installation,
+        application,
         pipelines=pipelines,
         traffic=traffic,
         on_refusal=observers.metrics.count_refusal,
     )
     return Gateway(
-        data_plane.build_edge(settings, handler), provider, observers.metrics, installation
+        data_plane.build_edge(settings, handler), provider, observers.metrics, application
     )

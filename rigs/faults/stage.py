@@ -15,10 +15,11 @@ from typing import Any
 
 from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
-from headgate.cli.desk import Desk
 from headgate.kit import settings
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
+from headgate.main.application import Application
+from headgate.main.egress import build_rules
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from headgate.vault.model import CredentialRequest
@@ -131,10 +132,10 @@ def _furnish(gateway: Gateway, database: Database, addresses: dict[str, str]) ->
     owner = gateway.keys["organization_id"]
     places = ["main", *PLACES.values()]
     allowed = settings.load({}, data=gateway.data, egress_allow=("127.0.0.1/32",))
-    desk = Desk(allowed, database)
+    application = Application(allowed, database, build_rules(allowed))
     with database.transaction() as connection:
         billing.fund(connection, owner, amount_nano=FUNDS_NANO, reference="rig", now=1.0)
-        book = desk.open_book(connection)
+        book = application.unlock(connection).credentials
         for place in places:
             for prefix, organization_id in (("managed", None), ("own", owner)):
                 book.add(

@@ -15,7 +15,7 @@ from pathlib import Path
 from headgate.audit.model import SYSTEM
 from headgate.keys.service import KeyIndex
 from headgate.kit import settings
-from headgate.main.installation import Installation, open_installation
+from headgate.main.application import Application, open_application
 from rigs.scale.stand import LOCAL, Filled, Plan, fill, running
 
 PAGES = (
@@ -67,28 +67,26 @@ def percentile(times: Sequence[float], share: float) -> float:
 def measure_ring(filled: Filled) -> list[Figure]:
     """Measure the key index alone: loading all keys, one changed key, and checking a token."""
     loaded = settings.load({"HEADGATE_EGRESS_ALLOW": LOCAL}, data=filled.data)
-    installation = open_installation(loaded)
+    application = open_application(loaded)
     try:
-        return _measure_ring(installation, filled)
+        return _measure_ring(application, filled)
     finally:
-        installation.close()
+        application.close()
 
 
-def _measure_ring(installation: Installation, filled: Filled) -> list[Figure]:
-    database = installation.database
+def _measure_ring(application: Application, filled: Filled) -> list[Figure]:
+    database = application.database
     whole: list[float] = []
-    key_index = KeyIndex(installation.clock)
+    key_index = KeyIndex(application.clock)
     for _ in range(5):
-        key_index = KeyIndex(installation.clock)
+        key_index = KeyIndex(application.clock)
         with database.reading() as connection:
             whole += time_each(lambda key_index=key_index, c=connection: key_index.load(c), 1)
     one: list[float] = []
     for number in range(20):
         with database.transaction() as connection:
-            [key, *_] = installation.keys.list(connection)
-            installation.keys.update(
-                connection, key, {"description": f"change {number}"}, by=SYSTEM
-            )
+            [key, *_] = application.keys.list(connection)
+            application.keys.update(connection, key, {"description": f"change {number}"}, by=SYSTEM)
         with database.reading() as connection:
             one += time_each(lambda c=connection: key_index.load(c), 1)
     checks = {

@@ -21,9 +21,9 @@ from headgate.audit.model import SYSTEM
 from headgate.keys.model import Key, KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit import settings
+from headgate.main.application import Application, open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import Installation, open_installation
 from headgate.vault.model import CredentialRequest
 from rigs.soak.run import find_port
 
@@ -57,22 +57,22 @@ def fill(folder: Path, plan: Plan) -> Filled:
     loaded = settings.load(
         {"HEADGATE_EGRESS_ALLOW": LOCAL, "HEADGATE_KEYS_MAX": "1000000"}, data=data
     )
-    installation = open_installation(loaded)
+    application = open_application(loaded)
     try:
-        prepare_first_start(installation)
+        prepare_first_start(application)
         first = msgspec.json.decode((data / FIRST_KEYS_FILE).read_bytes())
-        with installation.database.transaction() as connection:
-            tokens = _issue(installation, connection, first, plan.keys)
-            _add_credentials(installation, connection, first, plan.credentials)
+        with application.database.transaction() as connection:
+            tokens = _issue(application, connection, first, plan.keys)
+            _add_credentials(application, connection, first, plan.credentials)
     finally:
-        installation.close()
+        application.close()
     return Filled(
         data, first["organization_id"], first["admin_key"], first["inference_key"], tokens
     )
 
 
 def _issue(
-    installation: Installation, connection: sa.Connection, first: dict[str, str], keys: int
+    application: Application, connection: sa.Connection, first: dict[str, str], keys: int
 ) -> list[str]:
     tokens: list[str] = []
     place: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _issue(
         "project_id": first["project_id"],
     }
     patterns = [
-        installation.keys.create(connection, request, by=SYSTEM).key
+        application.keys.create(connection, request, by=SYSTEM).key
         for request in (
             KeyRequest(name="open", **place),
             KeyRequest(
@@ -111,10 +111,10 @@ def _row(pattern: Key, number: int, tokens: list[str]) -> dict[str, Any]:
 
 
 def _add_credentials(
-    installation: Installation, connection: sa.Connection, first: dict[str, str], count: int
+    application: Application, connection: sa.Connection, first: dict[str, str], count: int
 ) -> None:
     for number in range(count):
-        installation.credentials.add(
+        application.credentials.add(
             connection,
             CredentialRequest(
                 organization_id=first["organization_id"],

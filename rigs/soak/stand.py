@@ -27,9 +27,9 @@ from headgate.keys.model import KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
+from headgate.main.application import Application, open_application
 from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import Installation, open_installation
 from headgate.metering import service as metering
 from headgate.vault.model import CredentialRequest
 
@@ -47,19 +47,19 @@ QUOTED_BYTES = 2_000
 
 def prepare(data: Path, provider_url: str, keys: int) -> list[str]:
     """Make an installation whose keys use that provider; the tokens of its keys."""
-    installation = open_installation(Settings(data=data, egress_allow=(LOCAL,)))
+    application = open_application(Settings(data=data, egress_allow=(LOCAL,)))
     try:
-        prepare_first_start(installation)
-        with installation.database.transaction() as connection:
-            return _fill(installation, connection, provider_url, keys)
+        prepare_first_start(application)
+        with application.database.transaction() as connection:
+            return _fill(application, connection, provider_url, keys)
     finally:
-        installation.close()
+        application.close()
 
 
 def _fill(
-    installation: Installation, connection: sa.Connection, provider_url: str, keys: int
+    application: Application, connection: sa.Connection, provider_url: str, keys: int
 ) -> list[str]:
-    accounts = installation.accounts
+    accounts = application.accounts
     own = accounts.list_organizations(connection)[0]
     managed = accounts.create_organization(connection, "Managed", by=SYSTEM)
     billing.fund(
@@ -67,7 +67,7 @@ def _fill(
         managed.id,
         amount_nano=FUNDED_NANO,
         reference="soak",
-        now=installation.clock.now(),
+        now=application.clock.now(),
     )
     for organization_id in (own.id, None):
         request = CredentialRequest(
@@ -76,22 +76,22 @@ def _fill(
             secret=PROVIDER_KEY,
             base_url=provider_url,
         )
-        installation.credentials.add(connection, request, by=SYSTEM)
+        application.credentials.add(connection, request, by=SYSTEM)
     owners = [
         accounts.create_project(connection, "Soak", organization_id=each.id, by=SYSTEM)
         for each in (own, managed)
     ]
-    return _issue(installation, connection, owners, keys)
+    return _issue(application, connection, owners, keys)
 
 
 def _issue(
-    installation: Installation, connection: sa.Connection, owners: list[Project], keys: int
+    application: Application, connection: sa.Connection, owners: list[Project], keys: int
 ) -> list[str]:
     """Many keys at once, each as the service makes one: its checks for each would take minutes."""
     request = KeyRequest(
         name="soak", organization_id=owners[0].organization_id, project_id=owners[0].id
     )
-    pattern = installation.keys.create(connection, request, by=SYSTEM).key
+    pattern = application.keys.create(connection, request, by=SYSTEM).key
     tokens: list[str] = []
     rows: list[dict[str, Any]] = []
     for number in range(keys):

@@ -12,7 +12,7 @@ import pytest
 from headgate.audit.model import COMMAND_LINE
 from headgate.billing import service as billing
 from headgate.catalog.service import Catalog
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.vault.model.managed import (
@@ -74,8 +74,11 @@ def run(harness: Harness, *words: str, stdin: str = "") -> str:
 
 def sell(harness: Harness) -> None:
     """What an operator does with `headgate models` and `headgate wallet fund`."""
-    with open_desk(harness.gateway.data, {}) as desk, desk.database.transaction() as connection:
-        book = desk.open_managed_models()
+    with (
+        open_data_directory(harness.gateway.data, {}) as application,
+        application.database.transaction() as connection,
+    ):
+        book = application.managed_models
         for request in (
             ManagedRequest(model_id=NANO, credential="second", is_default=True),
             ManagedRequest(model_id=MINI, credential="OpenAI"),

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.keys.model import KeyRequest
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, start_gateway
@@ -102,15 +102,18 @@ def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(harness: Har
 
 
 def test_limited_key_sees_its_part_of_the_kept_list(harness: Harness) -> None:
-    with open_desk(harness.gateway.data, {}) as desk, desk.database.transaction() as connection:
-        organization = desk.accounts.list_organizations(connection)[0]
+    with (
+        open_data_directory(harness.gateway.data, {}) as application,
+        application.database.transaction() as connection,
+    ):
+        organization = application.accounts.list_organizations(connection)[0]
         request = KeyRequest(
             name="limited",
             organization_id=organization.id,
             project_id=harness.gateway.keys["project_id"],
             models=("org/*",),
         )
-        token = desk.keys.create(connection, request, by=COMMAND_LINE).token
+        token = application.keys.create(connection, request, by=COMMAND_LINE).token
     headers = {"authorization": f"Bearer {token}"}
     wait_until(lambda: harness.ask("GET", "/v1/models", headers).status == 200)
     harness.renew()

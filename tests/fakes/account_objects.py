@@ -20,8 +20,8 @@ _count = itertools.count()
 
 def make_organization(api: Api) -> str:
     """A further one, in which nobody of the cast is anything; made if missing."""
-    accounts = api.installation.accounts
-    with api.installation.database.transaction() as connection:
+    accounts = api.application.accounts
+    with api.application.database.transaction() as connection:
         for known in accounts.list_organizations(connection):
             if known.name == THIRD:
                 return known.id
@@ -30,8 +30,8 @@ def make_organization(api: Api) -> str:
 
 def suspend_organization(api: Api) -> None:
     """The further one."""
-    organization_id, accounts = make_organization(api), api.installation.accounts
-    with api.installation.database.transaction() as connection:
+    organization_id, accounts = make_organization(api), api.application.accounts
+    with api.application.database.transaction() as connection:
         organization = accounts.get_organization(connection, organization_id)
         accounts.suspend_organization(connection, organization, by=SYSTEM)
 
@@ -43,8 +43,8 @@ def find_own_member(api: Api) -> str:
 
 def disable_own_member(api: Api) -> None:
     person = add_person(api, OWN_MEMBER, Role.MEMBER)
-    with api.installation.database.transaction() as connection:
-        api.installation.people.disable(connection, person, by=SYSTEM)
+    with api.application.database.transaction() as connection:
+        api.application.people.disable(connection, person, by=SYSTEM)
 
 
 def find_foreign_member(api: Api) -> str:
@@ -62,16 +62,16 @@ def open_foreign_session(api: Api) -> str:
 
 
 def open_session(api: Api, person: Person) -> str:
-    installation = api.installation
-    with installation.database.transaction() as connection:
-        login = installation.sessions.open(connection, person, method="test", by=SYSTEM)
+    application = api.application
+    with application.database.transaction() as connection:
+        login = application.sessions.open(connection, person, method="test", by=SYSTEM)
     assert login.session is not None
     return login.session.id
 
 
 def invite(api: Api, organization_id: str, connection: sa.Connection) -> tuple[str, str]:
     """The id and the token of an invitation for a new address."""
-    issued = api.installation.invitations.create(
+    issued = api.application.invitations.create(
         connection,
         organization_id,
         f"guest{next(_count)}@example.com",
@@ -83,18 +83,18 @@ def invite(api: Api, organization_id: str, connection: sa.Connection) -> tuple[s
 
 
 def invite_own(api: Api) -> str:
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         return invite(api, api.own.organization_id, connection)[0]
 
 
 def invite_foreign(api: Api) -> str:
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         return invite(api, api.other.organization_id, connection)[0]
 
 
 def write_acceptance(api: Api) -> dict[str, Any]:
     """Of a new person, with a token that works once."""
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         _, token = invite(api, api.own.organization_id, connection)
     return {"token": token, "name": "Guest", "password": PASSWORD}
 

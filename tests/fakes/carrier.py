@@ -24,10 +24,10 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.main import data_plane
+from headgate.main.application import Application, open_application
 from headgate.main.egress import open_client
 from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
-from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Hold, Receipt
 from tests.fakes.wire import CONFIG
 
@@ -132,7 +132,7 @@ class Carrier:
     """A running data plane; `key` is an inference key without limits, `receipts` all that were
     settled. Receipts are refused while `storage.broken` says so."""
 
-    installation: Installation
+    application: Application
     storage: Storage
     state: ServerState
     provider: Provider
@@ -161,8 +161,8 @@ class Carrier:
 
     def issue(self, **limits: Any) -> str:
         """Another inference key of the same project."""
-        token = issue(self.installation, **limits)
-        load(self.installation)
+        token = issue(self.application, **limits)
+        load(self.application)
         return token
 
     def head(self, length: int, *more: str, key: str | None = None, path: str = CHAT) -> bytes:
@@ -191,9 +191,9 @@ class Storage(Ledger):
         return super().record(receipt, hold)
 
 
-def issue(installation: Installation, **limits: Any) -> str:
-    with installation.database.transaction() as connection:
-        first = read_first_keys(installation)
+def issue(application: Application, **limits: Any) -> str:
+    with application.database.transaction() as connection:
+        first = read_first_keys(application)
         request = KeyRequest(
             name="carrier",
             organization_id=first["organization_id"],
@@ -201,12 +201,12 @@ def issue(installation: Installation, **limits: Any) -> str:
             kind=KeyKind.LIVE,
             **limits,
         )
-        return installation.keys.create(connection, request, by=SYSTEM).token
+        return application.keys.create(connection, request, by=SYSTEM).token
 
 
-def load(installation: Installation) -> None:
-    with installation.database.reading() as connection:
-        installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
+def load(application: Application) -> None:
+    with application.database.reading() as connection:
+        application.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
 
 class _Notebook:
@@ -242,26 +242,26 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
         environment = {f"HEADGATE_{name.upper()}": str(value) for name, value in variables.items()}
         environment |= {"OPENAI_API_KEY": PROVIDER_KEY, "OPENAI_BASE_URL": origin}
         loaded = settings.load({"HEADGATE_BREAKER_FAILURES": "0", **environment}, data=folder)
-        installation = open_installation(loaded)
-        stack.callback(installation.close)
-        prepare_first_start(installation)
-        prepare_credential(installation, None)
-        token = issue(installation)
-        load(installation)
-        writer = Writer(installation.database)
+        application = open_application(loaded)
+        stack.callback(application.close)
+        prepare_first_start(application)
+        prepare_credential(application, None)
+        token = issue(application)
+        load(application)
+        writer = Writer(application.database)
         writer.start()
         stack.push_async_callback(writer.stop)
-        client = open_client(loaded, installation.egress_rules)
+        client = open_client(loaded, application.egress_rules)
         stack.push_async_callback(client.close)
-        storage = Storage(writer, installation.clock, subscribed=lambda _topic: False)
-        traffic = data_plane.build_traffic(loaded, installation)
+        storage = Storage(writer, application.clock, subscribed=lambda _topic: False)
+        traffic = data_plane.build_traffic(loaded, application)
         notebook = _Notebook()
         pipelines = data_plane.build_pipelines(
-            loaded, installation, ledger=storage, client=client, traffic=traffic, observer=notebook
+            loaded, application, ledger=storage, client=client, traffic=traffic, observer=notebook
         )
         handler = data_plane.build_handler(
             loaded,
-            installation,
+            application,
             pipelines=pipelines,
             traffic=traffic,
             on_refusal=lambda _error: None,
@@ -279,7 +279,7 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
         stack.push_async_callback(drop_connections, state, callers, provider)
         port = server.sockets[0].getsockname()[1]
         yield Carrier(
-            installation,
+            application,
             storage,
             state,
             provider,

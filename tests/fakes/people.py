@@ -35,9 +35,9 @@ def add_person(
     is_verified: bool = True,
 ) -> Person:
     """Somebody with that role in the organization (the own one), and no other; made if missing."""
-    installation = api.installation
-    with installation.database.transaction() as connection:
-        person = installation.people.find(connection, email)
+    application = api.application
+    with application.database.transaction() as connection:
+        person = application.people.find(connection, email)
         if person is None:
             request = PersonRequest(
                 email=email,
@@ -46,10 +46,10 @@ def add_person(
                 is_operator=is_operator,
                 is_verified=is_verified,
             )
-            person = installation.people.add(connection, request, by=SYSTEM)
+            person = application.people.add(connection, request, by=SYSTEM)
         if role is not None:
             where = organization_id or api.organization_id
-            installation.people.join(connection, person, where, role=role, by=SYSTEM)
+            application.people.join(connection, person, where, role=role, by=SYSTEM)
     return person
 
 
@@ -108,8 +108,8 @@ class Browser:
 
 def open_browser(api: Api, person: Person, organization_id: str | None = None) -> Browser:
     """Somebody who is signed in already."""
-    installation = api.installation
-    with installation.database.transaction() as connection:
-        login = installation.sessions.open(connection, person, method="test", by=SYSTEM)
+    application = api.application
+    with application.database.transaction() as connection:
+        login = application.sessions.open(connection, person, method="test", by=SYSTEM)
     where = api.organization_id if organization_id is None else organization_id
     return Browser(api, login.token, derive_csrf_token(login.token), where)

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json
 from headgate.main import backup as sqlite_backup
 from headgate.main.backup import BackupManifest, BackupRefused
@@ -31,8 +31,8 @@ def backup(
     ] = None,
 ) -> None:
     """Back up the database, also while a server runs. The master key is not in the backup."""
-    with open_desk(data) as desk:
-        loaded = desk.settings
+    with open_data_directory(data) as application:
+        loaded = application.settings
     if loaded.database_url is None:
         manifest = sqlite_backup.back_up(loaded, path, key_file=key_file)
     elif key_file is None:

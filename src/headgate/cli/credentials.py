@@ -13,9 +13,10 @@ from rich.table import Table
 
 from headgate.accounts.model import AccountMissing
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
+from headgate.main.application import Application
 from headgate.main.egress import open_client
 from headgate.relay.ports import Credential
 from headgate.vault.model import (
@@ -81,11 +82,11 @@ def add(
 ) -> None:
     """Seal a provider secret. It is asked for, or piped in, and never shown again."""
     secret = read_secret(stdin=api_key_stdin, file=api_key_file)
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        book = desk.open_book(connection)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        book = application.unlock(connection).credentials
         owner = None
         if not managed:
-            known = desk.accounts.list_organizations(connection)
+            known = application.accounts.list_organizations(connection)
             found = [each for each in known if organization in (None, each.id, each.name)]
             if not found:
                 raise AccountMissing(f"There is no organization {organization!r}.")
@@ -100,7 +101,7 @@ def add(
                 base_url=base_url,
                 provider_organization=provider_organization,
                 is_default=default,
-                expires_at=parse_expiry(expires, desk.clock.now()),
+                expires_at=parse_expiry(expires, application.clock.now()),
                 stream_usage=stream_usage,
                 first_byte_seconds=first_byte_seconds,
                 idle_seconds=idle_seconds,
@@ -117,8 +118,8 @@ def add(
 @app.command("list")
 def list_credentials(data: Data = None, as_json: Json = False) -> None:
     """Every credential, masked."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        records = desk.open_book(connection).list(connection)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        records = application.unlock(connection).credentials.list(connection)
     if as_json:
         typer.echo(msgspec.json.encode(records))
         return
@@ -139,9 +140,9 @@ def list_credentials(data: Data = None, as_json: Json = False) -> None:
 @app.command("test")
 def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> None:
     """Make one small call with a credential (it costs a few tokens) and judge the answer."""
-    with open_desk(data) as desk:
-        opened, call = _open(desk, credential)
-        trial = asyncio.run(_try(desk, opened, call))
+    with open_data_directory(data) as application:
+        opened, call = _open(application, credential)
+        trial = asyncio.run(_try(application, opened, call))
     typer.echo(msgspec.json.encode(trial) if as_json else trial.message)
     if not trial.is_valid:
         raise typer.Exit(1)
@@ -150,8 +151,8 @@ def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> 
 @app.command()
 def remove(credential: Reference, data: Data = None) -> None:
     """Forget a secret for good; calls that name it fail from now on."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        book = desk.open_book(connection)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        book = application.unlock(connection).credentials
         record = book.find(connection, credential)
         book.remove(connection, record, by=COMMAND_LINE)
     typer.echo(f"{record.id} ({record.name}) is removed.")
@@ -172,18 +173,18 @@ def read_secret(*, stdin: bool, file: Path | None, option: str = "api-key") -> s
     return typer.prompt("Secret", hide_input=True)
 
 
-def _open(desk: Desk, reference: str) -> tuple[Credential, TestCall]:
-    with desk.database.reading() as connection:
-        record = desk.open_book(connection).find(connection, reference)
-        vault = desk.open_vault(connection)
+def _open(application: Application, reference: str) -> tuple[Credential, TestCall]:
+    with application.database.reading() as connection:
+        record = application.unlock(connection).credentials.find(connection, reference)
+        vault = application.unlock(connection).vault
         vault.load(connection)
     owner = record.organization_id or ""
     opened = vault.resolve(owner, integration=record.integration, name=record.id)
-    return opened, desk.catalog.integrations[record.integration].test_call
+    return opened, application.catalog.integrations[record.integration].test_call
 
 
-async def _try(desk: Desk, credential: Credential, call: TestCall) -> Trial:
-    client = open_client(desk.settings, desk.egress_rules)
+async def _try(application: Application, credential: Credential, call: TestCall) -> Trial:
+    client = open_client(application.settings, application.egress_rules)
     try:
         return await try_credential(client, credential, call)
     finally:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headgate.billing import service as billing
-from headgate.cli.desk import DataMissing, Desk, open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 from headgate.keys.service import TOPIC as KEYS_TOPIC
@@ -26,6 +26,7 @@ from headgate.kit.http.errors import AddressRefused, EgressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
 from headgate.main import data_lock
+from headgate.main.application import Application, DataMissing
 from headgate.main.egress import open_client
 from headgate.main.first_start import SIMULATOR_NAME
 from headgate.vault.model import (
@@ -38,7 +39,7 @@ from headgate.vault.model.keys import (
     RotationKind,
     RotationState,
 )
-from headgate.vault.service import Rotations, VaultStatus, find_faults
+from headgate.vault.service import VaultStatus, find_faults
 
 REACH_SECONDS = 5.0
 CLOCK_SLACK_SECONDS = 60.0
@@ -85,9 +86,9 @@ def _examine(data: Data) -> Iterator[Finding]:
     if not loaded.database_url:
         yield _examine_sqlite()
     try:
-        with open_desk(data) as desk:
-            yield from _examine_database(desk)
-            yield from _examine_secrets(desk)
+        with open_data_directory(data) as application:
+            yield from _examine_database(application)
+            yield from _examine_secrets(application)
     except HeadgateError as error:
         level = "warn" if isinstance(error, DataMissing) else "fail"
         yield Finding(level, "database", error.message)
@@ -125,62 +126,64 @@ def _examine_sqlite() -> Finding:
     return Finding("warn", "SQLite", f"{text}: slower; version {wanted} allows the faster wal mode")
 
 
-def _examine_database(desk: Desk) -> Iterator[Finding]:
-    with desk.database.reading() as connection:
-        damage, description = desk.database.dialect.examine(connection)
+def _examine_database(application: Application) -> Iterator[Finding]:
+    with application.database.reading() as connection:
+        damage, description = application.database.dialect.examine(connection)
         revisions = read_revisions(connection)
-        newest = max((key.created_at for key in desk.keys.list(connection)), default=0.0)
+        newest = max((key.created_at for key in application.keys.list(connection)), default=0.0)
     if damage is not None:
         text = f"damaged: {damage}. Stop the server and restore the last backup."
         yield Finding("fail", "database", text)
     else:
         count = revisions.get(KEYS_TOPIC, 0)
         yield Finding("ok", "database", f"whole; {description}; {count} changes of keys")
-    if isinstance(desk.database.place, Path):
-        yield _examine_wal(desk)
-    with desk.database.reading() as connection:
+    if isinstance(application.database.place, Path):
+        yield _examine_wal(application)
+    with application.database.reading() as connection:
         faults = billing.audit(connection)
     for fault in faults:
         yield Finding("fail", "ledger", f"{fault} Keep the database as it is, and report it.")
     if not faults:
         yield Finding("ok", "ledger", "every transaction and every balance adds up")
-    yield _examine_clock(desk, newest)
+    yield _examine_clock(application, newest)
 
 
-def _examine_wal(desk: Desk) -> Finding:
-    length, alarm = desk.database.wal_bytes, desk.settings.wal_alarm_bytes
+def _examine_wal(application: Application) -> Finding:
+    length, alarm = application.database.wal_bytes, application.settings.wal_alarm_bytes
     if length <= alarm:
         return Finding("ok", "write-ahead log", f"{length} bytes")
     text = f"{length} bytes, more than {alarm}: some program reads the database without an end."
-    return Finding("warn", "write-ahead log", f"{text} Find it with: lsof {desk.database.path}")
+    return Finding(
+        "warn", "write-ahead log", f"{text} Find it with: lsof {application.database.path}"
+    )
 
 
-def _examine_clock(desk: Desk, newest: float) -> Finding:
-    now = desk.clock.now()
+def _examine_clock(application: Application, newest: float) -> Finding:
+    now = application.clock.now()
     if not YEARS[0] < now < YEARS[1]:
         return Finding("fail", "clock", f"{now:.0f} seconds since 1970 cannot be; set the clock.")
     if newest > now + CLOCK_SLACK_SECONDS:
         text = f"it is {newest - now:.0f} s behind the newest key; set the clock."
         return Finding("fail", "clock", text)
-    with desk.database.reading() as connection:
+    with application.database.reading() as connection:
         last = read_time(connection)
     if last > now + CLOCK_SLACK_SECONDS:
         text = f"it is {last - now:.0f} s behind the last time that a server saw; set the clock. "
         return Finding("fail", "clock", f"{text}Keys and sessions end by the later of the two.")
-    shared = desk.database.read_clock()
+    shared = application.database.read_clock()
     if shared is not None and abs(shared - now) > CLOCK_SLACK_SECONDS:
         text = f"it is {abs(shared - now):.0f} s away from that of the database server; set one."
         return Finding("fail", "clock", text)
     return Finding("ok", "clock", "plausible, and not behind the database")
 
 
-def _examine_secrets(desk: Desk) -> Iterator[Finding]:
+def _examine_secrets(application: Application) -> Iterator[Finding]:
     try:
-        with desk.database.reading() as connection:
-            sealer = desk.open_sealer(connection)
-            faults: Sequence[Fault] = find_faults(connection, sealer)
-            records = desk.open_book(connection).list(connection)
-            status = Rotations(sealer, desk.clock, desk.ids, desk.audit).describe(connection)
+        with application.database.reading() as connection:
+            application.unlock(connection)
+            faults: Sequence[Fault] = find_faults(connection, application.sealer)
+            records = application.credentials.list(connection)
+            status = application.rotations.describe(connection)
     except HeadgateError as error:
         yield Finding("fail", "master key", error.message)
         return
@@ -194,13 +197,15 @@ def _examine_secrets(desk: Desk) -> Iterator[Finding]:
         text = "there is none; add one: headgate credentials add openai --api-key-stdin"
         yield Finding("warn", "credentials", text)
     broken = {fault.credential_id for fault in faults}
-    yield from _examine_providers(desk, [each for each in records if each.id not in broken])
+    yield from _examine_providers(application, [each for each in records if each.id not in broken])
 
 
-def _examine_providers(desk: Desk, records: Sequence[CredentialRecord]) -> Iterator[Finding]:
+def _examine_providers(
+    application: Application, records: Sequence[CredentialRecord]
+) -> Iterator[Finding]:
     """Look for everybody where calls go; the simulator is there only while its server runs."""
     asleep = [each for each in records if each.source == SIMULATOR_NAME]
-    if desk.settings.simulator:
+    if application.settings.simulator:
         asleep = []
     for each in asleep:
         text = f"{each.base_url} is the built-in simulator, which runs only with its server"
@@ -210,7 +215,7 @@ def _examine_providers(desk: Desk, records: Sequence[CredentialRecord]) -> Itera
         for each in records
         if each not in asleep
     }
-    yield from asyncio.run(_reach_all(desk, sorted(places, key=str)))
+    yield from asyncio.run(_reach_all(application, sorted(places, key=str)))
 
 
 def _examine_keys(status: VaultStatus) -> Iterator[Finding]:
@@ -226,8 +231,10 @@ def _examine_keys(status: VaultStatus) -> Iterator[Finding]:
             yield Finding("warn", "rotation", text)
 
 
-async def _reach_all(desk: Desk, places: Sequence[tuple[Origin, bytes, str]]) -> list[Finding]:
-    client = open_client(desk.settings, desk.egress_rules)
+async def _reach_all(
+    application: Application, places: Sequence[tuple[Origin, bytes, str]]
+) -> list[Finding]:
+    client = open_client(application.settings, application.egress_rules)
     try:
         return list(await asyncio.gather(*(_reach(client, *place) for place in places)))
     finally:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
 
+from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
 from headgate.cli.passwords import ask_email, ask_password_hash
-from headgate.kit import log, settings
+from headgate.main.application import open_application_for_command
 from headgate.main.first_owner import create_owner, has_owner
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import open_for_command
 
 app = typer.Typer(add_completion=False)
 
@@ -32,21 +30,20 @@ def init(
     ] = False,
 ) -> None:
     """Make the first owner, who is the operator of this installation as well."""
-    loaded = settings.load(os.environ, data=data)
-    log.configure(sys.stderr, level=loaded.log_level)
-    installation = open_for_command(loaded, "headgate init")
+    loaded = load_settings(data)
+    application = open_application_for_command(loaded, "headgate init")
     try:
-        prepare_first_start(installation)
-        with installation.database.reading() as connection:
-            is_done = has_owner(installation, connection)
+        prepare_first_start(application)
+        with application.database.reading() as connection:
+            is_done = has_owner(application, connection)
         if is_done and if_missing:
             typer.echo("There is an owner already; nothing was done.", err=True)
             return
         address = "" if is_done else ask_email(email)
         hashed = "" if is_done else ask_password_hash(address, from_stdin=password_stdin)
         person = create_owner(
-            installation, email=address, name=name or address, password_hash=hashed
+            application, email=address, name=name or address, password_hash=hashed
         )
     finally:
-        installation.close()
+        application.close()
     typer.echo(f"{person.email} owns the first organization and operates this installation.")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
 from headgate.keys.model import IssuedKey, KeyKind, KeyRequest, find_state
@@ -67,14 +67,14 @@ def create(
     ] = None,
 ) -> None:
     """Issue a key and print its token, which cannot be shown again."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        owner = desk.accounts.find_project(connection, project)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        owner = application.accounts.find_project(connection, project)
         request = KeyRequest(
             name=name,
             organization_id=owner.organization_id,
             project_id=owner.id,
             kind=kind,
-            expires_at=parse_expiry(expires, desk.clock.now()),
+            expires_at=parse_expiry(expires, application.clock.now()),
             models=_split(models),
             endpoints=_split(endpoints),
             projects=_split(projects),
@@ -88,16 +88,16 @@ def create(
             labels=_parse_labels(labels or []),
             on_disconnect=on_disconnect,
         )
-        issued = desk.keys.create(connection, request, by=COMMAND_LINE)
+        issued = application.keys.create(connection, request, by=COMMAND_LINE)
     _show_token(issued, as_json=as_json)
 
 
 @app.command("list")
 def list_keys(data: Data = None, as_json: Json = False) -> None:
     """Every key that was ever issued, without its secret."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        keys = desk.keys.list(connection)
-        now = desk.clock.now()
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        keys = application.keys.list(connection)
+        now = application.clock.now()
     if as_json:
         typer.echo(msgspec.json.encode(keys))
         return
@@ -119,9 +119,9 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
 @app.command()
 def show(key_id: KeyId, data: Data = None, as_json: Json = False) -> None:
     """Everything that is known of a key, without its secret."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        key = desk.keys.get(connection, None, key_id)
-        state = find_state(key, desk.clock.now())
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        key = application.keys.get(connection, None, key_id)
+        state = find_state(key, application.clock.now())
     if as_json:
         typer.echo(msgspec.json.encode(key))
         return
@@ -143,12 +143,14 @@ def rotate(
     ] = "0m",
 ) -> None:
     """Print a new token for a key; the present one goes on for the overlap."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        now = desk.clock.now()
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        now = application.clock.now()
         until = parse_expiry(overlap, now)
         assert until is not None, "there is a default"
-        key = desk.keys.get(connection, None, key_id)
-        issued = desk.keys.rotate(connection, key, overlap_seconds=until - now, by=COMMAND_LINE)
+        key = application.keys.get(connection, None, key_id)
+        issued = application.keys.rotate(
+            connection, key, overlap_seconds=until - now, by=COMMAND_LINE
+        )
     _show_token(issued, as_json=as_json)
 
 
@@ -170,8 +172,8 @@ def revoke(
     data: Data = None,
 ) -> None:
     """Refuse a key for good, at once; it cannot be undone."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        key = desk.keys.revoke(connection, key_id, by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        key = application.keys.revoke(connection, key_id, by=COMMAND_LINE)
     typer.echo(f"{key.id} ({key.name}) is revoked.")
 
 
@@ -180,9 +182,9 @@ def _split(patterns: Patterns) -> tuple[str, ...]:
 
 
 def _set_enabled(key_id: str, data: Path | None, *, enabled: bool) -> None:
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        key = desk.keys.get(connection, None, key_id)
-        key = desk.keys.update(connection, key, {}, enabled=enabled, by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        key = application.keys.get(connection, None, key_id)
+        key = application.keys.update(connection, key, {}, enabled=enabled, by=COMMAND_LINE)
     typer.echo(f"{key.id} ({key.name}) is {'enabled' if enabled else 'disabled'}.")
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json
 from headgate.cli.tables import print_table
 from headgate.vault.model.managed import (
@@ -31,8 +31,8 @@ Credential = Annotated[str, typer.Option(help="A credential of the platform: its
 @app.command("list")
 def list_models(data: Data = None, as_json: Json = False) -> None:
     """Every managed model, with what serves it."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        managed = desk.open_managed_models().list(connection)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        managed = application.managed_models.list(connection)
     if as_json:
         typer.echo(msgspec.json.encode(managed))
         return
@@ -71,16 +71,16 @@ def attach(
         display_name=name,
         is_default=default,
     )
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        managed = desk.open_managed_models().attach(connection, request, by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        managed = application.managed_models.attach(connection, request, by=COMMAND_LINE)
     tell(managed, as_json=as_json)
 
 
 @app.command()
 def detach(model: Model, data: Data = None) -> None:
     """Sell a model no more."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        book = desk.open_managed_models()
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        book = application.managed_models
         managed = book.find(connection, model)
         book.detach(connection, managed, by=COMMAND_LINE)
     typer.echo(f"{managed.model_id} is detached.")
@@ -128,8 +128,8 @@ def disable(model: Model, data: Data = None, as_json: Json = False) -> None:
 
 def change(model: str, data: Data, wanted: ManagedChange, *, as_json: bool) -> None:
     """Apply a change to one managed model and say what it is now."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        book = desk.open_managed_models()
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        book = application.managed_models
         managed = book.change(connection, book.find(connection, model), wanted, by=COMMAND_LINE)
     tell(managed, as_json=as_json)
 

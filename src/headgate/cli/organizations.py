@@ -9,9 +9,8 @@ import typer
 from rich.table import Table
 
 from headgate.accounts.model import Role
-from headgate.accounts.service import InvitationService
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 
@@ -29,15 +28,9 @@ def create(
     ] = None,
 ) -> None:
     """Create an organization and print the invitation of its owner, which is shown this once."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        invitations = InvitationService(
-            desk.clock,
-            desk.ids,
-            desk.audit,
-            desk.people,
-            open_seconds=desk.settings.invitation_seconds,
-        )
-        made = desk.accounts.create_organization(connection, name, by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        invitations = application.invitations
+        made = application.accounts.create_organization(connection, name, by=COMMAND_LINE)
         if owner_email is None:
             issued = invitations.create_for_owner(connection, made.id, by=COMMAND_LINE)
         else:
@@ -65,8 +58,8 @@ def create(
 @app.command("list")
 def list_organizations(data: Data = None, as_json: Json = False) -> None:
     """Every organization, the oldest first."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        organizations = desk.accounts.list_organizations(connection)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        organizations = application.accounts.list_organizations(connection)
     if as_json:
         typer.echo(msgspec.json.encode(organizations))
         return

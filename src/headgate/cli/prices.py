@@ -17,10 +17,11 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.catalog.model.manifest import Manifest
 from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, show_rates
 from headgate.catalog.service import ListedPrice, PriceFilter, PriceRequest
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, parse_expiry
 from headgate.cli.tables import print_table
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.main.application import Application
 
 if TYPE_CHECKING:
     from headgate.cli.price_source import Difference
@@ -55,8 +56,8 @@ def list_prices(
 ) -> None:
     """The rows in force and those of the future, in dollars."""
     wanted = PriceFilter(integration=integration, model=model, tier=tier, history=history)
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        listed, _ = desk.price_book.list(connection, wanted, limit=ROWS_MAX)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        listed, _ = application.price_book.list(connection, wanted, limit=ROWS_MAX)
     if as_json:
         typer.echo(msgspec.json.encode([_show(each) for each in listed]))
         return
@@ -78,8 +79,8 @@ def list_prices(
 @app.command()
 def diff(data: Data = None, as_json: Json = False, *, integration: Integration = "openai") -> None:
     """What the installed genai-prices says otherwise; exit status 1 where anything differs."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        source, differences, kept = _compare(desk, connection, integration)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        source, differences, kept = _compare(application, connection, integration)
     if as_json:
         typer.echo(msgspec.json.encode(differences))
     else:
@@ -99,41 +100,43 @@ def apply(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Write new rows for what differs. Rows that were in force stay, and so do operators' own."""
-    with open_desk(data) as desk:
-        with desk.database.reading() as connection:
-            source, differences, kept = _compare(desk, connection, integration)
+    with open_data_directory(data) as application:
+        with application.database.reading() as connection:
+            source, differences, kept = _compare(application, connection, integration)
         _print(source, differences, kept=kept)
         if not differences:
             return
         if not yes:
             typer.confirm(f"Write {len(differences)} rows?", abort=True)
-        since = parse_expiry(effective_from, desk.clock.now())
+        since = parse_expiry(effective_from, application.clock.now())
         requests = [_request(integration, each, since) for each in differences]
-        with desk.database.transaction() as connection:
-            written = desk.price_book.add_all(connection, requests, by=COMMAND_LINE, source=source)
+        with application.database.transaction() as connection:
+            written = application.price_book.add_all(
+                connection, requests, by=COMMAND_LINE, source=source
+            )
     typer.echo(f"{len(written)} rows are in force from {format_moment(written[0].effective_from)}.")
 
 
 def _compare(
-    desk: Desk, connection: sa.Connection, integration: str
+    application: Application, connection: sa.Connection, integration: str
 ) -> tuple[str, list[Difference], int]:
     """The list's name and version, what differs, and how many rows an operator set."""
-    manifest = _find(desk, integration)
+    manifest = _find(application, integration)
     assert manifest.price_source is not None
     try:
         source = importlib.import_module("headgate.cli.price_source")
     except ModuleNotFoundError as error:
         message = "The list is not installed; add it: pip install 'headgate[prices]'."
         raise PricesMissing(message) from error
-    now = datetime.datetime.fromtimestamp(desk.clock.now(), datetime.UTC)
+    now = datetime.datetime.fromtimestamp(application.clock.now(), datetime.UTC)
     prices = source.PriceList(manifest.price_source.provider, now)
-    counting = desk.price_book.in_force(connection, integration)
+    counting = application.price_book.in_force(connection, integration)
     kept = sum(entry.source == OPERATOR for entry in counting.values())
     return prices.source, source.compare(manifest, prices, counting), kept
 
 
-def _find(desk: Desk, integration: str) -> Manifest:
-    manifest = desk.catalog.integrations.get(integration)
+def _find(application: Application, integration: str) -> Manifest:
+    manifest = application.catalog.integrations.get(integration)
     if manifest is None:
         raise PricesMissing(f"There is no integration {integration!r}.")
     if manifest.price_source is None:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, format_time, parse_past
 from headgate.kit.db.writer import Writer
+from headgate.main.application import Application
 from headgate.metering import service as metering
 from headgate.metering.jobs import Progress, Pruner
 
@@ -34,19 +35,19 @@ def prune(
 
     The server may go on meanwhile. The file does not shrink; new receipts take the freed room.
     """
-    with open_desk(data) as desk:
-        at = parse_past(before, desk.clock.now())
+    with open_data_directory(data) as application:
+        at = parse_past(before, application.clock.now())
         if dry_run:
-            with desk.database.reading() as connection:
+            with application.database.reading() as connection:
                 rows = metering.count_before(connection, at)
             typer.echo(f"{rows} receipts are older than {format_time(at)} UTC.")
             return
-        rows = asyncio.run(_prune(desk, at)).rows
+        rows = asyncio.run(_prune(application, at)).rows
     typer.echo(f"{rows} receipts older than {format_time(at)} UTC are deleted.")
 
 
-async def _prune(desk: Desk, at: float) -> Progress:
-    writer = Writer(desk.database)
+async def _prune(application: Application, at: float) -> Progress:
+    writer = Writer(application.database)
     writer.start()
     told = 0
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from headgate.cli.backup import POSTGRESQL, describe
+from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
-from headgate.kit import log, settings
 from headgate.main import backup
 from headgate.main.backup import BackupRefused
 
@@ -32,8 +30,7 @@ def restore(
     ] = None,
 ) -> None:
     """Check a backup and bring its database into the data directory; no server may run on it."""
-    loaded = settings.load(os.environ, data=data)
-    log.configure(sys.stderr, level=loaded.log_level)
+    loaded = load_settings(data)
     if loaded.database_url is not None:
         if replace or key_file is not None:
             raise BackupRefused("--replace and --key-file are for SQLite; see docs/backup.md.")

@@ -13,9 +13,10 @@ from rich.table import Table
 from headgate.accounts.model import AccountMissing
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.credentials import read_secret
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
+from headgate.main.application import Application
 from headgate.vault.model.reference import SecretRequest
 
 LISTED_MAX = 10_000
@@ -49,15 +50,15 @@ def store(
 ) -> None:
     """Store a value, or put it in the place of the one before. It is never shown again."""
     value = read_secret(stdin=value_stdin, file=value_file, option="value")
-    with open_desk(data) as desk, desk.database.transaction() as connection:
+    with open_data_directory(data) as application, application.database.transaction() as connection:
         request = SecretRequest(
-            organization_id=find_owner(desk, connection, organization),
+            organization_id=find_owner(application, connection, organization),
             project_id=None,
             name=name,
             value=value,
             base_url=base_url,
         )
-        book = desk.open_secrets(connection)
+        book = application.unlock(connection).secrets
         record = book.put(connection, request, by=COMMAND_LINE)
     typer.echo(f"{record.name} ({record.hint}) is sealed.")
 
@@ -65,9 +66,9 @@ def store(
 @app.command("list")
 def list_secrets(data: Data = None, as_json: Json = False, organization: Owner = None) -> None:
     """The secrets of an organization, without their values."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        owner = find_owner(desk, connection, organization)
-        book = desk.open_secrets(connection)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        owner = find_owner(application, connection, organization)
+        book = application.unlock(connection).secrets
         records, _ = book.list(connection, owner, None, limit=LISTED_MAX, offset=0)
     if as_json:
         typer.echo(msgspec.json.encode(records))
@@ -82,16 +83,18 @@ def list_secrets(data: Data = None, as_json: Json = False, organization: Owner =
 @app.command()
 def remove(name: Name, data: Data = None, organization: Owner = None) -> None:
     """Forget a value for good; credentials that refer to it fail from now on."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        owner = find_owner(desk, connection, organization)
-        book = desk.open_secrets(connection)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        owner = find_owner(application, connection, organization)
+        book = application.unlock(connection).secrets
         book.remove(connection, owner, None, name=name, by=COMMAND_LINE)
     typer.echo(f"{name} is removed.")
 
 
-def find_owner(desk: Desk, connection: sa.Connection, organization: str | None) -> str:
+def find_owner(
+    application: Application, connection: sa.Connection, organization: str | None
+) -> str:
     """The organization of that id or name, or the oldest. Raises `AccountMissing`."""
-    known = desk.accounts.list_organizations(connection)
+    known = application.accounts.list_organizations(connection)
     found = [each.id for each in known if organization in (None, each.id, each.name)]
     if not found:
         raise AccountMissing(f"There is no organization {organization!r}.")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
-from headgate.kit import log, settings
 from headgate.main import hardening, server
 
 app = typer.Typer(add_completion=False)
@@ -38,9 +36,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until a signal ends it. All settings: docs/configuration.md."""
-    loaded = settings.load(
-        os.environ,
-        data=data,
+    loaded = load_settings(
+        data,
         host=host,
         port=port,
         ssl_certfile=None if ssl_certfile is None else str(ssl_certfile),
@@ -48,7 +45,6 @@ def serve(
         allow_public_without_tls=allow_public_without_tls,
         simulator=simulator,
     )
-    log.configure(sys.stderr, level=loaded.log_level)
     hardening.forget_secrets()
     if not loaded.allow_debugging:
         hardening.deny_inspection()

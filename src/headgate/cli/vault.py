@@ -16,10 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 from headgate.kit import failpoint
+from headgate.main.application import Application
 from headgate.main.master_keys import build_source
 from headgate.vault.jobs import Rotator
 from headgate.vault.model.keys import (
@@ -49,8 +50,8 @@ app = typer.Typer(
 @app.command()
 def status(data: Data = None, as_json: Json = False) -> None:
     """Master keys, organization keys with the rows under each, and rotations."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        told = _open_rotations(desk, connection).describe(connection)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        told = _open_rotations(application, connection).describe(connection)
     if as_json:
         masters = [
             {"id": each.id, "provider": each.provider, "name": each.key_name, "state": each.state}
@@ -87,8 +88,8 @@ def status(data: Data = None, as_json: Json = False) -> None:
 @app.command()
 def check(data: Data = None, as_json: Json = False) -> None:
     """Open every seal once; name those that do not open, and end with status 1 for any."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        faults = find_faults(connection, desk.open_sealer(connection))
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        faults = find_faults(connection, application.unlock(connection).sealer)
     if as_json:
         typer.echo(msgspec.json.encode(faults))
     for fault in faults if not as_json else ():
@@ -124,11 +125,11 @@ def rotate_master(
     Killed in between, it goes on where it was when it is run again as before. Both keys are
     needed until it ends; docs/vault.md has the steps.
     """
-    with open_desk(data) as desk:
-        failpoint.arm(desk.settings)
+    with open_data_directory(data) as application:
+        failpoint.arm(application.settings)
         if abandon:
-            with desk.database.transaction() as connection:
-                taken = _open_rotations(desk, connection).abandon_master(
+            with application.database.transaction() as connection:
+                taken = _open_rotations(application, connection).abandon_master(
                     connection, by=COMMAND_LINE
                 )
             typer.echo(f"The rotation to {taken.scope} is taken back; the present key stays.")
@@ -139,9 +140,9 @@ def rotate_master(
             "master_key_address": to_address,
         }
         wanted = {name: value for name, value in changes.items() if value is not None}
-        target, settle, told = _open_target(desk, to_file, wanted)
+        target, settle, told = _open_target(application, to_file, wanted)
         failed: int | None = None
-        with _open_rotator(desk, target) as rotator:
+        with _open_rotator(application, target) as rotator:
             failed = None if rotator is None else rotator.rotate_master(target, by=COMMAND_LINE)
         settle()
     if failed is None:
@@ -163,13 +164,13 @@ def rotate_keys(
 
     A server may run meanwhile. Killed in between, it goes on where it was when it is run again.
     """
-    with open_desk(data) as desk:
-        failpoint.arm(desk.settings)
+    with open_data_directory(data) as application:
+        failpoint.arm(application.settings)
         scope = organization or EVERY_KEY
         if scope not in (EVERY_KEY, PLATFORM_KEY):
-            with desk.database.reading() as connection:
-                scope = desk.accounts.find_organization(connection, scope).id
-        with _open_rotator(desk, None) as rotator:
+            with application.database.reading() as connection:
+                scope = application.accounts.find_organization(connection, scope).id
+        with _open_rotator(application, None) as rotator:
             assert rotator is not None, "a rotation of organization keys needs no other key"
             failed = rotator.rotate_keys(scope, by=COMMAND_LINE)
     typer.echo("0 rows are under an old key." if not failed else "The rotation has ended.")
@@ -182,12 +183,12 @@ def _tell_failed(failed: int, what: str) -> None:
         raise typer.Exit(1)
 
 
-def _open_rotations(desk: Desk, connection: sa.Connection) -> Rotations:
-    return Rotations(desk.open_sealer(connection), desk.clock, desk.ids, desk.audit)
+def _open_rotations(application: Application, connection: sa.Connection) -> Rotations:
+    return application.unlock(connection).rotations
 
 
 def _open_target(
-    desk: Desk, path: Path | None, wanted: dict[str, Any]
+    application: Application, path: Path | None, wanted: dict[str, Any]
 ) -> tuple[LocalMasterKey, Settle, str]:
     """The new key, what is to be done when it is in force, and what to tell then."""
     if path is not None:
@@ -195,11 +196,11 @@ def _open_target(
             raise RotationRefused("Give --to-file, or the options of a key service, not both.")
         told = f"Start servers with it from now on: it is in {path}."
         return read_or_create(path), _do_nothing, told
-    given = desk.settings
+    given = application.settings
     changed = msgspec.structs.replace(given, **wanted)
     source = build_source(changed)
     if isinstance(source, RemoteSource):
-        with desk.database.reading() as connection:
+        with application.database.reading() as connection:
             key = source.find_pending(connection) or source.create()
         told = f"Start servers with HEADGATE_MASTER_KEY_PROVIDER={source.provider} from now on."
         is_same = changed.master_key_name == given.master_key_name
@@ -227,21 +228,23 @@ def _do_nothing() -> None:
 
 
 @contextlib.contextmanager
-def _open_rotator(desk: Desk, target: LocalMasterKey | None) -> Generator[Rotator | None]:
+def _open_rotator(
+    application: Application, target: LocalMasterKey | None
+) -> Generator[Rotator | None]:
     """What rotates, with a bar; None if the target is in force already.
 
     Then the present key may be gone, and nothing is left to do but to say so.
     """
 
     def commit(work: Callable[[sa.Connection], Any]) -> Any:
-        with desk.database.transaction() as connection:
+        with application.database.transaction() as connection:
             return work(connection)
 
-    with desk.database.reading() as connection:
+    with application.database.reading() as connection:
         if target is not None and Rotations.is_in_force(connection, target):
             yield None
             return
-        rotations = _open_rotations(desk, connection)
+        rotations = _open_rotations(application, connection)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -256,4 +259,4 @@ def _open_rotator(desk: Desk, target: LocalMasterKey | None) -> Generator[Rotato
         def tell(rotation: Rotation) -> None:
             bar.update(task, completed=rotation.done, total=rotation.total)
 
-        yield Rotator(rotations, reading=desk.database.reading, commit=commit, tell=tell)
+        yield Rotator(rotations, reading=application.database.reading, commit=commit, tell=tell)

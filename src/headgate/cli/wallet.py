@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from headgate.billing import service as billing
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.money import NANO_PER_DOLLAR, format_dollars, nano_from_dollars
@@ -31,8 +31,8 @@ class AmountRefused(HeadgateError):
 @app.command()
 def show(data: Data = None, organization: Organization = None) -> None:
     """Print what can be spent now; what is held for open calls is not in it."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        found = desk.accounts.find_organization(connection, organization)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        found = application.accounts.find_organization(connection, organization)
         available = format_dollars(billing.balance(connection, found.id))
         owed_nano = billing.find_owed(connection, found.id)
     owed = f"; ${format_dollars(owed_nano)} is owed" if owed_nano else ""
@@ -51,14 +51,14 @@ def fund(
 ) -> None:
     """Grant an organization money."""
     amount_nano = parse_dollars(dollars)
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        found = desk.accounts.find_organization(connection, organization)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        found = application.accounts.find_organization(connection, organization)
         is_new = billing.fund(
             connection,
             found.id,
             amount_nano=amount_nano,
             reference=reference,
-            now=desk.clock.now(),
+            now=application.clock.now(),
         )
         available = format_dollars(billing.balance(connection, found.id))
     typer.echo(f"{'Granted' if is_new else 'Granted before'}; {found.name} has ${available}.")

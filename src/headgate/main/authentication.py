@@ -12,7 +12,7 @@ from headgate.api.cookies import Cookies
 from headgate.api.storage import Storage
 from headgate.kit.http.message import Client
 from headgate.kit.settings import Settings
-from headgate.main.installation import Installation
+from headgate.main.application import Application
 
 ISSUER = "headgate.accounts.service.issuer"
 OIDC = "headgate.accounts.service.oidc"
@@ -21,25 +21,25 @@ CALLBACK_PATH = "/api/session/oidc/callback"
 
 
 def build_authentication(
-    installation: Installation, storage: Storage, client: Client
+    application: Application, storage: Storage, client: Client
 ) -> AuthenticationMethods:
     """The ways in for people."""
-    settings = installation.settings
+    settings = application.settings
     cookies = Cookies(is_secure=_is_secure(settings))
     account_linking = AccountLinking(
-        installation.people,
-        installation.invitations,
+        application.people,
+        application.invitations,
         domains=settings.oidc_domains,
         trusted_domains=settings.oidc_trusted_domains,
     )
-    oidc, tokens = _build_issuer_methods(installation, client)
+    oidc, tokens = _build_issuer_methods(application, client)
     authenticator = RequestAuthenticator(
-        storage, installation.sessions, account_linking, cookies=cookies, tokens=tokens
+        storage, application.sessions, account_linking, cookies=cookies, tokens=tokens
     )
     return AuthenticationMethods(
-        hasher=installation.hasher,
+        hasher=application.hasher,
         login_rate_limiter=LoginRateLimiter(
-            installation.clock, per_minute=settings.sign_ins_per_minute
+            application.clock, per_minute=settings.sign_ins_per_minute
         ),
         cookies=cookies,
         account_linking=account_linking,
@@ -49,9 +49,9 @@ def build_authentication(
     )
 
 
-def _build_issuer_methods(installation: Installation, client: Client) -> tuple[Any, Any]:
+def _build_issuer_methods(application: Application, client: Client) -> tuple[Any, Any]:
     """To the issuer that browsers are sent to, and to that of bearer tokens; each may be none."""
-    settings, clock = installation.settings, installation.clock
+    settings, clock = application.settings, application.clock
     if settings.oidc_issuer is None and settings.jwt_issuer is None:
         return None, None
     issuers, oidc_module = importlib.import_module(ISSUER), importlib.import_module(OIDC)

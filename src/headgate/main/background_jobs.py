@@ -20,7 +20,7 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import delete_expired_responses
 from headgate.kit.settings import Settings
-from headgate.main.installation import Installation
+from headgate.main.application import Application
 from headgate.metering import jobs as retention
 from headgate.relay.ports import Receipt
 
@@ -38,7 +38,7 @@ class BackgroundJobs:
     def __init__(
         self,
         settings: Settings,
-        installation: Installation,
+        application: Application,
         *,
         writer: Writer,
         ledger: Ledger,
@@ -46,7 +46,7 @@ class BackgroundJobs:
         observe: Callable[[Receipt, int], None],
     ) -> None:
         self._settings = settings
-        self._installation = installation
+        self._application = application
         self._writer = writer
         self._ledger = ledger
         self._server = server
@@ -58,12 +58,12 @@ class BackgroundJobs:
         self._holds_open = 0
         self.gauges: Mapping[str, Callable[[], float]] = {
             "holds_open": lambda: self._holds_open,
-            "database_bytes": lambda: installation.database.file_bytes,
-            "database_wal_bytes": lambda: installation.database.wal_bytes,
+            "database_bytes": lambda: application.database.file_bytes,
+            "database_wal_bytes": lambda: application.database.wal_bytes,
             "storage_good": lambda: float(writer.health.is_good),
             "receipts_deferred": lambda: ledger.deferred,
-            "master_key_outdated": lambda: float(installation.has_old_master_key),
-            "database_connections": lambda: count_connections(installation.database),
+            "master_key_outdated": lambda: float(application.has_old_master_key),
+            "database_connections": lambda: count_connections(application.database),
         }
         """What can be read at any time of the stored side."""
 
@@ -77,14 +77,14 @@ class BackgroundJobs:
 
     def reload(self) -> None:
         """Load every snapshot whose topic changed since the last time; called in threads."""
-        with self._reloading, self._installation.database.reading() as connection:
-            self._installation.key_index.observe_time()
+        with self._reloading, self._application.database.reading() as connection:
+            self._application.key_index.observe_time()
             revisions = schema.read_revisions(connection)
             changed = {
                 topic for topic, value in revisions.items() if self._revisions.get(topic) != value
             }
             if changed:
-                self._installation.load(connection, frozenset(changed))
+                self._application.load(connection, frozenset(changed))
                 self._revisions = revisions
 
     async def run(self) -> None:
@@ -124,20 +124,20 @@ class BackgroundJobs:
         await asyncio.to_thread(self.reload)
 
     async def _write_back(self) -> None:
-        await self._writer.call(self._installation.write_back)
-        used = self._installation.key_index.take_used()
+        await self._writer.call(self._application.write_back)
+        used = self._application.key_index.take_used()
         if used:
-            at = self._installation.clock.now()
+            at = self._application.clock.now()
             await self._writer.call(lambda connection: flush_used(connection, used, at=at))
         self._holds_open = await asyncio.to_thread(self._count_holds)
 
     def _count_holds(self) -> int:
-        with self._installation.database.reading() as connection:
+        with self._application.database.reading() as connection:
             return billing.count_open_holds(connection)
 
     async def end(self) -> None:
         """Write down what is known at a stop. Raises StorageUnavailable."""
-        await self._writer.call(self._installation.write_back)
+        await self._writer.call(self._application.write_back)
 
     async def recover(self) -> None:
         """Record what had to wait for the database. Raises StorageUnavailable."""
@@ -148,7 +148,7 @@ class BackgroundJobs:
         """Look for files that were deleted or replaced; a reader that does not end keeps the
         write-ahead log growing: tell, and stop in time."""
         await self._writer.examine_files()
-        before, self._wal_bytes = self._wal_bytes, self._installation.database.wal_bytes
+        before, self._wal_bytes = self._wal_bytes, self._application.database.wal_bytes
         alarm = self._settings.wal_alarm_bytes
         if (self._wal_bytes > alarm) is not (before > alarm):
             log.warning("storage.wal", bytes=self._wal_bytes, alarm_bytes=alarm)
@@ -158,21 +158,21 @@ class BackgroundJobs:
         await jobs.resolve_expired_holds(self._ledger)
 
     async def _forget_answers(self) -> None:
-        now = self._installation.clock.now()
+        now = self._application.clock.now()
         await self._writer.call(lambda connection: delete_expired_responses(connection, now=now))
 
     async def _measure(self) -> None:
         await asyncio.to_thread(self._take_latencies)
 
     def _take_latencies(self) -> None:
-        installation = self._installation
-        with installation.database.reading() as connection:
-            installation.latencies.reload(connection, installation.clock.now())
+        application = self._application
+        with application.database.reading() as connection:
+            application.latencies.reload(connection, application.clock.now())
 
     async def _forget(self) -> None:
         if not self._settings.retention_days:
             return
-        now = self._installation.clock.now()
+        now = self._application.clock.now()
         progress = await self._pruner.run(now - self._settings.retention_days * DAY_SECONDS)
         if progress.rows:
             log.info(

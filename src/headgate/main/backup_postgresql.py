@@ -12,8 +12,8 @@ from pathlib import Path
 from headgate.kit.db import migration, postgresql
 from headgate.kit.settings import Settings
 from headgate.main import backup
+from headgate.main.application import open_database
 from headgate.main.backup import BackupManifest, BackupRefused
-from headgate.main.installation import open_database
 
 DUMP_FILE = "headgate.dump"
 SERVICE = "headgate"

@@ -25,8 +25,8 @@ from headgate.kit.memory import find_memory_bytes
 from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
+from headgate.main.application import Application
 from headgate.main.exposure import is_public
-from headgate.main.installation import Installation
 from headgate.relay.admission import Admission
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
@@ -81,20 +81,20 @@ class Traffic(msgspec.Struct, frozen=True):
         }
 
 
-def build_ledger(settings: Settings, installation: Installation, writer: Writer) -> Ledger:
+def build_ledger(settings: Settings, application: Application, writer: Writer) -> Ledger:
     """The ledger, on the writer's queues. Nobody subscribes to events yet, but for tests."""
     return Ledger(
         writer,
-        installation.clock,
+        application.clock,
         subscribed=lambda _topic: settings.test_mode,
         lease_seconds=settings.hold_lease_seconds,
-        now=installation.database.read_clock(),
+        now=application.database.read_clock(),
     )
 
 
 def build_handler(
     settings: Settings,
-    installation: Installation,
+    application: Application,
     *,
     pipelines: Pipelines,
     traffic: Traffic,
@@ -103,7 +103,7 @@ def build_handler(
 ) -> OpenAiHandler:
     """Build the OpenAI handler on its pipelines."""
     return OpenAiHandler(
-        grants=installation.key_index,
+        grants=application.key_index,
         pipeline=pipelines.calls,
         models=pipelines.models,
         concurrency=traffic.concurrency,
@@ -111,8 +111,8 @@ def build_handler(
         bodies=traffic.bodies,
         provider=openai.PROVIDER,
         limits=build_handler_limits(settings),
-        ids=installation.ids,
-        clock=installation.clock,
+        ids=application.ids,
+        clock=application.clock,
         on_refusal=on_refusal,
         on_unauthenticated=on_unauthenticated,
     )
@@ -120,7 +120,7 @@ def build_handler(
 
 def build_pipelines(
     settings: Settings,
-    installation: Installation,
+    application: Application,
     *,
     ledger: Ledger,
     client: Client,
@@ -128,7 +128,7 @@ def build_pipelines(
     observer: ReceiptObserver,
 ) -> Pipelines:
     """Build the pipeline of every call, and the one for lists of models."""
-    clock, catalog = installation.clock, installation.catalog
+    clock, catalog = application.clock, application.catalog
     refusals, timeouts = UsageRefusals(), build_timeouts(settings)
     upstream = Upstream(
         client,
@@ -136,10 +136,10 @@ def build_pipelines(
         timeouts=timeouts,
         breakers=traffic.breakers,
         clock=clock,
-        capacities=installation.capacities,
+        capacities=application.capacities,
         usage_refusals=refusals,
     )
-    admission = Admission(installation.rate_limiter, traffic.concurrency, catalog)
+    admission = Admission(application.rate_limiter, traffic.concurrency, catalog)
     build_pipeline = functools.partial(
         CallPipeline,
         admission=admission,
@@ -163,12 +163,12 @@ def build_pipelines(
     )
     route = functools.partial(
         Routing,
-        installation.vault,
+        application.vault,
         catalog,
-        offers=installation.offers,
+        offers=application.offers,
         usage_refusals=refusals,
     )
-    models = build_models(settings, installation, upstream)
+    models = build_models(settings, application, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
     # What is kept can be shown while its provider rests; when it is asked, `Upstream` looks again.
     no_breakers = Breakers(clock, failures=0)
@@ -181,22 +181,22 @@ def build_pipelines(
     )
 
 
-def build_models(settings: Settings, installation: Installation, upstream: Upstream) -> Models:
+def build_models(settings: Settings, application: Application, upstream: Upstream) -> Models:
     """What answers `/v1/models`."""
-    catalog, clock = installation.catalog, installation.clock
-    cards = Cards(catalog, installation.latencies.find, clock)
+    catalog, clock = application.catalog, application.clock
+    cards = Cards(catalog, application.latencies.find, clock)
     return Models(
         upstream,
         cards,
-        installation.offers,
-        CatalogModels(catalog, installation.vault, cards, clock),
+        application.offers,
+        CatalogModels(catalog, application.vault, cards, clock),
         clock=clock,
         kept_seconds=settings.models_cache_seconds,
-        hidden=installation.catalog_settings.hidden,
+        hidden=application.catalog_settings.hidden,
     )
 
 
-def build_traffic(settings: Settings, installation: Installation) -> Traffic:
+def build_traffic(settings: Settings, application: Application) -> Traffic:
     """The places for calls, when a provider that fails is left alone, and what becomes of an
     answer whose caller left."""
     return Traffic(
@@ -204,7 +204,7 @@ def build_traffic(settings: Settings, installation: Installation) -> Traffic:
             settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max
         ),
         Breakers(
-            installation.clock,
+            application.clock,
             failures=settings.breaker_failures,
             open_seconds=settings.breaker_open_seconds,
         ),

@@ -8,8 +8,8 @@ from headgate.accounts.model import Organization
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.failpoint import failpoint
+from headgate.main.application import Application
 from headgate.main.first_keys import write_first_keys
-from headgate.main.installation import Installation
 from headgate.relay.ports import Credential
 from headgate.vault.model import CredentialRequest
 
@@ -18,23 +18,23 @@ SIMULATOR_NAME = "simulator"
 SIMULATOR_SECRET = "sk-simulator-answers-without-a-provider"
 
 
-def prepare_first_start(installation: Installation) -> bool:
+def prepare_first_start(application: Application) -> bool:
     """Make the first organization, project and keys where there are none. Whether it did.
 
     The keys are on the disk (DIR/first-keys.json, mode 0600) before they are in the database, so
     that a start which dies in between makes new ones instead of losing them.
     """
-    with installation.database.transaction(alone=True) as connection:
-        if installation.accounts.list_organizations(connection):
+    with application.database.transaction(alone=True) as connection:
+        if application.accounts.list_organizations(connection):
             return False
-        organization = installation.accounts.create_organization(
+        organization = application.accounts.create_organization(
             connection, "First organization", by=SYSTEM
         )
-        project = installation.accounts.create_project(
+        project = application.accounts.create_project(
             connection, "Default", organization_id=organization.id, by=SYSTEM
         )
         inference, admin = (
-            installation.keys.create(
+            application.keys.create(
                 connection,
                 KeyRequest(
                     name=name,
@@ -51,7 +51,7 @@ def prepare_first_start(installation: Installation) -> bool:
             )
         )
         write_first_keys(
-            installation,
+            application,
             {
                 "organization_id": organization.id,
                 "project_id": project.id,
@@ -63,24 +63,24 @@ def prepare_first_start(installation: Installation) -> bool:
     return True
 
 
-def find_answering(installation: Installation) -> Credential | None:
+def find_answering(application: Application) -> Credential | None:
     """The credential by which calls of the first organization are answered that name none."""
-    with installation.database.reading() as connection:
-        organization = installation.accounts.list_organizations(connection)[0]
-    return installation.vault.peek(organization.id, INTEGRATION)
+    with application.database.reading() as connection:
+        organization = application.accounts.list_organizations(connection)[0]
+    return application.vault.peek(organization.id, INTEGRATION)
 
 
-def prepare_credential(installation: Installation, simulator_url: str | None) -> None:
+def prepare_credential(application: Application, simulator_url: str | None) -> None:
     """Bring the credential of the environment, or of the simulator, up to date.
 
     A simulator that does not run leaves no credential behind that could be chosen.
     """
-    settings = installation.settings
-    with installation.database.transaction(alone=True) as connection:
-        organization = installation.accounts.list_organizations(connection)[0]
-        _drop_simulator(installation, connection, but=simulator_url)
+    settings = application.settings
+    with application.database.transaction(alone=True) as connection:
+        organization = application.accounts.list_organizations(connection)[0]
+        _drop_simulator(application, connection, but=simulator_url)
         if settings.openai_api_key:
-            installation.credentials.upsert_environment(
+            application.credentials.upsert_environment(
                 connection,
                 CredentialRequest(
                     organization_id=organization.id,
@@ -90,23 +90,23 @@ def prepare_credential(installation: Installation, simulator_url: str | None) ->
                 ),
             )
         elif simulator_url is not None:
-            _add_simulator(installation, connection, organization, simulator_url)
+            _add_simulator(application, connection, organization, simulator_url)
 
 
 def _drop_simulator(
-    installation: Installation, connection: sa.Connection, *, but: str | None
+    application: Application, connection: sa.Connection, *, but: str | None
 ) -> None:
-    for record in installation.credentials.list(connection):
+    for record in application.credentials.list(connection):
         if record.source == SIMULATOR_NAME and record.base_url != but:
-            installation.credentials.remove(connection, record, by=SYSTEM)
+            application.credentials.remove(connection, record, by=SYSTEM)
 
 
 def _add_simulator(
-    installation: Installation, connection: sa.Connection, organization: Organization, url: str
+    application: Application, connection: sa.Connection, organization: Organization, url: str
 ) -> None:
-    if any(record.source == SIMULATOR_NAME for record in installation.credentials.list(connection)):
+    if any(record.source == SIMULATOR_NAME for record in application.credentials.list(connection)):
         return
-    installation.credentials.add(
+    application.credentials.add(
         connection,
         CredentialRequest(
             organization_id=organization.id,

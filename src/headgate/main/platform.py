@@ -11,8 +11,8 @@ from headgate.api.refusals import Refusals
 from headgate.api.services import Services
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
+from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
-from headgate.main.installation import Installation
 from headgate.main.rotations import KeyDesk
 from headgate.main.storage import Storage
 from headgate.relay.ports import Receipt, Settlement
@@ -20,7 +20,7 @@ from headgate.vault.service import Trials
 
 
 def build(
-    installation: Installation,
+    application: Application,
     writer: Writer,
     *,
     reload: Callable[[], None],
@@ -31,48 +31,48 @@ def build(
 ) -> list[Route]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
-    storage = Storage(installation.database, writer, reload=reload)
-    authentication = build_authentication(installation, storage, client)
+    storage = Storage(application.database, writer, reload=reload)
+    authentication = build_authentication(application, storage, client)
     services = Services(
         storage=storage,
-        clock=installation.clock,
-        ids=installation.ids,
-        audit=installation.audit,
-        refusals=refusals or build_refusals(installation, writer, reload=reload),
-        accounts=installation.accounts,
-        people=installation.people,
-        members=installation.members,
-        invitations=installation.invitations,
-        sessions=installation.sessions,
+        clock=application.clock,
+        ids=application.ids,
+        audit=application.audit,
+        refusals=refusals or build_refusals(application, writer, reload=reload),
+        accounts=application.accounts,
+        people=application.people,
+        members=application.members,
+        invitations=application.invitations,
+        sessions=application.sessions,
         authentication=authentication,
-        keys=installation.keys,
-        key_index=installation.key_index,
-        rate_limiter=installation.rate_limiter,
-        credentials=installation.credentials,
-        catalog=installation.catalog,
-        price_book=installation.price_book,
-        catalog_settings=installation.catalog_settings,
-        managed_models=installation.managed_models,
-        secrets=installation.secrets,
-        vault=installation.vault,
-        capacities=installation.capacities,
+        keys=application.keys,
+        key_index=application.key_index,
+        rate_limiter=application.rate_limiter,
+        credentials=application.credentials,
+        catalog=application.catalog,
+        price_book=application.price_book,
+        catalog_settings=application.catalog_settings,
+        managed_models=application.managed_models,
+        secrets=application.secrets,
+        vault=application.vault,
+        capacities=application.capacities,
         trials=Trials(
             client,
             settlement=settlement,
-            models=installation.catalog,
+            models=application.catalog,
             observe=observe,
-            clock=installation.clock,
-            ids=installation.ids,
-            per_minute=installation.settings.credential_tests_per_minute,
+            clock=application.clock,
+            ids=application.ids,
+            per_minute=application.settings.credential_tests_per_minute,
         ),
-        key_desk=KeyDesk(installation, writer),
+        key_desk=KeyDesk(application, writer),
     )
     return build_routes(services, authentication.authenticator.identify)
 
 
 def build_refusals(
-    installation: Installation, writer: Writer, *, reload: Callable[[], None]
+    application: Application, writer: Writer, *, reload: Callable[[], None]
 ) -> Refusals:
     """What writes down who was not let in."""
-    storage = Storage(installation.database, writer, reload=reload)
-    return Refusals(storage, installation.audit, installation.key_index)
+    storage = Storage(application.database, writer, reload=reload)
+    return Refusals(storage, application.audit, application.key_index)

@@ -13,7 +13,7 @@ from headgate.accounts.model import AccountMissing
 from headgate.audit.model import Actor
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
-from headgate.main.installation import Installation
+from headgate.main.application import Application
 from headgate.vault.jobs import Rotator
 from headgate.vault.model import Fault
 from headgate.vault.model.keys import (
@@ -29,25 +29,25 @@ log = structlog.get_logger(__name__)
 class KeyDesk:
     """See `api.services.KeyDesk`. A rotation that was cut off goes on when begun again."""
 
-    def __init__(self, installation: Installation, writer: Writer) -> None:
-        self._installation = installation
+    def __init__(self, application: Application, writer: Writer) -> None:
+        self._application = application
         self._writer = writer
         self._running: set[asyncio.Task[None]] = set()
 
     def describe(self, connection: sa.Connection) -> VaultStatus:
         """See `api.services.KeyDesk.describe`."""
-        return self._installation.rotations.describe(connection, rotations_max=100)
+        return self._application.rotations.describe(connection, rotations_max=100)
 
     def list_faults(self) -> list[Fault]:
         """See `api.services.KeyDesk.list_faults`."""
-        return list(self._installation.vault.faults)
+        return list(self._application.vault.faults)
 
     def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
         """See `api.services.KeyDesk.begin`."""
-        known = [each.id for each in self._installation.accounts.list_organizations(connection)]
+        known = [each.id for each in self._application.accounts.list_organizations(connection)]
         if scope not in (EVERY_KEY, PLATFORM_KEY, *known):
             raise AccountMissing("There is no such organization.", param="scope")
-        return self._installation.rotations.begin_keys(connection, scope, by=by)
+        return self._application.rotations.begin_keys(connection, scope, by=by)
 
     def carry_on(self, rotation: Rotation, *, by: Actor) -> None:
         """See `api.services.KeyDesk.carry_on`."""
@@ -66,8 +66,8 @@ class KeyDesk:
             return asyncio.run_coroutine_threadsafe(write(work), loop).result()
 
         rotator = Rotator(
-            self._installation.rotations,
-            reading=self._installation.database.reading,
+            self._application.rotations,
+            reading=self._application.database.reading,
             commit=commit,
         )
         try:

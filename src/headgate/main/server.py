@@ -27,13 +27,13 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
 from headgate.main import banner, data_lock, data_plane, descriptors, platform, waiting, withdrawals
+from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.data_lock import DataLock
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
-from headgate.main.installation import Installation, open_installation
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
@@ -79,53 +79,53 @@ def serve(settings: Settings) -> None:
 def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(data_lock.hold(settings, data_lock.SERVE))
-        installation = open_installation(settings)
-        stack.callback(installation.close)
-        installation.database.settle_wal()
-        is_first = prepare_first_start(installation)
-        is_open = prepare_owner(installation)
+        application = open_application(settings)
+        stack.callback(application.close)
+        application.database.settle_wal()
+        is_first = prepare_first_start(application)
+        is_open = prepare_owner(application)
         shown = banner.Situation(is_first=is_first, is_owner_missing=is_open)
-        uvloop.run(_serve(settings, installation, listeners, situation=shown, lock=lock))
+        uvloop.run(_serve(settings, application, listeners, situation=shown, lock=lock))
 
 
 async def _serve(
     settings: Settings,
-    installation: Installation,
+    application: Application,
     listeners: list[socket.socket],
     *,
     situation: banner.Situation,
     lock: DataLock,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        settings = await _prepare_provider(settings, installation, stack, lock)
-        writer = Writer(installation.database)
+        settings = await _prepare_provider(settings, application, stack, lock)
+        writer = Writer(application.database)
         server = create_server(settings)
         rescued = Rescue(settings)
         writer.start(server.stop_at_once, rescue=rescued)
         stack.push_async_callback(writer.stop)
-        client = open_client(settings, installation.egress_rules)
+        client = open_client(settings, application.egress_rules)
         stack.push_async_callback(client.close)
         observers = Observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
-        ledger = data_plane.build_ledger(settings, installation, writer)
+        ledger = data_plane.build_ledger(settings, application, writer)
         background_jobs = BackgroundJobs(
             settings,
-            installation,
+            application,
             writer=writer,
             ledger=ledger,
             server=server,
             observe=observers.observe,
         )
-        traffic = data_plane.build_traffic(settings, installation)
+        traffic = data_plane.build_traffic(settings, application)
         observers.watch(background_jobs.gauges)
         observers.watch(traffic.gauges, traffic.counters)
         background_jobs.reload()
         await ledger.resolve_abandoned()
-        refusals = platform.build_refusals(installation, writer, reload=background_jobs.reload)
+        refusals = platform.build_refusals(application, writer, reload=background_jobs.reload)
         handler = _build_handler(
             settings,
-            installation,
+            application,
             ledger=ledger,
             client=client,
             traffic=traffic,
@@ -134,7 +134,7 @@ async def _serve(
         )
         edge = data_plane.build_edge(settings, handler)
         app = _build_app(
-            installation,
+            application,
             writer,
             background_jobs=background_jobs,
             ledger=ledger,
@@ -145,8 +145,8 @@ async def _serve(
         attach(server, app, edge)
         connections: Any = server.server_state.connections
         works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
-        works.append(withdrawals.watch(installation.key_index, handler, connections))
-        works.append(_announce(server, settings, installation, situation))
+        works.append(withdrawals.watch(application.key_index, handler, connections))
+        works.append(_announce(server, settings, application, situation))
         await stack.enter_async_context(_running(*works))
         _tune_collector()
         await server.serve(sockets=listeners)
@@ -159,11 +159,11 @@ async def _serve(
 
 
 async def _announce(
-    server: Server, settings: Settings, installation: Installation, situation: banner.Situation
+    server: Server, settings: Settings, application: Application, situation: banner.Situation
 ) -> None:
     """Tell a person at a terminal what to type next."""
     if sys.stderr.isatty() or settings.simulator:
-        await banner.show(server, settings, situation, find_answering(installation))
+        await banner.show(server, settings, situation, find_answering(application))
 
 
 async def _check_storage(writer: Writer, rescued: Rescue) -> None:
@@ -199,7 +199,7 @@ def _tune_collector() -> None:
 
 
 def _build_app(
-    installation: Installation,
+    application: Application,
     writer: Writer,
     *,
     background_jobs: BackgroundJobs,
@@ -211,9 +211,9 @@ def _build_app(
     return api.build_app(
         health=background_jobs,
         render_metrics=observers.render,
-        make_id=installation.ids.make,
+        make_id=application.ids.make,
         platform=platform.build(
-            installation,
+            application,
             writer,
             reload=background_jobs.reload,
             client=client,
@@ -226,7 +226,7 @@ def _build_app(
 
 def _build_handler(
     settings: Settings,
-    installation: Installation,
+    application: Application,
     *,
     ledger: Ledger,
     client: HttpClient,
@@ -235,11 +235,11 @@ def _build_handler(
     refusals: Refusals,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
-        settings, installation, ledger=ledger, client=client, traffic=traffic, observer=observers
+        settings, application, ledger=ledger, client=client, traffic=traffic, observer=observers
     )
     return data_plane.build_handler(
         settings,
-        installation,
+        application,
         pipelines=pipelines,
         traffic=traffic,
         on_refusal=observers.metrics.count_refusal,
@@ -249,7 +249,7 @@ def _build_handler(
 
 async def _prepare_provider(
     settings: Settings,
-    installation: Installation,
+    application: Application,
     stack: contextlib.AsyncExitStack,
     lock: DataLock,
 ) -> Settings:
@@ -261,9 +261,9 @@ async def _prepare_provider(
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"
         origin = parse_base_url(url)[0]
-        installation.allow(origin)
+        application.allow(origin)
         settings = msgspec.structs.replace(settings, simulator_port=origin.port)
-    prepare_credential(installation, url)
+    prepare_credential(application, url)
     lock.write(data_lock.describe(settings, data_lock.SERVE))
     return settings
 

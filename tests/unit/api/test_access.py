@@ -31,14 +31,14 @@ def add_credential(api: Api, tenant: Tenant) -> str:
     request = CredentialRequest(
         organization_id=tenant.organization_id, integration="openai", secret=SECRET
     )
-    with api.installation.database.transaction() as connection:
-        return api.installation.credentials.add(connection, request, by=SYSTEM).id
+    with api.application.database.transaction() as connection:
+        return api.application.credentials.add(connection, request, by=SYSTEM).id
 
 
 def add_secret(api: Api, tenant: Tenant) -> str:
     """Of the organization and of its project, by a name that tells whose it is."""
     name = f"key_of_{tenant.organization_id}"
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         for project_id in (None, tenant.project_id):
             request = SecretRequest(
                 organization_id=tenant.organization_id,
@@ -46,7 +46,7 @@ def add_secret(api: Api, tenant: Tenant) -> str:
                 name=name,
                 value=SECRET,
             )
-            api.installation.secrets.put(connection, request, by=SYSTEM)
+            api.application.secrets.put(connection, request, by=SYSTEM)
     return name
 
 

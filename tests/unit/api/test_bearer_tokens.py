@@ -104,7 +104,7 @@ def test_strangers_and_disabled_people_are_refused(api: Api, issuer: FakeIssuer)
     ada = add_person(api, ADA)
     assert api.get("/api/session", key=unverified).status == 403
     assert api.get("/api/session", key=issuer.sign("k1", claims=VERIFIED)).status == 200
-    with api.installation.database.transaction() as connection:
-        api.installation.people.disable(connection, ada, by=SYSTEM)
+    with api.application.database.transaction() as connection:
+        api.application.people.disable(connection, ada, by=SYSTEM)
     assert api.get("/api/session", key=issuer.sign("k1", claims=VERIFIED)).status == 403
     assert api.get("/api/session", key="a.b.c").status == 401

@@ -30,7 +30,7 @@ def create(api: Api, **more: Any) -> dict[str, Any]:
 def take(
     api: Api, name: str | None = None, model: str | None = "gpt-5.4", **more: Any
 ) -> Credential:
-    return api.installation.vault.resolve(
+    return api.application.vault.resolve(
         api.organization_id, integration="openai", name=name, model=model, **more
     )
 
@@ -188,25 +188,25 @@ def test_connection_is_taken_for_its_models_only(api: Api) -> None:
 
 def test_limits_that_the_provider_told_are_shown(api: Api) -> None:
     made = create(api)
-    capacities = api.installation.capacities
+    capacities = api.application.capacities
     capacities.note(made["id"], "gpt-5.4", LIMITS, 100.0)
     capacities.note(made["id"], "gpt-5.4", [(LIMITS[0][0], b"7")], 130.0)
     capacities.note(made["id"], "gpt-5.5", [(LIMITS[0][0], b"many")], 100.0)
     capacities.note(made["id"], None, LIMITS, 100.0)
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         capacities.flush(connection)
     shown = api.get(f"/api/connections/{made['id']}").json["discovered_capacity"]
     assert list(shown) == ["gpt-5.4"]
     assert (shown["gpt-5.4"]["requests"], shown["gpt-5.4"]["tokens"]) == (500, 200_000)
     capacities.note(made["id"], "gpt-5.4", [(LIMITS[0][0], b"7")], 161.0)
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         capacities.flush(connection)
         connection.exec_driver_sql(
             "UPDATE discovered_capacity SET observed_at = observed_at - 604799"
         )
     shown = api.get("/api/connections").json["connections"][0]["discovered_capacity"]
     assert shown["gpt-5.4"]["requests"] == 7
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE discovered_capacity SET observed_at = observed_at - 100")
     assert api.get(f"/api/connections/{made['id']}").json["discovered_capacity"] == {}
 

@@ -47,7 +47,7 @@ def add(api: Api, key: str = KEY, **more: Any) -> str:
 
 
 def taken(api: Api, name: str | None = None) -> str:
-    vault = api.installation.vault
+    vault = api.application.vault
     return vault.resolve(api.organization_id, integration="openai", name=name).id
 
 
@@ -102,7 +102,7 @@ def test_type_is_inferred_from_the_secret(
     body = {"integration_name": "openai", "auth_data": data, **more}
     answer = api.post("/api/credentials", body)
     assert (answer.status, answer.json.get("auth_type")) == (201, auth_type), answer.text
-    credential = api.installation.vault.resolve(
+    credential = api.application.vault.resolve(
         api.organization_id, integration="openai", name=answer.json["credential_id"]
     )
     [secret] = [value for name, value in data.items() if name != "header"]
@@ -212,9 +212,7 @@ def test_deadlines_of_a_credential_change_and_are_shown(api: Api) -> None:
     changed = api.put(path, {"idle_seconds": None, "total_seconds": 7_200})
     assert (changed.json["idle_seconds"], changed.json["total_seconds"]) == (None, 7_200)
     assert api.get(path).json["total_seconds"] == 7_200
-    credential = api.installation.vault.resolve(
-        api.organization_id, integration="openai", name=None
-    )
+    credential = api.application.vault.resolve(api.organization_id, integration="openai", name=None)
     assert credential.deadlines == Deadlines(total_seconds=7_200)
     assert api.put(path, {"total_seconds": 0}).fields_at_fault == [["body", "total_seconds"]]
     assert create(api, idle_seconds=86_401).fields_at_fault == [["body", "idle_seconds"]]
@@ -231,7 +229,7 @@ def test_name_and_metadata_change_and_nothing_else(api: Api) -> None:
         "Mine",
         {"a": "b"},
     )
-    credential = api.installation.vault.resolve(
+    credential = api.application.vault.resolve(
         api.organization_id, integration="openai", name="Mine"
     )
     assert (credential.id, credential.secret) == (credential_id, KEY.encode())
@@ -361,7 +359,7 @@ def test_bad_key_is_refused_before_any_call(api: Api, provider: FakeUpstream) ->
 
 
 def test_keys_cannot_be_guessed_through_the_gate(api: Api, provider: FakeUpstream) -> None:
-    allowed = api.installation.settings.credential_tests_per_minute
+    allowed = api.application.settings.credential_tests_per_minute
     body = {
         "integration_name": "openai",
         "auth_data": {"api_key": KEY, "base_url": provider.base_url},
@@ -420,7 +418,7 @@ def test_usage_counts_the_calls_of_the_time(api: Api, provider: FakeUpstream) ->
         )
         for number, outcome in enumerate(outcomes)
     ]
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         metering.insert(connection, made)
     path = f"/api/credentials/{credential_id}/usage"
     usage = api.get(path).json
@@ -451,9 +449,9 @@ def test_time_at_fault_is_named(shared_api: Api, query: str, field: str) -> None
 
 
 def test_platforms_own_credentials_are_nobodys_to_see(api: Api) -> None:
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         request = CredentialRequest(organization_id=None, integration="openai", secret=KEY)
-        managed = api.installation.credentials.add(connection, request, by=SYSTEM)
+        managed = api.application.credentials.add(connection, request, by=SYSTEM)
     assert api.get("/api/credentials").json["total_credentials"] == 0
     for path in ("", "/usage", "/audit"):
         assert api.get(f"/api/credentials/{managed.id}{path}").status == 404

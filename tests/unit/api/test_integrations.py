@@ -16,7 +16,7 @@ LLM_NAMES = ["openai", "acme"]
 
 def add_credential(api: Api, name: str, *, organization_id: str = "", **more: Any) -> str:
     """A credential of an organization (its own), sealed; gives its id."""
-    installation = api.installation
+    application = api.application
     request = CredentialRequest(
         organization_id=organization_id or api.organization_id,
         integration="openai",
@@ -24,8 +24,8 @@ def add_credential(api: Api, name: str, *, organization_id: str = "", **more: An
         name=name,
         **more,
     )
-    with installation.database.transaction() as connection:
-        return installation.credentials.add(connection, request, by=SYSTEM).id
+    with application.database.transaction() as connection:
+        return application.credentials.add(connection, request, by=SYSTEM).id
 
 
 def list_llms(api: Api) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,7 +174,7 @@ def test_credential_makes_a_provider_active(api: Api) -> None:
     assert (list(active), list(inactive)) == ([], LLM_NAMES)
     assert inactive["openai"]["default_credential_display_name"] is None
     add_credential(api, "theirs", organization_id=api.other.organization_id)
-    add_credential(api, "old", expires_at=api.installation.clock.now() + 0.05)
+    add_credential(api, "old", expires_at=api.application.clock.now() + 0.05)
     first = add_credential(api, "first", is_default=True)
     add_credential(api, "second")
     active, inactive = list_llms(api)

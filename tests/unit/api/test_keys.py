@@ -368,8 +368,8 @@ def test_platform_is_given_by_who_holds_it_only(api: Api) -> None:
         refused = issue(api, kind="admin", permissions=permissions)
         assert (refused.status, refused.json["code"]) == (403, "scope_exceeds_issuer")
     assert issue(api, kind="admin", permissions=["*:*"]).status == 201
-    with api.installation.database.transaction() as connection:
-        operator = api.installation.keys.create(
+    with api.application.database.transaction() as connection:
+        operator = api.application.keys.create(
             connection,
             KeyRequest(
                 name="operator",

@@ -34,7 +34,7 @@ def test_model_is_sold_changed_and_sold_no_more(api: Api) -> None:
     assert ask(api, "PATCH", path, {"wire_id": None}).json["wire_id"] is None
     replaced = ask(api, "PATCH", path, {"deprecated": True, "replacement_id": NANO})
     assert replaced.json["replacement_id"] == NANO
-    assert api.installation.offers.find(MINI).model_id == NANO  # type: ignore[union-attr]
+    assert api.application.offers.find(MINI).model_id == NANO  # type: ignore[union-attr]
     assert ask(api, "DELETE", f"{PATH}/{NANO}").json["code"] == "managed_model_conflict"
     assert ask(api, "DELETE", path).status == 204
     assert ask(api, "GET", path).status == 404
@@ -109,8 +109,8 @@ def test_credential_of_an_organization_sells_nothing(api: Api) -> None:
         secret="sk-own-0123456789abcdefghijklmnop",
         name="own",
     )
-    with api.installation.database.transaction() as connection:
-        own = api.installation.credentials.add(connection, request, by=SYSTEM)
+    with api.application.database.transaction() as connection:
+        own = api.application.credentials.add(connection, request, by=SYSTEM)
     for credential in ("own", own.id):
         refused = ask(api, "POST", body={"model_id": MINI, "credential": credential})
         assert refused.fields_at_fault == [["body", "credential"]]

@@ -140,7 +140,7 @@ def test_strangers_stay_out_and_are_not_added(api: Api, subject: str) -> None:
     add_person(api, ADA)
     answer = Traveller(api).sign_in_at_issuer(subject)
     assert (answer.status, own_session(answer)) == (401, {})
-    assert api.read(api.installation.people.count) == 1
+    assert api.read(api.application.people.count) == 1
 
 
 def test_guest_of_an_invitation_is_added_with_its_role(api: Api) -> None:

@@ -82,7 +82,7 @@ def test_change_that_keys_must_hear_of_bumps_the_revision(api: Api) -> None:
 
 
 def test_organization_that_a_key_makes_hands_back_its_owners_invitation(api: Api) -> None:
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         request = KeyRequest(
             name="operator",
             organization_id=api.organization_id,
@@ -90,7 +90,7 @@ def test_organization_that_a_key_makes_hands_back_its_owners_invitation(api: Api
             kind=KeyKind.ADMIN,
             permissions=("*",),
         )
-        key = api.installation.keys.create(connection, request, by=SYSTEM).token
+        key = api.application.keys.create(connection, request, by=SYSTEM).token
     # A change takes the keys up.
     assert api.post("/api/projects", {"name": "Other"}).status == 201
     made = api.post(ORGANIZATIONS, {"name": "Research"}, key=key)

@@ -39,10 +39,10 @@ def test_management_key_that_is_refused_is_in_the_log_and_in_its_organizations_a
     api: Api,
 ) -> None:
     public_id = api.own.key_id.removeprefix("key_")
-    with api.installation.database.transaction() as connection:
-        api.installation.keys.revoke(connection, api.own.key_id, by=SYSTEM)
-    with api.installation.database.reading() as connection:
-        api.installation.key_index.load(connection)
+    with api.application.database.transaction() as connection:
+        api.application.keys.revoke(connection, api.own.key_id, by=SYSTEM)
+    with api.application.database.reading() as connection:
+        api.application.key_index.load(connection)
     with capture_logs() as lines:
         assert api.get("/api/projects", headers=AGENT).status == 401
     (line,) = [each for each in lines if each["event"] == "access.refused"]
@@ -116,7 +116,7 @@ def test_flood_fills_neither_log_nor_audit_and_is_counted(api: Api) -> None:
 
 
 def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
-    refusals = platform.build_refusals(api.installation, api.writer, reload=lambda: None)
+    refusals = platform.build_refusals(api.application, api.writer, reload=lambda: None)
 
     async def flood() -> None:
         for _ in range(30):

@@ -20,7 +20,7 @@ def store(api: Api, value: str = VALUE, name: str = "openai_key", **more: Any) -
 
 
 def take(api: Api, name: str | None = None) -> Credential:
-    vault = api.installation.vault
+    vault = api.application.vault
     return vault.resolve(api.organization_id, integration="openai", name=name)
 
 

@@ -127,8 +127,8 @@ def test_who_is_unknown_costs_the_same_work_and_gets_the_same_bytes(tmp_path: Pa
         add_person(api, ADA)
         add_person(api, "issuer-only@example.com", password=None)
         disabled = add_person(api, "disabled@example.com")
-        with api.installation.database.transaction() as connection:
-            api.installation.people.disable(connection, disabled, by=SYSTEM)
+        with api.application.database.transaction() as connection:
+            api.application.people.disable(connection, disabled, by=SYSTEM)
         for email, password in (
             (ADA, "not the right sentence"),
             ("nobody@example.com", PASSWORD),

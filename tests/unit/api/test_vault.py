@@ -21,8 +21,8 @@ def add_credential(api: Api, name: str, organization_id: str | None) -> str:
         secret="sk-proj-0123456789abcdefWXYZ",
         name=name,
     )
-    with api.installation.database.transaction() as connection:
-        return api.installation.credentials.add(connection, request, by=SYSTEM).id
+    with api.application.database.transaction() as connection:
+        return api.application.credentials.add(connection, request, by=SYSTEM).id
 
 
 def last(api: Api) -> Any:
@@ -50,12 +50,12 @@ def test_organization_keys_are_replaced_and_told(api: Api) -> None:
 
 def test_row_that_does_not_open_is_told_with_its_reason(api: Api) -> None:
     broken = add_credential(api, "broken", api.organization_id)
-    with api.installation.database.transaction() as connection:
+    with api.application.database.transaction() as connection:
         connection.exec_driver_sql(f"UPDATE credentials SET sealed=x'00' WHERE id='{broken}'")
     ask(api, "POST", body={"scope": "platform"})
     wait_until(lambda: last(api)["state"] == "done", 20.0)
-    with api.installation.database.reading() as connection:
-        api.installation.load(connection, frozenset({"credentials"}))
+    with api.application.database.reading() as connection:
+        api.application.load(connection, frozenset({"credentials"}))
     [fault] = ask(api, "GET", "/api/platform/vault").json["unreadable"]
     assert (fault["id"], fault["name"], fault["table"]) == (broken, "broken", "credentials")
 

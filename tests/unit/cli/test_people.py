@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from headgate.cli import app
 from headgate.kit import settings
+from headgate.main.application import open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_owner import INVITATION, prepare_owner
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import open_installation
 
 PASSWORD = "a long sentence of your own"
 Run = Callable[..., Result]
@@ -58,10 +58,10 @@ def read_keys(data: Path) -> dict[str, str]:
 
 def start(data: Path) -> bool:
     """What a start of the server does about the first owner."""
-    installation = open_installation(settings.load({}, data=data))
-    prepare_first_start(installation)
-    is_open = prepare_owner(installation)
-    installation.close()
+    application = open_application(settings.load({}, data=data))
+    prepare_first_start(application)
+    is_open = prepare_owner(application)
+    application.close()
     return is_open
 
 

@@ -13,10 +13,10 @@ import pytest
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main import backup, data_lock
+from headgate.main.application import open_application
 from headgate.main.backup import BackupDamaged, BackupRefused
 from headgate.main.data_lock import DATABASE_FILE, DataInUse, DataUnusable
 from headgate.main.first_start import prepare_first_start
-from headgate.main.installation import open_installation
 from headgate.vault.model import MasterKeyRefused
 
 
@@ -25,9 +25,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data`, its backup and its key."""
     folder = tmp_path_factory.mktemp("made")
     settings = Settings(data=folder / "data")
-    installation = open_installation(settings)
-    prepare_first_start(installation)
-    installation.close()
+    application = open_application(settings)
+    prepare_first_start(application)
+    application.close()
     backup.back_up(settings, folder / "backup", key_file=folder / "key")
     return folder
 
@@ -58,7 +58,7 @@ def test_backup_is_brought_back_with_its_key(made: Path, fresh: Settings) -> Non
     assert (done.replaced, done.needs_key) == (None, False)
     assert done.manifest.rows["organizations"] == count_organizations(fresh) == 1
     assert (fresh.data / "master.key").read_bytes() == (made / "data/master.key").read_bytes()
-    open_installation(fresh).close()
+    open_application(fresh).close()
 
 
 def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -> None:
@@ -66,7 +66,7 @@ def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -
     assert not any(key in path.read_bytes() for path in (made / "backup").iterdir())
     assert backup.restore(fresh, made / "backup", replace=False).needs_key
     with pytest.raises(MasterKeyRefused, match="The master key is missing"):
-        open_installation(fresh)
+        open_application(fresh)
 
 
 def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_key_file_that_cannot_be_written_is_told(made: Path, tmp_path: Path) -> 
 def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
     made: Path, fresh: Settings
 ) -> None:
-    open_installation(fresh).close()
+    open_application(fresh).close()
     (fresh.data / "master.key").unlink()
     before = (fresh.data / DATABASE_FILE).read_bytes()
     with pytest.raises(BackupRefused, match="With --replace it is moved aside"):
@@ -120,7 +120,7 @@ def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
 def test_other_master_key_is_refused_before_anything_is_replaced(
     made: Path, fresh: Settings
 ) -> None:
-    open_installation(fresh).close()
+    open_application(fresh).close()
     before = (fresh.data / DATABASE_FILE).read_bytes()
     with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
         backup.restore(fresh, made / "backup", replace=True)
@@ -212,7 +212,7 @@ def test_start_without_its_database_is_refused_with_the_ways_on(
         if size is not None:
             (fresh.data / DATABASE_FILE).touch()
         with pytest.raises(DataUnusable) as raised:
-            open_installation(fresh)
+            open_application(fresh)
         told = raised.value.message
         assert str(fresh.data / left) in told
         assert f"headgate restore BACKUP --data {fresh.data}" in told
@@ -220,7 +220,7 @@ def test_start_without_its_database_is_refused_with_the_ways_on(
     assert (fresh.data / left).read_bytes() == b"left"
     (fresh.data / left).unlink()
     backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
-    open_installation(fresh).close()
+    open_application(fresh).close()
 
 
 def test_start_on_a_database_without_tables_keeps_the_keys_that_are_there(
@@ -233,4 +233,4 @@ def test_start_on_a_database_without_tables_keeps_the_keys_that_are_there(
         connection.exec_driver_sql("CREATE TABLE other (name TEXT)")
     database.close()
     with pytest.raises(DataUnusable, match=r"first-keys\.json"):
-        open_installation(fresh)
+        open_application(fresh)

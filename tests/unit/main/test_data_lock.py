@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main import data_lock
+from headgate.main.application import open_application_for_command
 from headgate.main.data_lock import DataInUse
-from headgate.main.installation import open_for_command
 
 GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
 
@@ -22,13 +22,13 @@ GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
 def served(tmp_path: Path) -> Generator[Settings]:
     """The settings of a folder that a server has."""
     settings = Settings(data=tmp_path)
-    open_for_command(settings, "headgate migrate").close()
+    open_application_for_command(settings, "headgate migrate").close()
     with data_lock.hold(settings, data_lock.SERVE):
         yield settings
 
 
 def test_command_opens_the_data_beside_a_server(served: Settings) -> None:
-    open_for_command(served, "headgate init").close()
+    open_application_for_command(served, "headgate init").close()
 
 
 def test_schema_is_not_changed_beside_a_server(served: Settings) -> None:
@@ -37,7 +37,7 @@ def test_schema_is_not_changed_beside_a_server(served: Settings) -> None:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     database.close()
     with pytest.raises(DataInUse, match="in use by `headgate serve`"):
-        open_for_command(served, "headgate migrate")
+        open_application_for_command(served, "headgate migrate")
 
 
 def test_lock_file_holds_no_secret_and_is_private(tmp_path: Path) -> None:
@@ -100,23 +100,29 @@ def test_command_beside_a_server_reaches_providers_by_its_settings(tmp_path: Pat
         egress_allow=("10.0.0.0/8",),
         egress_ca_file="/etc/ca.pem",
     )
-    open_for_command(settings, "headgate migrate").close()
+    open_application_for_command(settings, "headgate migrate").close()
     given = {"HEADGATE_EGRESS_ALLOW": "192.0.2.0/24"}
-    with data_lock.hold(settings, data_lock.SERVE), open_desk(tmp_path, given) as desk:
-        assert desk.settings.simulator_port == 41_000
-        assert desk.settings.openai_base_url == "https://llm.example.com/v1"
-        assert desk.settings.egress_allow == ("192.0.2.0/24", "10.0.0.0/8")
-        assert desk.settings.egress_ca_file == "/etc/ca.pem"
-    with open_desk(tmp_path, given) as desk:
-        assert desk.settings.egress_allow == ("192.0.2.0/24",), "a dead server says nothing"
+    with (
+        data_lock.hold(settings, data_lock.SERVE),
+        open_data_directory(tmp_path, given) as application,
+    ):
+        assert application.settings.simulator_port == 41_000
+        assert application.settings.openai_base_url == "https://llm.example.com/v1"
+        assert application.settings.egress_allow == ("192.0.2.0/24", "10.0.0.0/8")
+        assert application.settings.egress_ca_file == "/etc/ca.pem"
+    with open_data_directory(tmp_path, given) as application:
+        assert application.settings.egress_allow == ("192.0.2.0/24",), "a dead server says nothing"
 
 
 def test_command_beside_a_server_knows_the_integrations_of_its_catalog(tmp_path: Path) -> None:
     relative = Path(os.path.relpath(GOLDEN_CATALOG))
     settings = Settings(data=tmp_path, catalog_dir=relative)
-    open_for_command(settings, "headgate migrate").close()
-    with data_lock.hold(settings, data_lock.SERVE), open_desk(tmp_path, {}) as desk:
-        assert "acme" in desk.catalog.integrations
-        assert desk.settings.catalog_dir == GOLDEN_CATALOG, "wherever the command runs"
-    with open_desk(tmp_path, {}) as desk:
-        assert "acme" not in desk.catalog.integrations, "a dead server says nothing"
+    open_application_for_command(settings, "headgate migrate").close()
+    with (
+        data_lock.hold(settings, data_lock.SERVE),
+        open_data_directory(tmp_path, {}) as application,
+    ):
+        assert "acme" in application.catalog.integrations
+        assert application.settings.catalog_dir == GOLDEN_CATALOG, "wherever the command runs"
+    with open_data_directory(tmp_path, {}) as application:
+        assert "acme" not in application.catalog.integrations, "a dead server says nothing"
