@@ -21,10 +21,10 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from headgate.billing.model import InsufficientFunds, make_unknown_receipt
+from headgate.billing.model import InsufficientFundsError, make_unknown_receipt
 from headgate.billing.service import Ledger, fund
 from headgate.kit.db import sqlite
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.sqlite import SqliteWriterConnection
 from headgate.kit.db.writer import BatchQueue, Writer, commit_batch
@@ -236,7 +236,7 @@ class World:
             task.send(None)
         except StopIteration:
             del self.tasks[number]
-        except StorageUnavailable:
+        except StorageUnavailableError:
             del self.tasks[number]
             self.note("refused")
 
@@ -299,7 +299,7 @@ class World:
                 return
             try:
                 await holding
-            except InsufficientFunds:
+            except InsufficientFundsError:
                 await self.settle(make_receipt(hold, 0, outcome="refused", managed=False), None)
                 return
         await self.pause()
@@ -322,7 +322,7 @@ class World:
         try:
             for each in queued:
                 await each
-        except StorageUnavailable:
+        except StorageUnavailableError:
             broken = msgspec.structs.replace(receipt, outcome="broken")
             self.ledger.defer(broken if receipt.outcome == "completed" else receipt, hold)
             return False

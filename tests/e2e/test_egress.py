@@ -15,7 +15,7 @@ import trustme
 
 from headgate.kit import settings
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import SettingRefused
+from headgate.kit.settings import InvalidSettingError
 from headgate.main.egress import build_rules
 from tests.fakes.canary import Canary, running_canary
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway, start_gateway
@@ -269,5 +269,5 @@ def test_start_without_the_authorities_it_was_given_is_refused(tmp_path: Path) -
 def test_setting_of_the_egress_door_that_cannot_be_meant_is_named(
     variable: str, value: str
 ) -> None:
-    with pytest.raises(SettingRefused, match=variable):
+    with pytest.raises(InvalidSettingError, match=variable):
         build_rules(settings.load({variable: value}))

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.kit import settings
 from headgate.main import data_lock, server
-from headgate.main.data_lock import DataInUse
+from headgate.main.data_lock import DataDirectoryInUseError
 from tests.fakes.books import Books
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
@@ -31,7 +31,7 @@ COST_NANO = 1_200_000
 def refuse(data: Path) -> str:
     """A second start, in this process: all that it does is to refuse."""
     given = {"HEADGATE_DATA": str(data), "HEADGATE_PORT": "0"}
-    with pytest.raises(DataInUse) as raised:
+    with pytest.raises(DataDirectoryInUseError) as raised:
         server.serve(settings.load(given))
     return raised.value.message
 

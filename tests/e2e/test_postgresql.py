@@ -17,7 +17,7 @@ from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main import backup_postgresql
-from headgate.main.backup import BackupRefused
+from headgate.main.backup import BackupNotAllowedError
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from tests.fakes.deadline import wait_until
@@ -240,7 +240,7 @@ def test_dump_comes_back_into_an_empty_database_only(
     before = len(list_receipts(database, pair[0].keys["organization_id"]))
     manifest = backup_postgresql.back_up(Settings(database_url=shared_url), tmp_path / "backup")
     assert manifest.rows["receipts"] >= before
-    with pytest.raises(BackupRefused, match="holds a Headgate already"):
+    with pytest.raises(BackupNotAllowedError, match="holds a Headgate already"):
         backup_postgresql.restore(Settings(database_url=shared_url), tmp_path / "backup")
     url = postgres.create_database()
     backup_postgresql.restore(Settings(database_url=url), tmp_path / "backup")
@@ -250,5 +250,5 @@ def test_dump_comes_back_into_an_empty_database_only(
     assert len(list_receipts(restored, pair[0].keys["organization_id"])) >= before
     restored.close()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackupRefused, match="pg_dump --format=custom"):
+    with pytest.raises(BackupNotAllowedError, match="pg_dump --format=custom"):
         backup_postgresql.back_up(Settings(database_url=shared_url), tmp_path / "other")

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import anyio.from_thread
 import httpx2
 import sqlalchemy as sa
+from headgate.main.installation import Installation, open_installation
 
 from headgate.accounts.service import PasswordHasher
 from headgate.api import app as application
@@ -30,10 +31,9 @@ from headgate.kit import settings
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import ConnectFailed
+from headgate.kit.http.errors import ConnectError
 from headgate.kit.http.guard import Guard
 from headgate.main import data_plane, platform
-from headgate.main.installation import Installation, open_installation
 from headgate.relay.ports import Grant
 from headgate.vault.model import CredentialRequest
 from headgate.vault.model.managed import ManagedRequest
@@ -227,7 +227,7 @@ class _NoNames:
     """A network without a name service: only addresses can be reached."""
 
     async def find(self, host: str) -> Sequence[str]:
-        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
+        raise ConnectError(f"Cannot resolve {host}: there is no name service")
 
 
 async def open_client(installation: Installation) -> HttpClient:

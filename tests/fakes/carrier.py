@@ -19,7 +19,7 @@ from headgate.billing.service import Ledger
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit import settings
-from headgate.kit.db.engine import StorageUnavailable
+from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
@@ -186,7 +186,7 @@ class Storage(Ledger):
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
         if self.broken:
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            refused.set_exception(StorageUnavailable("The database could not store this."))
+            refused.set_exception(StorageUnavailableError("The database could not store this."))
             return refused
         return super().record(receipt, hold)
 

@@ -19,7 +19,7 @@ class Framer:
         return bytes(self._buffer)
 
     def feed(self, chunk: bytes) -> list[sse.Event]:
-        """The events that this chunk completes. Raises `EventTooLarge`."""
+        """The events that this chunk completes. Raises `EventTooLargeError`."""
         self._buffer += chunk
         return self._cut(final=False)
 

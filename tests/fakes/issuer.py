@@ -12,7 +12,7 @@ import msgspec
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from headgate.kit.http.errors import ConnectTimeout
+from headgate.kit.http.errors import ConnectTimeoutError
 from headgate.kit.http.message import Headers, HoldBytes, Request
 
 URL = "https://login.example"
@@ -68,7 +68,7 @@ class FakeIssuer:
         self.asked.append(address)
         await asyncio.sleep(0)
         if self.is_down:
-            raise ConnectTimeout("nobody is there")
+            raise ConnectTimeoutError("nobody is there")
         if address.endswith("/.well-known/openid-configuration"):
             document: Any = {"issuer": self.url, "jwks_uri": f"{self.url}/keys", **self.extra}
         elif address == f"{self.url}/keys":

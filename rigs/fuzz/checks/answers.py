@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.gateway import listing
 from headgate.llm import provider_errors
-from headgate.relay.upstream import ProviderBroken
+from headgate.relay.upstream import InvalidProviderResponseError
 from rigs.fuzz.checks.cuts import split_order
 
 NAMES = (
@@ -51,7 +51,7 @@ def check_models(data: bytes) -> None:
     """A list of models is read or refused; each row gains its card and loses nothing."""
     try:
         listed = listing.read(data)
-    except ProviderBroken:
+    except InvalidProviderResponseError:
         listed = None
     if listed is not None:
         rows = [listing.splice(row.raw, b'{"a":1}') for row in listed.rows]
@@ -61,7 +61,7 @@ def check_models(data: bytes) -> None:
             _check_spliced(row.raw, raw)
     try:
         spliced = listing.splice(data, b'{"a":1}')
-    except ProviderBroken:
+    except InvalidProviderResponseError:
         return
     _check_spliced(data, spliced)
 

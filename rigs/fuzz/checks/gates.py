@@ -9,10 +9,10 @@ import urllib.parse
 
 from headgate.gateway.forwarding import find_client_address, parse_networks
 from headgate.gateway.hosts import read_name
-from headgate.gateway.limits import ForwardedMalformed
+from headgate.gateway.limits import MalformedForwardedAddressError
 from headgate.kit.decoding import Decoder, DecodingError
 from headgate.kit.http import addresses
-from headgate.kit.http.errors import AddressRefused
+from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
 from rigs.fuzz.checks.cuts import cut_variously, split_order
@@ -35,7 +35,7 @@ def check_address(data: bytes) -> None:
 def check_host(data: bytes) -> None:
     """A host that is let pass is a name, or an address in the form that all read alike."""
     host = data.decode("latin-1")
-    with contextlib.suppress(AddressRefused):
+    with contextlib.suppress(ForbiddenAddressError):
         EgressRule().check(Origin("https", host, 443))
         assert ":" in host or host == host.lower()
         assert host.isascii()
@@ -69,7 +69,7 @@ def check_forwarded(data: bytes) -> None:
     assert find_client_address("198.51.100.7", headers, TRUSTED) == "198.51.100.7"
     try:
         client = find_client_address("10.0.0.1", headers, TRUSTED)
-    except ForwardedMalformed:
+    except MalformedForwardedAddressError:
         return
     address = ipaddress.ip_address(client)
     assert str(address) == client

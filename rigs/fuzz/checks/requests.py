@@ -20,7 +20,7 @@ def check_json(data: bytes) -> None:
         read = request.decode(data)
         before = cast("dict[str, Any]", json.loads(data))
         changed = read.with_envelopes_removed().with_usage_asked().with_model("other")
-    except request.RequestInvalid:
+    except request.InvalidRequestError:
         return
     except (ValueError, RecursionError):  # of the other reader: numbers and depths beyond it
         return
@@ -46,7 +46,7 @@ def normalize_lists(data: bytes) -> None:
     header = content_type.decode("latin-1")
     try:
         read = form.decode(body, header)
-    except request.RequestInvalid:
+    except request.InvalidRequestError:
         return
     assert form.decode(body + b"\r\nepilogue", header) == read
     assert form.decode(b"preamble\r\n" + body, header) == read

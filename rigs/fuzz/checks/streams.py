@@ -104,7 +104,7 @@ def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
     tap = StreamTap(meter, reading, drop_usage=drop, event_bytes_max=EVENT_BYTES_MAX)
     try:
         left = b"".join([tap.feed(chunk) for chunk in chunks]) + tap.close()
-    except sse.EventTooLarge:
+    except sse.EventTooLargeError:
         return None
     return left, tap.release(), reading, tap.finished, tap.truncated
 

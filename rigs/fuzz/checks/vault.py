@@ -8,8 +8,8 @@ import re
 import httpx2
 
 from headgate.kit import crypto
-from headgate.kit.crypto import SealBroken, SecretKey
-from headgate.vault.model import CredentialRefused, MasterKeyRefused, parse_base_url
+from headgate.kit.crypto import BrokenSealError, SecretKey
+from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
 from headgate.vault.service.master_key import parse_master_key
 from rigs.fuzz.checks.cuts import split_order
 
@@ -24,7 +24,7 @@ def check_base_url(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     try:
         origin, path = parse_base_url(text)
-    except CredentialRefused:
+    except InvalidCredentialError:
         return
     other = httpx2.URL(text)
     assert other.scheme == origin.scheme
@@ -40,21 +40,21 @@ def check_base_url(data: bytes) -> None:
 
 
 def check_box(data: bytes) -> None:
-    """Nothing opens but what was sealed; whatever is wrong with a box, it is `SealBroken`."""
-    with contextlib.suppress(SealBroken):
+    """Nothing opens but what was sealed; whatever is wrong with a box, it is `BrokenSealError`."""
+    with contextlib.suppress(BrokenSealError):
         crypto.open_envelope(_KEY, data, bound_to=_BOUND)
         assert data == _ENVELOPE
     order, changes = split_order(data)
     place = (order * 256 + len(changes)) % len(_ENVELOPE)
     changed = _ENVELOPE[:place] + changes + _ENVELOPE[place + len(changes) :]
-    with contextlib.suppress(SealBroken):
+    with contextlib.suppress(BrokenSealError):
         crypto.open_envelope(_KEY, changed, bound_to=_BOUND)
         assert changed == _ENVELOPE
 
 
 def check_master_key(data: bytes) -> None:
     """A text is 32 bytes that cannot be guessed, or refused."""
-    with contextlib.suppress(MasterKeyRefused):
+    with contextlib.suppress(InvalidMasterKeyError):
         material = parse_master_key(data.decode("latin-1"), "here")
         assert len(material) == 32
         assert len(set(material)) >= 16

@@ -66,7 +66,7 @@ class Running:
 
 
 async def start(host: str, port: int, *, settings: Settings | None = None) -> Running:
-    """Listen and answer; port 0 picks a free one. Raises `AddressUnavailable`."""
+    """Listen and answer; port 0 picks a free one. Raises `AddressInUseError`."""
     config = uvicorn.Config(
         build_app(settings or Settings()),
         http=_Protocol,

@@ -24,7 +24,7 @@ class Oidc(Protocol):
         ...
 
     def check_state(self, flow: str, state: str, issuer: str | None) -> None:
-        """Raise `SignInRefused` unless this browser was sent for this answer, just now."""
+        """Raise `SignInFailedError` unless this browser was sent for this answer, just now."""
         ...
 
     async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:

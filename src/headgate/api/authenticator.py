@@ -12,7 +12,7 @@ from starlette.requests import Request
 from headgate.accounts.model import ExternalIdentity, Login, Session
 from headgate.accounts.service import AccountLinking, SessionService, derive_csrf_token
 from headgate.api.cookies import Cookies
-from headgate.api.errors import CsrfTokenWrong, NotAllowed, NotSignedIn
+from headgate.api.errors import ForbiddenError, InvalidCsrfTokenError, NotAuthenticatedError
 from headgate.api.principal import Principal, PrincipalKind
 from headgate.api.storage import Storage
 from headgate.audit.model import Actor, ActorKind
@@ -56,8 +56,8 @@ class RequestAuthenticator:
     async def identify(self, request: Request, token: str) -> Principal | None:
         """See `api.gate.Identify`. A bearer token comes before a cookie.
 
-        Raises `NotSignedIn` for a session that is over, `CsrfTokenWrong` for a change by cookie
-        without the session's token, and as `Tokens.verify`.
+        Raises `NotAuthenticatedError` for a session that is over, `InvalidCsrfTokenError` for a
+        change by cookie without the session's token, and as `Tokens.verify`.
         """
         if token:
             return await self._identify_bearer(request, token)
@@ -66,7 +66,7 @@ class RequestAuthenticator:
             return None
         login = await self.find_session(request)
         if login is None:
-            raise NotSignedIn(SESSION_EXPIRED)
+            raise NotAuthenticatedError(SESSION_EXPIRED)
         if request.method not in SAFE_METHODS:
             check_csrf_token(request, cookie)
         return to_principal(login)
@@ -105,15 +105,17 @@ class RequestAuthenticator:
                 lambda connection: self._account_linking.link(connection, external, by=by)
             )
         if login is None:
-            raise NotAllowed(UNKNOWN_IDENTITY)
+            raise ForbiddenError(UNKNOWN_IDENTITY)
         return to_principal(login, token=token)
 
 
 def check_csrf_token(request: Request, cookie: str) -> None:
-    """Raise `CsrfTokenWrong` where a page that cannot read our answers may have sent this."""
+    """Raise `InvalidCsrfTokenError` where a page that cannot read our answers may have sent
+    this.
+    """
     sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "replace")
     if not hmac.compare_digest(sent, derive_csrf_token(cookie).encode()):
-        raise CsrfTokenWrong(
+        raise InvalidCsrfTokenError(
             "A change by cookie needs the header X-CSRF-Token with the csrf_token of the session."
         )
 

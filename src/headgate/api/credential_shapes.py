@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headgate.api.errors import FieldRefused
+from headgate.api.errors import InvalidFieldError
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_if_any
 from headgate.audit.model import AuditEntry
@@ -339,16 +339,16 @@ def show_audit_entry(entry: AuditEntry) -> CredentialAuditEntry:
 
 
 def read_period(query: UsageQuery, now: float) -> tuple[float, float]:
-    """Start and end in unix seconds. Raises `FieldRefused`."""
+    """Start and end in unix seconds. Raises `InvalidFieldError`."""
     end = now if query.end_date is None else _read_day("end_date", query.end_date, is_end=True)
     start = end - USAGE_DAYS * DAY_SECONDS
     if query.start_date is not None:
         start = _read_day("start_date", query.start_date, is_end=False)
     if start > end:
-        raise FieldRefused("The end is before the start.", ("query", "end_date"))
+        raise InvalidFieldError("The end is before the start.", ("query", "end_date"))
     if end - start > USAGE_DAYS_MAX * DAY_SECONDS:
         message = f"At most {USAGE_DAYS_MAX} days are counted at a time."
-        raise FieldRefused(message, ("query", "start_date"))
+        raise InvalidFieldError(message, ("query", "start_date"))
     return start, end
 
 
@@ -365,7 +365,7 @@ def _read_day(name: str, text: str, *, is_end: bool) -> float:
         show_time(seconds)
     except (ValueError, msgspec.ValidationError, OverflowError) as error:
         message = "This is no day (2026-01-31), and no time as RFC 3339 has it."
-        raise FieldRefused(message, ("query", name)) from error
+        raise InvalidFieldError(message, ("query", name)) from error
     return seconds
 
 

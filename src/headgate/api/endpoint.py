@@ -9,9 +9,16 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from headgate.api.errors import JSON, FieldRefused, VersionOutdated, advise, describe, status_of
+from headgate.api.errors import (
+    JSON,
+    InvalidFieldError,
+    OutdatedVersionError,
+    advise,
+    describe,
+    status_of,
+)
 from headgate.api.gate import Gate
-from headgate.api.operation import Ask, Operation, Repeated, Reply, read_match
+from headgate.api.operation import Ask, Operation, RepeatedRequestError, Reply, read_match
 from headgate.api.principal import Principal
 from headgate.api.reading import read_body, read_query, take_body
 from headgate.api.refusals import find_refusal
@@ -67,7 +74,9 @@ class Endpoint:
         admitted = await self._gate.admit(request, operation.access)
         query = read_query(request, operation.query)
         if operation.changes and read_match(request) is not None and not operation.is_versioned:
-            raise VersionOutdated("This has no versions, so that none is the one that was named.")
+            raise OutdatedVersionError(
+                "This has no versions, so that none is the one that was named."
+            )
         raw = await take_body(request) if operation.changes else b""
         body = read_body(request, raw, operation.body) if operation.changes else operation.body()
         reply = Reply(operation.status)
@@ -83,7 +92,7 @@ class Endpoint:
         )
         try:
             answer = await operation.handler(ask)
-        except Repeated as repeated:
+        except RepeatedRequestError as repeated:
             reply.headers["idempotent-replayed"] = "true"
             return render(reply, repeated.answer)
         version = getattr(answer, VERSION_FIELD, None)
@@ -101,7 +110,7 @@ def read_claim(
         return None
     if not REPETITION_KEY.fullmatch(key):
         message = "An idempotency key is 1 to 255 printable characters without blanks."
-        raise FieldRefused(message, ("header", "Idempotency-Key"))
+        raise InvalidFieldError(message, ("header", "Idempotency-Key"))
     organization_id = request.headers.get("x-organization-id", "")
     target = f"{operation.method} {request.url.path} {organization_id} {principal.id}"
     return IdempotencyClaim(principal.token, key, target, raw)

@@ -15,48 +15,48 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.log import mask_text
-from headgate.kit.rate_limiter import RateLimited
+from headgate.kit.rate_limiter import RateLimitedError
 
 NOT_FOUND = {"detail": "Not found.", "code": "not_found"}
 FIELD_STATUS = 422
 JSON = "application/json"
 
 
-class NotSignedIn(HeadgateError):
+class NotAuthenticatedError(HeadgateError):
     """Nobody is known to ask."""
 
     kind = Kind.UNAUTHENTICATED
     code = "not_authenticated"
 
 
-class OrganizationHeaderMissing(HeadgateError):
+class MissingOrganizationHeaderError(HeadgateError):
     """The organization is named by a header, on every call (decision 14)."""
 
     kind = Kind.INVALID
     code = "organization_header_missing"
 
 
-class NotAllowed(HeadgateError):
+class ForbiddenError(HeadgateError):
     """Who asks is known, and may not."""
 
     kind = Kind.FORBIDDEN
     code = "forbidden"
 
 
-class CsrfTokenWrong(NotAllowed):
+class InvalidCsrfTokenError(ForbiddenError):
     """A change by cookie without the session's token: another site may have made the browser
     send it."""
 
     code = "csrf_token_wrong"
 
 
-class OriginRefused(NotAllowed):
+class ForbiddenOriginError(ForbiddenError):
     """A page of another site made the browser send this."""
 
     code = "origin_refused"
 
 
-class FieldRefused(HeadgateError):
+class InvalidFieldError(HeadgateError):
     """A field of the query, a header or the body is not what it has to be; `loc` says which."""
 
     kind = Kind.UNPROCESSABLE
@@ -68,34 +68,34 @@ class FieldRefused(HeadgateError):
         self.type = code
 
 
-class PasswordWrong(FieldRefused):
+class WrongPasswordError(InvalidFieldError):
     """Somebody who is signed in gave another password than their own."""
 
     code = "wrong_password"
 
 
-class BodyMalformed(HeadgateError):
+class MalformedJsonError(HeadgateError):
     """A body that is no JSON at all."""
 
     kind = Kind.INVALID
     code = "malformed_json"
 
 
-class BodyTooLarge(HeadgateError):
+class BodyTooLargeError(HeadgateError):
     """A body of more bytes than the API takes."""
 
     kind = Kind.TOO_LARGE
     code = "body_too_large"
 
 
-class ContentTypeRefused(HeadgateError):
+class UnsupportedMediaTypeError(HeadgateError):
     """A body of another type than JSON."""
 
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_type"
 
 
-class VersionOutdated(HeadgateError):
+class OutdatedVersionError(HeadgateError):
     """The object was changed since the version that `If-Match` names."""
 
     kind = Kind.PRECONDITION
@@ -145,7 +145,7 @@ def describe(error: HeadgateError) -> dict[str, Any]:
     """The body of an error."""
     if error.kind is Kind.MISSING:
         return NOT_FOUND
-    if isinstance(error, FieldRefused):
+    if isinstance(error, InvalidFieldError):
         return _describe_field(list(error.loc), error.message, error.type)
     if error.param is not None and status_of(error) == FIELD_STATUS:
         return _describe_field(["body", *error.param.split(".")], error.message, error.code)
@@ -159,7 +159,7 @@ def advise(error: HeadgateError) -> dict[str, str]:
         headers["www-authenticate"] = 'Bearer realm="headgate"'
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimitedError):
         for rate in error.rate_limits:
             headers["x-ratelimit-limit"] = str(rate.limit)
             headers["x-ratelimit-remaining"] = str(rate.remaining)

@@ -9,13 +9,13 @@ from starlette.requests import Request
 
 from headgate.api.access import Access, Audience
 from headgate.api.errors import (
-    NotAllowed,
-    NotSignedIn,
-    OrganizationHeaderMissing,
-    OriginRefused,
+    ForbiddenError,
+    ForbiddenOriginError,
+    MissingOrganizationHeaderError,
+    NotAuthenticatedError,
 )
 from headgate.api.principal import NOBODY, Principal, PrincipalKind
-from headgate.keys.model import InvalidKey, KeyKind
+from headgate.keys.model import InvalidApiKeyError, KeyKind
 from headgate.keys.model.request_keys import find_grant
 from headgate.keys.service import KeyIndex
 from headgate.kit.rate_limiter import RateLimiter
@@ -37,7 +37,7 @@ class AuthorizedPrincipal(msgspec.Struct, frozen=True):
 
 Identify = Callable[[Request, str], Awaitable[Principal | None]]
 """The person of a request and its bearer token (empty: none); None where there is none. Raises
-`NotSignedIn` for a login that is no longer good."""
+`NotAuthenticatedError` for a login that is no longer good."""
 
 
 class Gate:
@@ -57,15 +57,16 @@ class Gate:
         self._public_url = public_url
 
     async def admit(self, request: Request, access: Access) -> AuthorizedPrincipal:
-        """Raises `NotSignedIn`, `InvalidKey`, `OrganizationHeaderMissing`, `NotAllowed` and its
-        kinds, and `AddressOutOfScope` and `RateLimited` for a key."""
+        """Raises `NotAuthenticatedError`, `InvalidApiKeyError`, `MissingOrganizationHeaderError`,
+        `ForbiddenError` and its kinds, and `AddressOutOfScopeError` and `RateLimitedError` for a
+        key."""
         if access.audience is Audience.ANYONE:
             check_origin(request, self._public_url)
             return AuthorizedPrincipal(NOBODY, None)
         principal = await self._find_principal(request)
         if access.audience is Audience.PERSON:
             if principal.kind is not PrincipalKind.PERSON:
-                raise NotAllowed("This is for people who are signed in; a key cannot do it.")
+                raise ForbiddenError("This is for people who are signed in; a key cannot do it.")
             return AuthorizedPrincipal(principal, None)
         if access.audience is Audience.PLATFORM:
             check_operator(principal, access)
@@ -79,12 +80,12 @@ class Gate:
         if keys:
             try:
                 return self._find_key(request, keys)
-            except InvalidKey:
+            except InvalidApiKeyError:
                 if not others:
                     raise
         principal = await self._identify(request, others[0] if others else "")
         if principal is None:
-            raise NotSignedIn(
+            raise NotAuthenticatedError(
                 "Sign in, or send a management key: `Authorization: Bearer hg_admin_...`."
             )
         return principal
@@ -109,53 +110,53 @@ def read_tokens(request: Request) -> list[str]:
 
 
 def check_origin(request: Request, public_url: str | None) -> None:
-    """Raise `OriginRefused` for a change that a page of another site made a browser send: there
-    is no session yet whose token it would have to know (login CSRF)."""
+    """Raise `ForbiddenOriginError` for a change that a page of another site made a browser send:
+    there is no session yet whose token it would have to know (login CSRF)."""
     origin = request.headers.get("origin")
     if origin is None or request.method in ("GET", "HEAD"):
         return
     host = origin.partition("://")[2].lower()
     if origin.lower() == public_url or (host and host == request.headers.get("host", "").lower()):
         return
-    raise OriginRefused(
+    raise ForbiddenOriginError(
         "This came from a page of another site. If that page is served by this installation, "
         "set HEADGATE_PUBLIC_URL to its address."
     )
 
 
 def check_operator(principal: Principal, access: Access) -> None:
-    """Raises `NotAllowed` for all but the operator of the installation."""
+    """Raises `ForbiddenError` for all but the operator of the installation."""
     if principal.is_operator:
         return
     grant = principal.grant
     if grant is None or not grant.permissions or not principal.holds(access.permission):
-        raise NotAllowed(
+        raise ForbiddenError(
             "This is for the operator of this installation: a person who is one, "
             f"or a management key that names the permission {access.permission}."
         )
 
 
 def check_manager(principal: Principal, access: Access, request: Request) -> str:
-    """The organization of the header, which this principal manages. Raises `NotAllowed`."""
+    """The organization of the header, which this principal manages. Raises `ForbiddenError`."""
     grant = principal.grant
     if grant is not None and not grant.management:
-        raise NotAllowed(
+        raise ForbiddenError(
             "This is an inference key (hg_live_...); the platform API needs a management key "
             "(hg_admin_...) or a person's login."
         )
     organization_id = request.headers.get(ORGANIZATION_HEADER, "").strip()
     if not organization_id:
-        raise OrganizationHeaderMissing("Name the organization: X-Organization-ID: org_...")
+        raise MissingOrganizationHeaderError("Name the organization: X-Organization-ID: org_...")
     if grant is None:
         if principal.roles.get(organization_id) not in access.roles:
-            raise NotAllowed(FOREIGN)
+            raise ForbiddenError(FOREIGN)
         if organization_id in principal.suspended:
-            raise NotAllowed(SUSPENDED)
+            raise ForbiddenError(SUSPENDED)
         return organization_id
     if grant.organization_id != organization_id:
-        raise NotAllowed(FOREIGN)
+        raise ForbiddenError(FOREIGN)
     if not access.permission:
-        raise NotAllowed("This is for people who are signed in; a key cannot do it.")
+        raise ForbiddenError("This is for people who are signed in; a key cannot do it.")
     if not principal.holds(access.permission):
-        raise NotAllowed(f"This key does not hold the permission {access.permission}.")
+        raise ForbiddenError(f"This key does not hold the permission {access.permission}.")
     return organization_id

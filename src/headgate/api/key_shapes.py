@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headgate.api.errors import FieldRefused
+from headgate.api.errors import InvalidFieldError
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Labels, Name, Timestamp, read_time, show_time, show_time_if_any
 from headgate.keys.model import IssuedKey, Key, KeyKind, KeyState, find_state
@@ -186,14 +186,14 @@ class KeyPage(msgspec.Struct):
 
 
 def read_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a body as `Key` has them. Raises `FieldRefused` for two names that contradict each
-    other."""
+    """Fields of a body as `Key` has them. Raises `InvalidFieldError` for two names that contradict
+    each other."""
     fields = {name: value for name, value in given.items() if name not in NOT_OF_THE_KEY}
     rate = given.get("rate_limit_per_minute", UNSET)
     if rate is not UNSET:
         if fields.get("requests_per_minute") not in (None, rate):
             message = "It is another name of requests_per_minute, which has another value."
-            raise FieldRefused(message, ("body", "rate_limit_per_minute"))
+            raise InvalidFieldError(message, ("body", "rate_limit_per_minute"))
         fields["requests_per_minute"] = rate
     for name, value in fields.items():
         if isinstance(value, list):

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from starlette.requests import Request
 
 from headgate.api.access import Access, Audience
-from headgate.api.errors import FieldRefused, VersionOutdated
+from headgate.api.errors import InvalidFieldError, OutdatedVersionError
 from headgate.api.principal import Principal
 from headgate.api.services import Services
 from headgate.audit.model import Actor
@@ -44,14 +44,14 @@ VERSION = re.compile(r'(?:W/)?("?)([0-9]{1,18})\1')
 """As ETag has it, or the bare number."""
 
 
-class RepetitionDiffers(HeadgateError):
+class IdempotencyKeyReusedError(HeadgateError):
     """An `Idempotency-Key` was used before, with another body."""
 
     kind = Kind.CONFLICT
     code = "idempotency_key_reused"
 
 
-class Repeated(Exception):
+class RepeatedRequestError(Exception):
     """The request came before; this is what was answered then."""
 
     def __init__(self, answer: bytes) -> None:
@@ -119,11 +119,11 @@ class Ask(Generic[Query, Body]):
             now = self.services.clock.now()
             try:
                 known = idempotency.find_response(connection, claim, now=now)
-            except idempotency.BodyDiffers as error:
+            except idempotency.IdempotencyMismatchError as error:
                 message = "This Idempotency-Key was used for another request. Take a new one."
-                raise RepetitionDiffers(message) from error
+                raise IdempotencyKeyReusedError(message) from error
             if known is not None:
-                raise Repeated(known)
+                raise RepeatedRequestError(known)
             made = work(connection)
             idempotency.store_response(connection, claim, msgspec.json.encode(made), now=now)
             return made
@@ -131,22 +131,24 @@ class Ask(Generic[Query, Body]):
         return await self.write(make_once)
 
     def check_match(self, version: int) -> None:
-        """Raise `VersionOutdated` where `If-Match` names another version than the stored one."""
+        """Raise `OutdatedVersionError` where `If-Match` names another version than the stored
+        one.
+        """
         wanted = read_match(self.request)
         if wanted is not None and wanted != version:
-            raise VersionOutdated(
+            raise OutdatedVersionError(
                 f"This was changed meanwhile: it is at version {version}. Read it again."
             )
 
 
 def read_match(request: Request) -> int | None:
-    """The version that `If-Match` names, None for any. Raises `FieldRefused`."""
+    """The version that `If-Match` names, None for any. Raises `InvalidFieldError`."""
     wanted = request.headers.get("if-match", ANY_VERSION).strip()
     if wanted == ANY_VERSION:
         return None
     named = VERSION.fullmatch(wanted)
     if named is None:
-        raise FieldRefused(
+        raise InvalidFieldError(
             'A version is a number in quotes, as ETag has it: "3".', ("header", "If-Match")
         )
     return int(named[2])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from headgate.accounts.model import Role
-from headgate.api.errors import NotAllowed
+from headgate.api.errors import ForbiddenError
 from headgate.audit.model import Actor, ActorKind
 from headgate.keys.model import allows
 from headgate.relay.ports import Grant
@@ -56,9 +56,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return not self.projects or project_id in self.projects
 
     def check_organization_wide(self) -> None:
-        """Raise `NotAllowed` for a key that is limited to some projects."""
+        """Raise `ForbiddenError` for a key that is limited to some projects."""
         if self.projects:
-            raise NotAllowed("This key is limited to some projects; this concerns all of them.")
+            raise ForbiddenError("This key is limited to some projects; this concerns all of them.")
 
     def to_actor(self, address: str, user_agent: str) -> Actor:
         """As the audit log names them."""

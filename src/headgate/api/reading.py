@@ -12,14 +12,14 @@ import msgspec
 from starlette.requests import Request
 
 from headgate.api.errors import (
-    BodyMalformed,
-    BodyTooLarge,
-    ContentTypeRefused,
-    FieldRefused,
+    BodyTooLargeError,
+    InvalidFieldError,
+    MalformedJsonError,
+    UnsupportedMediaTypeError,
 )
 from headgate.api.shapes import Nothing, show_time
 from headgate.kit import json_limits
-from headgate.kit.json_limits import JsonFault, JsonLimits
+from headgate.kit.json_limits import JsonLimitError, JsonLimits
 
 BODY_BYTES_MAX = 512 * 1024
 JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
@@ -33,13 +33,13 @@ _FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
 
 
 def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
-    """The query's parameters. Raises `FieldRefused`."""
+    """The query's parameters. Raises `InvalidFieldError`."""
     given: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name in given:
-            raise FieldRefused("This parameter is there twice.", ("query", name), "duplicate")
+            raise InvalidFieldError("This parameter is there twice.", ("query", name), "duplicate")
         if name in list_times(wanted) and NUMBER.fullmatch(value):
-            raise FieldRefused("A time is written as RFC 3339 has it.", ("query", name))
+            raise InvalidFieldError("A time is written as RFC 3339 has it.", ("query", name))
         given[name] = value
     try:
         return _place_times(msgspec.convert(given, wanted, strict=False), "query")
@@ -48,23 +48,26 @@ def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
 
 
 def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
-    """The JSON body. Raises `BodyMalformed`, `ContentTypeRefused` and `FieldRefused`."""
+    """The JSON body.
+
+    Raises `MalformedJsonError`, `UnsupportedMediaTypeError` and `InvalidFieldError`.
+    """
     if wanted is Nothing and not body:
         return wanted()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "") and not kind.endswith("+json"):
-        raise ContentTypeRefused(f"This address reads application/json, not {kind[:64]!r}.")
+        raise UnsupportedMediaTypeError(f"This address reads application/json, not {kind[:64]!r}.")
     if not body:
-        raise FieldRefused("A JSON object is wanted here.", ("body",), "missing")
+        raise InvalidFieldError("A JSON object is wanted here.", ("body",), "missing")
     try:
         json_limits.check(body, JSON_LIMITS)
         return _place_times(msgspec.json.decode(body, type=wanted), "body")
     except msgspec.ValidationError as error:
         raise _refuse(error, "body", _find_key(error, body, wanted)) from error
-    except JsonFault as error:
-        raise BodyMalformed(f"The body cannot be read: {error.message}.") from error
+    except JsonLimitError as error:
+        raise MalformedJsonError(f"The body cannot be read: {error.message}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyMalformed(f"The body is not JSON: {error}.") from error
+        raise MalformedJsonError(f"The body is not JSON: {error}.") from error
 
 
 @functools.cache
@@ -75,7 +78,7 @@ def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _place_times(read: Wanted, place: str) -> Wanted:
-    """Read times without an offset as UTC. Raises `FieldRefused` for one of no year in UTC."""
+    """Read times without an offset as UTC. Raises `InvalidFieldError` for one of no year in UTC."""
     for name in list_times(type(read)):
         at = getattr(read, name)
         if not isinstance(at, datetime.datetime):
@@ -87,7 +90,7 @@ def _place_times(read: Wanted, place: str) -> Wanted:
             show_time(at.timestamp())
         except (ValueError, OverflowError) as error:
             message = "In UTC, this time is outside of the years 1 to 9999."
-            raise FieldRefused(message, (place, name)) from error
+            raise InvalidFieldError(message, (place, name)) from error
     return read
 
 
@@ -130,20 +133,22 @@ def _is_time(hint: object) -> bool:
 
 
 async def take_body(request: Request) -> bytes:
-    """The bytes of the body. Raises `BodyTooLarge`."""
+    """The bytes of the body. Raises `BodyTooLargeError`."""
     announced = int(request.headers.get("content-length") or 0)
     if announced > BODY_BYTES_MAX:
         # Before the first read: a client that waits to be asked for its body is not asked.
-        raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes here.")
+        raise BodyTooLargeError(f"A body has at most {BODY_BYTES_MAX} bytes here.")
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > BODY_BYTES_MAX:
-            raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes here.")
+            raise BodyTooLargeError(f"A body has at most {BODY_BYTES_MAX} bytes here.")
     return body
 
 
-def _refuse(error: msgspec.ValidationError, place: str, key: str | None = None) -> FieldRefused:
+def _refuse(
+    error: msgspec.ValidationError, place: str, key: str | None = None
+) -> InvalidFieldError:
     """Msgspec's sentence, with its path as a list of names; `key` is that of the map in it."""
     message, loc = str(error), [place]
     found = _WHERE.fullmatch(message)
@@ -157,7 +162,7 @@ def _refuse(error: msgspec.ValidationError, place: str, key: str | None = None) 
     field = _FIELD.search(message)
     if field is not None:
         path.append(field[1])
-    return FieldRefused(f"{message}.", tuple(path), _name_fault(message))
+    return InvalidFieldError(f"{message}.", tuple(path), _name_fault(message))
 
 
 def _name_fault(message: str) -> str:

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 import structlog
 from starlette.requests import Request
 
-from headgate.accounts.model import SignInRefused
-from headgate.accounts.service import SignInTooOften
-from headgate.api.errors import PasswordWrong
+from headgate.accounts.model import SignInFailedError
+from headgate.accounts.service import TooManySignInsError
+from headgate.api.errors import WrongPasswordError
 from headgate.api.gate import read_tokens
 from headgate.api.storage import Storage
 from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditEvent
@@ -134,7 +134,7 @@ def describe_actor(refusal: Refusal, event: AuditEvent) -> Actor:
 
 def find_refusal(request: Request, error: HeadgateError) -> Refusal | None:
     """What an error of the API says of somebody who was not let in; None for any other error."""
-    is_sign_in = isinstance(error, SignInRefused | SignInTooOften | PasswordWrong)
+    is_sign_in = isinstance(error, SignInFailedError | TooManySignInsError | WrongPasswordError)
     if error.kind is not Kind.UNAUTHENTICATED and not is_sign_in:
         return None
     tokens = [token.encode("utf-8", "replace") for token in read_tokens(request)]

@@ -51,7 +51,8 @@ class KeyDesk(Protocol):
     def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
         """Begin a rotation of organization keys, or find the one under way.
 
-        Raises `RotationRefused`, and `AccountMissing` for an organization that is not there.
+        Raises `RotationConflictError`, and `AccountNotFoundError` for an organization that is not
+        there.
         """
         ...
 

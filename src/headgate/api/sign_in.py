@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from headgate.accounts.model import EmailRefused, Login, Person, SignInRefused, check_email
+from headgate.accounts.model import InvalidEmailError, Login, Person, SignInFailedError, check_email
 from headgate.accounts.service import NOT_SIGNED_IN, derive_csrf_token
 from headgate.api.operation import Ask
 from headgate.api.refusals import SignInTry
@@ -66,14 +66,14 @@ class VerifiedPassword(msgspec.Struct, frozen=True):
 
 
 async def verify_password(ask: Ask[Any, Any], email: str, password: str) -> VerifiedPassword:
-    """Who signs in. The same work and the same `SignInRefused` whatever is wrong.
+    """Who signs in. The same work and the same `SignInFailedError` whatever is wrong.
 
-    Raises `SignInTooOften` and `SignInCrowded` as well.
+    Raises `TooManySignInsError` and `SignInOverloadedError` as well.
     """
     services, authentication = ask.services, ask.services.authentication
     try:
         email = check_email(email)
-    except EmailRefused:
+    except InvalidEmailError:
         email = ""  # nobody has it; looked for all the same
     ask.request.state.sign_in = SignInTry(email, "")
     authentication.login_rate_limiter.take(ask.actor.address, email)
@@ -83,7 +83,7 @@ async def verify_password(ask: Ask[Any, Any], email: str, password: str) -> Veri
     check = await authentication.hasher.verify(stored, password)
     if person is None or stored is None or not check.is_correct:
         ask.request.state.sign_in = SignInTry(email, "" if person is None else person.id)
-        raise SignInRefused(NOT_SIGNED_IN)
+        raise SignInFailedError(NOT_SIGNED_IN)
     authentication.login_rate_limiter.refund(ask.actor.address, email)
     renewed = await authentication.hasher.hash(password) if check.needs_rehash else None
     return VerifiedPassword(person, stored, renewed)
@@ -96,7 +96,7 @@ def start_session(
     *,
     before: Login | None,
 ) -> Login:
-    """A new session of who proved their password. Raises `SignInRefused` where that changed."""
+    """A new session of who proved their password. Raises `SignInFailedError` where that changed."""
     people = ask.services.people
     person = people.check_password_hash_unchanged(connection, verified.person, verified.stored)
     if verified.renewed is not None:

@@ -19,7 +19,7 @@ Account = Literal["wallet", "held", "revenue", "funding", "overspend"]
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 
 
-class InsufficientFunds(HeadgateError):
+class InsufficientFundsError(HeadgateError):
     """The wallet does not cover the most that the call can cost."""
 
     kind = Kind.UNPAID
@@ -34,13 +34,13 @@ class InsufficientFunds(HeadgateError):
         )
 
 
-class HoldLost(HeadgateError):
+class HoldNotFoundError(HeadgateError):
     """A settlement names a hold that is not open and has no receipt: nothing was recorded."""
 
     code = "hold_lost"
 
 
-class ReferenceTaken(HeadgateError):
+class ReferenceConflictError(HeadgateError):
     """A grant's reference was used before, for another amount."""
 
     kind = Kind.CONFLICT

@@ -11,10 +11,10 @@ import structlog
 
 from headgate.billing import store
 from headgate.billing.model import (
-    HoldLost,
-    InsufficientFunds,
+    HoldNotFoundError,
+    InsufficientFundsError,
     Line,
-    ReferenceTaken,
+    ReferenceConflictError,
     charge_excess,
     make_transaction,
     make_unknown_receipt,
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 _encode_event = msgspec.json.Encoder().encode
 
 
-class RepeatedReceipt(Exception):
+class DuplicateReceiptError(Exception):
     """A batch holds a receipt that is recorded already; it is done again, one by one."""
 
 
@@ -235,7 +235,7 @@ class Ledger:
         if metering.insert(connection, receipts) == len(receipts):
             return True
         if len(receipts) > 1:
-            raise RepeatedReceipt
+            raise DuplicateReceiptError
         return False
 
     def _announce(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
@@ -280,13 +280,13 @@ def _payer_of_settled(settled: Settled) -> str:
     return settled[1].organization_id
 
 
-def _take(connection: sa.Connection, hold: Hold) -> InsufficientFunds | None:
+def _take(connection: sa.Connection, hold: Hold) -> InsufficientFundsError | None:
     assert hold.amount_nano >= 0, "a hold is not negative"
     wallet = name_account(hold.organization_id, "wallet")
     if store.take(connection, wallet, hold.amount_nano):
         return None
     available = store.read_balance(connection, wallet)
-    return InsufficientFunds(needed_nano=hold.amount_nano, available_nano=available)
+    return InsufficientFundsError(needed_nano=hold.amount_nano, available_nano=available)
 
 
 def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: int) -> None:
@@ -300,7 +300,9 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
         return
     if closed < len(closings):
         names = ", ".join(hold.request_id for _, hold in settled)
-        raise HoldLost(f"No open hold of the stated amount among: {names}. Nothing was recorded.")
+        raise HoldNotFoundError(
+            f"No open hold of the stated amount among: {names}. Nothing was recorded."
+        )
     _post(
         connection,
         [line for receipt, hold in settled for line in settle(hold, receipt.cost_nano)],
@@ -336,7 +338,7 @@ def fund(
     if granted == amount_nano:
         return False
     if granted is not None:
-        raise ReferenceTaken(
+        raise ReferenceConflictError(
             f"The reference {reference!r} was used for another amount; choose a new one.",
             param="reference",
         )

@@ -12,7 +12,7 @@ import typer
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json
 from headgate.main import backup as sqlite_backup
-from headgate.main.backup import BackupManifest, BackupRefused
+from headgate.main.backup import BackupManifest, BackupNotAllowedError
 
 POSTGRESQL = "headgate.main.backup_postgresql"
 """Loaded only where it is used, as is its driver."""
@@ -38,7 +38,9 @@ def backup(
     elif key_file is None:
         manifest = importlib.import_module(POSTGRESQL).back_up(loaded, path)
     else:
-        raise BackupRefused("--key-file is for SQLite: copy master.key, or keep its variable.")
+        raise BackupNotAllowedError(
+            "--key-file is for SQLite: copy master.key, or keep its variable."
+        )
     if as_json:
         typer.echo(msgspec.json.encode(manifest))
         return

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from headgate.accounts.model import AccountMissing
+from headgate.accounts.model import AccountNotFoundError
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
@@ -22,8 +22,8 @@ from headgate.relay.ports import Credential
 from headgate.vault.model import (
     ASK,
     MANAGED_INTEGRATION,
-    CredentialRefused,
     CredentialRequest,
+    InvalidCredentialError,
     TestCall,
 )
 from headgate.vault.service import Trial, try_credential
@@ -89,7 +89,7 @@ def add(
             known = application.accounts.list_organizations(connection)
             found = [each for each in known if organization in (None, each.id, each.name)]
             if not found:
-                raise AccountMissing(f"There is no organization {organization!r}.")
+                raise AccountNotFoundError(f"There is no organization {organization!r}.")
             owner = found[0].id
         record = book.add(
             connection,
@@ -159,17 +159,20 @@ def remove(credential: Reference, data: Data = None) -> None:
 
 
 def read_secret(*, stdin: bool, file: Path | None, option: str = "api-key") -> str:
-    """A secret that is piped in, read from a file, or asked for. Raises `CredentialRefused`."""
+    """A secret that is piped in, read from a file, or asked for.
+
+    Raises `InvalidCredentialError`.
+    """
     if stdin or file == Path("-"):
         return sys.stdin.read().strip()
     if file is not None:
         try:
             return file.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise CredentialRefused(f"The file {file} cannot be read: {error}") from error
+            raise InvalidCredentialError(f"The file {file} cannot be read: {error}") from error
     if not sys.stdin.isatty():
         message = f"Pipe the secret in with --{option}-stdin, or give --{option}-file."
-        raise CredentialRefused(message, param="api_key")
+        raise InvalidCredentialError(message, param="api_key")
     return typer.prompt("Secret", hide_input=True)
 
 

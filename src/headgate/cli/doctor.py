@@ -22,11 +22,11 @@ from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions, read_time
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import AddressRefused, EgressError
+from headgate.kit.http.errors import EgressError, ForbiddenAddressError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.settings import Settings
 from headgate.main import data_lock
-from headgate.main.application import Application, DataMissing
+from headgate.main.application import Application, DataDirectoryNotFoundError
 from headgate.main.egress import open_client
 from headgate.main.first_start import SIMULATOR_NAME
 from headgate.vault.model import (
@@ -90,7 +90,7 @@ def _examine(data: Data) -> Iterator[Finding]:
             yield from _examine_database(application)
             yield from _examine_secrets(application)
     except HeadgateError as error:
-        level = "warn" if isinstance(error, DataMissing) else "fail"
+        level = "warn" if isinstance(error, DataDirectoryNotFoundError) else "fail"
         yield Finding(level, "database", error.message)
 
 
@@ -249,7 +249,7 @@ async def _reach(client: HttpClient, origin: Origin, base_path: bytes, purpose: 
     try:
         request = Request(origin, b"GET", target, [], b"", timeouts, purpose=purpose)
         response = await client.send(request)
-    except AddressRefused as error:
+    except ForbiddenAddressError as error:
         return Finding("fail", "provider", f"{error}.")
     except EgressError as error:
         text = f"{origin} cannot be reached ({error}); check network, proxy and base URL."

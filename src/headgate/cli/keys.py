@@ -30,7 +30,7 @@ KeyId = Annotated[str, typer.Argument(help="As `headgate keys list` shows it.")]
 BUDGET_NANO_END = 10**18
 
 
-class OptionRefused(HeadgateError):
+class InvalidOptionError(HeadgateError):
     """An option of a form that cannot be read."""
 
     kind = Kind.INVALID
@@ -213,7 +213,7 @@ def _parse_labels(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, mark, value = text.partition("=")
         if not name or not mark:
-            raise OptionRefused(f"{text!r} is no label; write it as name=text.")
+            raise InvalidOptionError(f"{text!r} is no label; write it as name=text.")
         labels[name] = value
     return labels
 
@@ -224,7 +224,7 @@ def _parse_budget(dollars: str | None) -> int | None:
     try:
         nano = nano_from_dollars(dollars)
     except (ValueError, ArithmeticError) as error:
-        raise OptionRefused(f"{dollars!r} is no amount of dollars, such as 25.00.") from error
+        raise InvalidOptionError(f"{dollars!r} is no amount of dollars, such as 25.00.") from error
     if not 0 <= nano < BUDGET_NANO_END:
-        raise OptionRefused("A budget is 0 to 999999999 dollars.")
+        raise InvalidOptionError("A budget is 0 to 999999999 dollars.")
     return nano

@@ -20,7 +20,7 @@ _SPAN = re.compile(r"(\d{1,6})([mhdw])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class TimeRefused(HeadgateError):
+class InvalidTimeError(HeadgateError):
     """A time that cannot be read."""
 
     kind = Kind.INVALID
@@ -36,7 +36,7 @@ def parse_past(text: str, now: float) -> float:
     """Unix seconds of a span before now (`90d`) or an ISO 8601 time that is over, in UTC."""
     at = _parse_time(text, now, sign=-1)
     if at > now:
-        raise TimeRefused(f"{text!r} is in the future.")
+        raise InvalidTimeError(f"{text!r} is in the future.")
     return at
 
 
@@ -48,7 +48,7 @@ def _parse_time(text: str, now: float, *, sign: int) -> float:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError as error:
         message = f"{text!r} is no time: give a span such as 90d or 12h, or 2027-01-31T12:00:00Z."
-        raise TimeRefused(message) from error
+        raise InvalidTimeError(message) from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return moment.timestamp()

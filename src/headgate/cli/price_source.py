@@ -64,7 +64,7 @@ class Difference(msgspec.Struct, frozen=True):
     expected: DollarRates
 
 
-class SourceMissing(HeadgateError):
+class PriceSourceNotFoundError(HeadgateError):
     """The list has no such provider."""
 
     kind = Kind.MISSING
@@ -77,7 +77,7 @@ class PriceList:
     def __init__(self, provider_id: str, at: datetime.datetime) -> None:
         found = [each for each in providers if each.id == provider_id]
         if not found:
-            raise SourceMissing(f"{NAME} has no provider {provider_id!r}.")
+            raise PriceSourceNotFoundError(f"{NAME} has no provider {provider_id!r}.")
         self._provider: Provider = found[0]
         self._at = at
         self.source = f"{NAME} {importlib.metadata.version(NAME)}"

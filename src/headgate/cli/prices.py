@@ -37,7 +37,7 @@ app = typer.Typer(
 Integration = Annotated[str, typer.Option(help="Whose models: an integration of the catalog.")]
 
 
-class PricesMissing(HeadgateError):
+class PricesNotInstalledError(HeadgateError):
     """There is nothing to compare the price book with."""
 
     kind = Kind.INVALID
@@ -127,7 +127,7 @@ def _compare(
         source = importlib.import_module("headgate.cli.price_source")
     except ModuleNotFoundError as error:
         message = "The list is not installed; add it: pip install 'headgate[prices]'."
-        raise PricesMissing(message) from error
+        raise PricesNotInstalledError(message) from error
     now = datetime.datetime.fromtimestamp(application.clock.now(), datetime.UTC)
     prices = source.PriceList(manifest.price_source.provider, now)
     counting = application.price_book.in_force(connection, integration)
@@ -138,10 +138,10 @@ def _compare(
 def _find(application: Application, integration: str) -> Manifest:
     manifest = application.catalog.integrations.get(integration)
     if manifest is None:
-        raise PricesMissing(f"There is no integration {integration!r}.")
+        raise PricesNotInstalledError(f"There is no integration {integration!r}.")
     if manifest.price_source is None:
         message = f"{integration} has no [price_source]: its file names no list to compare with."
-        raise PricesMissing(message)
+        raise PricesNotInstalledError(message)
     return manifest
 
 

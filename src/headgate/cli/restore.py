@@ -12,7 +12,7 @@ from headgate.cli.backup import POSTGRESQL, describe
 from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
 from headgate.main import backup
-from headgate.main.backup import BackupRefused
+from headgate.main.backup import BackupNotAllowedError
 
 app = typer.Typer(add_completion=False)
 
@@ -33,7 +33,9 @@ def restore(
     loaded = load_settings(data)
     if loaded.database_url is not None:
         if replace or key_file is not None:
-            raise BackupRefused("--replace and --key-file are for SQLite; see docs/backup.md.")
+            raise BackupNotAllowedError(
+                "--replace and --key-file are for SQLite; see docs/backup.md."
+            )
         manifest = importlib.import_module(POSTGRESQL).restore(loaded, path)
         typer.echo(f"The backup {path} is restored: {describe(manifest)}.")
         return

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from headgate.accounts.model import AccountMissing
+from headgate.accounts.model import AccountNotFoundError
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.credentials import read_secret
 from headgate.cli.data_directory import open_data_directory
@@ -93,9 +93,9 @@ def remove(name: Name, data: Data = None, organization: Owner = None) -> None:
 def find_owner(
     application: Application, connection: sa.Connection, organization: str | None
 ) -> str:
-    """The organization of that id or name, or the oldest. Raises `AccountMissing`."""
+    """The organization of that id or name, or the oldest. Raises `AccountNotFoundError`."""
     known = application.accounts.list_organizations(connection)
     found = [each.id for each in known if organization in (None, each.id, each.name)]
     if not found:
-        raise AccountMissing(f"There is no organization {organization!r}.")
+        raise AccountNotFoundError(f"There is no organization {organization!r}.")
     return found[0]

@@ -27,7 +27,7 @@ from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
     Rotation,
-    RotationRefused,
+    RotationConflictError,
 )
 from headgate.vault.service import Rotations, find_faults
 from headgate.vault.service.master_key import (
@@ -193,7 +193,9 @@ def _open_target(
     """The new key, what is to be done when it is in force, and what to tell then."""
     if path is not None:
         if wanted:
-            raise RotationRefused("Give --to-file, or the options of a key service, not both.")
+            raise RotationConflictError(
+                "Give --to-file, or the options of a key service, not both."
+            )
         told = f"Start servers with it from now on: it is in {path}."
         return read_or_create(path), _do_nothing, told
     given = application.settings
@@ -208,7 +210,7 @@ def _open_target(
         named = f" HEADGATE_MASTER_KEY_NAME={changed.master_key_name}"
         return key, _do_nothing, told + ("" if is_same else f"{named} is its name.")
     if not source.is_file:
-        raise RotationRefused(
+        raise RotationConflictError(
             "The present master key is in HEADGATE_MASTER_KEY, which no command can change: say "
             "where the new one goes with --to-file, or who keeps it with --to-provider."
         )

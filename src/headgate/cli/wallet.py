@@ -23,7 +23,7 @@ Organization = Annotated[
 ]
 
 
-class AmountRefused(HeadgateError):
+class InvalidAmountError(HeadgateError):
     kind = Kind.INVALID
     code = "invalid_amount"
 
@@ -69,7 +69,9 @@ def parse_dollars(text: str) -> int:
     try:
         amount = nano_from_dollars(Decimal(text))
     except (InvalidOperation, ValueError, OverflowError) as error:
-        raise AmountRefused(f"{text!r} is no amount in dollars, such as 25 or 0.50.") from error
+        raise InvalidAmountError(
+            f"{text!r} is no amount in dollars, such as 25 or 0.50."
+        ) from error
     if not 0 < amount <= GRANT_DOLLARS_MAX * NANO_PER_DOLLAR:
-        raise AmountRefused(f"The amount must be more than 0 and at most {GRANT_DOLLARS_MAX}.")
+        raise InvalidAmountError(f"The amount must be more than 0 and at most {GRANT_DOLLARS_MAX}.")
     return amount

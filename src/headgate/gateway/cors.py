@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from headgate.gateway.limits import CorsOriginRefused
+from headgate.gateway.limits import InvalidCorsOriginError
 from headgate.kit.http.message import Headers
 
 ANY_ORIGIN = "*"
@@ -53,7 +53,7 @@ App = Callable[[Any, Any, Send], Awaitable[None]]
 class CorsPolicy:
     """The origins that an operator named, exactly or `*` for any.
 
-    Raises `CorsOriginRefused` for what is no origin.
+    Raises `InvalidCorsOriginError` for what is no origin.
     """
 
     def __init__(self, origins: tuple[str, ...]) -> None:
@@ -61,7 +61,7 @@ class CorsPolicy:
             if origin != ANY_ORIGIN and (
                 ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)
             ):
-                raise CorsOriginRefused(
+                raise InvalidCorsOriginError(
                     f"HEADGATE_CORS_ORIGINS has {origin!r}, which is no origin as a browser sends "
                     "it: write a scheme and a host in lower case, a port only where it is not the "
                     "usual one, and no path (https://app.example.com), or * for any."

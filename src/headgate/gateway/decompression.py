@@ -7,46 +7,53 @@ from __future__ import annotations
 
 import io
 
-from headgate.gateway.exchange import BodyTooLarge
+from headgate.gateway.exchange import RequestTooLargeError
 from headgate.kit import decoding
 from headgate.kit.errors import HeadgateError, Kind
 
 
-class BodyEncoded(HeadgateError):
+class UnsupportedContentEncodingError(HeadgateError):
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_encoding"
 
 
-class BodyUndecodable(HeadgateError):
+class InvalidContentEncodingError(HeadgateError):
     kind = Kind.INVALID
     code = "invalid_content_encoding"
 
 
 def check_coding(coding: str, *, accepted: bool) -> None:
-    """Raises `BodyEncoded` for a coding that is not decoded here, or for any if none is."""
+    """Raises `UnsupportedContentEncodingError` for a coding that is not decoded here, or for
+    any if none is.
+    """
     if not accepted:
-        raise BodyEncoded(
+        raise UnsupportedContentEncodingError(
             "This address reads the body, which it cannot while it is compressed. Send it "
             "without Content-Encoding."
         )
     if coding not in decoding.CODINGS:
         known = ", ".join(decoding.CODINGS)
-        raise BodyEncoded(
+        raise UnsupportedContentEncodingError(
             f"A body is decompressed from one of {known}, and from one at a time. Send it in "
             "one of these, or without Content-Encoding."
         )
 
 
 def decompress(body: bytes, coding: str, *, body_bytes_max: int, ratio_max: int) -> bytes:
-    """The body as its sender meant it. Raises `BodyTooLarge` and `BodyUndecodable`."""
+    """The body as its sender meant it.
+
+    Raises `RequestTooLargeError` and `InvalidContentEncodingError`.
+    """
     decoder = decoding.Decoder(coding, output_bytes_max=body_bytes_max, ratio_max=ratio_max)
     decoded = io.BytesIO()
     try:
         for piece in decoder.feed(body):
             decoded.write(piece)
         decoder.finish()
-    except (decoding.OutputTooLarge, decoding.RatioTooHigh) as error:
-        raise BodyTooLarge(f"The request body is too large. {error}") from None
+    except (decoding.OutputTooLargeError, decoding.CompressionRatioError) as error:
+        raise RequestTooLargeError(f"The request body is too large. {error}") from None
     except decoding.DecodingError as error:
-        raise BodyUndecodable(f"The request body cannot be decompressed. {error}") from None
+        raise InvalidContentEncodingError(
+            f"The request body cannot be decompressed. {error}"
+        ) from None
     return decoded.getvalue()

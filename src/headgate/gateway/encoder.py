@@ -48,7 +48,7 @@ RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
 """How many of its unit a second has."""
 
 
-class ProviderFault(HeadgateError):
+class ProviderError(HeadgateError):
     kind = Kind.UPSTREAM
     code = "provider_error"
 
@@ -122,7 +122,7 @@ class OpenAiEncoder:
             return body
         else:
             message = f"The provider answered {answer.status} with a body that is no JSON object."
-            body = errors.encode_body(ProviderFault(message))
+            body = errors.encode_body(ProviderError(message))
         answer.headers = [h for h in answer.headers if h[0] not in BODY_HEADERS]
         answer.headers.append((b"content-type", b"application/json"))
         return body

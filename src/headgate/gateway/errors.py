@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm import provider_errors
-from headgate.llm.routes import MethodNotAllowed
+from headgate.llm.routes import MethodNotAllowedError
 
 TYPES = {
     Kind.INVALID: "invalid_request_error",
@@ -106,7 +106,7 @@ def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> byte
         lines.append(b"retry-after: %d\r\n" % max(1, math.ceil(wait)))
     if error.kind is Kind.UPGRADE_REQUIRED:
         lines.append(HTTP_ONLY)
-    if isinstance(error, MethodNotAllowed):
+    if isinstance(error, MethodNotAllowedError):
         lines.append(b"allow: %b\r\n" % ", ".join(error.allowed).encode())
     if error.should_retry is not None:
         lines.append(b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false"))

@@ -25,12 +25,12 @@ BUFFERED_BODY_BYTES = 256 * 1024
 """Of a body that streams through, this much waits in memory before the sender is slowed down."""
 
 
-class BodyBroken(HeadgateError):
+class BrokenRequestBodyError(HeadgateError):
     kind = Kind.INVALID
     code = "request_body_broken"
 
 
-class BodyTooLarge(HeadgateError):
+class RequestTooLargeError(HeadgateError):
     kind = Kind.TOO_LARGE
     code = "request_too_large"
 
@@ -163,7 +163,7 @@ class InboundExchange:
     def client_address(self) -> str:
         """Whose request it is: the peer, or whom trusted proxies name (`forwarding`).
 
-        Worked out when it is asked for. Raises `ForwardedMalformed`.
+        Worked out when it is asked for. Raises `MalformedForwardedAddressError`.
         """
         return self._connection.find_client_address(self.headers)
 
@@ -224,7 +224,7 @@ class InboundExchange:
                 data = self.take_body()
                 total += len(data)
                 if total > self.body_bytes_max:
-                    raise BodyTooLarge(describe_limit(self.body_bytes_max))
+                    raise RequestTooLargeError(describe_limit(self.body_bytes_max))
                 self._connection.resume_body()
                 yield data
             elif self.body_complete:
@@ -232,7 +232,7 @@ class InboundExchange:
             elif self.refusal is not None:
                 raise self._take_refusal()
             elif self.gone:
-                raise BodyBroken("The connection closed before the body was complete.")
+                raise BrokenRequestBodyError("The connection closed before the body was complete.")
             else:
                 self._body_arrived = asyncio.get_running_loop().create_future()
                 await self._body_arrived

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from headgate.gateway.limits import ForwardedMalformed, ProxiesRefused
+from headgate.gateway.limits import InvalidTrustedProxiesError, MalformedForwardedAddressError
 from headgate.kit.http.message import Headers
 
 HOPS_MAX = 32
@@ -28,19 +28,19 @@ _PAIR = re.compile(r'([!#$%&\'*+.^_`|~0-9a-z-]+)=([^\s";,=]*|"[^"\\]*")')
 def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
     """The networks of trusted proxies: addresses, CIDR blocks, or `*` for whoever connects.
 
-    Raises `ProxiesRefused` for anything else, and for everybody unless that is allowed.
+    Raises `InvalidTrustedProxiesError` for anything else, and for everybody unless that is allowed.
     """
     networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
     for name in names:
         try:
             found = [ipaddress.ip_network(each) for each in ANY_PEER.get(name, (name,))]
         except ValueError as error:
-            raise ProxiesRefused(
+            raise InvalidTrustedProxiesError(
                 f"HEADGATE_TRUSTED_PROXIES has {name!r}, which is no address and no network "
                 f"like 10.0.0.0/8: {error}."
             ) from error
         if not allow_any and any(network.prefixlen == 0 for network in found):
-            raise ProxiesRefused(
+            raise InvalidTrustedProxiesError(
                 f"HEADGATE_TRUSTED_PROXIES={name} would let everybody who can connect say that "
                 "they are anybody. Name the networks of your proxies; or, if nothing but them can "
                 "connect, set HEADGATE_TRUST_ANY_PROXY=true."
@@ -55,9 +55,10 @@ ANY_PEER = {"*": ("0.0.0.0/0", "::/0")}
 def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
     """The address of the client in its shortest form, IPv4 also where it came mapped into IPv6.
 
-    `peer` is who is connected, `headers` have lower-case names. Raises `ForwardedMalformed` where
-    a trusted proxy passed on something that is no address, too many hops, or two headers that
-    disagree: a wrong guess could let somebody in, a refusal does not.
+    `peer` is who is connected, `headers` have lower-case names. Raises
+    `MalformedForwardedAddressError` where a trusted proxy passed on something that is no address,
+    too many hops, or two headers that disagree: a wrong guess could let somebody in, a refusal does
+    not.
     """
     address = parse_address(peer)
     if address is None:
@@ -72,7 +73,9 @@ def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
         if hops
     }
     if len(found) > 1:
-        raise ForwardedMalformed("X-Forwarded-For and Forwarded name different clients.")
+        raise MalformedForwardedAddressError(
+            "X-Forwarded-For and Forwarded name different clients."
+        )
     return str(found.pop() if found else address)
 
 
@@ -88,7 +91,7 @@ def find_first_untrusted(peer: Address, hops: list[str], trusted: Networks) -> A
     for count, hop in enumerate(reversed(hops)):
         found = parse_node(hop)
         if found is None or count >= HOPS_MAX:
-            raise ForwardedMalformed(
+            raise MalformedForwardedAddressError(
                 "The chain of forwarded addresses cannot be followed: "
                 + ("it is too long." if found is not None else f"{hop[:60]!r} is no address.")
             )

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 
 from headgate.gateway.limits import (
-    ConnectUnsupported,
-    ExpectationFailed,
-    RequestMalformed,
-    WebSocketUnsupported,
+    MalformedRequestError,
+    UnsupportedConnectMethodError,
+    UnsupportedExpectationError,
+    UnsupportedWebSocketError,
 )
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
@@ -61,10 +61,10 @@ def check_line(raw: bytes, line: bytes | None, *, starts: bool) -> HeadgateError
     in the bytes. Empty lines before it are no harm.
     """
     if line is None:
-        return RequestMalformed("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        return MalformedRequestError("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     if raw.lstrip(b"\r\n").startswith(line) if starts else line in raw:
         return None
-    return RequestMalformed(
+    return MalformedRequestError(
         "The request line is not a method, a target and a version with one space between them."
     )
 
@@ -73,14 +73,18 @@ def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
     """Everything among the watched headers but Host."""
     codings = [value.lower() for name, value in watched if name == b"transfer-encoding"]
     if codings and (is_old or codings != [b"chunked"]):
-        return RequestMalformed("The only transfer coding is `chunked`, once, and on HTTP/1.1.")
+        return MalformedRequestError(
+            "The only transfer coding is `chunked`, once, and on HTTP/1.1."
+        )
     for name, value in watched:
         if b"_" in name:
-            return RequestMalformed(f"{name.decode()} is no header; a dash is meant.")
+            return MalformedRequestError(f"{name.decode()} is no header; a dash is meant.")
         if name == b"connection" and not NEVER_HOP_BY_HOP.isdisjoint(list_tokens(value)):
-            return RequestMalformed("The Connection header names one that every reader needs.")
+            return MalformedRequestError("The Connection header names one that every reader needs.")
         if name == b"expect" and value.lower() != b"100-continue":
-            return ExpectationFailed("The only expectation that can be met is 100-continue.")
+            return UnsupportedExpectationError(
+                "The only expectation that can be met is 100-continue."
+            )
     return None
 
 
@@ -91,7 +95,7 @@ def check_bodiless(method: bytes, headers: Headers) -> HeadgateError | None:
             if name == b"transfer-encoding" or (
                 name == b"content-length" and value.strip(b"0 \t") != b""
             ):
-                return RequestMalformed(f"A {method.decode()} request has no body here.")
+                return MalformedRequestError(f"A {method.decode()} request has no body here.")
     return None
 
 
@@ -99,11 +103,13 @@ def check_upgrade(method: bytes, version: str, headers: Headers) -> HeadgateErro
     """Refuse CONNECT and the opening of a WebSocket. Every other offer of a protocol may be
     ignored (RFC 9110 7.8): None."""
     if method == b"CONNECT":
-        return ConnectUnsupported("This is no proxy: there is no CONNECT.", should_retry=False)
+        return UnsupportedConnectMethodError(
+            "This is no proxy: there is no CONNECT.", should_retry=False
+        )
     if method != b"GET" or version == "1.0":
         return None
     if any(name == b"upgrade" and b"websocket" in list_tokens(value) for name, value in headers):
-        return WebSocketUnsupported(
+        return UnsupportedWebSocketError(
             "WebSocket is not supported here. Send the same request over HTTP: POST, with "
             '"stream": true for events as they come.',
             should_retry=False,
@@ -121,7 +127,7 @@ def render_without_upgrade(method: bytes, target: bytes, version: str, headers: 
 def check_trailer(name: bytes) -> HeadgateError | None:
     """A field after a body that belongs before it."""
     if name.lower().replace(b"_", b"-") in FRAMING_HEADERS:
-        return RequestMalformed(f"{name.decode('latin-1')} cannot be a trailer.")
+        return MalformedRequestError(f"{name.decode('latin-1')} cannot be a trailer.")
     return None
 
 
@@ -134,10 +140,10 @@ def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | Headg
         return target
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
-        return RequestMalformed("The request target is neither a path nor an http address.")
+        return MalformedRequestError("The request target is neither a path nor an http address.")
     hosts = [value.lower() for name, value in watched if name == b"host"]
     if hosts != [found["authority"].lower()]:
-        return RequestMalformed("The request target and the Host header name different hosts.")
+        return MalformedRequestError("The request target and the Host header name different hosts.")
     rest = found["rest"] or b"/"
     return rest if rest.startswith(b"/") else b"/" + rest
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from headgate.gateway.limits import HostUnknown, RequestMalformed
+from headgate.gateway.limits import HostNotAllowedError, MalformedRequestError
 from headgate.kit.errors import HeadgateError
 
 PORT_MAX = 65_535
@@ -49,12 +49,14 @@ class HostAllowlist:
         if not values and is_old and (self._uses_default or self._any):
             return None
         if len(values) != 1 and not (is_old and not values):
-            return RequestMalformed("A request has exactly one Host header.")
+            return MalformedRequestError("A request has exactly one Host header.")
         name = read_name(values[0]) if values else ""
         if name is None:
-            return RequestMalformed("The Host header is not a host name with or without a port.")
+            return MalformedRequestError(
+                "The Host header is not a host name with or without a port."
+            )
         if not self._is_served(name):
-            return HostUnknown(describe_unknown_host(name, has_list=not self._uses_default))
+            return HostNotAllowedError(describe_unknown_host(name, has_list=not self._uses_default))
         if values and len(self.accepted) < ACCEPTED_MAX:
             self.accepted.add((b"host", values[0]))
         return None

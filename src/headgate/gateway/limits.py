@@ -23,66 +23,66 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     keepalive_seconds: float = 75.0
 
 
-class TargetTooLong(HeadgateError):
+class TargetTooLongError(HeadgateError):
     kind = Kind.TARGET_TOO_LONG
     code = "target_too_long"
 
 
-class HeadTooLarge(HeadgateError):
+class RequestHeadTooLargeError(HeadgateError):
     kind = Kind.HEADERS_TOO_LARGE
     code = "headers_too_large"
 
 
-class HeadCrowdedOut(HeadgateError):
+class TooManyUnfinishedHeadsError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "too_many_unfinished_heads"
 
 
-class RequestMalformed(HeadgateError):
+class MalformedRequestError(HeadgateError):
     kind = Kind.INVALID
     code = "malformed_request"
 
 
-class RequestTimeout(HeadgateError):
+class RequestTimeoutError(HeadgateError):
     kind = Kind.TIMEOUT
     code = "request_timeout"
 
 
-class ExpectationFailed(HeadgateError):
+class UnsupportedExpectationError(HeadgateError):
     kind = Kind.EXPECTATION
     code = "expectation_failed"
 
 
-class ConnectUnsupported(HeadgateError):
+class UnsupportedConnectMethodError(HeadgateError):
     kind = Kind.UNSUPPORTED
     code = "connect_unsupported"
 
 
-class WebSocketUnsupported(HeadgateError):
+class UnsupportedWebSocketError(HeadgateError):
     kind = Kind.UPGRADE_REQUIRED
     code = "websocket_unsupported"
 
 
-class TooManyConnections(HeadgateError):
+class TooManyConnectionsError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "too_many_connections"
 
 
-class HostUnknown(HeadgateError):
+class HostNotAllowedError(HeadgateError):
     kind = Kind.MISDIRECTED
     code = "host_not_allowed"
 
 
-class ForwardedMalformed(HeadgateError):
+class MalformedForwardedAddressError(HeadgateError):
     kind = Kind.INVALID
     code = "malformed_forwarded_address"
 
 
-class ProxiesRefused(HeadgateError):
+class InvalidTrustedProxiesError(HeadgateError):
     kind = Kind.INVALID
     code = "trusted_proxies_refused"
 
 
-class CorsOriginRefused(HeadgateError):
+class InvalidCorsOriginError(HeadgateError):
     kind = Kind.INVALID
     code = "cors_origin_refused"

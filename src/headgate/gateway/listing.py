@@ -10,14 +10,14 @@ import msgspec
 
 from headgate.gateway.cards import FIELD
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.relay.upstream import ProviderBroken
+from headgate.relay.upstream import InvalidProviderResponseError
 
 PATH = b"/models"
 BELOW = PATH + b"/"
 ESCAPED_SLASH = re.compile(rb"%2[fF]")
 
 
-class ModelHidden(HeadgateError):
+class ModelNotListedError(HeadgateError):
     kind = Kind.MISSING
     code = "model_not_found"
 
@@ -56,20 +56,22 @@ def find_model(path: bytes) -> str:
     return urllib.parse.unquote(path[len(PATH) + 1 :].decode("latin-1"))
 
 
-def hide(model: str) -> ModelHidden:
+def hide(model: str) -> ModelNotListedError:
     """The same for a model that does not exist and one that must not be seen."""
     message = f"The model '{model}' does not exist or this key has no access to it."
-    return ModelHidden(message, param="model")
+    return ModelNotListedError(message, param="model")
 
 
 def read(body: bytes) -> Listed:
-    """A provider's list. Raises `ProviderBroken` for what is none."""
+    """A provider's list. Raises `InvalidProviderResponseError` for what is none."""
     try:
         fields = _fields_decoder.decode(body)
         rows = _rows_decoder.decode(fields["data"])
         return Listed(fields, [Row(_entry_decoder.decode(row).id, bytes(row)) for row in rows])
     except _UNREADABLE as error:
-        raise ProviderBroken("The provider's list of models cannot be read.") from error
+        raise InvalidProviderResponseError(
+            "The provider's list of models cannot be read."
+        ) from error
 
 
 def write(fields: dict[str, msgspec.Raw], rows: Iterable[bytes]) -> bytes:
@@ -81,13 +83,13 @@ def write(fields: dict[str, msgspec.Raw], rows: Iterable[bytes]) -> bytes:
 def splice(raw: bytes, card: bytes) -> bytes:
     """An object with the card as its last field, its own bytes kept.
 
-    Raises `ProviderBroken` for what is no object; a field of the card's name, as of another
-    Headgate, gives way to it.
+    Raises `InvalidProviderResponseError` for what is no object; a field of the card's name, as of
+    another Headgate, gives way to it.
     """
     try:
         fields = _fields_decoder.decode(raw)
     except _UNREADABLE as error:
-        raise ProviderBroken("The provider's model cannot be read.") from error
+        raise InvalidProviderResponseError("The provider's model cannot be read.") from error
     if FIELD in fields:
         return msgspec.json.encode({**fields, FIELD: msgspec.Raw(card)})
     start = raw.rstrip()[:-1].rstrip()

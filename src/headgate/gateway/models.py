@@ -40,7 +40,7 @@ from headgate.relay.ports import (
     Offers,
     Receipt,
 )
-from headgate.relay.upstream import ProviderBroken, UpstreamResponse
+from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 
 LISTS_MAX = 1_000
 """Credentials whose list is kept."""
@@ -115,7 +115,7 @@ class Models:
 
     def check_visible(self, path: bytes, grant: Grant) -> None:
         """Refuse the address of a model that a key is not issued for, as if there were none.
-        Raises `ModelHidden`."""
+        Raises `ModelNotListedError`."""
         wanted = listing.find_model(path)
         if wanted and not self._others.is_visible(wanted, grant, None):
             raise listing.hide(wanted)
@@ -123,7 +123,10 @@ class Models:
     async def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> UpstreamResponse:
-        """See `relay.pipeline.Backend`. Raises `ModelHidden` for one that must not be seen."""
+        """See `relay.pipeline.Backend`.
+
+        Raises `ModelNotListedError` for one that must not be seen.
+        """
         call, credential = state.call, state.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)
@@ -140,7 +143,8 @@ class Models:
     def dress(self, state: CallState, body: bytes) -> bytes:
         """The provider's answer as the caller may see it.
 
-        Raises `ProviderBroken` for what is no list where not all may be seen: it might name any.
+        Raises `InvalidProviderResponseError` for what is no list where not all may be seen: it
+        might name any.
         """
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
@@ -158,7 +162,7 @@ class Models:
             return body
         try:
             listed = listing.read(body)
-        except ProviderBroken:
+        except InvalidProviderResponseError:
             if sees_all:
                 return body
             raise
@@ -247,7 +251,7 @@ class Models:
     def _dress_one(self, wanted: str, credential: Credential, body: bytes) -> bytes:
         try:
             return listing.splice(body, self._cards.draw(wanted, credential))
-        except ProviderBroken:
+        except InvalidProviderResponseError:
             return body
 
     def _write(

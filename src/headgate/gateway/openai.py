@@ -13,8 +13,8 @@ from headgate.gateway import decompression, errors, framing, listing
 from headgate.gateway.encoder import PLAIN_RATE_PREFIX, OpenAiEncoder, render_rate_limits
 from headgate.gateway.exchange import (
     BUFFERED_BODY_BYTES,
-    BodyTooLarge,
     InboundExchange,
+    RequestTooLargeError,
     describe_limit,
 )
 from headgate.gateway.models import ModelsPipeline
@@ -24,14 +24,14 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
 from headgate.kit.ids import Ids
 from headgate.kit.json_limits import JsonLimits
-from headgate.kit.rate_limiter import RateLimited
+from headgate.kit.rate_limiter import RateLimitedError
 from headgate.llm import form, request, routes
 from headgate.llm.endpoint import Body, Endpoint
 from headgate.llm.providers.provider import HeaderDenylist, Provider
 from headgate.relay.admission import Admission, check_endpoint, choose_project
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import Call
-from headgate.relay.call_state import InternalFault, KeyWithdrawn
+from headgate.relay.call_state import InternalError, KeyRevokedError
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants
@@ -52,17 +52,17 @@ KNOWN_NAME_BYTES_MAX = 64
 log = structlog.get_logger(__name__)
 
 
-class KeyMissing(HeadgateError):
+class MissingApiKeyError(HeadgateError):
     kind = Kind.UNAUTHENTICATED
     code = "missing_api_key"
 
 
-class MethodUnknown(HeadgateError):
+class UnknownMethodError(HeadgateError):
     kind = Kind.METHOD
     code = "method_not_allowed"
 
 
-class ContentTypeUnsupported(HeadgateError):
+class UnsupportedContentTypeError(HeadgateError):
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_type"
 
@@ -172,7 +172,7 @@ class OpenAiHandler:
         if request_head.other_tokens or request_head.authorizations > 1 or not request_head.token:
             choose_token(request_head, self._grants)
         if exchange.method not in METHODS:
-            raise MethodUnknown(f"There is no method {exchange.method.decode()} here.")
+            raise UnknownMethodError(f"There is no method {exchange.method.decode()} here.")
         grant = self._grants.find(request_head.token)
         if request_head.project_id is not None:
             grant = choose_project(grant, request_head.project_id)
@@ -187,7 +187,7 @@ class OpenAiHandler:
             request_head.endpoint = endpoint = self._routes.match(
                 request_head.method, request_head.path.decode("latin-1")
             )
-        except routes.PathMisplaced as error:
+        except routes.UnknownUrlError as error:
             error.message += f" It should be {exchange.base_url}"
             raise
         if endpoint.lists_models:
@@ -195,7 +195,7 @@ class OpenAiHandler:
         exchange.may_take_long = endpoint.body in (Body.FORM, Body.RAW)
         exchange.body_bytes_max = bytes_max = self._body_bytes_max[endpoint.body]
         if exchange.content_length is not None and exchange.content_length > bytes_max:
-            raise BodyTooLarge(describe_limit(bytes_max))
+            raise RequestTooLargeError(describe_limit(bytes_max))
         if request_head.coding not in PLAIN_CODINGS and endpoint.body is not Body.RAW:
             decompression.check_coding(
                 request_head.coding.decode("latin-1"), accepted=self._limits.decodes
@@ -233,7 +233,7 @@ class OpenAiHandler:
         # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
         except Exception:
             log.exception("gateway.fault", request_id=request_head.request_id)
-            self.refuse(exchange, InternalFault.of(request_head.request_id))
+            self.refuse(exchange, InternalError.of(request_head.request_id))
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
         """Cut a call that runs on one of these keys; one whose answer is whole may leave. Whether
@@ -243,7 +243,7 @@ class OpenAiHandler:
             return False
         if request_head.grant.key_id not in key_ids or not exchange.has_listener:
             return False
-        return exchange.task.cancel(KeyWithdrawn.now())
+        return exchange.task.cancel(KeyRevokedError.now())
 
     def _read_headers(self, exchange: InboundExchange, request_head: RequestHead) -> None:
         """One pass: what the gateway acts on, and what goes on to the provider."""
@@ -336,7 +336,7 @@ class OpenAiHandler:
         head = errors.encode_head(
             error, retry_after_max_seconds=self._limits.retry_after_max_seconds
         )
-        if isinstance(error, RateLimited):
+        if isinstance(error, RateLimitedError):
             head += render_rate_limits(error.rate_limits) + render_rate_limits(
                 error.rate_limits, PLAIN_RATE_PREFIX
             )
@@ -347,7 +347,9 @@ class OpenAiHandler:
 
 
 def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
-    """Raises `ContentTypeUnsupported` for one that an address which reads its body cannot read."""
+    """Raises `UnsupportedContentTypeError` for one that an address which reads its body cannot
+    read.
+    """
     kind = content_type.partition(b";")[0].strip().lower()
     is_json = kind == b"application/json" or kind.endswith(b"+json")
     is_form = kind.startswith(b"multipart/") and endpoint.body is Body.FORM
@@ -356,7 +358,7 @@ def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
         if endpoint.body is Body.FORM:
             expected = "multipart/form-data"
         shown = kind[:64].decode("ascii", "replace")
-        raise ContentTypeUnsupported(
+        raise UnsupportedContentTypeError(
             f"Unsupported content type: '{shown}'. This address reads {expected}."
         )
 
@@ -372,13 +374,14 @@ def try_client_address(exchange: InboundExchange) -> str:
 def choose_token(request_head: RequestHead, grants: Grants) -> None:
     """Settle by which of several tokens, or of none that is ours, the request is judged.
 
-    Raises `KeyMissing`, `AuthorizationRepeated`, `KeysConflict` and as `Grants.find`.
+    Raises `MissingApiKeyError`, `DuplicateAuthorizationError`, `ConflictingApiKeysError` and as
+    `Grants.find`.
     """
     if request_head.authorizations > 1:
         raise request_keys.refuse_repeated()
     tokens = ((request_head.token,) if request_head.token else ()) + request_head.other_tokens
     if not tokens:
-        raise KeyMissing(
+        raise MissingApiKeyError(
             "No API key. Send `Authorization: Bearer hg_live_...` (or `x-api-key`, `api-key`); "
             "`headgate keys create` makes one."
         )

@@ -24,13 +24,13 @@ from headgate.gateway.cors import CorsPolicy, is_preflight
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import (
     BUFFERED_BODY_BYTES,
-    BodyTooLarge,
     InboundExchange,
+    RequestTooLargeError,
     describe_limit,
 )
 from headgate.gateway.limits import (
-    RequestTimeout,
-    TooManyConnections,
+    RequestTimeoutError,
+    TooManyConnectionsError,
 )
 from headgate.gateway.request_parser import (
     CHUNK_FRAMING_BYTES,
@@ -97,7 +97,7 @@ class EdgeProtocol(RequestParserProtocol):
         self.deadline = self._time() + self._limits.first_request_seconds
         too_many = len(self.connections) - self._limits.connections_max
         if too_many > 0:
-            self._refuse(TooManyConnections("Too many connections.", retry_after_seconds=1))
+            self._refuse(TooManyConnectionsError("Too many connections.", retry_after_seconds=1))
             if too_many > LINGERING_MAX:
                 self.transport.close()
 
@@ -191,7 +191,7 @@ class EdgeProtocol(RequestParserProtocol):
         else:
             self.deadline = 0.0
             if self._in_head or self._is_busy():
-                self._refuse(RequestTimeout("The request did not arrive in time."))
+                self._refuse(RequestTimeoutError("The request did not arrive in time."))
             else:
                 self._close()
 
@@ -262,7 +262,7 @@ class EdgeProtocol(RequestParserProtocol):
         if not isinstance(exchange, InboundExchange):
             self._total_bytes += len(body)
             if self._total_bytes > CONTROL_BODY_BYTES_MAX:
-                self._refuse(BodyTooLarge(describe_limit(CONTROL_BODY_BYTES_MAX)))
+                self._refuse(RequestTooLargeError(describe_limit(CONTROL_BODY_BYTES_MAX)))
             else:
                 super().on_body(body)
             return
@@ -271,7 +271,9 @@ class EdgeProtocol(RequestParserProtocol):
             if exchange.waiting_bytes > BUFFERED_BODY_BYTES:
                 self.pause_body()
         elif exchange.waiting_bytes > exchange.body_bytes_max:
-            self._refuse(exchange.refusal or BodyTooLarge(describe_limit(exchange.body_bytes_max)))
+            self._refuse(
+                exchange.refusal or RequestTooLargeError(describe_limit(exchange.body_bytes_max))
+            )
         elif exchange.waiting_bytes > exchange.held_bytes and exchange.budget is not None:
             self._hold_more(exchange)
 

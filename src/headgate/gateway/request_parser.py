@@ -15,7 +15,12 @@ from headgate.gateway.deadlines import DeadlineProtocol
 from headgate.gateway.edge import Edge
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.framing import LINE_ENDS, WATCHED_HEADERS
-from headgate.gateway.limits import HeadCrowdedOut, HeadTooLarge, RequestMalformed, TargetTooLong
+from headgate.gateway.limits import (
+    MalformedRequestError,
+    RequestHeadTooLargeError,
+    TargetTooLongError,
+    TooManyUnfinishedHeadsError,
+)
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
@@ -90,7 +95,7 @@ class RequestParserProtocol(DeadlineProtocol):
             self._fail()
             return
         except httptools.HttpParserError:
-            self._refuse(RequestMalformed(NOT_HTTP))
+            self._refuse(MalformedRequestError(NOT_HTTP))
             return
         if self._in_head:
             self._limit_head()
@@ -131,7 +136,7 @@ class RequestParserProtocol(DeadlineProtocol):
             except httptools.HttpParserCallbackError:
                 self._fail()
             except httptools.HttpParserError:
-                self._refuse(RequestMalformed(NOT_HTTP))
+                self._refuse(MalformedRequestError(NOT_HTTP))
             else:
                 if self._in_head:
                     self._limit_head()
@@ -152,7 +157,7 @@ class RequestParserProtocol(DeadlineProtocol):
         if not (self.deadline or self._is_closing() or self._is_busy()):
             self.deadline = self._time() + limits.header_seconds
         if self._unread_head_bytes > limits.header_bytes_max + limits.target_bytes_max + LINE_BYTES:
-            self._refuse(HeadTooLarge("The request head is too large."))
+            self._refuse(RequestHeadTooLargeError("The request head is too large."))
             return
         self._is_large = self._is_large or (
             len(self._raw) + self._unread_head_bytes > SMALL_HEAD_BYTES
@@ -167,7 +172,9 @@ class RequestParserProtocol(DeadlineProtocol):
         """See `edge.LargeHeadConnection`."""
         self._is_large = False
         if self._in_head and not self._is_closing():
-            self._refuse(HeadCrowdedOut("Too many large heads are unfinished. Try again."))
+            self._refuse(
+                TooManyUnfinishedHeadsError("Too many large heads are unfinished. Try again.")
+            )
         # Nothing is heard any more: what the parser keeps of the head goes with it.
         self.headers, self._raw, self.parser = [], b"", None
 
@@ -200,7 +207,7 @@ class RequestParserProtocol(DeadlineProtocol):
     def _check_head(self, method: bytes, version: str) -> HeadgateError | None:
         limits = self._limits
         if len(self.url) > limits.target_bytes_max:
-            return TargetTooLong(
+            return TargetTooLongError(
                 f"The request target is longer than {limits.target_bytes_max} bytes."
             )
         # A head that came at once in fewer bytes than it may have needs no counting.
@@ -208,7 +215,7 @@ class RequestParserProtocol(DeadlineProtocol):
         if len(self.headers) > limits.header_count_max or (
             is_long and framing.count_bytes(self.headers) > limits.header_bytes_max
         ):
-            return HeadTooLarge(
+            return RequestHeadTooLargeError(
                 f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
                 "in all are accepted."
             )
@@ -284,7 +291,7 @@ class RequestParserProtocol(DeadlineProtocol):
     def _count_framing(self, size: int) -> None:
         self._framing_bytes = max(0, self._framing_bytes + size)
         if self._framing_bytes > FRAMING_BYTES_MAX:
-            self._refuse(RequestMalformed("The body is hardly more than its chunks' framing."))
+            self._refuse(MalformedRequestError("The body is hardly more than its chunks' framing."))
 
     def _is_busy(self) -> bool:
         """Whether a request is being answered, or arrives."""

@@ -26,7 +26,7 @@ _HEADER_BYTES = 1 + KEY_ID_BYTES + _COMMITMENT_BYTES + _NONCE_BYTES
 _WRAPPED_KEY_BYTES = _HEADER_BYTES + KEY_BYTES + _TAG_BYTES
 
 
-class SealBroken(Exception):
+class BrokenSealError(Exception):
     """A box that this key did not seal for this purpose, or that was changed since."""
 
 
@@ -54,16 +54,16 @@ def seal(key: SecretKey, plaintext: bytes, *, bound_to: bytes) -> bytes:
 
 
 def open_box(key: SecretKey, box: bytes, *, bound_to: bytes) -> bytes:
-    """What was sealed. Raises `SealBroken`."""
+    """What was sealed. Raises `BrokenSealError`."""
     header, ciphertext = box[:_HEADER_BYTES], box[_HEADER_BYTES:]
     nonce = header[-_NONCE_BYTES:]
     expected = _VERSION + key.id + _commit(key, nonce) + nonce
     if not hmac.compare_digest(header, expected):
-        raise SealBroken
+        raise BrokenSealError
     try:
         return AESGCM(key.material).decrypt(nonce, ciphertext, encode_fields(header, bound_to))
     except InvalidTag as error:
-        raise SealBroken from error
+        raise BrokenSealError from error
 
 
 def seal_envelope(key: SecretKey, plaintext: bytes, *, bound_to: bytes) -> bytes:
@@ -74,7 +74,7 @@ def seal_envelope(key: SecretKey, plaintext: bytes, *, bound_to: bytes) -> bytes
 
 
 def open_envelope(key: SecretKey, envelope: bytes, *, bound_to: bytes) -> bytes:
-    """What was sealed by `seal_envelope`. Raises `SealBroken`."""
+    """What was sealed by `seal_envelope`. Raises `BrokenSealError`."""
     wrapped, box = envelope[:_WRAPPED_KEY_BYTES], envelope[_WRAPPED_KEY_BYTES:]
     own_key = SecretKey(open_box(key, wrapped, bound_to=bound_to))
     return open_box(own_key, box, bound_to=bound_to)

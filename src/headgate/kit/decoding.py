@@ -33,19 +33,19 @@ class DecodingError(Exception):
     """A body that is not decoded; the message says why."""
 
 
-class CodingUnknown(DecodingError):
+class UnknownEncodingError(DecodingError):
     """No decoder for this coding, or for several on top of each other."""
 
 
-class CodingBroken(DecodingError):
+class CorruptEncodingError(DecodingError):
     """The bytes are not of the coding, end too early, or go on after their end."""
 
 
-class OutputTooLarge(DecodingError):
+class OutputTooLargeError(DecodingError):
     """The decoded body would be larger than it may be."""
 
 
-class RatioTooHigh(DecodingError):
+class CompressionRatioError(DecodingError):
     """The decoded body is so much larger than what was sent that it is taken for a bomb."""
 
 
@@ -97,7 +97,7 @@ class _Brotli:
         if not self._begun:
             self._begun = True
             if read_brotli_window_bits(data[0]) > BROTLI_WINDOW_BITS_MAX:
-                raise CodingBroken("The brotli data asks for a window of more than 4 MiB.")
+                raise CorruptEncodingError("The brotli data asks for a window of more than 4 MiB.")
         output: bytes = self._inner.process(data, output_buffer_limit=max_length)
         self.eof = self._inner.is_finished()
         # It also says that it accepts more while output is left.
@@ -135,7 +135,8 @@ class Decoder:
     """One body of one coding: `feed` it what arrives, take what comes out, `finish` at the end.
 
     It holds at most 16 KiB of input, one piece of output, and the coding's window. `ratio_max` is
-    decoded bytes for each byte fed, and counts from `FREE_RATIO_BYTES` on. Raises `CodingUnknown`;
+    decoded bytes for each byte fed, and counts from `FREE_RATIO_BYTES` on. Raises
+    `UnknownEncodingError`;
     `coding` is the value of Content-Encoding, in any case.
     """
 
@@ -143,7 +144,7 @@ class Decoder:
         name = coding.strip(" \t").lower()
         name = _ALIASES.get(name, name)
         if name not in _STAGES:
-            raise CodingUnknown(_describe_unknown(name))
+            raise UnknownEncodingError(_describe_unknown(name))
         self._coding = name
         self._open = _STAGES[name]
         self._stage = self._open()
@@ -156,16 +157,17 @@ class Decoder:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What more of the body decodes to, in pieces that are made as they are taken: take all.
 
-        Raises `CodingBroken`, `OutputTooLarge`, `RatioTooHigh`; the decoder is of no use then.
+        Raises `CorruptEncodingError`, `OutputTooLargeError`, `CompressionRatioError`; the decoder
+        is of no use then.
         """
         view = memoryview(data)
         for start in range(0, len(view), _SLICE_BYTES):
             yield from self._expand(bytes(view[start : start + _SLICE_BYTES]))
 
     def finish(self) -> None:
-        """Nothing more comes. Raises `CodingBroken` if something is missing."""
+        """Nothing more comes. Raises `CorruptEncodingError` if something is missing."""
         if not self._stage.eof:
-            raise CodingBroken(f"The {self._coding} data ends in the middle.")
+            raise CorruptEncodingError(f"The {self._coding} data ends in the middle.")
 
     def _expand(self, data: bytes) -> Iterator[bytes]:
         self.input_bytes += len(data)
@@ -185,22 +187,26 @@ class Decoder:
             raise
         # Each library has its own error, and brotli and zstd may never have been imported.
         except Exception as error:
-            raise CodingBroken(f"The data is not valid {self._coding}.") from error
+            raise CorruptEncodingError(f"The data is not valid {self._coding}.") from error
 
     def _begin_member(self) -> None:
         if self._coding not in _MEMBER_CODINGS:
-            raise CodingBroken(f"There are bytes after the end of the {self._coding} data.")
+            raise CorruptEncodingError(f"There are bytes after the end of the {self._coding} data.")
         if self._members >= MEMBERS_MAX:
-            raise CodingBroken(f"The {self._coding} data has more than {MEMBERS_MAX} members.")
+            raise CorruptEncodingError(
+                f"The {self._coding} data has more than {MEMBERS_MAX} members."
+            )
         self._members += 1
         self._stage = self._open()
 
     def _count(self, size: int) -> None:
         self.output_bytes += size
         if self.output_bytes > self._output_bytes_max:
-            raise OutputTooLarge(f"Decoded it is larger than {self._output_bytes_max} bytes.")
+            raise OutputTooLargeError(f"Decoded it is larger than {self._output_bytes_max} bytes.")
         if self.output_bytes > max(FREE_RATIO_BYTES, self.input_bytes * self._ratio_max):
-            raise RatioTooHigh(f"Decoded it is more than {self._ratio_max} times its size.")
+            raise CompressionRatioError(
+                f"Decoded it is more than {self._ratio_max} times its size."
+            )
 
 
 def _describe_unknown(name: str) -> str:

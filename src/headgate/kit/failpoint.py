@@ -44,12 +44,12 @@ POINTS = {
 _FORM = re.compile(r"([a-z_]+)=(?:(kill|raise)|sleep:(\d+(?:\.\d+)?))(?:@([1-9]\d*))?")
 
 
-class FailpointRefused(HeadgateError):
+class InvalidFailpointError(HeadgateError):
     kind = Kind.INVALID
     code = "failpoint_refused"
 
 
-class FailpointReached(Exception):
+class FailpointError(Exception):
     """What `NAME=raise` raises: a fault that no code expects."""
 
 
@@ -71,7 +71,7 @@ class Failpoint:
         if self._action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._action == "raise":
-            raise FailpointReached(self._name)
+            raise FailpointError(self._name)
         threading.Event().wait(self._seconds)
 
 
@@ -90,14 +90,14 @@ def arm(settings: Settings) -> None:
     if settings.failpoint is None:
         return
     if not settings.test_mode:
-        raise FailpointRefused(
+        raise InvalidFailpointError(
             "HEADGATE_FAILPOINT breaks the process on purpose, so it is taken only with "
             "HEADGATE_TEST_MODE=true. Remove it: no server that matters has either."
         )
     for text in settings.failpoint.split(","):
         found = _FORM.fullmatch(text.strip())
         if found is None or found[1] not in POINTS:
-            raise FailpointRefused(
+            raise InvalidFailpointError(
                 f"HEADGATE_FAILPOINT: {text!r} is not NAME=kill|raise|sleep:SECONDS[@NTH] with one "
                 f"of the names {', '.join(POINTS)}."
             )

@@ -57,14 +57,17 @@ class IdempotencyClaim(msgspec.Struct, frozen=True):
         return SecretKey(hashlib.sha256(fields).digest())
 
 
-class BodyDiffers(Exception):
+class IdempotencyMismatchError(Exception):
     """The key was used before, for something else."""
 
 
 def find_response(
     connection: sa.Connection, claim: IdempotencyClaim, *, now: float
 ) -> bytes | None:
-    """What the first request was answered, None for a first one. Raises `BodyDiffers`."""
+    """What the first request was answered, None for a first one.
+
+    Raises `IdempotencyMismatchError`.
+    """
     statement = sa.select(IDEMPOTENT_RESPONSES).where(
         IDEMPOTENT_RESPONSES.c.claim == claim.id,
         IDEMPOTENT_RESPONSES.c.created_at > now - REPLAY_SECONDS,
@@ -73,7 +76,7 @@ def find_response(
     if row is None:
         return None
     if row.digest != claim.digest:
-        raise BodyDiffers
+        raise IdempotencyMismatchError
     return open_box(claim.seal_key, row.answer, bound_to=claim.id)
 
 

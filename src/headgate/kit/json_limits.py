@@ -46,7 +46,7 @@ _PATH_NAMES_MAX = 8
 _NAME_CHARACTERS_MAX = 64
 
 
-class JsonFault(Exception):
+class JsonLimitError(Exception):
     """JSON that is refused: what is wrong, at which byte, and the path of the field if known."""
 
     def __init__(self, message: str, *, offset: int, path: str | None = None) -> None:
@@ -76,7 +76,7 @@ class JsonLimits:
 
 
 def check(body: bytes, limits: JsonLimits) -> None:
-    """Raises `JsonFault`, and nothing else, for a body that is JSON but may not pass.
+    """Raises `JsonLimitError`, and nothing else, for a body that is JSON but may not pass.
 
     Whether it is JSON at all is left to the parser: of what is none, any or no fault is found.
     """
@@ -128,7 +128,7 @@ def _check_encoding(body: bytes) -> None:
             decoder.decode(piece, final=start + _PIECE_BYTES >= len(body))
         except UnicodeDecodeError as error:
             offset = start - held + error.start
-            raise JsonFault("The text is not valid UTF-8", offset=offset) from None
+            raise JsonLimitError("The text is not valid UTF-8", offset=offset) from None
 
 
 class _Scan:
@@ -179,14 +179,16 @@ class _Scan:
             if key_count > keys_max or items > items_max or depth > depth_max:
                 raise self._fault_of_size(token.end() - 1, key_count)
 
-    def _fault_of_size(self, offset: int, key_count: int) -> JsonFault:
+    def _fault_of_size(self, offset: int, key_count: int) -> JsonLimitError:
         depth_max = self._limits.depth_max
         if len(self._levels) > depth_max:
             message = f"Objects and arrays are nested deeper than {depth_max}"
-            return JsonFault(message, offset=offset)
+            return JsonLimitError(message, offset=offset)
         if key_count > self._limits.keys_max:
-            return JsonFault(f"There are more than {self._limits.keys_max} keys", offset=offset)
-        return JsonFault(f"There are more than {self._limits.items_max} values", offset=offset)
+            return JsonLimitError(
+                f"There are more than {self._limits.keys_max} keys", offset=offset
+            )
+        return JsonLimitError(f"There are more than {self._limits.items_max} values", offset=offset)
 
     def _check_numbers(self, gap: bytes, start: int) -> int:
         """How many numbers had to be looked at, since that takes its time."""
@@ -203,10 +205,10 @@ class _Scan:
                 raise self._fault("A number is out of range", offset, self._name)
         return count
 
-    def _fault(self, message: str, offset: int, name: bytes) -> JsonFault:
+    def _fault(self, message: str, offset: int, name: bytes) -> JsonLimitError:
         names = [each for each in (*(above for _, above in self._levels), name) if each]
         path = ".".join(map(_show, names[:_PATH_NAMES_MAX]))
-        return JsonFault(message, offset=offset, path=path or None)
+        return JsonLimitError(message, offset=offset, path=path or None)
 
 
 def _is_out_of_range(number: bytes) -> bool:
@@ -222,7 +224,7 @@ def _unescape(name: bytes, offset: int) -> bytes:
     try:
         return _key_decoder.decode(b'"%b"' % name).encode()
     except msgspec.MsgspecError:
-        raise JsonFault("A key has an invalid escape", offset=offset) from None
+        raise JsonLimitError("A key has an invalid escape", offset=offset) from None
 
 
 def _show(name: bytes) -> str:

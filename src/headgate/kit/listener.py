@@ -14,7 +14,7 @@ SEND_BUFFER_BYTES = 256 * 1024
 _SKIPPED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-class AddressUnavailable(HeadgateError):
+class AddressInUseError(HeadgateError):
     """Nobody can listen there now: taken, not of this machine, or not allowed."""
 
     kind = Kind.CONFLICT
@@ -24,7 +24,7 @@ class AddressUnavailable(HeadgateError):
 def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
     """Sockets on all addresses of a host name, all on one port; port 0 picks a free one.
 
-    `hint` tells how to choose another port. Raises `AddressUnavailable`.
+    `hint` tells how to choose another port. Raises `AddressInUseError`.
     """
     with contextlib.ExitStack() as opened:
         listeners: list[socket.socket] = []
@@ -46,7 +46,7 @@ def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
         except OSError as error:
             reason = str(error.strerror or error).partition(" (")[0]
             message = f"Cannot listen on {host}, port {port}: {reason}. Choose another with {hint}."
-            raise AddressUnavailable(message) from error
+            raise AddressInUseError(message) from error
         opened.pop_all()
         return listeners
 

@@ -32,7 +32,7 @@ class RateLimit(msgspec.Struct, frozen=True):
     reset_seconds: float
 
 
-class RateLimited(HeadgateError):
+class RateLimitedError(HeadgateError):
     """The key has used up its minute; `rate_limits` says how it stands."""
 
     kind = Kind.LIMITED
@@ -72,11 +72,11 @@ class RateLimiter:
     def take(self, grant: LimitedKey, *, tokens: int = 0) -> tuple[RateLimit, ...]:
         """Count one request, and take the tokens that it may need; how the limits stand then.
 
-        Raises `RateLimited`, and has then counted nothing.
+        Raises `RateLimitedError`, and has then counted nothing.
         """
         try:
             return self._take(grant, tokens)
-        except RateLimited:
+        except RateLimitedError:
             raise
         # A fault of the limiter's own is in the log, and in nobody's way.
         except Exception:
@@ -84,10 +84,10 @@ class RateLimiter:
             return ()
 
     def check(self, grant: LimitedKey, *, with_tokens: bool) -> None:
-        """Raise `RateLimited` where `take` would now; nothing is counted."""
+        """Raise `RateLimitedError` where `take` would now; nothing is counted."""
         try:
             self._check(grant, self._now(), with_tokens=with_tokens)
-        except RateLimited:
+        except RateLimitedError:
             raise
         # As in `take`.
         except Exception:
@@ -124,7 +124,7 @@ class RateLimiter:
             wait, unit = max(wait, (1.0 - level) * MINUTE / bucket), "tokens"
         if unit:
             limit = bucket if unit == "tokens" else requests
-            raise RateLimited(
+            raise RateLimitedError(
                 f"This key may use {limit} {unit} per minute. Try again in {wait:.1f} seconds.",
                 wait_seconds=wait,
                 rate_limits=_describe(grant, due - now, level if with_tokens else None),

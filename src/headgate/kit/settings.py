@@ -40,7 +40,7 @@ MEBIBYTE = 1024 * KIBIBYTE
 GIBIBYTE = 1024 * MEBIBYTE
 
 
-class SettingRefused(HeadgateError):
+class InvalidSettingError(HeadgateError):
     """A setting is unknown or has a value that it cannot have; the message names it."""
 
     kind = Kind.INVALID
@@ -350,14 +350,14 @@ def variable_of(name: str) -> str:
 def load(environment: Mapping[str, str], **overrides: Any) -> Settings:
     """The settings of an environment; overrides that are not None come first.
 
-    Raises `SettingRefused` for an unknown `HEADGATE_` variable or an impossible value. An empty
-    variable counts as not set.
+    Raises `InvalidSettingError` for an unknown `HEADGATE_` variable or an impossible value. An
+    empty variable counts as not set.
     """
     types = get_type_hints(Settings, include_extras=True)
     names = {variable_of(name): name for name in types}
     for variable in environment:
         if variable.startswith(PREFIX) and variable not in names:
-            raise SettingRefused(_suggest(variable, names))
+            raise InvalidSettingError(_suggest(variable, names))
     values: dict[str, Any] = {
         name: environment[variable]
         for variable, name in names.items()
@@ -374,7 +374,7 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         return msgspec.convert(value, wanted, strict=False, dec_hook=_make_path)
     except msgspec.ValidationError as error:
         said = "" if name in SECRETS else f" cannot be {value!r}"
-        raise SettingRefused(f"{variable_of(name)}{said}: {error}.", param=name) from error
+        raise InvalidSettingError(f"{variable_of(name)}{said}: {error}.", param=name) from error
 
 
 _INDEXES = {name: index for index, name in enumerate(Settings.__struct_fields__)}

@@ -13,9 +13,9 @@ import msgspec
 from headgate.llm.request import (
     ALL_FIELDS,
     CheckedFields,
-    FieldMissing,
-    RequestInvalid,
-    TypeInvalid,
+    InvalidRequestError,
+    InvalidTypeError,
+    MissingFieldError,
 )
 
 FIELD_BYTES_MAX = 256
@@ -33,7 +33,7 @@ _NAMES = ("model", "stream", "n")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-class FormInvalid(RequestInvalid):
+class InvalidFormError(InvalidRequestError):
     """The body is no well-formed multipart form."""
 
     code = "invalid_form"
@@ -57,9 +57,9 @@ class FormRequest(msgspec.Struct, frozen=True):
     n: int | None
 
     def require_model(self) -> str:
-        """The model. Raises `FieldMissing`."""
+        """The model. Raises `MissingFieldError`."""
         if not self.model:
-            raise FieldMissing("Missing required parameter: 'model'.", param="model")
+            raise MissingFieldError("Missing required parameter: 'model'.", param="model")
         return self.model
 
 
@@ -69,22 +69,25 @@ def decode(
     limits: FormLimits = LIMITS,
     checked: CheckedFields = ALL_FIELDS,
 ) -> FormRequest:
-    """Read a form. Raises `FormInvalid`, and `TypeInvalid` for a field of the wrong type."""
+    """Read a form.
+
+    Raises `InvalidFormError`, and `InvalidTypeError` for a field of the wrong type.
+    """
     names = tuple(name for name in _NAMES if name in checked.names)
     fields = find_fields(body, content_type, names, limits)
     stream = _BOOLEANS.get(fields.get("stream", "false").lower())
     if stream is None:
-        raise TypeInvalid("Invalid type for 'stream': expected a boolean.", param="stream")
+        raise InvalidTypeError("Invalid type for 'stream': expected a boolean.", param="stream")
     n = fields.get("n", "")
     if n and not (n.isascii() and n.isdigit()):
-        raise TypeInvalid("Invalid type for 'n': expected an integer.", param="n")
+        raise InvalidTypeError("Invalid type for 'n': expected an integer.", param="n")
     return FormRequest(model=fields.get("model"), stream=stream, n=int(n) if n else None)
 
 
 def find_fields(
     body: bytes, content_type: str, names: tuple[str, ...], limits: FormLimits = LIMITS
 ) -> dict[str, str]:
-    """The values of the named plain fields. Raises `FormInvalid`.
+    """The values of the named plain fields. Raises `InvalidFormError`.
 
     Refused are, besides broken framing: such a field twice, as a file, encoded, or too long.
     """
@@ -92,21 +95,21 @@ def find_fields(
     fields: dict[str, str] = {}
     start = body.find(boundary)
     if start < 0 or (start > 0 and body[max(0, start - 2) : start] != b"\r\n"):
-        raise FormInvalid("The multipart body does not begin with its boundary.")
+        raise InvalidFormError("The multipart body does not begin with its boundary.")
     for _ in range(limits.parts_max):
         start = _skip_line(body, start + len(boundary))
         end = body.find(boundary, start)
         if end < start + 2 or body[end - 2 : end] != b"\r\n":
-            raise FormInvalid("A part of the form does not end with its boundary.")
+            raise InvalidFormError("A part of the form does not end with its boundary.")
         name, value = _read_part(body, start, end - 2, names, limits)
         if name in fields:
-            raise FormInvalid(f"The form has the field '{name}' twice.", param=name)
+            raise InvalidFormError(f"The form has the field '{name}' twice.", param=name)
         if name:
             fields[name] = value
         if body.startswith(b"--", end + len(boundary)):
             return fields
         start = end
-    raise FormInvalid(f"The form has more than {limits.parts_max} parts.")
+    raise InvalidFormError(f"The form has more than {limits.parts_max} parts.")
 
 
 def replace_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
@@ -130,10 +133,10 @@ def replace_field(body: bytes, content_type: str, name: str, value: str) -> byte
 def _read_boundary(content_type: str) -> bytes:
     kind, parameters = _read_parameters(content_type)
     if kind != "multipart/form-data":
-        raise FormInvalid("Expected a body of type multipart/form-data.")
+        raise InvalidFormError("Expected a body of type multipart/form-data.")
     boundary = parameters.get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
-        raise FormInvalid("The content type of the form has no valid boundary.")
+        raise InvalidFormError("The content type of the form has no valid boundary.")
     return boundary.encode("ascii")
 
 
@@ -141,7 +144,7 @@ def _skip_line(body: bytes, start: int) -> int:
     """Past the line of a boundary, which may end with blanks only."""
     end = body.find(b"\r\n", start)
     if end < 0 or body[start:end].strip(b" \t"):
-        raise FormInvalid("The multipart body has a boundary with other text in its line.")
+        raise InvalidFormError("The multipart body has a boundary with other text in its line.")
     return end + 2
 
 
@@ -151,26 +154,26 @@ def _read_part(
     """Name and value of a part; the name is empty if it is none of the wanted ones."""
     head_end = body.find(b"\r\n\r\n", start, min(end, start + limits.part_header_bytes_max))
     if head_end < 0:
-        raise FormInvalid("A part of the form has no end of its headers, or too long ones.")
+        raise InvalidFormError("A part of the form has no end of its headers, or too long ones.")
     headers = _read_headers(body[start:head_end])
     kind, parameters = _read_parameters(headers.get("content-disposition", ""))
     name = parameters.get("name")
     if kind != "form-data" or name is None or "name*" in parameters:
-        raise FormInvalid("A part of the form has no name.")
+        raise InvalidFormError("A part of the form has no name.")
     if headers.get("content-type", "").lower().startswith("multipart/"):
-        raise FormInvalid("A part of the form is itself multipart.")
+        raise InvalidFormError("A part of the form is itself multipart.")
     if name not in names:
         return "", ""
     encoding = headers.get("content-transfer-encoding", "binary").lower()
     if "filename" in parameters or "filename*" in parameters or encoding not in _PLAIN_ENCODINGS:
-        raise FormInvalid(f"The field '{name}' must be a plain field of the form.", param=name)
+        raise InvalidFormError(f"The field '{name}' must be a plain field of the form.", param=name)
     value = body[head_end + 4 : end]
     if len(value) > FIELD_BYTES_MAX:
-        raise FormInvalid(f"The field '{name}' is too long.", param=name)
+        raise InvalidFormError(f"The field '{name}' is too long.", param=name)
     try:
         return name, value.decode()
     except UnicodeDecodeError:
-        raise FormInvalid(f"The field '{name}' is not UTF-8.", param=name) from None
+        raise InvalidFormError(f"The field '{name}' is not UTF-8.", param=name) from None
 
 
 def _read_headers(head: bytes) -> dict[str, str]:
@@ -179,7 +182,7 @@ def _read_headers(head: bytes) -> dict[str, str]:
         name, colon, value = line.partition(":")
         name = name.lower()
         if not colon or not _NAME.fullmatch(name) or name in headers or _BREAK.search(value):
-            raise FormInvalid("A part of the form has a malformed header.")
+            raise InvalidFormError("A part of the form has a malformed header.")
         headers[name] = value.strip(" \t")
     return headers
 
@@ -193,7 +196,7 @@ def _read_parameters(value: str) -> tuple[str, dict[str, str]]:
     while position < len(value):
         match = _PARAMETER.match(value, position)
         if match is None or match[1].lower() in parameters:
-            raise FormInvalid("A header of the form has malformed parameters.")
+            raise InvalidFormError("A header of the form has malformed parameters.")
         quoted, token = match[2], match[3]
         parameters[match[1].lower()] = token if quoted is None else _ESCAPE.sub(r"\1", quoted)
         position = match.end()

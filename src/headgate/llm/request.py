@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from headgate.kit import json_limits
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.json_limits import JsonFault, JsonLimits
+from headgate.kit.json_limits import JsonLimitError, JsonLimits
 from headgate.llm import json_members
 
 MODEL_CHARACTERS_MAX = 256
@@ -98,26 +98,26 @@ _ABSENT = _FieldValues()
 ALL_FIELDS = CheckedFields(*CHECKED)
 
 
-class RequestInvalid(HeadgateError):
+class InvalidRequestError(HeadgateError):
     """The request cannot be understood, so it is not sent to a provider."""
 
     kind = Kind.INVALID
     code = "invalid_request"
 
 
-class JsonInvalid(RequestInvalid):
+class InvalidJsonError(InvalidRequestError):
     """The body is not JSON, or not of the kind that every parser reads alike."""
 
     code = "invalid_json"
 
 
-class TypeInvalid(RequestInvalid):
+class InvalidTypeError(InvalidRequestError):
     """A field, or the whole body, is of the wrong type."""
 
     code = "invalid_type"
 
 
-class FieldMissing(RequestInvalid):
+class MissingFieldError(InvalidRequestError):
     """A required field is missing."""
 
     code = "missing_required_parameter"
@@ -152,9 +152,9 @@ class JsonRequest(msgspec.Struct, frozen=True):
         return max(1, self.n or 1) * count_prompts(self.fields)
 
     def require_model(self) -> str:
-        """The model. Raises `FieldMissing`."""
+        """The model. Raises `MissingFieldError`."""
         if not self.model:
-            raise FieldMissing("Missing required parameter: 'model'.", param="model")
+            raise MissingFieldError("Missing required parameter: 'model'.", param="model")
         return self.model
 
     def with_envelopes_removed(self) -> JsonRequest:
@@ -195,7 +195,10 @@ class JsonRequest(msgspec.Struct, frozen=True):
 def decode(
     body: bytes, limits: JsonLimits = LIMITS, checked: CheckedFields = ALL_FIELDS
 ) -> JsonRequest:
-    """Read a request's body. Raises `RequestInvalid`, mostly as `JsonInvalid` or `TypeInvalid`."""
+    """Read a request's body.
+
+    Raises `InvalidRequestError`, mostly as `InvalidJsonError` or `InvalidTypeError`.
+    """
     try:
         if len(body) > limits.plain_bytes_max:
             json_limits.scan(body, limits)
@@ -204,7 +207,7 @@ def decode(
         json_limits.check(body, limits)
     except msgspec.ValidationError:
         raise _explain(body, limits, checked) from None
-    except JsonFault as fault:
+    except JsonLimitError as fault:
         raise _report_limit(fault) from None
     except _UNREADABLE as error:
         raise _report_syntax(body, limits, error) from None
@@ -229,7 +232,7 @@ def count_prompts(fields: Mapping[str, msgspec.Raw]) -> int:
 def _build_request(body: bytes, values: _FieldValues) -> JsonRequest:
     if values.model is not None and len(values.model) > MODEL_CHARACTERS_MAX:
         message = f"Invalid 'model': at most {MODEL_CHARACTERS_MAX} characters are accepted."
-        raise RequestInvalid(message, param="model")
+        raise InvalidRequestError(message, param="model")
     options = values.stream_options
     return JsonRequest(
         body,
@@ -248,16 +251,16 @@ def _build_request(body: bytes, values: _FieldValues) -> JsonRequest:
     )
 
 
-def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> RequestInvalid:
+def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> InvalidRequestError:
     """What is wrong with a body whose facts are of the wrong types."""
     try:
         if len(body) <= limits.plain_bytes_max:
             json_limits.check(body, limits)
         fields = _fields_decoder.decode(body)
-    except JsonFault as fault:
+    except JsonLimitError as fault:
         return _report_limit(fault)
     except msgspec.ValidationError:
-        return TypeInvalid(
+        return InvalidTypeError(
             "Invalid type for the request body: expected an object, "
             f"but got {_name_type(body)} instead."
         )
@@ -269,14 +272,14 @@ def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> Request
             decoder.decode(fields.get(name, b"null"))
         except _UNREADABLE:
             got = _name_type(bytes(fields[name]))
-            return TypeInvalid(
+            return InvalidTypeError(
                 f"Invalid type for '{name}': expected {expected}, but got {got} instead.",
                 param=name,
             )
-    return TypeInvalid("A field of the request has an invalid type.")
+    return InvalidTypeError("A field of the request has an invalid type.")
 
 
-def _report_syntax(body: bytes, limits: JsonLimits, error: Exception) -> JsonInvalid:
+def _report_syntax(body: bytes, limits: JsonLimits, error: Exception) -> InvalidJsonError:
     """What is wrong with a body that the parser does not take, in words that name the place."""
     if isinstance(error, msgspec.DecodeError):
         half = _LONE_SURROGATE.search(body, max(0, len(body) - _LONE_SURROGATE_BYTES))
@@ -289,17 +292,17 @@ def _report_syntax(body: bytes, limits: JsonLimits, error: Exception) -> JsonInv
         return _build_error(said)
     try:
         json_limits.scan(body, limits)
-    except JsonFault as fault:
+    except JsonLimitError as fault:
         return _report_limit(fault)
     return _build_error(str(error))
 
 
-def _report_limit(fault: JsonFault) -> JsonInvalid:
+def _report_limit(fault: JsonLimitError) -> InvalidJsonError:
     return _build_error(fault.message[0].lower() + fault.message[1:], fault.path)
 
 
-def _build_error(said: str, path: str | None = None) -> JsonInvalid:
-    return JsonInvalid(
+def _build_error(said: str, path: str | None = None) -> InvalidJsonError:
+    return InvalidJsonError(
         f"We could not parse the JSON body of your request: {said}. The body must be one JSON"
         " object, encoded in UTF-8.",
         param=path,

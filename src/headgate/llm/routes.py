@@ -25,7 +25,7 @@ _AMBIGUOUS = re.compile(
 _ENDS = re.compile(r"[?#]")
 
 
-class MethodNotAllowed(HeadgateError):
+class MethodNotAllowedError(HeadgateError):
     """The address is known, but not with this method; `allowed` are those that it has."""
 
     kind = Kind.METHOD
@@ -36,14 +36,14 @@ class MethodNotAllowed(HeadgateError):
         self.allowed = allowed
 
 
-class PathInvalid(HeadgateError):
+class InvalidPathError(HeadgateError):
     """The address could be read in two ways."""
 
     kind = Kind.INVALID
     code = "invalid_path"
 
 
-class PathMisplaced(HeadgateError):
+class UnknownUrlError(HeadgateError):
     """The address has a base URL in it that is longer than it should be, by `excess`."""
 
     kind = Kind.MISSING
@@ -84,9 +84,9 @@ class RouteTable:
     def match(self, method: str, path: str) -> Endpoint:
         """The row for a path below `/v1`, as it was sent, without its query.
 
-        Raises `PathInvalid`, `PathMisplaced` for one that a wrong base URL leads to, and
-        `MethodNotAllowed` when only other methods have a row, or for one that never travels; HEAD
-        and OPTIONS go on to the row that takes any method.
+        Raises `InvalidPathError`, `UnknownUrlError` for one that a wrong base URL leads to, and
+        `MethodNotAllowedError` when only other methods have a row, or for one that never travels;
+        HEAD and OPTIONS go on to the row that takes any method.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 
@@ -104,24 +104,24 @@ class RouteTable:
 
     def _search(self, method: str, path: str) -> Endpoint:
         if _AMBIGUOUS.search(path) or not path.startswith("/"):
-            raise PathInvalid(
+            raise InvalidPathError(
                 "The path is not in its plain form (an empty or a dot segment, a slash at its end, "
                 "a needless escape); it is refused as ambiguous. A client's base URL ends in /v1, "
                 "without a slash after it."
             )
         if method not in METHODS:
-            raise MethodNotAllowed(method, path, tuple(sorted(METHODS)))
+            raise MethodNotAllowedError(method, path, tuple(sorted(METHODS)))
         excess = self._find_excess(path.lower())
         if excess:
-            raise PathMisplaced(method, path, excess)
+            raise UnknownUrlError(method, path, excess)
         rows = _find(self._root, path.split("/"), 1)
         if rows is self._root.wildcard and _find(self._root, _read_loosely(path), 1) is not rows:
-            raise PathInvalid("The path is known in lower case and in its plain form only.")
+            raise InvalidPathError("The path is known in lower case and in its plain form only.")
         found = rows.get(method) or rows.get(ANY_METHOD)
         if found is None and method in _PASSING_METHODS:
             found = self._root.wildcard.get(ANY_METHOD)
         if found is None:
-            raise MethodNotAllowed(method, path, tuple(sorted(rows)))
+            raise MethodNotAllowedError(method, path, tuple(sorted(rows)))
         return found
 
     def _find_excess(self, path: str) -> str:

@@ -23,7 +23,7 @@ _BLANK_LINE_AT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _BLANK_LINE_BYTES_MAX = 4
 
 
-class EventTooLarge(HeadgateError):
+class EventTooLargeError(HeadgateError):
     """What follows the end of an answer is larger than the limit."""
 
     kind = Kind.UPSTREAM
@@ -98,9 +98,9 @@ def read_name(head: bytes) -> bytes:
 
 
 def check_size(size: int, event_bytes_max: int) -> None:
-    """Raise `EventTooLarge` when so many bytes may not be withheld."""
+    """Raise `EventTooLargeError` when so many bytes may not be withheld."""
     if size > event_bytes_max:
-        raise EventTooLarge(
+        raise EventTooLargeError(
             f"The provider sent a stream event of more than {event_bytes_max} bytes."
         )
 

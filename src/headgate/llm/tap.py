@@ -28,7 +28,7 @@ class StreamTap:
     is read from them but the name of the event.
 
     How the bytes were cut into chunks changes nothing: not the bytes that leave, not the reading,
-    not `finished`. `EventTooLarge` is raised when what is withheld grows over twice
+    not `finished`. `EventTooLargeError` is raised when what is withheld grows over twice
     `event_bytes_max`.
     """
 

@@ -25,7 +25,7 @@ from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.kit.settings import Settings
 from headgate.main import data_lock, data_remains, master_keys
-from headgate.main.data_lock import DATABASE_FILE, DataInUse
+from headgate.main.data_lock import DATABASE_FILE, DataDirectoryInUseError
 from headgate.main.egress import build_rules
 from headgate.metering.jobs import Latencies
 from headgate.relay.ports import OPERATOR
@@ -145,8 +145,10 @@ class Installation:
 def open_installation(settings: Settings, *, clock: Clock | None = None) -> Installation:
     """Open a data directory, made and brought up to date first where that is needed.
 
-    Raises a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
-    `SchemaUnusable`, `StorageUnavailable`), and has then written nothing to an existing database.
+    Raises a `HeadgateError` (`UnusableDataDirectoryError`, `InvalidMasterKeyError`,
+    `KeyServiceUnavailableError`,
+    `UnusableSchemaError`, `StorageUnavailableError`), and has then written nothing to an existing
+    database.
     """
     egress_rules = build_rules(settings)
     data_lock.make_directory(settings.data)
@@ -185,11 +187,12 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
 
 def open_for_command(settings: Settings, command: str) -> Installation:
     """Open a data directory for a command, also beside a running server, whose schema is left as
-    it is. Raises as `open_installation`, and `DataInUse` where the schema would have to change."""
+    it is. Raises as `open_installation`, and `DataDirectoryInUseError` where the schema would have
+    to change."""
     try:
         with data_lock.hold(settings, command):
             return open_installation(settings)
-    except DataInUse:
+    except DataDirectoryInUseError:
         database = open_database(settings)
         try:
             if not migration.is_current(database):
@@ -201,7 +204,7 @@ def open_for_command(settings: Settings, command: str) -> Installation:
 
 def open_database(settings: Settings) -> Database:
     """The database of the settings: PostgreSQL where there is a URL, else the file. Raises
-    `DatabaseUrlRefused` and `DriverMissing`."""
+    `InvalidDatabaseUrlError` and `DriverNotInstalledError`."""
     return Database(
         settings.database_url or settings.data / DATABASE_FILE,
         busy_timeout_seconds=settings.database_wait_seconds,

@@ -38,14 +38,14 @@ COUNTED = ("organizations", "keys", "credentials", "receipts", "entries", "holds
 CHUNK_BYTES = 1 << 20
 
 
-class BackupRefused(HeadgateError):
+class BackupNotAllowedError(HeadgateError):
     """The backup cannot be made there, or not be restored as it is; nothing was changed."""
 
     kind = Kind.INVALID
     code = "backup_refused"
 
 
-class BackupDamaged(HeadgateError):
+class DamagedBackupError(HeadgateError):
     """A copy of the database is not whole, or its books do not balance; it is of no use."""
 
     kind = Kind.UNAVAILABLE
@@ -85,8 +85,9 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -> BackupManifest:
     """Back up the settings' database to a new folder, and its master key to a new file of its own.
 
-    Raises `BackupRefused`, `BackupDamaged`, `StorageUnavailable` and, for the key,
-    `MasterKeyRefused`.
+    Raises `BackupNotAllowedError`, `DamagedBackupError`, `StorageUnavailableError` and, for the
+    key,
+    `InvalidMasterKeyError`.
     """
     if key_file is not None:
         check_key_place(folder, key_file)
@@ -107,13 +108,13 @@ def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -
 
 def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
     """Copy a database that may be in use to a new folder, checked. The connection is outside of a
-    transaction. Raises `BackupRefused` and `BackupDamaged`."""
+    transaction. Raises `BackupNotAllowedError` and `DamagedBackupError`."""
     with making(folder) as made:
         path = made / DATABASE_FILE
         try:
             sqlite.copy_into(connection, path)
         except sqlite.DRIVER.OperationalError as error:
-            raise BackupRefused(
+            raise BackupNotAllowedError(
                 f"{folder} cannot be written, or its database not be read: {error}."
             ) from error
         path.chmod(0o600)
@@ -126,9 +127,9 @@ def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
 @contextlib.contextmanager
 def making(folder: Path) -> Generator[Path]:
     """A folder that gets its name when the block ends well, and is removed when it does not.
-    Raises `BackupRefused`."""
+    Raises `BackupNotAllowedError`."""
     if folder.exists():
-        raise BackupRefused(f"{folder} is there already; a backup goes to a new folder.")
+        raise BackupNotAllowedError(f"{folder} is there already; a backup goes to a new folder.")
     made = folder.with_name(f"{folder.name}.part")
     try:
         if made.exists():
@@ -138,7 +139,7 @@ def making(folder: Path) -> Generator[Path]:
         made.rename(folder)
         flush(folder.parent)
     except OSError as error:
-        raise BackupRefused(f"{folder} cannot be written: {error.strerror}.") from error
+        raise BackupNotAllowedError(f"{folder} cannot be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
@@ -168,21 +169,21 @@ def write_manifest(folder: Path, manifest: BackupManifest) -> None:
 
 
 def read_manifest(folder: Path, database: str) -> BackupManifest:
-    """The manifest of a backup of that kind of database. Raises `BackupRefused`."""
+    """The manifest of a backup of that kind of database. Raises `BackupNotAllowedError`."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=BackupManifest)
     except FileNotFoundError as error:
         message = f"{folder} is no backup: it has no {MANIFEST_FILE}."
-        raise BackupRefused(message) from error
+        raise BackupNotAllowedError(message) from error
     except (OSError, msgspec.DecodeError) as error:
-        raise BackupRefused(f"{folder / MANIFEST_FILE} cannot be read: {error}.") from error
+        raise BackupNotAllowedError(f"{folder / MANIFEST_FILE} cannot be read: {error}.") from error
     if manifest.format != FORMAT or manifest.schema not in migration.list_versions():
-        raise BackupRefused(
+        raise BackupNotAllowedError(
             f"{folder} was made by Headgate {manifest.headgate} (schema {manifest.schema}), which "
             "is newer than this one; restore it with that version."
         )
     if manifest.database != database:
-        raise BackupRefused(
+        raise BackupNotAllowedError(
             f"{folder} is a backup of {manifest.database}, and this installation is on {database}: "
             "HEADGATE_DATABASE_URL decides which."
         )
@@ -191,31 +192,31 @@ def read_manifest(folder: Path, database: str) -> BackupManifest:
 
 def check_copy(path: Path) -> tuple[str, dict[str, int]]:
     """The schema and the rows of a copy that is whole and whose books balance. Raises
-    `BackupDamaged`."""
+    `DamagedBackupError`."""
     engine = sqlite.open_copy(path)
     try:
         with engine.connect() as connection:
             damage = sqlite.find_damage(connection)
             if damage is not None:
-                raise BackupDamaged(f"The copy {path} is damaged: {damage}. Use another one.")
+                raise DamagedBackupError(f"The copy {path} is damaged: {damage}. Use another one.")
             return check_books(connection)
     except exc.DatabaseError as error:
-        raise BackupDamaged(f"The copy {path} cannot be read: {error.orig}.") from error
+        raise DamagedBackupError(f"The copy {path} cannot be read: {error.orig}.") from error
     finally:
         engine.dispose()
 
 
 def check_books(connection: sa.Connection) -> tuple[str, dict[str, int]]:
     """The schema's version and the rows of a database whose books balance. Raises
-    `BackupDamaged`."""
+    `DamagedBackupError`."""
     schema = migration.read_version(connection)
     if schema is None:
-        raise BackupDamaged("The database holds nothing of Headgate: it was never set up.")
+        raise DamagedBackupError("The database holds nothing of Headgate: it was never set up.")
     # Books of an older schema are checked by the start that upgrades them, and by the doctor.
     faults = billing.audit(connection) if schema == migration.HEAD else []
     if faults:
         message = f"The books do not balance: {' '.join(faults)} Ask `headgate doctor`."
-        raise BackupDamaged(message)
+        raise DamagedBackupError(message)
     known = set(sa.inspect(connection).get_table_names())
     rows = {
         name: connection.execute(
@@ -238,10 +239,10 @@ def describe_file(path: Path) -> CopiedFile:
 
 
 def check_file(folder: Path, manifest: BackupManifest) -> Path:
-    """The file of a backup, which is as it was written. Raises `BackupDamaged`."""
+    """The file of a backup, which is as it was written. Raises `DamagedBackupError`."""
     path = folder / manifest.file.name
     if path.parent != folder or not is_file(path) or describe_file(path) != manifest.file:
-        raise BackupDamaged(
+        raise DamagedBackupError(
             f"{path} is not the file that the manifest names: its checksum differs."
         )
     return path
@@ -260,9 +261,10 @@ def restore(
 ) -> Restored:
     """Bring the database of a backup into the data directory, and its master key if it is given.
 
-    The former database is moved aside, never deleted. Raises `BackupRefused`, `BackupDamaged`,
-    `DataInUse` beside a running server, and `MasterKeyRefused` where the master key that is there
-    is not the backup's.
+    The former database is moved aside, never deleted. Raises `BackupNotAllowedError`,
+    `DamagedBackupError`,
+    `DataDirectoryInUseError` beside a running server, and `InvalidMasterKeyError` where the master
+    key that is there is not the backup's.
     """
     with data_lock.hold(settings, RESTORE):
         manifest = read_manifest(folder, "sqlite")
@@ -271,10 +273,10 @@ def restore(
             message = (
                 f"{path} has other tables or rows than its manifest tells. Use another backup."
             )
-            raise BackupDamaged(message)
+            raise DamagedBackupError(message)
         target = (settings.data / DATABASE_FILE).resolve()
         if _is_taken(target) and not replace:
-            raise BackupRefused(
+            raise BackupNotAllowedError(
                 f"There is a database {target} already. With --replace it is moved aside; or "
                 "choose another directory with --data."
             )
@@ -293,11 +295,13 @@ def restore(
 
 
 def check_key_place(folder: Path, key_file: Path) -> None:
-    """Raise `BackupRefused` for a key file that is there, or would be kept with the backup."""
+    """Raise `BackupNotAllowedError` for a key file that is there, or would be kept with the
+    backup.
+    """
     if key_file.exists():
-        raise BackupRefused(f"{key_file} is there already; the key goes to a new file.")
+        raise BackupNotAllowedError(f"{key_file} is there already; the key goes to a new file.")
     if folder.absolute() in key_file.absolute().parents:
-        raise BackupRefused(
+        raise BackupNotAllowedError(
             f"{key_file} would be in the backup itself: who has both can open every secret. Keep "
             "the key elsewhere."
         )
@@ -306,17 +310,17 @@ def check_key_place(folder: Path, key_file: Path) -> None:
 def _write_key(settings: Settings, connection: sa.Connection, key_file: Path) -> None:
     source = build_source(settings)
     if not isinstance(source, LocalSource):
-        raise BackupRefused(
+        raise BackupNotAllowedError(
             f"{source.provider} keeps the master key: there is no file of it to write. Keep the "
             "access to that key service instead, and leave --key-file out."
         )
     material = source.read_material(connection)
     if material is None:
-        raise BackupRefused("There is no master key yet; leave --key-file out.")
+        raise BackupNotAllowedError("There is no master key yet; leave --key-file out.")
     try:
         write_master_key(key_file, material)
     except OSError as error:
-        raise BackupRefused(f"{key_file} cannot be written: {error.strerror}.") from error
+        raise BackupNotAllowedError(f"{key_file} cannot be written: {error.strerror}.") from error
 
 
 def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[bytes | None, bool]:
@@ -325,7 +329,9 @@ def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[
     if not isinstance(source, LocalSource):
         if key_file is None:
             return None, False
-        raise BackupRefused(f"{source.provider} keeps the master key; leave --key-file out.")
+        raise BackupNotAllowedError(
+            f"{source.provider} keeps the master key; leave --key-file out."
+        )
     engine = sqlite.open_copy(path)
     try:
         with engine.connect() as connection:
@@ -335,7 +341,7 @@ def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[
                 source.find(connection)
                 return None, False
             if read_master_key(key_file) is None:
-                raise BackupRefused(f"There is no key file {key_file}.")
+                raise BackupNotAllowedError(f"There is no key file {key_file}.")
             material = LocalSource(text=None, path=key_file).read_material(connection)
     finally:
         engine.dispose()
@@ -343,7 +349,7 @@ def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[
     if not present.exists():
         return material, False
     if read_master_key(present) != material:
-        raise BackupRefused(f"{present} is another master key; move it away first.")
+        raise BackupNotAllowedError(f"{present} is another master key; move it away first.")
     return None, False
 
 
@@ -373,11 +379,11 @@ def _copy_file(path: Path, fresh: Path, manifest: BackupManifest) -> None:
     try:
         shutil.copyfile(path, fresh)
     except OSError as error:
-        raise BackupRefused(f"{fresh} cannot be written: {error.strerror}.") from error
+        raise BackupNotAllowedError(f"{fresh} cannot be written: {error.strerror}.") from error
     fresh.chmod(0o600)
     copied = describe_file(fresh)
     if copied.sha256 != manifest.file.sha256:
-        raise BackupDamaged(f"{fresh} is not what was read from {path}; look at the disk.")
+        raise DamagedBackupError(f"{fresh} is not what was read from {path}; look at the disk.")
 
 
 def flush(path: Path) -> None:

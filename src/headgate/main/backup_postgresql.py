@@ -13,7 +13,7 @@ from headgate.kit.db import migration, postgresql
 from headgate.kit.settings import Settings
 from headgate.main import backup
 from headgate.main.application import open_database
-from headgate.main.backup import BackupManifest, BackupRefused
+from headgate.main.backup import BackupManifest, BackupNotAllowedError
 
 DUMP_FILE = "headgate.dump"
 SERVICE = "headgate"
@@ -24,8 +24,8 @@ ERROR_CHARACTERS_MAX = 2_000
 
 def back_up(settings: Settings, folder: Path) -> BackupManifest:
     """Dump the database to a new folder while servers go on; the rows are counted just before.
-    Raises `BackupRefused`, which says
-    what to run where pg_dump is missing, and `BackupDamaged`."""
+    Raises `BackupNotAllowedError`, which says
+    what to run where pg_dump is missing, and `DamagedBackupError`."""
     database = open_database(settings)
     try:
         with database.reading() as connection:
@@ -50,7 +50,7 @@ def restore(settings: Settings, folder: Path) -> BackupManifest:
     database = open_database(settings)
     try:
         if migration.has_schema(database):
-            raise BackupRefused(
+            raise BackupNotAllowedError(
                 f"{database.name} holds a Headgate already, and is left as it is. Create an empty "
                 "database, and name it by HEADGATE_DATABASE_URL."
             )
@@ -64,7 +64,7 @@ def restore(settings: Settings, folder: Path) -> BackupManifest:
 
 def _run(settings: Settings, command: Sequence[str]) -> None:
     if shutil.which(command[0]) is None:
-        raise BackupRefused(
+        raise BackupNotAllowedError(
             f"{command[0]} is not installed here. Install PostgreSQL's client programs, or run "
             'where they are: pg_dump --format=custom --file=headgate.dump "$HEADGATE_DATABASE_URL" '
             "(and pg_restore --single-transaction --no-owner --dbname=URL headgate.dump into an "
@@ -84,7 +84,7 @@ def _run(settings: Settings, command: Sequence[str]) -> None:
         )
     if done.returncode != 0:
         told = done.stderr.strip()[-ERROR_CHARACTERS_MAX:]
-        raise BackupRefused(f"{command[0]} failed: {told}")
+        raise BackupNotAllowedError(f"{command[0]} failed: {told}")
 
 
 def _render_service(settings: Settings) -> str:

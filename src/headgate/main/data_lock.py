@@ -32,14 +32,14 @@ RETRY_SECONDS = 0.02
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-class DataUnusable(HeadgateError):
+class UnusableDataDirectoryError(HeadgateError):
     """The data directory cannot be made, read or written, or lacks what must be in it."""
 
     kind = Kind.INVALID
     code = "data_unusable"
 
 
-class DataInUse(HeadgateError):
+class DataDirectoryInUseError(HeadgateError):
     """Another process has the database for itself."""
 
     kind = Kind.CONFLICT
@@ -140,13 +140,14 @@ def build_lock(settings: Settings) -> DataLock:
 @contextlib.contextmanager
 def hold(settings: Settings, command: str) -> Generator[DataLock]:
     """Hold the lock for the block. A command that shares it leaves what a server wrote into it.
-    Raises `DataInUse`, with who has it and what to do, and `DataUnusable`."""
+    Raises `DataDirectoryInUseError`, with who has it and what to do, and
+    `UnusableDataDirectoryError`."""
     make_directory(settings.data)
     lock = build_lock(settings)
     deadline, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
     while not _take(lock):
         if time.monotonic() > deadline:
-            raise DataInUse(describe_busy(settings, find_holder(settings)))
+            raise DataDirectoryInUseError(describe_busy(settings, find_holder(settings)))
         pause.wait(RETRY_SECONDS)
     if not lock.is_shared or command == SERVE:
         lock.write(describe(settings, command))
@@ -203,16 +204,18 @@ def describe_busy(settings: Settings, holder: Holder | None) -> str:
 
 
 def make_directory(path: Path) -> None:
-    """Make the data directory where it is not there. Raises `DataUnusable`."""
+    """Make the data directory where it is not there. Raises `UnusableDataDirectoryError`."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise
         message = f"{path} cannot be made, or is no directory: {error.strerror}."
-        raise DataUnusable(f"{message} Choose another with --data.") from error
+        raise UnusableDataDirectoryError(f"{message} Choose another with --data.") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise DataUnusable(f"{path} cannot be written; give it to the user who runs Headgate.")
+        raise UnusableDataDirectoryError(
+            f"{path} cannot be written; give it to the user who runs Headgate."
+        )
 
 
 def _take(lock: DataLock) -> bool:
@@ -222,7 +225,9 @@ def _take(lock: DataLock) -> bool:
         if error.errno in NO_ROOM:
             raise
         message = f"{lock.path} cannot be locked: {error.strerror}."
-        raise DataUnusable(f"{message} Give it to the user who runs Headgate.") from error
+        raise UnusableDataDirectoryError(
+            f"{message} Give it to the user who runs Headgate."
+        ) from error
 
 
 def describe(settings: Settings, command: str) -> Holder:

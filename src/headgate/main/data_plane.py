@@ -268,12 +268,15 @@ def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
 
 
 def build_cors(settings: Settings) -> CorsPolicy | None:
-    """Which pages of other origins may read answers. Raises `CorsOriginRefused`."""
+    """Which pages of other origins may read answers. Raises `InvalidCorsOriginError`."""
     return CorsPolicy(settings.cors_origins) if settings.cors_origins else None
 
 
 def build_trusted_proxies(settings: Settings) -> Networks:
-    """Whose word on a client's address counts. Raises `ProxiesRefused` for what is no network."""
+    """Whose word on a client's address counts.
+
+    Raises `InvalidTrustedProxiesError` for what is no network.
+    """
     return parse_networks(settings.trusted_proxies, allow_any=settings.trust_any_proxy)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.kit.settings import Settings
-from headgate.main.data_lock import DATABASE_FILE, DataUnusable
+from headgate.main.data_lock import DATABASE_FILE, UnusableDataDirectoryError
 
 FIRST_KEYS_FILE = "first-keys.json"
 MASTER_KEY_FILE = "master.key"
@@ -28,17 +28,19 @@ def find(settings: Settings) -> list[Path]:
 
 
 def check_file(settings: Settings, remains: Sequence[Path]) -> None:
-    """Raise `DataUnusable` before a missing database file is made anew, which would take its
-    write-ahead log for an old one and delete it."""
+    """Raise `UnusableDataDirectoryError` before a missing database file is made anew, which would
+    take its write-ahead log for an old one and delete it."""
     path = settings.data / DATABASE_FILE
     if remains and not _has_bytes(path):
         raise refuse(settings, str(path), remains)
 
 
-def refuse(settings: Settings, database: str, remains: Sequence[Path]) -> DataUnusable:
+def refuse(
+    settings: Settings, database: str, remains: Sequence[Path]
+) -> UnusableDataDirectoryError:
     """Say what is missing, how to restore it, and how to begin anew."""
     names = " ".join(str(path) for path in remains)
-    return DataUnusable(
+    return UnusableDataDirectoryError(
         f"The database {database} is missing or empty, but an installation was here: {names}. "
         "Nothing was changed. To go on with it, bring its database back: headgate restore BACKUP "
         f"--data {settings.data} (docs/backup.md). To begin anew, move these files away first."

@@ -10,13 +10,13 @@ from headgate.kit.http.dial import create_tls_context
 from headgate.kit.http.guard import EgressRule, EgressRules, Guard, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
-from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.kit.settings import InvalidSettingError, Settings, variable_of
 from headgate.main.sign_in import list_issuer_origins
 from headgate.relay.ports import OPERATOR
-from headgate.vault.model import CredentialRefused, parse_base_url
+from headgate.vault.model import InvalidCredentialError, parse_base_url
 
 
-class AuthoritiesRefused(HeadgateError):
+class InvalidCertificateAuthoritiesError(HeadgateError):
     kind = Kind.INVALID
     code = "authorities_refused"
 
@@ -26,7 +26,7 @@ def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRu
     `OPENAI_BASE_URL` and the simulator that runs for the operator's own credentials, and the
     issuers of people's logins for these.
 
-    Raises `SettingRefused`.
+    Raises `InvalidSettingError`.
     """
     rules = EgressRules(build_rule(settings))
     rules = rules.with_origins(IDENTITY, *list_issuer_origins(settings))
@@ -36,26 +36,26 @@ def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRu
 
 
 def build_rule(settings: Settings) -> EgressRule:
-    """What the operator allows for every purpose: the allow-list. Raises `SettingRefused`."""
+    """What the operator allows for every purpose: the allow-list. Raises `InvalidSettingError`."""
     try:
         return parse_rule(settings.egress_allow)
     except ValueError as error:
         variable = variable_of("egress_allow")
-        raise SettingRefused(f"{variable}: {error}.", param="egress_allow") from error
+        raise InvalidSettingError(f"{variable}: {error}.", param="egress_allow") from error
 
 
 def _parse_own_origin(base_url: str) -> Origin:
     try:
         return parse_base_url(base_url)[0]
-    except CredentialRefused as error:
+    except InvalidCredentialError as error:
         variable = variable_of("openai_base_url")
         # Without the address itself: it may hold a password.
         message = f"{variable} cannot be used: {error.message}"
-        raise SettingRefused(message, param="openai_base_url") from error
+        raise InvalidSettingError(message, param="openai_base_url") from error
 
 
 def open_client(settings: Settings, rules: EgressRules | EgressRule) -> HttpClient:
-    """The client, on the running loop. Raises `AuthoritiesRefused`."""
+    """The client, on the running loop. Raises `InvalidCertificateAuthoritiesError`."""
     return HttpClient(
         head_limits=HeadLimits(
             settings.response_header_bytes_max, settings.response_header_count_max
@@ -71,7 +71,7 @@ def check_authorities(settings: Settings) -> None:
     try:
         create_tls_context(path)
     except OSError as error:
-        raise AuthoritiesRefused(
+        raise InvalidCertificateAuthoritiesError(
             f"{variable_of('egress_ca_file')} cannot be {path!r}: {error.strerror or error}. "
             "It is a file of certificates in PEM."
         ) from error

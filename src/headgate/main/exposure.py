@@ -9,12 +9,12 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.settings import Settings
 
 
-class ExposureRefused(HeadgateError):
+class UnsafeExposureError(HeadgateError):
     kind = Kind.INVALID
     code = "exposure_refused"
 
 
-class CertificateRefused(HeadgateError):
+class InvalidCertificateError(HeadgateError):
     kind = Kind.INVALID
     code = "certificate_refused"
 
@@ -24,13 +24,15 @@ def check_certificate(settings: Settings) -> None:
     certificate, key = settings.ssl_certfile, settings.ssl_keyfile
     if certificate is None:
         if key is not None:
-            raise CertificateRefused("--ssl-keyfile needs the certificate, too: --ssl-certfile.")
+            raise InvalidCertificateError(
+                "--ssl-keyfile needs the certificate, too: --ssl-certfile."
+            )
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
     except OSError as error:
         pair = certificate if key is None else f"{certificate} and {key}"
-        raise CertificateRefused(
+        raise InvalidCertificateError(
             f"No TLS can be made with {pair}: {error.strerror or error}. "
             "A certificate chain and its private key are wanted, both in PEM."
         ) from error
@@ -40,7 +42,7 @@ def check_exposure(settings: Settings) -> None:
     """Raise for an address that others can reach without TLS, unless that was asked for."""
     if settings.ssl_certfile or settings.allow_public_without_tls or is_loopback(settings.host):
         return
-    raise ExposureRefused(
+    raise UnsafeExposureError(
         f"{settings.host} can be reached from other machines, and keys would travel unencrypted. "
         "Give --ssl-certfile and --ssl-keyfile, or put a TLS proxy in front and say "
         "--allow-public-without-tls (HEADGATE_ALLOW_PUBLIC_WITHOUT_TLS=true)."

@@ -11,10 +11,10 @@ from pathlib import Path
 from headgate.kit.clock import SystemClock
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Origin, Request
-from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.kit.settings import InvalidSettingError, Settings, variable_of
 from headgate.main.data_remains import MASTER_KEY_FILE
 from headgate.main.egress import build_rule, open_client
-from headgate.vault.model import CredentialRefused, MasterKeyRefused, parse_base_url
+from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
 from headgate.vault.service.master_key import (
     LOCAL,
     KeyService,
@@ -61,7 +61,10 @@ class Sender:
 
 
 def build_source(settings: Settings) -> LocalSource | RemoteSource:
-    """Where the settings have the master key. Raises `SettingRefused` and `MasterKeyRefused`."""
+    """Where the settings have the master key.
+
+    Raises `InvalidSettingError` and `InvalidMasterKeyError`.
+    """
     if settings.master_key_provider == LOCAL:
         return LocalSource(text=settings.master_key, path=settings.data / MASTER_KEY_FILE)
     return RemoteSource(_BUILDERS[settings.master_key_provider](settings))
@@ -137,11 +140,11 @@ _BUILDERS: Mapping[str, Callable[[Settings], KeyService]] = {
 def _build_place(settings: Settings, name: str, address: str, hint: str) -> Place:
     try:
         origin, path = parse_base_url(address)
-    except CredentialRefused as error:
+    except InvalidCredentialError as error:
         variable = variable_of("master_key_address")
         # Without the address itself: it may hold a password.
         message = f"{variable} cannot be used: {error.message}"
-        raise SettingRefused(message, param="master_key_address") from error
+        raise InvalidSettingError(message, param="master_key_address") from error
     return Place(name, origin, path, settings.master_key_seconds, hint)
 
 
@@ -152,7 +155,7 @@ def _need(
     if value is not None and form.fullmatch(value):
         return value
     provider, state = settings.master_key_provider, "is missing" if value is None else "is wrong"
-    raise SettingRefused(
+    raise InvalidSettingError(
         f"{variable_of(name)} {state}: the master key provider {provider} needs it ({what}).",
         param=name,
     )
@@ -164,11 +167,11 @@ def _read_token(settings: Settings) -> str:
     token = _read_file(settings.vault_token_file).decode("latin-1").strip()
     if token.isascii() and token.isprintable() and token:
         return token
-    raise MasterKeyRefused(f"{settings.vault_token_file} holds no token.")
+    raise InvalidMasterKeyError(f"{settings.vault_token_file} holds no token.")
 
 
 def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MasterKeyRefused(f"{path} cannot be read: {error.strerror}.") from error
+        raise InvalidMasterKeyError(f"{path} cannot be read: {error.strerror}.") from error

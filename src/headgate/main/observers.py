@@ -23,7 +23,7 @@ BATCH_SECONDS = 0.02
 """How long receipts are gathered: telling of many at once costs a third of one at a time."""
 
 
-class ExtraMissing(HeadgateError):
+class ExtraNotInstalledError(HeadgateError):
     kind = Kind.INVALID
     code = "extra_missing"
 
@@ -99,7 +99,7 @@ def load_spans() -> Any:
     try:
         return importlib.import_module("headgate.telemetry.spans").Spans()
     except ImportError as error:
-        raise ExtraMissing(
+        raise ExtraNotInstalledError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the exporter is not installed: "
             "pip install 'headgate[telemetry]'"
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from headgate.accounts.model import AccountMissing
+from headgate.accounts.model import AccountNotFoundError
 from headgate.audit.model import Actor
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -46,7 +46,7 @@ class KeyDesk:
         """See `api.services.KeyDesk.begin`."""
         known = [each.id for each in self._application.accounts.list_organizations(connection)]
         if scope not in (EVERY_KEY, PLATFORM_KEY, *known):
-            raise AccountMissing("There is no such organization.", param="scope")
+            raise AccountNotFoundError("There is no such organization.", param="scope")
         return self._application.rotations.begin_keys(connection, scope, by=by)
 
     def carry_on(self, rotation: Rotation, *, by: Actor) -> None:

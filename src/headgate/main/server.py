@@ -19,8 +19,8 @@ from headgate.api.refusals import Refusals
 from headgate.billing.service import Ledger
 from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
-from headgate.kit.db.engine import StorageUnavailable
-from headgate.kit.db.migration import SchemaUnusable
+from headgate.kit.db.engine import StorageUnavailableError
+from headgate.kit.db.migration import UnusableSchemaError
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
@@ -44,7 +44,7 @@ from headgate.vault.model import parse_base_url
 log = structlog.get_logger(__name__)
 
 
-class StorageLost(HeadgateError):
+class StorageLostError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "storage_lost"
 
@@ -68,7 +68,7 @@ def serve(settings: Settings) -> None:
         while True:
             try:
                 return _open_and_serve(settings, listeners)
-            except (StorageUnavailable, SchemaUnusable, OSError) as error:
+            except (StorageUnavailableError, UnusableSchemaError, OSError) as error:
                 reason = waiting.describe_lack(settings, error)
                 if reason is None:
                     raise
@@ -167,12 +167,12 @@ async def _announce(
 
 
 async def _check_storage(writer: Writer, rescued: Rescue) -> None:
-    """Raise `StorageLost` where it is not known what the database has."""
+    """Raise `StorageLostError` where it is not known what the database has."""
     if writer.health.displaced:
         await writer.stop()
-        raise StorageLost(rescued.describe(writer.health.reason))
+        raise StorageLostError(rescued.describe(writer.health.reason))
     if writer.health.lost:
-        raise StorageLost(
+        raise StorageLostError(
             f"A flush to the disk failed ({writer.health.reason}), so it is not known what the "
             "disk has. No call was completed since. The next start takes up what is there; "
             "look at the disk first."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from headgate.kit.http.message import Origin
 from headgate.kit.http.url import parse_url
-from headgate.kit.settings import SettingRefused, Settings, variable_of
+from headgate.kit.settings import InvalidSettingError, Settings, variable_of
 from headgate.main.exposure import is_loopback
 
 
 def check_sign_in(settings: Settings) -> None:
-    """Raise `SettingRefused` for settings of people's logins that are unsafe or do not fit."""
+    """Raise `InvalidSettingError` for settings of people's logins that are unsafe or do not fit."""
     for name in ("public_url", "oidc_issuer", "jwt_issuer", "jwt_jwks_url"):
         address = getattr(settings, name)
         if address is not None:
@@ -24,7 +24,10 @@ def check_sign_in(settings: Settings) -> None:
 
 
 def list_issuer_origins(settings: Settings) -> list[Origin]:
-    """Where the operator's own issuers are, also when they are local. Raises `SettingRefused`."""
+    """Where the operator's own issuers are, also when they are local.
+
+    Raises `InvalidSettingError`.
+    """
     named = ("oidc_issuer", "jwt_issuer", "jwt_jwks_url")
     return [
         _check_address(name, address)
@@ -46,5 +49,5 @@ def _check_address(name: str, address: str) -> Origin:
     return origin
 
 
-def _refuse(name: str, reason: str) -> SettingRefused:
-    return SettingRefused(f"{variable_of(name)} {reason}.", param=name)
+def _refuse(name: str, reason: str) -> InvalidSettingError:
+    return InvalidSettingError(f"{variable_of(name)} {reason}.", param=name)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from headgate.api import app as api
 from headgate.gateway import errors
 from headgate.gateway.exchange import InboundExchange
-from headgate.kit.db.engine import StorageUnavailable
+from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
 from headgate.kit.ids import Ids
@@ -78,8 +78,8 @@ class Unready:
             platform=[Route("/api/{path:path}", self.refuse_api, methods=METHODS)],
         )
 
-    def _explain(self) -> StorageUnavailable:
-        return StorageUnavailable(
+    def _explain(self) -> StorageUnavailableError:
+        return StorageUnavailableError(
             f"The gateway has not started yet: {self._reason}. Nothing was sent, nothing is "
             "charged. Try again.",
             retry_after_seconds=RETRY_AFTER_SECONDS,

@@ -21,37 +21,37 @@ OUTPUT_TOKENS_ASSUMED = 1_000
 """Of a call that sets no maximum, for the estimate of its tokens."""
 
 
-class KeyCannotInfer(HeadgateError):
+class KeyWithoutInferenceError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "management_key_cannot_call_models"
 
 
-class EndpointOutOfScope(HeadgateError):
+class EndpointOutOfScopeError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "endpoint_out_of_scope"
 
 
-class ModelOutOfScope(HeadgateError):
+class ModelOutOfScopeError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "model_out_of_scope"
 
 
-class ProjectOutOfScope(HeadgateError):
+class ProjectOutOfScopeError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "project_out_of_scope"
 
 
-class AddressOutOfScope(HeadgateError):
+class AddressOutOfScopeError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "address_out_of_scope"
 
 
-class ResourceOutOfScope(HeadgateError):
+class ResourceOutOfScopeError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "API_KEY_RESOURCE_NOT_AUTHORIZED"
 
 
-class RouteUnsupported(HeadgateError):
+class UnsupportedEndpointError(HeadgateError):
     kind = Kind.UNSUPPORTED
     code = "unsupported_endpoint"
 
@@ -135,9 +135,9 @@ class Admission:
 def check_endpoint(grant: Grant, endpoint: Endpoint) -> None:
     """Refuse what no key may do, or only one that names it."""
     if endpoint.unsupported:
-        raise RouteUnsupported(endpoint.unsupported, should_retry=False)
+        raise UnsupportedEndpointError(endpoint.unsupported, should_retry=False)
     if endpoint.restricted and endpoint.name not in grant.endpoints:
-        raise EndpointOutOfScope(
+        raise EndpointOutOfScopeError(
             f"`{endpoint.name}` is open only to keys that name it among their endpoints."
         )
 
@@ -145,13 +145,13 @@ def check_endpoint(grant: Grant, endpoint: Endpoint) -> None:
 def check_endpoint_scope(grant: Grant, endpoint: Endpoint) -> None:
     """Refuse an address that the key was not issued for."""
     if grant.management and not endpoint.unsupported:
-        raise KeyCannotInfer(
+        raise KeyWithoutInferenceError(
             "This is a management key (hg_admin_...); model calls need an inference key "
             "(hg_live_...). Create one with `headgate keys create`."
         )
     check_endpoint(grant, endpoint)
     if grant.endpoints and not is_in_scope(endpoint.name, grant.endpoints):
-        raise EndpointOutOfScope(
+        raise EndpointOutOfScopeError(
             f"This key has no access to `{endpoint.name}`; "
             f"it may use: {', '.join(grant.endpoints)}."
         )
@@ -164,14 +164,14 @@ def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
         return
     named = f"this request names `{call.model}`" if call.model else "this request names none"
     if grant.models and not is_model_in_scope(call.model, grant.models, models):
-        raise ModelOutOfScope(
+        raise ModelOutOfScopeError(
             f"This key is limited to the models {', '.join(grant.models)}; {named}.",
             param="model",
         )
     if (grant.models or grant.resources) and isinstance(call.body, JsonRequest):
         check_model_key(call.body)
     if grant.resources and call.model not in grant.resources:
-        raise ResourceOutOfScope(
+        raise ResourceOutOfScopeError(
             f"This key is limited to the resources {', '.join(grant.resources)}; {named}.",
             param="model",
         )
@@ -182,7 +182,7 @@ def check_model_key(body: JsonRequest) -> None:
     take that one."""
     for name in body.fields:
         if name != "model" and name.casefold() == "model":
-            raise ModelOutOfScope(
+            raise ModelOutOfScopeError(
                 f"This key is limited to some models, and the request names one as `{name}`.",
                 param=name,
             )
@@ -200,17 +200,17 @@ def is_model_in_scope(model: str | None, patterns: tuple[str, ...], models: Mode
 def check_address(grant: Grant, address: str) -> None:
     """Refuse a caller from elsewhere than the key's networks, and one from nobody knows where."""
     if not is_inside(address, grant.networks):
-        raise AddressOutOfScope(
+        raise AddressOutOfScopeError(
             f"This key may not be used from {address or 'an unknown address'}.", should_retry=False
         )
 
 
 def choose_project(grant: Grant, project_id: str) -> Grant:
-    """The grant for calls of the project that the caller names. Raises `ProjectOutOfScope`."""
+    """The grant for calls of the project that the caller names. Raises `ProjectOutOfScopeError`."""
     if project_id == grant.project_id:
         return grant
     if project_id not in grant.projects:
-        raise ProjectOutOfScope("The project of x-headgate-project is none of this key's.")
+        raise ProjectOutOfScopeError("The project of x-headgate-project is none of this key's.")
     return replace(grant, project_id=project_id)
 
 

@@ -21,12 +21,12 @@ WANTING_MAX = 1024
 RETRY_SECONDS = 1.0
 
 
-class BodiesCrowdedOut(HeadgateError):
+class BodyMemoryExhaustedError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "overloaded"
 
 
-class BodyOverBudget(HeadgateError):
+class BodyOverBudgetError(HeadgateError):
     kind = Kind.TOO_LARGE
     code = "request_too_large"
 
@@ -48,8 +48,8 @@ class BodyBudget:
     def take(self, key_id: str, size: int) -> None:
         """Count a body, or a further part of one, for a key.
 
-        Raises `BodiesCrowdedOut`, or `BodyOverBudget` for what never has room; nothing is counted
-        then.
+        Raises `BodyMemoryExhaustedError`, or `BodyOverBudgetError` for what never has room; nothing
+        is counted then.
         """
         held = self._held.get(key_id, 0) + size
         taken = self.taken + size
@@ -69,7 +69,7 @@ class BodyBudget:
 
     def _check(self, key_id: str, size: int, *, held: int, free: int) -> None:
         if size > self.bytes_max:
-            raise BodyOverBudget(
+            raise BodyOverBudgetError(
                 f"A body of {size} bytes is more than all bodies together may take here "
                 f"({self.bytes_max})."
             )
@@ -79,7 +79,7 @@ class BodyBudget:
             return
         self.refusals += 1
         self._want(key_id)
-        raise BodiesCrowdedOut(
+        raise BodyMemoryExhaustedError(
             "The gateway holds as many bodies as it has memory for. Try again in a moment.",
             retry_after_seconds=RETRY_SECONDS,
         )

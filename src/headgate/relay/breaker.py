@@ -27,7 +27,7 @@ from headgate.relay.ports import Credential
 log = structlog.get_logger(__name__)
 
 
-class ProviderResting(HeadgateError):
+class CircuitOpenError(HeadgateError):
     """Nothing is sent: the provider has failed too often, and it is not the time of a probe."""
 
     kind = Kind.UNAVAILABLE
@@ -87,7 +87,7 @@ class Breakers:
         return sum(breaker.opened for breaker in self._failing.values())
 
     def check(self, credential: Credential, model: str | None) -> None:
-        """Raise `ProviderResting` if nothing may be sent. Whoever can choose asks before."""
+        """Raise `CircuitOpenError` if nothing may be sent. Whoever can choose asks before."""
         if not self._failing:
             return
         now = self._clock.monotonic()
@@ -191,7 +191,7 @@ class Breakers:
             del kept[next(iter(kept))]
         self._failing = kept
 
-    def _refuse(self, credential: Credential, breaker: Breaker, now: float) -> ProviderResting:
+    def _refuse(self, credential: Credential, breaker: Breaker, now: float) -> CircuitOpenError:
         seconds = max(1.0, breaker.probe_at - now)
         until = datetime.fromtimestamp(self._clock.now() + seconds, UTC)
         name, _, model = breaker.key
@@ -201,7 +201,7 @@ class Breakers:
             of_model = f" for the model `{model}`" if model else ""
             trouble = f"The provider `{credential.integration}` fails{of_model} through the "
             trouble += f"credential `{credential.name}`"
-        return ProviderResting(
+        return CircuitOpenError(
             f"{trouble}, so nothing is sent there until {until:%H:%M:%S} UTC, when one call will "
             "try whether it is back. Nothing was sent or charged. Wait, or use another "
             f"{'model or ' if name and model else ''}credential.",

@@ -32,19 +32,19 @@ ROOT = "/v1"
 """Where the addresses of endpoints begin."""
 
 
-class CallerLeft(HeadgateError):
+class ClientDisconnectedError(HeadgateError):
     kind = Kind.TIMEOUT
     code = "caller_left"
 
 
-class Stopping(HeadgateError):
+class GatewayStoppingError(HeadgateError):
     """The gateway ends, and the call with it."""
 
     kind = Kind.UNAVAILABLE
     code = "gateway_stopping"
 
     @classmethod
-    def after(cls, *, sent: bool) -> Stopping:
+    def after(cls, *, sent: bool) -> GatewayStoppingError:
         """What a call is told that was sent to the provider already, or was not."""
         if not sent:
             return cls("The gateway is stopping. Nothing was charged.", should_retry=True)
@@ -55,40 +55,40 @@ class Stopping(HeadgateError):
         )
 
 
-class KeyWithdrawn(HeadgateError):
+class KeyRevokedError(HeadgateError):
     """The key of a call was revoked, disabled or expired while the call ran."""
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_api_key"
 
     @classmethod
-    def now(cls) -> KeyWithdrawn:
+    def now(cls) -> KeyRevokedError:
         """What such a call is told. It is the message with which its task is cancelled."""
         return cls(
             "The API key was revoked, disabled or expired while the call ran.", should_retry=False
         )
 
 
-class InternalFault(HeadgateError):
+class InternalError(HeadgateError):
     """A fault of the gateway's own: told in short, logged whole."""
 
     kind = Kind.FAULT
     code = "internal_error"
 
     @classmethod
-    def of(cls, request_id: str) -> InternalFault:
+    def of(cls, request_id: str) -> InternalError:
         """The fault that befell one call."""
         return cls(f"The gateway failed; its log says more of {request_id}.")
 
 
-class Unrecorded(HeadgateError):
+class ReceiptNotRecordedError(HeadgateError):
     """The answer is here and cannot be recorded, so it is not passed on (law 1)."""
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
     @classmethod
-    def of(cls, request_id: str) -> Unrecorded:
+    def of(cls, request_id: str) -> ReceiptNotRecordedError:
         """What became of one call. To ask again would have the provider do the work again."""
         return cls(
             "The provider answered, but the gateway could not record the call, and what is not "
@@ -97,7 +97,7 @@ class Unrecorded(HeadgateError):
         )
 
 
-class AnswerCrowdedOut(HeadgateError):
+class ResponseMemoryExhaustedError(HeadgateError):
     """There is no memory for an answer, which the provider has made and charged."""
 
     kind = Kind.UNAVAILABLE
@@ -153,13 +153,13 @@ class CallState(msgspec.Struct):
 
     def reserve_answer(self, size: int) -> None:
         """Count further bytes of the answer that are about to be held. Raises
-        `AnswerCrowdedOut`."""
+        `ResponseMemoryExhaustedError`."""
         if self.caller is None:
             return
         try:
             self.caller.hold(size)
         except HeadgateError:
-            raise AnswerCrowdedOut(
+            raise ResponseMemoryExhaustedError(
                 "The gateway has no memory left for the provider's answer. The provider may have "
                 "charged for it, so the call is recorded as broken.",
                 should_retry=False,
@@ -178,11 +178,15 @@ class CallState(msgspec.Struct):
         """
         if self.sent_at and self.answered_at == self.first_byte_at:
             self.answered_at = now
-        if isinstance(cause, HeadgateError) and not isinstance(cause, CallerLeft):
+        if isinstance(cause, HeadgateError) and not isinstance(cause, ClientDisconnectedError):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
-            error = CallerLeft("The caller left.") if left else Stopping.after(sent=self.was_sent)
-            if cause.args and isinstance(cause.args[0], KeyWithdrawn):
+            error = (
+                ClientDisconnectedError("The caller left.")
+                if left
+                else GatewayStoppingError.after(sent=self.was_sent)
+            )
+            if cause.args and isinstance(cause.args[0], KeyRevokedError):
                 error = cause.args[0]
             self.outcome = "cancelled"
         if not self.streamed:
@@ -194,9 +198,9 @@ class CallState(msgspec.Struct):
         """The receipt of an answer that could not be recorded in time, and so was not whole."""
         if receipt.outcome != "completed":
             return receipt
-        status = receipt.status if self.streamed else Unrecorded.kind.value
+        status = receipt.status if self.streamed else ReceiptNotRecordedError.kind.value
         return msgspec.structs.replace(
-            receipt, outcome="broken", error_code=Unrecorded.code, status=status
+            receipt, outcome="broken", error_code=ReceiptNotRecordedError.code, status=status
         )
 
     def _outcome_of(self, error: HeadgateError) -> str:

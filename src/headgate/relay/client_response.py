@@ -7,7 +7,7 @@ import sys
 from typing import Protocol
 
 from headgate.kit.clock import Clock
-from headgate.kit.decoding import CodingUnknown, Decoder, DecodingError
+from headgate.kit.decoding import Decoder, DecodingError, UnknownEncodingError
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http import errors as egress
 from headgate.kit.http.exchange import UNHELD_BYTES
@@ -23,7 +23,7 @@ from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
 from headgate.relay.upstream import (
     FAULT_BODY_BYTES_MAX,
-    ProviderBroken,
+    InvalidProviderResponseError,
     UpstreamResponse,
     translate,
 )
@@ -131,7 +131,7 @@ class ResponseFactory:
                 output_bytes_max=sys.maxsize,
                 ratio_max=STREAM_RATIO_MAX,
             )
-        except CodingUnknown as error:
+        except UnknownEncodingError as error:
             answer.response.abort()
             raise refuse_coding(str(error)) from error
         answer.drop_coding()
@@ -217,7 +217,7 @@ class BufferedResponse:
         if body or endpoint.body is Body.JSON:
             readable = endpoint.meter.read_body(body, state.reading)
             if not readable and (endpoint.body is Body.JSON or answer.claims_json):
-                raise ProviderBroken(
+                raise InvalidProviderResponseError(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
         if is_only_error(state.reading):
@@ -304,7 +304,9 @@ class StreamedResponse:
         if self._failure is not None:
             raise self._take_failure()
         if not (tap.finished or self._is_complete()):
-            raise ProviderBroken("The provider's stream ended before its answer was complete.")
+            raise InvalidProviderResponseError(
+                "The provider's stream ended before its answer was complete."
+            )
         state.outcome = "completed" if state.reading.error_code is None else "upstream_error"
 
     def _is_complete(self) -> bool:
@@ -444,11 +446,11 @@ def find_secret(state: CallState) -> bytes:
     return state.credential.secret
 
 
-def refuse_redirect(state: CallState, answer: UpstreamResponse) -> ProviderBroken:
+def refuse_redirect(state: CallState, answer: UpstreamResponse) -> InvalidProviderResponseError:
     """No redirect is followed: the key is bound to its origin. Nothing was done, or charged."""
     answer.response.abort()
     state.was_sent = False
-    return ProviderBroken(
+    return InvalidProviderResponseError(
         f"The provider answered {answer.status}, a redirect, which is not followed. "
         "Check the base URL of the credential.",
         should_retry=False,
@@ -460,6 +462,8 @@ def is_only_error(reading: Reading) -> bool:
     return reading.error_code is not None and reading.usage is None and reading.answer_id is None
 
 
-def refuse_coding(reason: str) -> ProviderBroken:
+def refuse_coding(reason: str) -> InvalidProviderResponseError:
     """A compressed answer that is not decoded."""
-    return ProviderBroken(f"The provider's answer cannot be decoded. {reason}", should_retry=False)
+    return InvalidProviderResponseError(
+        f"The provider's answer cannot be decoded. {reason}", should_retry=False
+    )

@@ -26,12 +26,12 @@ RISE = 1.1
 RETRY_SECONDS = 1.0
 
 
-class CrowdedOut(HeadgateError):
+class ConcurrencyLimitError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "overloaded"
 
 
-class ShareTaken(HeadgateError):
+class TooManyConcurrentCallsError(HeadgateError):
     kind = Kind.LIMITED
     code = "too_many_calls_in_flight"
 
@@ -96,11 +96,11 @@ class ConcurrencyLimiter:
 
     def _explain(self, running_of_key: int, free: int) -> HeadgateError:
         if free <= 0 or running_of_key >= self.calls_per_key_max:
-            return CrowdedOut(
+            return ConcurrencyLimitError(
                 "The gateway has as many calls as it can carry. Try again in a moment.",
                 retry_after_seconds=RETRY_SECONDS,
             )
-        return ShareTaken(
+        return TooManyConcurrentCallsError(
             f"This key has {running_of_key} calls under way, and only {free} places are left for "
             "all keys. Let some of them end first.",
             retry_after_seconds=RETRY_SECONDS,

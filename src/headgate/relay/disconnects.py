@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from headgate.relay.call import Caller, FlowControl
-from headgate.relay.call_state import CallerLeft
+from headgate.relay.call_state import ClientDisconnectedError
 from headgate.relay.ports import DisconnectPolicy
 
 
@@ -82,7 +82,7 @@ class DisconnectHandler:
         """Wait between two attempts. CallerLeft, or cancelled at once, when nobody waits any more:
         an attempt that is under way may still bring its usage, a new one is pointless."""
         if self.left:
-            raise CallerLeft("The caller left.")
+            raise ClientDisconnectedError("The caller left.")
         self._sleeping = True
         await asyncio.sleep(seconds)
         self._sleeping = False

@@ -27,7 +27,7 @@ SETTLING_SECONDS_MAX = 300
 its answer slowly, and for a database that does not answer at once."""
 
 
-class ModelUnpriced(HeadgateError):
+class UnpricedModelError(HeadgateError):
     kind = Kind.INVALID
     code = "model_unpriced"
 
@@ -61,7 +61,7 @@ class Holding:
             return
         amount = self._bound(state)
         if amount is None:
-            raise ModelUnpriced(
+            raise UnpricedModelError(
                 f"`{call.model or call.endpoint.name}` has no price that bounds its cost, so it "
                 "cannot be paid in credits. Use an own credential, or a model of the catalog.",
                 param="model",

@@ -21,8 +21,8 @@ from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import (
     MICROSECONDS,
     CallState,
-    InternalFault,
-    Unrecorded,
+    InternalError,
+    ReceiptNotRecordedError,
     assess,
     write_receipt,
 )
@@ -110,14 +110,14 @@ class CallPipeline:
         # A fault of ours must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("pipeline.fault", request_id=call.request_id)
-            fault = InternalFault.of(call.request_id)
+            fault = InternalError.of(call.request_id)
             error = state.end_early(fault, left=disconnects.left, now=self._clock.monotonic())
         finally:
             disconnects.end()
             self._admission.release(call)
         try:
             receipt = await self._settle(state)
-        except Unrecorded as unrecorded:
+        except ReceiptNotRecordedError as unrecorded:
             error = error or drop_trace(unrecorded)
         else:
             if error is None and response is not None:
@@ -165,6 +165,6 @@ class CallPipeline:
         assert task is not None, "a call is carried by a task"
         task.uncancel()
 
-    def _defer(self, receipt: Receipt, state: CallState) -> Unrecorded:
+    def _defer(self, receipt: Receipt, state: CallState) -> ReceiptNotRecordedError:
         self._settlement.defer(state.mark_unrecorded(receipt), state.hold)
-        return Unrecorded.of(receipt.request_id)
+        return ReceiptNotRecordedError.of(receipt.request_id)

@@ -9,7 +9,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.llm import form
 from headgate.llm.endpoint import Body, Pricing
 from headgate.llm.request import JsonRequest
-from headgate.relay.admission import ModelOutOfScope, is_any_in_scope
+from headgate.relay.admission import ModelOutOfScopeError, is_any_in_scope
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
@@ -28,22 +28,22 @@ DEFAULTED = frozenset({"chat.completions", "responses"})
 """Where an unknown managed model may be served by the default one: it can do what was asked."""
 
 
-class PathUnsafe(HeadgateError):
+class UnsafePathError(HeadgateError):
     kind = Kind.INVALID
     code = "invalid_path"
 
 
-class ModelNotOffered(HeadgateError):
+class ModelNotFoundError(HeadgateError):
     kind = Kind.MISSING
     code = "model_not_found"
 
 
-class OfferElsewhere(HeadgateError):
+class ModelRoutedElsewhereError(HeadgateError):
     kind = Kind.INVALID
     code = "credential_unusable"
 
 
-class AccountShared(HeadgateError):
+class SharedAccountError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "shared_account"
 
@@ -165,7 +165,7 @@ class Routing:
             if call.endpoint.pricing is Pricing.FREE:
                 return None
             message = f"The model '{call.model}' does not exist among the managed models."
-            raise ModelNotOffered(message, param="model", should_retry=False)
+            raise ModelNotFoundError(message, param="model", should_retry=False)
         serving = self._models.match(offer.model_id, offer.credential.integration)
         names = (offer.model_id, *serving.names)
         if call.grant.models and not is_any_in_scope(names, call.grant.models):
@@ -173,13 +173,13 @@ class Routing:
                 f"`{call.model}` is served by `{offer.model_id}`, which this key is not issued "
                 f"for: it is limited to the models {', '.join(call.grant.models)}."
             )
-            raise ModelOutOfScope(message, param="model")
+            raise ModelOutOfScopeError(message, param="model")
         if call.credential_name is not None and offer.credential.id != credential.id:
             message = (
                 f"The credential {call.credential_name!r} does not serve the managed model "
                 f"'{call.model}'; no other one is taken in its place."
             )
-            raise OfferElsewhere(message, should_retry=False)
+            raise ModelRoutedElsewhereError(message, should_retry=False)
         return offer
 
     def _find_offer(self, call: Call, match: ModelMatch) -> Offer | None:
@@ -264,18 +264,18 @@ def rename_in_form(call: Call, body: bytes, wire_id: str) -> bytes:
 
 
 def check_models(call: Call, match: ModelMatch) -> None:
-    """Refuse a model that the key was not issued for. Raises `ModelOutOfScope`."""
+    """Refuse a model that the key was not issued for. Raises `ModelOutOfScopeError`."""
     if call.grant.models and not is_any_in_scope(match.names, call.grant.models):
         message = (
             f"This key is limited to the models {', '.join(call.grant.models)}; with this "
             f"credential, the request names `{match.names[0]}`."
         )
-        raise ModelOutOfScope(message, param="model")
+        raise ModelOutOfScopeError(message, param="model")
 
 
 def check_shared(call: Call) -> None:
     """Refuse what reads or changes things that lie in the provider's account: the platform's own
-    is shared by all organizations. Raises `AccountShared`."""
+    is shared by all organizations. Raises `SharedAccountError`."""
     endpoint = call.endpoint
     if endpoint.pricing is not Pricing.FREE or endpoint.body is Body.JSON:
         return
@@ -285,7 +285,7 @@ def check_shared(call: Call) -> None:
         f"`{call.method} {call.path.decode('latin-1')}` works on what lies in the provider's "
         "account, and the platform's account is shared by all organizations. Use an own credential."
     )
-    raise AccountShared(message, should_retry=False)
+    raise SharedAccountError(message, should_retry=False)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -299,7 +299,7 @@ def check_path(path: bytes) -> bytes:
             segment.partition(b";")[0] for segment in decoded.replace(b"\\", b"/").split(b"/")
         ]
         if b"//" in path or b".." in segments or b"." in segments or min(decoded) < 0x20:
-            raise PathUnsafe(
+            raise UnsafePathError(
                 "The path must not have empty or dotted segments, or control characters."
             )
     return path

@@ -21,7 +21,7 @@ from headgate.kit.http.message import Client, Headers, Request, Response, Timeou
 from headgate.llm import provider_errors
 from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers, Probes
-from headgate.relay.call_state import AnswerCrowdedOut, CallState
+from headgate.relay.call_state import CallState, ResponseMemoryExhaustedError
 from headgate.relay.deadlines import merge_timeouts
 from headgate.relay.ports import Capacities, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
@@ -39,17 +39,17 @@ SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """What changes nothing at the provider, however often it is done (RFC 9110, 9.2.1)."""
 
 
-class ProviderUnreachable(HeadgateError):
+class ProviderUnreachableError(HeadgateError):
     kind = Kind.UPSTREAM
     code = "provider_unreachable"
 
 
-class ProviderBroken(HeadgateError):
+class InvalidProviderResponseError(HeadgateError):
     kind = Kind.UPSTREAM
     code = "provider_invalid_response"
 
 
-class ProviderTimeout(HeadgateError):
+class ProviderTimeoutError(HeadgateError):
     kind = Kind.UPSTREAM_TIMEOUT
     code = "provider_timeout"
 
@@ -247,7 +247,7 @@ class Upstream:
         except egress.EgressError as error:
             state.was_sent = error.sent
             return drop_trace(error)
-        except egress.ConnectCancelled:
+        except egress.ConnectCancelledError:
             state.was_sent = False
             raise
 
@@ -261,7 +261,7 @@ class Upstream:
             state.was_sent = True
             try:
                 response = await self._client.send(limit_total(request, now - state.sent_at))
-            except egress.Disconnected as error:
+            except egress.DisconnectedError as error:
                 if stale == STALE_RETRIES_MAX or not may_send_again(error, request):
                     raise
             else:
@@ -333,7 +333,7 @@ class Upstream:
         return advised or None
 
 
-def may_send_again(error: egress.Disconnected, request: Request) -> bool:
+def may_send_again(error: egress.DisconnectedError, request: Request) -> bool:
     """Whether a request whose kept connection ended at once may be sent a second time.
 
     The provider may have read it and done the work, which nobody can tell from a connection that
@@ -347,8 +347,8 @@ def may_send_again(error: egress.Disconnected, request: Request) -> bool:
 def may_connect_later(failure: egress.EgressError) -> bool:
     """Whether nothing was sent yet, and another try may get further. What was sent and lost may
     have been done, and would be charged a second time; a forbidden address stays forbidden."""
-    return isinstance(failure, egress.ConnectFailed) and not isinstance(
-        failure, egress.AddressRefused
+    return isinstance(failure, egress.ConnectError) and not isinstance(
+        failure, egress.ForbiddenAddressError
     )
 
 
@@ -356,7 +356,7 @@ async def read_fault(state: CallState, response: Response) -> bytes:
     """The body of a refusal; nothing of one that is too large to be words, or to be held now."""
     try:
         return await response.read(FAULT_BODY_BYTES_MAX, state.reserve_answer)
-    except (egress.BodyTooLarge, AnswerCrowdedOut):
+    except (egress.ResponseTooLargeError, ResponseMemoryExhaustedError):
         return b""
 
 
@@ -411,15 +411,15 @@ def is_final(answer: UpstreamResponse) -> bool:
 def is_failure_to_connect(error: egress.EgressError) -> bool:
     """Whether anybody else would get no connection to the origin either: not for want of one of our
     own, nor because this credential may not go there."""
-    return isinstance(error, egress.ConnectFailed) and not isinstance(
-        error, egress.PoolExhausted | egress.AddressRefused
+    return isinstance(error, egress.ConnectError) and not isinstance(
+        error, egress.PoolExhaustedError | egress.ForbiddenAddressError
     )
 
 
 def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
     """Whether a provider that was reached would fail another call as well: not for a body that its
     sender may have been slow with, nor for a kept connection that may have ended before."""
-    is_stale = isinstance(error, egress.Disconnected) and error.reused
+    is_stale = isinstance(error, egress.DisconnectedError) and error.reused
     return error.sent and not is_stale and isinstance(request.body, bytes)
 
 
@@ -442,18 +442,20 @@ def conclude(failure: UpstreamResponse | egress.EgressError) -> UpstreamResponse
 def translate(error: Exception) -> HeadgateError:
     """What an exchange that failed is to the caller; never with the provider's address in it."""
     if isinstance(error, egress.EgressError) and not error.sent:
-        return ProviderUnreachable(
+        return ProviderUnreachableError(
             "The provider could not be reached: nothing was sent, and nothing was charged. "
             "`headgate doctor` tells more.",
             should_retry=False,
         )
-    if isinstance(error, egress.FirstByteTimeout | egress.IdleTimeout | egress.TotalTimeout):
-        return ProviderTimeout(
+    if isinstance(
+        error, egress.FirstByteTimeoutError | egress.IdleTimeoutError | egress.TotalTimeoutError
+    ):
+        return ProviderTimeoutError(
             "The provider did not answer in time. It may have done the work all the same, so the "
             "call is recorded with an unknown outcome.",
             should_retry=False,
         )
-    return ProviderBroken(
+    return InvalidProviderResponseError(
         "The provider's answer broke off or could not be read. It may have done the work all the "
         "same, so the call is recorded with an unknown outcome.",
         should_retry=False,

@@ -16,7 +16,7 @@ from headgate.kit.crypto import SecretKey
 from headgate.vault.model.keys import (
     OrganizationKeyRecord,
     Rotation,
-    RotationRefused,
+    RotationConflictError,
 )
 from headgate.vault.service.master_key import MasterKey
 from headgate.vault.service.rotation import Resealed, Rotations
@@ -58,7 +58,8 @@ class Rotator:
         """Bring in a new master key, or carry on with it. How many organization keys do not open;
         None if it was in force already.
 
-        Raises `RotationRefused` and `StorageUnavailable`; the next run goes on from there.
+        Raises `RotationConflictError` and `StorageUnavailableError`; the next run goes on from
+        there.
         """
         rotation = self._commit(
             lambda connection: self._rotations.begin_master(connection, target, by=by)
@@ -114,7 +115,7 @@ class Rotator:
                 continue  # a row came under it in this very moment
             if left == failed:
                 return failed
-        raise RotationRefused(f"Others keep sealing under {retired.id}. Run this again.")
+        raise RotationConflictError(f"Others keep sealing under {retired.id}. Run this again.")
 
     def _move_rows(self, rotation: Rotation, table: str, retired: OrganizationKeyRecord) -> int:
         successor = self._commit(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.accounts.model import AccountMissing, NameRefused
+from headgate.accounts.model import AccountNotFoundError, InvalidNameError
 from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
@@ -50,21 +50,21 @@ def test_unknown_and_ambiguous_projects_are_told_apart(
     database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:
-        with pytest.raises(AccountMissing, match="no project yet"):
+        with pytest.raises(AccountNotFoundError, match="no project yet"):
             accounts.find_project(connection, None)
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
         for _ in range(2):
             accounts.create_project(connection, "same", organization_id=organization.id, by=SYSTEM)
-        with pytest.raises(AccountMissing, match="2 projects are named 'same'"):
+        with pytest.raises(AccountNotFoundError, match="2 projects are named 'same'"):
             accounts.find_project(connection, "same")
-        with pytest.raises(AccountMissing, match="no project with the id or name 'x'"):
+        with pytest.raises(AccountNotFoundError, match="no project with the id or name 'x'"):
             accounts.find_project(connection, "x")
 
 
 def test_project_of_an_unknown_organization_is_refused(
     database: Database, accounts: AccountService
 ) -> None:
-    with database.transaction() as connection, pytest.raises(AccountMissing):
+    with database.transaction() as connection, pytest.raises(AccountNotFoundError):
         accounts.create_project(connection, "one", organization_id="org_none", by=SYSTEM)
 
 
@@ -72,7 +72,7 @@ def test_project_of_an_unknown_organization_is_refused(
 def test_name_that_cannot_be_shown_on_a_line_is_refused(
     database: Database, accounts: AccountService, name: str
 ) -> None:
-    with database.transaction() as connection, pytest.raises(NameRefused):
+    with database.transaction() as connection, pytest.raises(InvalidNameError):
         accounts.create_organization(connection, name, by=SYSTEM)
 
 
@@ -80,17 +80,21 @@ def test_organization_that_is_not_clear_is_told_with_how_to_name_it(
     database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:
-        with pytest.raises(AccountMissing, match="no organization yet"):
+        with pytest.raises(AccountNotFoundError, match="no organization yet"):
             accounts.find_organization(connection, None)
         first = accounts.create_organization(connection, "Acme", by=SYSTEM)
         assert accounts.find_organization(connection, None) == first
         accounts.create_organization(connection, "Acme", by=SYSTEM)
-        with pytest.raises(AccountMissing, match=r"There are 2 organizations; .* --organization"):
+        with pytest.raises(
+            AccountNotFoundError, match=r"There are 2 organizations; .* --organization"
+        ):
             accounts.find_organization(connection, None)
-        with pytest.raises(AccountMissing, match=r"2 organizations named 'Acme'; .* by its id"):
+        with pytest.raises(
+            AccountNotFoundError, match=r"2 organizations named 'Acme'; .* by its id"
+        ):
             accounts.find_organization(connection, "Acme")
         with pytest.raises(
-            AccountMissing, match="id or name 'Acne'; `headgate organizations list`"
+            AccountNotFoundError, match="id or name 'Acne'; `headgate organizations list`"
         ):
             accounts.find_organization(connection, "Acne")
         assert accounts.find_organization(connection, first.id) == first

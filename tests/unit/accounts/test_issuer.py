@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from headgate.accounts.service.issuer import Issuer as RealIssuer
 from headgate.accounts.service.issuer import (
-    IssuerUnreachable,
-    KeysMissing,
-    TokenRefused,
+    InvalidTokenError,
+    IssuerKeysUnavailableError,
+    IssuerUnreachableError,
     parse_jwks,
     read_external_identity,
 )
+from headgate.accounts.service.issuer import Issuer as RealIssuer
 from tests.fakes.issuer import URL, FakeIssuer
 from tests.fakes.stage import ManualClock
 
@@ -47,7 +47,7 @@ def issuer(fake: FakeIssuer, clock: ManualClock) -> RealIssuer:
 async def is_good(issuer: RealIssuer, token: str) -> bool:
     try:
         await issuer.verify(token, audiences=("app",))
-    except TokenRefused:
+    except InvalidTokenError:
         return False
     return True
 
@@ -101,9 +101,9 @@ async def test_expired_token_is_told_apart_only_when_it_was_good(
     issuer: RealIssuer, fake: FakeIssuer
 ) -> None:
     old = fake.sign("k1", claims={"exp": 1_800_000_000})
-    with pytest.raises(TokenRefused, match="expired"):
+    with pytest.raises(InvalidTokenError, match="expired"):
         await issuer.verify(old, audiences=("app",))
-    with pytest.raises(TokenRefused, match="another issuer"):
+    with pytest.raises(InvalidTokenError, match="another issuer"):
         await issuer.verify(old[:-4] + "AAAA", audiences=("app",))
 
 
@@ -183,7 +183,7 @@ async def test_without_any_key_nothing_is_decided(
     issuer: RealIssuer, fake: FakeIssuer, clock: ManualClock
 ) -> None:
     fake.is_down = True
-    with pytest.raises(KeysMissing):
+    with pytest.raises(IssuerKeysUnavailableError):
         await issuer.verify(fake.sign("k1"), audiences=("app",))
     fake.is_down = False
     clock.seconds += 11.0
@@ -194,7 +194,7 @@ async def test_issuer_that_says_it_is_another_one_is_not_believed(
     issuer: RealIssuer, fake: FakeIssuer
 ) -> None:
     fake.extra["issuer"] = "https://other.example"
-    with pytest.raises(IssuerUnreachable):
+    with pytest.raises(IssuerUnreachableError):
         await issuer.find_endpoint("token_endpoint")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from headgate.kit.http.message import Headers
 from headgate.relay.ports import Credential, Deadlines
-from headgate.vault.model import CredentialMissing, CredentialUnusable
+from headgate.vault.model import NoCredentialError, UnusableCredentialError
 from tests.fakes.api import Api
 
 KEY = "sk-proj-0123456789abcdefghijWXYZ"
@@ -176,10 +176,12 @@ def test_connection_is_taken_for_its_models_only(api: Api) -> None:
     assert take(api, model=None).id == free["id"]
     assert take(api, model=None, is_free=True).id == narrow["id"]
     for model in ("gpt-5.5", "", None):
-        with pytest.raises(CredentialUnusable, match=r"limited to the models gpt-5\.4, text-\*"):
+        with pytest.raises(
+            UnusableCredentialError, match=r"limited to the models gpt-5\.4, text-\*"
+        ):
             take(api, "narrow", model)
     api.delete(f"/api/connections/{free['id']}")
-    with pytest.raises(CredentialMissing, match=r"limited to the models .* names `gpt-5\.5`"):
+    with pytest.raises(NoCredentialError, match=r"limited to the models .* names `gpt-5\.5`"):
         take(api, model="gpt-5.5")
     opened = api.patch(f"/api/connections/{narrow['id']}", {"allowed_models": []})
     assert opened.json["allowed_models"] == []

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from headgate.api.refusals import AUDIT_ENTRIES_OF_ADDRESS_MAX
 from headgate.audit.model import SYSTEM
-from headgate.keys.model import InvalidKey as Wrong
+from headgate.keys.model import InvalidApiKeyError as Wrong
 from headgate.main import platform
 from tests.fakes.api import NOBODY, Api
 from tests.fakes.deadline import wait_until

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headgate.relay.ports import Credential
-from headgate.vault.model import CredentialMissing, CredentialUnusable
+from headgate.vault.model import NoCredentialError, UnusableCredentialError
 from tests.fakes.api import Api, clear_platform
 
 VALUE = "sk-proj-0123456789abcdefghijWXYZ"
@@ -98,9 +98,11 @@ def test_credential_follows_the_secret_that_it_refers_to(api: Api) -> None:
     masked = api.get(f"{path}?include_masked=true").json
     assert masked["auth_data_masked"] == "{{vault:openai_key}}"
     api.delete("/api/secrets/openai_key")
-    with pytest.raises(CredentialUnusable, match="the secret 'openai_key', which is not there"):
+    with pytest.raises(
+        UnusableCredentialError, match="the secret 'openai_key', which is not there"
+    ):
         take(api, made.json["credential_id"])
-    with pytest.raises(CredentialMissing, match="the secret 'openai_key', which is not there"):
+    with pytest.raises(NoCredentialError, match="the secret 'openai_key', which is not there"):
         take(api)
     tried = api.post(f"{path}/test").json
     assert not tried["is_valid"]
@@ -123,7 +125,7 @@ def test_secret_is_sent_only_where_who_stored_it_allows(api: Api) -> None:
     assert api.post("/api/credentials", {**REFERENCE, "auth_data": proxy}).status == 201
     assert take(api).origin.host == "proxy.example"
     store(api)
-    with pytest.raises(CredentialMissing, match=r"https://api\.openai\.com:443 only"):
+    with pytest.raises(NoCredentialError, match=r"https://api\.openai\.com:443 only"):
         take(api)
 
 
@@ -156,5 +158,5 @@ def test_own_credential_that_must_be_mended_spends_no_credits(api: Api) -> None:
     assert api.post("/api/credentials", REFERENCE).status == 201
     assert not take(api).managed
     api.delete("/api/secrets/openai_key")
-    with pytest.raises(CredentialMissing, match="the secret 'openai_key', which is not there"):
+    with pytest.raises(NoCredentialError, match="the secret 'openai_key', which is not there"):
         take(api)

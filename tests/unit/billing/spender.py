@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.billing.model import InsufficientFunds, make_unknown_receipt
+from headgate.billing.model import InsufficientFundsError, make_unknown_receipt
 from headgate.billing.service import Ledger
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
@@ -27,7 +27,7 @@ async def spend(ledger: Ledger, request_id: str, *, settles: bool) -> bool:
     hold = Hold(request_id, "org_1", 1)
     try:
         await ledger.hold(hold)
-    except InsufficientFunds:
+    except InsufficientFundsError:
         return False
     if settles:
         receipt = make_unknown_receipt(hold, created_at=1.0)

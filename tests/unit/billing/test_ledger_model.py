@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from headgate.billing import store
-from headgate.billing.model import InsufficientFunds
+from headgate.billing.model import InsufficientFundsError
 from headgate.billing.service import Ledger, audit, balance
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -170,7 +170,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
                 self.wallets[hold.organization_id] -= hold.amount_nano
                 self.open[hold.request_id] = hold, self.clock.time + LEASE_SECONDS
             else:
-                assert isinstance(result, InsufficientFunds)
+                assert isinstance(result, InsufficientFundsError)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), repeats=st.integers(1, 3))

@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 
 from headgate.billing import store
 from headgate.billing.model import (
-    HoldLost,
-    InsufficientFunds,
+    HoldNotFoundError,
+    InsufficientFundsError,
     Line,
-    ReferenceTaken,
+    ReferenceConflictError,
     charge_excess,
     make_transaction,
     make_unknown_receipt,
@@ -152,7 +152,7 @@ def test_receipt_of_a_call_that_never_ended_says_so_in_every_field() -> None:
 
 
 def test_refusal_for_want_of_money_says_both_amounts_and_what_to_do() -> None:
-    refusal = InsufficientFunds(needed_nano=1_500_000_000, available_nano=250)
+    refusal = InsufficientFundsError(needed_nano=1_500_000_000, available_nano=250)
     assert refusal.kind is Kind.UNPAID
     assert refusal.should_retry is False
     assert refusal.message == (
@@ -177,7 +177,9 @@ def test_grant_opens_the_accounts_and_is_known_by_its_reference(connection: sa.C
         ("org_1:overspend", "org_1", "overspend", 0),
     }
     assert fund(connection, "org_1", amount_nano=5, reference="a", now=9.0) is False
-    with pytest.raises(ReferenceTaken, match="'a' was used for another amount; choose") as caught:
+    with pytest.raises(
+        ReferenceConflictError, match="'a' was used for another amount; choose"
+    ) as caught:
         fund(connection, "org_1", amount_nano=6, reference="a", now=9.0)
     assert caught.value.param == "reference"
     assert fund(connection, "org_2", amount_nano=6, reference="a", now=9.0) is True
@@ -251,7 +253,7 @@ def test_settlement_of_an_unknown_hold_names_it_and_says_that_nothing_was_record
     async def settle_nothing(ledger: Ledger) -> None:
         await ledger.record(make_unknown_receipt(HOLD, created_at=1.0), HOLD)
 
-    with pytest.raises(HoldLost, match=r"among: req_1\. Nothing was recorded\.$"):
+    with pytest.raises(HoldNotFoundError, match=r"among: req_1\. Nothing was recorded\.$"):
         work(books, settle_nothing)
 
 

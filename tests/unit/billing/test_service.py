@@ -12,10 +12,15 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from headgate.billing import jobs, store
-from headgate.billing.model import HoldLost, InsufficientFunds, ReferenceTaken, name_account
+from headgate.billing.model import (
+    HoldNotFoundError,
+    InsufficientFundsError,
+    ReferenceConflictError,
+    name_account,
+)
 from headgate.billing.service import Ledger, audit, balance, find_owed, fund
 from headgate.kit import outbox
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import Kind
@@ -177,7 +182,7 @@ async def test_a_hold_moves_money_from_the_wallet_to_held(
 async def test_a_hold_above_the_balance_is_refused_and_says_what_is_missing(
     ledger: Ledger, database: Database
 ) -> None:
-    with pytest.raises(InsufficientFunds) as refusal:
+    with pytest.raises(InsufficientFundsError) as refusal:
         await ledger.hold(make_hold("req_1", 1_001))
     assert (refusal.value.kind, refusal.value.code) == (Kind.UNPAID, "insufficient_funds")
     assert refusal.value.should_retry is False
@@ -187,7 +192,7 @@ async def test_a_hold_above_the_balance_is_refused_and_says_what_is_missing(
 
 
 async def test_an_organization_without_a_wallet_has_nothing_to_spend(ledger: Ledger) -> None:
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFundsError):
         await ledger.hold(make_hold("req_1", 1, organization_id="org_poor"))
 
 
@@ -196,7 +201,7 @@ async def test_holds_of_one_batch_are_granted_as_far_as_the_money_goes(
 ) -> None:
     holds = [ledger.hold(make_hold(f"req_{number}", 300)) for number in range(5)]
     results = await asyncio.gather(*holds, return_exceptions=True)
-    assert [type(result) for result in results].count(InsufficientFunds) == 2
+    assert [type(result) for result in results].count(InsufficientFundsError) == 2
     assert read_accounts(database) == {"wallet": 100, "held": 900, "funding": -1_000}
 
 
@@ -292,7 +297,7 @@ async def test_usage_that_cannot_be_is_an_event_whoever_has_subscribed(
 async def test_a_settlement_without_its_hold_records_nothing(
     ledger: Ledger, database: Database
 ) -> None:
-    with pytest.raises(HoldLost):
+    with pytest.raises(HoldNotFoundError):
         await ledger.record(make_receipt("req_1", 150), make_hold("req_1", 400))
     assert find_receipt(database, "req_1") is None
 
@@ -406,11 +411,11 @@ async def test_what_a_full_disk_refuses_is_recorded_when_there_is_room_again(
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=1"))
     lost = [(make_receipt("req_1", 150), hold), (make_receipt("req_2", 0), None)]
     big = msgspec.structs.replace(make_receipt("req_0", 0), model_requested="x" * 20_000)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await ledger.record(big, None)
     for pair in lost:
         ledger.defer(*pair)
-    with pytest.raises(StorageUnavailable) as refused:
+    with pytest.raises(StorageUnavailableError) as refused:
         ledger.check()
     assert (refused.value.should_retry, refused.value.retry_after_seconds) == (True, 2.0)
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=9999"))
@@ -445,7 +450,7 @@ async def test_a_grant_is_credited_once_for_each_reference(
 ) -> None:
     assert await ledger.fund(ORG, 500, reference="invoice-7") is True
     assert await ledger.fund(ORG, 500, reference="invoice-7") is False
-    with pytest.raises(ReferenceTaken):
+    with pytest.raises(ReferenceConflictError):
         await ledger.fund(ORG, 501, reference="invoice-7")
     with database.reading() as connection:
         assert balance(connection, ORG) == 1_500
@@ -456,7 +461,7 @@ async def test_what_the_database_could_not_store_is_not_kept_at_all(
 ) -> None:
     hold = make_hold("req_1", 400)
     await ledger.hold(hold)
-    with locked(database), pytest.raises(StorageUnavailable):
+    with locked(database), pytest.raises(StorageUnavailableError):
         await ledger.record(make_receipt("req_1", 150), hold)
     assert find_receipt(database, "req_1") is None
     assert read_accounts(database) == {"wallet": 600, "held": 400, "funding": -1_000}

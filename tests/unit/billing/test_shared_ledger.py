@@ -15,7 +15,7 @@ from headgate.billing import store
 from headgate.billing.model import make_unknown_receipt
 from headgate.billing.service import Ledger, audit, balance, fund
 from headgate.kit.clock import SystemClock
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.writer import Writer
 from headgate.metering.store import RECEIPTS
 from headgate.relay.ports import Hold
@@ -145,13 +145,13 @@ async def call_on(ledger: Ledger, name: str, ended: asyncio.Event) -> AsyncGener
         if ended.is_set():
             return
         hold = Hold(f"req_{name}_{number}", ORGANIZATIONS[number % 3], 2)
-        with contextlib.suppress(StorageUnavailable):
+        with contextlib.suppress(StorageUnavailableError):
             ledger.check()
             await ledger.hold(hold)
             receipt = make_unknown_receipt(hold, created_at=1.0)
             try:
                 await ledger.record(receipt, hold)
-            except StorageUnavailable:
+            except StorageUnavailableError:
                 ledger.defer(receipt, hold)
                 raise
             yield hold.request_id
@@ -174,7 +174,7 @@ async def test_no_call_is_lost_or_billed_twice_over_restarts_of_the_server(
 
     async def keep_well(ledger: Ledger) -> None:
         while not ended.is_set() or ledger.deferred:
-            with contextlib.suppress(StorageUnavailable, TimeoutError):
+            with contextlib.suppress(StorageUnavailableError, TimeoutError):
                 await ledger.recover()
                 await asyncio.wait_for(ended.wait(), 0.05)
 

@@ -13,7 +13,13 @@ from sqlalchemy import exc
 
 from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
-from headgate.catalog.model import DollarRates, Manifest, PriceBlock, PriceMissing, PriceRefused
+from headgate.catalog.model import (
+    DollarRates,
+    InvalidPriceError,
+    Manifest,
+    PriceBlock,
+    PriceNotFoundError,
+)
 from headgate.catalog.model.price import format_moment
 from headgate.catalog.service import (
     Catalog,
@@ -206,7 +212,7 @@ def test_model_that_never_had_a_price_may_have_one_of_the_past(shop: Shop) -> No
     assert shop.cost("fresh") is None
     shop.add("fresh", since=START - 30 * DAY)
     assert shop.cost("fresh") == 3
-    with pytest.raises(PriceRefused, match="what was charged is not changed"):
+    with pytest.raises(InvalidPriceError, match="what was charged is not changed"):
         shop.add("fresh", since=START - 20 * DAY)
 
 
@@ -244,7 +250,7 @@ def test_model_that_is_in_no_manifest_can_have_a_price(shop: Shop) -> None:
 def test_price_that_cannot_be_is_refused_whole(
     shop: Shop, changes: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(PriceRefused) as refused:
+    with pytest.raises(InvalidPriceError) as refused:
         shop.add(**changes)
     assert refused.value.param == param
     assert all(source != "operator" for _, source, _ in shop.list())
@@ -256,7 +262,7 @@ def test_price_that_cannot_be_is_refused_whole(
 def test_integration_without_models_has_no_prices(shop: Shop) -> None:
     request = PriceRequest(integration="other", model="small", rates=DollarRates())
     with (
-        pytest.raises(PriceRefused, match="there is: acme"),
+        pytest.raises(InvalidPriceError, match="there is: acme"),
         shop.database.transaction() as connection,
     ):
         shop.book.add(connection, request, by=SYSTEM)
@@ -389,5 +395,5 @@ def change_something(shop: Shop, draw: random.Random) -> None:
 def test_name_of_no_price_is_not_found(shop: Shop, price_id: str) -> None:
     with shop.database.reading() as connection:
         assert shop.book.recall(connection, "acme/small@2026-01-01").tiers
-        with pytest.raises(PriceMissing):
+        with pytest.raises(PriceNotFoundError):
             shop.book.recall(connection, price_id)

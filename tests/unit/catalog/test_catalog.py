@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headgate.catalog.model import CatalogInvalid, ModelEntry, PriceBlock
+from headgate.catalog.model import InvalidCatalogError, ModelEntry, PriceBlock
 from headgate.catalog.service import Catalog
 from headgate.catalog.store.files import DATA, read_manifest, read_manifests
 from headgate.llm.usage import Usage
@@ -155,10 +155,10 @@ def test_unknown_field_is_refused_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "openai.toml"
     text = (DATA / "openai.toml").read_text()
     path.write_text(text.replace('display_name = "GPT 5.4"', 'display = "GPT 5.4"'))
-    with pytest.raises(CatalogInvalid, match=r"openai.toml: .*`display`.*\$.model"):
+    with pytest.raises(InvalidCatalogError, match=r"openai.toml: .*`display`.*\$.model"):
         read_manifest(path)
     path.write_text("name = ")
-    with pytest.raises(CatalogInvalid, match=r"openai\.toml"):
+    with pytest.raises(InvalidCatalogError, match=r"openai\.toml"):
         read_manifest(path)
 
 
@@ -180,7 +180,7 @@ def test_manifest_that_contradicts_itself_is_refused(
     first: PriceBlock = next(block for block in manifest.prices if block.model != "*")
     bad = msgspec.structs.replace(first, **changes)
     manifest = msgspec.structs.replace(manifest, prices=(*manifest.prices, bad))
-    with pytest.raises(CatalogInvalid, match=reason):
+    with pytest.raises(InvalidCatalogError, match=reason):
         Catalog([manifest])
 
 
@@ -188,5 +188,5 @@ def test_model_that_is_there_twice_is_refused() -> None:
     [manifest] = read_manifests()
     twice = ModelEntry("other", "Other", aliases=("gpt-5.4",))
     manifest = msgspec.structs.replace(manifest, models=(*manifest.models, twice))
-    with pytest.raises(CatalogInvalid, match=r"gpt-5\.4 is there twice"):
+    with pytest.raises(InvalidCatalogError, match=r"gpt-5\.4 is there twice"):
         Catalog([manifest])

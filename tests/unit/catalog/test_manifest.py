@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.catalog.model import CatalogInvalid, Manifest
+from headgate.catalog.model import InvalidCatalogError, Manifest
 from headgate.catalog.service import Catalog
 from headgate.catalog.store.files import read_manifest
 from headgate.relay.ports import Deadlines
@@ -135,7 +135,7 @@ def test_deadline_out_of_bounds_is_refused_with_its_place(
     tmp_path: Path, name: str, value: str
 ) -> None:
     text = ACME.replace('wire_id = "large-2026"', f"{name} = {value}")
-    with pytest.raises(CatalogInvalid, match=rf"acme.toml: .*\$.model\[0\].{name}"):
+    with pytest.raises(InvalidCatalogError, match=rf"acme.toml: .*\$.model\[0\].{name}"):
         Catalog.load(write(tmp_path, acme=text))
 
 
@@ -201,24 +201,24 @@ def test_mistake_in_a_file_is_told_with_its_place(
 ) -> None:
     assert before in ACME
     folder = write(tmp_path, acme=ACME.replace(before, after, 1))
-    with pytest.raises(CatalogInvalid, match=reason):
+    with pytest.raises(InvalidCatalogError, match=reason):
         Catalog.load(folder)
 
 
 def test_folder_and_file_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CatalogInvalid, match="none is no directory"):
+    with pytest.raises(InvalidCatalogError, match="none is no directory"):
         Catalog.load(tmp_path / "none")
-    with pytest.raises(CatalogInvalid, match=r"acme\.toml cannot be read"):
+    with pytest.raises(InvalidCatalogError, match=r"acme\.toml cannot be read"):
         read_manifest(tmp_path / "acme.toml")
 
 
 def test_two_schemas_of_one_type_are_refused(tmp_path: Path) -> None:
     twice = ACME + '\n[[auth_schema]]\nauth_type = "api_key"\ndisplay_name = "Again"\n'
-    with pytest.raises(CatalogInvalid, match="same auth_type"):
+    with pytest.raises(InvalidCatalogError, match="same auth_type"):
         Catalog.load(write(tmp_path, acme=twice))
 
 
 def test_llm_provider_has_no_actions(tmp_path: Path) -> None:
     text = ACME + '\n[[action]]\nname = "act"\ndisplay_name = "Act"\n'
-    with pytest.raises(CatalogInvalid, match="models, not actions"):
+    with pytest.raises(InvalidCatalogError, match="models, not actions"):
         Catalog.load(write(tmp_path, acme=text))

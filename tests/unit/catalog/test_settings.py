@@ -7,7 +7,7 @@ import pytest
 
 from headgate.audit.model import Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
-from headgate.catalog.model import LlmChoice, OrganizationSettings, SettingsRefused
+from headgate.catalog.model import InvalidOrganizationSettingError, LlmChoice, OrganizationSettings
 from headgate.catalog.model.settings import HIDDEN_MAX
 from headgate.catalog.service import Catalog, CatalogSettings
 from headgate.kit.clock import SystemClock
@@ -85,7 +85,7 @@ def test_default_that_cannot_be_is_refused(
 ) -> None:
     with database.transaction() as connection:
         settings.show_models(connection, "org_1", {"gpt-4.1": False}, by=OWNER)
-        with pytest.raises(SettingsRefused) as refused:
+        with pytest.raises(InvalidOrganizationSettingError) as refused:
             settings.choose_default(connection, "org_1", choice, by=OWNER)
     assert refused.value.param == param
     assert read(database).composer_llm is None
@@ -112,7 +112,7 @@ def test_visibility_that_cannot_be_is_refused(
 ) -> None:
     with database.transaction() as connection:
         settings.choose_default(connection, "org_1", CHOICE, by=OWNER)
-        with pytest.raises(SettingsRefused) as refused:
+        with pytest.raises(InvalidOrganizationSettingError) as refused:
             settings.show_models(connection, "org_1", visibility, by=OWNER)
     assert refused.value.param == "llm_model_visibility"
     assert read(database).llm_model_visibility == {}

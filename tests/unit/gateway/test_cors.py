@@ -6,7 +6,7 @@ import pytest
 
 from headgate.gateway.cors import CorsMiddleware, CorsPolicy
 from headgate.gateway.exchange import InboundExchange
-from headgate.gateway.limits import CorsOriginRefused
+from headgate.gateway.limits import InvalidCorsOriginError
 from tests.fakes.wire import BAD, EchoHandler, Line, ScriptedHandler, answer_nothing
 
 pytestmark = pytest.mark.anyio
@@ -133,5 +133,5 @@ async def test_header_names_that_are_none_are_not_repeated() -> None:
     ],
 )
 async def test_what_is_no_origin_is_refused_with_words(origin: str) -> None:
-    with pytest.raises(CorsOriginRefused, match="HEADGATE_CORS_ORIGINS has"):
+    with pytest.raises(InvalidCorsOriginError, match="HEADGATE_CORS_ORIGINS has"):
         CorsPolicy((origin,))

@@ -12,7 +12,7 @@ from headgate.gateway.forwarding import (
     parse_networks,
     split_elements,
 )
-from headgate.gateway.limits import ForwardedMalformed, ProxiesRefused
+from headgate.gateway.limits import InvalidTrustedProxiesError, MalformedForwardedAddressError
 
 TRUSTED = parse_networks(
     ("10.0.0.0/8", "192.0.2.7", "fd00::/8", "2001:db8:ffff::1"), allow_any=False
@@ -122,7 +122,7 @@ def test_client_is_who_the_last_trusted_hop_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", DENIED)
 def test_what_a_trusted_hop_cannot_have_meant_is_refused(name: str) -> None:
-    with pytest.raises(ForwardedMalformed):
+    with pytest.raises(MalformedForwardedAddressError):
         find_client_address(PROXY, DENIED[name], TRUSTED)
     assert find_client_address("203.0.113.9", DENIED[name], TRUSTED) == "203.0.113.9"
 
@@ -135,7 +135,7 @@ def test_nobody_is_trusted_unless_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["*", "0.0.0.0/0", "::/0"])
 def test_everybody_is_trusted_only_by_an_explicit_word(name: str) -> None:
-    with pytest.raises(ProxiesRefused, match="HEADGATE_TRUST_ANY_PROXY"):
+    with pytest.raises(InvalidTrustedProxiesError, match="HEADGATE_TRUST_ANY_PROXY"):
         parse_networks((name,), allow_any=False)
     assert parse_networks((name,), allow_any=True)
 
@@ -147,7 +147,7 @@ def test_any_proxy_is_walked_past_to_the_first_of_all() -> None:
 
 @pytest.mark.parametrize("name", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", ""])
 def test_network_that_is_none_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ProxiesRefused, match="HEADGATE_TRUSTED_PROXIES"):
+    with pytest.raises(InvalidTrustedProxiesError, match="HEADGATE_TRUSTED_PROXIES"):
         parse_networks((name,), allow_any=False)
 
 
@@ -168,7 +168,7 @@ def test_comma_in_quotes_ends_no_element(text: str, elements: list[str]) -> None
 
 
 def refusal(headers: Headers) -> str:
-    with pytest.raises(ForwardedMalformed) as caught:
+    with pytest.raises(MalformedForwardedAddressError) as caught:
         find_client_address(PROXY, headers, TRUSTED)
     return caught.value.message
 
@@ -233,7 +233,7 @@ def test_bracket_too_many_is_no_port(hop: str) -> None:
 
 def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None:
     assert len(parse_networks(("10.0.0.0/8", "*", "fd00::/8"), allow_any=True)) == 4
-    with pytest.raises(ProxiesRefused) as caught:
+    with pytest.raises(InvalidTrustedProxiesError) as caught:
         parse_networks(("*",), allow_any=False)
     assert caught.value.message == (
         "HEADGATE_TRUSTED_PROXIES=* would let everybody who can connect say that they are "

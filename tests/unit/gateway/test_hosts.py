@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.gateway.hosts import ACCEPTED_MAX, HostAllowlist, read_name
-from headgate.gateway.limits import HostUnknown, RequestMalformed
+from headgate.gateway.limits import HostNotAllowedError, MalformedRequestError
 
 
 def verdict(hosts: HostAllowlist, value: str) -> int:
@@ -35,7 +35,7 @@ def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -
 )
 def test_without_configuration_a_name_of_the_network_is_misdirected(value: str) -> None:
     error = HostAllowlist().check([value.encode()], is_old=False)
-    assert isinstance(error, HostUnknown)
+    assert isinstance(error, HostNotAllowedError)
     assert f"HEADGATE_ALLOWED_HOSTS={value.partition(':')[0]}" in error.message
 
 
@@ -90,11 +90,11 @@ def test_value_that_is_no_host_is_none(value: str) -> None:
 
 
 def test_one_host_is_wanted_but_of_an_old_client() -> None:
-    assert isinstance(HostAllowlist().check([], is_old=False), RequestMalformed)
-    assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=False), RequestMalformed)
-    assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=True), RequestMalformed)
+    assert isinstance(HostAllowlist().check([], is_old=False), MalformedRequestError)
+    assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=False), MalformedRequestError)
+    assert isinstance(HostAllowlist().check([b"a", b"a"], is_old=True), MalformedRequestError)
     assert HostAllowlist().check([], is_old=True) is None
-    assert isinstance(HostAllowlist(("gate.example",)).check([], is_old=True), HostUnknown)
+    assert isinstance(HostAllowlist(("gate.example",)).check([], is_old=True), HostNotAllowedError)
 
 
 def test_only_what_is_good_is_remembered_and_not_without_end() -> None:

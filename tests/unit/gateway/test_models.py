@@ -14,7 +14,7 @@ from headgate.catalog.service import Catalog
 from headgate.gateway import listing
 from headgate.gateway.cards import FIELD, Cards, PriceBook, format_rate
 from headgate.gateway.catalog_models import CatalogModels
-from headgate.gateway.listing import ModelHidden
+from headgate.gateway.listing import ModelNotListedError
 from headgate.gateway.models import (
     DRAWN_SECONDS,
     LIST_BYTES_MAX,
@@ -33,7 +33,7 @@ from headgate.llm.usage import Reading, Usage
 from headgate.metering.model import Latency
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Offer
-from headgate.relay.upstream import ProviderBroken, UpstreamResponse
+from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 from tests.fakes.stage import (
     CREDENTIAL,
     GRANT,
@@ -369,7 +369,7 @@ async def test_key_sees_its_models_only_also_of_what_is_kept(shop: Shop) -> None
 async def test_models_that_an_organization_hides_are_in_no_list_of_it() -> None:
     shop = Shop(hidden={"org_1": frozenset({MINI})})
     assert list(await shop.list()) == ["ft:own"]
-    with pytest.raises(ModelHidden, match=MINI) as refused:
+    with pytest.raises(ModelNotListedError, match=MINI) as refused:
         await shop.ask(f"/models/{MINI}")
     assert refused.value.param == "model"
     other = replace(GRANT, organization_id="org_2")
@@ -382,11 +382,11 @@ async def test_what_is_no_list_passes_where_all_may_be_seen(shop: Shop, body: by
     assert await shop.ask() == body
     await shop.ask()
     assert shop.source == "miss"
-    with pytest.raises(ProviderBroken):
+    with pytest.raises(InvalidProviderResponseError):
         await shop.ask(grant=replace(GRANT, models=("gpt-*",)))
     hiding = Shop(hidden={"org_1": frozenset({"x"})})
     hiding.upstream.body = body
-    with pytest.raises(ProviderBroken):
+    with pytest.raises(InvalidProviderResponseError):
         await hiding.ask()
 
 
@@ -492,7 +492,7 @@ async def test_unknown_managed_model_does_not_exist() -> None:
     with pytest.raises(HeadgateError) as refused:
         await shop.ask("/models/none", credential=MANAGED)
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
-    with pytest.raises(ModelHidden):
+    with pytest.raises(ModelNotListedError):
         await shop.ask(f"/models/{MINI}", credential=SECOND, credential_name="n")
 
 
@@ -553,7 +553,7 @@ async def test_organization_without_openai_sees_the_models_that_it_can_name(both
 async def test_hidden_model_is_hidden_however_it_is_spelled(spelled: str) -> None:
     hidden = {"org_1": frozenset({"acme-large", MINI})}
     shop = Shop(catalog=BOTH, known=BOTH, credentials=FakeCredentials(ACME), hidden=hidden)
-    with pytest.raises(ModelHidden, match=spelled):
+    with pytest.raises(ModelNotListedError, match=spelled):
         await shop.ask(f"/models/{spelled}")
     assert list(await shop.list()) == ["ft:own"]
 
@@ -574,7 +574,7 @@ async def test_key_sees_the_models_of_its_scope_however_they_are_spelled(
     grant = replace(GRANT, models=patterns)
     for model in (MINI, "acme-large", "acme/acme-large"):
         if (model.removeprefix("acme/") in seen) is False:
-            with pytest.raises(ModelHidden):
+            with pytest.raises(ModelNotListedError):
                 both.models.check_visible(f"/models/{model}".encode(), grant)
         else:
             both.models.check_visible(f"/models/{model}".encode(), grant)
@@ -587,7 +587,7 @@ async def test_key_that_is_limited_to_resources_sees_what_it_may_name(both: Shop
     assert raw["data"] == []
     both.models.check_visible(b"/models/acme-large", grant)
     for hidden in (MINI.encode(), b"acme/acme-large"):
-        with pytest.raises(ModelHidden):
+        with pytest.raises(ModelNotListedError):
             both.models.check_visible(b"/models/" + hidden, grant)
 
 

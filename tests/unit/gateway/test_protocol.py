@@ -8,7 +8,7 @@ import pytest
 
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
-from headgate.relay.concurrency import CrowdedOut
+from headgate.relay.concurrency import ConcurrencyLimitError
 from tests.fakes.wire import EchoHandler, Line
 
 pytestmark = pytest.mark.anyio
@@ -147,7 +147,7 @@ async def test_connection_too_many_is_told_so() -> None:
 
 
 async def test_call_refused_by_its_head_is_told_so_and_the_connection_goes_on() -> None:
-    handler, line = await converse(GET, post(b"body"), refusing=CrowdedOut("Too many."))
+    handler, line = await converse(GET, post(b"body"), refusing=ConcurrencyLimitError("Too many."))
     assert [error.code for error in handler.refusals] == ["overloaded", "overloaded"]
     assert statuses(line) == [503, 503]
     assert handler.seen == []

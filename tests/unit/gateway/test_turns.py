@@ -18,7 +18,7 @@ from headgate.gateway.protocol import (
     UNSENT_BYTES,
 )
 from headgate.gateway.request_parser import CHUNK_FRAMING_BYTES, FRAMING_BYTES_MAX
-from headgate.relay.concurrency import CrowdedOut
+from headgate.relay.concurrency import ConcurrencyLimitError
 from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoHandler, Line, ScriptedHandler, post
 
 pytestmark = pytest.mark.anyio
@@ -313,7 +313,7 @@ class Refusing(EchoHandler):
 
     def __init__(self, length: int | None) -> None:
         super().__init__()
-        self.refusing = CrowdedOut("Too many.")
+        self.refusing = ConcurrencyLimitError("Too many.")
         self._length = length
 
     def open(self, exchange: InboundExchange) -> None:

@@ -18,13 +18,13 @@ from headgate.audit.model import SYSTEM, Actor, ActorKind
 from headgate.audit.service import AuditLog
 from headgate.keys import model
 from headgate.keys.model import (
-    InvalidKey,
+    InvalidApiKeyError,
+    InvalidKeyRequestError,
     IssuedKey,
     Key,
-    KeyConflict,
+    KeyConflictError,
     KeyKind,
     KeyRequest,
-    KeyRequestRefused,
 )
 from headgate.keys.service import Authority, KeyIndex, KeyService, flush_used
 from headgate.kit.db.engine import Database
@@ -101,12 +101,12 @@ class Desk:
     def opens(self, token: str) -> bool:
         try:
             self.key_index.find(token.encode())
-        except InvalidKey:
+        except InvalidApiKeyError:
             return False
         return True
 
     def why_not(self, token: str) -> str:
-        with pytest.raises(InvalidKey) as caught:
+        with pytest.raises(InvalidApiKeyError) as caught:
             self.key_index.find(token.encode())
         return caught.value.message
 
@@ -192,14 +192,14 @@ def test_every_secret_fits_43_digits_and_comes_back(number: int) -> None:
     [b"", b"hg_live_", b"sk-proj-0123456789", b"x" * 100_000, b"\xff" * 70, b"hg_live_a_b\r\n"],
 )
 def test_malformed_token_is_refused_without_being_repeated(desk: Desk, token: bytes) -> None:
-    with pytest.raises(InvalidKey, match="not a whole Headgate key") as caught:
+    with pytest.raises(InvalidApiKeyError, match="not a whole Headgate key") as caught:
         desk.key_index.find(token)
     assert caught.value.code == "invalid_api_key"
 
 
 def test_unknown_token_is_named_by_its_public_part_only(desk: Desk) -> None:
     token, _ = model.make_token(KeyKind.LIVE)
-    with pytest.raises(InvalidKey, match="is not known here") as caught:
+    with pytest.raises(InvalidApiKeyError, match="is not known here") as caught:
         desk.key_index.find(token.encode())
     assert token.rpartition("_")[0] in caught.value.message
     assert token.rpartition("_")[2][:8] not in caught.value.message
@@ -208,7 +208,7 @@ def test_unknown_token_is_named_by_its_public_part_only(desk: Desk) -> None:
 def test_revoked_key_is_refused_once_the_snapshot_is_reloaded(desk: Desk) -> None:
     kept, issued = desk.issue(), desk.issue()
     desk.revoke(issued.key.id)
-    with pytest.raises(InvalidKey, match="has been revoked"):
+    with pytest.raises(InvalidApiKeyError, match="has been revoked"):
         desk.key_index.find(issued.token.encode())
     assert desk.key_index.find(kept.token.encode()).key_id == kept.key.id
 
@@ -227,14 +227,14 @@ def test_key_expires_by_the_clock_without_a_reload(desk: Desk) -> None:
     issued = desk.issue(expires_at=desk.clock.time + 10)
     assert desk.key_index.find(issued.token.encode())
     desk.clock.time += 10
-    with pytest.raises(InvalidKey, match="has expired"):
+    with pytest.raises(InvalidApiKeyError, match="has expired"):
         desk.key_index.find(issued.token.encode())
 
 
 def test_no_truncation_of_a_token_opens_anything(desk: Desk) -> None:
     token = desk.issue().token.encode()
     for length in range(len(token)):
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidApiKeyError):
             desk.key_index.find(token[:length])
 
 
@@ -244,7 +244,7 @@ def test_tokens_that_share_their_beginning_never_collide(desk: Desk) -> None:
     others = {beginning + model.make_token(KeyKind.LIVE)[0][20:] for _ in range(10_000)}
     assert len(others) == 10_000
     for other in others:
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidApiKeyError):
             desk.key_index.find(other.encode())
 
 
@@ -271,13 +271,13 @@ def test_tokens_that_share_their_beginning_never_collide(desk: Desk) -> None:
 def test_impossible_request_names_the_field(
     desk: Desk, more: dict[str, object], param: str
 ) -> None:
-    with pytest.raises(KeyRequestRefused) as caught:
+    with pytest.raises(InvalidKeyRequestError) as caught:
         desk.issue(**more)
     assert caught.value.param == param
 
 
 def test_project_of_another_organization_is_refused(desk: Desk) -> None:
-    with pytest.raises(KeyRequestRefused, match="not of this organization"):
+    with pytest.raises(InvalidKeyRequestError, match="not of this organization"):
         desk.issue(organization_id="org_other")
 
 
@@ -306,7 +306,7 @@ def test_revocation_by_another_process_changes_the_revision(desk: Desk) -> None:
     with desk.database.reading() as connection:
         assert read_revisions(connection)["keys"] == before + 1
     desk.reload()
-    with pytest.raises(InvalidKey, match="has been revoked"):
+    with pytest.raises(InvalidApiKeyError, match="has been revoked"):
         desk.key_index.find(issued.token.encode())
 
 
@@ -370,7 +370,7 @@ def test_revocation_ends_both_tokens_and_is_announced_once(desk: Desk) -> None:
 @pytest.mark.parametrize("overlap_seconds", [-1, 30 * 86_400 + 1])
 def test_overlap_has_its_bounds(desk: Desk, overlap_seconds: float) -> None:
     issued = desk.issue()
-    with pytest.raises(KeyRequestRefused, match="An overlap is 0 to 2592000 seconds"):
+    with pytest.raises(InvalidKeyRequestError, match="An overlap is 0 to 2592000 seconds"):
         desk.rotate(issued.key.id, overlap_seconds)
 
 
@@ -389,9 +389,9 @@ def test_disabled_key_can_be_enabled_and_a_revoked_one_cannot(desk: Desk) -> Non
     desk.update(issued.key.id, enabled=True)
     assert desk.opens(issued.token)
     desk.revoke(issued.key.id)
-    with pytest.raises(KeyConflict):
+    with pytest.raises(KeyConflictError):
         desk.update(issued.key.id, enabled=True)
-    with pytest.raises(KeyConflict):
+    with pytest.raises(KeyConflictError):
         desk.rotate(issued.key.id, 0)
 
 
@@ -400,7 +400,7 @@ def test_expired_key_does_not_come_back(desk: Desk) -> None:
     desk.clock.time += 10
     assert not desk.opens(issued.token)
     for changes in ({"expires_at": None}, {"expires_at": desk.clock.time + 10}):
-        with pytest.raises(KeyConflict):
+        with pytest.raises(KeyConflictError):
             desk.update(issued.key.id, **changes)
     desk.update(issued.key.id, name="old laptop")
     desk.clock.time -= 1_000
@@ -502,7 +502,7 @@ def test_deactivated_keys_are_told_once(desk: Desk) -> None:
 
 def test_organization_has_so_many_keys_at_most_and_revoked_ones_do_not_count(desk: Desk) -> None:
     issued = [desk.issue() for _ in range(5)]
-    with pytest.raises(KeyConflict, match="has 5 keys"):
+    with pytest.raises(KeyConflictError, match="has 5 keys"):
         desk.issue()
     desk.revoke(issued[0].key.id)
     desk.issue()

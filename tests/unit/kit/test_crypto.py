@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.kit import crypto
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 
 
 @given(st.binary(max_size=200), st.binary(max_size=40))
@@ -13,9 +13,9 @@ def test_what_is_sealed_opens_with_its_key_and_binding(plaintext: bytes, bound_t
     key = SecretKey.generate()
     envelope = crypto.seal_envelope(key, plaintext, bound_to=bound_to)
     assert crypto.open_envelope(key, envelope, bound_to=bound_to) == plaintext
-    with pytest.raises(SealBroken):
+    with pytest.raises(BrokenSealError):
         crypto.open_envelope(key, envelope, bound_to=bound_to + b"x")
-    with pytest.raises(SealBroken):
+    with pytest.raises(BrokenSealError):
         crypto.open_envelope(SecretKey.generate(), envelope, bound_to=bound_to)
 
 
@@ -25,7 +25,7 @@ def test_every_flipped_bit_is_refused() -> None:
     for position in range(len(envelope) * 8):
         changed = bytearray(envelope)
         changed[position // 8] ^= 1 << position % 8
-        with pytest.raises(SealBroken):
+        with pytest.raises(BrokenSealError):
             crypto.open_envelope(key, bytes(changed), bound_to=b"here")
 
 
@@ -33,7 +33,7 @@ def test_every_truncation_is_refused() -> None:
     key = SecretKey.generate()
     box = crypto.seal(key, b"secret", bound_to=b"")
     for length in range(len(box)):
-        with pytest.raises(SealBroken):
+        with pytest.raises(BrokenSealError):
             crypto.open_box(key, box[:length], bound_to=b"")
 
 

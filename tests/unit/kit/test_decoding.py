@@ -83,7 +83,7 @@ def test_what_was_packed_comes_out_at_any_cut(name: str, data: bytes, cut: int, 
 def test_members_one_after_the_other_are_one_body(name: str) -> None:
     coding, pack = PACKERS[name]
     assert decode(coding, pack(b"one ") + pack(b"") + pack(b"two"), cut=7) == b"one two"
-    with pytest.raises(decoding.CodingBroken, match="64 members"):
+    with pytest.raises(decoding.CorruptEncodingError, match="64 members"):
         decode(coding, pack(b"x") * 65)
 
 
@@ -93,7 +93,7 @@ def test_what_is_cut_or_goes_on_is_broken(name: str, cut: int) -> None:
     coding, pack = PACKERS[name]
     whole = pack(b"some words, some words, some more words" * 9)
     for broken in (b"", whole[:1], whole[:-1], whole[: len(whole) // 2], whole + b"more"):
-        with pytest.raises(decoding.CodingBroken):
+        with pytest.raises(decoding.CorruptEncodingError):
             decode(coding, broken, cut=cut)
 
 
@@ -116,7 +116,7 @@ def test_bomb_is_refused_with_little_decoded_and_held(name: str) -> None:
     decoder = Decoder(name, output_bytes_max=64 * MEBIBYTE)
     tracemalloc.start()
     try:
-        with pytest.raises(decoding.RatioTooHigh):
+        with pytest.raises(decoding.CompressionRatioError):
             sum(len(piece) for piece in decoder.feed(bomb))
         assert tracemalloc.get_traced_memory()[1] < MEBIBYTE
     finally:
@@ -127,7 +127,7 @@ def test_bomb_is_refused_with_little_decoded_and_held(name: str) -> None:
 def test_output_ends_at_its_limit_where_any_ratio_is_allowed(name: str) -> None:
     decoder = Decoder(name, output_bytes_max=3 * MEBIBYTE, ratio_max=1 << 40)
     sizes: list[int] = []
-    with pytest.raises(decoding.OutputTooLarge):
+    with pytest.raises(decoding.OutputTooLargeError):
         sizes.extend(len(piece) for piece in decoder.feed(build_bomb(name)))
     assert max(sizes) < 2 * decoding.PIECE_BYTES_MAX
     assert 2 * MEBIBYTE < sum(sizes) <= 3 * MEBIBYTE
@@ -139,7 +139,7 @@ def test_short_body_may_have_any_ratio() -> None:
 
 def test_window_that_is_larger_than_http_allows_is_refused() -> None:
     packer = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.window_log): 24})
-    with pytest.raises(decoding.CodingBroken):
+    with pytest.raises(decoding.CorruptEncodingError):
         decode("zstd", packer.compress(b"x" * 100) + packer.flush())
 
 
@@ -147,7 +147,7 @@ def test_window_that_is_larger_than_http_allows_is_refused() -> None:
     "coding", ["", "identity", "compress", "gzip, gzip", "br,gzip", "gzip;q=1"]
 )
 def test_other_codings_are_unknown(coding: str) -> None:
-    with pytest.raises(decoding.CodingUnknown, match="gzip, deflate, br, zstd"):
+    with pytest.raises(decoding.UnknownEncodingError, match="gzip, deflate, br, zstd"):
         Decoder(coding, output_bytes_max=1)
 
 
@@ -164,6 +164,6 @@ def test_no_library_is_loaded_before_it_is_needed() -> None:
 def test_brotli_may_not_ask_for_any_window(window_bits: int, is_refused: bool) -> None:
     body = cast("Any", brotli).compress(b"word " * 1000, lgwin=window_bits)
     decoder = Decoder("br", output_bytes_max=1 << 20)
-    refused = pytest.raises(decoding.CodingBroken, match="window")
+    refused = pytest.raises(decoding.CorruptEncodingError, match="window")
     with refused if is_refused else contextlib.nullcontext():
         assert b"".join(decoder.feed(body)) == b"word " * 1000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.kit.failpoint import POINTS, FailpointReached, FailpointRefused, arm, failpoint
+from headgate.kit.failpoint import POINTS, FailpointError, InvalidFailpointError, arm, failpoint
 from headgate.kit.settings import Settings
 
 SOURCES = Path(__file__).parents[3] / "src" / "headgate"
@@ -29,7 +29,7 @@ def test_nothing_happens_where_nothing_is_armed() -> None:
 def test_nth_time_only() -> None:
     arm(Settings(test_mode=True, failpoint="after_hold=raise@2, first_byte=sleep:0.01"))
     failpoint("after_hold")
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         failpoint("after_hold")
     failpoint("after_hold")
     started = time.monotonic()
@@ -48,7 +48,7 @@ def test_kill_ends_the_process() -> None:
 
 
 def test_failpoint_outside_of_test_mode_is_refused() -> None:
-    with pytest.raises(FailpointRefused, match="HEADGATE_TEST_MODE"):
+    with pytest.raises(InvalidFailpointError, match="HEADGATE_TEST_MODE"):
         arm(Settings(failpoint="after_hold=kill"))
 
 
@@ -56,7 +56,7 @@ def test_failpoint_outside_of_test_mode_is_refused() -> None:
     "text", ["after_hold", "after_hold=kil", "nowhere=kill", "after_hold=kill@0"]
 )
 def test_failpoint_that_cannot_be_is_refused_with_the_names(text: str) -> None:
-    with pytest.raises(FailpointRefused, match="before_last_frame"):
+    with pytest.raises(InvalidFailpointError, match="before_last_frame"):
         arm(Settings(test_mode=True, failpoint=text))
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headgate.kit.crypto import SealBroken
+from headgate.kit.crypto import BrokenSealError
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.idempotency import (
     REPLAY_SECONDS,
-    BodyDiffers,
     IdempotencyClaim,
+    IdempotencyMismatchError,
     delete_expired_responses,
     find_response,
     store_response,
@@ -53,7 +53,7 @@ def test_request_of_another_asker_key_or_address_finds_nothing(
 
 def test_other_body_is_told_apart(database: Database) -> None:
     other = msgspec.structs.replace(CLAIM, body=b"{}")
-    with database.reading() as connection, pytest.raises(BodyDiffers):
+    with database.reading() as connection, pytest.raises(IdempotencyMismatchError):
         find_response(connection, other, now=NOW)
 
 
@@ -63,7 +63,7 @@ def test_kept_answer_is_of_no_use_without_what_was_presented(database: Database)
     assert not any(b"shown_once" in content for content in files)
     with database.transaction() as connection:
         connection.exec_driver_sql("UPDATE repetitions SET answer = CAST(answer || x'00' AS BLOB)")
-    with database.reading() as connection, pytest.raises(SealBroken):
+    with database.reading() as connection, pytest.raises(BrokenSealError):
         find_response(connection, CLAIM, now=NOW)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.kit import json_limits
-from headgate.kit.json_limits import JsonFault, JsonLimits
+from headgate.kit.json_limits import JsonLimitError, JsonLimits
 from headgate.llm import request
 
 LIMITS = JsonLimits()
@@ -42,8 +42,8 @@ STYLES = st.fixed_dictionaries(
 )
 
 
-def refuse(body: bytes, limits: JsonLimits) -> JsonFault:
-    with pytest.raises(JsonFault) as caught:
+def refuse(body: bytes, limits: JsonLimits) -> JsonLimitError:
+    with pytest.raises(JsonLimitError) as caught:
         json_limits.check(body, limits)
     return caught.value
 
@@ -100,7 +100,7 @@ def test_both_ways_of_looking_agree(piece: bytes, style: dict[str, Any]) -> None
 def is_taken(body: bytes, limits: JsonLimits) -> bool:
     try:
         request.decode(body, limits)
-    except request.RequestInvalid:
+    except request.InvalidRequestError:
         return False
     return True
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from headgate.kit.rate_limiter import RateLimit, RateLimited, RateLimiter
+from headgate.kit.rate_limiter import RateLimit, RateLimitedError, RateLimiter
 from tests.fakes.stage import GRANT, ManualClock
 
 REQUESTS = replace(GRANT, requests_per_minute=60)
 TOKENS = replace(GRANT, tokens_per_minute=600)
 
 
-def refuse(limiter: RateLimiter, tokens: int = 1) -> RateLimited:
-    with pytest.raises(RateLimited) as caught:
+def refuse(limiter: RateLimiter, tokens: int = 1) -> RateLimitedError:
+    with pytest.raises(RateLimitedError) as caught:
         limiter.take(TOKENS, tokens=tokens)
     return caught.value
 
@@ -33,7 +33,7 @@ def test_any_minute_has_no_more_requests_than_twice_the_rate_and_an_hour_no_more
         clock.seconds += 0.5
         try:
             limiter.take(REQUESTS)
-        except RateLimited:
+        except RateLimitedError:
             continue
         passed += 1
     assert 3_600 <= passed <= 3_660
@@ -63,7 +63,7 @@ def test_refused_call_takes_nothing_from_either() -> None:
 
 
 def refuse_both(limiter: RateLimiter, both: object) -> tuple[RateLimit, ...]:
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         limiter.take(both, tokens=10)  # type: ignore[arg-type]
     return caught.value.rate_limits
 
@@ -91,7 +91,7 @@ def test_burst_passes_for_a_minutes_worth_and_one_call_more() -> None:
     for _ in range(1_000):
         try:
             limiter.take(TOKENS, tokens=70)
-        except RateLimited:
+        except RateLimitedError:
             continue
         passed += 1
     assert passed == 9

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headgate.kit import settings
-from headgate.kit.settings import SettingRefused, Settings
+from headgate.kit.settings import InvalidSettingError, Settings
 
 
 def test_empty_environment_gives_the_defaults() -> None:
@@ -55,7 +55,7 @@ def test_override_wins_over_the_environment_unless_it_is_none() -> None:
 def test_impossible_setting_is_named_with_what_is_allowed(
     variable: str, value: str, reason: str
 ) -> None:
-    with pytest.raises(SettingRefused, match=reason):
+    with pytest.raises(InvalidSettingError, match=reason):
         settings.load({variable: value})
 
 

@@ -136,7 +136,7 @@ def test_checked_field_has_the_type_of_the_sdk(path: str) -> None:
     for name in checked.names:
         [kind] = sdk[name]
         decode(path, name, msgspec.json.encode(SAMPLES[kind]))
-        with pytest.raises(request.TypeInvalid) as caught:
+        with pytest.raises(request.InvalidTypeError) as caught:
             decode(path, name, WRONG[kind])
         assert caught.value.param == name
 
@@ -167,7 +167,7 @@ def test_field_of_a_form_is_checked_where_its_address_defines_it(path: str, name
     part = '--b\r\ncontent-disposition: form-data; name="%s"\r\n\r\n%s\r\n'
     body = (part % ("model", "m") + part % (name, "auto") + "--b--").encode()
     if name in checked.names:
-        with pytest.raises(request.TypeInvalid, match=f"'{name}'"):
+        with pytest.raises(request.InvalidTypeError, match=f"'{name}'"):
             form.decode(body, FORM_TYPE, checked=checked)
     else:
         assert form.decode(body, FORM_TYPE, checked=checked).model == "m"
@@ -176,7 +176,7 @@ def test_field_of_a_form_is_checked_where_its_address_defines_it(path: str, name
 def test_background_is_a_boolean_of_responses_and_a_text_of_images() -> None:
     assert decode("/responses", "background", b"true").background
     assert not decode("/images/generations", "background", b'"transparent"').background
-    with pytest.raises(request.TypeInvalid, match="'background': expected a boolean"):
+    with pytest.raises(request.InvalidTypeError, match="'background': expected a boolean"):
         decode("/responses", "background", b'"transparent"')
 
 

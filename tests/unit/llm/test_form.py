@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.llm import form
-from headgate.llm.request import FieldMissing, TypeInvalid
+from headgate.llm.request import InvalidTypeError, MissingFieldError
 
 TYPE = "multipart/form-data; boundary=b0"
 
@@ -43,7 +43,7 @@ def test_boundary_may_be_quoted(content_type: str) -> None:
 def test_stream_and_count_are_read() -> None:
     found = form.decode(part("stream", b"True") + part("n", b"4") + END, TYPE)
     assert (found.model, found.stream, found.n) == (None, True, 4)
-    with pytest.raises(FieldMissing):
+    with pytest.raises(MissingFieldError):
         found.require_model()
 
 
@@ -85,7 +85,7 @@ def test_empty_value_and_other_fields_are_fine() -> None:
     ],
 )
 def test_form_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
-    with pytest.raises(form.FormInvalid):
+    with pytest.raises(form.InvalidFormError):
         form.decode(body, TYPE)
 
 
@@ -96,12 +96,12 @@ def test_form_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
      "multipart/form-data; boundary=b0; boundary=b1", 'multipart/form-data; boundary="b 0 "'],
 )  # fmt: skip
 def test_content_type_without_a_valid_boundary_is_refused(content_type: str) -> None:
-    with pytest.raises(form.FormInvalid):
+    with pytest.raises(form.InvalidFormError):
         form.decode(part("model") + END, content_type)
 
 
 @pytest.mark.parametrize(("name", "value"), [("stream", b"maybe"), ("n", b"-1"), ("n", b"2.5")])
 def test_field_of_the_wrong_type_is_refused(name: str, value: bytes) -> None:
-    with pytest.raises(TypeInvalid) as caught:
+    with pytest.raises(InvalidTypeError) as caught:
         form.decode(part(name, value) + END, TYPE)
     assert caught.value.param == name

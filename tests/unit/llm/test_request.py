@@ -92,14 +92,14 @@ def test_other_stream_options_are_kept() -> None:
              b'{"a":' * 100_000]
 )  # fmt: skip
 def test_malformed_json_is_refused(body: bytes) -> None:
-    with pytest.raises(request.JsonInvalid) as caught:
+    with pytest.raises(request.InvalidJsonError) as caught:
         request.decode(body)
     assert caught.value.code == "invalid_json"
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"7"])
 def test_body_that_is_no_object_is_refused(body: bytes) -> None:
-    with pytest.raises(request.TypeInvalid, match="expected an object"):
+    with pytest.raises(request.InvalidTypeError, match="expected an object"):
         request.decode(body)
 
 
@@ -119,25 +119,25 @@ def test_body_that_is_no_object_is_refused(body: bytes) -> None:
     ],
 )
 def test_field_of_the_wrong_type_is_named(body: bytes, param: str, message: str) -> None:
-    with pytest.raises(request.TypeInvalid, match=message) as caught:
+    with pytest.raises(request.InvalidTypeError, match=message) as caught:
         request.decode(body)
     assert caught.value.param == param
     assert caught.value.code == "invalid_type"
 
 
 def test_wrong_type_hidden_behind_a_repeated_key_is_refused() -> None:
-    with pytest.raises(request.JsonInvalid, match="'model' comes twice"):
+    with pytest.raises(request.InvalidJsonError, match="'model' comes twice"):
         request.decode(b'{"model":7,"model":"m"}')
 
 
 def test_missing_model_is_refused_where_it_is_needed() -> None:
-    with pytest.raises(request.FieldMissing) as caught:
+    with pytest.raises(request.MissingFieldError) as caught:
         request.decode(b'{"model":""}').require_model()
     assert caught.value.param == "model"
     assert request.decode(b'{"model":"m"}').require_model() == "m"
 
 
 def test_a_model_that_is_no_name_is_refused_before_it_is_stored_anywhere() -> None:
-    with pytest.raises(request.RequestInvalid, match="at most 256 characters") as raised:
+    with pytest.raises(request.InvalidRequestError, match="at most 256 characters") as raised:
         request.decode(b'{"model":"%b"}' % (b"m" * 257))
     assert raised.value.param == "model"

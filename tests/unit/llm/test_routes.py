@@ -4,7 +4,7 @@ import pytest
 
 from headgate.llm.endpoint import Endpoint
 from headgate.llm.providers.openai import PROVIDER
-from headgate.llm.routes import MethodNotAllowed, PathInvalid, PathMisplaced, RouteTable
+from headgate.llm.routes import InvalidPathError, MethodNotAllowedError, RouteTable, UnknownUrlError
 from headgate.llm.wire import opaque
 
 
@@ -58,7 +58,7 @@ def test_most_literal_row_is_found(method: str, path: str, name: str) -> None:
 def test_known_path_with_another_method_tells_the_allowed_ones(
     method: str, path: str, allowed: tuple[str, ...]
 ) -> None:
-    with pytest.raises(MethodNotAllowed) as caught:
+    with pytest.raises(MethodNotAllowedError) as caught:
         ROUTES.match(method, path)
     assert caught.value.allowed == allowed
 
@@ -71,7 +71,7 @@ def test_known_path_with_another_method_tells_the_allowed_ones(
      "/x/..%3b/y", "/;/y", "/x/;"],
 )  # fmt: skip
 def test_path_that_could_be_read_as_another_row_is_refused(path: str) -> None:
-    with pytest.raises(PathInvalid):
+    with pytest.raises(InvalidPathError):
         ROUTES.match("GET", path)
 
 
@@ -87,7 +87,7 @@ def test_table_with_two_rows_for_one_address_is_refused() -> None:
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "M-SEARCH"])
 def test_method_that_no_api_has_does_not_travel_to_unknown_addresses_either(method: str) -> None:
-    with pytest.raises(MethodNotAllowed) as raised:
+    with pytest.raises(MethodNotAllowedError) as raised:
         ROUTES.match(method, "/something/new")
     assert "GET" in raised.value.allowed
 
@@ -109,7 +109,7 @@ def test_method_that_no_api_has_does_not_travel_to_unknown_addresses_either(meth
 def test_path_that_a_wrong_base_url_made_says_what_is_too_much(path: str, excess: str) -> None:
     routes = RouteTable(PROVIDER.endpoints)
     for method in ("GET", "POST"):
-        with pytest.raises(PathMisplaced) as refused:
+        with pytest.raises(UnknownUrlError) as refused:
             routes.match(method, path)
         assert refused.value.excess == excess
         assert f"/v1{path}" in refused.value.message

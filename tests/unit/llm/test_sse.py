@@ -58,7 +58,7 @@ def test_a_last_cr_waits_for_its_lf() -> None:
 def test_events_over_the_limit_are_refused_whole_or_in_parts() -> None:
     for chunks in ([b"data: 12345\n\n"], [b"data: 1", b"2345\n"]):
         framer = Framer(event_bytes_max=10)
-        with pytest.raises(sse.EventTooLarge):
+        with pytest.raises(sse.EventTooLargeError):
             _ = [framer.feed(chunk) for chunk in chunks]
     assert Framer(event_bytes_max=10).feed(b"data: 12\n\n")[0].data == b"12"
 

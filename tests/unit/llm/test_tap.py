@@ -204,7 +204,7 @@ def test_answer_is_complete_when_every_choice_has_said_why_it_ended() -> None:
 def test_endless_bytes_after_the_end_are_refused() -> None:
     tap, _ = chat_tap(event_bytes_max=100)
     tap.feed(DONE)
-    with pytest.raises(sse.EventTooLarge):
+    with pytest.raises(sse.EventTooLargeError):
         _ = [tap.feed(b"x" * 50) for _ in range(10)]
 
 

@@ -14,10 +14,14 @@ from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main import backup, data_lock
 from headgate.main.application import open_application
-from headgate.main.backup import BackupDamaged, BackupRefused
-from headgate.main.data_lock import DATABASE_FILE, DataInUse, DataUnusable
+from headgate.main.backup import BackupNotAllowedError, DamagedBackupError
+from headgate.main.data_lock import (
+    DATABASE_FILE,
+    DataDirectoryInUseError,
+    UnusableDataDirectoryError,
+)
 from headgate.main.first_start import prepare_first_start
-from headgate.vault.model import MasterKeyRefused
+from headgate.vault.model import InvalidMasterKeyError
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +69,17 @@ def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -
     key = (made / "data/master.key").read_bytes().strip()
     assert not any(key in path.read_bytes() for path in (made / "backup").iterdir())
     assert backup.restore(fresh, made / "backup", replace=False).needs_key
-    with pytest.raises(MasterKeyRefused, match="The master key is missing"):
+    with pytest.raises(InvalidMasterKeyError, match="The master key is missing"):
         open_application(fresh)
 
 
 def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path: Path) -> None:
     settings = Settings(data=made / "data")
-    with pytest.raises(BackupRefused, match="is there already"):
+    with pytest.raises(BackupNotAllowedError, match="is there already"):
         backup.back_up(settings, made / "backup")
-    with pytest.raises(BackupRefused, match="is there already"):
+    with pytest.raises(BackupNotAllowedError, match="is there already"):
         backup.back_up(settings, tmp_path / "other", key_file=made / "key")
-    with pytest.raises(BackupRefused, match="Keep the key elsewhere"):
+    with pytest.raises(BackupNotAllowedError, match="Keep the key elsewhere"):
         backup.back_up(settings, tmp_path / "other", key_file=tmp_path / "other" / "key")
     assert list(tmp_path.iterdir()) == []
 
@@ -84,7 +88,7 @@ def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(BackupRefused, match="cannot be written"):
+        with pytest.raises(BackupNotAllowedError, match="cannot be written"):
             backup.back_up(
                 Settings(data=made / "data"), tmp_path / "backup", key_file=tmp_path / "key"
             )
@@ -95,7 +99,7 @@ def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_pa
 
 def test_key_file_that_cannot_be_written_is_told(made: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BackupRefused, match="cannot be written"):
+    with pytest.raises(BackupNotAllowedError, match="cannot be written"):
         backup.back_up(
             Settings(data=made / "data"), tmp_path / "backup", key_file=tmp_path / "file" / "key"
         )
@@ -108,7 +112,7 @@ def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
     open_application(fresh).close()
     (fresh.data / "master.key").unlink()
     before = (fresh.data / DATABASE_FILE).read_bytes()
-    with pytest.raises(BackupRefused, match="With --replace it is moved aside"):
+    with pytest.raises(BackupNotAllowedError, match="With --replace it is moved aside"):
         backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
     assert (fresh.data / DATABASE_FILE).read_bytes() == before
     done = backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
@@ -122,19 +126,22 @@ def test_other_master_key_is_refused_before_anything_is_replaced(
 ) -> None:
     open_application(fresh).close()
     before = (fresh.data / DATABASE_FILE).read_bytes()
-    with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+    with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
         backup.restore(fresh, made / "backup", replace=True)
-    with pytest.raises(BackupRefused, match="is another master key"):
+    with pytest.raises(BackupNotAllowedError, match="is another master key"):
         backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
     other = fresh.data.parent / "other.key"
     (fresh.data / "master.key").rename(other)
-    with pytest.raises(MasterKeyRefused, match=f"key in {other} is not the one that sealed"):
+    with pytest.raises(InvalidMasterKeyError, match=f"key in {other} is not the one that sealed"):
         backup.restore(fresh, made / "backup", replace=True, key_file=other)
     assert (fresh.data / DATABASE_FILE).read_bytes() == before
 
 
 def test_nothing_is_restored_beside_a_server(made: Path, fresh: Settings) -> None:
-    with data_lock.hold(fresh, data_lock.SERVE), pytest.raises(DataInUse, match="headgate serve"):
+    with (
+        data_lock.hold(fresh, data_lock.SERVE),
+        pytest.raises(DataDirectoryInUseError, match="headgate serve"),
+    ):
         backup.restore(fresh, made / "backup", replace=True)
 
 
@@ -142,13 +149,13 @@ def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
     path = folder / DATABASE_FILE
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(BackupDamaged, match="its checksum differs"):
+    with pytest.raises(DamagedBackupError, match="its checksum differs"):
         backup.restore(fresh, folder, replace=False)
     path.unlink()
-    with pytest.raises(BackupDamaged):
+    with pytest.raises(DamagedBackupError):
         backup.restore(fresh, folder, replace=False)
     (folder / "manifest.json").unlink()
-    with pytest.raises(BackupRefused, match="is no backup"):
+    with pytest.raises(BackupNotAllowedError, match="is no backup"):
         backup.restore(fresh, folder, replace=False)
     assert not (fresh.data / DATABASE_FILE).exists()
 
@@ -160,7 +167,7 @@ def test_backup_whose_manifest_names_a_file_elsewhere_is_refused(
     path = folder / "manifest.json"
     shutil.copy(folder / DATABASE_FILE, folder.parent / "made.db")
     path.write_text(path.read_text().replace(f'"{DATABASE_FILE}"', f'"{name}"'))
-    with pytest.raises(BackupDamaged):
+    with pytest.raises(DamagedBackupError):
         backup.restore(fresh, folder, replace=False)
 
 
@@ -175,7 +182,7 @@ def test_backup_that_lacks_what_its_manifest_tells_is_refused(
     manifest = backup.read_manifest(folder, "sqlite")
     file = backup.describe_file(path)
     backup.write_manifest(folder, msgspec.structs.replace(manifest, file=file))
-    with pytest.raises(BackupDamaged, match="other tables or rows than its manifest"):
+    with pytest.raises(DamagedBackupError, match="other tables or rows than its manifest"):
         backup.restore(fresh, folder, replace=False)
 
 
@@ -190,7 +197,7 @@ def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
             "INSERT INTO ledger_accounts VALUES ('wallet:x', 'org_x', 'wallet', 1)"
         )
     database.close()
-    with pytest.raises(BackupDamaged, match="The books do not balance"):
+    with pytest.raises(DamagedBackupError, match="The books do not balance"):
         backup.back_up(settings, tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
 
@@ -198,7 +205,7 @@ def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
 def test_backup_of_a_newer_headgate_is_refused(folder: Path, fresh: Settings) -> None:
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"schema": "', '"schema": "9'))
-    with pytest.raises(BackupRefused, match="is newer than this one"):
+    with pytest.raises(BackupNotAllowedError, match="is newer than this one"):
         backup.restore(fresh, folder, replace=False)
 
 
@@ -211,7 +218,7 @@ def test_start_without_its_database_is_refused_with_the_ways_on(
     for size in (None, 0):
         if size is not None:
             (fresh.data / DATABASE_FILE).touch()
-        with pytest.raises(DataUnusable) as raised:
+        with pytest.raises(UnusableDataDirectoryError) as raised:
             open_application(fresh)
         told = raised.value.message
         assert str(fresh.data / left) in told
@@ -232,5 +239,5 @@ def test_start_on_a_database_without_tables_keeps_the_keys_that_are_there(
     with database.transaction() as connection:
         connection.exec_driver_sql("CREATE TABLE other (name TEXT)")
     database.close()
-    with pytest.raises(DataUnusable, match=r"first-keys\.json"):
+    with pytest.raises(UnusableDataDirectoryError, match=r"first-keys\.json"):
         open_application(fresh)

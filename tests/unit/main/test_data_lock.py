@@ -13,7 +13,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.settings import Settings
 from headgate.main import data_lock
 from headgate.main.application import open_application_for_command
-from headgate.main.data_lock import DataInUse
+from headgate.main.data_lock import DataDirectoryInUseError
 
 GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
 
@@ -36,7 +36,7 @@ def test_schema_is_not_changed_beside_a_server(served: Settings) -> None:
     with database.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     database.close()
-    with pytest.raises(DataInUse, match="in use by `headgate serve`"):
+    with pytest.raises(DataDirectoryInUseError, match="in use by `headgate serve`"):
         open_application_for_command(served, "headgate migrate")
 
 
@@ -70,9 +70,9 @@ def test_lock_whose_file_was_deleted_is_told(tmp_path: Path) -> None:
 
 def test_database_whose_lock_file_was_deleted_is_still_in_use(served: Settings) -> None:
     data_lock.build_lock(served).path.unlink()
-    with pytest.raises(DataInUse), data_lock.hold(served, data_lock.SERVE):
+    with pytest.raises(DataDirectoryInUseError), data_lock.hold(served, data_lock.SERVE):
         pass
-    with pytest.raises(DataInUse), data_lock.hold(served, "headgate restore"):
+    with pytest.raises(DataDirectoryInUseError), data_lock.hold(served, "headgate restore"):
         pass
 
 

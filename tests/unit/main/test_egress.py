@@ -11,7 +11,7 @@ import pytest
 
 from headgate.accounts.service.issuer import IDENTITY
 from headgate.kit import settings
-from headgate.kit.http.errors import AddressRefused, ConnectFailed
+from headgate.kit.http.errors import ConnectError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.main.egress import build_rule, build_rules, open_client
@@ -78,9 +78,9 @@ async def test_address_is_reached_for_its_own_purpose_only(
         sending = asyncio.to_thread(Sender(configured, places["kms"]), request)
     else:
         sending = send(configured, build_rules(configured, places["simulator"]), request)
-    with pytest.raises(ConnectFailed) as caught:
+    with pytest.raises(ConnectError) as caught:
         await sending
-    assert isinstance(caught.value, AddressRefused) is (purpose not in PLACES[place])
+    assert isinstance(caught.value, ForbiddenAddressError) is (purpose not in PLACES[place])
 
 
 async def test_connection_that_was_opened_for_one_purpose_serves_no_other() -> None:
@@ -105,7 +105,7 @@ async def test_connection_that_was_opened_for_one_purpose_serves_no_other() -> N
     assert (client.stats().connects, client.stats().idle) == (1, 1)
     for other in (TENANT, IDENTITY, "unknown"):
         refused = Request(place, b"GET", b"/", [], b"", Timeouts(), purpose=other)
-        with pytest.raises(AddressRefused):
+        with pytest.raises(ForbiddenAddressError):
             await client.send(refused)
     assert asked == 2
     await client.close()

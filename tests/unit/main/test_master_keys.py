@@ -13,18 +13,18 @@ import pytest
 from headgate.kit import settings as kit_settings
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.kit.settings import SettingRefused, Settings
+from headgate.kit.settings import InvalidSettingError, Settings
 from headgate.main import master_keys
 from headgate.main.hardening import forget_secrets
 from headgate.main.master_keys import build_source
 from headgate.vault import store
 from headgate.vault.model import (
-    MasterKeyRefused,
+    InvalidMasterKeyError,
     parse_base_url,
 )
 from headgate.vault.model.keys import MasterKeyState
 from headgate.vault.service import (
-    KeyServiceFailed,
+    KeyServiceUnavailableError,
     LocalMasterKey,
     RemoteSource,
     remember_master_key,
@@ -141,7 +141,7 @@ def test_wrapped_key_that_was_changed_or_moved_stops_the_start(
             store.delete_master_key(connection, record.id)
             changed = msgspec.structs.replace(record, **{name: value})
             store.insert_master_key(connection, changed)
-        with pytest.raises((KeyServiceFailed, MasterKeyRefused)):
+        with pytest.raises((KeyServiceUnavailableError, InvalidMasterKeyError)):
             start_again(settings, database)
         with database.transaction() as connection:
             store.delete_master_key(connection, changed.id)
@@ -164,7 +164,7 @@ def test_what_a_service_refuses_is_told_without_a_secret(
     services: KeyServices, provider: str, change: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     source = build_source(configure(services, provider, tmp_path, **change))
-    with pytest.raises(KeyServiceFailed, match=said) as caught:
+    with pytest.raises(KeyServiceUnavailableError, match=said) as caught:
         source.create()
     assert f"at {services.url}" in caught.value.message
     for secret in (kms.SECRET_KEY, kms.TRANSIT_TOKEN, kms.BEARER, "wrong"):
@@ -177,15 +177,17 @@ def test_service_that_does_not_answer_or_answers_nonsense_is_named(
 ) -> None:
     address = {"master_key_address": "http://127.0.0.1:9", "master_key_seconds": 2.0}
     source = build_source(configure(services, provider, tmp_path, **address))
-    with pytest.raises(KeyServiceFailed, match=r"at http://127.0.0.1:9 does not answer.*Check"):
+    with pytest.raises(
+        KeyServiceUnavailableError, match=r"at http://127.0.0.1:9 does not answer.*Check"
+    ):
         source.create()
     services.status = 503
-    with pytest.raises(KeyServiceFailed, match="status 503"):
+    with pytest.raises(KeyServiceUnavailableError, match="status 503"):
         build_source(configure(services, provider, tmp_path)).create()
     services.status = None
     for name in ("CiphertextBlob", "Plaintext", "ciphertext", "plaintext", "data", "access_token"):
         services.changed[name] = 7
-    with pytest.raises(KeyServiceFailed, match="answers without"):
+    with pytest.raises(KeyServiceUnavailableError, match="answers without"):
         build_source(configure(services, provider, tmp_path)).create()
 
 
@@ -193,7 +195,7 @@ def test_service_that_gives_back_another_key_is_not_trusted(
     services: KeyServices, tmp_path: Path
 ) -> None:
     services.changed = {"Plaintext": "AAAA"}
-    with pytest.raises(MasterKeyRefused, match="gives back another key than it was given"):
+    with pytest.raises(InvalidMasterKeyError, match="gives back another key than it was given"):
         build_source(configure(services, "aws-kms", tmp_path)).create()
 
 
@@ -203,15 +205,15 @@ def test_database_under_another_key_says_which_settings_it_needs(
     start_first(configure(services, "transit", tmp_path), database)
     wanted = "HEADGATE_MASTER_KEY_PROVIDER=transit and HEADGATE_MASTER_KEY_NAME=transit/headgate"
     for change in ({"master_key_provider": "local"}, {"master_key_name": "transit/other"}):
-        with pytest.raises(MasterKeyRefused, match=wanted):
+        with pytest.raises(InvalidMasterKeyError, match=wanted):
             start_again(configure(services, "transit", tmp_path, **change), database)
     local = {"master_key_provider": "local", "master_key": LOCAL_KEY}
-    with pytest.raises(MasterKeyRefused, match=wanted):
+    with pytest.raises(InvalidMasterKeyError, match=wanted):
         start_again(configure(services, "transit", tmp_path, **local), database)
     with database.transaction() as connection:
         [record] = store.select_master_keys(connection).values()
         store.set_master_key_state(connection, record.id, MasterKeyState.RETIRED, retired_at=1.0)
-    with pytest.raises(MasterKeyRefused, match="No master key of this database is in force"):
+    with pytest.raises(InvalidMasterKeyError, match="No master key of this database is in force"):
         start_again(configure(services, "transit", tmp_path), database)
 
 
@@ -237,7 +239,7 @@ MISSING: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("given", "said"), MISSING)
 def test_setting_that_a_service_needs_is_named(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingRefused, match=said) as caught:
+    with pytest.raises(InvalidSettingError, match=said) as caught:
         build_source(Settings(**given))
     assert "hunter2" not in caught.value.message
 
@@ -255,11 +257,11 @@ def test_files_of_credentials_are_told_by_name_and_never_by_content(
     ]
     for content, said in refused:
         account.write_text(content)
-        with pytest.raises(MasterKeyRefused, match=said) as caught:
+        with pytest.raises(InvalidMasterKeyError, match=said) as caught:
             build_source(settings).create()
         assert "hunter2" not in str(caught.value)
     account.unlink()
-    with pytest.raises(MasterKeyRefused, match=r"account.json cannot be read"):
+    with pytest.raises(InvalidMasterKeyError, match=r"account.json cannot be read"):
         build_source(settings).create()
 
 
@@ -271,7 +273,7 @@ def test_token_of_transit_is_read_from_its_file_each_time(
     source = build_source(configure(services, "transit", tmp_path, vault_token_file=path))
     source.create()
     path.write_text("\n")
-    with pytest.raises(MasterKeyRefused, match="holds no token"):
+    with pytest.raises(InvalidMasterKeyError, match="holds no token"):
         source.create()
 
 
@@ -349,5 +351,7 @@ def test_machine_of_google_has_its_token_from_the_metadata_server(
         source.create()
         assert services.seen[:2] == ["gcp machine", "gcp encrypt"]
     else:
-        with pytest.raises(KeyServiceFailed, match=r"server at .*GOOGLE_APPLICATION_CREDENTIALS"):
+        with pytest.raises(
+            KeyServiceUnavailableError, match=r"server at .*GOOGLE_APPLICATION_CREDENTIALS"
+        ):
             source.create()

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from headgate.accounts.model import Person, PersonExists, PersonRequest
+from headgate.accounts.model import Person, PersonExistsError, PersonRequest
 from headgate.accounts.service import PersonService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
@@ -87,7 +87,7 @@ async def test_same_email_in_the_same_instant_is_a_conflict(processes: Processes
         request = PersonRequest(email="ada@example.com", name="Ada")
         return processes.people.add(connection, request, by=SYSTEM)
 
-    with pytest.raises(PersonExists):
+    with pytest.raises(PersonExistsError):
         await processes.write_at_once(add)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.kit.settings import SettingRefused, Settings
+from headgate.kit.settings import InvalidSettingError, Settings
 from headgate.main.sign_in import check_sign_in
 
 OIDC = {"oidc_issuer": "https://login.example", "oidc_client_id": "x"}
@@ -38,5 +38,5 @@ def test_settings_that_fit_are_taken(given: dict[str, object]) -> None:
 def test_settings_that_would_let_others_in_stop_the_start(
     given: dict[str, object], said: str
 ) -> None:
-    with pytest.raises(SettingRefused, match=said):
+    with pytest.raises(InvalidSettingError, match=said):
         check_sign_in(Settings(**given))  # type: ignore[arg-type]

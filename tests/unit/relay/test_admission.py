@@ -5,17 +5,17 @@ from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.addresses import find_network
-from headgate.kit.rate_limiter import RateLimited, RateLimiter
+from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import (
-    AddressOutOfScope,
+    AddressOutOfScopeError,
     Admission,
-    EndpointOutOfScope,
-    KeyCannotInfer,
-    ModelOutOfScope,
-    ProjectOutOfScope,
-    ResourceOutOfScope,
-    RouteUnsupported,
+    EndpointOutOfScopeError,
+    KeyWithoutInferenceError,
+    ModelOutOfScopeError,
+    ProjectOutOfScopeError,
+    ResourceOutOfScopeError,
+    UnsupportedEndpointError,
     check_scope,
     choose_project,
     estimate_tokens,
@@ -23,7 +23,7 @@ from headgate.relay.admission import (
     is_inside,
 )
 from headgate.relay.call_state import CallState, Charge, estimate_usage, write_receipt
-from headgate.relay.concurrency import ConcurrencyLimiter, CrowdedOut
+from headgate.relay.concurrency import ConcurrencyLimiter, ConcurrencyLimitError
 from headgate.relay.ports import Grant, Receipt
 from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_state
 
@@ -68,27 +68,29 @@ def test_name_is_in_scope_by_pattern(name: str, patterns: tuple[str, ...], fits:
 
 
 def test_management_key_calls_no_model() -> None:
-    assert isinstance(refuse(replace(GRANT, management=True)), KeyCannotInfer)
+    assert isinstance(refuse(replace(GRANT, management=True)), KeyWithoutInferenceError)
 
 
 def test_key_for_other_endpoints_is_refused_and_told_its_own() -> None:
     error = refuse(replace(GRANT, endpoints=("embeddings", "images")))
-    assert isinstance(error, EndpointOutOfScope)
+    assert isinstance(error, EndpointOutOfScopeError)
     assert "embeddings, images" in error.message
 
 
 def test_administration_of_the_provider_needs_a_key_that_names_it() -> None:
     path = "/organization/users"
-    assert isinstance(refuse(GRANT, path, "GET"), EndpointOutOfScope)
-    assert isinstance(refuse(replace(GRANT, endpoints=("*",)), path, "GET"), EndpointOutOfScope)
+    assert isinstance(refuse(GRANT, path, "GET"), EndpointOutOfScopeError)
+    assert isinstance(
+        refuse(replace(GRANT, endpoints=("*",)), path, "GET"), EndpointOutOfScopeError
+    )
     named = replace(GRANT, endpoints=("organization",))
     check_scope(named, make_call(path, method="GET", body=b""))
 
 
 def test_key_for_other_models_is_refused_also_where_none_is_named() -> None:
     limited = replace(GRANT, models=("gpt-4*",))
-    assert isinstance(refuse(limited), ModelOutOfScope)
-    with pytest.raises(ModelOutOfScope):
+    assert isinstance(refuse(limited), ModelOutOfScopeError)
+    with pytest.raises(ModelOutOfScopeError):
         check_scope(limited, make_call("/some/future/address", body=b"raw"))
 
 
@@ -96,7 +98,7 @@ def test_key_for_other_models_is_refused_also_where_none_is_named() -> None:
 def test_second_name_of_the_model_is_refused_to_a_key_that_is_limited(name: str) -> None:
     body = f'{{"model":"gpt-4.1","{name}":"gpt-5.4","models":[]}}'.encode()
     for limited in (replace(GRANT, models=("gpt-4*",)), replace(GRANT, resources=("gpt-4.1",))):
-        with pytest.raises(ModelOutOfScope, match="names one as"):
+        with pytest.raises(ModelOutOfScopeError, match="names one as"):
             check_scope(limited, make_call(body=body))
         check_scope(limited, make_call(body=b'{"model":"gpt-4.1","models":[]}'))
     check_scope(GRANT, make_call(body=body))
@@ -108,7 +110,7 @@ def test_what_costs_nothing_needs_no_model() -> None:
 
 def test_address_that_hands_out_a_way_past_the_gateway_is_unsupported() -> None:
     error = refuse(GRANT, "/realtime/sessions")
-    assert isinstance(error, RouteUnsupported)
+    assert isinstance(error, UnsupportedEndpointError)
     assert error.should_retry is False
 
 
@@ -117,12 +119,12 @@ def test_key_may_burst_its_minute_and_then_goes_on_at_its_rate() -> None:
     call = make_call(grant=replace(GRANT, requests_per_minute=60))
     for _ in range(60):
         admission.admit(call, CALLER)
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         admission.admit(call, CALLER)
     assert caught.value.retry_after_seconds == 1.0
     clock.seconds += 1.0
     admission.admit(call, CALLER)
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         admission.admit(call, CALLER)
 
 
@@ -131,7 +133,7 @@ def test_refused_requests_do_not_put_the_next_one_off() -> None:
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
     admission.admit(call, CALLER)
     for _ in range(10):
-        with pytest.raises(RateLimited):
+        with pytest.raises(RateLimitedError):
             admission.admit(call, CALLER)
     clock.seconds += 60
     admission.admit(call, CALLER)
@@ -148,7 +150,7 @@ def test_call_that_is_over_gives_its_place_to_the_next() -> None:
     admission = Admission(RateLimiter(ManualClock()), ConcurrencyLimiter(1, lag_seconds_max=1.0))
     call = make_call()
     admission.admit(call, CALLER)
-    with pytest.raises(CrowdedOut):
+    with pytest.raises(ConcurrencyLimitError):
         admission.admit(call, CALLER)
     admission.release(call)
     admission.admit(call, CALLER)
@@ -204,16 +206,16 @@ def test_key_of_some_networks_is_refused_elsewhere_and_where_nothing_is_known(
     if inside:
         make_admission(ManualClock()).admit(call, caller)
         return
-    with pytest.raises(AddressOutOfScope):
+    with pytest.raises(AddressOutOfScopeError):
         make_admission(ManualClock()).admit(call, caller)
 
 
 def test_key_of_some_resources_calls_these_only() -> None:
     limited = replace(GRANT, resources=("helpdesk",))
     error = refuse(limited)
-    assert isinstance(error, ResourceOutOfScope)
+    assert isinstance(error, ResourceOutOfScopeError)
     assert error.code == "API_KEY_RESOURCE_NOT_AUTHORIZED"
-    with pytest.raises(ResourceOutOfScope):
+    with pytest.raises(ResourceOutOfScopeError):
         check_scope(limited, make_call("/some/future/address", body=b"raw"))
     check_scope(limited, make_call(body=b'{"model":"helpdesk"}'))
 
@@ -223,7 +225,7 @@ def test_project_is_its_own_or_one_that_it_may_name() -> None:
     assert choose_project(grant, "proj_1") is grant
     assert choose_project(grant, "proj_2").project_id == "proj_2"
     for project_id in ("proj_3", "", "*"):
-        with pytest.raises(ProjectOutOfScope):
+        with pytest.raises(ProjectOutOfScopeError):
             choose_project(grant, project_id)
 
 
@@ -260,7 +262,7 @@ def test_tokens_of_a_call_are_reserved_and_then_counted() -> None:
     call = make_call(grant=grant)
     admission.admit(call, CALLER)
     assert call.tokens_reserved == 100, "a large call takes a whole minute, and not more"
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimitedError):
         admission.admit(make_call(grant=grant), CALLER)
     admission.settle(call, make_receipt(Usage(input_tokens=10, output_tokens=20)))
     following = make_call(grant=grant, body=b'{"model":"m","max_tokens":5}')
@@ -289,7 +291,7 @@ def test_what_was_charged_for_and_not_reported_counts_as_estimated(
         [rate] = rate_limiter.take(grant, tokens=1)
         assert rate.remaining == left - 1
     else:
-        with pytest.raises(RateLimited):
+        with pytest.raises(RateLimitedError):
             rate_limiter.take(grant, tokens=1)
 
 
@@ -299,7 +301,7 @@ def test_refused_by_its_rate_it_takes_no_place() -> None:
     call = make_call(grant=replace(GRANT, requests_per_minute=1))
     admission.admit(call, CALLER)
     for _ in range(3):
-        with pytest.raises(RateLimited):
+        with pytest.raises(RateLimitedError):
             admission.admit(call, CALLER)
     assert concurrency.running == 1
 

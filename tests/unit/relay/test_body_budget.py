@@ -10,9 +10,9 @@ import pytest
 
 from headgate.relay.body_budget import (
     WANT_SECONDS,
-    BodiesCrowdedOut,
     BodyBudget,
-    BodyOverBudget,
+    BodyMemoryExhaustedError,
+    BodyOverBudgetError,
 )
 from tests.fakes.carrier import Carrier, Client, Peer, running_carrier
 from tests.unit.relay.test_freed import chunk, until
@@ -41,7 +41,7 @@ def test_key_alone_gets_four_fifths_and_leaves_room_for_others() -> None:
     budget = BodyBudget(1000)
     for _ in range(8):
         budget.take("key", 100)
-    with pytest.raises(BodiesCrowdedOut) as refused:
+    with pytest.raises(BodyMemoryExhaustedError) as refused:
         budget.take("key", 100)
     assert (refused.value.retry_after_seconds, refused.value.kind.value) == (1.0, 503)
     budget.take("other", 100)
@@ -55,7 +55,7 @@ def test_one_large_body_may_have_all_that_nobody_has() -> None:
 
 
 def test_body_that_never_has_room_is_too_large() -> None:
-    with pytest.raises(BodyOverBudget) as refused:
+    with pytest.raises(BodyOverBudgetError) as refused:
         BodyBudget(1000).take("key", 1001)
     assert refused.value.kind.value == 413
 
@@ -63,7 +63,7 @@ def test_body_that_never_has_room_is_too_large() -> None:
 def test_what_is_refused_is_not_counted_and_what_is_given_back_is_free_again() -> None:
     budget = BodyBudget(1000)
     budget.take("key", 800)
-    with pytest.raises(BodiesCrowdedOut):
+    with pytest.raises(BodyMemoryExhaustedError):
         budget.take("key", 100)
     budget.give("key", 800)
     assert budget.taken == 0
@@ -75,10 +75,10 @@ def test_key_that_was_refused_finds_room_before_the_one_that_has_more_than_its_p
     budget = BodyBudget(1000, watch)
     for _ in range(3):
         budget.take("greedy", 250)
-    with pytest.raises(BodiesCrowdedOut):
+    with pytest.raises(BodyMemoryExhaustedError):
         budget.take("modest", 250)
     budget.give("greedy", 250)
-    with pytest.raises(BodiesCrowdedOut):
+    with pytest.raises(BodyMemoryExhaustedError):
         budget.take("greedy", 250)
     budget.take("modest", 250)
 
@@ -88,7 +88,7 @@ def test_key_that_wants_no_more_stands_in_nobodys_way() -> None:
     budget = BodyBudget(1000, watch)
     for _ in range(3):
         budget.take("greedy", 250)
-    with pytest.raises(BodiesCrowdedOut):
+    with pytest.raises(BodyMemoryExhaustedError):
         budget.take("modest", 250)
     budget.give("greedy", 250)
     watch.now += WANT_SECONDS + 1

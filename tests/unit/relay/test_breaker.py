@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from headgate.kit.http.message import Origin
-from headgate.relay.breaker import Breakers, Probes, ProviderResting
+from headgate.relay.breaker import Breakers, CircuitOpenError, Probes
 from tests.fakes.stage import CREDENTIAL, ManualClock
 
 FAILURES, OPEN_SECONDS = 3, 30.0
@@ -31,7 +31,7 @@ class Rig:
     def is_refused(self, model: str | None = MODEL) -> bool:
         try:
             self.breakers.check(CREDENTIAL, model)
-        except ProviderResting:
+        except CircuitOpenError:
             return True
         return False
 
@@ -52,7 +52,7 @@ def test_refusal_names_the_provider_the_credential_and_the_time() -> None:
     rig = Rig()
     rig.fail()
     rig.clock.seconds += 12
-    with pytest.raises(ProviderResting) as caught:
+    with pytest.raises(CircuitOpenError) as caught:
         rig.breakers.enter(CREDENTIAL, MODEL)
     error = caught.value
     assert "`openai`" in error.message
@@ -79,7 +79,7 @@ def test_trouble_of_one_model_rests_no_other() -> None:
     assert rig.is_refused()
     assert not rig.is_refused("gpt-5.4-mini")
     assert not rig.is_refused(None)
-    with pytest.raises(ProviderResting, match=r"for the model `gpt-5\.4` through"):
+    with pytest.raises(CircuitOpenError, match=r"for the model `gpt-5\.4` through"):
         rig.breakers.check(CREDENTIAL, MODEL)
     rig.breakers.succeed(CREDENTIAL, "gpt-5.4-mini", NO_PROBE)
     assert rig.is_refused(), "another model tells nothing of this one"
@@ -94,7 +94,7 @@ def test_origin_without_a_connection_rests_for_all_who_go_there() -> None:
     rig.fail_to_connect(1)
     for model in (MODEL, "gpt-5.4-mini", None):
         assert rig.is_refused(model)
-    with pytest.raises(ProviderResting, match="cannot be connected to"):
+    with pytest.raises(CircuitOpenError, match="cannot be connected to"):
         rig.breakers.check(replace(CREDENTIAL, id="cred_2"), MODEL)
     rig.breakers.check(replace(CREDENTIAL, origin=Origin("https", "eu.api.openai.com", 443)), MODEL)
     rig.clock.seconds += OPEN_SECONDS
@@ -184,7 +184,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert self.open or not refused
         try:
             probes = self.rig.breakers.enter(CREDENTIAL, MODEL)
-        except ProviderResting:
+        except CircuitOpenError:
             assert refused
             return
         assert not refused

@@ -15,8 +15,8 @@ from headgate.relay.concurrency import (
     SAMPLE_SECONDS,
     SHARE,
     ConcurrencyLimiter,
-    CrowdedOut,
-    ShareTaken,
+    ConcurrencyLimitError,
+    TooManyConcurrentCallsError,
 )
 
 LATE = 0.2
@@ -27,7 +27,7 @@ def fill(concurrency: ConcurrencyLimiter, key: str, wanted: int = 1_000_000) -> 
     for taken in range(wanted):
         try:
             concurrency.acquire(key)
-        except (CrowdedOut, ShareTaken):
+        except (ConcurrencyLimitError, TooManyConcurrentCallsError):
             return taken
     return wanted
 
@@ -59,7 +59,7 @@ def test_many_floods_share_alike_and_leave_places_too() -> None:
 def test_few_places_are_all_used_by_one_key() -> None:
     concurrency = make_limiter(4)
     assert fill(concurrency, "only") == 4
-    with pytest.raises(CrowdedOut) as refused:
+    with pytest.raises(ConcurrencyLimitError) as refused:
         concurrency.acquire("other")
     assert refused.value.retry_after_seconds == 1.0
 
@@ -67,7 +67,9 @@ def test_few_places_are_all_used_by_one_key() -> None:
 def test_refusal_tells_a_key_what_it_has_and_what_is_left() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood")
-    with pytest.raises(ShareTaken, match=r"800 calls under way, and only 200 places") as refused:
+    with pytest.raises(
+        TooManyConcurrentCallsError, match=r"800 calls under way, and only 200 places"
+    ) as refused:
         concurrency.acquire("flood")
     assert refused.value.retry_after_seconds == 1.0
 
@@ -86,7 +88,7 @@ def test_loop_that_is_late_by_its_own_work_admits_less_of_the_busiest_key() -> N
     fill(concurrency, "small", 2)
     be_late(concurrency, 4)
     assert concurrency.calls_per_key_max < 400
-    with pytest.raises(CrowdedOut):
+    with pytest.raises(ConcurrencyLimitError):
         concurrency.acquire("flood")
     concurrency.acquire("small")
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from msgspec.structs import replace
 
-from headgate.kit.http.errors import EgressError, IdleTimeout, TotalTimeout
+from headgate.kit.http.errors import EgressError, IdleTimeoutError, TotalTimeoutError
 from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.message import Request, Timeouts
 from headgate.relay.breaker import Breakers
@@ -19,7 +19,7 @@ from headgate.relay.deadlines import make_deadlines, merge_timeouts
 from headgate.relay.ports import Deadlines
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
-from headgate.relay.upstream import ProviderTimeout, Upstream, UpstreamResponse
+from headgate.relay.upstream import ProviderTimeoutError, Upstream, UpstreamResponse
 from tests.fakes.socketless import Rig
 from tests.fakes.stage import (
     CHAT,
@@ -167,7 +167,7 @@ async def test_answer_has_to_begin_in_the_time_of_its_model_and_credential(
     async with call.sending() as task:
         assert call.provider.stay_silent(seconds - 0.01)
         assert not call.provider.stay_silent(0.02)
-        with pytest.raises(ProviderTimeout):
+        with pytest.raises(ProviderTimeoutError):
             await task
 
 
@@ -188,7 +188,7 @@ async def test_answer_may_pause_for_the_time_of_its_model_and_credential(
     async with call.sending() as task:
         assert call.provider.stay_silent(3)
         error = await call.fail_while_answering(task, seconds)
-        assert type(error) is IdleTimeout
+        assert type(error) is IdleTimeoutError
 
 
 @each_way
@@ -206,7 +206,7 @@ async def test_whole_call_ends_in_the_time_of_its_model_and_credential(
     async with call.sending() as task:
         assert call.provider.stay_silent(100)
         error = await call.fail_while_answering(task, seconds - 100)
-        assert type(error) is TotalTimeout
+        assert type(error) is TotalTimeoutError
 
 
 async def test_no_attempt_is_made_that_would_begin_after_the_calls_own_total_deadline() -> None:

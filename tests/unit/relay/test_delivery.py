@@ -13,7 +13,11 @@ from headgate.llm.usage import Usage
 from headgate.relay.call_state import CallState, assess, write_receipt
 from headgate.relay.client_response import ClientResponse, ResponseFactory
 from headgate.relay.ports import Receipt
-from headgate.relay.upstream import ProviderBroken, ProviderTimeout, read_response
+from headgate.relay.upstream import (
+    InvalidProviderResponseError,
+    ProviderTimeoutError,
+    read_response,
+)
 from tests.fakes.stage import (
     CHAT,
     CREDENTIAL,
@@ -135,7 +139,7 @@ async def test_reset_after_the_last_event_spoils_nothing() -> None:
     rig = stream()
     await rig.begin()
     rig.response.feed(TEXT + DONE)
-    rig.response.fail(egress.Disconnected("reset"))
+    rig.response.fail(egress.DisconnectedError("reset"))
     await rig.carried()
     await rig.delivery.complete(rig.receipt())
     assert rig.caller.finished is True
@@ -198,7 +202,7 @@ async def test_stream_that_ends_early_ends_in_an_error_frame_and_an_estimate(cut
     await rig.begin()
     rig.response.feed(TEXT + cut)
     rig.response.end()
-    receipt = await break_off(rig, ProviderBroken)
+    receipt = await break_off(rig, InvalidProviderResponseError)
     assert rig.caller.body.startswith(TEXT)
     assert told(rig, "provider_invalid_response")
     assert rig.caller.finished is True
@@ -209,9 +213,9 @@ async def test_stream_that_ends_early_ends_in_an_error_frame_and_an_estimate(cut
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (egress.Disconnected("reset"), "provider_invalid_response"),
-        (egress.IdleTimeout("still"), "provider_timeout"),
-        (egress.TotalTimeout("long"), "provider_timeout"),
+        (egress.DisconnectedError("reset"), "provider_invalid_response"),
+        (egress.IdleTimeoutError("still"), "provider_timeout"),
+        (egress.TotalTimeoutError("long"), "provider_timeout"),
     ],
 )
 async def test_stream_that_is_cut_inside_an_event_ends_in_a_frame_of_its_own(
@@ -232,8 +236,8 @@ async def test_error_frame_does_not_run_into_a_bulk_event_that_broke_off() -> No
     rig = stream("/images/generations", b'{"model":"gpt-image-1","stream":true}')
     await rig.begin()
     rig.response.feed(b'data: {"type":"image_generation.partial_image","b64":"AAAA')
-    rig.response.fail(egress.Disconnected("reset"))
-    await break_off(rig, ProviderBroken)
+    rig.response.fail(egress.DisconnectedError("reset"))
+    await break_off(rig, InvalidProviderResponseError)
     assert told(rig, "provider_invalid_response")
 
 
@@ -276,7 +280,7 @@ async def test_stream_in_which_every_choice_has_finished_needs_no_terminal_event
         rig.response.feed(events)
         rig.response.end()
         if finished < choices:
-            await break_off(rig, ProviderBroken)
+            await break_off(rig, InvalidProviderResponseError)
             continue
         await rig.carried()
         await rig.delivery.complete(receipt := rig.receipt())
@@ -293,7 +297,7 @@ async def test_stream_that_breaks_off_in_an_event_is_not_complete() -> None:
         await rig.begin()
         rig.response.feed(ending)
         rig.response.end()
-        await break_off(rig, ProviderBroken)
+        await break_off(rig, InvalidProviderResponseError)
 
 
 @pytest.mark.parametrize(
@@ -393,8 +397,8 @@ async def test_unknown_wire_that_is_cut_shows_it() -> None:
     rig = stream("/threads/t/runs", b'{"stream":true}')
     await rig.begin()
     rig.response.feed(b"event: thread.run.created\ndata: {}\n\n")
-    rig.response.fail(egress.Disconnected("reset"))
-    await break_off(rig, ProviderBroken)
+    rig.response.fail(egress.DisconnectedError("reset"))
+    await break_off(rig, InvalidProviderResponseError)
     assert rig.caller.finished is False
 
 
@@ -421,8 +425,8 @@ async def test_sound_that_is_cut_has_no_frame_in_it_and_ends_short() -> None:
     rig = sound()
     await rig.begin()
     rig.response.feed(b"\x00\x01\x02")
-    rig.response.fail(egress.Disconnected("reset"))
-    await break_off(rig, ProviderBroken)
+    rig.response.fail(egress.DisconnectedError("reset"))
+    await break_off(rig, InvalidProviderResponseError)
     assert rig.caller.body == b"\x00\x01"
     assert rig.caller.finished is False
 
@@ -494,13 +498,13 @@ async def test_secret_of_the_credential_does_not_come_back() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>oops", b"", b"[1]", b'{"cut":'])
 async def test_answer_that_is_no_json_object_is_no_answer(body: bytes) -> None:
-    with pytest.raises(ProviderBroken):
+    with pytest.raises(InvalidProviderResponseError):
         await buffered(body).delivery.transfer()
 
 
 async def test_answer_that_stalls_is_told_as_a_timeout() -> None:
-    with pytest.raises(ProviderTimeout):
-        await buffered(egress.IdleTimeout("still")).delivery.transfer()
+    with pytest.raises(ProviderTimeoutError):
+        await buffered(egress.IdleTimeoutError("still")).delivery.transfer()
 
 
 async def test_error_that_claims_to_be_a_stream_is_passed_on_as_an_error() -> None:

@@ -11,7 +11,7 @@ from headgate.kit.http.message import Headers
 from headgate.llm.usage import Usage
 from headgate.relay.call_state import FREE, CallState, assess, write_receipt
 from headgate.relay.client_response import ClientResponse, ResponseFactory
-from headgate.relay.upstream import ProviderBroken, read_response
+from headgate.relay.upstream import InvalidProviderResponseError, read_response
 from tests.fakes.stage import (
     CHAT,
     CREDENTIAL,
@@ -54,7 +54,7 @@ def deliver(state: CallState, response: FakeResponse, caller: FakeCaller) -> Cli
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
     state, response = plan("/files/f/content", b"", "GET"), FakeResponse(status, BYTES)
-    with pytest.raises(ProviderBroken, match="not followed") as raised:
+    with pytest.raises(InvalidProviderResponseError, match="not followed") as raised:
         deliver(state, response, FakeCaller())
     state.end_early(raised.value, left=False)
     assert response.aborted
@@ -71,7 +71,7 @@ async def test_answer_that_was_not_modified_is_passed_on() -> None:
 async def test_stream_in_an_unknown_coding_is_refused_before_it_begins() -> None:
     state, caller = plan(body=STREAMED_CHAT), FakeCaller()
     response = FakeResponse(200, [*SSE, (b"content-encoding", b"compress")])
-    with pytest.raises(ProviderBroken, match="cannot be decoded"):
+    with pytest.raises(InvalidProviderResponseError, match="cannot be decoded"):
         deliver(state, response, caller)
     assert response.aborted
     assert not state.streamed

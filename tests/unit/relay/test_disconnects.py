@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headgate.relay.call_state import CallerLeft
+from headgate.relay.call_state import ClientDisconnectedError
 from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.ports import DisconnectPolicy
 from tests.fakes.stage import FakeCaller, FakeResponse
@@ -167,6 +167,6 @@ async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
     )
     disconnects.begin()
     caller.leave()
-    with pytest.raises(CallerLeft):
+    with pytest.raises(ClientDisconnectedError):
         await disconnects.sleep(0)
     disconnects.end()

@@ -13,7 +13,7 @@ from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers
 from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import make_deadlines
-from headgate.relay.holding import Holding, ModelUnpriced
+from headgate.relay.holding import Holding, UnpricedModelError
 from headgate.relay.routing import Routing
 from tests.fakes.stage import (
     CREDENTIAL,
@@ -137,10 +137,10 @@ async def test_input_from_elsewhere_is_held_for_as_the_largest(body: bytes) -> N
 
 
 async def test_model_without_a_price_is_refused() -> None:
-    with pytest.raises(ModelUnpriced) as caught:
+    with pytest.raises(UnpricedModelError) as caught:
         await hold(b'{"model":"gpt-5.4-mini"}', models=FakeModels(is_priced=False))
     assert caught.value.should_retry is False
-    with pytest.raises(ModelUnpriced):
+    with pytest.raises(UnpricedModelError):
         await hold(b'{"model":"unknown"}')
 
 

@@ -17,13 +17,13 @@ from headgate.kit.http.message import Origin
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
-from headgate.relay.admission import Admission, ModelOutOfScope
+from headgate.relay.admission import Admission, ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState, assess
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Credential, Grant, Offer
-from headgate.relay.routing import ModelNotOffered, Routing
+from headgate.relay.routing import ModelNotFoundError, Routing
 from tests.fakes.stage import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
 
 PROVIDER = """
@@ -275,7 +275,7 @@ def test_scope_of_a_key_holds_for_every_spelling(
 def test_key_for_one_integrations_model_does_not_open_anothers(
     patterns: str, model: str, name: str | None
 ) -> None:
-    with pytest.raises(ModelOutOfScope):
+    with pytest.raises(ModelOutOfScopeError):
         plan(model, name=name, grant=replace(GRANT, models=tuple(patterns.split(","))))
 
 
@@ -303,7 +303,7 @@ def test_managed_model_is_served_and_priced_by_the_integration_of_its_credential
 
 def test_managed_model_of_one_integration_is_not_served_by_another() -> None:
     credentials = SeveralCredentials("openai", managed=True)
-    with pytest.raises(ModelNotOffered):
+    with pytest.raises(ModelNotFoundError):
         plan("openai/gpt-5.4", credentials=credentials, offers=HOUSE)
 
 

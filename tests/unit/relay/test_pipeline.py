@@ -7,13 +7,13 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.errors import ConnectCancelled, FirstByteTimeout
+from headgate.kit.http.errors import ConnectCancelledError, FirstByteTimeoutError
 from headgate.kit.http.message import Request, Timeouts
 from headgate.kit.rate_limiter import RateLimiter
-from headgate.relay.admission import Admission, ModelOutOfScope
-from headgate.relay.breaker import Breakers, ProviderResting
+from headgate.relay.admission import Admission, ModelOutOfScopeError
+from headgate.relay.breaker import Breakers, CircuitOpenError
 from headgate.relay.call import Call
-from headgate.relay.call_state import InternalFault, Stopping, Unrecorded
+from headgate.relay.call_state import GatewayStoppingError, InternalError, ReceiptNotRecordedError
 from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
@@ -124,7 +124,7 @@ async def test_answered_call_leaves_one_receipt_with_its_exact_cost() -> None:
 
 async def test_call_that_is_not_admitted_leaves_nothing() -> None:
     harness = Harness(json_answer())
-    with pytest.raises(ModelOutOfScope):
+    with pytest.raises(ModelOutOfScopeError):
         await harness.run(make_call(grant=replace(GRANT, models=("other",))))
     assert (harness.ledger.receipts, harness.client.sent) == ([], [])
 
@@ -149,7 +149,7 @@ async def test_answer_that_cannot_be_settled_is_not_delivered() -> None:
         raise StorageGone("the disk is full")
 
     harness.ledger.record = fail  # type: ignore[method-assign]
-    with pytest.raises(Unrecorded) as told:
+    with pytest.raises(ReceiptNotRecordedError) as told:
         await harness.run()
     assert (harness.caller.body, told.value.should_retry) == (b"", False)
     [(receipt, hold)] = harness.ledger.deferred
@@ -204,7 +204,7 @@ async def test_server_that_stops_in_mid_hold_releases_it_with_the_receipt() -> N
     running = asyncio.create_task(harness.run())
     await holding.wait()
     running.cancel()
-    with pytest.raises(Stopping):
+    with pytest.raises(GatewayStoppingError):
         await running
     assert settled == harness.ledger.holds
     assert (harness.receipt().cost_nano, harness.client.sent) == (0, [])
@@ -280,7 +280,7 @@ async def test_time_of_a_call_that_was_never_answered_is_the_providers(ending: s
     async def hang(_request: Request) -> FakeResponse:
         sent.set()
         await failed.wait()
-        raise FirstByteTimeout("No answer.")
+        raise FirstByteTimeoutError("No answer.")
 
     harness = Harness(hang)
     running = asyncio.create_task(harness.run())
@@ -384,7 +384,7 @@ async def test_caller_that_leaves_while_there_is_no_connection_pays_nothing() ->
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            raise ConnectCancelled from None
+            raise ConnectCancelledError from None
         raise AssertionError
 
     harness = Harness(dial)
@@ -403,7 +403,7 @@ async def test_provider_that_rests_is_not_asked_and_nothing_is_set_aside() -> No
         with contextlib.suppress(HeadgateError):
             await harness.run()
     asked, held = len(harness.client.sent), len(harness.ledger.holds)
-    with pytest.raises(ProviderResting):
+    with pytest.raises(CircuitOpenError):
         await harness.run()
     assert (len(harness.client.sent), len(harness.ledger.holds)) == (asked, held)
     receipt = harness.ledger.receipts[-1]
@@ -453,7 +453,7 @@ async def test_stopping_gateway_tells_whether_the_call_may_be_made_again() -> No
             await asyncio.wait([running], timeout=0)
         await asyncio.wait([running], timeout=0)
         running.cancel()
-        with pytest.raises(Stopping) as caught:
+        with pytest.raises(GatewayStoppingError) as caught:
             await running
         assert caught.value.should_retry is may_try_again
         assert (harness.receipt().cost_nano == 0) is may_try_again
@@ -464,7 +464,7 @@ async def test_fault_of_the_gateway_is_settled_and_told_in_short() -> None:
         raise ValueError("the target is not a path")
 
     harness = Harness(fail)
-    with pytest.raises(InternalFault) as caught:
+    with pytest.raises(InternalError) as caught:
         await harness.run()
     assert "target" not in caught.value.message
     assert harness.receipt().outcome == "broken"

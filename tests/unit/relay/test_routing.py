@@ -5,16 +5,16 @@ from msgspec.structs import replace
 
 from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
-from headgate.relay.admission import ModelOutOfScope
+from headgate.relay.admission import ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call_state import CallState, assess
 from headgate.relay.ports import Grant, Model, Offer
 from headgate.relay.routing import (
-    AccountShared,
-    ModelNotOffered,
-    OfferElsewhere,
-    PathUnsafe,
+    ModelNotFoundError,
+    ModelRoutedElsewhereError,
     Routing,
+    SharedAccountError,
+    UnsafePathError,
     check_path,
 )
 from tests.fakes.stage import (
@@ -126,7 +126,7 @@ def test_plain_path_passes(path: bytes) -> None:
     ],
 )
 def test_path_that_could_leave_the_base_address_is_refused(path: bytes) -> None:
-    with pytest.raises(PathUnsafe):
+    with pytest.raises(UnsafePathError):
         check_path(path)
 
 
@@ -175,7 +175,7 @@ def test_unknown_managed_model_is_served_by_the_default() -> None:
         state = plan_managed(b'{"model":"unknown"}', path=path, offers=offers)
         assert body_of(state) == b'{"model":"gpt-5.4-mini"}'
         assert state.credential is ATTACHED
-    with pytest.raises(ModelNotOffered):
+    with pytest.raises(ModelNotFoundError):
         plan_managed(b'{"model":"unknown"}', path="/embeddings", offers=offers)
 
 
@@ -184,7 +184,7 @@ def replace_default(offer: Offer) -> FakeOffers:
 
 
 def test_unknown_managed_model_is_refused_where_nothing_serves_it() -> None:
-    with pytest.raises(ModelNotOffered, match="'unknown'") as refused:
+    with pytest.raises(ModelNotFoundError, match="'unknown'") as refused:
         plan_managed(b'{"model":"unknown"}')
     assert (refused.value.param, refused.value.should_retry) == ("model", False)
 
@@ -205,7 +205,7 @@ def test_own_credential_is_never_rerouted() -> None:
 @pytest.mark.parametrize("body", [NAMED_OLD, b'{"model":"other"}'])
 def test_scope_of_a_key_holds_for_the_model_that_serves(body: bytes) -> None:
     offers = replace_default(MINI)
-    with pytest.raises(ModelOutOfScope, match="is served by") as refused:
+    with pytest.raises(ModelOutOfScopeError, match="is served by") as refused:
         plan_managed(body, offers=offers, grant=replace(GRANT, models=("old", "other")))
     assert refused.value.param == "model"
     both = replace(GRANT, models=("old", "other", "gpt-5*"))
@@ -213,7 +213,7 @@ def test_scope_of_a_key_holds_for_the_model_that_serves(body: bytes) -> None:
 
 
 def test_named_managed_credential_serves_its_own_models_only() -> None:
-    with pytest.raises(OfferElsewhere):
+    with pytest.raises(ModelRoutedElsewhereError):
         plan_managed(credential_name="any")
     offers = FakeOffers({"old": Offer("gpt-5.4-mini", "", MANAGED)})
     assert plan_managed(offers=offers, credential_name="any").credential is MANAGED
@@ -235,7 +235,7 @@ def test_named_managed_credential_serves_its_own_models_only() -> None:
 def test_what_lies_in_the_account_of_the_platform_is_nobodys(
     method: str, path: str, offers: FakeOffers
 ) -> None:
-    with pytest.raises(AccountShared) as refused:
+    with pytest.raises(SharedAccountError) as refused:
         plan_managed(b"", path=path, method=method, offers=offers)
     assert refused.value.should_retry is False
 

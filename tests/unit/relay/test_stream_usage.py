@@ -103,7 +103,7 @@ async def test_field_of_the_client_is_never_left_out() -> None:
 
 
 async def test_refusal_that_breaks_off_is_a_failed_attempt() -> None:
-    rig = Rig(FakeResponse(400, body=egress.Disconnected("reset")))
+    rig = Rig(FakeResponse(400, body=egress.DisconnectedError("reset")))
     with pytest.raises(Exception, match="broke off"):
         await rig.call()
     assert rig.sent == [ASKED]

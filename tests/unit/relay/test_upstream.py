@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http import errors as egress
 from headgate.kit.http.message import Headers, Timeouts
-from headgate.relay.breaker import Breakers, ProviderResting
+from headgate.relay.breaker import Breakers, CircuitOpenError
 from headgate.relay.ports import OPERATOR
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.upstream import (
-    ProviderBroken,
-    ProviderTimeout,
-    ProviderUnreachable,
+    InvalidProviderResponseError,
+    ProviderTimeoutError,
+    ProviderUnreachableError,
     Upstream,
     UpstreamResponse,
     join_headers,
@@ -35,7 +35,7 @@ from tests.fakes.stage import (
 
 pytestmark = pytest.mark.anyio
 
-STALE = egress.Disconnected("stale", reused=True)
+STALE = egress.DisconnectedError("stale", reused=True)
 QUOTA = b'{"error":{"code":"insufficient_quota","message":"no money"}}'
 
 
@@ -225,10 +225,10 @@ async def _no_time(_seconds: float) -> None:
 
 
 async def test_no_connection_is_retried_and_was_never_sent() -> None:
-    rig = Rig(egress.ConnectFailed("no"), FakeResponse(200))
+    rig = Rig(egress.ConnectError("no"), FakeResponse(200))
     assert (await rig.send()).status == 200
-    rig = Rig(egress.ConnectTimeout("no"))
-    with pytest.raises(ProviderUnreachable) as caught:
+    rig = Rig(egress.ConnectTimeoutError("no"))
+    with pytest.raises(ProviderUnreachableError) as caught:
         await rig.send()
     assert caught.value.should_retry is False
     assert rig.state.attempts == 3
@@ -238,11 +238,11 @@ async def test_no_connection_is_retried_and_was_never_sent() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (egress.Disconnected("lost"), ProviderBroken),
-        (egress.FirstByteTimeout("late"), ProviderTimeout),
-        (egress.TotalTimeout("late"), ProviderTimeout),
-        (egress.Malformed("noise"), ProviderBroken),
-        (egress.HeadTooLarge("much"), ProviderBroken),
+        (egress.DisconnectedError("lost"), InvalidProviderResponseError),
+        (egress.FirstByteTimeoutError("late"), ProviderTimeoutError),
+        (egress.TotalTimeoutError("late"), ProviderTimeoutError),
+        (egress.MalformedResponseError("noise"), InvalidProviderResponseError),
+        (egress.ResponseHeadTooLargeError("much"), InvalidProviderResponseError),
     ],
 )
 async def test_call_that_was_sent_and_lost_is_never_made_again(
@@ -260,7 +260,7 @@ async def test_call_that_was_sent_and_lost_is_never_made_again(
 async def test_request_whose_kept_connection_ended_may_have_been_done(method: str) -> None:
     rig = Rig(STALE, FakeResponse(200))
     rig.state = make_state(msgspec.structs.replace(make_call(), method=method))
-    with pytest.raises(ProviderBroken) as caught:
+    with pytest.raises(InvalidProviderResponseError) as caught:
         await rig.send()
     assert caught.value.should_retry is False
     assert len(rig.client.sent) == 1
@@ -280,9 +280,9 @@ async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counte
 @pytest.mark.parametrize(
     "error",
     [
-        egress.Disconnected("gone before it left"),
-        egress.TotalTimeout.unsent("no connection in time"),
-        egress.ConnectTimeout("no connection in time"),
+        egress.DisconnectedError("gone before it left"),
+        egress.TotalTimeoutError.unsent("no connection in time"),
+        egress.ConnectTimeoutError("no connection in time"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -291,13 +291,13 @@ async def test_request_that_never_left_is_told_as_one_that_nobody_can_have_done(
 ) -> None:
     error.sent = False
     rig = Rig(*[error] * 3)
-    with pytest.raises(ProviderUnreachable, match="nothing was sent"):
+    with pytest.raises(ProviderUnreachableError, match="nothing was sent"):
         await rig.send()
     assert not rig.state.was_sent
 
 
 async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
-    unsent = egress.Disconnected("gone before it left", reused=True)
+    unsent = egress.DisconnectedError("gone before it left", reused=True)
     unsent.sent = False
     rig = Rig(unsent, FakeResponse(200))
     assert rig.state.call.method == "POST"
@@ -308,23 +308,23 @@ async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
 async def test_kept_connections_that_end_without_end_are_an_error() -> None:
     rig = Rig(STALE)
     rig.state = make_state(msgspec.structs.replace(make_call(), method="GET"))
-    with pytest.raises(ProviderBroken):
+    with pytest.raises(InvalidProviderResponseError):
         await rig.send()
     assert len(rig.client.sent) == rig.state.attempts == 3
     assert rig.state.was_sent
 
 
 async def test_connection_of_its_own_that_ended_has_carried_even_a_safe_request() -> None:
-    rig = Rig(egress.Disconnected("gone"))
+    rig = Rig(egress.DisconnectedError("gone"))
     rig.state = make_state(msgspec.structs.replace(make_call(), method="GET"))
-    with pytest.raises(ProviderBroken):
+    with pytest.raises(InvalidProviderResponseError):
         await rig.send()
     assert rig.state.attempts == 1
 
 
 @pytest.mark.parametrize(
     "step",
-    [fault(503), egress.ConnectFailed("no"), STALE],
+    [fault(503), egress.ConnectError("no"), STALE],
     ids=["refused", "unreached", "stale"],
 )
 async def test_body_that_streams_is_sent_once(step: Step) -> None:
@@ -379,15 +379,15 @@ async def test_leaving_between_two_attempts_ends_the_wait() -> None:
 
 
 async def test_refusal_whose_body_breaks_off_is_an_unknown_outcome() -> None:
-    rig = Rig(FakeResponse(500, body=egress.Disconnected("cut")))
-    with pytest.raises(ProviderBroken):
+    rig = Rig(FakeResponse(500, body=egress.DisconnectedError("cut")))
+    with pytest.raises(InvalidProviderResponseError):
         await rig.send()
     assert rig.state.was_sent
 
 
 async def test_errors_name_no_address_of_the_provider() -> None:
-    rig = Rig(egress.ConnectFailed("Cannot connect to https://api.openai.com:443"))
-    with pytest.raises(ProviderUnreachable) as caught:
+    rig = Rig(egress.ConnectError("Cannot connect to https://api.openai.com:443"))
+    with pytest.raises(ProviderUnreachableError) as caught:
         await rig.send()
     assert "openai" not in caught.value.message
 
@@ -404,13 +404,13 @@ async def fail_calls(rig: Rig, calls: int) -> None:
     "step",
     [
         *(fault(status) for status in (500, 502, 503, 504, 529)),
-        egress.ConnectFailed("no"),
-        egress.ConnectTimeout("no"),
-        egress.TlsFailed("no"),
-        egress.FirstByteTimeout("late"),
-        egress.Disconnected("lost"),
-        egress.Malformed("noise"),
-        FakeResponse(503, body=egress.IdleTimeout("stalled")),
+        egress.ConnectError("no"),
+        egress.ConnectTimeoutError("no"),
+        egress.TlsError("no"),
+        egress.FirstByteTimeoutError("late"),
+        egress.DisconnectedError("lost"),
+        egress.MalformedResponseError("noise"),
+        FakeResponse(503, body=egress.IdleTimeoutError("stalled")),
     ],
     ids=lambda step: f"{getattr(step, 'status', '')}{type(step).__name__}",
 )
@@ -421,7 +421,7 @@ async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: S
     await fail_calls(rig, 1)
     asked = len(rig.client.sent)
     rig.state = make_state()
-    with pytest.raises(ProviderResting) as caught:
+    with pytest.raises(CircuitOpenError) as caught:
         await rig.send()
     assert len(rig.client.sent) == asked
     assert caught.value.should_retry is False
@@ -436,8 +436,8 @@ async def test_provider_that_failed_five_times_in_a_row_is_asked_no_more(step: S
     [
         *(fault(status) for status in (400, 401, 404, 408, 413, 429, 501)),
         fault(400, [(b"x-should-retry", b"true")]),
-        egress.PoolExhausted("busy"),
-        egress.AddressRefused("not with this credential"),
+        egress.PoolExhaustedError("busy"),
+        egress.ForbiddenAddressError("not with this credential"),
         STALE,
     ],
     ids=lambda step: f"{getattr(step, 'status', '')}{type(step).__name__}",
@@ -449,17 +449,17 @@ async def test_what_is_no_failure_of_the_provider_opens_nothing(step: Step) -> N
 
 
 async def test_time_outs_of_one_model_rest_no_other_and_no_connection_rests_all() -> None:
-    rig = Rig(egress.FirstByteTimeout("late"), failures=2)
+    rig = Rig(egress.FirstByteTimeoutError("late"), failures=2)
     await fail_calls(rig, 2)
     other = make_state(make_call(body=b'{"model":"gpt-5.4","messages":[]}'))
     rig.client.steps[:] = [FakeResponse(200)]
     assert (await rig.upstream.send(other, rig.rest)).status == 200
-    rig.client.steps[:] = [egress.ConnectFailed("no")]
+    rig.client.steps[:] = [egress.ConnectError("no")]
     for _ in range(2):
-        with pytest.raises(ProviderUnreachable):
+        with pytest.raises(ProviderUnreachableError):
             await rig.upstream.send(other, rig.rest)
     for body in (b'{"model":"gpt-5","messages":[]}', b'{"model":"gpt-5.4","messages":[]}'):
-        with pytest.raises(ProviderResting):
+        with pytest.raises(CircuitOpenError):
             await rig.upstream.send(make_state(make_call(body=body)), rig.rest)
 
 
@@ -467,9 +467,9 @@ async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider(
     async def body() -> AsyncIterator[bytes]:
         yield b"piece"
 
-    rig = Rig(egress.TotalTimeout("late"), failures=1)
+    rig = Rig(egress.TotalTimeoutError("late"), failures=1)
     rig.state = make_state(make_call("/files", body=body()))
-    with pytest.raises(ProviderTimeout):
+    with pytest.raises(ProviderTimeoutError):
         await rig.send()
     assert rig.breakers.open == 0
 
@@ -506,7 +506,7 @@ async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
     answer = await rig.send()
     assert (answer.status, answer.final, rig.state.attempts) == (503, True, 1)
     assert rig.rests == [], "the caller does not wait for what will not be tried"
-    with pytest.raises(ProviderResting):
+    with pytest.raises(CircuitOpenError):
         await rig.send()
 
 
@@ -525,12 +525,12 @@ async def test_probe_whose_caller_left_lets_another_try_later() -> None:
     rig.state = make_state()
     probing = asyncio.create_task(rig.send())
     await begun.wait()
-    with pytest.raises(ProviderResting):
+    with pytest.raises(CircuitOpenError):
         rig.breakers.check(CREDENTIAL, rig.state.call.model)
     probing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probing
-    with pytest.raises(ProviderResting):
+    with pytest.raises(CircuitOpenError):
         rig.breakers.check(CREDENTIAL, rig.state.call.model)
     rig.clock.seconds += 30
     rig.breakers.check(CREDENTIAL, rig.state.call.model)
@@ -538,7 +538,7 @@ async def test_probe_whose_caller_left_lets_another_try_later() -> None:
 
 async def test_caller_that_leaves_while_there_is_no_connection_has_sent_nothing() -> None:
     async def wait_for_a_connection(_request: object) -> FakeResponse:
-        raise egress.ConnectCancelled
+        raise egress.ConnectCancelledError
 
     rig = Rig(wait_for_a_connection)
     with pytest.raises(asyncio.CancelledError):

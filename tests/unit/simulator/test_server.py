@@ -8,7 +8,7 @@ import socket
 import httpx2
 import pytest
 
-from headgate.kit.listener import AddressUnavailable
+from headgate.kit.listener import AddressInUseError
 from headgate_simulator import server
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +55,7 @@ async def test_stopping_cuts_open_answers_and_leaves_no_task() -> None:
 async def test_taken_port_is_told_with_the_setting_that_chooses_another() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(AddressUnavailable, match=r"in use.*HEADGATE_SIMULATOR_PORT"),
+        pytest.raises(AddressInUseError, match=r"in use.*HEADGATE_SIMULATOR_PORT"),
     ):
         await server.start("127.0.0.1", taken.getsockname()[1])
 

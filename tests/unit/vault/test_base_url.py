@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.kit.http.message import Origin
-from headgate.vault.model import BASE_URL_CHARACTERS_MAX, CredentialRefused, parse_base_url
+from headgate.vault.model import BASE_URL_CHARACTERS_MAX, InvalidCredentialError, parse_base_url
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_address_is_read_as_origin_and_path(text: str, origin: Origin, path: byt
     ],
 )
 def test_address_that_could_be_read_in_two_ways_or_leads_nowhere_is_refused(text: str) -> None:
-    with pytest.raises(CredentialRefused, match="without user, query or fragment") as caught:
+    with pytest.raises(InvalidCredentialError, match="without user, query or fragment") as caught:
         parse_base_url(text)
     assert caught.value.param == "base_url"
 

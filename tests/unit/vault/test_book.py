@@ -14,10 +14,10 @@ from headgate.vault import store
 from headgate.vault.model import (
     SECRET_CHARACTERS_MAX,
     CredentialChange,
-    CredentialMissing,
-    CredentialNotFound,
-    CredentialRefused,
-    CredentialUnusable,
+    CredentialNotFoundError,
+    InvalidCredentialError,
+    NoCredentialError,
+    UnusableCredentialError,
     mask_secret,
 )
 from headgate.vault.service.drafts import PROVIDER_ORGANIZATION_CHARACTERS_MAX
@@ -50,7 +50,7 @@ def test_credential_without_a_name_has_that_of_its_integration(safe: Safe) -> No
 
 
 def test_unknown_word_for_the_usage_of_streams_is_refused(safe: Safe) -> None:
-    with pytest.raises(CredentialRefused, match="one of ask, never") as caught:
+    with pytest.raises(InvalidCredentialError, match="one of ask, never") as caught:
         safe.add(stream_usage="sometimes")
     assert caught.value.param == "stream_usage"
     assert safe.add(stream_usage="never").stream_usage == "never"
@@ -59,28 +59,36 @@ def test_unknown_word_for_the_usage_of_streams_is_refused(safe: Safe) -> None:
 
 @pytest.mark.parametrize("seconds", [0.5, 86_401.0, math.nan, math.inf, -1.0])
 def test_deadline_out_of_bounds_is_refused(safe: Safe, seconds: float) -> None:
-    with pytest.raises(CredentialRefused, match="`idle_seconds` is from 1 to 86400 sec") as caught:
+    with pytest.raises(
+        InvalidCredentialError, match="`idle_seconds` is from 1 to 86400 sec"
+    ) as caught:
         safe.add(idle_seconds=seconds)
     assert caught.value.param == "idle_seconds"
     record = safe.add(idle_seconds=60.0)
     change = CredentialChange(total_seconds=seconds)
     with (
-        pytest.raises(CredentialRefused, match="`total_seconds` is from 1 to 86400 seconds"),
+        pytest.raises(InvalidCredentialError, match="`total_seconds` is from 1 to 86400 seconds"),
         safe.database.transaction() as connection,
     ):
         safe.book.update(connection, record, change, by=SYSTEM)
 
 
 def test_refusals_say_what_is_wrong_and_what_to_do(safe: Safe) -> None:
-    with pytest.raises(CredentialRefused, match=r"not a key of OpenAI: it should match .*whole"):
+    with pytest.raises(
+        InvalidCredentialError, match=r"not a key of OpenAI: it should match .*whole"
+    ):
         safe.add("sk-short")
-    with pytest.raises(CredentialRefused, match="1 to 4096 printable characters without blanks"):
+    with pytest.raises(
+        InvalidCredentialError, match="1 to 4096 printable characters without blanks"
+    ):
         safe.add("a b")
-    with pytest.raises(CredentialRefused, match="'other'; there is: acme, openai"):
+    with pytest.raises(InvalidCredentialError, match="'other'; there is: acme, openai"):
         safe.add(integration="other")
-    with pytest.raises(CredentialRefused, match="The time of expiry is in the past"):
+    with pytest.raises(InvalidCredentialError, match="The time of expiry is in the past"):
         safe.add(expires_at=safe.clock.time + 1)
-    with pytest.raises(CredentialRefused, match="an id of printable characters without blanks"):
+    with pytest.raises(
+        InvalidCredentialError, match="an id of printable characters without blanks"
+    ):
         safe.add(provider_organization="a b")
 
 
@@ -88,10 +96,12 @@ def test_name_is_taken_in_its_own_organization_only(safe: Safe) -> None:
     for owner in (safe.own, safe.other, None):
         safe.add(name="one", organization_id=owner)
     with safe.database.reading() as connection:
-        with pytest.raises(CredentialNotFound, match="3 credentials are named 'one'") as caught:
+        with pytest.raises(
+            CredentialNotFoundError, match="3 credentials are named 'one'"
+        ) as caught:
             safe.book.find(connection, "one")
         assert caught.value.param == "credential"
-        with pytest.raises(CredentialNotFound, match="There is no credential 'two'"):
+        with pytest.raises(CredentialNotFoundError, match="There is no credential 'two'"):
             safe.book.find(connection, "two")
 
 
@@ -104,7 +114,7 @@ def test_provider_organization_is_any_id(safe: Safe, organization: str) -> None:
     "organization", ["", "o" * (PROVIDER_ORGANIZATION_CHARACTERS_MAX + 1), "o\t", "ö"]
 )
 def test_what_is_no_id_is_no_provider_organization(safe: Safe, organization: str) -> None:
-    with pytest.raises(CredentialRefused) as caught:
+    with pytest.raises(InvalidCredentialError) as caught:
         safe.add(provider_organization=organization)
     assert caught.value.param == "provider_organization"
 
@@ -112,7 +122,7 @@ def test_what_is_no_id_is_no_provider_organization(safe: Safe, organization: str
 def test_longest_secret_and_the_next_longer_one(safe: Safe) -> None:
     place = {"base_url": "https://proxy.example/v1"}
     assert safe.add("x" * SECRET_CHARACTERS_MAX, **place).hint == "…xxxx"
-    with pytest.raises(CredentialRefused):
+    with pytest.raises(InvalidCredentialError):
         safe.add("x" * (SECRET_CHARACTERS_MAX + 1), name="longer", **place)
 
 
@@ -149,7 +159,7 @@ def test_removed_default_leaves_nothing_that_could_be_taken(safe: Safe) -> None:
     assert (row.is_default, row.sealed) == (False, None)
     assert row.deleted_at == row.updated_at == safe.clock.time
     safe.reload()
-    with pytest.raises(CredentialMissing, match="no usable openai credential") as caught:
+    with pytest.raises(NoCredentialError, match="no usable openai credential") as caught:
         safe.taken()
     assert caught.value.should_retry is False
 
@@ -159,11 +169,13 @@ def test_last_moment_of_a_credential_is_the_one_before_its_expiry(safe: Safe) ->
     safe.clock.time += 8.5
     assert safe.taken() == safe.taken(name="short") == record.id
     safe.clock.time = record.expires_at or 0.0
-    with pytest.raises(CredentialMissing):
+    with pytest.raises(NoCredentialError):
         safe.taken()
-    with pytest.raises(CredentialUnusable, match="'short' has expired; no other one is taken"):
+    with pytest.raises(UnusableCredentialError, match="'short' has expired; no other one is taken"):
         safe.taken(name="short")
-    with pytest.raises(CredentialUnusable, match="'x' is not known or cannot be opened; no other"):
+    with pytest.raises(
+        UnusableCredentialError, match="'x' is not known or cannot be opened; no other"
+    ):
         safe.taken(name="x")
 
 
@@ -181,7 +193,7 @@ def test_named_use_is_written_down_once(safe: Safe) -> None:
 
 
 def test_nothing_is_usable_before_the_first_load(safe: Safe) -> None:
-    with pytest.raises(CredentialMissing):
+    with pytest.raises(NoCredentialError):
         safe.taken()
 
 
@@ -193,7 +205,7 @@ def test_managed_credentials_are_under_their_integration_and_under_headgate(safe
     assert resolve("org_x", integration="openai", name=None).id == managed.id
     assert resolve(safe.own, integration="headgate", name=None).id == managed.id
     assert resolve(safe.own, integration="openai", name="platform").id == managed.id
-    with pytest.raises(CredentialUnusable):
+    with pytest.raises(UnusableCredentialError):
         resolve(safe.own, integration="headgate", name=own.id)
 
 

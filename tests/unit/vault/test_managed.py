@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from headgate.accounts import store as accounts_store
-from headgate.accounts.model import NameRefused
+from headgate.accounts.model import InvalidNameError
 from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit.db.engine import Database
@@ -20,12 +20,12 @@ from headgate.relay.ports import Credential, Model, ModelMatch
 from headgate.vault import store
 from headgate.vault.model import CredentialRecord
 from headgate.vault.model.managed import (
+    InvalidManagedModelError,
     ManagedChange,
     ManagedModel,
-    ManagedModelConflict,
-    ManagedModelNotFound,
-    ManagedModelOff,
-    ManagedModelRefused,
+    ManagedModelConflictError,
+    ManagedModelDisabledError,
+    ManagedModelNotFoundError,
     ManagedRequest,
 )
 from headgate.vault.service import (
@@ -209,7 +209,7 @@ def test_every_change_is_audited_and_told_to_other_processes(shop: Shop) -> None
 def test_model_that_cannot_be_paid_for_is_not_attached(
     shop: Shop, model_id: str, more: dict[str, str], param: str
 ) -> None:
-    with pytest.raises(ManagedModelRefused) as refused:
+    with pytest.raises(InvalidManagedModelError) as refused:
         shop.attach(model_id, **more)
     assert refused.value.param == param
     assert (shop.stored(), shop.events(), shop.revision()) == ({}, [], 0)
@@ -217,30 +217,30 @@ def test_model_that_cannot_be_paid_for_is_not_attached(
 
 def test_model_of_another_name_has_the_price_of_what_the_provider_is_told(shop: Shop) -> None:
     assert shop.attach("unknown-house", wire_id=MINI).wire_id == MINI
-    with pytest.raises(ManagedModelRefused):
+    with pytest.raises(InvalidManagedModelError):
         shop.change("unknown-house", wire_id="")
 
 
 @pytest.mark.parametrize("credential", ["nothing", "foreign", "cred_2", ""])
 def test_only_a_credential_of_the_platform_serves(shop: Shop, credential: str) -> None:
-    with pytest.raises(ManagedModelRefused) as refused:
+    with pytest.raises(InvalidManagedModelError) as refused:
         shop.attach(MINI, credential)
     assert refused.value.param == "credential"
     shop.attach(MINI, "cred_0")
-    with pytest.raises(ManagedModelRefused):
+    with pytest.raises(InvalidManagedModelError):
         shop.change(MINI, credential=credential)
     assert shop.change(MINI, credential="second").credential_id == "cred_1"
 
 
 def test_name_that_cannot_be_shown_is_refused(shop: Shop) -> None:
-    with pytest.raises(NameRefused) as refused:
+    with pytest.raises(InvalidNameError) as refused:
         shop.attach(MINI, display_name="a\nb")
     assert refused.value.param == "display_name"
 
 
 def test_model_is_attached_once(shop: Shop) -> None:
     shop.attach(MINI)
-    with pytest.raises(ManagedModelConflict, match="already"):
+    with pytest.raises(ManagedModelConflictError, match="already"):
         shop.attach(MINI)
 
 
@@ -284,7 +284,7 @@ def test_replacements_that_go_round_in_a_circle_are_refused(shop: Shop) -> None:
     shop.deprecate("a", "b")
     shop.deprecate("b", "c")
     for name, replacement in (("c", "a"), ("c", "c")):
-        with pytest.raises(ManagedModelRefused, match="circle"):
+        with pytest.raises(InvalidManagedModelError, match="circle"):
             shop.deprecate(name, replacement)
     assert not shop.stored()["c"].deprecated
 
@@ -296,7 +296,7 @@ def test_chain_of_replacements_is_bounded_from_either_end(shop: Shop) -> None:
     for old, new in itertools.pairwise(names[1:]):
         shop.deprecate(old, new)
     assert shop.served(names[1]) == names[-1]
-    with pytest.raises(ManagedModelRefused, match=f"more than {CHAIN_MAX}"):
+    with pytest.raises(InvalidManagedModelError, match=f"more than {CHAIN_MAX}"):
         shop.deprecate(names[0], names[1])
 
 
@@ -304,7 +304,7 @@ def test_replacement_is_a_managed_model_of_a_deprecated_one(shop: Shop) -> None:
     shop.attach("a")
     shop.attach("b")
     for change in ({"deprecated": True, "replacement_id": "x"}, {"replacement_id": "b"}):
-        with pytest.raises(ManagedModelRefused) as refused:
+        with pytest.raises(InvalidManagedModelError) as refused:
             shop.change("a", **change)
         assert refused.value.param == "replacement_id"
 
@@ -313,11 +313,11 @@ def test_model_that_replaces_another_is_not_detached(shop: Shop) -> None:
     shop.attach("a")
     shop.attach("b")
     shop.deprecate("a", "b")
-    with pytest.raises(ManagedModelConflict, match="replaces a"):
+    with pytest.raises(ManagedModelConflictError, match="replaces a"):
         shop.detach("b")
     shop.detach("a")
     shop.detach("b")
-    with pytest.raises(ManagedModelNotFound):
+    with pytest.raises(ManagedModelNotFoundError):
         shop.detach("b")
 
 
@@ -327,10 +327,10 @@ def test_model_that_is_switched_off_is_refused_also_as_a_replacement(shop: Shop)
     shop.deprecate("a", "b")
     shop.change("b", enabled=False)
     for name in ("a", "b"):
-        with pytest.raises(ManagedModelOff) as refused:
+        with pytest.raises(ManagedModelDisabledError) as refused:
             shop.served(name)
         assert refused.value.should_retry is False
-    with pytest.raises(ManagedModelOff):
+    with pytest.raises(ManagedModelDisabledError):
         shop.offers.default()
     assert shop.offers.list() == []
 
@@ -339,7 +339,7 @@ def test_change_of_what_was_changed_meanwhile_is_refused(shop: Shop) -> None:
     read = shop.attach(MINI)
     shop.change(MINI, enabled=False)
     with (
-        pytest.raises(ManagedModelConflict, match="meanwhile"),
+        pytest.raises(ManagedModelConflictError, match="meanwhile"),
         shop.database.transaction() as connection,
     ):
         shop.book.change(connection, read, ManagedChange(wire_id="x"), by=COMMAND_LINE)
@@ -355,7 +355,7 @@ def test_managed_models_live_on_postgresql_as_well(postgres_url: str) -> None:
         assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
         shop.deprecate("a", "b")
         assert shop.served("a") == "b"
-        with pytest.raises(ManagedModelConflict):
+        with pytest.raises(ManagedModelConflictError):
             shop.detach("b")
         shop.detach("a")
         assert sorted(shop.stored()) == ["b", "c"]

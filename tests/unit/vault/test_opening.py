@@ -11,10 +11,10 @@ import pytest
 
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
-from headgate.kit.crypto import SealBroken
+from headgate.kit.crypto import BrokenSealError
 from headgate.kit.ids import Ids
 from headgate.vault.model.reference import (
-    ReferenceBroken,
+    BrokenReferenceError,
     SecretRecord,
     SecretRequest,
     hint_secret,
@@ -96,7 +96,7 @@ def test_value_opens_in_its_own_row_only(drawer: Drawer) -> None:
         }
     for one, other in itertools.permutations(records, 2):
         for key in keys.values():
-            with pytest.raises(SealBroken):
+            with pytest.raises(BrokenSealError):
                 open_value(key, sealed[other.id], one)
     first = records[0]
     assert open_value(keys[first.key_id], sealed[first.id], first) == SECRET
@@ -107,7 +107,7 @@ def test_value_opens_in_its_own_row_only(drawer: Drawer) -> None:
         ("project_id", "proj_1"),
     ):
         moved = msgspec.structs.replace(first, **{field: value})
-        with pytest.raises(SealBroken):
+        with pytest.raises(BrokenSealError):
             open_value(keys[first.key_id], sealed[first.id], moved)
 
 
@@ -149,7 +149,7 @@ def test_reference_is_told_from_a_value(text: str, name: str | None) -> None:
 
 @pytest.mark.parametrize("text", ["{{vault:}}", "{{a}}", "x{{vault:a}}", "{{vault:a}}{{vault:b}}"])
 def test_what_is_half_a_reference_is_none(text: str) -> None:
-    with pytest.raises(ReferenceBroken, match="stands alone"):
+    with pytest.raises(BrokenReferenceError, match="stands alone"):
         parse_reference(text)
 
 

@@ -15,19 +15,19 @@ from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit import failpoint
 from headgate.kit.errors import HeadgateError
-from headgate.kit.failpoint import FailpointReached
+from headgate.kit.failpoint import FailpointError
 from headgate.kit.ids import Ids
 from headgate.kit.settings import Settings
 from headgate.vault import jobs, store
 from headgate.vault.jobs import Rotator
-from headgate.vault.model import MasterKeyRefused
+from headgate.vault.model import InvalidMasterKeyError
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
-    MasterKeyReplaced,
+    MasterKeyReplacedError,
     MasterKeyState,
     Rotation,
-    RotationRefused,
+    RotationConflictError,
     RotationState,
 )
 from headgate.vault.service import (
@@ -180,7 +180,7 @@ def test_rotation_of_organization_keys_goes_on_where_it_was_cut(
 ) -> None:
     secrets = fill(safe, 18)
     arm(f"rotation_slice=raise@{nth}")
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         Operator(safe).keys()
     assert read_secrets(safe) == secrets
     new = add(safe, "sk-proj-0123456789abcdefNEW1", name="added meanwhile")
@@ -196,18 +196,18 @@ def test_rotation_of_organization_keys_goes_on_where_it_was_cut(
 def test_one_rotation_at_a_time(safe: Safe) -> None:
     fill(safe, 3)
     arm("rotation_slice=raise")
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         Operator(safe).keys(safe.own)
-    with pytest.raises(RotationRefused, match=f"end it first: .* --organization {safe.own}"):
+    with pytest.raises(RotationConflictError, match=f"end it first: .* --organization {safe.own}"):
         Operator(safe).keys(safe.other)
     target = LocalMasterKey(os.urandom(32))
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         Operator(safe).master(target)
-    with pytest.raises(RotationRefused, match=f"to the master key {target.id} has begun"):
+    with pytest.raises(RotationConflictError, match=f"to the master key {target.id} has begun"):
         Operator(safe).master(LocalMasterKey(os.urandom(32)))
     arm("rotation_slice=sleep:0")
     assert (Operator(safe).keys(safe.own), Operator(safe).master(target)) == (0, 0)
-    with pytest.raises(RotationRefused, match="was in force before"):
+    with pytest.raises(RotationConflictError, match="was in force before"):
         Operator(safe, target).master(safe.master_key)
 
 
@@ -245,7 +245,7 @@ def test_master_key_is_replaced_in_one_moment(safe: Safe) -> None:
     secrets = fill(safe, 9)
     target = LocalMasterKey(os.urandom(32))
     arm("rotation_switch=raise")
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         Operator(safe).master(target)
     assert read_secrets(safe, Sealer(safe.master_key, safe.clock)) == secrets
     arm("rotation_switch=sleep:0")
@@ -273,7 +273,7 @@ def test_key_that_is_made_while_the_master_key_is_replaced_comes_along(safe: Saf
     )
     assert failed == 0
     assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
-    with pytest.raises(RotationRefused, match="Another process has ended the rotation"):
+    with pytest.raises(RotationConflictError, match="Another process has ended the rotation"):
         operator.commit(
             lambda c: operator.rotations.switch_master(c, begun, target, by=COMMAND_LINE)
         )
@@ -284,10 +284,10 @@ def test_rotation_of_the_master_key_is_taken_back(safe: Safe) -> None:
     secrets, target = fill(safe, 6), LocalMasterKey(os.urandom(32))
     arm("rotation_switch=raise")
     operator = Operator(safe)
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         operator.master(target)
     operator.commit(lambda c: operator.rotations.abandon_master(c, by=COMMAND_LINE))
-    with pytest.raises(RotationRefused, match="No rotation of the master key"):
+    with pytest.raises(RotationConflictError, match="No rotation of the master key"):
         operator.commit(lambda c: operator.rotations.abandon_master(c, by=COMMAND_LINE))
     assert read_secrets(safe) == secrets
     arm("rotation_switch=sleep:0")
@@ -306,7 +306,7 @@ def test_server_with_the_old_master_key_goes_on_and_says_so(safe: Safe) -> None:
     # What needs no new key works; what needs one is refused with what to do.
     kept = add(safe, "sk-proj-0123456789abcdefKEPT", name="kept")
     Operator(safe, target).keys(safe.other)
-    with pytest.raises(MasterKeyReplaced, match="Restart it with the new one"):
+    with pytest.raises(MasterKeyReplacedError, match="Restart it with the new one"):
         Operator(safe).rotator.rotate_keys(safe.own, by=COMMAND_LINE)
     assert len(read_secrets(safe, Sealer(target, safe.clock))) == len(secrets) + 1
     assert kept in read_secrets(safe, Sealer(target, safe.clock))
@@ -336,7 +336,9 @@ def test_server_takes_the_new_master_key_from_the_place_where_it_found_the_old(
         assert found is not None
         assert found.id == target.id
         kept = path.with_name(f"master.key.{safe.master_key.id}")
-        with pytest.raises(MasterKeyRefused, match=rf"was replaced on .* {target.id}: give that"):
+        with pytest.raises(
+            InvalidMasterKeyError, match=rf"was replaced on .* {target.id}: give that"
+        ):
             find_master_key(connection, text=None, path=kept)
     assert sorted(each.name for each in path.parent.iterdir()) == ["master.key", kept.name]
 
@@ -345,12 +347,12 @@ def test_next_master_key_alone_does_not_start_a_server(safe: Safe) -> None:
     fill(safe, 3)
     target = LocalMasterKey(os.urandom(32))
     arm("rotation_switch=raise")
-    with pytest.raises(FailpointReached):
+    with pytest.raises(FailpointError):
         Operator(safe).master(target)
     text = target._key.material.hex()  # pyright: ignore[reportPrivateUsage]
     with (
         safe.database.reading() as connection,
-        pytest.raises(MasterKeyRefused, match="its rotation has not ended"),
+        pytest.raises(InvalidMasterKeyError, match="its rotation has not ended"),
     ):
         find_master_key(connection, text=text, path=Path("none"))
 

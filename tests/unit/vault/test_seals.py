@@ -16,7 +16,7 @@ from headgate.accounts import store as accounts_store
 from headgate.audit.model import COMMAND_LINE
 from headgate.audit.service import AuditLog
 from headgate.kit import crypto
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -27,7 +27,7 @@ from headgate.vault.jobs import Rotator
 from headgate.vault.model import (
     CredentialRecord,
     Fault,
-    MasterKeyRefused,
+    InvalidMasterKeyError,
 )
 from headgate.vault.model.keys import MasterKeyRecord
 from headgate.vault.service import (
@@ -91,7 +91,7 @@ def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> No
     )
     assert open_secret(keys[key_id], sealed, record) == SECRET
     for change in ({"organization_id": "org_x"}, {"id": "cred_x"}, {"key_id": "okey_x"}):
-        with pytest.raises(SealBroken):
+        with pytest.raises(BrokenSealError):
             open_secret(keys[key_id], sealed, msgspec.structs.replace(record, **change))
 
 
@@ -104,7 +104,7 @@ def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: P
         found = find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
         assert found is not None
         connection.execute(sa.update(store.MASTER_KEYS).values(check_value=value[:-1] + b"\0"))
-        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+        with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
             find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
 
 
@@ -116,7 +116,7 @@ def test_organization_key_is_bound_to_its_organization_and_id(safe: Safe) -> Non
         keys = store.ORGANIZATION_KEYS
         connection.execute(sa.update(keys).values(organization_id=safe.other))
         assert safe.sealer.organization_keys(connection) == {}
-        with pytest.raises(SealBroken):
+        with pytest.raises(BrokenSealError):
             safe.sealer.current_key(connection, safe.other)
         connection.execute(sa.update(keys).values(organization_id=None))
         assert safe.sealer.organization_keys(connection) == {}
@@ -212,7 +212,7 @@ def test_master_key_is_read_in_every_usual_form(text: str) -> None:
     ],
 )
 def test_master_key_that_can_be_guessed_is_refused_with_advice(material: bytes) -> None:
-    with pytest.raises(MasterKeyRefused, match=r"HERE .*guessed.*openssl rand -base64 32"):
+    with pytest.raises(InvalidMasterKeyError, match=r"HERE .*guessed.*openssl rand -base64 32"):
         parse_master_key(material.hex(), "HERE")
 
 
@@ -232,7 +232,9 @@ def test_random_bytes_that_hold_texty_bytes_are_good() -> None:
     ],
 )
 def test_text_that_is_no_key_is_refused_by_its_source(text: str) -> None:
-    with pytest.raises(MasterKeyRefused, match="HERE is not 32 bytes in base64 or 64 hex digits"):
+    with pytest.raises(
+        InvalidMasterKeyError, match="HERE is not 32 bytes in base64 or 64 hex digits"
+    ):
         parse_master_key(text, "HERE")
 
 
@@ -241,27 +243,30 @@ def test_refused_key_is_told_with_the_place_that_it_came_from(safe: Safe, tmp_pa
     path.touch(0o600)
     path.write_text(base64.b64encode(RANDOM).decode())
     with safe.database.reading() as connection:
-        with pytest.raises(MasterKeyRefused, match="in HEADGATE_MASTER_KEY is not the one"):
+        with pytest.raises(InvalidMasterKeyError, match="in HEADGATE_MASTER_KEY is not the one"):
             find_master_key(connection, text=RANDOM.hex(), path=path)
-        with pytest.raises(MasterKeyRefused, match="HEADGATE_MASTER_KEY is not 32 bytes"):
+        with pytest.raises(InvalidMasterKeyError, match="HEADGATE_MASTER_KEY is not 32 bytes"):
             find_master_key(connection, text="short", path=path)
         advice = "that sealed this database. Use the right one, or another data directory.$"
-        with pytest.raises(MasterKeyRefused, match=f"in {path} is not the one {advice}"):
+        with pytest.raises(InvalidMasterKeyError, match=f"in {path} is not the one {advice}"):
             find_master_key(connection, text=None, path=path)
         path.write_text("short")
-        with pytest.raises(MasterKeyRefused, match=f"in {path} is not 32 bytes"):
+        with pytest.raises(InvalidMasterKeyError, match=f"in {path} is not 32 bytes"):
             find_master_key(connection, text=None, path=path)
         missing = (
             f"{path}2 is not there and HEADGATE_MASTER_KEY is not set, but this database holds "
             "secrets sealed with it. Bring the key back; a new one could never open them.$"
         )
-        with pytest.raises(MasterKeyRefused, match=missing):
+        with pytest.raises(InvalidMasterKeyError, match=missing):
             find_master_key(connection, text="", path=tmp_path / "master.key2")
 
 
 def test_folder_in_the_place_of_the_key_is_refused(safe: Safe, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(0o700)
-    with safe.database.reading() as connection, pytest.raises(MasterKeyRefused, match="folder"):
+    with (
+        safe.database.reading() as connection,
+        pytest.raises(InvalidMasterKeyError, match="folder"),
+    ):
         find_master_key(connection, text=None, path=tmp_path / "folder")
 
 
@@ -289,7 +294,7 @@ def test_database_of_an_earlier_release_is_known_before_its_upgrade_and_opens_af
     text = GOLDEN["master_key_text"]
     with database.reading() as connection:
         found = find_master_key(connection, text=text, path=tmp_path / "none")
-        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+        with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
             find_master_key(connection, text=RANDOM.hex(), path=tmp_path / "none")
     assert found is not None
     migration.prepare(database, METADATA)

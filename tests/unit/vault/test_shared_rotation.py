@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from headgate.kit import failpoint
-from headgate.kit.failpoint import FailpointReached
+from headgate.kit.failpoint import FailpointError
 from headgate.kit.settings import Settings
 from headgate.vault.service import LocalMasterKey, Sealer
 from tests.unit.vault.test_rotation import Operator, arm, fill, list_keys, read_secrets
@@ -20,9 +20,9 @@ def test_both_rotations_go_on_where_they_were_cut(postgres_url: str) -> None:
     try:
         secrets, old, target = fill(safe, 9), list_keys(safe), LocalMasterKey(os.urandom(32))
         arm("rotation_slice=raise@2,rotation_switch=raise")
-        with pytest.raises(FailpointReached):
+        with pytest.raises(FailpointError):
             Operator(safe).keys()
-        with pytest.raises(FailpointReached):
+        with pytest.raises(FailpointError):
             Operator(safe).master(target)
         assert read_secrets(safe) == secrets
         failpoint.arm(Settings())

@@ -16,12 +16,12 @@ from headgate.accounts.service import AccountService
 from headgate.audit.model import COMMAND_LINE, SYSTEM, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.kit import crypto
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.ids import Ids
 from headgate.vault import store
 from headgate.vault.model import (
     CredentialRecord,
-    CredentialUnusable,
+    UnusableCredentialError,
 )
 from headgate.vault.model.keys import EVERY_KEY
 from headgate.vault.service import Rotations
@@ -55,7 +55,7 @@ def test_flipped_bits_of_fifty_blobs_open_nothing(safe: Safe) -> None:
             changed = bytearray(sealed)
             changed[bit // 8] ^= 1 << bit % 8
             flips += 1
-            with pytest.raises(SealBroken):
+            with pytest.raises(BrokenSealError):
                 open_secret(keys[record.key_id], bytes(changed), record)
     assert (len(rows), flips > 10_000) == (50, True)
 
@@ -72,7 +72,7 @@ def test_seals_that_change_places_open_nothing(safe: Safe) -> None:
     for (one, _), (other, sealed) in pairs:
         for key_id in {one.key_id, other.key_id}:
             moved = msgspec.structs.replace(one, key_id=key_id, seal_number=other.seal_number)
-            with pytest.raises(SealBroken):
+            with pytest.raises(BrokenSealError):
                 open_secret(keys[key_id], sealed, moved)
     assert len(pairs) == 380
 
@@ -101,7 +101,7 @@ def test_older_seal_of_the_same_row_opens_no_more(safe: Safe) -> None:
     assert open_secret(keys[record.key_id], new, record).endswith("NEW1")
     safe.change(record.id, sealed=old)
     assert [fault.credential_id for fault in safe.reload()] == [record.id]
-    with pytest.raises(CredentialUnusable):
+    with pytest.raises(UnusableCredentialError):
         safe.taken(name="environment")
 
 

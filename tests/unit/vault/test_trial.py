@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from headgate.kit.http.errors import Disconnected, EgressError
+from headgate.kit.http.errors import DisconnectedError, EgressError
 from headgate.kit.http.message import Client, HoldBytes, Origin, Request, Response
 from headgate.relay.ports import Credential
 from headgate.vault.service import Trial, try_credential
@@ -121,7 +121,7 @@ async def test_refusal_under_a_good_status_is_one_if_it_says_so_of_the_key() -> 
 
 
 async def test_provider_that_does_not_answer_is_told_apart() -> None:
-    trial = await attempt(Provider(200, b"", failure=Disconnected("The peer closed: EOF.")))
+    trial = await attempt(Provider(200, b"", failure=DisconnectedError("The peer closed: EOF.")))
     said = "https://api.example:443 did not answer: The peer closed: EOF."
     assert trial == Trial(None, said, 0)
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
-from headgate.kit.crypto import SealBroken
+from headgate.kit.crypto import BrokenSealError
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.http.guard import EgressRules, parse_rule
@@ -23,13 +23,13 @@ from headgate.kit.ids import Ids
 from headgate.relay.ports import OPERATOR
 from headgate.vault import model, store
 from headgate.vault.model import (
-    CredentialMissing,
-    CredentialNotFound,
+    CredentialNotFoundError,
     CredentialRecord,
-    CredentialRefused,
     CredentialRequest,
-    CredentialUnusable,
-    MasterKeyRefused,
+    InvalidCredentialError,
+    InvalidMasterKeyError,
+    NoCredentialError,
+    UnusableCredentialError,
     find_purpose,
 )
 from headgate.vault.service import (
@@ -208,7 +208,7 @@ def test_pinned_credential_is_never_replaced(safe: Safe) -> None:
     assert safe.taken(name=expired.id) == expired.id
     safe.clock.time += 10
     for name in ("short", expired.id, foreign.id, "foreign", "nothing"):
-        with pytest.raises(CredentialUnusable) as caught:
+        with pytest.raises(UnusableCredentialError) as caught:
             safe.taken(name=name)
         assert caught.value.should_retry is False
 
@@ -218,9 +218,9 @@ def test_removed_credential_is_never_used_again(safe: Safe) -> None:
     with safe.database.transaction() as connection:
         safe.book.remove(connection, record, by=SYSTEM)
     safe.reload()
-    with pytest.raises(CredentialMissing, match="headgate credentials add openai"):
+    with pytest.raises(NoCredentialError, match="headgate credentials add openai"):
         safe.taken()
-    with pytest.raises(CredentialUnusable):
+    with pytest.raises(UnusableCredentialError):
         safe.taken(name=record.id)
     with safe.database.reading() as connection:
         assert connection.execute(sa.select(store.CREDENTIALS.c.sealed)).scalar_one() is None
@@ -276,10 +276,10 @@ def test_ciphertext_of_another_row_or_address_does_not_open(safe: Safe) -> None:
         sealed = {record.id: box for record, box in store.select_credentials(connection)}
     for one, other in itertools.permutations(records, 2):
         for key in keys.values():
-            with pytest.raises(SealBroken):
+            with pytest.raises(BrokenSealError):
                 open_secret(key, sealed[other.id], one)
     moved = msgspec.structs.replace(records[0], base_url="https://evil.example/v1")
-    with pytest.raises(SealBroken):
+    with pytest.raises(BrokenSealError):
         open_secret(keys[moved.key_id], sealed[moved.id], moved)
 
 
@@ -289,7 +289,7 @@ def test_changed_row_is_left_out_and_named(safe: Safe) -> None:
     faults = safe.reload()
     assert [fault.credential_id for fault in faults] == [bad.id]
     assert safe.taken() == good.id
-    with pytest.raises(CredentialUnusable):
+    with pytest.raises(UnusableCredentialError):
         safe.taken(name="bad")
 
 
@@ -352,7 +352,7 @@ def test_environment_credential_is_not_default_where_another_is(safe: Safe) -> N
 def test_what_cannot_be_a_credential_is_refused_by_field(
     safe: Safe, more: dict[str, str], param: str
 ) -> None:
-    with pytest.raises(CredentialRefused) as caught:
+    with pytest.raises(InvalidCredentialError) as caught:
         safe.add(**more)  # pyright: ignore[reportArgumentType]
     assert caught.value.param == param
     with safe.database.reading() as connection:
@@ -364,9 +364,9 @@ def test_several_may_have_one_name_which_then_names_none_of_them(safe: Safe) -> 
     assert first.name == second.name == "OpenAI"
     assert safe.taken() == second.id
     assert safe.taken(name=first.id) == first.id
-    with pytest.raises(CredentialUnusable, match="'OpenAI' is one of several of that name"):
+    with pytest.raises(UnusableCredentialError, match="'OpenAI' is one of several of that name"):
         safe.taken(name="OpenAI")
-    with safe.database.reading() as connection, pytest.raises(CredentialNotFound):
+    with safe.database.reading() as connection, pytest.raises(CredentialNotFoundError):
         safe.book.find(connection, "OpenAI")
     with safe.database.transaction() as connection:
         safe.book.remove(connection, first, by=SYSTEM)
@@ -411,7 +411,7 @@ def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path:
         create_master_key(path)
     material = os.urandom(32)
     for text in (material.hex(), base64.b64encode(material).decode()):
-        with safe.database.reading() as connection, pytest.raises(MasterKeyRefused):
+        with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError):
             find_master_key(connection, text=text, path=path)
     with safe.database.transaction() as connection:
         remember_master_key(connection, LocalMasterKey(material), now=1.0)
@@ -433,7 +433,7 @@ def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path:
     ],
 )
 def test_weak_master_key_is_refused(safe: Safe, text: str, reason: str, tmp_path: Path) -> None:
-    with safe.database.reading() as connection, pytest.raises(MasterKeyRefused, match=reason):
+    with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError, match=reason):
         find_master_key(connection, text=text, path=tmp_path / "none")
 
 
@@ -445,17 +445,17 @@ def test_readable_missing_and_wrong_key_files_stop_the_start_without_writes(
     path = tmp_path / "master.key"
     before = safe.database.path.read_bytes()
     with safe.database.reading() as connection:
-        with pytest.raises(MasterKeyRefused, match="is missing"):
+        with pytest.raises(InvalidMasterKeyError, match="is missing"):
             find_master_key(connection, text=None, path=path)
         create_master_key(path)
-        with pytest.raises(MasterKeyRefused, match="not the one that sealed"):
+        with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
             find_master_key(connection, text=None, path=path)
         path.chmod(0o640)
-        with pytest.raises(MasterKeyRefused, match="chmod 600"):
+        with pytest.raises(InvalidMasterKeyError, match="chmod 600"):
             find_master_key(connection, text=None, path=path)
         path.chmod(0o600)
         path.write_bytes(b"\xff\xfe")
-        with pytest.raises(MasterKeyRefused, match="cannot be read"):
+        with pytest.raises(InvalidMasterKeyError, match="cannot be read"):
             find_master_key(connection, text=None, path=path)
     safe.database.close()
     assert safe.database.path.read_bytes() == before
@@ -475,10 +475,10 @@ def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(sa
         )
 
     with safe.database.transaction() as connection:
-        with pytest.raises(CredentialRefused, match="HEADGATE_EGRESS_ALLOW") as refused:
+        with pytest.raises(InvalidCredentialError, match="HEADGATE_EGRESS_ALLOW") as refused:
             safe.book.add(connection, make(safe.own), by=SYSTEM)
         assert refused.value.param == "base_url"
-        with pytest.raises(CredentialRefused):
+        with pytest.raises(InvalidCredentialError):
             safe.book.prepare(connection, make(safe.own), by=SYSTEM)
         for request in (make(None), make(safe.own, ENVIRONMENT_NAME)):
             assert safe.book.prepare(connection, request, by=SYSTEM).purpose == OPERATOR
@@ -500,7 +500,7 @@ def test_credential_of_the_environment_that_is_moved_goes_where_everybodys_may(s
         )
         assert find_purpose(kept) == OPERATOR
         elsewhere = msgspec.structs.replace(given, base_url="http://127.0.0.1:11434/api")
-        with pytest.raises(CredentialRefused, match="HEADGATE_EGRESS_ALLOW"):
+        with pytest.raises(InvalidCredentialError, match="HEADGATE_EGRESS_ALLOW"):
             safe.book.replace_secret(connection, kept, elsewhere, by=SYSTEM)
         allowed = msgspec.structs.replace(given, base_url="http://127.0.0.1:9/v1")
         moved = safe.book.replace_secret(connection, kept, allowed, by=SYSTEM)
@@ -515,5 +515,5 @@ def test_models_of_a_credential_are_known_by_either_spelling(safe: Safe, allowed
     resolve = functools.partial(safe.vault.resolve, safe.own, integration="openai", name=None)
     assert resolve(model="gpt-5.4").integration == "openai"
     if allowed != "openai/*":
-        with pytest.raises(CredentialMissing, match="limited to the models"):
+        with pytest.raises(NoCredentialError, match="limited to the models"):
             resolve(model="gpt-5.5")

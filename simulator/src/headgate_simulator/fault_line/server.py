@@ -44,7 +44,7 @@ class FaultLine:
         self.addresses: dict[str, str] = {}
 
     async def start(self, port: int) -> None:
-        """Listen; port 0 picks one. Raises `AddressUnavailable`."""
+        """Listen; port 0 picks one. Raises `AddressInUseError`."""
         (listener, *_) = open_listeners(self._host, port, hint="--port")
         await self._listen(MAIN, listener)
         for place, tls in ((ELSEWHERE, None), (SELF_SIGNED, make_self_signed())):

@@ -32,7 +32,7 @@ _MOST_COMMON = """
 _COMMON = frozenset(_MOST_COMMON.split())
 
 
-class PasswordRefused(HeadgateError):
+class WeakPasswordError(HeadgateError):
     """A new password that is too short, too long, or the first that anybody would try."""
 
     kind = Kind.INVALID
@@ -40,16 +40,19 @@ class PasswordRefused(HeadgateError):
 
 
 def check_password(password: str, *, email: str = "", param: str = "password") -> str:
-    """The password as it is hashed (NFC). Raises `PasswordRefused`; the message never shows it."""
+    """The password as it is hashed (NFC).
+
+    Raises `WeakPasswordError`; the message never shows it.
+    """
     normal = unicodedata.normalize("NFC", password)
     if len(normal) < CHARACTERS_MIN:
         message = f"A password has at least {CHARACTERS_MIN} characters."
-        raise PasswordRefused(message, param=param)
+        raise WeakPasswordError(message, param=param)
     if len(normal.encode("utf-8", "surrogatepass")) > BYTES_MAX:
-        raise PasswordRefused(f"A password has at most {BYTES_MAX} bytes.", param=param)
+        raise WeakPasswordError(f"A password has at most {BYTES_MAX} bytes.", param=param)
     folded = normal.casefold()
     if folded in _COMMON or len(set(folded)) < 3 or folded == email.casefold():
-        raise PasswordRefused(
+        raise WeakPasswordError(
             "This password is one of the first that others would try. Take another one.",
             param=param,
         )

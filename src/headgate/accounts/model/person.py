@@ -134,49 +134,49 @@ class IssuedInvitation(msgspec.Struct, frozen=True):
         return f"IssuedInvitation({self.invitation.id})"
 
 
-class SignInRefused(HeadgateError):
+class SignInFailedError(HeadgateError):
     """Who they are is not proven. The same words for every reason."""
 
     kind = Kind.UNAUTHENTICATED
     code = "sign_in_refused"
 
 
-class EmailRefused(HeadgateError):
+class InvalidEmailError(HeadgateError):
     """What cannot be an e-mail address."""
 
     kind = Kind.INVALID
     code = "invalid_email"
 
 
-class PersonMissing(HeadgateError):
+class PersonNotFoundError(HeadgateError):
     """No such person, or not in this organization."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
-class PersonExists(HeadgateError):
+class PersonExistsError(HeadgateError):
     """The e-mail address is somebody's already."""
 
     kind = Kind.CONFLICT
     code = "person_exists"
 
 
-class RoleRefused(HeadgateError):
+class RoleNotAllowedError(HeadgateError):
     """Only an owner makes and unmakes owners, and nobody raises themselves."""
 
     kind = Kind.FORBIDDEN
     code = "forbidden"
 
 
-class MembershipRefused(HeadgateError):
+class LastOwnerError(HeadgateError):
     """An organization, or the installation, would be left without anybody in charge."""
 
     kind = Kind.CONFLICT
     code = "last_owner"
 
 
-class InvitationRefused(HeadgateError):
+class InvitationNotFoundError(HeadgateError):
     """No invitation of that token or id that is still open."""
 
     kind = Kind.MISSING
@@ -184,11 +184,11 @@ class InvitationRefused(HeadgateError):
 
 
 def check_email(email: str, *, param: str = "email") -> str:
-    """The address in lower case, without outer blanks. Raises `EmailRefused`.
+    """The address in lower case, without outer blanks. Raises `InvalidEmailError`.
 
     In ASCII only, as mail servers write it: two addresses that look alike must not be two people.
     """
     normal = email.strip().lower()
     if len(normal) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(normal):
-        raise EmailRefused("This is no e-mail address like ada@example.com.", param=param)
+        raise InvalidEmailError("This is no e-mail address like ada@example.com.", param=param)
     return normal

@@ -57,14 +57,14 @@ class InactiveAccounts(msgspec.Struct, frozen=True):
     organizations: frozenset[str] = frozenset()
 
 
-class AccountMissing(HeadgateError):
+class AccountNotFoundError(HeadgateError):
     """No organization or project of that id."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
-class NameRefused(HeadgateError):
+class InvalidNameError(HeadgateError):
     """A name that is empty, too long or not printable."""
 
     kind = Kind.INVALID
@@ -72,9 +72,9 @@ class NameRefused(HeadgateError):
 
 
 def check_name(name: str, *, param: str = "name") -> str:
-    """The name without outer blanks; `NameRefused` where it cannot be shown on one line."""
+    """The name without outer blanks; `InvalidNameError` where it cannot be shown on one line."""
     stripped = name.strip()
     if len(stripped) > NAME_CHARACTERS_MAX or not re.search(NAME_PATTERN, stripped):
         message = f"A name is 1 to {NAME_CHARACTERS_MAX} printable characters on one line."
-        raise NameRefused(message, param=param)
+        raise InvalidNameError(message, param=param)
     return stripped

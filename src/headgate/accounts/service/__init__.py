@@ -3,9 +3,13 @@
 from headgate.accounts.service.account_linking import AccountLinking
 from headgate.accounts.service.accounts import TOPIC, AccountService, find_inactive_accounts
 from headgate.accounts.service.invitations import InvitationService
-from headgate.accounts.service.login_rate_limiter import LoginRateLimiter, SignInTooOften
+from headgate.accounts.service.login_rate_limiter import LoginRateLimiter, TooManySignInsError
 from headgate.accounts.service.members import MemberService
-from headgate.accounts.service.password_hasher import PasswordCheck, PasswordHasher, SignInCrowded
+from headgate.accounts.service.password_hasher import (
+    PasswordCheck,
+    PasswordHasher,
+    SignInOverloadedError,
+)
 from headgate.accounts.service.people import NOT_SIGNED_IN, PersonService
 from headgate.accounts.service.sessions import SessionService, derive_csrf_token
 from headgate.accounts.service.tokens import derive_token, make_token
@@ -22,8 +26,8 @@ __all__ = [
     "PasswordHasher",
     "PersonService",
     "SessionService",
-    "SignInCrowded",
-    "SignInTooOften",
+    "SignInOverloadedError",
+    "TooManySignInsError",
     "derive_csrf_token",
     "derive_token",
     "find_inactive_accounts",

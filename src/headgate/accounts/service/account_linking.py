@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from headgate.accounts.model import (
-    EmailRefused,
     ExternalIdentity,
+    InvalidEmailError,
     Login,
     Person,
     PersonRequest,
-    SignInRefused,
+    SignInFailedError,
     check_email,
 )
 from headgate.accounts.service.invitations import InvitationService
@@ -52,7 +52,10 @@ class AccountLinking:
         )
 
     def link(self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor) -> Login:
-        """The person of the verified address, who is known from now on. Raises `SignInRefused`."""
+        """The person of the verified address, who is known from now on.
+
+        Raises `SignInFailedError`.
+        """
         email = read_email(external)
         person = None if email is None else self._people.find(connection, email)
         return self._link(connection, external, person, by=by)
@@ -60,11 +63,14 @@ class AccountLinking:
     def accept_login(
         self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor
     ) -> Login:
-        """Who came before, is known, or is invited or trusted and added. Raises `SignInRefused`."""
+        """Who came before, is known, or is invited or trusted and added.
+
+        Raises `SignInFailedError`.
+        """
         email = read_email(external)
         domain = "" if email is None else email.rpartition("@")[2]
         if self._domains and domain not in self._domains:
-            raise SignInRefused("People of this e-mail domain do not sign in here.")
+            raise SignInFailedError("People of this e-mail domain do not sign in here.")
         known = self.find_login(connection, external)
         if known is not None:
             return known
@@ -103,13 +109,13 @@ class AccountLinking:
         by: Actor,
     ) -> Login:
         if person is None:
-            raise SignInRefused(UNKNOWN_IDENTITY)
+            raise SignInFailedError(UNKNOWN_IDENTITY)
         self._people.link_identity(
             connection, person, issuer=external.issuer, subject=external.subject, by=by
         )
         login = self.find_login(connection, external)
         if login is None:
-            raise SignInRefused(UNKNOWN_IDENTITY)
+            raise SignInFailedError(UNKNOWN_IDENTITY)
         return login
 
 
@@ -119,5 +125,5 @@ def read_email(external: ExternalIdentity) -> str | None:
         return None
     try:
         return check_email(external.email)
-    except EmailRefused:
+    except InvalidEmailError:
         return None

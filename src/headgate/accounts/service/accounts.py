@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.accounts.model import (
-    AccountMissing,
+    AccountNotFoundError,
     InactiveAccounts,
     Organization,
     Project,
@@ -39,7 +39,7 @@ class AccountService:
     def create_organization(
         self, connection: sa.Connection, name: str, *, by: Actor
     ) -> Organization:
-        """A new organization. Raises `NameRefused`."""
+        """A new organization. Raises `InvalidNameError`."""
         organization = Organization(self._ids.make("org"), check_name(name), self._clock.now())
         store.insert_organization(connection, organization)
         event = AuditEvent(
@@ -51,9 +51,12 @@ class AccountService:
     def create_project(
         self, connection: sa.Connection, name: str, *, organization_id: str, by: Actor
     ) -> Project:
-        """A new project of an organization. Raises `NameRefused` and `AccountMissing`."""
+        """A new project of an organization.
+
+        Raises `InvalidNameError` and `AccountNotFoundError`.
+        """
         if store.select_organization(connection, organization_id) is None:
-            raise AccountMissing("No such organization.", param="organization_id")
+            raise AccountNotFoundError("No such organization.", param="organization_id")
         project = Project(
             self._ids.make("proj"), organization_id, check_name(name), self._clock.now()
         )
@@ -89,16 +92,16 @@ class AccountService:
     def get_project(
         self, connection: sa.Connection, organization_id: str, project_id: str
     ) -> Project:
-        """A project of this organization. `AccountMissing` for any other id."""
+        """A project of this organization. `AccountNotFoundError` for any other id."""
         project = store.select_project(connection, organization_id, project_id)
         if project is None:
-            raise AccountMissing("There is no such project.", param="project_id")
+            raise AccountNotFoundError("There is no such project.", param="project_id")
         return project
 
     def rename_project(
         self, connection: sa.Connection, project: Project, name: str, *, by: Actor
     ) -> Project:
-        """The project under its new name. Raises `NameRefused`."""
+        """The project under its new name. Raises `InvalidNameError`."""
         values = {"name": check_name(name)}
         store.update_project(connection, project.id, values)
         self._record(connection, by, "project.updated", project, values)
@@ -130,16 +133,16 @@ class AccountService:
         return store.select_organizations(connection)
 
     def get_organization(self, connection: sa.Connection, organization_id: str) -> Organization:
-        """The organization of an id. `AccountMissing` where there is none."""
+        """The organization of an id. `AccountNotFoundError` where there is none."""
         organization = store.select_organization(connection, organization_id)
         if organization is None:
-            raise AccountMissing("There is no such organization.", param="organization_id")
+            raise AccountNotFoundError("There is no such organization.", param="organization_id")
         return organization
 
     def rename_organization(
         self, connection: sa.Connection, organization: Organization, name: str, *, by: Actor
     ) -> Organization:
-        """The organization under its new name. Raises `NameRefused`."""
+        """The organization under its new name. Raises `InvalidNameError`."""
         return self._change(
             connection, organization, {"name": check_name(name)}, by=by, action="updated"
         )
@@ -180,7 +183,7 @@ class AccountService:
 
     def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
         """The organization of that id or unambiguous name; the only one for None. Raises
-        `AccountMissing`."""
+        `AccountNotFoundError`."""
         found = [
             known
             for known in store.select_organizations(connection)
@@ -196,10 +199,13 @@ class AccountService:
             message += f"--organization; {where}."
         elif wanted is None:
             message = "There is no organization yet; `headgate organizations create` makes one."
-        raise AccountMissing(message, param="organization")
+        raise AccountNotFoundError(message, param="organization")
 
     def find_project(self, connection: sa.Connection, project: str | None) -> Project:
-        """The project of that id or unambiguous name; the oldest for None. `AccountMissing`."""
+        """The project of that id or unambiguous name; the oldest for None.
+
+        `AccountNotFoundError`.
+        """
         projects = store.select_projects(connection)
         if project is None:
             found = projects[:1]
@@ -207,7 +213,7 @@ class AccountService:
             found = [known for known in projects if project in (known.id, known.name)]
         if len(found) == 1:
             return found[0]
-        raise AccountMissing(_why_not(project, len(found)), param="project")
+        raise AccountNotFoundError(_why_not(project, len(found)), param="project")
 
 
 def _why_not(project: str | None, found: int) -> str:

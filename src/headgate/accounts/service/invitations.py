@@ -6,12 +6,12 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import (
     Invitation,
-    InvitationRefused,
+    InvitationNotFoundError,
     IssuedInvitation,
     Person,
     PersonRequest,
     Role,
-    RoleRefused,
+    RoleNotAllowedError,
     check_email,
 )
 from headgate.accounts.service.people import PersonService
@@ -49,10 +49,10 @@ class InvitationService:
         by_role: Role,
         param: str = "email",
     ) -> IssuedInvitation:
-        """A new invitation with its token. Raises `EmailRefused`, and `RoleRefused` where
-        somebody who is no owner invites one."""
+        """A new invitation with its token. Raises `InvalidEmailError`, and `RoleNotAllowedError`
+        where somebody who is no owner invites one."""
         if role is Role.OWNER and by_role is not Role.OWNER:
-            raise RoleRefused("Only an owner invites an owner.")
+            raise RoleNotAllowedError("Only an owner invites an owner.")
         address = check_email(email, param=param)
         return self._issue(connection, organization_id, address, role=role, by=by)
 
@@ -92,20 +92,20 @@ class InvitationService:
     def revoke(
         self, connection: sa.Connection, organization_id: str, invitation_id: str, *, by: Actor
     ) -> None:
-        """Withdraw one that was not taken up. Raises `InvitationRefused` for any other id."""
+        """Withdraw one that was not taken up. Raises `InvitationNotFoundError` for any other id."""
         if not store.delete_invitation(connection, organization_id, invitation_id):
-            raise InvitationRefused(NOT_OPEN)
+            raise InvitationNotFoundError(NOT_OPEN)
         event = AuditEvent("invitation.revoked", organization_id, invitation_id)
         self._audit.record(connection, by, event)
 
     def find(self, connection: sa.Connection, token: str) -> Invitation:
-        """The open invitation of a token. Raises `InvitationRefused`."""
+        """The open invitation of a token. Raises `InvitationNotFoundError`."""
         found = None
         if token.startswith(TOKEN_PREFIX) and len(token) <= TOKEN_CHARACTERS_MAX:
             now = self._clock.now()
             found = store.select_open_invitation(connection, hash_token(token), now=now)
         if found is None:
-            raise InvitationRefused(NOT_OPEN)
+            raise InvitationNotFoundError(NOT_OPEN)
         return found
 
     def list_for_email(self, connection: sa.Connection, email: str) -> list[Invitation]:
@@ -122,10 +122,10 @@ class InvitationService:
     ) -> Person:
         """Make who takes it up a member: somebody who is known, or a new person.
 
-        Raises `InvitationRefused` where somebody else was faster, and as `PersonService.add`.
+        Raises `InvitationNotFoundError` where somebody else was faster, and as `PersonService.add`.
         """
         if not store.mark_accepted(connection, invitation.id, at=self._clock.now()):
-            raise InvitationRefused(NOT_OPEN)
+            raise InvitationNotFoundError(NOT_OPEN)
         if isinstance(person, PersonRequest):
             person = self._people.add(connection, person, by=by)
         actor = Actor(ActorKind.PERSON, person.id, person.email, by.address, by.user_agent)

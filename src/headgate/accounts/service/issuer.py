@@ -52,21 +52,21 @@ EXPIRED = "This login has expired. Sign in again."
 log = structlog.get_logger(__name__)
 
 
-class TokenRefused(HeadgateError):
+class InvalidTokenError(HeadgateError):
     """A token that proves nothing."""
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_token"
 
 
-class IssuerUnreachable(HeadgateError):
+class IssuerUnreachableError(HeadgateError):
     """The issuer did not answer as it should; the log says how."""
 
     kind = Kind.UPSTREAM
     code = "issuer_unreachable"
 
 
-class KeysMissing(HeadgateError):
+class IssuerKeysUnavailableError(HeadgateError):
     """No key of the issuer was ever read."""
 
     kind = Kind.UNAVAILABLE
@@ -87,24 +87,24 @@ class Issuer:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def find_endpoint(self, name: str) -> str:
-        """An address that the discovery document names. Raises `IssuerUnreachable`."""
+        """An address that the discovery document names. Raises `IssuerUnreachableError`."""
         if self._metadata is None:
             address = self.url.rstrip("/") + DISCOVERY_PATH
             metadata = await self.fetch("GET", address)
             if metadata.get("issuer") != self.url:
                 log.warning("issuer.differs", configured=self.url, told=metadata.get("issuer"))
-                raise IssuerUnreachable("The issuer of logins says that it is another one.")
+                raise IssuerUnreachableError("The issuer of logins says that it is another one.")
             self._metadata = metadata
         found = self._metadata.get(name)
         if not isinstance(found, str):
             log.warning("issuer.endpoint_missing", issuer=self.url, endpoint=name)
-            raise IssuerUnreachable(f"The issuer of logins names no {name}.")
+            raise IssuerUnreachableError(f"The issuer of logins names no {name}.")
         return found
 
     async def fetch(
         self, method: str, address: str, *, headers: Headers | None = None, body: bytes = b""
     ) -> dict[str, Any]:
-        """An object of JSON. Raises `IssuerUnreachable`; what was sent is in no message."""
+        """An object of JSON. Raises `IssuerUnreachableError`; what was sent is in no message."""
         try:
             origin, target = parse_url(address)
             sent = [(b"accept", b"application/json"), *(headers or [])]
@@ -118,7 +118,7 @@ class Issuer:
             return msgspec.json.decode(answer, type=dict[str, Any])
         except (EgressError, ValueError, msgspec.DecodeError) as error:
             log.warning("issuer.failed", issuer=self.url, address=address, error=str(error))
-            raise IssuerUnreachable(
+            raise IssuerUnreachableError(
                 "The issuer of logins did not answer as it should. Try again later."
             ) from error
 
@@ -127,7 +127,8 @@ class Issuer:
     ) -> Mapping[str, Any]:
         """The claims of a token that this issuer signed, for one of the audiences, in its time.
 
-        Raises `TokenRefused`, and `KeysMissing` while the issuer cannot be asked.
+        Raises `InvalidTokenError`, and `IssuerKeysUnavailableError` while the issuer cannot be
+        asked.
         """
         header = _read_header(token)
         kid = header.get("kid")
@@ -135,7 +136,7 @@ class Issuer:
         try:
             claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
         except (JoseError, ValueError, binascii.Error) as error:
-            raise TokenRefused(NOT_ACCEPTED) from error
+            raise InvalidTokenError(NOT_ACCEPTED) from error
         self._check(claims, audiences, nonce)
         return claims
 
@@ -144,20 +145,20 @@ class Issuer:
     ) -> None:
         now = self._clock.now()
         if claims.get("iss") != self.url or not _has_audience(claims, audiences):
-            raise TokenRefused(NOT_ACCEPTED)
+            raise InvalidTokenError(NOT_ACCEPTED)
         if nonce is not None and claims.get("nonce") != nonce:
-            raise TokenRefused(NOT_ACCEPTED)
+            raise InvalidTokenError(NOT_ACCEPTED)
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= TEXT_CHARACTERS_MAX:
-            raise TokenRefused(NOT_ACCEPTED)
+            raise InvalidTokenError(NOT_ACCEPTED)
         if not _is_number(claims.get("exp")):
-            raise TokenRefused(NOT_ACCEPTED)
+            raise InvalidTokenError(NOT_ACCEPTED)
         if claims["exp"] + LEEWAY_SECONDS <= now:
-            raise TokenRefused(EXPIRED)
+            raise InvalidTokenError(EXPIRED)
         for name in ("nbf", "iat"):
             at = claims.get(name)
             if at is not None and (not _is_number(at) or at - LEEWAY_SECONDS > now):
-                raise TokenRefused(NOT_ACCEPTED)
+                raise InvalidTokenError(NOT_ACCEPTED)
 
     async def _find_keys(self, kid: str | None) -> KeySet:
         age = self._clock.monotonic() - self._read_at
@@ -166,7 +167,7 @@ class Issuer:
         elif age > KEYS_FRESH_SECONDS:
             await self._refresh_keys(wait=False)
         if self._keys is None:
-            raise KeysMissing(
+            raise IssuerKeysUnavailableError(
                 "The issuer of logins cannot be reached now.", retry_after_seconds=RETRY_SECONDS
             )
         return self._keys
@@ -230,13 +231,13 @@ def read_external_identity(
 
 def _read_header(token: str) -> Mapping[str, Any]:
     if len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
-        raise TokenRefused(NOT_ACCEPTED)
+        raise InvalidTokenError(NOT_ACCEPTED)
     try:
         header = jws.extract_compact(token.encode()).headers()
     except (JoseError, ValueError, binascii.Error) as error:
-        raise TokenRefused(NOT_ACCEPTED) from error
+        raise InvalidTokenError(NOT_ACCEPTED) from error
     if header.get("alg") not in ALGORITHMS:
-        raise TokenRefused(NOT_ACCEPTED)
+        raise InvalidTokenError(NOT_ACCEPTED)
     return header
 
 

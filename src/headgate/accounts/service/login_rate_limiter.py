@@ -13,7 +13,7 @@ ENTRIES_MAX = 20_000
 IPV6_PREFIX = 64
 
 
-class SignInTooOften(HeadgateError):
+class TooManySignInsError(HeadgateError):
     """An address or an account has had its tries for now."""
 
     kind = Kind.LIMITED
@@ -30,13 +30,13 @@ class LoginRateLimiter:
         self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str, account: str) -> None:
-        """Count one try. Raises `SignInTooOften`, and then counts nothing."""
+        """Count one try. Raises `TooManySignInsError`, and then counts nothing."""
         now = self._now()
         keys = (f"from {_find_network(address)}", f"for {account}")
         spent = [self._read(key, now) for key in keys]
         if max(spent) > self._per_minute - 1:
             seconds = (max(spent) - self._per_minute + 1) * 60.0 / self._per_minute
-            raise SignInTooOften(
+            raise TooManySignInsError(
                 "Too many tries to sign in. Wait a little.", retry_after_seconds=seconds
             )
         for key, count in zip(keys, spent, strict=True):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from headgate.accounts.model import (
+    LastOwnerError,
     Member,
-    MembershipRefused,
-    PersonMissing,
+    PersonNotFoundError,
     Role,
-    RoleRefused,
+    RoleNotAllowedError,
 )
 from headgate.accounts.model.person import ROLE_RANKS
 from headgate.accounts.store import invitations, sessions, tenants
@@ -34,10 +34,10 @@ class MemberService:
         )
 
     def get(self, connection: sa.Connection, organization_id: str, person_id: str) -> Member:
-        """One member. Raises `PersonMissing` for anybody else."""
+        """One member. Raises `PersonNotFoundError` for anybody else."""
         member = store.select_member(connection, organization_id, person_id)
         if member is None:
-            raise PersonMissing("There is no such member.")
+            raise PersonNotFoundError("There is no such member.")
         return member
 
     def change_role(
@@ -52,14 +52,14 @@ class MemberService:
     ) -> Member:
         """The member in another role; their sessions end, but not the one who does it.
 
-        Raises `RoleRefused` where an owner is made or unmade by somebody who is none, or where
-        somebody raises themselves, and `MembershipRefused` for the last owner.
+        Raises `RoleNotAllowedError` where an owner is made or unmade by somebody who is none, or
+        where somebody raises themselves, and `LastOwnerError` for the last owner.
         """
         if role is member.role:
             return member
         self._check_may_change_owner(member.role, role, by_role=by_role)
         if by.id == member.person_id and ROLE_RANKS[role] > ROLE_RANKS[member.role]:
-            raise RoleRefused("Nobody raises their own role; another owner has to.")
+            raise RoleNotAllowedError("Nobody raises their own role; another owner has to.")
         self._check_not_last_owner(connection, organization_id, member)
         store.update_role(connection, organization_id, member.person_id, role)
         self._revoke_access(connection, organization_id, member, by=by)
@@ -79,7 +79,7 @@ class MemberService:
     ) -> None:
         """End the membership, the member's sessions, and the invitations that they handed out.
 
-        Raises `RoleRefused` and `MembershipRefused` as `change_role`.
+        Raises `RoleNotAllowedError` and `LastOwnerError` as `change_role`.
         """
         if by.id != member.person_id:
             self._check_may_change_owner(member.role, Role.MEMBER, by_role=by_role)
@@ -92,7 +92,7 @@ class MemberService:
 
     def _check_may_change_owner(self, before: Role, after: Role, *, by_role: Role) -> None:
         if Role.OWNER in (before, after) and by_role is not Role.OWNER:
-            raise RoleRefused("Only an owner makes and unmakes owners.")
+            raise RoleNotAllowedError("Only an owner makes and unmakes owners.")
 
     def _check_not_last_owner(
         self, connection: sa.Connection, organization_id: str, member: Member
@@ -102,7 +102,7 @@ class MemberService:
         # Two owners who demote each other in two processes wait for each other here.
         tenants.lock_organization(connection, organization_id)
         if store.count_members(connection, organization_id, role=Role.OWNER) == 1:
-            raise MembershipRefused("This is the last owner; make another one first.")
+            raise LastOwnerError("This is the last owner; make another one first.")
 
     def _revoke_access(
         self, connection: sa.Connection, organization_id: str, member: Member, *, by: Actor

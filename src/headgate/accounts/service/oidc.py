@@ -14,7 +14,7 @@ import urllib.parse
 
 import msgspec
 
-from headgate.accounts.model import ExternalIdentity, SignInRefused
+from headgate.accounts.model import ExternalIdentity, SignInFailedError
 from headgate.accounts.service.issuer import Issuer, read_external_identity
 from headgate.accounts.service.tokens import derive_token, make_token
 from headgate.kit.clock import Clock
@@ -49,7 +49,7 @@ class OidcLogin:
         return f"{int(self._clock.now())}.{make_token()}"
 
     async def build_authorization_url(self, flow: str) -> str:
-        """Where the browser goes. Raises `IssuerUnreachable`."""
+        """Where the browser goes. Raises `IssuerUnreachableError`."""
         address = await self._issuer.find_endpoint("authorization_endpoint")
         challenge = hashlib.sha256(derive_token(flow, "oidc_verifier").encode()).digest()
         query = {
@@ -65,15 +65,18 @@ class OidcLogin:
         return f"{address}{'&' if '?' in address else '?'}{urllib.parse.urlencode(query)}"
 
     def check_state(self, flow: str, state: str, issuer: str | None) -> None:
-        """Raise `SignInRefused` unless this browser was sent for this answer, just now."""
+        """Raise `SignInFailedError` unless this browser was sent for this answer, just now."""
         at = flow.partition(".")[0]
         is_known = hmac.compare_digest(derive_token(flow, "oidc_state").encode(), state.encode())
         is_fresh = at.isdigit() and 0 <= self._clock.now() - int(at) <= FLOW_SECONDS
         if not is_known or not is_fresh or issuer not in (None, self._issuer.url):
-            raise SignInRefused(NOT_PROVEN)
+            raise SignInFailedError(NOT_PROVEN)
 
     async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:
-        """Who came back. Raises `IssuerUnreachable`, `TokenRefused` and `KeysMissing`."""
+        """Who came back.
+
+        Raises `IssuerUnreachableError`, `InvalidTokenError` and `IssuerKeysUnavailableError`.
+        """
         client = self._client
         address = await self._issuer.find_endpoint("token_endpoint")
         fields = {
@@ -93,7 +96,7 @@ class OidcLogin:
             token, audiences=(client.client_id,), nonce=derive_token(flow, "oidc_nonce")
         )
         if claims.get("azp", client.client_id) != client.client_id:
-            raise SignInRefused(NOT_PROVEN)
+            raise SignInFailedError(NOT_PROVEN)
         external = read_external_identity(self._issuer.url, claims)
         access_token = answer.get("access_token")
         if "email" in claims or not isinstance(access_token, str):
@@ -103,7 +106,7 @@ class OidcLogin:
         bearer = (b"authorization", b"Bearer " + access_token.encode("utf-8", "replace"))
         user = await self._issuer.fetch("GET", address, headers=[bearer])
         if user.get("sub") != claims["sub"]:
-            raise SignInRefused(NOT_PROVEN)
+            raise SignInFailedError(NOT_PROVEN)
         return read_external_identity(self._issuer.url, claims, user=user)
 
 
@@ -115,7 +118,7 @@ class TokenAuthenticator:
         self._audiences = audiences
 
     async def verify(self, token: str) -> ExternalIdentity:
-        """Whom a token speaks of. Raises `TokenRefused` and `KeysMissing`."""
+        """Whom a token speaks of. Raises `InvalidTokenError` and `IssuerKeysUnavailableError`."""
         claims = await self._issuer.verify(token, audiences=self._audiences)
         return read_external_identity(self._issuer.url, claims)
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 import argon2
 import msgspec
 
-from headgate.accounts.model import SignInRefused
+from headgate.accounts.model import SignInFailedError
 from headgate.kit.errors import HeadgateError, Kind
 
 MEMORY_KIBIBYTES = 19 * 1024
@@ -34,7 +34,7 @@ RETRY_SECONDS = 2.0
 Result = TypeVar("Result")
 
 
-class SignInCrowded(HeadgateError):
+class SignInOverloadedError(HeadgateError):
     """Too many want to sign in at this moment."""
 
     kind = Kind.LIMITED
@@ -64,12 +64,13 @@ class PasswordHasher:
         )
 
     async def hash(self, password: str) -> str:
-        """What is stored of a password. Raises `SignInCrowded`."""
+        """What is stored of a password. Raises `SignInOverloadedError`."""
         return await self._run(lambda: self.hash_blocking(password))
 
     async def verify(self, stored: str | None, password: str) -> PasswordCheck:
         """Whether this is the password. Where none is stored the answer is no, after the same
-        work: nobody learns from the time whether there is such a person. Raises `SignInCrowded`."""
+        work: nobody learns from the time whether there is such a person. Raises
+        `SignInOverloadedError`."""
         return await self._run(lambda: self._verify_now(stored, password))
 
     def hash_blocking(self, password: str) -> str:
@@ -85,12 +86,12 @@ class PasswordHasher:
         except argon2.exceptions.VerificationError:
             return PasswordCheck(is_correct=False)
         except argon2.exceptions.InvalidHashError as error:
-            raise SignInRefused("The stored password cannot be read; set it anew.") from error
+            raise SignInFailedError("The stored password cannot be read; set it anew.") from error
         return PasswordCheck(stored is not None, self._argon.check_needs_rehash(compared))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._waiting >= self._waiting_max:
-            raise SignInCrowded(
+            raise SignInOverloadedError(
                 "Too many are signing in at this moment. Try again.",
                 retry_after_seconds=RETRY_SECONDS,
             )

@@ -11,15 +11,15 @@ from headgate.accounts.model import (
     Login,
     Membership,
     Person,
-    PersonExists,
-    PersonMissing,
+    PersonExistsError,
+    PersonNotFoundError,
     PersonRequest,
     Role,
-    SignInRefused,
+    SignInFailedError,
     check_email,
     check_name,
 )
-from headgate.accounts.model.person import ROLE_RANKS, MembershipRefused
+from headgate.accounts.model.person import ROLE_RANKS, LastOwnerError
 from headgate.accounts.store import people as store
 from headgate.accounts.store import sessions
 from headgate.audit.model import Actor, AuditEvent
@@ -40,11 +40,11 @@ class PersonService:
         self._audit = audit
 
     def add(self, connection: sa.Connection, request: PersonRequest, *, by: Actor) -> Person:
-        """A new person. Raises `EmailRefused`, `NameRefused` and `PersonExists`."""
+        """A new person. Raises `InvalidEmailError`, `InvalidNameError` and `PersonExistsError`."""
         now = self._clock.now()
         email = check_email(request.email)
         if store.select_person_by_email(connection, email) is not None:
-            raise PersonExists(f"There is a person with the e-mail {email} already.")
+            raise PersonExistsError(f"There is a person with the e-mail {email} already.")
         person = Person(
             id=self._ids.make("pers"),
             email=email,
@@ -82,10 +82,10 @@ class PersonService:
         )
 
     def get(self, connection: sa.Connection, person_id: str) -> Person:
-        """The person of an id. Raises `PersonMissing`."""
+        """The person of an id. Raises `PersonNotFoundError`."""
         person = store.select_person(connection, person_id)
         if person is None:
-            raise PersonMissing("There is no such person.")
+            raise PersonNotFoundError("There is no such person.")
         return person
 
     def find(self, connection: sa.Connection, email: str) -> Person | None:
@@ -105,11 +105,11 @@ class PersonService:
     def check_password_hash_unchanged(
         self, connection: sa.Connection, person: Person, stored: str
     ) -> Person:
-        """The person as they are now. Raises `SignInRefused` where they or their password
+        """The person as they are now. Raises `SignInFailedError` where they or their password
         changed while it was checked."""
         present, hashed = self.find_with_password_hash(connection, person.email)
         if present is None or present.id != person.id or hashed != stored:
-            raise SignInRefused(NOT_SIGNED_IN)
+            raise SignInFailedError(NOT_SIGNED_IN)
         return present
 
     def list_memberships(self, connection: sa.Connection, person_id: str) -> tuple[Membership, ...]:
@@ -154,12 +154,12 @@ class PersonService:
     def disable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
         """Nobody from now on: their sessions end, and no issuer lets them in.
 
-        Raises `MembershipRefused` for the last operator.
+        Raises `LastOwnerError` for the last operator.
         """
         if person.disabled_at is not None:
             return person
         if person.is_operator and store.count_operators(connection) == 1:
-            raise MembershipRefused("This is the last operator; make another one first.")
+            raise LastOwnerError("This is the last operator; make another one first.")
         store.update_person(connection, person.id, {"disabled_at": self._clock.now()})
         sessions.delete_sessions_of(connection, person.id)
         self._record(connection, by, "person.disabled", person)
@@ -185,15 +185,15 @@ class PersonService:
     ) -> Person:
         """Remember that an issuer knows the person by this subject, and vouches for the address.
 
-        Raises `SignInRefused` where the issuer knows them by another subject: an address that was
-        given to somebody else does not open the account. A password that somebody set by a link
+        Raises `SignInFailedError` where the issuer knows them by another subject: an address that
+        was given to somebody else does not open the account. A password that somebody set by a link
         before anybody had vouched for the address is dropped, with the sessions that it opened.
         """
         known = store.select_subject(connection, person.id, issuer)
         if known == subject:
             return person
         if known is not None or person.disabled_at is not None:
-            raise SignInRefused("This identity is not known here.")
+            raise SignInFailedError("This identity is not known here.")
         now = self._clock.now()
         store.insert_identity(connection, LinkedIdentity(issuer, subject, person.id, now))
         if person.email_verified_at is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from headgate.accounts.model import Login, Person, PersonMissing, Session
+from headgate.accounts.model import Login, Person, PersonNotFoundError, Session
 from headgate.accounts.service.tokens import (
     TOKEN_CHARACTERS_MAX,
     derive_token,
@@ -112,9 +112,9 @@ class SessionService:
         return [session for session in found if self.ends_at(session) > now]
 
     def end(self, connection: sa.Connection, person_id: str, session_id: str, *, by: Actor) -> None:
-        """End one session of a person. Raises `PersonMissing` for any other id."""
+        """End one session of a person. Raises `PersonNotFoundError` for any other id."""
         if not store.delete_session(connection, person_id, session_id):
-            raise PersonMissing("There is no such session.")
+            raise PersonNotFoundError("There is no such session.")
         self._audit.record(connection, by, AuditEvent("session.ended", None, session_id))
 
     def _login(

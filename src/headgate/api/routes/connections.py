@@ -57,7 +57,7 @@ Limit = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
 
 
-class ConfigInvalid(HeadgateError):
+class InvalidConnectionConfigError(HeadgateError):
     """The configuration of a connection lacks something, or would let a secret go astray."""
 
     kind = Kind.INVALID
@@ -201,7 +201,7 @@ async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnect
     body = ask.body
     secret = body.config.api_key
     if not secret or is_mask(secret, ""):
-        raise ConfigInvalid("The configuration needs the api_key of the provider.")
+        raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
     request = msgspec.structs.replace(
         write_request(ask.organization_id, body.provider, body.config, secret),
         name=body.name,
@@ -267,19 +267,22 @@ async def delete_connection(ask: Ask[Nothing, Nothing]) -> None:
 
 
 def find(ask: Ask[Any, Any], connection: sa.Connection) -> CredentialRecord:
-    """The connection of the path. Raises `CredentialNotFound`."""
+    """The connection of the path. Raises `CredentialNotFoundError`."""
     return ask.services.credentials.get(connection, ask.organization_id, ask.path["credential_id"])
 
 
 def change(
     ask: Ask[Any, ConnectionUpdate], connection: sa.Connection, record: CredentialRecord
 ) -> CredentialRecord:
-    """The record after what the body says. Raises `ConfigInvalid` and the vault's errors."""
+    """The record after what the body says.
+
+    Raises `InvalidConnectionConfigError` and the vault's errors.
+    """
     body, book = ask.body, ask.services.credentials
     config = ConnectionConfig() if body.config is UNSET else body.config
     secret = config.api_key
     if secret == "":
-        raise ConfigInvalid("The configuration needs the api_key of the provider.")
+        raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
     base_url = record.base_url if config.base_url is None else config.base_url.rstrip("/")
     organization = config.organization
     wanted = CredentialChange(
@@ -295,7 +298,7 @@ def change(
     )
     if secret is None or is_mask(secret, record.hint):
         if base_url != record.base_url:
-            raise ConfigInvalid(
+            raise InvalidConnectionConfigError(
                 "The stored secret may be sent to its own address only. To change the base_url, "
                 "give the api_key anew."
             )

@@ -39,7 +39,7 @@ from headgate.vault.model import (
     CredentialChange,
     CredentialRecord,
     CredentialRequest,
-    CredentialUnusable,
+    UnusableCredentialError,
 )
 from headgate.vault.model.auth import infer_material
 from headgate.vault.service import Trial, Wanted
@@ -294,7 +294,7 @@ async def list_credential_audit(ask: Ask[PageQuery, Nothing]) -> list[Credential
 def find(
     ask: Ask[Any, Any], connection: sa.Connection, *, removed: bool = False
 ) -> CredentialRecord:
-    """The credential of the path. Raises `CredentialNotFound`."""
+    """The credential of the path. Raises `CredentialNotFoundError`."""
     return ask.services.credentials.get(
         connection, ask.organization_id, ask.path["credential_id"], removed=removed
     )
@@ -313,7 +313,7 @@ async def try_stored(ask: Ask[Any, Any], record: CredentialRecord) -> Trial:
         credential = services.vault.open(
             ask.organization_id, integration=record.integration, credential_id=record.id
         )
-    except CredentialUnusable as error:
+    except UnusableCredentialError as error:
         return Trial(False, error.message, 0)
     return await services.trials.run(
         credential,
@@ -332,7 +332,7 @@ def read_request(
     has_oauth_config: bool,
 ) -> tuple[CredentialRequest, dict[str, str]]:
     """What the vault is asked for, and how its fields are called here. Raises
-    `CredentialRefused`."""
+    `InvalidCredentialError`."""
     material = infer_material(
         data.secrets,
         auth_type=auth_type,

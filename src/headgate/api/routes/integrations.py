@@ -16,7 +16,7 @@ from headgate.api.integration_shapes import (
 )
 from headgate.api.operation import Ask, Operations
 from headgate.api.shapes import Nothing
-from headgate.catalog.model import IntegrationMissing, Manifest
+from headgate.catalog.model import IntegrationNotFoundError, Manifest
 from headgate.catalog.service import BrowseQuery, browse
 
 OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
@@ -150,10 +150,13 @@ def list_type(ask: Ask[CategoryQuery, Nothing], integration_type: str) -> Integr
 def show_one(
     ask: Ask[Any, Any], name: str, integration_type: str | None = None
 ) -> ShownIntegration:
-    """One integration in detail. Raises `IntegrationMissing`, also for one of another type."""
+    """One integration in detail.
+
+    Raises `IntegrationNotFoundError`, also for one of another type.
+    """
     manifest = ask.services.catalog.integrations.get(name)
     if manifest is None or integration_type not in (None, manifest.integration_type):
-        raise IntegrationMissing("There is no such integration.")
+        raise IntegrationNotFoundError("There is no such integration.")
     return show_detail(manifest, price_finder(ask))
 
 

@@ -14,14 +14,14 @@ from headgate.accounts.model import (
     Person,
     PersonRequest,
     Role,
-    SignInRefused,
+    SignInFailedError,
     check_email,
     check_name,
     check_password,
 )
 from headgate.api.access import ANYONE, organization
 from headgate.api.authenticator import check_csrf_token
-from headgate.api.errors import FieldRefused
+from headgate.api.errors import InvalidFieldError
 from headgate.api.gate import read_tokens
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -46,7 +46,7 @@ WRITE = organization("people:write")
 SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign out first."
 
 
-class SomebodyElses(HeadgateError):
+class WrongAccountError(HeadgateError):
     """Who takes it up is signed in as somebody else."""
 
     kind = Kind.CONFLICT
@@ -185,7 +185,7 @@ async def accept_invitation(ask: Ask[Nothing, InvitationAccept]) -> SignedIn:
     email = read_email(invitation, body.email)
     before = await find_signed_in(ask)
     if before is not None and before.person.email != email:
-        raise SomebodyElses(SOMEBODY_ELSES)
+        raise WrongAccountError(SOMEBODY_ELSES)
     known = await ask.read(lambda connection: services.people.find(connection, email))
     if known is None:
         request = await build_request(ask, email, is_verified=invitation.is_operator)
@@ -193,7 +193,7 @@ async def accept_invitation(ask: Ask[Nothing, InvitationAccept]) -> SignedIn:
     if before is not None:
         return await _accept(ask, invitation, known, before=before)
     if body.password is None:
-        raise SignInRefused("You have an account here: sign in first, or give its password.")
+        raise SignInFailedError("You have an account here: sign in first, or give its password.")
     verified = await verify_password(ask, email, body.password)
     return await _accept(ask, invitation, verified, before=None)
 
@@ -225,12 +225,15 @@ async def _accept(
 async def build_request(
     ask: Ask[Nothing, InvitationAccept], email: str, *, is_verified: bool
 ) -> PersonRequest:
-    """A new person, as the body describes them. Raises `FieldRefused` and `PasswordRefused`."""
+    """A new person, as the body describes them.
+
+    Raises `InvalidFieldError` and `WeakPasswordError`.
+    """
     body = ask.body
     for name, value in (("name", body.name), ("password", body.password)):
         if value is None:
             message = "A new person gives a name and a password."
-            raise FieldRefused(message, ("body", name), "missing")
+            raise InvalidFieldError(message, ("body", name), "missing")
     password = check_password(body.password or "", email=email)
     ask.services.authentication.login_rate_limiter.take(ask.actor.address, email)
     return PersonRequest(
@@ -242,7 +245,7 @@ async def build_request(
 
 
 async def find_signed_in(ask: Ask[Any, Any]) -> Login | None:
-    """Who is signed in by cookie, if anybody is. Raises `CsrfTokenWrong`."""
+    """Who is signed in by cookie, if anybody is. Raises `InvalidCsrfTokenError`."""
     if read_tokens(ask.request):
         return None
     login = await ask.services.authentication.authenticator.find_session(ask.request)
@@ -252,14 +255,14 @@ async def find_signed_in(ask: Ask[Any, Any]) -> Login | None:
 
 
 def read_email(invitation: Invitation, given: str | None) -> str:
-    """For which address it is taken up. Raises `FieldRefused` and `EmailRefused`."""
+    """For which address it is taken up. Raises `InvalidFieldError` and `InvalidEmailError`."""
     if invitation.email is None:
         if given is None:
             message = "Give the e-mail address that you will sign in with."
-            raise FieldRefused(message, ("body", "email"), "missing")
+            raise InvalidFieldError(message, ("body", "email"), "missing")
         return check_email(given)
     if given is not None and check_email(given) != invitation.email:
-        raise FieldRefused("This invitation is for another address.", ("body", "email"))
+        raise InvalidFieldError("This invitation is for another address.", ("body", "email"))
     return invitation.email
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import UNSET
 
 from headgate.api.access import organization
-from headgate.api.errors import FieldRefused
+from headgate.api.errors import InvalidFieldError
 from headgate.api.key_shapes import (
     KeyChanges,
     KeyFields,
@@ -25,11 +25,11 @@ from headgate.api.key_shapes import (
 from headgate.api.operation import Ask, Operations
 from headgate.api.shapes import Nothing
 from headgate.keys.model import (
+    InvalidKeyRequestError,
     Key,
     KeyFilter,
-    KeyMissing,
+    KeyNotFoundError,
     KeyRequest,
-    KeyRequestRefused,
     is_visible_to,
 )
 from headgate.keys.service import Authority
@@ -75,7 +75,7 @@ async def issue_key(ask: Ask[Nothing, KeyFields]) -> ShownIssuedKey:
     """Its token is in `key` and is not shown again. A key issues only what it holds itself."""
     if ask.body.organization_id not in (UNSET, ask.organization_id):
         message = "The organization is that of the header X-Organization-ID."
-        raise FieldRefused(message, ("body", "organization_id"))
+        raise InvalidFieldError(message, ("body", "organization_id"))
 
     def issue(connection: sa.Connection) -> ShownIssuedKey:
         body = ask.body
@@ -188,13 +188,13 @@ async def revoke_previous_token(ask: Ask[Nothing, Nothing]) -> ShownKey:
 
 
 def find(ask: Ask[Any, Any], connection: sa.Connection) -> Key:
-    """The key of the path. `KeyMissing` for one that this caller may not know of."""
+    """The key of the path. `KeyNotFoundError` for one that this caller may not know of."""
     key_id = ask.path["key_id"]
     if key_id.isprintable():
         key = ask.services.keys.get(connection, ask.organization_id, key_id)
         if is_visible_to(key, ask.principal.projects):
             return key
-    raise KeyMissing("There is no such key.")
+    raise KeyNotFoundError("There is no such key.")
 
 
 def find_authority(ask: Ask[Any, Any], connection: sa.Connection) -> Authority:
@@ -206,12 +206,12 @@ def find_authority(ask: Ask[Any, Any], connection: sa.Connection) -> Authority:
 
 
 def choose_project(ask: Ask[Any, Any], connection: sa.Connection) -> str:
-    """The project of a key that names none. Raises `KeyRequestRefused` where there is none."""
+    """The project of a key that names none. Raises `InvalidKeyRequestError` where there is none."""
     if ask.principal.grant is not None:
         return ask.principal.grant.project_id
     accounts = ask.services.accounts
     projects, _ = accounts.list_projects(connection, ask.organization_id, limit=1)
     if not projects:
         message = "The organization has no project; create one first."
-        raise KeyRequestRefused(message, param="project_id")
+        raise InvalidKeyRequestError(message, param="project_id")
     return projects[0].id

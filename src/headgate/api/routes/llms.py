@@ -14,10 +14,10 @@ from headgate.api.operation import Ask, Operations
 from headgate.api.routes.integrations import list_llm_manifests, price_finder
 from headgate.api.shapes import Nothing
 from headgate.catalog.model import (
+    InvalidOrganizationSettingError,
     LlmChoice,
     Manifest,
     OrganizationSettings,
-    SettingsRefused,
 )
 from headgate.vault.model import CredentialRecord
 from headgate.vault.service import Wanted
@@ -179,14 +179,16 @@ def list_credentials(ask: Ask[Any, Any], connection: sa.Connection) -> list[Cred
 def check_credential(
     ask: Ask[Any, Any], connection: sa.Connection, choice: LlmChoice | None
 ) -> None:
-    """Raises `SettingsRefused` for a credential that is not the organization's own."""
+    """Raises `InvalidOrganizationSettingError` for a credential that is not the organization's
+    own.
+    """
     if choice is None or choice.credential_id is None:
         return
     for record in list_credentials(ask, connection):
         if (record.id, record.integration) == (choice.credential_id, choice.integration_name):
             return
     message = f"This organization has no such credential of {choice.integration_name}."
-    raise SettingsRefused(message, param="composer_llm.credential_id")
+    raise InvalidOrganizationSettingError(message, param="composer_llm.credential_id")
 
 
 def show_llm(

@@ -175,7 +175,7 @@ async def detach_managed_model(ask: Ask[Nothing, Nothing]) -> None:
 
 
 def find(ask: Ask[Any, Any], connection: sa.Connection) -> ManagedModel:
-    """The managed model of the path. Raises `ManagedModelNotFound`."""
+    """The managed model of the path. Raises `ManagedModelNotFoundError`."""
     return ask.services.managed_models.find(connection, ask.path["managed_model_id"])
 
 

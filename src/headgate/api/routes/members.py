@@ -115,7 +115,7 @@ async def remove_member(ask: Ask[Nothing, Nothing]) -> None:
 
 
 def find(ask: Ask[Any, Any], connection: sa.Connection) -> Member:
-    """The member of the path. Raises `PersonMissing`."""
+    """The member of the path. Raises `PersonNotFoundError`."""
     return ask.services.members.get(connection, ask.organization_id, ask.path["person_id"])
 
 

@@ -7,7 +7,7 @@ import datetime
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.model import MembershipRefused, Person
+from headgate.accounts.model import LastOwnerError, Person
 from headgate.api.access import platform
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -62,7 +62,7 @@ async def disable_person(ask: Ask[Nothing, Nothing]) -> PlatformPerson:
     def disable(connection: sa.Connection) -> Person:
         person = ask.services.people.get(connection, ask.path["person_id"])
         if person.id == ask.principal.id:
-            raise MembershipRefused("Another operator has to do this: it is you.")
+            raise LastOwnerError("Another operator has to do this: it is you.")
         return ask.services.people.disable(connection, person, by=ask.actor)
 
     return show_platform_person(await ask.write(disable))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from headgate.accounts.model import AccountMissing, Project
+from headgate.accounts.model import AccountNotFoundError, Project
 from headgate.api.access import organization
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -127,10 +127,10 @@ async def archive_project(ask: Ask[Nothing, Nothing]) -> None:
 
 
 def find(ask: Ask[Any, Any], connection: sa.Connection) -> Project:
-    """The project of the path. `AccountMissing` for one that this caller may not know of."""
+    """The project of the path. `AccountNotFoundError` for one that this caller may not know of."""
     project_id = ask.path["project_id"]
     if not ask.principal.may_see_project(project_id):
-        raise AccountMissing("There is no such project.")
+        raise AccountNotFoundError("There is no such project.")
     return ask.services.accounts.get_project(connection, ask.organization_id, project_id)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from headgate.accounts.model import AccountMissing
+from headgate.accounts.model import AccountNotFoundError
 from headgate.api.access import organization
 from headgate.api.credential_shapes import Url
 from headgate.api.operation import Ask, Operations
@@ -197,11 +197,11 @@ async def remove(ask: Ask[Any, Any], project_id: str | None) -> SecretRemoved:
 
 
 def check_project(ask: Ask[Any, Any], connection: sa.Connection, project_id: str | None) -> None:
-    """Raises `AccountMissing` for a project that this caller may not know of."""
+    """Raises `AccountNotFoundError` for a project that this caller may not know of."""
     if project_id is None:
         return
     if not ask.principal.may_see_project(project_id):
-        raise AccountMissing("There is no such project.")
+        raise AccountNotFoundError("There is no such project.")
     ask.services.accounts.get_project(connection, ask.organization_id, project_id)
 
 

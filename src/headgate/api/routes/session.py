@@ -9,11 +9,11 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from headgate.accounts.model import Login, Session, SignInRefused, check_password
+from headgate.accounts.model import Login, Session, SignInFailedError, check_password
 from headgate.accounts.service import NOT_SIGNED_IN
 from headgate.api.access import ANYONE, PERSON
 from headgate.api.authentication import Oidc
-from headgate.api.errors import PasswordWrong
+from headgate.api.errors import WrongPasswordError
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, show_time
@@ -36,7 +36,7 @@ FLOW_SECONDS = 600
 Returned = Annotated[str, Meta(max_length=4096)]
 
 
-class OidcMissing(HeadgateError):
+class OidcNotConfiguredError(HeadgateError):
     """No issuer is configured."""
 
     kind = Kind.MISSING
@@ -178,9 +178,11 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
     new = check_password(ask.body.new_password, email=email, param="new_password")
     try:
         verified = await verify_password(ask, email, ask.body.old_password)
-    except SignInRefused as error:
+    except SignInFailedError as error:
         message = "This is not your present password."
-        raise PasswordWrong(message, ("body", "old_password"), PasswordWrong.code) from error
+        raise WrongPasswordError(
+            message, ("body", "old_password"), WrongPasswordError.code
+        ) from error
     hashed = await ask.services.authentication.hasher.hash(new)
 
     def change(connection: sa.Connection) -> Login:
@@ -224,7 +226,7 @@ async def finish_oidc(ask: Ask[OidcReturn, Nothing]) -> None:
     oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(ask.request)
     oidc.check_state(flow, query.state, query.iss)
     if query.error is not None or query.code is None:
-        raise SignInRefused("The issuer did not sign you in. Begin again.")
+        raise SignInFailedError("The issuer did not sign you in. Begin again.")
     external = await oidc.exchange_code(flow, query.code)
     before = await authentication.authenticator.find_session(ask.request)
 
@@ -239,14 +241,14 @@ async def finish_oidc(ask: Ask[OidcReturn, Nothing]) -> None:
 
 
 def find_oidc(oidc: Oidc | None) -> Oidc:
-    """The configured issuer. Raises `OidcMissing`."""
+    """The configured issuer. Raises `OidcNotConfiguredError`."""
     if oidc is None:
-        raise OidcMissing("No issuer is configured: set HEADGATE_OIDC_ISSUER.")
+        raise OidcNotConfiguredError("No issuer is configured: set HEADGATE_OIDC_ISSUER.")
     return oidc
 
 
 def find_login(ask: Ask[Nothing, Any], connection: sa.Connection) -> Login:
-    """The login of who asks. Raises `SignInRefused` where it ended a moment ago."""
+    """The login of who asks. Raises `SignInFailedError` where it ended a moment ago."""
     services, principal = ask.services, ask.principal
     if principal.session_id is None:
         return Login(
@@ -255,7 +257,7 @@ def find_login(ask: Ask[Nothing, Any], connection: sa.Connection) -> Login:
         )
     login = services.sessions.find(connection, principal.token.decode())
     if login is None:
-        raise SignInRefused(NOT_SIGNED_IN)
+        raise SignInFailedError(NOT_SIGNED_IN)
     return login
 
 

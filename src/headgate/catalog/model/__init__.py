@@ -3,42 +3,42 @@
 from headgate.catalog.model.manifest import (
     ActionEntry,
     AuthSchema,
-    CatalogInvalid,
-    IntegrationMissing,
+    IntegrationNotFoundError,
+    InvalidCatalogError,
     Manifest,
     ModelEntry,
     TestEndpoint,
 )
 from headgate.catalog.model.price import (
     DollarRates,
+    InvalidPriceError,
     PriceBlock,
     PriceEntry,
-    PriceMissing,
-    PriceRefused,
+    PriceNotFoundError,
 )
 from headgate.catalog.model.rates import PriceRow, Rates
 from headgate.catalog.model.settings import (
+    InvalidOrganizationSettingError,
     LlmChoice,
     OrganizationSettings,
-    SettingsRefused,
 )
 
 __all__ = [
     "ActionEntry",
     "AuthSchema",
-    "CatalogInvalid",
     "DollarRates",
-    "IntegrationMissing",
+    "IntegrationNotFoundError",
+    "InvalidCatalogError",
+    "InvalidOrganizationSettingError",
+    "InvalidPriceError",
     "LlmChoice",
     "Manifest",
     "ModelEntry",
     "OrganizationSettings",
     "PriceBlock",
     "PriceEntry",
-    "PriceMissing",
-    "PriceRefused",
+    "PriceNotFoundError",
     "PriceRow",
     "Rates",
-    "SettingsRefused",
     "TestEndpoint",
 ]

@@ -45,13 +45,13 @@ Capability = Literal[
 ]
 
 
-class CatalogInvalid(HeadgateError):
+class InvalidCatalogError(HeadgateError):
     """A catalog file that cannot be used; the message names the file and the place in it."""
 
     code = "catalog_invalid"
 
 
-class IntegrationMissing(HeadgateError):
+class IntegrationNotFoundError(HeadgateError):
     """The catalog has no integration of that name."""
 
     kind = Kind.MISSING

@@ -36,14 +36,14 @@ _NAME = re.compile(
 )
 
 
-class PriceRefused(HeadgateError):
+class InvalidPriceError(HeadgateError):
     """A new price that cannot be; `param` is the path of the field."""
 
     kind = Kind.UNPROCESSABLE
     code = "invalid_price"
 
 
-class PriceMissing(HeadgateError):
+class PriceNotFoundError(HeadgateError):
     """No price of that name."""
 
     kind = Kind.MISSING
@@ -150,7 +150,7 @@ class PriceName(msgspec.Struct, frozen=True):
 
 
 def parse_price_name(text: str) -> PriceName:
-    """The parts of a `price_id`. Raises `PriceMissing` for what is none."""
+    """The parts of a `price_id`. Raises `PriceNotFoundError` for what is none."""
     found = _NAME.fullmatch(text)
     try:
         if found is not None:
@@ -164,7 +164,7 @@ def parse_price_name(text: str) -> PriceName:
             )
     except ValueError:
         pass
-    raise PriceMissing(f"There is no price {text[:300]!r}.", param="price_id")
+    raise PriceNotFoundError(f"There is no price {text[:300]!r}.", param="price_id")
 
 
 def parse_moment(text: str) -> int:

@@ -16,7 +16,7 @@ HIDDEN_MAX = 1_000
 Reference = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class SettingsRefused(HeadgateError):
+class InvalidOrganizationSettingError(HeadgateError):
     """A setting names something that it cannot name; `param` is the path of the field."""
 
     kind = Kind.UNPROCESSABLE

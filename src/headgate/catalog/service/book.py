@@ -22,9 +22,9 @@ from headgate.catalog.model.price import (
     PRICED_MODEL,
     TIER,
     DollarRates,
+    InvalidPriceError,
     PriceEntry,
-    PriceMissing,
-    PriceRefused,
+    PriceNotFoundError,
     format_moment,
     parse_moment,
     parse_price_name,
@@ -98,7 +98,7 @@ class PriceBook:
         by: Actor,
         source: str = OPERATOR,
     ) -> PriceEntry:
-        """Write a row, in force from its time on. Raises `PriceRefused`.
+        """Write a row, in force from its time on. Raises `InvalidPriceError`.
 
         A time that is over is refused, since receipts name what was in force then; only of a model
         that never had a price it may be.
@@ -166,7 +166,7 @@ class PriceBook:
 
     def recall(self, connection: sa.Connection, price_id: str) -> PriceRow:
         """What a receipt's `price_id` names, as it was when the receipt was written. Raises
-        `PriceMissing`."""
+        `PriceNotFoundError`."""
         name = parse_price_name(price_id)
         models = (name.model, EVERY_MODEL)
         known = [
@@ -183,7 +183,7 @@ class PriceBook:
             row = build_row(known)
             if row.id == price_id:
                 return row
-        raise PriceMissing(f"There is no price {price_id!r}.", param="price_id")
+        raise PriceNotFoundError(f"There is no price {price_id!r}.", param="price_id")
 
     def _now(self) -> int:
         return round(self._clock.now() * MICROSECONDS)
@@ -197,33 +197,33 @@ class PriceBook:
                 if each.integration_type == "llm_provider"
             )
             message = f"There is no LLM provider {request.integration!r}; there is: {known}."
-            raise PriceRefused(message, param="integration")
+            raise InvalidPriceError(message, param="integration")
         if not re.fullmatch(PRICED_MODEL, request.model):
             message = "A model id has 1 to 200 letters, digits and ._:/@- (or is *, for tools)."
-            raise PriceRefused(message, param="model")
+            raise InvalidPriceError(message, param="model")
         base = self._catalog.base_of(request.integration, request.model)
         if base != request.model:
             message = f"{request.model} shares the prices of {base}; set them there."
-            raise PriceRefused(message, param="model")
+            raise InvalidPriceError(message, param="model")
         if not re.fullmatch(TIER, request.tier):
             message = "A tier is a word such as default, batch, flex or priority."
-            raise PriceRefused(message, param="tier")
+            raise InvalidPriceError(message, param="tier")
         threshold = request.above_input_tokens
         if threshold != NO_THRESHOLD and not 0 < threshold <= THRESHOLD_MAX:
             message = f"A threshold is 1 to {THRESHOLD_MAX} tokens, or {NO_THRESHOLD} for none."
-            raise PriceRefused(message, param="above_input_tokens")
+            raise InvalidPriceError(message, param="above_input_tokens")
         self._check_rates(request)
 
     def _check_rates(self, request: PriceRequest) -> None:
         problem = find_problem(request.currency, request.rates)
         if problem is not None:
-            raise PriceRefused(f"{problem[1]}.", param=problem[0])
+            raise InvalidPriceError(f"{problem[1]}.", param=problem[0])
         if request.model == EVERY_MODEL:
             said = {name for name in request.rates.amounts() if not name.startswith("tool_calls.")}
             place = (request.tier, request.above_input_tokens)
             if said or place != (DEFAULT_TIER, NO_THRESHOLD):
                 message = "Only calls of tools have a price for every model, in every tier."
-                raise PriceRefused(message, param="rates" if said else "tier")
+                raise InvalidPriceError(message, param="rates" if said else "tier")
 
     def _date(self, connection: sa.Connection, request: PriceRequest, now: int) -> int:
         wanted = request.effective_from
@@ -232,15 +232,15 @@ class PriceBook:
         at = round(wanted.timestamp() * MICROSECONDS)
         if at > now + LATEST_SECONDS * MICROSECONDS:
             message = "A price can be set at most ten years ahead."
-            raise PriceRefused(message, param="effective_from")
+            raise InvalidPriceError(message, param="effective_from")
         if at < EARLIEST:
-            raise PriceRefused("No price is older than the year 2000.", param="effective_from")
+            raise InvalidPriceError("No price is older than the year 2000.", param="effective_from")
         if at < now and self._had_price(connection, request):
             message = (
                 f"{request.model} has prices already, and what was charged is not changed: "
                 f"effective_from must not be before now ({format_moment(now)})."
             )
-            raise PriceRefused(message, param="effective_from")
+            raise InvalidPriceError(message, param="effective_from")
         return at
 
     def _had_price(self, connection: sa.Connection, request: PriceRequest) -> bool:

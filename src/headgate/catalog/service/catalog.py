@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from headgate.catalog.model.manifest import CatalogInvalid, Manifest, ModelEntry
+from headgate.catalog.model.manifest import InvalidCatalogError, Manifest, ModelEntry
 from headgate.catalog.model.price import (
     EVERY_MODEL,
     MICROSECONDS,
@@ -43,15 +43,15 @@ class Catalog:
     """All integrations with their models and prices (`relay.ports.Models`).
 
     A bare model id is that of the first integration that has it, in the order of reading. Prices
-    that are stored in the database join the shipped ones with `reload`. Raises `CatalogInvalid`
-    for manifests that contradict themselves or each other.
+    that are stored in the database join the shipped ones with `reload`. Raises
+    `InvalidCatalogError` for manifests that contradict themselves or each other.
     """
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         by_name: dict[str, Manifest] = {}
         for manifest in manifests:
             if manifest.name in by_name:
-                raise CatalogInvalid(f"There are two integrations named {manifest.name}.")
+                raise InvalidCatalogError(f"There are two integrations named {manifest.name}.")
             by_name[manifest.name] = manifest
         self.integrations: Mapping[str, Manifest] = by_name
         self._shipped: dict[_Place, list[PriceEntry]] = {}
@@ -229,7 +229,7 @@ class Catalog:
             )
             for model_id in (entry.id, *entry.aliases):
                 if (name, model_id) in self._bases:
-                    raise CatalogInvalid(f"{name}: {model_id} is there twice")
+                    raise InvalidCatalogError(f"{name}: {model_id} is there twice")
                 self._bases[name, model_id] = entry.id
                 wire_id = (entry.wire_id or entry.id) if model_id == entry.id else model_id
                 limits = entry.input_tokens_max, entry.output_tokens_max
@@ -242,12 +242,12 @@ class Catalog:
         known = {entry.id for entry in manifest.models} | {EVERY_MODEL}
         for block in manifest.prices:
             if block.model not in known:
-                raise CatalogInvalid(f"{name}: a price of unknown model {block.model}")
+                raise InvalidCatalogError(f"{name}: a price of unknown model {block.model}")
             entries = self._shipped.setdefault((name, block.model), [])
             row = _read_block(manifest, block)
             if any((e.place, e.effective_from) == (row.place, row.effective_from) for e in entries):
                 message = f"{row.model} has two prices for {row.tier} at {block.effective_from}"
-                raise CatalogInvalid(f"{name}: {message}")
+                raise InvalidCatalogError(f"{name}: {message}")
             entries.append(row)
 
     def _join(self, stored: Mapping[_Place, Sequence[PriceEntry]]) -> None:
@@ -277,7 +277,7 @@ class Catalog:
         try:
             return compose(rows)
         except ValueError as error:
-            raise CatalogInvalid(f"{place[0]}: {place[1]}: {error}") from error
+            raise InvalidCatalogError(f"{place[0]}: {place[1]}: {error}") from error
 
 
 def _read_block(manifest: Manifest, block: PriceBlock) -> PriceEntry:

@@ -10,9 +10,9 @@ from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.catalog.model.settings import (
     HIDDEN_MAX,
+    InvalidOrganizationSettingError,
     LlmChoice,
     OrganizationSettings,
-    SettingsRefused,
 )
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.store import settings as store
@@ -53,21 +53,24 @@ class CatalogSettings:
         *,
         by: Actor,
     ) -> OrganizationSettings:
-        """Replace which models are shown and which are not. Raises `SettingsRefused`."""
+        """Replace which models are shown and which are not.
+
+        Raises `InvalidOrganizationSettingError`.
+        """
         if len(visibility) > HIDDEN_MAX:
             message = f"At most {HIDDEN_MAX} models can be named."
-            raise SettingsRefused(message, param="llm_model_visibility")
+            raise InvalidOrganizationSettingError(message, param="llm_model_visibility")
         known = {each.id for each in self._catalog.models()}
         for model_id in visibility:
             if model_id not in known:
                 message = f"The catalog has no model {model_id[:200]!r}."
-                raise SettingsRefused(message, param="llm_model_visibility")
+                raise InvalidOrganizationSettingError(message, param="llm_model_visibility")
         before = self.read(connection, organization_id)
         after = OrganizationSettings(dict(visibility), before.composer_llm, before.version + 1)
         chosen = before.composer_llm
         if chosen is not None and after.hides(chosen.model_id):
             message = f"{chosen.model_id} is the default model; choose another one first."
-            raise SettingsRefused(message, param="llm_model_visibility")
+            raise InvalidOrganizationSettingError(message, param="llm_model_visibility")
         store.save_settings(connection, organization_id, after, now=self._clock.now())
         changes = {"hidden": sorted(model for model, shown in visibility.items() if not shown)}
         event = AuditEvent(
@@ -84,7 +87,7 @@ class CatalogSettings:
         *,
         by: Actor,
     ) -> OrganizationSettings:
-        """Take a model by default, or none. Raises `SettingsRefused`.
+        """Take a model by default, or none. Raises `InvalidOrganizationSettingError`.
 
         Whether the credential is the organization's own is for the caller to say. An id that the
         catalog does not know is taken: it goes to the provider as it is.
@@ -104,10 +107,10 @@ class CatalogSettings:
         manifest = self._catalog.integrations.get(choice.integration_name)
         if manifest is None or manifest.integration_type != "llm_provider":
             message = f"There is no LLM provider {choice.integration_name!r}."
-            raise SettingsRefused(message, param="composer_llm.integration_name")
+            raise InvalidOrganizationSettingError(message, param="composer_llm.integration_name")
         if choice.provider_id != choice.integration_name:
             message = f"The provider of {choice.integration_name} is {choice.integration_name}."
-            raise SettingsRefused(message, param="composer_llm.provider_id")
+            raise InvalidOrganizationSettingError(message, param="composer_llm.provider_id")
         if before.hides(choice.model_id):
             message = f"{choice.model_id} is hidden in this organization; show it first."
-            raise SettingsRefused(message, param="composer_llm.model_id")
+            raise InvalidOrganizationSettingError(message, param="composer_llm.model_id")

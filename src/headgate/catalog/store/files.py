@@ -7,24 +7,24 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.catalog.model.manifest import CatalogInvalid, Manifest
+from headgate.catalog.model.manifest import InvalidCatalogError, Manifest
 
 DATA = Path(__file__).parents[1] / "data"
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file. Raises `CatalogInvalid`."""
+    """The manifest in a file. Raises `InvalidCatalogError`."""
     try:
         with path.open("rb") as file:
             return msgspec.convert(tomllib.load(file), Manifest)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise CatalogInvalid(f"{path.name}: {error}") from error
+        raise InvalidCatalogError(f"{path.name}: {error}") from error
     except OSError as error:
-        raise CatalogInvalid(f"{path} cannot be read: {error.strerror}.") from error
+        raise InvalidCatalogError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def read_manifests(folder: Path = DATA) -> list[Manifest]:
-    """Every manifest of a folder, by the name of its file. Raises `CatalogInvalid`."""
+    """Every manifest of a folder, by the name of its file. Raises `InvalidCatalogError`."""
     if not folder.is_dir():
-        raise CatalogInvalid(f"{folder} is no directory of catalog files.")
+        raise InvalidCatalogError(f"{folder} is no directory of catalog files.")
     return [read_manifest(path) for path in sorted(folder.glob("*.toml"))]

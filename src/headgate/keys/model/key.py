@@ -83,35 +83,35 @@ class IssuedKey(msgspec.Struct, frozen=True):
     key: Key
 
 
-class InvalidKey(HeadgateError):
+class InvalidApiKeyError(HeadgateError):
     """The presented token opens nothing now."""
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_api_key"
 
 
-class KeyMissing(HeadgateError):
+class KeyNotFoundError(HeadgateError):
     """No key of that id."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
-class KeyRequestRefused(HeadgateError):
+class InvalidKeyRequestError(HeadgateError):
     """A key was asked for with something that it cannot have; `param` names it."""
 
     kind = Kind.INVALID
     code = "invalid_key_request"
 
 
-class KeyConflict(HeadgateError):
+class KeyConflictError(HeadgateError):
     """What was asked for cannot be done to a key in its state, or to one more."""
 
     kind = Kind.CONFLICT
     code = "key_conflict"
 
 
-class ScopeExceeded(HeadgateError):
+class ScopeExceededError(HeadgateError):
     """A key was asked for that may do more than who asks for it (A4)."""
 
     kind = Kind.FORBIDDEN

@@ -11,12 +11,12 @@ KEY_PREFIX = b"hg_"
 """With what every key of Headgate begins; a token without it is meant for somebody else."""
 
 
-class KeysConflict(HeadgateError):
+class ConflictingApiKeysError(HeadgateError):
     kind = Kind.UNAUTHENTICATED
     code = "conflicting_api_keys"
 
 
-class AuthorizationRepeated(HeadgateError):
+class DuplicateAuthorizationError(HeadgateError):
     kind = Kind.INVALID
     code = "duplicate_authorization"
 
@@ -25,7 +25,7 @@ def find_grant(grants: Grants, tokens: Sequence[bytes]) -> tuple[Grant, bytes]:
     """Return the grant of the first token that is good, and the token.
 
     Tokens of others are passed over, and so are keys that are not good, as long as one is. Raises
-    `KeysConflict` where two different keys are good, and as `Grants.find` where none is.
+    `ConflictingApiKeysError` where two different keys are good, and as `Grants.find` where none is.
     """
     own = [each for each in tokens if each.startswith(KEY_PREFIX)] or [tokens[0]]
     if len(own) == 1:
@@ -34,16 +34,16 @@ def find_grant(grants: Grants, tokens: Sequence[bytes]) -> tuple[Grant, bytes]:
     if not good:
         return grants.find(own[0]), own[0]
     if any(grant.key_id != good[0][0].key_id for grant, _ in good):
-        raise KeysConflict(
+        raise ConflictingApiKeysError(
             "The headers Authorization, x-api-key and api-key carry two different keys that are "
             "both good, so it is not clear who asks. Send one of them."
         )
     return good[0]
 
 
-def refuse_repeated() -> AuthorizationRepeated:
+def refuse_repeated() -> DuplicateAuthorizationError:
     """Return the refusal of a request with two Authorization headers."""
-    return AuthorizationRepeated("A request has at most one Authorization header.")
+    return DuplicateAuthorizationError("A request has at most one Authorization header.")
 
 
 def _try_token(grants: Grants, token: bytes) -> Grant | None:

@@ -48,7 +48,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     monthly_budget_nano: int | None = None
 
 
-class FormFault(ValueError):
+class InvalidScopeFormError(ValueError):
     """A dimension, and what is wrong with what it was given."""
 
     def __init__(self, dimension: str, message: str) -> None:
@@ -60,13 +60,13 @@ class FormFault(ValueError):
 def normalize_lists(scope: Scope) -> dict[str, tuple[str, ...]]:
     """The lists as they are stored: single stars, networks in their one spelling, nothing twice.
 
-    Raises `FormFault`.
+    Raises `InvalidScopeFormError`.
     """
     normalized: dict[str, tuple[str, ...]] = {}
     for dimension, (form, wanted) in _FORMS.items():
         entries: tuple[str, ...] = getattr(scope, dimension)
         if len(entries) > ENTRIES_MAX or not all(map(form.fullmatch, entries)):
-            raise FormFault(
+            raise InvalidScopeFormError(
                 dimension, f"A list of {dimension} has at most {ENTRIES_MAX} entries {wanted}."
             )
         normalized[dimension] = tuple(dict.fromkeys(map(patterns.collapse_stars, entries)))
@@ -74,17 +74,19 @@ def normalize_lists(scope: Scope) -> dict[str, tuple[str, ...]]:
     for dimension, limit in _RATES_MAX.items():
         if not 0 <= getattr(scope, dimension) <= limit:
             named = dimension.replace("_", " ").capitalize()
-            raise FormFault(dimension, f"{named} are 0 (no limit) to {limit}.")
+            raise InvalidScopeFormError(dimension, f"{named} are 0 (no limit) to {limit}.")
     return normalized
 
 
 def _check_networks(networks: Sequence[str]) -> tuple[str, ...]:
     if len(networks) > ENTRIES_MAX:
-        raise FormFault("networks", f"A list of networks has at most {ENTRIES_MAX} entries.")
+        raise InvalidScopeFormError(
+            "networks", f"A list of networks has at most {ENTRIES_MAX} entries."
+        )
     try:
         return tuple(dict.fromkeys(str(parse_network(each)) for each in networks))
     except ValueError as error:
-        raise FormFault(
+        raise InvalidScopeFormError(
             "networks", f"A network is an address or a block such as 10.0.0.0/8: {error}."
         ) from error
 

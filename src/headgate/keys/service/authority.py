@@ -8,7 +8,7 @@ from headgate.keys.model import (
     Key,
     KeyRequest,
     Scope,
-    ScopeExceeded,
+    ScopeExceededError,
     find_excess,
     names_platform,
 )
@@ -32,23 +32,25 @@ _NAMES = {"monthly_budget_nano": "monthly_budget"}
 
 
 def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
-    """Raises `ScopeExceeded` where a key would hold more than who makes it."""
+    """Raises `ScopeExceededError` where a key would hold more than who makes it."""
     if authority.scope is None:
         if names_platform(wanted.permissions) and not authority.is_operator:
-            raise ScopeExceeded(
+            raise ScopeExceededError(
                 "Only the operator of the installation gives permissions of the platform "
                 "(platform:..., or * alone). `*:*` is everything in the organization."
             )
         return
     excess = find_excess(find_effective_scope(wanted), authority.scope)
     if excess is not None:
-        raise ScopeExceeded(
+        raise ScopeExceededError(
             "A key can only issue what it holds itself, and this would be more: "
             f"{_NAMES.get(excess, excess)}."
         )
 
 
 def check_change(before: Key, after: Key, authority: Authority) -> None:
-    """Raises `ScopeExceeded` where a change gives a key more than it had and the changer has."""
+    """Raises `ScopeExceededError` where a change gives a key more than it had and the changer
+    has.
+    """
     if find_excess(after.effective_scope, before.effective_scope) is not None:
         check_authority(after, authority)

@@ -12,7 +12,7 @@ from headgate.accounts.model import InactiveAccounts
 from headgate.accounts.service import TOPIC as ACCOUNTS_TOPIC
 from headgate.accounts.service import find_inactive_accounts
 from headgate.keys import store
-from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidKey, read_public_prefix
+from headgate.keys.model import TOKEN_LENGTH_MAX, InvalidApiKeyError, read_public_prefix
 from headgate.keys.model.scope import parse_network
 from headgate.keys.model.token import ID_PREFIX
 from headgate.keys.store import StoredKey
@@ -69,8 +69,8 @@ class KeyIndex:
             self._revision = max(self._revision, key.revision)
 
     def find(self, token: bytes) -> Grant:
-        """The grant of a token. Raises `InvalidKey` for a malformed, unknown, revoked, disabled
-        or expired one, with a sentence that tells these apart."""
+        """The grant of a token. Raises `InvalidApiKeyError` for a malformed, unknown, revoked,
+        disabled or expired one, with a sentence that tells these apart."""
         if len(token) > TOKEN_LENGTH_MAX:
             raise _malformed()
         digest = hashlib.sha256(token).digest()
@@ -175,21 +175,21 @@ class KeyIndex:
             tokens_per_minute=key.tokens_per_minute,
         )
 
-    def _explain(self, token: bytes, digest: bytes) -> InvalidKey:
+    def _explain(self, token: bytes, digest: bytes) -> InvalidApiKeyError:
         name = read_public_prefix(token)
         if name is None:
             return _malformed()
         reason = self._refusal_reasons.get(
             digest, "is not known here; check which gateway it is for."
         )
-        return InvalidKey(f"The API key {name} {reason}")
+        return InvalidApiKeyError(f"The API key {name} {reason}")
 
-    def _explain_expiry(self, token: bytes, digest: bytes, grant: Grant) -> InvalidKey:
+    def _explain_expiry(self, token: bytes, digest: bytes, grant: Grant) -> InvalidApiKeyError:
         stored = self._stored[grant.key_id]
         is_whole_key = stored.expires_at == grant.expires_at
         is_replaced = digest == stored.previous_digest and not is_whole_key
         reason = REPLACED if is_replaced else "has expired; use another one."
-        return InvalidKey(f"The API key {read_public_prefix(token)} {reason}")
+        return InvalidApiKeyError(f"The API key {read_public_prefix(token)} {reason}")
 
 
 def flush_used(connection: sa.Connection, used: list[str], *, at: float) -> None:
@@ -208,8 +208,8 @@ def _list_tokens(stored: StoredKey) -> list[bytes]:
     return [stored.digest, stored.previous_digest]
 
 
-def _malformed() -> InvalidKey:
-    return InvalidKey(
+def _malformed() -> InvalidApiKeyError:
+    return InvalidApiKeyError(
         "This is not a whole Headgate key (hg_live_... or hg_admin_...): "
         "its form or checksum is wrong. Copy it again."
     )

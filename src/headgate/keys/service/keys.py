@@ -10,28 +10,28 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from headgate.accounts.model import AccountMissing, Project, check_name
+from headgate.accounts.model import AccountNotFoundError, Project, check_name
 from headgate.accounts.service import AccountService
 from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.keys import store
 from headgate.keys.events import KeyRevoked
 from headgate.keys.model import (
-    InvalidKey,
+    InvalidApiKeyError,
+    InvalidKeyRequestError,
     IssuedKey,
     Key,
-    KeyConflict,
+    KeyConflictError,
     KeyFilter,
     KeyKind,
-    KeyMissing,
+    KeyNotFoundError,
     KeyRequest,
-    KeyRequestRefused,
     KeyState,
     find_state,
     make_token,
     normalize_lists,
 )
-from headgate.keys.model.scope import FormFault
+from headgate.keys.model.scope import InvalidScopeFormError
 from headgate.keys.service.authority import (
     FULL_AUTHORITY,
     Authority,
@@ -82,8 +82,8 @@ class KeyService:
     ) -> IssuedKey:
         """A new key with its token, which is not to be had again.
 
-        Raises `KeyRequestRefused`, `NameRefused`, `ScopeExceeded`, and `KeyConflict` where there
-        are too many.
+        Raises `InvalidKeyRequestError`, `InvalidNameError`, `ScopeExceededError`, and
+        `KeyConflictError` where there are too many.
         """
         now = self._clock.now()
         request = _normalize(request)
@@ -111,8 +111,8 @@ class KeyService:
     ) -> Key:
         """The key with other fields of `Key`, enabled or disabled.
 
-        Raises as `create`, and `KeyConflict` for one that is revoked, or whose expiry is over: no
-        key comes back to life.
+        Raises as `create`, and `KeyConflictError` for one that is revoked, or whose expiry is over:
+        no key comes back to life.
         """
         assert _NEVER_CHANGED.isdisjoint(changes), "these make a key what it is"
         now = self._clock.now()
@@ -137,7 +137,7 @@ class KeyService:
     def revoke(self, connection: sa.Connection, key_id: str, *, by: Actor) -> Key:
         """The key with all its tokens revoked for good; one that was revoked before stays so.
 
-        Raises `KeyMissing`.
+        Raises `KeyNotFoundError`.
         """
         key = self.get(connection, None, key_id)
         if key.revoked_at is None:
@@ -158,15 +158,15 @@ class KeyService:
     ) -> IssuedKey:
         """A new token of the same key. The present one goes on for the overlap; one before it ends.
 
-        Raises `KeyRequestRefused`, `KeyConflict` for a key that is over, and `ScopeExceeded`: who
-        is given a token could do all that its key may.
+        Raises `InvalidKeyRequestError`, `KeyConflictError` for a key that is over, and
+        `ScopeExceededError`: who is given a token could do all that its key may.
         """
         now = self._clock.now()
         _check_changeable(key, now, expiry=True)
         check_authority(key, _find_authority(authority, by))
         if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
             message = f"An overlap is 0 to {OVERLAP_SECONDS_MAX} seconds."
-            raise KeyRequestRefused(message, param="overlap_seconds")
+            raise InvalidKeyRequestError(message, param="overlap_seconds")
         token, _ = make_token(key.kind, key.id)
         overlaps = overlap_seconds > 0
         changed = {
@@ -188,19 +188,22 @@ class KeyService:
         return self.get(connection, key.organization_id, key.id)
 
     def get(self, connection: sa.Connection, organization_id: str | None, key_id: str) -> Key:
-        """A key of this organization (None: of any). `KeyMissing` for every other id."""
+        """A key of this organization (None: of any). `KeyNotFoundError` for every other id."""
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None:
-            raise KeyMissing(f"There is no key {key_id!r}.", param="id")
+            raise KeyNotFoundError(f"There is no key {key_id!r}.", param="id")
         return key
 
     def find_authority(
         self, connection: sa.Connection, organization_id: str, key_id: str
     ) -> Authority:
-        """What a management key may hand out, as it is stored now. `InvalidKey`, if it may not."""
+        """What a management key may hand out, as it is stored now.
+
+        `InvalidApiKeyError`, if it may not.
+        """
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
-            raise InvalidKey("The API key was revoked or disabled in the meantime.")
+            raise InvalidApiKeyError("The API key was revoked or disabled in the meantime.")
         return Authority(key.effective_scope)
 
     def list(self, connection: sa.Connection) -> list[Key]:
@@ -220,33 +223,33 @@ class KeyService:
             return self._accounts.get_project(
                 connection, request.organization_id, request.project_id
             )
-        except AccountMissing as error:
+        except AccountNotFoundError as error:
             message = "The project is not of this organization."
-            raise KeyRequestRefused(message, param="project_id") from error
+            raise InvalidKeyRequestError(message, param="project_id") from error
 
     def _check_key_count(self, connection: sa.Connection, project: Project) -> None:
         if project.archived_at is not None:
-            raise KeyRequestRefused("The project is archived.", param="project_id")
+            raise InvalidKeyRequestError("The project is archived.", param="project_id")
         if store.count_unrevoked(connection, project.organization_id) >= self.keys_max:
-            raise KeyConflict(
+            raise KeyConflictError(
                 f"The organization has {self.keys_max} keys, which is the most. Revoke some first."
             )
 
     def _check(
         self, connection: sa.Connection, key: Key, now: float, *, expiry: bool = True
     ) -> None:
-        """Raises `KeyRequestRefused` for what cannot be stored."""
+        """Raises `InvalidKeyRequestError` for what cannot be stored."""
         if expiry and key.expires_at is not None and key.expires_at <= now:
-            raise KeyRequestRefused("The time of expiry is in the past.", param="expires_at")
+            raise InvalidKeyRequestError("The time of expiry is in the past.", param="expires_at")
         if len(key.description) > DESCRIPTION_CHARACTERS_MAX or "\0" in key.description:
             message = f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters of text."
-            raise KeyRequestRefused(message, param="description")
+            raise InvalidKeyRequestError(message, param="description")
         if key.kind is KeyKind.LIVE and key.permissions:
             message = "Permissions are for management keys; an inference key calls models."
-            raise KeyRequestRefused(message, param="permissions")
+            raise InvalidKeyRequestError(message, param="permissions")
         if key.kind is KeyKind.ADMIN and key.projects and key.project_id not in key.projects:
             message = "A management key's own project has to be among its projects."
-            raise KeyRequestRefused(message, param="projects")
+            raise InvalidKeyRequestError(message, param="projects")
         for project_id in key.projects:
             self._check_project(connection, key.organization_id, project_id)
 
@@ -255,9 +258,9 @@ class KeyService:
     ) -> None:
         try:
             self._accounts.get_project(connection, organization_id, project_id)
-        except AccountMissing as error:
+        except AccountNotFoundError as error:
             message = f"There is no project {project_id!r} in this organization."
-            raise KeyRequestRefused(message, param="projects") from error
+            raise InvalidKeyRequestError(message, param="projects") from error
 
     def _record(
         self,
@@ -287,11 +290,11 @@ class KeyService:
 
 
 def _normalize(scope: KeyOrRequest) -> KeyOrRequest:
-    """The same with its lists as they are stored. Raises `KeyRequestRefused`."""
+    """The same with its lists as they are stored. Raises `InvalidKeyRequestError`."""
     try:
         return replace(scope, **normalize_lists(scope))
-    except FormFault as fault:
-        raise KeyRequestRefused(fault.message, param=fault.dimension) from fault
+    except InvalidScopeFormError as fault:
+        raise InvalidKeyRequestError(fault.message, param=fault.dimension) from fault
 
 
 def _digest(token: str) -> bytes:
@@ -308,9 +311,9 @@ def _find_authority(given: Authority | None, by: Actor) -> Authority:
 def _check_changeable(key: Key, now: float, *, expiry: bool) -> None:
     state = find_state(key, now)
     if state is KeyState.REVOKED:
-        raise KeyConflict("The key is revoked, for good. Issue another one.")
+        raise KeyConflictError("The key is revoked, for good. Issue another one.")
     if expiry and key.expires_at is not None and key.expires_at <= now:
-        raise KeyConflict("The key has expired and stays so. Issue another one.")
+        raise KeyConflictError("The key has expired and stays so. Issue another one.")
 
 
 def _describe(key: Key) -> dict[str, Any]:

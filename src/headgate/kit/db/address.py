@@ -11,7 +11,7 @@ _VARIABLE = "HEADGATE_DATABASE_URL"
 _FORM = "write postgresql://user:password@host:port/database"
 
 
-class DatabaseUrlRefused(HeadgateError):
+class InvalidDatabaseUrlError(HeadgateError):
     """The URL cannot be one of a database. The message holds nothing of it but its scheme."""
 
     kind = Kind.INVALID
@@ -19,25 +19,25 @@ class DatabaseUrlRefused(HeadgateError):
 
 
 def name_database(url: str) -> str:
-    """The URL without user, password and options, to be shown. Raises `DatabaseUrlRefused`."""
+    """The URL without user, password and options, to be shown. Raises `InvalidDatabaseUrlError`."""
     scheme, colon, _ = url.partition("://")
     if not colon:
-        raise DatabaseUrlRefused(f"{_VARIABLE} is no URL: {_FORM}.", param="database_url")
+        raise InvalidDatabaseUrlError(f"{_VARIABLE} is no URL: {_FORM}.", param="database_url")
     if scheme not in SCHEMES:
         message = f"{_VARIABLE} has the scheme {scheme[:32]!r}, which is not supported: {_FORM}."
-        raise DatabaseUrlRefused(message, param="database_url")
+        raise InvalidDatabaseUrlError(message, param="database_url")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         message = f"{_VARIABLE} has a host or a port that cannot be: {_FORM}."
-        raise DatabaseUrlRefused(message, param="database_url") from None
+        raise InvalidDatabaseUrlError(message, param="database_url") from None
     if parts.fragment:
         message = f"{_VARIABLE} has a '#' in it: in a password, write it as %23."
-        raise DatabaseUrlRefused(message, param="database_url")
+        raise InvalidDatabaseUrlError(message, param="database_url")
     if len(parts.path) < 2 or "/" in parts.path[1:]:
         message = f"{_VARIABLE} names no database after its host: {_FORM}."
-        raise DatabaseUrlRefused(message, param="database_url")
+        raise InvalidDatabaseUrlError(message, param="database_url")
     host = host or ",".join(parse_qs(parts.query).get("host", ["localhost"]))
     place = f"[{host}]" if ":" in host else host
     return f"postgresql://{place}{f':{port}' if port else ''}{parts.path}"

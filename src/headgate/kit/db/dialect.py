@@ -31,7 +31,7 @@ class WriterConnection(Protocol):
         ...
 
     def commit(self) -> None:
-        """Keep everything since `begin`. Raises `OutcomeUnknown`."""
+        """Keep everything since `begin`. Raises `UnknownOutcomeError`."""
         ...
 
     def roll_back(self) -> None:
@@ -129,7 +129,7 @@ class Dialect(Protocol):
         ...
 
 
-class OutcomeUnknown(Exception):
+class UnknownOutcomeError(Exception):
     """The connection was cut while a commit was under way, and nobody can say how it ended.
 
     The ledger's work is the same when it is done twice: a receipt is stored once for each request

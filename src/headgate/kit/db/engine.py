@@ -19,14 +19,14 @@ POSTGRESQL = "headgate.kit.db.postgresql"
 """Loaded only where it is used, as is its driver."""
 
 
-class StorageUnavailable(HeadgateError):
+class StorageUnavailableError(HeadgateError):
     """The database could not do it: full, locked, gone. Nothing of the operation was kept."""
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
 
-class DriverMissing(HeadgateError):
+class DriverNotInstalledError(HeadgateError):
     """The driver of the database is not installed."""
 
     kind = Kind.INVALID
@@ -40,7 +40,7 @@ class Database:
     write lock from its begin; in PostgreSQL it sees what is committed at each statement, so what
     must be exact is one conditional statement. Commits are flushed to the disk (durable over power
     loss where it honours that), but for those that say they need not be; `always_flush` leaves no
-    exception. Raises `DatabaseUrlRefused` and `DriverMissing`.
+    exception. Raises `InvalidDatabaseUrlError` and `DriverNotInstalledError`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Database:
             message, remedy = f"The database refused: {cause}", self.dialect.find_remedy(error)
             if remedy:
                 message = f"{message}. {remedy}"
-            raise StorageUnavailable(message.strip()) from error
+            raise StorageUnavailableError(message.strip()) from error
 
     def read_clock(self) -> float | None:
         """Unix seconds by a clock that all processes share; None where there is one process."""
@@ -143,5 +143,5 @@ def _choose_dialect(place: Path | str, wait_seconds: float) -> Dialect:
         postgresql = importlib.import_module(POSTGRESQL)
     except ImportError as error:
         message = f"The driver of PostgreSQL is missing ({error}): pip install 'headgate[postgres]'"
-        raise DriverMissing(message) from error
+        raise DriverNotInstalledError(message) from error
     return postgresql.PostgreSql(place, name=name, wait_seconds=wait_seconds)

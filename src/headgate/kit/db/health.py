@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.kit.db.engine import StorageUnavailable
+from headgate.kit.db.engine import StorageUnavailableError
 
 RETRY_AFTER_SECONDS = 2.0
 
@@ -52,7 +52,7 @@ class DatabaseHealth:
     def check(self) -> None:
         """Raise StorageUnavailable while commits fail: what cannot be recorded must not begin."""
         if self.reason or self.overgrown:
-            raise StorageUnavailable(
+            raise StorageUnavailableError(
                 "The gateway cannot record calls at present, so it makes none: nothing was sent, "
                 "nothing is charged. Try again.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,

@@ -30,7 +30,7 @@ VERSION = sa.Table(
 )
 
 
-class SchemaUnusable(HeadgateError):
+class UnusableSchemaError(HeadgateError):
     """The database cannot be used by this version; it was left as it was."""
 
     kind = Kind.UNAVAILABLE
@@ -42,7 +42,7 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
     with database.transaction(alone=True) as connection:
         fault = database.dialect.describe_fault(connection)
         if fault is not None:
-            raise SchemaUnusable(f"The database {database.name} cannot be used: {fault}.")
+            raise UnusableSchemaError(f"The database {database.name} cannot be used: {fault}.")
         if not sa.inspect(connection).get_table_names():
             metadata.create_all(connection)
             VERSION.create(connection)
@@ -52,14 +52,14 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
     if version == head:
         return
     if version not in list_versions():
-        raise SchemaUnusable(
+        raise UnusableSchemaError(
             f"The database {database.name} has the schema version {version or '(none)'}, which "
             f"this Headgate does not know (it goes up to {head}). Was it written by a newer "
             "Headgate, or by another program? Start that one, or choose another database."
         )
     complaint = _upgrade(database.place)
     if _read_version(database) != head:
-        raise SchemaUnusable(
+        raise UnusableSchemaError(
             f"The database {database.name} could not be upgraded from {version} to {head}, and "
             f"was left as it was. {complaint}"
         )

@@ -17,8 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import exc
 
-from headgate.kit.db.address import DatabaseUrlRefused
-from headgate.kit.db.dialect import OutcomeUnknown
+from headgate.kit.db.address import InvalidDatabaseUrlError
+from headgate.kit.db.dialect import UnknownOutcomeError
 from headgate.kit.db.schema import WRITERS
 
 VERSION_MIN = 140_000
@@ -32,11 +32,11 @@ REQUEST_ERRORS = (
 """Errors that the request itself caused; every other one is the storage's, or the connection's."""
 
 
-class CommitUndone(psycopg.OperationalError):
+class CommitRolledBackError(psycopg.OperationalError):
     """The connection was cut at a commit, and the server says that it kept nothing of it."""
 
 
-REPEATABLE_ERRORS = (errors.DeadlockDetected, errors.SerializationFailure, CommitUndone)
+REPEATABLE_ERRORS = (errors.DeadlockDetected, errors.SerializationFailure, CommitRolledBackError)
 """The server undid the transaction, mostly for another one's sake: it may go well the next time."""
 
 POOLED_WAITS = 15
@@ -88,7 +88,7 @@ class _TextDumper(StrDumperUnknown):
 def is_unavailable(error: BaseException) -> bool:
     """See `Dialect`."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    if isinstance(cause, (OutcomeUnknown, exc.TimeoutError)):
+    if isinstance(cause, (UnknownOutcomeError, exc.TimeoutError)):
         return True
     return isinstance(cause, psycopg.Error) and not isinstance(cause, REQUEST_ERRORS)
 
@@ -256,10 +256,10 @@ class PostgresWriterConnection:
             if not self._driver.closed:
                 raise
             if not self._find_outcome(error):
-                raise CommitUndone(str(error)) from error
+                raise CommitRolledBackError(str(error)) from error
 
     def _find_outcome(self, error: psycopg.Error) -> bool:
-        """Whether the transaction was committed. Raises `OutcomeUnknown`."""
+        """Whether the transaction was committed. Raises `UnknownOutcomeError`."""
         deadline, session = time.monotonic() + OUTCOME_SECONDS, self._session
         while time.monotonic() < deadline:
             with contextlib.suppress(psycopg.Error, exc.SQLAlchemyError):
@@ -270,7 +270,7 @@ class PostgresWriterConnection:
                     counted = self._cursor.execute(_COUNTED, (self._topic,)).fetchone()
                     return counted is not None and counted[0] >= self._count
             threading.Event().wait(PAUSE_SECONDS)
-        raise OutcomeUnknown(f"It is not known whether a commit succeeded: {error}") from error
+        raise UnknownOutcomeError(f"It is not known whether a commit succeeded: {error}") from error
 
     def roll_back(self) -> None:
         """See `WriterConnection`."""
@@ -284,7 +284,7 @@ class PostgresWriterConnection:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         if isinstance(cause, REPEATABLE_ERRORS):
             return True
-        if isinstance(cause, OutcomeUnknown) or not self._driver.closed:
+        if isinstance(cause, UnknownOutcomeError) or not self._driver.closed:
             return False
         with contextlib.suppress(psycopg.Error, exc.SQLAlchemyError):
             self._reopen()
@@ -331,13 +331,13 @@ def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
 
 def parse_url(url: str) -> dict[str, Any]:
     """The options of a URL, by the names that PostgreSQL gives them. Raises
-    `DatabaseUrlRefused`."""
+    `InvalidDatabaseUrlError`."""
     try:
         return conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Its own words would repeat the URL, password and all.
         message = "HEADGATE_DATABASE_URL holds an option that PostgreSQL's driver does not know."
-        raise DatabaseUrlRefused(message, param="database_url") from None
+        raise InvalidDatabaseUrlError(message, param="database_url") from None
 
 
 def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:

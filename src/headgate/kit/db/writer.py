@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import structlog
 
 from headgate.kit.db.dialect import WriterConnection
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.health import RETRY_AFTER_SECONDS, DatabaseHealth
 from headgate.kit.db.schema import bump_revision
 from headgate.kit.failpoint import failpoint
@@ -175,15 +175,15 @@ class Writer:
         if replaced is not None and not self.health.lost:
             log.error("storage.displaced", error=replaced, items=0)
             self.health.displace(replaced)
-            with contextlib.suppress(StorageUnavailable):
+            with contextlib.suppress(StorageUnavailableError):
                 await self.pulse()
 
     def enqueue(self, batch_queue: BatchQueue[Any, Any], item: Any) -> asyncio.Future[Any]:
         """See `BatchQueue.put`."""
         if self._thread is None or self._loop is None:
-            raise StorageUnavailable("The writer is not running; nothing was kept.")
+            raise StorageUnavailableError("The writer is not running; nothing was kept.")
         if self._waiting >= self._waiting_max:
-            raise StorageUnavailable("The database is too far behind; nothing was kept.")
+            raise StorageUnavailableError("The database is too far behind; nothing was kept.")
         future = self._loop.create_future()
         if not self._turn:
             if self._waiting:
@@ -319,7 +319,7 @@ def commit_batch(
     for entry in batch:
         # Once the storage is gone, the rest need not wait for its time-out one by one.
         outcome = [entry[2]], [_refuse()]
-        if not (results and isinstance(results[-1], StorageUnavailable)):
+        if not (results and isinstance(results[-1], StorageUnavailableError)):
             outcome = commit_batch(writer_connection, [entry], health)
         futures += outcome[0]
         results += outcome[1]
@@ -363,9 +363,9 @@ def _commit_together(writer_connection: WriterConnection, batch: Turn) -> Outcom
     return futures, results
 
 
-def _refuse() -> StorageUnavailable:
+def _refuse() -> StorageUnavailableError:
     """An error of its own for each caller: a shared one would gather all their tracebacks."""
-    return StorageUnavailable(
+    return StorageUnavailableError(
         "The database could not store this; nothing was kept. Try again.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
         should_retry=True,

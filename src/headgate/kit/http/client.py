@@ -8,7 +8,7 @@ import msgspec
 
 from headgate.kit.http.connection import HeadLimits
 from headgate.kit.http.dial import Dialer, Resolver, create_tls_context
-from headgate.kit.http.errors import ConnectCancelled
+from headgate.kit.http.errors import ConnectCancelledError
 from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.guard import Guard
 from headgate.kit.http.message import Request
@@ -57,7 +57,7 @@ class HttpClient:
 
         Raises the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
         for a request that cannot be written safely. Cancelling closes the connection; while there
-        is none yet it raises `ConnectCancelled`.
+        is none yet it raises `ConnectCancelledError`.
         """
         started_at = self._time()
         origin_pool = self._pool.find_origin_pool(request.origin, request.purpose)
@@ -69,7 +69,7 @@ class HttpClient:
                     request.origin, request.timeouts, request.purpose
                 )
             except asyncio.CancelledError as error:
-                raise ConnectCancelled(*error.args) from None
+                raise ConnectCancelledError(*error.args) from None
             self._expiry.wake()
         exchange = connection.start(request, head, started_at)
         self._deadlines.wake()

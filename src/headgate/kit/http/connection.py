@@ -19,13 +19,13 @@ from httptools import (
 
 from headgate.kit.http.coalescing import CoalescingTransport
 from headgate.kit.http.errors import (
-    Disconnected,
+    DisconnectedError,
     EgressError,
-    FirstByteTimeout,
-    HeadTooLarge,
-    IdleTimeout,
-    Malformed,
-    TotalTimeout,
+    FirstByteTimeoutError,
+    IdleTimeoutError,
+    MalformedResponseError,
+    ResponseHeadTooLargeError,
+    TotalTimeoutError,
 )
 from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.head import ends_with_connection, parse_keep_alive
@@ -231,14 +231,14 @@ class UpstreamConnection(asyncio.Protocol):
             elif isinstance(error, HttpParserCallbackError):  # a fault of ours, or of the sink
                 raise
             else:
-                self.fail(Malformed(f"The peer does not speak HTTP: {error}"))
+                self.fail(MalformedResponseError(f"The peer does not speak HTTP: {error}"))
                 return
         if self.exchange is not exchange:  # failed or aborted on the way
             return
         if self._complete:
             self._finish(exchange)
         elif self._pending > self._limits.bytes_max:
-            self.fail(HeadTooLarge(f"A head exceeds {self._limits.bytes_max} bytes."))
+            self.fail(ResponseHeadTooLargeError(f"A head exceeds {self._limits.bytes_max} bytes."))
 
     def eof_received(self) -> bool:
         """The peer will send no more."""
@@ -284,12 +284,12 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None or (100 <= status < 200 and status != 101):
             return
         if not 200 <= status <= 599:
-            self.fail(Malformed(f"The peer answered with the status {status}."))
+            self.fail(MalformedResponseError(f"The peer answered with the status {status}."))
         elif len(headers) > self._limits.count_max or (
             self._pending > self._limits.bytes_max
             and sum(len(name) + len(value) + 4 for name, value in headers) > self._limits.bytes_max
         ):
-            self.fail(HeadTooLarge("The response's head is too large."))
+            self.fail(ResponseHeadTooLargeError("The response's head is too large."))
         else:
             exchange.open(status, headers)
             if status >= 300 and self._upload is not None:
@@ -346,7 +346,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._persistent = False
             self._finish(exchange)
         else:
-            failure = Disconnected(f"The peer closed: {error or 'EOF'}.", reused=self._was_stale())
+            failure = DisconnectedError(
+                f"The peer closed: {error or 'EOF'}.", reused=self._was_stale()
+            )
             # A whole request waits until the end of its turn: the peer was gone before it left.
             failure.sent = self._upload is not None or not self._transport.waiting_bytes
             self.fail(failure)
@@ -363,13 +365,13 @@ class UpstreamConnection(asyncio.Protocol):
     def _find_overdue(self, exchange: UpstreamExchange, now: float) -> EgressError | None:
         timeouts = exchange.timeouts
         if now - self._started_at >= timeouts.total_seconds:
-            return TotalTimeout(f"The exchange took {timeouts.total_seconds} s.")
+            return TotalTimeoutError(f"The exchange took {timeouts.total_seconds} s.")
         if exchange.status:
             still_seconds = now - max(self.seen_at, self._sent_at)
             if still_seconds >= timeouts.idle_seconds and not self._paused:
-                return IdleTimeout(f"The body stalled for {timeouts.idle_seconds} s.")
+                return IdleTimeoutError(f"The body stalled for {timeouts.idle_seconds} s.")
         elif now - self._sent_at >= timeouts.first_byte_seconds:
-            return FirstByteTimeout(f"No answer within {timeouts.first_byte_seconds} s.")
+            return FirstByteTimeoutError(f"No answer within {timeouts.first_byte_seconds} s.")
         return None
 
     def _note_progress(self, now: float) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from headgate.kit.errors import drop_trace
 from headgate.kit.http.connection import UpstreamConnection
-from headgate.kit.http.errors import ConnectFailed, PoolExhausted, TlsFailed
+from headgate.kit.http.errors import ConnectError, PoolExhaustedError, TlsError
 from headgate.kit.http.message import Origin
 
 RECEIVE_BUFFER_BYTES = 1 << 20
@@ -33,7 +33,7 @@ class Resolver(Protocol):
     no other."""
 
     async def resolve(self, origin: Origin, purpose: str) -> Sequence[str]:
-        """IP literals, the preferred first. Raises `ConnectFailed`, or OSError."""
+        """IP literals, the preferred first. Raises `ConnectError`, or OSError."""
         ...
 
 
@@ -70,22 +70,24 @@ class Dialer:
         """Try every address; each gets a fair share of the time until `deadline` (loop time).
         `purpose` names the egress rule.
 
-        Raises `ConnectFailed` and its kinds.
+        Raises `ConnectError` and its kinds.
         """
         try:
             addresses = await self._resolver.resolve(origin, purpose)
         except OSError as error:
-            raise ConnectFailed(f"Cannot resolve {origin.host}: {error}") from error
+            raise ConnectError(f"Cannot resolve {origin.host}: {error}") from error
         failure: Exception | None = None
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
                 async with asyncio.timeout(_share(deadline, left)):
                     return await self._connect(origin, address, create)
             except ssl.SSLError as error:
-                raise TlsFailed(f"No TLS with {origin}: {error}") from error
+                raise TlsError(f"No TLS with {origin}: {error}") from error
             except OSError as error:
                 failure = drop_trace(error)
-        kind = PoolExhausted if getattr(failure, "errno", None) in OWN_SHORTAGE else ConnectFailed
+        kind = (
+            PoolExhaustedError if getattr(failure, "errno", None) in OWN_SHORTAGE else ConnectError
+        )
         raise kind(f"Cannot connect to {origin}: {failure}") from failure
 
     async def _connect(

@@ -28,47 +28,47 @@ class EgressError(Exception):
     sent = True
 
 
-class ConnectFailed(EgressError):
+class ConnectError(EgressError):
     sent = False
 
 
-class AddressRefused(ConnectFailed):
+class ForbiddenAddressError(ConnectError):
     pass
 
 
-class ConnectTimeout(ConnectFailed):
+class ConnectTimeoutError(ConnectError):
     pass
 
 
-class PoolExhausted(ConnectFailed):
+class PoolExhaustedError(ConnectError):
     """This process, or its system, has no room for one more connection; the origin is not known to
     be at fault."""
 
 
-class TlsFailed(ConnectFailed):
+class TlsError(ConnectError):
     pass
 
 
-class FirstByteTimeout(EgressError):
+class FirstByteTimeoutError(EgressError):
     pass
 
 
-class IdleTimeout(EgressError):
+class IdleTimeoutError(EgressError):
     pass
 
 
-class TotalTimeout(EgressError):
+class TotalTimeoutError(EgressError):
     """The deadline over everything has passed."""
 
     @classmethod
-    def unsent(cls, message: str) -> TotalTimeout:
+    def unsent(cls, message: str) -> TotalTimeoutError:
         """One that ended the wait for a connection."""
         error = cls(message)
         error.sent = False
         return error
 
 
-class Disconnected(EgressError):
+class DisconnectedError(EgressError):
     """The peer went away. `reused` marks a kept connection that ended at once, without a byte: it
     may have ended before the request came, or after the peer has read it."""
 
@@ -77,18 +77,18 @@ class Disconnected(EgressError):
         self.reused = reused
 
 
-class Malformed(EgressError):
+class MalformedResponseError(EgressError):
     pass
 
 
-class HeadTooLarge(EgressError):
+class ResponseHeadTooLargeError(EgressError):
     pass
 
 
-class BodyTooLarge(EgressError):
+class ResponseTooLargeError(EgressError):
     pass
 
 
-class ConnectCancelled(asyncio.CancelledError):
+class ConnectCancelledError(asyncio.CancelledError):
     """Cancelled before there was a connection: nothing was sent. `asyncio.timeout` does not take it
     for its own cancelling: deadlines belong into the request."""

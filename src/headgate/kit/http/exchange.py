@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from headgate.kit.errors import drop_trace
-from headgate.kit.http.errors import BodyTooLarge, Disconnected
+from headgate.kit.http.errors import DisconnectedError, ResponseTooLargeError
 from headgate.kit.http.message import Headers, HoldBytes, Sink, Timeouts
 
 UNHELD_BYTES = 64 * 1024
@@ -77,13 +77,13 @@ class UpstreamExchange:
         self._reader: asyncio.Future[None] | None = None
 
     async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
-        """The whole body. Raises `BodyTooLarge`, the error that broke it off, or what `hold`
-        raised when it was told of more bytes."""
+        """The whole body. Raises `ResponseTooLargeError`, the error that broke it off, or what
+        `hold` raised when it was told of more bytes."""
         self._size_max = self._bytes_max = bytes_max
         length = self._size if self._ended else self._find_length()
         if max(length, self._size) > bytes_max:
             self.abort()
-            raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
+            raise ResponseTooLargeError(f"The body is larger than {bytes_max} bytes.")
         if hold is not None and not 0 <= length <= UNHELD_BYTES:
             self._hold = hold
             self._size_max = min(bytes_max, UNHELD_BYTES)
@@ -150,12 +150,12 @@ class UpstreamExchange:
         self._sink = None
         if wire is not None:
             wire.drop()
-            self.fail(Disconnected("The exchange was aborted."))
+            self.fail(DisconnectedError("The exchange was aborted."))
 
     def take_error(self) -> Exception:
         """The error, handed out once so that its traceback and the exchange make no cycle."""
         error, self.error = self.error, None
-        return error or Disconnected("The exchange was aborted.")
+        return error or DisconnectedError("The exchange was aborted.")
 
     def open(self, status: int, headers: Headers) -> None:
         """The head has arrived."""
@@ -181,7 +181,7 @@ class UpstreamExchange:
     def _hold_more(self, length: int = -1) -> Exception | None:
         """Have the length counted, or as much again as arrived, or say why not."""
         if self._hold is None or self._size > self._bytes_max:
-            return BodyTooLarge(f"The body is larger than {self._bytes_max} bytes.")
+            return ResponseTooLargeError(f"The body is larger than {self._bytes_max} bytes.")
         size = length if length >= self._size else min(self._bytes_max, 2 * self._size)
         try:
             self._hold(size - self._size_max)

@@ -21,7 +21,7 @@ from headgate.kit.http.addresses import (
     is_within,
     parse_address,
 )
-from headgate.kit.http.errors import AddressRefused
+from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.head import PORTS
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
@@ -52,7 +52,7 @@ class Lookup(Protocol):
     """Asks the name service; judges nothing."""
 
     async def find(self, host: str) -> Sequence[str]:
-        """Every address of the name, the preferred first. Raises `ConnectFailed` or OSError."""
+        """Every address of the name, the preferred first. Raises `ConnectError` or OSError."""
         ...
 
 
@@ -64,15 +64,17 @@ class EgressRule(msgspec.Struct, frozen=True):
     networks: tuple[Network, ...] = ()
 
     def check(self, origin: Origin) -> None:
-        """Judge an origin by what is written there; raises `AddressRefused`.
+        """Judge an origin by what is written there; raises `ForbiddenAddressError`.
 
         What a name resolves to is judged by `judge`, when a connection is opened.
         """
         fault = find_host_fault(origin.host)
         if fault:
-            raise AddressRefused(f"{origin.host!r} is no host: {fault}.")
+            raise ForbiddenAddressError(f"{origin.host!r} is no host: {fault}.")
         if origin.scheme not in PORTS:
-            raise AddressRefused(f"{origin.scheme}:// is not spoken here, only https and http.")
+            raise ForbiddenAddressError(
+                f"{origin.scheme}:// is not spoken here, only https and http."
+            )
         if origin in self.origins:
             return
         if origin.port in REFUSED_PORTS or not 0 < origin.port < 65536:
@@ -83,7 +85,10 @@ class EgressRule(msgspec.Struct, frozen=True):
             raise _refuse(origin, "plain http shows the secret to the network")
 
     def judge(self, origin: Origin, addresses: Iterable[str]) -> None:
-        """Judge what an origin resolves to; one bad address refuses it. Raises `AddressRefused`."""
+        """Judge what an origin resolves to; one bad address refuses it.
+
+        Raises `ForbiddenAddressError`.
+        """
         if origin in self.origins:
             return
         for text in addresses:
@@ -133,8 +138,8 @@ class Guard:
         self._lookup = lookup or SystemLookup()
 
     async def resolve(self, origin: Origin, purpose: str = "") -> Sequence[str]:
-        """The addresses that may be connected to. Raises `AddressRefused`, `ConnectFailed`, or
-        OSError."""
+        """The addresses that may be connected to. Raises `ForbiddenAddressError`, `ConnectError`,
+        or OSError."""
         rule = self._rules.find(purpose)
         rule.check(origin)
         if parse_address(origin.host) is not None:
@@ -198,9 +203,9 @@ def _parse_origin(entry: str) -> Origin:
     return origin
 
 
-def _refuse(origin: Origin, reason: str) -> AddressRefused:
+def _refuse(origin: Origin, reason: str) -> ForbiddenAddressError:
     default = PORTS.get(origin.scheme) == origin.port
     shown = str(origin).rpartition(":")[0] if default else str(origin)
-    return AddressRefused(
+    return ForbiddenAddressError(
         f"{shown} is refused: {reason}. Who runs Headgate can allow it: {ALLOW_VARIABLE}={shown}"
     )

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from headgate.kit.errors import drop_trace
-from headgate.kit.http.errors import ConnectFailed, PoolExhausted
+from headgate.kit.http.errors import ConnectError, PoolExhaustedError
 
 LOOKUPS_MAX = 32
 
@@ -43,12 +43,12 @@ class SystemLookup:
             answer = self._start(host)
         outcome = await asyncio.shield(answer)
         if isinstance(outcome, Exception):
-            raise ConnectFailed(f"Cannot resolve {host}: {describe(outcome)}") from outcome
+            raise ConnectError(f"Cannot resolve {host}: {describe(outcome)}") from outcome
         return outcome
 
     def _start(self, host: str) -> asyncio.Future[list[str] | Exception]:
         if len(self._running) >= self._lookups_max:
-            raise PoolExhausted(f"{self._lookups_max} names are being resolved already.")
+            raise PoolExhaustedError(f"{self._lookups_max} names are being resolved already.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str] | Exception] = loop.create_future()
 
@@ -70,7 +70,7 @@ class SystemLookup:
         try:
             thread.start()
         except RuntimeError as error:
-            raise PoolExhausted(f"No name can be resolved now: {error}.") from error
+            raise PoolExhaustedError(f"No name can be resolved now: {error}.") from error
         self._running[host] = answer
         return answer
 

@@ -77,7 +77,8 @@ class Response(Protocol):
     headers: Headers
 
     async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
-        """The whole body; `BodyTooLarge` past `bytes_max`, other errors as `Sink.on_failure`.
+        """The whole body; `ResponseTooLargeError` past `bytes_max`, other errors as
+        `Sink.on_failure`.
 
         `hold` is told of the bytes that are about to be held beyond the first few; what it raises
         ends the exchange, and is raised.

@@ -11,11 +11,11 @@ import msgspec
 from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.errors import (
-    ConnectFailed,
-    ConnectTimeout,
-    Disconnected,
-    PoolExhausted,
-    TotalTimeout,
+    ConnectError,
+    ConnectTimeoutError,
+    DisconnectedError,
+    PoolExhaustedError,
+    TotalTimeoutError,
 )
 from headgate.kit.http.head import HeadWriter
 from headgate.kit.http.message import Origin, Timeouts
@@ -137,9 +137,9 @@ class Pool:
     ) -> UpstreamConnection:
         """A connection when none is kept: a new one, or the next that is given back.
 
-        Raises `ConnectFailed` and its kinds, or `TotalTimeout` if that is the shorter deadline.
+        Raises `ConnectError` and its kinds, or `TotalTimeoutError` if that is the shorter deadline.
         Who only waited for a connection to be given back learns nothing of the origin, and gets
-        `PoolExhausted`.
+        `PoolExhaustedError`.
         """
         seconds = min(timeouts.connect_seconds, timeouts.total_seconds)
         turn = _Turn()
@@ -148,11 +148,11 @@ class Pool:
                 return await self._obtain(origin, purpose, self._loop.time() + seconds, turn)
         except TimeoutError:
             if timeouts.total_seconds < timeouts.connect_seconds:
-                raise TotalTimeout.unsent(f"The exchange took {seconds} s.") from None
+                raise TotalTimeoutError.unsent(f"The exchange took {seconds} s.") from None
             if turn.waits:
                 message = f"No connection to {origin} was free within {seconds} s."
-                raise PoolExhausted(message) from None
-            raise ConnectTimeout(f"No connection to {origin} within {seconds} s.") from None
+                raise PoolExhaustedError(message) from None
+            raise ConnectTimeoutError(f"No connection to {origin} within {seconds} s.") from None
 
     def hand_over(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """Give the connection to the first waiter of an origin, or keep it if all have left."""
@@ -193,7 +193,7 @@ class Pool:
                 self._reserve(origin_pool)
                 waiter.grant.set_result(None)
         for connection in tuple(self.connections):
-            connection.fail(Disconnected("The client is closed."))
+            connection.fail(DisconnectedError("The client is closed."))
         if self.connections:
             self._emptied = self._loop.create_future()
             await self._emptied
@@ -230,7 +230,7 @@ class Pool:
                 connection.drop()
             self._refuse_if_closed()
             if connection.closed:
-                raise ConnectFailed(f"{origin_pool.origin} closed the connection at once.")
+                raise ConnectError(f"{origin_pool.origin} closed the connection at once.")
         except BaseException:  # cancelled or failed: nobody else knows of the place
             self._free(origin_pool)
             raise
@@ -240,7 +240,7 @@ class Pool:
 
     async def _wait(self, origin_pool: OriginPool) -> UpstreamConnection | None:
         if self.waiting >= self.limits.waiting_max:
-            raise PoolExhausted(f"{self.waiting} requests wait for a connection already.")
+            raise PoolExhaustedError(f"{self.waiting} requests wait for a connection already.")
         waiter = Waiter(next(self._numbers), self._loop.create_future())
         origin_pool.waiters.append(waiter)
         self.waiting += 1
@@ -321,4 +321,4 @@ class Pool:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise ConnectFailed("The client is closed.")
+            raise ConnectError("The client is closed.")

@@ -169,35 +169,35 @@ class Fault(msgspec.Struct, frozen=True):
     table: str = "credentials"
 
 
-class CredentialRefused(HeadgateError):
+class InvalidCredentialError(HeadgateError):
     """A new credential has something that it cannot have; `param` names it."""
 
     kind = Kind.INVALID
     code = "invalid_credential"
 
 
-class CredentialNotFound(HeadgateError):
+class CredentialNotFoundError(HeadgateError):
     """No credential of that id or name."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
-class CredentialMissing(HeadgateError):
+class NoCredentialError(HeadgateError):
     """A call has no credential to be sent with."""
 
     kind = Kind.INVALID
     code = "credential_missing"
 
 
-class CredentialUnusable(HeadgateError):
+class UnusableCredentialError(HeadgateError):
     """The credential that a call names cannot be used; no other one is taken instead."""
 
     kind = Kind.INVALID
     code = "credential_unusable"
 
 
-class MasterKeyRefused(HeadgateError):
+class InvalidMasterKeyError(HeadgateError):
     """The master key is missing, weak, exposed or another one: nothing was written."""
 
     code = "master_key_refused"
@@ -212,42 +212,42 @@ def find_purpose(credential: CredentialRecord | CredentialRequest) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def parse_base_url(text: str) -> tuple[Origin, bytes]:
-    """Origin and path (no trailing slash) of an address. Raises `CredentialRefused`."""
+    """Origin and path (no trailing slash) of an address. Raises `InvalidCredentialError`."""
     message = (
         "A base URL is http(s)://host[:port][/path], without user, query or fragment, "
         f"of at most {BASE_URL_CHARACTERS_MAX} characters."
     )
     if len(text) > BASE_URL_CHARACTERS_MAX:
-        raise CredentialRefused(message, param="base_url")
+        raise InvalidCredentialError(message, param="base_url")
     try:
         parts = urllib.parse.urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise CredentialRefused(message, param="base_url") from error
+        raise InvalidCredentialError(message, param="base_url") from error
     host, path = parts.hostname or "", parts.path.rstrip("/")
     plain = text.isascii() and text.isprintable() and not set("?#@\\ ") & set(text)
     dotted = {".", ".."} & set(urllib.parse.unquote(path).split("/"))
     if not (plain and parts.scheme in _DEFAULT_PORTS and port != 0 and not dotted):
-        raise CredentialRefused(message, param="base_url")
+        raise InvalidCredentialError(message, param="base_url")
     written = f"[{host}]" if ":" in host else host
     if parts.netloc.lower() not in (written, f"{written}:{port}"):  # read alike by every parser
-        raise CredentialRefused(message, param="base_url")
+        raise InvalidCredentialError(message, param="base_url")
     if not (_HOST.fullmatch(host) and _PATH.fullmatch(path)):
-        raise CredentialRefused(message, param="base_url")
+        raise InvalidCredentialError(message, param="base_url")
     return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]), path.encode()
 
 
 def check_secret(
     integration: Integration, secret: str, origin: Origin, *, auth_type: str = API_KEY
 ) -> None:
-    """Raises `CredentialRefused` for what cannot be a secret of that origin.
+    """Raises `InvalidCredentialError` for what cannot be a secret of that origin.
 
     The integration's own pattern holds for its keys at its own address; elsewhere the secret is
     somebody else's, and need only be fit for a header. So it is with tokens.
     """
     if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
         message = f"A key is 1 to {SECRET_CHARACTERS_MAX} printable characters without blanks."
-        raise CredentialRefused(message, param="api_key")
+        raise InvalidCredentialError(message, param="api_key")
     own_origin, _ = parse_base_url(integration.base_url)
     if auth_type != API_KEY:
         return
@@ -256,7 +256,7 @@ def check_secret(
             f"This is not a key of {integration.display_name}: "
             f"it should match {integration.secret_pattern}. Copy it again, whole."
         )
-        raise CredentialRefused(message, param="api_key")
+        raise InvalidCredentialError(message, param="api_key")
 
 
 def mask_secret(secret: str, prefixes: Sequence[str]) -> str:

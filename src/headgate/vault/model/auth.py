@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from headgate.kit.log import mask_text
-from headgate.vault.model import API_KEY, CredentialRefused
+from headgate.vault.model import API_KEY, InvalidCredentialError
 
 BEARER_TOKEN = "bearer_token"
 OAUTH2 = "oauth2"
@@ -56,34 +56,35 @@ def infer_material(
 ) -> Material:
     """The one secret among the fields that were given, and the type that it makes.
 
-    Raises `CredentialRefused`; `param` is `auth_type`, `oauth_config` or `auth_data` with a field.
+    Raises `InvalidCredentialError`; `param` is `auth_type`, `oauth_config` or `auth_data` with a
+    field.
     """
     wanted = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
     if wanted is not None and wanted not in OFFERED:
         message = (
             f"A credential of this type cannot be stored here; there is: {', '.join(OFFERED)}."
         )
-        raise CredentialRefused(message, param="auth_type")
+        raise InvalidCredentialError(message, param="auth_type")
     if len(given) != 1:
         said = "several secrets" if given else "no secret"
         message = f"auth_data has {said}; it has exactly one of: {', '.join(TYPES)}."
-        raise CredentialRefused(message, param="auth_data")
+        raise InvalidCredentialError(message, param="auth_data")
     [(field, secret)] = given.items()
     inferred = TYPES[field]
     if wanted is not None and wanted != inferred:
         message = f"auth_data.{field} makes a credential of the type {inferred}, not {wanted}."
-        raise CredentialRefused(message, param="auth_type")
+        raise InvalidCredentialError(message, param="auth_type")
     if inferred == OAUTH2 and not has_oauth_config:
         message = "An access token comes with the oauth_config that it was obtained by."
-        raise CredentialRefused(message, param="oauth_config")
+        raise InvalidCredentialError(message, param="oauth_config")
     if (inferred == CUSTOM) is not (header is not None):
         message = "A custom credential has both a header and its value, and no other has a header."
-        raise CredentialRefused(message, param="auth_data.header")
+        raise InvalidCredentialError(message, param="auth_data.header")
     return Material(inferred, field, secret, None if header is None else check_header(header))
 
 
 def check_header(header: str) -> str:
-    """The name in lower case. Raises `CredentialRefused` for one that is not free to carry a
+    """The name in lower case. Raises `InvalidCredentialError` for one that is not free to carry a
     secret."""
     name = header.lower()
     is_free = HEADER.fullmatch(name) and name not in RESERVED_HEADERS
@@ -91,5 +92,5 @@ def check_header(header: str) -> str:
     # A secret that was written in its place would be stored in clear.
     if not is_free or mask_text(name) != name:
         message = "The header is a name of letters, digits and dashes that has no other meaning."
-        raise CredentialRefused(message, param="auth_data.header")
+        raise InvalidCredentialError(message, param="auth_data.header")
     return name

@@ -88,14 +88,14 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
 
 
-class RotationRefused(HeadgateError):
+class RotationConflictError(HeadgateError):
     """A rotation that cannot begin or go on; the message says why and what to do."""
 
     kind = Kind.CONFLICT
     code = "rotation_refused"
 
 
-class MasterKeyReplaced(HeadgateError):
+class MasterKeyReplacedError(HeadgateError):
     """Another process has brought in a new master key, and this one still holds the old."""
 
     kind = Kind.UNAVAILABLE

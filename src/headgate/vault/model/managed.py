@@ -57,28 +57,28 @@ class ManagedChange(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class ManagedModelNotFound(HeadgateError):
+class ManagedModelNotFoundError(HeadgateError):
     """No managed model of that id."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
-class ManagedModelRefused(HeadgateError):
+class InvalidManagedModelError(HeadgateError):
     """A managed model has something that it cannot have; `param` names it."""
 
     kind = Kind.INVALID
     code = "invalid_managed_model"
 
 
-class ManagedModelConflict(HeadgateError):
+class ManagedModelConflictError(HeadgateError):
     """A managed model is there already, is still needed, or was changed meanwhile."""
 
     kind = Kind.CONFLICT
     code = "managed_model_conflict"
 
 
-class ManagedModelOff(HeadgateError):
+class ManagedModelDisabledError(HeadgateError):
     """A call names a managed model that is switched off, or that is replaced by such a one."""
 
     kind = Kind.MISSING

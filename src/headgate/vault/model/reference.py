@@ -60,21 +60,21 @@ class SecretRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"SecretRequest({self.name})"
 
 
-class SecretNotFound(HeadgateError):
+class SecretNotFoundError(HeadgateError):
     """No secret of that name."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
-class SecretRefused(HeadgateError):
+class InvalidSecretError(HeadgateError):
     """A secret has something that it cannot have; `param` names it."""
 
     kind = Kind.INVALID
     code = "invalid_secret"
 
 
-class ReferenceBroken(HeadgateError):
+class BrokenReferenceError(HeadgateError):
     """A reference to a secret that is not there, or that must not be sent where it is to go."""
 
     kind = Kind.INVALID
@@ -84,14 +84,14 @@ class ReferenceBroken(HeadgateError):
 def parse_reference(text: str) -> str | None:
     """The name in `{{vault:name}}`; None for what is a value itself.
 
-    Raises `ReferenceBroken` for what looks like a reference and is none.
+    Raises `BrokenReferenceError` for what looks like a reference and is none.
     """
     if _MARK not in text:
         return None
     found = _REFERENCE.fullmatch(text.strip())
     if found is None:
         message = "A reference is {{vault:name}}, and stands alone."
-        raise ReferenceBroken(message)
+        raise BrokenReferenceError(message)
     return found[1]
 
 
@@ -101,23 +101,23 @@ def write_reference(name: str) -> str:
 
 
 def check_secret_name(name: str) -> str:
-    """Raises `SecretRefused` for what cannot stand in a reference."""
+    """Raises `InvalidSecretError` for what cannot stand in a reference."""
     if not NAME.fullmatch(name):
         message = (
             "A name is 1 to 64 letters, digits, dots, dashes and underscores, "
             "and begins with a letter or a digit."
         )
-        raise SecretRefused(message, param="key_name")
+        raise InvalidSecretError(message, param="key_name")
     return name
 
 
 def check_secret_value(value: str) -> str:
-    """Raises `SecretRefused` for what cannot be sent in a header."""
+    """Raises `InvalidSecretError` for what cannot be sent in a header."""
     if len(value) > VALUE_CHARACTERS_MAX or not _VALUE.fullmatch(value):
         message = f"A value is 1 to {VALUE_CHARACTERS_MAX} printable characters without blanks."
-        raise SecretRefused(message, param="value")
+        raise InvalidSecretError(message, param="value")
     if _MARK in value:
-        raise SecretRefused("A value cannot itself be a reference.", param="value")
+        raise InvalidSecretError("A value cannot itself be a reference.", param="value")
     return value
 
 

@@ -4,7 +4,7 @@ from headgate.vault.service.book import CredentialBook
 from headgate.vault.service.capacity import Capacities
 from headgate.vault.service.managed import ManagedBook
 from headgate.vault.service.master_key import (
-    KeyServiceFailed,
+    KeyServiceUnavailableError,
     LocalMasterKey,
     LocalSource,
     MasterKey,
@@ -21,14 +21,14 @@ from headgate.vault.service.sealed_tables import find_faults
 from headgate.vault.service.sealing import Sealer
 from headgate.vault.service.secrets import SecretBook
 from headgate.vault.service.trial import Trial, try_credential
-from headgate.vault.service.trials import Trials, TrialsTooMany
+from headgate.vault.service.trials import TooManyCredentialTestsError, Trials
 from headgate.vault.store.listing import Wanted
 
 __all__ = [
     "TOPIC",
     "Capacities",
     "CredentialBook",
-    "KeyServiceFailed",
+    "KeyServiceUnavailableError",
     "KeyStatus",
     "LocalMasterKey",
     "LocalSource",
@@ -40,9 +40,9 @@ __all__ = [
     "Rotations",
     "Sealer",
     "SecretBook",
+    "TooManyCredentialTestsError",
     "Trial",
     "Trials",
-    "TrialsTooMany",
     "Vault",
     "VaultStatus",
     "Wanted",

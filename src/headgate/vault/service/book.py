@@ -12,7 +12,7 @@ from headgate.accounts.model import check_name
 from headgate.audit.model import SYSTEM, Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.crypto import SealBroken
+from headgate.kit.crypto import BrokenSealError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential
@@ -20,7 +20,7 @@ from headgate.vault import store
 from headgate.vault.model import (
     DEADLINES,
     CredentialChange,
-    CredentialNotFound,
+    CredentialNotFoundError,
     CredentialRecord,
     CredentialRequest,
     Integration,
@@ -64,14 +64,14 @@ class CredentialBook:
         return [record for record, _ in store.select_credentials(connection)]
 
     def find(self, connection: sa.Connection, credential: str) -> CredentialRecord:
-        """The credential of that id or unambiguous name. Raises `CredentialNotFound`."""
+        """The credential of that id or unambiguous name. Raises `CredentialNotFoundError`."""
         records = self.list(connection)
         found = [record for record in records if record.id == credential]
         found = found or [record for record in records if record.name == credential]
         if len(found) == 1:
             return found[0]
         many = f"{len(found)} credentials are named {credential!r}; give the id instead."
-        raise CredentialNotFound(
+        raise CredentialNotFoundError(
             many if found else f"There is no credential {credential!r}.", param="credential"
         )
 
@@ -84,10 +84,10 @@ class CredentialBook:
         removed: bool = False,
     ) -> CredentialRecord:
         """A credential of this organization; one that was removed where that is asked for. Raises
-        `CredentialNotFound`, also for what is somebody else's."""
+        `CredentialNotFoundError`, also for what is somebody else's."""
         found = listing.find_credential(connection, organization_id, credential_id, removed=removed)
         if found is None:
-            raise CredentialNotFound(f"There is no credential {credential_id!r}.")
+            raise CredentialNotFoundError(f"There is no credential {credential_id!r}.")
         return found[0]
 
     def list_page(
@@ -101,7 +101,7 @@ class CredentialBook:
     def add(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> CredentialRecord:
-        """A new credential. Raises `CredentialRefused` and `NameRefused`."""
+        """A new credential. Raises `InvalidCredentialError` and `InvalidNameError`."""
         store.note_change(connection)  # first: the next writer waits here, and then sees this one
         record, sealed = self._seal(connection, request, self._ids.make("cred"), by=by)
         if record.is_default:
@@ -125,8 +125,9 @@ class CredentialBook:
         *,
         by: Actor,
     ) -> CredentialRecord:
-        """Change what is given, and nothing that its secret is bound to. Raises `NameRefused` and
-        `CredentialRefused`."""
+        """Change what is given, and nothing that its secret is bound to. Raises `InvalidNameError`
+        and
+        `InvalidCredentialError`."""
         values = {
             name: value
             for name in change.__struct_fields__
@@ -150,7 +151,7 @@ class CredentialBook:
     ) -> CredentialRecord:
         """Another secret and address in the place of the ones before; the rest of the request
         counts for nothing. At another address it is no longer the environment's credential, nor the
-        simulator's, and goes where everybody's may. Raises `CredentialRefused`."""
+        simulator's, and goes where everybody's may. Raises `InvalidCredentialError`."""
         store.note_change(connection)
         is_moved = self._find_address(record, request) != record.base_url
         wanted = msgspec.structs.replace(
@@ -212,11 +213,11 @@ class CredentialBook:
         )
 
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
-        """The secret itself, or the reference in its place. Raises `SealBroken`; to be handed to
-        the provider only."""
+        """The secret itself, or the reference in its place. Raises `BrokenSealError`; to be handed
+        to the provider only."""
         key = self._sealer.organization_keys(connection).get(record.key_id)
         if key is None:
-            raise SealBroken
+            raise BrokenSealError
         sealed = {known.id: box for known, box in store.select_credentials(connection)}
         return open_secret(key, sealed[record.id], record)
 
@@ -302,5 +303,5 @@ class CredentialBook:
             return False
         try:
             return self.open(connection, before) == request.secret
-        except SealBroken:
+        except BrokenSealError:
             return False

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from headgate.accounts.model import check_name
 from headgate.audit.model import Actor
 from headgate.kit.clock import Clock
-from headgate.kit.crypto import SealBroken
-from headgate.kit.http.errors import AddressRefused
+from headgate.kit.crypto import BrokenSealError
+from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
@@ -18,15 +18,15 @@ from headgate.vault.model import (
     API_KEY,
     STREAM_USAGE,
     CredentialRecord,
-    CredentialRefused,
     CredentialRequest,
     Integration,
+    InvalidCredentialError,
     check_secret,
     find_purpose,
     mask_secret,
     parse_base_url,
 )
-from headgate.vault.model.reference import ReferenceBroken, parse_reference, write_reference
+from headgate.vault.model.reference import BrokenReferenceError, parse_reference, write_reference
 from headgate.vault.service.secrets import SecretBook
 
 PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
@@ -58,12 +58,12 @@ class Drafts:
     ) -> tuple[CredentialRecord, str]:
         """The record of a request that may be stored, without a key; and what is to be sealed.
 
-        Raises `CredentialRefused` and `NameRefused`.
+        Raises `InvalidCredentialError` and `InvalidNameError`.
         """
         integration = self._find_integration(request.integration)
         now = self._clock.now()
         if request.expires_at is not None and request.expires_at <= now:
-            raise CredentialRefused("The time of expiry is in the past.", param="expires_at")
+            raise InvalidCredentialError("The time of expiry is in the past.", param="expires_at")
         base_url = (request.base_url or integration.base_url).rstrip("/")
         origin, _ = parse_base_url(base_url)
         secret, hint = self._check_secret(connection, request, integration, origin)
@@ -98,7 +98,7 @@ class Drafts:
         return record, secret
 
     def resolve(self, connection: sa.Connection, request: CredentialRequest, secret: str) -> str:
-        """The value of what a draft says is to be sealed. Raises `CredentialRefused`."""
+        """The value of what a draft says is to be sealed. Raises `InvalidCredentialError`."""
         name = parse_reference(secret)
         return secret if name is None else self._follow(connection, request, name, param=API_KEY)
 
@@ -112,8 +112,8 @@ class Drafts:
         """What is to be sealed, and what may be shown of it."""
         try:
             name = parse_reference(request.secret)
-        except ReferenceBroken as error:
-            raise CredentialRefused(error.message, param=API_KEY) from error
+        except BrokenReferenceError as error:
+            raise InvalidCredentialError(error.message, param=API_KEY) from error
         if name is None:
             check_secret(integration, request.secret, origin, auth_type=request.auth_type)
             return request.secret, mask_secret(request.secret, integration.secret_prefixes)
@@ -130,7 +130,7 @@ class Drafts:
         base_url = (request.base_url or integration.base_url).rstrip("/")
         if request.organization_id is None:
             message = "The platform's own credentials hold their secrets themselves."
-            raise CredentialRefused(message, param=param)
+            raise InvalidCredentialError(message, param=param)
         try:
             return self._secrets.find_value(
                 connection,
@@ -139,45 +139,47 @@ class Drafts:
                 integration=integration,
                 origin=parse_base_url(base_url)[0],
             )
-        except (ReferenceBroken, SealBroken) as error:
-            reason = error.message if isinstance(error, ReferenceBroken) else "it cannot be opened"
+        except (BrokenReferenceError, BrokenSealError) as error:
+            reason = (
+                error.message if isinstance(error, BrokenReferenceError) else "it cannot be opened"
+            )
             message = f"This reference leads nowhere: {reason}."
-            raise CredentialRefused(message, param=param) from error
+            raise InvalidCredentialError(message, param=param) from error
 
     def _check_origin(self, origin: Origin, purpose: str) -> None:
         """Say at once what would be refused at every call; a name is resolved only then."""
         try:
             self._egress_rules.find(purpose).check(origin)
-        except AddressRefused as error:
-            raise CredentialRefused(f"{error}.", param="base_url") from error
+        except ForbiddenAddressError as error:
+            raise InvalidCredentialError(f"{error}.", param="base_url") from error
 
     def _find_integration(self, name: str) -> Integration:
         integration = self._integrations.get(name)
         if integration is None:
             known = ", ".join(sorted(self._integrations))
             message = f"There is no integration {name!r}; there is: {known}."
-            raise CredentialRefused(message, param="integration")
+            raise InvalidCredentialError(message, param="integration")
         return integration
 
 
 def check_stream_usage(text: str) -> str:
-    """Raises `CredentialRefused` for what is none of `STREAM_USAGE`."""
+    """Raises `InvalidCredentialError` for what is none of `STREAM_USAGE`."""
     if text in STREAM_USAGE:
         return text
     message = f"`stream_usage` is one of {', '.join(STREAM_USAGE)}."
-    raise CredentialRefused(message, param="stream_usage")
+    raise InvalidCredentialError(message, param="stream_usage")
 
 
 def check_deadline(name: str, seconds: float | None) -> float | None:
-    """Return the seconds as they are. Raises `CredentialRefused` for what is out of bounds."""
+    """Return the seconds as they are. Raises `InvalidCredentialError` for what is out of bounds."""
     if seconds is None or DEADLINE_SECONDS_MIN <= seconds <= DEADLINE_SECONDS_MAX:
         return seconds
     message = f"`{name}` is from {DEADLINE_SECONDS_MIN} to {DEADLINE_SECONDS_MAX} seconds."
-    raise CredentialRefused(message, param=name)
+    raise InvalidCredentialError(message, param=name)
 
 
 def check_provider_organization(text: str | None) -> str | None:
-    """Raises `CredentialRefused` for what cannot be a provider's id of an organization."""
+    """Raises `InvalidCredentialError` for what cannot be a provider's id of an organization."""
     if text is None or (
         text.isascii()
         and text.isprintable()
@@ -185,4 +187,4 @@ def check_provider_organization(text: str | None) -> str | None:
     ):
         return text
     message = "The provider's organization is an id of printable characters without blanks."
-    raise CredentialRefused(message, param="provider_organization")
+    raise InvalidCredentialError(message, param="provider_organization")

@@ -17,11 +17,11 @@ from headgate.relay.ports import DEFAULT_INTEGRATION, Models
 from headgate.vault import store
 from headgate.vault.model.managed import (
     MODEL_ID,
+    InvalidManagedModelError,
     ManagedChange,
     ManagedModel,
-    ManagedModelConflict,
-    ManagedModelNotFound,
-    ManagedModelRefused,
+    ManagedModelConflictError,
+    ManagedModelNotFoundError,
     ManagedRequest,
 )
 from headgate.vault.service.offers import CHAIN_MAX, follow
@@ -48,29 +48,32 @@ class ManagedBook:
         return managed_store.select_managed_models(connection)
 
     def find(self, connection: sa.Connection, reference: str) -> ManagedModel:
-        """The managed model of that id, or under that model id. Raises `ManagedModelNotFound`."""
+        """The managed model of that id, or under that model id.
+
+        Raises `ManagedModelNotFoundError`.
+        """
         for managed in self.list(connection):
             if reference in (managed.id, managed.model_id):
                 return managed
         message = f"There is no managed model {reference!r}; `headgate models list` shows all."
-        raise ManagedModelNotFound(message, param="model")
+        raise ManagedModelNotFoundError(message, param="model")
 
     def attach(
         self, connection: sa.Connection, request: ManagedRequest, *, by: Actor
     ) -> ManagedModel:
         """Sell a model through a credential of the platform.
 
-        Raises `ManagedModelRefused`, `ManagedModelConflict` and `NameRefused`.
+        Raises `InvalidManagedModelError`, `ManagedModelConflictError` and `InvalidNameError`.
         """
         known = self.list(connection)
         credential_id, integration = self._find_credential(connection, request.credential)
         self._refuse_unpriced(request.model_id, request.wire_id, integration)
         if any(managed.model_id == request.model_id for managed in known):
             message = f"{request.model_id!r} is a managed model already; change or detach it."
-            raise ManagedModelConflict(message, param="model_id")
+            raise ManagedModelConflictError(message, param="model_id")
         if len(known) >= MANAGED_MODELS_MAX:
             message = f"There are {MANAGED_MODELS_MAX} managed models, as many as there can be."
-            raise ManagedModelConflict(message)
+            raise ManagedModelConflictError(message)
         now = self._clock.now()
         managed = ManagedModel(
             id=self._ids.make("mm"),
@@ -96,7 +99,8 @@ class ManagedBook:
         self, connection: sa.Connection, managed: ManagedModel, change: ManagedChange, *, by: Actor
     ) -> ManagedModel:
         """Apply a change to a managed model as it was read. Nothing is written where nothing is
-        different. Raises as `attach`, and `ManagedModelConflict` where it was changed meanwhile.
+        different. Raises as `attach`, and `ManagedModelConflictError` where it was changed
+        meanwhile.
         """
         values = self._read_change(connection, managed, change)
         different = {
@@ -114,12 +118,15 @@ class ManagedBook:
         if different.get("is_default"):
             managed_store.clear_managed_default(connection)
         if not managed_store.update_managed_model(connection, changed):
-            raise ManagedModelConflict("The managed model was changed meanwhile; look again.")
+            raise ManagedModelConflictError("The managed model was changed meanwhile; look again.")
         self._note(connection, by, "managed_model.changed", managed.id, different)
         return changed
 
     def detach(self, connection: sa.Connection, managed: ManagedModel, *, by: Actor) -> None:
-        """Sell a model no more. Raises `ManagedModelConflict` while it replaces another one."""
+        """Sell a model no more.
+
+        Raises `ManagedModelConflictError` while it replaces another one.
+        """
         replaced = [
             each.model_id
             for each in self.list(connection)
@@ -127,7 +134,7 @@ class ManagedBook:
         ]
         if replaced:
             message = f"{managed.model_id!r} replaces {', '.join(replaced)}; change that first."
-            raise ManagedModelConflict(message)
+            raise ManagedModelConflictError(message)
         managed_store.delete_managed_model(connection, managed.id)
         shown = {"model_id": managed.model_id, "credential_id": managed.credential_id}
         self._note(connection, by, "managed_model.detached", managed.id, shown)
@@ -148,7 +155,7 @@ class ManagedBook:
         if not values.get("deprecated", managed.deprecated):
             if values.get("replacement_id") is not None:
                 message = "Only a deprecated model has a replacement; deprecate it as well."
-                raise ManagedModelRefused(message, param="replacement_id")
+                raise InvalidManagedModelError(message, param="replacement_id")
             values["replacement_id"] = None
         return values
 
@@ -157,7 +164,7 @@ class ManagedBook:
         for name, value in (("model_id", model_id), ("wire_id", wire_id or model_id)):
             if not MODEL_ID.fullmatch(value):
                 message = "A model's id is 1 to 256 printable ASCII characters without blanks."
-                raise ManagedModelRefused(message, param=name)
+                raise InvalidManagedModelError(message, param=name)
         models = self._models
         model = models.find(wire_id, integration) or models.find(model_id, integration)
         price = None
@@ -170,7 +177,7 @@ class ManagedBook:
                 f"The catalog has no {integration} model {named} with a price per token and a "
                 "known window, so calls to it cannot be paid in credits."
             )
-            raise ManagedModelRefused(message, param="model_id")
+            raise InvalidManagedModelError(message, param="model_id")
 
     def _check_replacement(self, connection: sa.Connection, changed: ManagedModel) -> None:
         """Every chain of replacements ends, within a few steps, at a managed model."""
@@ -178,14 +185,14 @@ class ManagedBook:
         known[changed.model_id] = changed
         if changed.replacement_id is not None and changed.replacement_id not in known:
             message = f"The replacement {changed.replacement_id!r} is no managed model."
-            raise ManagedModelRefused(message, param="replacement_id")
+            raise InvalidManagedModelError(message, param="replacement_id")
         for managed in known.values():
             if follow(managed, known) is None:
                 message = (
                     f"The replacements of {managed.model_id!r} go round in a circle, or are more "
                     f"than {CHAIN_MAX} after each other."
                 )
-                raise ManagedModelRefused(message, param="replacement_id")
+                raise InvalidManagedModelError(message, param="replacement_id")
 
     def _find_credential(self, connection: sa.Connection, reference: str) -> tuple[str, str]:
         """Id and integration of the platform's own credential of that id or name."""
@@ -204,7 +211,7 @@ class ManagedBook:
             f"The platform has no credential {reference!r} of its own. Add one with: "
             f"headgate credentials add {DEFAULT_INTEGRATION} --managed"
         )
-        raise ManagedModelRefused(many if exact else none, param="credential")
+        raise InvalidManagedModelError(many if exact else none, param="credential")
 
     def _note(
         self,

@@ -10,7 +10,7 @@ from headgate.relay.ports import DEFAULT_INTEGRATION, Credentials, Offer, Offere
 from headgate.vault.model import MANAGED_INTEGRATION
 from headgate.vault.model.managed import (
     ManagedModel,
-    ManagedModelOff,
+    ManagedModelDisabledError,
 )
 from headgate.vault.store import managed as store
 
@@ -62,13 +62,16 @@ class ManagedOffers:
         ]
 
     def find(self, model_id: str) -> Offer | None:
-        """See `relay.ports.Offers.find`. Raises `ManagedModelOff`, and as the credentials do."""
+        """See `relay.ports.Offers.find`.
+
+        Raises `ManagedModelDisabledError`, and as the credentials do.
+        """
         if model_id not in self._known:
             return None
         serving = self._serving.get(model_id)
         if serving is None or not serving.enabled:
             message = f"The model {model_id!r} is not on offer at present."
-            raise ManagedModelOff(message, param="model", should_retry=False)
+            raise ManagedModelDisabledError(message, param="model", should_retry=False)
         credential = self._credentials.resolve(
             "", integration=MANAGED_INTEGRATION, name=serving.credential_id
         )

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import msgspec
 import sqlalchemy as sa
 
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.vault.model import CredentialRecord, Integration, parse_base_url
-from headgate.vault.model.reference import ReferenceBroken, SecretRecord, parse_reference
+from headgate.vault.model.reference import BrokenReferenceError, SecretRecord, parse_reference
 from headgate.vault.service.sealing import Sealer, bind_credential, open_secret
 from headgate.vault.service.secrets import (
     bind_secret,
@@ -85,7 +85,8 @@ class Round:
     def open(self, record: CredentialRecord, sealed: bytes, integration: Integration) -> str:
         """The secret of a credential; of one that refers to a stored secret, that one's value.
 
-        Raises `SealBroken`, `KeyError` for a key that does not open, and `ReferenceBroken`.
+        Raises `BrokenSealError`, `KeyError` for a key that does not open, and
+        `BrokenReferenceError`.
         """
         key, bound_to = self._find_key(record.key_id), bind_credential(record)
         text = self._opener.find(record.id, sealed, bound_to)
@@ -114,7 +115,7 @@ class Round:
             self._secrets = {(each[0].organization_id, each[0].name): each for each in stored}
         found = self._secrets.get((credential.organization_id or "", name))
         if found is None:
-            raise ReferenceBroken(explain_missing(name))
+            raise BrokenReferenceError(explain_missing(name))
         record, sealed = found
         check_destination(record, integration, parse_base_url(credential.base_url)[0])
         bound_to = bind_secret(record)
@@ -123,8 +124,8 @@ class Round:
             self._opener.count()
             try:
                 value = open_value(self._find_key(record.key_id), sealed, record)
-            except (SealBroken, KeyError) as error:
+            except (BrokenSealError, KeyError) as error:
                 message = f"the secret {name!r} that it refers to cannot be opened"
-                raise ReferenceBroken(message) from error
+                raise BrokenReferenceError(message) from error
         self._kept[record.id] = _Known(sealed, bound_to, value)
         return value

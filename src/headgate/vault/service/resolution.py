@@ -13,7 +13,7 @@ import structlog
 from headgate.audit.model import SYSTEM, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.crypto import SealBroken
+from headgate.kit.crypto import BrokenSealError
 from headgate.kit.errors import HeadgateError
 from headgate.relay.admission import is_in_scope
 from headgate.relay.deadlines import make_deadlines
@@ -22,16 +22,16 @@ from headgate.vault import store
 from headgate.vault.model import (
     MANAGED_INTEGRATION,
     NEVER,
-    CredentialMissing,
     CredentialRecord,
-    CredentialUnusable,
     Fault,
     Integration,
+    NoCredentialError,
+    UnusableCredentialError,
     build_headers,
     find_purpose,
     parse_base_url,
 )
-from headgate.vault.model.reference import ReferenceBroken
+from headgate.vault.model.reference import BrokenReferenceError
 from headgate.vault.service.opening import Opener, Round
 from headgate.vault.service.sealing import Sealer, explain
 
@@ -112,8 +112,8 @@ class Vault:
         model: str | None = None,
         is_free: bool = False,
     ) -> Credential:
-        """See `relay.ports.Credentials.resolve`. Raises `CredentialMissing` and, for a named
-        one, `CredentialUnusable`."""
+        """See `relay.ports.Credentials.resolve`. Raises `NoCredentialError` and, for a named
+        one, `UnusableCredentialError`."""
         shelf = self._shelves.get((organization_id, integration))
         if shelf is None:
             shelf = self._shelves.get((None, integration), _EMPTY)
@@ -121,7 +121,7 @@ class Vault:
         if name is not None:
             choice = self._find_named(shelf, name, now)
             if choice.models and not _fits(choice, model, is_free=is_free):
-                raise CredentialUnusable(
+                raise UnusableCredentialError(
                     f"The credential {name!r} cannot be used: {_describe_limit(choice, model)}. "
                     "No other one is taken in its place.",
                     should_retry=False,
@@ -144,7 +144,7 @@ class Vault:
         raise _explain_want(shelf, integration, fault)
 
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
-        """See `relay.ports.Credentials.find_integration`. Raises `CredentialUnusable`."""
+        """See `relay.ports.Credentials.find_integration`. Raises `UnusableCredentialError`."""
         if name in self._find_shelf(organization_id, preferred).named:
             return preferred
         found = [
@@ -157,7 +157,7 @@ class Vault:
                 f"The credential {name!r} is one of several of that name, of {', '.join(found)}: "
                 "give its id. No other one is taken in its place."
             )
-            raise CredentialUnusable(message, should_retry=False)
+            raise UnusableCredentialError(message, should_retry=False)
         return found[0] if found else preferred
 
     def has_any(self, organization_id: str, integration: str) -> bool:
@@ -179,7 +179,7 @@ class Vault:
 
     def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
         """A credential of this organization, to be tried; that is no use of it. Raises
-        `CredentialUnusable`."""
+        `UnusableCredentialError`."""
         shelf = self._shelves.get((organization_id, integration), _EMPTY)
         choice = self._find_named(shelf, credential_id, self._now())
         assert choice.credential is not None, "what is unusable was refused"
@@ -224,7 +224,7 @@ class Vault:
         else:
             return choice
         message = f"The credential {name!r} {state}; no other one is taken in its place."
-        raise CredentialUnusable(message, should_retry=False)
+        raise UnusableCredentialError(message, should_retry=False)
 
     def _take(self, choice: _Choice, now: float) -> Credential:
         credential = choice.credential
@@ -239,9 +239,9 @@ class Vault:
             integration = self._integrations[record.integration]
             secret = taking.open(record, sealed, integration)
             credential = make_credential(record, integration, secret)
-        except ReferenceBroken as error:
+        except BrokenReferenceError as error:
             return _Choice(None, expires_at, managed, fault=error.message)
-        except (SealBroken, KeyError, HeadgateError) as error:
+        except (BrokenSealError, KeyError, HeadgateError) as error:
             return _Choice(None, expires_at, managed, fault=explain(error))
         return _Choice(credential, expires_at, managed, tuple(record.allowed_models))
 
@@ -286,7 +286,7 @@ def _describe_limit(choice: _Choice, model: str | None) -> str:
     return f"it is limited to the models {', '.join(choice.models)}; this request names {named}"
 
 
-def _explain_want(shelf: _Shelf, integration: str, fault: str) -> CredentialMissing:
+def _explain_want(shelf: _Shelf, integration: str, fault: str) -> NoCredentialError:
     """Why there is nothing to take; `fault` is what is wrong with the best one."""
     message = f"There is no usable {integration} credential for this organization"
     if fault:
@@ -294,7 +294,7 @@ def _explain_want(shelf: _Shelf, integration: str, fault: str) -> CredentialMiss
     elif shelf.choices:
         message += f": {len(shelf.choices)} expired"
     message += f". Its owner can add one with: headgate credentials add {integration}"
-    return CredentialMissing(message, should_retry=False)
+    return NoCredentialError(message, should_retry=False)
 
 
 def _places(record: CredentialRecord) -> list[_Place]:

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import Ids
@@ -34,8 +34,8 @@ from headgate.vault.model.keys import (
     MasterKeyState,
     OrganizationKeyRecord,
     Rotation,
+    RotationConflictError,
     RotationKind,
-    RotationRefused,
     RotationState,
 )
 from headgate.vault.service.master_key import MasterKey, remember_master_key
@@ -123,13 +123,13 @@ class Rotations:
     ) -> Rotation | None:
         """The rotation to this key: a new one, or the one under way. None if it is over.
 
-        Raises `RotationRefused`.
+        Raises `RotationConflictError`.
         """
         running = store.find_running_rotation(connection, RotationKind.MASTER)
         if running is not None:
             if running.scope == target.id:
                 return running
-            raise RotationRefused(
+            raise RotationConflictError(
                 f"A rotation to the master key {running.scope} has begun, and this is {target.id}. "
                 "End it with the command that began it, or take it back with --abandon."
             )
@@ -137,7 +137,7 @@ class Rotations:
         if known is not None and known.state is MasterKeyState.ACTIVE:
             return None
         if known is not None:
-            raise RotationRefused(
+            raise RotationConflictError(
                 f"The master key {target.id} was in force before; a new one is wanted."
             )
         now = self._clock.now()
@@ -150,7 +150,7 @@ class Rotations:
         found = store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
         pairs: list[tuple[OrganizationKeyRecord, bytes]] = []
         for record in found:
-            with contextlib.suppress(SealBroken):
+            with contextlib.suppress(BrokenSealError):
                 pairs.append((record, self._wrap(record, target)))
         return Staged(pairs, found[-1].id if found else None)
 
@@ -170,7 +170,7 @@ class Rotations:
     ) -> int:
         """Put the new master key in force. How many organization keys do not open, and stay.
 
-        Raises `RotationRefused` where another process has done so.
+        Raises `RotationConflictError` where another process has done so.
         """
         now = self._clock.now()
         self._advance(connection, rotation, 0)
@@ -183,7 +183,7 @@ class Rotations:
             for record in rest:
                 try:
                     wrapped = self._wrap(record, target)
-                except SealBroken:
+                except BrokenSealError:
                     failed += 1
                     continue
                 store.stage_organization_key(connection, record, wrapped)
@@ -195,10 +195,10 @@ class Rotations:
         return failed
 
     def abandon_master(self, connection: sa.Connection, *, by: Actor) -> Rotation:
-        """Take a rotation back that has not come to its end. Raises `RotationRefused`."""
+        """Take a rotation back that has not come to its end. Raises `RotationConflictError`."""
         running = store.find_running_rotation(connection, RotationKind.MASTER)
         if running is None:
-            raise RotationRefused("No rotation of the master key is under way.")
+            raise RotationConflictError("No rotation of the master key is under way.")
         store.drop_staged_keys(connection)
         keys.delete_master_key(connection, running.scope)
         now = self._clock.now()
@@ -209,12 +209,12 @@ class Rotations:
 
     def begin_keys(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
         """The rotation of an organization's, the platform's or all keys; the one under way if
-        there is one. Raises `RotationRefused`."""
+        there is one. Raises `RotationConflictError`."""
         running = store.find_running_rotation(connection, RotationKind.KEYS)
         if running is not None:
             if running.scope in (scope, EVERY_KEY):
                 return running
-            raise RotationRefused(
+            raise RotationConflictError(
                 f"A rotation of the keys of {running.scope} has begun; end it first: "
                 f"headgate vault rotate-keys --organization {running.scope}"
             )
@@ -254,7 +254,7 @@ class Rotations:
             try:
                 old = self._sealer.open_key(retired)
                 changes.append((row, reseal(table, row, old, new_id, new)))
-            except (SealBroken, HeadgateError):
+            except (BrokenSealError, HeadgateError):
                 failed += 1
         return Resealed(table, new_id, changes, failed, found[-1]["id"] if found else None)
 
@@ -291,7 +291,7 @@ class Rotations:
     ) -> None:
         """Note the end. `failed` rows do not open, and stay under their old key.
 
-        Raises `RotationRefused` where another process has done so.
+        Raises `RotationConflictError` where another process has done so.
         """
         self._advance(connection, rotation, 0)
         self._end(connection, rotation, failed, by)
@@ -301,7 +301,7 @@ class Rotations:
         failpoint("rotation_slice")
         advanced = store.advance_rotation(connection, rotation.id, done=done, now=self._clock.now())
         if advanced is None:
-            raise RotationRefused(f"Another process has ended the rotation {rotation.id}.")
+            raise RotationConflictError(f"Another process has ended the rotation {rotation.id}.")
         return advanced
 
     def _wrap(self, record: OrganizationKeyRecord, target: MasterKey) -> bytes:

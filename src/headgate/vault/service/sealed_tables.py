@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from headgate.kit import crypto
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.vault.model import CredentialRecord, Fault
 from headgate.vault.model.reference import SecretRecord
@@ -67,7 +67,7 @@ def find_faults(connection: sa.Connection, sealer: Sealer) -> list[Fault]:
                 if key is None:
                     raise KeyError(row["key_id"])
                 crypto.open_envelope(key, row["sealed"], bound_to=BINDINGS[table](row))
-            except (SealBroken, KeyError, HeadgateError) as error:
+            except (BrokenSealError, KeyError, HeadgateError) as error:
                 reason = explain(error)
                 faults.append(Fault(row["id"], row["name"], reason, table))
     return faults

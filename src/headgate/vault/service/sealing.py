@@ -10,7 +10,7 @@ import structlog
 
 from headgate.kit import crypto
 from headgate.kit.clock import Clock
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Origin
 from headgate.vault import store
@@ -19,7 +19,7 @@ from headgate.vault.model import (
     parse_base_url,
 )
 from headgate.vault.model.keys import (
-    MasterKeyReplaced,
+    MasterKeyReplacedError,
     MasterKeyState,
     OrganizationKeyRecord,
 )
@@ -71,7 +71,7 @@ class Sealer:
         keys: dict[str, SecretKey] = {}
         records = list(store.select_organization_keys(connection))
         for record in records:
-            with contextlib.suppress(SealBroken):
+            with contextlib.suppress(BrokenSealError):
                 keys[record.id] = self.open_key(record)
         listed = frozenset(record.id for record in records)
         for key_id in self._listed - listed:
@@ -85,7 +85,7 @@ class Sealer:
         """The key under which an organization (None: the platform) seals now, and its id.
 
         It is made where there is none, or where the newest has sealed too often; `seals` more are
-        counted. Raises `SealBroken` and `MasterKeyReplaced`.
+        counted. Raises `BrokenSealError` and `MasterKeyReplacedError`.
         """
         newest: OrganizationKeyRecord | None = None
         for record in store.select_sealing_keys(connection, organization_id):
@@ -100,7 +100,7 @@ class Sealer:
         return key_id, key
 
     def open_key(self, record: OrganizationKeyRecord) -> SecretKey:
-        """An organization key itself. Raises `SealBroken`.
+        """An organization key itself. Raises `BrokenSealError`.
 
         One that was opened before is taken from memory if it is as it was, or wrapped under a
         master key that this process does not have.
@@ -137,7 +137,7 @@ class Sealer:
         self, connection: sa.Connection, organization_id: str | None
     ) -> tuple[str, SecretKey]:
         if store.lock_master_key(connection, self.master_key.id) is not MasterKeyState.ACTIVE:
-            raise MasterKeyReplaced(
+            raise MasterKeyReplacedError(
                 "Another master key was brought in, and this process does not have it, so it can "
                 "make no new keys. Restart it with the new one."
             )
@@ -162,7 +162,7 @@ def seal_secret(key: SecretKey, secret: str, record: CredentialRecord) -> bytes:
 
 
 def open_secret(key: SecretKey, sealed: bytes, record: CredentialRecord) -> str:
-    """The secret of this record. Raises `SealBroken`."""
+    """The secret of this record. Raises `BrokenSealError`."""
     return crypto.open_envelope(key, sealed, bound_to=bind_credential(record)).decode()
 
 
@@ -183,7 +183,7 @@ def bind_key(record: OrganizationKeyRecord) -> bytes:
 
 def explain(error: Exception) -> str:
     """Why a row does not open, for who runs the installation."""
-    if isinstance(error, SealBroken):
+    if isinstance(error, BrokenSealError):
         return (
             "its seal is broken: it was changed, put back from an older copy, or moved here from "
             "another row or address"

@@ -12,12 +12,12 @@ from headgate.kit.crypto import SecretKey
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.vault import store
-from headgate.vault.model import CredentialRefused, Integration, parse_base_url
+from headgate.vault.model import Integration, InvalidCredentialError, parse_base_url
 from headgate.vault.model.reference import (
-    ReferenceBroken,
-    SecretNotFound,
+    BrokenReferenceError,
+    InvalidSecretError,
+    SecretNotFoundError,
     SecretRecord,
-    SecretRefused,
     SecretRequest,
     check_secret_name,
     check_secret_value,
@@ -40,7 +40,7 @@ class SecretBook:
     def put(self, connection: sa.Connection, request: SecretRequest, *, by: Actor) -> SecretRecord:
         """Store a secret, or put it in the place of the one of that name, whole.
 
-        Raises `SecretRefused`.
+        Raises `InvalidSecretError`.
         """
         name = check_secret_name(request.name)
         value = check_secret_value(request.value)
@@ -106,11 +106,11 @@ class SecretBook:
         by: Actor,
     ) -> SecretRecord:
         """Forget a secret for good; what refers to it is unusable from now on. Raises
-        `SecretNotFound`."""
+        `SecretNotFoundError`."""
         store.note_change(connection)
         found = secret_store.find_secret(connection, organization_id, project_id, name=name)
         if found is None:
-            raise SecretNotFound(f"There is no secret {name!r}.")
+            raise SecretNotFoundError(f"There is no secret {name!r}.")
         record = found[0]
         event = AuditEvent("secret.removed", organization_id, record.id, {"key_name": name})
         self._audit.record(connection, by, event)
@@ -128,16 +128,16 @@ class SecretBook:
     ) -> str:
         """The value of an organization's secret, to be sent to that origin and nowhere else.
 
-        Raises `ReferenceBroken` and `SealBroken`.
+        Raises `BrokenReferenceError` and `BrokenSealError`.
         """
         found = secret_store.find_secret(connection, organization_id, None, name=name)
         if found is None:
-            raise ReferenceBroken(explain_missing(name))
+            raise BrokenReferenceError(explain_missing(name))
         record, sealed = found
         check_destination(record, integration, origin)
         keys = self._sealer.organization_keys(connection)
         if record.key_id not in keys:
-            raise ReferenceBroken(f"the secret {name!r} cannot be opened with this master key")
+            raise BrokenReferenceError(f"the secret {name!r} cannot be opened with this master key")
         return open_value(keys[record.key_id], sealed, record)
 
 
@@ -147,7 +147,7 @@ def seal_value(key: SecretKey, value: str, record: SecretRecord) -> bytes:
 
 
 def open_value(key: SecretKey, sealed: bytes, record: SecretRecord) -> str:
-    """The value of this record. Raises `SealBroken`."""
+    """The value of this record. Raises `BrokenSealError`."""
     return crypto.open_envelope(key, sealed, bound_to=bind_secret(record)).decode()
 
 
@@ -168,10 +168,10 @@ def bind_secret(record: SecretRecord) -> bytes:
 
 
 def check_destination(record: SecretRecord, integration: Integration, origin: Origin) -> None:
-    """Raises `ReferenceBroken` for a secret that must not be sent to that origin (N4)."""
+    """Raises `BrokenReferenceError` for a secret that must not be sent to that origin (N4)."""
     allowed = record.origin or str(parse_base_url(integration.base_url)[0])
     if allowed != str(origin):
-        raise ReferenceBroken(
+        raise BrokenReferenceError(
             f"the secret {record.name!r} may be sent to {allowed} only, not to {origin}; "
             "store it again with that base_url to allow it"
         )
@@ -187,5 +187,5 @@ def _read_origin(base_url: str | None) -> str:
         return ""
     try:
         return str(parse_base_url(base_url.rstrip("/"))[0])
-    except CredentialRefused as error:
-        raise SecretRefused(error.message, param="base_url") from error
+    except InvalidCredentialError as error:
+        raise InvalidSecretError(error.message, param="base_url") from error

@@ -14,7 +14,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Client
 from headgate.kit.ids import Ids
-from headgate.kit.rate_limiter import RateLimited, RateLimiter
+from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.usage import Reading
 from headgate.llm.wire import chat
@@ -28,7 +28,7 @@ ENDPOINT = "credentials.test"
 """What a trial is called in receipts and metrics."""
 
 
-class TrialsTooMany(HeadgateError):
+class TooManyCredentialTestsError(HeadgateError):
     """The organization has tried credentials too often: a gate is no place to guess keys at."""
 
     kind = Kind.LIMITED
@@ -59,12 +59,12 @@ class Trials:
         self._rate_limiter = RateLimiter(clock)
 
     def admit(self, organization_id: str) -> None:
-        """Count one more. Raises `TrialsTooMany`."""
+        """Count one more. Raises `TooManyCredentialTestsError`."""
         allowed = Grant(organization_id, organization_id, "", requests_per_minute=self._per_minute)
         try:
             self._rate_limiter.take(allowed)
-        except RateLimited as error:
-            raise TrialsTooMany(
+        except RateLimitedError as error:
+            raise TooManyCredentialTestsError(
                 f"Credentials may be tried {self._per_minute} times a minute. "
                 f"Try again in {error.retry_after_seconds:.0f} seconds.",
                 retry_after_seconds=error.retry_after_seconds,

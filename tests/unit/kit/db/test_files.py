@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.kit.db import sqlite
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import Writer
 
@@ -87,7 +87,7 @@ async def test_nothing_is_acknowledged_that_is_committed_to_a_file_out_of_its_pl
     assert writer.health.is_good
     damage(folder)
     for word in ("after", "and for good"):
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             await words.put(word)
     assert writer.health.lost
     assert writer.health.displaced
@@ -122,7 +122,7 @@ async def test_last_connection_still_reaches_what_was_committed(folder: Path) ->
     words = writer.create_queue(insert_words, durable=False)
     await words.put("kept")
     shutil.rmtree(folder)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await words.put("withheld")
     await writer.stop()
     database.close()
@@ -140,7 +140,7 @@ async def test_database_behind_a_link_is_watched_where_it_is(folder: Path, tmp_p
     await words.put("before")
     link.unlink()
     link.symlink_to(tmp_path / "elsewhere.db")
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await words.put("after")
     await writer.stop()
     database.close()

@@ -117,7 +117,7 @@ def test_a_prepared_database_is_left_alone(database: Database) -> None:
 def test_a_database_of_a_newer_headgate_is_refused(database: Database, version: str) -> None:
     migration.prepare(database, METADATA)
     set_version(database, version)
-    with pytest.raises(migration.SchemaUnusable, match=version):
+    with pytest.raises(migration.UnusableSchemaError, match=version):
         migration.prepare(database, METADATA)
 
 
@@ -125,7 +125,7 @@ def test_a_database_of_another_program_is_refused(database: Database) -> None:
     with database.transaction() as connection:
         connection.exec_driver_sql("CREATE TABLE songs (title TEXT)")
     before = describe(database)
-    with pytest.raises(migration.SchemaUnusable, match=r"\(none\)"):
+    with pytest.raises(migration.UnusableSchemaError, match=r"\(none\)"):
         migration.prepare(database, METADATA)
     assert describe(database) == before
 
@@ -166,7 +166,9 @@ def test_two_processes_that_find_an_old_database_upgrade_it_once(postgres_url: s
 def test_a_database_that_cannot_hold_every_text_is_refused(postgres: Postgres) -> None:
     url = postgres.create_database(options="ENCODING 'LATIN1' LOCALE 'C'")
     database = Database(url)
-    with pytest.raises(migration.SchemaUnusable, match="LATIN1; create it with ENCODING 'UTF8'"):
+    with pytest.raises(
+        migration.UnusableSchemaError, match="LATIN1; create it with ENCODING 'UTF8'"
+    ):
         migration.prepare(database, METADATA)
     assert describe(database) == {}
     database.close()
@@ -196,7 +198,9 @@ def test_keys_of_the_first_schema_get_the_policy_of_the_setting(database: Databa
 def test_a_failed_upgrade_refuses_the_start_and_changes_nothing(database: Database) -> None:
     migration.prepare(database, METADATA)
     before = describe(database)
-    with pytest.raises(migration.SchemaUnusable, match=r"could not be upgraded from .* to 9999"):
+    with pytest.raises(
+        migration.UnusableSchemaError, match=r"could not be upgraded from .* to 9999"
+    ):
         migration.prepare(database, METADATA, head="9999")
     assert describe(database) == before
 

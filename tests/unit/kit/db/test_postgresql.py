@@ -12,9 +12,14 @@ import sqlalchemy as sa
 from psycopg import errors
 from sqlalchemy import exc
 
-from headgate.kit.db.address import DatabaseUrlRefused
-from headgate.kit.db.dialect import OutcomeUnknown
-from headgate.kit.db.engine import POSTGRESQL, Database, DriverMissing, StorageUnavailable
+from headgate.kit.db.address import InvalidDatabaseUrlError
+from headgate.kit.db.dialect import UnknownOutcomeError
+from headgate.kit.db.engine import (
+    POSTGRESQL,
+    Database,
+    DriverNotInstalledError,
+    StorageUnavailableError,
+)
 from headgate.kit.db.postgresql import PostgresWriterConnection, is_unavailable
 from headgate.kit.db.schema import REVISIONS, bump_revision, read_revisions
 from headgate.kit.db.statement import BulkInsert, HotStatement, build_insert
@@ -134,9 +139,9 @@ async def test_a_server_that_is_away_refuses_and_is_taken_up_when_it_is_back(
     batch_queue = word_lane(wired_writer)
     await batch_queue.put("a")
     wire.fail()
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await batch_queue.put("b")
-    with pytest.raises(StorageUnavailable), wired.reading():
+    with pytest.raises(StorageUnavailableError), wired.reading():
         pass
     assert not wired_writer.health.is_good
     assert not wired_writer.health.lost
@@ -171,7 +176,7 @@ async def test_transactions_that_wait_for_each_other_are_both_done(
     results = await asyncio.gather(crossing, writer.call(work), return_exceptions=True)
     # The server picks who gives way. The writer does it again; the command line would say so.
     assert results[1] is None
-    assert isinstance(results[0], (type(None), StorageUnavailable))
+    assert isinstance(results[0], (type(None), StorageUnavailableError))
     assert read_words(database) == ["a3", "b3"]
 
 
@@ -239,7 +244,7 @@ async def test_a_lock_of_another_is_waited_for_no_longer_than_the_setting(
     writer.start()
     with database.transaction() as connection:
         connection.exec_driver_sql("LOCK TABLE words IN EXCLUSIVE MODE")
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailableError):
             await word_lane(writer).put("a")
     assert await word_lane(writer).put("b") == "b"
     await writer.stop()
@@ -249,7 +254,7 @@ async def test_a_lock_of_another_is_waited_for_no_longer_than_the_setting(
 def test_what_cannot_be_known_is_no_reason_to_do_it_again(database: Database) -> None:
     writer_connection = database.open_writer_connection()
     assert isinstance(writer_connection, PostgresWriterConnection)
-    unknown = OutcomeUnknown("cut")
+    unknown = UnknownOutcomeError("cut")
     assert is_unavailable(unknown)
     assert not writer_connection.mend(unknown)
     assert writer_connection.mend(errors.SerializationFailure())
@@ -331,7 +336,7 @@ def test_a_statement_is_compiled_once_for_each_kind_of_database(database: Databa
     ],
 )
 def test_a_url_that_cannot_be_is_refused_without_its_password(url: str, reason: str) -> None:
-    with pytest.raises(DatabaseUrlRefused, match=reason) as refused:
+    with pytest.raises(InvalidDatabaseUrlError, match=reason) as refused:
         Database(url)
     assert "ter2" not in str(refused.value)
 
@@ -345,7 +350,7 @@ def test_a_database_is_named_without_user_password_and_options() -> None:
 
 def test_a_server_that_nobody_runs_is_unavailable_and_its_password_is_not_told() -> None:
     database = Database("postgresql://u:hunter2@127.0.0.1:1/gate", busy_timeout_seconds=1.0)
-    with pytest.raises(StorageUnavailable) as refused, database.reading():
+    with pytest.raises(StorageUnavailableError) as refused, database.reading():
         pass
     assert "hunter2" not in str(refused.value)
     database.close()
@@ -356,5 +361,5 @@ def test_the_driver_that_is_missing_is_named_with_its_extra(
 ) -> None:
     monkeypatch.delitem(sys.modules, POSTGRESQL)
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(DriverMissing, match=r"pip install 'headgate\[postgres\]'"):
+    with pytest.raises(DriverNotInstalledError, match=r"pip install 'headgate\[postgres\]'"):
         Database("postgresql://h/d")

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.kit.db import sqlite
-from headgate.kit.db.engine import Database, StorageUnavailable
+from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.failpoint import arm
@@ -127,7 +127,10 @@ async def test_a_full_storage_keeps_nothing_and_says_so(database: Database, writ
     results = await asyncio.gather(
         batch_queue.put("a"), batch_queue.put(BIG), return_exceptions=True
     )
-    assert [type(result) for result in results] == [StorageUnavailable, StorageUnavailable]
+    assert [type(result) for result in results] == [
+        StorageUnavailableError,
+        StorageUnavailableError,
+    ]
     assert results[0] is not results[1]
     assert read_words(database) == []
     await writer.call(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=4000"))
@@ -138,7 +141,7 @@ async def test_a_database_locked_by_another_is_unavailable_until_it_lets_go(
     database: Database, writer: Writer
 ) -> None:
     batch_queue = word_lane(writer)
-    with database.transaction(), pytest.raises(StorageUnavailable):
+    with database.transaction(), pytest.raises(StorageUnavailableError):
         await batch_queue.put("a")
     assert await batch_queue.put("a") == "a"
 
@@ -159,7 +162,7 @@ async def test_after_stop_nothing_is_taken(database: Database) -> None:
     batch_queue = word_lane(writer)
     await writer.stop()
     await writer.stop()
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         batch_queue.put("a")
 
 
@@ -168,7 +171,7 @@ async def test_a_writer_that_is_too_far_behind_takes_no_more(database: Database)
     writer.start()
     batch_queue = word_lane(writer)
     futures = [batch_queue.put(word) for word in "abc"]
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         batch_queue.put("d")
     await asyncio.gather(*futures)
     assert await batch_queue.put("d") == "d"
@@ -230,13 +233,13 @@ async def test_after_a_flush_that_failed_nothing_is_committed_any_more(database:
         error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
         raise error
 
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await writer.call(fail)
     await lost.wait()
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         await word_lane(writer).put("a")
     assert writer.health.lost
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailableError):
         writer.health.check()
     await writer.stop()
     assert read_words(database) == []
@@ -251,7 +254,7 @@ async def test_who_waits_behind_a_refusal_does_not_wait_for_the_next_one(
         await asyncio.sleep(0)
         futures += [batch_queue.put(f"{number}") for number in range(600)]
         results = await asyncio.gather(*futures, return_exceptions=True)
-    assert {type(result) for result in results} == {StorageUnavailable}
+    assert {type(result) for result in results} == {StorageUnavailableError}
     assert await batch_queue.put("a") == "a"
     assert writer.health.is_good
 

@@ -10,7 +10,7 @@ import pytest
 
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import (
-    Disconnected,
+    DisconnectedError,
     EgressError,
 )
 from headgate.kit.http.message import Client
@@ -245,7 +245,7 @@ async def test_kept_connection_that_died_says_so(serve: Any, client: HttpClient)
 
     upstream = await serve(script)
     await (await client.send(upstream.request())).read(2)
-    with pytest.raises(Disconnected) as caught:
+    with pytest.raises(DisconnectedError) as caught:
         await client.send(upstream.request())
     assert caught.value.reused
     assert caught.value.sent
@@ -265,7 +265,7 @@ async def test_new_or_answering_connection_that_died_is_not_called_reused(
     upstream = await serve(script)
     if said:
         await (await client.send(upstream.request())).read(2)
-    with pytest.raises(Disconnected) as caught:
+    with pytest.raises(DisconnectedError) as caught:
         await client.send(upstream.request())
     assert not caught.value.reused
 
@@ -292,7 +292,7 @@ async def test_closed_client_breaks_off_what_is_under_way(serve: Any, open_clien
         calling = asyncio.create_task(client.send(upstream.request()))
         await asked.wait()
         await client.close()
-        with pytest.raises(Disconnected):
+        with pytest.raises(DisconnectedError):
             await calling
         with pytest.raises(EgressError, match="closed"):
             await client.send(upstream.request())
@@ -306,5 +306,5 @@ async def test_aborted_reader_is_told_and_reads_no_part(serve: Any, client: Http
     await asyncio.sleep(0)
     response.abort()
     for attempt in (reading, response.read(9)):
-        with pytest.raises(Disconnected):
+        with pytest.raises(DisconnectedError):
             await attempt

@@ -13,11 +13,11 @@ from bench.in_process import QUIET
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 from headgate.kit.http.errors import (
-    BodyTooLarge,
-    Disconnected,
+    DisconnectedError,
     EgressError,
-    HeadTooLarge,
-    Malformed,
+    MalformedResponseError,
+    ResponseHeadTooLargeError,
+    ResponseTooLargeError,
 )
 from headgate.kit.http.message import Origin, Request, Timeouts
 
@@ -172,31 +172,40 @@ async def test_sink_gets_each_piece_as_it_arrives(
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (b"", Disconnected),
-        (b"HTTP/1.1 200 OK\r\ncontent-le", Disconnected),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", Disconnected),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", Disconnected),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n", Disconnected),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", Malformed),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", Malformed),
+        (b"", DisconnectedError),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", DisconnectedError),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", DisconnectedError),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", DisconnectedError),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n", DisconnectedError),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", MalformedResponseError),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            MalformedResponseError,
+        ),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            Malformed,
+            MalformedResponseError,
         ),
-        (b"SSH-2.0-OpenSSH_9\r\n", Malformed),
-        (b"HTTP/1.1 101 Switch\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Malformed),
-        (b"HTTP/1.1 099 Odd\r\ncontent-length: 0\r\n\r\n", Malformed),
-        (b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n", Malformed),
-        (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 70_000, HeadTooLarge),
-        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 300 + b"content-length: 0\r\n\r\n", HeadTooLarge),
+        (b"SSH-2.0-OpenSSH_9\r\n", MalformedResponseError),
+        (
+            b"HTTP/1.1 101 Switch\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            MalformedResponseError,
+        ),
+        (b"HTTP/1.1 099 Odd\r\ncontent-length: 0\r\n\r\n", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n", MalformedResponseError),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 70_000, ResponseHeadTooLargeError),
+        (
+            b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 300 + b"content-length: 0\r\n\r\n",
+            ResponseHeadTooLargeError,
+        ),
         (
             b"HTTP/1.1 200 OK\r\nx: " + b"a" * 70_000 + b"\r\ncontent-length: 1\r\n\r\na",
-            HeadTooLarge,
+            ResponseHeadTooLargeError,
         ),
-        (b"HTTP/1.1 103 Hints\r\nlink: aaaaaaaaa\r\n\r\n" * 3000, HeadTooLarge),
+        (b"HTTP/1.1 103 Hints\r\nlink: aaaaaaaaa\r\n\r\n" * 3000, ResponseHeadTooLargeError),
         (
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nt: " + b"a" * 400_000,
-            HeadTooLarge,
+            ResponseHeadTooLargeError,
         ),
     ],
 )
@@ -212,7 +221,7 @@ async def test_broken_answer_is_an_error_and_its_connection_closed(
 async def test_limits_of_the_head_are_settings(serve: Any, open_client: Any) -> None:
     upstream = await serve(answer(OK))
     async with open_client(head_limits=HeadLimits(bytes_max=10)) as client:
-        with pytest.raises(HeadTooLarge):
+        with pytest.raises(ResponseHeadTooLargeError):
             await fetch(client, upstream)
 
 
@@ -226,7 +235,7 @@ async def test_sink_hears_how_the_body_broke_off(
     response.stream(sink)
     await sink.over.wait()
     assert (sink.chunks, sink.ends) == ([b"short"], 0)
-    assert [type(error) for error in sink.errors] == [Disconnected]
+    assert [type(error) for error in sink.errors] == [DisconnectedError]
 
 
 @pytest.mark.parametrize("bytes_max", [1, 3])
@@ -245,7 +254,7 @@ async def test_body_past_the_readers_limit_is_cut_off(
     upstream = await serve(script)
     response = await client.send(upstream.request())
     asyncio.get_running_loop().call_soon(more.set)
-    with pytest.raises(BodyTooLarge):
+    with pytest.raises(ResponseTooLargeError):
         await response.read(bytes_max)
     assert client.stats().idle == 0
 
@@ -260,7 +269,7 @@ async def test_body_announced_past_the_readers_limit_is_not_read_at_all(
 
     upstream = await serve(script)
     response = await client.send(upstream.request())
-    with pytest.raises(BodyTooLarge):
+    with pytest.raises(ResponseTooLargeError):
         await response.read(1 << 20)
     assert client.stats().idle == 0
 

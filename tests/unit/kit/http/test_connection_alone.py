@@ -9,14 +9,14 @@ import pytest
 
 from headgate.kit.http.connection import JOINED_BYTES_MAX, HeadLimits
 from headgate.kit.http.errors import (
-    BodyTooLarge,
-    Disconnected,
+    DisconnectedError,
     EgressError,
-    FirstByteTimeout,
-    HeadTooLarge,
-    IdleTimeout,
-    Malformed,
-    TotalTimeout,
+    FirstByteTimeoutError,
+    IdleTimeoutError,
+    MalformedResponseError,
+    ResponseHeadTooLargeError,
+    ResponseTooLargeError,
+    TotalTimeoutError,
 )
 from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.message import Origin, Request, Timeouts
@@ -82,7 +82,7 @@ async def test_total_deadline_runs_from_the_start_of_the_call_to_the_tick() -> N
         assert rig.connection.check(rig.loop.now)
     assert rig.connection.check(rig.loop.now + 0.99)
     assert not rig.connection.check(rig.loop.now + 1)
-    assert_failed(rig, exchange, TotalTimeout, "The exchange took 32.0 s.")
+    assert_failed(rig, exchange, TotalTimeoutError, "The exchange took 32.0 s.")
 
 
 async def test_first_byte_is_due_at_its_deadline_and_not_before() -> None:
@@ -90,7 +90,7 @@ async def test_first_byte_is_due_at_its_deadline_and_not_before() -> None:
     exchange = ask(rig)
     assert rig.connection.check(rig.loop.now + 7.99)
     assert not rig.connection.check(rig.loop.now + 8)
-    assert_failed(rig, exchange, FirstByteTimeout, "No answer within 8.0 s.")
+    assert_failed(rig, exchange, FirstByteTimeoutError, "No answer within 8.0 s.")
 
 
 async def test_interim_head_is_no_first_byte() -> None:
@@ -100,7 +100,7 @@ async def test_interim_head_is_no_first_byte() -> None:
     rig.connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert not exchange.arrival.done()
     assert not rig.connection.check(rig.loop.now + 3)
-    assert_failed(rig, exchange, FirstByteTimeout, "No answer within 8.0 s.")
+    assert_failed(rig, exchange, FirstByteTimeoutError, "No answer within 8.0 s.")
 
 
 async def test_body_stalls_since_its_last_piece_to_the_tick() -> None:
@@ -112,7 +112,7 @@ async def test_body_stalls_since_its_last_piece_to_the_tick() -> None:
     rig.connection.data_received(b"x")
     assert rig.connection.check(rig.loop.now + 3.99)
     assert not rig.connection.check(rig.loop.now + 4)
-    assert_failed(rig, exchange, IdleTimeout, "The body stalled for 4.0 s.")
+    assert_failed(rig, exchange, IdleTimeoutError, "The body stalled for 4.0 s.")
 
 
 async def test_body_that_nobody_takes_does_not_stall_and_starts_anew_when_it_is_taken() -> None:
@@ -128,7 +128,7 @@ async def test_body_that_nobody_takes_does_not_stall_and_starts_anew_when_it_is_
     assert rig.transport.reading == [False, True]
     assert rig.connection.check(rig.loop.now + 3.99)
     assert not rig.connection.check(rig.loop.now + 4)
-    assert_failed(rig, exchange, IdleTimeout, "The body stalled for 4.0 s.")
+    assert_failed(rig, exchange, IdleTimeoutError, "The body stalled for 4.0 s.")
 
 
 async def test_upload_that_moves_puts_the_answer_off_and_one_that_stands_does_not() -> None:
@@ -141,7 +141,7 @@ async def test_upload_that_moves_puts_the_answer_off_and_one_that_stands_does_no
         assert rig.connection.check(start + second)
     assert rig.connection.check(start + 19.99)
     assert not rig.connection.check(start + 20)
-    assert_failed(rig, exchange, FirstByteTimeout, "No answer within 8.0 s.")
+    assert_failed(rig, exchange, FirstByteTimeoutError, "No answer within 8.0 s.")
 
 
 async def test_answer_is_awaited_since_the_request_left() -> None:
@@ -152,7 +152,7 @@ async def test_answer_is_awaited_since_the_request_left() -> None:
     rig.connection.resume_writing()
     assert rig.connection.check(rig.loop.now + 7.99)
     assert not rig.connection.check(rig.loop.now + 8)
-    assert_failed(rig, exchange, FirstByteTimeout, "No answer within 8.0 s.")
+    assert_failed(rig, exchange, FirstByteTimeoutError, "No answer within 8.0 s.")
 
 
 async def test_nothing_is_overdue_where_nothing_was_asked() -> None:
@@ -181,7 +181,7 @@ async def test_body_past_the_readers_limit_closes_the_connection_and_says_so() -
     reading = asyncio.create_task(exchange.read(3))
     await asyncio.sleep(0)
     rig.connection.data_received(b"4\r\nabcd\r\n")
-    with pytest.raises(BodyTooLarge, match=r"^The body is larger than 3 bytes\.$"):
+    with pytest.raises(ResponseTooLargeError, match=r"^The body is larger than 3 bytes\.$"):
         await reading
     assert rig.transport.aborts == 1
 
@@ -247,7 +247,9 @@ async def test_status_outside_of_http_is_no_answer(status: int) -> None:
     rig = Rig()
     exchange = ask(rig)
     rig.connection.data_received(b"HTTP/1.1 %03d X\r\ncontent-length: 0\r\n\r\n" % status)
-    assert_failed(rig, exchange, Malformed, f"The peer answered with the status {status}.")
+    assert_failed(
+        rig, exchange, MalformedResponseError, f"The peer answered with the status {status}."
+    )
 
 
 @pytest.mark.parametrize("status", [100, 102, 199])
@@ -267,7 +269,7 @@ async def test_what_is_not_http_is_told_with_the_parsers_word() -> None:
     exchange = ask(rig)
     rig.connection.data_received(b"SSH-2.0-OpenSSH_9.7\r\n")
     error = exchange.take_error()
-    assert type(error) is Malformed
+    assert type(error) is MalformedResponseError
     assert str(error).startswith("The peer does not speak HTTP: ")
     assert not str(error).endswith(": None")
 
@@ -282,7 +284,9 @@ async def test_as_many_headers_as_allowed_pass_and_one_more_does_not() -> None:
         )
         assert (exchange.status == 200) is passes
         if not passes:
-            assert_failed(rig, exchange, HeadTooLarge, "The response's head is too large.")
+            assert_failed(
+                rig, exchange, ResponseHeadTooLargeError, "The response's head is too large."
+            )
 
 
 async def test_head_of_fields_as_long_as_allowed_passes_and_a_byte_more_does_not() -> None:
@@ -295,7 +299,9 @@ async def test_head_of_fields_as_long_as_allowed_passes_and_a_byte_more_does_not
         rig.connection.data_received(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n" + body)
         assert (exchange.status == 200) is passes
         if not passes:
-            assert_failed(rig, exchange, HeadTooLarge, "The response's head is too large.")
+            assert_failed(
+                rig, exchange, ResponseHeadTooLargeError, "The response's head is too large."
+            )
 
 
 async def test_head_that_never_ends_is_left_past_its_bytes() -> None:
@@ -306,7 +312,7 @@ async def test_head_that_never_ends_is_left_past_its_bytes() -> None:
     rig.connection.data_received(b"y" * (64 - len(line)))
     assert exchange.error is None
     rig.connection.data_received(b"y")
-    assert_failed(rig, exchange, HeadTooLarge, "A head exceeds 64 bytes.")
+    assert_failed(rig, exchange, ResponseHeadTooLargeError, "A head exceeds 64 bytes.")
 
 
 async def test_long_body_is_no_long_head_but_endless_trailers_are() -> None:
@@ -319,7 +325,7 @@ async def test_long_body_is_no_long_head_but_endless_trailers_are() -> None:
     rig.connection.data_received(b"y" * 64)
     assert exchange.error is None
     rig.connection.data_received(b"y")
-    assert_failed(rig, exchange, HeadTooLarge, "A head exceeds 64 bytes.")
+    assert_failed(rig, exchange, ResponseHeadTooLargeError, "A head exceeds 64 bytes.")
 
 
 async def test_second_request_counts_its_head_from_nothing() -> None:
@@ -343,7 +349,7 @@ async def test_kept_connection_that_ends_at_once_may_not_have_carried_the_reques
     rig.loop.now += after_seconds
     assert rig.connection.eof_received() is False
     error = exchange.take_error()
-    assert isinstance(error, Disconnected)
+    assert isinstance(error, DisconnectedError)
     assert (str(error), error.reused) == ("The peer closed: EOF.", reused)
 
 
@@ -360,7 +366,7 @@ async def test_connection_that_ended_before_the_request_left_is_told_apart(
         await asyncio.sleep(0)
     rig.connection.eof_received()
     error = exchange.take_error()
-    assert isinstance(error, Disconnected)
+    assert isinstance(error, DisconnectedError)
     assert (error.reused, error.sent) == (True, sent)
     await asyncio.sleep(0)
     assert len(rig.transport.written) == 1 + turns
@@ -371,7 +377,7 @@ async def test_connection_that_broke_before_its_first_answer_was_not_dead() -> N
     exchange = ask(rig)
     rig.connection.connection_lost(ConnectionResetError("reset by peer"))
     error = exchange.take_error()
-    assert isinstance(error, Disconnected)
+    assert isinstance(error, DisconnectedError)
     assert (str(error), error.reused) == ("The peer closed: reset by peer.", False)
     assert rig.owner.forgotten == [rig.connection]
     assert rig.transport.aborts == 0
@@ -382,7 +388,7 @@ async def test_request_that_waits_when_its_connection_is_lost_is_written_nowhere
     exchange = ask(rig, b"body")
     rig.connection.connection_lost(ConnectionResetError("reset by peer"))
     error = exchange.take_error()
-    assert isinstance(error, Disconnected)
+    assert isinstance(error, DisconnectedError)
     assert not error.sent
     await asyncio.sleep(0)
     assert rig.transport.written == []
@@ -397,7 +403,7 @@ async def test_kept_connection_that_answered_anything_was_not_dead(answer: bytes
     rig.connection.data_received(answer)
     rig.connection.eof_received()
     error = exchange.take_error()
-    assert isinstance(error, Disconnected)
+    assert isinstance(error, DisconnectedError)
     assert not error.reused
 
 
@@ -412,7 +418,7 @@ async def test_body_of_no_length_ends_with_the_peer_but_not_with_a_reset() -> No
     exchange = ask(rig)
     rig.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nsome")
     rig.connection.connection_lost(ConnectionResetError("reset"))
-    with pytest.raises(Disconnected, match=r"^The peer closed: reset\.$"):
+    with pytest.raises(DisconnectedError, match=r"^The peer closed: reset\.$"):
         await exchange.read(4)
 
 
@@ -469,7 +475,7 @@ async def test_slow_source_of_a_body_puts_the_answer_off_until_it_is_sent() -> N
         await asyncio.sleep(0)
     assert rig.connection.check(rig.loop.now + 7.99)
     assert not rig.connection.check(rig.loop.now + 8)
-    assert_failed(rig, exchange, FirstByteTimeout, "No answer within 8.0 s.")
+    assert_failed(rig, exchange, FirstByteTimeoutError, "No answer within 8.0 s.")
 
 
 @pytest.mark.parametrize(("status", "stops"), [(299, False), (300, True), (413, True)])

@@ -11,11 +11,11 @@ import pytest
 
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import (
-    ConnectTimeout,
+    ConnectTimeoutError,
     EgressError,
-    FirstByteTimeout,
-    IdleTimeout,
-    TotalTimeout,
+    FirstByteTimeoutError,
+    IdleTimeoutError,
+    TotalTimeoutError,
 )
 from headgate.kit.http.message import Timeouts
 
@@ -50,12 +50,16 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
 @pytest.mark.parametrize(
     ("said", "timeouts", "error"),
     [
-        (b"", Timeouts(first_byte_seconds=0.1), FirstByteTimeout),
-        (b"HTTP/1.1 103 Hints\r\n\r\nHTTP", Timeouts(first_byte_seconds=0.1), FirstByteTimeout),
-        (b"", Timeouts(total_seconds=0.1), TotalTimeout),
-        (HEAD, Timeouts(idle_seconds=0.1), IdleTimeout),
-        (HEAD + b"some", Timeouts(idle_seconds=0.1), IdleTimeout),
-        (HEAD + b"some", Timeouts(total_seconds=0.1), TotalTimeout),
+        (b"", Timeouts(first_byte_seconds=0.1), FirstByteTimeoutError),
+        (
+            b"HTTP/1.1 103 Hints\r\n\r\nHTTP",
+            Timeouts(first_byte_seconds=0.1),
+            FirstByteTimeoutError,
+        ),
+        (b"", Timeouts(total_seconds=0.1), TotalTimeoutError),
+        (HEAD, Timeouts(idle_seconds=0.1), IdleTimeoutError),
+        (HEAD + b"some", Timeouts(idle_seconds=0.1), IdleTimeoutError),
+        (HEAD + b"some", Timeouts(total_seconds=0.1), TotalTimeoutError),
     ],
 )
 async def test_silent_peer_is_left_at_the_deadline(
@@ -84,15 +88,15 @@ async def test_dripping_body_is_bound_by_the_total_deadline_alone(
     timeouts = Timeouts(idle_seconds=0.25, total_seconds=0.7)
     (await client.send(upstream.request(timeouts=timeouts))).stream(sink)
     await sink.over.wait()
-    assert [type(error) for error in sink.errors] == [TotalTimeout]
+    assert [type(error) for error in sink.errors] == [TotalTimeoutError]
     assert sink.size > 5
 
 
 @pytest.mark.parametrize(
     ("timeouts", "error"),
     [
-        (Timeouts(idle_seconds=0.05, total_seconds=0.4), TotalTimeout),
-        (Timeouts(idle_seconds=0.3), IdleTimeout),
+        (Timeouts(idle_seconds=0.05, total_seconds=0.4), TotalTimeoutError),
+        (Timeouts(idle_seconds=0.3), IdleTimeoutError),
     ],
 )
 async def test_idle_deadline_rests_while_the_sink_pauses(
@@ -103,7 +107,7 @@ async def test_idle_deadline_rests_while_the_sink_pauses(
     response.pause()
     sink = recorder()
     response.stream(sink)
-    if error is IdleTimeout:
+    if error is IdleTimeoutError:
         asyncio.get_running_loop().call_later(0.2, response.resume)
     started_at = time.monotonic()
     await sink.over.wait()
@@ -142,7 +146,7 @@ async def test_first_byte_is_awaited_from_the_end_of_the_upload(
 
     upstream = await serve(script)
     started_at = time.monotonic()
-    with pytest.raises(FirstByteTimeout):
+    with pytest.raises(FirstByteTimeoutError):
         await client.send(upstream.request(slow(), timeouts=Timeouts(first_byte_seconds=0.15)))
     assert 0.6 <= time.monotonic() - started_at < 0.65 + OVERRUN_SECONDS
 
@@ -156,7 +160,7 @@ async def test_upload_that_the_peer_stops_taking_times_out(serve: Any, client: H
 
     upstream = await serve(script)
     request = upstream.request(bytes(32 * MEBIBYTE), timeouts=Timeouts(first_byte_seconds=0.2))
-    with pytest.raises(FirstByteTimeout):
+    with pytest.raises(FirstByteTimeoutError):
         await client.send(request)
     released.set()
 
@@ -167,10 +171,10 @@ async def test_connect_deadline_covers_the_tls_handshake(serve: Any, client: Htt
 
     upstream = await serve(script)
     upstream.scheme = "https"
-    with pytest.raises(ConnectTimeout) as caught:
+    with pytest.raises(ConnectTimeoutError) as caught:
         await client.send(upstream.request(timeouts=Timeouts(connect_seconds=0.1)))
     assert not caught.value.sent
-    with pytest.raises(TotalTimeout) as late:
+    with pytest.raises(TotalTimeoutError) as late:
         await client.send(upstream.request(timeouts=Timeouts(total_seconds=0.1)))
     assert not late.value.sent
 
@@ -188,5 +192,5 @@ async def test_stalled_body_of_a_refused_upload_times_out(serve: Any, client: Ht
 
     upstream = await serve(script)
     request = upstream.request(endless(), timeouts=Timeouts(idle_seconds=0.1))
-    with pytest.raises(IdleTimeout):
+    with pytest.raises(IdleTimeoutError):
         await (await client.send(request)).read(100)

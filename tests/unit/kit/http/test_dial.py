@@ -13,7 +13,7 @@ import trustme
 
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.dial import create_tls_context
-from headgate.kit.http.errors import ConnectFailed, ConnectTimeout, Disconnected, TlsFailed
+from headgate.kit.http.errors import ConnectError, ConnectTimeoutError, DisconnectedError, TlsError
 from headgate.kit.http.message import Origin, Request, Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -105,7 +105,7 @@ async def test_certificate_of_another_host_is_refused(
 ) -> None:
     upstream = await serve(answer, tls=server_tls(authority, "other.test"))
     async with open_client(ca_file=ca_file, resolver=Book("127.0.0.1")) as client:
-        with pytest.raises(TlsFailed):
+        with pytest.raises(TlsError):
             await fetch(client, Origin("https", "api.test", upstream.port))
         assert client.stats().open == 0
 
@@ -115,7 +115,7 @@ async def test_unknown_authority_is_refused(
 ) -> None:
     upstream = await serve(answer, tls=server_tls(authority, "api.test"))
     async with open_client(resolver=Book("127.0.0.1")) as client:
-        with pytest.raises(TlsFailed):
+        with pytest.raises(TlsError):
             await fetch(client, Origin("https", "api.test", upstream.port))
 
 
@@ -125,7 +125,7 @@ async def test_peer_without_tls_is_refused(serve: Any, client: HttpClient) -> No
         await peer.wait_for_end()
 
     upstream = await serve(script)
-    with pytest.raises(TlsFailed):
+    with pytest.raises(TlsError):
         await fetch(client, Origin("https", "127.0.0.1", upstream.port))
 
 
@@ -153,7 +153,7 @@ async def test_address_that_does_not_answer_leaves_time_for_the_next(
             assert await fetch(client, origin, connect_seconds=0.4) == b"ok"
         book.addresses = ("127.0.0.3",)
         async with open_client(resolver=book) as client:
-            with pytest.raises(ConnectTimeout):
+            with pytest.raises(ConnectTimeoutError):
                 await fetch(client, origin, connect_seconds=0.2)
 
 
@@ -179,12 +179,12 @@ class SilentListener:
 
 async def test_no_address_at_all_is_a_failed_connection(open_client: Any) -> None:
     async with open_client(resolver=Book()) as client:
-        with pytest.raises(ConnectFailed):
+        with pytest.raises(ConnectError):
             await fetch(client, Origin("http", "api.test", 80))
 
 
 async def test_unknown_name_is_a_failed_connection(client: HttpClient) -> None:
-    with pytest.raises(ConnectFailed, match="resolve"):
+    with pytest.raises(ConnectError, match="resolve"):
         await fetch(client, Origin("https", "nowhere.invalid", 443))
 
 
@@ -212,7 +212,7 @@ async def test_body_without_length_is_whole_only_if_tls_says_that_it_ended(
     async with open_client(ca_file=ca_file) as client:
         response = await client.send(upstream.request())
         if is_cut:
-            with pytest.raises(Disconnected):
+            with pytest.raises(DisconnectedError):
                 await response.read(100)
         else:
             assert await response.read(100) == b"some"

@@ -15,7 +15,7 @@ import trustme
 from headgate.kit.http import dial
 from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer, create_tls_context
-from headgate.kit.http.errors import ConnectFailed, PoolExhausted, TlsFailed
+from headgate.kit.http.errors import ConnectError, PoolExhaustedError, TlsError
 from headgate.kit.http.message import Origin
 from tests.fakes.socketless import Opened
 
@@ -115,7 +115,7 @@ async def test_last_failure_is_told_and_no_address_is_tried_twice(
 ) -> None:
     last = OSError("refused")
     road = Road(monkeypatch, ip1=OSError("no route"), ip2=last)
-    with pytest.raises(ConnectFailed) as failed:
+    with pytest.raises(ConnectError) as failed:
         await Dialer(Book("1", "2"), TLS).dial(CLEAR, made, deadline=112)
     assert str(failed.value) == "Cannot connect to http://api.test:8080: refused"
     assert failed.value.__cause__ is last
@@ -127,7 +127,7 @@ async def test_last_failure_is_told_and_no_address_is_tried_twice(
 async def test_fault_of_tls_ends_the_search_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fault = ssl.SSLError("bad certificate")
     road = Road(monkeypatch, ip1=fault)
-    with pytest.raises(TlsFailed) as failed:
+    with pytest.raises(TlsError) as failed:
         await Dialer(Book("1", "2"), TLS).dial(SECURE, made, deadline=112)
     assert str(failed.value) == f"No TLS with https://api.test:8443: {fault}"
     assert failed.value.__cause__ is fault
@@ -141,11 +141,11 @@ async def test_name_that_cannot_be_resolved_is_told_and_nothing_is_tried(
 ) -> None:
     road = Road(monkeypatch)
     fault = OSError("no such name")
-    with pytest.raises(ConnectFailed) as failed:
+    with pytest.raises(ConnectError) as failed:
         await Dialer(Book(fault=fault), TLS).dial(SECURE, made, deadline=112)
     assert str(failed.value) == "Cannot resolve api.test: no such name"
     assert failed.value.__cause__ is fault
-    with pytest.raises(ConnectFailed):
+    with pytest.raises(ConnectError):
         await Dialer(Book(), TLS).dial(SECURE, made, deadline=112)
     assert road.tried == []
 
@@ -189,6 +189,6 @@ async def test_socket_that_the_own_system_has_no_room_for_is_no_fault_of_the_ori
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     book, road = Book("10.0.0.1"), Road(monkeypatch, **{"ip10.0.0.1": OSError(number, "none left")})
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(PoolExhaustedError):
         await Dialer(book, TLS).dial(CLEAR, made, deadline=110.0)
     assert len(road.tried) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headgate.kit.http.errors import BodyTooLarge, Disconnected, IdleTimeout
+from headgate.kit.http.errors import DisconnectedError, IdleTimeoutError, ResponseTooLargeError
 from headgate.kit.http.exchange import UNCLAIMED_BYTES_MAX, UNHELD_BYTES, UpstreamExchange
 from headgate.kit.http.message import Headers, Timeouts
 
@@ -57,7 +57,7 @@ async def test_caller_that_left_before_the_head_is_no_fault() -> None:
     exchange = UpstreamExchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
     exchange.arrival.cancel()
     exchange.open(200, [])
-    exchange.fail(Disconnected("gone"))
+    exchange.fail(DisconnectedError("gone"))
     assert exchange.status == 200
 
 
@@ -88,10 +88,10 @@ async def test_body_past_the_readers_limit_is_an_error_that_names_it() -> None:
     reading = await start_reading(exchange, 3)
     assert exchange.feed(b"abc") is None
     error = exchange.feed(b"d")
-    assert isinstance(error, BodyTooLarge)
+    assert isinstance(error, ResponseTooLargeError)
     assert str(error) == "The body is larger than 3 bytes."
     exchange.fail(error)
-    with pytest.raises(BodyTooLarge, match=r"^The body is larger than 3 bytes\.$"):
+    with pytest.raises(ResponseTooLargeError, match=r"^The body is larger than 3 bytes\.$"):
         await reading
 
 
@@ -101,14 +101,14 @@ async def test_body_that_is_too_large_already_is_not_read(ended: bool) -> None:
     exchange.feed(b"abcd")
     if ended:
         exchange.end()
-    with pytest.raises(BodyTooLarge, match=r"^The body is larger than 3 bytes\.$"):
+    with pytest.raises(ResponseTooLargeError, match=r"^The body is larger than 3 bytes\.$"):
         await exchange.read(3)
     assert wire.told == ([] if ended else ["drop"])
 
 
 async def test_body_that_announces_too_much_is_dropped_and_one_that_fits_is_not() -> None:
     wire, exchange = open_exchange([(b"x-length", b"9"), (b"content-length", b"4")])
-    with pytest.raises(BodyTooLarge, match=r"^The body is larger than 3 bytes\.$"):
+    with pytest.raises(ResponseTooLargeError, match=r"^The body is larger than 3 bytes\.$"):
         await exchange.read(3)
     assert wire.told == ["drop"]
     wire, exchange = open_exchange([(b"x-length", b"9"), (b"content-length", b"3")])
@@ -164,7 +164,7 @@ async def test_sink_of_a_complete_body_hears_its_end_at_once(recorder: Any) -> N
 
 
 async def test_sink_of_a_broken_body_hears_the_error_once(recorder: Any) -> None:
-    error = IdleTimeout("late")
+    error = IdleTimeoutError("late")
     _, exchange = open_exchange()
     exchange.feed(b"a")
     exchange.fail(error)
@@ -208,27 +208,27 @@ async def test_aborted_exchange_says_so_to_who_waits_for_its_head_or_reads() -> 
     exchange = UpstreamExchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
     exchange.abort()
     assert exchange.arrival.done()
-    assert isinstance(exchange.error, Disconnected), "or `send` would take it for an answer"
-    with pytest.raises(Disconnected, match=ABORTED):
+    assert isinstance(exchange.error, DisconnectedError), "or `send` would take it for an answer"
+    with pytest.raises(DisconnectedError, match=ABORTED):
         raise exchange.take_error()
     _, exchange = open_exchange()
     exchange.abort()
-    with pytest.raises(Disconnected, match=ABORTED):
+    with pytest.raises(DisconnectedError, match=ABORTED):
         await exchange.read(9)
     _, exchange = open_exchange()
     reading = await start_reading(exchange, 9)
     exchange.feed(b"part")
     exchange.abort()
-    with pytest.raises(Disconnected, match=ABORTED):
+    with pytest.raises(DisconnectedError, match=ABORTED):
         await reading
 
 
 async def test_error_is_handed_out_once() -> None:
     _, exchange = open_exchange()
-    exchange.fail(error := IdleTimeout("late"))
+    exchange.fail(error := IdleTimeoutError("late"))
     assert exchange.take_error() is error
     again = exchange.take_error()
-    assert isinstance(again, Disconnected)
+    assert isinstance(again, DisconnectedError)
     assert str(again) == "The exchange was aborted."
 
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import AddressRefused, ConnectFailed, EgressError
+from headgate.kit.http.errors import ConnectError, EgressError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule, Guard, find_host_fault, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.relay.ports import Credential
 from headgate.vault import model
-from headgate.vault.model import CredentialRefused, parse_base_url
+from headgate.vault.model import InvalidCredentialError, parse_base_url
 from headgate.vault.service import try_credential
 from tests.fakes.canary import Canary, running_canary
 from tests.fakes.places import NAMES, ODD_HOSTS, ODD_URLS, PRIVATE_V4, PRIVATE_V6
@@ -93,7 +93,7 @@ def split(url: str) -> list[Origin]:
 
 async def knock(client: HttpClient, origin: Origin) -> None:
     """Try an origin by the client and by the trial of a credential; neither may come through."""
-    with pytest.raises((AddressRefused, ValueError)):
+    with pytest.raises((ForbiddenAddressError, ValueError)):
         await send(client, origin)
     try:
         trial = await try_credential(client, make_credential(origin), CALL)
@@ -129,9 +129,9 @@ def test_address_is_refused_where_it_is_given_or_when_it_is_called(url: str) -> 
     try:
         origin, _ = parse_base_url(url.format(port=8080) if "{port}" in url else url)
         NOTHING_ALLOWED.check(origin)
-    except (CredentialRefused, AddressRefused):
+    except (InvalidCredentialError, ForbiddenAddressError):
         return
-    with pytest.raises(AddressRefused):
+    with pytest.raises(ForbiddenAddressError):
         asyncio.run(Guard(NOTHING_ALLOWED, Names()).resolve(origin))
 
 
@@ -178,14 +178,16 @@ def test_what_is_allowed_allows_nothing_else(origin: Origin) -> None:
     rule = parse_rule(["http://127.0.0.1:11434", "10.1.0.0/16"])
     rule.check(Origin("http", "127.0.0.1", 11434))
     rule.check(Origin("http", "10.1.0.1", 80))
-    with pytest.raises(AddressRefused):
+    with pytest.raises(ForbiddenAddressError):
         asyncio.run(Guard(rule, Names()).resolve(origin))
 
 
 def test_refusal_says_what_would_allow_it() -> None:
-    with pytest.raises(AddressRefused, match=r"HEADGATE_EGRESS_ALLOW=http://127\.0\.0\.1:11434$"):
+    with pytest.raises(
+        ForbiddenAddressError, match=r"HEADGATE_EGRESS_ALLOW=http://127\.0\.0\.1:11434$"
+    ):
         NOTHING_ALLOWED.check(Origin("http", "127.0.0.1", 11434))
-    with pytest.raises(AddressRefused, match=r"HEADGATE_EGRESS_ALLOW=http://models\.corp$"):
+    with pytest.raises(ForbiddenAddressError, match=r"HEADGATE_EGRESS_ALLOW=http://models\.corp$"):
         NOTHING_ALLOWED.check(Origin("http", "models.corp", 80))
 
 
@@ -226,7 +228,7 @@ async def test_name_that_changes_its_address_with_every_question_never_leads_ins
     for _ in range(flips):
         try:
             await send(client, Origin("http", "rebinder.test", canary.port))
-        except AddressRefused:
+        except ForbiddenAddressError:
             refused += 1
     await client.close()
     heard = [address for address, _ in canary.heard[before:]]
@@ -287,9 +289,9 @@ async def test_silent_name_server_holds_up_neither_the_call_nor_more_than_its_sh
         Origin("https", "a.test", 443), b"GET", b"/", [], b"", Timeouts(connect_seconds=0.05)
     )
     for name in ("a.test", "b.test"):
-        with pytest.raises(ConnectFailed):
+        with pytest.raises(ConnectError):
             await client.send(Request(Origin("https", name, 443), *request_rest(request)))
-    with pytest.raises(ConnectFailed, match="2 names"):
+    with pytest.raises(ConnectError, match="2 names"):
         await client.send(Request(Origin("https", "c.test", 443), *request_rest(request)))
     held.set()
     await client.close()

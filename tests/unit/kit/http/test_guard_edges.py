@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from headgate.kit.http.addresses import find_reason
-from headgate.kit.http.errors import AddressRefused
+from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import (
     NAME_CHARACTERS_MAX,
     EgressRule,
@@ -23,7 +23,7 @@ IN_THE_CLEAR = "plain http shows the secret to the network"
 
 
 def refusal_of(rule: EgressRule, origin: Origin) -> str:
-    with pytest.raises(AddressRefused) as refused:
+    with pytest.raises(ForbiddenAddressError) as refused:
         rule.check(origin)
     return str(refused.value)
 
@@ -131,20 +131,20 @@ def test_plain_http_to_a_name_waits_for_its_address_where_a_network_is_allowed()
     origin = Origin("http", "models.corp", 80)
     rule.check(origin)
     rule.judge(origin, ["10.1.2.3", "10.1.255.255"])
-    with pytest.raises(AddressRefused) as refused:
+    with pytest.raises(ForbiddenAddressError) as refused:
         rule.judge(origin, ["10.1.2.3", "8.8.8.8"])
     assert str(refused.value) == words("http://models.corp", IN_THE_CLEAR)
 
 
 def test_bad_address_is_named_with_what_it_is_instead() -> None:
     origin = Origin("https", "api.test", 443)
-    with pytest.raises(AddressRefused) as refused:
+    with pytest.raises(ForbiddenAddressError) as refused:
         NOTHING_ALLOWED.judge(origin, ["8.8.8.8", "169.254.169.254"])
     reason = "link-local, where clouds keep their metadata"
     assert str(refused.value) == words(
         "https://api.test", f"169.254.169.254 is no public address ({reason})"
     )
-    with pytest.raises(AddressRefused) as refused:
+    with pytest.raises(ForbiddenAddressError) as refused:
         NOTHING_ALLOWED.judge(origin, ["fe80::1%eth0"])
     assert str(refused.value) == words("https://api.test", "its address has a zone")
 
@@ -183,5 +183,5 @@ async def test_eight_addresses_are_tried_in_order_and_the_ninth_is_judged_too() 
     public = [f"8.8.8.{number}" for number in range(1, 10)]
     origin = Origin("https", "api.test", 443)
     assert list(await Guard(None, Names(*public)).resolve(origin)) == public[:8]
-    with pytest.raises(AddressRefused):
+    with pytest.raises(ForbiddenAddressError):
         await Guard(None, Names(*public, "127.0.0.1")).resolve(origin)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headgate.kit.http.errors import ConnectFailed, PoolExhausted
+from headgate.kit.http.errors import ConnectError, PoolExhaustedError
 from headgate.kit.http.lookup import SystemLookup, ask_system
 
 ONLY_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -59,7 +59,7 @@ async def test_failed_question_is_told_with_its_reason_and_asked_anew(fault: Exc
 
     lookup = SystemLookup(ask=ask)
     for _ in range(2):
-        with pytest.raises(ConnectFailed) as failed:
+        with pytest.raises(ConnectError) as failed:
             await asyncio.wait_for(lookup.find("a.test"), 10)
         assert str(failed.value) == f"Cannot resolve a.test: {fault}"
         assert failed.value.__cause__ is fault
@@ -78,7 +78,7 @@ async def test_as_many_names_as_allowed_are_asked_for_at_a_time_and_then_more() 
     lookup = SystemLookup(lookups_max=2, ask=ask)
     tasks = [asyncio.create_task(lookup.find(name)) for name in ("a.test", "b.test", "a.test")]
     await asyncio.sleep(0)
-    with pytest.raises(PoolExhausted) as refused:
+    with pytest.raises(PoolExhaustedError) as refused:
         await lookup.find("c.test")
     assert str(refused.value) == "2 names are being resolved already."
     held.set()
@@ -98,7 +98,9 @@ async def test_name_is_asked_for_anew_after_a_time_without_threads(
     lookup = SystemLookup(ask=lambda host: [host])
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(PoolExhausted, match=r"^No name can be resolved now: can't start new"):
+        with pytest.raises(
+            PoolExhaustedError, match=r"^No name can be resolved now: can't start new"
+        ):
             await lookup.find("a.test")
     assert await asyncio.wait_for(lookup.find("a.test"), 10) == ["a.test"]
 

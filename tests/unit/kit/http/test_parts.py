@@ -12,12 +12,12 @@ import pytest
 from headgate.kit.http.client import HttpClient, Stats
 from headgate.kit.http.connection import HeadLimits
 from headgate.kit.http.errors import (
-    AddressRefused,
-    ConnectCancelled,
-    ConnectFailed,
-    Disconnected,
-    HeadTooLarge,
-    TotalTimeout,
+    ConnectCancelledError,
+    ConnectError,
+    DisconnectedError,
+    ForbiddenAddressError,
+    ResponseHeadTooLargeError,
+    TotalTimeoutError,
 )
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import PoolLimits
@@ -39,10 +39,10 @@ def test_origin_is_written_with_its_port_and_an_address_in_brackets(
 
 
 def test_disconnection_is_of_a_used_connection_only_where_it_is_said() -> None:
-    assert (str(Disconnected("gone")), Disconnected("gone").reused) == ("gone", False)
-    assert Disconnected("gone", reused=True).reused is True
-    assert Disconnected("gone").sent is True
-    assert ConnectFailed("refused").sent is False
+    assert (str(DisconnectedError("gone")), DisconnectedError("gone").reused) == ("gone", False)
+    assert DisconnectedError("gone", reused=True).reused is True
+    assert DisconnectedError("gone").sent is True
+    assert ConnectError("refused").sent is False
 
 
 class Names:
@@ -104,7 +104,7 @@ async def test_call_writes_its_head_and_is_answered_and_its_connection_counted(
     await turn()
     assert len(lines) == 1
     connection.data_received(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 60)
-    with pytest.raises(HeadTooLarge, match="60 bytes"):
+    with pytest.raises(ResponseHeadTooLargeError, match="60 bytes"):
         await call
     await client.close()
     assert client.stats() == Stats(open=0, idle=0, waiting=0, connects=1)
@@ -121,12 +121,12 @@ async def test_client_is_bound_by_the_limits_that_it_was_given(
     await turn()
     assert client.stats() == Stats(open=1, idle=0, waiting=1, connects=1)
     calls[1].cancel("enough")
-    with pytest.raises(ConnectCancelled, match="enough"):
+    with pytest.raises(ConnectCancelledError, match="enough"):
         await calls[1]
     calls[0].cancel()
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await calls[0]
-    assert not isinstance(cancelled.value, ConnectCancelled)
+    assert not isinstance(cancelled.value, ConnectCancelledError)
     assert lines[0][1].aborts == 1
     await client.close()
 
@@ -137,7 +137,7 @@ async def test_total_deadline_is_kept_by_the_client_itself(
     lines: list[tuple[Any, Transport]],
 ) -> None:
     client = HttpClient(resolver=Names())
-    with pytest.raises(TotalTimeout):
+    with pytest.raises(TotalTimeoutError):
         await asyncio.wait_for(client.send(ask(total_seconds=0.05)), 10)
     assert lines[0][1].aborts == 1
     await client.close()
@@ -149,7 +149,7 @@ async def test_client_that_was_told_nothing_goes_to_no_private_place(
     lines: list[tuple[Any, Transport]],
 ) -> None:
     client = HttpClient()
-    with pytest.raises(AddressRefused):
+    with pytest.raises(ForbiddenAddressError):
         await client.send(ask(Origin("https", "127.0.0.1", 443)))
     assert lines == []
     await client.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.client import HttpClient, Stats
-from headgate.kit.http.errors import ConnectFailed, PoolExhausted
+from headgate.kit.http.errors import ConnectError, PoolExhaustedError
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import PoolLimits
 
@@ -88,7 +88,7 @@ async def test_failed_connection_frees_its_place(serve: Any, open_client: Any) -
     async with open_client(limits=PoolLimits(connections_per_origin_max=1)) as client:
         calls = [start(client, upstream) for _ in range(3)]
         results = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(result) for result in results] == [ConnectFailed] * 3
+        assert [type(result) for result in results] == [ConnectError] * 3
         assert client.stats() == Stats(open=0, idle=0, waiting=0, connects=0)
 
 
@@ -98,7 +98,7 @@ async def test_waiting_counts_into_the_connect_deadline(serve: Any, open_client:
     async with open_client(limits=PoolLimits(connections_per_origin_max=1)) as client:
         first = start(client, upstream)
         await gate.asked.acquire()
-        with pytest.raises(PoolExhausted):
+        with pytest.raises(PoolExhaustedError):
             await call(client, upstream, connect_seconds=0.05)
         assert client.stats().waiting == 0
         gate.answers.release()
@@ -112,7 +112,7 @@ async def test_full_queue_refuses_at_once(serve: Any, open_client: Any) -> None:
     async with open_client(limits=limits) as client:
         calls = [start(client, upstream) for _ in range(2)]
         await gate.asked.acquire()
-        with pytest.raises(PoolExhausted):
+        with pytest.raises(PoolExhaustedError):
             await call(client, upstream)
         for _ in calls:
             gate.answers.release()
@@ -233,7 +233,7 @@ async def test_closing_refuses_who_waits(serve: Any, open_client: Any) -> None:
         await client.close()
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(result, Exception) for result in results)
-        assert isinstance(results[1], ConnectFailed)
+        assert isinstance(results[1], ConnectError)
         await until(client, open=0, waiting=0)
 
 

@@ -11,11 +11,11 @@ import pytest
 from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.errors import (
-    ConnectFailed,
-    ConnectTimeout,
-    Disconnected,
-    PoolExhausted,
-    TotalTimeout,
+    ConnectError,
+    ConnectTimeoutError,
+    DisconnectedError,
+    PoolExhaustedError,
+    TotalTimeoutError,
 )
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import Pool, PoolLimits
@@ -265,7 +265,7 @@ async def test_full_queue_is_told_and_takes_the_next_when_one_has_left() -> None
     pool = make_pool(Dials(), connections_max=1, waiting_max=3)
     await pool.acquire(HERE, PATIENT)
     waiting = await open_waiting(pool, HERE, THERE, THERE)
-    with pytest.raises(PoolExhausted) as refused:
+    with pytest.raises(PoolExhaustedError) as refused:
         await pool.acquire(HERE, PATIENT)
     assert str(refused.value) == "3 requests wait for a connection already."
     waiting[1].cancel()
@@ -321,8 +321,8 @@ async def test_connection_that_died_in_the_hand_over_is_replaced() -> None:
 
 async def test_failed_dial_frees_its_place_for_the_next() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    dials.fault = ConnectFailed("refused")
-    with pytest.raises(ConnectFailed, match="refused"):
+    dials.fault = ConnectError("refused")
+    with pytest.raises(ConnectError, match="refused"):
         await pool.acquire(HERE, PATIENT)
     assert (pool.open, pool.connects) == (0, 0)
     dials.fault = None
@@ -334,7 +334,7 @@ async def test_failed_dial_frees_its_place_for_the_next() -> None:
 async def test_wait_for_a_free_connection_says_nothing_of_the_origin() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
     await pool.acquire(HERE, PATIENT)
-    with pytest.raises(PoolExhausted) as late:
+    with pytest.raises(PoolExhaustedError) as late:
         await pool.acquire(THERE, Timeouts(connect_seconds=0.01, total_seconds=9))
     assert str(late.value) == f"No connection to {THERE} was free within 0.01 s."
     assert dials.asked == [HERE]
@@ -345,7 +345,7 @@ async def test_wait_for_a_free_connection_says_nothing_of_the_origin() -> None:
 async def test_connection_that_closed_while_it_was_opened_is_a_failure() -> None:
     pool = make_pool(dials := Dials())
     dials.stillborn = True
-    with pytest.raises(ConnectFailed) as failed:
+    with pytest.raises(ConnectError) as failed:
         await pool.acquire(HERE, PATIENT)
     assert str(failed.value) == "http://a.test:80 closed the connection at once."
     assert (pool.open, pool.connects, pool.connections) == (0, 0, set())
@@ -356,23 +356,23 @@ async def test_connection_that_closed_while_it_was_opened_is_a_failure() -> None
     [
         (
             Timeouts(connect_seconds=0.01, total_seconds=9),
-            ConnectTimeout,
+            ConnectTimeoutError,
             "No connection to http://a.test:80 within 0.01 s.",
         ),
         (
             Timeouts(connect_seconds=0.01, total_seconds=0.01),
-            ConnectTimeout,
+            ConnectTimeoutError,
             "No connection to http://a.test:80 within 0.01 s.",
         ),
         (
             Timeouts(connect_seconds=9, total_seconds=0.01),
-            TotalTimeout,
+            TotalTimeoutError,
             "The exchange took 0.01 s.",
         ),
     ],
 )
 async def test_dial_that_takes_too_long_names_the_deadline_that_it_missed(
-    timeouts: Timeouts, kind: type[ConnectTimeout | TotalTimeout], told: str
+    timeouts: Timeouts, kind: type[ConnectTimeoutError | TotalTimeoutError], told: str
 ) -> None:
     pool = make_pool(dials := Dials())
     dials.hold = asyncio.Event()
@@ -393,10 +393,10 @@ async def test_closing_breaks_off_refuses_and_waits_for_the_sockets() -> None:
     assert not closing.done()
     await closing
     for task in waiting:
-        with pytest.raises(ConnectFailed) as refused:
+        with pytest.raises(ConnectError) as refused:
             await task
         assert str(refused.value) == "The client is closed."
-    with pytest.raises(ConnectFailed, match=r"^The client is closed\.$"):
+    with pytest.raises(ConnectError, match=r"^The client is closed\.$"):
         await pool.acquire(ELSEWHERE, PATIENT)
     assert dials.asked == [HERE]
     assert (pool.open, pool.waiting) == (0, 0)
@@ -408,7 +408,7 @@ async def test_dial_that_ends_after_the_closing_is_closed_at_once() -> None:
     (task,) = await open_waiting(pool, HERE)
     await pool.close()
     dials.hold.set()
-    with pytest.raises(ConnectFailed, match=r"^The client is closed\.$"):
+    with pytest.raises(ConnectError, match=r"^The client is closed\.$"):
         await task
     (transport,) = dials.transports.values()
     assert transport.aborts == 1
@@ -530,6 +530,6 @@ async def test_exchange_under_way_hears_that_the_client_is_closed() -> None:
     exchange = held.start(Request(HERE, b"GET", b"/", [], b"", PATIENT), b"HEAD", 1000.0)
     await finish(pool)
     error = exchange.take_error()
-    assert isinstance(error, Disconnected)
+    assert isinstance(error, DisconnectedError)
     assert (str(error), error.reused) == ("The client is closed.", False)
     assert exchange.arrival.done()

@@ -9,7 +9,7 @@ from headgate.vault.service.master_key.key import (
 )
 from headgate.vault.service.master_key.key_service import (
     KeyService,
-    KeyServiceFailed,
+    KeyServiceUnavailableError,
     RemoteSource,
 )
 from headgate.vault.service.master_key.local import (
@@ -28,7 +28,7 @@ __all__ = [
     "LOCAL",
     "VARIABLE",
     "KeyService",
-    "KeyServiceFailed",
+    "KeyServiceUnavailableError",
     "LocalMasterKey",
     "LocalSource",
     "MasterKey",

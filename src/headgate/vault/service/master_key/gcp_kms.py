@@ -15,9 +15,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from headgate.kit.http.message import Request
-from headgate.vault.model import CredentialRefused, MasterKeyRefused, parse_base_url
+from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
 from headgate.vault.service.master_key.key_service import (
-    KeyServiceFailed,
+    KeyServiceUnavailableError,
     Place,
     Send,
     ask,
@@ -54,7 +54,10 @@ class TokenSource(Protocol):
     """Who gives an access token."""
 
     def fetch(self) -> str:
-        """A token that is valid now. Raises `KeyServiceFailed` and `MasterKeyRefused`."""
+        """A token that is valid now.
+
+        Raises `KeyServiceUnavailableError` and `InvalidMasterKeyError`.
+        """
         ...
 
 
@@ -95,7 +98,7 @@ class AccountToken:
             return jwt.encode(header, claims, RSAKey.import_key(account.private_key))
         except (JoseError, ValueError) as error:
             message = "The private key of the service account's file cannot be used."
-            raise MasterKeyRefused(message) from error
+            raise InvalidMasterKeyError(message) from error
 
 
 class MachineToken:
@@ -147,13 +150,13 @@ class GcpKms:
 
 
 def read_account(content: bytes, path: str) -> ServiceAccount:
-    """The service account of a file. Raises `MasterKeyRefused`, without any of its content."""
+    """The service account of a file. Raises `InvalidMasterKeyError`, without any of its content."""
     try:
         account = msgspec.json.decode(content, type=ServiceAccount)
         parse_base_url(account.token_uri)
-    except (msgspec.DecodeError, CredentialRefused):
+    except (msgspec.DecodeError, InvalidCredentialError):
         message = f"{path} is no key file of a service account (JSON with client_email, "
-        raise MasterKeyRefused(f"{message}private_key and token_uri).") from None
+        raise InvalidMasterKeyError(f"{message}private_key and token_uri).") from None
     return account
 
 
@@ -161,4 +164,4 @@ def _read_token(place: Place, answer: Any) -> str:
     token = find_text(answer, "access_token")
     if token and token.isascii() and token.isprintable():
         return token
-    raise KeyServiceFailed(f"{place} answers without a token. {place.hint}")
+    raise KeyServiceUnavailableError(f"{place} answers without a token. {place.hint}")

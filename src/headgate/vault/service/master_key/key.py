@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.kit import crypto
-from headgate.kit.crypto import SealBroken, SecretKey
+from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.vault import store
 from headgate.vault.model.keys import (
     MasterKeyRecord,
@@ -39,7 +39,7 @@ class MasterKey(Protocol):
         ...
 
     def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
-        """The material again. Raises `SealBroken`."""
+        """The material again. Raises `BrokenSealError`."""
         ...
 
 
@@ -89,7 +89,7 @@ def opens(key: MasterKey, record: MasterKeyRecord | None) -> bool:
         return False
     try:
         return key.unwrap(record.check_value, bound_to=_CHECK_BOUND_TO) == _CHECK_PLAINTEXT
-    except SealBroken:
+    except BrokenSealError:
         return False
 
 

@@ -21,7 +21,7 @@ from headgate.kit.crypto import KEY_BYTES, SecretKey, encode_fields
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Headers, Origin, Request, Timeouts
-from headgate.vault.model import MasterKeyRefused
+from headgate.vault.model import InvalidMasterKeyError
 from headgate.vault.model.keys import (
     MasterKeyRecord,
     MasterKeyState,
@@ -63,7 +63,7 @@ class Place(msgspec.Struct, frozen=True):
         return Request(self.origin, b"POST", target, headers, body, timeouts)
 
 
-class KeyServiceFailed(HeadgateError):
+class KeyServiceUnavailableError(HeadgateError):
     """A key service does not answer, or refuses; the message names it and what to check."""
 
     kind = Kind.UNAVAILABLE
@@ -74,7 +74,7 @@ class KeyService(Protocol):
     """Wraps under a key that it never gives away.
 
     `context` is authenticated with what is wrapped: it opens with the same one only. Both methods
-    block, take seconds at most, and raise `KeyServiceFailed`.
+    block, take seconds at most, and raise `KeyServiceUnavailableError`.
     """
 
     provider: str
@@ -104,7 +104,7 @@ class RemoteSource:
             return None
         record = self._choose(known, MasterKeyState.ACTIVE)
         if record is None:
-            raise MasterKeyRefused(
+            raise InvalidMasterKeyError(
                 f"{self._service.key_name} of {self.provider} keeps no master key of this "
                 f"database. {describe_active(known)} To move it: headgate vault rotate-master"
             )
@@ -122,7 +122,9 @@ class RemoteSource:
         context = _context(SecretKey(material).id.hex())
         wrapped = self._service.wrap(material, context)
         if not hmac.compare_digest(self._service.unwrap(wrapped, context), material):
-            raise MasterKeyRefused(f"{self.provider} gives back another key than it was given.")
+            raise InvalidMasterKeyError(
+                f"{self.provider} gives back another key than it was given."
+            )
         return self._build(material, wrapped)
 
     def _choose(
@@ -141,11 +143,13 @@ class RemoteSource:
         material = self._service.unwrap(wrapped, _context(record.id))
         place = f"{self._service.key_name} of {self.provider}"
         if len(material) != KEY_BYTES:
-            raise MasterKeyRefused(f"{place} gives back {len(material)} bytes, not a master key.")
+            raise InvalidMasterKeyError(
+                f"{place} gives back {len(material)} bytes, not a master key."
+            )
         key = self._build(material, wrapped)
         refusal = None if known is None else judge(key, known, place)
         if refusal is not None or key.id != record.id:
-            raise MasterKeyRefused(refusal or f"{place} gives back another master key.")
+            raise InvalidMasterKeyError(refusal or f"{place} gives back another master key.")
         return key
 
     def _build(self, material: bytes, wrapped: bytes) -> LocalMasterKey:
@@ -154,7 +158,7 @@ class RemoteSource:
 
 
 def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
-    """The JSON that a key service answers with. Raises `KeyServiceFailed`.
+    """The JSON that a key service answers with. Raises `KeyServiceUnavailableError`.
 
     `code` is the path of its own word for what went wrong (`error.status`). Of a refusal nothing
     else is told: its text may repeat what it was sent.
@@ -163,7 +167,9 @@ def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
         reply = send(request)
     except EgressError as error:
         what = f"{type(error).__name__}: {error}"
-        raise KeyServiceFailed(f"{place} does not answer ({what}). {place.hint}") from error
+        raise KeyServiceUnavailableError(
+            f"{place} does not answer ({what}). {place.hint}"
+        ) from error
     try:
         answer: Any = msgspec.json.decode(reply.body)
     except msgspec.DecodeError:
@@ -172,7 +178,7 @@ def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
         return answer
     said = find_text(answer, code)
     own = f", {said}" if _CODE.fullmatch(said) else ""
-    raise KeyServiceFailed(f"{place} refuses (status {reply.status}{own}). {place.hint}")
+    raise KeyServiceUnavailableError(f"{place} refuses (status {reply.status}{own}). {place.hint}")
 
 
 def find_text(answer: Any, path: str) -> str:
@@ -183,14 +189,14 @@ def find_text(answer: Any, path: str) -> str:
 
 
 def read_base64(place: Place, answer: Any, path: str) -> bytes:
-    """The bytes at a dotted path of an answer. Raises `KeyServiceFailed`."""
+    """The bytes at a dotted path of an answer. Raises `KeyServiceUnavailableError`."""
     text = find_text(answer, path)
     try:
         if text:
             return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         pass
-    raise KeyServiceFailed(f"{place} answers without {path}. {place.hint}")
+    raise KeyServiceUnavailableError(f"{place} answers without {path}. {place.hint}")
 
 
 def encode_base64(data: bytes) -> str:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from headgate.kit.crypto import KEY_BYTES
 from headgate.kit.failpoint import failpoint
-from headgate.vault.model import MasterKeyRefused
+from headgate.vault.model import InvalidMasterKeyError
 from headgate.vault.model.keys import MasterKeyRecord
 from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, list_known
 from headgate.vault.service.master_key.source import describe_active, is_active, judge
@@ -49,7 +49,7 @@ class LocalSource:
                 return key
             refusal = refusal or reason
         if known:
-            raise MasterKeyRefused(refusal or self._describe_missing(known))
+            raise InvalidMasterKeyError(refusal or self._describe_missing(known))
         return None
 
     def create(self) -> LocalMasterKey:
@@ -67,7 +67,7 @@ class LocalSource:
 
     @property
     def has_key(self) -> bool:
-        """Whether there is a key at all, right or wrong. Raises `MasterKeyRefused`."""
+        """Whether there is a key at all, right or wrong. Raises `InvalidMasterKeyError`."""
         return next(self._read(), None) is not None
 
     @property
@@ -117,7 +117,7 @@ def find_master_key(
 ) -> LocalMasterKey | None:
     """The key from `text` (the environment), else from the file; None for a new installation.
 
-    Only reads. Raises `MasterKeyRefused` for a key that is weak, exposed, or not the one that
+    Only reads. Raises `InvalidMasterKeyError` for a key that is weak, exposed, or not the one that
     sealed this database, and for none where something is sealed.
     """
     return LocalSource(text=text, path=path).find(connection)
@@ -129,7 +129,7 @@ def next_of(path: Path) -> Path:
 
 
 def read_or_create(path: Path) -> LocalMasterKey:
-    """The key in a file, made where there is none. Raises `MasterKeyRefused`."""
+    """The key in a file, made where there is none. Raises `InvalidMasterKeyError`."""
     material = read_master_key(path)
     return create_master_key(path) if material is None else LocalMasterKey(material)
 
@@ -143,11 +143,13 @@ def create_master_key(path: Path) -> LocalMasterKey:
 
 def write_master_key(path: Path, material: bytes) -> None:
     """Write a key to a new file that only its owner can read, on the disk when this returns.
-    Raises FileExistsError and `MasterKeyRefused`."""
+    Raises FileExistsError and `InvalidMasterKeyError`."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileNotFoundError as error:
-        raise MasterKeyRefused(f"There is no directory {path.parent} for a master key.") from error
+        raise InvalidMasterKeyError(
+            f"There is no directory {path.parent} for a master key."
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(base64.b64encode(material) + b"\n")
@@ -167,11 +169,11 @@ def _flush_directory(path: Path) -> None:
 
 
 def parse_master_key(text: str, source: str) -> bytes:
-    """The 32 bytes of a key in base64 or hex. Raises `MasterKeyRefused` for a weak one."""
+    """The 32 bytes of a key in base64 or hex. Raises `InvalidMasterKeyError` for a weak one."""
     material = _decode(text.strip())
     if len(material) != KEY_BYTES:
         message = f"The master key in {source} is not 32 bytes in base64 or 64 hex digits. {_HELP}"
-        raise MasterKeyRefused(message)
+        raise InvalidMasterKeyError(message)
     steps = {(after - before) % 256 for before, after in itertools.pairwise(material)}
     texty = all(0x20 <= byte < 0x7F for byte in material)
     if len(set(material)) < DISTINCT_BYTES_MIN or len(steps) == 1 or texty:
@@ -179,7 +181,7 @@ def parse_master_key(text: str, source: str) -> bytes:
             f"The master key in {source} is an example or can be guessed: "
             f"it must be 32 random bytes. {_HELP}"
         )
-        raise MasterKeyRefused(message)
+        raise InvalidMasterKeyError(message)
     return material
 
 
@@ -194,7 +196,10 @@ def _decode(text: str) -> bytes:
 
 
 def read_master_key(path: Path) -> bytes | None:
-    """The bytes of the key in a file; None where there is no file. Raises `MasterKeyRefused`."""
+    """The bytes of the key in a file; None where there is no file.
+
+    Raises `InvalidMasterKeyError`.
+    """
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -204,8 +209,10 @@ def read_master_key(path: Path) -> bytes | None:
             f"The master key file {path} can be read by others "
             f"(mode {stat.S_IMODE(status.st_mode):04o}). Run: chmod 600 {path}"
         )
-        raise MasterKeyRefused(message)
+        raise InvalidMasterKeyError(message)
     try:
         return parse_master_key(path.read_text("ascii"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise MasterKeyRefused(f"The master key file {path} cannot be read: {error}") from error
+        raise InvalidMasterKeyError(
+            f"The master key file {path} cannot be read: {error}"
+        ) from error

@@ -23,8 +23,8 @@ class MasterKeySource(Protocol):
     def find(self, connection: sa.Connection) -> LocalMasterKey | None:
         """The key under which this database is; None for a new installation.
 
-        Only reads, also a database that is yet to be upgraded. Raises `MasterKeyRefused` for a key
-        that is weak, exposed, missing or not the right one, and `KeyServiceFailed`.
+        Only reads, also a database that is yet to be upgraded. Raises `InvalidMasterKeyError` for a
+        key that is weak, exposed, missing or not the right one, and `KeyServiceUnavailableError`.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headgate.vault.service.master_key.key_service import (
-    KeyServiceFailed,
+    KeyServiceUnavailableError,
     Place,
     Send,
     ask,
@@ -53,7 +53,9 @@ class Transit:
         ciphertext = find_text(answer, "data.ciphertext")
         if not _CIPHERTEXT.fullmatch(ciphertext):
             place = self._place
-            raise KeyServiceFailed(f"{place} answers without data.ciphertext. {place.hint}")
+            raise KeyServiceUnavailableError(
+                f"{place} answers without data.ciphertext. {place.hint}"
+            )
         return ciphertext.encode()
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
