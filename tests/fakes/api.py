@@ -20,10 +20,9 @@ from typing import Any, TypeVar
 import anyio.from_thread
 import httpx2
 import sqlalchemy as sa
-from headgate.main.installation import Installation, open_installation
 
 from headgate.accounts.service import PasswordHasher
-from headgate.api import app as application
+from headgate.api import app as asgi
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.keys.service import KeyIndex
@@ -31,9 +30,10 @@ from headgate.kit import settings
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import ConnectError
+from headgate.kit.http.errors import ConnectFailed
 from headgate.kit.http.guard import Guard
 from headgate.main import data_plane, platform
+from headgate.main.application import Application, open_application
 from headgate.relay.ports import Grant
 from headgate.vault.model import CredentialRequest
 from headgate.vault.model.managed import ManagedRequest
@@ -79,7 +79,7 @@ class Tenant:
 class Api:
     """Calls are those of `own`'s management key, unless they say otherwise."""
 
-    installation: Installation
+    application: Application
     portal: anyio.from_thread.BlockingPortal
     writer: Writer
     app: Any
@@ -145,7 +145,7 @@ class Api:
 
     def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         """What the database says, past the API."""
-        with self.installation.database.reading() as connection:
+        with self.application.database.reading() as connection:
             return work(connection)
 
     def audited(self) -> list[tuple[str, str]]:
@@ -156,15 +156,15 @@ class Api:
         )
 
 
-def make_tenant(installation: Installation, connection: sa.Connection, name: str) -> Tenant:
+def make_tenant(application: Application, connection: sa.Connection, name: str) -> Tenant:
     """A new organization with all that a tenant has."""
-    accounts = installation.accounts
+    accounts = application.accounts
     organization = accounts.create_organization(connection, name, by=SYSTEM)
     project = accounts.create_project(
         connection, "Default", organization_id=organization.id, by=SYSTEM
     )
     admin, live = (
-        installation.keys.create(
+        application.keys.create(
             connection,
             KeyRequest(
                 name=kind.value, organization_id=organization.id, project_id=project.id, kind=kind
@@ -202,7 +202,7 @@ class OperatorKeyIndex(KeyIndex):
         return self.operator if token == OPERATOR_KEY.encode() else super().find(token)
 
 
-def stock_platform(installation: Installation, connection: sa.Connection) -> None:
+def stock_platform(application: Application, connection: sa.Connection) -> None:
     """A credential of the platform, named `platform`, and a model that it serves."""
     request = CredentialRequest(
         organization_id=None,
@@ -210,29 +210,29 @@ def stock_platform(installation: Installation, connection: sa.Connection) -> Non
         secret="sk-platform-0123456789abcdefghijkl",
         name="platform",
     )
-    installation.credentials.add(connection, request, by=SYSTEM)
+    application.credentials.add(connection, request, by=SYSTEM)
     sold = ManagedRequest(model_id="gpt-5.4-nano", credential="platform")
-    installation.managed_models.attach(connection, sold, by=SYSTEM)
+    application.managed_models.attach(connection, sold, by=SYSTEM)
 
 
 def clear_platform(api: Api) -> None:
     """Take the platform's credential away, so that only own ones are left to be resolved."""
-    installation = api.installation
-    with installation.database.transaction() as connection:
-        record = installation.credentials.find(connection, "platform")
-        installation.credentials.remove(connection, record, by=SYSTEM)
+    application = api.application
+    with application.database.transaction() as connection:
+        record = application.credentials.find(connection, "platform")
+        application.credentials.remove(connection, record, by=SYSTEM)
 
 
 class _NoNames:
     """A network without a name service: only addresses can be reached."""
 
     async def find(self, host: str) -> Sequence[str]:
-        raise ConnectError(f"Cannot resolve {host}: there is no name service")
+        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
 
 
-async def open_client(installation: Installation) -> HttpClient:
+async def open_client(application: Application) -> HttpClient:
     """The egress client of the stage: it connects to this machine, and nowhere else."""
-    return HttpClient(resolver=Guard(installation.egress_rules, _NoNames()))
+    return HttpClient(resolver=Guard(application.egress_rules, _NoNames()))
 
 
 class _Good:
@@ -246,26 +246,26 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
     environment = {f"HEADGATE_{name.upper()}": value for name, value in variables.items()}
     usual = {"HEADGATE_EGRESS_ALLOW": "127.0.0.1/32", "HEADGATE_CATALOG_DIR": str(CATALOG)}
     loaded = settings.load({**usual, **environment}, data=folder)
-    installation = open_installation(loaded, clock=props.clock)
+    application = open_application(loaded, clock=props.clock)
     if props.hasher is not None:
-        installation.hasher.close()
-        installation.hasher = props.hasher
-    installation.key_index = OperatorKeyIndex(installation.clock)
-    with installation.database.transaction() as connection:
-        own = make_tenant(installation, connection, "Own")
-        other = make_tenant(installation, connection, "Other")
-        stock_platform(installation, connection)
+        application.hasher.close()
+        application.hasher = props.hasher
+    application.key_index = OperatorKeyIndex(application.clock)
+    with application.database.transaction() as connection:
+        own = make_tenant(application, connection, "Own")
+        other = make_tenant(application, connection, "Other")
+        stock_platform(application, connection)
 
     taking_up = threading.Lock()
 
     def reload() -> None:
-        with taking_up, installation.database.reading() as connection:
-            installation.load(connection, frozenset({"keys", "credentials", "catalog"}))
+        with taking_up, application.database.reading() as connection:
+            application.load(connection, frozenset({"keys", "credentials", "catalog"}))
 
     reload()
-    writer = Writer(installation.database)
+    writer = Writer(application.database)
     with contextlib.ExitStack() as stack:
-        stack.callback(installation.close)
+        stack.callback(application.close)
         portal = stack.enter_context(anyio.from_thread.start_blocking_portal())
 
         async def start() -> None:
@@ -273,15 +273,15 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
 
         portal.call(start)
         stack.callback(portal.call, writer.stop)
-        client = portal.call(open_client, installation)
+        client = portal.call(open_client, application)
         stack.callback(portal.call, client.close)
-        ledger = data_plane.build_ledger(loaded, installation, writer)
-        app = application.build_app(
+        ledger = data_plane.build_ledger(loaded, application, writer)
+        app = asgi.build_app(
             health=_Good(),
             render_metrics=bytes,
-            make_id=installation.ids.make,
+            make_id=application.ids.make,
             platform=platform.build(
-                installation,
+                application,
                 writer,
                 reload=reload,
                 client=client,
@@ -289,4 +289,4 @@ def running_api(folder: Path, props: Props = NO_PROPS, /, **variables: str) -> G
                 observe=lambda _receipt, _microseconds: None,
             ),
         )
-        yield Api(installation, portal, writer, app, own, other)
+        yield Api(application, portal, writer, app, own, other)

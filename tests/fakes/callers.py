@@ -129,9 +129,9 @@ def bearer(token: str, organization_id: str | None) -> dict[str, str]:
 
 def make_revoked(api: Api, _permission: str) -> Caller:
     """A management key that was never good while anybody could look: made and revoked at once."""
-    installation, own = api.installation, api.own
-    with installation.database.transaction() as connection:
-        project = installation.accounts.create_project(
+    application, own = api.application, api.own
+    with application.database.transaction() as connection:
+        project = application.accounts.create_project(
             connection, "Cast", organization_id=own.organization_id, by=SYSTEM
         )
         request = KeyRequest(
@@ -140,8 +140,8 @@ def make_revoked(api: Api, _permission: str) -> Caller:
             project_id=project.id,
             kind=KeyKind.ADMIN,
         )
-        issued = installation.keys.create(connection, request, by=SYSTEM)
-        installation.keys.revoke(connection, issued.key.id, by=SYSTEM)
+        issued = application.keys.create(connection, request, by=SYSTEM)
+        application.keys.revoke(connection, issued.key.id, by=SYSTEM)
     return Caller("revoked key", bearer(issued.token, api.organization_id), is_known=False)
 
 
@@ -191,9 +191,9 @@ def make_headerless_owner(api: Api, _permission: str) -> Caller:
 
 
 def make_suspended_owner(api: Api, _permission: str) -> Caller:
-    installation = api.installation
-    with installation.database.transaction() as connection:
-        accounts = installation.accounts
+    application = api.application
+    with application.database.transaction() as connection:
+        accounts = application.accounts
         organization = accounts.create_organization(connection, "Suspended", by=SYSTEM)
         accounts.suspend_organization(connection, organization, by=SYSTEM)
     caller = make_person(
@@ -204,12 +204,12 @@ def make_suspended_owner(api: Api, _permission: str) -> Caller:
 
 
 def make_disabled(api: Api, permission: str) -> Caller:
-    installation = api.installation
+    application = api.application
     caller = make_person(api, "disabled", Role.OWNER, organization_id=api.organization_id)
-    with installation.database.transaction() as connection:
-        person = installation.people.find(connection, "disabled@example.com")
+    with application.database.transaction() as connection:
+        person = application.people.find(connection, "disabled@example.com")
         assert person is not None
-        installation.people.disable(connection, person, by=SYSTEM)
+        application.people.disable(connection, person, by=SYSTEM)
     caller.is_known = False
     return caller
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import AuditFilter
-from headgate.cli.desk import open_desk
+from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 
@@ -25,9 +25,9 @@ def list_entries(
     object_id: Annotated[str | None, typer.Option("--object", help="Of this object only.")] = None,
 ) -> None:
     """Who did what to which object, from where; the newest first."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
+    with open_data_directory(data) as application, application.database.reading() as connection:
         audit_filter = AuditFilter(object_id=object_id)
-        entries, total = desk.audit.list(connection, audit_filter, limit=limit)
+        entries, total = application.audit.list(connection, audit_filter, limit=limit)
     if as_json:
         typer.echo(msgspec.json.encode(entries))
         return
@@ -53,8 +53,8 @@ def verify(
     ] = None,
 ) -> None:
     """Go through the whole chain of hashes; exit status 1 where it does not hold."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        log = desk.audit
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        log = application.audit
         verdict = log.verify(connection)
         is_known = head is None or log.contains_hash(connection, head)
     if verdict.fault is not None:

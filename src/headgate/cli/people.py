@@ -9,9 +9,9 @@ import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from headgate.accounts.model import Person, PersonNotFoundError, PersonRequest, Role, check_email
+from headgate.accounts.model import Person, PersonMissing, PersonRequest, Role, check_email
 from headgate.audit.model import COMMAND_LINE
-from headgate.cli.desk import Desk, open_desk
+from headgate.cli.data_directory import Application, open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.passwords import ask_email, ask_password_hash
 from headgate.cli.tables import print_table
@@ -28,10 +28,11 @@ FromStdin = Annotated[
 @app.command("list")
 def list_people(data: Data = None, as_json: Json = False) -> None:
     """Everybody, also who is disabled."""
-    with open_desk(data) as desk, desk.database.reading() as connection:
-        people, _ = desk.people.list(connection, limit=PEOPLE_MAX)
+    with open_data_directory(data) as application, application.database.reading() as connection:
+        people, _ = application.people.list(connection, limit=PEOPLE_MAX)
         roles = {
-            person.id: desk.people.list_memberships(connection, person.id) for person in people
+            person.id: application.people.list_memberships(connection, person.id)
+            for person in people
         }
     if as_json:
         typer.echo(msgspec.json.encode(people))
@@ -69,7 +70,7 @@ def add(
     """Add a person to an organization."""
     address = ask_email(email)
     hashed = None if without_password else ask_password_hash(address, from_stdin=password_stdin)
-    with open_desk(data) as desk, desk.database.transaction() as connection:
+    with open_data_directory(data) as application, application.database.transaction() as connection:
         request = PersonRequest(
             email=address,
             name=name or address,
@@ -77,9 +78,9 @@ def add(
             is_operator=operator,
             is_verified=True,
         )
-        owner = desk.accounts.find_organization(connection, organization)
-        person = desk.people.add(connection, request, by=COMMAND_LINE)
-        desk.people.join(connection, person, owner.id, role=role, by=COMMAND_LINE)
+        owner = application.accounts.find_organization(connection, organization)
+        person = application.people.add(connection, request, by=COMMAND_LINE)
+        application.people.join(connection, person, owner.id, role=role, by=COMMAND_LINE)
     typer.echo(f"{person.id} ({person.email}) is {role.value} of {owner.name}.")
 
 
@@ -87,25 +88,29 @@ def add(
 def set_password(email: Email, data: Data = None, password_stdin: FromStdin = False) -> None:
     """Give a person another password; their sessions end."""
     hashed = ask_password_hash(check_email(email), from_stdin=password_stdin)
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        person = find(desk, connection, email)
-        ended = desk.people.set_password(connection, person, hashed, by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        person = find(application, connection, email)
+        ended = application.people.set_password(connection, person, hashed, by=COMMAND_LINE)
     typer.echo(f"{person.email} has a new password; {ended} sessions ended.")
 
 
 @app.command()
 def disable(email: Email, data: Data = None) -> None:
     """Let a person in nowhere; their sessions end at once."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        person = desk.people.disable(connection, find(desk, connection, email), by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        person = application.people.disable(
+            connection, find(application, connection, email), by=COMMAND_LINE
+        )
     typer.echo(f"{person.email} is disabled.")
 
 
 @app.command()
 def enable(email: Email, data: Data = None) -> None:
     """Let a disabled person in again."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        person = desk.people.enable(connection, find(desk, connection, email), by=COMMAND_LINE)
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        person = application.people.enable(
+            connection, find(application, connection, email), by=COMMAND_LINE
+        )
     typer.echo(f"{person.email} can sign in again.")
 
 
@@ -118,17 +123,17 @@ def link(
     subject: Annotated[str, typer.Option(help="By what the issuer knows them: its sub.")],
 ) -> None:
     """Tell by what an issuer knows a person, where its tokens hold no verified e-mail."""
-    with open_desk(data) as desk, desk.database.transaction() as connection:
-        person = find(desk, connection, email)
-        desk.people.link_identity(
+    with open_data_directory(data) as application, application.database.transaction() as connection:
+        person = find(application, connection, email)
+        application.people.link_identity(
             connection, person, issuer=issuer, subject=subject, by=COMMAND_LINE
         )
     typer.echo(f"{person.email} is known to {issuer}.")
 
 
-def find(desk: Desk, connection: sa.Connection, email: str) -> Person:
-    """The person of an address. Raises `PersonNotFoundError`."""
-    person = desk.people.find(connection, check_email(email))
+def find(application: Application, connection: sa.Connection, email: str) -> Person:
+    """The person of an address. Raises `PersonMissing`."""
+    person = application.people.find(connection, check_email(email))
     if person is None:
-        raise PersonNotFoundError(f"Nobody has the e-mail {email!r}: headgate people list.")
+        raise PersonMissing(f"Nobody has the e-mail {email!r}: headgate people list.")
     return person

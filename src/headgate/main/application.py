@@ -1,6 +1,9 @@
-"""One data directory, opened: its database, its master key, and the services that live on them."""
+"""The composition root: the services of one process, built from its settings and its database."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
 
 import sqlalchemy as sa
 
@@ -18,41 +21,59 @@ from headgate.keys import service as keys
 from headgate.kit.clock import Clock, SteadyClock, SystemClock
 from headgate.kit.db import migration, schema
 from headgate.kit.db.engine import Database
+from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.kit.settings import Settings
-from headgate.main import data_lock, data_remains, master_keys
-from headgate.main.data_lock import DATABASE_FILE, DataDirectoryInUseError
-from headgate.main.egress import build_rules
+from headgate.main import data_lock, data_remains
+from headgate.main.data_lock import DATABASE_FILE, DataInUse
+from headgate.main.egress import build_rules, simulator_origin
+from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
 from headgate.relay.ports import OPERATOR
 from headgate.vault import service as vault
 
 
-class Installation:
-    """The services of one process. Snapshots are empty until `load`."""
+class DataMissing(HeadgateError):
+    """The data directory has not what the command works on."""
+
+    kind = Kind.MISSING
+    code = "data_missing"
+
+
+class Application:
+    """Hold the services of one process. Snapshots are empty until `load`.
+
+    What seals or opens secrets is there from `unlock` on: `sealer`, `vault`, `offers`, `secrets`,
+    `rotations` and `credentials`. Commands that touch no secret need no master key.
+    """
+
+    sealer: vault.Sealer
+    vault: vault.Vault
+    offers: vault.ManagedOffers
+    secrets: vault.SecretBook
+    rotations: vault.Rotations
+    credentials: vault.CredentialBook
 
     def __init__(
         self,
         settings: Settings,
         database: Database,
-        master_key: vault.MasterKey,
         egress_rules: EgressRules,
         *,
-        clock: Clock,
-        source: vault.MasterKeySource | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
         self.egress_rules = egress_rules
-        self.clock = clock
+        self.clock = clock = clock or SystemClock()
         self.steady_clock = SteadyClock(clock)
         self.ids = Ids()
-        self.audit = AuditLog(self.clock)
-        self.accounts = AccountService(self.clock, self.ids, self.audit)
+        self.audit = AuditLog(clock)
+        self.accounts = AccountService(clock, self.ids, self.audit)
         self.keys = keys.KeyService(
             self.steady_clock,
             self.accounts,
@@ -60,7 +81,7 @@ class Installation:
             keys_max=settings.keys_max,
             subscribed=lambda _topic: settings.test_mode,
         )
-        self.people = PersonService(self.clock, self.ids, self.audit)
+        self.people = PersonService(clock, self.ids, self.audit)
         self.members = MemberService(self.audit)
         self.invitations = InvitationService(
             self.steady_clock,
@@ -77,36 +98,48 @@ class Installation:
             idle_seconds=settings.session_idle_seconds,
         )
         self.hasher = PasswordHasher()
-        self.key_index = keys.KeyIndex(self.clock)
+        self.key_index = keys.KeyIndex(clock)
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
-        self.price_book = catalog.PriceBook(self.catalog, self.audit, self.clock)
-        self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, self.clock)
-        self.rate_limiter = RateLimiter(self.clock)
-        sealer = vault.Sealer(master_key, self.clock, source)
-        integrations = self.catalog.integrations
-        self.vault = vault.Vault(sealer, integrations, self.clock)
-        self.offers = vault.ManagedOffers(self.vault)
+        self.price_book = catalog.PriceBook(self.catalog, self.audit, clock)
+        self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, clock)
         self.managed_models = vault.ManagedBook(
-            models=self.catalog,
-            audit=self.audit,
-            clock=self.clock,
-            ids=self.ids,
+            models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
+        self.rate_limiter = RateLimiter(clock)
         self.latencies = Latencies()
-        self.capacities = vault.Capacities(self.clock)
+        self.capacities = vault.Capacities(clock)
+
+    def unlock(self, connection: sa.Connection) -> Application:
+        """Build what needs the master key, once, with the key that the settings name.
+
+        Raise `MasterKeyRefused`, `KeyServiceFailed`, and `DataMissing` where no key was made yet.
+        """
+        if not hasattr(self, "sealer"):
+            source = build_source(self.settings)
+            key = source.find(connection)
+            if key is None:
+                message = "There is no master key yet; start `headgate serve` once to make it."
+                raise DataMissing(message)
+            self.unlock_with(key, source)
+        return self
+
+    def unlock_with(self, master_key: vault.MasterKey, source: vault.MasterKeySource) -> None:
+        """Build what needs the master key. `source` is asked when another process rotates it."""
+        sealer = self.sealer = vault.Sealer(master_key, self.clock, source)
+        self.vault = vault.Vault(sealer, self.catalog.integrations, self.clock)
+        self.offers = vault.ManagedOffers(self.vault)
         self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
-        self._sealer = sealer
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
-        self.credentials = self._open_book()
+        self.credentials = self._build_credentials()
 
     def allow(self, origin: Origin) -> None:
-        """Let the operator's credentials go to an origin that this process has itself put up."""
+        """Let the operator's credentials go to an origin that this process itself started."""
         self.egress_rules = self.egress_rules.with_origins(OPERATOR, origin)
-        self.credentials = self._open_book()
+        self.credentials = self._build_credentials()
 
-    def _open_book(self) -> vault.CredentialBook:
+    def _build_credentials(self) -> vault.CredentialBook:
         return vault.CredentialBook(
-            self._sealer,
+            self.sealer,
             self.catalog.integrations,
             egress_rules=self.egress_rules,
             clock=self.clock,
@@ -115,7 +148,7 @@ class Installation:
         )
 
     def load(self, connection: sa.Connection, topics: frozenset[str]) -> None:
-        """Take up what is stored under the topics that changed."""
+        """Reload the snapshots of the topics that changed."""
         if not topics.isdisjoint(keys.TOPICS):
             self.key_index.load(connection)
         if vault.TOPIC in topics:
@@ -126,7 +159,7 @@ class Installation:
             self.catalog_settings.reload(connection)
 
     def write_back(self, connection: sa.Connection) -> None:
-        """Write down what was noted beside the calls."""
+        """Store what calls only noted in memory: the time, last uses, provider capacities."""
         schema.record_time(connection, self.steady_clock.now())
         self.vault.flush_used(connection)
         self.capacities.flush(connection)
@@ -134,7 +167,7 @@ class Installation:
     @property
     def has_old_master_key(self) -> bool:
         """Whether the next start needs another master key than this process has."""
-        return self._sealer.is_outdated
+        return self.sealer.is_outdated
 
     def close(self) -> None:
         """Close the database, and end the threads that hash passwords."""
@@ -142,13 +175,11 @@ class Installation:
         self.database.close()
 
 
-def open_installation(settings: Settings, *, clock: Clock | None = None) -> Installation:
-    """Open a data directory, made and brought up to date first where that is needed.
+def open_application(settings: Settings, *, clock: Clock | None = None) -> Application:
+    """Open a data directory, which is created or upgraded where needed.
 
-    Raises a `HeadgateError` (`UnusableDataDirectoryError`, `InvalidMasterKeyError`,
-    `KeyServiceUnavailableError`,
-    `UnusableSchemaError`, `StorageUnavailableError`), and has then written nothing to an existing
-    database.
+    Raise a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
+    `SchemaUnusable`, `StorageUnavailable`); nothing was then written to an existing database.
     """
     egress_rules = build_rules(settings)
     data_lock.make_directory(settings.data)
@@ -159,7 +190,7 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
     try:
         if remains and not migration.has_schema(database):
             raise data_remains.refuse(settings, database.name, remains)
-        source = master_keys.build_source(settings)
+        source = build_source(settings)
         with database.reading() as connection:
             known = source.find(connection)
         migration.prepare(database, schema.METADATA)
@@ -169,42 +200,64 @@ def open_installation(settings: Settings, *, clock: Clock | None = None) -> Inst
                 known = source.find(connection)
             master_key = known or source.create()
             failpoint("first_start_master_key")
-            installation = Installation(
-                settings,
-                database,
-                master_key,
-                egress_rules,
-                clock=clock or SystemClock(),
-                source=source,
-            )
-            installation.steady_clock.raise_to(schema.read_time(connection))
-            vault.remember_master_key(connection, master_key, now=installation.clock.now())
+            application = Application(settings, database, egress_rules, clock=clock)
+            application.unlock_with(master_key, source)
+            application.steady_clock.raise_to(schema.read_time(connection))
+            vault.remember_master_key(connection, master_key, now=application.clock.now())
     except BaseException:
         database.close()
         raise
-    return installation
+    return application
 
 
-def open_for_command(settings: Settings, command: str) -> Installation:
-    """Open a data directory for a command, also beside a running server, whose schema is left as
-    it is. Raises as `open_installation`, and `DataDirectoryInUseError` where the schema would have
-    to change."""
+def open_application_for_command(settings: Settings, command: str) -> Application:
+    """Open a data directory for a command, also beside a running server, whose schema stays.
+
+    Raise as `open_application`, and `DataInUse` where the schema would have to change.
+    """
     try:
         with data_lock.hold(settings, command):
-            return open_installation(settings)
-    except DataDirectoryInUseError:
+            return open_application(settings)
+    except DataInUse:
         database = open_database(settings)
         try:
             if not migration.is_current(database):
                 raise
         finally:
             database.close()
-    return open_installation(settings)
+    return open_application(settings)
+
+
+@contextlib.contextmanager
+def open_existing_application(settings: Settings) -> Generator[Application]:
+    """Open a data directory as it is, with the egress settings of the server that runs on it.
+
+    Raise `DataMissing` where no server was ever started, and `DataUnusable` where the database
+    is gone.
+    """
+    settings = data_lock.adopt(settings, data_lock.find_server(settings))
+    path = settings.data / DATABASE_FILE
+    if not settings.database_url:
+        data_remains.check_file(settings, data_remains.find(settings))
+    if not settings.database_url and not path.is_file():
+        message = f"There is no database {path}; start `headgate serve` once, or give --data."
+        raise DataMissing(message)
+    database = open_database(settings)
+    try:
+        if not migration.has_schema(database):
+            message = f"Headgate never used {database.name}; start `headgate serve` once."
+            raise DataMissing(message)
+        rules = build_rules(settings, simulator_origin(settings))
+        yield Application(settings, database, rules)
+    finally:
+        database.close()
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of the settings: PostgreSQL where there is a URL, else the file. Raises
-    `InvalidDatabaseUrlError` and `DriverNotInstalledError`."""
+    """Open the PostgreSQL of the settings, or without a URL the SQLite file.
+
+    Raise `DatabaseUrlRefused` and `DriverMissing`.
+    """
     return Database(
         settings.database_url or settings.data / DATABASE_FILE,
         busy_timeout_seconds=settings.database_wait_seconds,

@@ -136,9 +136,9 @@ def test_link_leads_to_the_console_and_its_token_to_no_log(fresh: Api) -> None:
 
 
 def test_first_owner_names_their_own_address_and_is_the_operator(api: Api) -> None:
-    installation = api.installation
-    with installation.database.transaction() as connection:
-        issued = installation.invitations.create_for_operator(
+    application = api.application
+    with application.database.transaction() as connection:
+        issued = application.invitations.create_for_operator(
             connection, api.organization_id, by=SYSTEM
         )
     browser = Browser(api, organization_id=api.organization_id)
