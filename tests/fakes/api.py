@@ -30,7 +30,7 @@ from headgate.kit import settings
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
-from headgate.kit.http.errors import ConnectFailed
+from headgate.kit.http.errors import ConnectError
 from headgate.kit.http.guard import Guard
 from headgate.main import data_plane, platform
 from headgate.main.application import Application, open_application
@@ -227,7 +227,7 @@ class _NoNames:
     """A network without a name service: only addresses can be reached."""
 
     async def find(self, host: str) -> Sequence[str]:
-        raise ConnectFailed(f"Cannot resolve {host}: there is no name service")
+        raise ConnectError(f"Cannot resolve {host}: there is no name service")
 
 
 async def open_client(application: Application) -> HttpClient:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from headgate.accounts.model import Person, PersonMissing, PersonRequest, Role, check_email
+from headgate.accounts.model import Person, PersonNotFoundError, PersonRequest, Role, check_email
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import Application, open_data_directory
 from headgate.cli.options import Data, Json, format_time
@@ -132,8 +132,8 @@ def link(
 
 
 def find(application: Application, connection: sa.Connection, email: str) -> Person:
-    """The person of an address. Raises `PersonMissing`."""
+    """The person of an address. Raises `PersonNotFoundError`."""
     person = application.people.find(connection, check_email(email))
     if person is None:
-        raise PersonMissing(f"Nobody has the e-mail {email!r}: headgate people list.")
+        raise PersonNotFoundError(f"Nobody has the e-mail {email!r}: headgate people list.")
     return person

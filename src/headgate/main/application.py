@@ -29,7 +29,7 @@ from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.kit.settings import Settings
 from headgate.main import data_lock, data_remains
-from headgate.main.data_lock import DATABASE_FILE, DataInUse
+from headgate.main.data_lock import DATABASE_FILE, DataDirectoryInUseError
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
@@ -37,7 +37,7 @@ from headgate.relay.ports import OPERATOR
 from headgate.vault import service as vault
 
 
-class DataMissing(HeadgateError):
+class DataDirectoryNotFoundError(HeadgateError):
     """The data directory has not what the command works on."""
 
     kind = Kind.MISSING
@@ -112,14 +112,14 @@ class Application:
     def unlock(self, connection: sa.Connection) -> Application:
         """Build what needs the master key, once, with the key that the settings name.
 
-        Raise `MasterKeyRefused`, `KeyServiceFailed`, and `DataMissing` where no key was made yet.
+        Raise `InvalidMasterKeyError`, `KeyServiceUnavailableError`, and `DataDirectoryNotFoundError` where no key was made yet.
         """
         if not hasattr(self, "sealer"):
             source = build_source(self.settings)
             key = source.find(connection)
             if key is None:
                 message = "There is no master key yet; start `headgate serve` once to make it."
-                raise DataMissing(message)
+                raise DataDirectoryNotFoundError(message)
             self.unlock_with(key, source)
         return self
 
@@ -178,8 +178,8 @@ class Application:
 def open_application(settings: Settings, *, clock: Clock | None = None) -> Application:
     """Open a data directory, which is created or upgraded where needed.
 
-    Raise a `HeadgateError` (`DataUnusable`, `MasterKeyRefused`, `KeyServiceFailed`,
-    `SchemaUnusable`, `StorageUnavailable`); nothing was then written to an existing database.
+    Raise a `HeadgateError` (`UnusableDataDirectoryError`, `InvalidMasterKeyError`, `KeyServiceUnavailableError`,
+    `UnusableSchemaError`, `StorageUnavailableError`); nothing was then written to an existing database.
     """
     egress_rules = build_rules(settings)
     data_lock.make_directory(settings.data)
@@ -213,12 +213,12 @@ def open_application(settings: Settings, *, clock: Clock | None = None) -> Appli
 def open_application_for_command(settings: Settings, command: str) -> Application:
     """Open a data directory for a command, also beside a running server, whose schema stays.
 
-    Raise as `open_application`, and `DataInUse` where the schema would have to change.
+    Raise as `open_application`, and `DataDirectoryInUseError` where the schema would have to change.
     """
     try:
         with data_lock.hold(settings, command):
             return open_application(settings)
-    except DataInUse:
+    except DataDirectoryInUseError:
         database = open_database(settings)
         try:
             if not migration.is_current(database):
@@ -232,7 +232,7 @@ def open_application_for_command(settings: Settings, command: str) -> Applicatio
 def open_existing_application(settings: Settings) -> Generator[Application]:
     """Open a data directory as it is, with the egress settings of the server that runs on it.
 
-    Raise `DataMissing` where no server was ever started, and `DataUnusable` where the database
+    Raise `DataDirectoryNotFoundError` where no server was ever started, and `UnusableDataDirectoryError` where the database
     is gone.
     """
     settings = data_lock.adopt(settings, data_lock.find_server(settings))
@@ -241,12 +241,12 @@ def open_existing_application(settings: Settings) -> Generator[Application]:
         data_remains.check_file(settings, data_remains.find(settings))
     if not settings.database_url and not path.is_file():
         message = f"There is no database {path}; start `headgate serve` once, or give --data."
-        raise DataMissing(message)
+        raise DataDirectoryNotFoundError(message)
     database = open_database(settings)
     try:
         if not migration.has_schema(database):
             message = f"Headgate never used {database.name}; start `headgate serve` once."
-            raise DataMissing(message)
+            raise DataDirectoryNotFoundError(message)
         rules = build_rules(settings, simulator_origin(settings))
         yield Application(settings, database, rules)
     finally:
@@ -256,7 +256,7 @@ def open_existing_application(settings: Settings) -> Generator[Application]:
 def open_database(settings: Settings) -> Database:
     """Open the PostgreSQL of the settings, or without a URL the SQLite file.
 
-    Raise `DatabaseUrlRefused` and `DriverMissing`.
+    Raise `InvalidDatabaseUrlError` and `DriverNotInstalledError`.
     """
     return Database(
         settings.database_url or settings.data / DATABASE_FILE,

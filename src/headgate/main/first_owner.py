@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from headgate.accounts.model import Person, PersonExists, PersonRequest, Role
+from headgate.accounts.model import Person, PersonExistsError, PersonRequest, Role
 from headgate.audit.model import COMMAND_LINE, SYSTEM
 from headgate.kit.failpoint import failpoint
 from headgate.main.application import Application
@@ -46,11 +46,11 @@ def prepare_owner(application: Application) -> bool:
 def create_owner(application: Application, *, email: str, name: str, password_hash: str) -> Person:
     """The first owner and operator, at the word of who is at the machine.
 
-    Raises `PersonExists` where there is anybody, `EmailRefused` and `NameRefused`.
+    Raises `PersonExistsError` where there is anybody, `InvalidEmailError` and `InvalidNameError`.
     """
     with application.database.transaction(alone=True) as connection:
         if has_owner(application, connection):
-            raise PersonExists(
+            raise PersonExistsError(
                 "There is an owner already. Further people: headgate people add, or invitations."
             )
         request = PersonRequest(
