@@ -112,7 +112,8 @@ class Application:
     def unlock(self, connection: sa.Connection) -> Application:
         """Build what needs the master key, once, with the key that the settings name.
 
-        Raise `InvalidMasterKeyError`, `KeyServiceUnavailableError`, and `DataDirectoryNotFoundError` where no key was made yet.
+        Raise `InvalidMasterKeyError`, `KeyServiceUnavailableError`, and
+        `DataDirectoryNotFoundError` where no key was made yet.
         """
         if not hasattr(self, "sealer"):
             source = build_source(self.settings)
@@ -178,8 +179,9 @@ class Application:
 def open_application(settings: Settings, *, clock: Clock | None = None) -> Application:
     """Open a data directory, which is created or upgraded where needed.
 
-    Raise a `HeadgateError` (`UnusableDataDirectoryError`, `InvalidMasterKeyError`, `KeyServiceUnavailableError`,
-    `UnusableSchemaError`, `StorageUnavailableError`); nothing was then written to an existing database.
+    Raise a `HeadgateError` (`UnusableDataDirectoryError`, `InvalidMasterKeyError`,
+    `KeyServiceUnavailableError`, `UnusableSchemaError`, `StorageUnavailableError`); nothing was
+    then written to an existing database.
     """
     egress_rules = build_rules(settings)
     data_lock.make_directory(settings.data)
@@ -213,7 +215,8 @@ def open_application(settings: Settings, *, clock: Clock | None = None) -> Appli
 def open_application_for_command(settings: Settings, command: str) -> Application:
     """Open a data directory for a command, also beside a running server, whose schema stays.
 
-    Raise as `open_application`, and `DataDirectoryInUseError` where the schema would have to change.
+    Raise as `open_application`, and `DataDirectoryInUseError` where the schema would have to
+    change.
     """
     try:
         with data_lock.hold(settings, command):
@@ -232,8 +235,8 @@ def open_application_for_command(settings: Settings, command: str) -> Applicatio
 def open_existing_application(settings: Settings) -> Generator[Application]:
     """Open a data directory as it is, with the egress settings of the server that runs on it.
 
-    Raise `DataDirectoryNotFoundError` where no server was ever started, and `UnusableDataDirectoryError` where the database
-    is gone.
+    Raise `DataDirectoryNotFoundError` where no server was ever started, and
+    `UnusableDataDirectoryError` where the database is gone.
     """
     settings = data_lock.adopt(settings, data_lock.find_server(settings))
     path = settings.data / DATABASE_FILE
