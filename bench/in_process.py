@@ -31,7 +31,6 @@ from headgate.main import data_plane
 from headgate.main.application import Application, open_application
 from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
-from headgate.main.observers import Observers
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from headgate.telemetry.metrics import Metrics
@@ -258,7 +257,7 @@ def _build(settings: Settings, application: Application, writer: Writer) -> Gate
     provider = Provider()
     client = HttpClient(dialer=provider)
     server = Server(Config(cast("Any", None), log_config=None))
-    observers = Observers(settings, server, client)
+    observers = data_plane.build_observers(settings, server, client)
     traffic = data_plane.build_traffic(settings, application)
     pipelines = data_plane.build_pipelines(
         settings,

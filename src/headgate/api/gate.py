@@ -18,8 +18,8 @@ from headgate.api.principal import NOBODY, Principal, PrincipalKind
 from headgate.keys.model import InvalidApiKeyError, KeyKind
 from headgate.keys.model.request_keys import find_grant
 from headgate.keys.service import KeyIndex
+from headgate.kit.http.addresses import check_address
 from headgate.kit.rate_limiter import RateLimiter
-from headgate.relay.admission import check_address
 
 ORGANIZATION_HEADER = "x-organization-id"
 KEY_HEADERS = ("x-api-key", "api-key")
@@ -94,7 +94,7 @@ class Gate:
         presented = [token.encode("utf-8", "replace") for token in tokens]
         grant, token = find_grant(self._key_index, presented)
         if grant.networks:
-            check_address(grant, request.client.host if request.client else "")
+            check_address(request.client.host if request.client else "", grant.networks)
         if grant.requests_per_minute:
             self._rate_limiter.take(grant)
         return Principal(kind=PrincipalKind.KEY, id=grant.key_id, grant=grant, token=token)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 import msgspec
+import uvicorn
 
 from headgate.billing.service import Ledger
 from headgate.gateway.cards import Cards
@@ -19,6 +20,7 @@ from headgate.gateway.models import Models, ModelsEncoder, ModelsPipeline
 from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.client import HttpClient
 from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.json_limits import JsonLimits
 from headgate.kit.memory import find_memory_bytes
@@ -40,6 +42,7 @@ from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.upstream import Upstream
+from headgate.telemetry.observers import Observers
 
 MEMORY_SHARE = 4
 """Bodies may take this part of the memory, a quarter; the rest is for what becomes of them."""
@@ -79,6 +82,21 @@ class Traffic(msgspec.Struct, frozen=True):
             "breaker_openings": lambda: self.breakers.openings,
             "bodies_refused": lambda: self.bodies.refusals,
         }
+
+
+def build_observers(settings: Settings, server: uvicorn.Server, client: HttpClient) -> Observers:
+    """Build what observes settled calls, with the gauges of the server and the egress client."""
+    return Observers(
+        {
+            "connections": lambda: len(server.server_state.connections),
+            "requests_in_flight": lambda: len(server.server_state.tasks),
+            "provider_connections": lambda: client.stats().open,
+            "provider_connections_idle": lambda: client.stats().idle,
+            "provider_connections_awaited": lambda: client.stats().waiting,
+        },
+        access_log=settings.access_log,
+        spans=bool(settings.otel_endpoint),
+    )
 
 
 def build_ledger(settings: Settings, application: Application, writer: Writer) -> Ledger:

@@ -17,6 +17,7 @@ import uvloop
 from headgate.api import app as api
 from headgate.api.refusals import Refusals
 from headgate.billing.service import Ledger
+from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
 from headgate.kit.db.engine import StorageUnavailableError
@@ -26,7 +27,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
 from headgate.kit.settings import Settings
-from headgate.main import banner, data_lock, data_plane, descriptors, platform, waiting, withdrawals
+from headgate.main import banner, data_lock, data_plane, descriptors, platform, waiting
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.data_lock import DataLock
@@ -35,10 +36,10 @@ from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
 from headgate.main.listening import Server, attach, create_server
-from headgate.main.observers import Observers
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
 from headgate.main.simulator import check_simulator, is_simulated, load_simulator
+from headgate.telemetry.observers import Observers
 from headgate.vault.model import parse_base_url
 
 log = structlog.get_logger(__name__)
@@ -105,7 +106,7 @@ async def _serve(
         stack.push_async_callback(writer.stop)
         client = open_client(settings, application.egress_rules)
         stack.push_async_callback(client.close)
-        observers = Observers(settings, server, client)
+        observers = data_plane.build_observers(settings, server, client)
         observers.start()
         stack.callback(observers.stop)
         ledger = data_plane.build_ledger(settings, application, writer)
@@ -145,7 +146,9 @@ async def _serve(
         attach(server, app, edge)
         connections: Any = server.server_state.connections
         works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
-        works.append(withdrawals.watch(application.key_index, handler, connections))
+        works.append(
+            cancellation.watch_keys(application.key_index.take_deactivated, handler, connections)
+        )
         works.append(_announce(server, settings, application, situation))
         await stack.enter_async_context(_running(*works))
         _tune_collector()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.addresses import Address, Network, parse_address, unmap
+from headgate.kit.http.addresses import check_address
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.llm.endpoint import Endpoint, Pricing
 from headgate.llm.estimate import estimate_input_tokens
@@ -39,11 +38,6 @@ class ModelOutOfScopeError(HeadgateError):
 class ProjectOutOfScopeError(HeadgateError):
     kind = Kind.FORBIDDEN
     code = "project_out_of_scope"
-
-
-class AddressOutOfScopeError(HeadgateError):
-    kind = Kind.FORBIDDEN
-    code = "address_out_of_scope"
 
 
 class ResourceOutOfScopeError(HeadgateError):
@@ -88,7 +82,7 @@ class Admission:
             self._concurrency.acquire(grant.key_id)
             return
         if grant.networks:
-            check_address(grant, caller.client_address)
+            check_address(caller.client_address, grant.networks)
         check_scope(grant, call, self._models)
         self._concurrency.acquire(grant.key_id)
         if grant.requests_per_minute or grant.tokens_per_minute:
@@ -98,7 +92,7 @@ class Admission:
         """Raise what a restricted key is refused with by the head of its request alone, before a
         body is held for it. Nothing is counted: `admit` does, and looks at the model as well."""
         if grant.networks:
-            check_address(grant, caller.client_address)
+            check_address(caller.client_address, grant.networks)
         check_endpoint_scope(grant, endpoint)
         if grant.requests_per_minute or grant.tokens_per_minute:
             self._rate_limiter.check(grant, with_tokens=endpoint.pricing is not Pricing.FREE)
@@ -197,14 +191,6 @@ def is_model_in_scope(model: str | None, patterns: tuple[str, ...], models: Mode
     return models is not None and is_any_in_scope(models.match(model).names, patterns)
 
 
-def check_address(grant: Grant, address: str) -> None:
-    """Refuse a caller from elsewhere than the key's networks, and one from nobody knows where."""
-    if not is_inside(address, grant.networks):
-        raise AddressOutOfScopeError(
-            f"This key may not be used from {address or 'an unknown address'}.", should_retry=False
-        )
-
-
 def choose_project(grant: Grant, project_id: str) -> Grant:
     """The grant for calls of the project that the caller names. Raises `ProjectOutOfScopeError`."""
     if project_id == grant.project_id:
@@ -221,15 +207,3 @@ def estimate_tokens(call: Call) -> int:
         return OUTPUT_TOKENS_ASSUMED
     output = OUTPUT_TOKENS_ASSUMED if body.output_tokens_max is None else body.output_tokens_max
     return estimate_input_tokens(body.body, call.model) + output * max(1, body.n or 1)
-
-
-def is_inside(address: str, networks: tuple[Network, ...]) -> bool:
-    """Whether an address is in one of the networks; what is no address is in none."""
-    parsed = _parse(address)
-    return parsed is not None and any(parsed in network for network in networks)
-
-
-@functools.lru_cache(maxsize=4096)
-def _parse(text: str) -> Address | None:
-    address = parse_address(text)
-    return None if address is None else unmap(address)

@@ -9,9 +9,10 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Timeouts
 from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
-from headgate.relay.call_state import CallState, measure_request
+from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import merge_timeouts
 from headgate.relay.ports import Hold, Models, Wallet
+from headgate.relay.pricing import measure_request
 from headgate.relay.usage_bounds import (
     bound_output,
     bound_tool_fees,

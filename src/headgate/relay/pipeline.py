@@ -18,18 +18,13 @@ from headgate.kit.failpoint import failpoint
 from headgate.llm.usage import Reading
 from headgate.relay.admission import Admission
 from headgate.relay.call import Call, Caller
-from headgate.relay.call_state import (
-    MICROSECONDS,
-    CallState,
-    InternalError,
-    ReceiptNotRecordedError,
-    assess,
-    write_receipt,
-)
+from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
 from headgate.relay.client_response import ClientResponse, Encoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.holding import Holding
 from headgate.relay.ports import Models, Receipt, Settlement
+from headgate.relay.pricing import price_call
+from headgate.relay.receipts import MICROSECONDS, build_receipt
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import UpstreamResponse
 
@@ -137,9 +132,9 @@ class CallPipeline:
     async def _settle(self, state: CallState) -> Receipt:
         """Make the call's one receipt durable, then tell the observers. Raises Unrecorded."""
         now = self._clock.now()
-        charge = assess(state, self._models, now)
+        charge = price_call(state, self._models, now)
         ended_at = self._clock.monotonic()
-        receipt = write_receipt(state, charge, created_at=now, ended_at=ended_at)
+        receipt = build_receipt(state, charge, created_at=now, ended_at=ended_at)
         if state.call.tokens_reserved:
             self._admission.settle(state.call, receipt)
         failpoint("before_settle")

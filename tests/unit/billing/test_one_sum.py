@@ -11,8 +11,9 @@ from headgate.catalog.service import Catalog
 from headgate.gateway.encoder import render_cost
 from headgate.kit.money import format_dollars
 from headgate.llm.usage import Reading, Usage
-from headgate.relay.call_state import assess, write_receipt
 from headgate.relay.ports import Hold
+from headgate.relay.pricing import price_call
+from headgate.relay.receipts import build_receipt
 from tests.fakes.stage import make_call, make_state
 
 NOW = 1_800_000_000.0
@@ -53,8 +54,8 @@ def test_header_receipt_and_ledger_say_the_same_sum(
     state.reading = Reading(usage=usage, service_tier=tier)
     state.hold = hold = Hold("req_1", "org_1", held_nano)
     state.attempts, state.was_sent, state.outcome, state.body_bytes = 1, True, outcome, len(body)
-    charge = assess(state, CATALOG, NOW)
-    receipt = write_receipt(state, charge, created_at=NOW, ended_at=0.0)
+    charge = price_call(state, CATALOG, NOW)
+    receipt = build_receipt(state, charge, created_at=NOW, ended_at=0.0)
     lines = settle(hold, receipt.cost_nano)
     if receipt.cost_nano > held_nano:
         lines += charge_excess(hold, receipt.cost_nano, wallet_nano=wallet_nano)

@@ -4,11 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.errors import HeadgateError
-from headgate.kit.http.addresses import find_network
+from headgate.kit.http.addresses import AddressOutOfScopeError, find_network, is_inside
 from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import (
-    AddressOutOfScopeError,
     Admission,
     EndpointOutOfScopeError,
     KeyWithoutInferenceError,
@@ -20,11 +19,12 @@ from headgate.relay.admission import (
     choose_project,
     estimate_tokens,
     is_in_scope,
-    is_inside,
 )
-from headgate.relay.call_state import CallState, Charge, estimate_usage, write_receipt
+from headgate.relay.call_state import CallState
 from headgate.relay.concurrency import ConcurrencyLimiter, ConcurrencyLimitError
 from headgate.relay.ports import Grant, Receipt
+from headgate.relay.pricing import Charge, estimate_usage
+from headgate.relay.receipts import build_receipt
 from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_state
 
 CALLER = FakeCaller()
@@ -33,7 +33,7 @@ CALLER = FakeCaller()
 def make_receipt(usage: Usage | None, *, pricing: str = "priced") -> Receipt:
     call = make_call()
     charge = Charge(pricing=pricing, usage=usage)
-    return write_receipt(
+    return build_receipt(
         CallState(call, Reading()), charge, created_at=0.0, ended_at=call.started_at
     )
 

@@ -15,8 +15,9 @@ from headgate.catalog.model import PriceRow, Rates
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.breaker import Breakers
-from headgate.relay.call_state import assess, write_receipt
 from headgate.relay.ports import Hold, Receipt
+from headgate.relay.pricing import price_call
+from headgate.relay.receipts import build_receipt
 from headgate.relay.routing import Routing
 from tests.fakes.stage import (
     CREDENTIAL,
@@ -79,8 +80,8 @@ def settle(
     state.attempts, state.was_sent, state.outcome = 1, True, "completed"
     for name, value in changes.items():
         setattr(state.reading if hasattr(state.reading, name) else state, name, value)
-    charge = assess(state, models, NOW)
-    return write_receipt(state, charge, created_at=NOW, ended_at=0.0)
+    charge = price_call(state, models, NOW)
+    return build_receipt(state, charge, created_at=NOW, ended_at=0.0)
 
 
 def test_call_with_a_tool_of_unknown_fee_costs_its_known_part_and_says_so() -> None:

@@ -10,9 +10,11 @@ import pytest
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http import errors as egress
 from headgate.llm.usage import Usage
-from headgate.relay.call_state import CallState, assess, write_receipt
+from headgate.relay.call_state import CallState
 from headgate.relay.client_response import ClientResponse, ResponseFactory
 from headgate.relay.ports import Receipt
+from headgate.relay.pricing import price_call
+from headgate.relay.receipts import build_receipt
 from headgate.relay.upstream import (
     InvalidProviderResponseError,
     ProviderTimeoutError,
@@ -74,8 +76,8 @@ class Rig:
         await self.carrying
 
     def receipt(self) -> Receipt:
-        return write_receipt(
-            self.state, assess(self.state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0
+        return build_receipt(
+            self.state, price_call(self.state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0
         )
 
 

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from headgate.kit.http.message import Headers
 from headgate.llm.usage import Usage
-from headgate.relay.call_state import FREE, CallState, assess, write_receipt
+from headgate.relay.call_state import CallState
 from headgate.relay.client_response import ClientResponse, ResponseFactory
+from headgate.relay.pricing import FREE, price_call
+from headgate.relay.receipts import build_receipt
 from headgate.relay.upstream import InvalidProviderResponseError, read_response
 from tests.fakes.stage import (
     CHAT,
@@ -58,7 +60,7 @@ async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
         deliver(state, response, FakeCaller())
     state.end_early(raised.value, left=False)
     assert response.aborted
-    assert (state.outcome, assess(state, FakeModels(), 0.0)) == ("upstream_error", FREE)
+    assert (state.outcome, price_call(state, FakeModels(), 0.0)) == ("upstream_error", FREE)
 
 
 async def test_answer_that_was_not_modified_is_passed_on() -> None:
@@ -90,7 +92,7 @@ async def test_answer_that_is_only_an_error_is_an_error_and_costs_nothing() -> N
     delivery = deliver(state, FakeResponse(200, JSON, body), caller)
     await delivery.transfer()
     assert (state.status, state.outcome, state.error_code) == (502, "upstream_error", "boom")
-    assert assess(state, FakeModels(), 0.0) == FREE
+    assert price_call(state, FakeModels(), 0.0) == FREE
 
 
 async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged() -> None:
@@ -99,7 +101,7 @@ async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged(
     delivery = deliver(state, FakeResponse(200, JSON, body), FakeCaller())
     await delivery.transfer()
     assert (state.status, state.outcome, state.reading.error_code) == (200, "upstream_error", "x")
-    charge = assess(state, FakeModels(), 0.0)
+    charge = price_call(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.usage) == ("priced", Usage(input_tokens=1))
 
 
@@ -126,8 +128,8 @@ async def test_response_is_booked_as_what_it_is_whole_and_streamed(
     response.feed(b"data: %b\n\n" % event)
     await carrying
     for state in (whole, streamed):
-        charge = assess(state, FakeModels(), 0.0)
-        receipt = write_receipt(state, charge, created_at=0.0, ended_at=0.0)
+        charge = price_call(state, FakeModels(), 0.0)
+        receipt = build_receipt(state, charge, created_at=0.0, ended_at=0.0)
         assert (receipt.outcome, receipt.error_code, receipt.status) == (outcome, code, 200)
 
 
@@ -148,7 +150,7 @@ async def test_key_in_a_body_without_events_is_masked_at_its_length(cut: int) ->
     response.end()
     await carrying
     await delivery.complete(
-        write_receipt(state, assess(state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0)
+        build_receipt(state, price_call(state, FakeModels(), 0.0), created_at=0.0, ended_at=0.0)
     )
     assert caller.body == b"a" + MASK + b"b" + KEY[:5]
 

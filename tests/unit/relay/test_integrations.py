@@ -20,9 +20,10 @@ from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import Admission, ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
-from headgate.relay.call_state import CallState, assess
+from headgate.relay.call_state import CallState
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Credential, Grant, Offer
+from headgate.relay.pricing import price_call
 from headgate.relay.routing import ModelNotFoundError, Routing
 from tests.fakes.stage import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
 
@@ -162,7 +163,7 @@ def describe(state: CallState) -> tuple[str, str, str | None]:
     state.attempts, state.outcome = 1, "completed"
     state.reading.usage = Usage(input_tokens=1_000_000)
     state.reading.model = state.reading.model or state.body.model
-    charge = assess(state, CATALOG, ManualClock().now())
+    charge = price_call(state, CATALOG, ManualClock().now())
     return state.credential.integration, state.body.model, charge.price_id
 
 

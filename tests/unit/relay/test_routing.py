@@ -7,8 +7,9 @@ from headgate.llm.request import JsonRequest
 from headgate.llm.usage import Reading, Usage
 from headgate.relay.admission import ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
-from headgate.relay.call_state import CallState, assess
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Grant, Model, Offer
+from headgate.relay.pricing import price_call
 from headgate.relay.routing import (
     ModelNotFoundError,
     ModelRoutedElsewhereError,
@@ -152,7 +153,7 @@ def test_replaced_model_is_priced_as_the_one_that_serves(served: str | None) -> 
     state.attempts, state.outcome = 1, "completed"
     state.reading.usage = Usage(input_tokens=7)
     state.reading.model = served or state.reading.model
-    charge = assess(state, FakeModels(), 0.0)
+    charge = price_call(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.cost_nano) == ("priced", 7)
 
 

@@ -7,8 +7,11 @@ addresses, IPv4-compatible ones, site-local, multicast).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
+
+from headgate.kit.errors import HeadgateError, Kind
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -51,6 +54,11 @@ CARRIERS = ("::ffff:0:0/96", "64:ff9b::/96")
 """Blocks whose last 32 bits are an IPv4 address, which is judged in their place."""
 
 IPV4_BITS = 0xFFFF_FFFF
+
+
+class AddressOutOfScopeError(HeadgateError):
+    kind = Kind.FORBIDDEN
+    code = "address_out_of_scope"
 
 
 def parse_address(text: str) -> Address | None:
@@ -98,6 +106,26 @@ def is_within(address: Address, networks: Iterable[Network]) -> bool:
     """Whether the address, or the one that it carries, is in one of the networks."""
     forms = {address, unwrap(address)}
     return any(form in network for form in forms for network in networks)
+
+
+def check_address(address: str, networks: tuple[Network, ...]) -> None:
+    """Raise `AddressOutOfScopeError` for a client from elsewhere or nowhere known."""
+    if not is_inside(address, networks):
+        raise AddressOutOfScopeError(
+            f"This key may not be used from {address or 'an unknown address'}.", should_retry=False
+        )
+
+
+def is_inside(address: str, networks: tuple[Network, ...]) -> bool:
+    """Return whether a client's address is in one of the networks; False for malformed ones."""
+    parsed = _parse(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Address | None:
+    address = parse_address(text)
+    return None if address is None else unmap(address)
 
 
 _PUBLIC_V6 = ipaddress.IPv6Network(PUBLIC_V6)

@@ -19,8 +19,10 @@ from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.usage import Reading
 from headgate.llm.wire import chat
 from headgate.relay.call import Call
-from headgate.relay.call_state import CallState, assess, write_receipt
+from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Models, Receipt, Settlement
+from headgate.relay.pricing import price_call
+from headgate.relay.receipts import build_receipt
 from headgate.vault.model import TestCall
 from headgate.vault.service.trial import Attempt, Trial, attempt
 
@@ -143,6 +145,6 @@ def end_state(state: CallState, made: Attempt) -> None:
 def close_state(state: CallState, models: Models, clock: Clock) -> Receipt:
     """The receipt."""
     now = clock.now()
-    return write_receipt(
-        state, assess(state, models, now), created_at=now, ended_at=clock.monotonic()
+    return build_receipt(
+        state, price_call(state, models, now), created_at=now, ended_at=clock.monotonic()
     )

@@ -1,4 +1,4 @@
-"""Joins those who hear of every settled call: metrics always, log line and spans as configured."""
+"""Tell the metrics, the access log and the spans of every settled call, in batches."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import uvicorn
-
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.http.client import HttpClient
-from headgate.kit.settings import Settings
 from headgate.relay.ports import Receipt
 from headgate.telemetry.access_log import AccessLog
 from headgate.telemetry.loop_lag import LoopLagMonitor
@@ -29,19 +25,22 @@ class ExtraNotInstalledError(HeadgateError):
 
 
 class Observers:
-    """The observers of one process."""
+    """Hold what observes the settled calls of one process: metrics always, an access log and
+    OpenTelemetry spans where they are asked for."""
 
-    def __init__(self, settings: Settings, server: uvicorn.Server, client: HttpClient) -> None:
+    def __init__(
+        self,
+        gauges: Mapping[str, Callable[[], float]],
+        *,
+        access_log: bool = False,
+        spans: bool = False,
+    ) -> None:
         self._waiting: list[tuple[Receipt, int]] = []
-        self.access_log = AccessLog(STDERR) if settings.access_log else None
-        self.spans = load_spans() if settings.otel_endpoint else None
+        self.access_log = AccessLog(STDERR) if access_log else None
+        self.spans = load_spans() if spans else None
         self.metrics = Metrics(
             {
-                "connections": lambda: len(server.server_state.connections),
-                "requests_in_flight": lambda: len(server.server_state.tasks),
-                "provider_connections": lambda: client.stats().open,
-                "provider_connections_idle": lambda: client.stats().idle,
-                "provider_connections_awaited": lambda: client.stats().waiting,
+                **gauges,
                 "log_lines_dropped": lambda: self.access_log.dropped if self.access_log else 0,
                 "tasks": lambda: len(asyncio.all_tasks()),
                 "threads": threading.active_count,

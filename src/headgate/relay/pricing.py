@@ -1,0 +1,155 @@
+"""Price a finished call: from the usage that its provider reported, else from a stated estimate."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.llm.endpoint import Body, Pricing
+from headgate.llm.estimate import (
+    AUDIO_BYTES_PER_TOKEN,
+    BYTES_PER_TOKEN,
+    LOOKED_INTO_BYTES,
+    estimate_input_tokens,
+)
+from headgate.llm.request import JsonRequest, read_field
+from headgate.llm.usage import Usage
+from headgate.relay.call_state import CallState
+from headgate.relay.ports import Models, Price
+from headgate.relay.usage_bounds import (
+    AUDIO_MILLISECONDS_MAX,
+    TOKENS_MAX,
+    find_implausible,
+)
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What a call costs and how that is known."""
+
+    pricing: str
+    usage: Usage | None = None
+    cost_nano: int = 0
+    price_id: str | None = None
+    reason: str | None = None
+    estimated: bool = False
+
+
+FREE = Charge(pricing="free")
+
+
+def price_call(state: CallState, models: Models, now: float) -> Charge:
+    """The charge of a finished call: from reported usage, else from a stated estimate."""
+    reading = state.reading
+    usage = reading.usage
+    estimated = False
+    if state.call.endpoint.pricing is Pricing.FREE or not state.attempts:
+        return FREE
+    if usage is None:
+        found = _estimate_untold(state)
+        if isinstance(found, Charge):
+            return found
+        usage, estimated = found, state.outcome != "completed"
+    elif (
+        usage.input_tokens > ((state.model and state.model.input_tokens_max) or TOKENS_MAX)
+        or usage.output_tokens > ((state.model and state.model.output_tokens_max) or TOKENS_MAX)
+        or usage.audio_milliseconds > AUDIO_MILLISECONDS_MAX
+    ) and (reason := _find_implausible(state, usage)):
+        return _implausible(state, reason)
+    model_id = reading.model or state.call.model
+    integration = state.credential.integration if state.credential else None
+    price = models.price(reading.model, now, integration) if reading.model else None
+    if price is None and state.call.model:
+        asked = state.model.id if state.model else state.model_id or state.call.model
+        price = models.price(asked, now, integration)
+    if price is None:
+        return _unpriced(state, usage, f"no price for {model_id}")
+    cost = price.cost(usage, reading.service_tier)
+    if cost is None:
+        return _charge_known_part(state, usage, price, estimated=estimated)
+    hold = state.hold
+    if hold and cost > hold.amount_nano and (reason := _find_implausible(state, usage)):
+        return _implausible(state, reason)
+    return Charge("priced", usage, cost, price.id, estimated=estimated)
+
+
+def _estimate_untold(state: CallState) -> Charge | Usage:
+    """The usage of an answer that told none, from the request or by an estimate; or the charge,
+    where that needs none."""
+    if not state.was_sent or (state.outcome == "upstream_error" and not state.reading.output_bytes):
+        return FREE
+    measured = measure_request(state)
+    if state.outcome == "completed":
+        return measured or _unpriced(state, None, "the provider reported no usage")
+    if state.call.endpoint.pricing is Pricing.UNKNOWN:
+        return _unpriced(state, None, "the endpoint has no price")
+    return measured or estimate_usage(state)
+
+
+def _charge_known_part(state: CallState, usage: Usage, price: Price, *, estimated: bool) -> Charge:
+    """The charge where the price lacks a rate: without the tools whose fee nobody knows; for units
+    that another measure stands in for, by that one; else for the tokens at their dearest rate."""
+    tier = state.reading.service_tier
+    fees = price.tool_fees
+    unknown = sorted(name for name in usage.tool_calls if name not in fees)
+    if unknown:
+        known = {name: count for name, count in usage.tool_calls.items() if name in fees}
+        cost = price.cost(msgspec.structs.replace(usage, tool_calls=known), tier)
+        if cost is not None:
+            reason = f"no fee is known for {', '.join(unknown)}"
+            return Charge("partial", usage, cost, price.id, reason, estimated)
+    measured = measure_request(state)
+    if measured is not None:
+        cost = price.cost(measured, tier)
+        if cost is not None:
+            return Charge("priced", measured, cost, price.id, estimated=estimated)
+        if usage == measured:
+            return _unpriced(state, None, "the provider reported no usage")
+    bound = price.bound(usage.input_tokens, usage.output_tokens, None)
+    return _unpriced(state, usage, f"no rate for it in {price.id}", bound)
+
+
+def _unpriced(
+    state: CallState, usage: Usage | None, reason: str, bound: int | None = None
+) -> Charge:
+    """Never silently nothing: a managed call whose price is not known costs what its tokens cost
+    at the dearest rates, and where that is not known either, what was held."""
+    held = state.hold.amount_nano if state.hold else 0
+    cost = held if bound is None else min(bound, held)
+    return Charge("unpriced", usage, cost, reason=reason, estimated=held > 0)
+
+
+def _find_implausible(state: CallState, usage: Usage) -> str | None:
+    is_managed = state.hold is not None
+    return find_implausible(usage, state.model, state.call.body, is_managed=is_managed)
+
+
+def _implausible(state: CallState, reason: str) -> Charge:
+    """What was held, and no more, is taken for a usage that cannot be (decision 0019)."""
+    held = state.hold.amount_nano if state.hold else 0
+    return Charge("implausible", None, held, reason=reason, estimated=held > 0)
+
+
+def measure_request(state: CallState) -> Usage | None:
+    """The usage that the request alone tells, at addresses whose price may go by it."""
+    field, body = state.call.endpoint.characters_of, state.call.body
+    if field is None or not isinstance(body, JsonRequest):
+        return None
+    spoken = read_field(body.fields.get(field))
+    return Usage(characters=len(spoken)) if isinstance(spoken, str) else None
+
+
+def estimate_usage(state: CallState) -> Usage:
+    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up
+    (decision 17); and the calls of tools that were told. Pictures, audio and files count as what
+    they are, and not as text."""
+    reading, body = state.reading, state.body
+    if isinstance(body, JsonRequest) and state.body_bytes > LOOKED_INTO_BYTES:
+        input_tokens = estimate_input_tokens(body.body, state.call.model)
+    else:
+        is_form = state.call.endpoint.body is Body.FORM
+        per_token = AUDIO_BYTES_PER_TOKEN if is_form else BYTES_PER_TOKEN
+        input_tokens = -(-state.body_bytes // per_token)
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=-(-reading.output_bytes // BYTES_PER_TOKEN),
+        tool_calls={name: len(seen) for name, seen in (reading.tool_items or {}).items()},
+    )

@@ -1,0 +1,91 @@
+"""Close the state of a call into its one receipt."""
+
+from __future__ import annotations
+
+from headgate.llm.redaction import redact_text
+from headgate.llm.request import JsonRequest
+from headgate.relay.call import Call
+from headgate.relay.call_state import CallState
+from headgate.relay.ports import Receipt
+from headgate.relay.pricing import Charge
+
+MICROSECONDS = 1_000_000
+
+
+ROOT = "/v1"
+"""Where the addresses of endpoints begin."""
+
+
+def build_receipt(
+    state: CallState, charge: Charge, *, created_at: float, ended_at: float
+) -> Receipt:
+    """Close a call into its receipt; `created_at` is in unix seconds, `ended_at` monotonic.
+
+    By position, in the order of `Receipt`: so many keywords would take ten times as long.
+    """
+    call, reading, credential = state.call, state.reading, state.credential
+    grant = call.grant
+    if credential is not None:
+        _mask_secret(state, credential.secret)
+    sent_at, first_byte_at, answered_at = state.sent_at, state.first_byte_at, state.answered_at
+    body = call.body
+    total = ended_at - call.started_at
+    upstream = answered_at - sent_at if answered_at else 0.0
+    return Receipt(
+        call.request_id,
+        created_at,
+        grant.organization_id,
+        grant.project_id,
+        grant.key_id,
+        credential.id if credential else None,
+        credential.managed if credential else False,
+        call.endpoint.name,
+        call.method,
+        credential.integration if credential else "",
+        call.model,
+        reading.model,
+        reading.answer_id,
+        state.upstream_request_id,
+        call.correlation_id,
+        state.status,
+        state.outcome,
+        state.error_code or reading.error_code or reading.incomplete_reason,
+        state.streamed,
+        charge.usage,
+        charge.estimated,
+        reading.service_tier,
+        charge.pricing,
+        charge.reason,
+        charge.price_id,
+        charge.cost_nano,
+        state.attempts,
+        int((first_byte_at - sent_at) * MICROSECONDS) if first_byte_at else -1,
+        int(upstream * MICROSECONDS) if answered_at else -1,
+        int(total * MICROSECONDS),
+        int((total - upstream) * MICROSECONDS),
+        ROOT + call.endpoint.path,
+        # Without a call of its own where the body is JSON, as it mostly is.
+        len(body.body) if type(body) is JsonRequest else count_request_bytes(call),
+        state.response_bytes,
+    )
+
+
+def count_request_bytes(call: Call) -> int:
+    """The bytes of a body that is no JSON; 0 for a stream that announced no length."""
+    body = call.body
+    return len(body) if isinstance(body, bytes) else call.content_length or 0
+
+
+def _mask_secret(state: CallState, secret: bytes) -> None:
+    """What a provider says of its answer is written down, but for the key it was called with."""
+    reading = state.reading
+    told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
+    told += f"{state.error_code}{reading.incomplete_reason}"
+    if redact_text(told, secret) == told:
+        return
+    for owner, names in (
+        (reading, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),
+        (state, ("error_code",)),
+    ):
+        for name in names:
+            setattr(owner, name, redact_text(getattr(owner, name) or "", secret) or None)
