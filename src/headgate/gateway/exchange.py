@@ -367,11 +367,6 @@ class CorsExchange(InboundExchange):
         return b"" if policy is None else policy.render(self.target, self.headers)
 
 
-def has_length(headers: Headers) -> bool:
-    """Whether the length of a body is announced."""
-    return any(name == b"content-length" for name, _ in headers)
-
-
 def describe_limit(bytes_max: int) -> str:
     """The sentence of every body that is too large."""
     return f"The request body is larger than the {bytes_max} bytes allowed here."

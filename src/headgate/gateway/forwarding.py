@@ -7,10 +7,10 @@ address that is not one. What stands left of it is anybody's claim and is not lo
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from headgate.gateway.limits import InvalidTrustedProxiesError, MalformedForwardedAddressError
+from headgate.kit.http.addresses import Address, Network, find_network, parse_address, unmap
 from headgate.kit.http.message import Headers
 
 HOPS_MAX = 32
@@ -18,8 +18,7 @@ HOPS_MAX = 32
 FORWARDED_CHARACTERS_MAX = 4096
 """Nor is what they write into Forwarded."""
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+Networks = tuple[Network, ...]
 
 _PORT = re.compile(r"(?::[0-9]{1,5})?")
 _PAIR = re.compile(r'([!#$%&\'*+.^_`|~0-9a-z-]+)=([^\s";,=]*|"[^"\\]*")')
@@ -30,10 +29,10 @@ def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
 
     Raises `InvalidTrustedProxiesError` for anything else, and for everybody unless that is allowed.
     """
-    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    networks: list[Network] = []
     for name in names:
         try:
-            found = [ipaddress.ip_network(each) for each in ANY_PEER.get(name, (name,))]
+            found = [find_network(each) for each in ANY_PEER.get(name, (name,))]
         except ValueError as error:
             raise InvalidTrustedProxiesError(
                 f"HEADGATE_TRUSTED_PROXIES has {name!r}, which is no address and no network "
@@ -60,7 +59,7 @@ def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
     too many hops, or two headers that disagree: a wrong guess could let somebody in, a refusal does
     not.
     """
-    address = parse_address(peer)
+    address = parse_unmapped(peer)
     if address is None:
         return peer
     if not is_trusted(address, trusted):
@@ -81,7 +80,7 @@ def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
 
 def normalize_address(peer: str) -> str:
     """Who is connected, in the shortest form; as it is, where that is no address."""
-    address = parse_address(peer)
+    address = parse_unmapped(peer)
     return peer if address is None else str(address)
 
 
@@ -144,11 +143,11 @@ def parse_node(text: str) -> Address | None:
     """An address as proxies write it: with a port or none, IPv6 with brackets or without."""
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
-        return parse_address(host) if bracket and ":" in host and is_port(port) else None
+        return parse_unmapped(host) if bracket and ":" in host and is_port(port) else None
     if text.count(":") == 1:
         host, _, port = text.partition(":")
-        return parse_address(host) if is_port(f":{port}") else None
-    return parse_address(text)
+        return parse_unmapped(host) if is_port(f":{port}") else None
+    return parse_unmapped(text)
 
 
 def is_port(text: str) -> bool:
@@ -156,17 +155,10 @@ def is_port(text: str) -> bool:
     return _PORT.fullmatch(text) is not None and int(text[1:] or 0) < 65_536
 
 
-def parse_address(text: str) -> Address | None:
-    """An address without port and zone, unmapped."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            return None
-        return address.ipv4_mapped or address
-    return address
+def parse_unmapped(text: str) -> Address | None:
+    """Return an address without port and zone, IPv4 also where it is mapped into IPv6."""
+    address = parse_address(text)
+    return None if address is None else unmap(address)
 
 
 def is_trusted(address: Address, trusted: Networks) -> bool:

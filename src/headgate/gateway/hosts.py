@@ -8,11 +8,11 @@ kept for local use (`.local`, `.internal`, `.svc`): so without configuration the
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from headgate.gateway.limits import HostNotAllowedError, MalformedRequestError
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.addresses import parse_address
 
 PORT_MAX = 65_535
 ACCEPTED_MAX = 1024
@@ -65,7 +65,9 @@ class HostAllowlist:
         if self._any or name in self._names or name.endswith(self._suffixes or ("\n",)):
             return True
         return self._uses_default and (
-            "." not in name or name.endswith(self._default_suffixes) or is_address(name)
+            "." not in name
+            or name.endswith(self._default_suffixes)
+            or parse_address(name) is not None
         )
 
 
@@ -77,18 +79,9 @@ def read_name(value: bytes) -> str | None:
         return None
     if found["ipv6"] is not None:
         address = found["ipv6"].decode()
-        return address if is_address(address) and ":" in address else None
+        return address if parse_address(address) is not None and ":" in address else None
     name = found["name"].decode().removesuffix(".")
     return None if ".." in name else name
-
-
-def is_address(name: str) -> bool:
-    """Whether a name is an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def describe_unknown_host(name: str, *, has_list: bool) -> str:

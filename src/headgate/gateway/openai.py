@@ -283,7 +283,7 @@ class OpenAiHandler:
                 and request_head.content_type[:10].lower() == b"multipart/"
             ):
                 content_type = request_head.content_type.decode("latin-1")
-                model = form.decode(data, content_type, self._limits.form, endpoint.checked).model
+                model = form.read_model(data, content_type, self._limits.form, endpoint.checked)
             elif endpoint.body in (Body.JSON, Body.FORM):
                 body = request.decode(data, self._limits.json, endpoint.checked)
                 model = body.model

@@ -15,7 +15,6 @@ from headgate.llm.request import (
     CheckedFields,
     InvalidRequestError,
     InvalidTypeError,
-    MissingFieldError,
 )
 
 FIELD_BYTES_MAX = 256
@@ -30,7 +29,7 @@ _ESCAPE = re.compile(r"\\(.)")
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _PLAIN_ENCODINGS = ("7bit", "8bit", "binary")
 _NAMES = ("model", "stream", "n")
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = frozenset({"true", "1", "false", "0"})
 
 
 class InvalidFormError(InvalidRequestError):
@@ -49,39 +48,24 @@ class FormLimits(msgspec.Struct, frozen=True):
 LIMITS = FormLimits()
 
 
-class FormRequest(msgspec.Struct, frozen=True):
-    """The fields of a form that the gateway acts on."""
-
-    model: str | None
-    stream: bool
-    n: int | None
-
-    def require_model(self) -> str:
-        """The model. Raises `MissingFieldError`."""
-        if not self.model:
-            raise MissingFieldError("Missing required parameter: 'model'.", param="model")
-        return self.model
-
-
-def decode(
+def read_model(
     body: bytes,
     content_type: str,
     limits: FormLimits = LIMITS,
     checked: CheckedFields = ALL_FIELDS,
-) -> FormRequest:
-    """Read a form.
+) -> str | None:
+    """Return the model that a form names, and check its fields as far as `checked` names them.
 
     Raises `InvalidFormError`, and `InvalidTypeError` for a field of the wrong type.
     """
     names = tuple(name for name in _NAMES if name in checked.names)
     fields = find_fields(body, content_type, names, limits)
-    stream = _BOOLEANS.get(fields.get("stream", "false").lower())
-    if stream is None:
+    if fields.get("stream", "false").lower() not in _BOOLEANS:
         raise InvalidTypeError("Invalid type for 'stream': expected a boolean.", param="stream")
     n = fields.get("n", "")
     if n and not (n.isascii() and n.isdigit()):
         raise InvalidTypeError("Invalid type for 'n': expected an integer.", param="n")
-    return FormRequest(model=fields.get("model"), stream=stream, n=int(n) if n else None)
+    return fields.get("model")
 
 
 def find_fields(

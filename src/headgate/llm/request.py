@@ -117,12 +117,6 @@ class InvalidTypeError(InvalidRequestError):
     code = "invalid_type"
 
 
-class MissingFieldError(InvalidRequestError):
-    """A required field is missing."""
-
-    code = "missing_required_parameter"
-
-
 class JsonRequest(msgspec.Struct, frozen=True):
     """A JSON request: its body, and what is acted on of its top level.
 
@@ -150,12 +144,6 @@ class JsonRequest(msgspec.Struct, frozen=True):
     def choices(self) -> int:
         """How many answers are asked for: `n` of each prompt."""
         return max(1, self.n or 1) * count_prompts(self.fields)
-
-    def require_model(self) -> str:
-        """The model. Raises `MissingFieldError`."""
-        if not self.model:
-            raise MissingFieldError("Missing required parameter: 'model'.", param="model")
-        return self.model
 
     def with_envelopes_removed(self) -> JsonRequest:
         """Without `vmx` and `__vmx_passthrough`; the same request if it has neither."""

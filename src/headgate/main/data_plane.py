@@ -20,6 +20,7 @@ from headgate.gateway.models import Models, ModelsEncoder, ModelsPipeline
 from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
+from headgate.kit.http.addresses import is_public_host
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.json_limits import JsonLimits
@@ -28,7 +29,6 @@ from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.main.application import Application
-from headgate.main.exposure import is_public
 from headgate.relay.admission import Admission
 from headgate.relay.body_budget import BodyBudget
 from headgate.relay.breaker import Breakers
@@ -279,7 +279,7 @@ def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
     return Edge(
         handler,
         build_edge_limits(settings),
-        hosts=HostAllowlist(settings.allowed_hosts, is_public=is_public(settings.host)),
+        hosts=HostAllowlist(settings.allowed_hosts, is_public=is_public_host(settings.host)),
         trusted_proxies=build_trusted_proxies(settings),
         cors=build_cors(settings),
     )

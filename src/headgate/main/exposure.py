@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
 from headgate.kit.errors import HeadgateError, Kind
+from headgate.kit.http.addresses import is_loopback_host
 from headgate.kit.settings import Settings
 
 
@@ -40,28 +40,14 @@ def check_certificate(settings: Settings) -> None:
 
 def check_exposure(settings: Settings) -> None:
     """Raise for an address that others can reach without TLS, unless that was asked for."""
-    if settings.ssl_certfile or settings.allow_public_without_tls or is_loopback(settings.host):
+    if (
+        settings.ssl_certfile
+        or settings.allow_public_without_tls
+        or is_loopback_host(settings.host)
+    ):
         return
     raise UnsafeExposureError(
         f"{settings.host} can be reached from other machines, and keys would travel unencrypted. "
         "Give --ssl-certfile and --ssl-keyfile, or put a TLS proxy in front and say "
         "--allow-public-without-tls (HEADGATE_ALLOW_PUBLIC_WITHOUT_TLS=true)."
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address to listen on."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_public(host: str) -> bool:
-    """Whether an address to listen on is one of the internet; a wildcard or a name is not."""
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False

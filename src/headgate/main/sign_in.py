@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from headgate.kit.http.addresses import is_loopback_host
 from headgate.kit.http.message import Origin
 from headgate.kit.http.url import parse_url
 from headgate.kit.settings import InvalidSettingError, Settings, variable_of
-from headgate.main.exposure import is_loopback
 
 
 def check_sign_in(settings: Settings) -> None:
@@ -44,7 +44,7 @@ def _check_address(name: str, address: str) -> Origin:
     if name == "public_url":
         if target != b"/":
             raise _refuse(name, "is scheme, host and port only, without a path")
-        if origin.scheme == "http" and not is_loopback(origin.host):
+        if origin.scheme == "http" and not is_loopback_host(origin.host):
             raise _refuse(name, "is http for others than this machine: sessions would be readable")
     return origin
 

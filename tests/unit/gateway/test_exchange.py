@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from headgate.gateway.exchange import BUFFERED_BODY_BYTES, InboundExchange, has_length
+from headgate.gateway.exchange import BUFFERED_BODY_BYTES, InboundExchange
 from headgate.kit.errors import HeadgateError
 from tests.fakes.wire import GET, Line, ScriptedHandler
 
@@ -352,9 +352,3 @@ async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
     assert b"".join(body.pieces) == b"x" * length + b"yz"
     assert line.statuses == [200]
     await line.close()
-
-
-def test_length_is_announced_by_its_header_alone() -> None:
-    assert has_length([(b"host", b"a"), (b"content-length", b"0")])
-    assert not has_length([(b"host", b"a"), (b"transfer-encoding", b"chunked")])
-    assert not has_length([])

@@ -168,9 +168,9 @@ def test_field_of_a_form_is_checked_where_its_address_defines_it(path: str, name
     body = (part % ("model", "m") + part % (name, "auto") + "--b--").encode()
     if name in checked.names:
         with pytest.raises(request.InvalidTypeError, match=f"'{name}'"):
-            form.decode(body, FORM_TYPE, checked=checked)
+            form.read_model(body, FORM_TYPE, checked=checked)
     else:
-        assert form.decode(body, FORM_TYPE, checked=checked).model == "m"
+        assert form.read_model(body, FORM_TYPE, checked=checked) == "m"
 
 
 def test_background_is_a_boolean_of_responses_and_a_text_of_images() -> None:

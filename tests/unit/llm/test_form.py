@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.llm import form
-from headgate.llm.request import InvalidTypeError, MissingFieldError
+from headgate.llm.request import InvalidTypeError
 
 TYPE = "multipart/form-data; boundary=b0"
 
@@ -29,7 +29,7 @@ END = b"--b0--\r\n"
     ],
 )
 def test_model_is_found_wherever_it_stands(body: bytes) -> None:
-    assert form.decode(body, TYPE).require_model() == "m"
+    assert form.read_model(body, TYPE) == "m"
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,16 @@ def test_model_is_found_wherever_it_stands(body: bytes) -> None:
     ['multipart/form-data; boundary="b0"', "Multipart/Form-Data;charset=utf-8; Boundary=b0"],
 )
 def test_boundary_may_be_quoted(content_type: str) -> None:
-    assert form.decode(part("model") + END, content_type).model == "m"
+    assert form.read_model(part("model") + END, content_type) == "m"
 
 
-def test_stream_and_count_are_read() -> None:
-    found = form.decode(part("stream", b"True") + part("n", b"4") + END, TYPE)
-    assert (found.model, found.stream, found.n) == (None, True, 4)
-    with pytest.raises(MissingFieldError):
-        found.require_model()
+def test_form_needs_no_model() -> None:
+    assert form.read_model(part("stream", b"True") + part("n", b"4") + END, TYPE) is None
 
 
 def test_empty_value_and_other_fields_are_fine() -> None:
     body = part("prompt", b"x" * 9999) + part("image[]") + part("image[]") + part("model", b"")
-    assert form.decode(body + END, TYPE).model == ""
+    assert form.read_model(body + END, TYPE) == ""
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,7 @@ def test_empty_value_and_other_fields_are_fine() -> None:
 )
 def test_form_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
     with pytest.raises(form.InvalidFormError):
-        form.decode(body, TYPE)
+        form.read_model(body, TYPE)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +94,11 @@ def test_form_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
 )  # fmt: skip
 def test_content_type_without_a_valid_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(form.InvalidFormError):
-        form.decode(part("model") + END, content_type)
+        form.read_model(part("model") + END, content_type)
 
 
 @pytest.mark.parametrize(("name", "value"), [("stream", b"maybe"), ("n", b"-1"), ("n", b"2.5")])
 def test_field_of_the_wrong_type_is_refused(name: str, value: bytes) -> None:
     with pytest.raises(InvalidTypeError) as caught:
-        form.decode(part(name, value) + END, TYPE)
+        form.read_model(part(name, value) + END, TYPE)
     assert caught.value.param == name

@@ -92,14 +92,6 @@ def test_unknown_addresses_pass_at_an_unknown_price() -> None:
     assert (endpoint.name, endpoint.body, endpoint.pricing) == ("other", Body.RAW, Pricing.UNKNOWN)
 
 
-def test_credential_sets_its_headers() -> None:
-    assert PROVIDER.authorize(b"sk-x") == [(b"authorization", b"Bearer sk-x")]
-    assert PROVIDER.authorize(b"sk-x", organization="org-1", project="proj-1")[1:] == [
-        (b"openai-organization", b"org-1"),
-        (b"openai-project", b"proj-1"),
-    ]
-
-
 PASSING = (
     "accept", "openai-beta", "openai-organization", "openai-project", "openai-safety-identifier",
     "idempotency-key", "if-none-match", "x-stainless-lang", "session-id", "x-session-id",

@@ -130,13 +130,6 @@ def test_wrong_type_hidden_behind_a_repeated_key_is_refused() -> None:
         request.decode(b'{"model":7,"model":"m"}')
 
 
-def test_missing_model_is_refused_where_it_is_needed() -> None:
-    with pytest.raises(request.MissingFieldError) as caught:
-        request.decode(b'{"model":""}').require_model()
-    assert caught.value.param == "model"
-    assert request.decode(b'{"model":"m"}').require_model() == "m"
-
-
 def test_a_model_that_is_no_name_is_refused_before_it_is_stored_anywhere() -> None:
     with pytest.raises(request.InvalidRequestError, match="at most 256 characters") as raised:
         request.decode(b'{"model":"%b"}' % (b"m" * 257))

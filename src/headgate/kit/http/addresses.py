@@ -102,6 +102,24 @@ def find_reason(address: Address) -> str | None:
     return None
 
 
+def is_loopback_host(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_public_host(host: str) -> bool:
+    """Whether an address to listen on is one of the internet; a wildcard or a name is not."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
 def is_within(address: Address, networks: Iterable[Network]) -> bool:
     """Whether the address, or the one that it carries, is in one of the networks."""
     forms = {address, unwrap(address)}

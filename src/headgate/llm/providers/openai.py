@@ -7,12 +7,6 @@ from headgate.llm.providers.openai_endpoints import ENDPOINTS
 from headgate.llm.providers.provider import HeaderAllowlist, Provider
 
 PROVIDER = Provider(
-    name="openai",
-    title="OpenAI",
-    base_url="https://api.openai.com/v1",
-    authorization=(b"authorization", b"Bearer "),
-    organization_header=b"openai-organization",
-    project_header=b"openai-project",
     request_headers=DENIED,
     response_headers=HeaderAllowlist(
         names=frozenset(

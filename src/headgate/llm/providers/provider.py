@@ -41,30 +41,11 @@ class HeaderAllowlist(msgspec.Struct, frozen=True):
 
 
 class Provider(msgspec.Struct, frozen=True):
-    """A provider. `base_url` has no trailing slash; `endpoints` are below it.
+    """Describe the HTTP API of a kind of provider: which headers travel, and its endpoints.
 
-    `authorization` is the header that carries the secret and what stands before it there.
-    `request_headers` names those of the client that do not go on to the provider,
-    `response_headers` those of the provider that come back. What the credential sets itself wins
-    over the client's.
+    Headers that the credential sets win over those of the client.
     """
 
-    name: str
-    title: str
-    base_url: str
-    authorization: tuple[bytes, bytes]
-    organization_header: bytes
-    project_header: bytes
     request_headers: HeaderDenylist
     response_headers: HeaderAllowlist
     endpoints: tuple[Endpoint, ...]
-
-    def authorize(self, secret: bytes, *, organization: str = "", project: str = "") -> Headers:
-        """The headers that a credential sets."""
-        name, before = self.authorization
-        headers = [(name, before + secret)]
-        if organization:
-            headers.append((self.organization_header, organization.encode("ascii")))
-        if project:
-            headers.append((self.project_header, project.encode("ascii")))
-        return headers
