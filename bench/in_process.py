@@ -26,13 +26,13 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.message import Origin
-from headgate.kit.settings import Settings
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
 from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
+from headgate.settings import Settings
 from headgate.telemetry.metrics import Metrics
 
 PROVIDER = "http://127.0.0.1:9/v1"

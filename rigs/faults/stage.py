@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
-from headgate.kit import settings
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.main.application import Application

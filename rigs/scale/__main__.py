@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.keys.service import KeyIndex
-from headgate.kit import settings
 from headgate.main.application import Application, open_application
 from rigs.scale.stand import LOCAL, Filled, Plan, fill, running
 

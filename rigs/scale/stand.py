@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import Key, KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
-from headgate.kit import settings
 from headgate.main.application import Application, open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_first_start

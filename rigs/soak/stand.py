@@ -26,11 +26,11 @@ from headgate.billing import service as billing
 from headgate.keys.model import KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import Settings
 from headgate.main.application import Application, open_application
 from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.first_start import prepare_first_start
 from headgate.metering import service as metering
+from headgate.settings import Settings
 from headgate.vault.model import CredentialRequest
 
 MANAGED_EVERY = 5

@@ -14,8 +14,8 @@ import pytest
 
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import Settings
 from headgate.main import backup
+from headgate.settings import Settings
 from tests.fakes.books import Books
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway

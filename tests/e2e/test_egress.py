@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import trustme
 
-from headgate.kit import settings
+from headgate import settings
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import InvalidSettingError
 from headgate.main.egress import build_rules
+from headgate.settings import InvalidSettingError
 from tests.fakes.canary import Canary, running_canary
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway, start_gateway
 from tests.fakes.harness import Harness, running_harness

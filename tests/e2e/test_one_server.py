@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headgate.kit import settings
+from headgate import settings
 from headgate.main import data_lock, server
 from headgate.main.data_lock import DataDirectoryInUseError
 from tests.fakes.books import Books

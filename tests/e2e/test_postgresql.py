@@ -15,11 +15,11 @@ import pytest
 
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import Settings
 from headgate.main import backup_postgresql
 from headgate.main.backup import BackupNotAllowedError
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
+from headgate.settings import Settings
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
 from tests.fakes.line import Answered, ask

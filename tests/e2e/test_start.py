@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 import trustme
 
-from headgate.kit import settings
+from headgate import settings
 from headgate.kit.db.engine import Database
 from headgate.kit.errors import HeadgateError
 from headgate.main import server

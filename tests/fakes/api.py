@@ -21,12 +21,12 @@ import anyio.from_thread
 import httpx2
 import sqlalchemy as sa
 
+from headgate import settings
 from headgate.accounts.service import PasswordHasher
 from headgate.api import app as asgi
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.keys.service import KeyIndex
-from headgate.kit import settings
 from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from uvicorn.server import ServerState
 
+from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.billing.service import Ledger
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.keys.model import KeyKind, KeyRequest
-from headgate.kit import settings
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient

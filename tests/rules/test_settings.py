@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 from msgspec import Meta
 
-from headgate.kit.settings import Settings, variable_of
+from headgate.settings import Settings, variable_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

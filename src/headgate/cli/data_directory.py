@@ -9,9 +9,10 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headgate.kit import log, settings
-from headgate.kit.settings import Settings
+from headgate import settings
+from headgate.kit import log
 from headgate.main.application import Application, open_existing_application
+from headgate.settings import Settings
 
 
 def load_settings(

@@ -12,23 +12,23 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from headgate import settings
 from headgate.billing import service as billing
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 from headgate.keys.service import TOPIC as KEYS_TOPIC
-from headgate.kit import settings
 from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions, read_time
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import EgressError, ForbiddenAddressError
 from headgate.kit.http.message import Origin, Request, Timeouts
-from headgate.kit.settings import Settings
 from headgate.main import data_lock
 from headgate.main.application import Application, DataDirectoryNotFoundError
 from headgate.main.egress import open_client
 from headgate.main.first_start import SIMULATOR_NAME
+from headgate.settings import Settings
 from headgate.vault.model import (
     CredentialRecord,
     Fault,

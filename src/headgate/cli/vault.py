@@ -126,7 +126,7 @@ def rotate_master(
     needed until it ends; docs/vault.md has the steps.
     """
     with open_data_directory(data) as application:
-        failpoint.arm(application.settings)
+        failpoint.arm(application.settings.failpoint, test_mode=application.settings.test_mode)
         if abandon:
             with application.database.transaction() as connection:
                 taken = _open_rotations(application, connection).abandon_master(
@@ -165,7 +165,7 @@ def rotate_keys(
     A server may run meanwhile. Killed in between, it goes on where it was when it is run again.
     """
     with open_data_directory(data) as application:
-        failpoint.arm(application.settings)
+        failpoint.arm(application.settings.failpoint, test_mode=application.settings.test_mode)
         scope = organization or EVERY_KEY
         if scope not in (EVERY_KEY, PLATFORM_KEY):
             with application.database.reading() as connection:

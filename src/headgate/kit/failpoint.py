@@ -14,7 +14,6 @@ import signal
 import threading
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.settings import Settings
 
 POINTS = {
     "first_start_tables": "the tables are made, not committed",
@@ -84,21 +83,24 @@ def failpoint(name: str) -> None:
         _armed[name].hit()
 
 
-def arm(settings: Settings) -> None:
-    """Take up what the settings say. Raises FailpointRefused outside of test mode."""
+def arm(text: str | None = None, *, test_mode: bool = False) -> None:
+    """Arm the failpoints that `text` names, and no others.
+
+    Raise `InvalidFailpointError` outside of test mode.
+    """
     _armed.clear()
-    if settings.failpoint is None:
+    if text is None:
         return
-    if not settings.test_mode:
+    if not test_mode:
         raise InvalidFailpointError(
             "HEADGATE_FAILPOINT breaks the process on purpose, so it is taken only with "
             "HEADGATE_TEST_MODE=true. Remove it: no server that matters has either."
         )
-    for text in settings.failpoint.split(","):
-        found = _FORM.fullmatch(text.strip())
+    for part in text.split(","):
+        found = _FORM.fullmatch(part.strip())
         if found is None or found[1] not in POINTS:
             raise InvalidFailpointError(
-                f"HEADGATE_FAILPOINT: {text!r} is not NAME=kill|raise|sleep:SECONDS[@NTH] with one "
+                f"HEADGATE_FAILPOINT: {part!r} is not NAME=kill|raise|sleep:SECONDS[@NTH] with one "
                 f"of the names {', '.join(POINTS)}."
             )
         name, action, seconds, nth = found.groups()

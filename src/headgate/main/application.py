@@ -27,13 +27,13 @@ from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
-from headgate.kit.settings import Settings
 from headgate.main import data_lock, data_remains
 from headgate.main.data_lock import DATABASE_FILE, DataDirectoryInUseError
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
 from headgate.relay.ports import OPERATOR
+from headgate.settings import Settings
 from headgate.vault import service as vault
 
 

@@ -11,8 +11,8 @@ from headgate.api.authenticator import RequestAuthenticator
 from headgate.api.cookies import Cookies
 from headgate.api.storage import Storage
 from headgate.kit.http.message import Client
-from headgate.kit.settings import Settings
 from headgate.main.application import Application
+from headgate.settings import Settings
 
 ISSUER = "headgate.accounts.service.issuer"
 OIDC = "headgate.accounts.service.oidc"

@@ -19,10 +19,10 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import delete_expired_responses
-from headgate.kit.settings import Settings
 from headgate.main.application import Application
 from headgate.metering import jobs as retention
 from headgate.relay.ports import Receipt
+from headgate.settings import Settings
 
 WRITE_BACK_SECONDS = 5.0
 FILES_WATCH_SECONDS = 1.0

@@ -22,12 +22,12 @@ import headgate
 from headgate.billing import service as billing
 from headgate.kit.db import migration, sqlite
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.settings import Settings
 from headgate.main import data_lock
 from headgate.main.application import open_database
 from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.data_remains import MASTER_KEY_FILE
 from headgate.main.master_keys import build_source
+from headgate.settings import Settings
 from headgate.vault.service import LocalSource
 from headgate.vault.service.master_key import read_master_key, write_master_key
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.kit.db import migration, postgresql
-from headgate.kit.settings import Settings
 from headgate.main import backup
 from headgate.main.application import open_database
 from headgate.main.backup import BackupManifest, BackupNotAllowedError
+from headgate.settings import Settings
 
 DUMP_FILE = "headgate.dump"
 SERVICE = "headgate"

@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.settings import Settings
 from headgate.main.simulator import is_simulated
+from headgate.settings import Settings
 
 DATABASE_FILE = "headgate.db"
 LOCK_FILE = f"{DATABASE_FILE}.lock"

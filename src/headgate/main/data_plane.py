@@ -25,7 +25,6 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.json_limits import JsonLimits
 from headgate.kit.memory import find_memory_bytes
-from headgate.kit.settings import Settings
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.main.application import Application
@@ -42,6 +41,7 @@ from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import UsageRefusals
 from headgate.relay.upstream import Upstream
+from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
 
 MEMORY_SHARE = 4

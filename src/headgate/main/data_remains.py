@@ -10,8 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from headgate.kit.settings import Settings
 from headgate.main.data_lock import DATABASE_FILE, UnusableDataDirectoryError
+from headgate.settings import Settings
 
 FIRST_KEYS_FILE = "first-keys.json"
 MASTER_KEY_FILE = "master.key"

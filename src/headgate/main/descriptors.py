@@ -8,7 +8,7 @@ import resource
 import msgspec
 import structlog
 
-from headgate.kit.settings import Settings
+from headgate.settings import Settings
 
 RESERVED = 128
 """For the database, the logs, the listeners, and the moment in which a connection too many is

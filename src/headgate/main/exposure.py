@@ -6,7 +6,7 @@ import ssl
 
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.addresses import is_loopback_host
-from headgate.kit.settings import Settings
+from headgate.settings import Settings
 
 
 class UnsafeExposureError(HeadgateError):

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 
 import structlog
 
-from headgate.kit.settings import SECRETS, variable_of
+from headgate.settings import SECRETS, variable_of
 
 PR_SET_DUMPABLE = 4
 """From <sys/prctl.h>."""

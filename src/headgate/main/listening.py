@@ -12,7 +12,7 @@ import uvicorn
 from headgate.gateway.cors import CorsMiddleware
 from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
-from headgate.kit.settings import Settings
+from headgate.settings import Settings
 
 SETTLE_SECONDS = 5.0
 """For the calls that a stop has cut off to be settled."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from headgate.kit.clock import SystemClock
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Origin, Request
-from headgate.kit.settings import InvalidSettingError, Settings, variable_of
 from headgate.main.data_remains import MASTER_KEY_FILE
 from headgate.main.egress import build_rule, open_client
+from headgate.settings import InvalidSettingError, Settings, variable_of
 from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
 from headgate.vault.service.master_key import (
     LOCAL,

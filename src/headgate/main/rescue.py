@@ -12,8 +12,8 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from headgate.kit.settings import Settings
 from headgate.main.backup import copy_database
+from headgate.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -26,7 +26,6 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
-from headgate.kit.settings import Settings
 from headgate.main import banner, data_lock, data_plane, descriptors, platform, waiting
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
@@ -39,6 +38,7 @@ from headgate.main.listening import Server, attach, create_server
 from headgate.main.rescue import Rescue
 from headgate.main.sign_in import check_sign_in
 from headgate.main.simulator import check_simulator, is_simulated, load_simulator
+from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
 from headgate.vault.model import parse_base_url
 
@@ -52,7 +52,7 @@ class StorageLostError(HeadgateError):
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
-    failpoint.arm(settings)
+    failpoint.arm(settings.failpoint, test_mode=settings.test_mode)
     settings = descriptors.fit(settings)
     check_exposure(settings)
     check_certificate(settings)

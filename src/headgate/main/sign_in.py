@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate.kit.http.addresses import is_loopback_host
 from headgate.kit.http.message import Origin
 from headgate.kit.http.url import parse_url
-from headgate.kit.settings import InvalidSettingError, Settings, variable_of
+from headgate.settings import InvalidSettingError, Settings, variable_of
 
 
 def check_sign_in(settings: Settings) -> None:

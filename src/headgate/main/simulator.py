@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.settings import Settings
+from headgate.settings import Settings
 
 PACKAGE = "headgate_simulator"
 

@@ -23,10 +23,10 @@ from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
 from headgate.kit.ids import Ids
-from headgate.kit.settings import Settings
 from headgate.main import data_plane
 from headgate.main.data_lock import DATABASE_FILE, NO_ROOM
 from headgate.main.listening import Server, attach, create_server
+from headgate.settings import Settings
 
 PROBE_SECONDS = 1.0
 PROBE_BYTES = 1 << 20

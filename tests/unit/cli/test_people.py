@@ -12,8 +12,8 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
+from headgate import settings
 from headgate.cli import app
-from headgate.kit import settings
 from headgate.main.application import open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_owner import INVITATION, prepare_owner

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from headgate.kit.failpoint import POINTS, FailpointError, InvalidFailpointError, arm, failpoint
-from headgate.kit.settings import Settings
 
 SOURCES = Path(__file__).parents[3] / "src" / "headgate"
 
@@ -17,17 +16,17 @@ SOURCES = Path(__file__).parents[3] / "src" / "headgate"
 @pytest.fixture(autouse=True)
 def _disarmed() -> Generator[None]:
     yield
-    arm(Settings())
+    arm()
 
 
 def test_nothing_happens_where_nothing_is_armed() -> None:
-    arm(Settings(test_mode=True))
+    arm(test_mode=True)
     for name in POINTS:
         failpoint(name)
 
 
 def test_nth_time_only() -> None:
-    arm(Settings(test_mode=True, failpoint="after_hold=raise@2, first_byte=sleep:0.01"))
+    arm("after_hold=raise@2, first_byte=sleep:0.01", test_mode=True)
     failpoint("after_hold")
     with pytest.raises(FailpointError):
         failpoint("after_hold")
@@ -40,8 +39,7 @@ def test_nth_time_only() -> None:
 def test_kill_ends_the_process() -> None:
     code = (
         "from headgate.kit.failpoint import arm, failpoint\n"
-        "from headgate.kit.settings import Settings\n"
-        "arm(Settings(test_mode=True, failpoint='before_commit=kill'))\n"
+        "arm('before_commit=kill', test_mode=True)\n"
         "failpoint('before_commit')\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -49,7 +47,7 @@ def test_kill_ends_the_process() -> None:
 
 def test_failpoint_outside_of_test_mode_is_refused() -> None:
     with pytest.raises(InvalidFailpointError, match="HEADGATE_TEST_MODE"):
-        arm(Settings(failpoint="after_hold=kill"))
+        arm("after_hold=kill")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_failpoint_outside_of_test_mode_is_refused() -> None:
 )
 def test_failpoint_that_cannot_be_is_refused_with_the_names(text: str) -> None:
     with pytest.raises(InvalidFailpointError, match="before_last_frame"):
-        arm(Settings(test_mode=True, failpoint=text))
+        arm(text, test_mode=True)
 
 
 @pytest.mark.parametrize("name", POINTS)

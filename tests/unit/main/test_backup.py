@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import Settings
 from headgate.main import backup, data_lock
 from headgate.main.application import open_application
 from headgate.main.backup import BackupNotAllowedError, DamagedBackupError
@@ -21,6 +20,7 @@ from headgate.main.data_lock import (
     UnusableDataDirectoryError,
 )
 from headgate.main.first_start import prepare_first_start
+from headgate.settings import Settings
 from headgate.vault.model import InvalidMasterKeyError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from headgate.kit.http.message import Origin
-from headgate.kit.settings import Settings
 from headgate.main import banner
 from headgate.main.banner import Situation
 from headgate.relay.ports import Credential
+from headgate.settings import Settings
 
 
 def make_credential(name: str) -> Credential:

@@ -10,10 +10,10 @@ import pytest
 
 from headgate.cli.data_directory import open_data_directory
 from headgate.kit.db.engine import Database
-from headgate.kit.settings import Settings
 from headgate.main import data_lock
 from headgate.main.application import open_application_for_command
 from headgate.main.data_lock import DataDirectoryInUseError
+from headgate.settings import Settings
 
 GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
 

@@ -9,8 +9,8 @@ from collections.abc import Generator
 
 import pytest
 
+from headgate import settings
 from headgate.accounts.service.issuer import IDENTITY
-from headgate.kit import settings
 from headgate.kit.http.errors import ConnectError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin, Request, Timeouts

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.kit import settings as kit_settings
+from headgate import settings as kit_settings
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.kit.settings import InvalidSettingError, Settings
 from headgate.main import master_keys
 from headgate.main.hardening import forget_secrets
 from headgate.main.master_keys import build_source
+from headgate.settings import InvalidSettingError, Settings
 from headgate.vault import store
 from headgate.vault.model import (
     InvalidMasterKeyError,

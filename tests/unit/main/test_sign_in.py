@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.kit.settings import InvalidSettingError, Settings
 from headgate.main.sign_in import check_sign_in
+from headgate.settings import InvalidSettingError, Settings
 
 OIDC = {"oidc_issuer": "https://login.example", "oidc_client_id": "x"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from headgate.kit.settings import Settings
 from headgate.main import waiting
+from headgate.settings import Settings
 
 
 def test_what_is_no_lack_of_room_is_not_waited_for(tmp_path: Path) -> None:

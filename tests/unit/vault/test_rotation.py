@@ -17,7 +17,6 @@ from headgate.kit import failpoint
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import FailpointError
 from headgate.kit.ids import Ids
-from headgate.kit.settings import Settings
 from headgate.vault import jobs, store
 from headgate.vault.jobs import Rotator
 from headgate.vault.model import InvalidMasterKeyError
@@ -57,7 +56,7 @@ def safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Safe]:
     safe = Safe(tmp_path / "headgate.db")
     yield safe
     safe.database.close()
-    failpoint.arm(Settings())
+    failpoint.arm()
 
 
 class Operator:
@@ -92,7 +91,7 @@ class Operator:
 
 
 def arm(text: str) -> None:
-    failpoint.arm(Settings(test_mode=True, failpoint=text))
+    failpoint.arm(text, test_mode=True)
 
 
 def fill(safe: Safe, count: int) -> dict[str, str]:

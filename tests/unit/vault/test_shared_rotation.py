@@ -9,7 +9,6 @@ import pytest
 
 from headgate.kit import failpoint
 from headgate.kit.failpoint import FailpointError
-from headgate.kit.settings import Settings
 from headgate.vault.service import LocalMasterKey, Sealer
 from tests.unit.vault.test_rotation import Operator, arm, fill, list_keys, read_secrets
 from tests.unit.vault.test_vault import Safe
@@ -25,11 +24,11 @@ def test_both_rotations_go_on_where_they_were_cut(postgres_url: str) -> None:
         with pytest.raises(FailpointError):
             Operator(safe).master(target)
         assert read_secrets(safe) == secrets
-        failpoint.arm(Settings())
+        failpoint.arm()
         assert (Operator(safe).keys(), Operator(safe).master(target)) == (0, 0)
         assert read_secrets(safe, Sealer(target, safe.clock)) == secrets
         assert len(list_keys(safe) - old) == 3
         assert Operator(safe, target).faults() == []
     finally:
-        failpoint.arm(Settings())
+        failpoint.arm()
         safe.database.close()

@@ -9,12 +9,13 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 
-from headgate.kit import failpoint, settings
+from headgate.kit import failpoint
 from headgate.kit.db.engine import Database
-from headgate.kit.db.migration import SCRIPTS
+from headgate.kit.db.migration import SCRIPTS, URL_VARIABLE
 
 
 def migrate(database: Database, revision: str = "head", *, back: bool = False) -> None:
@@ -28,6 +29,10 @@ def migrate(database: Database, revision: str = "head", *, back: bool = False) -
 
 
 if __name__ == "__main__":
-    loaded = settings.load(os.environ)
-    failpoint.arm(loaded)
-    migrate(Database(Path(sys.argv[1]) if sys.argv[1:] else loaded.database_url or ""))
+    # The starting process has checked its settings; this one reads only what it needs of them.
+    is_test = os.environ.get("HEADGATE_TEST_MODE") or "false"
+    failpoint.arm(
+        os.environ.get("HEADGATE_FAILPOINT") or None,
+        test_mode=msgspec.convert(is_test, bool, strict=False),
+    )
+    migrate(Database(Path(sys.argv[1]) if sys.argv[1:] else os.environ[URL_VARIABLE]))

@@ -24,7 +24,7 @@ from headgate.kit.db.postgresql import PostgresWriterConnection, is_unavailable
 from headgate.kit.db.schema import REVISIONS, bump_revision, read_revisions
 from headgate.kit.db.statement import BulkInsert, HotStatement, build_insert
 from headgate.kit.db.writer import BatchQueue, Writer
-from headgate.kit.settings import load
+from headgate.settings import load
 from tests.fakes.deadline import wait_until
 from tests.fakes.postgres import Postgres, Wire
 

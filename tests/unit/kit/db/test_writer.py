@@ -13,7 +13,7 @@ from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.failpoint import arm
-from headgate.kit.settings import Settings
+from headgate.settings import Settings
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.kit import settings
-from headgate.kit.settings import InvalidSettingError, Settings
+from headgate import settings
+from headgate.settings import InvalidSettingError, Settings
 
 
 def test_empty_environment_gives_the_defaults() -> None:
