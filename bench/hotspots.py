@@ -14,16 +14,16 @@ SECONDS = 8
 REPORT_LINES = 40
 
 
-def record(stand: measure.Stand, subject: subjects.Subject, folder: Path) -> None:
+def record(harness: measure.BenchHarness, subject: subjects.Subject, folder: Path) -> None:
     """Load `subject` for each tool that is there, and print or name what it found."""
     assert subject.process
     py_spy = shutil.which("py-spy") or _own(folder / "venv" / "py-spy" / "bin" / "py-spy")
     if shutil.which("perf"):
-        _record_perf(stand, subject, folder / "profile.perf")
+        _record_perf(harness, subject, folder / "profile.perf")
     else:
         print("perf is not installed: apt-get install linux-perf shows time by library and symbol")
     if py_spy:
-        _record_py_spy(stand, subject, py_spy, folder / "profile.svg")
+        _record_py_spy(harness, subject, py_spy, folder / "profile.svg")
     else:
         print(
             "py-spy is not installed; to see time by Python line:\n"
@@ -36,10 +36,10 @@ def _own(path: Path) -> str | None:
     return str(path) if path.exists() else None
 
 
-def _record_perf(stand: measure.Stand, subject: subjects.Subject, data: Path) -> None:
+def _record_perf(harness: measure.BenchHarness, subject: subjects.Subject, data: Path) -> None:
     pids = ",".join(map(str, subject.pids()))
     _record_under_load(
-        stand, subject, ["perf", "record", "-q", "-F", "499", "-o", str(data), "-p", pids]
+        harness, subject, ["perf", "record", "-q", "-F", "499", "-o", str(data), "-p", pids]
     )
     for title, keys in (("library", "dso"), ("symbol", "dso,symbol")):
         command = ["perf", "report", "-i", str(data), "--stdio", "-q", "--sort", keys]
@@ -49,22 +49,22 @@ def _record_perf(stand: measure.Stand, subject: subjects.Subject, data: Path) ->
 
 
 def _record_py_spy(
-    stand: measure.Stand, subject: subjects.Subject, py_spy: str, flame: Path
+    harness: measure.BenchHarness, subject: subjects.Subject, py_spy: str, flame: Path
 ) -> None:
     pid = str(subject.pids()[0])
     command = [py_spy, "record", "--native", "--rate", "250", "--output", str(flame), "--pid", pid]
-    _record_under_load(stand, subject, command)
+    _record_under_load(harness, subject, command)
     print(f"\npy-spy: flame graph in {flame}")
 
 
 def _record_under_load(
-    stand: measure.Stand, subject: subjects.Subject, recorder: list[str]
+    harness: measure.BenchHarness, subject: subjects.Subject, recorder: list[str]
 ) -> None:
-    load = stand.command(subject, traffic.SMALL, 32)
+    load = harness.command(subject, traffic.SMALL, 32)
     load += ["--seconds", str(SECONDS), "--warmup", "1"]
     with machine.run_pinned(recorder, machine.LOAD_CORE) as recording:
         time.sleep(0.5)
-        window = stand.run(subject, load)
+        window = harness.run(subject, load)
         recording.send_signal(signal.SIGINT)
         recording.communicate(timeout=60)
     print(f"recorded {window.requests:,} calls, {window.errors} errors", window.first_error)

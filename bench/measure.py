@@ -64,7 +64,7 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-class Stand:
+class BenchHarness:
     """The test stand: the upstream on the load core, and the load program beside it."""
 
     def __init__(self, folder: Path) -> None:
@@ -166,7 +166,7 @@ class Plan:
 
 
 def run_rounds(
-    stand: Stand,
+    harness: BenchHarness,
     running: Sequence[subjects.Subject],
     scenarios: Iterable[Scenario],
     plan: Plan,
@@ -182,7 +182,7 @@ def run_rounds(
                 say(f"{scenario.name}, round {number} of {plan.rounds}: {subject.name}")
                 if subject.process:
                     subject.process.resume()
-                windows[subject.name].append(stand.run_scenario(subject, scenario, plan.scale))
+                windows[subject.name].append(harness.run_scenario(subject, scenario, plan.scale))
                 if subject.process:
                     subject.process.pause()
     return results
@@ -196,7 +196,9 @@ class Footprint:
     load: machine.Memory
 
 
-def measure_memory(stand: Stand, subject: subjects.Subject, scale: float) -> Footprint | None:
+def measure_memory(
+    harness: BenchHarness, subject: subjects.Subject, scale: float
+) -> Footprint | None:
     """Idle first, then the peak over calls on 128 connections and over many streams."""
     process = subject.process
     if not process:
@@ -205,14 +207,14 @@ def measure_memory(stand: Stand, subject: subjects.Subject, scale: float) -> Foo
     idle = process.memory()
     seen: list[machine.Memory] = [idle]
     for kind, connections in ((traffic.SMALL, 128), (traffic.STREAM, subject.streams)):
-        command = stand.command(subject, kind, connections)
+        command = harness.command(subject, kind, connections)
         command += ["--seconds", str(3 * scale), "--warmup", "0.3"]
-        stand.run(subject, command, watch=lambda: seen.append(process.memory()))
+        harness.run(subject, command, watch=lambda: seen.append(process.memory()))
     process.pause()
     return Footprint(idle, max(seen, key=lambda memory: memory.resident))
 
 
-def measure_growth(stand: Stand, site: subjects.Site, progress: Progress) -> float:
+def measure_growth(harness: BenchHarness, site: subjects.Site, progress: Progress) -> float:
     """MiB that a fresh Headgate grows between its 20,000th and its 200,000th call."""
     subject = subjects.start_headgate(site, _fresh(site.folder / "growth-data"))
     assert subject.process
@@ -220,8 +222,8 @@ def measure_growth(stand: Stand, site: subjects.Site, progress: Progress) -> flo
         resident: list[float] = []
         for calls in (20_000, 180_000):
             progress.say(f"memory growth: {calls:,} calls")
-            command = [*stand.command(subject, traffic.SMALL, 32), "--requests", str(calls)]
-            window = stand.run(subject, command)
+            command = [*harness.command(subject, traffic.SMALL, 32), "--requests", str(calls)]
+            window = harness.run(subject, command)
             if window.errors:
                 raise machine.BenchError(f"memory growth: {window.first_error}")
             resident.append(subject.process.memory().resident)

@@ -28,12 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subjects.install_peers(WORK)
             return 0
         machine.require_two_cores()
-        with _stand() as stand:
+        with _running_harness() as harness:
             programs = subjects.find_programs(os.environ)
-            site = subjects.Site(WORK, stand.port, options.headgate, programs)
+            site = subjects.Site(WORK, harness.port, options.headgate, programs)
             if options.profile:
-                return _profile(stand, site)
-            return _present(_measure(stand, site, options), publishes=options.publish)
+                return _profile(harness, site)
+            return _present(_measure(harness, site, options), publishes=options.publish)
     except machine.BenchError as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 2
@@ -58,12 +58,12 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _stand() -> Generator[measure.Stand]:
-    stand = measure.Stand(WORK)
+def _running_harness() -> Generator[measure.BenchHarness]:
+    harness = measure.BenchHarness(WORK)
     try:
-        yield stand
+        yield harness
     finally:
-        stand.stop()
+        harness.stop()
 
 
 def _wanted(site: subjects.Site, options: argparse.Namespace) -> list[str]:
@@ -102,7 +102,9 @@ def _running(names: Sequence[str], site: subjects.Site) -> Generator[list[subjec
                 subject.process.stop()
 
 
-def _measure(stand: measure.Stand, site: subjects.Site, options: argparse.Namespace) -> report.Run:
+def _measure(
+    harness: measure.BenchHarness, site: subjects.Site, options: argparse.Namespace
+) -> report.Run:
     names = _wanted(site, options)
     scale = options.seconds_scale or (0.5 if options.quick else 1.0)
     rounds = options.rounds or (2 if options.quick else 4)
@@ -114,18 +116,18 @@ def _measure(stand: measure.Stand, site: subjects.Site, options: argparse.Namesp
         memory: dict[str, measure.Footprint] = {}
         for subject in running:
             progress.say(f"memory: {subject.name}")
-            footprint = measure.measure_memory(stand, subject, scale)
+            footprint = measure.measure_memory(harness, subject, scale)
             if footprint:
                 memory[subject.name] = footprint
         results = measure.run_rounds(
-            stand,
+            harness,
             running,
             scenarios,
             measure.Plan(rounds, scale),
             say=progress.say,
         )
     ours = figures.HEADGATE in names
-    growth = measure.measure_growth(stand, site, progress) if ours and not options.quick else None
+    growth = measure.measure_growth(harness, site, progress) if ours and not options.quick else None
     progress.say("start-up times")
     start = measure.measure_start(site, 1 if options.quick else 3) if ours else None
     progress.clear()
@@ -171,11 +173,11 @@ def _present(run: report.Run, *, publishes: bool) -> int:
     return 1 if missed or wrong or figures.HEADGATE not in run.subjects() else 0
 
 
-def _profile(stand: measure.Stand, site: subjects.Site) -> int:
+def _profile(harness: measure.BenchHarness, site: subjects.Site) -> int:
     with _running([figures.HEADGATE], site) as (subject,):
         assert subject.process
         subject.process.resume()
-        hotspots.record(stand, subject, WORK)
+        hotspots.record(harness, subject, WORK)
     return 0
 
 

@@ -74,8 +74,8 @@ class Load:
     connections: int
     pace_seconds: float = 0.0
 
-    def command(self, stand: measure.Stand, seconds: float) -> list[str]:
-        command = stand.command(self.subject, traffic.SMALL, self.connections)
+    def command(self, harness: measure.BenchHarness, seconds: float) -> list[str]:
+        command = harness.command(self.subject, traffic.SMALL, self.connections)
         return [
             *command,
             *("--seconds", str(seconds), "--warmup", "1", "--refusals"),
@@ -83,10 +83,10 @@ class Load:
         ]
 
 
-def run_together(stand: measure.Stand, seconds: float, *loads: Load) -> list[Seen]:
+def run_together(harness: measure.BenchHarness, seconds: float, *loads: Load) -> list[Seen]:
     """All loads at the same time, on the core that is not the gateway's."""
     running = [
-        machine.run_pinned(load.command(stand, seconds), machine.LOAD_CORE) for load in loads
+        machine.run_pinned(load.command(harness, seconds), machine.LOAD_CORE) for load in loads
     ]
     outputs = [process.communicate()[0] for process in running]
     return [Seen.read(json.loads(output)) for output in outputs]
@@ -123,20 +123,20 @@ class Course:
 
 
 @contextlib.contextmanager
-def running_gateway() -> Generator[tuple[measure.Stand, subjects.Subject, subjects.Subject]]:
+def running_gateway() -> Generator[tuple[measure.BenchHarness, subjects.Subject, subjects.Subject]]:
     """The stand, and one gateway as its first key and as another one see it."""
     folder = Path(tempfile.mkdtemp(prefix="headgate-overload-"))
-    stand = measure.Stand(folder)
+    harness = measure.BenchHarness(folder)
     headgate = ROOT / ".venv" / "bin" / "headgate"
     try:
-        first = subjects.start_headgate(subjects.Site(folder, stand.port, headgate))
+        first = subjects.start_headgate(subjects.Site(folder, harness.port, headgate))
         try:
-            yield stand, first, _with_other_key(first, folder / "headgate-data", headgate)
+            yield harness, first, _with_other_key(first, folder / "headgate-data", headgate)
         finally:
             assert first.process
             first.process.stop()
     finally:
-        stand.stop()
+        harness.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -169,18 +169,18 @@ def _is_answered(request: urllib.request.Request) -> bool:
 def run(seconds: float) -> Course:
     """The whole course, with a line of progress for each part."""
     progress = measure.Progress()
-    with running_gateway() as (stand, first, other):
+    with running_gateway() as (harness, first, other):
         busy = Load(first, PEAK_CONNECTIONS)
         small = Load(other, SMALL_CONNECTIONS, SMALL_PACE_SECONDS)
         progress.say(f"peak: {PEAK_CONNECTIONS} connections")
-        peak, other_at_peak = run_together(stand, seconds * SHORT_SHARE, busy, small)
+        peak, other_at_peak = run_together(harness, seconds * SHORT_SHARE, busy, small)
         pace = FLOOD_CONNECTIONS / (FLOOD_FACTOR * peak.rate)
         progress.say(f"flood: {FLOOD_FACTOR * peak.rate:,.0f} calls/s on {FLOOD_CONNECTIONS}")
         flood, other_in_flood = run_together(
-            stand, seconds, Load(first, FLOOD_CONNECTIONS, pace), small
+            harness, seconds, Load(first, FLOOD_CONNECTIONS, pace), small
         )
         progress.say("after")
-        (after,) = run_together(stand, seconds * SHORT_SHARE, busy)
+        (after,) = run_together(harness, seconds * SHORT_SHARE, busy)
         progress.clear()
     return Course(peak, other_at_peak, flood, other_in_flood, after)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from rigs.rotation.stand import Caller, add_credentials
+from rigs.rotation.harness import Caller, add_credentials
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.upstream import running_upstream
 

@@ -16,7 +16,7 @@ from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.keys.service import KeyIndex
 from headgate.main.application import Application, open_application
-from rigs.scale.stand import LOCAL, Filled, Plan, fill, running
+from rigs.scale.harness import LOCAL, Filled, Plan, fill, running
 
 PAGES = (
     "/api/api-keys",

@@ -16,7 +16,7 @@ from headgate.kit.ids import first_id
 from headgate.main.data_lock import DATABASE_FILE
 from headgate.metering import service as metering
 from headgate.metering.store import RECEIPTS
-from rigs.soak import samples, stand
+from rigs.soak import harness, samples
 from rigs.soak.load import Load
 from rigs.soak.run import find_port
 from rigs.soak.samples import Finding
@@ -119,14 +119,14 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
     result = Result(plan.rows)
     try:
         url = f"http://127.0.0.1:{upstream.port}/v1"
-        tokens = await asyncio.to_thread(stand.prepare, data, url, KEYS)
+        tokens = await asyncio.to_thread(harness.prepare, data, url, KEYS)
         port = find_port()
-        async with stand.running_server(data, port):
+        async with harness.running_server(data, port):
             await Load(port, tokens, seed=1).run(1, 1, 1, lambda: None)
         say(f"filling in {plan.rows:,} receipts")
         await asyncio.to_thread(fill, data / DATABASE_FILE, plan.rows)
         say("deleting them")
-        async with stand.running_server(data, port, retention_days=RETENTION_DAYS) as server:
+        async with harness.running_server(data, port, retention_days=RETENTION_DAYS) as server:
             await _watch(plan, server, Load(port, tokens, seed=2), result, say)
     finally:
         await upstream.stop()
@@ -140,7 +140,7 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
 
 
 async def _watch(
-    plan: Plan, server: stand.Server, load: Load, result: Result, say: Callable[[str], None]
+    plan: Plan, server: harness.Server, load: Load, result: Result, say: Callable[[str], None]
 ) -> None:
     async def look() -> samples.Sample:
         exposition = await asyncio.to_thread(server.read, "/metrics")
@@ -173,7 +173,7 @@ async def _call_without_end(load: Load, connections: int) -> None:
         await load.run(WARM_CALLS * connections, connections, WARM_CALLS, lambda: None)
 
 
-def read_report(server: stand.Server) -> float | None:
+def read_report(server: harness.Server) -> float | None:
     """What the job logged of its longest slice in milliseconds, once it has ended."""
     for line in server.log.read_bytes().splitlines():
         if REPORTED.encode() in line:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigs.soak import samples, stand
+from rigs.soak import harness, samples
 from rigs.soak.control import running_control
 from rigs.soak.load import Load, Tally
 from rigs.soak.samples import Finding, Sample
@@ -40,7 +40,7 @@ class Result:
     idle: Sample
     loaded: list[Sample]
     end: Sample
-    books: stand.Books
+    books: harness.Books
     alarms: list[str]
     upstream_calls: int
     control_seconds: float
@@ -73,7 +73,7 @@ def find_port() -> int:
 class Watch:
     """Takes samples while calls run; one at a time."""
 
-    def __init__(self, server: stand.Server, load: Load, say: Callable[[str], None]) -> None:
+    def __init__(self, server: harness.Server, load: Load, say: Callable[[str], None]) -> None:
         self._server, self._load, self._say = server, load, say
         self._running: asyncio.Task[None] | None = None
         self.loaded: list[Sample] = []
@@ -125,9 +125,9 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
         url = f"http://127.0.0.1:{upstream.port}/v1"
         data = folder / "data"
         say(f"making {plan.keys:,} keys")
-        tokens = await asyncio.to_thread(stand.prepare, data, url, plan.keys)
+        tokens = await asyncio.to_thread(harness.prepare, data, url, plan.keys)
         port = find_port()
-        async with stand.running_server(data, port) as server, running_control() as control:
+        async with harness.running_server(data, port) as server, running_control() as control:
             load = Load(port, tokens, seed=plan.seed)
             watch = Watch(server, load, say)
             warm = int(plan.calls * plan.warm_share)
@@ -138,7 +138,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
             await load.run(plan.calls - warm, plan.connections, plan.every, watch.note)
             end = await watch.rest(upstream)
             say(f"at rest: {describe(end)}")
-        books = await asyncio.to_thread(stand.read_books, data)
+        books = await asyncio.to_thread(harness.read_books, data)
     finally:
         await upstream.stop()
     return Result(

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rigs.torture import disk, drain, flushes, kills, simulation
+from rigs.torture.harness import Result
 from rigs.torture.oracle import VERDICTS
-from rigs.torture.stand import Result
 
 PARTS = ("K1", "K2", "K4", "K5", "K6", "D1")
 CONSOLE = Console(stderr=True, highlight=False)

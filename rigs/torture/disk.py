@@ -13,9 +13,9 @@ import urllib.request
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from rigs.torture.harness import Result, TortureHarness
 from rigs.torture.oracle import Finding
 from rigs.torture.seller import Seller
-from rigs.torture.stand import Result, Stand
 
 DISK_MEBIBYTES = 64
 FULL_SECONDS = 5.0
@@ -28,12 +28,12 @@ async def fill(*, seed: int, tell: Callable[[str], None]) -> Result:
     if os.geteuid() != 0:
         return Result("D1", "disk full", 0, [], "needs root to mount a tmpfs: not run")
     with _small_disk() as folder, Seller() as seller:
-        stand = Stand(folder / "data", seller)
+        harness = TortureHarness(folder / "data", seller)
         try:
-            await asyncio.to_thread(stand.equip)
-            return await _fill(stand, folder / "ballast", seed, tell)
+            await asyncio.to_thread(harness.prepare)
+            return await _fill(harness, folder / "ballast", seed, tell)
         finally:
-            stand.clear_away()
+            harness.stop()
 
 
 @contextlib.contextmanager
@@ -47,8 +47,10 @@ def _small_disk() -> Generator[Path]:
             subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-async def _fill(stand: Stand, ballast: Path, seed: int, tell: Callable[[str], None]) -> Result:
-    load = stand.make_clients(count=16, seed=seed)
+async def _fill(
+    harness: TortureHarness, ballast: Path, seed: int, tell: Callable[[str], None]
+) -> Result:
+    load = harness.make_clients(count=16, seed=seed)
     load.start()
     await asyncio.sleep(1.0)
     await asyncio.to_thread(_fill_up, ballast)
@@ -56,7 +58,7 @@ async def _fill(stand: Stand, ballast: Path, seed: int, tell: Callable[[str], No
     # What was under way may still find room in what the log has already.
     await asyncio.sleep(0.5)
     whole, refused = len(load.answers), load.statuses.get(503, 0)
-    findings, slowest = await asyncio.to_thread(_look_at_full, stand)
+    findings, slowest = await asyncio.to_thread(_look_at_full, harness)
     refused = load.statuses.get(503, 0) - refused
     if answered := len(load.answers) - whole:
         findings.append(Finding("L1", f"{answered} answers while the disk is full"))
@@ -68,7 +70,7 @@ async def _fill(stand: Stand, ballast: Path, seed: int, tell: Callable[[str], No
         findings.append(Finding("L1", f"no answer until {recovered:.1f} s after there was room"))
     await asyncio.sleep(1.0)
     await load.stop()
-    findings += await asyncio.to_thread(stand.close_books, load.answers)
+    findings += await asyncio.to_thread(harness.close_books, load.answers)
     figures = f"refused in <= {slowest:.2f} s; answers again after {recovered:.2f} s"
     return Result("D1", f"disk of {DISK_MEBIBYTES} MiB full", refused, findings, figures)
 
@@ -91,16 +93,16 @@ def _fill_up(ballast: Path) -> None:
                 continue
 
 
-def _look_at_full(stand: Stand) -> tuple[list[Finding], float]:
+def _look_at_full(harness: TortureHarness) -> tuple[list[Finding], float]:
     """Health and reads while the disk is full, and the slowest refusal."""
     findings, slowest = list[Finding](), 0.0
     deadline = time.monotonic() + FULL_SECONDS
     while time.monotonic() < deadline:
         for path, wanted in (("/health/live", 200), ("/health/ready", 503), ("/metrics", 200)):
-            status, _ = _ask(f"{stand.gateway.url}{path}", "")
+            status, _ = _ask(f"{harness.gateway.url}{path}", "")
             if status != wanted:
                 findings.append(Finding("DB", f"{path} answers {status}"))
-        status, seconds = _ask(f"{stand.gateway.url}/v1/models", stand.gateway.key)
+        status, seconds = _ask(f"{harness.gateway.url}/v1/models", harness.gateway.key)
         slowest = max(slowest, seconds)
         if status != 503:
             findings.append(Finding("L1", f"a call is answered with {status} while full"))

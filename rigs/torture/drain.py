@@ -13,9 +13,9 @@ from contextlib import closing
 import msgspec
 
 from rigs.torture.clients import MESSAGES, read_head, read_piece
+from rigs.torture.harness import Result, TortureHarness, running_harness
 from rigs.torture.oracle import Answer, Finding, judge_file
 from rigs.torture.seller import DONE, MODEL
-from rigs.torture.stand import Result, Stand, standing
 
 STOP_SLACK_SECONDS = 2.0
 WORD = b'"content": "word "'
@@ -36,7 +36,9 @@ class Stream(msgspec.Struct):
         return Answer(self.request_id, data["id"])
 
 
-async def read_stream(stand: Stand, number: int, *, events: int, pause_seconds: float) -> Stream:
+async def read_stream(
+    harness: TortureHarness, number: int, *, events: int, pause_seconds: float
+) -> Stream:
     """Ask for a stream and read it to its end, whichever that is."""
     body = json.dumps(
         {
@@ -50,10 +52,10 @@ async def read_stream(stand: Stand, number: int, *, events: int, pause_seconds: 
     ).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer "
-        f"{stand.gateway.key}\r\nx-headgate-credential: {('managed', 'own')[number % 2]}\r\n"
+        f"{harness.gateway.key}\r\nx-headgate-credential: {('managed', 'own')[number % 2]}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
-    reader, writer = await asyncio.open_connection("127.0.0.1", stand.gateway.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.gateway.port)
     stream = Stream()
     try:
         writer.write(head.encode() + body)
@@ -76,31 +78,33 @@ async def stop_with_streams(
     figures: list[str] = []
     for name, events in (("short", 20), ("long", 10_000)):
         grace = 30.0 if name == "short" else grace_seconds
-        with standing(grace_seconds=grace) as stand:
-            took, read = await _stop(stand, streams, events=events)
-            found = _judge_whole(read) if name == "short" else _judge_cut(stand, read)
+        with running_harness(grace_seconds=grace) as harness:
+            took, read = await _stop(harness, streams, events=events)
+            found = _judge_whole(read) if name == "short" else _judge_cut(harness, read)
             if name == "long" and took > grace + STOP_SLACK_SECONDS:
                 found.append(Finding("L1", f"the stop took {took:.1f} s"))
             whole = [stream.answer for stream in read if stream.text.endswith(DONE)]
-            findings += found + judge_file(stand.database, whole, stand.seller.sales)
+            findings += found + judge_file(harness.database, whole, harness.seller.sales)
         figures.append(f"{name}: {len(whole)}/{streams} whole, exit {took:.1f} s (grace {grace})")
         tell(f"K4 {figures[-1]}, {len(findings)} findings")
     return Result("K4", "SIGTERM with streams", 2 * streams, findings, "; ".join(figures))
 
 
-async def _stop(stand: Stand, streams: int, *, events: int) -> tuple[float, list[Stream]]:
+async def _stop(
+    harness: TortureHarness, streams: int, *, events: int
+) -> tuple[float, list[Stream]]:
     """The seconds from the signal to the exit, and what the clients had."""
     reading = [
-        asyncio.create_task(read_stream(stand, number, events=events, pause_seconds=0.1))
+        asyncio.create_task(read_stream(harness, number, events=events, pause_seconds=0.1))
         for number in range(streams)
     ]
-    while len(stand.seller.sales) < streams:  # noqa: ASYNC110 - another thread counts
+    while len(harness.seller.sales) < streams:  # noqa: ASYNC110 - another thread counts
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.2)
     started = time.monotonic()
-    stand.gateway.process.terminate()
+    harness.gateway.process.terminate()
     read = await asyncio.gather(*reading)
-    await asyncio.to_thread(stand.gateway.process.wait, 60)
+    await asyncio.to_thread(harness.gateway.process.wait, 60)
     return time.monotonic() - started, read
 
 
@@ -112,9 +116,9 @@ def _judge_whole(read: list[Stream]) -> list[Finding]:
     ]
 
 
-def _judge_cut(stand: Stand, read: list[Stream]) -> list[Finding]:
+def _judge_cut(harness: TortureHarness, read: list[Stream]) -> list[Finding]:
     found: list[Finding] = []
-    with closing(sqlite3.connect(stand.database)) as connection:
+    with closing(sqlite3.connect(harness.database)) as connection:
         query = "SELECT request_id, outcome, json_extract(usage, '$.output_tokens') FROM receipts"
         receipts = {row[0]: row[1:] for row in connection.execute(query)}
     for stream in read:

@@ -9,8 +9,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 
+from rigs.torture.harness import Result, TortureHarness, running_harness
 from rigs.torture.oracle import Finding, inspect_wreck
-from rigs.torture.stand import Result, Stand, standing
 
 ENDED_SECONDS = 30.0
 SYSCALLS = "fdatasync,fsync"
@@ -26,25 +26,25 @@ async def fail_flushes(
     findings, trials = list[Finding](), 0
     if shutil.which("strace") is None:
         return Result("K5", "a flush fails", 0, findings, "strace is not installed: not run")
-    with standing() as stand:
-        load = stand.make_clients(count=clients, seed=seed)
+    with running_harness() as harness:
+        load = harness.make_clients(count=clients, seed=seed)
         load.start()
         for number in numbers:
-            findings += await asyncio.to_thread(_fail, stand, number)
-            findings += await asyncio.to_thread(inspect_wreck, stand.database)
-            await asyncio.to_thread(stand.restart)
+            findings += await asyncio.to_thread(_fail, harness, number)
+            findings += await asyncio.to_thread(inspect_wreck, harness.database)
+            await asyncio.to_thread(harness.restart)
             await asyncio.sleep(0.3)
             trials += 1
             tell(f"K5 flush {number}: {len(load.answers)} whole, {len(findings)} findings")
         await load.stop()
-        findings += await asyncio.to_thread(stand.close_books, load.answers)
+        findings += await asyncio.to_thread(harness.close_books, load.answers)
     figures = f"{len(load.answers)} whole answers; statuses {dict(sorted(load.statuses.items()))}"
     return Result("K5", "EIO at the nth fsync", trials, findings, figures)
 
 
-def _fail(stand: Stand, number: int) -> list[Finding]:
+def _fail(harness: TortureHarness, number: int) -> list[Finding]:
     """Have strace break the running gateway's flushes; it must end by itself, and not well."""
-    process = stand.gateway.process
+    process = harness.gateway.process
     # strace counts for each thread: the writer's thread is the one that flushes.
     tracer = subprocess.Popen(
         [
@@ -55,7 +55,7 @@ def _fail(stand: Stand, number: int) -> list[Finding]:
     try:
         status = process.wait(ENDED_SECONDS)
     except subprocess.TimeoutExpired:
-        stand.gateway.kill()
+        harness.gateway.kill()
         return [Finding("DB", f"flush {number} failed, and the process went on")]
     finally:
         tracer.send_signal(signal.SIGTERM)

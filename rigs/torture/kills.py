@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rigs.torture.harness import Result, TortureHarness, running_harness
 from rigs.torture.oracle import Finding, inspect_wreck, judge_file
 from rigs.torture.seller import Seller
-from rigs.torture.stand import Result, Stand, standing
 from tests.fakes.gateway import Gateway, start_gateway
 
 Tell = Callable[[str], None]
@@ -55,15 +55,15 @@ async def kill_at_random(
     """K1. `n` are the calls that were in flight when the gateway died."""
     draw, findings = random.Random(seed), list[Finding]()
     in_flight, ready = 0, list[float]()
-    with standing() as stand:
-        load = stand.make_clients(count=clients, seed=seed)
+    with running_harness() as harness:
+        load = harness.make_clients(count=clients, seed=seed)
         load.start()
         for number in range(1, kills + 1):
             await asyncio.sleep(draw.uniform(*wait_seconds))
             in_flight += load.in_flight
-            stand.gateway.kill()
-            findings += await asyncio.to_thread(inspect_wreck, stand.database)
-            ready.append(await asyncio.to_thread(stand.restart))
+            harness.gateway.kill()
+            findings += await asyncio.to_thread(inspect_wreck, harness.database)
+            ready.append(await asyncio.to_thread(harness.restart))
             if number % 10 == 0 or number == kills:
                 tell(
                     f"K1 {number}/{kills} kills, {in_flight} in flight, {len(load.answers)} whole, "
@@ -71,7 +71,7 @@ async def kill_at_random(
                 )
         await asyncio.sleep(0.3)
         await load.stop()
-        findings += await asyncio.to_thread(stand.close_books, load.answers)
+        findings += await asyncio.to_thread(harness.close_books, load.answers)
     ready.sort()
     figures = (
         f"{kills} kills, {in_flight} in flight, {len(load.answers)} whole answers of {load.begun} "
@@ -91,18 +91,18 @@ async def kill_at_points(
     """K2. `n` are the kills."""
     draw, findings, kills = random.Random(seed), list[Finding](), 0
     for point in [each for each in points if each in RUNNING_POINTS]:
-        with standing(grace_seconds=0.5) as stand:
-            load = stand.make_clients(count=clients, seed=draw.getrandbits(32))
+        with running_harness(grace_seconds=0.5) as harness:
+            load = harness.make_clients(count=clients, seed=draw.getrandbits(32))
             load.start()
             for _ in range(times):
                 await asyncio.sleep(draw.uniform(0.05, 0.3))
-                stand.gateway.kill()
-                findings += await _meet(stand, point, draw.randint(1, NTH_MAX))
-                findings += await asyncio.to_thread(inspect_wreck, stand.database)
-                await asyncio.to_thread(stand.restart)
+                harness.gateway.kill()
+                findings += await _meet(harness, point, draw.randint(1, NTH_MAX))
+                findings += await asyncio.to_thread(inspect_wreck, harness.database)
+                await asyncio.to_thread(harness.restart)
                 kills += 1
             await load.stop()
-            here = await asyncio.to_thread(stand.close_books, load.answers)
+            here = await asyncio.to_thread(harness.close_books, load.answers)
         findings += here
         tell(f"K2 {point}: {times} kills, {len(load.answers)} whole, {len(findings)} findings")
     for point in [each for each in points if each in START_POINTS]:
@@ -114,12 +114,12 @@ async def kill_at_points(
     return Result("K2", "kill -9 at each failpoint", kills, findings, figures)
 
 
-async def _meet(stand: Stand, point: str, nth: int) -> list[Finding]:
+async def _meet(harness: TortureHarness, point: str, nth: int) -> list[Finding]:
     """Start the gateway, which dies at the point."""
     if point in ("hold_reaper", "stopping"):
         nth = 1
     try:
-        await asyncio.to_thread(stand.restart, failpoint=f"{point}=kill@{nth}")
+        await asyncio.to_thread(harness.restart, failpoint=f"{point}=kill@{nth}")
     except AssertionError:
         # It died before it was ready: of the point, where that is reached by a start.
         return (
@@ -129,12 +129,12 @@ async def _meet(stand: Stand, point: str, nth: int) -> list[Finding]:
         )
     if point == "hold_reaper":
         # Nothing was held when it was killed before.
-        stand.gateway.kill()
+        harness.gateway.kill()
         return []
     if point == "stopping":
         await asyncio.sleep(0.2)
-        stand.gateway.process.terminate()
-    return await _await_death(stand.gateway, point)
+        harness.gateway.process.terminate()
+    return await _await_death(harness.gateway, point)
 
 
 async def _await_death(gateway: Gateway, point: str) -> list[Finding]:
@@ -161,13 +161,13 @@ def start_over(point: str) -> list[Finding]:
                     return [Finding("DB", f"{point}: {error}")]
             else:
                 return [Finding("DB", f"{point} is not reached by a first start")]
-        stand = Stand(data, seller)
+        harness = TortureHarness(data, seller)
         try:
-            stand.equip()
-            stand.gateway.stop()
-            return inspect_wreck(stand.database) + judge_file(stand.database, [], {})
+            harness.prepare()
+            harness.gateway.stop()
+            return inspect_wreck(harness.database) + judge_file(harness.database, [], {})
         finally:
-            stand.clear_away()
+            harness.stop()
 
 
 def _upgrade(data: Path, given: dict[str, str]) -> None:

@@ -29,8 +29,8 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.sqlite import SqliteWriterConnection
 from headgate.kit.db.writer import BatchQueue, Writer, commit_batch
 from headgate.relay.ports import Hold, Receipt
+from rigs.torture.harness import Result
 from rigs.torture.oracle import Answer, Finding, judge, judge_books
-from rigs.torture.stand import Result
 
 ORGANIZATION = "org_1"
 FUNDED_NANO = 3_000

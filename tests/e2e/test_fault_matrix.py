@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from headgate_simulator.fault_line import catalogue, wires
-from headgate_simulator.fault_line.steps import Asked
+from headgate_simulator.fault_line.steps import FaultRequest
 from rigs.faults import client, matrix
 from rigs.faults.cells import EXPECTED, PLACES, Cell, is_heavy, list_cells
 from rigs.faults.matrix import Matrix
@@ -69,8 +69,8 @@ def test_stream_that_is_cut_anywhere_is_the_same_stream_at_the_same_price(
     stage: Stage, wire: str
 ) -> None:
     """U14, with every cut there is: one call for each."""
-    asked = Asked(wire, True, b"", {})
-    whole = b"".join(send.data for send in wires.events(asked))
+    request = FaultRequest(wire, True, b"", {})
+    whole = b"".join(send.data for send in wires.events(request))
     run = SplitRun(stage, wire, whole)
     asyncio.run(run.call_all())
     assert {heard.status for heard in run.heard} == {200}

@@ -15,7 +15,7 @@ from headgate.audit.service import AuditLog
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.vault import store
-from rigs.rotation.stand import Caller, add_credentials
+from rigs.rotation.harness import Caller, add_credentials
 from tests.fakes import kms
 from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway

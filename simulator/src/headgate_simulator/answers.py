@@ -29,14 +29,14 @@ class Tool(msgspec.Struct):
     namespace: str | None = None
 
 
-class Ask(msgspec.Struct):
+class Prompt(msgspec.Struct):
     """What is asked. `choice` is auto, none, required or the name of a tool; `shape` a JSON
     schema, or None for prose; `tokens_max` bounds reasoning and visible tokens together.
     """
 
     model: str
     seed: Seed
-    said: str
+    user_text: str
     answers_tool: bool = False
     tools: list[Tool] = []
     choice: str = "auto"
@@ -48,7 +48,7 @@ class Ask(msgspec.Struct):
     stops: list[str] = []
 
 
-class Said(msgspec.Struct):
+class Completion(msgspec.Struct):
     """What is answered: a refusal, calls (tool, arguments or input) or a text; never two."""
 
     text: str = ""
@@ -77,32 +77,32 @@ def cached_tokens(body: dict[str, Any], input_tokens: int) -> int:
     return input_tokens // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS
 
 
-def answer(ask: Ask, index: int = 0) -> Said:
+def complete(prompt: Prompt, index: int = 0) -> Completion:
     """The answer; `index` tells apart several answers to one request."""
-    thought = EFFORT_TOKENS.get(ask.effort or "medium", 64) if reasons(ask.model) else 0
-    if ask.tokens_max is not None:
-        thought = min(thought, ask.tokens_max // 2)
-    said = _speak(ask, index)
-    said.reasoning_tokens = thought
-    if ask.tokens_max is not None:
-        _truncate(said, ask.tokens_max - thought)
-    return said
+    reasoning = EFFORT_TOKENS.get(prompt.effort or "medium", 64) if reasons(prompt.model) else 0
+    if prompt.tokens_max is not None:
+        reasoning = min(reasoning, prompt.tokens_max // 2)
+    completion = _complete(prompt, index)
+    completion.reasoning_tokens = reasoning
+    if prompt.tokens_max is not None:
+        _truncate(completion, prompt.tokens_max - reasoning)
+    return completion
 
 
-def _speak(ask: Ask, index: int) -> Said:
-    if "[refuse]" in ask.said:
-        return Said(refusal=f"{LABEL} I'm sorry, but I can't help with that.")
-    called = _called(ask)
+def _complete(prompt: Prompt, index: int) -> Completion:
+    if "[refuse]" in prompt.user_text:
+        return Completion(refusal=f"{LABEL} I'm sorry, but I can't help with that.")
+    called = _choose_tools(prompt)
     if called:
-        return Said(calls=[(tool, _given(tool, ask)) for tool in called])
-    if ask.shape is not None:
-        value = instance.make(ask.shape, LABEL)
-        return Said(text=msgspec.json.encode(value).decode())
-    text = _prose(ask, index)
-    for stop in ask.stops:
+        return Completion(calls=[(tool, _make_arguments(tool, prompt)) for tool in called])
+    if prompt.shape is not None:
+        value = instance.make(prompt.shape, LABEL)
+        return Completion(text=msgspec.json.encode(value).decode())
+    text = _prose(prompt, index)
+    for stop in prompt.stops:
         text = text.partition(stop)[0]
-    if not ask.cites:
-        return Said(text=text)
+    if not prompt.cites:
+        return Completion(text=text)
     link = f"([example.com]({CITED}))"
     start = len(text) + 1
     citation = {
@@ -111,43 +111,43 @@ def _speak(ask: Ask, index: int) -> Said:
         "title": "Example",
         "url": CITED,
     }
-    return Said(text=f"{text} {link}", citation=citation)
+    return Completion(text=f"{text} {link}", citation=citation)
 
 
-def _prose(ask: Ask, index: int) -> str:
+def _prose(prompt: Prompt, index: int) -> str:
     lead = f"{LABEL} " + (f"(answer {index + 1}) " if index else "")
-    if ask.answers_tool:
-        return f"{lead}The tool has answered. You asked: {ask.said[:ECHO_CHARACTERS_MAX]}"
-    return f"{lead}You said: {ask.said[:ECHO_CHARACTERS_MAX]}"
+    if prompt.answers_tool:
+        return f"{lead}The tool has answered. You asked: {prompt.user_text[:ECHO_CHARACTERS_MAX]}"
+    return f"{lead}You said: {prompt.user_text[:ECHO_CHARACTERS_MAX]}"
 
 
-def _called(ask: Ask) -> list[Tool]:
-    if ask.choice == "none" or ask.answers_tool:
+def _choose_tools(prompt: Prompt) -> list[Tool]:
+    if prompt.choice == "none" or prompt.answers_tool:
         return []
-    if ask.choice not in ("auto", "required"):
-        return [tool for tool in ask.tools if tool.name == ask.choice]
-    wants_all = ask.choice == "required" or "parallel" in ask.said.lower()
-    return ask.tools if wants_all and ask.parallel else ask.tools[:1]
+    if prompt.choice not in ("auto", "required"):
+        return [tool for tool in prompt.tools if tool.name == prompt.choice]
+    wants_all = prompt.choice == "required" or "parallel" in prompt.user_text.lower()
+    return prompt.tools if wants_all and prompt.parallel else prompt.tools[:1]
 
 
-def _given(tool: Tool, ask: Ask) -> str:
+def _make_arguments(tool: Tool, prompt: Prompt) -> str:
     if tool.schema is None:
-        return f"{LABEL} {ask.said[:200]}"
+        return f"{LABEL} {prompt.user_text[:200]}"
     return msgspec.json.encode(instance.make(tool.schema)).decode()
 
 
-def _truncate(said: Said, tokens_max: int) -> None:
-    if said.visible_tokens <= tokens_max:
+def _truncate(completion: Completion, tokens_max: int) -> None:
+    if completion.visible_tokens <= tokens_max:
         return
-    said.is_cut = True
-    said.text = tokens.cut(said.text, tokens_max)
-    said.refusal = said.refusal and tokens.cut(said.refusal, tokens_max)
-    said.citation = None
-    kept: list[tuple[Tool, str]] = []
-    for tool, given in said.calls:
+    completion.is_cut = True
+    completion.text = tokens.cut(completion.text, tokens_max)
+    completion.refusal = completion.refusal and tokens.cut(completion.refusal, tokens_max)
+    completion.citation = None
+    cut: list[tuple[Tool, str]] = []
+    for tool, given in completion.calls:
         tokens_max -= tokens.count(tool.name)
         if tokens_max <= 0:
             break
-        kept.append((tool, tokens.cut(given, tokens_max)))
+        cut.append((tool, tokens.cut(given, tokens_max)))
         tokens_max -= tokens.count(given)
-    said.calls = kept
+    completion.calls = cut

@@ -9,13 +9,13 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headgate_simulator import delivery, faults, form, limits
-from headgate_simulator.exchange import Call, Refusal, Reply, Stream
-from headgate_simulator.faults import Fault
+from headgate_simulator.faults import FaultSpec
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Refusal
 from headgate_simulator.router import Router
 from headgate_simulator.routes import ROUTES
 from headgate_simulator.seed import Seed
-from headgate_simulator.settings import Settings
+from headgate_simulator.settings import SimulatorSettings
 
 _NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header"
@@ -32,56 +32,58 @@ _NOT_JSON = (
 )
 
 
-def build_app(settings: Settings) -> ASGIApp:
+def build_app(settings: SimulatorSettings) -> ASGIApp:
     """The application, with a memory of its own."""
     return _Simulator(settings).handle
 
 
 class _Simulator:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SimulatorSettings) -> None:
         self._settings = settings
         self._memory = Memory(settings)
         self._router = Router(ROUTES)
         self._memory.run = self._run
-        self._gate = faults.Gate()
+        self._gate = faults.FaultGate()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        line = delivery.Line(scope, receive, send)
+        writer = delivery.ResponseWriter(scope, receive, send)
         fault, seed = faults.NONE, Seed(scope["path"].encode())
         try:
             headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
             data = await _read(receive, self._settings.body_bytes_max)
             _authenticate(headers)
-            call = _decode(scope, headers, data)
-            fault = faults.take(call, headers.get(faults.HEADER, ""))
-            call.seed = seed = Seed.of_body(call.body, [upload.data for upload in call.uploads])
-            await line.pause(fault.delay)
+            request = _decode(scope, headers, data)
+            fault = faults.read_fault(request, headers.get(faults.HEADER, ""))
+            request.seed = seed = Seed.of_body(
+                request.body, [upload.data for upload in request.uploads]
+            )
+            await writer.pause(fault.delay)
             fault = self._gate.check(fault, f"{scope['path']} {seed.hex} {fault}")
-            answer = self._run(call)
+            answer = self._run(request)
         except Refusal as refusal:
-            if not line.is_gone:
-                await _refuse(line, refusal, _headers(seed, 0, fault))
+            if not writer.is_gone:
+                await _refuse(writer, refusal, _headers(seed, 0, fault))
             return
         if fault.drop:
-            await line.cut()
-        if line.is_gone:
+            await writer.cut()
+        if writer.is_gone:
             return
         head = _headers(seed, answer.tokens, fault)
-        if isinstance(answer, Reply):
-            await delivery.send_reply(line, answer, head, fault=fault)
+        if isinstance(answer, ApiResponse):
+            await delivery.send_response(writer, answer, head, fault=fault)
             return
         delay = self._settings.chunk_delay_seconds
-        await delivery.send_stream(line, answer, head, fault=fault, chunk_delay_seconds=delay)
+        await delivery.send_stream(writer, answer, head, fault=fault, chunk_delay_seconds=delay)
 
-    def _run(self, call: Call) -> Reply | Stream:
-        handler, call.ids = self._router.find(call.method, call.path)
-        if "nonexistent" in call.model:
-            message = f"The model `{call.model}` does not exist or you do not have access to it."
+    def _run(self, request: ApiRequest) -> ApiResponse | EventStream:
+        handler, request.ids = self._router.find(request.method, request.path)
+        if "nonexistent" in request.model:
+            message = f"The model `{request.model}` does not exist or you do not have access to it."
             raise Refusal(404, message, code="model_not_found")
         try:
-            return handler(call, self._memory)
+            return handler(request, self._memory)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Refusal(400, f"Invalid type in the body: {error}", code="invalid_type") from error
 
@@ -110,10 +112,10 @@ def _authenticate(headers: dict[str, str]) -> None:
         raise Refusal(401, f"Incorrect API key provided: {shown}. {where}", code="invalid_api_key")
 
 
-def _decode(scope: Scope, headers: dict[str, str], data: bytes) -> Call:
+def _decode(scope: Scope, headers: dict[str, str], data: bytes) -> ApiRequest:
     kind = headers.get("content-type", "")
     body: dict[str, Any] = {}
-    call = Call(
+    request = ApiRequest(
         method=scope["method"],
         path=scope["path"],
         query=dict(parse_qsl(scope["query_string"].decode("latin-1"))),
@@ -121,10 +123,10 @@ def _decode(scope: Scope, headers: dict[str, str], data: bytes) -> Call:
         seed=Seed(b""),
     )
     if kind.startswith("multipart/form-data"):
-        call.body, call.uploads = form.parse(kind, data)
+        request.body, request.uploads = form.parse(kind, data)
     elif data.strip():
-        call.body = _decode_json(data)
-    return call
+        request.body = _decode_json(data)
+    return request
 
 
 def _decode_json(data: bytes) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def _decode_json(data: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], body)
 
 
-def _headers(seed: Seed, tokens_used: int, fault: Fault) -> delivery.RawHeaders:
+def _headers(seed: Seed, tokens_used: int, fault: FaultSpec) -> delivery.RawHeaders:
     named = {
         "x-headgate-simulator": "true",
         "openai-version": "2020-10-01",
@@ -149,9 +151,11 @@ def _headers(seed: Seed, tokens_used: int, fault: Fault) -> delivery.RawHeaders:
     return [(name.encode(), value.encode()) for name, value in named.items()]
 
 
-async def _refuse(line: delivery.Line, refusal: Refusal, head: delivery.RawHeaders) -> None:
+async def _refuse(
+    writer: delivery.ResponseWriter, refusal: Refusal, head: delivery.RawHeaders
+) -> None:
     data = msgspec.json.encode({"error": refusal.error})
     extra = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
     sized = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-    await line.head(refusal.status, [*head, *extra, *sized])
-    await line.body(data, more=False)
+    await writer.send_head(refusal.status, [*head, *extra, *sized])
+    await writer.send_body(data, more=False)

@@ -7,8 +7,8 @@ from typing import Any
 
 from headgate_simulator import content, fields, media, tokens
 from headgate_simulator.answers import LABEL
-from headgate_simulator.exchange import Call, Frame, Reply, Stream, invalid
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Frame, invalid_value
 
 BYTES_PER_SECOND = 16_000
 """What a second of any uploaded sound is taken to weigh."""
@@ -16,18 +16,18 @@ AUDIO_TOKENS_PER_SECOND = 10
 _PIECE_BYTES = 4096
 
 
-def speak(call: Call, _memory: Memory) -> Reply | Stream:
+def speak(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """Silence of a fitting length."""
-    body = call.body
+    body = request.body
     fields.check("audio.speech", body)
     kind = body.get("response_format") or "mp3"
     if kind not in media.SOUND_TYPES:
-        raise invalid("response_format", f"Invalid value: '{kind}'.")
+        raise invalid_value("response_format", f"Invalid value: '{kind}'.")
     data = media.sound(kind, body["input"])
     used = tokens.count(body["input"])
     if body.get("stream_format") == "sse":
-        return Stream(_speech_frames(data, used), used)
-    return Reply(data, media.SOUND_TYPES[kind], used)
+        return EventStream(_speech_frames(data, used), used)
+    return ApiResponse(data, media.SOUND_TYPES[kind], used)
 
 
 def _speech_frames(data: bytes, used: int) -> Iterator[Frame]:
@@ -39,44 +39,46 @@ def _speech_frames(data: bytes, used: int) -> Iterator[Frame]:
     yield None, {"type": "speech.audio.done", "usage": usage}
 
 
-def transcribe(call: Call, _memory: Memory) -> Reply | Stream:
+def transcribe(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """A text that names the file, in the asked format."""
-    fields.check("audio.transcriptions", call.body)
-    return _listen(call, "transcribe")
+    fields.check("audio.transcriptions", request.body)
+    return _transcribe(request, "transcribe")
 
 
-def translate(call: Call, _memory: Memory) -> Reply | Stream:
+def translate(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """As transcriptions, in English."""
-    fields.check("audio.translations", call.body)
-    return _listen(call, "translate")
+    fields.check("audio.translations", request.body)
+    return _transcribe(request, "translate")
 
 
-def _listen(call: Call, task: str) -> Reply | Stream:
-    upload = call.upload("file")
-    heard = _Heard(call, task, upload.filename, len(upload.data))
-    if call.body.get("stream") in (True, "true") and not call.model.startswith("whisper"):
-        return Stream(heard.frames(), heard.tokens)
-    kind = str(call.body.get("response_format") or "json")
+def _transcribe(request: ApiRequest, task: str) -> ApiResponse | EventStream:
+    upload = request.upload("file")
+    transcript = Transcript(request, task, upload.filename, len(upload.data))
+    if request.body.get("stream") in (True, "true") and not request.model.startswith("whisper"):
+        return EventStream(transcript.frames(), transcript.tokens)
+    kind = str(request.body.get("response_format") or "json")
     write = _FORMATS.get(kind)
     if write is None:
-        raise invalid("response_format", f"Invalid value: '{kind}'.")
-    content = write(heard)
+        raise invalid_value("response_format", f"Invalid value: '{kind}'.")
+    content = write(transcript)
     if isinstance(content, dict):
-        return Reply(content, tokens=heard.tokens)
-    return Reply(content.encode(), "text/plain; charset=utf-8", heard.tokens)
+        return ApiResponse(content, tokens=transcript.tokens)
+    return ApiResponse(content.encode(), "text/plain; charset=utf-8", transcript.tokens)
 
 
-class _Heard:
+class Transcript:
     """What the simulator makes of a recording."""
 
-    def __init__(self, call: Call, task: str, filename: str, size_bytes: int) -> None:
+    def __init__(self, request: ApiRequest, task: str, filename: str, size_bytes: int) -> None:
         self.task = task
         self.text = f"{LABEL} {task.capitalize()} of {filename}, {size_bytes} bytes."
         self.seconds = max(1, -(-size_bytes // BYTES_PER_SECOND))
         self.tokens = self.seconds * AUDIO_TOKENS_PER_SECOND
-        self.by_duration = call.model.startswith("whisper")
-        self.language = "english" if task == "translate" else call.body.get("language", "english")
-        wanted = content.strings(call.body.get("timestamp_granularities"))
+        self.by_duration = request.model.startswith("whisper")
+        self.language = (
+            "english" if task == "translate" else request.body.get("language", "english")
+        )
+        wanted = content.strings(request.body.get("timestamp_granularities"))
         self.wants_words = "word" in wanted
 
     def usage(self) -> dict[str, Any]:
@@ -148,11 +150,11 @@ class _Heard:
         yield None, {"type": "transcript.text.done", "text": self.text, "usage": self.usage()}
 
 
-_FORMATS: dict[str, Callable[[_Heard], dict[str, Any] | str]] = {
-    "json": _Heard.plain,
-    "verbose_json": _Heard.verbose,
-    "diarized_json": _Heard.diarized,
-    "text": lambda heard: heard.text + "\n",
-    "srt": _Heard.srt,
-    "vtt": _Heard.vtt,
+_FORMATS: dict[str, Callable[[Transcript], dict[str, Any] | str]] = {
+    "json": Transcript.plain,
+    "verbose_json": Transcript.verbose,
+    "diarized_json": Transcript.diarized,
+    "text": lambda transcript: transcript.text + "\n",
+    "srt": Transcript.srt,
+    "vtt": Transcript.vtt,
 }

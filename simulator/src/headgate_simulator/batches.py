@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from headgate_simulator import fields, files
-from headgate_simulator.exchange import Call, Refusal, Reply, absent
+from headgate_simulator.bounded_store import paginate
 from headgate_simulator.memory import Memory, Object
+from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal, not_found
 from headgate_simulator.seed import Seed
-from headgate_simulator.shelf import page
 
 WINDOW_SECONDS = 86_400
 _TIMES = (
@@ -19,13 +19,13 @@ _TIMES = (
 )  # fmt: skip
 
 
-def create(call: Call, memory: Memory) -> Reply:
+def create(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/batches."""
-    body = call.body
+    body = request.body
     fields.check("batches", body)
     files.find(memory, body["input_file_id"])
     info: Object = {
-        "id": call.seed.make_id("batch_", memory.batches.count),
+        "id": request.seed.make_id("batch_", memory.batches.count),
         "object": "batch",
         "endpoint": body["endpoint"],
         "errors": None,
@@ -34,41 +34,41 @@ def create(call: Call, memory: Memory) -> Reply:
         "status": "validating",
         "output_file_id": None,
         "error_file_id": None,
-        "created_at": call.seed.created,
-        "expires_at": call.seed.created + WINDOW_SECONDS,
+        "created_at": request.seed.created,
+        "expires_at": request.seed.created + WINDOW_SECONDS,
         **dict.fromkeys(_TIMES),
         "request_counts": {"total": 0, "completed": 0, "failed": 0},
         "metadata": body.get("metadata"),
     }
     memory.batches.put(info["id"], info)
-    return Reply(dict(info))
+    return ApiResponse(dict(info))
 
 
-def listed(call: Call, memory: Memory) -> Reply:
+def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/batches."""
-    return Reply(page(memory.batches.all(), call.query))
+    return ApiResponse(paginate(memory.batches.all(), request.query))
 
 
-def read(call: Call, memory: Memory) -> Reply:
+def read(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/batches/{id}."""
-    info = _find(call, memory)
+    info = _find(request, memory)
     if info["status"] == "validating":
         _run(info, memory)
-    return Reply(info)
+    return ApiResponse(info)
 
 
-def cancel(call: Call, memory: Memory) -> Reply:
+def cancel(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/batches/{id}/cancel."""
-    info = _find(call, memory)
+    info = _find(request, memory)
     if info["status"] == "validating":
         info.update(status="cancelled", cancelled_at=info["created_at"])
-    return Reply(info)
+    return ApiResponse(info)
 
 
-def _find(call: Call, memory: Memory) -> Object:
-    info = memory.batches.get(call.ids[0])
+def _find(request: ApiRequest, memory: Memory) -> Object:
+    info = memory.batches.get(request.ids[0])
     if info is None:
-        raise absent("batch", call.ids[0])
+        raise not_found("batch", request.ids[0])
     return info
 
 
@@ -82,7 +82,7 @@ def _run(info: Object, memory: Memory) -> None:
         if some:
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in some)
             name = f"{info['id']}_{field.split('_')[0]}.jsonl"
-            info[field] = files.keep(memory, seed, name, "batch_output", data).info["id"]
+            info[field] = files.store(memory, seed, name, "batch_output", data).info["id"]
     now = info["created_at"] + 60
     info.update(status="completed", in_progress_at=now, finalizing_at=now, completed_at=now)
     counts = {"total": len(rows), "completed": len(good), "failed": len(bad)}
@@ -94,8 +94,8 @@ def _answer(line: bytes, endpoint: str, memory: Memory) -> dict[str, Any]:
     try:
         row = msgspec.json.decode(line, type=dict[str, Any])
         body = {name: value for name, value in row["body"].items() if name != "stream"}
-        call = Call(row.get("method", "POST"), endpoint, {}, body, Seed.of_body(body))
-        status, answer = 200, getattr(memory.run(call), "payload", None)
+        request = ApiRequest(row.get("method", "POST"), endpoint, {}, body, Seed.of_body(body))
+        status, answer = 200, getattr(memory.run(request), "payload", None)
     except Refusal as refusal:
         status, answer = refusal.status, {"error": refusal.error}
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, AttributeError):

@@ -8,30 +8,32 @@ from typing import Any
 import msgspec
 
 from headgate_simulator import answers, content, fields, media, tokens
-from headgate_simulator.exchange import Call, Frame, Reply, Stream, invalid
-from headgate_simulator.memory import Kept, Memory
+from headgate_simulator.memory import Memory, StoredAnswer
+from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Frame, invalid_value
 
 CHOICES_MAX = 128
 _AUDIO_TTL_SECONDS = 3600
 _AUDIO_TOKENS_PER_TOKEN = 2
 
 
-def create(call: Call, memory: Memory) -> Reply | Stream:
+def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
     """Answers a chat; keeps it when `store` is set."""
-    body = call.body
+    body = request.body
     fields.check("chat", body)
     messages = content.rows(body["messages"])
     if not messages:
-        raise invalid("messages", "Invalid 'messages': empty array or not an array of objects.")
-    ask = _read(call, messages)
-    said = [answers.answer(ask, index) for index in range(_choices(body))]
-    choices = [_Choice(call, each, index) for index, each in enumerate(said)]
+        raise invalid_value(
+            "messages", "Invalid 'messages': empty array or not an array of objects."
+        )
+    prompt = _read(request, messages)
+    completions = [answers.complete(prompt, index) for index in range(_choices(body))]
+    choices = [ChatChoice(request, each, index) for index, each in enumerate(completions)]
     usage = _usage(body, messages, choices)
     answer: dict[str, Any] = {
-        "id": call.seed.make_id("chatcmpl-"),
+        "id": request.seed.make_id("chatcmpl-"),
         "object": "chat.completion",
-        "created": call.seed.created,
-        "model": call.model,
+        "created": request.seed.created,
+        "model": request.model,
         "choices": [choice.whole() for choice in choices],
         "usage": usage,
         "service_tier": "default",
@@ -39,25 +41,25 @@ def create(call: Call, memory: Memory) -> Reply | Stream:
     }
     if body.get("store"):
         answer["metadata"] = body.get("metadata") or {}
-        memory.chats.put(answer["id"], Kept(answer, messages))
+        memory.chats.put(answer["id"], StoredAnswer(answer, messages))
     if body.get("stream"):
-        return Stream(_chunks(body, answer, choices), usage["prompt_tokens"])
-    return Reply(answer, tokens=usage["prompt_tokens"])
+        return EventStream(_chunks(body, answer, choices), usage["prompt_tokens"])
+    return ApiResponse(answer, tokens=usage["prompt_tokens"])
 
 
 def _choices(body: dict[str, Any]) -> int:
     n = body.get("n") or 1
     if not isinstance(n, int) or not 1 <= n <= CHOICES_MAX:
-        raise invalid("n", f"Invalid 'n': expected an integer from 1 to {CHOICES_MAX}.")
+        raise invalid_value("n", f"Invalid 'n': expected an integer from 1 to {CHOICES_MAX}.")
     return n
 
 
-def _read(call: Call, messages: list[content.Item]) -> answers.Ask:
-    body = call.body
-    return answers.Ask(
-        model=call.model,
-        seed=call.seed,
-        said=content.last_user_text(messages),
+def _read(request: ApiRequest, messages: list[content.Item]) -> answers.Prompt:
+    body = request.body
+    return answers.Prompt(
+        model=request.model,
+        seed=request.seed,
+        user_text=content.last_user_text(messages),
         answers_tool=messages[-1].get("role") in ("tool", "function"),
         tools=[_tool(tool) for tool in content.rows(body.get("tools"))],
         choice=_tool_choice(body.get("tool_choice")),
@@ -65,7 +67,7 @@ def _read(call: Call, messages: list[content.Item]) -> answers.Ask:
         shape=_shape(body.get("response_format")),
         effort=body.get("reasoning_effort"),
         tokens_max=body.get("max_completion_tokens") or body.get("max_tokens"),
-        cites="web_search_options" in body or "-search-" in call.model,
+        cites="web_search_options" in body or "-search-" in request.model,
         stops=content.strings(body.get("stop")),
     )
 
@@ -97,35 +99,41 @@ def _shape(wanted: Any) -> Any:
     return None
 
 
-class _Choice:
+class ChatChoice:
     """One choice of the answer, in both of its forms."""
 
-    def __init__(self, call: Call, said: answers.Said, index: int) -> None:
-        self.said = said
+    def __init__(self, request: ApiRequest, completion: answers.Completion, index: int) -> None:
+        self.completion = completion
         self.index = index
-        self.logprobs = bool(call.body.get("logprobs"))
-        self._top = call.body.get("top_logprobs") or 0
-        self._seed = call.seed.draw("choice", index)
-        self.sounds = "audio" in content.strings(call.body.get("modalities")) and bool(said.text)
-        self._format = content.record(call.body.get("audio")).get("format", "wav")
-        self.finish = "length" if said.is_cut else "tool_calls" if said.calls else "stop"
+        self.logprobs = bool(request.body.get("logprobs"))
+        self._top = request.body.get("top_logprobs") or 0
+        self._seed = request.seed.draw("choice", index)
+        self.sounds = "audio" in content.strings(request.body.get("modalities")) and bool(
+            completion.text
+        )
+        self._format = content.record(request.body.get("audio")).get("format", "wav")
+        self.finish = (
+            "length" if completion.is_cut else "tool_calls" if completion.calls else "stop"
+        )
 
     def whole(self) -> dict[str, Any]:
-        said = self.said
+        completion = self.completion
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": said.text if said.text and not self.sounds else None,
-            "refusal": said.refusal,
+            "content": completion.text if completion.text and not self.sounds else None,
+            "refusal": completion.refusal,
             "annotations": self.annotations(),
         }
-        if said.is_cut and not said.calls and not said.refusal:
-            message["content"] = said.text
-        if said.calls:
+        if completion.is_cut and not completion.calls and not completion.refusal:
+            message["content"] = completion.text
+        if completion.calls:
             message["tool_calls"] = self.tool_calls()
         if self.sounds:
             message["audio"] = self.audio()
         probable = (
-            {"content": self.probabilities(said.text), "refusal": None} if self.logprobs else None
+            {"content": self.probabilities(completion.text), "refusal": None}
+            if self.logprobs
+            else None
         )
         return {
             "index": self.index,
@@ -135,11 +143,11 @@ class _Choice:
         }
 
     def annotations(self) -> list[dict[str, Any]]:
-        cited = self.said.citation
+        cited = self.completion.citation
         return [{"type": "url_citation", "url_citation": cited}] if cited else []
 
     def tool_calls(self) -> list[dict[str, Any]]:
-        return [self._tool_call(*each, number) for number, each in enumerate(self.said.calls)]
+        return [self._tool_call(*each, number) for number, each in enumerate(self.completion.calls)]
 
     def _tool_call(self, tool: answers.Tool, given: str, number: int) -> dict[str, Any]:
         identity = self._seed.make_id("call_", number)[:29]
@@ -152,9 +160,9 @@ class _Choice:
     def audio(self) -> dict[str, Any]:
         return {
             "id": self._seed.make_id("audio_"),
-            "data": media.encode_base64(media.sound(self._format, self.said.text)),
+            "data": media.encode_base64(media.sound(self._format, self.completion.text)),
             "expires_at": self._seed.created + _AUDIO_TTL_SECONDS,
-            "transcript": self.said.text,
+            "transcript": self.completion.text,
         }
 
     def probabilities(self, text: str) -> list[dict[str, Any]]:
@@ -166,21 +174,21 @@ class _Choice:
         return found
 
     def deltas(self) -> Iterator[dict[str, Any]]:
-        said = self.said
+        completion = self.completion
         if self.sounds:
             yield from self._audio_deltas()
-        elif said.calls:
+        elif completion.calls:
             yield from self._call_deltas()
         else:
-            name = "refusal" if said.refusal else "content"
-            for token in tokens.split(said.refusal or said.text):
+            name = "refusal" if completion.refusal else "content"
+            for token in tokens.split(completion.refusal or completion.text):
                 yield {name: token}
-            if said.citation:
+            if completion.citation:
                 yield {"annotations": self.annotations()}
 
     def _audio_deltas(self) -> Iterator[dict[str, Any]]:
         audio = self.audio()
-        for token in tokens.split(self.said.text):
+        for token in tokens.split(self.completion.text):
             yield {"audio": {"id": audio["id"], "transcript": token}}
         yield {"audio": {"id": audio["id"], "data": audio["data"]}}
         yield {"audio": {"id": audio["id"], "expires_at": audio["expires_at"]}}
@@ -198,7 +206,7 @@ _CALL_FIELDS = {"function": ("function", "arguments"), "custom": ("custom", "inp
 
 
 def _usage(
-    body: dict[str, Any], messages: list[content.Item], choices: list[_Choice]
+    body: dict[str, Any], messages: list[content.Item], choices: list[ChatChoice]
 ) -> dict[str, Any]:
     sound = content.sound_tokens(messages)
     declared = [body[name] for name in ("tools", "functions", "response_format") if body.get(name)]
@@ -206,10 +214,12 @@ def _usage(
     prompt = content.MESSAGE_TOKENS + sum(map(content.message_tokens, messages)) + text + sound
     accepted, rejected = _predicted(body, choices)
     spoken = sum(
-        choice.said.visible_tokens * _AUDIO_TOKENS_PER_TOKEN for choice in choices if choice.sounds
+        choice.completion.visible_tokens * _AUDIO_TOKENS_PER_TOKEN
+        for choice in choices
+        if choice.sounds
     )
-    reasoning = sum(choice.said.reasoning_tokens for choice in choices)
-    visible = sum(choice.said.visible_tokens for choice in choices)
+    reasoning = sum(choice.completion.reasoning_tokens for choice in choices)
+    visible = sum(choice.completion.visible_tokens for choice in choices)
     completion = visible + reasoning + spoken + rejected
     return {
         "prompt_tokens": prompt,
@@ -228,18 +238,18 @@ def _usage(
     }
 
 
-def _predicted(body: dict[str, Any], choices: list[_Choice]) -> tuple[int, int]:
+def _predicted(body: dict[str, Any], choices: list[ChatChoice]) -> tuple[int, int]:
     prediction = body.get("prediction")
     if not prediction:
         return 0, 0
     guess = tokens.split(content.text_of(content.record(prediction).get("content")))
-    text = choices[0].said.text
+    text = choices[0].completion.text
     accepted = sum(token in text for token in guess)
     return accepted, len(guess) - accepted
 
 
 def _chunks(
-    body: dict[str, Any], answer: dict[str, Any], choices: list[_Choice]
+    body: dict[str, Any], answer: dict[str, Any], choices: list[ChatChoice]
 ) -> Iterator[Frame]:
     options = content.record(body.get("stream_options"))
     base: dict[str, Any] = {
@@ -266,7 +276,7 @@ def _chunks(
     yield None, "[DONE]"
 
 
-def _part(choice: _Choice, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+def _part(choice: ChatChoice, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     logprobs = None
     if choice.logprobs and delta.get("content"):
         logprobs = {"content": choice.probabilities(delta["content"]), "refusal": None}

@@ -6,36 +6,36 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from headgate_simulator import answers, content, fields, tokens
-from headgate_simulator.exchange import Call, Frame, Reply, Stream
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Frame
 
 TOKENS_USUAL = 16
 CHOICES_MAX = 128
 
 
-def create(call: Call, _memory: Memory) -> Reply | Stream:
+def create(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """Completes every prompt `n` times."""
-    body = call.body
+    body = request.body
     fields.check("completions", body)
     prompts = _prompts(body["prompt"])
     times = min(int(body.get("n") or 1), CHOICES_MAX)
     pairs = [(prompt, index) for prompt in prompts for index in range(times)]
-    choices = [_choice(call, *pair, number) for number, pair in enumerate(pairs)]
+    choices = [_choice(request, *pair, number) for number, pair in enumerate(pairs)]
     used = sum(map(tokens.count, prompts))
     made = sum(count for _, count in choices)
     usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
     base: dict[str, Any] = {
-        "id": call.seed.make_id("cmpl-"),
+        "id": request.seed.make_id("cmpl-"),
         "object": "text_completion",
-        "created": call.seed.created,
-        "model": call.model,
+        "created": request.seed.created,
+        "model": request.model,
         "system_fingerprint": "fp_simulator",
     }
     whole = [choice for choice, _ in choices]
     if body.get("stream"):
         asked = content.record(body.get("stream_options")).get("include_usage")
-        return Stream(_chunks(base, whole, usage if asked else None), used)
-    return Reply({**base, "choices": whole, "usage": usage}, tokens=used)
+        return EventStream(_chunks(base, whole, usage if asked else None), used)
+    return ApiResponse({**base, "choices": whole, "usage": usage}, tokens=used)
 
 
 def _prompts(given: Any) -> list[str]:
@@ -45,30 +45,32 @@ def _prompts(given: Any) -> list[str]:
     return [row if isinstance(row, str) else " ".join(map(str, row)) for row in rows]
 
 
-def _choice(call: Call, prompt: str, index: int, number: int) -> tuple[dict[str, Any], int]:
-    body = call.body
+def _choice(
+    request: ApiRequest, prompt: str, index: int, number: int
+) -> tuple[dict[str, Any], int]:
+    body = request.body
     limit = body.get("max_tokens")
-    ask = answers.Ask(
+    task = answers.Prompt(
         model="",
-        seed=call.seed,
-        said=prompt,
+        seed=request.seed,
+        user_text=prompt,
         tokens_max=TOKENS_USUAL if limit is None else limit,
         stops=content.strings(body.get("stop")),
     )
-    said = answers.answer(ask, index)
-    text = said.text or said.refusal or ""
+    completion = answers.complete(task, index)
+    text = completion.text or completion.refusal or ""
     choice = {
         "index": number,
         "text": (prompt + text) if body.get("echo") else text,
-        "logprobs": _logprobs(call, text) if body.get("logprobs") is not None else None,
-        "finish_reason": "length" if said.is_cut else "stop",
+        "logprobs": _logprobs(request, text) if body.get("logprobs") is not None else None,
+        "finish_reason": "length" if completion.is_cut else "stop",
     }
-    return choice, said.visible_tokens
+    return choice, completion.visible_tokens
 
 
-def _logprobs(call: Call, text: str) -> dict[str, Any]:
+def _logprobs(request: ApiRequest, text: str) -> dict[str, Any]:
     split = tokens.split(text)
-    scores = [-call.seed.draw("logprob", token).number(1000) / 1000 for token in split]
+    scores = [-request.seed.draw("logprob", token).number(1000) / 1000 for token in split]
     return {
         "tokens": split,
         "token_logprobs": scores,

@@ -3,84 +3,86 @@
 from __future__ import annotations
 
 from headgate_simulator import fields, responses
-from headgate_simulator.exchange import Call, Refusal, Reply
-from headgate_simulator.memory import Folder, Memory, Object
-from headgate_simulator.shelf import page
+from headgate_simulator.bounded_store import paginate
+from headgate_simulator.memory import Memory, Object, StoredCollection
+from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal
 
 
-def create(call: Call, memory: Memory) -> Reply:
+def create(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/conversations."""
-    fields.check("conversations", call.body)
+    fields.check("conversations", request.body)
     info: Object = {
-        "id": call.seed.make_id("conv_", memory.conversations.count),
+        "id": request.seed.make_id("conv_", memory.conversations.count),
         "object": "conversation",
-        "created_at": call.seed.created,
-        "metadata": call.body.get("metadata") or {},
+        "created_at": request.seed.created,
+        "metadata": request.body.get("metadata") or {},
     }
-    folder = Folder(info, memory.settings)
-    _add(call, folder)
-    memory.conversations.put(info["id"], folder)
-    return Reply(info)
+    collection = StoredCollection(info, memory.settings)
+    _add(request, collection)
+    memory.conversations.put(info["id"], collection)
+    return ApiResponse(info)
 
 
-def read(call: Call, memory: Memory) -> Reply:
+def read(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/conversations/{id}."""
-    return Reply(_find(call, memory).info)
+    return ApiResponse(_find(request, memory).info)
 
 
-def change(call: Call, memory: Memory) -> Reply:
+def update(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/conversations/{id}."""
-    fields.check("metadata", call.body)
-    folder = _find(call, memory)
-    folder.info["metadata"] = call.body["metadata"]
-    return Reply(folder.info)
+    fields.check("metadata", request.body)
+    collection = _find(request, memory)
+    collection.info["metadata"] = request.body["metadata"]
+    return ApiResponse(collection.info)
 
 
-def delete(call: Call, memory: Memory) -> Reply:
+def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
     """DELETE /v1/conversations/{id}."""
-    identity = _find(call, memory).info["id"]
+    identity = _find(request, memory).info["id"]
     memory.conversations.drop(identity)
-    return Reply({"id": identity, "object": "conversation.deleted", "deleted": True})
+    return ApiResponse({"id": identity, "object": "conversation.deleted", "deleted": True})
 
 
-def add_items(call: Call, memory: Memory) -> Reply:
+def add_items(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/conversations/{id}/items."""
-    fields.check("conversations.items", call.body)
-    return Reply(page(_add(call, _find(call, memory)), {"order": "asc", "limit": "100"}))
+    fields.check("conversations.items", request.body)
+    return ApiResponse(
+        paginate(_add(request, _find(request, memory)), {"order": "asc", "limit": "100"})
+    )
 
 
-def list_items(call: Call, memory: Memory) -> Reply:
+def list_items(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/conversations/{id}/items."""
-    return Reply(page(_find(call, memory).items.all(), call.query))
+    return ApiResponse(paginate(_find(request, memory).items.all(), request.query))
 
 
-def read_item(call: Call, memory: Memory) -> Reply:
+def read_item(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/conversations/{id}/items/{item}."""
-    item = _find(call, memory).items.get(call.ids[1])
+    item = _find(request, memory).items.get(request.ids[1])
     if item is None:
-        raise Refusal(404, f"Item with id '{call.ids[1]}' not found.")
-    return Reply(item)
+        raise Refusal(404, f"Item with id '{request.ids[1]}' not found.")
+    return ApiResponse(item)
 
 
-def delete_item(call: Call, memory: Memory) -> Reply:
+def delete_item(request: ApiRequest, memory: Memory) -> ApiResponse:
     """DELETE /v1/conversations/{id}/items/{item}."""
-    read_item(call, memory)
-    folder = _find(call, memory)
-    folder.items.drop(call.ids[1])
-    return Reply(folder.info)
+    read_item(request, memory)
+    collection = _find(request, memory)
+    collection.items.drop(request.ids[1])
+    return ApiResponse(collection.info)
 
 
-def _add(call: Call, folder: Folder) -> list[Object]:
-    given: Object = {"input": call.body.get("items") or []}
-    seed = call.seed.draw(folder.info["id"], folder.items.count)
-    added = responses.input_items(Call("POST", call.path, {}, given, seed))
+def _add(request: ApiRequest, collection: StoredCollection) -> list[Object]:
+    given: Object = {"input": request.body.get("items") or []}
+    seed = request.seed.draw(collection.info["id"], collection.items.count)
+    added = responses.input_items(ApiRequest("POST", request.path, {}, given, seed))
     for item in added:
-        folder.items.put(item["id"], item)
+        collection.items.put(item["id"], item)
     return added
 
 
-def _find(call: Call, memory: Memory) -> Folder:
-    folder = memory.conversations.get(call.ids[0])
-    if folder is None:
-        raise Refusal(404, f"Conversation with id '{call.ids[0]}' not found.")
-    return folder
+def _find(request: ApiRequest, memory: Memory) -> StoredCollection:
+    collection = memory.conversations.get(request.ids[0])
+    if collection is None:
+        raise Refusal(404, f"Conversation with id '{request.ids[0]}' not found.")
+    return collection

@@ -10,8 +10,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from headgate_simulator import faults
-from headgate_simulator.exchange import Frame, Reply, Stream
-from headgate_simulator.faults import Fault
+from headgate_simulator.faults import FaultSpec
+from headgate_simulator.messages import ApiResponse, EventStream, Frame
 
 CUT = "headgate_simulator.cut"
 """Scope entry: a function that closes the client's connection at once."""
@@ -19,7 +19,7 @@ CUT = "headgate_simulator.cut"
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class Line:
+class ResponseWriter:
     """One client's connection for the time of one answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,11 +28,11 @@ class Line:
         self._send = send
         self.is_gone = False
 
-    async def head(self, status: int, headers: RawHeaders) -> None:
+    async def send_head(self, status: int, headers: RawHeaders) -> None:
         """Send the status and the headers."""
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def body(self, data: bytes, *, more: bool) -> None:
+    async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
@@ -58,47 +58,56 @@ class Line:
         self.is_gone = True
 
 
-async def send_reply(line: Line, reply: Reply, headers: RawHeaders, *, fault: Fault) -> None:
+async def send_response(
+    writer: ResponseWriter, response: ApiResponse, headers: RawHeaders, *, fault: FaultSpec
+) -> None:
     """Send a whole answer. Body faults act in its middle, which stands for event 0."""
-    payload = faults.without_usage(reply.payload) if fault.no_usage else reply.payload
+    payload = faults.remove_usage(response.payload) if fault.no_usage else response.payload
     data = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
     if fault.malformed:
         data = data[: len(data) // 2]
-    media, length = reply.media.encode(), str(len(data)).encode()
-    await line.pause(fault.first_chunk)
-    if line.is_gone:
+    media, length = response.media.encode(), str(len(data)).encode()
+    await writer.pause(fault.first_chunk)
+    if writer.is_gone:
         return
-    await line.head(200, [*headers, (b"content-type", media), (b"content-length", length)])
+    await writer.send_head(200, [*headers, (b"content-type", media), (b"content-length", length)])
     if fault.stall is not None or fault.cut is not None or fault.cut_mid is not None:
-        await line.body(data[: len(data) // 2], more=True)
-        await (line.stall() if fault.stall is not None else line.cut())
+        await writer.send_body(data[: len(data) // 2], more=True)
+        await (writer.stall() if fault.stall is not None else writer.cut())
         return
-    await line.body(data, more=False)
+    await writer.send_body(data, more=False)
 
 
 async def send_stream(
-    line: Line, stream: Stream, headers: RawHeaders, *, fault: Fault, chunk_delay_seconds: float
+    writer: ResponseWriter,
+    events: EventStream,
+    headers: RawHeaders,
+    *,
+    fault: FaultSpec,
+    chunk_delay_seconds: float,
 ) -> None:
     """Send events one by one."""
     media = b"text/event-stream; charset=utf-8"
-    await line.head(200, [*headers, (b"content-type", media), (b"cache-control", b"no-cache")])
-    await line.pause(fault.first_chunk)
-    for number, data in enumerate(_encode(faults.disturb(stream.frames, fault), fault)):
-        await line.pause(fault.chunk + chunk_delay_seconds * 1000)
+    await writer.send_head(
+        200, [*headers, (b"content-type", media), (b"cache-control", b"no-cache")]
+    )
+    await writer.pause(fault.first_chunk)
+    for number, data in enumerate(_encode(faults.apply_faults(events.frames, fault), fault)):
+        await writer.pause(fault.chunk + chunk_delay_seconds * 1000)
         if fault.stall == number:
-            await line.stall()
+            await writer.stall()
         elif fault.cut == number:
-            await line.cut()
+            await writer.cut()
         elif fault.cut_mid == number:
-            await line.body(data[: len(data) // 2], more=True)
-            await line.cut()
-        if line.is_gone:
+            await writer.send_body(data[: len(data) // 2], more=True)
+            await writer.cut()
+        if writer.is_gone:
             return
-        await line.body(data, more=True)
-    await line.body(b"", more=False)
+        await writer.send_body(data, more=True)
+    await writer.send_body(b"", more=False)
 
 
-def _encode(frames: Iterator[Frame], fault: Fault) -> Iterator[bytes]:
+def _encode(frames: Iterator[Frame], fault: FaultSpec) -> Iterator[bytes]:
     for number, (name, payload) in enumerate(frames):
         data = payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
         if fault.malformed and number == 1:

@@ -8,8 +8,8 @@ import math
 from typing import Any, cast
 
 from headgate_simulator import fields, tokens
-from headgate_simulator.exchange import Call, Reply, invalid
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse, invalid_value
 from headgate_simulator.seed import Seed
 
 DIMENSIONS = {"text-embedding-3-large": 3072}
@@ -18,14 +18,16 @@ INPUTS_MAX = 2048
 _MIDDLE = 32767.5
 
 
-def create(call: Call, _memory: Memory) -> Reply:
+def create(request: ApiRequest, _memory: Memory) -> ApiResponse:
     """One vector for each input: a string, or a list of token ids."""
-    body = call.body
+    body = request.body
     fields.check("embeddings", body)
     inputs = _inputs(body["input"])
-    size = body.get("dimensions") or DIMENSIONS.get(call.model, DIMENSIONS_USUAL)
-    if not isinstance(size, int) or not 1 <= size <= DIMENSIONS.get(call.model, DIMENSIONS_USUAL):
-        raise invalid("dimensions", f"Invalid value for 'dimensions' = {size}.")
+    size = body.get("dimensions") or DIMENSIONS.get(request.model, DIMENSIONS_USUAL)
+    if not isinstance(size, int) or not 1 <= size <= DIMENSIONS.get(
+        request.model, DIMENSIONS_USUAL
+    ):
+        raise invalid_value("dimensions", f"Invalid value for 'dimensions' = {size}.")
     packed = body.get("encoding_format") == "base64"
     vectors = (_vector(str(each), size) for each in inputs)
     data = [
@@ -34,8 +36,8 @@ def create(call: Call, _memory: Memory) -> Reply:
     ]
     used = sum(len(each) if isinstance(each, list) else tokens.count(each) for each in inputs)
     usage = {"prompt_tokens": used, "total_tokens": used}
-    answer = {"object": "list", "data": data, "model": call.model, "usage": usage}
-    return Reply(answer, tokens=used)
+    answer = {"object": "list", "data": data, "model": request.model, "usage": usage}
+    return ApiResponse(answer, tokens=used)
 
 
 def _inputs(given: Any) -> list[str | list[int]]:
@@ -45,7 +47,7 @@ def _inputs(given: Any) -> list[str | list[int]]:
     if not 1 <= len(rows) <= INPUTS_MAX or not all(
         row and isinstance(row, str | list) for row in rows
     ):
-        raise invalid("input", "'$.input' is invalid. Please check the API reference.")
+        raise invalid_value("input", "'$.input' is invalid. Please check the API reference.")
     return cast(list[str | list[int]], rows)
 
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import msgspec
 
-from headgate_simulator.exchange import Call, Frame, Refusal
-from headgate_simulator.shelf import Shelf
+from headgate_simulator.bounded_store import BoundedStore
+from headgate_simulator.messages import ApiRequest, Frame, Refusal
 
 HEADER = "x-simulator-fault"
 MARK = "@fault:"
@@ -34,7 +34,7 @@ _QUOTA = (
 )
 
 
-class Fault(msgspec.Struct, frozen=True):
+class FaultSpec(msgspec.Struct, frozen=True):
     """What goes wrong. Times are in milliseconds but `retry_after`, in seconds; counts of
     events start at 0. None and False are: nothing of the kind.
     """
@@ -64,41 +64,41 @@ class Fault(msgspec.Struct, frozen=True):
     reset_tokens: str | None = None
 
 
-NONE = Fault()
-_NAMES = ", ".join(Fault.__struct_fields__)
+NONE = FaultSpec()
+_NAMES = ", ".join(FaultSpec.__struct_fields__)
 
 
-def take(call: Call, header: str) -> Fault:
+def read_fault(request: ApiRequest, header: str) -> FaultSpec:
     """The fault that the call asks for; the model's name loses it."""
-    model, mark, spec = call.model.partition(MARK)
+    model, mark, spec = request.model.partition(MARK)
     if mark:
-        call.body["model"] = model
+        request.body["model"] = model
     return parse(",".join(part for part in (spec, header) if part))
 
 
-def parse(spec: str) -> Fault:
+def parse(spec: str) -> FaultSpec:
     """Reads `name=value,flag`; refuses what it does not know."""
     if not spec:
         return NONE
     pairs = (part.strip().partition("=") for part in spec.split(","))
     values = {name: value if equals else "true" for name, equals, value in pairs}
-    unknown = values.keys() - set(Fault.__struct_fields__)
+    unknown = values.keys() - set(FaultSpec.__struct_fields__)
     if unknown:
         message = f"Unknown simulator fault: {', '.join(sorted(unknown))}. Known: {_NAMES}."
         raise Refusal(400, message, code="unknown_fault")
     try:
-        return msgspec.convert(values, Fault, strict=False)
+        return msgspec.convert(values, FaultSpec, strict=False)
     except msgspec.ValidationError as error:
         raise Refusal(400, f"Bad simulator fault: {error}.", code="unknown_fault") from error
 
 
-class Gate:
+class FaultGate:
     """Refuses calls as their fault says, counting the calls that `times` bounds."""
 
     def __init__(self) -> None:
-        self._counts = Shelf[int](COUNTED_MAX, bytes_max=COUNTED_MAX, measure=lambda _: 1)
+        self._counts = BoundedStore[int](COUNTED_MAX, bytes_max=COUNTED_MAX, measure=lambda _: 1)
 
-    def check(self, fault: Fault, key: str) -> Fault:
+    def check(self, fault: FaultSpec, key: str) -> FaultSpec:
         """Raises the asked refusal; answers with the fault that is left for the answer."""
         if fault.times is not None:
             seen = self._counts.get(key) or 0
@@ -106,11 +106,11 @@ class Gate:
             if seen >= fault.times:
                 return NONE
         if fault.status is not None or fault.quota:
-            raise refusal(fault)
+            raise make_error(fault)
         return fault
 
 
-def refusal(fault: Fault) -> Refusal:
+def make_error(fault: FaultSpec) -> Refusal:
     """The error that OpenAI sends with the fault's status."""
     status = 429 if fault.quota else fault.status or 500
     kind, code, message = _KINDS.get(status, _SERVER if status >= 500 else _KINDS[400])
@@ -125,7 +125,7 @@ def refusal(fault: Fault) -> Refusal:
     return error
 
 
-def without_usage(payload: Any) -> Any:
+def remove_usage(payload: Any) -> Any:
     """The payload with its usage taken out, also that of a response inside an event."""
     if not isinstance(payload, dict):
         return payload
@@ -136,7 +136,7 @@ def without_usage(payload: Any) -> Any:
     return left
 
 
-def disturb(frames: Iterator[Frame], fault: Fault) -> Iterator[Frame]:
+def apply_faults(frames: Iterator[Frame], fault: FaultSpec) -> Iterator[Frame]:
     """The events with those faults that change what they say."""
     last: dict[str, Any] = {}
     for number, (name, payload) in enumerate(frames):
@@ -151,7 +151,7 @@ def disturb(frames: Iterator[Frame], fault: Fault) -> Iterator[Frame]:
             if fault.no_usage:
                 if payload.get("choices") == [] and payload.get("usage"):
                     continue
-                payload = without_usage(payload)
+                payload = remove_usage(payload)
         yield name, payload
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headgate_simulator.exchange import missing, unknown
+from headgate_simulator.messages import missing_parameter, unknown_parameter
 
 
 def _set(names: str) -> frozenset[str]:
@@ -104,7 +104,7 @@ def check(shape: str, body: dict[str, Any]) -> None:
     known = KNOWN[shape]
     for name in body:
         if name.partition("[")[0] not in known:
-            raise unknown(name)
+            raise unknown_parameter(name)
     for name in REQUIRED.get(shape, ()):
         if body.get(name) is None:
-            raise missing(name)
+            raise missing_parameter(name)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from headgate_simulator import fields
-from headgate_simulator.exchange import Call, Refusal, Reply, absent, invalid
+from headgate_simulator.bounded_store import paginate
 from headgate_simulator.memory import Memory, Object, StoredFile
+from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal, invalid_value, not_found
 from headgate_simulator.seed import Seed
-from headgate_simulator.shelf import page
 
 UPLOAD_TTL_SECONDS = 3600
 
 
-def create(call: Call, memory: Memory) -> Reply:
+def create(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/files."""
-    fields.check("files", call.body)
-    upload = call.upload("file")
-    kept = keep(memory, call.seed, upload.filename, str(call.body["purpose"]), upload.data)
-    return Reply(kept.info)
+    fields.check("files", request.body)
+    upload = request.upload("file")
+    stored = store(memory, request.seed, upload.filename, str(request.body["purpose"]), upload.data)
+    return ApiResponse(stored.info)
 
 
-def keep(memory: Memory, seed: Seed, name: str, purpose: str, data: bytes) -> StoredFile:
+def store(memory: Memory, seed: Seed, name: str, purpose: str, data: bytes) -> StoredFile:
     """Put a file on the shelf. Its id follows from the content and from how many came before."""
     info: Object = {
         "id": seed.make_id("file-", memory.files.count),
@@ -32,102 +32,102 @@ def keep(memory: Memory, seed: Seed, name: str, purpose: str, data: bytes) -> St
         "status": "processed",
         "status_details": None,
     }
-    kept = StoredFile(info, data)
-    memory.files.put(info["id"], kept)
-    return kept
+    stored = StoredFile(info, data)
+    memory.files.put(info["id"], stored)
+    return stored
 
 
 def find(memory: Memory, identity: str) -> StoredFile:
     """The file, or OpenAI's 404."""
-    kept = memory.files.get(identity)
-    if kept is None:
+    stored = memory.files.get(identity)
+    if stored is None:
         raise Refusal(404, f"No such File object: {identity}", param="id")
-    return kept
+    return stored
 
 
-def listed(call: Call, memory: Memory) -> Reply:
+def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/files, of one `purpose` or all."""
-    wanted = call.query.get("purpose")
-    infos = [kept.info for kept in memory.files.all()]
+    wanted = request.query.get("purpose")
+    infos = [stored.info for stored in memory.files.all()]
     found = [info for info in infos if wanted in (None, info["purpose"])]
-    return Reply(page(found, {"limit": "10000", **call.query}))
+    return ApiResponse(paginate(found, {"limit": "10000", **request.query}))
 
 
-def read(call: Call, memory: Memory) -> Reply:
+def read(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/files/{id}."""
-    return Reply(find(memory, call.ids[0]).info)
+    return ApiResponse(find(memory, request.ids[0]).info)
 
 
-def read_content(call: Call, memory: Memory) -> Reply:
+def read_content(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/files/{id}/content."""
-    return Reply(find(memory, call.ids[0]).data, "application/octet-stream")
+    return ApiResponse(find(memory, request.ids[0]).data, "application/octet-stream")
 
 
-def delete(call: Call, memory: Memory) -> Reply:
+def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
     """DELETE /v1/files/{id}."""
-    identity = find(memory, call.ids[0]).info["id"]
+    identity = find(memory, request.ids[0]).info["id"]
     memory.files.drop(identity)
-    return Reply({"id": identity, "object": "file", "deleted": True})
+    return ApiResponse({"id": identity, "object": "file", "deleted": True})
 
 
-def begin_upload(call: Call, memory: Memory) -> Reply:
+def begin_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/uploads."""
-    body = call.body
+    body = request.body
     fields.check("uploads", body)
     info: Object = {
-        "id": call.seed.make_id("upload_", memory.uploads.count),
+        "id": request.seed.make_id("upload_", memory.uploads.count),
         "object": "upload",
         "bytes": body["bytes"],
-        "created_at": call.seed.created,
-        "expires_at": call.seed.created + UPLOAD_TTL_SECONDS,
+        "created_at": request.seed.created,
+        "expires_at": request.seed.created + UPLOAD_TTL_SECONDS,
         "filename": body["filename"],
         "purpose": body["purpose"],
         "status": "pending",
         "file": None,
     }
     memory.uploads.put(info["id"], info)
-    return Reply(info)
+    return ApiResponse(info)
 
 
-def add_part(call: Call, memory: Memory) -> Reply:
+def add_part(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/uploads/{id}/parts."""
-    fields.check("uploads.parts", call.body)
-    upload = _pending(call, memory)
-    data = call.upload("data").data
+    fields.check("uploads.parts", request.body)
+    upload = _pending(request, memory)
+    data = request.upload("data").data
     info: Object = {
-        "id": call.seed.make_id("part_", memory.parts.count),
+        "id": request.seed.make_id("part_", memory.parts.count),
         "object": "upload.part",
-        "created_at": call.seed.created,
+        "created_at": request.seed.created,
         "upload_id": upload["id"],
     }
     memory.parts.put(info["id"], StoredFile(info, data))
-    return Reply(info)
+    return ApiResponse(info)
 
 
-def complete_upload(call: Call, memory: Memory) -> Reply:
+def complete_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/uploads/{id}/complete: the parts, in the given order, become a file."""
-    fields.check("uploads.complete", call.body)
-    upload = _pending(call, memory)
-    parts = [memory.parts.drop(identity) for identity in call.body["part_ids"]]
+    fields.check("uploads.complete", request.body)
+    upload = _pending(request, memory)
+    parts = [memory.parts.drop(identity) for identity in request.body["part_ids"]]
     data = b"".join(part.data for part in parts if part is not None)
     if None in parts or len(data) != upload["bytes"]:
-        raise invalid("part_ids", "The parts do not make up the bytes that were announced.")
-    kept = keep(memory, Seed(data), upload["filename"], upload["purpose"], data)
-    upload.update(status="completed", file=kept.info)
-    return Reply(upload)
+        raise invalid_value("part_ids", "The parts do not make up the bytes that were announced.")
+    stored = store(memory, Seed(data), upload["filename"], upload["purpose"], data)
+    upload.update(status="completed", file=stored.info)
+    return ApiResponse(upload)
 
 
-def cancel_upload(call: Call, memory: Memory) -> Reply:
+def cancel_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/uploads/{id}/cancel."""
-    upload = _pending(call, memory)
+    upload = _pending(request, memory)
     upload["status"] = "cancelled"
-    return Reply(upload)
+    return ApiResponse(upload)
 
 
-def _pending(call: Call, memory: Memory) -> Object:
-    upload = memory.uploads.get(call.ids[0])
+def _pending(request: ApiRequest, memory: Memory) -> Object:
+    upload = memory.uploads.get(request.ids[0])
     if upload is None:
-        raise absent("upload", call.ids[0])
+        raise not_found("upload", request.ids[0])
     if upload["status"] != "pending":
         raise Refusal(400, f"Upload {upload['id']} is {upload['status']}.")
     return upload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.message
 
-from headgate_simulator.exchange import Refusal, Upload
+from headgate_simulator.messages import Refusal, Upload
 
 
 def parse(content_type: str, data: bytes) -> tuple[dict[str, str | list[str]], list[Upload]]:

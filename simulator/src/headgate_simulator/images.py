@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from headgate_simulator import fields, media, tokens
-from headgate_simulator.exchange import Call, Frame, Reply, Stream, invalid, missing
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import (
+    ApiRequest,
+    ApiResponse,
+    EventStream,
+    Frame,
+    invalid_value,
+    missing_parameter,
+)
 
 IMAGES_MAX = 10
 SIDE_MAX = 4096
@@ -16,33 +23,35 @@ QUALITY_TOKENS = {"low": 272, "standard": 1056, "hd": 4160, "high": 4160}
 _QUALITY_TOKENS_USUAL = 1056
 
 
-def generate(call: Call, _memory: Memory) -> Reply | Stream:
+def generate(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """Pictures from a prompt."""
-    fields.check("images.generations", call.body)
-    return _answer(call, "image_generation", "gpt-image-1", inputs=0)
+    fields.check("images.generations", request.body)
+    return _answer(request, "image_generation", "gpt-image-1", inputs=0)
 
 
-def edit(call: Call, _memory: Memory) -> Reply | Stream:
+def edit(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """Pictures from pictures and a prompt (a form, or JSON with `images`)."""
-    fields.check("images.edits", call.body)
-    given = len(call.uploads) + len(call.body.get("images") or ())
+    fields.check("images.edits", request.body)
+    given = len(request.uploads) + len(request.body.get("images") or ())
     if not given:
-        raise missing("image")
-    return _answer(call, "image_edit", "gpt-image-1", inputs=given)
+        raise missing_parameter("image")
+    return _answer(request, "image_edit", "gpt-image-1", inputs=given)
 
 
-def vary(call: Call, _memory: Memory) -> Reply | Stream:
+def vary(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
     """Pictures from a picture."""
-    fields.check("images.variations", call.body)
-    call.upload("image")
-    return _answer(call, "image_variation", "dall-e-2", inputs=1)
+    fields.check("images.variations", request.body)
+    request.upload("image")
+    return _answer(request, "image_variation", "dall-e-2", inputs=1)
 
 
-def _answer(call: Call, event: str, usual_model: str, *, inputs: int) -> Reply | Stream:
-    body = call.body
-    is_gpt = "gpt-image" in (call.model or usual_model)
+def _answer(
+    request: ApiRequest, event: str, usual_model: str, *, inputs: int
+) -> ApiResponse | EventStream:
+    body = request.body
+    is_gpt = "gpt-image" in (request.model or usual_model)
     n = _integer(body, "n", 1, IMAGES_MAX)
-    pictures = [_picture(call, index) for index in range(n)]
+    pictures = [_picture(request, index) for index in range(n)]
     looks = {
         "background": "opaque",
         "output_format": "png",
@@ -51,16 +60,16 @@ def _answer(call: Call, event: str, usual_model: str, *, inputs: int) -> Reply |
     }
     usage = _usage(body, n, inputs)
     if is_gpt and body.get("stream") in (True, "true"):
-        return Stream(
-            _frames(call, event, pictures, {**looks, "usage": usage}), usage["input_tokens"]
+        return EventStream(
+            _frames(request, event, pictures, {**looks, "usage": usage}), usage["input_tokens"]
         )
     answer: dict[str, Any] = {
-        "created": call.seed.created,
+        "created": request.seed.created,
         "data": [_shown(body, each, is_gpt) for each in pictures],
     }
     if is_gpt:
         answer |= {**looks, "usage": usage}
-    return Reply(answer, tokens=usage["input_tokens"])
+    return ApiResponse(answer, tokens=usage["input_tokens"])
 
 
 def _shown(body: dict[str, Any], picture: str, is_gpt: bool) -> dict[str, Any]:
@@ -70,21 +79,23 @@ def _shown(body: dict[str, Any], picture: str, is_gpt: bool) -> dict[str, Any]:
     return {"url": f"data:image/png;base64,{picture}", "revised_prompt": prompt}
 
 
-def _frames(call: Call, event: str, pictures: list[str], looks: dict[str, Any]) -> Iterator[Frame]:
+def _frames(
+    request: ApiRequest, event: str, pictures: list[str], looks: dict[str, Any]
+) -> Iterator[Frame]:
     partial = {name: looks[name] for name in looks if name != "usage"}
     for picture in pictures:
-        for index in range(_integer(call.body, "partial_images", 0, 3)):
-            base = {"created_at": call.seed.created, "b64_json": picture}
+        for index in range(_integer(request.body, "partial_images", 0, 3)):
+            base = {"created_at": request.seed.created, "b64_json": picture}
             kind = f"{event}.partial_image"
             yield kind, {"type": kind, "partial_image_index": index, **base, **partial}
         kind = f"{event}.completed"
-        base = {"created_at": call.seed.created, "b64_json": picture}
+        base = {"created_at": request.seed.created, "b64_json": picture}
         yield kind, {"type": kind, **base, **looks}
 
 
-def _picture(call: Call, index: int) -> str:
-    colour = call.seed.draw("picture", index).stretch(3)
-    return media.encode_base64(media.png(*_size(call.body), colour))
+def _picture(request: ApiRequest, index: int) -> str:
+    colour = request.seed.draw("picture", index).stretch(3)
+    return media.encode_base64(media.png(*_size(request.body), colour))
 
 
 def _size(body: dict[str, Any]) -> tuple[int, int]:
@@ -92,7 +103,7 @@ def _size(body: dict[str, Any]) -> tuple[int, int]:
     if not (width.isdigit() and height.isdigit()):
         return 1024, 1024
     if not (0 < int(width) <= SIDE_MAX and 0 < int(height) <= SIDE_MAX):
-        raise invalid("size", f"Invalid size '{body['size']}'.")
+        raise invalid_value("size", f"Invalid size '{body['size']}'.")
     return int(width), int(height)
 
 
@@ -117,5 +128,5 @@ def _usage(body: dict[str, Any], n: int, inputs: int) -> dict[str, Any]:
 def _integer(body: dict[str, Any], name: str, low: int, high: int) -> int:
     value = str(body.get(name) or low)
     if not value.isdigit() or not low <= int(value) <= high:
-        raise invalid(name, f"Invalid '{name}': expected an integer from {low} to {high}.")
+        raise invalid_value(name, f"Invalid '{name}': expected an integer from {low} to {high}.")
     return int(value)

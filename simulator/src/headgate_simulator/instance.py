@@ -26,10 +26,12 @@ _FORMATS = {
 
 def make(schema: Any, text: str = "simulated") -> Any:
     """A value for the schema; free strings hold `text`. Recursion ends by leaving out."""
-    return _Maker(content.record(schema), text).make(schema, 0)
+    return SchemaSampler(content.record(schema), text).make(schema, 0)
 
 
-class _Maker:
+class SchemaSampler:
+    """Make values for the parts of one schema, whose `$ref`s are looked up in `root`."""
+
     def __init__(self, root: Schema, text: str) -> None:
         self._root = root
         self._text = text

@@ -15,32 +15,36 @@ HOSTED_TOKENS = 8
 """Output tokens for each call of a hosted tool."""
 
 
-def output(ask: answers.Ask, said: answers.Said, body: dict[str, Any]) -> list[Item]:
+def output(
+    prompt: answers.Prompt, completion: answers.Completion, body: dict[str, Any]
+) -> list[Item]:
     """The items in the order in which they appear."""
-    seed = ask.seed
+    seed = prompt.seed
     found: list[Item] = []
-    if said.reasoning_tokens:
+    if completion.reasoning_tokens:
         found.append(_reasoning(seed, body))
-    found += hosted_calls(ask, body)
-    status = "incomplete" if said.is_cut else "completed"
-    if said.calls:
+    found += hosted_calls(prompt, body)
+    status = "incomplete" if completion.is_cut else "completed"
+    if completion.calls:
         return found + [
             _call(seed, tool, given, number, status)
-            for number, (tool, given) in enumerate(said.calls)
+            for number, (tool, given) in enumerate(completion.calls)
         ]
-    found.append(_message(seed, said, status))
+    found.append(_message(seed, completion, status))
     return found
 
 
-def hosted_calls(ask: answers.Ask, body: dict[str, Any]) -> list[Item]:
+def hosted_calls(prompt: answers.Prompt, body: dict[str, Any]) -> list[Item]:
     """One call of each hosted tool that the caller offers, unless tools are off."""
-    if ask.choice == "none" or ask.answers_tool:
+    if prompt.choice == "none" or prompt.answers_tool:
         return []
     kinds = [_kind(str(tool.get("type"))) for tool in content.rows(body.get("tools"))]
-    chosen = _kind(ask.choice)
+    chosen = _kind(prompt.choice)
     only = chosen if chosen in _HOSTED else None
     wanted = [kind for kind in kinds if kind in _HOSTED and only in (None, kind)]
-    return [_HOSTED[kind](ask.seed.draw("hosted", kind), ask) for kind in dict.fromkeys(wanted)]
+    return [
+        _HOSTED[kind](prompt.seed.draw("hosted", kind), prompt) for kind in dict.fromkeys(wanted)
+    ]
 
 
 def _kind(name: str) -> str:
@@ -73,12 +77,17 @@ def _call(seed: Seed, tool: answers.Tool, given: str, number: int, status: str) 
     return {"type": "function_call", **item, "arguments": given}
 
 
-def _message(seed: Seed, said: answers.Said, status: str) -> Item:
-    if said.refusal is not None:
-        part: dict[str, Any] = {"type": "refusal", "refusal": said.refusal}
+def _message(seed: Seed, completion: answers.Completion, status: str) -> Item:
+    if completion.refusal is not None:
+        part: dict[str, Any] = {"type": "refusal", "refusal": completion.refusal}
     else:
-        cited = [{"type": "url_citation", **said.citation}] if said.citation else []
-        part = {"type": "output_text", "text": said.text, "annotations": cited, "logprobs": []}
+        cited = [{"type": "url_citation", **completion.citation}] if completion.citation else []
+        part = {
+            "type": "output_text",
+            "text": completion.text,
+            "annotations": cited,
+            "logprobs": [],
+        }
     return {
         "id": seed.make_id("msg_", "message"),
         "type": "message",
@@ -88,23 +97,27 @@ def _message(seed: Seed, said: answers.Said, status: str) -> Item:
     }
 
 
-def _web_search(seed: Seed, ask: answers.Ask) -> Item:
-    action = {"type": "search", "query": ask.said[:200], "queries": [ask.said[:200]]}
+def _web_search(seed: Seed, prompt: answers.Prompt) -> Item:
+    action = {
+        "type": "search",
+        "query": prompt.user_text[:200],
+        "queries": [prompt.user_text[:200]],
+    }
     identity = seed.make_id("ws_")
     return {"id": identity, "type": "web_search_call", "status": "completed", "action": action}
 
 
-def _file_search(seed: Seed, ask: answers.Ask) -> Item:
+def _file_search(seed: Seed, prompt: answers.Prompt) -> Item:
     return {
         "id": seed.make_id("fs_"),
         "type": "file_search_call",
         "status": "completed",
-        "queries": [ask.said[:200]],
+        "queries": [prompt.user_text[:200]],
         "results": None,
     }
 
 
-def _image(seed: Seed, ask: answers.Ask) -> Item:
+def _image(seed: Seed, prompt: answers.Prompt) -> Item:
     return {
         "id": seed.make_id("ig_"),
         "type": "image_generation_call",
@@ -114,12 +127,12 @@ def _image(seed: Seed, ask: answers.Ask) -> Item:
         "output_format": "png",
         "quality": "medium",
         "size": "1024x1024",
-        "revised_prompt": ask.said[:200],
+        "revised_prompt": prompt.user_text[:200],
         "result": media.encode_base64(media.png(1024, 1024, seed.stretch(3))),
     }
 
 
-def _code(seed: Seed, _ask: answers.Ask) -> Item:
+def _code(seed: Seed, _ask: answers.Prompt) -> Item:
     return {
         "id": seed.make_id("ci_"),
         "type": "code_interpreter_call",
@@ -130,7 +143,7 @@ def _code(seed: Seed, _ask: answers.Ask) -> Item:
     }
 
 
-_HOSTED: dict[str, Callable[[Seed, answers.Ask], Item]] = {
+_HOSTED: dict[str, Callable[[Seed, answers.Prompt], Item]] = {
     "web_search": _web_search,
     "file_search": _file_search,
     "image_generation": _image,

@@ -4,13 +4,13 @@ the limits untouched, and takes one request and its input tokens.
 
 from __future__ import annotations
 
-from headgate_simulator.faults import Fault
+from headgate_simulator.faults import FaultSpec
 
 REQUESTS_PER_MINUTE = 10_000
 TOKENS_PER_MINUTE = 2_000_000
 
 
-def headers(tokens_used: int, fault: Fault) -> dict[str, str]:
+def headers(tokens_used: int, fault: FaultSpec) -> dict[str, str]:
     """The six headers, as the fault overrides them."""
     left = max(0, TOKENS_PER_MINUTE - tokens_used)
     natural = {

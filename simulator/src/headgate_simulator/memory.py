@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from headgate_simulator.exchange import Call, Reply, Stream
-from headgate_simulator.settings import Settings
-from headgate_simulator.shelf import Shelf
+from headgate_simulator.bounded_store import BoundedStore
+from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream
+from headgate_simulator.settings import SimulatorSettings
 
 Object = dict[str, Any]
-Run = Callable[[Call], Reply | Stream]
+Run = Callable[[ApiRequest], ApiResponse | EventStream]
 
 
-def _refuse_to_run(call: Call) -> Reply | Stream:
-    raise RuntimeError(f"no application answers {call.path}")
+def _refuse_to_run(request: ApiRequest) -> ApiResponse | EventStream:
+    raise RuntimeError(f"no application answers {request.path}")
 
 
 class StoredFile:
@@ -27,7 +27,7 @@ class StoredFile:
         self.data = data
 
 
-class Kept:
+class StoredAnswer:
     """A stored answer with what it answered to."""
 
     def __init__(self, answer: Object, inputs: list[Object]) -> None:
@@ -35,32 +35,36 @@ class Kept:
         self.inputs = inputs
 
 
-class Folder:
+class StoredCollection:
     """An object that holds others in order: a conversation, a vector store."""
 
-    def __init__(self, info: Object, settings: Settings) -> None:
+    def __init__(self, info: Object, settings: SimulatorSettings) -> None:
         self.info = info
         bytes_max = settings.objects_bytes_max // settings.folders_max
-        self.items = Shelf[Object](settings.objects_max, bytes_max=bytes_max, measure=weigh)
+        self.items = BoundedStore[Object](settings.objects_max, bytes_max=bytes_max, measure=weigh)
 
 
 class Memory:
     """The shelves, one for each kind of object. `run` answers a call as if it had come in."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
         self.run: Run = _refuse_to_run
         count, size = settings.objects_max, settings.objects_bytes_max
         files = settings.files_bytes_max
-        self.chats = Shelf[Kept](count, bytes_max=size, measure=_weigh_kept)
-        self.responses = Shelf[Kept](count, bytes_max=size, measure=_weigh_kept)
-        self.files = Shelf[StoredFile](count, bytes_max=files, measure=_weigh_file)
-        self.parts = Shelf[StoredFile](count, bytes_max=files, measure=_weigh_file)
-        self.uploads = Shelf[Object](count, bytes_max=size, measure=weigh)
-        self.batches = Shelf[Object](count, bytes_max=size, measure=weigh)
+        self.chats = BoundedStore[StoredAnswer](count, bytes_max=size, measure=_weigh_answer)
+        self.responses = BoundedStore[StoredAnswer](count, bytes_max=size, measure=_weigh_answer)
+        self.files = BoundedStore[StoredFile](count, bytes_max=files, measure=_weigh_file)
+        self.parts = BoundedStore[StoredFile](count, bytes_max=files, measure=_weigh_file)
+        self.uploads = BoundedStore[Object](count, bytes_max=size, measure=weigh)
+        self.batches = BoundedStore[Object](count, bytes_max=size, measure=weigh)
         folders = settings.folders_max
-        self.vector_stores = Shelf[Folder](folders, bytes_max=size, measure=_weigh_folder)
-        self.conversations = Shelf[Folder](folders, bytes_max=size, measure=_weigh_folder)
+        self.vector_stores = BoundedStore[StoredCollection](
+            folders, bytes_max=size, measure=_weigh_folder
+        )
+        self.conversations = BoundedStore[StoredCollection](
+            folders, bytes_max=size, measure=_weigh_folder
+        )
 
 
 def weigh(thing: Object) -> int:
@@ -68,13 +72,13 @@ def weigh(thing: Object) -> int:
     return len(msgspec.json.encode(thing))
 
 
-def _weigh_kept(kept: Kept) -> int:
-    return weigh(kept.answer) + len(msgspec.json.encode(kept.inputs))
+def _weigh_answer(stored: StoredAnswer) -> int:
+    return weigh(stored.answer) + len(msgspec.json.encode(stored.inputs))
 
 
 def _weigh_file(stored: StoredFile) -> int:
     return len(stored.data)
 
 
-def _weigh_folder(folder: Folder) -> int:
-    return weigh(folder.info)
+def _weigh_folder(collection: StoredCollection) -> int:
+    return weigh(collection.info)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headgate_simulator.exchange import Call, Refusal, Reply
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal
 from headgate_simulator.seed import EPOCH
 
 NAMES = (
@@ -21,14 +21,14 @@ MODELS = {
 }
 
 
-def listed(_call: Call, _memory: Memory) -> Reply:
+def list_all(_call: ApiRequest, _memory: Memory) -> ApiResponse:
     """All models."""
-    return Reply({"object": "list", "data": list(MODELS.values())})
+    return ApiResponse({"object": "list", "data": list(MODELS.values())})
 
 
-def read(call: Call, _memory: Memory) -> Reply:
+def read(request: ApiRequest, _memory: Memory) -> ApiResponse:
     """One model."""
-    if call.ids[0] not in MODELS:
-        message = f"The model '{call.ids[0]}' does not exist"
+    if request.ids[0] not in MODELS:
+        message = f"The model '{request.ids[0]}' does not exist"
         raise Refusal(404, message, param="model", code="model_not_found")
-    return Reply(MODELS[call.ids[0]])
+    return ApiResponse(MODELS[request.ids[0]])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from headgate_simulator import content, fields
-from headgate_simulator.exchange import Call, Reply
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse
 
 CATEGORIES = (
     "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit",
@@ -16,10 +16,10 @@ CATEGORIES = (
 _ALSO_IMAGES = ("self-harm", "sexual", "violence")
 
 
-def create(call: Call, _memory: Memory) -> Reply:
+def create(request: ApiRequest, _memory: Memory) -> ApiResponse:
     """One verdict for each text; the parts of a multi-modal input share one."""
-    fields.check("moderations", call.body)
-    given = call.body["input"]
+    fields.check("moderations", request.body)
+    given = request.body["input"]
     rows = cast(list[Any], given) if isinstance(given, list) else [given]
     if rows and isinstance(rows[0], dict):
         pictured = any(part.get("type") == "image_url" for part in rows)
@@ -27,11 +27,11 @@ def create(call: Call, _memory: Memory) -> Reply:
     else:
         results = [_judge(str(row), False) for row in rows]
     answer = {
-        "id": call.seed.make_id("modr-"),
-        "model": call.model or "omni-moderation-latest",
+        "id": request.seed.make_id("modr-"),
+        "model": request.model or "omni-moderation-latest",
         "results": results,
     }
-    return Reply(answer)
+    return ApiResponse(answer)
 
 
 def _judge(text: str, pictured: bool) -> dict[str, Any]:

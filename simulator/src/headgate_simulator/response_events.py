@@ -10,7 +10,7 @@ from typing import Any
 
 from headgate_simulator import tokens
 from headgate_simulator.content import Item
-from headgate_simulator.exchange import Frame
+from headgate_simulator.messages import Frame
 
 Event = dict[str, Any]
 

@@ -8,8 +8,15 @@ import msgspec
 
 from headgate_simulator import answers, content, fields, items, response_events, tokens
 from headgate_simulator.content import Item
-from headgate_simulator.exchange import Call, Refusal, Reply, Stream, absent, missing
-from headgate_simulator.memory import Kept, Memory
+from headgate_simulator.memory import Memory, StoredAnswer
+from headgate_simulator.messages import (
+    ApiRequest,
+    ApiResponse,
+    EventStream,
+    Refusal,
+    missing_parameter,
+    not_found,
+)
 
 _TOOL_OUTPUTS = ("function_call_output", "custom_tool_call_output", "mcp_approval_response")
 _ECHOED: dict[str, Any] = {
@@ -35,53 +42,53 @@ _ECHOED: dict[str, Any] = {
 }
 
 
-def create(call: Call, memory: Memory) -> Reply | Stream:
+def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
     """Answers; keeps the response unless `store` is false. A background one is queued first."""
-    body = call.body
+    body = request.body
     fields.check("responses", body)
-    if not call.model:
-        raise missing("model")
+    if not request.model:
+        raise missing_parameter("model")
     if body.get("input") is None and not body.get("prompt"):
-        raise missing("input")
-    inputs = input_items(call)
+        raise missing_parameter("input")
+    inputs = input_items(request)
     history = _history(body, memory)
-    response = _respond(call, inputs, history)
-    kept = Kept(response, inputs)
+    response = _respond(request, inputs, history)
+    stored = StoredAnswer(response, inputs)
     if response["store"] or response["background"]:
-        memory.responses.put(response["id"], kept)
+        memory.responses.put(response["id"], stored)
     _join_conversation(body, response, inputs, memory)
     used = response["usage"]["input_tokens"]
     if body.get("stream"):
         options = content.record(body.get("stream_options"))
         shown = options.get("include_obfuscation", True)
-        return Stream(response_events.frames(response, obfuscated=shown), used)
+        return EventStream(response_events.frames(response, obfuscated=shown), used)
     if response["background"]:
-        kept.answer = {**response, "status": "queued"}
+        stored.answer = {**response, "status": "queued"}
         emptied: Item = {
             "output": [],
             "usage": None,
             "completed_at": None,
             "incomplete_details": None,
         }
-        return Reply({**kept.answer, **emptied}, tokens=used)
-    return Reply(response, tokens=used)
+        return ApiResponse({**stored.answer, **emptied}, tokens=used)
+    return ApiResponse(response, tokens=used)
 
 
-def input_items(call: Call) -> list[Item]:
+def input_items(request: ApiRequest) -> list[Item]:
     """The input as items with ids: text becomes a message of the user."""
-    given = call.body.get("input") or ""
+    given = request.body.get("input") or ""
     rows = [{"role": "user", "content": given}] if isinstance(given, str) else content.rows(given)
-    return [_item(call, row, number) for number, row in enumerate(rows)]
+    return [_item(request, row, number) for number, row in enumerate(rows)]
 
 
-def _item(call: Call, row: Item, number: int) -> Item:
+def _item(request: ApiRequest, row: Item, number: int) -> Item:
     if row.get("type", "message") != "message":
-        return {"id": call.seed.make_id("item_", "input", number), **row}
+        return {"id": request.seed.make_id("item_", "input", number), **row}
     parts = row.get("content")
     if isinstance(parts, str):
         kind = "output_text" if row.get("role") == "assistant" else "input_text"
         parts = [{"type": kind, "text": parts}]
-    identity = call.seed.make_id("msg_", "input", number)
+    identity = request.seed.make_id("msg_", "input", number)
     return {"id": identity, "type": "message", "status": "completed", **row, "content": parts}
 
 
@@ -111,35 +118,35 @@ def _history(body: dict[str, Any], memory: Memory) -> int:
     previous = body.get("previous_response_id")
     if not previous:
         return 0
-    kept = memory.responses.get(previous)
-    if kept is None:
+    stored = memory.responses.get(previous)
+    if stored is None:
         message = f"Previous response with id '{previous}' not found."
         code = "previous_response_not_found"
         raise Refusal(400, message, param="previous_response_id", code=code)
-    return int(content.record(kept.answer["usage"]).get("total_tokens", 0))
+    return int(content.record(stored.answer["usage"]).get("total_tokens", 0))
 
 
-def _respond(call: Call, inputs: list[Item], history: int) -> Item:
-    body = call.body
-    ask = _read(call, inputs)
-    said = answers.answer(ask)
-    hosted = len(items.hosted_calls(ask, body)) * items.HOSTED_TOKENS
-    made = said.visible_tokens + said.reasoning_tokens + hosted
+def _respond(request: ApiRequest, inputs: list[Item], history: int) -> Item:
+    body = request.body
+    prompt = _read(request, inputs)
+    completion = answers.complete(prompt)
+    hosted = len(items.hosted_calls(prompt, body)) * items.HOSTED_TOKENS
+    made = completion.visible_tokens + completion.reasoning_tokens + hosted
     used = count_input(body, inputs) + history
     reasoning = content.record(body.get("reasoning"))
     echoed = {name: body.get(name, usual) for name, usual in _ECHOED.items()}
     return {
-        "id": call.seed.make_id("resp_"),
+        "id": request.seed.make_id("resp_"),
         "object": "response",
-        "created_at": call.seed.created,
-        "status": "incomplete" if said.is_cut else "completed",
+        "created_at": request.seed.created,
+        "status": "incomplete" if completion.is_cut else "completed",
         **echoed,
-        "completed_at": None if said.is_cut else call.seed.created + 1,
+        "completed_at": None if completion.is_cut else request.seed.created + 1,
         "conversation": _conversation(body),
         "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if said.is_cut else None,
-        "model": call.model,
-        "output": items.output(ask, said, body),
+        "incomplete_details": {"reason": "max_output_tokens"} if completion.is_cut else None,
+        "model": request.model,
+        "output": items.output(prompt, completion, body),
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "service_tier": "default",
         "text": {
@@ -147,19 +154,19 @@ def _respond(call: Call, inputs: list[Item], history: int) -> Item:
             "verbosity": "medium",
             **content.record(body.get("text")),
         },
-        "usage": usage(body, used, made, said.reasoning_tokens),
+        "usage": usage(body, used, made, completion.reasoning_tokens),
     }
 
 
-def _read(call: Call, inputs: list[Item]) -> answers.Ask:
-    body = call.body
+def _read(request: ApiRequest, inputs: list[Item]) -> answers.Prompt:
+    body = request.body
     tools = content.rows(body.get("tools"))
     shape = content.record(content.record(body.get("text")).get("format"))
     last = inputs[-1].get("type") if inputs else None
-    return answers.Ask(
-        model=call.model,
-        seed=call.seed,
-        said=content.last_user_text(inputs),
+    return answers.Prompt(
+        model=request.model,
+        seed=request.seed,
+        user_text=content.last_user_text(inputs),
         answers_tool=last in _TOOL_OUTPUTS,
         tools=[_tool(tool) for tool in tools if tool.get("type") in ("function", "custom")],
         choice=_tool_choice(body.get("tool_choice")),
@@ -206,8 +213,8 @@ def _join_conversation(
     conversation = _conversation(body)
     if conversation is None:
         return
-    folder = memory.conversations.get(conversation["id"])
-    if folder is None:
-        raise absent("conversation", conversation["id"])
+    collection = memory.conversations.get(conversation["id"])
+    if collection is None:
+        raise not_found("conversation", conversation["id"])
     for item in [*inputs, *response["output"]]:
-        folder.items.put(item["id"], item)
+        collection.items.put(item["id"], item)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from headgate_simulator.exchange import Call, Refusal, Reply, Stream
 from headgate_simulator.memory import Memory
+from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Refusal
 
-Handler = Callable[[Call, Memory], Reply | Stream]
+Handler = Callable[[ApiRequest, Memory], ApiResponse | EventStream]
 
 
 class Router:

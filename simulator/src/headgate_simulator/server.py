@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from headgate.kit.listener import open_listeners
 from headgate_simulator.app import build_app
 from headgate_simulator.delivery import CUT
-from headgate_simulator.settings import Settings
+from headgate_simulator.settings import SimulatorSettings
 
 KEEP_ALIVE_SECONDS = 75
 
@@ -47,7 +47,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-class Running:
+class RunningSimulator:
     """A simulator that answers at `address` (such as `http://127.0.0.1:4601`) until `stop`."""
 
     def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], address: str) -> None:
@@ -65,10 +65,12 @@ class Running:
         await self._task
 
 
-async def start(host: str, port: int, *, settings: Settings | None = None) -> Running:
+async def start(
+    host: str, port: int, *, settings: SimulatorSettings | None = None
+) -> RunningSimulator:
     """Listen and answer; port 0 picks a free one. Raises `AddressInUseError`."""
     config = uvicorn.Config(
-        build_app(settings or Settings()),
+        build_app(settings or SimulatorSettings()),
         http=_Protocol,
         ws="none",
         interface="asgi3",
@@ -85,4 +87,4 @@ async def start(host: str, port: int, *, settings: Settings | None = None) -> Ru
     task = asyncio.create_task(server.serve(sockets=listeners))
     await server.ready.wait()
     shown = f"[{host}]" if ":" in host else host
-    return Running(server, task, f"http://{shown}:{listeners[0].getsockname()[1]}")
+    return RunningSimulator(server, task, f"http://{shown}:{listeners[0].getsockname()[1]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Settings(msgspec.Struct, frozen=True):
+class SimulatorSettings(msgspec.Struct, frozen=True):
     """`objects_max` and `objects_bytes_max` bound each kind of stored object, `folders_max` the
     conversations and the vector stores, `files_bytes_max` all files together, `body_bytes_max`
     one request. `chunk_delay_seconds` is the pause between streamed events.

@@ -5,60 +5,60 @@ from __future__ import annotations
 from typing import Any
 
 from headgate_simulator import fields
-from headgate_simulator.exchange import Call, Reply, absent
-from headgate_simulator.memory import Kept, Memory
-from headgate_simulator.shelf import page
+from headgate_simulator.bounded_store import paginate
+from headgate_simulator.memory import Memory, StoredAnswer
+from headgate_simulator.messages import ApiRequest, ApiResponse, not_found
 
 
-def listed(call: Call, memory: Memory) -> Reply:
+def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/chat/completions, oldest first; `model` and `metadata[key]` filter."""
     wanted = {
         name[len("metadata[") : -1]: value
-        for name, value in call.query.items()
+        for name, value in request.query.items()
         if name.startswith("metadata[")
     }
-    model = call.query.get("model")
+    model = request.query.get("model")
     found = [
-        kept.answer
-        for kept in memory.chats.all()
-        if model in (None, kept.answer["model"])
-        and wanted.items() <= kept.answer["metadata"].items()
+        stored.answer
+        for stored in memory.chats.all()
+        if model in (None, stored.answer["model"])
+        and wanted.items() <= stored.answer["metadata"].items()
     ]
-    return Reply(page(found, {"order": "asc", **call.query}))
+    return ApiResponse(paginate(found, {"order": "asc", **request.query}))
 
 
-def read(call: Call, memory: Memory) -> Reply:
+def read(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/chat/completions/{id}."""
-    return Reply(_find(call, memory).answer)
+    return ApiResponse(_find(request, memory).answer)
 
 
-def change(call: Call, memory: Memory) -> Reply:
+def update(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/chat/completions/{id}."""
-    fields.check("metadata", call.body)
-    kept = _find(call, memory)
-    kept.answer["metadata"] = call.body["metadata"]
-    return Reply(kept.answer)
+    fields.check("metadata", request.body)
+    stored = _find(request, memory)
+    stored.answer["metadata"] = request.body["metadata"]
+    return ApiResponse(stored.answer)
 
 
-def delete(call: Call, memory: Memory) -> Reply:
+def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
     """DELETE /v1/chat/completions/{id}."""
-    identity = _find(call, memory).answer["id"]
+    identity = _find(request, memory).answer["id"]
     memory.chats.drop(identity)
-    return Reply({"id": identity, "object": "chat.completion.deleted", "deleted": True})
+    return ApiResponse({"id": identity, "object": "chat.completion.deleted", "deleted": True})
 
 
-def messages(call: Call, memory: Memory) -> Reply:
+def list_messages(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/chat/completions/{id}/messages."""
-    kept = _find(call, memory)
+    stored = _find(request, memory)
     rows: list[dict[str, Any]] = [
-        {"id": f"{kept.answer['id']}-{index}", "name": None, "content_parts": None, **message}
-        for index, message in enumerate(kept.inputs)
+        {"id": f"{stored.answer['id']}-{index}", "name": None, "content_parts": None, **message}
+        for index, message in enumerate(stored.inputs)
     ]
-    return Reply(page(rows, {"order": "asc", **call.query}))
+    return ApiResponse(paginate(rows, {"order": "asc", **request.query}))
 
 
-def _find(call: Call, memory: Memory) -> Kept:
-    kept = memory.chats.get(call.ids[0])
-    if kept is None:
-        raise absent("chat completion", call.ids[0])
-    return kept
+def _find(request: ApiRequest, memory: Memory) -> StoredAnswer:
+    stored = memory.chats.get(request.ids[0])
+    if stored is None:
+        raise not_found("chat completion", request.ids[0])
+    return stored

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from headgate_simulator.fault_line import bombs, catalogue, wires
-from headgate_simulator.fault_line.request import Request, find_fault
+from headgate_simulator.fault_line.parsing import ReceivedRequest, find_fault
 from headgate_simulator.fault_line.server import FaultLine
-from headgate_simulator.fault_line.steps import Asked, Script, Sell, Send
+from headgate_simulator.fault_line.steps import FaultRequest, Script, Send, StartBilling
 
 pytestmark = pytest.mark.anyio
 WIRES = (wires.CHAT, wires.RESPONSES, wires.EMBEDDINGS, wires.RAW)
@@ -28,17 +28,19 @@ def test_script_is_the_same_at_each_play_on_every_wire(script: Script) -> None:
     for wire, streams in itertools.product(WIRES, (False, True)):
         if wire == wires.EMBEDDINGS and streams:
             continue
-        asked = Asked(wire, streams, b"sk-x", {"seconds": 0}, "http://elsewhere")
-        first, second = (list(script.play(asked)) for _ in range(2))
+        request = FaultRequest(wire, streams, b"sk-x", {"seconds": 0}, "http://elsewhere")
+        first, second = (list(script.play(request)) for _ in range(2))
         assert first
         assert first == second or script.name == "U17.date"
-        assert "U17" not in script.name or not any(isinstance(step, Sell) for step in first)
+        assert "U17" not in script.name or not any(isinstance(step, StartBilling) for step in first)
 
 
 def test_begun_answer_is_cut_inside_a_character() -> None:
     script, options = catalogue.find("U6.in-body,seconds=0")
     sent = [
-        s.data for s in script.play(Asked(wires.CHAT, True, b"", options)) if isinstance(s, Send)
+        s.data
+        for s in script.play(FaultRequest(wires.CHAT, True, b"", options))
+        if isinstance(s, Send)
     ]
     with pytest.raises(UnicodeDecodeError, match="unexpected end"):
         sent[-1].decode()
@@ -71,8 +73,8 @@ def test_other_bombs_are_small_too() -> None:
 )
 def test_fault_is_asked_for_by_header_model_user_or_path(asks: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"method": "GET", "target": "/v1/files/f", "headers": {}, "body": {}}
-    script, asked = find_fault(Request(**(plain | asks)))
-    assert (script.name, asked.options) == ("U8.late", {"seconds": 2.0})
+    script, request = find_fault(ReceivedRequest(**(plain | asks)))
+    assert (script.name, request.options) == ("U8.late", {"seconds": 2.0})
 
 
 def test_fault_that_is_not_known_is_refused_with_those_that_are() -> None:

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from headgate_simulator.memory import Memory, StoredFile
-from headgate_simulator.settings import Settings
+from headgate_simulator.settings import SimulatorSettings
 
 
 def upload(client: openai.OpenAI, data: bytes, name: str = "notes.txt") -> str:
@@ -31,7 +31,7 @@ def test_equal_files_are_two_files(client: openai.OpenAI) -> None:
 
 
 def test_oldest_file_makes_room_when_all_together_are_too_large() -> None:
-    memory = Memory(Settings(files_bytes_max=10))
+    memory = Memory(SimulatorSettings(files_bytes_max=10))
     for name in ("a", "b", "c"):
         memory.files.put(name, StoredFile({"id": name}, b"12345"))
     assert [kept.info["id"] for kept in memory.files.all()] == ["b", "c"]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 
-from headgate_simulator.fault_line import answer, ends, heads, texts
-from headgate_simulator.fault_line.steps import Asked, Script, Steps
+from headgate_simulator.fault_line import body_faults, connection_faults, header_faults, response
+from headgate_simulator.fault_line.steps import FaultRequest, Script, Steps
 
 MARK = "fault:"
 _OPTION = re.compile(r"([a-z]+)=([0-9.]+)")
 
 
-def _right(asked: Asked) -> Steps:
-    return answer.right(asked)
+def _right(request: FaultRequest) -> Steps:
+    return response.correct(request)
 
 
 GOOD = Script("good", _right, "no fault: the right answer")
-SCRIPTS = {script.name: script for script in (GOOD, *ends.SCRIPTS, *texts.SCRIPTS, *heads.SCRIPTS)}
+SCRIPTS = {
+    script.name: script
+    for script in (GOOD, *connection_faults.SCRIPTS, *body_faults.SCRIPTS, *header_faults.SCRIPTS)
+}
 
 
 def find(spec: str) -> tuple[Script, dict[str, float]]:

@@ -6,7 +6,15 @@ import asyncio
 import socket
 from typing import Any
 
-from headgate_simulator.fault_line.steps import Close, Flood, Reset, Sell, Send, Steps, Wait
+from headgate_simulator.fault_line.steps import (
+    Close,
+    Pause,
+    Repeat,
+    Reset,
+    Send,
+    StartBilling,
+    Steps,
+)
 
 _NO_LINGER = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
 
@@ -15,13 +23,13 @@ class Left(Exception):
     """The peer has gone."""
 
 
-class Played:
+class PlayResult:
     """What has been sent. `ended` is complete, reset, closed or left (by the peer)."""
 
     def __init__(self) -> None:
         self.input_tokens: int | None = None
         self.output_tokens = 0
-        self.told = False
+        self.usage_stated = False
         self.sent_bytes = 0
         self.ended = "complete"
 
@@ -33,13 +41,13 @@ class Played:
             sold = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
         return {
             "sold": sold,
-            "told": self.told,
+            "told": self.usage_stated,
             "sent_bytes": self.sent_bytes,
             "ended": self.ended,
         }
 
 
-class Player:
+class ScriptPlayer:
     """One connection, on which scripts are played one after the other."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,44 +55,44 @@ class Player:
         self._writer = writer
         self.requests = 0
 
-    async def play(self, steps: Steps) -> Played:
+    async def play(self, steps: Steps) -> PlayResult:
         """Every step in its turn, until one ends the connection or the peer does."""
-        played = Played()
+        result = PlayResult()
         try:
             for step in steps:
-                await self._perform(step, played)
-                if played.ended != "complete":
+                await self._perform(step, result)
+                if result.ended != "complete":
                     break
         except (Left, OSError):
-            played.ended = "left"
-        return played
+            result.ended = "left"
+        return result
 
-    async def _perform(self, step: object, played: Played) -> None:
+    async def _perform(self, step: object, result: PlayResult) -> None:
         match step:
-            case Sell():
-                played.input_tokens = step.input_tokens
+            case StartBilling():
+                result.input_tokens = step.input_tokens
             case Send():
-                await self._write(step.data, played)
-                played.output_tokens += step.tokens
-                played.told = played.told or step.tells
-            case Flood():
+                await self._write(step.data, result)
+                result.output_tokens += step.tokens
+                result.usage_stated = result.usage_stated or step.states_usage
+            case Repeat():
                 for _ in range(step.times):
-                    await self._write(step.data, played)
-            case Wait():
+                    await self._write(step.data, result)
+            case Pause():
                 await self._wait(step.seconds)
             case Reset():
                 self._reset()
-                played.ended = "reset"
+                result.ended = "reset"
             case Close():
-                played.ended = "closed"
+                result.ended = "closed"
             case _:
                 raise TypeError(f"{step} is no step")
 
-    async def _write(self, data: bytes, played: Played) -> None:
+    async def _write(self, data: bytes, result: PlayResult) -> None:
         if self._writer.is_closing():
             raise Left
         self._writer.write(data)
-        played.sent_bytes += len(data)
+        result.sent_bytes += len(data)
         await self._writer.drain()
 
     async def _wait(self, seconds: float) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from headgate.kit.listener import open_listeners
-from headgate_simulator.fault_line import answer, request
-from headgate_simulator.fault_line.player import Played, Player
-from headgate_simulator.fault_line.request import HEAD_BYTES_MAX, Request
-from headgate_simulator.fault_line.steps import Asked, Script, Steps
-from headgate_simulator.fault_line.traps import Blackhole, Refusing, make_self_signed
+from headgate_simulator.fault_line import parsing, response
+from headgate_simulator.fault_line.parsing import HEAD_BYTES_MAX, ReceivedRequest
+from headgate_simulator.fault_line.player import PlayResult, ScriptPlayer
+from headgate_simulator.fault_line.ports import BlackholePort, ClosedPort, make_self_signed
+from headgate_simulator.fault_line.steps import FaultRequest, Script, Steps
 
 MAIN, ELSEWHERE, SELF_SIGNED = "main", "elsewhere", "self_signed"
 TAGS_MAX = 100_000
@@ -39,8 +39,8 @@ class FaultLine:
         self._attempts: Counter[str] = Counter()
         self._servers: list[asyncio.Server] = []
         self._open: set[asyncio.StreamWriter] = set()
-        self._refusing = Refusing(host)
-        self._blackhole = Blackhole(host)
+        self._closed_port = ClosedPort(host)
+        self._blackhole = BlackholePort(host)
         self.addresses: dict[str, str] = {}
 
     async def start(self, port: int) -> None:
@@ -50,7 +50,7 @@ class FaultLine:
         for place, tls in ((ELSEWHERE, None), (SELF_SIGNED, make_self_signed())):
             (listener, *_) = open_listeners(self._host, 0, hint="--port")
             await self._listen(place, listener, tls)
-        self.addresses["refused"] = f"http://{self._host}:{self._refusing.port}"
+        self.addresses["refused"] = f"http://{self._host}:{self._closed_port.port}"
         self.addresses["blackhole"] = f"http://{self._host}:{self._blackhole.port}"
         self._log({"event": "ready", **self.addresses})
 
@@ -60,7 +60,7 @@ class FaultLine:
             server.close()
         for writer in list(self._open):
             writer.transport.abort()
-        self._refusing.close()
+        self._closed_port.close()
         self._blackhole.close()
 
     async def wait(self) -> None:
@@ -85,21 +85,23 @@ class FaultLine:
     ) -> None:
         self._open.add(writer)
         number = next(self._numbers)
-        player = Player(reader, writer)
+        player = ScriptPlayer(reader, writer)
         try:
-            while (asked := await request.read(reader)) is not None:
+            while (received := await parsing.read(reader)) is not None:
                 player.requests += 1
-                played = await self._answer(place, number, asked, player)
-                if played.ended != "complete":
+                result = await self._answer(place, number, received, player)
+                if result.ended != "complete":
                     break
         finally:
             self._open.discard(writer)
             writer.close()
 
-    async def _answer(self, place: str, number: int, asked: Request, player: Player) -> Played:
-        script, question, steps = self._plan(asked)
-        attempt = self._count(asked.tag)
-        played = await player.play(steps)
+    async def _answer(
+        self, place: str, number: int, received: ReceivedRequest, player: ScriptPlayer
+    ) -> PlayResult:
+        script, request, steps = self._plan(received)
+        attempt = self._count(received.tag)
+        result = await player.play(steps)
         self._log(
             {
                 "event": "request",
@@ -107,26 +109,26 @@ class FaultLine:
                 "connection": number,
                 "request": player.requests,
                 "attempt": attempt,
-                "tag": asked.tag,
+                "tag": received.tag,
                 "script": script.name if script else None,
-                "method": asked.method,
-                "target": asked.target,
-                "wire": question.wire,
-                "streams": question.streams,
-                "model": asked.model,
-                **played.describe(),
+                "method": received.method,
+                "target": received.target,
+                "wire": request.wire,
+                "streams": request.streams,
+                "model": received.model,
+                **result.describe(),
             }
         )
-        return played
+        return result
 
-    def _plan(self, asked: Request) -> tuple[Script | None, Asked, Steps]:
+    def _plan(self, received: ReceivedRequest) -> tuple[Script | None, FaultRequest, Steps]:
         try:
-            script, question = request.find_fault(asked)
+            script, request = parsing.find_fault(received)
         except ValueError as error:
             body = msgspec.json.encode({"error": {"message": str(error), "code": "unknown_fault"}})
-            return None, Asked("raw", False, b"", {}), answer.refuse(400, body=body)
-        question.elsewhere = self.addresses[ELSEWHERE]
-        return script, question, script.play(question)
+            return None, FaultRequest("raw", False, b"", {}), response.send_error(400, body=body)
+        request.elsewhere = self.addresses[ELSEWHERE]
+        return script, request, script.play(request)
 
     def _count(self, tag: str | None) -> int:
         """Which attempt of its call this is, as far as the call has a name."""

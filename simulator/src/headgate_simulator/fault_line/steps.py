@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 
-class Asked(msgspec.Struct):
+class FaultRequest(msgspec.Struct):
     """A request. `wire` is chat, responses, embeddings or raw; `key` the bearer token it came
     with, `options` the numbers that it sets for its script, `elsewhere` another address.
     """
@@ -24,28 +24,28 @@ class Asked(msgspec.Struct):
 
 
 class Send(msgspec.Struct):
-    """Bytes as they are. `tokens` are those of the text in them; `tells` says that the usage of
-    the whole answer is stated in them, in numbers that are right.
+    """Send bytes as they are. `tokens` counts the text in them; `states_usage` marks the bytes that
+    state the usage of the whole answer, in numbers that are right.
     """
 
     data: bytes
     tokens: int = 0
-    tells: bool = False
+    states_usage: bool = False
 
 
-class Sell(msgspec.Struct):
+class StartBilling(msgspec.Struct):
     """From here on the request is charged for: an honest provider has begun to work."""
 
     input_tokens: int
 
 
-class Wait(msgspec.Struct):
+class Pause(msgspec.Struct):
     """Silence of so many seconds."""
 
     seconds: float
 
 
-class Flood(msgspec.Struct):
+class Repeat(msgspec.Struct):
     """The same bytes again and again, which are never held all at once."""
 
     data: bytes
@@ -60,7 +60,7 @@ class Close(msgspec.Struct):
     """The connection is closed in order (FIN), whatever was announced."""
 
 
-Step = Send | Sell | Wait | Flood | Reset | Close
+Step = Send | StartBilling | Pause | Repeat | Reset | Close
 Steps = Iterator[Step]
 
 
@@ -68,5 +68,5 @@ class Script(msgspec.Struct, frozen=True):
     """One fault. `name` begins with its id in the fault plan."""
 
     name: str
-    play: Callable[[Asked], Steps]
+    play: Callable[[FaultRequest], Steps]
     about: str

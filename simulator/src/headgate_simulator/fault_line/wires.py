@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headgate_simulator.fault_line.steps import Asked, Sell, Send, Steps
+from headgate_simulator.fault_line.steps import FaultRequest, Send, StartBilling, Steps
 
 CHAT, RESPONSES, EMBEDDINGS, RAW = "chat", "responses", "embeddings", "raw"
 INPUT_TOKENS = 20
@@ -48,34 +48,34 @@ def usage(wire: str, read: str | None = None, written: str | None = None) -> str
 _CHAT_NAMES = ("prompt_tokens", "completion_tokens")
 
 
-def body(asked: Asked, stated: str | None = "right") -> bytes:
+def body(request: FaultRequest, stated: str | None = "right") -> bytes:
     """A whole answer; `stated` is the JSON of its usage, None to leave it out."""
-    if asked.wire == RAW:
+    if request.wire == RAW:
         return bytes(range(256)) * 8
-    answer = _ANSWERS[asked.wire]
-    stated = usage(asked.wire) if stated == "right" else stated
+    answer = _ANSWERS[request.wire]
+    stated = usage(request.wire) if stated == "right" else stated
     text = json.dumps(answer, ensure_ascii=False)
     return (text if stated is None else f'{text[:-1]},"usage":{stated}}}').encode()
 
 
-def events(asked: Asked, stated: str | None = "right") -> list[Send]:
+def events(request: FaultRequest, stated: str | None = "right") -> list[Send]:
     """The events of a streamed answer, the last of which ends it; `stated` as for `body`."""
-    tells = stated == "right"
-    stated = usage(asked.wire) if tells else stated
-    return _EVENTS[asked.wire](stated, tells)
+    states_usage = stated == "right"
+    stated = usage(request.wire) if states_usage else stated
+    return _EVENTS[request.wire](stated, states_usage)
 
 
-def error_event(asked: Asked) -> bytes:
+def error_event(request: FaultRequest) -> bytes:
     """An error in the wire's own form, as one event."""
-    if asked.wire != RESPONSES:
+    if request.wire != RESPONSES:
         return _event({"error": ERROR})
     event = {"type": "error", "error": ERROR, "sequence_number": 9}
     return _event(ERROR | event, "error")
 
 
-def sell() -> Steps:
+def start_billing() -> Steps:
     """The provider begins to work, and to charge."""
-    yield Sell(INPUT_TOKENS)
+    yield StartBilling(INPUT_TOKENS)
 
 
 def _event(payload: Any, name: str = "") -> bytes:
@@ -83,14 +83,16 @@ def _event(payload: Any, name: str = "") -> bytes:
     return f"{head}data: {json.dumps(payload, ensure_ascii=False)}\n\n".encode()
 
 
-def _chat_events(stated: str | None, tells: bool) -> list[Send]:
+def _chat_events(stated: str | None, states_usage: bool) -> list[Send]:
     found = [
         Send(_event({**_CHUNK, "choices": [_choice(piece)]}), PIECE_TOKENS) for piece in PIECES
     ]
     found.append(Send(_event({**_CHUNK, "choices": [{**_choice(None), "finish_reason": "stop"}]})))
     if stated is not None:
         plain = json.dumps({**_CHUNK, "choices": []})
-        found.append(Send(f'data: {plain[:-1]},"usage":{stated}}}\n\n'.encode(), tells=tells))
+        found.append(
+            Send(f'data: {plain[:-1]},"usage":{stated}}}\n\n'.encode(), states_usage=states_usage)
+        )
     return [*found, Send(b"data: [DONE]\n\n")]
 
 
@@ -98,7 +100,7 @@ def _choice(piece: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": {} if piece is None else {"content": piece}, "finish_reason": None}
 
 
-def _response_events(stated: str | None, tells: bool) -> list[Send]:
+def _response_events(stated: str | None, states_usage: bool) -> list[Send]:
     begun: dict[str, Any] = {
         **_ANSWERS[RESPONSES],
         "status": "in_progress",
@@ -120,7 +122,10 @@ def _response_events(stated: str | None, tells: bool) -> list[Send]:
     answer = json.dumps(_ANSWERS[RESPONSES], ensure_ascii=False)
     answer = answer if stated is None else f'{answer[:-1]},"usage":{stated}}}'
     last = f'{{"type":"response.completed","sequence_number":9,"response":{answer}}}'
-    return [*found, Send(f"event: response.completed\ndata: {last}\n\n".encode(), tells=tells)]
+    return [
+        *found,
+        Send(f"event: response.completed\ndata: {last}\n\n".encode(), states_usage=states_usage),
+    ]
 
 
 def _raw_events(_stated: str | None, _tells: bool) -> list[Send]:

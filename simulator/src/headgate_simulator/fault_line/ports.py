@@ -18,7 +18,7 @@ FILLERS = 4
 """Connections that fill a backlog of none; the kernel takes one or two more than it is told."""
 
 
-class Refusing:
+class ClosedPort:
     """U1: a port that is taken, so that nobody else gets it, and does not listen."""
 
     def __init__(self, host: str) -> None:
@@ -31,7 +31,7 @@ class Refusing:
         self._socket.close()
 
 
-class Blackhole:
+class BlackholePort:
     """U2: a port whose backlog is full, so that the kernel leaves a SYN without an answer."""
 
     def __init__(self, host: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 
 from headgate_simulator.fault_line import catalogue, wires
-from headgate_simulator.fault_line.steps import Asked, Script
+from headgate_simulator.fault_line.steps import FaultRequest, Script
 
 HEADER = "x-simulator-fault"
 TAG_HEADER = "x-client-request-id"
@@ -22,7 +22,7 @@ _WIRES = {
 }
 
 
-class Request(msgspec.Struct):
+class ReceivedRequest(msgspec.Struct):
     """A request as it arrived, its body decoded where it is a JSON object."""
 
     method: str
@@ -41,7 +41,7 @@ class Request(msgspec.Struct):
         return str(self.body.get("model", "")).partition("@")[0]
 
 
-async def read(reader: asyncio.StreamReader) -> Request | None:
+async def read(reader: asyncio.StreamReader) -> ReceivedRequest | None:
     """The next request of a connection; None when it has ended, or is not HTTP."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -52,7 +52,7 @@ async def read(reader: asyncio.StreamReader) -> Request | None:
         data = await _read_body(reader, headers)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, OSError):
         return None
-    return Request(method, target, headers, _decode(data))
+    return ReceivedRequest(method, target, headers, _decode(data))
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
@@ -73,7 +73,7 @@ def _decode(data: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def find_fault(request: Request) -> tuple[Script, Asked]:
+def find_fault(request: ReceivedRequest) -> tuple[Script, FaultRequest]:
     """What to play: the first that asks of the header, the model, the user and the path.
 
     Raises ValueError for a fault that is not known.
@@ -82,10 +82,10 @@ def find_fault(request: Request) -> tuple[Script, Asked]:
     path = request.target.partition("?")[0]
     wire = next((wire for end, wire in _WIRES.items() if path.endswith(end)), wires.RAW)
     key = request.headers.get("authorization", "").partition(" ")[2].encode("latin-1")
-    return script, Asked(wire, request.body.get("stream") is True, key, options)
+    return script, FaultRequest(wire, request.body.get("stream") is True, key, options)
 
 
-def _find_spec(request: Request) -> str:
+def _find_spec(request: ReceivedRequest) -> str:
     spec = request.headers.get(HEADER, "")
     if spec:
         return spec.removeprefix(catalogue.MARK)

@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 
-from headgate_simulator.fault_line import answer, bombs, wires
-from headgate_simulator.fault_line.steps import Asked, Close, Script, Send, Steps
+from headgate_simulator.fault_line import bombs, response, wires
+from headgate_simulator.fault_line.steps import Close, FaultRequest, Script, Send, Steps
 
 METADATA = b"http://169.254.169.254/latest/meta-data/"
 LARGE_BYTES = 1 << 20
@@ -22,116 +22,124 @@ _CODINGS: dict[str, tuple[bytes, Callable[[], bytes]]] = {
 _DATE_SECONDS = 3600
 
 
-def _refuse(status: int, *fields: tuple[bytes, bytes]) -> Callable[[Asked], Steps]:
-    return lambda _asked: answer.refuse(status, *fields)
+def _refuse(status: int, *fields: tuple[bytes, bytes]) -> Callable[[FaultRequest], Steps]:
+    return lambda _request: response.send_error(status, *fields)
 
 
-def _advise(value: bytes) -> Callable[[Asked], Steps]:
+def _advise(value: bytes) -> Callable[[FaultRequest], Steps]:
     return _refuse(429, (b"retry-after", value))
 
 
-def _advise_date(_asked: Asked) -> Steps:
+def _advise_date(_request: FaultRequest) -> Steps:
     date = email.utils.formatdate(time.time() + _DATE_SECONDS, usegmt=True)
-    return answer.refuse(429, (b"retry-after", date.encode()))
+    return response.send_error(429, (b"retry-after", date.encode()))
 
 
-def _bomb(coding: str, status: int = 200) -> Callable[[Asked], Steps]:
+def _bomb(coding: str, status: int = 200) -> Callable[[FaultRequest], Steps]:
     """A bomb as the answer (200), as an error, or as the body of a redirect."""
     name, make = _CODINGS[coding]
 
-    def play(asked: Asked) -> Steps:
+    def play(request: FaultRequest) -> Steps:
         field = (b"content-encoding", name)
         if status == 200:
-            return answer.whole(asked, make(), field)
+            return response.send_whole(request, make(), field)
         where = ((b"location", METADATA),) if status < 400 else ()
-        return answer.refuse(status, *answer.JSON, field, *where, body=make())
+        return response.send_error(status, *response.JSON, field, *where, body=make())
 
     return play
 
 
-def _redirect(status: int, where: bytes = b"") -> Callable[[Asked], Steps]:
+def _redirect(status: int, where: bytes = b"") -> Callable[[FaultRequest], Steps]:
     """To an address, or to the other host that listens for whom it should not hear."""
 
-    def play(asked: Asked) -> Steps:
-        location = where or asked.elsewhere.encode()
-        return answer.refuse(status, (b"location", location), body=b"{}")
+    def play(request: FaultRequest) -> Steps:
+        location = where or request.elsewhere.encode()
+        return response.send_error(status, (b"location", location), body=b"{}")
 
     return play
 
 
-def _dress(*fields: tuple[bytes, bytes]) -> Callable[[Asked], Steps]:
+def _dress(*fields: tuple[bytes, bytes]) -> Callable[[FaultRequest], Steps]:
     """The right answer with further headers."""
-    return lambda asked: answer.right(asked, *fields)
+    return lambda request: response.correct(request, *fields)
 
 
-def _inject(asked: Asked) -> Steps:
+def _inject(request: FaultRequest) -> Steps:
     """A line that is folded, and a lone CR in a value: two ways to smuggle a header."""
-    return answer.closed(
-        answer.right(asked, (b"x-request-id", b"a\r\n\tset-cookie: a=b"), (b"openai-x", b"a\rb: c"))
+    return response.then_close(
+        response.correct(
+            request, (b"x-request-id", b"a\r\n\tset-cookie: a=b"), (b"openai-x", b"a\rb: c")
+        )
     )
 
 
-def _echo_in_header(asked: Asked) -> Steps:
-    return answer.right(asked, (b"x-request-id", asked.key), (b"openai-organization", asked.key))
+def _echo_in_header(request: FaultRequest) -> Steps:
+    return response.correct(
+        request, (b"x-request-id", request.key), (b"openai-organization", request.key)
+    )
 
 
-def _echo_in_body(asked: Asked) -> Steps:
+def _echo_in_body(request: FaultRequest) -> Steps:
     """The key in the text of an answer; in a stream, inside one event."""
-    return _echo(asked, lambda data: [data])
+    return _echo(request, lambda data: [data])
 
 
-def _echo_in_pieces(asked: Asked) -> Steps:
+def _echo_in_pieces(request: FaultRequest) -> Steps:
     """The same with every byte apart."""
-    return _echo(asked, lambda data: [bytes([byte]) for byte in data])
+    return _echo(request, lambda data: [bytes([byte]) for byte in data])
 
 
-def _echo(asked: Asked, cut: Callable[[bytes], list[bytes]]) -> Steps:
-    yield from answer.begin(asked)
-    for send in _with_key(asked):
+def _echo(request: FaultRequest, cut: Callable[[bytes], list[bytes]]) -> Steps:
+    yield from response.begin(request)
+    for send in _with_key(request):
         *cuts, last = cut(send.data)
         for piece in cuts:
-            yield Send(answer.chunk(piece))
-        yield Send(answer.chunk(last), send.tokens, send.tells)
-    yield Send(answer.END)
+            yield Send(response.chunk(piece))
+        yield Send(response.chunk(last), send.tokens, send.states_usage)
+    yield Send(response.END)
 
 
-def _with_key(asked: Asked) -> list[Send]:
-    if asked.wire == wires.RAW and not asked.streams:
-        return [Send(wires.body(asked) + asked.key + b"\n")]
-    if not asked.streams:
-        body = wires.body(asked)[:-1] + b',"note":"' + asked.key + b'"}'
-        return [Send(body, wires.output_tokens(asked.wire), tells=True)]
-    sends = wires.events(asked)
-    event = sends[1].data.replace(b"}\n\n", b',"note":"' + asked.key + b'"}\n\n')
+def _with_key(request: FaultRequest) -> list[Send]:
+    if request.wire == wires.RAW and not request.streams:
+        return [Send(wires.body(request) + request.key + b"\n")]
+    if not request.streams:
+        body = wires.body(request)[:-1] + b',"note":"' + request.key + b'"}'
+        return [Send(body, wires.output_tokens(request.wire), states_usage=True)]
+    sends = wires.events(request)
+    event = sends[1].data.replace(b"}\n\n", b',"note":"' + request.key + b'"}\n\n')
     return [sends[0], Send(event, sends[1].tokens), *sends[2:]]
 
 
-def _echo_in_error(asked: Asked) -> Steps:
-    message = f"Incorrect API key provided: {asked.key.decode('latin-1')}."
+def _echo_in_error(request: FaultRequest) -> Steps:
+    message = f"Incorrect API key provided: {request.key.decode('latin-1')}."
     error = {"message": message, "type": "invalid_request_error", "code": "invalid_api_key"}
-    return answer.refuse(401, body=json.dumps({"error": error}).encode())
+    return response.send_error(401, body=json.dumps({"error": error}).encode())
 
 
-def _echo_in_stream_error(asked: Asked) -> Steps:
+def _echo_in_stream_error(request: FaultRequest) -> Steps:
     """The key in an error after content, or in one under status 200."""
-    message = asked.key.decode("latin-1")
-    event = wires.error_event(asked).replace(wires.ERROR_MESSAGE.encode(), message.encode())
-    if asked.streams:
-        return answer.stream(asked, [*wires.events(asked)[:2], Send(event)])
-    return answer.whole(asked, json.dumps({"error": {**wires.ERROR, "message": message}}).encode())
+    message = request.key.decode("latin-1")
+    event = wires.error_event(request).replace(wires.ERROR_MESSAGE.encode(), message.encode())
+    if request.streams:
+        return response.stream(request, [*wires.events(request)[:2], Send(event)])
+    return response.send_whole(
+        request, json.dumps({"error": {**wires.ERROR, "message": message}}).encode()
+    )
 
 
-def _large_head(asked: Asked) -> Steps:
+def _large_head(request: FaultRequest) -> Steps:
     """A head of a mebibyte, in one value."""
-    yield from wires.sell()
-    yield Send(answer.head(200, *answer.kind(asked), (b"x-large", b"a" * LARGE_BYTES)))
+    yield from wires.start_billing()
+    yield Send(
+        response.head(200, *response.content_type(request), (b"x-large", b"a" * LARGE_BYTES))
+    )
     yield Close()
 
 
-def _many_fields(asked: Asked) -> Steps:
+def _many_fields(request: FaultRequest) -> Steps:
     fields = [(b"x-%d" % number, b"a") for number in range(MANY)]
-    yield from wires.sell()
-    yield Send(answer.head(200, *answer.kind(asked), *fields))
+    yield from wires.start_billing()
+    yield Send(response.head(200, *response.content_type(request), *fields))
     yield Close()
 
 

@@ -29,7 +29,7 @@ class Result(msgspec.Struct):
     figures: str = ""
 
 
-class Stand:
+class TortureHarness:
     """One data directory, its seller, and the gateway that runs on them, restarted at will."""
 
     def __init__(self, data: Path, seller: Seller, **settings: Any) -> None:
@@ -42,7 +42,7 @@ class Stand:
         """The file of the books."""
         return self.gateway.data / "headgate.db"
 
-    def equip(self) -> None:
+    def prepare(self) -> None:
         """Add the credentials `managed` and `own`, and fill the wallet, as an operator would."""
         for name, *kind in (("managed", "--managed"), ("own",)):
             self._run(
@@ -73,19 +73,19 @@ class Stand:
         stopped = [] if status == 0 else [Finding("DB", f"the stop ended with {status}")]
         return stopped + judge_file(self.database, answers, self.seller.sales)
 
-    def clear_away(self) -> None:
+    def stop(self) -> None:
         """Leave no process behind."""
         if self.gateway.process.poll() is None:
             self.gateway.kill()
 
 
 @contextlib.contextmanager
-def standing(**settings: Any) -> Generator[Stand]:
+def running_harness(**settings: Any) -> Generator[TortureHarness]:
     """A stand in a directory of its own, with everything that a call needs."""
     with tempfile.TemporaryDirectory(prefix="torture-") as folder, Seller() as seller:
-        stand = Stand(Path(folder) / "data", seller, **settings)
+        harness = TortureHarness(Path(folder) / "data", seller, **settings)
         try:
-            stand.equip()
-            yield stand
+            harness.prepare()
+            yield harness
         finally:
-            stand.clear_away()
+            harness.stop()

@@ -22,7 +22,7 @@ class Upload(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class Call(msgspec.Struct):
+class ApiRequest(msgspec.Struct):
     """One request, decoded. `body` holds the JSON object or the text fields of a form."""
 
     method: str
@@ -43,10 +43,10 @@ class Call(msgspec.Struct):
         for upload in self.uploads:
             if upload.name in (name, f"{name}[]"):
                 return upload
-        raise missing(name)
+        raise missing_parameter(name)
 
 
-class Reply(msgspec.Struct):
+class ApiResponse(msgspec.Struct):
     """A whole answer: a JSON value, or bytes of another media type."""
 
     payload: Any
@@ -54,7 +54,7 @@ class Reply(msgspec.Struct):
     tokens: int = 0
 
 
-class Stream(msgspec.Struct):
+class EventStream(msgspec.Struct):
     """An answer in server-sent events."""
 
     frames: Iterator[Frame]
@@ -79,22 +79,22 @@ class Refusal(Exception):
         self.error = {"message": message, "type": kind, "param": param, "code": code}
 
 
-def missing(param: str) -> Refusal:
+def missing_parameter(param: str) -> Refusal:
     """A field that must be there is not."""
     message = f"Missing required parameter: '{param}'."
     return Refusal(400, message, param=param, code="missing_required_parameter")
 
 
-def unknown(param: str) -> Refusal:
+def unknown_parameter(param: str) -> Refusal:
     """A field that OpenAI does not know."""
     return Refusal(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
 
 
-def invalid(param: str, message: str) -> Refusal:
+def invalid_value(param: str, message: str) -> Refusal:
     """A field whose value cannot be used."""
     return Refusal(400, message, param=param, code="invalid_value")
 
 
-def absent(kind: str, identity: str) -> Refusal:
+def not_found(kind: str, identity: str) -> Refusal:
     """A stored object that is not (or no longer) there."""
     return Refusal(404, f"No {kind} found with id '{identity}'.", code=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from headgate_simulator.fault_line import wires
-from headgate_simulator.fault_line.steps import Asked, Close, Sell, Send, Step, Steps
+from headgate_simulator.fault_line.steps import Close, FaultRequest, Send, StartBilling, Step, Steps
 
 Fields = Sequence[tuple[bytes, bytes]]
 JSON: Fields = ((b"content-type", b"application/json"),)
@@ -25,11 +25,11 @@ def length(body: bytes) -> tuple[bytes, bytes]:
     return b"content-length", b"%d" % len(body)
 
 
-def kind(asked: Asked) -> Fields:
+def content_type(request: FaultRequest) -> Fields:
     """The content type of the wire's right answer."""
-    if asked.streams:
+    if request.streams:
         return EVENTS
-    return BYTES if asked.wire == wires.RAW else JSON
+    return BYTES if request.wire == wires.RAW else JSON
 
 
 def chunk(data: bytes) -> bytes:
@@ -40,44 +40,47 @@ def chunk(data: bytes) -> bytes:
 END = b"0\r\n\r\n"
 
 
-def begin(asked: Asked, *fields: tuple[bytes, bytes], status: int = 200) -> Steps:
+def begin(request: FaultRequest, *fields: tuple[bytes, bytes], status: int = 200) -> Steps:
     """The head of a chunked answer, from which on it is charged for."""
-    yield Sell(wires.INPUT_TOKENS)
-    yield Send(head(status, *kind(asked), CHUNKED, *fields))
+    yield StartBilling(wires.INPUT_TOKENS)
+    yield Send(head(status, *content_type(request), CHUNKED, *fields))
 
 
-def pieces(sends: Iterable[Send]) -> Steps:
+def send_chunks(sends: Iterable[Send]) -> Steps:
     """Each piece as a chunk of its own."""
     for send in sends:
-        yield Send(chunk(send.data), send.tokens, send.tells)
+        yield Send(chunk(send.data), send.tokens, send.states_usage)
 
 
-def whole(
-    asked: Asked, body: bytes | None = None, *fields: tuple[bytes, bytes], tells: bool = False
+def send_whole(
+    request: FaultRequest,
+    body: bytes | None = None,
+    *fields: tuple[bytes, bytes],
+    states_usage: bool = False,
 ) -> Steps:
-    """An answer in one piece; without a body the wire's right one, which `tells` its usage."""
-    tells = tells or body is None
-    body = wires.body(asked) if body is None else body
-    yield Sell(wires.INPUT_TOKENS)
-    yield Send(head(200, *kind(asked), length(body), *fields))
-    yield Send(body, wires.output_tokens(asked.wire), tells)
+    """Send an answer in one piece; without `body` the correct one, which states its usage."""
+    states_usage = states_usage or body is None
+    body = wires.body(request) if body is None else body
+    yield StartBilling(wires.INPUT_TOKENS)
+    yield Send(head(200, *content_type(request), length(body), *fields))
+    yield Send(body, wires.output_tokens(request.wire), states_usage)
 
 
-def stream(asked: Asked, sends: Iterable[Send], *fields: tuple[bytes, bytes]) -> Steps:
+def stream(request: FaultRequest, sends: Iterable[Send], *fields: tuple[bytes, bytes]) -> Steps:
     """Events, chunked, to their end."""
-    yield from begin(asked, *fields)
-    yield from pieces(sends)
+    yield from begin(request, *fields)
+    yield from send_chunks(sends)
     yield Send(END)
 
 
-def right(asked: Asked, *fields: tuple[bytes, bytes]) -> Steps:
+def correct(request: FaultRequest, *fields: tuple[bytes, bytes]) -> Steps:
     """The right answer of the wire, as it was asked for."""
-    if asked.streams:
-        return stream(asked, wires.events(asked), *fields)
-    return whole(asked, None, *fields)
+    if request.streams:
+        return stream(request, wires.events(request), *fields)
+    return send_whole(request, None, *fields)
 
 
-def refuse(status: int, *fields: tuple[bytes, bytes], body: bytes = b"") -> Steps:
+def send_error(status: int, *fields: tuple[bytes, bytes], body: bytes = b"") -> Steps:
     """An error answer, for which nothing is charged."""
     body = body or b'{"error":{"message":"no","type":"server_error","param":null,"code":"boom"}}'
     yield Send(head(status, *(fields if _has_type(fields) else (*JSON, *fields)), length(body)))
@@ -88,19 +91,19 @@ def _has_type(fields: Fields) -> bool:
     return any(name == b"content-type" for name, _ in fields)
 
 
-def begun(asked: Asked) -> tuple[list[Step], bytes]:
+def begin_midway(request: FaultRequest) -> tuple[list[Step], bytes]:
     """A right answer up to about its middle, and the first bytes of what would follow.
 
     The rest begins in an event or a JSON text and ends inside a character of several bytes.
     """
-    if asked.streams:
-        sends = wires.events(asked)
+    if request.streams:
+        sends = wires.events(request)
         rest = chunk(sends[2].data)
-        return [*begin(asked), *pieces(sends[:2])], rest[: _find_wide(rest) + 1]
-    body = wires.body(asked)
+        return [*begin(request), *send_chunks(sends[:2])], rest[: _find_wide(rest) + 1]
+    body = wires.body(request)
     steps: list[Step] = [
-        Sell(wires.INPUT_TOKENS),
-        Send(head(200, *kind(asked), length(body))),
+        StartBilling(wires.INPUT_TOKENS),
+        Send(head(200, *content_type(request), length(body))),
         Send(body[: len(body) // 2]),
     ]
     return steps, body[len(body) // 2 :][:1]
@@ -110,7 +113,7 @@ def _find_wide(data: bytes) -> int:
     return next(at for at, byte in enumerate(data) if byte > 0x7F)
 
 
-def closed(steps: Steps) -> Steps:
+def then_close(steps: Steps) -> Steps:
     """The steps, and then the end of the connection."""
     yield from steps
     yield Close()
