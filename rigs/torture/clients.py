@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 30.0
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
-class Broken(Exception):
+class BrokenAnswerError(Exception):
     """An answer that did not become whole."""
 
 
@@ -78,7 +78,7 @@ class Clients:
             try:
                 while True:
                     await self._call(reader, writer)
-            except (OSError, Broken, asyncio.IncompleteReadError, TimeoutError):
+            except (OSError, BrokenAnswerError, asyncio.IncompleteReadError, TimeoutError):
                 self._count_status(0)
             finally:
                 writer.close()

@@ -41,7 +41,7 @@ REST_STEPS_MAX = 2_000
 CHUNK = 250
 
 
-class Crash(BaseException):
+class SimulatedCrash(BaseException):
     """The process dies here. Not an `Exception`: nothing may catch it."""
 
 
@@ -114,7 +114,7 @@ class Disk(SqliteWriterConnection):
         if self.refuses:
             raise sqlite.DRIVER.OperationalError("database or disk is full")
         if self.draw.random() < 0.01:
-            raise Crash
+            raise SimulatedCrash
         super().commit()
         if self._durable:
             self.flush()
@@ -152,7 +152,7 @@ class SteppedWriter(Writer):
         batch, self.queue = self.queue[:count], self.queue[count:]
         futures, results = commit_batch(self.disk, batch, self.health)
         if self.disk.draw.random() < 0.01:
-            raise Crash
+            raise SimulatedCrash
         for future, result in zip(futures, results, strict=True):
             if isinstance(result, Exception):
                 future.set_exception(result)
@@ -189,7 +189,7 @@ class World:
             try:
                 self.go_on()
                 self.commit()
-            except Crash:
+            except SimulatedCrash:
                 self.crash()
 
     async def clean_up(self) -> None:
@@ -272,7 +272,7 @@ class World:
     def die(self) -> None:
         """At any await of anybody."""
         if self.draw.random() < 0.4:
-            raise Crash
+            raise SimulatedCrash
 
     async def reap(self) -> None:
         """See the job."""
@@ -342,7 +342,7 @@ class World:
             try:
                 self.go_on()
                 self.commit()
-            except Crash:
+            except SimulatedCrash:
                 self.crash()
 
     def run(self) -> None:
@@ -359,7 +359,7 @@ class World:
         for _ in range(self.draw.randint(60, 300)):
             try:
                 self.draw.choice(actions)()
-            except Crash:
+            except SimulatedCrash:
                 self.crash()
         self.come_to_rest()
         self.crash()

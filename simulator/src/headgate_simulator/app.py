@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headgate_simulator import delivery, faults, form, limits
 from headgate_simulator.faults import FaultSpec
 from headgate_simulator.memory import Memory
-from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Refusal
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse, EventStream
 from headgate_simulator.router import Router
 from headgate_simulator.routes import ROUTES
 from headgate_simulator.seed import Seed
@@ -62,9 +62,9 @@ class _Simulator:
             await writer.pause(fault.delay)
             fault = self._gate.check(fault, f"{scope['path']} {seed.hex} {fault}")
             answer = self._run(request)
-        except Refusal as refusal:
+        except ApiError as error:
             if not writer.is_gone:
-                await _refuse(writer, refusal, _headers(seed, 0, fault))
+                await _refuse(writer, error, _headers(seed, 0, fault))
             return
         if fault.drop:
             await writer.cut()
@@ -81,11 +81,13 @@ class _Simulator:
         handler, request.ids = self._router.find(request.method, request.path)
         if "nonexistent" in request.model:
             message = f"The model `{request.model}` does not exist or you do not have access to it."
-            raise Refusal(404, message, code="model_not_found")
+            raise ApiError(404, message, code="model_not_found")
         try:
             return handler(request, self._memory)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise Refusal(400, f"Invalid type in the body: {error}", code="invalid_type") from error
+            raise ApiError(
+                400, f"Invalid type in the body: {error}", code="invalid_type"
+            ) from error
 
 
 async def _read(receive: Receive, bytes_max: int) -> bytes:
@@ -97,7 +99,7 @@ async def _read(receive: Receive, bytes_max: int) -> bytes:
         size += len(pieces[-1])
         more = message.get("more_body", False)
         if size > bytes_max:
-            raise Refusal(413, f"Maximum content size limit ({bytes_max}) exceeded.")
+            raise ApiError(413, f"Maximum content size limit ({bytes_max}) exceeded.")
     return b"".join(pieces)
 
 
@@ -105,11 +107,11 @@ def _authenticate(headers: dict[str, str]) -> None:
     scheme, _, key = headers.get("authorization", "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
-        raise Refusal(401, _NO_KEY)
+        raise ApiError(401, _NO_KEY)
     if not key.startswith("sk-"):
         shown = key[:4] + "*" * max(0, len(key) - 8) + key[-4:] if len(key) > 8 else "****"
         where = "You can find your API key at https://platform.openai.com/account/api-keys."
-        raise Refusal(401, f"Incorrect API key provided: {shown}. {where}", code="invalid_api_key")
+        raise ApiError(401, f"Incorrect API key provided: {shown}. {where}", code="invalid_api_key")
 
 
 def _decode(scope: Scope, headers: dict[str, str], data: bytes) -> ApiRequest:
@@ -133,9 +135,9 @@ def _decode_json(data: bytes) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal(400, _NOT_JSON) from error
+        raise ApiError(400, _NOT_JSON) from error
     if not isinstance(body, dict):
-        raise Refusal(400, "Invalid type for the body: expected an object.", code="invalid_type")
+        raise ApiError(400, "Invalid type for the body: expected an object.", code="invalid_type")
     return cast(dict[str, Any], body)
 
 
@@ -152,10 +154,10 @@ def _headers(seed: Seed, tokens_used: int, fault: FaultSpec) -> delivery.RawHead
 
 
 async def _refuse(
-    writer: delivery.ResponseWriter, refusal: Refusal, head: delivery.RawHeaders
+    writer: delivery.ResponseWriter, error: ApiError, head: delivery.RawHeaders
 ) -> None:
-    data = msgspec.json.encode({"error": refusal.error})
-    extra = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
+    data = msgspec.json.encode({"error": error.error})
+    extra = [(name.encode(), value.encode()) for name, value in error.headers.items()]
     sized = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-    await writer.send_head(refusal.status, [*head, *extra, *sized])
+    await writer.send_head(error.status, [*head, *extra, *sized])
     await writer.send_body(data, more=False)

@@ -9,7 +9,7 @@ import msgspec
 from headgate_simulator import fields, files
 from headgate_simulator.bounded_store import paginate
 from headgate_simulator.memory import Memory, Object
-from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal, not_found
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse, not_found
 from headgate_simulator.seed import Seed
 
 WINDOW_SECONDS = 86_400
@@ -96,11 +96,11 @@ def _answer(line: bytes, endpoint: str, memory: Memory) -> dict[str, Any]:
         body = {name: value for name, value in row["body"].items() if name != "stream"}
         request = ApiRequest(row.get("method", "POST"), endpoint, {}, body, Seed.of_body(body))
         status, answer = 200, getattr(memory.run(request), "payload", None)
-    except Refusal as refusal:
-        status, answer = refusal.status, {"error": refusal.error}
+    except ApiError as error:
+        status, answer = error.status, {"error": error.error}
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, AttributeError):
-        refusal = Refusal(400, "This line is not a request.")
-        status, answer = 400, {"error": refusal.error}
+        error = ApiError(400, "This line is not a request.")
+        status, answer = 400, {"error": error.error}
     seed = Seed(line)
     identity = f"req_sim_{seed.hex}"
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate_simulator import fields, responses
 from headgate_simulator.bounded_store import paginate
 from headgate_simulator.memory import Memory, Object, StoredCollection
-from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse:
@@ -60,7 +60,7 @@ def read_item(request: ApiRequest, memory: Memory) -> ApiResponse:
     """GET /v1/conversations/{id}/items/{item}."""
     item = _find(request, memory).items.get(request.ids[1])
     if item is None:
-        raise Refusal(404, f"Item with id '{request.ids[1]}' not found.")
+        raise ApiError(404, f"Item with id '{request.ids[1]}' not found.")
     return ApiResponse(item)
 
 
@@ -84,5 +84,5 @@ def _add(request: ApiRequest, collection: StoredCollection) -> list[Object]:
 def _find(request: ApiRequest, memory: Memory) -> StoredCollection:
     collection = memory.conversations.get(request.ids[0])
     if collection is None:
-        raise Refusal(404, f"Conversation with id '{request.ids[0]}' not found.")
+        raise ApiError(404, f"Conversation with id '{request.ids[0]}' not found.")
     return collection

@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from headgate_simulator.bounded_store import BoundedStore
-from headgate_simulator.messages import ApiRequest, Frame, Refusal
+from headgate_simulator.messages import ApiError, ApiRequest, Frame
 
 HEADER = "x-simulator-fault"
 MARK = "@fault:"
@@ -85,11 +85,11 @@ def parse(spec: str) -> FaultSpec:
     unknown = values.keys() - set(FaultSpec.__struct_fields__)
     if unknown:
         message = f"Unknown simulator fault: {', '.join(sorted(unknown))}. Known: {_NAMES}."
-        raise Refusal(400, message, code="unknown_fault")
+        raise ApiError(400, message, code="unknown_fault")
     try:
         return msgspec.convert(values, FaultSpec, strict=False)
     except msgspec.ValidationError as error:
-        raise Refusal(400, f"Bad simulator fault: {error}.", code="unknown_fault") from error
+        raise ApiError(400, f"Bad simulator fault: {error}.", code="unknown_fault") from error
 
 
 class FaultGate:
@@ -110,13 +110,13 @@ class FaultGate:
         return fault
 
 
-def make_error(fault: FaultSpec) -> Refusal:
+def make_error(fault: FaultSpec) -> ApiError:
     """The error that OpenAI sends with the fault's status."""
     status = 429 if fault.quota else fault.status or 500
     kind, code, message = _KINDS.get(status, _SERVER if status >= 500 else _KINDS[400])
     if fault.quota:
         kind, code, message = "insufficient_quota", "insufficient_quota", _QUOTA
-    error = Refusal(status, message, kind=kind, code=fault.code or code)
+    error = ApiError(status, message, kind=kind, code=fault.code or code)
     if fault.retry_after is not None:
         error.headers["retry-after"] = f"{fault.retry_after:g}"
         error.headers["retry-after-ms"] = f"{fault.retry_after * 1000:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate_simulator import fields
 from headgate_simulator.bounded_store import paginate
 from headgate_simulator.memory import Memory, Object, StoredFile
-from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal, invalid_value, not_found
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse, invalid_value, not_found
 from headgate_simulator.seed import Seed
 
 UPLOAD_TTL_SECONDS = 3600
@@ -41,7 +41,7 @@ def find(memory: Memory, identity: str) -> StoredFile:
     """The file, or OpenAI's 404."""
     stored = memory.files.get(identity)
     if stored is None:
-        raise Refusal(404, f"No such File object: {identity}", param="id")
+        raise ApiError(404, f"No such File object: {identity}", param="id")
     return stored
 
 
@@ -129,5 +129,5 @@ def _pending(request: ApiRequest, memory: Memory) -> Object:
     if upload is None:
         raise not_found("upload", request.ids[0])
     if upload["status"] != "pending":
-        raise Refusal(400, f"Upload {upload['id']} is {upload['status']}.")
+        raise ApiError(400, f"Upload {upload['id']} is {upload['status']}.")
     return upload

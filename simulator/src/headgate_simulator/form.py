@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import email.message
 
-from headgate_simulator.messages import Refusal, Upload
+from headgate_simulator.messages import ApiError, Upload
 
 
 def parse(content_type: str, data: bytes) -> tuple[dict[str, str | list[str]], list[Upload]]:
     """The text fields (a repeated one as a list, `x[]` as `x`) and the files of a form."""
     boundary = _parameters(content_type).get("boundary")
     if not boundary:
-        raise Refusal(400, "Invalid multipart form: missing boundary.")
+        raise ApiError(400, "Invalid multipart form: missing boundary.")
     fields: dict[str, str | list[str]] = {}
     uploads: list[Upload] = []
     for part in (b"\r\n" + data).split(b"\r\n--" + boundary.encode())[1:-1]:

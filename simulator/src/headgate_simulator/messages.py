@@ -61,7 +61,7 @@ class EventStream(msgspec.Struct):
     tokens: int = 0
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """An error in OpenAI's shape, with its HTTP status."""
 
     def __init__(
@@ -79,22 +79,22 @@ class Refusal(Exception):
         self.error = {"message": message, "type": kind, "param": param, "code": code}
 
 
-def missing_parameter(param: str) -> Refusal:
+def missing_parameter(param: str) -> ApiError:
     """A field that must be there is not."""
     message = f"Missing required parameter: '{param}'."
-    return Refusal(400, message, param=param, code="missing_required_parameter")
+    return ApiError(400, message, param=param, code="missing_required_parameter")
 
 
-def unknown_parameter(param: str) -> Refusal:
+def unknown_parameter(param: str) -> ApiError:
     """A field that OpenAI does not know."""
-    return Refusal(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    return ApiError(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
 
 
-def invalid_value(param: str, message: str) -> Refusal:
+def invalid_value(param: str, message: str) -> ApiError:
     """A field whose value cannot be used."""
-    return Refusal(400, message, param=param, code="invalid_value")
+    return ApiError(400, message, param=param, code="invalid_value")
 
 
-def not_found(kind: str, identity: str) -> Refusal:
+def not_found(kind: str, identity: str) -> ApiError:
     """A stored object that is not (or no longer) there."""
-    return Refusal(404, f"No {kind} found with id '{identity}'.", code=None)
+    return ApiError(404, f"No {kind} found with id '{identity}'.", code=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate_simulator.memory import Memory
-from headgate_simulator.messages import ApiRequest, ApiResponse, Refusal
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse
 from headgate_simulator.seed import EPOCH
 
 NAMES = (
@@ -30,5 +30,5 @@ def read(request: ApiRequest, _memory: Memory) -> ApiResponse:
     """One model."""
     if request.ids[0] not in MODELS:
         message = f"The model '{request.ids[0]}' does not exist"
-        raise Refusal(404, message, param="model", code="model_not_found")
+        raise ApiError(404, message, param="model", code="model_not_found")
     return ApiResponse(MODELS[request.ids[0]])

@@ -10,10 +10,10 @@ from headgate_simulator import answers, content, fields, items, response_events,
 from headgate_simulator.content import Item
 from headgate_simulator.memory import Memory, StoredAnswer
 from headgate_simulator.messages import (
+    ApiError,
     ApiRequest,
     ApiResponse,
     EventStream,
-    Refusal,
     missing_parameter,
     not_found,
 )
@@ -122,7 +122,7 @@ def _history(body: dict[str, Any], memory: Memory) -> int:
     if stored is None:
         message = f"Previous response with id '{previous}' not found."
         code = "previous_response_not_found"
-        raise Refusal(400, message, param="previous_response_id", code=code)
+        raise ApiError(400, message, param="previous_response_id", code=code)
     return int(content.record(stored.answer["usage"]).get("total_tokens", 0))
 
 

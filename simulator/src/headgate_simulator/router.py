@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headgate_simulator.memory import Memory
-from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Refusal
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse, EventStream
 
 Handler = Callable[[ApiRequest, Memory], ApiResponse | EventStream]
 
@@ -35,9 +35,9 @@ class Router:
             node = below
         handlers: dict[str, Handler] = node.get(None, {})
         if not handlers:
-            raise Refusal(404, f"Invalid URL ({method} {path})")
+            raise ApiError(404, f"Invalid URL ({method} {path})")
         if method not in handlers:
             hint = "(HINT: Perhaps you meant to use a different HTTP method?)"
             message = f"Not allowed to {method} on {path}. {hint}"
-            raise Refusal(405, message, code="method_not_supported")
+            raise ApiError(405, message, code="method_not_supported")
         return handlers[method], ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate_simulator import fields, media, response_events, responses
 from headgate_simulator.bounded_store import paginate
 from headgate_simulator.memory import Memory, StoredAnswer
-from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Refusal
+from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse, EventStream
 
 _COMPACTED_TOKENS = 32
 _SETTLED = ("completed", "incomplete", "cancelled")
@@ -38,7 +38,7 @@ def cancel(request: ApiRequest, memory: Memory) -> ApiResponse:
     """POST /v1/responses/{id}/cancel, for background responses only."""
     stored = _find(request, memory)
     if not stored.answer["background"]:
-        raise Refusal(400, "Cannot cancel a synchronous response.")
+        raise ApiError(400, "Cannot cancel a synchronous response.")
     if stored.answer["status"] not in _SETTLED:
         stored.answer.update(status="cancelled", output=[], completed_at=None)
         stored.answer["usage"] = None
@@ -80,5 +80,5 @@ def _find(request: ApiRequest, memory: Memory) -> StoredAnswer:
     stored = memory.responses.get(request.ids[0])
     if stored is None:
         message = f"Response with id '{request.ids[0]}' not found."
-        raise Refusal(404, message)
+        raise ApiError(404, message)
     return stored

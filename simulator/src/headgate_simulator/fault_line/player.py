@@ -19,7 +19,7 @@ from headgate_simulator.fault_line.steps import (
 _NO_LINGER = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
 
 
-class Left(Exception):
+class PeerDisconnectedError(Exception):
     """The peer has gone."""
 
 
@@ -63,7 +63,7 @@ class ScriptPlayer:
                 await self._perform(step, result)
                 if result.ended != "complete":
                     break
-        except (Left, OSError):
+        except (PeerDisconnectedError, OSError):
             result.ended = "left"
         return result
 
@@ -90,7 +90,7 @@ class ScriptPlayer:
 
     async def _write(self, data: bytes, result: PlayResult) -> None:
         if self._writer.is_closing():
-            raise Left
+            raise PeerDisconnectedError
         self._writer.write(data)
         result.sent_bytes += len(data)
         await self._writer.drain()
@@ -99,7 +99,7 @@ class ScriptPlayer:
         try:
             async with asyncio.timeout(seconds):
                 if await self._reader.read(1) == b"":
-                    raise Left
+                    raise PeerDisconnectedError
         except TimeoutError:
             pass
 
