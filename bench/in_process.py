@@ -26,9 +26,10 @@ from headgate.kit.http.client import HttpClient
 from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer
 from headgate.kit.http.message import Origin
+from headgate.kit.private_file import read_private_json
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
-from headgate.main.first_keys import read_first_keys
+from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
@@ -195,7 +196,7 @@ class Gateway:
         self.provider = provider
         self.metrics = metrics
         self._application = application
-        self._keys = read_first_keys(application)
+        self._keys = read_private_json(application.settings.data / FIRST_KEYS_FILE)
         self.client = Transport()
         config = Config(cast("Any", None), log_config=None, lifespan="off", proxy_headers=False)
         config.load()

@@ -23,10 +23,11 @@ from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
 from headgate.kit.listener import open_listeners
+from headgate.kit.private_file import read_private_json
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
+from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.egress import open_client
-from headgate.main.first_keys import read_first_keys
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.relay.ports import Hold, Receipt
 from tests.fakes.wire import CONFIG
@@ -193,7 +194,7 @@ class Storage(Ledger):
 
 def issue(application: Application, **limits: Any) -> str:
     with application.database.transaction() as connection:
-        first = read_first_keys(application)
+        first = read_private_json(application.settings.data / FIRST_KEYS_FILE)
         request = KeyRequest(
             name="carrier",
             organization_id=first["organization_id"],

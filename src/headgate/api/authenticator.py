@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from starlette.requests import Request
 
-from headgate.accounts.model import ExternalIdentity, Login, Session
+from headgate.accounts.model import Login, Session
 from headgate.accounts.service import AccountLinking, SessionService, derive_csrf_token
 from headgate.api.cookies import Cookies
 from headgate.api.errors import ForbiddenError, InvalidCsrfTokenError, NotAuthenticatedError
@@ -18,20 +18,15 @@ from headgate.api.storage import Storage
 from headgate.audit.model import Actor, ActorKind
 from headgate.kit.errors import HeadgateError
 
+if TYPE_CHECKING:
+    from headgate.accounts.service.oidc import TokenAuthenticator
+
 CSRF_HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SESSION_EXPIRED = "This session is over. Sign in again."
 UNKNOWN_IDENTITY = (
     "Your token is good, but nobody here is known by it. Ask for an invitation first."
 )
-
-
-class Tokens(Protocol):
-    """Verifies bearer tokens of a configured issuer."""
-
-    async def verify(self, token: str) -> ExternalIdentity:
-        """Whom a token speaks of. Raises a `HeadgateError` for one that proves nothing."""
-        ...
 
 
 class RequestAuthenticator:
@@ -45,7 +40,7 @@ class RequestAuthenticator:
         account_linking: AccountLinking,
         *,
         cookies: Cookies,
-        tokens: Tokens | None,
+        tokens: TokenAuthenticator | None,
     ) -> None:
         self._storage = storage
         self._sessions = sessions
@@ -57,7 +52,7 @@ class RequestAuthenticator:
         """See `api.gate.Identify`. A bearer token comes before a cookie.
 
         Raises `NotAuthenticatedError` for a session that is over, `InvalidCsrfTokenError` for a
-        change by cookie without the session's token, and as `Tokens.verify`.
+        change by cookie without the session's token, and as `TokenAuthenticator.verify`.
         """
         if token:
             return await self._identify_bearer(request, token)

@@ -10,7 +10,6 @@ from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
 from headgate.cli.passwords import ask_email, ask_password_hash
 from headgate.main.application import open_application_for_command
-from headgate.main.first_owner import create_owner, has_owner
 from headgate.main.first_start import prepare_first_start
 
 app = typer.Typer(add_completion=False)
@@ -35,15 +34,16 @@ def init(
     try:
         prepare_first_start(application)
         with application.database.reading() as connection:
-            is_done = has_owner(application, connection)
+            is_done = application.first_owner.exists(connection)
         if is_done and if_missing:
             typer.echo("There is an owner already; nothing was done.", err=True)
             return
         address = "" if is_done else ask_email(email)
         hashed = "" if is_done else ask_password_hash(address, from_stdin=password_stdin)
-        person = create_owner(
-            application, email=address, name=name or address, password_hash=hashed
-        )
+        with application.database.transaction(alone=True) as connection:
+            person = application.first_owner.create(
+                connection, email=address, name=name or address, password_hash=hashed
+            )
     finally:
         application.close()
     typer.echo(f"{person.email} owns the first organization and operates this installation.")

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from headgate.accounts.service import (
     AccountService,
+    FirstOwner,
     InvitationService,
     MemberService,
     PasswordHasher,
@@ -29,6 +30,7 @@ from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.main import data_lock, data_remains
 from headgate.main.data_lock import DATABASE_FILE, DataDirectoryInUseError
+from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
@@ -89,6 +91,13 @@ class Application:
             self.audit,
             self.people,
             open_seconds=settings.invitation_seconds,
+        )
+        self.first_owner = FirstOwner(
+            self.accounts,
+            self.people,
+            self.invitations,
+            file=settings.data / FIRST_KEYS_FILE,
+            is_shared=settings.database_url is not None,
         )
         self.sessions = SessionService(
             self.steady_clock,

@@ -10,7 +10,7 @@ from headgate.kit.http.dial import create_tls_context
 from headgate.kit.http.guard import EgressRule, EgressRules, Guard, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin
-from headgate.main.sign_in import list_issuer_origins
+from headgate.main.login_settings import list_issuer_origins
 from headgate.relay.ports import OPERATOR
 from headgate.settings import InvalidSettingError, Settings, variable_of
 from headgate.vault.model import InvalidCredentialError, parse_base_url

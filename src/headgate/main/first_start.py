@@ -8,8 +8,9 @@ from headgate.accounts.model import Organization
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.failpoint import failpoint
+from headgate.kit.private_file import write_private_json
 from headgate.main.application import Application
-from headgate.main.first_keys import write_first_keys
+from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.relay.ports import Credential
 from headgate.vault.model import CredentialRequest
 
@@ -50,8 +51,8 @@ def prepare_first_start(application: Application) -> bool:
                 ("first admin", KeyKind.ADMIN, ("*",)),
             )
         )
-        write_first_keys(
-            application,
+        write_private_json(
+            application.settings.data / FIRST_KEYS_FILE,
             {
                 "organization_id": organization.id,
                 "project_id": project.id,

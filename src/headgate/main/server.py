@@ -32,11 +32,10 @@ from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.data_lock import DataLock
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
-from headgate.main.first_owner import prepare_owner
 from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
 from headgate.main.listening import Server, attach, create_server
+from headgate.main.login_settings import check_login_settings
 from headgate.main.rescue import Rescue
-from headgate.main.sign_in import check_sign_in
 from headgate.main.simulator import check_simulator, is_simulated, load_simulator
 from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
@@ -57,7 +56,7 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     check_certificate(settings)
     check_authorities(settings)
-    check_sign_in(settings)
+    check_login_settings(settings)
     check_simulator(settings)
     data_plane.build_trusted_proxies(settings)
     data_plane.build_cors(settings)
@@ -84,7 +83,8 @@ def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
         stack.callback(application.close)
         application.database.settle_wal()
         is_first = prepare_first_start(application)
-        is_open = prepare_owner(application)
+        with application.database.transaction(alone=True) as connection:
+            is_open = application.first_owner.invite(connection)
         shown = banner.Situation(is_first=is_first, is_owner_missing=is_open)
         uvloop.run(_serve(settings, application, listeners, situation=shown, lock=lock))
 

@@ -13,10 +13,10 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from headgate import settings
+from headgate.accounts.service.first_owner import INVITATION_NAME
 from headgate.cli import app
 from headgate.main.application import open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE
-from headgate.main.first_owner import INVITATION, prepare_owner
 from headgate.main.first_start import prepare_first_start
 
 PASSWORD = "a long sentence of your own"
@@ -60,7 +60,8 @@ def start(data: Path) -> bool:
     """What a start of the server does about the first owner."""
     application = open_application(settings.load({}, data=data))
     prepare_first_start(application)
-    is_open = prepare_owner(application)
+    with application.database.transaction(alone=True) as connection:
+        is_open = application.first_owner.invite(connection)
     application.close()
     return is_open
 
@@ -77,7 +78,7 @@ def test_init_makes_the_first_owner_and_operator_once(run: Run, data: Path) -> N
     assert calm.exit_code == 0
     assert len(list_people(run)) == 1
     assert not start(data)
-    assert INVITATION not in read_keys(data)
+    assert INVITATION_NAME not in read_keys(data)
 
 
 @pytest.mark.parametrize("password", ["short", "password1234", ""])
@@ -96,7 +97,7 @@ def test_init_without_a_terminal_says_how_to_give_a_password(run: Run) -> None:
 def test_start_without_people_leaves_one_invitation_beside_the_keys(data: Path, run: Run) -> None:
     assert start(data)
     first = read_keys(data)
-    assert first[INVITATION].startswith("hg_invite_")
+    assert first[INVITATION_NAME].startswith("hg_invite_")
     assert first["admin_key"].startswith("hg_admin_")
     assert stat.S_IMODE((data / FIRST_KEYS_FILE).stat().st_mode) == 0o600
     assert start(data)
@@ -104,9 +105,9 @@ def test_start_without_people_leaves_one_invitation_beside_the_keys(data: Path, 
     # Whoever deleted the file can have another; the old one is of no use then.
     (data / FIRST_KEYS_FILE).unlink()
     assert start(data)
-    assert read_keys(data)[INVITATION] != first[INVITATION]
+    assert read_keys(data)[INVITATION_NAME] != first[INVITATION_NAME]
     assert run("init", "--email", "a@b.co", "--password-stdin").exit_code == 0
-    assert INVITATION not in read_keys(data)
+    assert INVITATION_NAME not in read_keys(data)
 
 
 def test_people_are_added_disabled_and_given_passwords(run: Run) -> None:

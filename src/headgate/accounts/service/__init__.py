@@ -2,6 +2,7 @@
 
 from headgate.accounts.service.account_linking import AccountLinking
 from headgate.accounts.service.accounts import TOPIC, AccountService, find_inactive_accounts
+from headgate.accounts.service.first_owner import FirstOwner
 from headgate.accounts.service.invitations import InvitationService
 from headgate.accounts.service.login_rate_limiter import LoginRateLimiter, TooManySignInsError
 from headgate.accounts.service.members import MemberService
@@ -19,6 +20,7 @@ __all__ = [
     "TOPIC",
     "AccountLinking",
     "AccountService",
+    "FirstOwner",
     "InvitationService",
     "LoginRateLimiter",
     "MemberService",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import sqlalchemy as sa
@@ -12,7 +12,6 @@ from msgspec import Meta
 from headgate.accounts.model import Login, Session, SignInFailedError, check_password
 from headgate.accounts.service import NOT_SIGNED_IN
 from headgate.api.access import ANYONE, PERSON
-from headgate.api.authentication import Oidc
 from headgate.api.errors import WrongPasswordError
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
@@ -29,6 +28,9 @@ from headgate.api.sign_in import (
     verify_password,
 )
 from headgate.kit.errors import HeadgateError, Kind
+
+if TYPE_CHECKING:
+    from headgate.accounts.service.oidc import OidcLogin
 
 OPERATIONS = Operations("Sessions", "Signing in, and who is signed in where.")
 FLOW_SECONDS = 600
@@ -240,7 +242,7 @@ async def finish_oidc(ask: Ask[OidcReturn, Nothing]) -> None:
     ask.reply.headers["location"] = f"{authentication.public_url or ''}/"
 
 
-def find_oidc(oidc: Oidc | None) -> Oidc:
+def find_oidc(oidc: OidcLogin | None) -> OidcLogin:
     """The configured issuer. Raises `OidcNotConfiguredError`."""
     if oidc is None:
         raise OidcNotConfiguredError("No issuer is configured: set HEADGATE_OIDC_ISSUER.")

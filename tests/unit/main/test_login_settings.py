@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.main.sign_in import check_sign_in
+from headgate.main.login_settings import check_login_settings
 from headgate.settings import InvalidSettingError, Settings
 
 OIDC = {"oidc_issuer": "https://login.example", "oidc_client_id": "x"}
@@ -19,7 +19,7 @@ OIDC = {"oidc_issuer": "https://login.example", "oidc_client_id": "x"}
     ],
 )
 def test_settings_that_fit_are_taken(given: dict[str, object]) -> None:
-    check_sign_in(Settings(**given))  # type: ignore[arg-type]
+    check_login_settings(Settings(**given))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_settings_that_would_let_others_in_stop_the_start(
     given: dict[str, object], said: str
 ) -> None:
     with pytest.raises(InvalidSettingError, match=said):
-        check_sign_in(Settings(**given))  # type: ignore[arg-type]
+        check_login_settings(Settings(**given))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from headgate.kit.http.url import parse_url
 from headgate.settings import InvalidSettingError, Settings, variable_of
 
 
-def check_sign_in(settings: Settings) -> None:
+def check_login_settings(settings: Settings) -> None:
     """Raise `InvalidSettingError` for settings of people's logins that are unsafe or do not fit."""
     for name in ("public_url", "oidc_issuer", "jwt_issuer", "jwt_jwks_url"):
         address = getattr(settings, name)
