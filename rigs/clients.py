@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 CHAT = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
 ANSWER = b'{"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'

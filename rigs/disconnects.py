@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, running_upstream
+from tests.fakes.waiting import wait_until
 
 EVENTS = 20
 CALLERS = 8

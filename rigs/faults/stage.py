@@ -25,8 +25,8 @@ from headgate.relay.ports import Receipt
 from headgate.vault.model import CredentialRequest
 from rigs.faults.cells import PLACES
 from tests.fakes import line
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
+from tests.fakes.waiting import wait_until
 
 DEADLINES = {
     "connect_seconds": 0.5,

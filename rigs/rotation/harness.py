@@ -20,8 +20,8 @@ from headgate.vault import store
 from headgate.vault.model import CredentialRecord
 from headgate.vault.service import Sealer, find_master_key
 from headgate.vault.service.sealing import seal_secret
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway
+from tests.fakes.waiting import wait_until
 
 BODY = b'{"model":"gpt-5.4-mini","messages":[]}'
 WAIT_SECONDS = 60.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.waiting import wait_until
 
 CHAT = b'{"model":"gpt-5.4-mini","messages":[],"stream":true}'
 PIECE = b"data: %b\n\n" % (b"x" * 65_536)

@@ -17,10 +17,10 @@ from headgate.kit.db.engine import Database
 from headgate.main import backup
 from headgate.settings import Settings
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.waiting import wait_until
 
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "max_completion_tokens": 100}
 ANSWER: dict[str, Any] = {

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.harness import running_managed_harness
 from tests.fakes.line import check_error
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 FAILURES = 5
 OPEN_SECONDS = 1.0

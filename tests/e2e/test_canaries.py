@@ -22,10 +22,10 @@ from headgate.kit.db.engine import Database
 from tests.fakes import planted
 from tests.fakes.books import Books
 from tests.fakes.canaries import ENCODINGS, Canary, draw, scan
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 MODEL = "gpt-5.4-mini"
 pytestmark = pytest.mark.timeout(180)

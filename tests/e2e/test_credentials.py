@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.fakes import line
-from tests.fakes.deadline import wait_until
 from tests.fakes.harness import JSON_TYPE, Harness, running_harness
 from tests.fakes.line import Answered, check_error
 from tests.fakes.upstream import Asked
+from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "Hi"}]}

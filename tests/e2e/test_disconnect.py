@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 DRAIN_SECONDS = 1.0
 DRAINS_MAX = 4

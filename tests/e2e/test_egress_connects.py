@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.canary import running_canary
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.line import open_line
 from tests.fakes.upstream import FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 STRACE = shutil.which("strace")
 CHAT = "/v1/chat/completions"

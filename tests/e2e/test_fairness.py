@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.waiting import wait_until
 
 PLACES = 20
 CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from headgate.main import waiting
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, find_port, serve_gateway, wait_ready
 from tests.fakes.line import Answered, ask
+from tests.fakes.waiting import wait_until
 
 DISK_BYTES = 8 << 20
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway
 from tests.fakes.harness import PATIENT, Harness
 from tests.fakes.line import check_error
 from tests.fakes.receipts import open_receipts
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 CATALOG = Path(__file__).parents[1] / "golden" / "catalog"

@@ -19,12 +19,12 @@ from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR, format_dollars
 from headgate.kit.outbox import OUTBOX
 from headgate.relay.ports import Receipt
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import Answered, check_error
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked
+from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {

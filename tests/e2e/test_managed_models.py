@@ -19,11 +19,11 @@ from headgate.vault.model.managed import (
     ManagedChange,
     ManagedRequest,
 )
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import check_error
 from tests.fakes.upstream import Asked
+from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"

@@ -13,11 +13,11 @@ import pytest
 from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.keys.model import KeyRequest
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, start_gateway
 from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import ask, check_error
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 MINI = "gpt-5.4-mini"
 LIST = (

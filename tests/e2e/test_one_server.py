@@ -13,10 +13,10 @@ from headgate import settings
 from headgate.main import data_lock, server
 from headgate.main.data_lock import DataDirectoryInUseError
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.waiting import wait_until
 
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "max_completion_tokens": 100}
 ANSWER: dict[str, Any] = {

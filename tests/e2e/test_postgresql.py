@@ -20,11 +20,11 @@ from headgate.main.backup import BackupNotAllowedError
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
 from tests.fakes.line import Answered, ask
 from tests.fakes.postgres import Postgres, Wire
 from tests.fakes.upstream import FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[],"max_completion_tokens":200}'

@@ -11,11 +11,11 @@ from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
 from headgate.metering import service as metering
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.plain import make_receipt
 from tests.fakes.raw import Line
 from tests.fakes.upstream import FakeUpstream
+from tests.fakes.waiting import wait_until
 
 LONG_AGO = 1_700_000_000.0
 OLD = 300

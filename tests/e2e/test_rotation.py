@@ -17,10 +17,10 @@ from headgate.kit.db.engine import Database
 from headgate.vault import store
 from rigs.rotation.harness import Caller, add_credentials
 from tests.fakes import kms
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.kms import KeyServices, running_key_services
 from tests.fakes.upstream import FakeUpstream, running_upstream
+from tests.fakes.waiting import wait_until
 
 SECRETS = 300
 COMPLETION = b'{"id":"c1","object":"chat.completion","model":"gpt-5.4-mini","choices":[]}'

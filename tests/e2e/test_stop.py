@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.waiting import wait_until
 
 TEXT = b'data: {"id":"c","model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
 ENDING = (

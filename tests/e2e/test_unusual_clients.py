@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.fakes import line
-from tests.fakes.deadline import wait_until
 from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import Answered, check_error, open_line
 from tests.fakes.upstream import Asked
+from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"gpt-5.4-mini","messages":[]}'

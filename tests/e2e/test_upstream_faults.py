@@ -15,10 +15,10 @@ import openai
 import pytest
 
 from tests.fakes.books import Books
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.upstream import Asked, FakeUpstream, Script, running_upstream
+from tests.fakes.waiting import wait_until
 
 DEADLINE_SECONDS = 0.5
 TOTAL_SECONDS = 4.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.deadline import wait_until
+from tests.fakes.waiting import wait_until
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Any
 import openai
 
 from headgate.kit.http.guard import REFUSED_PORTS
-from tests.fakes.deadline import wait_until
+from tests.fakes.waiting import wait_until
 
 START_SECONDS = 20.0
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"

@@ -27,7 +27,7 @@ import psycopg
 from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from tests.fakes.deadline import wait_until
+from tests.fakes.waiting import wait_until
 
 USER = "headgate"
 START_SECONDS = 30.0

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fakes.deadline import wait_until
 from tests.fakes.gateway import find_port
+from tests.fakes.waiting import wait_until
 
 MARK = "x-stainless-mark"
 NGINX = """

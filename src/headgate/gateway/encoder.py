@@ -63,7 +63,9 @@ class OpenAiEncoder:
         self._retry_after_max_seconds = retry_after_max_seconds
         self._clock = clock
 
-    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
+    def encode_head(
+        self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
+    ) -> bytes:
         """The provider's headers that may pass, then the gateway's own."""
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
@@ -80,7 +82,7 @@ class OpenAiEncoder:
             b"" if is_plain and not answer.keeps_length else render_rare_headers(state, answer),
         )
 
-    def trailers(self, receipt: Receipt) -> bytes:
+    def encode_trailers(self, receipt: Receipt) -> bytes:
         """What the head of a buffered answer says of its cost, for the end of a stream."""
         return render_cost(receipt)
 
@@ -110,7 +112,7 @@ class OpenAiEncoder:
             return header
         return header[0], b"%d" % int(self._retry_after_max_seconds * units)
 
-    def fault(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
+    def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         """The provider's own words where they are JSON; else a sentence in the wire's shape.
 
         A refusal of the credential is told as such: it is not the caller's key that was refused.
@@ -127,11 +129,11 @@ class OpenAiEncoder:
         answer.headers.append((b"content-type", b"application/json"))
         return body
 
-    def body(self, state: CallState, body: bytes) -> bytes:
+    def encode_body(self, state: CallState, body: bytes) -> bytes:
         """The provider's own bytes (law 4); `gateway.models` has the one exception."""
         return body
 
-    def error_frame(self, state: CallState, error: HeadgateError) -> bytes:
+    def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
         return state.call.endpoint.meter.encode_error(errors.describe(error), state.reading)
 

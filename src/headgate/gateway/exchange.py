@@ -179,7 +179,7 @@ class InboundExchange:
 
     # The request's body, as the connection feeds it.
 
-    def hold(self, size: int) -> None:
+    def reserve_memory(self, size: int) -> None:
         """See `Caller`."""
         if self.budget is not None:
             self.budget.take(self.budget_key_id, size)
@@ -330,7 +330,7 @@ class InboundExchange:
         self.gone = True
         self._notify()
         if self._listener is not None:
-            self._listener.leave()
+            self._listener.connection_lost()
 
     def _send(self, head: bytes) -> None:
         self.response_started = True

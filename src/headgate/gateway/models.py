@@ -286,16 +286,18 @@ class ModelsEncoder(OpenAiEncoder):
         super().__init__(provider, retry_after_max_seconds, clock)
         self.models = models
 
-    def body(self, state: CallState, body: bytes) -> bytes:
+    def encode_body(self, state: CallState, body: bytes) -> bytes:
         """See `relay.delivery.Encoder`."""
         return self.models.dress(state, body)
 
-    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
+    def encode_head(
+        self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
+    ) -> bytes:
         """See `relay.delivery.Encoder`."""
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
         if answer.status != 200 or call.method != "GET":
-            return super().head(state, answer, receipt)
+            return super().encode_head(state, answer, receipt)
         answer.headers = [each for each in answer.headers if each[0] not in BODY_HEADERS]
         answer.headers.append(JSON_TYPE)
         return b"%bx-headgate-request-id: %b\r\nx-headgate-retries: %d\r\n%b%b%b%b" % (

@@ -318,7 +318,7 @@ class OpenAiHandler:
             body_bytes_max=exchange.body_bytes_max,
             ratio_max=self._limits.decode_ratio_max,
         )
-        exchange.hold(len(data))
+        exchange.reserve_memory(len(data))
         return data
 
     def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:

@@ -281,7 +281,7 @@ class EdgeProtocol(RequestParserProtocol):
         """Count as much again as arrived of a body that announced no length."""
         size = min(2 * exchange.waiting_bytes, exchange.body_bytes_max)
         try:
-            exchange.hold(size - exchange.held_bytes)
+            exchange.reserve_memory(size - exchange.held_bytes)
         except HeadgateError as error:
             exchange.drop_body()
             self._refuse(drop_trace(error))

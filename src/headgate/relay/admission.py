@@ -163,7 +163,7 @@ def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
             param="model",
         )
     if (grant.models or grant.resources) and isinstance(call.body, JsonRequest):
-        check_model_key(call.body)
+        check_model_field(call.body)
     if grant.resources and call.model not in grant.resources:
         raise ResourceOutOfScopeError(
             f"This key is limited to the resources {', '.join(grant.resources)}; {named}.",
@@ -171,7 +171,7 @@ def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
         )
 
 
-def check_model_key(body: JsonRequest) -> None:
+def check_model_field(body: JsonRequest) -> None:
     """Refuse a second name of the model (`MODEL`): providers that ignore the case of keys would
     take that one."""
     for name in body.fields:

@@ -15,9 +15,9 @@ from headgate.kit.errors import HeadgateError, Kind
 
 SHARE = 4
 """Bytes that a key may hold for each free one: alone it gets four fifths of all."""
-WANT_SECONDS = 5.0
+REFUSAL_REMEMBERED_SECONDS = 5.0
 """For so long a key that was refused counts as one that wants its part."""
-WANTING_MAX = 1024
+REFUSALS_MAX = 1024
 RETRY_SECONDS = 1.0
 
 
@@ -39,9 +39,9 @@ class BodyBudget:
         self.taken = 0
         self.refusals = 0
         """How many bodies there was no room for."""
-        self._ease_bytes = bytes_max // 2
+        self._unchecked_bytes = bytes_max // 2
         self._held: dict[str, int] = {}
-        self._wanting: dict[str, float] = {}
+        self._refused_until: dict[str, float] = {}
         """Until when those that were refused want their part."""
         self._now = now
 
@@ -53,7 +53,7 @@ class BodyBudget:
         """
         held = self._held.get(key_id, 0) + size
         taken = self.taken + size
-        if taken > self._ease_bytes:
+        if taken > self._unchecked_bytes:
             self._check(key_id, size, held=held, free=self.bytes_max - taken)
         self._held[key_id] = held
         self.taken = taken
@@ -74,24 +74,26 @@ class BodyBudget:
                 f"({self.bytes_max})."
             )
         is_alone = free >= 0 and not self.taken
-        if is_alone or (held <= SHARE * free and held <= self._find_part(key_id)):
-            self._wanting.pop(key_id, None)
+        if is_alone or (held <= SHARE * free and held <= self._find_fair_share(key_id)):
+            self._refused_until.pop(key_id, None)
             return
         self.refusals += 1
-        self._want(key_id)
+        self._note_refusal(key_id)
         raise BodyMemoryExhaustedError(
             "The gateway holds as many bodies as it has memory for. Try again in a moment.",
             retry_after_seconds=RETRY_SECONDS,
         )
 
-    def _find_part(self, key_id: str) -> int:
+    def _find_fair_share(self, key_id: str) -> int:
         """The most that a key may hold now: all, or its equal part while others want theirs."""
         now = self._now()
-        self._wanting = {each: until for each, until in self._wanting.items() if until > now}
-        if not self._wanting.keys() - {key_id}:
+        self._refused_until = {
+            each: until for each, until in self._refused_until.items() if until > now
+        }
+        if not self._refused_until.keys() - {key_id}:
             return self.bytes_max
-        return self.bytes_max // len(self._held.keys() | self._wanting.keys() | {key_id})
+        return self.bytes_max // len(self._held.keys() | self._refused_until.keys() | {key_id})
 
-    def _want(self, key_id: str) -> None:
-        if len(self._wanting) < WANTING_MAX:
-            self._wanting[key_id] = self._now() + WANT_SECONDS
+    def _note_refusal(self, key_id: str) -> None:
+        if len(self._refused_until) < REFUSALS_MAX:
+            self._refused_until[key_id] = self._now() + REFUSAL_REMEMBERED_SECONDS

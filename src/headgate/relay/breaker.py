@@ -95,9 +95,9 @@ class Breakers:
             if breaker.rejects(now):
                 raise self._refuse(credential, breaker, now)
 
-    def enter(self, credential: Credential, model: str | None) -> Probes:
+    def admit(self, credential: Credential, model: str | None) -> Probes:
         """As `check`, just before a call is sent. The breakers of which this call is the probe: its
-        end must be told by `succeed`, `fail`, `fail_to_connect` or `abandon`."""
+        end must be told by `succeed`, `fail`, `fail_to_connect` or `release_probes`."""
         if not self._failing:
             return ()
         self.check(credential, model)
@@ -129,14 +129,14 @@ class Breakers:
         if (breaker := self._failing.get(connecting)) is not None:
             self._close(credential, breaker, probes)
         self._count(credential, answering, probes)
-        self.abandon(probes)
+        self.release_probes(probes)
 
     def fail_to_connect(self, credential: Credential, probes: Probes) -> None:
         """There was no connection to the origin."""
         self._count(credential, _find_keys(credential, None)[0], probes)
-        self.abandon(probes)
+        self.release_probes(probes)
 
-    def abandon(self, probes: Probes) -> None:
+    def release_probes(self, probes: Probes) -> None:
         """The probe ended, and nothing is known of what it has not told of."""
         for breaker in probes:
             breaker.probing = False

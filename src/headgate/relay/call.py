@@ -60,7 +60,7 @@ class Caller(Protocol):
         and cannot be understood."""
         ...
 
-    def hold(self, size: int) -> None:
+    def reserve_memory(self, size: int) -> None:
         """Count bytes of an answer that are held for it, until it has taken its answer. Raises a
         `HeadgateError` where there is no memory for them."""
         ...
@@ -106,6 +106,6 @@ class FlowControl(Protocol):
 class CallerListener(FlowControl, Protocol):
     """What the edge tells the pipeline while an answer is on its way."""
 
-    def leave(self) -> None:
+    def connection_lost(self) -> None:
         """The reader went away."""
         ...

@@ -125,14 +125,14 @@ class CallState(msgspec.Struct):
 
     def reserve_copies(self) -> None:
         """Count the large bodies that are kept beside the client's: the one that is sent, and the
-        one that is sent where the provider refuses to be asked for usage. Raises what `Caller.hold`
-        does."""
+        one that is sent where the provider refuses to be asked for usage. Raises what
+        `Caller.reserve_memory` does."""
         size = 0
         for body in (self.body, self.body_without_usage):
             if body is not None and body is not self.call.body:
                 size += len(body.body if isinstance(body, JsonRequest) else cast("bytes", body))
         if size > UNHELD_BYTES and self.caller is not None:
-            self.caller.hold(size)
+            self.caller.reserve_memory(size)
 
     def reserve_answer(self, size: int) -> None:
         """Count further bytes of the answer that are about to be held. Raises
@@ -140,7 +140,7 @@ class CallState(msgspec.Struct):
         if self.caller is None:
             return
         try:
-            self.caller.hold(size)
+            self.caller.reserve_memory(size)
         except HeadgateError:
             raise ResponseMemoryExhaustedError(
                 "The gateway has no memory left for the provider's answer. The provider may have "

@@ -25,7 +25,7 @@ from headgate.relay.upstream import (
     FAULT_BODY_BYTES_MAX,
     InvalidProviderResponseError,
     UpstreamResponse,
-    translate,
+    describe_egress_error,
 )
 
 UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
@@ -43,29 +43,31 @@ BLANK_LINE = b"\n\n"
 """Ends an event of which a part has left already."""
 
 
-class Encoder(Protocol):
+class ResponseEncoder(Protocol):
     """Encode answers and errors in the wire format of one API."""
 
     trailer_names: bytes
     """Which fields `trailers` may have, as a header lists them."""
 
-    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
+    def encode_head(
+        self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
+    ) -> bytes:
         """The header lines for the caller; `receipt` is None while the call is not settled yet."""
         ...
 
-    def trailers(self, receipt: Receipt) -> bytes:
+    def encode_trailers(self, receipt: Receipt) -> bytes:
         """The header lines that follow the body of a stream."""
         ...
 
-    def fault(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
+    def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         """A provider's error as the caller may see it."""
         ...
 
-    def body(self, state: CallState, body: bytes) -> bytes:
+    def encode_body(self, state: CallState, body: bytes) -> bytes:
         """A whole answer as the caller may see it; raises a `HeadgateError` if it may not."""
         ...
 
-    def error_frame(self, state: CallState, error: HeadgateError) -> bytes:
+    def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """The wire's own frame for an error in a stream that has begun; empty if it has none."""
         ...
 
@@ -73,7 +75,7 @@ class Encoder(Protocol):
 class ClientResponse(Protocol):
     """An answer on its way. It is also the caller's `FlowControl`."""
 
-    begun: bool
+    has_started: bool
     """Whether anything has reached the caller, so that an error can only break the answer off."""
 
     async def transfer(self) -> None:
@@ -105,8 +107,8 @@ class ResponseFactory:
         self._body_bytes_max = body_bytes_max
         self._event_bytes_max = event_bytes_max
 
-    def open(
-        self, state: CallState, answer: UpstreamResponse, caller: Caller, encoder: Encoder
+    def create(
+        self, state: CallState, answer: UpstreamResponse, caller: Caller, encoder: ResponseEncoder
     ) -> ClientResponse:
         """A delivery for what the answer's head announces; ProviderBroken for what cannot be
         passed on."""
@@ -169,7 +171,7 @@ class ResponseFactory:
             try:
                 body = await answer.response.read(self._body_bytes_max, state.reserve_answer)
             except egress.EgressError as error:
-                raise translate(error) from error
+                raise describe_egress_error(error) from error
         state.answered_at = self._clock.monotonic()
         if answer.coding:
             bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
@@ -181,7 +183,7 @@ class ResponseFactory:
         secret = find_secret(state)
         return redact(body, secret) if answer.status < 400 else redact_error(body, secret)
 
-    def stamp_end(self, state: CallState) -> None:
+    def mark_answered(self, state: CallState) -> None:
         """The provider's part of the call is over."""
         state.answered_at = self._clock.monotonic()
 
@@ -189,7 +191,7 @@ class ResponseFactory:
 class BufferedResponse:
     """An answer that is read whole, settled, and sent at once."""
 
-    begun = False
+    has_started = False
 
     def __init__(
         self,
@@ -197,7 +199,7 @@ class BufferedResponse:
         state: CallState,
         answer: UpstreamResponse,
         caller: Caller,
-        encoder: Encoder,
+        encoder: ResponseEncoder,
     ) -> None:
         self._factory = responses
         self._state = state
@@ -225,7 +227,7 @@ class BufferedResponse:
             answer.final = True
             self._fail(body)
             return
-        self._body = self._encoder.body(state, body)
+        self._body = self._encoder.encode_body(state, body)
         has_failed = state.reading.error_code is not None
         # To read a response again that had failed is no failure.
         if has_failed and endpoint.pricing is Pricing.FREE:
@@ -237,12 +239,12 @@ class BufferedResponse:
         state, answer = self._state, self._answer
         state.outcome = "upstream_error"
         state.error_code = find_recorded_code(answer.status, body)
-        self._body = self._encoder.fault(state, answer, body)
+        self._body = self._encoder.encode_error(state, answer, body)
         state.response_bytes = len(self._body)
 
     async def complete(self, receipt: Receipt) -> None:
         """Head and body in one piece."""
-        head = self._encoder.head(self._state, self._answer, receipt)
+        head = self._encoder.encode_head(self._state, self._answer, receipt)
         self._caller.answer(self._answer.status, redact(head, find_secret(self._state)), self._body)
 
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
@@ -259,7 +261,7 @@ class BufferedResponse:
 class StreamedResponse:
     """An answer that goes on as it arrives: the sink of the provider, the flow of the caller."""
 
-    begun = True
+    has_started = True
 
     def __init__(
         self,
@@ -267,7 +269,7 @@ class StreamedResponse:
         state: CallState,
         answer: UpstreamResponse,
         caller: Caller,
-        encoder: Encoder,
+        encoder: ResponseEncoder,
         tap: StreamTap | TailTap,
     ) -> None:
         self._factory = responses
@@ -286,7 +288,7 @@ class StreamedResponse:
         secret = find_secret(state)
         self._decoder = answer.decoder
         self._redactor = StreamRedactor(secret)
-        head = redact(encoder.head(state, answer, None), secret)
+        head = redact(encoder.encode_head(state, answer, None), secret)
         caller.start(answer.status, head, encoder.trailer_names)
 
     async def transfer(self) -> None:
@@ -300,7 +302,7 @@ class StreamedResponse:
             state.response_bytes = self._caller.sent_bytes
             raise
         state.response_bytes = self._caller.sent_bytes + tap.withheld_bytes
-        self._factory.stamp_end(state)
+        self._factory.mark_answered(state)
         if self._failure is not None:
             raise self._take_failure()
         if not (tap.finished or self._is_complete()):
@@ -331,19 +333,21 @@ class StreamedResponse:
                 self._answer.response.abort()
         caller = self._caller
         if caller.takes_trailers:
-            caller.finish(trailers=self._encoder.trailers(receipt))
+            caller.finish(trailers=self._encoder.encode_trailers(receipt))
         else:
             caller.finish()
 
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
         """End with the wire's error frame; a body without frames ends short, so that it shows."""
-        frame = self._encoder.error_frame(self._state, error) if self._tap.has_events else b""
+        frame = (
+            self._encoder.encode_error_frame(self._state, error) if self._tap.has_events else b""
+        )
         if frame:
             self._write(BLANK_LINE + frame if self._tap.in_event else frame)
         caller = self._caller
         trailers = b""
         if receipt is not None and caller.takes_trailers:
-            trailers = self._encoder.trailers(receipt)
+            trailers = self._encoder.encode_trailers(receipt)
         caller.finish(complete=bool(frame), trailers=trailers)
 
     def pause(self) -> None:
@@ -360,15 +364,15 @@ class StreamedResponse:
         if self._decoder is not None:
             self._decode(self._decoder, data)
         elif redactor.needle in data or data[-1:] > b" ":
-            self._pass_on(redactor.feed(data))
+            self._forward(redactor.feed(data))
         else:
-            self._pass_on(data)
+            self._forward(data)
 
     def _decode(self, decoder: Decoder, data: bytes) -> None:
         """Piece by piece, so that much out of little is never held at once."""
         try:
             for piece in decoder.feed(data):
-                self._pass_on(self._redactor.feed(piece))
+                self._forward(self._redactor.feed(piece))
                 if self._failure is not None:
                     return
         except DecodingError as error:
@@ -385,7 +389,7 @@ class StreamedResponse:
         self._failure = drop_trace(error)
         self._wake()
 
-    def _pass_on(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         try:
             ready = self._tap.feed(data)
         except HeadgateError as error:
@@ -413,7 +417,7 @@ class StreamedResponse:
         """See `kit.http.message.Sink`."""
         self._ended = True
         if rest := self._redactor.close():
-            self._pass_on(rest)
+            self._forward(rest)
         if self._decoder is not None and not self._tap.finished:
             try:
                 self._decoder.finish()
@@ -427,7 +431,7 @@ class StreamedResponse:
         """See `kit.http.message.Sink`."""
         self._ended = True
         if not self._tap.finished:
-            failure = error if isinstance(error, HeadgateError) else translate(error)
+            failure = error if isinstance(error, HeadgateError) else describe_egress_error(error)
             self._failure = drop_trace(failure)
         self._wake()
 

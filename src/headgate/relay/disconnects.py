@@ -26,14 +26,14 @@ class Drains:
         self.drains_max = drains_max
         self.active = 0
 
-    def begin(self, policy: DisconnectPolicy | None) -> bool:
-        """Whether an answer may be read on; if so it is counted, until `end`."""
+    def try_start(self, policy: DisconnectPolicy | None) -> bool:
+        """Whether an answer may be read on; if so it is counted, until `finish`."""
         if (policy or self.policy) is DisconnectPolicy.CANCEL or self.active >= self.drains_max:
             return False
         self.active += 1
         return True
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """One less."""
         self.active -= 1
 
@@ -66,11 +66,11 @@ class DisconnectHandler:
         self._slow = False
         self.left = False
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """From now on a caller's leaving is acted upon."""
         self._caller.set_listener(self)
         if self._caller.gone:
-            self.leave()
+            self.connection_lost()
 
     def attach(self, flow: FlowControl) -> None:
         """The answer whose speed the caller decides, who may be slow already."""
@@ -87,14 +87,14 @@ class DisconnectHandler:
         await asyncio.sleep(seconds)
         self._sleeping = False
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """The answer is here, or given up: leaving changes nothing any more."""
         self._flow = None
         self._caller.set_listener(None)
         if self._timer is not None:
             self._timer.cancel()
         if self._draining:
-            self._drains.end()
+            self._drains.finish()
 
     def pause(self) -> None:
         """See `CallerListener`."""
@@ -108,13 +108,13 @@ class DisconnectHandler:
         if self._flow is not None:
             self._flow.resume()
 
-    def leave(self) -> None:
+    def connection_lost(self) -> None:
         """See `CallerListener`."""
         if self.left:
             return
         self.left = True
         self.resume()
-        self._draining = not self._sleeping and self._drains.begin(self._policy)
+        self._draining = not self._sleeping and self._drains.try_start(self._policy)
         self._timer = asyncio.get_running_loop().call_later(
             self._drains.drain_seconds if self._draining else 0.0, self._caller.abandon
         )

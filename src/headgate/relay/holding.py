@@ -18,7 +18,7 @@ from headgate.relay.usage_bounds import (
     bound_tool_fees,
     count_answers,
     has_several_inputs,
-    is_boundless,
+    has_unbounded_input,
 )
 
 AMOUNT_NANO_MAX = 2**62
@@ -106,7 +106,7 @@ class Holding:
             return None
         fields = body.fields
         input_tokens = model.input_tokens_max
-        if not is_boundless(body):
+        if not has_unbounded_input(body):
             input_tokens = min(input_tokens, len(body.body))
         if has_several_inputs(fields):
             input_tokens = max(input_tokens, len(body.body))

@@ -19,7 +19,7 @@ from headgate.llm.usage import Reading
 from headgate.relay.admission import Admission
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
-from headgate.relay.client_response import ClientResponse, Encoder, ResponseFactory
+from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.holding import Holding
 from headgate.relay.ports import Models, Receipt, Settlement
@@ -77,7 +77,7 @@ class CallPipeline:
         self._observer = observer
         self._clock = clock
 
-    async def run(self, call: Call, caller: Caller, encoder: Encoder) -> None:
+    async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
         """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
         self._settlement.check()
         self._admission.admit(call, caller)
@@ -92,11 +92,11 @@ class CallPipeline:
                 state.reserve_copies()
             await self._holding.hold(state)
             failpoint("after_hold")
-            disconnects.begin()
+            disconnects.start()
             failpoint("before_dispatch")
             answer = await self._upstream.send(state, disconnects.sleep)
             failpoint("first_byte")
-            response = self._responses.open(state, answer, caller, encoder)
+            response = self._responses.create(state, answer, caller, encoder)
             disconnects.attach(response)
             await response.transfer()
         except (HeadgateError, asyncio.CancelledError) as cause:
@@ -108,7 +108,7 @@ class CallPipeline:
             fault = InternalError.of(call.request_id)
             error = state.end_early(fault, left=disconnects.left, now=self._clock.monotonic())
         finally:
-            disconnects.end()
+            disconnects.stop()
             self._admission.release(call)
         try:
             receipt = await self._settle(state)
@@ -121,7 +121,7 @@ class CallPipeline:
                 failpoint("after_last_frame")
                 return
         assert error is not None
-        if response is None or not response.begun:
+        if response is None or not response.has_started:
             error.attempts = state.attempts
             try:
                 raise error

@@ -177,7 +177,7 @@ class Credentials(Protocol):
         ...
 
 
-class Capacities(Protocol):
+class CapacityRecorder(Protocol):
     """Notes what a provider says of its own limits, beside the calls."""
 
     def note(

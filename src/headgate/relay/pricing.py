@@ -44,7 +44,7 @@ def price_call(state: CallState, models: Models, now: float) -> Charge:
     if state.call.endpoint.pricing is Pricing.FREE or not state.attempts:
         return FREE
     if usage is None:
-        found = _estimate_untold(state)
+        found = _charge_without_usage(state)
         if isinstance(found, Charge):
             return found
         usage, estimated = found, state.outcome != "completed"
@@ -53,7 +53,7 @@ def price_call(state: CallState, models: Models, now: float) -> Charge:
         or usage.output_tokens > ((state.model and state.model.output_tokens_max) or TOKENS_MAX)
         or usage.audio_milliseconds > AUDIO_MILLISECONDS_MAX
     ) and (reason := _find_implausible(state, usage)):
-        return _implausible(state, reason)
+        return _charge_implausible(state, reason)
     model_id = reading.model or state.call.model
     integration = state.credential.integration if state.credential else None
     price = models.price(reading.model, now, integration) if reading.model else None
@@ -61,30 +61,30 @@ def price_call(state: CallState, models: Models, now: float) -> Charge:
         asked = state.model.id if state.model else state.model_id or state.call.model
         price = models.price(asked, now, integration)
     if price is None:
-        return _unpriced(state, usage, f"no price for {model_id}")
+        return _charge_unpriced(state, usage, f"no price for {model_id}")
     cost = price.cost(usage, reading.service_tier)
     if cost is None:
-        return _charge_known_part(state, usage, price, estimated=estimated)
+        return _charge_partially(state, usage, price, estimated=estimated)
     hold = state.hold
     if hold and cost > hold.amount_nano and (reason := _find_implausible(state, usage)):
-        return _implausible(state, reason)
+        return _charge_implausible(state, reason)
     return Charge("priced", usage, cost, price.id, estimated=estimated)
 
 
-def _estimate_untold(state: CallState) -> Charge | Usage:
+def _charge_without_usage(state: CallState) -> Charge | Usage:
     """The usage of an answer that told none, from the request or by an estimate; or the charge,
     where that needs none."""
     if not state.was_sent or (state.outcome == "upstream_error" and not state.reading.output_bytes):
         return FREE
     measured = measure_request(state)
     if state.outcome == "completed":
-        return measured or _unpriced(state, None, "the provider reported no usage")
+        return measured or _charge_unpriced(state, None, "the provider reported no usage")
     if state.call.endpoint.pricing is Pricing.UNKNOWN:
-        return _unpriced(state, None, "the endpoint has no price")
+        return _charge_unpriced(state, None, "the endpoint has no price")
     return measured or estimate_usage(state)
 
 
-def _charge_known_part(state: CallState, usage: Usage, price: Price, *, estimated: bool) -> Charge:
+def _charge_partially(state: CallState, usage: Usage, price: Price, *, estimated: bool) -> Charge:
     """The charge where the price lacks a rate: without the tools whose fee nobody knows; for units
     that another measure stands in for, by that one; else for the tokens at their dearest rate."""
     tier = state.reading.service_tier
@@ -102,12 +102,12 @@ def _charge_known_part(state: CallState, usage: Usage, price: Price, *, estimate
         if cost is not None:
             return Charge("priced", measured, cost, price.id, estimated=estimated)
         if usage == measured:
-            return _unpriced(state, None, "the provider reported no usage")
+            return _charge_unpriced(state, None, "the provider reported no usage")
     bound = price.bound(usage.input_tokens, usage.output_tokens, None)
-    return _unpriced(state, usage, f"no rate for it in {price.id}", bound)
+    return _charge_unpriced(state, usage, f"no rate for it in {price.id}", bound)
 
 
-def _unpriced(
+def _charge_unpriced(
     state: CallState, usage: Usage | None, reason: str, bound: int | None = None
 ) -> Charge:
     """Never silently nothing: a managed call whose price is not known costs what its tokens cost
@@ -122,7 +122,7 @@ def _find_implausible(state: CallState, usage: Usage) -> str | None:
     return find_implausible(usage, state.model, state.call.body, is_managed=is_managed)
 
 
-def _implausible(state: CallState, reason: str) -> Charge:
+def _charge_implausible(state: CallState, reason: str) -> Charge:
     """What was held, and no more, is taken for a usage that cannot be (decision 0019)."""
     held = state.hold.amount_nano if state.hold else 0
     return Charge("implausible", None, held, reason=reason, estimated=held > 0)

@@ -24,7 +24,7 @@ from headgate.relay.ports import (
 )
 from headgate.relay.stream_usage import UsageRefusals
 
-DEFAULTED = frozenset({"chat.completions", "responses"})
+ENDPOINTS_OF_DEFAULT_MODEL = frozenset({"chat.completions", "responses"})
 """Where an unknown managed model may be served by the default one: it can do what was asked."""
 
 
@@ -75,7 +75,7 @@ class Routing:
         match = None if call.model is None else self._models.match(call.model)
         integration = DEFAULT_INTEGRATION if match is None else match.integration
         if call.credential_name is not None:
-            integration, match = self._follow_name(call, call.credential_name, match)
+            integration, match = self._find_named_integration(call, call.credential_name, match)
         try:
             credential = self._resolve(call, integration, match)
         except HeadgateError:
@@ -108,7 +108,7 @@ class Routing:
             is_free=call.endpoint.pricing is Pricing.FREE,
         )
 
-    def _follow_name(
+    def _find_named_integration(
         self, call: Call, name: str, match: ModelMatch | None
     ) -> tuple[str, ModelMatch | None]:
         """The integration of the named credential, and its model of the id. A key that is limited
@@ -122,7 +122,7 @@ class Routing:
             return integration, match
         match = self._models.match(call.model, integration)
         if call.endpoint.pricing is not Pricing.FREE:
-            check_models(call, match)
+            check_model_scope(call, match)
         return integration, match
 
     def _resolve_elsewhere(
@@ -142,7 +142,7 @@ class Routing:
         for other_match in match.others:
             if credentials.has_any(organization_id, other_match.integration):
                 if call.endpoint.pricing is not Pricing.FREE:
-                    check_models(call, other_match)
+                    check_model_scope(call, other_match)
                 return self._resolve(call, other_match.integration, other_match), other_match
         offer = self._find_offer(call, match)
         return None if offer is None else (offer.credential, match)
@@ -155,7 +155,7 @@ class Routing:
         The key's scope holds for the model that serves, too: a replacement grants no more.
         """
         if match is None:
-            check_shared(call)
+            check_shared_account(call)
             return None
         offers = self._offers
         if not offers:
@@ -193,7 +193,7 @@ class Routing:
             return offer
         if match.is_qualified:
             offer = offers.find(match.model_id)
-        if offer is None and call.endpoint.name in DEFAULTED:
+        if offer is None and call.endpoint.name in ENDPOINTS_OF_DEFAULT_MODEL:
             offer = offers.default()
         if offer is not None and match.is_qualified:
             return offer if offer.credential.integration == match.integration else None
@@ -263,7 +263,7 @@ def rename_in_form(call: Call, body: bytes, wire_id: str) -> bytes:
     return body
 
 
-def check_models(call: Call, match: ModelMatch) -> None:
+def check_model_scope(call: Call, match: ModelMatch) -> None:
     """Refuse a model that the key was not issued for. Raises `ModelOutOfScopeError`."""
     if call.grant.models and not is_any_in_scope(match.names, call.grant.models):
         message = (
@@ -273,7 +273,7 @@ def check_models(call: Call, match: ModelMatch) -> None:
         raise ModelOutOfScopeError(message, param="model")
 
 
-def check_shared(call: Call) -> None:
+def check_shared_account(call: Call) -> None:
     """Refuse what reads or changes things that lie in the provider's account: the platform's own
     is shared by all organizations. Raises `SharedAccountError`."""
     endpoint = call.endpoint

@@ -23,7 +23,7 @@ from headgate.llm.request import JsonRequest
 from headgate.relay.breaker import Breakers, Probes
 from headgate.relay.call_state import CallState, ResponseMemoryExhaustedError
 from headgate.relay.deadlines import merge_timeouts
-from headgate.relay.ports import Capacities, Credential
+from headgate.relay.ports import CapacityRecorder, Credential
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
 from headgate.relay.stream_usage import REFUSING_STATUS, UsageRefusals, names_usage
 
@@ -138,7 +138,7 @@ class Upstream:
         breakers: Breakers,
         clock: Clock,
         draw: Callable[[], float] = random.random,
-        capacities: Capacities | None = None,
+        capacities: CapacityRecorder | None = None,
         usage_refusals: UsageRefusals | None = None,
     ) -> None:
         self._client = client
@@ -163,12 +163,14 @@ class Upstream:
         budget.deposit()
         credential, model = state.credential, state.call.model
         assert credential is not None, "routing comes before sending"
-        probes = self._breakers.enter(credential, model)
+        probes = self._breakers.admit(credential, model)
         try:
             while True:
                 result = await self._attempt(state, request)
                 if isinstance(result, UpstreamResponse) and result.fault is None:
-                    if state.body_without_usage is None or not self._stops_asking(state, result):
+                    if state.body_without_usage is None or not self._retries_without_usage(
+                        state, result
+                    ):
                         break
                     request = build_request(state, self._timeouts)
                     continue
@@ -177,10 +179,10 @@ class Upstream:
                     break
                 await sleep(wait)
                 if self._breakers.rejects(credential, model):
-                    finalize(result)
+                    mark_final(result)
                     break
         except BaseException:
-            self._breakers.abandon(probes)
+            self._breakers.release_probes(probes)
             raise
         self._tell_breakers(state, request, result, probes)
         if (
@@ -189,7 +191,7 @@ class Upstream:
             and result.fault is None
         ):
             self._note_capacity(self._capacities, state, result)
-        return conclude(result)
+        return raise_or_return(result)
 
     def _tell_breakers(
         self,
@@ -211,9 +213,9 @@ class Upstream:
         elif is_failure_of_provider(result, request):
             self._breakers.fail(credential, model, probes)
         else:
-            self._breakers.abandon(probes)
+            self._breakers.release_probes(probes)
 
-    def _stops_asking(self, state: CallState, answer: UpstreamResponse) -> bool:
+    def _retries_without_usage(self, state: CallState, answer: UpstreamResponse) -> bool:
         """Whether a provider refuses to be asked for usage, so that it is sent the client's own
         body now. Only when that is answered the refusal is remembered: a provider may repeat a
         body that it refuses for another reason."""
@@ -232,7 +234,7 @@ class Upstream:
         return True
 
     def _note_capacity(
-        self, capacities: Capacities, state: CallState, answer: UpstreamResponse
+        self, capacities: CapacityRecorder, state: CallState, answer: UpstreamResponse
     ) -> None:
         assert state.credential is not None, "routing comes before sending"
         capacities.note(state.credential.id, state.call.model, answer.headers, state.sent_at)
@@ -262,7 +264,7 @@ class Upstream:
             try:
                 response = await self._client.send(limit_total(request, now - state.sent_at))
             except egress.DisconnectedError as error:
-                if stale == STALE_RETRIES_MAX or not may_send_again(error, request):
+                if stale == STALE_RETRIES_MAX or not can_resend(error, request):
                     raise
             else:
                 break
@@ -291,7 +293,7 @@ class Upstream:
             failure.final = is_final(failure)
             if failure.final:
                 return None
-        elif not may_connect_later(failure):
+        elif not can_connect_again(failure):
             return None
         assert state.credential is not None, "routing comes before sending"
         advised = self._find_advice(failure)
@@ -307,7 +309,7 @@ class Upstream:
             or self._breakers.rejects(state.credential, state.call.model)
             or not budget.withdraw()
         ):
-            finalize(failure)
+            mark_final(failure)
             return None
         return wait
 
@@ -333,7 +335,7 @@ class Upstream:
         return advised or None
 
 
-def may_send_again(error: egress.DisconnectedError, request: Request) -> bool:
+def can_resend(error: egress.DisconnectedError, request: Request) -> bool:
     """Whether a request whose kept connection ended at once may be sent a second time.
 
     The provider may have read it and done the work, which nobody can tell from a connection that
@@ -344,7 +346,7 @@ def may_send_again(error: egress.DisconnectedError, request: Request) -> bool:
     return error.reused and is_safe and isinstance(request.body, bytes)
 
 
-def may_connect_later(failure: egress.EgressError) -> bool:
+def can_connect_again(failure: egress.EgressError) -> bool:
     """Whether nothing was sent yet, and another try may get further. What was sent and lost may
     have been done, and would be charged a second time; a forbidden address stays forbidden."""
     return isinstance(failure, egress.ConnectError) and not isinstance(
@@ -423,7 +425,7 @@ def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
     return error.sent and not is_stale and isinstance(request.body, bytes)
 
 
-def finalize(
+def mark_final(
     failure: UpstreamResponse | egress.EgressError,
 ) -> UpstreamResponse | egress.EgressError:
     """The same failure, after which nobody need try again."""
@@ -432,14 +434,14 @@ def finalize(
     return failure
 
 
-def conclude(failure: UpstreamResponse | egress.EgressError) -> UpstreamResponse:
+def raise_or_return(failure: UpstreamResponse | egress.EgressError) -> UpstreamResponse:
     """The answer that the caller gets after the last attempt, or the error."""
     if isinstance(failure, UpstreamResponse):
         return failure
-    raise translate(failure) from failure
+    raise describe_egress_error(failure) from failure
 
 
-def translate(error: Exception) -> HeadgateError:
+def describe_egress_error(error: Exception) -> HeadgateError:
     """What an exchange that failed is to the caller; never with the provider's address in it."""
     if isinstance(error, egress.EgressError) and not error.sent:
         return ProviderUnreachableError(

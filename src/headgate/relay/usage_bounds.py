@@ -13,9 +13,9 @@ from headgate.llm.tools import is_of_container, list_fees
 from headgate.llm.usage import Usage
 from headgate.relay.ports import Model
 
-BOUNDLESS_FIELDS = ("previous_response_id", "conversation", "prompt", "file_ids")
+UNBOUNDED_FIELDS = ("previous_response_id", "conversation", "prompt", "file_ids")
 """Fields that bring input from elsewhere, so that the body's size bounds nothing."""
-BOUNDLESS_MARKS = (
+UNBOUNDED_MARKERS = (
     b'"image',
     b'"input_image',
     b'"input_file',
@@ -26,7 +26,7 @@ BOUNDLESS_MARKS = (
     b'"code_interpreter"',
 )
 """Parts whose tokens are not bounded by their bytes: images by address, files, hosted tools."""
-_HIDDEN_MARK = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00(?:[46][0-9a-fA-F]|[57][0-9a-eA-E]|5[fF])")
+_ESCAPED_MARKER = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00(?:[46][0-9a-fA-F]|[57][0-9a-eA-E]|5[fF])")
 """A letter or `_` written as an escape, which no encoder does: any of the marks may be meant."""
 TOOL_CALLS_MAX = 10_000
 """More calls of tools than any answer has, whatever `max_tool_calls` says."""
@@ -65,13 +65,13 @@ def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
     return False
 
 
-def is_boundless(body: JsonRequest) -> bool:
+def has_unbounded_input(body: JsonRequest) -> bool:
     """Whether the input may be larger than the body that asks for it."""
     data = body.body
     return (
-        any(name in body.fields for name in BOUNDLESS_FIELDS)
-        or any(mark in data for mark in BOUNDLESS_MARKS)
-        or (b"\\u00" in data and _HIDDEN_MARK.search(data) is not None)
+        any(name in body.fields for name in UNBOUNDED_FIELDS)
+        or any(mark in data for mark in UNBOUNDED_MARKERS)
+        or (b"\\u00" in data and _ESCAPED_MARKER.search(data) is not None)
     )
 
 

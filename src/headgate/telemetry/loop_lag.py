@@ -27,14 +27,14 @@ class LoopLagMonitor:
 
     def start(self) -> None:
         """Begin, on the running loop."""
-        self._await_beat(self._read_seconds())
+        self._schedule_tick(self._read_seconds())
 
     def stop(self) -> None:
         """No more beats."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """One beat, on time or late."""
         now = self._read_seconds()
         late = max(0.0, now - self._due)
@@ -43,8 +43,8 @@ class LoopLagMonitor:
             late -= PERIOD_SECONDS
             if late <= 0:
                 break
-        self._await_beat(now)
+        self._schedule_tick(now)
 
-    def _await_beat(self, now: float) -> None:
+    def _schedule_tick(self, now: float) -> None:
         self._due = now + PERIOD_SECONDS
-        self._timer = asyncio.get_running_loop().call_later(PERIOD_SECONDS, self.beat)
+        self._timer = asyncio.get_running_loop().call_later(PERIOD_SECONDS, self.tick)

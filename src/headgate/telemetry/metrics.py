@@ -63,7 +63,7 @@ class Histogram:
         return self._sum / 1_000_000
 
 
-class Series:
+class CallSeries:
     """The sums of the calls that share their labels."""
 
     __slots__ = ("cached", "calls", "cost_nano", "input", "output", "reasoning", "retries")
@@ -83,7 +83,7 @@ class Metrics(Collector):
     def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
         self.gauges = dict(gauges)
         self.counters: dict[str, Callable[[], float]] = {}
-        self._series: dict[Labels, Series] = {}
+        self._series: dict[Labels, CallSeries] = {}
         self._refusals: dict[tuple[str, int], int] = {}
         self._overhead = Histogram(OVERHEAD_BOUNDS)
         self._settlement = Histogram(OVERHEAD_BOUNDS)
@@ -128,7 +128,7 @@ class Metrics(Collector):
             )
             series = known.get(labels)
             if series is None:
-                series = known[labels] = Series()
+                series = known[labels] = CallSeries()
             series.calls += 1
             series.cost_nano += receipt.cost_nano
             series.retries += receipt.attempts - 1 if receipt.attempts else 0

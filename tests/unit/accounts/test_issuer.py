@@ -17,7 +17,7 @@ from headgate.accounts.service.issuer import (
 )
 from headgate.accounts.service.issuer import Issuer as RealIssuer
 from tests.fakes.issuer import URL, FakeIssuer
-from tests.fakes.stage import ManualClock
+from tests.fakes.pipeline import ManualClock
 
 pytestmark = pytest.mark.anyio
 

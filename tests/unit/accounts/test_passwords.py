@@ -18,7 +18,7 @@ from headgate.accounts.service import (
     SignInOverloadedError,
     TooManySignInsError,
 )
-from tests.fakes.stage import ManualClock
+from tests.fakes.pipeline import ManualClock
 
 GOOD = "a long sentence of your own"
 

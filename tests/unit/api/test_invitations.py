@@ -9,7 +9,7 @@ from headgate.accounts.model import Role
 from headgate.audit.model import SYSTEM
 from tests.fakes.api import NOBODY, Api, Props, running_api
 from tests.fakes.people import PASSWORD, Browser, add_person, open_browser
-from tests.fakes.stage import ManualClock
+from tests.fakes.pipeline import ManualClock
 
 INVITATIONS = "/api/invitations"
 ACCEPT = "/api/invitations/accept"

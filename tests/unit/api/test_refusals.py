@@ -13,8 +13,8 @@ from headgate.audit.model import SYSTEM
 from headgate.keys.model import InvalidApiKeyError as Wrong
 from headgate.main import platform
 from tests.fakes.api import NOBODY, Api
-from tests.fakes.deadline import wait_until
 from tests.fakes.people import add_person, open_browser
+from tests.fakes.waiting import wait_until
 
 ADA = "ada@example.com"
 SIGN_IN = "/api/session"

@@ -14,7 +14,7 @@ from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
 from tests.fakes.api import NOBODY, Api, Props, running_api
 from tests.fakes.people import COOKIE, PASSWORD, Browser, add_person, open_browser
-from tests.fakes.stage import ManualClock
+from tests.fakes.pipeline import ManualClock
 
 ADA = "ada@example.com"
 SESSION = "/api/session"

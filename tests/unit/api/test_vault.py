@@ -5,7 +5,7 @@ from typing import Any
 from headgate.audit.model import SYSTEM
 from headgate.vault.model import CredentialRequest
 from tests.fakes.api import OPERATOR_KEY, Answer, Api
-from tests.fakes.deadline import wait_until
+from tests.fakes.waiting import wait_until
 
 PATH = "/api/platform/rotations"
 

@@ -14,7 +14,7 @@ from headgate.llm.usage import Reading, Usage
 from headgate.relay.ports import Hold
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
-from tests.fakes.stage import make_call, make_state
+from tests.fakes.pipeline import make_call, make_state
 
 NOW = 1_800_000_000.0
 CATALOG = Catalog.load()

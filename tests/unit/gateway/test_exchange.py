@@ -37,8 +37,8 @@ class Reader:
     def resume(self) -> None:
         self.told.append("resume")
 
-    def leave(self) -> None:
-        self.told.append("leave")
+    def connection_lost(self) -> None:
+        self.told.append("connection_lost")
 
 
 async def serve(raw: bytes, script: Script, prepare: Callable[[InboundExchange], None]) -> Line:
@@ -192,7 +192,7 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
     going.set()
     await line.settle()
     assert line.wire.written == before
-    assert reader.told == ["run", "leave"]
+    assert reader.told == ["run", "connection_lost"]
 
 
 async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
@@ -213,7 +213,7 @@ async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
     line.protocol.resume_writing()
     assert reader.told == ["pause", "resume"]
     await line.close()
-    assert reader.told == ["pause", "resume", "leave"]
+    assert reader.told == ["pause", "resume", "connection_lost"]
     handler = ScriptedHandler(start_late)
     slow = Line(handler)
     slow.protocol.pause_writing()

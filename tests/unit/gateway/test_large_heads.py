@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headgate.gateway.edge import LARGE_HEADS_MAX
-from tests.fakes.carrier import Carrier, running_carrier
+from tests.fakes.in_process import InProcessGateway, running_in_process
 from tests.unit.relay.test_freed import until
 
 pytestmark = pytest.mark.anyio
@@ -23,21 +23,21 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-async def carrier(tmp_path: Path) -> AsyncGenerator[Carrier]:
-    async with running_carrier(tmp_path) as running:
+async def gateway(tmp_path: Path) -> AsyncGenerator[InProcessGateway]:
+    async with running_in_process(tmp_path) as running:
         yield running
 
 
 @pytest.mark.parametrize("more", [["x-a: " + "a" * 3000], [f"x-{n}: a" for n in range(30)]])
 async def test_of_unfinished_large_heads_the_newest_are_kept(
-    carrier: Carrier, more: list[str]
+    gateway: InProcessGateway, more: list[str]
 ) -> None:
-    head = carrier.head(len(BODY), *more)
-    clients = [await carrier.connect() for _ in range(LARGE_HEADS_MAX + SURPLUS)]
+    head = gateway.head(len(BODY), *more)
+    clients = [await gateway.connect() for _ in range(LARGE_HEADS_MAX + SURPLUS)]
     for number, client in enumerate(clients):
         client.transport.write(head[:-2])
         begun = min(number + 1, LARGE_HEADS_MAX)
-        await until(lambda n=begun: sum(map(is_begun, carrier.state.connections)) >= n)
+        await until(lambda n=begun: sum(map(is_begun, gateway.state.connections)) >= n)
     given_up, kept = clients[:SURPLUS], clients[SURPLUS:]
     await until(lambda: all(client.status == 503 for client in given_up))
     assert all(b'"code":"too_many_unfinished_heads"' in client.start for client in given_up)
@@ -46,39 +46,39 @@ async def test_of_unfinished_large_heads_the_newest_are_kept(
     await until(lambda: all(client.status == 200 for client in kept))
 
 
-async def test_head_that_was_finished_takes_no_place(carrier: Carrier) -> None:
-    head = carrier.head(len(BODY), "x-a: " + "a" * 3000)
-    first = await carrier.connect()
+async def test_head_that_was_finished_takes_no_place(gateway: InProcessGateway) -> None:
+    head = gateway.head(len(BODY), "x-a: " + "a" * 3000)
+    first = await gateway.connect()
     first.transport.write(head[:-2])
-    await until(lambda: any(map(is_begun, carrier.state.connections)))
+    await until(lambda: any(map(is_begun, gateway.state.connections)))
     for _ in range(LARGE_HEADS_MAX):
-        client = await carrier.connect()
+        client = await gateway.connect()
         client.transport.write(head[:-2])
-        await until(lambda: sum(map(is_begun, carrier.state.connections)) > 1)
+        await until(lambda: sum(map(is_begun, gateway.state.connections)) > 1)
         client.transport.write(head[-2:] + BODY)
         await client.heard.wait()
         assert client.status == 200
         client.transport.abort()
-        await until(lambda: len(carrier.state.connections) == 1)
+        await until(lambda: len(gateway.state.connections) == 1)
     assert not first.received
 
 
 async def test_large_head_with_an_offer_to_upgrade_takes_no_place_once_it_is_whole(
-    carrier: Carrier,
+    gateway: InProcessGateway,
 ) -> None:
     more = ["x-a: " + "a" * 3000, "connection: upgrade", "upgrade: h2c"]
-    head = carrier.head(len(BODY), *more)
-    first = await carrier.connect()
+    head = gateway.head(len(BODY), *more)
+    first = await gateway.connect()
     first.transport.write(head[:-2])
-    await until(lambda: any(map(is_begun, carrier.state.connections)))
+    await until(lambda: any(map(is_begun, gateway.state.connections)))
     first.transport.write(head[-2:] + BODY)
     await first.heard.wait()
     for number in range(LARGE_HEADS_MAX):
-        client = await carrier.connect()
+        client = await gateway.connect()
         client.transport.write(head[:-2])
-        await until(lambda n=number: sum(map(is_begun, carrier.state.connections)) > n + 1)
+        await until(lambda n=number: sum(map(is_begun, gateway.state.connections)) > n + 1)
     first.start = b""
-    first.transport.write(carrier.head(len(BODY)) + BODY)
+    first.transport.write(gateway.head(len(BODY)) + BODY)
     await until(lambda: first.status == 200 or first.closed.is_set())
     assert first.status == 200
 

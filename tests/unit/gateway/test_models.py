@@ -34,7 +34,7 @@ from headgate.metering.model import Latency
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Offer
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CREDENTIAL,
     GRANT,
     FakeCredentials,
@@ -167,8 +167,8 @@ class Shop:
         state = CallState(read_wishes(call, headers or []), Reading(), credential=credential)
         answer = await self.models.send(state)
         assert answer.body is not None
-        body = answer.body if answer.status >= 400 else self.encoder.body(state, answer.body)
-        self.head = self.encoder.head(state, answer, None)
+        body = answer.body if answer.status >= 400 else self.encoder.encode_body(state, answer.body)
+        self.head = self.encoder.encode_head(state, answer, None)
         return body
 
     async def list(self, **more: Any) -> dict[str, dict[str, Any]]:

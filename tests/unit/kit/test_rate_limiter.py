@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.kit.rate_limiter import RateLimit, RateLimitedError, RateLimiter
-from tests.fakes.stage import GRANT, ManualClock
+from tests.fakes.pipeline import GRANT, ManualClock
 
 REQUESTS = replace(GRANT, requests_per_minute=60)
 TOKENS = replace(GRANT, tokens_per_minute=600)

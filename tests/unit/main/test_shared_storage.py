@@ -19,8 +19,8 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.idempotency import IdempotencyClaim, find_response, store_response
 from headgate.kit.ids import Ids
 from headgate.main.storage import Storage
-from tests.fakes.deadline import wait_until
-from tests.fakes.stage import ManualClock
+from tests.fakes.pipeline import ManualClock
+from tests.fakes.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

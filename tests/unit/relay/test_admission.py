@@ -25,7 +25,7 @@ from headgate.relay.concurrency import ConcurrencyLimiter, ConcurrencyLimitError
 from headgate.relay.ports import Grant, Receipt
 from headgate.relay.pricing import Charge, estimate_usage
 from headgate.relay.receipts import build_receipt
-from tests.fakes.stage import GRANT, FakeCaller, ManualClock, make_call, make_state
+from tests.fakes.pipeline import GRANT, FakeCaller, ManualClock, make_call, make_state
 
 CALLER = FakeCaller()
 

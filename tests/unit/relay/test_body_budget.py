@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from headgate.relay.body_budget import (
-    WANT_SECONDS,
+    REFUSAL_REMEMBERED_SECONDS,
     BodyBudget,
     BodyMemoryExhaustedError,
     BodyOverBudgetError,
 )
-from tests.fakes.carrier import Carrier, Client, Peer, running_carrier
+from tests.fakes.in_process import Client, InProcessGateway, Peer, running_in_process
 from tests.unit.relay.test_freed import chunk, until
 
 MEBIBYTE = 1 << 20
@@ -91,7 +91,7 @@ def test_key_that_wants_no_more_stands_in_nobodys_way() -> None:
     with pytest.raises(BodyMemoryExhaustedError):
         budget.take("modest", 250)
     budget.give("greedy", 250)
-    watch.now += WANT_SECONDS + 1
+    watch.now += REFUSAL_REMEMBERED_SECONDS + 1
     budget.take("greedy", 250)
 
 
@@ -101,8 +101,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-async def carrier(tmp_path: Path) -> AsyncGenerator[Carrier]:
-    async with running_carrier(tmp_path, bodies_bytes_max=4 * MEBIBYTE, retries_max=0) as running:
+async def gateway(tmp_path: Path) -> AsyncGenerator[InProcessGateway]:
+    async with running_in_process(
+        tmp_path, bodies_bytes_max=4 * MEBIBYTE, retries_max=0
+    ) as running:
         yield running
 
 
@@ -115,34 +117,34 @@ async def ask(client: Client, *pieces: bytes) -> int:
 
 
 @pytest.mark.anyio
-async def test_body_without_room_is_refused_by_its_head_alone(carrier: Carrier) -> None:
-    holders = [await carrier.connect() for _ in range(3)]
+async def test_body_without_room_is_refused_by_its_head_alone(gateway: InProcessGateway) -> None:
+    holders = [await gateway.connect() for _ in range(3)]
     for each in holders:
-        assert await ask(each, carrier.head(MEBIBYTE, EXPECTING)) == 100
-    late = await carrier.connect()
-    assert await ask(late, carrier.head(MEBIBYTE, EXPECTING)) == 503
+        assert await ask(each, gateway.head(MEBIBYTE, EXPECTING)) == 100
+    late = await gateway.connect()
+    assert await ask(late, gateway.head(MEBIBYTE, EXPECTING)) == 503
     assert b"retry-after: 1\r\n" in late.start
     assert b'"code":"overloaded"' in late.start
-    assert await ask(await carrier.connect(), carrier.head(5 * MEBIBYTE, EXPECTING)) == 413
-    other = await carrier.connect()
-    head = carrier.head(len(BODY) // 2, EXPECTING, key=carrier.issue())
+    assert await ask(await gateway.connect(), gateway.head(5 * MEBIBYTE, EXPECTING)) == 413
+    other = await gateway.connect()
+    head = gateway.head(len(BODY) // 2, EXPECTING, key=gateway.issue())
     assert await ask(other, head) == 100
     for each in (*holders, other):
         each.transport.abort()
-    await until(lambda: not carrier.traffic.bodies.taken)
-    assert await ask(await carrier.connect(), carrier.head(MEBIBYTE, EXPECTING)) == 100
+    await until(lambda: not gateway.traffic.bodies.taken)
+    assert await ask(await gateway.connect(), gateway.head(MEBIBYTE, EXPECTING)) == 100
 
 
 @pytest.mark.anyio
-async def test_body_without_a_length_is_counted_as_it_arrives(carrier: Carrier) -> None:
-    head = carrier.head(0).replace(b"content-length: 0", b"transfer-encoding: chunked")
-    client = await carrier.connect()
+async def test_body_without_a_length_is_counted_as_it_arrives(gateway: InProcessGateway) -> None:
+    head = gateway.head(0).replace(b"content-length: 0", b"transfer-encoding: chunked")
+    client = await gateway.connect()
     assert await ask(client, head, *[chunk(b"x" * MEBIBYTE)] * 4) == 503
-    await until(lambda: not carrier.traffic.bodies.taken)
+    await until(lambda: not gateway.traffic.bodies.taken)
 
 
 @pytest.mark.anyio
-async def test_answer_without_room_is_not_held(carrier: Carrier) -> None:
+async def test_answer_without_room_is_not_held(gateway: InProcessGateway) -> None:
     def answer(peer: Peer) -> None:
         peer.answer(b'{"x":"%b"}' % (b"x" * 6 * MEBIBYTE))
 
@@ -152,46 +154,48 @@ async def test_answer_without_room_is_not_held(carrier: Carrier) -> None:
         peer.transport.writelines([chunk(b"x" * MEBIBYTE)] * 6)
 
     for play in (answer, pour):
-        carrier.provider.play = play
-        client = await carrier.connect()
-        assert await ask(client, carrier.head(len(BODY)), BODY) == 503
+        gateway.provider.play = play
+        client = await gateway.connect()
+        assert await ask(client, gateway.head(len(BODY)), BODY) == 503
         assert b"x-should-retry: false\r\n" in client.start
-        assert carrier.receipts[-1].outcome == "broken"
-        await until(lambda: not carrier.traffic.bodies.taken)
+        assert gateway.receipts[-1].outcome == "broken"
+        await until(lambda: not gateway.traffic.bodies.taken)
 
 
 @pytest.mark.anyio
-async def test_answer_is_held_until_its_client_has_taken_it(carrier: Carrier) -> None:
+async def test_answer_is_held_until_its_client_has_taken_it(gateway: InProcessGateway) -> None:
     size = 3 * MEBIBYTE
-    carrier.provider.play = lambda peer: peer.answer(b'{"x":"%b"}' % (b"x" * size))
-    client = await carrier.connect()
+    gateway.provider.play = lambda peer: peer.answer(b'{"x":"%b"}' % (b"x" * size))
+    client = await gateway.connect()
     body = b'{"model":"gpt-5.4-mini","messages":[]}'
-    client.transport.writelines([carrier.head(len(body)), body])
+    client.transport.writelines([gateway.head(len(body)), body])
     held = client.transport.get_extra_info("socket")
     held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     client.transport.pause_reading()
-    await until(lambda: len(carrier.receipts) == 1 and not carrier.state.tasks)
-    assert carrier.traffic.bodies.taken >= size - 65536
+    await until(lambda: len(gateway.receipts) == 1 and not gateway.state.tasks)
+    assert gateway.traffic.bodies.taken >= size - 65536
     client.transport.resume_reading()
     await until(lambda: client.received > size)
-    await until(lambda: not carrier.traffic.bodies.taken)
+    await until(lambda: not gateway.traffic.bodies.taken)
     assert not client.closed.is_set()
 
 
 @pytest.mark.anyio
-async def test_scope_and_rate_are_looked_at_before_a_body_is_asked_for(carrier: Carrier) -> None:
-    carrier.provider.play = lambda peer: peer.answer(b'{"id":"x"}')
-    limited = carrier.issue(requests_per_minute=2)
+async def test_scope_and_rate_are_looked_at_before_a_body_is_asked_for(
+    gateway: InProcessGateway,
+) -> None:
+    gateway.provider.play = lambda peer: peer.answer(b'{"id":"x"}')
+    limited = gateway.issue(requests_per_minute=2)
     for remaining in (1, 0):
-        client = await carrier.connect()
-        assert await ask(client, carrier.head(len(BODY), key=limited), BODY) == 200
+        client = await gateway.connect()
+        assert await ask(client, gateway.head(len(BODY), key=limited), BODY) == 200
         assert b"x-headgate-ratelimit-remaining-requests: %d\r\n" % remaining in client.start
     refused = {
         limited: 429,
-        carrier.issue(endpoints=("embeddings",)): 403,
-        carrier.issue(networks=("10.0.0.0/8",)): 403,
+        gateway.issue(endpoints=("embeddings",)): 403,
+        gateway.issue(networks=("10.0.0.0/8",)): 403,
     }
     for key, status in refused.items():
-        client = await carrier.connect()
-        assert await ask(client, carrier.head(len(BODY), EXPECTING, key=key)) == status
-    assert not carrier.traffic.bodies.taken
+        client = await gateway.connect()
+        assert await ask(client, gateway.head(len(BODY), EXPECTING, key=key)) == status
+    assert not gateway.traffic.bodies.taken

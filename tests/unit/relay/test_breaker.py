@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from headgate.kit.http.message import Origin
 from headgate.relay.breaker import Breakers, CircuitOpenError, Probes
-from tests.fakes.stage import CREDENTIAL, ManualClock
+from tests.fakes.pipeline import CREDENTIAL, ManualClock
 
 FAILURES, OPEN_SECONDS = 3, 30.0
 MODEL = "gpt-5.4"
@@ -22,11 +22,11 @@ class Rig:
 
     def fail(self, times: int = FAILURES) -> None:
         for _ in range(times):
-            self.breakers.fail(CREDENTIAL, MODEL, self.breakers.enter(CREDENTIAL, MODEL))
+            self.breakers.fail(CREDENTIAL, MODEL, self.breakers.admit(CREDENTIAL, MODEL))
 
     def fail_to_connect(self, times: int = FAILURES) -> None:
         for _ in range(times):
-            self.breakers.fail_to_connect(CREDENTIAL, self.breakers.enter(CREDENTIAL, MODEL))
+            self.breakers.fail_to_connect(CREDENTIAL, self.breakers.admit(CREDENTIAL, MODEL))
 
     def is_refused(self, model: str | None = MODEL) -> bool:
         try:
@@ -53,7 +53,7 @@ def test_refusal_names_the_provider_the_credential_and_the_time() -> None:
     rig.fail()
     rig.clock.seconds += 12
     with pytest.raises(CircuitOpenError) as caught:
-        rig.breakers.enter(CREDENTIAL, MODEL)
+        rig.breakers.admit(CREDENTIAL, MODEL)
     error = caught.value
     assert "`openai`" in error.message
     assert "`main`" in error.message
@@ -68,7 +68,7 @@ def test_another_credential_or_another_origin_goes_on() -> None:
     rig.breakers.check(replace(CREDENTIAL, id="cred_2"), MODEL)
     moved = replace(CREDENTIAL, origin=Origin("https", "eu.api.openai.com", 443))
     rig.breakers.check(moved, MODEL)
-    assert rig.breakers.enter(moved, MODEL) == ()
+    assert rig.breakers.admit(moved, MODEL) == ()
     rig.breakers.succeed(moved, MODEL, NO_PROBE)
     assert rig.is_refused()
 
@@ -98,7 +98,7 @@ def test_origin_without_a_connection_rests_for_all_who_go_there() -> None:
         rig.breakers.check(replace(CREDENTIAL, id="cred_2"), MODEL)
     rig.breakers.check(replace(CREDENTIAL, origin=Origin("https", "eu.api.openai.com", 443)), MODEL)
     rig.clock.seconds += OPEN_SECONDS
-    rig.breakers.succeed(CREDENTIAL, MODEL, rig.breakers.enter(CREDENTIAL, MODEL))
+    rig.breakers.succeed(CREDENTIAL, MODEL, rig.breakers.admit(CREDENTIAL, MODEL))
     assert len(rig.breakers) == 0
 
 
@@ -108,9 +108,9 @@ def test_one_call_probes_whatever_rests() -> None:
     rig.clock.seconds += OPEN_SECONDS
     other = "gpt-5.4-mini"
     for _ in range(FAILURES):
-        rig.breakers.fail_to_connect(CREDENTIAL, rig.breakers.enter(CREDENTIAL, other))
+        rig.breakers.fail_to_connect(CREDENTIAL, rig.breakers.admit(CREDENTIAL, other))
     rig.clock.seconds += OPEN_SECONDS
-    probes = rig.breakers.enter(CREDENTIAL, MODEL)
+    probes = rig.breakers.admit(CREDENTIAL, MODEL)
     assert len(probes) == 2
     assert rig.is_refused(other), "one call at a time tries the origin"
     rig.breakers.fail(CREDENTIAL, MODEL, probes)
@@ -133,11 +133,11 @@ def test_probe_that_takes_long_is_the_only_one() -> None:
     rig = Rig()
     rig.fail()
     rig.clock.seconds += OPEN_SECONDS
-    probes = rig.breakers.enter(CREDENTIAL, MODEL)
+    probes = rig.breakers.admit(CREDENTIAL, MODEL)
     assert len(probes) == 1
     rig.clock.seconds += 10 * OPEN_SECONDS
     assert rig.is_refused()
-    rig.breakers.abandon(probes)
+    rig.breakers.release_probes(probes)
     assert not rig.is_refused()
 
 
@@ -145,7 +145,7 @@ def test_zero_failures_open_nothing_ever() -> None:
     breakers = Breakers(ManualClock(), failures=0)
     for _ in range(100):
         breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
-    assert (len(breakers), breakers.enter(CREDENTIAL, MODEL)) == (0, ())
+    assert (len(breakers), breakers.admit(CREDENTIAL, MODEL)) == (0, ())
 
 
 def test_models_and_credentials_without_end_are_not_all_kept() -> None:
@@ -183,7 +183,7 @@ class BreakerMachine(RuleBasedStateMachine):
         refused = self.rig.is_refused()
         assert self.open or not refused
         try:
-            probes = self.rig.breakers.enter(CREDENTIAL, MODEL)
+            probes = self.rig.breakers.admit(CREDENTIAL, MODEL)
         except CircuitOpenError:
             assert refused
             return
@@ -221,7 +221,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.rig.breakers.fail(CREDENTIAL, MODEL, probes)
             assert self.rig.is_refused()
         else:
-            self.rig.breakers.abandon(probes)
+            self.rig.breakers.release_probes(probes)
 
     @invariant()
     def never_more_than_one_probe(self) -> None:

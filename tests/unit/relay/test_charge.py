@@ -19,7 +19,7 @@ from headgate.relay.ports import Hold, Receipt
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
 from headgate.relay.routing import Routing
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CREDENTIAL,
     FakeCredentials,
     FakeModels,

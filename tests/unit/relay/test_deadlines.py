@@ -20,8 +20,7 @@ from headgate.relay.ports import Deadlines
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import ProviderTimeoutError, Upstream, UpstreamResponse
-from tests.fakes.socketless import Rig
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CHAT,
     CREDENTIAL,
     STREAMED_CHAT,
@@ -33,6 +32,7 @@ from tests.fakes.stage import (
     make_call,
     make_state,
 )
+from tests.fakes.socketless import Rig
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from headgate.relay.upstream import (
     ProviderTimeoutError,
     read_response,
 )
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CHAT,
     CREDENTIAL,
     STREAMED_CHAT,
@@ -62,7 +62,7 @@ class Rig:
         self.caller = FakeCaller()
         bounds = {"body_bytes_max": 1 << 20, "event_bytes_max": 1 << 16} | limits
         state.attempts, state.was_sent = 1, True
-        self.delivery: ClientResponse = ResponseFactory(ManualClock(), **bounds).open(
+        self.delivery: ClientResponse = ResponseFactory(ManualClock(), **bounds).create(
             state, read_response(response), self.caller, FakeEncoder()
         )
         self.carrying: asyncio.Task[None] | None = None

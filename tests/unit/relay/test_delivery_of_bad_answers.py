@@ -14,7 +14,7 @@ from headgate.relay.client_response import ClientResponse, ResponseFactory
 from headgate.relay.pricing import FREE, price_call
 from headgate.relay.receipts import build_receipt
 from headgate.relay.upstream import InvalidProviderResponseError, read_response
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CHAT,
     CREDENTIAL,
     STREAMED_CHAT,
@@ -50,7 +50,7 @@ def plan(path: str = "/chat/completions", body: bytes = CHAT, method: str = "POS
 
 def deliver(state: CallState, response: FakeResponse, caller: FakeCaller) -> ClientResponse:
     responses = ResponseFactory(ManualClock(), body_bytes_max=1 << 20, event_bytes_max=1 << 16)
-    return responses.open(state, read_response(response), caller, FakeEncoder())
+    return responses.create(state, read_response(response), caller, FakeEncoder())
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

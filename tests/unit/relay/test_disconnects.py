@@ -7,7 +7,7 @@ import pytest
 from headgate.relay.call_state import ClientDisconnectedError
 from headgate.relay.disconnects import DisconnectHandler, Drains
 from headgate.relay.ports import DisconnectPolicy
-from tests.fakes.stage import FakeCaller, FakeResponse
+from tests.fakes.pipeline import FakeCaller, FakeResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -29,12 +29,12 @@ class Attending:
         self.task = asyncio.create_task(self.work())
 
     async def work(self) -> None:
-        self.disconnects.begin()
+        self.disconnects.start()
         self.begun.set()
         try:
             await asyncio.Event().wait()
         finally:
-            self.disconnects.end()
+            self.disconnects.stop()
 
     async def is_cancelled(self) -> bool:
         await asyncio.wait([self.task])
@@ -99,8 +99,8 @@ async def test_caller_that_is_gone_already_is_noticed() -> None:
 async def test_leaving_after_the_end_changes_nothing() -> None:
     drains = Drains(policy=DRAIN, drain_seconds=0, drains_max=1)
     disconnects = DisconnectHandler(caller := FakeCaller(), drains)
-    disconnects.begin()
-    disconnects.end()
+    disconnects.start()
+    disconnects.stop()
     caller.leave()
     assert not disconnects.left
     assert drains.active == 0
@@ -130,32 +130,32 @@ async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
     disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
-    disconnects.begin()
+    disconnects.start()
     disconnects.attach(flow := FakeResponse())
     disconnects.pause()
     caller.leave()
     assert not flow.paused
     disconnects.pause()
     assert not flow.paused
-    disconnects.end()
+    disconnects.stop()
 
 
 async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> None:
     disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
-    resting = asyncio.Event()
+    sleeping = asyncio.Event()
 
     async def work() -> None:
-        disconnects.begin()
+        disconnects.start()
         try:
-            asyncio.get_running_loop().call_soon(resting.set)
+            asyncio.get_running_loop().call_soon(sleeping.set)
             await disconnects.sleep(3600)
         finally:
-            disconnects.end()
+            disconnects.stop()
 
     task = asyncio.create_task(work())
-    await resting.wait()
+    await sleeping.wait()
     caller.leave()
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
@@ -165,8 +165,8 @@ async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
     disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
-    disconnects.begin()
+    disconnects.start()
     caller.leave()
     with pytest.raises(ClientDisconnectedError):
         await disconnects.sleep(0)
-    disconnects.end()
+    disconnects.stop()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.carrier import Carrier, Client, Peer, running_carrier
+from tests.fakes.in_process import Client, InProcessGateway, Peer, running_in_process
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "json_body_bytes_max": 5 * MEBIBYTE // 2,
     "decode_request_bodies": "true",
 }
-Failing = Callable[[Carrier, Client], Awaitable[None]]
+Failing = Callable[[InProcessGateway, Client], Awaitable[None]]
 
 
 @pytest.fixture
@@ -44,29 +44,29 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-async def carrier(tmp_path: Path) -> AsyncGenerator[Carrier]:
-    async with running_carrier(tmp_path, **SETTINGS) as running:
+async def gateway(tmp_path: Path) -> AsyncGenerator[InProcessGateway]:
+    async with running_in_process(tmp_path, **SETTINGS) as running:
         yield running
 
 
 async def test_test_that_fails_in_the_middle_of_a_call_leaves_nothing_open(tmp_path: Path) -> None:
-    left: list[Carrier] = []
+    left: list[InProcessGateway] = []
 
     async def fail() -> None:
-        async with running_carrier(tmp_path) as carrier:
-            left.append(carrier)
-            carrier.provider.play = lambda _peer: None
-            client = await carrier.connect()
-            client.transport.writelines([carrier.head(len(BODY)), BODY])
-            await until(lambda: carrier.provider.asked == 1)
+        async with running_in_process(tmp_path) as gateway:
+            left.append(gateway)
+            gateway.provider.play = lambda _peer: None
+            client = await gateway.connect()
+            client.transport.writelines([gateway.head(len(BODY)), BODY])
+            await until(lambda: gateway.provider.asked == 1)
             raise LookupError
 
     with pytest.raises(LookupError):
         await fail()
-    [carrier] = left
-    assert carrier.callers[0].closed.is_set()
-    assert not carrier.provider.peers
-    assert carrier.rests
+    [gateway] = left
+    assert gateway.callers[0].closed.is_set()
+    assert not gateway.provider.peers
+    assert gateway.is_idle
 
 
 def chunk(data: bytes) -> bytes:
@@ -96,31 +96,31 @@ async def ask(
     return client.status
 
 
-async def be_unknown(carrier: Carrier, client: Client) -> None:
-    head = carrier.head(len(BODY), "x-headgate-credential: nobody")
+async def be_unknown(gateway: InProcessGateway, client: Client) -> None:
+    head = gateway.head(len(BODY), "x-headgate-credential: nobody")
     assert await ask(client, head) in (400, 404, 403)
 
 
-async def be_out_of_scope(carrier: Carrier, client: Client) -> None:
-    key = carrier.issue(models=("other",))
-    assert await ask(client, carrier.head(len(BODY), key=key)) == 403
+async def be_out_of_scope(gateway: InProcessGateway, client: Client) -> None:
+    key = gateway.issue(models=("other",))
+    assert await ask(client, gateway.head(len(BODY), key=key)) == 403
 
 
-async def be_no_json(carrier: Carrier, client: Client) -> None:
+async def be_no_json(gateway: InProcessGateway, client: Client) -> None:
     body = BODY[:-2]
-    assert await ask(client, carrier.head(len(body)), body) == 400
+    assert await ask(client, gateway.head(len(body)), body) == 400
 
 
-async def be_badly_coded(carrier: Carrier, client: Client) -> None:
+async def be_badly_coded(gateway: InProcessGateway, client: Client) -> None:
     body = gzip.compress(BODY[:500_000] + random.Random(1).randbytes(500_000))[:-1]
-    head = carrier.head(len(body), "content-encoding: gzip")
+    head = gateway.head(len(body), "content-encoding: gzip")
     assert await ask(client, head, body) == 400, client.start
 
 
 def played(play: Callable[[Peer], None], status: int, body: bytes = BODY, **given: bool) -> Failing:
-    async def fail(carrier: Carrier, client: Client) -> None:
-        carrier.provider.play = play
-        assert await ask(client, carrier.head(len(body)), body, **given) == status
+    async def fail(gateway: InProcessGateway, client: Client) -> None:
+        gateway.provider.play = play
+        assert await ask(client, gateway.head(len(body)), body, **given) == status
 
     return fail
 
@@ -209,10 +209,10 @@ def send_large_event(peer: Peer) -> None:
 def leaving(play: Callable[[Peer], None], body: bytes) -> Failing:
     """The client leaves when it has heard something, or its provider was asked."""
 
-    async def fail(carrier: Carrier, client: Client) -> None:
-        carrier.provider.play, asked = play, carrier.provider.asked
-        client.transport.writelines([carrier.head(len(body)), body])
-        await until(lambda: carrier.provider.asked > asked)
+    async def fail(gateway: InProcessGateway, client: Client) -> None:
+        gateway.provider.play, asked = play, gateway.provider.asked
+        client.transport.writelines([gateway.head(len(body)), body])
+        await until(lambda: gateway.provider.asked > asked)
         if body is STREAMED:
             await client.heard.wait()
         client.transport.abort()
@@ -220,45 +220,45 @@ def leaving(play: Callable[[Peer], None], body: bytes) -> Failing:
     return fail
 
 
-async def leave_within_the_body(carrier: Carrier, client: Client) -> None:
-    client.transport.writelines([carrier.head(2 * len(BODY)), BODY])
-    await until(lambda: any(waiting_bytes(each) >= len(BODY) for each in carrier.state.connections))
+async def leave_within_the_body(gateway: InProcessGateway, client: Client) -> None:
+    client.transport.writelines([gateway.head(2 * len(BODY)), BODY])
+    await until(lambda: any(waiting_bytes(each) >= len(BODY) for each in gateway.state.connections))
     client.transport.abort()
 
 
-async def be_unrecorded(carrier: Carrier, client: Client) -> None:
-    carrier.provider.play = lambda peer: peer.answer(WHOLE[:-1] + b',"x":"' + BODY[80:-80] + b'"}')
-    carrier.storage.broken = True
+async def be_unrecorded(gateway: InProcessGateway, client: Client) -> None:
+    gateway.provider.play = lambda peer: peer.answer(WHOLE[:-1] + b',"x":"' + BODY[80:-80] + b'"}')
+    gateway.storage.broken = True
     try:
-        assert await ask(client, carrier.head(len(BODY))) == 503
+        assert await ask(client, gateway.head(len(BODY))) == 503
     finally:
-        carrier.storage.broken = False
+        gateway.storage.broken = False
 
 
-async def be_too_large(carrier: Carrier, client: Client) -> None:
-    head = carrier.head(0).replace(b"content-length: 0", b"transfer-encoding: chunked")
+async def be_too_large(gateway: InProcessGateway, client: Client) -> None:
+    head = gateway.head(0).replace(b"content-length: 0", b"transfer-encoding: chunked")
     client.transport.writelines([head, *[chunk(BODY)] * 3])
     await client.heard.wait()
     assert client.status == 413
 
 
-async def break_an_upload(carrier: Carrier, client: Client) -> None:
-    carrier.provider.play = reset_before_an_answer
-    head = carrier.head(len(BODY), path="/v1/uploads/u/unknown")
+async def break_an_upload(gateway: InProcessGateway, client: Client) -> None:
+    gateway.provider.play = reset_before_an_answer
+    head = gateway.head(len(BODY), path="/v1/uploads/u/unknown")
     assert await ask(client, head.replace(b"application/json", b"application/x")) == 502
 
 
-async def leave_an_upload(carrier: Carrier, client: Client) -> None:
-    carrier.provider.play, asked = say_nothing, carrier.provider.heads
-    head = carrier.head(2 * len(BODY), path="/v1/uploads/u/unknown")
+async def leave_an_upload(gateway: InProcessGateway, client: Client) -> None:
+    gateway.provider.play, asked = say_nothing, gateway.provider.heads
+    head = gateway.head(2 * len(BODY), path="/v1/uploads/u/unknown")
     client.transport.writelines([head.replace(b"application/json", b"application/x"), BODY])
-    await until(lambda: carrier.provider.heads > asked)
+    await until(lambda: gateway.provider.heads > asked)
     client.transport.abort()
 
 
-async def be_answered(carrier: Carrier, client: Client) -> None:
-    carrier.provider.play = lambda peer: peer.answer(WHOLE)
-    assert await ask(client, carrier.head(len(BODY))) == 200
+async def be_answered(gateway: InProcessGateway, client: Client) -> None:
+    gateway.provider.play = lambda peer: peer.answer(WHOLE)
+    assert await ask(client, gateway.head(len(BODY))) == 200
 
 
 FAILURES: dict[str, Failing] = {
@@ -293,22 +293,22 @@ FAILURES: dict[str, Failing] = {
 }
 
 
-async def fail_once(carrier: Carrier, fail: Failing) -> None:
+async def fail_once(gateway: InProcessGateway, fail: Failing) -> None:
     """On a connection of its own, until all is over."""
-    client = await carrier.connect()
+    client = await gateway.connect()
     try:
-        await fail(carrier, client)
+        await fail(gateway, client)
     finally:
         client.transport.abort()
-    await until(lambda: carrier.rests)
-    for peer in list(carrier.provider.peers):
+    await until(lambda: gateway.is_idle)
+    for peer in list(gateway.provider.peers):
         peer.transport.abort()
-    await until(lambda: not carrier.provider.peers and not carrier.connections_open)
-    await until(lambda: not carrier.traffic.bodies.taken)
+    await until(lambda: not gateway.provider.peers and not gateway.connections_open)
+    await until(lambda: not gateway.traffic.bodies.taken)
 
 
-async def test_call_that_fails_keeps_no_body(carrier: Carrier) -> None:
-    await fail_once(carrier, be_answered)
+async def test_call_that_fails_keeps_no_body(gateway: InProcessGateway) -> None:
+    await fail_once(gateway, be_answered)
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -318,7 +318,7 @@ async def test_call_that_fails_keeps_no_body(carrier: Carrier) -> None:
             before, _ = tracemalloc.get_traced_memory()
             for _ in range(REPEATS):
                 async with asyncio.timeout(10):
-                    await fail_once(carrier, fail)
+                    await fail_once(gateway, fail)
             after, _ = tracemalloc.get_traced_memory()
             if after - before > SLACK_BYTES:
                 kept[name] = after - before
@@ -328,17 +328,19 @@ async def test_call_that_fails_keeps_no_body(carrier: Carrier) -> None:
     assert not kept
 
 
-async def test_kept_connection_holds_no_body_of_a_call_that_failed(carrier: Carrier) -> None:
-    client = await carrier.connect()
+async def test_kept_connection_holds_no_body_of_a_call_that_failed(
+    gateway: InProcessGateway,
+) -> None:
+    client = await gateway.connect()
     gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
-        await be_unknown(carrier, client)
+        await be_unknown(gateway, client)
         before, _ = tracemalloc.get_traced_memory()
-        others = [await carrier.connect() for _ in range(REPEATS)]
+        others = [await gateway.connect() for _ in range(REPEATS)]
         for other in others:
-            await be_unknown(carrier, other)
+            await be_unknown(gateway, other)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -15,7 +15,7 @@ from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import make_deadlines
 from headgate.relay.holding import Holding, UnpricedModelError
 from headgate.relay.routing import Routing
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CREDENTIAL,
     FakeCredentials,
     FakeLedger,

@@ -25,7 +25,7 @@ from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Credential, Grant, Offer
 from headgate.relay.pricing import price_call
 from headgate.relay.routing import ModelNotFoundError, Routing
-from tests.fakes.stage import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
+from tests.fakes.pipeline import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
 
 PROVIDER = """
 name = "{name}"

@@ -23,7 +23,7 @@ from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CHAT,
     CREDENTIAL,
     GRANT,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headgate.kit.http.message import Origin
 from headgate.relay.retry import RetryBudget, RetryBudgets, RetryPolicy, wait_seconds
-from tests.fakes.stage import ManualClock
+from tests.fakes.pipeline import ManualClock
 
 POLICY = RetryPolicy(budget_ratio=0.2, budget_floor_per_second=2, wait_max_seconds=5)
 

@@ -18,7 +18,7 @@ from headgate.relay.routing import (
     UnsafePathError,
     check_path,
 )
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CREDENTIAL,
     GRANT,
     FakeCredentials,

@@ -15,7 +15,7 @@ from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import REMEMBERED_MAX, UsageRefusals
 from headgate.relay.upstream import Upstream, UpstreamResponse
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CREDENTIAL,
     STREAMED_CHAT,
     FakeCaller,

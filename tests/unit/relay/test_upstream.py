@@ -23,7 +23,7 @@ from headgate.relay.upstream import (
     UpstreamResponse,
     join_headers,
 )
-from tests.fakes.stage import (
+from tests.fakes.pipeline import (
     CREDENTIAL,
     FakeClient,
     FakeResponse,
@@ -363,14 +363,14 @@ async def test_no_retry_begins_that_the_total_deadline_would_cut() -> None:
 
 async def test_leaving_between_two_attempts_ends_the_wait() -> None:
     rig = Rig(fault(503))
-    resting = asyncio.Event()
+    sleeping = asyncio.Event()
 
     async def rest(_seconds: float) -> None:
-        resting.set()
+        sleeping.set()
         await asyncio.Event().wait()
 
     sending = asyncio.create_task(rig.upstream.send(rig.state, rest))
-    await resting.wait()
+    await sleeping.wait()
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending

@@ -20,13 +20,13 @@ async def test_each_beat_tells_how_late_it_is_and_a_long_one_counts_for_all_it_s
     loop_lag = LoopLagMonitor(told.append, lambda: now[0])
     loop_lag.start()
     now[0] = PERIOD_SECONDS
-    loop_lag.beat()
+    loop_lag.tick()
     assert told == [0]
     now[0] += PERIOD_SECONDS + 0.002
-    loop_lag.beat()
+    loop_lag.tick()
     assert told.pop() == pytest.approx(2_000, abs=1)
     now[0] += PERIOD_SECONDS + 0.170
-    loop_lag.beat()
+    loop_lag.tick()
     assert told[1:] == pytest.approx([170_000, 120_000, 70_000, 20_000], abs=1)
     loop_lag.stop()
 

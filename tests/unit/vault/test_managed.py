@@ -37,7 +37,7 @@ from headgate.vault.service import (
     remember_master_key,
 )
 from headgate.vault.service.offers import CHAIN_MAX
-from tests.fakes.stage import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
+from tests.fakes.pipeline import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
 
 MINI = "gpt-5.4-mini"
 

@@ -24,7 +24,7 @@ NOTED_MAX = 10_000
 
 
 class Capacities:
-    """The limits that one process has seen (`relay.ports.Capacities`)."""
+    """The limits that one process has seen (`relay.ports.CapacityRecorder`)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class Capacities:
     def note(
         self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
     ) -> None:
-        """See `relay.ports.Capacities`. Most calls end at the first line."""
+        """See `relay.ports.CapacityRecorder`. Most calls end at the first line."""
         if self._due.get((credential_id, model), 0.0) > monotonic_seconds:
             return
         self._look(credential_id, model, headers, monotonic_seconds)

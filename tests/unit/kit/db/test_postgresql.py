@@ -25,8 +25,8 @@ from headgate.kit.db.schema import REVISIONS, bump_revision, read_revisions
 from headgate.kit.db.statement import BulkInsert, HotStatement, build_insert
 from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.settings import load
-from tests.fakes.deadline import wait_until
 from tests.fakes.postgres import Postgres, Wire
+from tests.fakes.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -209,7 +209,7 @@ class FakeCaller:
         self.finished = complete
         self.trailers = trailers
 
-    def hold(self, size: int) -> None:
+    def reserve_memory(self, size: int) -> None:
         self.held_bytes += size
 
     def set_listener(self, listener: CallerListener | None) -> None:
@@ -224,7 +224,7 @@ class FakeCaller:
     def leave(self) -> None:
         self.gone = True
         if self.listener is not None:
-            self.listener.leave()
+            self.listener.connection_lost()
 
 
 class FakeEncoder:
@@ -232,19 +232,21 @@ class FakeEncoder:
 
     trailer_names = b"x-cost"
 
-    def trailers(self, receipt: Receipt) -> bytes:
+    def encode_trailers(self, receipt: Receipt) -> bytes:
         return b"x-cost: %d\r\n" % receipt.cost_nano
 
-    def head(self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None) -> bytes:
+    def encode_head(
+        self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
+    ) -> bytes:
         return b"".join(b"%b: %b\r\n" % header for header in answer.headers)
 
-    def fault(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
+    def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
         return body
 
-    def body(self, state: CallState, body: bytes) -> bytes:
+    def encode_body(self, state: CallState, body: bytes) -> bytes:
         return body
 
-    def error_frame(self, state: CallState, error: HeadgateError) -> bytes:
+    def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         described = {"message": error.message, "type": "t", "param": None, "code": error.code}
         return state.call.endpoint.meter.encode_error(described, state.reading)
 

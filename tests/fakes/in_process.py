@@ -129,7 +129,7 @@ class Client(asyncio.Protocol):
 
 
 @dataclass
-class Carrier:
+class InProcessGateway:
     """A running data plane; `key` is an inference key without limits, `receipts` all that were
     settled. Receipts are refused while `storage.broken` says so."""
 
@@ -150,7 +150,7 @@ class Carrier:
         return self.client.stats().open
 
     @property
-    def rests(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is under way."""
         return not self.state.tasks and not self.state.connections
 
@@ -196,7 +196,7 @@ def issue(application: Application, **limits: Any) -> str:
     with application.database.transaction() as connection:
         first = read_private_json(application.settings.data / FIRST_KEYS_FILE)
         request = KeyRequest(
-            name="carrier",
+            name="gateway",
             organization_id=first["organization_id"],
             project_id=first["project_id"],
             kind=KeyKind.LIVE,
@@ -232,7 +232,7 @@ async def drop_connections(state: ServerState, callers: list[Client], provider: 
 
 
 @contextlib.asynccontextmanager
-async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carrier]:
+async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[InProcessGateway]:
     """`variables` are HEADGATE_ settings in lower case."""
     loop = asyncio.get_running_loop()
     provider = Provider()
@@ -279,7 +279,7 @@ async def running_carrier(folder: Path, **variables: Any) -> AsyncGenerator[Carr
         callers: list[Client] = []
         stack.push_async_callback(drop_connections, state, callers, provider)
         port = server.sockets[0].getsockname()[1]
-        yield Carrier(
+        yield InProcessGateway(
             application,
             storage,
             state,
