@@ -22,8 +22,8 @@ from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.client import HttpClient
-from headgate.kit.listener import open_listeners
 from headgate.kit.private_file import read_private_json
+from headgate.kit.process.listener import open_listeners
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE

@@ -26,8 +26,8 @@ CALLS = {
 }
 """Names of functions that reach out; whatever object they are asked of."""
 EXCEPTIONS = {
-    ("kit/listener.py", "socket"): "listens, never connects",
-    ("kit/listener.py", "getaddrinfo"): "the addresses to listen on",
+    ("kit/process/listener.py", "socket"): "listens, never connects",
+    ("kit/process/listener.py", "getaddrinfo"): "the addresses to listen on",
     ("main/server.py", "socket"): "the type of the listening sockets",
     ("main/waiting.py", "socket"): "the type of the listening sockets",
     ("main/exposure.py", "ssl"): "checks the certificate that the server shows",
@@ -37,7 +37,10 @@ EXCEPTIONS = {
     ("headgate_simulator/fault_line/player.py", "socket"): "cuts connections it was asked over",
     ("headgate_simulator/fault_line/ports.py", "socket"): "listens, never connects",
     ("headgate_simulator/fault_line/ports.py", "ssl"): "shows a certificate nobody should trust",
-    ("main/hardening.py", "ctypes"): "asks the kernel to keep this process's memory from others",
+    (
+        "kit/process/hardening.py",
+        "ctypes",
+    ): "asks the kernel to keep this process's memory from others",
     ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
     (

@@ -10,7 +10,7 @@ from collections.abc import Generator
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from headgate.kit.listener import open_listeners
+from headgate.kit.process.listener import open_listeners
 from headgate_simulator.app import build_app
 from headgate_simulator.delivery import CUT
 from headgate_simulator.settings import SimulatorSettings

@@ -9,7 +9,9 @@ import typer
 
 from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
-from headgate.main import hardening, server
+from headgate.kit.process import hardening
+from headgate.main import server
+from headgate.settings import SECRETS, variable_of
 
 app = typer.Typer(add_completion=False)
 
@@ -45,7 +47,7 @@ def serve(
         allow_public_without_tls=allow_public_without_tls,
         simulator=simulator,
     )
-    hardening.forget_secrets()
+    hardening.erase_variables(map(variable_of, SECRETS))
     if not loaded.allow_debugging:
         hardening.deny_inspection()
     server.serve(loaded)

@@ -24,7 +24,7 @@ from headgate.kit.http.addresses import is_public_host
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.message import Client, Timeouts
 from headgate.kit.json_limits import JsonLimits
-from headgate.kit.memory import find_memory_bytes
+from headgate.kit.process.memory import find_memory_bytes
 from headgate.llm.form import FormLimits
 from headgate.llm.providers import openai
 from headgate.main.application import Application

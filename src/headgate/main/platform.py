@@ -9,12 +9,12 @@ from starlette.routing import Route
 from headgate.api.platform import build_routes
 from headgate.api.refusals import Refusals
 from headgate.api.services import Services
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
 from headgate.main.rotations import KeyDesk
-from headgate.main.storage import Storage
 from headgate.relay.ports import Receipt, Settlement
 from headgate.vault.service import Trials
 
@@ -31,7 +31,7 @@ def build(
 ) -> list[Route]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
-    storage = Storage(application.database, writer, reload=reload)
+    storage = AsyncDatabase(application.database, writer, reload=reload)
     authentication = build_authentication(application, storage, client)
     services = Services(
         storage=storage,
@@ -74,5 +74,5 @@ def build_refusals(
     application: Application, writer: Writer, *, reload: Callable[[], None]
 ) -> Refusals:
     """What writes down who was not let in."""
-    storage = Storage(application.database, writer, reload=reload)
+    storage = AsyncDatabase(application.database, writer, reload=reload)
     return Refusals(storage, application.audit, application.key_index)

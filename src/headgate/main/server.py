@@ -25,8 +25,9 @@ from headgate.kit.db.migration import UnusableSchemaError
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
-from headgate.kit.listener import open_listeners
-from headgate.main import banner, data_lock, data_plane, descriptors, platform, waiting
+from headgate.kit.process import descriptors
+from headgate.kit.process.listener import open_listeners
+from headgate.main import banner, data_lock, data_plane, platform, waiting
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
 from headgate.main.data_lock import DataLock
@@ -52,7 +53,12 @@ class StorageLostError(HeadgateError):
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
     failpoint.arm(settings.failpoint, test_mode=settings.test_mode)
-    settings = descriptors.fit(settings)
+    connections, requests = descriptors.share(
+        settings.connections_max, settings.requests_in_flight_max
+    )
+    settings = msgspec.structs.replace(
+        settings, connections_max=connections, requests_in_flight_max=requests
+    )
     check_exposure(settings)
     check_certificate(settings)
     check_authorities(settings)

@@ -13,10 +13,10 @@ import pytest
 from headgate import settings as kit_settings
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
+from headgate.kit.process.hardening import erase_variables
 from headgate.main import master_keys
-from headgate.main.hardening import forget_secrets
 from headgate.main.master_keys import build_source
-from headgate.settings import InvalidSettingError, Settings
+from headgate.settings import SECRETS, InvalidSettingError, Settings, variable_of
 from headgate.vault import store
 from headgate.vault.model import (
     InvalidMasterKeyError,
@@ -285,7 +285,7 @@ def test_secrets_of_key_services_leave_the_environment_and_every_text(tmp_path: 
         "AWS_REGION": "eu-central-1",
     }
     loaded = kit_settings.load(environment, data=tmp_path)
-    forget_secrets(environment)
+    erase_variables(map(variable_of, SECRETS), environment)
     assert environment == {"AWS_REGION": "eu-central-1"}
     assert not any(text in repr(loaded) for text in (kms.TRANSIT_TOKEN, kms.SECRET_KEY))
     signer = Signer("AKIDEXAMPLE", kms.SECRET_KEY, "session", "eu-central-1", "kms")

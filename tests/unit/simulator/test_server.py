@@ -8,7 +8,7 @@ import socket
 import httpx2
 import pytest
 
-from headgate.kit.listener import AddressInUseError
+from headgate.kit.process.listener import AddressInUseError
 from headgate_simulator import server
 
 pytestmark = pytest.mark.anyio

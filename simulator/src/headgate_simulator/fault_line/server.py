@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.kit.listener import open_listeners
+from headgate.kit.process.listener import open_listeners
 from headgate_simulator.fault_line import parsing, response
 from headgate_simulator.fault_line.parsing import HEAD_BYTES_MAX, ReceivedRequest
 from headgate_simulator.fault_line.player import PlayResult, ScriptPlayer

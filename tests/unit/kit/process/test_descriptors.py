@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-from headgate.main.descriptors import RESERVED, raise_limit, share
+from headgate.kit.process.descriptors import RESERVED, raise_limit, share
 
 
 def test_enough_files_change_nothing() -> None:

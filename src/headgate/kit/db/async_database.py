@@ -1,4 +1,4 @@
-"""The database as the platform API sees it: reads in threads, writes by the one writer."""
+"""The database for code on the event loop: reads in threads, writes by the one writer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from headgate.kit.db.writer import Writer
 Result = TypeVar("Result")
 
 
-class Storage:
-    """See `api.services.Storage`. `reload` brings what a write changed into force here."""
+class AsyncDatabase:
+    """Read and write from the event loop. `reload` makes this process act by what was written."""
 
     def __init__(self, database: Database, writer: Writer, *, reload: Callable[[], None]) -> None:
         self._database = database
@@ -24,7 +24,7 @@ class Storage:
         self._reload = reload
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """See `api.services.Storage.read`."""
+        """Run a query in a thread."""
 
         def run() -> Result:
             with self._database.reading() as connection:
@@ -33,7 +33,7 @@ class Storage:
         return await asyncio.to_thread(run)
 
     async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """See `api.services.Storage.write`. What a unique column refuses is done once more."""
+        """Run one transaction of the writer, then reload; return when this process acts by it."""
         try:
             result = await self._writer.call(work)
         except exc.IntegrityError:

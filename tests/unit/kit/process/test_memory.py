@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.kit.memory import find_memory_bytes
+from headgate.kit.process.memory import find_memory_bytes
 
 MEBIBYTE = 1 << 20
 

@@ -9,11 +9,9 @@ import ctypes
 import os
 import resource
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 
 import structlog
-
-from headgate.settings import SECRETS, variable_of
 
 PR_SET_DUMPABLE = 4
 """From <sys/prctl.h>."""
@@ -33,12 +31,14 @@ def deny_inspection() -> None:
         log.warning("hardening.refused", wanted="PR_SET_DUMPABLE 0")
 
 
-def forget_secrets(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Take the secrets out of the environment: of children, and of what the kernel shows of it.
+def erase_variables(
+    names: Iterable[str], environment: MutableMapping[str, str] = os.environ
+) -> None:
+    """Take variables out of the environment, so that no child inherits them.
 
-    The kernel shows the memory in which the environment came, so the value itself is overwritten.
+    The kernel shows the memory in which the environment came, so each value is overwritten there.
     """
-    for name in map(variable_of, SECRETS):
+    for name in names:
         if environment.get(name):
             _overwrite(name.encode())
             del environment[name]

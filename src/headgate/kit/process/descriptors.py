@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 
-import msgspec
 import structlog
-
-from headgate.settings import Settings
 
 RESERVED = 128
 """For the database, the logs, the listeners, and the moment in which a connection too many is
@@ -25,14 +22,6 @@ def raise_limit() -> int:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def fit(settings: Settings) -> Settings:
-    """The settings with as many connections and calls as the process can have files open."""
-    connections, requests = share(settings.connections_max, settings.requests_in_flight_max)
-    return msgspec.structs.replace(
-        settings, connections_max=connections, requests_in_flight_max=requests
-    )
 
 
 def share(

@@ -10,8 +10,8 @@ SECRET, MASTER = "sk-" + "S" * 40, "M" * 44
 
 FORGETTING = """
 import os, subprocess, sys
-from headgate.main import hardening
-hardening.forget_secrets()
+from headgate.kit.process import hardening
+hardening.erase_variables(["OPENAI_API_KEY", "HEADGATE_MASTER_KEY"])
 with open("/proc/self/environ", "rb") as file:
     kernel = file.read()
 child = subprocess.run(["env"], capture_output=True, check=True).stdout
@@ -22,7 +22,7 @@ print(b"SSSS" in text or b"MMMM" in text, b"KEPT=visible" in kernel, b"KEPT=visi
 # A child becomes another user and hides, or not; a second child of that same user looks at it.
 NEIGHBOURS = """
 import ctypes, os, sys
-from headgate.main import hardening
+from headgate.kit.process import hardening
 
 def become_other():
     if os.geteuid() == 0:

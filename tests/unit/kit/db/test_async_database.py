@@ -14,11 +14,11 @@ from headgate.accounts.model import Person, PersonExistsError, PersonRequest
 from headgate.accounts.service import PersonService
 from headgate.audit.model import SYSTEM
 from headgate.audit.service import AuditLog
+from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
 from headgate.kit.idempotency import IdempotencyClaim, find_response, store_response
 from headgate.kit.ids import Ids
-from headgate.main.storage import Storage
 from tests.fakes.pipeline import ManualClock
 from tests.fakes.waiting import wait_until
 
@@ -38,7 +38,7 @@ class Processes:
     def __init__(self, url: str) -> None:
         self.database, self.other = Database(url), Database(url)
         self.writer = Writer(self.database)
-        self.storage = Storage(self.database, self.writer, reload=lambda: None)
+        self.storage = AsyncDatabase(self.database, self.writer, reload=lambda: None)
         clock = ManualClock()
         self.people = PersonService(clock, Ids(), AuditLog(clock))
 

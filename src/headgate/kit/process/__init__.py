@@ -1,0 +1,1 @@
+"""The operating system process: its secrets, open files, memory and listening sockets."""
