@@ -16,13 +16,13 @@ from typing import Any
 from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
+from headgate.credentials.model.credential import CredentialRequest
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.main.application import Application
 from headgate.main.egress import build_rules
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
-from headgate.vault.model import CredentialRequest
 from rigs.faults.cells import PLACES
 from tests.fakes import line
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway

@@ -12,14 +12,15 @@ from types import TracebackType
 from headgate.accounts.service import AccountService
 from headgate.audit.model import COMMAND_LINE
 from headgate.audit.service import AuditLog
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import SystemClock
 from headgate.kit.crypto import SecretKey
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import Ids
-from headgate.vault import store
-from headgate.vault.model import CredentialRecord
 from headgate.vault.service import Sealer, find_master_key
 from headgate.vault.service.sealing import seal_secret
+from headgate.vault.store import revision
 from tests.fakes.gateway import Gateway
 from tests.fakes.waiting import wait_until
 
@@ -48,10 +49,10 @@ def add_credentials(data: Path, *, count: int, base_url: str, organizations: int
         for number in range(count):
             place = number % organizations
             record, sealed = _seal(number, owners[place], keys[place], ids, base_url=base_url)
-            store.insert_credential(connection, record, sealed=sealed)
+            credential_store.insert_credential(connection, record, sealed=sealed)
             if place == 0:
                 names.append(record.name)
-        store.note_change(connection)
+        revision.note_change(connection)
     database.close()
     return names
 

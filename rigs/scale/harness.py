@@ -19,12 +19,12 @@ import sqlalchemy as sa
 
 from headgate import settings
 from headgate.audit.model import SYSTEM
+from headgate.credentials.model.credential import CredentialRequest
 from headgate.keys.model import Key, KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.main.application import Application, open_application
 from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_first_start
-from headgate.vault.model import CredentialRequest
 from rigs.soak.run import find_port
 
 ROWS_AT_ONCE = 1_000

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from headgate.accounts.model import Project
 from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
+from headgate.credentials.model.credential import CredentialRequest
 from headgate.keys.model import KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
@@ -31,7 +32,6 @@ from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.first_start import prepare_first_start
 from headgate.metering import service as metering
 from headgate.settings import Settings
-from headgate.vault.model import CredentialRequest
 
 MANAGED_EVERY = 5
 """Every fifth key is of an organization without a credential: its calls are managed."""

@@ -13,12 +13,12 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.billing import service as billing
 from headgate.catalog.service import Catalog
 from headgate.cli.data_directory import open_data_directory
-from headgate.kit.db.engine import Database
-from headgate.kit.money import NANO_PER_DOLLAR
-from headgate.vault.model.managed import (
+from headgate.credentials.model.managed_model import (
     ManagedChange,
     ManagedRequest,
 )
+from headgate.kit.db.engine import Database
+from headgate.kit.money import NANO_PER_DOLLAR
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import check_error

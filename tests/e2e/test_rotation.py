@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from headgate.audit.model import AuditFilter
 from headgate.audit.service import AuditLog
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
-from headgate.vault import store
 from rigs.rotation.harness import Caller, add_credentials
 from tests.fakes import kms
 from tests.fakes.gateway import Gateway, running_gateway
@@ -145,9 +145,11 @@ def test_row_that_was_changed_is_named_by_log_check_doctor_and_audit(
     database = Database(data / "headgate.db")
     with database.transaction() as connection:
         [row] = connection.execute(
-            sa.select(store.CREDENTIALS).where(store.CREDENTIALS.c.name == names[0])
+            sa.select(credential_store.CREDENTIALS).where(
+                credential_store.CREDENTIALS.c.name == names[0]
+            )
         )
-        store.update_credential(connection, row.id, {"base_url": "\x00 no address"})
+        credential_store.update_credential(connection, row.id, {"base_url": "\x00 no address"})
     database.close()
     with running_gateway(data) as gateway:
         with Caller(gateway, names[1:]) as caller:

@@ -25,6 +25,8 @@ from headgate import settings
 from headgate.accounts.service import PasswordHasher
 from headgate.api import app as asgi
 from headgate.audit.model import SYSTEM
+from headgate.credentials.model.credential import CredentialRequest
+from headgate.credentials.model.managed_model import ManagedRequest
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import Clock
@@ -35,8 +37,6 @@ from headgate.kit.http.guard import Guard
 from headgate.main import data_plane, platform
 from headgate.main.application import Application, open_application
 from headgate.relay.ports import Grant
-from headgate.vault.model import CredentialRequest
-from headgate.vault.model.managed import ManagedRequest
 
 Result = TypeVar("Result")
 NOBODY = ""

@@ -9,7 +9,8 @@ import httpx2
 
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
-from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
+from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key import parse_master_key
 from rigs.fuzz.checks.cuts import split_order
 

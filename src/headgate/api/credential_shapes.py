@@ -14,16 +14,13 @@ from headgate.api.pages import PageQuery
 from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_if_any
 from headgate.audit.model import AuditEntry
 from headgate.catalog.service import Catalog
+from headgate.credentials.model.auth import TYPES
+from headgate.credentials.model.credential import CredentialRecord, MetadataValue
+from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
+from headgate.credentials.service.tester import ENDPOINT
 from headgate.metering.service import Outcomes
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
-from headgate.vault.model import (
-    BASE_URL_CHARACTERS_MAX,
-    SECRET_CHARACTERS_MAX,
-    CredentialRecord,
-    MetadataValue,
-)
-from headgate.vault.model.auth import TYPES
-from headgate.vault.service.trials import ENDPOINT
+from headgate.vault.model.base_url import BASE_URL_CHARACTERS_MAX
 
 DAY_SECONDS = 86_400
 USAGE_DAYS = 30

@@ -20,21 +20,14 @@ from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
+from headgate.credentials.service import Capacities, CredentialBook, ManagedBook, Trials, Vault
 from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
-from headgate.vault.model import Fault
 from headgate.vault.model.keys import Rotation
-from headgate.vault.service import (
-    Capacities,
-    CredentialBook,
-    ManagedBook,
-    SecretBook,
-    Trials,
-    Vault,
-    VaultStatus,
-)
+from headgate.vault.model.sealed_row import Fault
+from headgate.vault.service import SecretBook, VaultStatus
 
 
 class KeyDesk(Protocol):

@@ -16,17 +16,13 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
+from headgate.credentials.model.credential import ASK, MANAGED_INTEGRATION, CredentialRequest
+from headgate.credentials.model.integration import TestCall
+from headgate.credentials.service import Trial, try_credential
 from headgate.main.application import Application
 from headgate.main.egress import open_client
 from headgate.relay.ports import Credential
-from headgate.vault.model import (
-    ASK,
-    MANAGED_INTEGRATION,
-    CredentialRequest,
-    InvalidCredentialError,
-    TestCall,
-)
-from headgate.vault.service import Trial, try_credential
+from headgate.vault.model.base_url import InvalidCredentialError
 
 app = typer.Typer(
     add_completion=False,

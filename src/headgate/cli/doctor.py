@@ -17,6 +17,7 @@ from headgate.billing import service as billing
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
+from headgate.credentials.model.credential import CredentialRecord, find_purpose
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions, read_time
@@ -29,16 +30,12 @@ from headgate.main.application import Application, DataDirectoryNotFoundError
 from headgate.main.egress import open_client
 from headgate.main.first_start import SIMULATOR_NAME
 from headgate.settings import Settings
-from headgate.vault.model import (
-    CredentialRecord,
-    Fault,
-    find_purpose,
-    parse_base_url,
-)
+from headgate.vault.model.base_url import parse_base_url
 from headgate.vault.model.keys import (
     RotationKind,
     RotationState,
 )
+from headgate.vault.model.sealed_row import Fault
 from headgate.vault.service import VaultStatus, find_faults
 
 REACH_SECONDS = 5.0

@@ -12,7 +12,7 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json
 from headgate.cli.tables import print_table
-from headgate.vault.model.managed import (
+from headgate.credentials.model.managed_model import (
     ManagedChange,
     ManagedModel,
     ManagedRequest,

@@ -17,7 +17,7 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 from headgate.main.application import Application
-from headgate.vault.model.reference import SecretRequest
+from headgate.vault.model.secret import SecretRequest
 
 LISTED_MAX = 10_000
 

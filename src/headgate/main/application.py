@@ -18,6 +18,7 @@ from headgate.accounts.service import (
 )
 from headgate.audit.service import AuditLog
 from headgate.catalog import service as catalog
+from headgate.credentials import service as credentials
 from headgate.keys import service as keys
 from headgate.kit.clock import Clock, SteadyClock, SystemClock
 from headgate.kit.db import migration, schema
@@ -54,11 +55,11 @@ class Application:
     """
 
     sealer: vault.Sealer
-    vault: vault.Vault
-    offers: vault.ManagedOffers
+    vault: credentials.Vault
+    offers: credentials.ManagedOffers
     secrets: vault.SecretBook
     rotations: vault.Rotations
-    credentials: vault.CredentialBook
+    credentials: credentials.CredentialBook
 
     def __init__(
         self,
@@ -111,12 +112,12 @@ class Application:
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
         self.price_book = catalog.PriceBook(self.catalog, self.audit, clock)
         self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, clock)
-        self.managed_models = vault.ManagedBook(
+        self.managed_models = credentials.ManagedBook(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
         self.rate_limiter = RateLimiter(clock)
         self.latencies = Latencies()
-        self.capacities = vault.Capacities(clock)
+        self.capacities = credentials.Capacities(clock)
 
     def unlock(self, connection: sa.Connection) -> Application:
         """Build what needs the master key, once, with the key that the settings name.
@@ -136,8 +137,8 @@ class Application:
     def unlock_with(self, master_key: vault.MasterKey, source: vault.MasterKeySource) -> None:
         """Build what needs the master key. `source` is asked when another process rotates it."""
         sealer = self.sealer = vault.Sealer(master_key, self.clock, source)
-        self.vault = vault.Vault(sealer, self.catalog.integrations, self.clock)
-        self.offers = vault.ManagedOffers(self.vault)
+        self.vault = credentials.Vault(sealer, self.catalog.integrations, self.clock)
+        self.offers = credentials.ManagedOffers(self.vault)
         self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.credentials = self._build_credentials()
@@ -147,8 +148,8 @@ class Application:
         self.egress_rules = self.egress_rules.with_origins(OPERATOR, origin)
         self.credentials = self._build_credentials()
 
-    def _build_credentials(self) -> vault.CredentialBook:
-        return vault.CredentialBook(
+    def _build_credentials(self) -> credentials.CredentialBook:
+        return credentials.CredentialBook(
             self.sealer,
             self.catalog.integrations,
             egress_rules=self.egress_rules,

@@ -13,7 +13,7 @@ from headgate.kit.http.message import Origin
 from headgate.main.login_settings import list_issuer_origins
 from headgate.relay.ports import OPERATOR
 from headgate.settings import InvalidSettingError, Settings, variable_of
-from headgate.vault.model import InvalidCredentialError, parse_base_url
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 
 
 class InvalidCertificateAuthoritiesError(HeadgateError):

@@ -14,7 +14,8 @@ from headgate.kit.http.message import Origin, Request
 from headgate.main.data_remains import MASTER_KEY_FILE
 from headgate.main.egress import build_rule, open_client
 from headgate.settings import InvalidSettingError, Settings, variable_of
-from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
+from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key import (
     LOCAL,
     KeyService,

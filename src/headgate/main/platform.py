@@ -9,6 +9,7 @@ from starlette.routing import Route
 from headgate.api.platform import build_routes
 from headgate.api.refusals import Refusals
 from headgate.api.services import Services
+from headgate.credentials.service import Trials
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
@@ -16,7 +17,6 @@ from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
 from headgate.main.rotations import KeyDesk
 from headgate.relay.ports import Receipt, Settlement
-from headgate.vault.service import Trials
 
 
 def build(

@@ -15,12 +15,12 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
 from headgate.main.application import Application
 from headgate.vault.jobs import Rotator
-from headgate.vault.model import Fault
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
     Rotation,
 )
+from headgate.vault.model.sealed_row import Fault
 from headgate.vault.service import VaultStatus
 
 log = structlog.get_logger(__name__)

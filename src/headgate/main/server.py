@@ -40,7 +40,7 @@ from headgate.main.rescue import Rescue
 from headgate.main.simulator import check_simulator, is_simulated, load_simulator
 from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
-from headgate.vault.model import parse_base_url
+from headgate.vault.model.base_url import parse_base_url
 
 log = structlog.get_logger(__name__)
 

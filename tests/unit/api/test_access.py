@@ -14,8 +14,8 @@ from headgate.api.access import Audience
 from headgate.api.operation import Operation
 from headgate.api.routes import ALL
 from headgate.audit.model import SYSTEM
-from headgate.vault.model import CredentialRequest
-from headgate.vault.model.reference import SecretRequest
+from headgate.credentials.model.credential import CredentialRequest
+from headgate.vault.model.secret import SecretRequest
 from tests.fakes import account_objects
 from tests.fakes.api import Answer, Api, Tenant, running_api
 from tests.fakes.callers import Caller, Outcome, list_callers

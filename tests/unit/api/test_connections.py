@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from headgate.credentials.model.credential import NoCredentialError, UnusableCredentialError
 from headgate.kit.http.message import Headers
 from headgate.relay.ports import Credential, Deadlines
-from headgate.vault.model import NoCredentialError, UnusableCredentialError
 from tests.fakes.api import Api
 
 KEY = "sk-proj-0123456789abcdefghijWXYZ"

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from headgate.audit.model import SYSTEM
+from headgate.credentials.model.credential import CredentialRequest
+from headgate.credentials.service.tester import ENDPOINT
 from headgate.metering import service as metering
 from headgate.relay.ports import Deadlines, Receipt
-from headgate.vault.model import CredentialRequest
-from headgate.vault.service.trials import ENDPOINT
 from tests.fakes.api import Answer, Api
 from tests.fakes.upstream import FakeUpstream, running_upstream
 

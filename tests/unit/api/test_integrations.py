@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headgate.audit.model import SYSTEM
-from headgate.vault.model import CredentialRequest
+from headgate.credentials.model.credential import CredentialRequest
 from tests.fakes.api import OPERATOR_KEY, Api
 
 VISIBILITY = "/api/organizations/settings/llm-model-visibility"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from headgate.credentials.model.credential import NoCredentialError, UnusableCredentialError
 from headgate.relay.ports import Credential
-from headgate.vault.model import NoCredentialError, UnusableCredentialError
 from tests.fakes.api import Api, clear_platform
 
 VALUE = "sk-proj-0123456789abcdefghijWXYZ"

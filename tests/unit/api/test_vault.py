@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from headgate.audit.model import SYSTEM
-from headgate.vault.model import CredentialRequest
+from headgate.credentials.model.credential import CredentialRequest
 from tests.fakes.api import OPERATOR_KEY, Answer, Api
 from tests.fakes.waiting import wait_until
 

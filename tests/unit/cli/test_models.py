@@ -12,12 +12,12 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from headgate.cli import app
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.model.managed_model import ManagedModel
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.vault import store
-from headgate.vault.model import CredentialRecord
-from headgate.vault.model.managed import ManagedModel
 from headgate.vault.service import Sealer, create_master_key, remember_master_key
 
 MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"
@@ -50,7 +50,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             updated_at=0.0,
             key_id=key_id,
         )
-        store.insert_credential(connection, record, sealed=b"")
+        credential_store.insert_credential(connection, record, sealed=b"")
     database.close()
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level

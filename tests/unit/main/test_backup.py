@@ -21,7 +21,7 @@ from headgate.main.data_lock import (
 )
 from headgate.main.first_start import prepare_first_start
 from headgate.settings import Settings
-from headgate.vault.model import InvalidMasterKeyError
+from headgate.vault.model.keys import InvalidMasterKeyError
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,8 @@ from headgate.kit.process.hardening import erase_variables
 from headgate.main import master_keys
 from headgate.main.master_keys import build_source
 from headgate.settings import SECRETS, InvalidSettingError, Settings, variable_of
-from headgate.vault import store
-from headgate.vault.model import (
-    InvalidMasterKeyError,
-    parse_base_url,
-)
-from headgate.vault.model.keys import MasterKeyState
+from headgate.vault.model.base_url import parse_base_url
+from headgate.vault.model.keys import InvalidMasterKeyError, MasterKeyState
 from headgate.vault.service import (
     KeyServiceUnavailableError,
     LocalMasterKey,
@@ -34,6 +30,7 @@ from headgate.vault.service.master_key.signing import Signer, derive_key
 from headgate.vault.service.master_key.signing import (
     _sign as sign_any,  # pyright: ignore[reportPrivateUsage]
 )
+from headgate.vault.store import keys as key_store
 from tests.fakes import kms
 from tests.fakes.kms import KeyServices, running_key_services
 
@@ -57,7 +54,7 @@ def services(module_services: KeyServices) -> KeyServices:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "headgate.db")
-    METADATA.create_all(database.engine, tables=[store.MASTER_KEYS])
+    METADATA.create_all(database.engine, tables=[key_store.MASTER_KEYS])
     yield database
     database.close()
 
@@ -113,7 +110,7 @@ def test_key_that_a_service_wraps_comes_back_at_each_start(
     assert asked_at_first == FIRST_QUESTIONS[provider]
     assert len(services.seen) - asked_at_first == FIRST_QUESTIONS[provider] / 2
     with database.reading() as connection:
-        [record] = store.select_master_keys(connection).values()
+        [record] = key_store.select_master_keys(connection).values()
     assert (record.provider, record.key_name) == (provider, settings.master_key_name)
     assert made._key.material not in (record.wrapped or b"")  # pyright: ignore[reportPrivateUsage]
 
@@ -131,21 +128,21 @@ def test_wrapped_key_that_was_changed_or_moved_stops_the_start(
     settings = configure(services, provider, tmp_path)
     start_first(settings, database)
     with database.reading() as connection:
-        [record] = store.select_master_keys(connection).values()
+        [record] = key_store.select_master_keys(connection).values()
     other = build_source(settings).create().provenance.wrapped
     wrapped = record.wrapped or b""
     changes: list[tuple[str, Any]] = [("wrapped", other), ("wrapped", None), ("id", "00" * 8)]
     changes += [("wrapped", flip(wrapped, bit)) for bit in (0, 90, len(wrapped) * 8 - 9)]
     for name, value in changes:
         with database.transaction() as connection:
-            store.delete_master_key(connection, record.id)
+            key_store.delete_master_key(connection, record.id)
             changed = msgspec.structs.replace(record, **{name: value})
-            store.insert_master_key(connection, changed)
+            key_store.insert_master_key(connection, changed)
         with pytest.raises((KeyServiceUnavailableError, InvalidMasterKeyError)):
             start_again(settings, database)
         with database.transaction() as connection:
-            store.delete_master_key(connection, changed.id)
-            store.insert_master_key(connection, record)
+            key_store.delete_master_key(connection, changed.id)
+            key_store.insert_master_key(connection, record)
     start_again(settings, database)
 
 
@@ -211,8 +208,10 @@ def test_database_under_another_key_says_which_settings_it_needs(
     with pytest.raises(InvalidMasterKeyError, match=wanted):
         start_again(configure(services, "transit", tmp_path, **local), database)
     with database.transaction() as connection:
-        [record] = store.select_master_keys(connection).values()
-        store.set_master_key_state(connection, record.id, MasterKeyState.RETIRED, retired_at=1.0)
+        [record] = key_store.select_master_keys(connection).values()
+        key_store.set_master_key_state(
+            connection, record.id, MasterKeyState.RETIRED, retired_at=1.0
+        )
     with pytest.raises(InvalidMasterKeyError, match="No master key of this database is in force"):
         start_again(configure(services, "transit", tmp_path), database)
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from headgate.kit.http.message import Origin
-from headgate.vault.model import BASE_URL_CHARACTERS_MAX, InvalidCredentialError, parse_base_url
+from headgate.vault.model.base_url import (
+    BASE_URL_CHARACTERS_MAX,
+    InvalidCredentialError,
+    parse_base_url,
+)
 
 
 @pytest.mark.parametrize(

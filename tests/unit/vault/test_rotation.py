@@ -13,16 +13,18 @@ from structlog.testing import capture_logs
 
 from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
+from headgate.credentials.service import CredentialBook, Vault
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit import failpoint
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import FailpointError
 from headgate.kit.ids import Ids
-from headgate.vault import jobs, store
+from headgate.vault import jobs
 from headgate.vault.jobs import Rotator
-from headgate.vault.model import InvalidMasterKeyError
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
+    InvalidMasterKeyError,
     MasterKeyReplacedError,
     MasterKeyState,
     Rotation,
@@ -30,19 +32,18 @@ from headgate.vault.model.keys import (
     RotationState,
 )
 from headgate.vault.service import (
-    CredentialBook,
     LocalMasterKey,
     LocalSource,
     Rotations,
     Sealer,
-    Vault,
     find_faults,
     find_master_key,
     rotation,
 )
 from headgate.vault.service.sealing import SEALS_ALARM, SEALS_MAX
-from headgate.vault.store import rotation as rotation_store
-from tests.unit.vault.test_vault import Facts, Safe
+from headgate.vault.store import keys as key_store
+from headgate.vault.store import rotations as rotation_store
+from tests.fakes.safe import Facts, Safe
 
 SLICE_ROWS = 4
 """Of a slice, in these tests."""
@@ -129,11 +130,11 @@ def read_secrets(safe: Safe, sealer: Sealer | None = None) -> dict[str, str]:
 
 def list_keys(safe: Safe) -> set[str]:
     with safe.database.reading() as connection:
-        return {record.id for record in store.select_organization_keys(connection)}
+        return {record.id for record in key_store.select_organization_keys(connection)}
 
 
 def change_key(safe: Safe, key_id: str, **values: object) -> None:
-    keys = store.ORGANIZATION_KEYS
+    keys = key_store.ORGANIZATION_KEYS
     with safe.database.transaction() as connection:
         connection.execute(sa.update(keys).where(keys.c.id == key_id).values(**values))
 
@@ -143,7 +144,7 @@ def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> No
     removed = safe.add(name="removed")
     with safe.database.transaction() as connection:
         safe.book.remove(connection, removed, by=COMMAND_LINE)
-        before = {record.id: box for record, box in store.select_credentials(connection)}
+        before = {record.id: box for record, box in credential_store.select_credentials(connection)}
     old = list_keys(safe)
     operator = Operator(safe)
     assert operator.keys() == 0
@@ -151,7 +152,7 @@ def test_rotation_of_organization_keys_seals_every_secret_anew(safe: Safe) -> No
     assert len(list_keys(safe)) == 3
     assert read_secrets(safe) == read_secrets(safe, Sealer(safe.master_key, safe.clock)) == secrets
     with safe.database.reading() as connection:
-        after = list(store.select_credentials(connection))
+        after = list(credential_store.select_credentials(connection))
         assert all(before[record.id] != box for record, box in after)
         assert {record.seal_number for record, _ in after} == {2}
         last = operator.rotations.describe(connection).rotations[0]
@@ -255,8 +256,8 @@ def test_master_key_is_replaced_in_one_moment(safe: Safe) -> None:
     found = {**secrets, late: "sk-proj-0123456789abcdefLATE"}
     assert read_secrets(safe, Sealer(target, safe.clock)) == found
     with safe.database.reading() as connection:
-        states = {key.id: key.state for key in store.select_master_keys(connection).values()}
-        masters = {key.master_key_id for key in store.select_organization_keys(connection)}
+        states = {key.id: key.state for key in key_store.select_master_keys(connection).values()}
+        masters = {key.master_key_id for key in key_store.select_organization_keys(connection)}
         assert Sealer(safe.master_key, safe.clock).organization_keys(connection) == {}
     assert states == {safe.master_key.id: MasterKeyState.RETIRED, target.id: MasterKeyState.ACTIVE}
     assert masters == {target.id}
@@ -359,8 +360,8 @@ def test_next_master_key_alone_does_not_start_a_server(safe: Safe) -> None:
 def test_seals_are_counted_and_a_worn_key_is_told_and_then_replaced(safe: Safe) -> None:
     first = safe.add(name="first")
     with safe.database.reading() as connection:
-        [key] = list(store.select_organization_keys(connection))
-        [master] = store.select_master_keys(connection).values()
+        [key] = list(key_store.select_organization_keys(connection))
+        [master] = key_store.select_master_keys(connection).values()
     assert (key.id, key.seals, master.seals) == (first.key_id, 1, 2)
     change_key(safe, key.id, seals=SEALS_ALARM - 2)
     operator = Operator(safe)

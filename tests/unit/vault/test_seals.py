@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 from headgate.accounts import store as accounts_store
 from headgate.audit.model import COMMAND_LINE
 from headgate.audit.service import AuditLog
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.db import migration
@@ -22,14 +24,9 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.upgrade import migrate
 from headgate.kit.ids import Ids
-from headgate.vault import store
 from headgate.vault.jobs import Rotator
-from headgate.vault.model import (
-    CredentialRecord,
-    Fault,
-    InvalidMasterKeyError,
-)
-from headgate.vault.model.keys import MasterKeyRecord
+from headgate.vault.model.keys import InvalidMasterKeyError, MasterKeyRecord
+from headgate.vault.model.sealed_row import Fault
 from headgate.vault.service import (
     LocalMasterKey,
     Rotations,
@@ -40,7 +37,8 @@ from headgate.vault.service import (
 )
 from headgate.vault.service.master_key import parse_master_key
 from headgate.vault.service.sealing import open_secret
-from tests.unit.vault.test_vault import SECRET, HeldClock, Safe
+from headgate.vault.store import keys as key_store
+from tests.fakes.safe import SECRET, HeldClock, Safe
 
 GOLDEN: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[2] / "golden" / "vault" / "sealed.json").read_bytes()
@@ -72,7 +70,7 @@ def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> No
             "master_key_id": master_key.id,
             "created_at": 0.0,
         }
-        store.insert_organization_key(connection, {"id": key_id, "wrapped": wrapped, **row})
+        key_store.insert_organization_key(connection, {"id": key_id, "wrapped": wrapped, **row})
         keys = Sealer(master_key, HeldClock()).organization_keys(connection)
     record = CredentialRecord(
         id="cred_golden",
@@ -98,12 +96,12 @@ def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> No
 def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: Path) -> None:
     value = base64.b64decode(GOLDEN["check_value"])
     with safe.database.transaction() as connection:
-        connection.execute(sa.delete(store.MASTER_KEYS))
+        connection.execute(sa.delete(key_store.MASTER_KEYS))
         record = MasterKeyRecord(id=GOLDEN["master_key_id"], check_value=value, created_at=0.0)
-        store.insert_master_key(connection, record)
+        key_store.insert_master_key(connection, record)
         found = find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
         assert found is not None
-        connection.execute(sa.update(store.MASTER_KEYS).values(check_value=value[:-1] + b"\0"))
+        connection.execute(sa.update(key_store.MASTER_KEYS).values(check_value=value[:-1] + b"\0"))
         with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
             find_master_key(connection, text=GOLDEN["master_key_text"], path=tmp_path / "none")
 
@@ -111,9 +109,9 @@ def test_check_value_of_the_first_release_is_known_today(safe: Safe, tmp_path: P
 def test_organization_key_is_bound_to_its_organization_and_id(safe: Safe) -> None:
     safe.add()
     with safe.database.transaction() as connection:
-        (row,) = list(store.select_organization_keys(connection))
+        (row,) = list(key_store.select_organization_keys(connection))
         assert row.organization_id == safe.own
-        keys = store.ORGANIZATION_KEYS
+        keys = key_store.ORGANIZATION_KEYS
         connection.execute(sa.update(keys).values(organization_id=safe.other))
         assert safe.sealer.organization_keys(connection) == {}
         with pytest.raises(BrokenSealError):
@@ -128,7 +126,7 @@ def test_every_organization_has_a_key_of_its_own_and_keeps_it(safe: Safe) -> Non
     assert [record.key_id for record in records[:3]] == [record.key_id for record in records[3:]]
     assert len({record.key_id for record in records}) == 3
     with safe.database.reading() as connection:
-        found = store.select_organization_keys(connection)
+        found = key_store.select_organization_keys(connection)
         kept = {record.organization_id: record.id for record in found}
     assert kept == {record.organization_id: record.key_id for record in records}
 
@@ -145,7 +143,7 @@ def test_newest_key_of_an_organization_seals_and_the_older_ones_still_open(safe:
             "wrapped": safe.master_key.wrap(key.material, bound_to=bound_to),
             "created_at": safe.clock.time + 1,
         }
-        store.insert_organization_key(connection, values)
+        key_store.insert_organization_key(connection, values)
     new = safe.add(name="new")
     assert (new.key_id, old.key_id != "okey_0") == ("okey_0", True)
     assert safe.reload() == []
@@ -159,7 +157,7 @@ def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Sa
     for record in broken:
         safe.change(record.id, sealed=b"\x01" * 200)
     with safe.database.transaction() as connection:
-        keys = store.ORGANIZATION_KEYS
+        keys = key_store.ORGANIZATION_KEYS
         statement = sa.update(keys).where(keys.c.id == lost.key_id).values(wrapped=b"\x01" * 109)
         connection.execute(statement)
     with capture_logs() as lines:
@@ -309,7 +307,7 @@ def test_database_of_an_earlier_release_is_known_before_its_upgrade_and_opens_af
     assert rotator.rotate_keys("all", by=COMMAND_LINE) == 0
     with database.reading() as connection:
         assert find_faults(connection, sealer) == []
-        [(record, _)] = store.select_credentials(connection)
+        [(record, _)] = credential_store.select_credentials(connection)
     database.close()
     assert (record.seal_number, record.key_id != key_id) == (1, True)
 

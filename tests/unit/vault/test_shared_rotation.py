@@ -10,8 +10,8 @@ import pytest
 from headgate.kit import failpoint
 from headgate.kit.failpoint import FailpointError
 from headgate.vault.service import LocalMasterKey, Sealer
+from tests.fakes.safe import Safe
 from tests.unit.vault.test_rotation import Operator, arm, fill, list_keys, read_secrets
-from tests.unit.vault.test_vault import Safe
 
 
 def test_both_rotations_go_on_where_they_were_cut(postgres_url: str) -> None:

@@ -15,18 +15,16 @@ from sqlalchemy import exc
 from headgate.accounts.service import AccountService
 from headgate.audit.model import COMMAND_LINE, SYSTEM, AuditFilter
 from headgate.audit.service import AuditLog
+from headgate.credentials.model.credential import CredentialRecord, UnusableCredentialError
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.ids import Ids
-from headgate.vault import store
-from headgate.vault.model import (
-    CredentialRecord,
-    UnusableCredentialError,
-)
 from headgate.vault.model.keys import EVERY_KEY
 from headgate.vault.service import Rotations
 from headgate.vault.service.sealing import open_secret
-from tests.unit.vault.test_vault import SECRET, Safe
+from headgate.vault.store import keys as key_store
+from tests.fakes.safe import SECRET, Safe
 
 NONCES = 20_000
 
@@ -41,7 +39,7 @@ def safe(tmp_path: Path) -> Iterator[Safe]:
 def read_rows(safe: Safe) -> tuple[list[tuple[CredentialRecord, bytes]], dict[str, SecretKey]]:
     with safe.database.reading() as connection:
         keys = safe.sealer.organization_keys(connection)
-        return list(store.select_credentials(connection)), keys
+        return list(credential_store.select_credentials(connection)), keys
 
 
 def test_flipped_bits_of_fifty_blobs_open_nothing(safe: Safe) -> None:
@@ -81,10 +79,10 @@ def test_wrapped_keys_that_change_places_open_nothing(safe: Safe) -> None:
     for owner in (safe.own, safe.other, None):
         safe.add(organization_id=owner)
     with safe.database.reading() as connection:
-        records = list(store.select_organization_keys(connection))
+        records = list(key_store.select_organization_keys(connection))
     for one, other in itertools.permutations(records, 2):
         with safe.database.transaction() as connection:
-            keys = store.ORGANIZATION_KEYS
+            keys = key_store.ORGANIZATION_KEYS
             change = sa.update(keys).where(keys.c.id == one.id)
             connection.execute(change.values(wrapped=other.wrapped))
             assert one.id not in safe.sealer.organization_keys(connection)
@@ -182,5 +180,5 @@ def test_what_did_not_change_is_not_opened_anew(safe: Safe) -> None:
     assert len(safe.reload()) == 1
     assert safe.vault.seals_opened == before + 1
     with safe.database.transaction() as connection:
-        connection.execute(sa.update(store.ORGANIZATION_KEYS).values(wrapped=b"\x01" * 109))
+        connection.execute(sa.update(key_store.ORGANIZATION_KEYS).values(wrapped=b"\x01" * 109))
     assert len(safe.reload()) == 3

@@ -16,15 +16,15 @@ from headgate.api.errors import rename_params
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
-from headgate.kit.errors import HeadgateError, Kind
-from headgate.vault.model import (
-    SECRET_CHARACTERS_MAX,
+from headgate.credentials.model.capacity import Capacity
+from headgate.credentials.model.credential import (
     CredentialChange,
     CredentialRecord,
     CredentialRequest,
 )
-from headgate.vault.model.capacity import Capacity
-from headgate.vault.service import Wanted
+from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
+from headgate.credentials.service import Wanted
+from headgate.kit.errors import HeadgateError, Kind
 
 OPERATIONS = Operations(
     "Connections", "Credentials with the models and the capacity that they are meant for."

@@ -34,15 +34,15 @@ from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, read_time, show_time
 from headgate.audit.model import AuditEvent, AuditFilter
-from headgate.metering import service as metering
-from headgate.vault.model import (
+from headgate.credentials.model.auth import infer_material
+from headgate.credentials.model.credential import (
     CredentialChange,
     CredentialRecord,
     CredentialRequest,
     UnusableCredentialError,
 )
-from headgate.vault.model.auth import infer_material
-from headgate.vault.service import Trial, Wanted
+from headgate.credentials.service import Trial, Wanted
+from headgate.metering import service as metering
 
 OPERATIONS = Operations("Credentials", "Secrets of model providers: sealed, and never shown again.")
 READ = organization("credentials:read")

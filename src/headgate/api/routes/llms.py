@@ -19,8 +19,8 @@ from headgate.catalog.model import (
     Manifest,
     OrganizationSettings,
 )
-from headgate.vault.model import CredentialRecord
-from headgate.vault.service import Wanted
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.service import Wanted
 
 OPERATIONS = Operations("LLMs", "The models that an organization can call, shows and prefers.")
 CREDENTIALS_MAX = 10_000

@@ -13,7 +13,7 @@ from headgate.api.access import platform
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Name, Nothing, show_time
-from headgate.vault.model.managed import (
+from headgate.credentials.model.managed_model import (
     ManagedChange,
     ManagedModel,
     ManagedRequest,

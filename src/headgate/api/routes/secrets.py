@@ -18,7 +18,7 @@ from headgate.api.credential_shapes import Url
 from headgate.api.operation import Ask, Operations
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Nothing, show_time
-from headgate.vault.model.reference import (
+from headgate.vault.model.secret import (
     NAME,
     VALUE_CHARACTERS_MAX,
     SecretRecord,

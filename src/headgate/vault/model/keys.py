@@ -100,3 +100,9 @@ class MasterKeyReplacedError(HeadgateError):
 
     kind = Kind.UNAVAILABLE
     code = "master_key_replaced"
+
+
+class InvalidMasterKeyError(HeadgateError):
+    """The master key is missing, weak, exposed or another one: nothing was written."""
+
+    code = "master_key_refused"

@@ -26,7 +26,6 @@ from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import Ids
-from headgate.vault import store as keys
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
@@ -41,7 +40,9 @@ from headgate.vault.model.keys import (
 from headgate.vault.service.master_key import MasterKey, remember_master_key
 from headgate.vault.service.sealed_tables import BINDINGS, Row, reseal
 from headgate.vault.service.sealing import SEALS_ALARM, Sealer, bind_key
-from headgate.vault.store import rotation as store
+from headgate.vault.store import keys as key_store
+from headgate.vault.store import revision, sealed_rows
+from headgate.vault.store import rotations as rotation_store
 
 SLICE_ROWS = 50
 
@@ -95,7 +96,7 @@ class Rotations:
 
     def describe(self, connection: sa.Connection, *, rotations_max: int = 10) -> VaultStatus:
         """What there is now."""
-        rows = store.count_rows_by_key(connection)
+        rows = sealed_rows.count_rows_by_key(connection)
         opened = self._sealer.organization_keys(connection)
         found = [
             KeyStatus(
@@ -108,15 +109,17 @@ class Rotations:
                 is_retired=record.retired_at is not None,
                 opens=record.id in opened,
             )
-            for record in keys.select_organization_keys(connection)
+            for record in key_store.select_organization_keys(connection)
         ]
-        masters = list(keys.select_master_keys(connection).values())
-        return VaultStatus(masters, found, store.select_rotations(connection, limit=rotations_max))
+        masters = list(key_store.select_master_keys(connection).values())
+        return VaultStatus(
+            masters, found, rotation_store.select_rotations(connection, limit=rotations_max)
+        )
 
     @staticmethod
     def is_in_force(connection: sa.Connection, target: MasterKey) -> bool:
         """Whether the database is under this master key already."""
-        return target.id in keys.select_active_master_keys(connection)
+        return target.id in key_store.select_active_master_keys(connection)
 
     def begin_master(
         self, connection: sa.Connection, target: MasterKey, *, by: Actor
@@ -125,7 +128,7 @@ class Rotations:
 
         Raises `RotationConflictError`.
         """
-        running = store.find_running_rotation(connection, RotationKind.MASTER)
+        running = rotation_store.find_running_rotation(connection, RotationKind.MASTER)
         if running is not None:
             if running.scope == target.id:
                 return running
@@ -133,7 +136,7 @@ class Rotations:
                 f"A rotation to the master key {running.scope} has begun, and this is {target.id}. "
                 "End it with the command that began it, or take it back with --abandon."
             )
-        known = keys.select_master_keys(connection).get(target.id)
+        known = key_store.select_master_keys(connection).get(target.id)
         if known is not None and known.state is MasterKeyState.ACTIVE:
             return None
         if known is not None:
@@ -142,12 +145,12 @@ class Rotations:
             )
         now = self._clock.now()
         remember_master_key(connection, target, now=now, state=MasterKeyState.PENDING)
-        total = sum(1 for _ in keys.select_organization_keys(connection))
+        total = sum(1 for _ in key_store.select_organization_keys(connection))
         return self._begin(connection, RotationKind.MASTER, target.id, total, by)
 
     def stage(self, connection: sa.Connection, target: MasterKey, *, after: str) -> Staged:
         """The next page of organization keys under the target; only reads."""
-        found = store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
+        found = rotation_store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
         pairs: list[tuple[OrganizationKeyRecord, bytes]] = []
         for record in found:
             with contextlib.suppress(BrokenSealError):
@@ -159,10 +162,10 @@ class Rotations:
     ) -> Rotation:
         """Write a page down."""
         done = sum(
-            store.stage_organization_key(connection, record, wrapped)
+            rotation_store.stage_organization_key(connection, record, wrapped)
             for record, wrapped in staged.pairs
         )
-        keys.count_master_seals(connection, rotation.scope, seals=done)
+        key_store.count_master_seals(connection, rotation.scope, seals=done)
         return self._advance(connection, rotation, done)
 
     def switch_master(
@@ -174,11 +177,15 @@ class Rotations:
         """
         now = self._clock.now()
         self._advance(connection, rotation, 0)
-        for key_id in sorted(keys.select_active_master_keys(connection)):
+        for key_id in sorted(key_store.select_active_master_keys(connection)):
             # From here on nobody makes a key under it; whoever did before has committed.
-            keys.set_master_key_state(connection, key_id, MasterKeyState.RETIRED, retired_at=now)
+            key_store.set_master_key_state(
+                connection, key_id, MasterKeyState.RETIRED, retired_at=now
+            )
         failed, after = 0, ""
-        while rest := store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS):
+        while rest := rotation_store.select_unstaged_keys(
+            connection, after=after, limit=SLICE_ROWS
+        ):
             after = rest[-1].id
             for record in rest:
                 try:
@@ -186,23 +193,25 @@ class Rotations:
                 except BrokenSealError:
                     failed += 1
                     continue
-                store.stage_organization_key(connection, record, wrapped)
-        store.bring_in_staged_keys(connection, target.id)
-        keys.set_master_key_state(connection, target.id, MasterKeyState.ACTIVE)
+                rotation_store.stage_organization_key(connection, record, wrapped)
+        rotation_store.bring_in_staged_keys(connection, target.id)
+        key_store.set_master_key_state(connection, target.id, MasterKeyState.ACTIVE)
         self._end(connection, rotation, failed, by)
-        keys.note_change(connection)
+        revision.note_change(connection)
         failpoint("rotation_switch")
         return failed
 
     def abandon_master(self, connection: sa.Connection, *, by: Actor) -> Rotation:
         """Take a rotation back that has not come to its end. Raises `RotationConflictError`."""
-        running = store.find_running_rotation(connection, RotationKind.MASTER)
+        running = rotation_store.find_running_rotation(connection, RotationKind.MASTER)
         if running is None:
             raise RotationConflictError("No rotation of the master key is under way.")
-        store.drop_staged_keys(connection)
-        keys.delete_master_key(connection, running.scope)
+        rotation_store.drop_staged_keys(connection)
+        key_store.delete_master_key(connection, running.scope)
         now = self._clock.now()
-        store.end_rotation(connection, running.id, RotationState.ABANDONED, failed=0, now=now)
+        rotation_store.end_rotation(
+            connection, running.id, RotationState.ABANDONED, failed=0, now=now
+        )
         event = AuditEvent("vault.rotation_abandoned", None, running.id, {"to": running.scope})
         self._audit.record(connection, by, event)
         return running
@@ -210,7 +219,7 @@ class Rotations:
     def begin_keys(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
         """The rotation of an organization's, the platform's or all keys; the one under way if
         there is one. Raises `RotationConflictError`."""
-        running = store.find_running_rotation(connection, RotationKind.KEYS)
+        running = rotation_store.find_running_rotation(connection, RotationKind.KEYS)
         if running is not None:
             if running.scope in (scope, EVERY_KEY):
                 return running
@@ -218,15 +227,15 @@ class Rotations:
                 f"A rotation of the keys of {running.scope} has begun; end it first: "
                 f"headgate vault rotate-keys --organization {running.scope}"
             )
-        store.retire_organization_keys(connection, scope, now=self._clock.now())
-        rows = store.count_rows_by_key(connection)
-        retired = keys.select_retired_keys(connection)
+        rotation_store.retire_organization_keys(connection, scope, now=self._clock.now())
+        rows = sealed_rows.count_rows_by_key(connection)
+        retired = key_store.select_retired_keys(connection)
         total = sum(rows.get(record.id, 0) for record in retired)
         return self._begin(connection, RotationKind.KEYS, scope, total, by)
 
     def list_retired(self, connection: sa.Connection) -> list[OrganizationKeyRecord]:
         """The keys that are to go."""
-        return keys.select_retired_keys(connection)
+        return key_store.select_retired_keys(connection)
 
     def find_successor(
         self, connection: sa.Connection, retired: OrganizationKeyRecord
@@ -244,7 +253,7 @@ class Rotations:
         after: str,
     ) -> Resealed:
         """The next page of a table's rows under the successor; only reads."""
-        found = store.select_sealed(
+        found = sealed_rows.select_sealed(
             connection, table, key_id=retired.id, after=after, limit=SLICE_ROWS
         )
         new_id, new = successor
@@ -263,9 +272,9 @@ class Rotations:
     ) -> Rotation:
         """Write a page down; rows that somebody has changed meanwhile are left as they are now."""
         done = 0
-        if keys.count_organization_seals(connection, page.key_id, seals=len(page.changes)):
+        if key_store.count_organization_seals(connection, page.key_id, seals=len(page.changes)):
             done = sum(
-                store.replace_seal(connection, page.table, row, values)
+                sealed_rows.replace_seal(connection, page.table, row, values)
                 for row, values in page.changes
             )
         return self._advance(connection, rotation, done)
@@ -274,16 +283,16 @@ class Rotations:
         self, connection: sa.Connection, rotation: Rotation, retired: OrganizationKeyRecord
     ) -> int:
         """Delete a retired key if no row names it any more. How many rows do."""
-        if keys_left := store.count_rows_of_key(connection, retired.id):
+        if keys_left := sealed_rows.count_rows_of_key(connection, retired.id):
             successor, _ = self.find_successor(connection, retired)
             forgotten = sum(
-                store.move_forgotten(connection, table, before=retired.id, after=successor)
+                sealed_rows.move_forgotten(connection, table, before=retired.id, after=successor)
                 for table in BINDINGS
             )
             self._advance(connection, rotation, forgotten)
             keys_left -= forgotten
         if not keys_left:
-            store.delete_organization_key(connection, retired.id)
+            rotation_store.delete_organization_key(connection, retired.id)
         return keys_left
 
     def end_keys(
@@ -295,11 +304,13 @@ class Rotations:
         """
         self._advance(connection, rotation, 0)
         self._end(connection, rotation, failed, by)
-        keys.note_change(connection)
+        revision.note_change(connection)
 
     def _advance(self, connection: sa.Connection, rotation: Rotation, done: int) -> Rotation:
         failpoint("rotation_slice")
-        advanced = store.advance_rotation(connection, rotation.id, done=done, now=self._clock.now())
+        advanced = rotation_store.advance_rotation(
+            connection, rotation.id, done=done, now=self._clock.now()
+        )
         if advanced is None:
             raise RotationConflictError(f"Another process has ended the rotation {rotation.id}.")
         return advanced
@@ -323,14 +334,16 @@ class Rotations:
             started_at=now,
             updated_at=now,
         )
-        store.insert_rotation(connection, rotation)
+        rotation_store.insert_rotation(connection, rotation)
         fields = {"kind": kind.value, "of": scope, "rows": total}
         self._record(connection, by, "vault.rotation_started", rotation, fields)
         return rotation
 
     def _end(self, connection: sa.Connection, rotation: Rotation, failed: int, by: Actor) -> None:
         now = self._clock.now()
-        store.end_rotation(connection, rotation.id, RotationState.DONE, failed=failed, now=now)
+        rotation_store.end_rotation(
+            connection, rotation.id, RotationState.DONE, failed=failed, now=now
+        )
         fields = {"kind": rotation.kind.value, "of": rotation.scope, "failed": failed}
         self._record(connection, by, "vault.rotation_ended", rotation, fields)
 

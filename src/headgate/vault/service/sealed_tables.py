@@ -1,6 +1,6 @@
 """Every table that has sealed fields: how its seals are bound, and which of its rows do not open.
 
-A table is added by one line in `BINDINGS` and one in `store.rotation.SEALED_TABLES`; rotation,
+A table is added by one line in `BINDINGS` and one in `store.sealed_rows.SEALED_TABLES`; rotation,
 check and doctor then know it.
 """
 
@@ -14,19 +14,19 @@ import sqlalchemy as sa
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
-from headgate.vault.model import CredentialRecord, Fault
-from headgate.vault.model.reference import SecretRecord
+from headgate.vault.model.sealed_row import CredentialRow, Fault
+from headgate.vault.model.secret import SecretRecord
 from headgate.vault.service.sealing import Sealer, bind_credential, explain
 from headgate.vault.service.secrets import bind_secret
-from headgate.vault.store import rotation as store
+from headgate.vault.store import sealed_rows
 
 Row = Mapping[str, Any]
 PAGE_ROWS = 200
 
 
 def _bind_credential(row: Row) -> bytes:
-    fields = {name: row[name] for name in CredentialRecord.__struct_fields__}
-    return bind_credential(CredentialRecord(**fields))
+    fields = {name: row[name] for name in CredentialRow.__struct_fields__}
+    return bind_credential(CredentialRow(**fields))
 
 
 def _bind_secret(row: Row) -> bytes:
@@ -51,7 +51,9 @@ def reseal(table: str, row: Row, old: SecretKey, new_id: str, new: SecretKey) ->
 def iterate_rows(connection: sa.Connection, table: str) -> Iterator[Row]:
     """Every row of a sealed table that has a secret, by id."""
     after = ""
-    while rows := store.select_sealed(connection, table, key_id=None, after=after, limit=PAGE_ROWS):
+    while rows := sealed_rows.select_sealed(
+        connection, table, key_id=None, after=after, limit=PAGE_ROWS
+    ):
         yield from rows
         after = rows[-1]["id"]
 

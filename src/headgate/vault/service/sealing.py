@@ -13,17 +13,15 @@ from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Origin
-from headgate.vault import store
-from headgate.vault.model import (
-    CredentialRecord,
-    parse_base_url,
-)
+from headgate.vault.model.base_url import parse_base_url
 from headgate.vault.model.keys import (
     MasterKeyReplacedError,
     MasterKeyState,
     OrganizationKeyRecord,
 )
+from headgate.vault.model.sealed_row import SealedCredential
 from headgate.vault.service.master_key import MasterKey, MasterKeySource
+from headgate.vault.store import keys as key_store
 
 FIELD = "secret"
 SEALS_ALARM = 2**31
@@ -69,7 +67,7 @@ class Sealer:
         """Every organization key by its id, but for those that this master key does not open."""
         self.follow(connection)
         keys: dict[str, SecretKey] = {}
-        records = list(store.select_organization_keys(connection))
+        records = list(key_store.select_organization_keys(connection))
         for record in records:
             with contextlib.suppress(BrokenSealError):
                 keys[record.id] = self.open_key(record)
@@ -88,7 +86,7 @@ class Sealer:
         counted. Raises `BrokenSealError` and `MasterKeyReplacedError`.
         """
         newest: OrganizationKeyRecord | None = None
-        for record in store.select_sealing_keys(connection, organization_id):
+        for record in key_store.select_sealing_keys(connection, organization_id):
             newest = record
         if newest is None or newest.seals + seals > SEALS_MAX:
             key_id, key = self._make_key(connection, organization_id)
@@ -96,7 +94,7 @@ class Sealer:
             key_id, key = newest.id, self.open_key(newest)
             if newest.seals + seals >= SEALS_ALARM:
                 log.warning("vault.key_worn", key=key_id, seals=newest.seals + seals)
-        store.count_organization_seals(connection, key_id, seals=seals)
+        key_store.count_organization_seals(connection, key_id, seals=seals)
         return key_id, key
 
     def open_key(self, record: OrganizationKeyRecord) -> SecretKey:
@@ -116,7 +114,7 @@ class Sealer:
 
     def follow(self, connection: sa.Connection) -> None:
         """Look whether another process has brought in a new master key, and take it up."""
-        active = store.select_active_master_keys(connection)
+        active = key_store.select_active_master_keys(connection)
         if self.master_key.id in active or not active:
             self.is_outdated = False
             return
@@ -136,7 +134,7 @@ class Sealer:
     def _make_key(
         self, connection: sa.Connection, organization_id: str | None
     ) -> tuple[str, SecretKey]:
-        if store.lock_master_key(connection, self.master_key.id) is not MasterKeyState.ACTIVE:
+        if key_store.lock_master_key(connection, self.master_key.id) is not MasterKeyState.ACTIVE:
             raise MasterKeyReplacedError(
                 "Another master key was brought in, and this process does not have it, so it can "
                 "make no new keys. Restart it with the new one."
@@ -150,23 +148,23 @@ class Sealer:
             created_at=self._clock.now(),
         )
         wrapped = self.master_key.wrap(key.material, bound_to=bind_key(record))
-        values = store.flatten(msgspec.structs.replace(record, wrapped=wrapped))
-        store.insert_organization_key(connection, values)
-        store.count_master_seals(connection, self.master_key.id, seals=1)
+        values = key_store.flatten(msgspec.structs.replace(record, wrapped=wrapped))
+        key_store.insert_organization_key(connection, values)
+        key_store.count_master_seals(connection, self.master_key.id, seals=1)
         return record.id, key
 
 
-def seal_secret(key: SecretKey, secret: str, record: CredentialRecord) -> bytes:
+def seal_secret(key: SecretKey, secret: str, record: SealedCredential) -> bytes:
     """The secret, sealed for this record."""
     return crypto.seal_envelope(key, secret.encode(), bound_to=bind_credential(record))
 
 
-def open_secret(key: SecretKey, sealed: bytes, record: CredentialRecord) -> str:
+def open_secret(key: SecretKey, sealed: bytes, record: SealedCredential) -> str:
     """The secret of this record. Raises `BrokenSealError`."""
     return crypto.open_envelope(key, sealed, bound_to=bind_credential(record)).decode()
 
 
-def bind_credential(record: CredentialRecord) -> bytes:
+def bind_credential(record: SealedCredential) -> bytes:
     """What the secret of a credential is bound to. The first release counted no seals."""
     origin: Origin = parse_base_url(record.base_url)[0]
     fields = (record.organization_id or "", record.id, FIELD, record.key_id, str(origin))

@@ -11,9 +11,8 @@ from headgate.kit.clock import Clock
 from headgate.kit.crypto import SecretKey
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
-from headgate.vault import store
-from headgate.vault.model import Integration, InvalidCredentialError, parse_base_url
-from headgate.vault.model.reference import (
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
+from headgate.vault.model.secret import (
     BrokenReferenceError,
     InvalidSecretError,
     SecretNotFoundError,
@@ -24,6 +23,7 @@ from headgate.vault.model.reference import (
     hint_secret,
 )
 from headgate.vault.service.sealing import FIELD, Sealer
+from headgate.vault.store import revision
 from headgate.vault.store import secrets as secret_store
 
 
@@ -47,7 +47,9 @@ class SecretBook:
         origin = _read_origin(request.base_url)
         now = self._clock.now()
         place = (request.organization_id, request.project_id)
-        store.note_change(connection)  # first: the next writer waits here, and then sees this one
+        revision.note_change(
+            connection
+        )  # first: the next writer waits here, and then sees this one
         before = secret_store.find_secret(connection, *place, name=name)
         record_id = self._ids.make("sec") if before is None else before[0].id
         changes = {
@@ -107,7 +109,7 @@ class SecretBook:
     ) -> SecretRecord:
         """Forget a secret for good; what refers to it is unusable from now on. Raises
         `SecretNotFoundError`."""
-        store.note_change(connection)
+        revision.note_change(connection)
         found = secret_store.find_secret(connection, organization_id, project_id, name=name)
         if found is None:
             raise SecretNotFoundError(f"There is no secret {name!r}.")
@@ -123,7 +125,7 @@ class SecretBook:
         organization_id: str,
         *,
         name: str,
-        integration: Integration,
+        integration_base_url: str,
         origin: Origin,
     ) -> str:
         """The value of an organization's secret, to be sent to that origin and nowhere else.
@@ -134,11 +136,19 @@ class SecretBook:
         if found is None:
             raise BrokenReferenceError(explain_missing(name))
         record, sealed = found
-        check_destination(record, integration, origin)
+        check_destination(record, integration_base_url, origin)
         keys = self._sealer.organization_keys(connection)
         if record.key_id not in keys:
             raise BrokenReferenceError(f"the secret {name!r} cannot be opened with this master key")
         return open_value(keys[record.key_id], sealed, record)
+
+
+def map_organization_secrets(
+    connection: sa.Connection,
+) -> dict[tuple[str, str], tuple[SecretRecord, bytes]]:
+    """Every organization's own secrets and their seals, by organization and name."""
+    stored = secret_store.select_organization_secrets(connection)
+    return {(record.organization_id, record.name): (record, sealed) for record, sealed in stored}
 
 
 def seal_value(key: SecretKey, value: str, record: SecretRecord) -> bytes:
@@ -167,9 +177,9 @@ def bind_secret(record: SecretRecord) -> bytes:
     )
 
 
-def check_destination(record: SecretRecord, integration: Integration, origin: Origin) -> None:
+def check_destination(record: SecretRecord, integration_base_url: str, origin: Origin) -> None:
     """Raises `BrokenReferenceError` for a secret that must not be sent to that origin (N4)."""
-    allowed = record.origin or str(parse_base_url(integration.base_url)[0])
+    allowed = record.origin or str(parse_base_url(integration_base_url)[0])
     if allowed != str(origin):
         raise BrokenReferenceError(
             f"the secret {record.name!r} may be sent to {allowed} only, not to {origin}; "

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.kit.db.schema import METADATA
-from headgate.vault.model.reference import SecretRecord
+from headgate.vault.model.secret import SecretRecord
 
 SECRETS = sa.Table(
     "secrets",

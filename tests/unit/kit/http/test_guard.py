@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.credentials.model import integration
+from headgate.credentials.service import try_credential
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import ConnectError, EgressError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule, Guard, find_host_fault, parse_rule
 from headgate.kit.http.lookup import SystemLookup
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.relay.ports import Credential
-from headgate.vault import model
-from headgate.vault.model import InvalidCredentialError, parse_base_url
-from headgate.vault.service import try_credential
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from tests.fakes.canary import Canary, running_canary
 from tests.fakes.places import NAMES, ODD_HOSTS, ODD_URLS, PRIVATE_V4, PRIVATE_V6
 
@@ -53,7 +53,7 @@ class Call:
     cost_level = "minimal"
 
 
-CALL: model.TestCall = Call()
+CALL: integration.TestCall = Call()
 
 
 def make_credential(origin: Origin) -> Credential:

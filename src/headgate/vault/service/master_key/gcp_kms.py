@@ -15,7 +15,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from headgate.kit.http.message import Request
-from headgate.vault.model import InvalidCredentialError, InvalidMasterKeyError, parse_base_url
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
+from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key.key_service import (
     KeyServiceUnavailableError,
     Place,

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
-from headgate.vault import store
 from headgate.vault.model.keys import (
     MasterKeyRecord,
     MasterKeyState,
 )
+from headgate.vault.store import keys as key_store
 
 LOCAL = "local"
 _CHECK_PLAINTEXT = b"headgate master key"
@@ -68,7 +68,7 @@ def remember_master_key(
     state: MasterKeyState = MasterKeyState.ACTIVE,
 ) -> None:
     """Store the check value by which a wrong key is known later; nothing if it is there."""
-    if key.id in store.select_master_keys(connection):
+    if key.id in key_store.select_master_keys(connection):
         return
     record = MasterKeyRecord(
         id=key.id,
@@ -80,7 +80,7 @@ def remember_master_key(
         state=state,
         seals=1,
     )
-    store.insert_master_key(connection, record)
+    key_store.insert_master_key(connection, record)
 
 
 def opens(key: MasterKey, record: MasterKeyRecord | None) -> bool:
@@ -95,4 +95,4 @@ def opens(key: MasterKey, record: MasterKeyRecord | None) -> bool:
 
 def list_known(connection: sa.Connection) -> dict[str, MasterKeyRecord]:
     """The master keys of this database; none where it was never set up."""
-    return store.select_master_keys(connection) if store.has_tables(connection) else {}
+    return key_store.select_master_keys(connection) if key_store.has_tables(connection) else {}

@@ -21,8 +21,8 @@ from headgate.kit.crypto import KEY_BYTES, SecretKey, encode_fields
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Headers, Origin, Request, Timeouts
-from headgate.vault.model import InvalidMasterKeyError
 from headgate.vault.model.keys import (
+    InvalidMasterKeyError,
     MasterKeyRecord,
     MasterKeyState,
 )

@@ -14,8 +14,7 @@ import sqlalchemy as sa
 
 from headgate.kit.crypto import KEY_BYTES
 from headgate.kit.failpoint import failpoint
-from headgate.vault.model import InvalidMasterKeyError
-from headgate.vault.model.keys import MasterKeyRecord
+from headgate.vault.model.keys import InvalidMasterKeyError, MasterKeyRecord
 from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, list_known
 from headgate.vault.service.master_key.source import describe_active, is_active, judge
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from headgate.credentials.model.managed_model import ManagedModel
+from headgate.credentials.store.credentials import CREDENTIALS, LIVE
 from headgate.kit.db.schema import METADATA
-from headgate.vault.model.managed import ManagedModel
-from headgate.vault.store import CREDENTIALS, LIVE
 
 MANAGED_MODELS = sa.Table(
     "managed_models",

@@ -1,13 +1,11 @@
-"""The SQL of replacing keys: staged forms, seals that change hands, and how far a rotation is."""
+"""The SQL of rotations: staged keys, retired keys, and progress."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from headgate.kit.db.schema import METADATA
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
@@ -16,22 +14,30 @@ from headgate.vault.model.keys import (
     RotationKind,
     RotationState,
 )
-from headgate.vault.store import (
-    CREDENTIALS,
-    IS_RUNNING,
-    ORGANIZATION_KEYS,
-    ROTATIONS,
-    UNRETIRED,
-    flatten,
+from headgate.vault.store.keys import ORGANIZATION_KEYS, UNRETIRED, flatten
+
+ROTATIONS = sa.Table(
+    "rotations",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("done", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("finished_at", sa.Double),
 )
-from headgate.vault.store.secrets import SECRETS
-
-SEALED_TABLES = {table.name: table for table in (CREDENTIALS, SECRETS)}
-"""Every table whose column `sealed` is opened with the organization key `key_id`.
-
-All have `id`, `organization_id`, `name`, `sealed` (null: the secret was forgotten), `key_id` and
-`seal_number`. How their seals are bound is in `service/sealed_tables.py`.
-"""
+IS_RUNNING = ROTATIONS.c.state == sa.literal_column("'running'")
+sa.Index(
+    "uq_rotations_kind",
+    ROTATIONS.c.kind,
+    unique=True,
+    sqlite_where=IS_RUNNING,
+    postgresql_where=IS_RUNNING,
+)
 
 
 def select_unstaged_keys(
@@ -84,54 +90,6 @@ def retire_organization_keys(connection: sa.Connection, scope: str, *, now: floa
 def delete_organization_key(connection: sa.Connection, key_id: str) -> None:
     """Forget a key under which nothing is sealed any more."""
     connection.execute(sa.delete(ORGANIZATION_KEYS).where(ORGANIZATION_KEYS.c.id == key_id))
-
-
-def select_sealed(
-    connection: sa.Connection, table: str, *, key_id: str | None, after: str, limit: int
-) -> list[Mapping[str, Any]]:
-    """A page, by id, of what is sealed in a table (under one key), with all its columns."""
-    rows = SEALED_TABLES[table]
-    statement = sa.select(rows).where(rows.c.sealed.is_not(None), rows.c.id > after)
-    if key_id is not None:
-        statement = statement.where(rows.c.key_id == key_id)
-    statement = statement.order_by(rows.c.id).limit(limit)
-    return [{**row} for row in connection.execute(statement).mappings()]
-
-
-def replace_seal(
-    connection: sa.Connection, table: str, row: Mapping[str, Any], values: Mapping[str, Any]
-) -> int:
-    """Change a row if its seal is still the one that was read: 1, else 0."""
-    rows = SEALED_TABLES[table]
-    statement = sa.update(rows).where(rows.c.id == row["id"], rows.c.sealed == row["sealed"])
-    return connection.execute(statement.values(**values)).rowcount
-
-
-def move_forgotten(connection: sa.Connection, table: str, *, before: str, after: str) -> int:
-    """Let rows without a secret name another key than the one that goes; how many."""
-    rows = SEALED_TABLES[table]
-    statement = sa.update(rows).where(rows.c.key_id == before, rows.c.sealed.is_(None))
-    return connection.execute(statement.values(key_id=after)).rowcount
-
-
-def count_rows_by_key(connection: sa.Connection) -> dict[str, int]:
-    """How many rows of all sealed tables name each organization key."""
-    counts: dict[str, int] = {}
-    for rows in SEALED_TABLES.values():
-        statement = sa.select(rows.c.key_id, sa.func.count()).group_by(rows.c.key_id)
-        for key_id, count in connection.execute(statement):
-            counts[key_id] = counts.get(key_id, 0) + count
-    return counts
-
-
-def count_rows_of_key(connection: sa.Connection, key_id: str) -> int:
-    """How many rows of all sealed tables name this key."""
-    return sum(
-        connection.execute(
-            sa.select(sa.func.count()).select_from(rows).where(rows.c.key_id == key_id)
-        ).scalar_one()
-        for rows in SEALED_TABLES.values()
-    )
 
 
 def insert_rotation(connection: sa.Connection, rotation: Rotation) -> None:

@@ -8,25 +8,23 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import check_name
 from headgate.audit.model import Actor
+from headgate.credentials.model.credential import (
+    API_KEY,
+    STREAM_USAGE,
+    CredentialRecord,
+    CredentialRequest,
+    find_purpose,
+)
+from headgate.credentials.model.integration import Integration
+from headgate.credentials.model.secret import check_secret, mask_secret
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError
 from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
-from headgate.vault.model import (
-    API_KEY,
-    STREAM_USAGE,
-    CredentialRecord,
-    CredentialRequest,
-    Integration,
-    InvalidCredentialError,
-    check_secret,
-    find_purpose,
-    mask_secret,
-    parse_base_url,
-)
-from headgate.vault.model.reference import BrokenReferenceError, parse_reference, write_reference
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
+from headgate.vault.model.secret import BrokenReferenceError, parse_reference, write_reference
 from headgate.vault.service.secrets import SecretBook
 
 PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
@@ -136,7 +134,7 @@ class Drafts:
                 connection,
                 request.organization_id,
                 name=name,
-                integration=integration,
+                integration_base_url=integration.base_url,
                 origin=parse_base_url(base_url)[0],
             )
         except (BrokenReferenceError, BrokenSealError) as error:

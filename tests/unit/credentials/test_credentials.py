@@ -10,18 +10,17 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.audit.model import SYSTEM
-from headgate.vault import store
-from headgate.vault.model import (
-    SECRET_CHARACTERS_MAX,
+from headgate.credentials.model.credential import (
     CredentialChange,
     CredentialNotFoundError,
-    InvalidCredentialError,
     NoCredentialError,
     UnusableCredentialError,
-    mask_secret,
 )
-from headgate.vault.service.drafts import PROVIDER_ORGANIZATION_CHARACTERS_MAX
-from tests.unit.vault.test_vault import SECRET, Safe
+from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX, mask_secret
+from headgate.credentials.service.validation import PROVIDER_ORGANIZATION_CHARACTERS_MAX
+from headgate.credentials.store import credentials as credential_store
+from headgate.vault.model.base_url import InvalidCredentialError
+from tests.fakes.safe import SECRET, Safe
 
 
 @pytest.fixture
@@ -139,7 +138,7 @@ def test_defaults_of_others_stay_when_one_is_chosen(safe: Safe) -> None:
     }
     second = safe.add(name="second", is_default=True)
     with safe.database.transaction() as connection:
-        store.clear_default(connection, safe.own, integration="another")
+        credential_store.clear_default(connection, safe.own, integration="another")
         found = {record.id for record in safe.book.list(connection) if record.is_default}
         assert found == {records[safe.other].id, records[None].id, second.id}
         safe.book.make_default(connection, records[safe.own], by=SYSTEM)
@@ -155,7 +154,7 @@ def test_removed_default_leaves_nothing_that_could_be_taken(safe: Safe) -> None:
     record = safe.add(is_default=True)
     with safe.database.transaction() as connection:
         safe.book.remove(connection, record, by=SYSTEM)
-        (row,) = connection.execute(sa.select(store.CREDENTIALS)).all()
+        (row,) = connection.execute(sa.select(credential_store.CREDENTIALS)).all()
     assert (row.is_default, row.sealed) == (False, None)
     assert row.deleted_at == row.updated_at == safe.clock.time
     safe.reload()
@@ -187,7 +186,7 @@ def test_named_use_is_written_down_once(safe: Safe) -> None:
     with safe.database.transaction() as connection:
         safe.vault.flush_used(connection)
         assert safe.book.find(connection, record.id).last_used_at == used_at
-        store.update_credential(connection, record.id, {"last_used_at": None})
+        credential_store.update_credential(connection, record.id, {"last_used_at": None})
         safe.vault.flush_used(connection)
         assert safe.book.find(connection, record.id).last_used_at is None
 

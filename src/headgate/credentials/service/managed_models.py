@@ -11,11 +11,7 @@ import sqlalchemy as sa
 from headgate.accounts.model import check_name
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
-from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
-from headgate.relay.ports import DEFAULT_INTEGRATION, Models
-from headgate.vault import store
-from headgate.vault.model.managed import (
+from headgate.credentials.model.managed_model import (
     MODEL_ID,
     InvalidManagedModelError,
     ManagedChange,
@@ -24,8 +20,12 @@ from headgate.vault.model.managed import (
     ManagedModelNotFoundError,
     ManagedRequest,
 )
-from headgate.vault.service.offers import CHAIN_MAX, follow
-from headgate.vault.store import managed as managed_store
+from headgate.credentials.service.managed_routes import CHAIN_MAX, follow
+from headgate.credentials.store import managed_models as managed_store
+from headgate.kit.clock import Clock
+from headgate.kit.ids import Ids
+from headgate.relay.ports import DEFAULT_INTEGRATION, Models
+from headgate.vault.service import note_change
 
 MANAGED_MODELS_MAX = 1_000
 UNRECORDED = frozenset({"updated_at", "version"})
@@ -221,7 +221,7 @@ class ManagedBook:
         managed_id: str,
         changes: Mapping[str, Any],
     ) -> None:
-        store.note_change(connection)
+        note_change(connection)
         self._audit.record(connection, by, AuditEvent(action, None, managed_id, dict(changes)))
 
 

@@ -11,27 +11,32 @@ import sqlalchemy as sa
 from headgate.accounts.model import check_name
 from headgate.audit.model import SYSTEM, Actor, AuditEvent
 from headgate.audit.service import AuditLog
-from headgate.kit.clock import Clock
-from headgate.kit.crypto import BrokenSealError
-from headgate.kit.http.guard import EgressRules
-from headgate.kit.ids import Ids
-from headgate.relay.ports import Credential
-from headgate.vault import store
-from headgate.vault.model import (
+from headgate.credentials.model.credential import (
     DEADLINES,
     CredentialChange,
     CredentialNotFoundError,
     CredentialRecord,
     CredentialRequest,
-    Integration,
 )
-from headgate.vault.service.drafts import Drafts, check_deadline, check_provider_organization
-from headgate.vault.service.resolution import make_credential
+from headgate.credentials.model.integration import Integration
+from headgate.credentials.service.resolution import make_credential
+from headgate.credentials.service.testing import Trial
+from headgate.credentials.service.validation import (
+    Drafts,
+    check_deadline,
+    check_provider_organization,
+)
+from headgate.credentials.store import credentials as credential_store
+from headgate.credentials.store import listing
+from headgate.credentials.store.listing import Wanted
+from headgate.kit.clock import Clock
+from headgate.kit.crypto import BrokenSealError
+from headgate.kit.http.guard import EgressRules
+from headgate.kit.ids import Ids
+from headgate.relay.ports import Credential
+from headgate.vault.service import note_change
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
 from headgate.vault.service.secrets import SecretBook
-from headgate.vault.service.trial import Trial
-from headgate.vault.store import listing
-from headgate.vault.store.listing import Wanted
 
 RESEALED = ("base_url", "hint", "key_id", "seal_number", "source")
 """What changes with the secret."""
@@ -61,7 +66,7 @@ class CredentialBook:
 
     def list(self, connection: sa.Connection) -> list[CredentialRecord]:
         """Every credential that was not removed, the oldest first."""
-        return [record for record, _ in store.select_credentials(connection)]
+        return [record for record, _ in credential_store.select_credentials(connection)]
 
     def find(self, connection: sa.Connection, credential: str) -> CredentialRecord:
         """The credential of that id or unambiguous name. Raises `CredentialNotFoundError`."""
@@ -102,11 +107,13 @@ class CredentialBook:
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> CredentialRecord:
         """A new credential. Raises `InvalidCredentialError` and `InvalidNameError`."""
-        store.note_change(connection)  # first: the next writer waits here, and then sees this one
+        note_change(connection)  # first: the next writer waits here, and then sees this one
         record, sealed = self._seal(connection, request, self._ids.make("cred"), by=by)
         if record.is_default:
-            store.clear_default(connection, record.organization_id, integration=record.integration)
-        store.insert_credential(connection, record, sealed=sealed)
+            credential_store.clear_default(
+                connection, record.organization_id, integration=record.integration
+            )
+        credential_store.insert_credential(connection, record, sealed=sealed)
         fields = {
             "integration": record.integration,
             "name": record.name,
@@ -152,7 +159,7 @@ class CredentialBook:
         """Another secret and address in the place of the ones before; the rest of the request
         counts for nothing. At another address it is no longer the environment's credential, nor the
         simulator's, and goes where everybody's may. Raises `InvalidCredentialError`."""
-        store.note_change(connection)
+        note_change(connection)
         is_moved = self._find_address(record, request) != record.base_url
         wanted = msgspec.structs.replace(
             request,
@@ -170,7 +177,7 @@ class CredentialBook:
             record, **values, updated_at=fresh.updated_at, version=record.version + 1
         )
         stored = {**values, "updated_at": changed.updated_at, "version": changed.version}
-        store.update_credential(connection, record.id, {**stored, "sealed": sealed})
+        credential_store.update_credential(connection, record.id, {**stored, "sealed": sealed})
         told = {"base_url": changed.base_url}
         self._record(connection, by, "credential.replaced", record, told)
         return changed
@@ -179,20 +186,22 @@ class CredentialBook:
         self, connection: sa.Connection, record: CredentialRecord, *, by: Actor
     ) -> CredentialRecord:
         """This one is taken where a call names none; the default before it is one no more."""
-        store.note_change(connection)
-        store.clear_default(connection, record.organization_id, integration=record.integration)
+        note_change(connection)
+        credential_store.clear_default(
+            connection, record.organization_id, integration=record.integration
+        )
         now, version = self._clock.now(), record.version + (2 if record.is_default else 1)
         values = {"is_default": True, "updated_at": now, "version": version}
-        store.update_credential(connection, record.id, values)
+        credential_store.update_credential(connection, record.id, values)
         self._record(connection, by, "credential.made_default", record)
         return msgspec.structs.replace(record, **values)
 
     def remove(self, connection: sa.Connection, record: CredentialRecord, *, by: Actor) -> None:
         """Forget the secret for good; the record stays for the receipts that name it."""
-        store.note_change(connection)
+        note_change(connection)
         now = self._clock.now()
         values = {"deleted_at": now, "updated_at": now, "sealed": None, "is_default": False}
-        store.update_credential(connection, record.id, values)
+        credential_store.update_credential(connection, record.id, values)
         self._record(connection, by, "credential.removed", record)
 
     def note_trial(
@@ -218,7 +227,7 @@ class CredentialBook:
         key = self._sealer.organization_keys(connection).get(record.key_id)
         if key is None:
             raise BrokenSealError
-        sealed = {known.id: box for known, box in store.select_credentials(connection)}
+        sealed = {known.id: box for known, box in credential_store.select_credentials(connection)}
         return open_secret(key, sealed[record.id], record)
 
     def upsert_environment(
@@ -247,7 +256,7 @@ class CredentialBook:
         if others or before.is_default:
             return record
         values = {"is_default": True}
-        store.update_credential(connection, record.id, values)
+        credential_store.update_credential(connection, record.id, values)
         return msgspec.structs.replace(record, **values)
 
     def _store(
@@ -261,9 +270,9 @@ class CredentialBook:
         changed = {name: each for name, each in values.items() if getattr(record, name) != each}
         if not changed:
             return record
-        store.note_change(connection)
+        note_change(connection)
         stored = {**changed, "updated_at": self._clock.now(), "version": record.version + 1}
-        store.update_credential(connection, record.id, stored)
+        credential_store.update_credential(connection, record.id, stored)
         self._record(connection, by, "credential.updated", record, changed)
         return msgspec.structs.replace(record, **stored)
 

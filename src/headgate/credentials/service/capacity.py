@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from headgate.kit.clock import Clock
-from headgate.kit.http.message import Headers
-from headgate.vault.model.capacity import (
+from headgate.credentials.model.capacity import (
     REQUESTS_HEADER,
     TOKENS_HEADER,
     VALID_SECONDS,
     Capacity,
     read_limit,
 )
-from headgate.vault.store import capacity as store
+from headgate.credentials.store import capacity as store
+from headgate.kit.clock import Clock
+from headgate.kit.http.message import Headers
 
 RESET_CHECK_SECONDS = 60.0
 """How often the answers to one credential and model are looked at."""

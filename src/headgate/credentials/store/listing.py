@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import msgspec
 import sqlalchemy as sa
 
-from headgate.vault.model import CredentialRecord
-from headgate.vault.store import CREDENTIALS, LIVE, read_credential
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.store.credentials import CREDENTIALS, LIVE, read_credential
 
 
 class Wanted(msgspec.Struct, frozen=True):

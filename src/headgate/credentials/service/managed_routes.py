@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from headgate.relay.ports import DEFAULT_INTEGRATION, Credentials, Offer, Offered
-from headgate.vault.model import MANAGED_INTEGRATION
-from headgate.vault.model.managed import (
+from headgate.credentials.model.credential import MANAGED_INTEGRATION
+from headgate.credentials.model.managed_model import (
     ManagedModel,
     ManagedModelDisabledError,
 )
-from headgate.vault.store import managed as store
+from headgate.credentials.store import managed_models as store
+from headgate.relay.ports import DEFAULT_INTEGRATION, Credentials, Offer, Offered
 
 CHAIN_MAX = 8
 """Replacements after each other."""

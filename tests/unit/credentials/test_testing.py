@@ -7,12 +7,12 @@ from typing import cast
 import msgspec
 import pytest
 
+from headgate.credentials.service import Trial, try_credential
+from headgate.credentials.service import testing as trial_service
+from headgate.credentials.service.testing import ANSWER_BYTES_MAX, TIMEOUTS
 from headgate.kit.http.errors import DisconnectedError, EgressError
 from headgate.kit.http.message import Client, HoldBytes, Origin, Request, Response
 from headgate.relay.ports import Credential
-from headgate.vault.service import Trial, try_credential
-from headgate.vault.service import trial as trial_service
-from headgate.vault.service.trial import ANSWER_BYTES_MAX, TIMEOUTS
 
 pytestmark = pytest.mark.anyio
 SECRET = b"sk-proj-0123456789abcdefWXYZ"

@@ -1,4 +1,4 @@
-"""Seals are opened once, and stored secrets are bound to their row and their address."""
+"""Opened secrets are kept in memory: only what changed is opened again."""
 
 from __future__ import annotations
 
@@ -10,46 +10,13 @@ import msgspec
 import pytest
 
 from headgate.audit.model import SYSTEM
-from headgate.audit.service import AuditLog
 from headgate.kit.crypto import BrokenSealError
-from headgate.kit.ids import Ids
-from headgate.vault.model.reference import (
-    BrokenReferenceError,
-    SecretRecord,
+from headgate.vault.model.secret import (
     SecretRequest,
-    hint_secret,
-    parse_reference,
 )
-from headgate.vault.service import SecretBook
 from headgate.vault.service.secrets import open_value
 from headgate.vault.store import secrets as secret_store
-from tests.unit.vault.test_vault import SECRET, Safe
-
-REFERENCE = "{{vault:mine}}"
-
-
-class Drawer(Safe):
-    """A safe with stored secrets."""
-
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(path)
-        self.secrets = SecretBook(
-            self.sealer, clock=self.clock, ids=Ids(), audit=AuditLog(self.clock)
-        )
-
-    def put(self, value: str = SECRET, name: str = "mine", **more: object) -> SecretRecord:
-        values = {"organization_id": self.own, "project_id": None, **more}
-        request = SecretRequest(name=name, value=value, **values)  # pyright: ignore[reportArgumentType]
-        with self.database.transaction() as connection:
-            record = self.secrets.put(connection, request, by=SYSTEM)
-        self.reload()
-        return record
-
-    def count_opened(self) -> int:
-        """How many seals the next load opens."""
-        before = self.vault.seals_opened
-        self.reload()
-        return self.vault.seals_opened - before
+from tests.fakes.safe import REFERENCE, SECRET, Drawer
 
 
 @pytest.fixture
@@ -132,29 +99,3 @@ def test_no_value_is_in_the_database_or_in_a_repr(drawer: Drawer) -> None:
     assert SECRET[8:].encode() not in files
     request = SecretRequest(organization_id="o", project_id=None, name="n", value=SECRET)
     assert SECRET not in repr(request)
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("{{vault:a}}", "a"),
-        ("{{ vault: a-b_c.D9 }}", "a-b_c.D9"),
-        ("sk-0123456789", None),
-        ("{vault:a}", None),
-    ],
-)
-def test_reference_is_told_from_a_value(text: str, name: str | None) -> None:
-    assert parse_reference(text) == name
-
-
-@pytest.mark.parametrize("text", ["{{vault:}}", "{{a}}", "x{{vault:a}}", "{{vault:a}}{{vault:b}}"])
-def test_what_is_half_a_reference_is_none(text: str) -> None:
-    with pytest.raises(BrokenReferenceError, match="stands alone"):
-        parse_reference(text)
-
-
-@pytest.mark.parametrize(
-    ("value", "hint"), [("x" * 19, "...."), ("sk-proj-0123456789abc", "sk-p...."), ("", "....")]
-)
-def test_hint_shows_the_beginning_of_long_values_only(value: str, hint: str) -> None:
-    assert hint_secret(value) == hint

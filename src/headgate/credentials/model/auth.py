@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from headgate.credentials.model.credential import API_KEY
 from headgate.kit.log import mask_text
-from headgate.vault.model import API_KEY, InvalidCredentialError
+from headgate.vault.model.base_url import InvalidCredentialError
 
 BEARER_TOKEN = "bearer_token"
 OAUTH2 = "oauth2"

@@ -9,10 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from headgate.audit.model import SYSTEM
-from headgate.vault.model.reference import SecretRequest
+from headgate.vault.model.secret import SecretRequest
 from headgate.vault.store import secrets as secret_store
-from tests.unit.vault.test_opening import REFERENCE, Drawer
-from tests.unit.vault.test_vault import SECRET
+from tests.fakes.safe import REFERENCE, SECRET, Drawer
 
 WRITERS = 8
 

@@ -8,17 +8,19 @@ from collections.abc import Mapping
 import msgspec
 import sqlalchemy as sa
 
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.model.integration import Integration
 from headgate.kit.crypto import BrokenSealError, SecretKey
-from headgate.vault.model import CredentialRecord, Integration, parse_base_url
-from headgate.vault.model.reference import BrokenReferenceError, SecretRecord, parse_reference
+from headgate.vault.model.base_url import parse_base_url
+from headgate.vault.model.secret import BrokenReferenceError, SecretRecord, parse_reference
 from headgate.vault.service.sealing import Sealer, bind_credential, open_secret
 from headgate.vault.service.secrets import (
     bind_secret,
     check_destination,
     explain_missing,
+    map_organization_secrets,
     open_value,
 )
-from headgate.vault.store import secrets as secret_store
 
 ROWS_BETWEEN_RESTS = 8
 REST_SECONDS = 0.001
@@ -111,13 +113,12 @@ class Round:
 
     def _follow(self, credential: CredentialRecord, name: str, integration: Integration) -> str:
         if self._secrets is None:
-            stored = secret_store.select_organization_secrets(self._connection)
-            self._secrets = {(each[0].organization_id, each[0].name): each for each in stored}
+            self._secrets = map_organization_secrets(self._connection)
         found = self._secrets.get((credential.organization_id or "", name))
         if found is None:
             raise BrokenReferenceError(explain_missing(name))
         record, sealed = found
-        check_destination(record, integration, parse_base_url(credential.base_url)[0])
+        check_destination(record, integration.base_url, parse_base_url(credential.base_url)[0])
         bound_to = bind_secret(record)
         value = self._opener.find(record.id, sealed, bound_to)
         if value is None:

@@ -12,30 +12,27 @@ import structlog
 
 from headgate.audit.model import SYSTEM, AuditEvent
 from headgate.audit.service import AuditLog
+from headgate.credentials.model.credential import (
+    MANAGED_INTEGRATION,
+    NEVER,
+    CredentialRecord,
+    NoCredentialError,
+    UnusableCredentialError,
+    find_purpose,
+)
+from headgate.credentials.model.integration import Integration, build_headers
+from headgate.credentials.service.secret_cache import Opener, Round
+from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError
 from headgate.kit.errors import HeadgateError
 from headgate.relay.admission import is_in_scope
 from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import Credential
-from headgate.vault import store
-from headgate.vault.model import (
-    MANAGED_INTEGRATION,
-    NEVER,
-    CredentialRecord,
-    Fault,
-    Integration,
-    NoCredentialError,
-    UnusableCredentialError,
-    build_headers,
-    find_purpose,
-    parse_base_url,
-)
-from headgate.vault.model.reference import BrokenReferenceError
-from headgate.vault.service.opening import Opener, Round
+from headgate.vault.model.base_url import parse_base_url
+from headgate.vault.model.sealed_row import Fault
+from headgate.vault.model.secret import BrokenReferenceError
 from headgate.vault.service.sealing import Sealer, explain
-
-TOPIC = store.TOPIC
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +90,7 @@ class Vault:
         opened: dict[_Place, list[_Entry]] = {}
         faults: list[Fault] = []
         taking = self._opener.begin(connection)
-        for record, sealed in store.select_credentials(connection):
+        for record, sealed in credential_store.select_credentials(connection):
             choice = self._open(record, sealed, taking)
             if choice.credential is None:
                 faults.append(self._report(record, choice.fault))
@@ -189,7 +186,7 @@ class Vault:
         """Write down when credentials were last used and which do not open, as far as is new."""
         used, self._used = self._used, {}
         for credential_id, at in list(used.items()):
-            store.update_credential(connection, credential_id, {"last_used_at": at})
+            credential_store.update_credential(connection, credential_id, {"last_used_at": at})
         while self._unrecorded:
             fault, organization_id = self._unrecorded.pop()
             event = AuditEvent(

@@ -1,9 +1,9 @@
+"""Which credential a call is sent with."""
+
 from __future__ import annotations
 
-import base64
 import functools
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,117 +11,24 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from headgate.accounts.service import AccountService
 from headgate.audit.model import SYSTEM
-from headgate.audit.service import AuditLog
-from headgate.kit.crypto import BrokenSealError
-from headgate.kit.db.engine import Database
-from headgate.kit.db.schema import METADATA, read_revisions
-from headgate.kit.http.guard import EgressRules, parse_rule
-from headgate.kit.http.message import Origin
-from headgate.kit.ids import Ids
-from headgate.relay.ports import OPERATOR
-from headgate.vault import model, store
-from headgate.vault.model import (
+from headgate.credentials.model.credential import (
     CredentialNotFoundError,
-    CredentialRecord,
     CredentialRequest,
-    InvalidCredentialError,
-    InvalidMasterKeyError,
     NoCredentialError,
     UnusableCredentialError,
     find_purpose,
 )
-from headgate.vault.service import (
-    CredentialBook,
-    LocalMasterKey,
-    Sealer,
-    Vault,
-    create_master_key,
-    find_master_key,
-    remember_master_key,
-)
-from headgate.vault.service.book import ENVIRONMENT_NAME
+from headgate.credentials.model.secret import mask_secret
+from headgate.credentials.service.credentials import ENVIRONMENT_NAME
+from headgate.credentials.store import credentials as credential_store
+from headgate.kit.crypto import BrokenSealError
+from headgate.kit.db.schema import read_revisions
+from headgate.kit.http.message import Origin
+from headgate.relay.ports import OPERATOR
+from headgate.vault.model.base_url import InvalidCredentialError
 from headgate.vault.service.sealing import open_secret
-
-SECRET = "sk-proj-0123456789abcdefWXYZ"
-
-
-class HeldClock:
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-
-class Facts(msgspec.Struct, frozen=True):
-    name: str = "openai"
-    display_name: str = "OpenAI"
-    base_url: str = "https://api.openai.com/v1"
-    secret_pattern: str = r"^sk-[a-zA-Z0-9\-_]{20,}$"
-    secret_prefixes: tuple[str, ...] = ("sk-", "sk-proj-")
-    secret_header: str = "authorization"
-    secret_header_prefix: str = "Bearer "
-    organization_header: str = "openai-organization"
-
-
-class Safe:
-    """A database with two organizations, a credential book and a vault."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.clock = HeldClock()
-        self.database = Database(path)
-        METADATA.create_all(self.database.engine)
-        self.master_key = LocalMasterKey(os.urandom(32))
-        acme = Facts(name="acme", base_url="https://api.acme.example/v1", secret_pattern=".+")
-        facts = {"openai": Facts(), "acme": acme}
-        sealer = Sealer(self.master_key, self.clock)
-        rules = EgressRules(parse_rule(["http://127.0.0.1:9"]))
-        rules = rules.with_origins(OPERATOR, Origin("http", "127.0.0.1", 11434))
-        audit = AuditLog(self.clock)
-        self.book = CredentialBook(
-            sealer, facts, egress_rules=rules, clock=self.clock, ids=Ids(), audit=audit
-        )
-        self.vault = Vault(sealer, facts, self.clock)
-        self.sealer = sealer
-        accounts = AccountService(self.clock, Ids(), audit)
-        with self.database.transaction() as connection:
-            remember_master_key(connection, self.master_key, now=0.0)
-            self.own = accounts.create_organization(connection, "Own", by=SYSTEM).id
-            self.other = accounts.create_organization(connection, "Other", by=SYSTEM).id
-
-    def add(self, secret: str = SECRET, **more: object) -> CredentialRecord:
-        self.clock.time += 1
-        values = {"organization_id": self.own, "integration": "openai", "secret": secret, **more}
-        with self.database.transaction() as connection:
-            request = CredentialRequest(**values)  # pyright: ignore[reportArgumentType]
-            record = self.book.add(connection, request, by=SYSTEM)
-        self.reload()
-        return record
-
-    def upsert(self, secret: str = SECRET, base_url: str | None = None) -> CredentialRecord:
-        self.clock.time += 1
-        request = CredentialRequest(
-            organization_id=self.own, integration="openai", secret=secret, base_url=base_url
-        )
-        with self.database.transaction() as connection:
-            return self.book.upsert_environment(connection, request)
-
-    def reload(self) -> list[model.Fault]:
-        with self.database.reading() as connection:
-            return self.vault.load(connection)
-
-    def taken(self, name: str | None = None, organization_id: str | None = None) -> str:
-        owner = organization_id or self.own
-        return self.vault.resolve(owner, integration="openai", name=name).id
-
-    def change(self, credential_id: str, **values: object) -> None:
-        with self.database.transaction() as connection:
-            store.update_credential(connection, credential_id, values)
+from tests.fakes.safe import SECRET, Safe
 
 
 @pytest.fixture
@@ -223,7 +130,10 @@ def test_removed_credential_is_never_used_again(safe: Safe) -> None:
     with pytest.raises(UnusableCredentialError):
         safe.taken(name=record.id)
     with safe.database.reading() as connection:
-        assert connection.execute(sa.select(store.CREDENTIALS.c.sealed)).scalar_one() is None
+        assert (
+            connection.execute(sa.select(credential_store.CREDENTIALS.c.sealed)).scalar_one()
+            is None
+        )
         assert safe.book.list(connection) == []
 
 
@@ -273,7 +183,7 @@ def test_ciphertext_of_another_row_or_address_does_not_open(safe: Safe) -> None:
     ]
     with safe.database.reading() as connection:
         keys = safe.sealer.organization_keys(connection)
-        sealed = {record.id: box for record, box in store.select_credentials(connection)}
+        sealed = {record.id: box for record, box in credential_store.select_credentials(connection)}
     for one, other in itertools.permutations(records, 2):
         for key in keys.values():
             with pytest.raises(BrokenSealError):
@@ -393,72 +303,7 @@ def test_no_name_takes_another_ones_id(safe: Safe) -> None:
     ],
 )
 def test_mask_shows_public_prefix_and_end_of_long_secrets_only(secret: str, mask: str) -> None:
-    assert model.mask_secret(secret, ("sk-", "sk-proj-")) == mask
-
-
-def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path: Path) -> None:
-    path = tmp_path / "master.key"
-    created = create_master_key(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    fresh = Database(tmp_path / "fresh.db")
-    with fresh.reading() as connection:
-        assert find_master_key(connection, text=None, path=tmp_path / "none") is None
-        found = find_master_key(connection, text=None, path=path)
-    fresh.close()
-    assert found is not None
-    assert found.id == created.id
-    with pytest.raises(FileExistsError):
-        create_master_key(path)
-    material = os.urandom(32)
-    for text in (material.hex(), base64.b64encode(material).decode()):
-        with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError):
-            find_master_key(connection, text=text, path=path)
-    with safe.database.transaction() as connection:
-        remember_master_key(connection, LocalMasterKey(material), now=1.0)
-        known = find_master_key(connection, text=material.hex(), path=path)
-    assert known is not None
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (bytes(32).hex(), "example or can be guessed"),
-        (bytes(range(32)).hex(), "example or can be guessed"),
-        ((b"\xde\xad\xbe\xef" * 8).hex(), "example or can be guessed"),
-        (base64.b64encode(b"0123456789abcdefghijklmnopqrstuv").decode(), "can be guessed"),
-        (bytes(range(7, 23)).hex(), "not 32 bytes"),
-        (base64.b64encode(bytes(range(7, 38))).decode(), "not 32 bytes"),
-        ("changeme", "not 32 bytes"),
-        ("!" * 44, "not 32 bytes"),
-    ],
-)
-def test_weak_master_key_is_refused(safe: Safe, text: str, reason: str, tmp_path: Path) -> None:
-    with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError, match=reason):
-        find_master_key(connection, text=text, path=tmp_path / "none")
-
-
-def test_readable_missing_and_wrong_key_files_stop_the_start_without_writes(
-    safe: Safe, tmp_path: Path
-) -> None:
-    safe.add()
-    safe.database.close()
-    path = tmp_path / "master.key"
-    before = safe.database.path.read_bytes()
-    with safe.database.reading() as connection:
-        with pytest.raises(InvalidMasterKeyError, match="is missing"):
-            find_master_key(connection, text=None, path=path)
-        create_master_key(path)
-        with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
-            find_master_key(connection, text=None, path=path)
-        path.chmod(0o640)
-        with pytest.raises(InvalidMasterKeyError, match="chmod 600"):
-            find_master_key(connection, text=None, path=path)
-        path.chmod(0o600)
-        path.write_bytes(b"\xff\xfe")
-        with pytest.raises(InvalidMasterKeyError, match="cannot be read"):
-            find_master_key(connection, text=None, path=path)
-    safe.database.close()
-    assert safe.database.path.read_bytes() == before
+    assert mask_secret(secret, ("sk-", "sk-proj-")) == mask
 
 
 def test_credential_of_an_organization_goes_nowhere_that_is_the_operators_own(safe: Safe) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from headgate.credentials.model.capacity import Capacity
 from headgate.kit.db.schema import METADATA
-from headgate.vault.model.capacity import Capacity
 
 DISCOVERED = sa.Table(
     "discovered_capacity",

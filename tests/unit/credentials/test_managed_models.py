@@ -13,13 +13,8 @@ from headgate.accounts import store as accounts_store
 from headgate.accounts.model import InvalidNameError
 from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
-from headgate.kit.db.engine import Database
-from headgate.kit.db.schema import METADATA, read_revisions
-from headgate.kit.ids import Ids
-from headgate.relay.ports import Credential, Model, ModelMatch
-from headgate.vault import store
-from headgate.vault.model import CredentialRecord
-from headgate.vault.model.managed import (
+from headgate.credentials.model.credential import CredentialRecord
+from headgate.credentials.model.managed_model import (
     InvalidManagedModelError,
     ManagedChange,
     ManagedModel,
@@ -28,15 +23,14 @@ from headgate.vault.model.managed import (
     ManagedModelNotFoundError,
     ManagedRequest,
 )
-from headgate.vault.service import (
-    TOPIC,
-    LocalMasterKey,
-    ManagedBook,
-    ManagedOffers,
-    Sealer,
-    remember_master_key,
-)
-from headgate.vault.service.offers import CHAIN_MAX
+from headgate.credentials.service import ManagedBook, ManagedOffers
+from headgate.credentials.service.managed_routes import CHAIN_MAX
+from headgate.credentials.store import credentials as credential_store
+from headgate.kit.db.engine import Database
+from headgate.kit.db.schema import METADATA, read_revisions
+from headgate.kit.ids import Ids
+from headgate.relay.ports import Credential, Model, ModelMatch
+from headgate.vault.service import TOPIC, LocalMasterKey, Sealer, remember_master_key
 from tests.fakes.pipeline import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
 
 MINI = "gpt-5.4-mini"
@@ -113,7 +107,7 @@ class Shop:
                     updated_at=0.0,
                     key_id=key_id,
                 )
-                store.insert_credential(connection, record, sealed=b"")
+                credential_store.insert_credential(connection, record, sealed=b"")
 
     def attach(self, model_id: str, credential: str = "main", **more: Any) -> ManagedModel:
         request = ManagedRequest(model_id=model_id, credential=credential, **more)

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from headgate.credentials.model.integration import TestCall
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Client, Request, Timeouts
 from headgate.kit.log import mask_text
 from headgate.llm import provider_errors
 from headgate.relay.ports import Credential
-from headgate.vault.model import TestCall
 
 ANSWER_BYTES_MAX = 1 << 20
 EXCERPT_CHARACTERS_MAX = 300

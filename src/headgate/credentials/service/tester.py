@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from headgate.credentials.model.integration import TestCall
+from headgate.credentials.service.testing import Attempt, Trial, attempt
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Client
@@ -23,8 +25,6 @@ from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Models, Receipt, Settlement
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
-from headgate.vault.model import TestCall
-from headgate.vault.service.trial import Attempt, Trial, attempt
 
 ENDPOINT = "credentials.test"
 """What a trial is called in receipts and metrics."""

@@ -1,0 +1,45 @@
+"""The rules for a provider's secret, and its mask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from headgate.credentials.model.credential import API_KEY
+from headgate.credentials.model.integration import Integration
+from headgate.kit.http.message import Origin
+from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
+
+SECRET_CHARACTERS_MAX = 4096
+HINT_CHARACTERS_MIN = 20
+_SECRET = re.compile(r"[\x21-\x7e]+")
+
+
+def check_secret(
+    integration: Integration, secret: str, origin: Origin, *, auth_type: str = API_KEY
+) -> None:
+    """Raises `InvalidCredentialError` for what cannot be a secret of that origin.
+
+    The integration's own pattern holds for its keys at its own address; elsewhere the secret is
+    somebody else's, and need only be fit for a header. So it is with tokens.
+    """
+    if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
+        message = f"A key is 1 to {SECRET_CHARACTERS_MAX} printable characters without blanks."
+        raise InvalidCredentialError(message, param="api_key")
+    own_origin, _ = parse_base_url(integration.base_url)
+    if auth_type != API_KEY:
+        return
+    if origin == own_origin and not re.fullmatch(integration.secret_pattern, secret):
+        message = (
+            f"This is not a key of {integration.display_name}: "
+            f"it should match {integration.secret_pattern}. Copy it again, whole."
+        )
+        raise InvalidCredentialError(message, param="api_key")
+
+
+def mask_secret(secret: str, prefixes: Sequence[str]) -> str:
+    """What may be shown: public prefix, ellipsis, last 4 characters; of a short one nothing."""
+    if len(secret) < HINT_CHARACTERS_MIN:
+        return "…"
+    prefix = max((p for p in prefixes if secret.startswith(p)), key=len, default="")
+    return f"{prefix}…{secret[-4:]}"

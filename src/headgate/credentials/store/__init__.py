@@ -1,0 +1,1 @@
+"""The SQL of credentials, their capacity and managed models."""

@@ -1,0 +1,14 @@
+"""The revision by which other processes learn that keys, secrets or credentials changed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from headgate.kit.db.schema import bump_revision
+
+TOPIC = "credentials"
+
+
+def note_change(connection: sa.Connection) -> None:
+    """Tell every process, once this transaction commits, to look again."""
+    bump_revision(connection, TOPIC)

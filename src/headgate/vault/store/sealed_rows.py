@@ -1,0 +1,78 @@
+"""The SQL of sealed rows, whatever their table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from headgate.vault.store.secrets import SECRETS
+
+SEALED_CREDENTIALS = sa.table(
+    "credentials",
+    sa.column("id", sa.Text),
+    sa.column("organization_id", sa.Text),
+    sa.column("name", sa.Text),
+    sa.column("base_url", sa.Text),
+    sa.column("sealed", sa.LargeBinary),
+    sa.column("key_id", sa.Text),
+    sa.column("seal_number", sa.BigInteger),
+)
+"""What the vault sees of the credentials, whose whole table belongs to the feature above it."""
+SEALED_TABLES: Mapping[str, sa.TableClause] = {
+    table.name: table for table in (SEALED_CREDENTIALS, SECRETS)
+}
+"""Every table whose column `sealed` is opened with the organization key `key_id`.
+
+All have `id`, `organization_id`, `name`, `sealed` (null: the secret was forgotten), `key_id` and
+`seal_number`. How their seals are bound is in `service/sealed_tables.py`.
+"""
+
+
+def select_sealed(
+    connection: sa.Connection, table: str, *, key_id: str | None, after: str, limit: int
+) -> list[Mapping[str, Any]]:
+    """A page, by id, of what is sealed in a table (under one key), with all its columns."""
+    rows = SEALED_TABLES[table]
+    statement = sa.select(rows).where(rows.c.sealed.is_not(None), rows.c.id > after)
+    if key_id is not None:
+        statement = statement.where(rows.c.key_id == key_id)
+    statement = statement.order_by(rows.c.id).limit(limit)
+    return [{**row} for row in connection.execute(statement).mappings()]
+
+
+def replace_seal(
+    connection: sa.Connection, table: str, row: Mapping[str, Any], values: Mapping[str, Any]
+) -> int:
+    """Change a row if its seal is still the one that was read: 1, else 0."""
+    rows = SEALED_TABLES[table]
+    statement = sa.update(rows).where(rows.c.id == row["id"], rows.c.sealed == row["sealed"])
+    return connection.execute(statement.values(**values)).rowcount
+
+
+def move_forgotten(connection: sa.Connection, table: str, *, before: str, after: str) -> int:
+    """Let rows without a secret name another key than the one that goes; how many."""
+    rows = SEALED_TABLES[table]
+    statement = sa.update(rows).where(rows.c.key_id == before, rows.c.sealed.is_(None))
+    return connection.execute(statement.values(key_id=after)).rowcount
+
+
+def count_rows_by_key(connection: sa.Connection) -> dict[str, int]:
+    """How many rows of all sealed tables name each organization key."""
+    counts: dict[str, int] = {}
+    for rows in SEALED_TABLES.values():
+        statement = sa.select(rows.c.key_id, sa.func.count()).group_by(rows.c.key_id)
+        for key_id, count in connection.execute(statement):
+            counts[key_id] = counts.get(key_id, 0) + count
+    return counts
+
+
+def count_rows_of_key(connection: sa.Connection, key_id: str) -> int:
+    """How many rows of all sealed tables name this key."""
+    return sum(
+        connection.execute(
+            sa.select(sa.func.count()).select_from(rows).where(rows.c.key_id == key_id)
+        ).scalar_one()
+        for rows in SEALED_TABLES.values()
+    )
