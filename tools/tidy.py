@@ -74,18 +74,6 @@ def check_function(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator
 def check_docstrings(tree: ast.Module) -> Iterator[str]:
     if ast.get_docstring(tree) is None:
         yield "no module docstring: say its role in the whole"
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if node.name.startswith("_") or ast.get_docstring(node) is not None:
-                continue
-            if isinstance(node, ast.ClassDef) and is_error(node):
-                continue
-            yield f"line {node.lineno}: public `{node.name}` has no docstring"
-
-
-def is_error(node: ast.ClassDef) -> bool:
-    """A class whose body is its kind and code: its name says the rest."""
-    return all(isinstance(each, ast.Assign | ast.Pass) for each in node.body)
 
 
 def check_python(path: Path, text: str, *, shipped: bool) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Knows who exists: organizations and their projects."""
+"""Organizations, projects, people, and how people sign in."""

@@ -1,4 +1,4 @@
-"""What people come in by: passwords, other issuers, cookies."""
+"""The ways to sign in that this installation offers: passwords, issuers, cookies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class AuthenticationMethods(msgspec.Struct, frozen=True, kw_only=True):
-    """The ways in. `public_url` has no slash at its end; None where it was not said."""
+    """Hold what operations need to sign people in. `public_url` has no trailing slash."""
 
     hasher: PasswordHasher
     login_rate_limiter: LoginRateLimiter

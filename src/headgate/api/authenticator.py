@@ -1,4 +1,4 @@
-"""Who the person of a request is: by the cookie of a session, or by a token of another issuer."""
+"""Authenticates people: by a session cookie, or by a bearer token of an issuer."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UNKNOWN_IDENTITY = (
 
 
 class RequestAuthenticator:
-    """Finds the person of a request. Each request reads the database: a session that was ended,
-    a person who was disabled or lost a role, is known at once in every process."""
+    """Find the person of a request. Every request reads the database, so that an ended session, a
+    disabled person or a lost role takes effect in every process at once."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class RequestAuthenticator:
         self._tokens = tokens
 
     async def identify(self, request: Request, token: str) -> Principal | None:
-        """See `api.gate.Identify`. A bearer token comes before a cookie.
+        """Return the principal of the bearer token or else of the cookie; None without either.
 
-        Raises `NotAuthenticatedError` for a session that is over, `InvalidCsrfTokenError` for a
-        change by cookie without the session's token, and as `TokenAuthenticator.verify`.
+        Raise `NotAuthenticatedError` for a session that is over, `InvalidCsrfTokenError` for a
+        change by cookie without its CSRF token, and the errors of `TokenAuthenticator.verify`.
         """
         if token:
             return await self._identify_bearer(request, token)
@@ -67,7 +67,7 @@ class RequestAuthenticator:
         return to_principal(login)
 
     async def find_session(self, request: Request) -> Login | None:
-        """The login of the cookie, None where there is none or it is over."""
+        """Return the login of the session cookie, or None where there is none or it is over."""
         cookie = self._cookies.read_session(request)
         if not cookie:
             return None
@@ -105,9 +105,7 @@ class RequestAuthenticator:
 
 
 def check_csrf_token(request: Request, cookie: str) -> None:
-    """Raise `InvalidCsrfTokenError` where a page that cannot read our answers may have sent
-    this.
-    """
+    """Raise `InvalidCsrfTokenError` where another site's page may have sent the request."""
     sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "replace")
     if not hmac.compare_digest(sent, derive_csrf_token(cookie).encode()):
         raise InvalidCsrfTokenError(
@@ -116,7 +114,7 @@ def check_csrf_token(request: Request, cookie: str) -> None:
 
 
 def to_principal(login: Login, *, token: str | None = None) -> Principal:
-    """A login as the gate wants it."""
+    """Convert a login. `token` overrides the one of its session."""
     person, session = login.person, login.session
     return Principal(
         kind=PrincipalKind.PERSON,

@@ -1,4 +1,4 @@
-"""The two cookies of a browser: its session, and the sign-in that it is in the middle of."""
+"""The two cookies of a browser: its session, and a sign-in that is under way at an issuer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOST_PREFIX = "__Host-"
 
 
 class Cookies:
-    """Reads and writes them. Only the names of this form of service count, so that a page of a
+    """Read and write both cookies. Over TLS their names have the `__Host-` prefix, so that a
     neighbouring host cannot plant a session (fixation)."""
 
     def __init__(self, *, is_secure: bool) -> None:
@@ -19,27 +19,27 @@ class Cookies:
         self._ending = "; Secure" if is_secure else ""
 
     def read_session(self, request: Request) -> str:
-        """The token of the session, empty for none."""
+        """Return the session's token, empty for none."""
         return request.cookies.get(self._prefix + SESSION, "")
 
     def write_session(self, token: str, *, seconds: float) -> str:
-        """The `set-cookie` of a session."""
+        """Return the `set-cookie` header of a session."""
         return self._write(SESSION, token, seconds)
 
     def clear_session(self) -> str:
-        """The `set-cookie` that ends it."""
+        """Return the `set-cookie` header that removes the session."""
         return self._write(SESSION, "", 0)
 
     def read_flow(self, request: Request) -> str:
-        """The token of a sign-in at another issuer, empty for none."""
+        """Return the token of a sign-in at an issuer, empty for none."""
         return request.cookies.get(self._prefix + FLOW, "")
 
     def write_flow(self, token: str, *, seconds: float) -> str:
-        """The `set-cookie` of such a sign-in."""
+        """Return the `set-cookie` header of such a sign-in."""
         return self._write(FLOW, token, seconds)
 
     def clear_flow(self) -> str:
-        """The `set-cookie` that ends it."""
+        """Return the `set-cookie` header that removes it."""
         return self._write(FLOW, "", 0)
 
     def _write(self, name: str, value: str, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Who asks: a person who signed in, or a key."""
+"""The authenticated principal of a request: a person or a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headgate.relay.ports import Grant
 
 
 class PrincipalKind(enum.Enum):
-    """How somebody proved who they are."""
+    """Name the kinds of principals."""
 
     NOBODY = "nobody"
     PERSON = "person"
@@ -23,9 +23,9 @@ class PrincipalKind(enum.Enum):
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """A proven identity. `roles` has a person's role by organization id, `suspended` those of them
-    that nothing is let through of; `token` is what was presented (never shown); `session_id` names
-    the login, where it was one by cookie."""
+    """Represent who sent a request. `roles` maps organization ids to a person's role. `suspended`
+    has those of them that are suspended. `token` is the secret that was presented. `session_id` is
+    set for a login by cookie."""
 
     kind: PrincipalKind
     id: str = ""
@@ -41,7 +41,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return f"Principal({self.kind.value}, {self.id})"
 
     def holds(self, permission: str) -> bool:
-        """Whether a management key may do this in its own organization."""
+        """Return whether a management key has this permission in its organization."""
         if self.grant is None or not self.grant.management or not permission:
             return False
         return allows(self.grant.permissions, permission)
@@ -52,7 +52,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return () if self.grant is None else self.grant.projects
 
     def may_see_project(self, project_id: str) -> bool:
-        """Whether a project's objects are within reach of who asks."""
+        """Return whether the principal may know about the objects of a project."""
         return not self.projects or project_id in self.projects
 
     def check_organization_wide(self) -> None:
@@ -61,7 +61,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             raise ForbiddenError("This key is limited to some projects; this concerns all of them.")
 
     def to_actor(self, address: str, user_agent: str) -> Actor:
-        """As the audit log names them."""
+        """Return the actor that the audit log records."""
         kind = ActorKind.KEY if self.kind is PrincipalKind.KEY else ActorKind.PERSON
         return Actor(kind, self.id, self.name, address, user_agent)
 

@@ -1,4 +1,4 @@
-"""The steps of signing in that several operations share."""
+"""The steps of a sign-in that several operations share."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class SignedIn(msgspec.Struct):
 
 
 class VerifiedPassword(msgspec.Struct, frozen=True):
-    """A person whose password was the right one, and what was stored of it then."""
+    """Hold a person whose password was verified, the hash that it matched, and a new hash if the
+    parameters of that one are outdated."""
 
     person: Person
     stored: str
@@ -66,9 +67,10 @@ class VerifiedPassword(msgspec.Struct, frozen=True):
 
 
 async def verify_password(ask: Ask[Any, Any], email: str, password: str) -> VerifiedPassword:
-    """Who signs in. The same work and the same `SignInFailedError` whatever is wrong.
+    """Return the person of an e-mail and a password.
 
-    Raises `TooManySignInsError` and `SignInOverloadedError` as well.
+    Whatever is wrong, the same work is done and the same `SignInFailedError` raised. Raise
+    `TooManySignInsError` and `SignInOverloadedError` as well.
     """
     services, authentication = ask.services, ask.services.authentication
     try:
@@ -96,7 +98,7 @@ def start_session(
     *,
     before: Login | None,
 ) -> Login:
-    """A new session of who proved their password. Raises `SignInFailedError` where that changed."""
+    """Open a session after a verified password. Raise `SignInFailedError` if it changed since."""
     people = ask.services.people
     person = people.check_password_hash_unchanged(connection, verified.person, verified.stored)
     if verified.renewed is not None:
@@ -112,7 +114,7 @@ def open_session(
     method: str,
     before: Login | None,
 ) -> Login:
-    """A session under a new token; the one that the browser had before is over (fixation)."""
+    """Open a session under a new token, and end the browser's previous one (fixation)."""
     sessions = ask.services.sessions
     if before is not None and before.session is not None:
         own = build_actor(ask, before.person.id, before.person.email)
@@ -121,12 +123,12 @@ def open_session(
 
 
 def build_actor(ask: Ask[Any, Any], actor_id: str, name: str) -> Actor:
-    """Who acts, where the gate has let somebody through without knowing them."""
+    """Return the request's actor with the identity that only the operation knows."""
     return msgspec.structs.replace(ask.actor, id=actor_id, name=name)
 
 
 def complete_sign_in(ask: Ask[Any, Any], login: Login) -> SignedIn:
-    """The answer to who has a new session, with its cookie."""
+    """Set the cookie of a new session and return the response."""
     assert login.session is not None, "only for a session"
     seconds = login.session.expires_at - ask.services.clock.now()
     cookies = ask.services.authentication.cookies

@@ -1,1 +1,1 @@
-"""Remembers who did what to which object, from where, in a chain that shows what was changed."""
+"""The audit log: who did what to which object, from where, in a chain of hashes."""

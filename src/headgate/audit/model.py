@@ -1,8 +1,8 @@
-"""What an entry of the audit log is, and how each one seals all before it.
+"""Audit events, and the chain of hashes that makes changes to the log evident.
 
-The hash of an entry covers its own fields and the hash of the one before. Whoever changes, removes
-or moves an entry has to write all later ones anew; whoever notes the newest hash elsewhere, as
-`headgate audit verify` prints it, would see even that.
+The hash of an entry covers its fields and the hash of the previous entry. Changing, removing or
+moving an entry means rewriting all later ones. Somebody who keeps the newest hash elsewhere, as
+`headgate audit verify` prints it, notices even that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORMAT = "headgate.audit.1"
 
 
 class ActorKind(enum.Enum):
-    """What kind of principal acted."""
+    """Name the kinds of actors."""
 
     PERSON = "person"
     KEY = "key"
@@ -32,7 +32,7 @@ class ActorKind(enum.Enum):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who acts: its id, the name that it had then, and from where."""
+    """Represent who acts: id, name at that time, and origin."""
 
     kind: ActorKind
     id: str
@@ -46,9 +46,10 @@ SYSTEM = Actor(ActorKind.SYSTEM, "headgate")
 
 
 class AuditEvent(msgspec.Struct, frozen=True):
-    """What was done: `action` is `<object>.<verb in the past>`, such as `key.revoked`.
+    """Describe an action, which is named `<object>.<past participle>`, such as `key.revoked`.
 
-    No organization: the platform's own. `changes` are the fields that matter, never a secret.
+    Without an organization it concerns the platform. `changes` are the relevant fields, never a
+    secret.
     """
 
     action: str
@@ -58,7 +59,8 @@ class AuditEvent(msgspec.Struct, frozen=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """One line of the log. `number` counts from 1 without a gap; `at` in unix seconds."""
+    """Represent an entry of the log. `number` counts from 1 without gaps. `at` is in unix
+    seconds."""
 
     number: int
     at: float
@@ -70,7 +72,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which entries are wanted; None does not restrict. Times in unix seconds."""
+    """Select entries. None does not restrict. Times are unix seconds."""
 
     organization_id: str | None = None
     object_id: str | None = None
@@ -81,7 +83,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainVerification(msgspec.Struct, frozen=True):
-    """What a check of the whole chain found. `fault` names the first entry that does not hold."""
+    """Hold the result of a check of the chain. `fault` names the first entry that is not intact."""
 
     entries: int
     head: bytes
@@ -89,14 +91,14 @@ class ChainVerification(msgspec.Struct, frozen=True):
 
 
 def encode_changes(event: AuditEvent) -> str:
-    """The fields of an event as they are stored and sealed."""
+    """Return the changes as they are stored and hashed."""
     return msgspec.json.encode(event.changes, order="sorted").decode()
 
 
 def hash_entry(
     number: int, at_microseconds: int, actor: Actor, event: AuditEvent, *, after: bytes
 ) -> bytes:
-    """The hash of an entry that follows the one whose hash is `after`."""
+    """Return the hash of an entry. `after` is the hash of the previous entry."""
     return hashlib.sha256(
         encode_fields(
             FORMAT,

@@ -1,4 +1,4 @@
-"""Writes the audit log in the transaction of the action itself, reads it, and checks its chain."""
+"""Writes the audit log in the transaction of the action, reads it, and verifies its chain."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from headgate.kit.clock import Clock
 
 
 class AuditLog:
-    """The log of one installation. What cannot be written down is not done: both are one
-    transaction (V9)."""
+    """Record and read audit events. An action and its entry are one transaction: what cannot be
+    recorded is not done."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     def record(self, connection: sa.Connection, by: Actor, event: AuditEvent) -> AuditEntry:
-        """Add what is being done in this transaction. A second process waits for its end."""
+        """Append an event to the log. Other processes that record wait until this transaction
+        ends."""
         number = store.lock_head(connection)
         if number is None:
             store.insert_head(connection, first_hash=FIRST_HASH)
@@ -41,12 +42,12 @@ class AuditLog:
     def list(
         self, connection: sa.Connection, audit_filter: AuditFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[AuditEntry], int]:
-        """A page of the entries that fit, the newest first, and how many fit in all."""
+        """Return a page of the matching entries, newest first, and their total number."""
         entries = store.select_entries(connection, audit_filter, limit=limit, offset=offset)
         return entries, store.count_entries(connection, audit_filter)
 
     def verify(self, connection: sa.Connection) -> ChainVerification:
-        """Go through the whole chain."""
+        """Verify every entry and the end of the chain."""
         head, count = FIRST_HASH, 0
         for at, entry in store.select_chain(connection):
             count += 1
@@ -67,7 +68,7 @@ class AuditLog:
         return ChainVerification(count, head)
 
     def contains_hash(self, connection: sa.Connection, entry_hash: str) -> bool:
-        """Whether an entry has that hash (in hex)."""
+        """Return whether an entry has this hash, given in hex."""
         try:
             return store.has_hash(connection, bytes.fromhex(entry_hash))
         except ValueError:

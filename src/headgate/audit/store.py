@@ -1,4 +1,4 @@
-"""All SQL of the audit log: rows are added, and read."""
+"""The SQL of the audit log. Entries are only inserted and read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ HEAD_ID = 1
 
 
 def lock_head(connection: sa.Connection) -> int | None:
-    """Take the next number, and with it the only right to write; None for the first time."""
+    """Take the next number and lock out other writers. Return None where no head exists yet."""
     taken = connection.execute(
         sa.update(AUDIT_HEADS)
         .where(AUDIT_HEADS.c.id == HEAD_ID)
@@ -65,18 +65,18 @@ def lock_head(connection: sa.Connection) -> int | None:
 
 
 def insert_head(connection: sa.Connection, *, first_hash: bytes) -> None:
-    """Make the row that `lock_head` asks for, with the first number taken."""
+    """Create the row that `lock_head` locks, with the first number taken."""
     connection.execute(sa.insert(AUDIT_HEADS).values(id=HEAD_ID, number=1, hash=first_hash))
 
 
 def read_head(connection: sa.Connection) -> tuple[int, bytes]:
-    """Number and hash of the newest entry; 0 and nothing where there is none."""
+    """Return number and hash of the newest entry, 0 and an empty hash where there is none."""
     row = connection.execute(sa.select(AUDIT_HEADS.c.number, AUDIT_HEADS.c.hash)).one_or_none()
     return (0, b"") if row is None else (row.number, row.hash)
 
 
 def insert_entry(connection: sa.Connection, entry: AuditEntry) -> None:
-    """Add the entry and make it the newest."""
+    """Insert the entry and make it the head."""
     actor, event = entry.actor, entry.event
     connection.execute(
         sa.insert(AUDIT).values(
@@ -101,7 +101,7 @@ def insert_entry(connection: sa.Connection, entry: AuditEntry) -> None:
 
 
 def select_chain(connection: sa.Connection) -> Iterator[tuple[int, AuditEntry]]:
-    """Every entry in its order, with its stored time in microseconds; a piece at a time."""
+    """Yield every entry in order with its stored time in microseconds, reading in batches."""
     after = 0
     while True:
         statement = (
@@ -121,7 +121,6 @@ def select_chain(connection: sa.Connection) -> Iterator[tuple[int, AuditEntry]]:
 def select_entries(
     connection: sa.Connection, audit_filter: AuditFilter, *, limit: int, offset: int
 ) -> list[AuditEntry]:
-    """The newest entries first."""
     statement = (
         sa.select(AUDIT)
         .where(*_conditions(audit_filter))
@@ -133,13 +132,11 @@ def select_entries(
 
 
 def count_entries(connection: sa.Connection, audit_filter: AuditFilter) -> int:
-    """How many entries fit."""
     statement = sa.select(sa.func.count()).select_from(AUDIT).where(*_conditions(audit_filter))
     return connection.execute(statement).scalar_one()
 
 
 def has_hash(connection: sa.Connection, entry_hash: bytes) -> bool:
-    """Whether an entry has that hash."""
     statement = sa.select(AUDIT.c.number).where(AUDIT.c.hash == entry_hash).limit(1)
     return connection.execute(statement).first() is not None
 

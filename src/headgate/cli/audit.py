@@ -24,7 +24,7 @@ def list_entries(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
     object_id: Annotated[str | None, typer.Option("--object", help="Of this object only.")] = None,
 ) -> None:
-    """Who did what to which object, from where; the newest first."""
+    """List who did what to which object, from where, newest first."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         audit_filter = AuditFilter(object_id=object_id)
         entries, total = application.audit.list(connection, audit_filter, limit=limit)
@@ -52,7 +52,7 @@ def verify(
         str | None, typer.Option(help="A hash noted earlier; it must be in the chain.")
     ] = None,
 ) -> None:
-    """Go through the whole chain of hashes; exit status 1 where it does not hold."""
+    """Verify the whole chain of hashes. The exit status is 1 if it is not intact."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         log = application.audit
         verdict = log.verify(connection)

@@ -31,7 +31,7 @@ BUDGET_NANO_END = 10**18
 
 
 class InvalidOptionError(HeadgateError):
-    """An option of a form that cannot be read."""
+    """Reject an option that cannot be parsed."""
 
     kind = Kind.INVALID
     code = "invalid_option"
@@ -94,7 +94,7 @@ def create(
 
 @app.command("list")
 def list_keys(data: Data = None, as_json: Json = False) -> None:
-    """Every key that was ever issued, without its secret."""
+    """List every key that was ever issued, without secrets."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         keys = application.keys.list(connection)
         now = application.clock.now()
@@ -118,7 +118,7 @@ def list_keys(data: Data = None, as_json: Json = False) -> None:
 
 @app.command()
 def show(key_id: KeyId, data: Data = None, as_json: Json = False) -> None:
-    """Everything that is known of a key, without its secret."""
+    """Show everything about a key except its secret."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         key = application.keys.get(connection, None, key_id)
         state = find_state(key, application.clock.now())
@@ -142,7 +142,7 @@ def rotate(
         str, typer.Option(help="How long the present token goes on: 12h, 7d, at most 30d.")
     ] = "0m",
 ) -> None:
-    """Print a new token for a key; the present one goes on for the overlap."""
+    """Print a new token for a key. The current one stays valid for the overlap."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         now = application.clock.now()
         until = parse_expiry(overlap, now)
@@ -156,13 +156,13 @@ def rotate(
 
 @app.command()
 def disable(key_id: KeyId, data: Data = None) -> None:
-    """Refuse a key until it is enabled again."""
+    """Disable a key until it is enabled again."""
     _set_enabled(key_id, data, enabled=False)
 
 
 @app.command()
 def enable(key_id: KeyId, data: Data = None) -> None:
-    """Let a disabled key in again."""
+    """Enable a disabled key."""
     _set_enabled(key_id, data, enabled=True)
 
 
@@ -171,7 +171,7 @@ def revoke(
     key_id: KeyId,
     data: Data = None,
 ) -> None:
-    """Refuse a key for good, at once; it cannot be undone."""
+    """Revoke a key at once. This cannot be undone."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         key = application.keys.revoke(connection, key_id, by=COMMAND_LINE)
     typer.echo(f"{key.id} ({key.name}) is revoked.")

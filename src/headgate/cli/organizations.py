@@ -1,4 +1,4 @@
-"""`headgate organizations`: the tenants of an installation, for the operator at the machine."""
+"""`headgate organizations`: create and list organizations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def create(
         str | None, typer.Option(help="Of the person who is invited to own it.")
     ] = None,
 ) -> None:
-    """Create an organization and print the invitation of its owner, which is shown this once."""
+    """Create an organization and print its owner's invitation, which is not shown again."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         invitations = application.invitations
         made = application.accounts.create_organization(connection, name, by=COMMAND_LINE)
@@ -57,7 +57,7 @@ def create(
 
 @app.command("list")
 def list_organizations(data: Data = None, as_json: Json = False) -> None:
-    """Every organization, the oldest first."""
+    """List every organization, oldest first."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         organizations = application.accounts.list_organizations(connection)
     if as_json:

@@ -1,4 +1,4 @@
-"""Asks for a password at the terminal, or takes it from standard input."""
+"""Reads an e-mail address and a password from the terminal or standard input."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from headgate.accounts.service import PasswordHasher
 
 
 def ask_email(email: str | None) -> str:
-    """The address that was given, or asked for now. Raises `InvalidEmailError`."""
+    """Return the given address or prompt for one. Raise `InvalidEmailError`."""
     return check_email(email if email is not None else typer.prompt("E-mail"))
 
 
 def ask_password_hash(email: str, *, from_stdin: bool) -> str:
-    """What is stored of a new password; it is never shown, and never in an argument.
+    """Read a new password and return its hash. Raise `WeakPasswordError`.
 
-    Raises `WeakPasswordError` for a weak one.
+    A password is never echoed, and never taken from an argument, which other processes could read.
     """
     if from_stdin:
         given = sys.stdin.readline().rstrip("\r\n")

@@ -1,4 +1,4 @@
-"""`headgate people`: who can sign in, for the operator at the machine."""
+"""`headgate people`: manage who can sign in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FromStdin = Annotated[
 
 @app.command("list")
 def list_people(data: Data = None, as_json: Json = False) -> None:
-    """Everybody, also who is disabled."""
+    """List everybody, including disabled people."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         people, _ = application.people.list(connection, limit=PEOPLE_MAX)
         roles = {
@@ -86,7 +86,7 @@ def add(
 
 @app.command("set-password")
 def set_password(email: Email, data: Data = None, password_stdin: FromStdin = False) -> None:
-    """Give a person another password; their sessions end."""
+    """Set a person's password and end their sessions."""
     hashed = ask_password_hash(check_email(email), from_stdin=password_stdin)
     with open_data_directory(data) as application, application.database.transaction() as connection:
         person = find(application, connection, email)
@@ -96,7 +96,7 @@ def set_password(email: Email, data: Data = None, password_stdin: FromStdin = Fa
 
 @app.command()
 def disable(email: Email, data: Data = None) -> None:
-    """Let a person in nowhere; their sessions end at once."""
+    """Disable a person and end their sessions at once."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         person = application.people.disable(
             connection, find(application, connection, email), by=COMMAND_LINE
@@ -106,7 +106,7 @@ def disable(email: Email, data: Data = None) -> None:
 
 @app.command()
 def enable(email: Email, data: Data = None) -> None:
-    """Let a disabled person in again."""
+    """Allow a disabled person to sign in again."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         person = application.people.enable(
             connection, find(application, connection, email), by=COMMAND_LINE
@@ -122,7 +122,7 @@ def link(
     issuer: Annotated[str, typer.Option(help="As HEADGATE_JWT_ISSUER or HEADGATE_OIDC_ISSUER.")],
     subject: Annotated[str, typer.Option(help="By what the issuer knows them: its sub.")],
 ) -> None:
-    """Tell by what an issuer knows a person, where its tokens hold no verified e-mail."""
+    """Link a person to an issuer's subject, where its tokens have no verified e-mail."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         person = find(application, connection, email)
         application.people.link_identity(
@@ -132,7 +132,7 @@ def link(
 
 
 def find(application: Application, connection: sa.Connection, email: str) -> Person:
-    """The person of an address. Raises `PersonNotFoundError`."""
+    """Return the person of an e-mail. Raise `PersonNotFoundError`."""
     person = application.people.find(connection, check_email(email))
     if person is None:
         raise PersonNotFoundError(f"Nobody has the e-mail {email!r}: headgate people list.")

@@ -1,1 +1,1 @@
-"""Issues and revokes scoped keys, and answers from memory what a token may do."""
+"""Scoped API keys: issued and revoked in the database, checked in memory."""

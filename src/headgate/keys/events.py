@@ -1,4 +1,4 @@
-"""What keys announce."""
+"""The events that keys publish in the outbox."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class KeyRevoked(msgspec.Struct, frozen=True, tag_field="event", tag="key.revoked"):
-    """A key is refused from now on, for good. Never its token."""
+    """Announce that a key was revoked."""
 
     type: ClassVar[str] = "key.revoked"
 

@@ -1,4 +1,4 @@
-"""All SQL of keys. The token itself is never here, only its SHA-256."""
+"""The SQL of keys. Tokens are stored as their SHA-256 only."""
 
 from __future__ import annotations
 
@@ -111,16 +111,15 @@ _TEXTS = range(_POLICY + 1, len(_STORED))
 
 
 def next_revision(connection: sa.Connection) -> int:
-    """Tell every process, once this transaction commits, to look again; the number of this change.
+    """Bump the revision and return it. Other processes reload once this transaction commits.
 
-    Changes are numbered in the order of their commits: whoever has a number holds the row's lock.
+    Revisions follow the order of commits, since each transaction holds the row's lock until then.
     """
     bump_revision(connection, TOPIC)
     return read_revisions(connection)[TOPIC]
 
 
 def insert_key(connection: sa.Connection, key: Key, *, digest: bytes) -> None:
-    """Add one key."""
     values: dict[str, Any] = msgspec.to_builtins(key)
     revision = next_revision(connection)
     connection.execute(
@@ -129,7 +128,6 @@ def insert_key(connection: sa.Connection, key: Key, *, digest: bytes) -> None:
 
 
 def update_key(connection: sa.Connection, key: Key, values: Mapping[str, Any]) -> None:
-    """Change columns of one key, and count its version on."""
     revision = next_revision(connection)
     connection.execute(
         sa.update(KEYS)
@@ -145,7 +143,7 @@ def update_key(connection: sa.Connection, key: Key, values: Mapping[str, Any]) -
 def select_key(
     connection: sa.Connection, key_id: str, *, organization_id: str | None = None
 ) -> Key | None:
-    """The key of an id, in an organization or, for the command line, in any."""
+    """Return the key, in one organization or, for the command line, in any."""
     statement = sa.select(*_COLUMNS).where(KEYS.c.id == key_id)
     if organization_id is not None:
         statement = statement.where(KEYS.c.organization_id == organization_id)
@@ -154,19 +152,18 @@ def select_key(
 
 
 def select_digest(connection: sa.Connection, key: Key) -> bytes:
-    """The digest of a key's present token."""
     return connection.execute(sa.select(KEYS.c.digest).where(KEYS.c.id == key.id)).scalar_one()
 
 
 def select_all(connection: sa.Connection) -> Iterator[Key]:
-    """Every key that ever was, the oldest first."""
+    """Yield every key, oldest first."""
     statement = sa.select(*_COLUMNS).order_by(KEYS.c.created_at, KEYS.c.id)
     for row in connection.execute(statement):
         yield _key(row)
 
 
 def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterator[StoredKey]:
-    """The keys that were changed since then."""
+    """Yield the keys that changed after a revision."""
     statement = sa.select(*_STORED).where(KEYS.c.changed_at_revision > after_revision)
     for row in connection.execute(statement):
         values: list[Any] = list(row)
@@ -179,8 +176,7 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
 
 
 def select_latest_time(connection: sa.Connection) -> float:
-    """The greatest time that is known to have been: one that a process has seen, or at which a
-    key was used; 0 for none."""
+    """Return the latest time that a process has seen or at which a key was used, or 0."""
     used = connection.execute(sa.select(sa.func.max(KEYS.c.last_used_at))).scalar() or 0.0
     return max(used, read_time(connection))
 
@@ -188,7 +184,6 @@ def select_latest_time(connection: sa.Connection) -> float:
 def select_page(
     connection: sa.Connection, key_filter: KeyFilter, *, now: float, limit: int, offset: int
 ) -> list[Key]:
-    """A page of an organization's keys, the newest first."""
     statement = (
         sa.select(*_COLUMNS)
         .where(*_conditions(key_filter, now))
@@ -200,13 +195,11 @@ def select_page(
 
 
 def count_keys(connection: sa.Connection, key_filter: KeyFilter, *, now: float) -> int:
-    """How many keys fit."""
     statement = sa.select(sa.func.count()).select_from(KEYS).where(*_conditions(key_filter, now))
     return connection.execute(statement).scalar_one()
 
 
 def count_unrevoked(connection: sa.Connection, organization_id: str) -> int:
-    """How many keys of an organization are not revoked."""
     statement = (
         sa.select(sa.func.count())
         .select_from(KEYS)
@@ -216,14 +209,13 @@ def count_unrevoked(connection: sa.Connection, organization_id: str) -> int:
 
 
 def mark_used(connection: sa.Connection, key_ids: Sequence[str], *, at: float) -> None:
-    """Note when keys were last used; no change that others would have to know of."""
+    """Store when keys were last used, without a new revision, since nobody has to reload for it."""
     for start in range(0, len(key_ids), IDS_AT_ONCE):
         some = key_ids[start : start + IDS_AT_ONCE]
         connection.execute(sa.update(KEYS).where(KEYS.c.id.in_(some)).values(last_used_at=at))
 
 
 def append_event(connection: sa.Connection, row: outbox.Row) -> None:
-    """Put an event into the outbox, in this transaction."""
     outbox.append(connection, [row])
 
 
@@ -247,7 +239,7 @@ def _conditions(key_filter: KeyFilter, now: float) -> list[sa.ColumnElement[bool
 
 
 def _match_state(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
-    """As `model.find_state` has it."""
+    """Express `model.find_state` in SQL."""
     unrevoked, enabled = KEYS.c.revoked_at.is_(None), KEYS.c.disabled_at.is_(None)
     is_over = sa.func.coalesce(KEYS.c.expires_at, now + 1) <= now
     return {

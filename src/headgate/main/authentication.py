@@ -1,4 +1,4 @@
-"""Builds the ways in for people from the settings."""
+"""Builds the authentication methods from the settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ CALLBACK_PATH = "/api/session/oidc/callback"
 def build_authentication(
     application: Application, storage: Storage, client: Client
 ) -> AuthenticationMethods:
-    """The ways in for people."""
     settings = application.settings
     cookies = Cookies(is_secure=_is_secure(settings))
     account_linking = AccountLinking(
@@ -50,7 +49,8 @@ def build_authentication(
 
 
 def _build_issuer_methods(application: Application, client: Client) -> tuple[Any, Any]:
-    """To the issuer that browsers are sent to, and to that of bearer tokens; each may be none."""
+    """Return the sign-in at an OIDC issuer and the check of bearer tokens; None if not
+    configured."""
     settings, clock = application.settings, application.clock
     if settings.oidc_issuer is None and settings.jwt_issuer is None:
         return None, None
@@ -75,7 +75,7 @@ def _build_issuer_methods(application: Application, client: Client) -> tuple[Any
 
 
 def _is_secure(settings: Settings) -> bool:
-    """Whether browsers reach this over TLS, here or at a proxy in front."""
+    """Return whether browsers reach this server over TLS, directly or through a proxy."""
     if settings.public_url is not None:
         return settings.public_url.startswith("https:")
     return settings.ssl_certfile is not None or settings.allow_public_without_tls

@@ -1,4 +1,4 @@
-"""Refuses settings of people's logins that are unsafe, and knows where their issuers are."""
+"""Checks the settings for logins, and lists the origins of the configured issuers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headgate.settings import InvalidSettingError, Settings, variable_of
 
 
 def check_login_settings(settings: Settings) -> None:
-    """Raise `InvalidSettingError` for settings of people's logins that are unsafe or do not fit."""
+    """Raise `InvalidSettingError` for settings that are unsafe or incomplete."""
     for name in ("public_url", "oidc_issuer", "jwt_issuer", "jwt_jwks_url"):
         address = getattr(settings, name)
         if address is not None:
@@ -24,10 +24,7 @@ def check_login_settings(settings: Settings) -> None:
 
 
 def list_issuer_origins(settings: Settings) -> list[Origin]:
-    """Where the operator's own issuers are, also when they are local.
-
-    Raises `InvalidSettingError`.
-    """
+    """Return the origins of the issuers, which may be local. Raise `InvalidSettingError`."""
     named = ("oidc_issuer", "jwt_issuer", "jwt_jwks_url")
     return [
         _check_address(name, address)

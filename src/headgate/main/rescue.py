@@ -1,7 +1,7 @@
-"""Saves what a database held whose files were deleted or replaced while the server ran.
+"""Rescues the contents of a database whose files were deleted or replaced under a running server.
 
-The process still has the old files open, and nobody else ever will: its last connection copies them
-into a backup of their own before it closes.
+The process still has the old files open, and nobody else can reach them any more. So its last
+connection copies them into a backup before it closes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ log = structlog.get_logger(__name__)
 
 
 class Rescue:
-    """Called with the writer's connection at its end. `folder` is the backup, if there is one."""
+    """Back up the database on the writer's last connection. `folder` is the backup, if one was
+    made."""
 
     def __init__(self, settings: Settings) -> None:
         self._data = settings.data
         self.folder: Path | None = None
 
     def __call__(self, connection: sa.Connection) -> None:
-        """Copy the database beside its place. Whatever goes wrong, the process ends as it would."""
+        """Copy the database next to its place. An error is only logged, since the process ends
+        anyway."""
         now = datetime.datetime.now(datetime.UTC)
         folder = self._data / f"rescued-{now:%Y%m%dT%H%M%S.%fZ}"
         try:
@@ -36,7 +38,7 @@ class Rescue:
             log.exception("storage.not_rescued")
 
     def describe(self, reason: str) -> str:
-        """What happened, and what to do."""
+        """Return a message that says what happened and what to do."""
         told = f"{reason} while the server ran, so it completed no more calls and has stopped."
         if self.folder is None:
             return (

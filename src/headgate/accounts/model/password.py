@@ -1,6 +1,6 @@
-"""What a password may be: long, and not one that everybody tries first.
+"""The password policy: long enough, and not one of the common ones.
 
-No rule of composition: length is what counts (NIST SP 800-63B 3.1.1.2).
+There are no composition rules: length is what counts (NIST SP 800-63B 3.1.1.2).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _COMMON = frozenset(_MOST_COMMON.split())
 
 
 class WeakPasswordError(HeadgateError):
-    """A new password that is too short, too long, or the first that anybody would try."""
+    """Reject a new password that is too short, too long or common."""
 
     kind = Kind.INVALID
     code = "weak_password"
 
 
 def check_password(password: str, *, email: str = "", param: str = "password") -> str:
-    """The password as it is hashed (NFC).
+    """Return the password in the form that is hashed (NFC).
 
-    Raises `WeakPasswordError`; the message never shows it.
+    Raise `WeakPasswordError`, whose message never contains the password.
     """
     normal = unicodedata.normalize("NFC", password)
     if len(normal) < CHARACTERS_MIN:

@@ -1,4 +1,4 @@
-"""People, what they may do where, how they are known, and what goes wrong with them."""
+"""People, their roles, sessions, external identities and invitations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ ROLE_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who signs in. `email` is unique and in lower case; `email_verified_at` is set where
-    an issuer or the operator vouches for it. A disabled person is nobody. Times in unix seconds."""
+    """Represent a user. `email` is unique and in lower case. `email_verified_at` is set once an
+    issuer or the operator has confirmed the address. A disabled person cannot sign in. Times are
+    unix seconds."""
 
     id: str
     email: str
@@ -32,7 +33,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PersonRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Who shall be added. `password_hash` None: only another issuer lets them in."""
+    """Describe a person to create. Without a `password_hash` they sign in at an issuer only."""
 
     email: str
     name: str
@@ -45,7 +46,7 @@ class PersonRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person is in one organization."""
+    """Represent a person's role in one organization."""
 
     organization_id: str
     organization_name: str
@@ -54,7 +55,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A person as an organization sees them; `version` counts the changes of the membership."""
+    """Represent a person within an organization. `version` counts changes of the membership."""
 
     person_id: str
     email: str
@@ -66,7 +67,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkedIdentity(msgspec.Struct, frozen=True):
-    """By what another issuer knows a person: its subject, which it never gives to another one."""
+    """Link an issuer's subject, which the issuer never reuses, to a person."""
 
     issuer: str
     subject: str
@@ -75,7 +76,8 @@ class LinkedIdentity(msgspec.Struct, frozen=True):
 
 
 class ExternalIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom another issuer speaks of. `email` is None unless the issuer has verified it."""
+    """Represent a user as an issuer describes them. `email` is None unless the issuer has verified
+    it."""
 
     issuer: str
     subject: str
@@ -84,7 +86,7 @@ class ExternalIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One login. It ends at `expires_at`, or when it is not used for the idle time."""
+    """Represent a login. It ends at `expires_at`, or after the idle time without use."""
 
     id: str
     person_id: str
@@ -96,8 +98,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """A person who is signed in, with all that they are. `session` is None for a token of
-    another issuer, `token` what was presented."""
+    """Represent a signed-in person. `session` is None for a token of an issuer. `token` is the
+    secret that was presented."""
 
     person: Person
     memberships: tuple[Membership, ...]
@@ -109,9 +111,9 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Invitation(msgspec.Struct, frozen=True, kw_only=True):
-    """A link by which somebody becomes a member. Without an e-mail, who takes it up gives one:
-    only an organization's first owner, whose link is shown to nobody but the operator. With
-    `is_operator` it makes the operator of the installation as well."""
+    """Represent a link that makes somebody a member. Without an `email` the invitee gives their
+    own: only the first owner of an organization is invited so. With `is_operator` it also makes the
+    operator of the installation."""
 
     id: str
     organization_id: str
@@ -125,7 +127,7 @@ class Invitation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssuedInvitation(msgspec.Struct, frozen=True):
-    """A new invitation with its token, which is not to be had again."""
+    """Hold a new invitation and its token, which is not stored."""
 
     invitation: Invitation
     token: str
@@ -135,58 +137,60 @@ class IssuedInvitation(msgspec.Struct, frozen=True):
 
 
 class SignInFailedError(HeadgateError):
-    """Who they are is not proven. The same words for every reason."""
+    """Reject a sign-in. The words are the same for every reason, so that nothing can be learned
+    from them."""
 
     kind = Kind.UNAUTHENTICATED
     code = "sign_in_refused"
 
 
 class InvalidEmailError(HeadgateError):
-    """What cannot be an e-mail address."""
+    """Reject a text that is not an e-mail address."""
 
     kind = Kind.INVALID
     code = "invalid_email"
 
 
 class PersonNotFoundError(HeadgateError):
-    """No such person, or not in this organization."""
+    """Reject the id of a person who does not exist or is not in this organization."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class PersonExistsError(HeadgateError):
-    """The e-mail address is somebody's already."""
+    """Reject an e-mail address that belongs to another person."""
 
     kind = Kind.CONFLICT
     code = "person_exists"
 
 
 class RoleNotAllowedError(HeadgateError):
-    """Only an owner makes and unmakes owners, and nobody raises themselves."""
+    """Reject a role change that the caller's own role does not allow."""
 
     kind = Kind.FORBIDDEN
     code = "forbidden"
 
 
 class LastOwnerError(HeadgateError):
-    """An organization, or the installation, would be left without anybody in charge."""
+    """Reject a change that would leave an organization without owner, or the installation without
+    operator."""
 
     kind = Kind.CONFLICT
     code = "last_owner"
 
 
 class InvitationNotFoundError(HeadgateError):
-    """No invitation of that token or id that is still open."""
+    """Reject a token or an id for which there is no open invitation."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 def check_email(email: str, *, param: str = "email") -> str:
-    """The address in lower case, without outer blanks. Raises `InvalidEmailError`.
+    """Return the address in lower case without outer blanks. Raise `InvalidEmailError`.
 
-    In ASCII only, as mail servers write it: two addresses that look alike must not be two people.
+    Only ASCII is accepted: two addresses that look alike must not be two people.
     """
     normal = email.strip().lower()
     if len(normal) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(normal):

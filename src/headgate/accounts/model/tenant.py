@@ -1,4 +1,4 @@
-"""Organizations, their projects, and what goes wrong with them."""
+"""Organizations and their projects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_PATTERN = r"^(?=.*\S)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\
 
 
 class Role(enum.Enum):
-    """What a person may do in an organization (systems.md 1.1)."""
+    """Name a person's rights in an organization."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -24,9 +24,10 @@ class Role(enum.Enum):
 
 
 class Organization(msgspec.Struct, frozen=True):
-    """A tenant: everything that is owned belongs to exactly one. Times in unix seconds.
+    """Represent a tenant: every owned object belongs to exactly one.
 
-    A suspended one keeps everything, and nothing of it is let through. `version` counts changes.
+    A suspended organization keeps its data, and all its keys and people are refused. `version`
+    counts changes. Times are unix seconds.
     """
 
     id: str
@@ -37,9 +38,9 @@ class Organization(msgspec.Struct, frozen=True):
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A part of an organization to which keys and their calls belong.
+    """Represent a part of an organization to which keys and their calls belong.
 
-    An archived one keeps its receipts, and its keys are refused.
+    An archived project keeps its receipts, and its keys are refused.
     """
 
     id: str
@@ -51,28 +52,28 @@ class Project(msgspec.Struct, frozen=True):
 
 
 class InactiveAccounts(msgspec.Struct, frozen=True):
-    """The ids of the projects that are archived and of the organizations that are suspended."""
+    """Hold the ids of archived projects and of suspended organizations."""
 
     projects: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
 
 
 class AccountNotFoundError(HeadgateError):
-    """No organization or project of that id."""
+    """Reject the id of an organization or project that does not exist."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class InvalidNameError(HeadgateError):
-    """A name that is empty, too long or not printable."""
+    """Reject a name that is empty, too long or not printable on one line."""
 
     kind = Kind.INVALID
     code = "invalid_name"
 
 
 def check_name(name: str, *, param: str = "name") -> str:
-    """The name without outer blanks; `InvalidNameError` where it cannot be shown on one line."""
+    """Return the name without outer blanks. Raise `InvalidNameError`."""
     stripped = name.strip()
     if len(stripped) > NAME_CHARACTERS_MAX or not re.search(NAME_PATTERN, stripped):
         message = f"A name is 1 to {NAME_CHARACTERS_MAX} printable characters on one line."

@@ -1,4 +1,4 @@
-"""Decisions about organizations, projects, people, their logins and invitations."""
+"""Operations on organizations, projects, people, sessions and invitations."""
 
 from headgate.accounts.service.account_linking import AccountLinking
 from headgate.accounts.service.accounts import TOPIC, AccountService, find_inactive_accounts

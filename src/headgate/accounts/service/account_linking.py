@@ -1,4 +1,4 @@
-"""Whom a person that another issuer vouches for is here."""
+"""Maps external OIDC identities to people."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ UNKNOWN_IDENTITY = (
 
 
 class AccountLinking:
-    """Known is who came before, whose verified address is somebody's, or is invited. Nobody else
-    is added, but for the domains that the operator trusts."""
+    """Accept a login that is already linked, whose verified e-mail belongs to a person, or that was
+    invited. Create other people only for the domains that the operator trusts."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class AccountLinking:
         self._trusted = frozenset(map(str.lower, trusted_domains))
 
     def find_login(self, connection: sa.Connection, external: ExternalIdentity) -> Login | None:
-        """Who came before; only reads."""
+        """Return the login of an identity that is linked already. Only reads."""
         return self._people.find_login(connection, external.issuer, external.subject)
 
     def has_account(self, connection: sa.Connection, external: ExternalIdentity) -> bool:
-        """Whether the verified address is that of somebody who may sign in; only reads."""
+        """Return whether the verified e-mail belongs to somebody who may sign in. Only reads."""
         email = read_email(external)
         return (
             email is not None
@@ -52,10 +52,7 @@ class AccountLinking:
         )
 
     def link(self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor) -> Login:
-        """The person of the verified address, who is known from now on.
-
-        Raises `SignInFailedError`.
-        """
+        """Link the identity to the person of its verified e-mail. Raise `SignInFailedError`."""
         email = read_email(external)
         person = None if email is None else self._people.find(connection, email)
         return self._link(connection, external, person, by=by)
@@ -63,9 +60,10 @@ class AccountLinking:
     def accept_login(
         self, connection: sa.Connection, external: ExternalIdentity, *, by: Actor
     ) -> Login:
-        """Who came before, is known, or is invited or trusted and added.
+        """Return the login of the identity, which is linked, or whose person is created, where
+        necessary.
 
-        Raises `SignInFailedError`.
+        Raise `SignInFailedError` for everybody else.
         """
         email = read_email(external)
         domain = "" if email is None else email.rpartition("@")[2]
@@ -120,7 +118,7 @@ class AccountLinking:
 
 
 def read_email(external: ExternalIdentity) -> str | None:
-    """The verified address in lower case, None for one that is none."""
+    """Return the verified e-mail in lower case, or None where there is none that is valid."""
     if external.email is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Makes and finds organizations and projects. Nothing here commits: the caller does."""
+"""Creates, changes and finds organizations and projects."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TOPIC = store.TOPIC
 
 
 def find_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
-    """Whose keys are refused although nothing is wrong with the keys."""
+    """Return the projects and organizations whose keys are refused."""
     return store.select_inactive_accounts(connection)
 
 
 class AccountService:
-    """The organizations and projects of one installation."""
+    """Manage organizations and projects. The caller commits the transaction."""
 
     def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
         self._clock = clock
@@ -39,7 +39,7 @@ class AccountService:
     def create_organization(
         self, connection: sa.Connection, name: str, *, by: Actor
     ) -> Organization:
-        """A new organization. Raises `InvalidNameError`."""
+        """Create an organization. Raise `InvalidNameError`."""
         organization = Organization(self._ids.make("org"), check_name(name), self._clock.now())
         store.insert_organization(connection, organization)
         event = AuditEvent(
@@ -51,10 +51,7 @@ class AccountService:
     def create_project(
         self, connection: sa.Connection, name: str, *, organization_id: str, by: Actor
     ) -> Project:
-        """A new project of an organization.
-
-        Raises `InvalidNameError` and `AccountNotFoundError`.
-        """
+        """Create a project. Raise `InvalidNameError` and `AccountNotFoundError`."""
         if store.select_organization(connection, organization_id) is None:
             raise AccountNotFoundError("No such organization.", param="organization_id")
         project = Project(
@@ -74,9 +71,10 @@ class AccountService:
         limit: int,
         offset: int = 0,
     ) -> tuple[list[Project], int]:
-        """A page of an organization's projects, the oldest first, and how many there are.
+        """Return a page of an organization's projects, oldest first, and their total number.
 
-        `archived` ones only if asked for; only those `among` the given ids, if there are any.
+        `archived` includes archived projects. `among` restricts the result to these ids; empty
+        restricts nothing.
         """
         page = store.select_projects_of(
             connection,
@@ -92,7 +90,7 @@ class AccountService:
     def get_project(
         self, connection: sa.Connection, organization_id: str, project_id: str
     ) -> Project:
-        """A project of this organization. `AccountNotFoundError` for any other id."""
+        """Return a project of this organization. Raise `AccountNotFoundError`."""
         project = store.select_project(connection, organization_id, project_id)
         if project is None:
             raise AccountNotFoundError("There is no such project.", param="project_id")
@@ -101,14 +99,14 @@ class AccountService:
     def rename_project(
         self, connection: sa.Connection, project: Project, name: str, *, by: Actor
     ) -> Project:
-        """The project under its new name. Raises `InvalidNameError`."""
+        """Rename the project and return it. Raise `InvalidNameError`."""
         values = {"name": check_name(name)}
         store.update_project(connection, project.id, values)
         self._record(connection, by, "project.updated", project, values)
         return self.get_project(connection, project.organization_id, project.id)
 
     def archive_project(self, connection: sa.Connection, project: Project, *, by: Actor) -> None:
-        """Refuse the project's keys from now on; what it used stays to be read."""
+        """Archive the project: its keys are refused, its receipts remain readable."""
         if project.archived_at is not None:
             return
         store.update_project(connection, project.id, {"archived_at": self._clock.now()})
@@ -129,11 +127,11 @@ class AccountService:
         )
 
     def list_organizations(self, connection: sa.Connection) -> list[Organization]:
-        """Every organization, the oldest first."""
+        """Return every organization, oldest first."""
         return store.select_organizations(connection)
 
     def get_organization(self, connection: sa.Connection, organization_id: str) -> Organization:
-        """The organization of an id. `AccountNotFoundError` where there is none."""
+        """Return the organization. Raise `AccountNotFoundError`."""
         organization = store.select_organization(connection, organization_id)
         if organization is None:
             raise AccountNotFoundError("There is no such organization.", param="organization_id")
@@ -142,7 +140,7 @@ class AccountService:
     def rename_organization(
         self, connection: sa.Connection, organization: Organization, name: str, *, by: Actor
     ) -> Organization:
-        """The organization under its new name. Raises `InvalidNameError`."""
+        """Rename the organization and return it. Raise `InvalidNameError`."""
         return self._change(
             connection, organization, {"name": check_name(name)}, by=by, action="updated"
         )
@@ -150,7 +148,7 @@ class AccountService:
     def suspend_organization(
         self, connection: sa.Connection, organization: Organization, *, by: Actor
     ) -> Organization:
-        """Let nothing of it through from now on: neither its people nor its keys."""
+        """Refuse the organization's keys, and its people access to it, until it is resumed."""
         if organization.suspended_at is not None:
             return organization
         values = {"suspended_at": self._clock.now()}
@@ -159,7 +157,7 @@ class AccountService:
     def resume_organization(
         self, connection: sa.Connection, organization: Organization, *, by: Actor
     ) -> Organization:
-        """Let it through again."""
+        """Lift the suspension."""
         if organization.suspended_at is None:
             return organization
         values = {"suspended_at": None}
@@ -182,8 +180,10 @@ class AccountService:
         return self.get_organization(connection, organization.id)
 
     def find_organization(self, connection: sa.Connection, wanted: str | None) -> Organization:
-        """The organization of that id or unambiguous name; the only one for None. Raises
-        `AccountNotFoundError`."""
+        """Return the organization of that id or unique name; for None the only one.
+
+        Raise `AccountNotFoundError`, also for a name that several have.
+        """
         found = [
             known
             for known in store.select_organizations(connection)
@@ -202,9 +202,9 @@ class AccountService:
         raise AccountNotFoundError(message, param="organization")
 
     def find_project(self, connection: sa.Connection, project: str | None) -> Project:
-        """The project of that id or unambiguous name; the oldest for None.
+        """Return the project of that id or unique name; for None the oldest one.
 
-        `AccountNotFoundError`.
+        Raise `AccountNotFoundError`, also for a name that several have.
         """
         projects = store.select_projects(connection)
         if project is None:

@@ -41,7 +41,7 @@ class FirstOwner:
         self._is_shared = is_shared
 
     def exists(self, connection: sa.Connection) -> bool:
-        """Whether anybody can sign in."""
+        """Return whether anybody can sign in."""
         return self._people.count(connection) > 0
 
     def invite(self, connection: sa.Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Invitations: a link that makes somebody a member, once, until it expires."""
+"""Invitations: links that make somebody a member once, until they expire."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_OPEN = "This invitation is not known, was taken up, or is over."
 
 
 class InvitationService:
-    """The invitations of one installation. Nothing here commits: the caller does."""
+    """Manage invitations. The caller commits the transaction."""
 
     def __init__(
         self, clock: Clock, ids: Ids, audit: AuditLog, people: PersonService, *, open_seconds: float
@@ -49,8 +49,11 @@ class InvitationService:
         by_role: Role,
         param: str = "email",
     ) -> IssuedInvitation:
-        """A new invitation with its token. Raises `InvalidEmailError`, and `RoleNotAllowedError`
-        where somebody who is no owner invites one."""
+        """Create an invitation for an e-mail address and return it with its token.
+
+        Raise `InvalidEmailError`, and `RoleNotAllowedError` where somebody who is not an owner
+        invites an owner.
+        """
         if role is Role.OWNER and by_role is not Role.OWNER:
             raise RoleNotAllowedError("Only an owner invites an owner.")
         address = check_email(email, param=param)
@@ -59,30 +62,29 @@ class InvitationService:
     def create_for_owner(
         self, connection: sa.Connection, organization_id: str, *, by: Actor
     ) -> IssuedInvitation:
-        """The invitation of an organization's first owner, whose address nobody knows yet: who
-        takes it up gives one."""
+        """Create the invitation of an organization's first owner, whose e-mail is not known yet."""
         return self._issue(connection, organization_id, None, role=Role.OWNER, by=by)
 
     def create_for_operator(
         self, connection: sa.Connection, organization_id: str, *, by: Actor
     ) -> IssuedInvitation:
-        """The invitation of the first owner, who becomes the operator as well."""
+        """Create the invitation of the first owner, who also becomes the operator."""
         return self._issue(
             connection, organization_id, None, role=Role.OWNER, by=by, is_operator=True
         )
 
     def is_operator_invited(self, connection: sa.Connection) -> bool:
-        """Whether somebody can still become the first owner by an invitation."""
+        """Return whether an invitation of the first owner is open."""
         return store.has_open_operator_invitation(connection, now=self._clock.now())
 
     def revoke_for_operator(self, connection: sa.Connection) -> None:
-        """Nobody becomes the first owner any more."""
+        """Revoke the open invitations of the first owner."""
         store.delete_operator_invitations(connection)
 
     def list(
         self, connection: sa.Connection, organization_id: str, *, limit: int, offset: int = 0
     ) -> tuple[list[Invitation], int]:
-        """A page of the open ones, the oldest first, and how many there are."""
+        """Return a page of the open invitations, oldest first, and their total number."""
         now = self._clock.now()
         page = store.select_invitations(
             connection, organization_id, now=now, limit=limit, offset=offset
@@ -92,14 +94,14 @@ class InvitationService:
     def revoke(
         self, connection: sa.Connection, organization_id: str, invitation_id: str, *, by: Actor
     ) -> None:
-        """Withdraw one that was not taken up. Raises `InvitationNotFoundError` for any other id."""
+        """Revoke an open invitation. Raise `InvitationNotFoundError`."""
         if not store.delete_invitation(connection, organization_id, invitation_id):
             raise InvitationNotFoundError(NOT_OPEN)
         event = AuditEvent("invitation.revoked", organization_id, invitation_id)
         self._audit.record(connection, by, event)
 
     def find(self, connection: sa.Connection, token: str) -> Invitation:
-        """The open invitation of a token. Raises `InvitationNotFoundError`."""
+        """Return the open invitation of a token. Raise `InvitationNotFoundError`."""
         found = None
         if token.startswith(TOKEN_PREFIX) and len(token) <= TOKEN_CHARACTERS_MAX:
             now = self._clock.now()
@@ -109,7 +111,7 @@ class InvitationService:
         return found
 
     def list_for_email(self, connection: sa.Connection, email: str) -> list[Invitation]:
-        """The open ones that are bound to an address in lower case."""
+        """Return the open invitations of an address in lower case."""
         return store.select_open_invitations_for(connection, email, now=self._clock.now())
 
     def accept(
@@ -120,9 +122,10 @@ class InvitationService:
         *,
         by: Actor,
     ) -> Person:
-        """Make who takes it up a member: somebody who is known, or a new person.
+        """Make the invitee, an existing or a new person, a member and return them.
 
-        Raises `InvitationNotFoundError` where somebody else was faster, and as `PersonService.add`.
+        Raise `InvitationNotFoundError` where it was accepted in the meantime, and the errors of
+        `PersonService.add`.
         """
         if not store.mark_accepted(connection, invitation.id, at=self._clock.now()):
             raise InvitationNotFoundError(NOT_OPEN)

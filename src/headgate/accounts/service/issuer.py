@@ -1,6 +1,6 @@
-"""What another issuer of logins publishes, and whether a token is one of its own.
+"""An OpenID Connect or JWT issuer: its discovery document, its keys, and the check of its tokens.
 
-Loaded only where an issuer is configured.
+This module brings its own cryptography, so it is loaded only where an issuer is configured.
 """
 
 from __future__ import annotations
@@ -53,28 +53,28 @@ log = structlog.get_logger(__name__)
 
 
 class InvalidTokenError(HeadgateError):
-    """A token that proves nothing."""
+    """Reject a token that is malformed, expired, of another issuer or for another audience."""
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_token"
 
 
 class IssuerUnreachableError(HeadgateError):
-    """The issuer did not answer as it should; the log says how."""
+    """Report that the issuer did not answer properly. The log has the details."""
 
     kind = Kind.UPSTREAM
     code = "issuer_unreachable"
 
 
 class IssuerKeysUnavailableError(HeadgateError):
-    """No key of the issuer was ever read."""
+    """Report that the keys of the issuer could not be fetched yet."""
 
     kind = Kind.UNAVAILABLE
     code = "issuer_unreachable"
 
 
 class Issuer:
-    """One issuer. Its keys are read when they are first needed, and kept."""
+    """Represent one issuer. Its keys are fetched when they are first needed, and cached."""
 
     def __init__(self, client: Client, clock: Clock, *, url: str, jwks_url: str | None) -> None:
         self.url = url
@@ -87,7 +87,7 @@ class Issuer:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def find_endpoint(self, name: str) -> str:
-        """An address that the discovery document names. Raises `IssuerUnreachableError`."""
+        """Return a URL from the discovery document. Raise `IssuerUnreachableError`."""
         if self._metadata is None:
             address = self.url.rstrip("/") + DISCOVERY_PATH
             metadata = await self.fetch("GET", address)
@@ -104,7 +104,10 @@ class Issuer:
     async def fetch(
         self, method: str, address: str, *, headers: Headers | None = None, body: bytes = b""
     ) -> dict[str, Any]:
-        """An object of JSON. Raises `IssuerUnreachableError`; what was sent is in no message."""
+        """Return the JSON object at a URL. Raise `IssuerUnreachableError`.
+
+        Neither the log nor the error contains the headers or the body of the request.
+        """
         try:
             origin, target = parse_url(address)
             sent = [(b"accept", b"application/json"), *(headers or [])]
@@ -125,10 +128,9 @@ class Issuer:
     async def verify(
         self, token: str, *, audiences: Sequence[str], nonce: str | None = None
     ) -> Mapping[str, Any]:
-        """The claims of a token that this issuer signed, for one of the audiences, in its time.
+        """Return the claims of a valid token of this issuer for one of the audiences.
 
-        Raises `InvalidTokenError`, and `IssuerKeysUnavailableError` while the issuer cannot be
-        asked.
+        Raise `InvalidTokenError`, and `IssuerKeysUnavailableError` while no keys could be fetched.
         """
         header = _read_header(token)
         kid = header.get("kid")
@@ -173,7 +175,7 @@ class Issuer:
         return self._keys
 
     async def _refresh_keys(self, *, wait: bool) -> None:
-        """Ask for the keys, unless that was done a moment ago; all who wait share one question."""
+        """Fetch the keys unless that was tried a moment ago. Concurrent callers share one fetch."""
         if self._refreshing is None:
             now = self._clock.monotonic()
             if now - self._tried_at < RETRY_SECONDS:
@@ -198,7 +200,7 @@ class Issuer:
 
 
 def parse_jwks(document: Mapping[str, Any]) -> KeySet:
-    """The public keys of a JWKS that signatures are checked by. Raises ValueError for none."""
+    """Return the public signature keys of a JWKS. Raise ValueError where there are none."""
     usable: list[RSAKey | ECKey | OKPKey] = []
     entries = document.get("keys")
     for entry in cast("list[Any]", entries) if isinstance(entries, list) else []:
@@ -215,7 +217,8 @@ def parse_jwks(document: Mapping[str, Any]) -> KeySet:
 def read_external_identity(
     issuer: str, claims: Mapping[str, Any], *, user: Mapping[str, Any] | None = None
 ) -> ExternalIdentity:
-    """Who claims speak of. An address that the issuer does not vouch for is none."""
+    """Return the user that the claims describe. `user` are claims of the userinfo endpoint. An
+    e-mail that the issuer has not verified is left out."""
     given = {**claims, **(user or {})}
     email = given.get("email")
     told = given.get("email_verified")
@@ -242,7 +245,7 @@ def _read_header(token: str) -> Mapping[str, Any]:
 
 
 def _has_audience(claims: Mapping[str, Any], audiences: Sequence[str]) -> bool:
-    """By its audience; a token that has none, by the party that it was made for."""
+    """Check `aud`, or `azp` for a token without an audience."""
     audience = claims.get("aud")
     if audience is None:
         return claims.get("azp") in audiences

@@ -1,4 +1,4 @@
-"""How often somebody may try to sign in: by the address they come from, and by the account."""
+"""Limits attempts to sign in, by client address and by account."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ IPV6_PREFIX = 64
 
 
 class TooManySignInsError(HeadgateError):
-    """An address or an account has had its tries for now."""
+    """Reject a sign-in from an address, or for an account, with too many recent attempts."""
 
     kind = Kind.LIMITED
     code = "sign_in_too_often"
 
 
 class LoginRateLimiter:
-    """Counts tries, each of which is given back after a while: so many in a row, so many in a
-    minute. In the memory of this process alone."""
+    """Limit attempts by a token bucket of one minute's allowance. The state is in the memory of
+    this process."""
 
     def __init__(self, clock: Clock, *, per_minute: int) -> None:
         self._now = clock.monotonic
@@ -30,7 +30,7 @@ class LoginRateLimiter:
         self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str, account: str) -> None:
-        """Count one try. Raises `TooManySignInsError`, and then counts nothing."""
+        """Count an attempt. Raise `TooManySignInsError`, which is not counted."""
         now = self._now()
         keys = (f"from {_find_network(address)}", f"for {account}")
         spent = [self._read(key, now) for key in keys]
@@ -43,14 +43,13 @@ class LoginRateLimiter:
             self._store(key, count + 1.0, now)
 
     def refund(self, address: str, account: str) -> None:
-        """Give a try back, because it was a good one."""
+        """Take a successful attempt back."""
         now = self._now()
         for key in (f"from {_find_network(address)}", f"for {account}"):
             self._store(key, max(0.0, self._read(key, now) - 1.0), now)
 
     @property
     def size(self) -> int:
-        """How many addresses and accounts are remembered."""
         return len(self._spent)
 
     def _read(self, key: str, now: float) -> float:
@@ -65,7 +64,7 @@ class LoginRateLimiter:
 
 
 def _find_network(address: str) -> str:
-    """An IPv6 subscriber has a whole network to come from."""
+    """Return the /64 network of an IPv6 address, since a subscriber has a whole one."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The members of an organization: who they are, and who may change what they are."""
+"""The members of organizations, and who may change their roles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headgate.audit.service import AuditLog
 
 
 class MemberService:
-    """The members of every organization. Nothing here commits: the caller does."""
+    """Manage memberships. The caller commits the transaction."""
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
@@ -27,14 +27,14 @@ class MemberService:
     def list(
         self, connection: sa.Connection, organization_id: str, *, limit: int, offset: int = 0
     ) -> tuple[list[Member], int]:
-        """A page of the members, the oldest first, and how many there are."""
+        """Return a page of the members, oldest first, and their total number."""
         return (
             store.select_members(connection, organization_id, limit=limit, offset=offset),
             store.count_members(connection, organization_id),
         )
 
     def get(self, connection: sa.Connection, organization_id: str, person_id: str) -> Member:
-        """One member. Raises `PersonNotFoundError` for anybody else."""
+        """Return a member. Raise `PersonNotFoundError`."""
         member = store.select_member(connection, organization_id, person_id)
         if member is None:
             raise PersonNotFoundError("There is no such member.")
@@ -50,10 +50,10 @@ class MemberService:
         by: Actor,
         by_role: Role,
     ) -> Member:
-        """The member in another role; their sessions end, but not the one who does it.
+        """Change the member's role and end their sessions, unless they change their own.
 
-        Raises `RoleNotAllowedError` where an owner is made or unmade by somebody who is none, or
-        where somebody raises themselves, and `LastOwnerError` for the last owner.
+        Raise `RoleNotAllowedError` where somebody who is not an owner makes or unmakes one or where
+        somebody raises their own role, and `LastOwnerError` for the last owner.
         """
         if role is member.role:
             return member
@@ -77,9 +77,9 @@ class MemberService:
         by: Actor,
         by_role: Role,
     ) -> None:
-        """End the membership, the member's sessions, and the invitations that they handed out.
+        """Remove the member, end their sessions, and revoke the invitations that they sent.
 
-        Raises `RoleNotAllowedError` and `LastOwnerError` as `change_role`.
+        Raise `RoleNotAllowedError` and `LastOwnerError` as `change_role`.
         """
         if by.id != member.person_id:
             self._check_may_change_owner(member.role, Role.MEMBER, by_role=by_role)
@@ -107,7 +107,6 @@ class MemberService:
     def _revoke_access(
         self, connection: sa.Connection, organization_id: str, member: Member, *, by: Actor
     ) -> None:
-        """What the old role had opened."""
         if by.id != member.person_id:
             sessions.delete_sessions_of(connection, member.person_id)
         invitations.delete_invitations_by(connection, organization_id, member.person_id)

@@ -1,8 +1,8 @@
-"""Signing in by OpenID Connect: authorization code with PKCE (RFC 7636, RFC 9700).
+"""Sign-in by OpenID Connect: authorization code flow with PKCE (RFC 7636, RFC 9700).
 
-State, nonce and verifier all follow from one random token that only this browser has, in a cookie
-of ten minutes: nothing is stored here for a sign-in that may never end, and an answer that another
-browser asked for fits nobody else.
+State, nonce and verifier are derived from one random token that only this browser has, in a cookie
+of ten minutes. So an unfinished sign-in stores nothing on the server, and a callback that another
+browser started is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_PROVEN = "This sign-in was not begun in this browser, or took too long. Begi
 
 
 class OidcClient(msgspec.Struct, frozen=True):
-    """How the issuer knows this installation."""
+    """Hold the client registration of this installation at the issuer."""
 
     client_id: str
     client_secret: str | None
@@ -37,7 +37,7 @@ class OidcClient(msgspec.Struct, frozen=True):
 
 
 class OidcLogin:
-    """Sends people to the issuer and reads what they come back with."""
+    """Send people to the issuer, and read the identity with which they come back."""
 
     def __init__(self, issuer: Issuer, client: OidcClient, clock: Clock) -> None:
         self._issuer = issuer
@@ -45,11 +45,11 @@ class OidcLogin:
         self._clock = clock
 
     def start_flow(self) -> str:
-        """What the browser keeps while its person is away."""
+        """Return the token that the browser keeps in its cookie during the sign-in."""
         return f"{int(self._clock.now())}.{make_token()}"
 
     async def build_authorization_url(self, flow: str) -> str:
-        """Where the browser goes. Raises `IssuerUnreachableError`."""
+        """Return the URL to which the browser is redirected. Raise `IssuerUnreachableError`."""
         address = await self._issuer.find_endpoint("authorization_endpoint")
         challenge = hashlib.sha256(derive_token(flow, "oidc_verifier").encode()).digest()
         query = {
@@ -65,7 +65,7 @@ class OidcLogin:
         return f"{address}{'&' if '?' in address else '?'}{urllib.parse.urlencode(query)}"
 
     def check_state(self, flow: str, state: str, issuer: str | None) -> None:
-        """Raise `SignInFailedError` unless this browser was sent for this answer, just now."""
+        """Raise `SignInFailedError` unless this browser started this sign-in within ten minutes."""
         at = flow.partition(".")[0]
         is_known = hmac.compare_digest(derive_token(flow, "oidc_state").encode(), state.encode())
         is_fresh = at.isdigit() and 0 <= self._clock.now() - int(at) <= FLOW_SECONDS
@@ -73,9 +73,9 @@ class OidcLogin:
             raise SignInFailedError(NOT_PROVEN)
 
     async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:
-        """Who came back.
+        """Exchange the authorization code for the identity.
 
-        Raises `IssuerUnreachableError`, `InvalidTokenError` and `IssuerKeysUnavailableError`.
+        Raise `IssuerUnreachableError`, `InvalidTokenError` and `IssuerKeysUnavailableError`.
         """
         client = self._client
         address = await self._issuer.find_endpoint("token_endpoint")
@@ -111,20 +111,23 @@ class OidcLogin:
 
 
 class TokenAuthenticator:
-    """Reads tokens of an issuer that come as a bearer's."""
+    """Authenticate bearer tokens of an issuer."""
 
     def __init__(self, issuer: Issuer, audiences: tuple[str, ...]) -> None:
         self._issuer = issuer
         self._audiences = audiences
 
     async def verify(self, token: str) -> ExternalIdentity:
-        """Whom a token speaks of. Raises `InvalidTokenError` and `IssuerKeysUnavailableError`."""
+        """Return the identity of a token.
+
+        Raise `InvalidTokenError` and `IssuerKeysUnavailableError`.
+        """
         claims = await self._issuer.verify(token, audiences=self._audiences)
         return read_external_identity(self._issuer.url, claims)
 
 
 def _encode_basic(client: OidcClient) -> bytes:
-    """RFC 6749 2.3.1: both parts are encoded as a form's before they are joined."""
+    """Form-encode both parts before they are joined (RFC 6749 2.3.1)."""
     parts = (client.client_id, client.client_secret or "")
     joined = ":".join(map(urllib.parse.quote_plus, parts))
     return b"Basic " + base64.b64encode(joined.encode())

@@ -1,8 +1,8 @@
-"""Hashes and checks passwords (argon2id), away from the event loop and few at a time.
+"""Hashes and verifies passwords (argon2id) in a few threads of low priority.
 
-One check takes about 20 ms of a processor and 19 MiB. Without a bound, a flood of logins would
-take all processors from the calls: so one thread for two processors, two at most, which give way
-to the rest of the process, and a short line before them.
+One check takes about 20 ms of CPU and 19 MiB. Without a bound, many logins at once would take all
+CPUs from model calls. So there is one thread per two CPUs and two at most, they yield to the rest
+of the process, and the queue before them is short.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ Result = TypeVar("Result")
 
 
 class SignInOverloadedError(HeadgateError):
-    """Too many want to sign in at this moment."""
+    """Reject a sign-in while too many others wait."""
 
     kind = Kind.LIMITED
     code = "sign_in_crowded"
 
 
 class PasswordCheck(msgspec.Struct, frozen=True):
-    """Whether a password is the right one; `needs_rehash` where its hash should be made anew."""
+    """Hold the result of a check. `needs_rehash` says that the hash has outdated parameters."""
 
     is_correct: bool
     needs_rehash: bool = False
 
 
 class PasswordHasher:
-    """The only place in which passwords are hashed."""
+    """Hash and verify passwords. Nothing else does."""
 
     def __init__(self, *, waiting_max: int = WAITING_MAX) -> None:
         self._argon = argon2.PasswordHasher(
@@ -64,17 +64,19 @@ class PasswordHasher:
         )
 
     async def hash(self, password: str) -> str:
-        """What is stored of a password. Raises `SignInOverloadedError`."""
+        """Return the hash to store. Raise `SignInOverloadedError`."""
         return await self._run(lambda: self.hash_blocking(password))
 
     async def verify(self, stored: str | None, password: str) -> PasswordCheck:
-        """Whether this is the password. Where none is stored the answer is no, after the same
-        work: nobody learns from the time whether there is such a person. Raises
-        `SignInOverloadedError`."""
+        """Check a password against a stored hash. Raise `SignInOverloadedError`.
+
+        Without a stored hash the answer is no after the same work, so that response times do not
+        tell whether an account exists.
+        """
         return await self._run(lambda: self._verify_now(stored, password))
 
     def hash_blocking(self, password: str) -> str:
-        """As `hash`, in this thread; for the command line."""
+        """Hash in the calling thread, for the command line."""
         return self._argon.hash(_encode(password))
 
     def _verify_now(self, stored: str | None, password: str) -> PasswordCheck:
@@ -102,17 +104,16 @@ class PasswordHasher:
             self._waiting -= 1
 
     def close(self) -> None:
-        """End the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _encode(password: str) -> bytes:
-    """The same bytes however a keyboard has composed the same characters."""
+    """Normalize, so that every keyboard's composition of a character gives the same bytes."""
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
 def _lower_priority() -> None:
-    """On Linux a thread has a niceness of its own; elsewhere it would be the process's."""
+    """Lower the priority of this thread. Only Linux has one per thread."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,4 +1,4 @@
-"""People: added, renamed, disabled, given passwords, and known by what other issuers say."""
+"""Creates, changes, disables and finds people, and links them to external identities."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_SIGNED_IN = "This e-mail and password do not belong together here."
 
 
 class PersonService:
-    """The people of one installation. Nothing here commits: the caller does."""
+    """Manage people. The caller commits the transaction."""
 
     def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
         self._clock = clock
@@ -40,7 +40,10 @@ class PersonService:
         self._audit = audit
 
     def add(self, connection: sa.Connection, request: PersonRequest, *, by: Actor) -> Person:
-        """A new person. Raises `InvalidEmailError`, `InvalidNameError` and `PersonExistsError`."""
+        """Create a person.
+
+        Raise `InvalidEmailError`, `InvalidNameError` and `PersonExistsError`.
+        """
         now = self._clock.now()
         email = check_email(request.email)
         if store.select_person_by_email(connection, email) is not None:
@@ -67,7 +70,7 @@ class PersonService:
         role: Role,
         by: Actor,
     ) -> None:
-        """Make the person a member; who is one already keeps the role that holds more."""
+        """Make the person a member. An existing member keeps the higher of both roles."""
         known = store.select_member(connection, organization_id, person.id)
         if known is not None and ROLE_RANKS[known.role] >= ROLE_RANKS[role]:
             return
@@ -82,21 +85,20 @@ class PersonService:
         )
 
     def get(self, connection: sa.Connection, person_id: str) -> Person:
-        """The person of an id. Raises `PersonNotFoundError`."""
+        """Return the person. Raise `PersonNotFoundError`."""
         person = store.select_person(connection, person_id)
         if person is None:
             raise PersonNotFoundError("There is no such person.")
         return person
 
     def find(self, connection: sa.Connection, email: str) -> Person | None:
-        """The person of an address in lower case."""
+        """Return the person of an e-mail address in lower case."""
         return store.select_person_by_email(connection, email)
 
     def find_with_password_hash(
         self, connection: sa.Connection, email: str
     ) -> tuple[Person | None, str | None]:
-        """Who may have this address, and what their password is checked against. Nobody who is
-        disabled."""
+        """Return the active person of an e-mail address, and their password hash."""
         person = store.select_person_by_email(connection, email)
         if person is None or person.disabled_at is not None:
             return None, None
@@ -105,34 +107,34 @@ class PersonService:
     def check_password_hash_unchanged(
         self, connection: sa.Connection, person: Person, stored: str
     ) -> Person:
-        """The person as they are now. Raises `SignInFailedError` where they or their password
-        changed while it was checked."""
+        """Return the person as they are now.
+
+        Raise `SignInFailedError` where they or their password changed while it was verified.
+        """
         present, hashed = self.find_with_password_hash(connection, person.email)
         if present is None or present.id != person.id or hashed != stored:
             raise SignInFailedError(NOT_SIGNED_IN)
         return present
 
     def list_memberships(self, connection: sa.Connection, person_id: str) -> tuple[Membership, ...]:
-        """What a person is, and where."""
         return store.select_memberships(connection, person_id)
 
     def list(
         self, connection: sa.Connection, *, limit: int, offset: int = 0
     ) -> tuple[list[Person], int]:
-        """A page of all people, the oldest first, and how many there are."""
+        """Return a page of all people, oldest first, and their total number."""
         return (
             store.select_people(connection, limit=limit, offset=offset),
             store.count_people(connection),
         )
 
     def count(self, connection: sa.Connection) -> int:
-        """How many there are."""
         return store.count_people(connection)
 
     def set_password(
         self, connection: sa.Connection, person: Person, password_hash: str, *, by: Actor
     ) -> int:
-        """Store a new password; all sessions end. How many there were."""
+        """Store a new password hash and end all sessions. Return how many ended."""
         store.update_person(connection, person.id, {"password_hash": password_hash})
         self._record(connection, by, "person.password_changed", person)
         return sessions.delete_sessions_of(connection, person.id)
@@ -140,11 +142,11 @@ class PersonService:
     def update_password_hash(
         self, connection: sa.Connection, person: Person, password_hash: str
     ) -> None:
-        """The same password under the present parameters."""
+        """Store a hash of the same password with current parameters. Sessions go on."""
         store.update_person(connection, person.id, {"password_hash": password_hash})
 
     def make_operator(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
-        """Somebody who runs this installation."""
+        """Make the person an operator of this installation."""
         if person.is_operator:
             return person
         store.update_person(connection, person.id, {"is_operator": True})
@@ -152,9 +154,9 @@ class PersonService:
         return self.get(connection, person.id)
 
     def disable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
-        """Nobody from now on: their sessions end, and no issuer lets them in.
+        """Disable the person and end all their sessions.
 
-        Raises `LastOwnerError` for the last operator.
+        Raise `LastOwnerError` for the last operator.
         """
         if person.disabled_at is not None:
             return person
@@ -166,7 +168,7 @@ class PersonService:
         return self.get(connection, person.id)
 
     def enable(self, connection: sa.Connection, person: Person, *, by: Actor) -> Person:
-        """Somebody again."""
+        """Allow a disabled person to sign in again."""
         if person.disabled_at is None:
             return person
         store.update_person(connection, person.id, {"disabled_at": None})
@@ -174,7 +176,7 @@ class PersonService:
         return self.get(connection, person.id)
 
     def find_login(self, connection: sa.Connection, issuer: str, subject: str) -> Login | None:
-        """The person whom an issuer knows by this subject, unless they are disabled."""
+        """Return the login of a linked identity, unless the person is disabled."""
         person = store.select_person_by_identity(connection, issuer, subject)
         if person is None or person.disabled_at is not None:
             return None
@@ -183,11 +185,11 @@ class PersonService:
     def link_identity(
         self, connection: sa.Connection, person: Person, *, issuer: str, subject: str, by: Actor
     ) -> Person:
-        """Remember that an issuer knows the person by this subject, and vouches for the address.
+        """Link an issuer's subject to the person, whose e-mail counts as verified from then on.
 
-        Raises `SignInFailedError` where the issuer knows them by another subject: an address that
-        was given to somebody else does not open the account. A password that somebody set by a link
-        before anybody had vouched for the address is dropped, with the sessions that it opened.
+        Raise `SignInFailedError` where another subject of the issuer is linked: an e-mail address
+        that was reassigned must not open the account. A password that was set before the e-mail was
+        verified is removed with its sessions, since it may be somebody else's.
         """
         known = store.select_subject(connection, person.id, issuer)
         if known == subject:

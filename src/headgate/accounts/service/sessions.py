@@ -1,4 +1,4 @@
-"""Sessions: opened at a sign-in, found by their token on every request, ended at once."""
+"""Sessions: opened at a sign-in, looked up on every request, ended at once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SEEN_SECONDS = 60.0
 
 
 class SessionService:
-    """The logins of one installation. Nothing here commits: the caller does.
+    """Manage sessions. The caller commits the transaction.
 
-    Stored is the SHA-256 of a token, so that a copy of the database opens no session. Each request
-    reads its session anew: what is ended is ended everywhere.
+    Only the SHA-256 of a token is stored, so a copy of the database opens no session. Every request
+    reads its session from the database: one that was ended is ended in every process.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SessionService:
         by: Actor,
         instead_of: Session | None = None,
     ) -> Login:
-        """A new session under a new token. `instead_of` is the one that it takes over from."""
+        """Open a session and return the login with its new token."""
         now = self._clock.now()
         store.delete_expired_sessions(connection, now=now)
         if instead_of is not None:
@@ -81,7 +81,7 @@ class SessionService:
         return self._login(connection, person, session, token)
 
     def find(self, connection: sa.Connection, token: str) -> Login | None:
-        """Who is signed in under this token; nobody where it is over, or the person disabled."""
+        """Return the login of a token, or None where the session is over or the person disabled."""
         if len(token) > TOKEN_CHARACTERS_MAX:
             return None
         session = store.select_session(connection, hash_token(token))
@@ -93,26 +93,25 @@ class SessionService:
         return self._login(connection, person, session, token)
 
     def is_stale(self, session: Session) -> bool:
-        """Whether its use is to be noted."""
+        """Return whether `last_seen_at` is old enough to be updated."""
         wait = min(SEEN_SECONDS, self._idle_seconds / 10)
         return self._clock.now() - session.last_seen_at >= wait
 
     def touch(self, connection: sa.Connection, session: Session) -> None:
-        """Note that it is used now."""
         store.touch_session(connection, session.id, at=self._clock.now())
 
     def ends_at(self, session: Session) -> float:
-        """When it is over, if it is not used until then. Unix seconds."""
+        """Return when the session ends if it is not used again, in unix seconds."""
         return min(session.expires_at, session.last_seen_at + self._idle_seconds)
 
     def list(self, connection: sa.Connection, person_id: str) -> list[Session]:
-        """The sessions of a person that are not over, the one that was used last first."""
+        """Return the active sessions of a person, the last used first."""
         now = self._clock.now()
         found = store.select_sessions_of(connection, person_id)
         return [session for session in found if self.ends_at(session) > now]
 
     def end(self, connection: sa.Connection, person_id: str, session_id: str, *, by: Actor) -> None:
-        """End one session of a person. Raises `PersonNotFoundError` for any other id."""
+        """End one session of a person. Raise `PersonNotFoundError` for any other id."""
         if not store.delete_session(connection, person_id, session_id):
             raise PersonNotFoundError("There is no such session.")
         self._audit.record(connection, by, AuditEvent("session.ended", None, session_id))
@@ -129,6 +128,6 @@ class SessionService:
 
 
 def derive_csrf_token(token: str) -> str:
-    """What a page has to send along: it follows from the session's token, which no page can read,
-    and so lives and dies with it."""
+    """Derive the CSRF token from the session's token, which no page can read. It ends with the
+    session."""
     return derive_token(token, "csrf")

@@ -1,4 +1,4 @@
-"""All SQL of organizations, projects, people, sessions and invitations."""
+"""The SQL of organizations, projects, people, sessions and invitations."""
 
 from headgate.accounts.store.invitations import INVITATIONS
 from headgate.accounts.store.people import IDENTITIES, MEMBERSHIPS, PEOPLE

@@ -1,4 +1,4 @@
-"""All SQL of invitations."""
+"""The SQL of invitations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ INVITATION_COLUMNS = [INVITATIONS.c[name] for name in Invitation.__struct_fields
 
 
 def insert_invitation(connection: sa.Connection, invitation: Invitation, *, digest: bytes) -> None:
-    """Add one invitation."""
     values = msgspec.structs.asdict(invitation) | {"role": invitation.role.value}
     connection.execute(sa.insert(INVITATIONS).values(**values, digest=digest))
 
@@ -39,7 +38,6 @@ def insert_invitation(connection: sa.Connection, invitation: Invitation, *, dige
 def select_open_invitation(
     connection: sa.Connection, digest: bytes, *, now: float
 ) -> Invitation | None:
-    """The invitation of a token's digest, unless it is over."""
     statement = sa.select(*INVITATION_COLUMNS).where(INVITATIONS.c.digest == digest, *_open(now))
     row = connection.execute(statement).one_or_none()
     return None if row is None else _invitation(row)
@@ -48,7 +46,6 @@ def select_open_invitation(
 def select_open_invitations_for(
     connection: sa.Connection, email: str, *, now: float
 ) -> list[Invitation]:
-    """The open invitations of an address, the oldest first."""
     statement = (
         sa.select(*INVITATION_COLUMNS)
         .where(INVITATIONS.c.email == email, *_open(now))
@@ -58,7 +55,6 @@ def select_open_invitations_for(
 
 
 def has_open_operator_invitation(connection: sa.Connection, *, now: float) -> bool:
-    """Whether somebody can still become the first owner."""
     statement = sa.select(INVITATIONS.c.id).where(INVITATIONS.c.is_operator, *_open(now)).limit(1)
     return connection.execute(statement).first() is not None
 
@@ -66,7 +62,6 @@ def has_open_operator_invitation(connection: sa.Connection, *, now: float) -> bo
 def select_invitations(
     connection: sa.Connection, organization_id: str, *, now: float, limit: int, offset: int
 ) -> list[Invitation]:
-    """A page of the open invitations of an organization, the oldest first."""
     statement = (
         sa.select(*INVITATION_COLUMNS)
         .where(INVITATIONS.c.organization_id == organization_id, *_open(now))
@@ -78,7 +73,6 @@ def select_invitations(
 
 
 def count_invitations(connection: sa.Connection, organization_id: str, *, now: float) -> int:
-    """How many are open."""
     statement = (
         sa.select(sa.func.count())
         .select_from(INVITATIONS)
@@ -88,14 +82,14 @@ def count_invitations(connection: sa.Connection, organization_id: str, *, now: f
 
 
 def mark_accepted(connection: sa.Connection, invitation_id: str, *, at: float) -> bool:
-    """Whether it was open until now: of two who take it up at once, one has it."""
+    """Mark the invitation accepted. Return False where somebody else was first."""
     own = (INVITATIONS.c.id == invitation_id, INVITATIONS.c.accepted_at.is_(None))
     statement = sa.update(INVITATIONS).where(*own).values(accepted_at=at)
     return connection.execute(statement).rowcount > 0
 
 
 def delete_invitation(connection: sa.Connection, organization_id: str, invitation_id: str) -> bool:
-    """Withdraw one that was not taken up; whether there was one."""
+    """Delete an open invitation. Return whether there was one."""
     statement = sa.delete(INVITATIONS).where(
         INVITATIONS.c.organization_id == organization_id,
         INVITATIONS.c.id == invitation_id,
@@ -105,7 +99,7 @@ def delete_invitation(connection: sa.Connection, organization_id: str, invitatio
 
 
 def delete_invitations_by(connection: sa.Connection, organization_id: str, inviter: str) -> int:
-    """Withdraw what somebody handed out and nobody has taken up; how many."""
+    """Delete the open invitations that `inviter` sent. Return how many."""
     statement = sa.delete(INVITATIONS).where(
         INVITATIONS.c.organization_id == organization_id,
         INVITATIONS.c.invited_by == inviter,
@@ -115,7 +109,6 @@ def delete_invitations_by(connection: sa.Connection, organization_id: str, invit
 
 
 def delete_operator_invitations(connection: sa.Connection) -> None:
-    """Withdraw the first owner's, since there is one now."""
     connection.execute(
         sa.delete(INVITATIONS).where(INVITATIONS.c.is_operator, INVITATIONS.c.accepted_at.is_(None))
     )

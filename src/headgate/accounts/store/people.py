@@ -1,4 +1,4 @@
-"""All SQL of people, their memberships, and by what other issuers know them."""
+"""The SQL of people, their memberships and linked identities."""
 
 from __future__ import annotations
 
@@ -52,13 +52,11 @@ PERSON_COLUMNS = [PEOPLE.c[name] for name in Person.__struct_fields__]
 
 
 def insert_person(connection: sa.Connection, person: Person, *, password_hash: str | None) -> None:
-    """Add one person."""
     values = msgspec.structs.asdict(person)
     connection.execute(sa.insert(PEOPLE).values(**values, password_hash=password_hash))
 
 
 def update_person(connection: sa.Connection, person_id: str, values: Mapping[str, Any]) -> None:
-    """Change columns of one person, and count the version on."""
     connection.execute(
         sa.update(PEOPLE)
         .where(PEOPLE.c.id == person_id)
@@ -67,19 +65,16 @@ def update_person(connection: sa.Connection, person_id: str, values: Mapping[str
 
 
 def select_person(connection: sa.Connection, person_id: str) -> Person | None:
-    """The person of an id."""
     return _read_person(connection, PEOPLE.c.id == person_id)
 
 
 def select_person_by_email(connection: sa.Connection, email: str) -> Person | None:
-    """The person of an address, which is in lower case."""
     return _read_person(connection, PEOPLE.c.email == email)
 
 
 def select_person_by_identity(
     connection: sa.Connection, issuer: str, subject: str
 ) -> Person | None:
-    """The person whom an issuer knows by this subject."""
     known = sa.select(IDENTITIES.c.person_id).where(
         IDENTITIES.c.issuer == issuer, IDENTITIES.c.subject == subject
     )
@@ -87,13 +82,11 @@ def select_person_by_identity(
 
 
 def select_password_hash(connection: sa.Connection, person_id: str) -> str | None:
-    """What the person's password is checked against."""
     statement = sa.select(PEOPLE.c.password_hash).where(PEOPLE.c.id == person_id)
     return connection.execute(statement).scalar_one_or_none()
 
 
 def select_people(connection: sa.Connection, *, limit: int, offset: int) -> list[Person]:
-    """A page of all people, the oldest first."""
     statement = (
         sa.select(*PERSON_COLUMNS)
         .order_by(PEOPLE.c.created_at, PEOPLE.c.id)
@@ -104,12 +97,11 @@ def select_people(connection: sa.Connection, *, limit: int, offset: int) -> list
 
 
 def count_people(connection: sa.Connection) -> int:
-    """How many there are."""
     return connection.execute(sa.select(sa.func.count()).select_from(PEOPLE)).scalar_one()
 
 
 def count_operators(connection: sa.Connection) -> int:
-    """How many operators can sign in."""
+    """Count the operators who are not disabled."""
     statement = (
         sa.select(sa.func.count())
         .select_from(PEOPLE)
@@ -119,12 +111,11 @@ def count_operators(connection: sa.Connection) -> int:
 
 
 def insert_identity(connection: sa.Connection, identity: LinkedIdentity) -> None:
-    """Remember by what an issuer knows a person."""
     connection.execute(sa.insert(IDENTITIES).values(msgspec.structs.asdict(identity)))
 
 
 def select_subject(connection: sa.Connection, person_id: str, issuer: str) -> str | None:
-    """By what an issuer knows a person."""
+    """Return the subject by which an issuer knows the person."""
     statement = sa.select(IDENTITIES.c.subject).where(
         IDENTITIES.c.person_id == person_id, IDENTITIES.c.issuer == issuer
     )
@@ -132,7 +123,6 @@ def select_subject(connection: sa.Connection, person_id: str, issuer: str) -> st
 
 
 def select_memberships(connection: sa.Connection, person_id: str) -> tuple[Membership, ...]:
-    """What a person is, and where."""
     statement = (
         sa.select(
             ORGANIZATIONS.c.id,
@@ -158,7 +148,6 @@ def select_memberships(connection: sa.Connection, person_id: str) -> tuple[Membe
 def insert_membership(
     connection: sa.Connection, organization_id: str, person_id: str, *, role: Role, at: float
 ) -> None:
-    """Make somebody a member."""
     connection.execute(
         sa.insert(MEMBERSHIPS).values(
             organization_id=organization_id, person_id=person_id, role=role.value, created_at=at
@@ -169,7 +158,6 @@ def insert_membership(
 def update_role(
     connection: sa.Connection, organization_id: str, person_id: str, role: Role
 ) -> None:
-    """Give a member another role, and count the version on."""
     connection.execute(
         sa.update(MEMBERSHIPS)
         .where(*_membership(organization_id, person_id))
@@ -178,14 +166,12 @@ def update_role(
 
 
 def delete_membership(connection: sa.Connection, organization_id: str, person_id: str) -> None:
-    """End a membership."""
     connection.execute(sa.delete(MEMBERSHIPS).where(*_membership(organization_id, person_id)))
 
 
 def select_members(
     connection: sa.Connection, organization_id: str, *, limit: int, offset: int
 ) -> list[Member]:
-    """A page of the members of an organization, the oldest first."""
     statement = (
         _members()
         .where(MEMBERSHIPS.c.organization_id == organization_id)
@@ -197,7 +183,6 @@ def select_members(
 
 
 def select_member(connection: sa.Connection, organization_id: str, person_id: str) -> Member | None:
-    """One member of an organization."""
     statement = _members().where(*_membership(organization_id, person_id))
     row = connection.execute(statement).one_or_none()
     return None if row is None else _member(row)
@@ -206,7 +191,6 @@ def select_member(connection: sa.Connection, organization_id: str, person_id: st
 def count_members(
     connection: sa.Connection, organization_id: str, *, role: Role | None = None
 ) -> int:
-    """How many members an organization has, of a role if one is named."""
     statement = (
         sa.select(sa.func.count())
         .select_from(MEMBERSHIPS)

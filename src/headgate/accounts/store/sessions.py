@@ -1,4 +1,4 @@
-"""All SQL of sessions."""
+"""The SQL of sessions."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ SESSION_COLUMNS = [SESSIONS.c[name] for name in Session.__struct_fields__]
 
 
 def insert_session(connection: sa.Connection, session: Session, *, digest: bytes) -> None:
-    """Add one session."""
     values = msgspec.structs.asdict(session)
     connection.execute(sa.insert(SESSIONS).values(**values, digest=digest))
 
 
 def select_session(connection: sa.Connection, digest: bytes) -> Session | None:
-    """The session of a token's digest, over or not."""
+    """Return the session of a token's hash, expired or not."""
     statement = sa.select(*SESSION_COLUMNS).where(SESSIONS.c.digest == digest)
     row = connection.execute(statement).one_or_none()
     return None if row is None else _session(row)
 
 
 def select_sessions_of(connection: sa.Connection, person_id: str) -> list[Session]:
-    """All sessions of a person, the one that was used last first."""
+    """Return all sessions of a person, the last used first."""
     statement = (
         sa.select(*SESSION_COLUMNS)
         .where(SESSIONS.c.person_id == person_id)
@@ -50,26 +49,24 @@ def select_sessions_of(connection: sa.Connection, person_id: str) -> list[Sessio
 
 
 def touch_session(connection: sa.Connection, session_id: str, *, at: float) -> None:
-    """Note that it is used."""
     connection.execute(
         sa.update(SESSIONS).where(SESSIONS.c.id == session_id).values(last_seen_at=at)
     )
 
 
 def delete_session(connection: sa.Connection, person_id: str, session_id: str) -> bool:
-    """End one session of a person; whether there was one."""
+    """Delete one session of a person. Return whether there was one."""
     own = (SESSIONS.c.person_id == person_id, SESSIONS.c.id == session_id)
     return connection.execute(sa.delete(SESSIONS).where(*own)).rowcount > 0
 
 
 def delete_sessions_of(connection: sa.Connection, person_id: str) -> int:
-    """End all sessions of a person; how many."""
+    """Delete all sessions of a person. Return how many."""
     statement = sa.delete(SESSIONS).where(SESSIONS.c.person_id == person_id)
     return connection.execute(statement).rowcount
 
 
 def delete_expired_sessions(connection: sa.Connection, *, now: float) -> None:
-    """Drop what is over anyway."""
     connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.expires_at <= now))
 
 

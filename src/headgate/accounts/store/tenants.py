@@ -1,4 +1,4 @@
-"""All SQL of organizations and projects."""
+"""The SQL of organizations and projects."""
 
 from __future__ import annotations
 
@@ -42,17 +42,14 @@ PROJECT_COLUMNS = [PROJECTS.c[name] for name in Project.__struct_fields__]
 
 
 def insert_organization(connection: sa.Connection, organization: Organization) -> None:
-    """Add one organization."""
     connection.execute(sa.insert(ORGANIZATIONS).values(msgspec.structs.asdict(organization)))
 
 
 def insert_project(connection: sa.Connection, project: Project) -> None:
-    """Add one project."""
     connection.execute(sa.insert(PROJECTS).values(msgspec.structs.asdict(project)))
 
 
 def select_organizations(connection: sa.Connection) -> list[Organization]:
-    """Every organization, the oldest first."""
     rows = connection.execute(
         sa.select(*ORGANIZATION_COLUMNS).order_by(ORGANIZATIONS.c.created_at, ORGANIZATIONS.c.id)
     )
@@ -60,7 +57,6 @@ def select_organizations(connection: sa.Connection) -> list[Organization]:
 
 
 def select_organization(connection: sa.Connection, organization_id: str) -> Organization | None:
-    """One organization."""
     statement = sa.select(*ORGANIZATION_COLUMNS).where(ORGANIZATIONS.c.id == organization_id)
     row = connection.execute(statement).one_or_none()
     return None if row is None else Organization(*row)
@@ -69,7 +65,6 @@ def select_organization(connection: sa.Connection, organization_id: str) -> Orga
 def update_organization(
     connection: sa.Connection, organization_id: str, values: Mapping[str, Any]
 ) -> None:
-    """Change columns of one organization, and count its version on."""
     connection.execute(
         sa.update(ORGANIZATIONS)
         .where(ORGANIZATIONS.c.id == organization_id)
@@ -78,7 +73,7 @@ def update_organization(
 
 
 def lock_organization(connection: sa.Connection, organization_id: str) -> None:
-    """Wait for every other transaction that does the same, and hold the place until the end."""
+    """Lock the organization's row until the transaction ends."""
     connection.execute(
         sa.update(ORGANIZATIONS)
         .where(ORGANIZATIONS.c.id == organization_id)
@@ -87,7 +82,6 @@ def lock_organization(connection: sa.Connection, organization_id: str) -> None:
 
 
 def select_projects(connection: sa.Connection) -> list[Project]:
-    """Every project of every organization, the oldest first."""
     rows = connection.execute(
         sa.select(*PROJECT_COLUMNS).order_by(PROJECTS.c.created_at, PROJECTS.c.id)
     )
@@ -103,7 +97,6 @@ def select_projects_of(
     limit: int,
     offset: int,
 ) -> list[Project]:
-    """A page of the projects of one organization, the oldest first."""
     statement = (
         sa.select(*PROJECT_COLUMNS)
         .where(*_of(organization_id, archived=archived, among=among))
@@ -117,7 +110,6 @@ def select_projects_of(
 def count_projects_of(
     connection: sa.Connection, organization_id: str, *, archived: bool, among: Sequence[str]
 ) -> int:
-    """How many projects an organization has."""
     statement = (
         sa.select(sa.func.count())
         .select_from(PROJECTS)
@@ -129,7 +121,6 @@ def count_projects_of(
 def select_project(
     connection: sa.Connection, organization_id: str, project_id: str
 ) -> Project | None:
-    """One project of an organization."""
     statement = sa.select(*PROJECT_COLUMNS).where(
         PROJECTS.c.organization_id == organization_id, PROJECTS.c.id == project_id
     )
@@ -138,7 +129,6 @@ def select_project(
 
 
 def update_project(connection: sa.Connection, project_id: str, values: Mapping[str, Any]) -> None:
-    """Change columns of one project, and count its version on."""
     connection.execute(
         sa.update(PROJECTS)
         .where(PROJECTS.c.id == project_id)
@@ -147,7 +137,6 @@ def update_project(connection: sa.Connection, project_id: str, values: Mapping[s
 
 
 def select_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
-    """What is archived or suspended."""
     archived = sa.select(PROJECTS.c.id).where(PROJECTS.c.archived_at.is_not(None))
     suspended = sa.select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.suspended_at.is_not(None))
     return InactiveAccounts(
@@ -157,7 +146,7 @@ def select_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
 
 
 def note_change(connection: sa.Connection) -> None:
-    """Tell every process, once this transaction commits, to look again."""
+    """Make every process reload, once this transaction commits."""
     bump_revision(connection, TOPIC)
 
 

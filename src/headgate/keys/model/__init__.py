@@ -1,4 +1,4 @@
-"""What a key is: the form of its token, its record, what it may do, and why one is refused."""
+"""Keys: the format of tokens, the stored record, and scopes."""
 
 from headgate.keys.model.key import (
     InvalidApiKeyError,

@@ -1,4 +1,4 @@
-"""The record of a key, and why one is refused."""
+"""The record of a key, its states, and its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headgate.relay.ports import DisconnectPolicy
 
 
 class KeyRequest(Scope, frozen=True, kw_only=True):
-    """What a new key shall be and may do."""
+    """Describe a key to create."""
 
     name: str
     organization_id: str
@@ -28,7 +28,8 @@ class KeyRequest(Scope, frozen=True, kw_only=True):
 
 
 class Key(Scope, frozen=True, kw_only=True):
-    """A key as it is stored: never its secret. Times in unix seconds; `version` counts changes."""
+    """Represent a stored key, without its secret. Times are unix seconds. `version` counts
+    changes."""
 
     id: str
     kind: KeyKind
@@ -50,12 +51,12 @@ class Key(Scope, frozen=True, kw_only=True):
 
     @property
     def effective_scope(self) -> Scope:
-        """All that it may do, with what is meant where nothing is said."""
+        """The scope with its defaults filled in."""
         return find_effective_scope(self)
 
 
 class KeyState(enum.Enum):
-    """Whether a key opens anything, and why not."""
+    """Name the states of a key. Only an active key is accepted."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -64,7 +65,7 @@ class KeyState(enum.Enum):
 
 
 class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which keys of an organization. `among` are the projects of somebody who is limited to them:
+    """Select keys of an organization. `among` has the projects to which the caller is limited: then
     only keys of these, and no management key of the whole organization."""
 
     organization_id: str
@@ -77,49 +78,49 @@ class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
-    """A key at the one moment when its token is known."""
+    """Hold a new key and its token, which is not stored."""
 
     token: str
     key: Key
 
 
 class InvalidApiKeyError(HeadgateError):
-    """The presented token opens nothing now."""
+    """Reject a token that is malformed, unknown, revoked, disabled or expired."""
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_api_key"
 
 
 class KeyNotFoundError(HeadgateError):
-    """No key of that id."""
+    """Reject the id of a key that does not exist or is not the caller's."""
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class InvalidKeyRequestError(HeadgateError):
-    """A key was asked for with something that it cannot have; `param` names it."""
+    """Reject a field of a new or changed key. `param` names it."""
 
     kind = Kind.INVALID
     code = "invalid_key_request"
 
 
 class KeyConflictError(HeadgateError):
-    """What was asked for cannot be done to a key in its state, or to one more."""
+    """Reject an operation that the state of the key, or the number of keys, does not allow."""
 
     kind = Kind.CONFLICT
     code = "key_conflict"
 
 
 class ScopeExceededError(HeadgateError):
-    """A key was asked for that may do more than who asks for it (A4)."""
+    """Reject a key with a wider scope than that of the caller."""
 
     kind = Kind.FORBIDDEN
     code = "scope_exceeds_issuer"
 
 
 def find_state(key: Key, now: float) -> KeyState:
-    """Its state at a time in unix seconds."""
+    """Return the state at a time in unix seconds."""
     if key.revoked_at is not None:
         return KeyState.REVOKED
     if key.disabled_at is not None:
@@ -129,7 +130,8 @@ def find_state(key: Key, now: float) -> KeyState:
 
 
 def is_visible_to(key: Key, projects: Sequence[str]) -> bool:
-    """Whether somebody who is limited to these projects (none: to nothing) may know of a key."""
+    """Return whether a caller who is limited to these projects may see the key. No projects mean no
+    limit."""
     if not projects:
         return True
     is_limited = key.kind is KeyKind.LIVE or bool(key.projects)
@@ -137,10 +139,10 @@ def is_visible_to(key: Key, projects: Sequence[str]) -> bool:
 
 
 def find_effective_scope(key: Key | KeyRequest) -> Scope:
-    """The scope of a key with what is meant where nothing is said.
+    """Return the scope with its defaults filled in.
 
-    An inference key is of its own project at least and holds no permission; a management key
-    without any holds those of its organization.
+    An inference key is limited to its own project at least and has no permissions. A management key
+    without permissions has those of its organization.
     """
     if key.kind is KeyKind.LIVE:
         projects = tuple({key.project_id: None, **dict.fromkeys(key.projects)})

@@ -1,4 +1,4 @@
-"""Names with `*` for any part, and which of two patterns lets more pass."""
+"""Patterns with `*` for any text, and whether one pattern covers another."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ _STARS = re.compile(r"\*{2,}")
 
 
 def collapse_stars(pattern: str) -> str:
-    """The same pattern with single stars."""
+    """Replace runs of stars by one."""
     return _STARS.sub("*", pattern)
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern whose only wildcard is `*`."""
+    """Return whether a name matches a pattern whose only wildcard is `*`."""
     return fnmatch.fnmatchcase(name, pattern)
 
 
 def is_within(pattern: str, among: Sequence[str]) -> bool:
-    """Whether everything that fits `pattern` fits one of the others.
+    """Return whether every name that matches `pattern` matches one of the others.
 
-    A star of `pattern` stands for any text, so also for a character that nobody else writes: where
-    that is let through, a star let it through, which lets everything through in its place. So one
-    match decides, also for several patterns that would share the work.
+    A star in `pattern` stands for any text, so also for a character that no pattern contains. If
+    one of the others matches with that character in place of the stars, its own star matched it and
+    matches everything in that place. So one match decides, and no combination of several patterns
+    has to be tried.
     """
     name = pattern.replace("*", PLACEHOLDER)
     return any(matches(name, each) for each in among)

@@ -1,7 +1,7 @@
-"""What a management key may do on the platform's own API: patterns of `noun:verb`.
+"""Permissions of management keys on the platform API: patterns of `noun:verb`.
 
-The operator's permissions (`platform:...`) count only where they are named as such, or by the one
-pattern `*`; so `*:read` reads everything of an organization, and nothing of the installation.
+Only patterns that begin with `platform:`, and the pattern `*`, match the operator's permissions. So
+`*:read` reads everything in an organization, and nothing of the platform.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ FORM = re.compile(r"\*|[a-z_*-]{1,64}:[a-z_*-]{1,64}")
 
 @functools.lru_cache(maxsize=4096)
 def allows(held: tuple[str, ...], permission: str) -> bool:
-    """Whether a management key with these permissions (none: its whole organization) may."""
+    """Return whether the held patterns include the permission. None held means the whole
+    organization."""
     is_platform = permission.startswith(PLATFORM_PREFIX)
     return any(
         pattern == EVERYTHING
@@ -31,12 +32,12 @@ def allows(held: tuple[str, ...], permission: str) -> bool:
 
 
 def names_platform(held: Sequence[str]) -> bool:
-    """Whether something of the operator's is among them."""
+    """Return whether an operator's permission is among them."""
     return any(each == EVERYTHING or each.startswith(PLATFORM_PREFIX) for each in held)
 
 
 def is_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
-    """Whether the one's permissions are all among the other's; none are none here."""
+    """Return whether every wanted pattern is covered by held ones. None held covers nothing."""
     if EVERYTHING in held:
         return True
     own = [each for each in held if not each.startswith(PLATFORM_PREFIX)]

@@ -1,4 +1,4 @@
-"""What a key may do, in ten dimensions, and whether one key holds all that another one does."""
+"""The scope of a key in ten dimensions, and whether one scope includes another."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _NAME_FORM = "of letters, digits and _.:/@-"
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key may do; empty, 0 and None mean no restriction.
+    """Limit what a key may do. Empty, 0 and None mean no limit.
 
     `models`, `endpoints` and `permissions` are patterns, `projects` and `resources` names,
-    `networks` CIDR blocks. `projects` are those beside the key's own. Money in nano-dollars, the
+    `networks` CIDR blocks. `projects` are added to the key's own. Money is in nano-dollars, the
     expiry in unix seconds.
     """
 
@@ -49,7 +49,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InvalidScopeFormError(ValueError):
-    """A dimension, and what is wrong with what it was given."""
+    """Reject the value of one dimension."""
 
     def __init__(self, dimension: str, message: str) -> None:
         super().__init__(message)
@@ -58,9 +58,9 @@ class InvalidScopeFormError(ValueError):
 
 
 def normalize_lists(scope: Scope) -> dict[str, tuple[str, ...]]:
-    """The lists as they are stored: single stars, networks in their one spelling, nothing twice.
+    """Return the lists as they are stored: single stars, canonical networks, no duplicates.
 
-    Raises `InvalidScopeFormError`.
+    Raise `InvalidScopeFormError`.
     """
     normalized: dict[str, tuple[str, ...]] = {}
     for dimension, (form, wanted) in _FORMS.items():
@@ -92,7 +92,7 @@ def _check_networks(networks: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_network(text: str) -> Network:
-    """A CIDR block or an address, as IPv4 where it is written as IPv6. Raises ValueError."""
+    """Parse a CIDR block or an address. IPv4-mapped IPv6 becomes IPv4. Raise ValueError."""
     network = ipaddress.ip_network(text)
     if isinstance(network, ipaddress.IPv6Network):
         if "%" in text:
@@ -104,9 +104,9 @@ def parse_network(text: str) -> Network:
 
 
 def find_excess(wanted: Scope, held: Scope) -> str | None:
-    """The first dimension in which one scope is more than the other; None for a part of it.
+    """Return the first dimension in which `wanted` exceeds `held`, or None.
 
-    Both as `effective_scope` gives them.
+    Both must be effective scopes.
     """
     for dimension, is_within in _WITHIN.items():
         if not is_within(getattr(wanted, dimension), getattr(held, dimension)):
@@ -138,7 +138,7 @@ def _are_networks_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
 
 
 def _join(networks: Sequence[str]) -> list[Network]:
-    """Neighbours put together, so that what lies in several of them lies in one."""
+    """Merge adjacent blocks, so that a network that spans several of them is found within one."""
     parsed = [parse_network(each) for each in networks]
     first: list[Network] = list(
         ipaddress.collapse_addresses(n for n in parsed if isinstance(n, ipaddress.IPv4Network))

@@ -1,9 +1,9 @@
-"""The form of a token: what may be shown of it, what is secret, and how a typing error shows.
+"""The format of API key tokens.
 
-A token reads `hg_live_<public id>_<secret><checksum>`: the kind, 12 characters that may be shown,
-a 256-bit secret, and a CRC-32 of all before it, so that a typing error or a leaked-secret scanner
-can be answered without any data. All but the prefix is base 62 and selects with a double click.
-A rotated key keeps its public id and gets another secret.
+A token reads `hg_live_<public id>_<secret><checksum>`: the kind, 12 characters that may be shown, a
+256-bit secret, and a CRC-32 of everything before it. The checksum tells a typing error, and answers
+a scanner for leaked secrets, without a database. All but the prefix is base 62, so that a double
+click selects it. Rotation keeps the public id and replaces the secret.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOKEN_LENGTH_MAX = 128
 
 
 class KeyKind(enum.Enum):
-    """What a key is for; the value is the word in its token."""
+    """Name what a key is for. The value is part of its token."""
 
     LIVE = "live"
     """Inference: model calls."""
@@ -32,7 +32,7 @@ class KeyKind(enum.Enum):
 
 
 def make_token(kind: KeyKind, key_id: str | None = None) -> tuple[str, str]:
-    """A new token, of a new key or of the one with this id, and the id of its key."""
+    """Return a new token and the id of its key, which is new unless given."""
     public_id = (key_id or "").removeprefix(ID_PREFIX)
     if not public_id:
         public_id = "".join(secrets.choice(ALPHABET) for _ in range(PUBLIC_ID_LENGTH))
@@ -42,7 +42,7 @@ def make_token(kind: KeyKind, key_id: str | None = None) -> tuple[str, str]:
 
 
 def read_public_prefix(token: bytes) -> str | None:
-    """The part of a well-formed token that may be repeated (`hg_live_<public id>`), else None."""
+    """Return the public part `hg_live_<public id>` of a well-formed token, else None."""
     body, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
     prefix, _, rest = body.rpartition(b"_")
     kind, _, public_id = prefix.rpartition(b"_")
@@ -57,7 +57,7 @@ def read_public_prefix(token: bytes) -> str | None:
 
 
 def encode_base62(number: int, length: int) -> str:
-    """A number in base 62, the first digit first, filled up with zeros."""
+    """Encode a number with leading zeros."""
     digits: list[str] = []
     for _ in range(length):
         number, digit = divmod(number, 62)

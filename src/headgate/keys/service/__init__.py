@@ -1,4 +1,4 @@
-"""The decisions on keys: who may issue what, and what a token opens now."""
+"""Operations on keys, and the index that checks tokens."""
 
 from headgate.keys.service.authority import FULL_AUTHORITY, Authority
 from headgate.keys.service.key_index import TOPICS, KeyIndex, flush_used

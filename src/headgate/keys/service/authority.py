@@ -1,4 +1,4 @@
-"""What somebody may hand out: nobody more than they hold themselves (A4)."""
+"""Limits what a caller may grant to a key: never more than the caller's own scope."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from headgate.keys.model.key import find_effective_scope
 
 
 class Authority(msgspec.Struct, frozen=True):
-    """What who issues keys holds: a key its own scope, a person (None) all of the organization.
+    """Hold what the issuer of keys may grant: the scope of a key; None for a person, who may grant
+    everything in the organization.
 
-    Only the operator gives away what is the operator's.
+    Only the operator grants permissions of the platform.
     """
 
     scope: Scope | None = None
@@ -32,7 +33,7 @@ _NAMES = {"monthly_budget_nano": "monthly_budget"}
 
 
 def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
-    """Raises `ScopeExceededError` where a key would hold more than who makes it."""
+    """Raise `ScopeExceededError` where a key would get a wider scope than its issuer's."""
     if authority.scope is None:
         if names_platform(wanted.permissions) and not authority.is_operator:
             raise ScopeExceededError(
@@ -49,8 +50,6 @@ def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
 
 
 def check_change(before: Key, after: Key, authority: Authority) -> None:
-    """Raises `ScopeExceededError` where a change gives a key more than it had and the changer
-    has.
-    """
+    """Raise `ScopeExceededError` where a change widens a key beyond the caller's scope."""
     if find_excess(after.effective_scope, before.effective_scope) is not None:
         check_authority(after, authority)

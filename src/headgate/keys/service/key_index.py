@@ -1,4 +1,4 @@
-"""Answers from memory what a token may do."""
+"""The index of keys in memory, by which every call is authenticated."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NEVER = -1
 
 
 class KeyIndex:
-    """The keys of one process (`relay.ports.Grants`).
+    """Find the grant of a token (`relay.ports.Grants`).
 
-    It looks up the SHA-256 of the whole token, so nothing about a near miss can be learned from
-    the time that it takes, and only a miss is looked at closer to say what is wrong with it.
-    A key that was seen to be over stays over, whatever becomes of the machine's clock.
+    The index is by the SHA-256 of the whole token, so that response times tell nothing about a near
+    miss. Only a miss is examined further to explain it. A key that was seen expired stays expired,
+    even if the clock is set back.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -47,9 +47,9 @@ class KeyIndex:
         self._expirations: list[tuple[float, str]] = []
 
     def load(self, connection: sa.Connection) -> None:
-        """Take up the keys that were changed since the last time: all of them, at the first.
+        """Index the keys that changed since the last load; all of them at first.
 
-        Calls that run meanwhile see the old ones or the new ones.
+        Concurrent calls see each key either before or after its change.
         """
         if self._revision == _NEVER:
             self._latest = store.select_latest_time(connection)
@@ -69,8 +69,11 @@ class KeyIndex:
             self._revision = max(self._revision, key.revision)
 
     def find(self, token: bytes) -> Grant:
-        """The grant of a token. Raises `InvalidApiKeyError` for a malformed, unknown, revoked,
-        disabled or expired one, with a sentence that tells these apart."""
+        """Return the grant of a token.
+
+        Raise `InvalidApiKeyError` for a malformed, unknown, revoked, disabled or expired one, with
+        a message that tells these apart.
+        """
         if len(token) > TOKEN_LENGTH_MAX:
             raise _malformed()
         digest = hashlib.sha256(token).digest()
@@ -83,26 +86,28 @@ class KeyIndex:
         return grant
 
     def find_owner(self, token: bytes) -> tuple[str, str] | None:
-        """The key whose public id a well-formed token names, and its organization; whether the
-        token is the key's is another question. None where there is no such key."""
+        """Return key id and organization id for the public id in a well-formed token, or None.
+
+        The secret is not checked: use it for logs only.
+        """
         name = read_public_prefix(token)
         stored = self._stored.get(ID_PREFIX + name.rpartition("_")[2]) if name else None
         return None if stored is None else (stored.id, stored.organization_id)
 
     def observe_time(self) -> float:
-        """The greatest time that was ever seen: now, unless the clock was set back."""
+        """Return the latest time seen so far, which is now unless the clock was set back."""
         now = self._now()
         if now > self._latest:
             self._latest = now
         return self._latest
 
     def take_used(self) -> list[str]:
-        """The keys that were used since the last time that this was asked."""
+        """Return the keys that were used since the last call of this."""
         used, self._used = self._used, set()
         return list(used)
 
     def take_deactivated(self) -> frozenset[str]:
-        """The keys that opened something and do not any more, since this was last asked."""
+        """Return the keys that ceased to be active since the last call of this."""
         deactivated, self._deactivated = self._deactivated, set()
         now = self.observe_time()
         while self._expirations and self._expirations[0][0] <= now:
@@ -138,7 +143,7 @@ class KeyIndex:
         self._grants.pop(digest, None)
 
     def _find_reason(self, key: StoredKey) -> str | None:
-        """Why a key is refused, whatever the time; None for a good one."""
+        """Return why a key is refused regardless of its expiry, or None."""
         if key.revoked_at is not None:
             return "has been revoked; use another one."
         if key.disabled_at is not None:
@@ -193,7 +198,7 @@ class KeyIndex:
 
 
 def flush_used(connection: sa.Connection, used: list[str], *, at: float) -> None:
-    """Write down when keys were last used: those that `take_used` gave."""
+    """Store the time of use of the keys that `take_used` returned."""
     store.mark_used(connection, used, at=at)
 
 

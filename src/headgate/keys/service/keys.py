@@ -51,9 +51,9 @@ _NEVER_CHANGED = frozenset({"id", "kind", "organization_id", "project_id", "crea
 
 
 class KeyService:
-    """Writes keys. Nothing here commits; every change bumps the revision `TOPIC`.
+    """Manage keys. The caller commits the transaction. Every change bumps the revision `TOPIC`.
 
-    `authority` is what who acts may hand out; the command line and Headgate itself need none.
+    `authority` limits what the caller may grant. Only the command line and the system may omit it.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class KeyService:
         by: Actor,
         authority: Authority | None = None,
     ) -> IssuedKey:
-        """A new key with its token, which is not to be had again.
+        """Create a key and return it with its token.
 
-        Raises `InvalidKeyRequestError`, `InvalidNameError`, `ScopeExceededError`, and
-        `KeyConflictError` where there are too many.
+        Raise `InvalidKeyRequestError`, `InvalidNameError`, `ScopeExceededError`, and
+        `KeyConflictError` where the organization has too many keys.
         """
         now = self._clock.now()
         request = _normalize(request)
@@ -109,10 +109,10 @@ class KeyService:
         by: Actor,
         authority: Authority | None = None,
     ) -> Key:
-        """The key with other fields of `Key`, enabled or disabled.
+        """Change fields of a key, or enable or disable it.
 
-        Raises as `create`, and `KeyConflictError` for one that is revoked, or whose expiry is over:
-        no key comes back to life.
+        Raise as `create`, and `KeyConflictError` for a revoked key or for the expiry of an expired
+        one: neither becomes valid again.
         """
         assert _NEVER_CHANGED.isdisjoint(changes), "these make a key what it is"
         now = self._clock.now()
@@ -135,10 +135,7 @@ class KeyService:
         return self.get(connection, key.organization_id, key.id)
 
     def revoke(self, connection: sa.Connection, key_id: str, *, by: Actor) -> Key:
-        """The key with all its tokens revoked for good; one that was revoked before stays so.
-
-        Raises `KeyNotFoundError`.
-        """
+        """Revoke all tokens of a key for good. Raise `KeyNotFoundError`."""
         key = self.get(connection, None, key_id)
         if key.revoked_at is None:
             now = self._clock.now()
@@ -156,10 +153,11 @@ class KeyService:
         by: Actor,
         authority: Authority | None = None,
     ) -> IssuedKey:
-        """A new token of the same key. The present one goes on for the overlap; one before it ends.
+        """Issue a new token for a key. The current token stays valid for the overlap, an older one
+        ends.
 
-        Raises `InvalidKeyRequestError`, `KeyConflictError` for a key that is over, and
-        `ScopeExceededError`: who is given a token could do all that its key may.
+        Raise `InvalidKeyRequestError`, `KeyConflictError` for a key that is revoked or expired, and
+        `ScopeExceededError`, since the new token allows the caller whatever the key allows.
         """
         now = self._clock.now()
         _check_changeable(key, now, expiry=True)
@@ -180,7 +178,7 @@ class KeyService:
         return IssuedKey(token, self.get(connection, key.organization_id, key.id))
 
     def end_overlap(self, connection: sa.Connection, key: Key, *, by: Actor) -> Key:
-        """Refuse the token before the last rotation at once."""
+        """Refuse the token from before the last rotation at once."""
         if key.previous_expires_at is not None:
             changed = {"previous_digest": None, "previous_expires_at": None}
             store.update_key(connection, key, changed)
@@ -188,7 +186,7 @@ class KeyService:
         return self.get(connection, key.organization_id, key.id)
 
     def get(self, connection: sa.Connection, organization_id: str | None, key_id: str) -> Key:
-        """A key of this organization (None: of any). `KeyNotFoundError` for every other id."""
+        """Return a key of this organization, or of any for None. Raise `KeyNotFoundError`."""
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None:
             raise KeyNotFoundError(f"There is no key {key_id!r}.", param="id")
@@ -197,9 +195,9 @@ class KeyService:
     def find_authority(
         self, connection: sa.Connection, organization_id: str, key_id: str
     ) -> Authority:
-        """What a management key may hand out, as it is stored now.
+        """Return what a management key may grant, as stored now.
 
-        `InvalidApiKeyError`, if it may not.
+        Raise `InvalidApiKeyError` where it is not active any more.
         """
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
@@ -207,13 +205,13 @@ class KeyService:
         return Authority(key.effective_scope)
 
     def list(self, connection: sa.Connection) -> list[Key]:
-        """Every key that ever was, the oldest first."""
+        """Return every key, oldest first."""
         return list(store.select_all(connection))
 
     def list_page(
         self, connection: sa.Connection, wanted: KeyFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[Key], int]:
-        """A page of an organization's keys, the newest first, and how many there are."""
+        """Return a page of an organization's keys, newest first, and their total number."""
         now = self._clock.now()
         list_page = store.select_page(connection, wanted, now=now, limit=limit, offset=offset)
         return list_page, store.count_keys(connection, wanted, now=now)
@@ -238,7 +236,6 @@ class KeyService:
     def _check(
         self, connection: sa.Connection, key: Key, now: float, *, expiry: bool = True
     ) -> None:
-        """Raises `InvalidKeyRequestError` for what cannot be stored."""
         if expiry and key.expires_at is not None and key.expires_at <= now:
             raise InvalidKeyRequestError("The time of expiry is in the past.", param="expires_at")
         if len(key.description) > DESCRIPTION_CHARACTERS_MAX or "\0" in key.description:
@@ -290,7 +287,7 @@ class KeyService:
 
 
 def _normalize(scope: KeyOrRequest) -> KeyOrRequest:
-    """The same with its lists as they are stored. Raises `InvalidKeyRequestError`."""
+    """Return the same with normalized lists. Raise `InvalidKeyRequestError`."""
     try:
         return replace(scope, **normalize_lists(scope))
     except InvalidScopeFormError as fault:
@@ -317,7 +314,6 @@ def _check_changeable(key: Key, now: float, *, expiry: bool) -> None:
 
 
 def _describe(key: Key) -> dict[str, Any]:
-    """What was said of a new key."""
     fields = msgspec.structs.asdict(key)
     wanted = {"name", "kind", "project_id", *_CHANGEABLE}
     return {name: value for name, value in fields.items() if name in wanted and value}
