@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -164,9 +164,9 @@ def run(folder: Path, times: int) -> dict[str, Any]:
         with ThreadPoolExecutor(CALLERS) as pool:
             list(pool.map(run, cases))
         wait_until(lambda: is_quiet(gateway), 30)
-        books = Books(gateway.data)
-        receipts = [row for row in books.receipts() if row["correlation_id"]]
-        held = books.read("SELECT count(*) AS n FROM holds WHERE state = 'held'")[0]["n"]
+        server_database = ServerDatabase(gateway.data)
+        receipts = [row for row in server_database.receipts() if row["correlation_id"]]
+        held = server_database.read("SELECT count(*) AS n FROM holds WHERE state = 'held'")[0]["n"]
     by_case: dict[str, list[dict[str, Any]]] = {}
     for receipt in receipts:
         by_case.setdefault(receipt["correlation_id"], []).append(receipt)

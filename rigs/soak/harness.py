@@ -177,7 +177,7 @@ def _wait_ready(server: Server) -> None:
 
 
 @dataclass(frozen=True)
-class Books:
+class LedgerState:
     """What is written down at the end."""
 
     receipts: int
@@ -185,12 +185,12 @@ class Books:
     holds_open: int
 
 
-def read_books(data: Path) -> Books:
+def read_ledger_state(data: Path) -> LedgerState:
     """From the files of a stopped server."""
     database = Database(data / DATABASE_FILE)
     try:
         with database.reading() as connection:
-            return Books(
+            return LedgerState(
                 metering.count(connection),
                 billing.audit(connection),
                 billing.count_open_holds(connection),

@@ -24,7 +24,7 @@ def print_soak(result: Result) -> int:
         f"USS {end.unique:.1f} MiB; write-ahead log {end.wal_bytes / samples.MEBIBYTE:.1f} MiB\n"
         f"p99 of the lag of an idle loop beside it: {result.control_seconds * 1000:.1f} ms"
     )
-    for text in [*tally.shown, *result.books.faults[:20], *result.alarms[:3]]:
+    for text in [*tally.shown, *result.ledger_state.faults[:20], *result.alarms[:3]]:
         print(f"  ! {text}")
     return print_findings(result.judge())
 

@@ -40,7 +40,7 @@ class Result:
     idle: Sample
     loaded: list[Sample]
     end: Sample
-    books: harness.Books
+    ledger_state: harness.LedgerState
     alarms: list[str]
     upstream_calls: int
     control_seconds: float
@@ -48,12 +48,12 @@ class Result:
 
     def judge(self) -> list[Finding]:
         findings = samples.judge(self.idle, self.loaded, self.end, slope_max=self.plan.slope_max)
-        calls, books = self.tally.done, self.books
+        calls, ledger_state = self.tally.done, self.ledger_state
         exact: list[tuple[str, int, int]] = [
             ("wrong answers", self.tally.wrong, 0),
-            ("receipts", books.receipts, calls),
-            ("faults in the books", len(books.faults), 0),
-            ("holds still open", books.holds_open, 0),
+            ("receipts", ledger_state.receipts, calls),
+            ("faults in the books", len(ledger_state.faults), 0),
+            ("holds still open", ledger_state.holds_open, 0),
             ("errors in the log", len(self.alarms), 0),
         ]
         findings += [
@@ -138,7 +138,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
             await load.run(plan.calls - warm, plan.connections, plan.every, watch.note)
             end = await watch.rest(upstream)
             say(f"at rest: {describe(end)}")
-        books = await asyncio.to_thread(harness.read_books, data)
+        ledger_state = await asyncio.to_thread(harness.read_ledger_state, data)
     finally:
         await upstream.stop()
     return Result(
@@ -147,7 +147,7 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
         idle,
         watch.loaded,
         end,
-        books,
+        ledger_state,
         server.alarms,
         upstream.calls,
         control.late_seconds,

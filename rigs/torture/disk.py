@@ -70,7 +70,7 @@ async def _fill(
         findings.append(Finding("L1", f"no answer until {recovered:.1f} s after there was room"))
     await asyncio.sleep(1.0)
     await load.stop()
-    findings += await asyncio.to_thread(harness.close_books, load.answers)
+    findings += await asyncio.to_thread(harness.stop_and_judge, load.answers)
     figures = f"refused in <= {slowest:.2f} s; answers again after {recovered:.2f} s"
     return Result("D1", f"disk of {DISK_MEBIBYTES} MiB full", refused, findings, figures)
 

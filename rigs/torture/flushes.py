@@ -37,7 +37,7 @@ async def fail_flushes(
             trials += 1
             tell(f"K5 flush {number}: {len(load.answers)} whole, {len(findings)} findings")
         await load.stop()
-        findings += await asyncio.to_thread(harness.close_books, load.answers)
+        findings += await asyncio.to_thread(harness.stop_and_judge, load.answers)
     figures = f"{len(load.answers)} whole answers; statuses {dict(sorted(load.statuses.items()))}"
     return Result("K5", "EIO at the nth fsync", trials, findings, figures)
 

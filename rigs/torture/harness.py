@@ -67,7 +67,7 @@ class TortureHarness:
         """Clients of this gateway, also after restarts."""
         return Clients(self.gateway.port, self.gateway.key, count=count, seed=seed)
 
-    def close_books(self, answers: list[Answer]) -> list[Finding]:
+    def stop_and_judge(self, answers: list[Answer]) -> list[Finding]:
         """Stop the gateway in order, and judge."""
         status = self.gateway.stop()
         stopped = [] if status == 0 else [Finding("DB", f"the stop ended with {status}")]

@@ -71,7 +71,7 @@ async def kill_at_random(
                 )
         await asyncio.sleep(0.3)
         await load.stop()
-        findings += await asyncio.to_thread(harness.close_books, load.answers)
+        findings += await asyncio.to_thread(harness.stop_and_judge, load.answers)
     ready.sort()
     figures = (
         f"{kills} kills, {in_flight} in flight, {len(load.answers)} whole answers of {load.begun} "
@@ -102,7 +102,7 @@ async def kill_at_points(
                 await asyncio.to_thread(harness.restart)
                 kills += 1
             await load.stop()
-            here = await asyncio.to_thread(harness.close_books, load.answers)
+            here = await asyncio.to_thread(harness.stop_and_judge, load.answers)
         findings += here
         tell(f"K2 {point}: {times} kills, {len(load.answers)} whole, {len(findings)} findings")
     for point in [each for each in points if each in START_POINTS]:

@@ -53,7 +53,7 @@ def judge(
     return [
         *judge_answers(read, answers, sales),
         *judge_bills(read),
-        *judge_books(read),
+        *judge_ledger(read),
         *(judge_events(read) if has_events else ()),
         *_find(read, "L6", "SELECT request_id FROM holds WHERE state = 'held'"),
     ]
@@ -100,7 +100,7 @@ def judge_bills(read: Read) -> Iterable[Finding]:
         yield Finding("L2", f"{request_id} paid {amount} without a receipt")
 
 
-def judge_books(read: Read) -> Iterable[Finding]:
+def judge_ledger(read: Read) -> Iterable[Finding]:
     """The ledger by itself; right at any moment, also when calls run."""
     yield from _find(
         read,
@@ -168,7 +168,7 @@ def inspect_wreck(path: Path) -> list[Finding]:
             read = _reader(connection)
             found = [row[0] for row in read("PRAGMA integrity_check")]
             damage = [] if found == ["ok"] else [Finding("DB", text) for text in found]
-            return [*damage, *judge_books(read)]
+            return [*damage, *judge_ledger(read)]
 
 
 def _reader(connection: sqlite3.Connection) -> Read:

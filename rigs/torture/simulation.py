@@ -30,7 +30,7 @@ from headgate.kit.db.sqlite import SqliteWriterConnection
 from headgate.kit.db.writer import BatchQueue, Writer, commit_batch
 from headgate.relay.ports import Hold, Receipt
 from rigs.torture.harness import Result
-from rigs.torture.oracle import Answer, Finding, judge, judge_books
+from rigs.torture.oracle import Answer, Finding, judge, judge_ledger
 
 ORGANIZATION = "org_1"
 FUNDED_NANO = 3_000
@@ -246,7 +246,7 @@ class World:
             count = self.draw.randint(1, len(self.writer.queue))
             self.note(f"commit {count}")
             self.writer.step(count)
-            self.findings += judge_books(self.read)
+            self.findings += judge_ledger(self.read)
 
     def begin_call(self) -> None:
         """Another caller."""

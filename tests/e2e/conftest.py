@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.simulated import Simulated, running_simulated
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
@@ -54,5 +54,5 @@ def sdk(module_simulated: Simulated) -> Simulated:
 
 
 @pytest.fixture
-def books(gateway: Gateway) -> Books:
-    return Books(gateway.data)
+def server_database(gateway: Gateway) -> ServerDatabase:
+    return ServerDatabase(gateway.data)

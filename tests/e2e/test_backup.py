@@ -16,9 +16,9 @@ from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
 from headgate.main import backup
 from headgate.settings import Settings
-from tests.fakes.books import Books
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream
 from tests.fakes.waiting import wait_until
 
@@ -75,7 +75,9 @@ def answer(asked: Asked) -> None:
 
 
 def read_ids(data: Path) -> set[str]:
-    return {row["request_id"] for row in Books(data).read("SELECT request_id FROM receipts")}
+    return {
+        row["request_id"] for row in ServerDatabase(data).read("SELECT request_id FROM receipts")
+    }
 
 
 def test_backup_under_load_holds_every_call_that_was_acknowledged_before_it(
@@ -114,7 +116,7 @@ def test_backup_under_load_holds_every_call_that_was_acknowledged_before_it(
     with running_gateway(fresh.data) as again, Line(again.port, gateway.key) as line:
         line.ask(body=CHAT, x_headgate_credential="managed")
         assert line.read_answer()[0] == 200, "the restored credential opens"
-        assert Books(fresh.data).read("SELECT * FROM holds WHERE state = 'held'") == []
+        assert ServerDatabase(fresh.data).read("SELECT * FROM holds WHERE state = 'held'") == []
 
 
 @pytest.mark.parametrize("what", ["database", "folder"])

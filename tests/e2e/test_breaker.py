@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.harness import running_managed_harness
 from tests.fakes.line import check_error
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -164,5 +164,5 @@ def test_open_breaker_is_told_in_the_shape_of_the_wire_and_costs_nothing(tmp_pat
         assert [receipt.outcome for receipt in receipts] == ["refused"] * 3
         assert {receipt.error_code for receipt in receipts} == {"provider_circuit_open"}
         assert sum(receipt.attempts + receipt.cost_nano for receipt in receipts) == 0
-        holds = Books(harness.gateway.data).read("SELECT state FROM holds")
+        holds = ServerDatabase(harness.gateway.data).read("SELECT state FROM holds")
         assert [hold["state"] for hold in holds] == ["released"], "of the call that was sent"

@@ -20,10 +20,10 @@ import pytest
 from headgate.billing import service as billing
 from headgate.kit.db.engine import Database
 from tests.fakes import planted
-from tests.fakes.books import Books
 from tests.fakes.canaries import ENCODINGS, Canary, draw, scan
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -292,7 +292,7 @@ def play(gateway: Gateway, cast: Cast, scene: Scene, folder: Path) -> None:
     planted.hand_over_wrongly(manager, cast.handed.refused)
     fund(gateway)
     make_calls(gateway, cast, scene)
-    assert Books(gateway.data).count() >= 10
+    assert ServerDatabase(gateway.data).count() >= 10
     collect(gateway, scene, folder)
     break_storage(gateway, cast, scene)
     gateway.stop()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream
 from tests.fakes.waiting import wait_until
 
@@ -84,7 +84,7 @@ def test_clock_that_is_set_changes_no_duration_and_makes_no_id_twice(
                 status, request_id = call(line)
                 assert status == 200
                 ids.append(request_id)
-    receipts = Books(server.data).wait_for(len(ids))
+    receipts = ServerDatabase(server.data).wait_for(len(ids))
     assert len(set(ids)) == len(ids)
     assert {receipt["request_id"] for receipt in receipts} == set(ids)
     for receipt in receipts:

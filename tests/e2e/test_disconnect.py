@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -113,8 +113,8 @@ def draining_key(gateway: Gateway) -> str:
 
 
 @pytest.fixture
-def books(gateway: Gateway) -> Books:
-    return Books(gateway.data)
+def server_database(gateway: Gateway) -> ServerDatabase:
+    return ServerDatabase(gateway.data)
 
 
 @pytest.fixture(autouse=True)
@@ -210,9 +210,9 @@ def read_events(line: Line, script: Watched | Resumed) -> None:
 
 @wires
 def test_cancelled_stream_is_billed_by_what_was_delivered_at_every_event(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, wire: Wire
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase, wire: Wire
 ) -> None:
-    before = books.count()
+    before = server_database.count()
     costs: list[int] = []
     for events in range(-1, EVENTS + 1):
         upstream.script = watched = Watched(events, wire)
@@ -222,7 +222,7 @@ def test_cancelled_stream_is_billed_by_what_was_delivered_at_every_event(
         assert watched.over.wait(11)
         assert watched.closed_after is not None
         assert watched.closed_after < 1.0
-        receipt = books.wait_for(before + len(costs) + 1)[-1]
+        receipt = server_database.wait_for(before + len(costs) + 1)[-1]
         assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
         delivered = count_words(max(0, events))
         assert receipt["usage"].get("output_tokens", 0) == -(-delivered // 4)
@@ -234,9 +234,13 @@ def test_cancelled_stream_is_billed_by_what_was_delivered_at_every_event(
 
 @wires
 def test_drained_stream_is_billed_exactly_at_every_event(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str, wire: Wire
+    upstream: FakeUpstream,
+    gateway: Gateway,
+    server_database: ServerDatabase,
+    draining_key: str,
+    wire: Wire,
 ) -> None:
-    before = books.count()
+    before = server_database.count()
     for calls, events in enumerate(range(-1, EVENTS + 1), 1):
         upstream.script = resumed = Resumed(events, wire)
         line = Line(gateway.port, draining_key)
@@ -244,33 +248,33 @@ def test_drained_stream_is_billed_exactly_at_every_event(
         line.close()
         wait_until(lambda: read_gauges(gateway)[3] == 1)
         resumed.left.set()
-        receipt = books.wait_for(before + calls)[-1]
+        receipt = server_database.wait_for(before + calls)[-1]
         assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)
         used = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}
         assert (receipt["usage"], receipt["cost_nano"]) == (used, COST_NANO)
 
 
 def test_drain_that_lasts_too_long_is_cancelled(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase, draining_key: str
 ) -> None:
     upstream.script = watched = Watched(3)
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, draining_key)
     read_events(line, watched)
     watched.leave(line)
     assert watched.over.wait(11)
     assert watched.closed_after is not None
     assert watched.closed_after >= DRAIN_SECONDS * 0.9
-    receipt = books.wait_for(before + 1)[-1]
+    receipt = server_database.wait_for(before + 1)[-1]
     assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
     assert receipt["usage"]["output_tokens"] == -(-count_words(3) // 4)
 
 
 def test_buffered_call_is_given_up_too(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = watched = Watched(-1)
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, gateway.key)
     line.ask(body={"model": "gpt-5.4-mini", "messages": []})
     assert watched.asked.wait(5)
@@ -278,41 +282,41 @@ def test_buffered_call_is_given_up_too(
     assert watched.over.wait(6)
     assert watched.closed_after is not None
     assert watched.closed_after < 1.0
-    receipt = books.wait_for(before + 1)[-1]
+    receipt = server_database.wait_for(before + 1)[-1]
     assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
 
 
 def test_client_that_resets_is_gone_like_one_that_closes(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = watched = Watched(3)
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, gateway.key)
     line.ask(body=CHAT)
     assert line.read_head() == 200
     watched.leave(line, reset=True)
     assert watched.over.wait(6)
     assert watched.closed_after is not None
-    assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
+    assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
 
 
 def test_client_that_resets_after_it_asked_ahead_is_gone_too(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     """It is not read from until its first answer is written, so that no read tells of the reset."""
     upstream.script = watched = Watched(-1)
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, gateway.key)
     read_events(line, watched)
     line.ask(body=CHAT)
     watched.leave(line, reset=True)
     assert watched.over.wait(6)
     assert watched.closed_after is not None
-    assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
+    assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
 
 
 def test_provider_that_sends_on_when_its_caller_has_reset_meets_a_closed_connection(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     noticed = threading.Event()
 
@@ -321,20 +325,20 @@ def test_provider_that_sends_on_when_its_caller_has_reset_meets_a_closed_connect
         return chat_event(index)
 
     upstream.script = watched = Watched(3, replace(WIRES["chat"], event=event))
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, gateway.key)
     line.ask(body=CHAT)
     assert line.read_head() == 200
     assert line.read_piece() == chat_event(0)
     watched.leave(line, reset=True)
-    assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
+    assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
     noticed.set()
     assert watched.over.wait(6)
     assert watched.closed_after is not None
 
 
 def test_buffered_answer_is_read_on_too(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase, draining_key: str
 ) -> None:
     asked_at, left = threading.Event(), threading.Event()
 
@@ -344,20 +348,20 @@ def test_buffered_answer_is_read_on_too(
         asked.answer(ANSWER)
 
     upstream.script = answer
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, draining_key)
     line.ask(body=CHAT | {"stream": False})
     assert asked_at.wait(5)
     line.close()
     wait_until(lambda: read_gauges(gateway)[3] == 1)
     left.set()
-    receipt = books.wait_for(before + 1)[-1]
+    receipt = server_database.wait_for(before + 1)[-1]
     assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)
     assert receipt["cost_nano"] == COST_NANO
 
 
 def test_only_so_many_answers_are_read_on(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, draining_key: str
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase, draining_key: str
 ) -> None:
     callers = 3 * DRAINS_MAX
     begun, closed = threading.Semaphore(0), threading.Semaphore(0)
@@ -373,7 +377,7 @@ def test_only_so_many_answers_are_read_on(
         closed.release()
 
     upstream.script = answer
-    before = books.count()
+    before = server_database.count()
     lines = [Line(gateway.port, draining_key) for _ in range(callers)]
     for line in lines:
         line.ask(body=CHAT)
@@ -388,12 +392,12 @@ def test_only_so_many_answers_are_read_on(
         assert closed.acquire(timeout=11)
     drained = [seconds for seconds in took if seconds >= DRAIN_SECONDS * 0.9]
     assert 0 < len(drained) <= DRAINS_MAX
-    receipts = books.wait_for(before + callers)[-callers:]
+    receipts = server_database.wait_for(before + callers)[-callers:]
     assert {receipt["outcome"] for receipt in receipts} == {"cancelled"}
 
 
 def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     refused = threading.Event()
 
@@ -402,20 +406,20 @@ def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
         refused.set()
 
     upstream.script = refuse
-    before, calls = books.count(), len(upstream.asked)
+    before, calls = server_database.count(), len(upstream.asked)
     line = Line(gateway.port, gateway.key)
     line.ask(body=CHAT)
     assert refused.wait(5)
     line.close()
     started = time.monotonic()
-    receipt = books.wait_for(before + 1)[-1]
+    receipt = server_database.wait_for(before + 1)[-1]
     assert time.monotonic() - started < 1.0
     assert (receipt["outcome"], receipt["cost_nano"]) == ("cancelled", 0)
     assert len(upstream.asked) == calls + 1
 
 
 def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
-    gateway: Gateway, books: Books
+    gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     """The provider takes the connection, and never begins with TLS."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -438,19 +442,19 @@ def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
         wait_until(is_known)
         silent.accept()[0].close()
         wait_until(lambda: read_gauges(gateway)[0] == 1)
-        before = books.count()
+        before = server_database.count()
         line = Line(gateway.port, gateway.key)
         line.ask(body=CHAT, x_headgate_credential="silent")
         connection = silent.accept()[0]
         line.close()
-        receipt = books.wait_for(before + 1)[-1]
+        receipt = server_database.wait_for(before + 1)[-1]
         connection.close()
     assert (receipt["outcome"], receipt["attempts"]) == ("cancelled", 1)
     assert (receipt["cost_nano"], receipt["usage"]) == (0, None)
 
 
 def test_slow_reader_that_leaves_lets_go_of_the_provider(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     blocked, over = threading.Event(), threading.Event()
     big = chat_event(0).replace(b"word", b"x" * 60_000)
@@ -467,11 +471,11 @@ def test_slow_reader_that_leaves_lets_go_of_the_provider(
             over.set()
 
     upstream.script = answer
-    before = books.count()
+    before = server_database.count()
     line = Line(gateway.port, gateway.key, receive_bytes=4096)
     line.ask(body=CHAT)
     assert line.read_head() == 200
     assert blocked.wait(10)
     line.close()
     assert over.wait(5)
-    assert books.wait_for(before + 1)[-1]["outcome"] == "cancelled"
+    assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream
 from tests.fakes.waiting import wait_until
 
@@ -87,7 +87,7 @@ def locked_database(gateway: Gateway) -> Generator[None]:
 
 @needs_strace
 def test_full_disk_makes_no_call_and_loses_none(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = answer
     assert call(gateway)[0] == 200
@@ -105,7 +105,7 @@ def test_full_disk_makes_no_call_and_loses_none(
         assert "headgate_storage_good 0.0" in gateway.metrics()
     wait_until(lambda: ask(gateway, "/health/ready") == 200, SLACK_SECONDS)
     assert call(gateway)[0] == 200
-    first, withheld, last = books.wait_for(3)
+    first, withheld, last = server_database.wait_for(3)
     assert [first["outcome"], last["outcome"]] == ["completed", "completed"]
     assert (withheld["outcome"], withheld["error_code"]) == ("broken", "storage_unavailable")
     assert (withheld["status"], withheld["cost_nano"]) == (503, 1_200_000)
@@ -113,7 +113,7 @@ def test_full_disk_makes_no_call_and_loses_none(
 
 @needs_strace
 def test_flush_that_fails_ends_the_process_and_completes_no_answer(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = answer
     assert call(gateway)[0] == 200
@@ -125,7 +125,7 @@ def test_flush_that_fails_ends_the_process_and_completes_no_answer(
     assert managed.returncode == 0, managed.stderr
     assert gateway.run("wallet", "fund", "10", "--reference", "first").returncode == 0
     wait_until(lambda: call_managed(gateway)[0] == 200)
-    settled = books.count()
+    settled = server_database.count()
     with tracing(gateway, "inject=fsync,fdatasync:error=EIO"):
         status, body = call_managed(gateway)
         assert status == 503
@@ -134,8 +134,8 @@ def test_flush_that_fails_ends_the_process_and_completes_no_answer(
     assert "A flush to the disk failed" in gateway.log.read_text()
     with running_gateway(gateway.data, port=gateway.port) as again:
         assert ask(again, "/health/ready") == 200
-    assert books.count() == settled + 1
-    assert books.read("SELECT * FROM holds WHERE state = 'held'") == []
+    assert server_database.count() == settled + 1
+    assert server_database.read("SELECT * FROM holds WHERE state = 'held'") == []
 
 
 def call_managed(gateway: Gateway) -> tuple[int, bytes]:
@@ -146,14 +146,14 @@ def call_managed(gateway: Gateway) -> tuple[int, bytes]:
 
 
 def test_receipt_that_waits_for_the_disk_is_recorded_at_a_stop(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     upstream.script = answer
     with locked_database(gateway):
         assert call(gateway)[0] == 503
         gateway.process.terminate()
     assert gateway.process.wait(timeout=30) == 0
-    (receipt,) = books.receipts()
+    (receipt,) = server_database.receipts()
     assert (receipt["outcome"], receipt["cost_nano"]) == ("broken", 1_200_000)
 
 

@@ -134,8 +134,8 @@ def test_other_models_still_go_to_openai(providers: TwoProviders) -> None:
 
 def test_models_of_an_own_integration_are_listed(providers: TwoProviders) -> None:
     listed = providers.harness.ask("GET", "/v1/models").json["data"]
-    cards = {each["id"]: each["headgate"] for each in listed}
-    assert list(cards) == ["gpt-5.4-mini", "acme-large"]
-    assert cards["acme-large"]["price"]["input"] == "0.3"
+    metadata = {each["id"]: each["headgate"] for each in listed}
+    assert list(metadata) == ["gpt-5.4-mini", "acme-large"]
+    assert metadata["acme-large"]["price"]["input"] == "0.3"
     one = providers.harness.ask("GET", "/v1/models/acme-large").json
     assert (one["owned_by"], one["headgate"]["provider"]) == ("acme", "acme")

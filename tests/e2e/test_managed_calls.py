@@ -94,7 +94,7 @@ class Wallet:
         with self._database.reading() as connection:
             return set(connection.execute(query).scalars())
 
-    def check_books(self) -> None:
+    def check_ledger(self) -> None:
         with self._database.reading() as connection:
             assert billing.audit(connection) == []
 
@@ -104,7 +104,7 @@ def check_settled(harness: Harness, wallet: Wallet, cost_nano: int) -> None:
     assert receipt.managed
     assert (receipt.pricing, receipt.cost_nano) == ("priced", cost_nano)
     assert wallet.nano == NANO_PER_DOLLAR - cost_nano
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_call_costs_exactly_what_it_used(harness: Harness, wallet: Wallet) -> None:
@@ -215,7 +215,7 @@ def check_unasked(
     assert (receipt.outcome, receipt.cost_nano) == ("refused", 0)
     assert (receipt.status, receipt.error_code) == (status, code)
     assert wallet.nano == NANO_PER_DOLLAR
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_call_without_enough_money_is_refused_before_it_is_made(
@@ -264,7 +264,7 @@ def test_refusal_of_the_provider_gives_the_money_back(harness: Harness, wallet: 
     assert harness.post(CHAT, ASK).status == 404
     assert harness.receipts.take_one().pricing == "free"
     assert wallet.nano == NANO_PER_DOLLAR
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
@@ -276,7 +276,7 @@ def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
     assert (receipt.outcome, receipt.estimated) == ("unknown", True)
     assert 0 < receipt.cost_nano < COST_NANO
     assert wallet.nano == NANO_PER_DOLLAR - receipt.cost_nano
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 @pytest.mark.parametrize("policy", ["cancel", "drain"])
@@ -312,7 +312,7 @@ def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
     assert (receipt.cost_nano == COST_NANO) is (policy == "drain")
     assert 0 < receipt.cost_nano <= COST_NANO
     assert wallet.nano == NANO_PER_DOLLAR - receipt.cost_nano
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_parallel_calls_share_a_wallet_without_going_below_nothing(
@@ -345,7 +345,7 @@ def test_parallel_calls_share_a_wallet_without_going_below_nothing(
     assert statuses == {200: affordable, 402: calls - affordable}
     assert min(held) >= 0
     assert wallet.nano == NANO_PER_DOLLAR - affordable * COST_NANO
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_answer_without_usage_costs_what_was_held(harness: Harness, wallet: Wallet) -> None:
@@ -354,7 +354,7 @@ def test_answer_without_usage_costs_what_was_held(harness: Harness, wallet: Wall
     receipt = harness.receipts.take_one()
     assert (receipt.pricing, receipt.estimated) == ("unpriced", True)
     assert 0 < receipt.cost_nano == NANO_PER_DOLLAR - wallet.nano
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 RESPONSES = "/v1/responses"
@@ -382,7 +382,7 @@ def test_tool_without_a_fee_costs_its_tokens_and_not_the_hold(
     receipt = harness.receipts.take_one()
     assert (receipt.pricing, receipt.cost_nano) == (pricing, TOKENS_NANO)
     assert wallet.nano == NANO_PER_DOLLAR - TOKENS_NANO
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_fees_of_tools_are_held_and_paid(harness: Harness, wallet: Wallet) -> None:
@@ -424,7 +424,7 @@ def test_usage_that_cannot_be_costs_the_hold_and_is_told_as_an_event(
     assert answered.headers["x-headgate-pricing"] == "implausible"
     assert "x-headgate-input-tokens" not in answered.headers
     assert wallet.topics(receipt.request_id) == {"usage.implausible"}
-    wallet.check_books()
+    wallet.check_ledger()
 
 
 def test_wallet_is_funded_once_for_each_reference(harness: Harness, wallet: Wallet) -> None:

@@ -170,15 +170,15 @@ def test_unknown_model_is_refused_where_no_model_can_stand_in(harness: Harness) 
 def test_managed_models_are_listed_without_asking_a_provider(harness: Harness) -> None:
     shown = harness.ask("GET", "/v1/models")
     assert shown.headers["x-headgate-cache-status"] == "bypass"
-    cards = {each["id"]: each["headgate"] for each in shown.json["data"]}
-    assert list(cards) == [MINI, NANO, "house"]
-    assert cards[MINI]["deprecation"] == {"deprecated": True, "replacement_id": NANO}
+    metadata = {each["id"]: each["headgate"] for each in shown.json["data"]}
+    assert list(metadata) == [MINI, NANO, "house"]
+    assert metadata[MINI]["deprecation"] == {"deprecated": True, "replacement_id": NANO}
     # 1,000 tokens in and 100 out, by the words of the card.
-    price = cards["house"]["price"]
+    price = metadata["house"]["price"]
     dollars = 1000 * Decimal(price["input"]) + 100 * Decimal(price["output"])
     assert dollars * 1000 == COST_NANO
     one = harness.ask("GET", "/v1/models/house")
-    assert one.json["headgate"] == cards["house"]
+    assert one.json["headgate"] == metadata["house"]
     check_error(harness.ask("GET", "/v1/models/x"), 404, "model_not_found", source="gateway")
     assert harness.upstream.asked == []
     outcomes = [(r.endpoint, r.outcome, r.cost_nano) for r in harness.receipts.take()]

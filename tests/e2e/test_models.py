@@ -61,9 +61,9 @@ def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(harness: Harness
     listed = {model.id: model for model in client.models.list()}
     assert list(listed) == [MINI, "org/house"]
     assert (listed[MINI].owned_by, listed[MINI].created) == ("x", 1)
-    card: dict[str, Any] = (listed[MINI].model_extra or {})["headgate"]
-    assert card["price"]["output"] == "4.5"
-    assert set(card) >= {"price", "latency", "capabilities", "context", "deprecation"}
+    metadata: dict[str, Any] = (listed[MINI].model_extra or {})["headgate"]
+    assert metadata["price"]["output"] == "4.5"
+    assert set(metadata) >= {"price", "latency", "capabilities", "context", "deprecation"}
     for name in (MINI, "org/house"):
         one = client.models.retrieve(name)
         assert one == listed[name]

@@ -12,9 +12,9 @@ import pytest
 from headgate import settings
 from headgate.main import data_lock, server
 from headgate.main.data_lock import DataDirectoryInUseError
-from tests.fakes.books import Books
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream
 from tests.fakes.waiting import wait_until
 
@@ -48,7 +48,7 @@ def sell(gateway: Gateway, base_url: str) -> None:
 
 
 def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
-    upstream: FakeUpstream, gateway: Gateway, books: Books
+    upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     asked, go = threading.Event(), threading.Event()
 
@@ -66,10 +66,10 @@ def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
         assert f"in use by `headgate serve` (process {gateway.process.pid})" in told
         assert "Stop that process first" in told
         assert "--data" in told
-        assert books.read("SELECT state FROM holds") == [{"state": "held"}]
+        assert server_database.read("SELECT state FROM holds") == [{"state": "held"}]
         go.set()
         assert line.read_answer()[0] == 200
-    (receipt,) = [each for each in books.receipts() if each["managed"]]
+    (receipt,) = [each for each in server_database.receipts() if each["managed"]]
     assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", COST_NANO)
 
 

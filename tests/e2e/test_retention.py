@@ -10,10 +10,10 @@ import pytest
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
 from headgate.metering import service as metering
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.plain import make_receipt
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream
 from tests.fakes.waiting import wait_until
 
@@ -54,29 +54,32 @@ def test_server_forgets_what_is_older_than_it_shall_keep(
         call(gateway)
         assert gateway.stop() == 0
         add_old(data)
-        assert Books(data).count() == OLD + 1
+        assert ServerDatabase(data).count() == OLD + 1
         gateway.process = start_gateway(data, port=gateway.port, retention_days=30).process
-        wait_until(lambda: Books(data).count() == 1, 20.0)
+        wait_until(lambda: ServerDatabase(data).count() == 1, 20.0)
         call(gateway)
         assert gateway.stop() == 0
         logged = [json.loads(line) for line in gateway.log.read_text().splitlines()]
     [told] = [line for line in logged if line.get("event") == "retention.done"]
     assert told["receipts"] == OLD
-    assert [row["created_at"] > LONG_AGO * 2 for row in Books(data).receipts()] == [True, True]
+    assert [row["created_at"] > LONG_AGO * 2 for row in ServerDatabase(data).receipts()] == [
+        True,
+        True,
+    ]
 
 
 def test_receipts_are_counted_and_deleted_by_hand(
-    gateway: Gateway, upstream: FakeUpstream, books: Books
+    gateway: Gateway, upstream: FakeUpstream, server_database: ServerDatabase
 ) -> None:
     upstream.script = lambda asked: asked.answer(COMPLETION)
     add_old(gateway.data)
     call(gateway)
     counted = gateway.run("receipts", "prune", "--before", "30d", "--dry-run")
     assert counted.stdout.startswith(f"{OLD} receipts are older than ")
-    assert books.count() == OLD + 1
+    assert server_database.count() == OLD + 1
     done = gateway.run("receipts", "prune", "--before", "2024-01-01T00:00:00Z")
     assert done.stdout == f"{OLD} receipts older than 2024-01-01 00:00 UTC are deleted.\n"
-    assert books.count() == 1
+    assert server_database.count() == 1
 
 
 @pytest.mark.parametrize("before", ["yesterday", "2999-01-01"])

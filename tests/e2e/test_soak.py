@@ -20,9 +20,9 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 def test_every_call_has_its_own_answer_and_one_receipt(result: Result) -> None:
     assert result.tally.shown == []
     assert (result.tally.done, result.tally.wrong) == (PLAN.calls, 0)
-    assert result.books.receipts == PLAN.calls
-    assert result.books.faults == []
-    assert result.books.holds_open == 0
+    assert result.ledger_state.receipts == PLAN.calls
+    assert result.ledger_state.faults == []
+    assert result.ledger_state.holds_open == 0
     assert result.alarms == []
     assert len(result.tally.turns) == 9, "every way to go wrong was gone"
 

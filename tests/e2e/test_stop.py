@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream
 from tests.fakes.waiting import wait_until
 
@@ -62,7 +62,10 @@ def start_stream(gateway: Gateway) -> Line:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stream_under_way_ends_well_and_nobody_new_is_let_in(
-    upstream: FakeUpstream, gateway: Gateway, books: Books, number: signal.Signals
+    upstream: FakeUpstream,
+    gateway: Gateway,
+    server_database: ServerDatabase,
+    number: signal.Signals,
 ) -> None:
     upstream.script = stream = Stream()
     with Line(gateway.port, gateway.key) as idle, start_stream(gateway) as line:
@@ -75,7 +78,7 @@ def test_stream_under_way_ends_well_and_nobody_new_is_let_in(
         assert line.read_body() == b"data: [DONE]\n\n"
         assert line.is_closed()
     assert gateway.process.wait(timeout=5) == 0
-    (receipt,) = books.receipts()
+    (receipt,) = server_database.receipts()
     assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", 1_200_000)
     logged = [json.loads(each) for each in gateway.log.read_text().splitlines() if "req_" in each]
     assert len(logged) == 1, "the log is written to its end"
@@ -102,7 +105,7 @@ def stick(
         assert gateway.process.wait(timeout=10) == 0
         took = time.monotonic() - started
         stream.go_on.set()
-        receipts = Books(gateway.data).receipts()
+        receipts = ServerDatabase(gateway.data).receipts()
     assert [receipt["outcome"] for receipt in receipts] == ["cancelled", "cancelled"]
     return took, receipts[0]
 

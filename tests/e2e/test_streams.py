@@ -12,9 +12,9 @@ import openai
 import psutil
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -71,7 +71,7 @@ def script(*chunks: bytes, then: Callable[[Asked], None] = Asked.send_end) -> An
 
 
 def newest(gateway: Gateway) -> dict[str, Any]:
-    return Books(gateway.data).receipts()[-1]
+    return ServerDatabase(gateway.data).receipts()[-1]
 
 
 def test_each_chunk_is_here_before_the_provider_sends_the_next(
@@ -118,15 +118,15 @@ def test_receipt_is_committed_when_the_last_event_is_here(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
-    books = Books(gateway.data)
+    server_database = ServerDatabase(gateway.data)
     with Line(gateway.port, gateway.key) as line:
         for _ in range(20):
-            before = books.count()
+            before = server_database.count()
             line.ask(body=CHAT)
             assert line.read_head() == 200
             while line.read_piece() != DONE:
                 pass
-            assert books.count() == before + 1
+            assert server_database.count() == before + 1
             assert line.read_piece() == b""
     receipt = newest(gateway)
     assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)

@@ -14,9 +14,9 @@ from typing import Any
 import openai
 import pytest
 
-from tests.fakes.books import Books
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
+from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import Asked, FakeUpstream, Script, running_upstream
 from tests.fakes.waiting import wait_until
 
@@ -55,8 +55,8 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def books(gateway: Gateway) -> Books:
-    return Books(gateway.data)
+def server_database(gateway: Gateway) -> ServerDatabase:
+    return ServerDatabase(gateway.data)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def error_of(body: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
 def test_refusal_is_tried_again_until_it_is_final(
-    upstream: FakeUpstream, line: Line, books: Books, status: int
+    upstream: FakeUpstream, line: Line, server_database: ServerDatabase, status: int
 ) -> None:
     upstream.script = plan = Plan(refuse(status))
     line.ask(body=CHAT)
@@ -105,21 +105,21 @@ def test_refusal_is_tried_again_until_it_is_final(
     assert line.headers["x-headgate-retries"] == "2"
     assert line.read_body() == b'{"error":{"message":"no","code":"boom"}}'
     assert plan.calls == 3
-    receipt = books.receipts()[-1]
+    receipt = server_database.receipts()[-1]
     assert (receipt["outcome"], receipt["status"]) == ("upstream_error", status)
     assert (receipt["attempts"], receipt["cost_nano"], receipt["estimated"]) == (3, 0, 0)
 
 
 def test_answer_after_a_retry_is_billed_once(
-    upstream: FakeUpstream, line: Line, books: Books
+    upstream: FakeUpstream, line: Line, server_database: ServerDatabase
 ) -> None:
     upstream.script = Plan(refuse(503), good)
-    before = books.count()
+    before = server_database.count()
     line.ask(body=CHAT)
     assert line.read_answer() == (200, ANSWER)
     assert line.headers["x-headgate-retries"] == "1"
-    assert books.count() == before + 1
-    assert books.receipts()[-1]["cost_nano"] == 1_200_000
+    assert server_database.count() == before + 1
+    assert server_database.receipts()[-1]["cost_nano"] == 1_200_000
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
@@ -245,7 +245,7 @@ def test_limit_of_the_provider_is_told_from_our_own(
 
 @pytest.mark.parametrize("end", [Asked.close, Asked.reset])
 def test_post_that_the_provider_has_read_is_not_sent_again(
-    upstream: FakeUpstream, line: Line, books: Books, end: Script
+    upstream: FakeUpstream, line: Line, server_database: ServerDatabase, end: Script
 ) -> None:
     """It ends a kept connection after it has read the call, and has perhaps done the work."""
     upstream.script = plan = Plan(good, end, good)
@@ -257,12 +257,12 @@ def test_post_that_the_provider_has_read_is_not_sent_again(
     assert line.headers["x-headgate-retries"] == "0"
     assert error_of(line.read_body())["code"] == "provider_invalid_response"
     assert plan.calls == 2
-    receipt = books.receipts()[-1]
+    receipt = server_database.receipts()[-1]
     assert (receipt["outcome"], receipt["attempts"], receipt["estimated"]) == ("unknown", 1, 1)
 
 
 def test_safe_request_is_sent_again_and_each_attempt_is_counted(
-    upstream: FakeUpstream, line: Line, books: Books
+    upstream: FakeUpstream, line: Line, server_database: ServerDatabase
 ) -> None:
     upstream.script = plan = Plan(good, Asked.close, good)
     for retries in ("0", "1"):
@@ -270,7 +270,7 @@ def test_safe_request_is_sent_again_and_each_attempt_is_counted(
         assert line.read_answer() == (200, ANSWER)
         assert line.headers["x-headgate-retries"] == retries
     assert plan.calls == 3
-    assert books.receipts()[-1]["attempts"] == 2
+    assert server_database.receipts()[-1]["attempts"] == 2
 
 
 @pytest.mark.parametrize("step", [refuse(503), Asked.close])

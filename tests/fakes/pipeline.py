@@ -15,7 +15,7 @@ from headgate.llm.endpoint import Endpoint
 from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.request import JsonRequest
 from headgate.llm.routes import RouteTable
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.call import Call, CallerListener
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import (
@@ -102,7 +102,7 @@ def make_state(call: Call | None = None) -> CallState:
     streams = isinstance(call.body, JsonRequest) and call.body.stream
     return CallState(
         call,
-        Reading(),
+        ParsedUsage(),
         credential=CREDENTIAL,
         target=b"/v1" + call.path,
         body=call.body,
@@ -248,7 +248,7 @@ class FakeEncoder:
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         described = {"message": error.message, "type": "t", "param": None, "code": error.code}
-        return state.call.endpoint.meter.encode_error(described, state.reading)
+        return state.call.endpoint.meter.encode_error(described, state.parsed_usage)
 
 
 class FlatPrice:

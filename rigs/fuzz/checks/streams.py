@@ -8,7 +8,7 @@ from headgate.llm import sse
 from headgate.llm.meter import Meter
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import NAME_BYTES, NO_DATA, StreamTap
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import audio, chat, completions, images, opaque, responses
 from rigs.fuzz.checks.cuts import cut_variously, split_order
 from tests.fakes.framer import Framer
@@ -27,7 +27,7 @@ DROP_ORDER = 8
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
-Outcome = tuple[bytes, bytes, Reading, bool, bool]
+Outcome = tuple[bytes, bytes, ParsedUsage, bool, bool]
 
 
 def check_events(data: bytes) -> None:
@@ -51,11 +51,11 @@ def check_tap(data: bytes) -> None:
         assert carry(meter, chunks, drop=drop) == whole
     if whole is None:
         return
-    left, withheld, reading, finished, truncated = whole
+    left, withheld, parsed, finished, truncated = whole
     if not drop:
         assert stream.startswith(left + withheld)
         assert left + withheld == stream or truncated
-    assert (reading, finished) == read_plainly(meter, stream)
+    assert (parsed, finished) == read_plainly(meter, stream)
 
 
 def check_tail(data: bytes) -> None:
@@ -73,22 +73,22 @@ def check_answer(data: bytes) -> None:
     """No body and no event makes a meter raise; what it reads is a sum that can be priced."""
     order, body = split_order(data)
     meter = METERS[order % len(METERS)]
-    reading = Reading()
-    meter.read_body(body, reading)
-    check_usage(reading)
+    parsed = ParsedUsage()
+    meter.read_body(body, parsed)
+    check_usage(parsed)
     name, _, event = body.partition(b"\n")
-    reading = Reading()
-    meter.read_event(name, event, reading)
-    check_usage(reading)
+    parsed = ParsedUsage()
+    meter.read_event(name, event, parsed)
+    check_usage(parsed)
     meter.is_usage_only(event)
     frame_text = {"message": "m", "type": "t", "param": None, "code": "c"}
-    error_frame = meter.encode_error(frame_text, reading)
+    error_frame = meter.encode_error(frame_text, parsed)
     assert not error_frame or error_frame.endswith(b"\n\n")
 
 
-def check_usage(reading: Reading) -> None:
+def check_usage(parsed: ParsedUsage) -> None:
     """Counts are counts, and the parts that are priced apart stay below their totals."""
-    usage = reading.usage
+    usage = parsed.usage
     if usage is None:
         return
     counts = [getattr(usage, name) for name in usage.__struct_fields__ if name != "tool_calls"]
@@ -100,13 +100,13 @@ def check_usage(reading: Reading) -> None:
 
 def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
     """What left, what was withheld, what was learned, whether it ended; None if it was too long."""
-    reading = Reading()
-    tap = StreamTap(meter, reading, drop_usage=drop, event_bytes_max=EVENT_BYTES_MAX)
+    parsed = ParsedUsage()
+    tap = StreamTap(meter, parsed, drop_usage=drop, event_bytes_max=EVENT_BYTES_MAX)
     try:
         left = b"".join([tap.feed(chunk) for chunk in chunks]) + tap.close()
     except sse.EventTooLargeError:
         return None
-    return left, tap.release(), reading, tap.finished, tap.truncated
+    return left, tap.release(), parsed, tap.finished, tap.truncated
 
 
 def frame(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
@@ -116,12 +116,12 @@ def frame(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
     return events + framer.close(), framer.pending
 
 
-def read_plainly(meter: Meter, stream: bytes) -> tuple[Reading, bool]:
+def read_plainly(meter: Meter, stream: bytes) -> tuple[ParsedUsage, bool]:
     """What a stream tells when its events are read one after the other, up to the last."""
     events, pending = frame([stream])
     if pending:
         events.append(sse.parse_event(pending))
-    reading = Reading()
+    parsed = ParsedUsage()
     for event in events:
         name, data = event.name, event.data
         if len(event.raw) > EVENT_BYTES_MAX:
@@ -130,9 +130,9 @@ def read_plainly(meter: Meter, stream: bytes) -> tuple[Reading, bool]:
                 continue
         if event.raw.startswith(meter.bulk) or not data:
             continue
-        if meter.read_event(name, data, reading):
-            return reading, True
-    return reading, False
+        if meter.read_event(name, data, parsed):
+            return parsed, True
+    return parsed, False
 
 
 def read_by_the_standard(stream: bytes) -> list[tuple[bytes, bytes]]:

@@ -12,10 +12,10 @@ from msgspec import UNSET, UnsetType
 from headgate.catalog.model import (
     ActionEntry,
     AuthSchema,
-    Manifest,
+    IntegrationManifest,
     ModelEntry,
+    NanoRates,
     PriceRow,
-    Rates,
     TestEndpoint,
 )
 from headgate.kit.money import NANO_PER_DOLLAR
@@ -150,7 +150,7 @@ class ShownIntegration(msgspec.Struct):
     actions: list[ShownAction] | UnsetType = UNSET
 
 
-def show_summary(manifest: Manifest) -> ShownIntegration:
+def show_summary(manifest: IntegrationManifest) -> ShownIntegration:
     """An integration in short."""
     extra = manifest.extra_metadata
     return ShownIntegration(
@@ -174,7 +174,7 @@ def show_summary(manifest: Manifest) -> ShownIntegration:
     )
 
 
-def show_detail(manifest: Manifest, find_price: FindPrice) -> ShownIntegration:
+def show_detail(manifest: IntegrationManifest, find_price: FindPrice) -> ShownIntegration:
     """An integration with everything that a page about it needs."""
     shown = show_summary(manifest)
     shown.auth_schemas = [show_schema(schema) for schema in manifest.auth_schemas]
@@ -186,7 +186,7 @@ def show_detail(manifest: Manifest, find_price: FindPrice) -> ShownIntegration:
     return shown
 
 
-def show_models(manifest: Manifest, find_price: FindPrice) -> list[ShownModel]:
+def show_models(manifest: IntegrationManifest, find_price: FindPrice) -> list[ShownModel]:
     """The models of an LLM provider, in the order of its file."""
     return [show_model(model, find_price(manifest.name, model.id)) for model in manifest.models]
 
@@ -239,7 +239,7 @@ def _show_test(schema: AuthSchema, test: TestEndpoint) -> ShownTestEndpoint:
 def show_model(model: ModelEntry, price: PriceRow | None) -> ShownModel:
     """A model with what it costs now."""
     steps = price.tiers.get("default", ()) if price else ()
-    base = steps[-1] if steps else Rates()
+    base = steps[-1] if steps else NanoRates()
     return ShownModel(
         id=model.id,
         display_name=model.display_name,
@@ -284,7 +284,7 @@ def show_pricing(price: PriceRow) -> ShownPricing:
 
 
 RATE_NAMES = tuple(
-    name for name in Rates.__struct_fields__ if name not in ("above_input_tokens", "tool_calls")
+    name for name in NanoRates.__struct_fields__ if name not in ("above_input_tokens", "tool_calls")
 )
 
 

@@ -19,7 +19,7 @@ from headgate.api.refusals import Refusals
 from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
-from headgate.catalog.service import Catalog, CatalogSettings, PriceBook
+from headgate.catalog.service import Catalog, CatalogSettings, PriceService
 from headgate.credentials.service import Capacities, CredentialBook, ManagedBook, Trials, Vault
 from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
@@ -73,7 +73,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     rate_limiter: RateLimiter
     credentials: CredentialBook
     catalog: Catalog
-    price_book: PriceBook
+    prices: PriceService
     catalog_settings: CatalogSettings
     managed_models: ManagedBook
     secrets: SecretBook

@@ -52,7 +52,7 @@ def name_account(organization_id: str, account: Account) -> str:
     return f"{organization_id}:{account}"
 
 
-class Line(msgspec.Struct, frozen=True):
+class LedgerEntry(msgspec.Struct, frozen=True):
     """One side of a transaction: what an account gains (or loses, below 0)."""
 
     transaction_id: str
@@ -67,17 +67,17 @@ def make_transaction(
     amounts: Sequence[tuple[Account, int]],
     *,
     request_id: str = "",
-) -> list[Line]:
+) -> list[LedgerEntry]:
     """The lines of a transaction that sums to zero; accounts that it does not move are left out."""
     assert sum([amount for _, amount in amounts]) == 0, "a transaction must sum to zero"
     return [
-        Line(transaction_id, f"{organization_id}:{account}", amount, request_id)
+        LedgerEntry(transaction_id, f"{organization_id}:{account}", amount, request_id)
         for account, amount in amounts
         if amount
     ]
 
 
-def set_aside(hold: Hold) -> list[Line]:
+def set_aside(hold: Hold) -> list[LedgerEntry]:
     """Wallet to held."""
     return make_transaction(
         f"hold:{hold.request_id}",
@@ -87,7 +87,7 @@ def set_aside(hold: Hold) -> list[Line]:
     )
 
 
-def settle(hold: Hold, cost_nano: int) -> list[Line]:
+def settle(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
     """What is billed, up to the hold, goes from held to revenue; the rest back to the wallet."""
     billed = min(cost_nano, hold.amount_nano)
     return make_transaction(
@@ -102,7 +102,7 @@ def settle(hold: Hold, cost_nano: int) -> list[Line]:
     )
 
 
-def charge_excess(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[Line]:
+def charge_excess(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[LedgerEntry]:
     """What a call cost above its hold: from the wallet as far as it goes, else overspend."""
     excess = cost_nano - hold.amount_nano
     paid = min(excess, wallet_nano)

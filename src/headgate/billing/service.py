@@ -13,7 +13,7 @@ from headgate.billing import store
 from headgate.billing.model import (
     HoldNotFoundError,
     InsufficientFundsError,
-    Line,
+    LedgerEntry,
     ReferenceConflictError,
     charge_excess,
     make_transaction,
@@ -201,10 +201,10 @@ class Ledger:
         now = self._clock.now()
         results = [_take(connection, hold) for hold in holds]
         taken = [hold for hold, refusal in zip(holds, results, strict=True) if refusal is None]
-        lines = [line for hold in taken for line in set_aside(hold)]
-        store.append_entries(connection, lines, at=int(now * MICROSECONDS))
+        entries = [entry for hold in taken for entry in set_aside(hold)]
+        store.append_entries(connection, entries, at=int(now * MICROSECONDS))
         # The wallets have paid already, each with its own conditional update.
-        store.add_balances(connection, [line for line in lines if line.amount_nano > 0])
+        store.add_balances(connection, [entry for entry in entries if entry.amount_nano > 0])
         leased = [(hold, self._find_lease_end(hold)) for hold in taken]
         store.insert_holds(connection, leased, at=int(now * MICROSECONDS))
         return results
@@ -305,7 +305,7 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
         )
     _post(
         connection,
-        [line for receipt, hold in settled for line in settle(hold, receipt.cost_nano)],
+        [entry for receipt, hold in settled for entry in settle(hold, receipt.cost_nano)],
         at=at,
     )
     for receipt, hold in settled:
@@ -317,9 +317,9 @@ def _settle_holds(connection: sa.Connection, settled: Sequence[Settled], *, at: 
             log.warning("ledger.cost_above_hold", request_id=hold.request_id)
 
 
-def _post(connection: sa.Connection, lines: Sequence[Line], *, at: int) -> None:
-    store.append_entries(connection, lines, at=at)
-    store.add_balances(connection, lines)
+def _post(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int) -> None:
+    store.append_entries(connection, entries, at=at)
+    store.add_balances(connection, entries)
 
 
 def fund(
@@ -342,11 +342,11 @@ def fund(
             f"The reference {reference!r} was used for another amount; choose a new one.",
             param="reference",
         )
-    lines = make_transaction(
+    entries = make_transaction(
         transaction_id, organization_id, [("funding", -amount_nano), ("wallet", amount_nano)]
     )
     at = int(now * MICROSECONDS)
-    _post(connection, lines, at=at)
+    _post(connection, entries, at=at)
     owed_nano = -store.read_balance(
         connection, name_account(organization_id, "overspend"), to_change=True
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from headgate.billing.model import ACCOUNTS, Line, name_account
+from headgate.billing.model import ACCOUNTS, LedgerEntry, name_account
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import HotStatement, build_insert
 from headgate.kit.db.triggers import forbid_changes
@@ -100,23 +100,23 @@ def open_accounts(connection: sa.Connection, organization_id: str) -> None:
     )
 
 
-def append_entries(connection: sa.Connection, lines: Sequence[Line], *, at: int) -> None:
+def append_entries(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int) -> None:
     """Write the lines of whole transactions down. IntegrityError for one that was done before."""
     _INSERT_ENTRY.run_all(
         connection,
         [
-            (line.transaction_id, line.account_id, line.amount_nano, line.request_id, at)
-            for line in lines
+            (entry.transaction_id, entry.account_id, entry.amount_nano, entry.request_id, at)
+            for entry in entries
         ],
     )
 
 
-def add_balances(connection: sa.Connection, lines: Sequence[Line]) -> None:
+def add_balances(connection: sa.Connection, entries: Sequence[LedgerEntry]) -> None:
     """Move the balances as the lines say: one update for each account, in their order, so that
     two transactions never wait for each other."""
     sums: defaultdict[str, int] = defaultdict(int)
-    for line in lines:
-        sums[line.account_id] += line.amount_nano
+    for entry in entries:
+        sums[entry.account_id] += entry.amount_nano
     changes = [(amount, account_id) for account_id, amount in sorted(sums.items()) if amount]
     assert _ADD.run_all(connection, changes) == len(changes), "an account is missing"
 

@@ -15,7 +15,7 @@ import msgspec
 from genai_prices.data import providers
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-from headgate.catalog.model.manifest import Manifest
+from headgate.catalog.model.manifest import IntegrationManifest
 from headgate.catalog.model.price import (
     DEFAULT_TIER,
     NO_THRESHOLD,
@@ -112,7 +112,7 @@ def fill_inherited(listed: DollarRates, named: Mapping[str, Decimal]) -> DollarR
     return DollarRates(**filled)
 
 
-def list_expected(manifest: Manifest, prices: PriceList) -> Iterator[tuple[str, Places]]:
+def list_expected(manifest: IntegrationManifest, prices: PriceList) -> Iterator[tuple[str, Places]]:
     """For each model of ours, and each that the list alone has, what the list says it costs.
 
     Models that the manifest excepts are left out.
@@ -133,7 +133,9 @@ def list_expected(manifest: Manifest, prices: PriceList) -> Iterator[tuple[str, 
             yield model_id, found[1]
 
 
-def compare(manifest: Manifest, prices: PriceList, counting: Counting) -> list[Difference]:
+def compare(
+    manifest: IntegrationManifest, prices: PriceList, counting: Counting
+) -> list[Difference]:
     """What differs, by model. Rows that an operator set are left alone."""
     differences: list[Difference] = []
     for model, listed in sorted(list_expected(manifest, prices), key=lambda each: each[0]):

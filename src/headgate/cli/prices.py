@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
-from headgate.catalog.model.manifest import Manifest
+from headgate.catalog.model.manifest import IntegrationManifest
 from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, show_rates
 from headgate.catalog.service import ListedPrice, PriceFilter, PriceRequest
 from headgate.cli.data_directory import open_data_directory
@@ -57,7 +57,7 @@ def list_prices(
     """The rows in force and those of the future, in dollars."""
     wanted = PriceFilter(integration=integration, model=model, tier=tier, history=history)
     with open_data_directory(data) as application, application.database.reading() as connection:
-        listed, _ = application.price_book.list(connection, wanted, limit=ROWS_MAX)
+        listed, _ = application.prices.list(connection, wanted, limit=ROWS_MAX)
     if as_json:
         typer.echo(msgspec.json.encode([_show(each) for each in listed]))
         return
@@ -111,7 +111,7 @@ def apply(
         since = parse_expiry(effective_from, application.clock.now())
         requests = [_request(integration, each, since) for each in differences]
         with application.database.transaction() as connection:
-            written = application.price_book.add_all(
+            written = application.prices.add_all(
                 connection, requests, by=COMMAND_LINE, source=source
             )
     typer.echo(f"{len(written)} rows are in force from {format_moment(written[0].effective_from)}.")
@@ -130,12 +130,12 @@ def _compare(
         raise PricesNotInstalledError(message) from error
     now = datetime.datetime.fromtimestamp(application.clock.now(), datetime.UTC)
     prices = source.PriceList(manifest.price_source.provider, now)
-    counting = application.price_book.in_force(connection, integration)
+    counting = application.prices.in_force(connection, integration)
     kept = sum(entry.source == OPERATOR for entry in counting.values())
     return prices.source, source.compare(manifest, prices, counting), kept
 
 
-def _find(application: Application, integration: str) -> Manifest:
+def _find(application: Application, integration: str) -> IntegrationManifest:
     manifest = application.catalog.integrations.get(integration)
     if manifest is None:
         raise PricesNotInstalledError(f"There is no integration {integration!r}.")

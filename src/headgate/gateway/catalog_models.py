@@ -12,27 +12,27 @@ from typing import Protocol
 import msgspec
 
 from headgate.gateway import listing
-from headgate.gateway.cards import Cards
+from headgate.gateway.model_metadata import ModelMetadata
 from headgate.kit.clock import Clock
 from headgate.relay.admission import is_any_in_scope
 from headgate.relay.ports import DEFAULT_INTEGRATION, Credential, Credentials, Grant, ModelMatch
 
-DRAWN_SECONDS = 10.0
+RENDERED_SECONDS = 10.0
 """Cards are drawn anew after this: a price may have come into force, a latency been measured."""
-DRAWN_MAX = 1_000
+RENDERED_MAX = 1_000
 """Credentials whose rows are kept."""
 
 
-class Catalog(Protocol):
+class ListingCatalog(Protocol):
     """The catalog, as far as lists need it."""
 
     @property
     def providers(self) -> Sequence[str]:
-        """See `relay.ports.Models`."""
+        """See `relay.ports.ModelCatalog`."""
         ...
 
     def match(self, name: str, integration: str | None = None) -> ModelMatch:
-        """See `relay.ports.Models`."""
+        """See `relay.ports.ModelCatalog`."""
         ...
 
     def list_ids(self, integration: str) -> Sequence[str]:
@@ -40,7 +40,7 @@ class Catalog(Protocol):
         ...
 
 
-class _Drawn(msgspec.Struct, frozen=True):
+class _RenderedModels(msgspec.Struct, frozen=True):
     credential: Credential
     at: float
     rows: Sequence[tuple[ModelMatch, str, bytes]]
@@ -50,13 +50,17 @@ class CatalogModels:
     """Lists and finds models of integrations whose provider is not asked for its list."""
 
     def __init__(
-        self, catalog: Catalog, credentials: Credentials, cards: Cards, clock: Clock
+        self,
+        catalog: ListingCatalog,
+        credentials: Credentials,
+        metadata: ModelMetadata,
+        clock: Clock,
     ) -> None:
         self._catalog = catalog
         self._credentials = credentials
-        self._cards = cards
+        self._metadata = metadata
         self._clock = clock
-        self._drawn: dict[str, _Drawn] = {}
+        self._rendered: dict[str, _RenderedModels] = {}
 
     def is_visible(self, model_id: str, grant: Grant, integration: str | None) -> bool:
         """Whether a key that is limited to some models or resources may see one. Models are meant
@@ -82,7 +86,7 @@ class CatalogModels:
             if credential is not None:
                 rows += [
                     row
-                    for match, shown_id, row in self._draw(credential)
+                    for match, shown_id, row in self._render(credential)
                     if match.model_id not in hidden
                     and is_any_in_scope(match.names, grant.models)
                     and (not grant.resources or shown_id in grant.resources)
@@ -98,12 +102,16 @@ class CatalogModels:
         credential = self._credentials.peek(organization_id, match.integration)
         return None if credential is None else self._write(match, wanted, credential)
 
-    def _draw(self, credential: Credential) -> Sequence[tuple[ModelMatch, str, bytes]]:
+    def _render(self, credential: Credential) -> Sequence[tuple[ModelMatch, str, bytes]]:
         now = self._clock.monotonic()
-        drawn = self._drawn.get(credential.id)
-        if drawn is None or drawn.credential != credential or now - drawn.at >= DRAWN_SECONDS:
-            if len(self._drawn) >= DRAWN_MAX:
-                self._drawn.clear()
+        rendered = self._rendered.get(credential.id)
+        if (
+            rendered is None
+            or rendered.credential != credential
+            or now - rendered.at >= RENDERED_SECONDS
+        ):
+            if len(self._rendered) >= RENDERED_MAX:
+                self._rendered.clear()
             matches = [
                 self._catalog.match(model_id, credential.integration)
                 for model_id in self._catalog.list_ids(credential.integration)
@@ -114,9 +122,9 @@ class CatalogModels:
                 for match in matches
                 for shown_id in (min(match.names, key=len),)
             ]
-            drawn = self._drawn[credential.id] = _Drawn(credential, now, rows)
-        return drawn.rows
+            rendered = self._rendered[credential.id] = _RenderedModels(credential, now, rows)
+        return rendered.rows
 
     def _write(self, match: ModelMatch, shown_id: str, credential: Credential) -> bytes:
-        card = self._cards.draw(match.model_id, credential)
-        return listing.write_owned(shown_id, 0.0, card, owner=credential.integration)
+        metadata = self._metadata.render(match.model_id, credential)
+        return listing.write_owned(shown_id, 0.0, metadata, owner=credential.integration)

@@ -76,7 +76,7 @@ class OpenAiEncoder:
             request_id,
             credential.answer_head,
             state.attempts - 1,
-            render_model(state.reading.model or call.model) if call.model else b"",
+            render_model(state.parsed_usage.model or call.model) if call.model else b"",
             render_rate_limits(call.rate_limits) if call.rate_limits else b"",
             UNBUFFERED if receipt is None else render_cost(receipt),
             b"" if is_plain and not answer.keeps_length else render_rare_headers(state, answer),
@@ -135,7 +135,7 @@ class OpenAiEncoder:
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
         """An error inside a stream, as the endpoint's wire has it."""
-        return state.call.endpoint.meter.encode_error(errors.describe(error), state.reading)
+        return state.call.endpoint.meter.encode_error(errors.describe(error), state.parsed_usage)
 
 
 def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Headers:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from headgate.gateway.cards import FIELD
+from headgate.gateway.model_metadata import FIELD
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.relay.upstream import InvalidProviderResponseError
 
@@ -26,18 +26,18 @@ class _Entry(msgspec.Struct):
     id: str
 
 
-class Row(msgspec.Struct, frozen=True):
+class ListedModel(msgspec.Struct, frozen=True):
     """One model of a list, byte for byte as the provider has it."""
 
     id: str
     raw: bytes
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ModelList(msgspec.Struct, frozen=True):
     """A provider's list: its rows, and what stands beside them."""
 
     fields: dict[str, msgspec.Raw]
-    rows: list[Row]
+    rows: list[ListedModel]
 
 
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -46,7 +46,7 @@ _entry_decoder = msgspec.json.Decoder(_Entry)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError)
 
 
-def tidy(path: bytes) -> bytes:
+def unescape_slashes(path: bytes) -> bytes:
     """The address of a model with the slashes of its id plain, as SDKs escape them."""
     return ESCAPED_SLASH.sub(b"/", path)
 
@@ -62,12 +62,14 @@ def hide(model: str) -> ModelNotListedError:
     return ModelNotListedError(message, param="model")
 
 
-def read(body: bytes) -> Listed:
+def read(body: bytes) -> ModelList:
     """A provider's list. Raises `InvalidProviderResponseError` for what is none."""
     try:
         fields = _fields_decoder.decode(body)
         rows = _rows_decoder.decode(fields["data"])
-        return Listed(fields, [Row(_entry_decoder.decode(row).id, bytes(row)) for row in rows])
+        return ModelList(
+            fields, [ListedModel(_entry_decoder.decode(row).id, bytes(row)) for row in rows]
+        )
     except _UNREADABLE as error:
         raise InvalidProviderResponseError(
             "The provider's list of models cannot be read."
@@ -80,7 +82,7 @@ def write(fields: dict[str, msgspec.Raw], rows: Iterable[bytes]) -> bytes:
     return msgspec.json.encode({**fields, "data": msgspec.Raw(data)})
 
 
-def splice(raw: bytes, card: bytes) -> bytes:
+def splice(raw: bytes, metadata: bytes) -> bytes:
     """An object with the card as its last field, its own bytes kept.
 
     Raises `InvalidProviderResponseError` for what is no object; a field of the card's name, as of
@@ -91,13 +93,13 @@ def splice(raw: bytes, card: bytes) -> bytes:
     except _UNREADABLE as error:
         raise InvalidProviderResponseError("The provider's model cannot be read.") from error
     if FIELD in fields:
-        return msgspec.json.encode({**fields, FIELD: msgspec.Raw(card)})
+        return msgspec.json.encode({**fields, FIELD: msgspec.Raw(metadata)})
     start = raw.rstrip()[:-1].rstrip()
     comma = b"," if fields else b""
-    return b'%b%b"%b":%b}' % (start, comma, FIELD.encode(), card)
+    return b'%b%b"%b":%b}' % (start, comma, FIELD.encode(), metadata)
 
 
-def write_owned(model_id: str, created_at: float, card: bytes, *, owner: str = FIELD) -> bytes:
+def write_owned(model_id: str, created_at: float, metadata: bytes, *, owner: str = FIELD) -> bytes:
     """A model that no provider's list has, as OpenAI's wire shows one."""
     return msgspec.json.encode(
         {
@@ -105,6 +107,6 @@ def write_owned(model_id: str, created_at: float, card: bytes, *, owner: str = F
             "object": "model",
             "created": int(created_at),
             "owned_by": owner,
-            FIELD: msgspec.Raw(card),
+            FIELD: msgspec.Raw(metadata),
         }
     )

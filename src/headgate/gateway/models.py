@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from headgate.gateway import listing
-from headgate.gateway.cards import Cards
-from headgate.gateway.catalog_models import DRAWN_SECONDS, CatalogModels
+from headgate.gateway.catalog_models import RENDERED_SECONDS, CatalogModels
 from headgate.gateway.encoder import (
     BODY_HEADERS,
     PLAIN_RATE_PREFIX,
@@ -25,7 +24,8 @@ from headgate.gateway.encoder import (
     render_rare_headers,
     render_rate_limits,
 )
-from headgate.gateway.listing import Listed
+from headgate.gateway.listing import ModelList
+from headgate.gateway.model_metadata import ModelMetadata
 from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers, HoldBytes, Sink
 from headgate.llm.providers.provider import Provider
@@ -54,7 +54,7 @@ REFRESH_PARAMETER = "refresh"
 REFRESHING = frozenset({b"no-cache", b"no-store", b"max-age=0"})
 TRUE = ("true", "1")
 
-Hidden = Callable[[str], frozenset[str]]
+FindHidden = Callable[[str], frozenset[str]]
 """The models that an organization does not show, by their ids."""
 
 
@@ -70,46 +70,46 @@ class ModelsCall(Call):
     raw: bool = False
 
     @property
-    def keeps(self) -> bool:
+    def is_cacheable(self) -> bool:
         """Whether this asks for what is kept: the provider may make something of a query."""
         return self.method == "GET" and not self.query and not self.raw
 
 
-class _Kept(msgspec.Struct):
+class _CachedList(msgspec.Struct):
     """A list that a credential was answered with, and its rows as they were drawn last."""
 
     credential: Credential
     taken_at: float
-    listed: Listed
-    drawn_at: float
+    listed: ModelList
+    rendered_at: float
     rows: Sequence[tuple[str, bytes]]
 
 
-class Models:
+class ModelsSender:
     """The `Backend` of calls for models, and what makes their answers fit for a caller."""
 
     def __init__(
         self,
         upstream: Backend,
-        cards: Cards,
+        metadata: ModelMetadata,
         offers: Offers,
-        others: CatalogModels,
+        catalog_models: CatalogModels,
         *,
         clock: Clock,
-        kept_seconds: float,
-        hidden: Hidden = hide_nothing,
+        cache_seconds: float,
+        find_hidden: FindHidden = hide_nothing,
     ) -> None:
         self._upstream = upstream
-        self._cards = cards
+        self._metadata = metadata
         self._offers = offers
-        self._others = others
+        self._catalog_models = catalog_models
         self._clock = clock
-        self._kept_seconds = kept_seconds
-        self._hidden = hidden
-        self._kept: dict[str, _Kept] = {}
+        self._cache_seconds = cache_seconds
+        self._find_hidden = find_hidden
+        self._cache: dict[str, _CachedList] = {}
 
     @property
-    def sells(self) -> bool:
+    def has_managed_models(self) -> bool:
         """Whether there are managed models, which no provider is asked for."""
         return len(self._offers) > 0
 
@@ -117,7 +117,7 @@ class Models:
         """Refuse the address of a model that a key is not issued for, as if there were none.
         Raises `ModelNotListedError`."""
         wanted = listing.find_model(path)
-        if wanted and not self._others.is_visible(wanted, grant, None):
+        if wanted and not self._catalog_models.is_visible(wanted, grant, None):
             raise listing.hide(wanted)
 
     async def send(
@@ -130,17 +130,17 @@ class Models:
         call, credential = state.call, state.credential
         assert credential is not None, "routing comes before sending"
         wanted = listing.find_model(call.path)
-        hidden = self._hidden(call.grant.organization_id)
-        if wanted and hidden and self._others.is_hidden(wanted, hidden):
+        hidden = self._find_hidden(call.grant.organization_id)
+        if wanted and hidden and self._catalog_models.is_hidden(wanted, hidden):
             raise listing.hide(wanted)
         if call.method == "GET":
             body = self._answer_here(call, credential, wanted)
             if body is not None:
                 state.sent_at = self._clock.monotonic()
-                return UpstreamResponse(200, [JSON_TYPE], _Nowhere(), body=body)
+                return UpstreamResponse(200, [JSON_TYPE], EmptyResponse(), body=body)
         return await self._upstream.send(state, sleep)
 
-    def dress(self, state: CallState, body: bytes) -> bytes:
+    def adapt_body(self, state: CallState, body: bytes) -> bytes:
         """The provider's answer as the caller may see it.
 
         Raises `InvalidProviderResponseError` for what is no list where not all may be seen: it
@@ -150,14 +150,14 @@ class Models:
         assert credential is not None, "an answer came from somewhere"
         if not state.attempts or call.method != "GET":
             if call.method == "DELETE":
-                self._kept.pop(credential.id, None)
+                self._cache.pop(credential.id, None)
             return body
         wanted = listing.find_model(call.path)
         raw = isinstance(call, ModelsCall) and call.raw
         if wanted:
-            return body if raw else self._dress_one(wanted, credential, body)
+            return body if raw else self._add_metadata(wanted, credential, body)
         grant = call.grant
-        sees_all = not (grant.models or grant.resources or self._hidden(grant.organization_id))
+        sees_all = not (grant.models or grant.resources or self._find_hidden(grant.organization_id))
         if raw and sees_all:
             return body
         try:
@@ -168,27 +168,27 @@ class Models:
             raise
         if raw:
             return self._write(listed, [(row.id, row.raw) for row in listed.rows], call, credential)
-        kept = self._keep(call, credential, listed, body_bytes=len(body))
-        return self._write(listed, kept.rows, call, credential)
+        cached = self._keep(call, credential, listed, body_bytes=len(body))
+        return self._write(listed, cached.rows, call, credential)
 
     def _answer_here(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
         """The answer, where no provider has to be asked for it."""
-        if credential.managed and self.sells:
-            return self._answer_offered(call, credential, wanted)
-        if not wanted and _is_catalogs(call, credential):
+        if credential.managed and self.has_managed_models:
+            return self._answer_managed(call, credential, wanted)
+        if not wanted and _is_catalog_list(call, credential):
             return self._write_catalogs(call)
         if wanted and call.credential_name is None:
-            row = self._others.find(call.grant.organization_id, wanted)
+            row = self._catalog_models.find(call.grant.organization_id, wanted)
             if row is not None:
                 return row
-        kept = self._find_kept(call, credential)
-        if kept is None:
+        cached = self._find_cached(call, credential)
+        if cached is None:
             return None
         if not wanted:
-            return self._write(kept.listed, kept.rows, call, credential)
-        return next((row for model_id, row in kept.rows if model_id == wanted), None)
+            return self._write(cached.listed, cached.rows, call, credential)
+        return next((row for model_id, row in cached.rows if model_id == wanted), None)
 
-    def _answer_offered(self, call: Call, credential: Credential, wanted: str) -> bytes:
+    def _answer_managed(self, call: Call, credential: Credential, wanted: str) -> bytes:
         """The managed models, but where a credential is named only those that it serves."""
         offered = [
             each
@@ -198,73 +198,75 @@ class Models:
         if wanted:
             for each in offered:
                 if each.model_id == wanted:
-                    return self._write_offered(each)
+                    return self._write_managed(each)
             raise listing.hide(wanted)
-        rows = [(each.model_id, self._write_offered(each)) for each in offered]
-        empty = Listed({"object": msgspec.Raw(b'"list"')}, [])
+        rows = [(each.model_id, self._write_managed(each)) for each in offered]
+        empty = ModelList({"object": msgspec.Raw(b'"list"')}, [])
         return self._write(empty, rows, call, None)
 
     def _write_catalogs(self, call: Call) -> bytes:
         """The models of the catalog, for who has no credential of the default integration: a
         provider's own ids would mean that one's, or nothing."""
         grant = call.grant
-        hidden = self._hidden(grant.organization_id)
-        rows = self._others.list(grant, DEFAULT_INTEGRATION, hidden)
+        hidden = self._find_hidden(grant.organization_id)
+        rows = self._catalog_models.list(grant, DEFAULT_INTEGRATION, hidden)
         return listing.write({"object": msgspec.Raw(b'"list"')}, rows)
 
-    def _write_offered(self, offered: Offered) -> bytes:
-        card = self._cards.draw_offered(offered)
-        return listing.write_owned(offered.model_id, offered.created_at, card)
+    def _write_managed(self, offered: Offered) -> bytes:
+        metadata = self._metadata.render_managed(offered)
+        return listing.write_owned(offered.model_id, offered.created_at, metadata)
 
-    def _find_kept(self, call: Call, credential: Credential) -> _Kept | None:
+    def _find_cached(self, call: Call, credential: Credential) -> _CachedList | None:
         """What is kept of this very credential, as fresh as it is wanted."""
-        if not isinstance(call, ModelsCall) or call.refresh or not call.keeps:
+        if not isinstance(call, ModelsCall) or call.refresh or not call.is_cacheable:
             return None
-        kept = self._kept.get(credential.id)
+        cached = self._cache.get(credential.id)
         now = self._clock.monotonic()
-        if kept is None or now - kept.taken_at >= self._kept_seconds:
+        if cached is None or now - cached.taken_at >= self._cache_seconds:
             return None
-        if kept.credential != credential:
+        if cached.credential != credential:
             return None
-        if now - kept.drawn_at >= DRAWN_SECONDS:
-            kept.rows, kept.drawn_at = self._draw(kept.listed, credential), now
-        return kept
+        if now - cached.rendered_at >= RENDERED_SECONDS:
+            cached.rows, cached.rendered_at = self._render(cached.listed, credential), now
+        return cached
 
     def _keep(
-        self, call: Call, credential: Credential, listed: Listed, *, body_bytes: int
-    ) -> _Kept:
+        self, call: Call, credential: Credential, listed: ModelList, *, body_bytes: int
+    ) -> _CachedList:
         now = self._clock.monotonic()
-        kept = _Kept(credential, now, listed, now, self._draw(listed, credential))
-        if isinstance(call, ModelsCall) and call.keeps and body_bytes <= LIST_BYTES_MAX:
-            self._kept.pop(credential.id, None)
-            if len(self._kept) >= LISTS_MAX:
-                del self._kept[next(iter(self._kept))]
-            self._kept[credential.id] = kept
-        return kept
+        cached = _CachedList(credential, now, listed, now, self._render(listed, credential))
+        if isinstance(call, ModelsCall) and call.is_cacheable and body_bytes <= LIST_BYTES_MAX:
+            self._cache.pop(credential.id, None)
+            if len(self._cache) >= LISTS_MAX:
+                del self._cache[next(iter(self._cache))]
+            self._cache[credential.id] = cached
+        return cached
 
-    def _draw(self, listed: Listed, credential: Credential) -> Sequence[tuple[str, bytes]]:
+    def _render(self, listed: ModelList, credential: Credential) -> Sequence[tuple[str, bytes]]:
         if len(listed.rows) > ROWS_MAX:
             return [(row.id, row.raw) for row in listed.rows]
-        draw = self._cards.draw
-        return [(row.id, listing.splice(row.raw, draw(row.id, credential))) for row in listed.rows]
+        render = self._metadata.render
+        return [
+            (row.id, listing.splice(row.raw, render(row.id, credential))) for row in listed.rows
+        ]
 
-    def _dress_one(self, wanted: str, credential: Credential, body: bytes) -> bytes:
+    def _add_metadata(self, wanted: str, credential: Credential, body: bytes) -> bytes:
         try:
-            return listing.splice(body, self._cards.draw(wanted, credential))
+            return listing.splice(body, self._metadata.render(wanted, credential))
         except InvalidProviderResponseError:
             return body
 
     def _write(
         self,
-        listed: Listed,
+        listed: ModelList,
         rows: Sequence[tuple[str, bytes]],
         call: Call,
         credential: Credential | None,
     ) -> bytes:
         """The list of what this key may see; `credential` is where the rows come from, None for
         managed models."""
-        grant, is_visible = call.grant, self._others.is_visible
-        hidden = self._hidden(grant.organization_id)
+        grant, is_visible = call.grant, self._catalog_models.is_visible
+        hidden = self._find_hidden(grant.organization_id)
         integration = None if credential is None else credential.integration
         shown = [
             row
@@ -273,7 +275,7 @@ class Models:
         ]
         raw = isinstance(call, ModelsCall) and call.raw
         if credential is not None and call.credential_name is None and not raw:
-            shown += self._others.list(grant, credential.integration, hidden)
+            shown += self._catalog_models.list(grant, credential.integration, hidden)
         return listing.write(listed.fields, shown)
 
 
@@ -281,14 +283,14 @@ class ModelsEncoder(OpenAiEncoder):
     """As for every call, but that the body is not the provider's own, and may have been kept."""
 
     def __init__(
-        self, provider: Provider, retry_after_max_seconds: float, clock: Clock, models: Models
+        self, provider: Provider, retry_after_max_seconds: float, clock: Clock, models: ModelsSender
     ) -> None:
         super().__init__(provider, retry_after_max_seconds, clock)
         self.models = models
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
         """See `relay.delivery.Encoder`."""
-        return self.models.dress(state, body)
+        return self.models.adapt_body(state, body)
 
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
@@ -304,7 +306,9 @@ class ModelsEncoder(OpenAiEncoder):
             self._passing.render(answer.headers),
             call.request_id.encode(),
             max(0, state.attempts - 1),
-            credential.answer_head.replace(b": bypass\r\n", b": %b\r\n" % self._tell_source(state)),
+            credential.answer_head.replace(
+                b": bypass\r\n", b": %b\r\n" % self._name_cache_status(state)
+            ),
             self._render_rates(state),
             b"" if receipt is None else render_cost(receipt),
             render_rare_headers(state, answer),
@@ -318,41 +322,43 @@ class ModelsEncoder(OpenAiEncoder):
         plain = b"" if state.attempts else render_rate_limits(rate_limits, PLAIN_RATE_PREFIX)
         return render_rate_limits(rate_limits) + plain
 
-    def _tell_source(self, state: CallState) -> bytes:
+    def _name_cache_status(self, state: CallState) -> bytes:
         """Whether what was kept was answered (hit) or the provider asked (miss)."""
         if state.attempts:
             return b"miss"
         credential = state.credential
         assert credential is not None, "an answer came from somewhere"
-        unasked = (credential.managed and self.models.sells) or _is_catalogs(state.call, credential)
+        unasked = (credential.managed and self.models.has_managed_models) or _is_catalog_list(
+            state.call, credential
+        )
         return b"bypass" if unasked else b"hit"
 
 
 class ModelsPipeline:
-    """What carries calls for models: a pipeline whose sender is `Models`, and their encoder."""
+    """Run calls for models: through a pipeline whose sender is `ModelsSender`."""
 
     def __init__(self, pipeline: CallPipeline, encoder: ModelsEncoder) -> None:
         self._pipeline = pipeline
         self._encoder = encoder
 
     def check_visible(self, path: bytes, grant: Grant) -> None:
-        """See `Models.check_visible`."""
+        """See `ModelsSender.check_visible`."""
         self._encoder.models.check_visible(path, grant)
 
     async def run(self, call: Call, caller: Caller, headers: Headers) -> None:
         """As `CallPipeline.run`; `headers` are all that the client sent."""
-        await self._pipeline.run(read_wishes(call, headers), caller, self._encoder)
+        await self._pipeline.run(parse_list_options(call, headers), caller, self._encoder)
 
 
-def _is_catalogs(call: Call, credential: Credential) -> bool:
+def _is_catalog_list(call: Call, credential: Credential) -> bool:
     """Whether a list is the catalog's alone: the call found an own credential of a further
     integration, and asks for nothing that only its provider can answer."""
     if credential.integration == DEFAULT_INTEGRATION or credential.managed:
         return False
-    return call.credential_name is None and isinstance(call, ModelsCall) and call.keeps
+    return call.credential_name is None and isinstance(call, ModelsCall) and call.is_cacheable
 
 
-class _Nowhere:
+class EmptyResponse:
     """The response of an answer that was made here: there is nothing to read."""
 
     def __init__(self) -> None:
@@ -375,7 +381,7 @@ class _Nowhere:
         pass
 
 
-def read_wishes(call: Call, headers: Headers) -> ModelsCall:
+def parse_list_options(call: Call, headers: Headers) -> ModelsCall:
     """The call with what its head and query say about kept lists and cards, which stays here."""
     raw = refresh = False
     for name, value in headers:

@@ -180,7 +180,9 @@ class OpenAiHandler:
         self._concurrency.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
         path = path[PREFIX_BYTES:]
-        request_head.path = listing.tidy(path) if path.startswith(listing.BELOW) else path
+        request_head.path = (
+            listing.unescape_slashes(path) if path.startswith(listing.BELOW) else path
+        )
         request_head.query = mark + query
         request_head.method = exchange.method.decode()
         try:

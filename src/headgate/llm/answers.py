@@ -1,4 +1,4 @@
-"""The facts that every answer of the OpenAI family may state, and their way into a `Reading`."""
+"""The fields that every answer of the OpenAI family may have, read into a `ParsedUsage`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from headgate.llm import sse
-from headgate.llm.usage import Reading, Reported, combine_usage, read_usage, take_usage
+from headgate.llm.usage import ParsedUsage, Reported, combine_usage, read_usage, take_usage
 
 DONE = b"[DONE]"
 
 _T = TypeVar("_T")
 
 
-class Facts(msgspec.Struct):
+class AnswerFields(msgspec.Struct):
     """Fields at the top level of an answer or of a stream's chunk, of whatever type they came."""
 
     id: Any = None
@@ -53,8 +53,8 @@ def decode_leniently(data: bytes, lenient: type[_T]) -> _T | None:
         return None
 
 
-class _PlainFacts(msgspec.Struct):
-    """`Facts` of the types that they usually have, decoded without a detour."""
+class _TypedAnswerFields(msgspec.Struct):
+    """`AnswerFields` of the types that they usually have, decoded without a detour."""
 
     id: str | None = None
     model: str | None = None
@@ -64,52 +64,52 @@ class _PlainFacts(msgspec.Struct):
     error: Any = None
 
 
-_decode_plain = msgspec.json.Decoder(_PlainFacts).decode
-_decode_facts = msgspec.json.Decoder(Facts)
+_decode_plain = msgspec.json.Decoder(_TypedAnswerFields).decode
+_decode_fields = msgspec.json.Decoder(AnswerFields)
 
 
-def learn(data: bytes, reading: Reading) -> bool:
+def learn(data: bytes, parsed: ParsedUsage) -> bool:
     """Note the facts of a JSON object; False for anything else."""
     try:
-        facts = _decode_plain(data)
+        fields = _decode_plain(data)
     except UNDECODABLE:
-        odd = decode_facts(data)
+        odd = decode_fields(data)
         if odd is not None:
-            note(odd, reading)
+            note(odd, parsed)
         return odd is not None
-    reading.answer_id = facts.id or reading.answer_id
-    reading.model = facts.model or reading.model
-    reading.service_tier = facts.service_tier or reading.service_tier
-    reading.status = facts.status or reading.status
-    if facts.usage is not None:
-        used = take_usage(facts.usage)
-        reading.usage = used if reading.usage is None else combine_usage(reading.usage, used)
-    if facts.error:
-        reading.error_code = error_code(facts.error)
+    parsed.answer_id = fields.id or parsed.answer_id
+    parsed.model = fields.model or parsed.model
+    parsed.service_tier = fields.service_tier or parsed.service_tier
+    parsed.status = fields.status or parsed.status
+    if fields.usage is not None:
+        used = take_usage(fields.usage)
+        parsed.usage = used if parsed.usage is None else combine_usage(parsed.usage, used)
+    if fields.error:
+        parsed.error_code = error_code(fields.error)
     return True
 
 
-def decode_facts(data: bytes) -> Facts | None:
+def decode_fields(data: bytes) -> AnswerFields | None:
     """The facts of a JSON object; None for anything else."""
-    return decode_with(_decode_facts, data, Facts)
+    return decode_with(_decode_fields, data, AnswerFields)
 
 
-def note(facts: Facts, reading: Reading) -> None:
+def note(fields: AnswerFields, parsed: ParsedUsage) -> None:
     """Take over what is stated and well-formed; keep what was known of the rest."""
-    reading.answer_id = text(facts.id) or reading.answer_id
-    reading.model = text(facts.model) or reading.model
-    reading.service_tier = text(facts.service_tier) or reading.service_tier
-    reading.status = text(facts.status) or reading.status
-    if facts.usage is not None:
-        note_usage(facts.usage, reading)
-    if facts.error:
-        reading.error_code = error_code(facts.error)
+    parsed.answer_id = text(fields.id) or parsed.answer_id
+    parsed.model = text(fields.model) or parsed.model
+    parsed.service_tier = text(fields.service_tier) or parsed.service_tier
+    parsed.status = text(fields.status) or parsed.status
+    if fields.usage is not None:
+        note_usage(fields.usage, parsed)
+    if fields.error:
+        parsed.error_code = error_code(fields.error)
 
 
-def note_usage(value: object, reading: Reading) -> None:
+def note_usage(value: object, parsed: ParsedUsage) -> None:
     """Take over a usage, beside what is known already."""
     used = read_usage(value)
-    reading.usage = used if reading.usage is None else combine_usage(reading.usage, used)
+    parsed.usage = used if parsed.usage is None else combine_usage(parsed.usage, used)
 
 
 def text(value: object) -> str | None:
@@ -131,11 +131,11 @@ def error_code(error: object) -> str:
     return "error"
 
 
-def note_event_error(event: bytes, reading: Reading) -> bool:
+def note_event_error(event: bytes, parsed: ParsedUsage) -> bool:
     """Whether the answer has failed: the data has told so, or the event is named `error`."""
-    if event == b"error" and reading.error_code is None:
-        reading.error_code = "error"
-    return reading.error_code is not None
+    if event == b"error" and parsed.error_code is None:
+        parsed.error_code = "error"
+    return parsed.error_code is not None
 
 
 def typed_heads(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -153,22 +153,22 @@ class BodyMeter:
     bulk: tuple[bytes, ...] = ()
     has_last_event = True
 
-    def read_body(self, body: bytes, reading: Reading) -> bool:
+    def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Learn from the answer."""
-        return learn(body, reading)
+        return learn(body, parsed)
 
-    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+    def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
         """A data frame with the body of an error answer."""
         return sse.encode_event(msgspec.json.encode({"error": error}))
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Only an error can come as an event here."""
-        facts = decode_facts(data)
-        if facts is not None:
-            note(facts, reading)
-        return note_event_error(event, reading) or data == DONE
+        fields = decode_fields(data)
+        if fields is not None:
+            note(fields, parsed)
+        return note_event_error(event, parsed) or data == DONE
 
-    def is_complete(self, reading: Reading, choices: int) -> bool:
+    def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
         """Never, unless a wire says otherwise."""
         return False
 

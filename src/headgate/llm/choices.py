@@ -16,7 +16,7 @@ from headgate.llm.answers import (
     note_event_error,
     note_usage,
 )
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 
 CHOICES_MAX = 1024
 """Choices whose end is noted; no provider gives so many."""
@@ -36,7 +36,7 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _ChunkChoice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
     usage: Any = None
@@ -45,7 +45,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
+    choices: list[_ChunkChoice] | None = None
     usage: Any = None
     error: Any = None
 
@@ -67,31 +67,31 @@ class ChoicesMeter(BodyMeter):
     has it; some providers have it in a choice.
     """
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Learn from a chunk; the last event is `[DONE]` or an error."""
         try:
             chunk = _decode_chunk(data)
         except UNDECODABLE:
             chunk = decode_leniently(data, _OddChunk)
         if chunk is None:
-            return note_event_error(event, reading) or data == DONE
-        if chunk.usage is not None or chunk.error or reading.answer_id is None:
-            learn(data, reading)
+            return note_event_error(event, parsed) or data == DONE
+        if chunk.usage is not None or chunk.error or parsed.answer_id is None:
+            learn(data, parsed)
         if type(chunk) is _Chunk:
             for choice in chunk.choices or ():
                 if choice.usage is not None:
-                    note_usage(choice.usage, reading)
+                    note_usage(choice.usage, parsed)
                 if (delta := choice.delta) is not None and (content := delta.content):
-                    reading.output_bytes += len(content.encode())
+                    parsed.output_bytes += len(content.encode())
                 else:
-                    reading.output_bytes += _other_text_bytes(choice)
+                    parsed.output_bytes += _other_text_bytes(choice)
                 if choice.finish_reason:
-                    reading.finished_choices |= _mark(choice.index or 0)
-        return bool(event or chunk.error) and note_event_error(event, reading)
+                    parsed.finished_choices |= _mark(choice.index or 0)
+        return bool(event or chunk.error) and note_event_error(event, parsed)
 
-    def is_complete(self, reading: Reading, choices: int) -> bool:
+    def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
         """Whether every choice has said why it ended: some providers end without `[DONE]`."""
-        return choices <= CHOICES_MAX and reading.finished_choices.bit_count() >= choices
+        return choices <= CHOICES_MAX and parsed.finished_choices.bit_count() >= choices
 
     def is_usage_only(self, data: bytes) -> bool:
         """Whether the chunk has no choices: then its usage is all it brings."""
@@ -103,7 +103,7 @@ def _mark(index: int) -> int:
     return 1 << index if 0 <= index < CHOICES_MAX else 0
 
 
-def _other_text_bytes(choice: _Choice) -> int:
+def _other_text_bytes(choice: _ChunkChoice) -> int:
     delta = choice.delta
     if delta is None:
         return len((choice.text or "").encode())

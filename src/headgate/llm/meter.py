@@ -1,6 +1,6 @@
 """How a wire tells the call pipeline what an answer used.
 
-A `Meter` value belongs to one wire and holds no state; the state of one answer is the `Reading`
+A `Meter` value belongs to one wire and holds no state; the state of one answer is the `ParsedUsage`
 that it fills.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 
 
 class Meter(Protocol):
@@ -28,15 +28,15 @@ class Meter(Protocol):
         """Whether a finished stream of this wire ends in an event that says so."""
         ...
 
-    def read_body(self, body: bytes, reading: Reading) -> bool:
+    def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Learn from a whole buffered answer. False if it is no JSON object."""
         ...
 
-    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+    def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
         """The frame in which a stream of this wire says that it failed."""
         ...
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Learn from one event of a stream: its `event` name (may be empty) and its joined data.
 
         True when this event is the last of a finished answer (`[DONE]`, `response.completed`, an
@@ -45,7 +45,7 @@ class Meter(Protocol):
         """
         ...
 
-    def is_complete(self, reading: Reading, choices: int) -> bool:
+    def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
         """Whether a stream that ended without its last event was a finished answer all the same.
 
         `choices` is how many answers were asked for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headgate.llm import asked_usage, sse
 from headgate.llm.meter import Meter
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 
 NAME_BYTES = 128
 """How much of the head of an event is searched for its name."""
@@ -15,7 +15,7 @@ whole on its way."""
 
 
 class StreamTap:
-    """Fills a `Reading` from the chunks of a stream and says which bytes may go on now.
+    """Fills a `ParsedUsage` from the chunks of a stream and says which bytes may go on now.
 
     What goes on is what came in, but for two exceptions: from the first byte of the event that
     finishes the answer everything stays until `release`, and with `drop_usage` nothing goes on
@@ -37,7 +37,7 @@ class StreamTap:
     def __init__(
         self,
         meter: Meter,
-        reading: Reading,
+        parsed: ParsedUsage,
         *,
         drop_usage: bool,
         event_bytes_max: int = sse.EVENT_BYTES_MAX,
@@ -46,7 +46,7 @@ class StreamTap:
         self.truncated = False
         self._meter = meter
         self._bulk = meter.bulk
-        self._reading = reading
+        self._parsed = parsed
         self._drop_usage = drop_usage
         self._event_bytes_max = event_bytes_max
         self._between = True
@@ -194,7 +194,7 @@ class StreamTap:
         self._in_large = False
         if self._drop_usage:
             event = asked_usage.cut_null_at_end(event)
-        if name and self._meter.read_event(name, NO_DATA, self._reading):
+        if name and self._meter.read_event(name, NO_DATA, self._parsed):
             self.finished = True
             self._last = event[-1:]
             return event[:-1]
@@ -206,14 +206,14 @@ class StreamTap:
         return bool(event.data) and self._keeps_back(event.name, event.data)
 
     def _keeps_back(self, name: bytes, data: bytes) -> bool:
-        reading = self._reading
-        usage_before = reading.usage
-        if self._meter.read_event(name, data, reading):
+        parsed = self._parsed
+        usage_before = parsed.usage
+        if self._meter.read_event(name, data, parsed):
             self.finished = True
             return True
         return (
             self._drop_usage
-            and reading.usage is not usage_before
+            and parsed.usage is not usage_before
             and self._meter.is_usage_only(data)
         )
 

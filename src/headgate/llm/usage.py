@@ -36,7 +36,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: dict[str, int] = {}
 
 
-class Reading(msgspec.Struct):
+class ParsedUsage(msgspec.Struct):
     """What a meter learned from one answer. `usage` is None until the answer reported some.
 
     `model` is the id that served, `answer_id` the provider's id of the answer, `status` the

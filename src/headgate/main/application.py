@@ -110,7 +110,7 @@ class Application:
         self.hasher = PasswordHasher()
         self.key_index = keys.KeyIndex(clock)
         self.catalog = catalog.Catalog.load(settings.catalog_dir)
-        self.price_book = catalog.PriceBook(self.catalog, self.audit, clock)
+        self.prices = catalog.PriceService(self.catalog, self.audit, clock)
         self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, clock)
         self.managed_models = credentials.ManagedBook(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids

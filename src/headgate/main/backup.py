@@ -199,14 +199,14 @@ def check_copy(path: Path) -> tuple[str, dict[str, int]]:
             damage = sqlite.find_damage(connection)
             if damage is not None:
                 raise DamagedBackupError(f"The copy {path} is damaged: {damage}. Use another one.")
-            return check_books(connection)
+            return check_ledger(connection)
     except exc.DatabaseError as error:
         raise DamagedBackupError(f"The copy {path} cannot be read: {error.orig}.") from error
     finally:
         engine.dispose()
 
 
-def check_books(connection: sa.Connection) -> tuple[str, dict[str, int]]:
+def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
     """The schema's version and the rows of a database whose books balance. Raises
     `DamagedBackupError`."""
     schema = migration.read_version(connection)

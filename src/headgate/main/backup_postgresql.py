@@ -29,7 +29,7 @@ def back_up(settings: Settings, folder: Path) -> BackupManifest:
     database = open_database(settings)
     try:
         with database.reading() as connection:
-            schema, rows = backup.check_books(connection)
+            schema, rows = backup.check_ledger(connection)
     finally:
         database.close()
     with backup.making(folder) as made:
@@ -56,7 +56,7 @@ def restore(settings: Settings, folder: Path) -> BackupManifest:
             )
         _run(settings, [*RESTORE, f"--dbname=service={SERVICE}", str(path)])
         with database.reading() as connection:
-            backup.check_books(connection)
+            backup.check_ledger(connection)
     finally:
         database.close()
     return manifest

@@ -9,14 +9,14 @@ import msgspec
 import uvicorn
 
 from headgate.billing.service import Ledger
-from headgate.gateway.cards import Cards
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.cors import CorsPolicy
 from headgate.gateway.edge import Edge, RequestHandler
 from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
-from headgate.gateway.models import Models, ModelsEncoder, ModelsPipeline
+from headgate.gateway.model_metadata import ModelMetadata
+from headgate.gateway.models import ModelsEncoder, ModelsPipeline, ModelsSender
 from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -34,9 +34,9 @@ from headgate.relay.breaker import Breakers
 from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
-from headgate.relay.holding import Holding
 from headgate.relay.pipeline import CallPipeline, ReceiptObserver
 from headgate.relay.ports import DisconnectPolicy
+from headgate.relay.reservation import Reservation
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.stream_usage import UsageRefusals
@@ -161,7 +161,7 @@ def build_pipelines(
     build_pipeline = functools.partial(
         CallPipeline,
         admission=admission,
-        holding=Holding(
+        reservation=Reservation(
             ledger,
             catalog,
             clock,
@@ -186,7 +186,7 @@ def build_pipelines(
         offers=application.offers,
         usage_refusals=refusals,
     )
-    models = build_models(settings, application, upstream)
+    models = build_models_sender(settings, application, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
     # What is kept can be shown while its provider rests; when it is asked, `Upstream` looks again.
     no_breakers = Breakers(clock, failures=0)
@@ -199,18 +199,20 @@ def build_pipelines(
     )
 
 
-def build_models(settings: Settings, application: Application, upstream: Upstream) -> Models:
+def build_models_sender(
+    settings: Settings, application: Application, upstream: Upstream
+) -> ModelsSender:
     """What answers `/v1/models`."""
     catalog, clock = application.catalog, application.clock
-    cards = Cards(catalog, application.latencies.find, clock)
-    return Models(
+    metadata = ModelMetadata(catalog, application.latencies.find, clock)
+    return ModelsSender(
         upstream,
-        cards,
+        metadata,
         application.offers,
-        CatalogModels(catalog, application.vault, cards, clock),
+        CatalogModels(catalog, application.vault, metadata, clock),
         clock=clock,
-        kept_seconds=settings.models_cache_seconds,
-        hidden=application.catalog_settings.hidden,
+        cache_seconds=settings.models_cache_seconds,
+        find_hidden=application.catalog_settings.hidden,
     )
 
 

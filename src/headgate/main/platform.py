@@ -50,7 +50,7 @@ def build(
         rate_limiter=application.rate_limiter,
         credentials=application.credentials,
         catalog=application.catalog,
-        price_book=application.price_book,
+        prices=application.prices,
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
         secrets=application.secrets,

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
 from headgate.metering import service
-from headgate.metering.model import Latency, Wait, measure
+from headgate.metering.model import Latency, LatencySample, measure
 
 INTERVAL_SECONDS = 60.0
 SLICE_SECONDS = 0.02
@@ -64,7 +64,7 @@ class Latencies:
         self._rows_max = rows_max
         self._samples_max = samples_max
         self._models_max = models_max
-        self._waits: dict[_Place, dict[str, int]] = {}
+        self._samples: dict[_Place, dict[str, int]] = {}
         self._found: Mapping[_Place, Latency] = {}
         self._looked_at: float | None = None
 
@@ -79,25 +79,25 @@ class Latencies:
         since = oldest
         if self._looked_at is not None:
             since = max(oldest, self._looked_at - OVERLAP_SECONDS)
-        self._add(service.select_waits(connection, since, rows_max=self._rows_max))
+        self._add(service.select_latency_samples(connection, since, rows_max=self._rows_max))
         self._looked_at = now
         self._forget(first_id("req", oldest))
-        self._found = {place: measure(waits.values()) for place, waits in self._waits.items()}
+        self._found = {place: measure(samples.values()) for place, samples in self._samples.items()}
 
-    def _add(self, waits: Sequence[Wait]) -> None:
-        for wait in waits:
-            known = self._waits.setdefault((wait.credential_id, wait.model_id), {})
+    def _add(self, samples: Sequence[LatencySample]) -> None:
+        for wait in samples:
+            known = self._samples.setdefault((wait.credential_id, wait.model_id), {})
             known[wait.request_id] = wait.microseconds
 
     def _forget(self, first: str) -> None:
         """Drop what is older than the first id, and what is more than is remembered."""
         kept: dict[_Place, dict[str, int]] = {}
-        for place, waits in self._waits.items():
-            newest = sorted((each for each in waits if each >= first), reverse=True)
+        for place, samples in self._samples.items():
+            newest = sorted((each for each in samples if each >= first), reverse=True)
             if newest:
-                kept[place] = {each: waits[each] for each in newest[: self._samples_max]}
+                kept[place] = {each: samples[each] for each in newest[: self._samples_max]}
         places = sorted(kept, key=lambda place: next(iter(kept[place])), reverse=True)
-        self._waits = {place: kept[place] for place in places[: self._models_max]}
+        self._samples = {place: kept[place] for place in places[: self._models_max]}
 
 
 class Progress(msgspec.Struct):

@@ -29,7 +29,7 @@ class Totals(msgspec.Struct, frozen=True):
     cost_nano: int
 
 
-class Wait(msgspec.Struct, frozen=True):
+class LatencySample(msgspec.Struct, frozen=True):
     """How long the caller of one completed call waited for the first bytes of its answer: of a
     stream for its first byte, of any other answer for the whole of it."""
 
@@ -52,9 +52,9 @@ class Latency(msgspec.Struct, frozen=True):
         return next((band for band, below_ms in BANDS if self.p50_ms < below_ms), HIGH)
 
 
-def measure(waits: Collection[int]) -> Latency:
+def measure(samples: Collection[int]) -> Latency:
     """The percentiles of some waits in microseconds, by nearest rank; at least one is needed."""
-    ordered = sorted(waits)
+    ordered = sorted(samples)
     p50, p95 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95))
     return Latency(round(p50 / 1000), round(p95 / 1000), len(ordered))
 

@@ -10,7 +10,7 @@ from headgate.metering.store import (
     find,
     insert,
     list_recent,
-    select_waits,
+    select_latency_samples,
     sum_outcomes,
     total,
 )
@@ -23,7 +23,7 @@ __all__ = [
     "find",
     "insert",
     "list_recent",
-    "select_waits",
+    "select_latency_samples",
     "sum_outcomes",
     "total",
 ]

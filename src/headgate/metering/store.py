@@ -11,7 +11,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.statement import BulkInsert
 from headgate.kit.failpoint import failpoint
 from headgate.kit.ids import first_id
-from headgate.metering.model import MICROSECONDS, Outcomes, Totals, Wait, pack, unpack
+from headgate.metering.model import MICROSECONDS, LatencySample, Outcomes, Totals, pack, unpack
 from headgate.relay.ports import Receipt
 
 
@@ -94,7 +94,9 @@ def list_recent(
     return [unpack(row) for row in connection.execute(query)]
 
 
-def select_waits(connection: sa.Connection, since: float, *, rows_max: int) -> list[Wait]:
+def select_latency_samples(
+    connection: sa.Connection, since: float, *, rows_max: int
+) -> list[LatencySample]:
     """How long callers waited in those of the newest receipts that are of completed calls of a
     model. Ids sort by time, so that the key finds them; no more than `rows_max` are looked at.
     """
@@ -113,13 +115,13 @@ def select_waits(connection: sa.Connection, since: float, *, rows_max: int) -> l
         .order_by(table.request_id.desc())
         .limit(rows_max)
     )
-    waits: list[Wait] = []
+    samples: list[LatencySample] = []
     for request_id, credential_id, model_id, outcome, *times in connection.execute(query):
         streamed, first_byte, whole = times
         microseconds = first_byte if streamed else whole
         if outcome == "completed" and model_id and credential_id and microseconds >= 0:
-            waits.append(Wait(request_id, credential_id, model_id, microseconds))
-    return waits
+            samples.append(LatencySample(request_id, credential_id, model_id, microseconds))
+    return samples
 
 
 def count(connection: sa.Connection) -> int:

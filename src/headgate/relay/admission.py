@@ -14,7 +14,7 @@ from headgate.llm.estimate import estimate_input_tokens
 from headgate.llm.request import JsonRequest
 from headgate.relay.call import Call, Caller
 from headgate.relay.concurrency import ConcurrencyLimiter
-from headgate.relay.ports import Grant, Models, Receipt
+from headgate.relay.ports import Grant, ModelCatalog, Receipt
 
 OUTPUT_TOKENS_ASSUMED = 1_000
 """Of a call that sets no maximum, for the estimate of its tokens."""
@@ -68,7 +68,7 @@ class Admission:
         self,
         rate_limiter: RateLimiter,
         concurrency: ConcurrencyLimiter,
-        models: Models | None = None,
+        models: ModelCatalog | None = None,
     ) -> None:
         self._rate_limiter = rate_limiter
         self._concurrency = concurrency
@@ -151,7 +151,7 @@ def check_endpoint_scope(grant: Grant, endpoint: Endpoint) -> None:
         )
 
 
-def check_scope(grant: Grant, call: Call, models: Models | None = None) -> None:
+def check_scope(grant: Grant, call: Call, models: ModelCatalog | None = None) -> None:
     """Refuse what the key was not issued for."""
     check_endpoint_scope(grant, call.endpoint)
     if call.endpoint.pricing is Pricing.FREE:
@@ -182,7 +182,9 @@ def check_model_field(body: JsonRequest) -> None:
             )
 
 
-def is_model_in_scope(model: str | None, patterns: tuple[str, ...], models: Models | None) -> bool:
+def is_model_in_scope(
+    model: str | None, patterns: tuple[str, ...], models: ModelCatalog | None
+) -> bool:
     """Whether the model that a request names is allowed, as it is spelled or otherwise."""
     if model is None:
         return False

@@ -10,7 +10,7 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.exchange import UNHELD_BYTES
 from headgate.llm.request import JsonRequest
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.relay.call import Call, Caller
 from headgate.relay.ports import Credential, Hold, Model, Receipt
 
@@ -91,7 +91,7 @@ class CallState(msgspec.Struct):
     """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
 
     call: Call
-    reading: Reading
+    parsed_usage: ParsedUsage
     credential: Credential | None = None
     model: Model | None = None
     model_id: str | None = None

@@ -17,7 +17,7 @@ from headgate.llm.redaction import StreamRedactor, redact, redact_error, redact_
 from headgate.llm.request import JsonRequest
 from headgate.llm.tail import TailTap
 from headgate.llm.tap import StreamTap
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.relay.call import Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
@@ -150,7 +150,7 @@ class ResponseFactory:
         if kind.startswith(b"text/event-stream") or (not kind and state.streams):
             return StreamTap(
                 endpoint.meter,
-                state.reading,
+                state.parsed_usage,
                 drop_usage=state.requested_usage,
                 event_bytes_max=self._body_bytes_max
                 if endpoint.large_events
@@ -217,21 +217,21 @@ class BufferedResponse:
             return
         endpoint = state.call.endpoint
         if body or endpoint.body is Body.JSON:
-            readable = endpoint.meter.read_body(body, state.reading)
+            readable = endpoint.meter.read_body(body, state.parsed_usage)
             if not readable and (endpoint.body is Body.JSON or answer.claims_json):
                 raise InvalidProviderResponseError(
                     "The provider answered with something that is not JSON.", should_retry=False
                 )
-        if is_only_error(state.reading):
+        if is_only_error(state.parsed_usage):
             answer.status = state.status = BAD_GATEWAY
             answer.final = True
             self._fail(body)
             return
         self._body = self._encoder.encode_body(state, body)
-        has_failed = state.reading.error_code is not None
+        has_failed = state.parsed_usage.error_code is not None
         # To read a response again that had failed is no failure.
         if has_failed and endpoint.pricing is Pricing.FREE:
-            has_failed, state.reading.error_code = False, None
+            has_failed, state.parsed_usage.error_code = False, None
         state.outcome = "upstream_error" if has_failed else "completed"
         state.response_bytes = len(self._body)
 
@@ -309,7 +309,7 @@ class StreamedResponse:
             raise InvalidProviderResponseError(
                 "The provider's stream ended before its answer was complete."
             )
-        state.outcome = "completed" if state.reading.error_code is None else "upstream_error"
+        state.outcome = "completed" if state.parsed_usage.error_code is None else "upstream_error"
 
     def _is_complete(self) -> bool:
         """Whether a body that is over was a whole answer, though it did not say so at its end."""
@@ -318,7 +318,7 @@ class StreamedResponse:
         if meter.has_last_event and isinstance(tap, StreamTap) and tap.truncated:
             return False
         choices = state.body.choices if isinstance(state.body, JsonRequest) else 1
-        return meter.is_complete(state.reading, choices)
+        return meter.is_complete(state.parsed_usage, choices)
 
     async def complete(self, receipt: Receipt) -> None:
         """The withheld bytes, and what may still follow them."""
@@ -461,9 +461,9 @@ def refuse_redirect(state: CallState, answer: UpstreamResponse) -> InvalidProvid
     )
 
 
-def is_only_error(reading: Reading) -> bool:
+def is_only_error(parsed: ParsedUsage) -> bool:
     """Whether an answer under status 200 is nothing but an error."""
-    return reading.error_code is not None and reading.usage is None and reading.answer_id is None
+    return parsed.error_code is not None and parsed.usage is None and parsed.answer_id is None
 
 
 def refuse_coding(reason: str) -> InvalidProviderResponseError:

@@ -15,16 +15,16 @@ import structlog
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.failpoint import failpoint
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.relay.admission import Admission
 from headgate.relay.call import Call, Caller
 from headgate.relay.call_state import CallState, InternalError, ReceiptNotRecordedError
 from headgate.relay.client_response import ClientResponse, ResponseEncoder, ResponseFactory
 from headgate.relay.disconnects import DisconnectHandler, Drains
-from headgate.relay.holding import Holding
-from headgate.relay.ports import Models, Receipt, Settlement
+from headgate.relay.ports import ModelCatalog, Receipt, Settlement
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import MICROSECONDS, build_receipt
+from headgate.relay.reservation import Reservation
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import UpstreamResponse
 
@@ -57,10 +57,10 @@ class CallPipeline:
         *,
         admission: Admission,
         routing: Routing,
-        holding: Holding,
+        reservation: Reservation,
         upstream: Backend,
         responses: ResponseFactory,
-        models: Models,
+        models: ModelCatalog,
         settlement: Settlement,
         drains: Drains,
         observer: ReceiptObserver,
@@ -68,7 +68,7 @@ class CallPipeline:
     ) -> None:
         self._admission = admission
         self._routing = routing
-        self._holding = holding
+        self._reservation = reservation
         self._upstream = upstream
         self._responses = responses
         self._models = models
@@ -81,7 +81,7 @@ class CallPipeline:
         """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
         self._settlement.check()
         self._admission.admit(call, caller)
-        state = CallState(call, Reading(), caller=caller)
+        state = CallState(call, ParsedUsage(), caller=caller)
         disconnects = DisconnectHandler(caller, self._drains, call.grant.on_disconnect)
         response: ClientResponse | None = None
         error: HeadgateError | None = None
@@ -90,7 +90,7 @@ class CallPipeline:
             self._routing.plan(state)
             if state.body is not call.body:
                 state.reserve_copies()
-            await self._holding.hold(state)
+            await self._reservation.hold(state)
             failpoint("after_hold")
             disconnects.start()
             failpoint("before_dispatch")

@@ -281,7 +281,7 @@ class ModelMatch(msgspec.Struct, frozen=True):
     others: tuple[ModelMatch, ...] = ()
 
 
-class Models(Protocol):
+class ModelCatalog(Protocol):
     """The catalog, from memory."""
 
     @property

@@ -14,7 +14,7 @@ from headgate.llm.estimate import (
 from headgate.llm.request import JsonRequest, read_field
 from headgate.llm.usage import Usage
 from headgate.relay.call_state import CallState
-from headgate.relay.ports import Models, Price
+from headgate.relay.ports import ModelCatalog, Price
 from headgate.relay.usage_bounds import (
     AUDIO_MILLISECONDS_MAX,
     TOKENS_MAX,
@@ -36,10 +36,10 @@ class Charge(msgspec.Struct, frozen=True):
 FREE = Charge(pricing="free")
 
 
-def price_call(state: CallState, models: Models, now: float) -> Charge:
+def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
     """The charge of a finished call: from reported usage, else from a stated estimate."""
-    reading = state.reading
-    usage = reading.usage
+    parsed = state.parsed_usage
+    usage = parsed.usage
     estimated = False
     if state.call.endpoint.pricing is Pricing.FREE or not state.attempts:
         return FREE
@@ -54,15 +54,15 @@ def price_call(state: CallState, models: Models, now: float) -> Charge:
         or usage.audio_milliseconds > AUDIO_MILLISECONDS_MAX
     ) and (reason := _find_implausible(state, usage)):
         return _charge_implausible(state, reason)
-    model_id = reading.model or state.call.model
+    model_id = parsed.model or state.call.model
     integration = state.credential.integration if state.credential else None
-    price = models.price(reading.model, now, integration) if reading.model else None
+    price = models.price(parsed.model, now, integration) if parsed.model else None
     if price is None and state.call.model:
         asked = state.model.id if state.model else state.model_id or state.call.model
         price = models.price(asked, now, integration)
     if price is None:
         return _charge_unpriced(state, usage, f"no price for {model_id}")
-    cost = price.cost(usage, reading.service_tier)
+    cost = price.cost(usage, parsed.service_tier)
     if cost is None:
         return _charge_partially(state, usage, price, estimated=estimated)
     hold = state.hold
@@ -74,7 +74,9 @@ def price_call(state: CallState, models: Models, now: float) -> Charge:
 def _charge_without_usage(state: CallState) -> Charge | Usage:
     """The usage of an answer that told none, from the request or by an estimate; or the charge,
     where that needs none."""
-    if not state.was_sent or (state.outcome == "upstream_error" and not state.reading.output_bytes):
+    if not state.was_sent or (
+        state.outcome == "upstream_error" and not state.parsed_usage.output_bytes
+    ):
         return FREE
     measured = measure_request(state)
     if state.outcome == "completed":
@@ -87,7 +89,7 @@ def _charge_without_usage(state: CallState) -> Charge | Usage:
 def _charge_partially(state: CallState, usage: Usage, price: Price, *, estimated: bool) -> Charge:
     """The charge where the price lacks a rate: without the tools whose fee nobody knows; for units
     that another measure stands in for, by that one; else for the tokens at their dearest rate."""
-    tier = state.reading.service_tier
+    tier = state.parsed_usage.service_tier
     fees = price.tool_fees
     unknown = sorted(name for name in usage.tool_calls if name not in fees)
     if unknown:
@@ -141,7 +143,7 @@ def estimate_usage(state: CallState) -> Usage:
     """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up
     (decision 17); and the calls of tools that were told. Pictures, audio and files count as what
     they are, and not as text."""
-    reading, body = state.reading, state.body
+    parsed, body = state.parsed_usage, state.body
     if isinstance(body, JsonRequest) and state.body_bytes > LOOKED_INTO_BYTES:
         input_tokens = estimate_input_tokens(body.body, state.call.model)
     else:
@@ -150,6 +152,6 @@ def estimate_usage(state: CallState) -> Usage:
         input_tokens = -(-state.body_bytes // per_token)
     return Usage(
         input_tokens=input_tokens,
-        output_tokens=-(-reading.output_bytes // BYTES_PER_TOKEN),
-        tool_calls={name: len(seen) for name, seen in (reading.tool_items or {}).items()},
+        output_tokens=-(-parsed.output_bytes // BYTES_PER_TOKEN),
+        tool_calls={name: len(seen) for name, seen in (parsed.tool_items or {}).items()},
     )

@@ -23,7 +23,7 @@ def build_receipt(
 
     By position, in the order of `Receipt`: so many keywords would take ten times as long.
     """
-    call, reading, credential = state.call, state.reading, state.credential
+    call, parsed, credential = state.call, state.parsed_usage, state.credential
     grant = call.grant
     if credential is not None:
         _mask_secret(state, credential.secret)
@@ -43,17 +43,17 @@ def build_receipt(
         call.method,
         credential.integration if credential else "",
         call.model,
-        reading.model,
-        reading.answer_id,
+        parsed.model,
+        parsed.answer_id,
         state.upstream_request_id,
         call.correlation_id,
         state.status,
         state.outcome,
-        state.error_code or reading.error_code or reading.incomplete_reason,
+        state.error_code or parsed.error_code or parsed.incomplete_reason,
         state.streamed,
         charge.usage,
         charge.estimated,
-        reading.service_tier,
+        parsed.service_tier,
         charge.pricing,
         charge.reason,
         charge.price_id,
@@ -78,13 +78,13 @@ def count_request_bytes(call: Call) -> int:
 
 def _mask_secret(state: CallState, secret: bytes) -> None:
     """What a provider says of its answer is written down, but for the key it was called with."""
-    reading = state.reading
-    told = f"{reading.model}{reading.answer_id}{reading.error_code}{reading.service_tier}"
-    told += f"{state.error_code}{reading.incomplete_reason}"
+    parsed = state.parsed_usage
+    told = f"{parsed.model}{parsed.answer_id}{parsed.error_code}{parsed.service_tier}"
+    told += f"{state.error_code}{parsed.incomplete_reason}"
     if redact_text(told, secret) == told:
         return
     for owner, names in (
-        (reading, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),
+        (parsed, ("model", "answer_id", "error_code", "service_tier", "incomplete_reason")),
         (state, ("error_code",)),
     ):
         for name in names:

@@ -17,8 +17,8 @@ from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
     Credentials,
+    ModelCatalog,
     ModelMatch,
-    Models,
     Offer,
     Offers,
 )
@@ -54,7 +54,7 @@ class Routing:
     def __init__(
         self,
         credentials: Credentials,
-        models: Models,
+        models: ModelCatalog,
         breakers: Breakers,
         offers: Offers | None = None,
         usage_refusals: UsageRefusals | None = None,
@@ -236,7 +236,7 @@ class Routing:
         state.model = model
         served = offer.model_id if model is None else model.id
         if served != state.call.model:
-            state.reading.model = served
+            state.parsed_usage.model = served
         return body.with_model(offer.wire_id or (served if model is None else model.wire_id))
 
 

@@ -18,7 +18,7 @@ from headgate.billing import store
 from headgate.billing.model import (
     HoldNotFoundError,
     InsufficientFundsError,
-    Line,
+    LedgerEntry,
     ReferenceConflictError,
     charge_excess,
     make_transaction,
@@ -62,43 +62,43 @@ def connection(empty_place: Path | str) -> Iterator[sa.Connection]:
     database.close()
 
 
-def add_up(lines: list[Line]) -> dict[str, int]:
-    return {line.account_id: line.amount_nano for line in lines}
+def add_up(entries: list[LedgerEntry]) -> dict[str, int]:
+    return {line.account_id: line.amount_nano for line in entries}
 
 
 def test_hold_moves_its_amount_under_its_request() -> None:
     assert set_aside(HOLD) == [
-        Line("hold:req_1", "org_1:wallet", -400, "req_1"),
-        Line("hold:req_1", "org_1:held", 400, "req_1"),
+        LedgerEntry("hold:req_1", "org_1:wallet", -400, "req_1"),
+        LedgerEntry("hold:req_1", "org_1:held", 400, "req_1"),
     ]
 
 
 def test_settlement_moves_cost_and_rest_under_its_request() -> None:
     assert settle(HOLD, 150) == [
-        Line("settle:req_1", "org_1:held", -400, "req_1"),
-        Line("settle:req_1", "org_1:revenue", 150, "req_1"),
-        Line("settle:req_1", "org_1:wallet", 250, "req_1"),
+        LedgerEntry("settle:req_1", "org_1:held", -400, "req_1"),
+        LedgerEntry("settle:req_1", "org_1:revenue", 150, "req_1"),
+        LedgerEntry("settle:req_1", "org_1:wallet", 250, "req_1"),
     ]
     assert add_up(settle(HOLD, 400)) == {"org_1:held": -400, "org_1:revenue": 400}
 
 
 def test_excess_is_paid_by_the_wallet_first_under_its_request() -> None:
     assert charge_excess(HOLD, 450, wallet_nano=20) == [
-        Line("excess:req_1", "org_1:wallet", -20, "req_1"),
-        Line("excess:req_1", "org_1:overspend", -30, "req_1"),
-        Line("excess:req_1", "org_1:revenue", 50, "req_1"),
+        LedgerEntry("excess:req_1", "org_1:wallet", -20, "req_1"),
+        LedgerEntry("excess:req_1", "org_1:overspend", -30, "req_1"),
+        LedgerEntry("excess:req_1", "org_1:revenue", 50, "req_1"),
     ]
 
 
 @given(amounts, amounts, amounts)
 def test_whatever_a_call_costs_is_billed_to_the_unit(held: int, cost: int, wallet: int) -> None:
     hold = Hold("req_1", "org_1", held)
-    lines = settle(hold, cost)
+    entries = settle(hold, cost)
     if cost > held:
-        lines = lines + charge_excess(hold, cost, wallet_nano=wallet)
-    assert sum(line.amount_nano for line in lines) == 0
+        entries = entries + charge_excess(hold, cost, wallet_nano=wallet)
+    assert sum(line.amount_nano for line in entries) == 0
     of: dict[str, int] = dict.fromkeys(("wallet", "held", "revenue", "overspend"), 0)
-    for line in lines:
+    for line in entries:
         of[line.account_id.removeprefix("org_1:")] += line.amount_nano
     assert (of["held"], of["revenue"]) == (-held, cost)
     assert of["wallet"] == max(held - cost, -wallet)
@@ -112,7 +112,7 @@ def test_transaction_that_does_not_sum_to_zero_is_a_fault_of_the_code() -> None:
     with pytest.raises(AssertionError):
         make_transaction("t", "org_1", [("wallet", -1)])
     (line, _) = make_transaction("t", "org_1", [("wallet", 1), ("held", -1)])
-    assert line == Line("t", "org_1:wallet", 1, "")
+    assert line == LedgerEntry("t", "org_1:wallet", 1, "")
 
 
 def test_receipt_of_a_call_that_never_ended_says_so_in_every_field() -> None:
@@ -188,7 +188,7 @@ def test_grant_opens_the_accounts_and_is_known_by_its_reference(connection: sa.C
 
 
 @pytest.fixture
-def books(empty_place: Path | str) -> Iterator[Database]:
+def server_database(empty_place: Path | str) -> Iterator[Database]:
     database = Database(empty_place)
     with database.transaction() as connection:
         METADATA.create_all(connection)
@@ -213,57 +213,57 @@ def work(database: Database, task: Callable[[Ledger], Awaitable[_T]]) -> _T:
     return asyncio.run(run())
 
 
-def test_grants_of_two_references_are_two_grants(books: Database) -> None:
+def test_grants_of_two_references_are_two_grants(server_database: Database) -> None:
     async def grant(ledger: Ledger) -> list[bool]:
         return [await ledger.fund("org_1", 5, reference=name) for name in ("a", "b", "a")]
 
-    assert work(books, grant) == [True, True, False]
-    with books.reading() as connection:
+    assert work(server_database, grant) == [True, True, False]
+    with server_database.reading() as connection:
         assert balance(connection, "org_1") == 1010
 
 
-def test_calls_that_never_ended_are_counted_in_the_log(books: Database) -> None:
+def test_calls_that_never_ended_are_counted_in_the_log(server_database: Database) -> None:
     async def abandon(ledger: Ledger) -> int:
         await ledger.hold(HOLD)
         await ledger.hold(msgspec.structs.replace(HOLD, request_id="req_2"))
         assert await ledger.resolve_abandoned() == 2
         return await ledger.resolve_abandoned()
 
-    with capture_logs() as lines:
-        assert work(books, abandon) == 0
-    assert lines == [{"event": "ledger.calls_unknown", "calls": 2, "log_level": "warning"}]
+    with capture_logs() as entries:
+        assert work(server_database, abandon) == 0
+    assert entries == [{"event": "ledger.calls_unknown", "calls": 2, "log_level": "warning"}]
 
 
-def test_cost_above_the_hold_is_in_the_log(books: Database) -> None:
+def test_cost_above_the_hold_is_in_the_log(server_database: Database) -> None:
     receipt = make_unknown_receipt(HOLD, created_at=1.0)
 
     async def settle_above(ledger: Ledger) -> None:
         await ledger.hold(HOLD)
         await ledger.record(msgspec.structs.replace(receipt, cost_nano=401), HOLD)
 
-    with capture_logs() as lines:
-        work(books, settle_above)
+    with capture_logs() as entries:
+        work(server_database, settle_above)
     event = {"event": "ledger.cost_above_hold", "request_id": "req_1", "log_level": "warning"}
-    assert lines == [event]
+    assert entries == [event]
 
 
 def test_settlement_of_an_unknown_hold_names_it_and_says_that_nothing_was_recorded(
-    books: Database,
+    server_database: Database,
 ) -> None:
     async def settle_nothing(ledger: Ledger) -> None:
         await ledger.record(make_unknown_receipt(HOLD, created_at=1.0), HOLD)
 
     with pytest.raises(HoldNotFoundError, match=r"among: req_1\. Nothing was recorded\.$"):
-        work(books, settle_nothing)
+        work(server_database, settle_nothing)
 
 
-def test_receipt_settles_its_own_hold_and_no_other(books: Database) -> None:
+def test_receipt_settles_its_own_hold_and_no_other(server_database: Database) -> None:
     async def settle_another(ledger: Ledger) -> None:
         other = msgspec.structs.replace(HOLD, request_id="req_2")
         await ledger.record(make_unknown_receipt(HOLD, created_at=1.0), other)
 
     with pytest.raises(AssertionError):
-        work(books, settle_another)
+        work(server_database, settle_another)
 
 
 @pytest.mark.parametrize("amount_nano", [0, -1])
@@ -295,7 +295,10 @@ def test_balances_of_accounts_that_do_not_exist_are_a_fault_of_the_code(
 ) -> None:
     fund(connection, "org_1", amount_nano=5, reference="a", now=1.0)
     store.add_balances(connection, [])
-    known, unknown = Line("t", "org_1:wallet", 1, ""), Line("t", "org_9:wallet", -1, "")
+    known, unknown = (
+        LedgerEntry("t", "org_1:wallet", 1, ""),
+        LedgerEntry("t", "org_9:wallet", -1, ""),
+    )
     with pytest.raises(AssertionError):
         store.add_balances(connection, [known, unknown])
 

@@ -10,7 +10,7 @@ from headgate.billing.model import charge_excess, settle
 from headgate.catalog.service import Catalog
 from headgate.gateway.encoder import render_cost
 from headgate.kit.money import format_dollars
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.ports import Hold
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
@@ -51,7 +51,7 @@ def test_header_receipt_and_ledger_say_the_same_sum(
     body = b'{"model":"%b","input":"x","max_output_tokens":1000}' % model_id.encode()
     state = make_state(make_call("/responses", body=body))
     state.model = CATALOG.find(model_id)
-    state.reading = Reading(usage=usage, service_tier=tier)
+    state.parsed_usage = ParsedUsage(usage=usage, service_tier=tier)
     state.hold = hold = Hold("req_1", "org_1", held_nano)
     state.attempts, state.was_sent, state.outcome, state.body_bytes = 1, True, outcome, len(body)
     charge = price_call(state, CATALOG, NOW)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.catalog.model import Manifest
+from headgate.catalog.model import IntegrationManifest
 from headgate.catalog.model.manifest import AuthSchema, ExtraMetadata, ModelEntry
 from headgate.catalog.service import BrowseQuery, browse
 
 MANIFESTS = [
-    Manifest(
+    IntegrationManifest(
         name="acme",
         display_name="Acme",
         integration_type="llm_provider",
@@ -15,7 +15,7 @@ MANIFESTS = [
         auth_schemas=(AuthSchema("api_key", "Key"),),
         models=(ModelEntry("acme-1", "Acme One", aliases=("one",)),),
     ),
-    Manifest(
+    IntegrationManifest(
         name="board",
         display_name="board",
         description="Cards for TEAMS.",
@@ -24,7 +24,7 @@ MANIFESTS = [
         auth_schemas=(AuthSchema("oauth2", "Login"),),
         extra_metadata=ExtraMetadata(popularity_score=50),
     ),
-    Manifest(
+    IntegrationManifest(
         name="shelf",
         display_name="Shelf",
         integration_type="knowledge_provider",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.catalog.model import InvalidCatalogError, Manifest
+from headgate.catalog.model import IntegrationManifest, InvalidCatalogError
 from headgate.catalog.service import Catalog
 from headgate.catalog.store.files import read_manifest
 from headgate.relay.ports import Deadlines
@@ -68,7 +68,7 @@ display_name = "Post a card"
 
 
 @pytest.fixture(scope="module")
-def openai() -> Manifest:
+def openai() -> IntegrationManifest:
     return Catalog.load().integrations["openai"]
 
 
@@ -78,7 +78,7 @@ def write(folder: Path, **texts: str) -> Path:
     return folder
 
 
-def test_openai_has_one_api_key_schema_with_two_variables(openai: Manifest) -> None:
+def test_openai_has_one_api_key_schema_with_two_variables(openai: IntegrationManifest) -> None:
     [schema] = openai.auth_schemas
     assert schema.auth_type == "api_key"
     assert schema.setup_instructions
@@ -97,7 +97,7 @@ def test_openai_has_one_api_key_schema_with_two_variables(openai: Manifest) -> N
     assert test.success_indicators.response_fields == ("id", "choices", "model")
 
 
-def test_what_the_vault_needs_is_derived_from_the_schema(openai: Manifest) -> None:
+def test_what_the_vault_needs_is_derived_from_the_schema(openai: IntegrationManifest) -> None:
     assert openai.base_url == "https://api.openai.com/v1"
     assert (openai.secret_header, openai.secret_header_prefix) == ("authorization", "Bearer ")
     assert openai.organization_header == "openai-organization"
@@ -107,7 +107,7 @@ def test_what_the_vault_needs_is_derived_from_the_schema(openai: Manifest) -> No
     assert openai.test_call.path == "/chat/completions"
 
 
-def test_scores_are_from_one_to_five_and_replacements_exist(openai: Manifest) -> None:
+def test_scores_are_from_one_to_five_and_replacements_exist(openai: IntegrationManifest) -> None:
     assert all(model.capabilities for model in openai.models)
     for model in openai.models:
         assert model.supports_vision == ("vision" in model.capabilities), model.id

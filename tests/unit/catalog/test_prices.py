@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.catalog.model import PriceRow, Rates
+from headgate.catalog.model import NanoRates, PriceRow
 from headgate.llm.usage import Usage
 
-RATES = Rates(
+RATES = NanoRates(
     input=2_500_000_000,
     cached_input=250_000_000,
     cache_write=3_125_000_000,
@@ -24,7 +24,7 @@ RATES = Rates(
     per_million_characters=15_000_000_000,
     tool_calls={"web_search_call": 10_000_000},
 )
-TEXT_ONLY = Rates(
+TEXT_ONLY = NanoRates(
     input=50_000_000, cached_input=5_000_000, cache_write=62_500_000, output=1, reasoning=1
 )
 counts = st.integers(0, 2_000_000)
@@ -127,7 +127,7 @@ def test_tier_without_rates_is_unpriced() -> None:
 
 
 def test_long_context_rates_hold_for_the_whole_request() -> None:
-    long = Rates(above_input_tokens=272_000, input=100_000_000)
+    long = NanoRates(above_input_tokens=272_000, input=100_000_000)
     row = PriceRow("x/y@2026-01-01", {"default": [long, TEXT_ONLY]})
     assert row.cost(Usage(input_tokens=272_000), None) == 13_600_000
     assert row.cost(Usage(input_tokens=272_001), None) == 27_200_100

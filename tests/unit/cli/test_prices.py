@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from headgate.audit.model import COMMAND_LINE, SYSTEM
 from headgate.audit.service import AuditLog
 from headgate.catalog.model import DollarRates
-from headgate.catalog.service import Catalog, PriceBook, PriceRequest
+from headgate.catalog.service import Catalog, PriceRequest, PriceService
 from headgate.cli import app
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
@@ -69,7 +69,7 @@ def add(data: Path, *, source: str = "an older list", tier: str = "default", **r
     """A row of gpt-5.4 that is in force now."""
     database = Database(data / "headgate.db")
     clock = SystemClock()
-    book = PriceBook(Catalog.load(), AuditLog(clock), clock)
+    book = PriceService(Catalog.load(), AuditLog(clock), clock)
     amounts: dict[str, Any] = {name: Decimal(rate) for name, rate in rates.items()}
     with database.transaction() as connection:
         request = PriceRequest(

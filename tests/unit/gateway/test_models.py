@@ -12,24 +12,24 @@ from msgspec.structs import replace
 
 from headgate.catalog.service import Catalog
 from headgate.gateway import listing
-from headgate.gateway.cards import FIELD, Cards, PriceBook, format_rate
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.listing import ModelNotListedError
+from headgate.gateway.model_metadata import FIELD, MetadataCatalog, ModelMetadata, format_rate
 from headgate.gateway.models import (
-    DRAWN_SECONDS,
     LIST_BYTES_MAX,
     LISTS_MAX,
+    RENDERED_SECONDS,
     ROWS_MAX,
-    Models,
     ModelsCall,
     ModelsEncoder,
-    read_wishes,
+    ModelsSender,
+    parse_list_options,
 )
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 from headgate.kit.rate_limiter import RateLimit
 from headgate.llm.providers.openai import PROVIDER
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.metering.model import Latency
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Credential, Grant, Offer
@@ -86,7 +86,7 @@ class Entry(msgspec.Struct, frozen=True):
     replacement_id: str | None = NANO
 
 
-class SmallBook:
+class SmallCatalog:
     """A catalog of one model, whose facts and rates are of every kind."""
 
     def entry(self, integration: str, model_id: str) -> Entry | None:
@@ -117,14 +117,14 @@ class FakeUpstream:
 
 
 class Shop:
-    """`Models` between a provider and callers, as the pipeline would drive it."""
+    """`ModelsSender` between a provider and callers, as the pipeline would drive it."""
 
     def __init__(
         self,
         offers: FakeOffers | None = None,
         *,
-        catalog: PriceBook | None = None,
-        kept_seconds: float = KEPT_SECONDS,
+        catalog: MetadataCatalog | None = None,
+        cache_seconds: float = KEPT_SECONDS,
         hidden: Mapping[str, frozenset[str]] | None = None,
         known: Catalog = CATALOG,
         credentials: FakeCredentials | None = None,
@@ -133,15 +133,15 @@ class Shop:
         self.upstream = FakeUpstream()
         self.latencies: dict[tuple[str, str], Latency] = {}
         hidden = hidden or {}
-        cards = Cards(catalog or CATALOG, self.find_latency, self.clock)
-        self.models = Models(
+        metadata = ModelMetadata(catalog or CATALOG, self.find_latency, self.clock)
+        self.models = ModelsSender(
             self.upstream,
-            cards,
+            metadata,
             offers or FakeOffers(),
-            CatalogModels(known, credentials or FakeCredentials(), cards, self.clock),
+            CatalogModels(known, credentials or FakeCredentials(), metadata, self.clock),
             clock=self.clock,
-            kept_seconds=kept_seconds,
-            hidden=lambda organization_id: hidden.get(organization_id, frozenset()),
+            cache_seconds=cache_seconds,
+            find_hidden=lambda organization_id: hidden.get(organization_id, frozenset()),
         )
         self.encoder = ModelsEncoder(PROVIDER, 60.0, self.clock, self.models)
         self.head = b""
@@ -164,7 +164,9 @@ class Shop:
         call = make_call(path, body=b"", method=method, grant=grant)
         call.rate_limits = rate_limits
         call.query, call.credential_name = query, credential_name
-        state = CallState(read_wishes(call, headers or []), Reading(), credential=credential)
+        state = CallState(
+            parse_list_options(call, headers or []), ParsedUsage(), credential=credential
+        )
         answer = await self.models.send(state)
         assert answer.body is not None
         body = answer.body if answer.status >= 400 else self.encoder.encode_body(state, answer.body)
@@ -198,10 +200,10 @@ async def test_model_keeps_its_bytes_and_gains_one_field(shop: Shop) -> None:
 
 
 async def test_card_is_what_it_was() -> None:
-    shop = Shop(catalog=SmallBook())
+    shop = Shop(catalog=SmallCatalog())
     shop.latencies["cred_1", MINI] = Latency(412, 2005, 37)
-    card = (await shop.list())[MINI]
-    assert json.dumps(card, indent=2) + "\n" == (GOLDEN / "card.json").read_text()
+    metadata = (await shop.list())[MINI]
+    assert json.dumps(metadata, indent=2) + "\n" == (GOLDEN / "card.json").read_text()
 
 
 async def test_unknown_model_has_a_card_that_knows_nothing(shop: Shop) -> None:
@@ -321,7 +323,7 @@ async def test_credential_that_changed_has_no_list_yet(shop: Shop) -> None:
 
 
 async def test_nothing_is_kept_where_the_setting_says_so() -> None:
-    shop = Shop(kept_seconds=0)
+    shop = Shop(cache_seconds=0)
     for _ in range(2):
         await shop.ask()
         assert shop.source == "miss"
@@ -353,7 +355,7 @@ async def test_cards_of_a_kept_list_are_drawn_anew(shop: Shop) -> None:
     await shop.ask()
     shop.latencies["cred_1", MINI] = Latency(1000, 1000, 1)
     assert (await shop.list())[MINI]["latency"]["band"] is None
-    shop.clock.seconds += DRAWN_SECONDS
+    shop.clock.seconds += RENDERED_SECONDS
     assert (await shop.list())[MINI]["latency"]["band"] == "standard"
     assert shop.source == "hit"
 
@@ -459,10 +461,10 @@ OFFERS = FakeOffers(
 async def test_managed_models_are_listed_without_an_upstream_call() -> None:
     shop = Shop(OFFERS)
     shop.latencies["cred_n", "house"] = Latency(7, 9, 2)
-    cards = await shop.list(credential=MANAGED)
+    metadata = await shop.list(credential=MANAGED)
     assert (shop.upstream.asked, shop.source) == ([], "bypass")
-    assert list(cards) == [MINI, "house"]
-    house, mini = cards["house"], cards[MINI]
+    assert list(metadata) == [MINI, "house"]
+    house, mini = metadata["house"], metadata[MINI]
     assert (house["managed"], house["display_name"], house["provider"]) == (True, "house", "openai")
     row = CATALOG.price(NANO, shop.clock.now())
     assert row is not None
@@ -503,17 +505,17 @@ async def test_own_credential_shows_its_own_models_beside_managed_ones() -> None
 
 async def test_managed_credential_shows_its_providers_models_while_none_is_managed() -> None:
     shop = Shop(FakeOffers())
-    cards = await shop.list(credential=MANAGED)
-    assert (shop.source, cards["ft:own"]["managed"]) == ("miss", True)
+    metadata = await shop.list(credential=MANAGED)
+    assert (shop.source, metadata["ft:own"]["managed"]) == ("miss", True)
 
 
 def test_wishes_about_the_body_stay_here() -> None:
     call = make_call("/models", body=b"", method="GET")
     call.headers = [(b"if-none-match", b'"1"'), (b"range", b"x"), (b"user-agent", b"u")]
-    read = read_wishes(call, [])
+    read = parse_list_options(call, [])
     assert isinstance(read, ModelsCall)
     assert (read.headers, read.raw, read.refresh) == ([(b"user-agent", b"u")], False, False)
-    assert read_wishes(call, [(b"x-headgate-raw", b"True")]).headers == call.headers
+    assert parse_list_options(call, [(b"x-headgate-raw", b"True")]).headers == call.headers
 
 
 ACME = replace(CREDENTIAL, id="cred_acme", name="Acme", integration="acme")
@@ -527,10 +529,10 @@ def both() -> Shop:
 
 
 async def test_models_of_another_integration_stand_beside_the_providers_own(both: Shop) -> None:
-    cards = await both.list()
-    assert list(cards) == [MINI, "ft:own", "acme-large"]
-    assert cards["acme-large"]["provider"] == "acme"
-    assert cards["acme-large"]["price"]["id"] == "acme/acme-large@2026-06-01"
+    metadata = await both.list()
+    assert list(metadata) == [MINI, "ft:own", "acme-large"]
+    assert metadata["acme-large"]["provider"] == "acme"
+    assert metadata["acme-large"]["price"]["id"] == "acme/acme-large@2026-06-01"
     shown = json.loads(await both.ask("/models/acme-large"))
     assert (shown["id"], shown["owned_by"]) == ("acme-large", "acme")
     assert len(both.upstream.asked) == 1

@@ -11,7 +11,7 @@ import pytest
 from headgate.llm import sse
 from headgate.llm.meter import Meter
 from headgate.llm.tap import StreamTap
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from tests.fakes.framer import Framer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -19,7 +19,7 @@ STREAMS = sorted(GOLDEN.glob("*/*.sse"))
 CHOICES = ("chat", "completions")
 FINISHED = {"two_choices": 0b11, "error_after_content": 0}
 """A bit for each choice that has said why it ended."""
-Outcome = tuple[bytes, bytes, Reading, bool, bool]
+Outcome = tuple[bytes, bytes, ParsedUsage, bool, bool]
 
 each_stream = pytest.mark.parametrize(
     "path", STREAMS, ids=lambda path: f"{path.parent.name}-{path.stem}"
@@ -32,22 +32,22 @@ def meter_of(path: Path) -> Meter:
 
 def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome:
     """What left before the end, what was withheld, and what the tap learned."""
-    tap = StreamTap(meter, reading := Reading(), drop_usage=drop)
+    tap = StreamTap(meter, parsed := ParsedUsage(), drop_usage=drop)
     left = b"".join(tap.feed(chunk) for chunk in chunks) + tap.close()
-    return left, tap.release(), reading, tap.finished, tap.truncated
+    return left, tap.release(), parsed, tap.finished, tap.truncated
 
 
 @each_stream
 def test_recorded_stream_reads_as_expected(path: Path) -> None:
     stream = path.read_bytes()
-    left, withheld, reading, finished, truncated = carry(meter_of(path), [stream], drop=False)
+    left, withheld, parsed, finished, truncated = carry(meter_of(path), [stream], drop=False)
     assert left + withheld == stream
     assert finished
     assert not truncated
     finished = FINISHED.get(path.stem, 1) * (path.parent.name in CHOICES)
-    assert reading.finished_choices == finished
-    reading.finished_choices = 0
-    assert reading == msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Reading)
+    assert parsed.finished_choices == finished
+    parsed.finished_choices = 0
+    assert parsed == msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=ParsedUsage)
 
 
 @each_stream

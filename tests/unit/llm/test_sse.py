@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from headgate.llm import sse
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import chat, responses
 from tests.fakes.framer import Framer
 
@@ -65,14 +65,14 @@ def test_events_over_the_limit_are_refused_whole_or_in_parts() -> None:
 
 def test_chat_error_has_the_shape_of_an_error_answer() -> None:
     error = {"message": "no\nway", "type": "x", "param": None, "code": None}
-    frame = chat.METER.encode_error(error, Reading())
+    frame = chat.METER.encode_error(error, ParsedUsage())
     assert frame.startswith(b'data: {"error":')
     assert msgspec.json.decode(sse.parse_event(frame).data)["error"]["message"] == "no\nway"
 
 
 def test_responses_error_is_a_typed_event_numbered_after_the_last() -> None:
     error = {"message": "m", "type": "x", "param": None, "code": "c"}
-    event = sse.parse_event(responses.METER.encode_error(error, Reading(sequence_number=3)))
+    event = sse.parse_event(responses.METER.encode_error(error, ParsedUsage(sequence_number=3)))
     assert event.name == b"error"
     assert msgspec.json.decode(event.data) == {
         "type": "error", "code": "c", "message": "m", "param": None, "sequence_number": 4,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from headgate.llm.meter import Meter
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.llm.wire import (
     audio,
     chat,
@@ -20,14 +20,14 @@ from headgate.llm.wire import (
 )
 
 
-def read(meter: Meter, body: object) -> Reading:
-    meter.read_body(msgspec.json.encode(body), reading := Reading())
-    return reading
+def read(meter: Meter, body: object) -> ParsedUsage:
+    meter.read_body(msgspec.json.encode(body), parsed := ParsedUsage())
+    return parsed
 
 
-def events(meter: Meter, *bodies: object) -> tuple[Reading, list[bool]]:
-    reading = Reading()
-    return reading, [meter.read_event(b"", msgspec.json.encode(b), reading) for b in bodies]
+def events(meter: Meter, *bodies: object) -> tuple[ParsedUsage, list[bool]]:
+    parsed = ParsedUsage()
+    return parsed, [meter.read_event(b"", msgspec.json.encode(b), parsed) for b in bodies]
 
 
 @pytest.mark.parametrize("meter", [chat.METER, completions.METER])
@@ -36,7 +36,7 @@ def test_chat_body_tells_id_model_tier_and_usage(meter: Meter) -> None:
         "id": "c", "model": "m", "service_tier": "priority", "choices": [{"index": 0}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 4},
     }  # fmt: skip
-    assert read(meter, body) == Reading(
+    assert read(meter, body) == ParsedUsage(
         usage=Usage(input_tokens=3, output_tokens=4), model="m", answer_id="c",
         service_tier="priority",
     )  # fmt: skip
@@ -44,20 +44,20 @@ def test_chat_body_tells_id_model_tier_and_usage(meter: Meter) -> None:
 
 @pytest.mark.parametrize("meter", [embeddings.METER, decisions.METER])
 def test_body_with_prompt_or_input_tokens_is_read(meter: Meter) -> None:
-    assert read(meter, {"model": "m", "usage": {"prompt_tokens": 8, "total_tokens": 8}}) == Reading(
-        usage=Usage(input_tokens=8), model="m"
-    )
+    assert read(
+        meter, {"model": "m", "usage": {"prompt_tokens": 8, "total_tokens": 8}}
+    ) == ParsedUsage(usage=Usage(input_tokens=8), model="m")
 
 
 def test_moderation_tells_only_who_answered() -> None:
-    assert read(moderations.METER, {"id": "modr", "model": "m", "results": []}) == Reading(
+    assert read(moderations.METER, {"id": "modr", "model": "m", "results": []}) == ParsedUsage(
         answer_id="modr", model="m"
     )
 
 
 def test_fields_of_odd_types_are_left_out() -> None:
     body = {"id": 7, "model": [1], "service_tier": {"a": 1}, "usage": "x", "error": None}
-    assert read(chat.METER, body) == Reading()
+    assert read(chat.METER, body) == ParsedUsage()
 
 
 def test_error_under_status_200_is_told() -> None:
@@ -69,22 +69,22 @@ def test_error_under_status_200_is_told() -> None:
 
 
 def test_last_readable_usage_wins() -> None:
-    reading, _ = events(
+    parsed, _ = events(
         chat.METER,
         {"usage": {"prompt_tokens": 1, "completion_tokens": 1}},
         {"usage": {"prompt_tokens": 1, "completion_tokens": 9}},
         {"usage": {"prompt_tokens": -1}},
         {"usage": None},
     )
-    assert reading.usage == Usage(input_tokens=1, output_tokens=9)
+    assert parsed.usage == Usage(input_tokens=1, output_tokens=9)
 
 
 def test_chunk_with_choices_of_an_unknown_shape_still_brings_its_usage() -> None:
-    reading, ends = events(
+    parsed, ends = events(
         chat.METER,
         {"choices": [{"delta": {"content": ["x"]}}], "usage": {"prompt_tokens": 1}},
     )
-    assert reading.usage == Usage(input_tokens=1)
+    assert parsed.usage == Usage(input_tokens=1)
     assert ends == [False]
 
 
@@ -99,17 +99,17 @@ def test_usage_only_is_a_chunk_without_choices() -> None:
     "number", [b"-1", b"NaN", b"1e999", b"1000000000000000000", b'"7"', b"1.5", b"null"]
 )
 def test_odd_numbers_of_an_upstream_leave_no_usage(number: bytes) -> None:
-    reading = Reading()
-    chat.METER.read_event(b"", b'{"usage":{"prompt_tokens":%b}}' % number, reading)
-    chat.METER.read_body(b'{"usage":{"prompt_tokens":%b}}' % number, reading)
-    responses.METER.read_body(b'{"usage":{"input_tokens":%b}}' % number, reading)
-    assert reading.usage is None
+    parsed = ParsedUsage()
+    chat.METER.read_event(b"", b'{"usage":{"prompt_tokens":%b}}' % number, parsed)
+    chat.METER.read_body(b'{"usage":{"prompt_tokens":%b}}' % number, parsed)
+    responses.METER.read_body(b'{"usage":{"input_tokens":%b}}' % number, parsed)
+    assert parsed.usage is None
 
 
 def test_answer_that_only_lenient_readers_take_is_read_too() -> None:
-    reading = Reading()
-    chat.METER.read_body(b'{"x":"\\ud800","usage":{"prompt_tokens":1}}', reading)
-    assert reading.usage == Usage(input_tokens=1)
+    parsed = ParsedUsage()
+    chat.METER.read_body(b'{"x":"\\ud800","usage":{"prompt_tokens":1}}', parsed)
+    assert parsed.usage == Usage(input_tokens=1)
 
 
 IMAGE = {"b64_json": "iVBORw0KGgo="}
@@ -127,7 +127,7 @@ RESPONSE = {
         {"type": "message"},
     ],
 }  # fmt: skip
-RESPONSE_READING = Reading(
+RESPONSE_READING = ParsedUsage(
     usage=Usage(
         input_tokens=5,
         output_tokens=6,
@@ -144,8 +144,8 @@ def test_response_body_tells_the_calls_of_built_in_tools() -> None:
 
 
 def test_streamed_response_equals_the_buffered_one() -> None:
-    reading, ends = events(responses.METER, {"type": "response.completed", "response": RESPONSE})
-    assert (reading, ends) == (RESPONSE_READING, [True])
+    parsed, ends = events(responses.METER, {"type": "response.completed", "response": RESPONSE})
+    assert (parsed, ends) == (RESPONSE_READING, [True])
 
 
 def test_response_with_odd_items_still_brings_its_usage() -> None:
@@ -153,42 +153,42 @@ def test_response_with_odd_items_still_brings_its_usage() -> None:
     assert read(responses.METER, odd) == RESPONSE_READING
     surrogate = msgspec.json.encode({"type": "response.completed", "response": odd})
     surrogate = surrogate[:-1] + b',"x":"\\ud800"}'
-    reading = Reading()
-    assert responses.METER.read_event(b"", surrogate, reading)
-    assert reading == RESPONSE_READING
+    parsed = ParsedUsage()
+    assert responses.METER.read_event(b"", surrogate, parsed)
+    assert parsed == RESPONSE_READING
 
 
 @pytest.mark.parametrize("response", [None, 7, [], "x"])
 def test_end_without_a_response_is_an_end(response: object) -> None:
-    reading, ends = events(responses.METER, {"type": "response.failed", "response": response})
-    assert (reading, ends) == (Reading(), [True])
+    parsed, ends = events(responses.METER, {"type": "response.failed", "response": response})
+    assert (parsed, ends) == (ParsedUsage(), [True])
 
 
 def test_failed_response_tells_its_error() -> None:
     failed = {"status": "failed", "error": {"code": "server_error"}, "usage": None}
-    reading, ends = events(responses.METER, {"type": "response.failed", "response": failed})
-    assert (reading.error_code, reading.status, ends) == ("server_error", "failed", [True])
+    parsed, ends = events(responses.METER, {"type": "response.failed", "response": failed})
+    assert (parsed.error_code, parsed.status, ends) == ("server_error", "failed", [True])
 
 
 def test_event_name_counts_where_the_data_has_no_type() -> None:
     data = msgspec.json.encode({"response": RESPONSE})
-    assert responses.METER.read_event(b"response.completed", data, reading := Reading())
-    assert reading == RESPONSE_READING
+    assert responses.METER.read_event(b"response.completed", data, parsed := ParsedUsage())
+    assert parsed == RESPONSE_READING
 
 
 @pytest.mark.parametrize("meter", [responses.METER, images.METER, audio.METER, embeddings.METER])
 def test_done_and_errors_end_every_wire(meter: Meter) -> None:
-    assert meter.read_event(b"", b"[DONE]", Reading())
-    assert meter.read_event(b"error", b"not json", reading := Reading())
-    assert reading.error_code == "error"
-    assert meter.read_event(b"", b'{"error":{"type":"t"}}', reading := Reading())
-    assert reading.error_code == "t"
+    assert meter.read_event(b"", b"[DONE]", ParsedUsage())
+    assert meter.read_event(b"error", b"not json", parsed := ParsedUsage())
+    assert parsed.error_code == "error"
+    assert meter.read_event(b"", b'{"error":{"type":"t"}}', parsed := ParsedUsage())
+    assert parsed.error_code == "t"
 
 
 def test_odd_end_without_a_response_is_an_end() -> None:
     data = b'{"type":"response.completed","response":7,"x":"\\ud800"}'
-    assert responses.METER.read_event(b"", data, reading := Reading())
-    assert reading == Reading()
+    assert responses.METER.read_event(b"", data, parsed := ParsedUsage())
+    assert parsed == ParsedUsage()
 
 
 @pytest.mark.parametrize("meter", [responses.METER, images.METER, audio.METER, embeddings.METER])
@@ -216,9 +216,9 @@ def test_image_output_is_image_tokens_unless_divided() -> None:
 
 def test_image_events_after_the_usage_do_not_raise() -> None:
     done = {"type": "image_edit.completed", "usage": {"input_tokens": 1, "output_tokens": 2}}
-    reading, ends = events(images.METER, done, {"type": "image_edit.completed"})
+    parsed, ends = events(images.METER, done, {"type": "image_edit.completed"})
     assert ends == [True, True]
-    assert reading.usage == Usage(input_tokens=1, output_tokens=2, output_image_tokens=2, images=1)
+    assert parsed.usage == Usage(input_tokens=1, output_tokens=2, output_image_tokens=2, images=1)
 
 
 def test_transcripts_tell_tokens_or_duration() -> None:
@@ -233,15 +233,15 @@ def test_transcripts_tell_tokens_or_duration() -> None:
 
 def test_sound_and_plain_text_tell_nothing() -> None:
     for body in (b"\xff\xfb\x90" * 999, b"1\n00:00 --> 00:01\nhi", b"", b"{"):
-        audio.METER.read_body(body, reading := Reading())
-        assert reading == Reading()
+        audio.METER.read_body(body, parsed := ParsedUsage())
+        assert parsed == ParsedUsage()
 
 
 def test_opaque_answers_tell_nothing() -> None:
-    opaque.METER.read_body(b'{"usage":{"prompt_tokens":1}}', reading := Reading())
-    assert not opaque.METER.read_event(b"", b"[DONE]", reading)
+    opaque.METER.read_body(b'{"usage":{"prompt_tokens":1}}', parsed := ParsedUsage())
+    assert not opaque.METER.read_event(b"", b"[DONE]", parsed)
     assert not opaque.METER.is_usage_only(b"")
-    assert reading == Reading()
+    assert parsed == ParsedUsage()
 
 
 SEARCH = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}}
@@ -251,11 +251,11 @@ USED = {"input_tokens": 5, "output_tokens": 6}
 
 def stream_response(
     items: list[dict[str, Any]], output: list[dict[str, Any]], **response: Any
-) -> Reading:
+) -> ParsedUsage:
     """What is learned of a response whose items come one by one, and again at the end."""
     answer = {"id": "resp", "status": "completed", "usage": USED, "output": output, **response}
     started = {**answer, "status": "in_progress", "usage": None, "output": []}
-    reading, ends = events(
+    parsed, ends = events(
         responses.METER,
         {"type": "response.created", "response": started},
         *(
@@ -265,13 +265,13 @@ def stream_response(
         {"type": "response.completed", "response": answer},
     )
     assert ends == [False] * (1 + len(items)) + [True]
-    return reading
+    return parsed
 
 
-def calls_of(reading: Reading) -> dict[str, int]:
-    assert reading.usage is not None
-    assert reading.tool_items is None
-    return reading.usage.tool_calls
+def calls_of(parsed: ParsedUsage) -> dict[str, int]:
+    assert parsed.usage is not None
+    assert parsed.tool_items is None
+    return parsed.usage.tool_calls
 
 
 @pytest.mark.parametrize("output", [[], [SEARCH], [{**SEARCH, "id": "other"}], [{"type": "x"}]])
@@ -286,12 +286,12 @@ def test_calls_without_ids_are_told_apart_by_their_place() -> None:
     assert calls_of(stream_response(items, [])) == {"web_search_call": 2}
     assert calls_of(stream_response(items, items)) == {"web_search_call": 2}
     assert calls_of(stream_response([], items)) == {"web_search_call": 2}
-    reading, _ = events(
+    parsed, _ = events(
         responses.METER,
         {"type": "response.output_item.done", "item": items[0]},
         {"type": "response.output_item.done", "item": items[0]},
     )
-    assert {name: len(seen) for name, seen in (reading.tool_items or {}).items()} == {
+    assert {name: len(seen) for name, seen in (parsed.tool_items or {}).items()} == {
         "web_search_call": 2
     }
 
@@ -344,26 +344,26 @@ def test_usage_that_tells_nothing_never_replaces_a_real_one(later: object) -> No
         "prompt_tokens_details": {"cached_tokens": 2},
     }
     chunk: dict[str, Any] = {"choices": [], "usage": later}
-    reading, _ = events(chat.METER, {"usage": told}, chunk)
-    assert reading.usage == Usage(input_tokens=7, cached_tokens=2, output_tokens=3)
+    parsed, _ = events(chat.METER, {"usage": told}, chunk)
+    assert parsed.usage == Usage(input_tokens=7, cached_tokens=2, output_tokens=3)
 
 
 def test_usage_may_come_in_halves_or_as_a_running_total_in_each_chunk() -> None:
     halves = [{"prompt_tokens": 7, "completion_tokens": 0}, {"completion_tokens": 3}]
     running = [{"prompt_tokens": 7, "completion_tokens": n} for n in (1, 2, 3)]
     for chunks in (halves, running):
-        reading, _ = events(
+        parsed, _ = events(
             chat.METER, *(dict[str, Any](choices=[{}], usage=each) for each in chunks)
         )
-        assert reading.usage == Usage(input_tokens=7, output_tokens=3)
+        assert parsed.usage == Usage(input_tokens=7, output_tokens=3)
 
 
 def test_usage_in_a_choice_counts() -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
     chunk: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": "stop", "usage": usage}]}
     last: dict[str, Any] = {"choices": [{"delta": {}, "usage": None}]}
-    reading, ends = events(chat.METER, chunk, last)
-    assert (reading.usage, ends) == (Usage(input_tokens=7, output_tokens=3), [False, False])
+    parsed, ends = events(chat.METER, chunk, last)
+    assert (parsed.usage, ends) == (Usage(input_tokens=7, output_tokens=3), [False, False])
 
 
 def test_usage_beside_a_response_or_before_its_end_counts() -> None:

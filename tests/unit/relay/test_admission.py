@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.addresses import AddressOutOfScopeError, find_network, is_inside
 from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.admission import (
     Admission,
     EndpointOutOfScopeError,
@@ -34,7 +34,7 @@ def make_receipt(usage: Usage | None, *, pricing: str = "priced") -> Receipt:
     call = make_call()
     charge = Charge(pricing=pricing, usage=usage)
     return build_receipt(
-        CallState(call, Reading()), charge, created_at=0.0, ended_at=call.started_at
+        CallState(call, ParsedUsage()), charge, created_at=0.0, ended_at=call.started_at
     )
 
 
@@ -250,7 +250,7 @@ def test_picture_reserves_few_tokens_and_a_broken_call_is_billed_for_few() -> No
     call = make_call(body=body)
     assert 1_945 <= estimate_tokens(call) < 2_000
     state = make_state(call)
-    state.body_bytes, state.reading.output_bytes = len(body), 40
+    state.body_bytes, state.parsed_usage.output_bytes = len(body), 40
     assert estimate_usage(state) == Usage(
         input_tokens=estimate_tokens(call) - 500, output_tokens=10
     )

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headgate.catalog.model import PriceRow, Rates
+from headgate.catalog.model import NanoRates, PriceRow
 from headgate.llm.tap import StreamTap
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.breaker import Breakers
 from headgate.relay.ports import Hold, Receipt
 from headgate.relay.pricing import price_call
@@ -33,7 +33,7 @@ ROW = PriceRow(
     "acme/gpt-5.4-mini@2026-01-01",
     {
         "default": [
-            Rates(
+            NanoRates(
                 input=10**6,
                 cached_input=10**6,
                 output=10**7,
@@ -41,11 +41,13 @@ ROW = PriceRow(
                 tool_calls={"web_search_call": 70},
             )
         ],
-        "priority": [Rates(input=2 * 10**6, output=2 * 10**7)],
+        "priority": [NanoRates(input=2 * 10**6, output=2 * 10**7)],
     },
 )
 """A nano-dollar a token in, ten a token out, seventy a search."""
-SPEECH = PriceRow("acme/tts@2026-01-01", {"default": [Rates(per_million_characters=15 * 10**9)]})
+SPEECH = PriceRow(
+    "acme/tts@2026-01-01", {"default": [NanoRates(per_million_characters=15 * 10**9)]}
+)
 HELD_NANO = 40_000
 
 
@@ -75,11 +77,11 @@ def settle(
     managed = held_nano is not None
     credentials = FakeCredentials(replace(CREDENTIAL, managed=managed))
     Routing(credentials, models, Breakers(ManualClock())).plan(state)
-    state.reading = Reading(usage=usage)
+    state.parsed_usage = ParsedUsage(usage=usage)
     state.hold = Hold("req_1", "org_1", held_nano) if managed else None
     state.attempts, state.was_sent, state.outcome = 1, True, "completed"
     for name, value in changes.items():
-        setattr(state.reading if hasattr(state.reading, name) else state, name, value)
+        setattr(state.parsed_usage if hasattr(state.parsed_usage, name) else state, name, value)
     charge = price_call(state, models, NOW)
     return build_receipt(state, charge, created_at=NOW, ended_at=0.0)
 
@@ -194,7 +196,7 @@ def test_speech_is_priced_by_the_characters_of_its_request() -> None:
 
 
 def test_model_that_always_searches_adds_its_fee_to_each_answer() -> None:
-    row = PriceRow("x", {"default": [Rates(input=10**6, output=10**7, per_request=25)]})
+    row = PriceRow("x", {"default": [NanoRates(input=10**6, output=10**7, per_request=25)]})
     receipt = settle(Usage(input_tokens=3, output_tokens=1), models=Models(row))
     assert receipt.cost_nano == 3 + 10 + 25
     assert row.bound(3, 1, None) == 38
@@ -239,7 +241,7 @@ def test_streamed_costs_what_the_whole_answer_costs_however_it_comes(
         "output": items,
     }
     meter = make_call("/responses").endpoint.meter
-    meter.read_body(msgspec.json.encode(answer), whole := Reading())
+    meter.read_body(msgspec.json.encode(answer), whole := ParsedUsage())
     said: list[dict[str, Any]] = [
         {"type": "response.created", "response": {**answer, "usage": None, "output": []}}
     ]
@@ -251,7 +253,7 @@ def test_streamed_costs_what_the_whole_answer_costs_however_it_comes(
     end = answer if where != "announced" else {**answer, "output": []}
     said.append({"type": "response.completed", "response": end})
     stream = b"".join(b"data: %b\n\n" % msgspec.json.encode(each) for each in said)
-    tap = StreamTap(meter, reading := Reading(), drop_usage=False)
+    tap = StreamTap(meter, reading := ParsedUsage(), drop_usage=False)
     feed(tap, stream, cuts)
     assert reading.usage == whole.usage
     assert settle(reading.usage).cost_nano == settle(whole.usage).cost_nano > 0
@@ -269,7 +271,7 @@ def test_streamed_chat_costs_what_the_whole_one_costs_wherever_its_usage_stands(
     told = {"prompt_tokens": used["input_tokens"], "completion_tokens": used["output_tokens"]}
     body: dict[str, Any] = {"id": "c", "model": "gpt-5.4-mini", "choices": [], "usage": told}
     meter = make_call().endpoint.meter
-    meter.read_body(msgspec.json.encode(body), whole := Reading())
+    meter.read_body(msgspec.json.encode(body), whole := ParsedUsage())
     running = [{**told, "completion_tokens": n} for n in (0, 1, told["completion_tokens"])]
     halves = [{**told, "completion_tokens": 0}, None, {**told, "prompt_tokens": 0}]
     zeros = [None, told, dict.fromkeys(told, 0)]
@@ -284,7 +286,7 @@ def test_streamed_chat_costs_what_the_whole_one_costs_wherever_its_usage_stands(
     if where == "last":
         said.append({**body, "choices": []})
     stream = b"".join(b"data: %b\n\n" % msgspec.json.encode(each) for each in said)
-    tap = StreamTap(meter, reading := Reading(), drop_usage=drop)
+    tap = StreamTap(meter, reading := ParsedUsage(), drop_usage=drop)
     feed(tap, stream + b"data: [DONE]\n\n", cuts)
     assert reading.usage == whole.usage
     assert settle(reading.usage).cost_nano == settle(whole.usage).cost_nano > 0

@@ -116,7 +116,7 @@ class Call:
 
     @asynccontextmanager
     async def sending(self) -> AsyncGenerator[asyncio.Task[UpstreamResponse]]:
-        state = CallState(make_call(body=self.body), make_state().reading)
+        state = CallState(make_call(body=self.body), make_state().parsed_usage)
         self.routing.plan(state)
         task = asyncio.create_task(self.upstream.send(state))
         for _ in range(3):

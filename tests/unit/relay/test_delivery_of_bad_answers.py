@@ -100,7 +100,11 @@ async def test_answer_with_an_error_beside_its_content_is_passed_on_and_charged(
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
     delivery = deliver(state, FakeResponse(200, JSON, body), FakeCaller())
     await delivery.transfer()
-    assert (state.status, state.outcome, state.reading.error_code) == (200, "upstream_error", "x")
+    assert (state.status, state.outcome, state.parsed_usage.error_code) == (
+        200,
+        "upstream_error",
+        "x",
+    )
     charge = price_call(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.usage) == ("priced", Usage(input_tokens=1))
 
@@ -137,7 +141,7 @@ async def test_failed_response_that_is_read_again_is_read_well() -> None:
     state = plan("/responses/r", b"", "GET")
     body = b'{"id":"r","status":"failed","error":{"code":"x"},"usage":{"input_tokens":1}}'
     await deliver(state, FakeResponse(200, JSON, body), FakeCaller()).transfer()
-    assert (state.outcome, state.reading.error_code) == ("completed", None)
+    assert (state.outcome, state.parsed_usage.error_code) == ("completed", None)
 
 
 @pytest.mark.parametrize("cut", range(len(KEY) + 1))
@@ -161,5 +165,5 @@ async def test_key_in_an_answer_is_removed_before_anything_is_learned_from_it() 
     response = FakeResponse(200, [*JSON, (b"x-request-id", KEY)], body)
     delivery = deliver(state, response, FakeCaller())
     await delivery.transfer()
-    assert KEY.decode() not in repr(state.reading)
+    assert KEY.decode() not in repr(state.parsed_usage)
     assert state.upstream_request_id == "[removed]"

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from headgate.catalog.model import Manifest
+from headgate.catalog.model import IntegrationManifest
 from headgate.catalog.service import Catalog
 from headgate.catalog.store.files import read_manifests
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Origin
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.llm.request import JsonRequest
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.admission import Admission, ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
@@ -60,13 +60,13 @@ input = "{dollars}"
 """
 
 
-def write(name: str, dollars: int, *models: str) -> Manifest:
+def write(name: str, dollars: int, *models: str) -> IntegrationManifest:
     written = [
         MODEL.format(name=name, model=model, wire=f"{model}-at-{name}", dollars=dollars)
         for model in models
     ]
     text = PROVIDER.format(name=name) + "".join(written)
-    return msgspec.convert(tomllib.loads(text), Manifest)
+    return msgspec.convert(tomllib.loads(text), IntegrationManifest)
 
 
 CATALOG = Catalog(
@@ -150,7 +150,7 @@ def plan_call(
     Admission(RateLimiter(clock), ConcurrencyLimiter(8, lag_seconds_max=1.0), CATALOG).admit(
         call, FakeCaller()
     )
-    state = CallState(call, Reading())
+    state = CallState(call, ParsedUsage())
     Routing(credentials, CATALOG, Breakers(clock), offers).plan(state)
     return state
 
@@ -161,8 +161,8 @@ def describe(state: CallState) -> tuple[str, str, str | None]:
     assert isinstance(state.body, JsonRequest)
     assert state.body.model is not None
     state.attempts, state.outcome = 1, "completed"
-    state.reading.usage = Usage(input_tokens=1_000_000)
-    state.reading.model = state.reading.model or state.body.model
+    state.parsed_usage.usage = Usage(input_tokens=1_000_000)
+    state.parsed_usage.model = state.parsed_usage.model or state.body.model
     charge = price_call(state, CATALOG, ManualClock().now())
     return state.credential.integration, state.body.model, charge.price_id
 
@@ -236,7 +236,7 @@ def test_credential_of_a_tool_serves_no_model() -> None:
 
 def test_answer_that_names_another_integrations_model_is_priced_by_its_own() -> None:
     state = plan("acme-large")
-    state.reading.model = "gpt-5.4-pro"
+    state.parsed_usage.model = "gpt-5.4-pro"
     assert describe(state) == ACME_LARGE
 
 

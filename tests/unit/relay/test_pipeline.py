@@ -17,9 +17,9 @@ from headgate.relay.call_state import GatewayStoppingError, InternalError, Recei
 from headgate.relay.client_response import ResponseFactory
 from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.disconnects import Drains
-from headgate.relay.holding import Holding
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import DisconnectPolicy, Hold, Receipt
+from headgate.relay.reservation import Reservation
 from headgate.relay.retry import RetryPolicy
 from headgate.relay.routing import Routing
 from headgate.relay.upstream import Upstream
@@ -77,7 +77,7 @@ class Harness:
         self.pipeline = CallPipeline(
             admission=Admission(RateLimiter(clock), self.concurrency),
             routing=Routing(FakeCredentials(replace(CREDENTIAL, managed=True)), models, breakers),
-            holding=Holding(self.ledger, models, clock, timeouts=Timeouts()),
+            reservation=Reservation(self.ledger, models, clock, timeouts=Timeouts()),
             upstream=Upstream(
                 self.client,
                 policy=RetryPolicy(),
@@ -185,11 +185,11 @@ async def test_server_that_stops_in_mid_commit_passes_the_settled_answer_on() ->
 
 async def test_server_that_stops_in_mid_hold_releases_it_with_the_receipt() -> None:
     harness = Harness(json_answer())
-    holding = asyncio.Event()
+    reservation = asyncio.Event()
 
     async def wait(hold: Hold) -> None:
         harness.ledger.holds.append(hold)
-        holding.set()
+        reservation.set()
         await asyncio.Event().wait()
 
     harness.ledger.hold = wait  # type: ignore[method-assign]
@@ -202,7 +202,7 @@ async def test_server_that_stops_in_mid_hold_releases_it_with_the_receipt() -> N
 
     harness.ledger.record = note  # type: ignore[method-assign]
     running = asyncio.create_task(harness.run())
-    await holding.wait()
+    await reservation.wait()
     running.cancel()
     with pytest.raises(GatewayStoppingError):
         await running

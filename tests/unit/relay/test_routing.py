@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from headgate.llm.request import JsonRequest
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.admission import ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call_state import CallState
@@ -38,7 +38,7 @@ NAMED_OLD = b'{ "model":"old", "future":1.50 }'
 def plan(
     body: bytes, path: str = "/chat/completions", models: FakeModels | None = None
 ) -> CallState:
-    state = CallState(replace(make_call(path, body=body), query=b"?a=%20b"), Reading())
+    state = CallState(replace(make_call(path, body=body), query=b"?a=%20b"), ParsedUsage())
     Routing(FakeCredentials(), models or FakeModels(), Breakers(ManualClock())).plan(state)
     return state
 
@@ -54,7 +54,7 @@ def plan_managed(
     credential_name: str | None = None,
 ) -> CallState:
     call = make_call(path, body=body, method=method, grant=grant)
-    state = CallState(replace(call, credential_name=credential_name), Reading())
+    state = CallState(replace(call, credential_name=credential_name), ParsedUsage())
     routing = Routing(
         FakeCredentials(MANAGED), models or FakeModels(), Breakers(ManualClock()), offers
     )
@@ -137,22 +137,25 @@ def test_managed_model_goes_to_its_own_credential_byte_for_byte() -> None:
     assert body_of(state) is body
     assert state.credential is ATTACHED
     assert state.target == b"/attached/chat/completions"
-    assert state.reading.model is None
+    assert state.parsed_usage.model is None
 
 
 def test_deprecated_managed_model_is_replaced_and_nothing_else_of_the_body() -> None:
     state = plan_managed()
     assert body_of(state) == b'{ "model":"gpt-5.4-mini", "future":1.50 }'
     assert state.model is not None
-    assert (state.call.model, state.model.id, state.reading.model) == ("old", *["gpt-5.4-mini"] * 2)
+    assert (state.call.model, state.model.id, state.parsed_usage.model) == (
+        "old",
+        *["gpt-5.4-mini"] * 2,
+    )
 
 
 @pytest.mark.parametrize("served", [None, "a-name-of-the-provider"])
 def test_replaced_model_is_priced_as_the_one_that_serves(served: str | None) -> None:
     state = plan_managed()
     state.attempts, state.outcome = 1, "completed"
-    state.reading.usage = Usage(input_tokens=7)
-    state.reading.model = served or state.reading.model
+    state.parsed_usage.usage = Usage(input_tokens=7)
+    state.parsed_usage.model = served or state.parsed_usage.model
     charge = price_call(state, FakeModels(), 0.0)
     assert (charge.pricing, charge.cost_nano) == ("priced", 7)
 
@@ -197,7 +200,7 @@ def test_any_managed_credential_serves_while_no_model_is_managed() -> None:
 
 
 def test_own_credential_is_never_rerouted() -> None:
-    state = CallState(make_call(body=NAMED_OLD), Reading())
+    state = CallState(make_call(body=NAMED_OLD), ParsedUsage())
     Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock()), OFFERS).plan(state)
     assert state.credential is CREDENTIAL
     assert body_of(state) is NAMED_OLD

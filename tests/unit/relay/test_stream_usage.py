@@ -62,7 +62,7 @@ class Rig:
         self.state = make_state()
 
     async def call(self, body: bytes = STREAMED_CHAT) -> UpstreamResponse:
-        self.state = CallState(make_call(body=body), self.state.reading)
+        self.state = CallState(make_call(body=body), self.state.parsed_usage)
         self.routing.plan(self.state)
         return await self.upstream.send(self.state)
 
@@ -120,7 +120,7 @@ async def test_connection_that_says_never_is_never_asked() -> None:
 async def test_every_copy_of_a_large_body_is_counted(envelopes: bytes, copies: int) -> None:
     large = b'{"text":"%b",' % (b"x" * 100_000) + envelopes + STREAMED_CHAT[1:]
     rig, caller = Rig(), FakeCaller()
-    state = CallState(make_call(body=large), rig.state.reading, caller=caller)
+    state = CallState(make_call(body=large), rig.state.parsed_usage, caller=caller)
     rig.routing.plan(state)
     state.reserve_copies()
     assert caller.held_bytes // 100_000 == copies
@@ -140,7 +140,7 @@ def test_so_many_refusals_are_remembered() -> None:
 
 def test_body_without_the_field_is_the_clients_own() -> None:
     rig = Rig()
-    state = CallState(make_call(body=STREAMED_CHAT), rig.state.reading)
+    state = CallState(make_call(body=STREAMED_CHAT), rig.state.parsed_usage)
     rig.routing.plan(state)
     assert state.body_without_usage is state.call.body
     assert isinstance(state.body, JsonRequest)

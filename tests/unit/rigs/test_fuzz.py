@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.llm.tap import StreamTap
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import chat
 from rigs.fuzz import growth, session
 from rigs.fuzz.targets import REGRESSIONS, TARGETS, Target
@@ -45,7 +45,7 @@ def test_time_grows_with_the_bytes_only(target: Target) -> None:
 
 def test_an_endless_event_in_single_bytes_passes_in_linear_time() -> None:
     def feed(data: bytes) -> None:
-        tap = StreamTap(chat.METER, Reading(), drop_usage=False, event_bytes_max=len(data) - 2)
+        tap = StreamTap(chat.METER, ParsedUsage(), drop_usage=False, event_bytes_max=len(data) - 2)
         assert sum(len(tap.feed(b"x")) for _ in data) < len(data)
 
     assert growth.measure_growth(Target("endless", feed, (b"xxx",)), b"x") <= growth.RATIO_MAX

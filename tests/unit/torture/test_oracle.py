@@ -50,7 +50,7 @@ async def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def books(path: Path) -> Generator[sqlite3.Connection]:
+def server_database(path: Path) -> Generator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 
@@ -78,23 +78,25 @@ async def test_books_that_are_right_are_found_right(path: Path) -> None:
     ],
 )
 async def test_what_is_wrong_is_found(
-    path: Path, books: sqlite3.Connection, damage: str, found: set[str]
+    path: Path, server_database: sqlite3.Connection, damage: str, found: set[str]
 ) -> None:
-    books.execute(damage)
+    server_database.execute(damage)
     assert verdicts(path) == found
 
 
-async def test_answer_billed_twice_is_found(path: Path, books: sqlite3.Connection) -> None:
-    columns = [row[1] for row in books.execute("PRAGMA table_info(receipts)")]
+async def test_answer_billed_twice_is_found(
+    path: Path, server_database: sqlite3.Connection
+) -> None:
+    columns = [row[1] for row in server_database.execute("PRAGMA table_info(receipts)")]
     chosen = ", ".join("'req_2'" if name == "request_id" else name for name in columns)
-    books.execute(f"INSERT INTO receipts SELECT {chosen} FROM receipts")
+    server_database.execute(f"INSERT INTO receipts SELECT {chosen} FROM receipts")
     assert "L2" in verdicts(path)
 
 
 async def test_entries_that_do_not_sum_to_zero_are_found(
-    path: Path, books: sqlite3.Connection
+    path: Path, server_database: sqlite3.Connection
 ) -> None:
-    books.execute(
+    server_database.execute(
         "INSERT INTO entries (transaction_id, account_id, amount_nano, request_id, created_at) "
         "VALUES ('stray', 'org_1:wallet', 5, '', 0)"
     )

@@ -16,7 +16,7 @@ from headgate.api.integration_shapes import (
 )
 from headgate.api.operation import Ask, Operations
 from headgate.api.shapes import Nothing
-from headgate.catalog.model import IntegrationNotFoundError, Manifest
+from headgate.catalog.model import IntegrationManifest, IntegrationNotFoundError
 from headgate.catalog.service import BrowseQuery, browse
 
 OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
@@ -166,7 +166,7 @@ def price_finder(ask: Ask[Any, Any]) -> FindPrice:
     return lambda integration, model_id: catalog.price_at(integration, model_id, now)
 
 
-def list_llm_manifests(ask: Ask[Any, Any]) -> list[Manifest]:
+def list_llm_manifests(ask: Ask[Any, Any]) -> list[IntegrationManifest]:
     """Every LLM provider, the best first."""
     manifests = ask.services.catalog.integrations.values()
     return browse(manifests, BrowseQuery(integration_type=LLM))

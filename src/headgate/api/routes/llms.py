@@ -14,9 +14,9 @@ from headgate.api.operation import Ask, Operations
 from headgate.api.routes.integrations import list_llm_manifests, price_finder
 from headgate.api.shapes import Nothing
 from headgate.catalog.model import (
+    IntegrationManifest,
     InvalidOrganizationSettingError,
     LlmChoice,
-    Manifest,
     OrganizationSettings,
 )
 from headgate.credentials.model.credential import CredentialRecord
@@ -193,7 +193,7 @@ def check_credential(
 
 def show_llm(
     ask: Ask[Any, Any],
-    manifest: Manifest,
+    manifest: IntegrationManifest,
     settings: OrganizationSettings,
     credentials: list[CredentialRecord],
 ) -> OrganizationLlm:

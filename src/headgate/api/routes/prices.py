@@ -113,7 +113,7 @@ async def list_prices(ask: Ask[PriceQuery, Nothing]) -> PricePage:
         history=query.history,
     )
     listed, total = await ask.read(
-        lambda connection: ask.services.price_book.list(
+        lambda connection: ask.services.prices.list(
             connection, wanted, limit=query.limit, offset=query.offset
         )
     )
@@ -138,7 +138,7 @@ async def create_price(ask: Ask[Nothing, PriceCreate]) -> ShownPrice:
     now = ask.services.clock.now()
 
     def add(connection: Any) -> ShownPrice:
-        entry = ask.services.price_book.add(connection, read_price(ask.body), by=ask.actor)
+        entry = ask.services.prices.add(connection, read_price(ask.body), by=ask.actor)
         future = entry.effective_from > now * MICROSECONDS and ask.body.effective_from is not None
         return show_price(entry, "future" if future else "in_force")
 

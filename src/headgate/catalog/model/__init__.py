@@ -3,9 +3,9 @@
 from headgate.catalog.model.manifest import (
     ActionEntry,
     AuthSchema,
+    IntegrationManifest,
     IntegrationNotFoundError,
     InvalidCatalogError,
-    Manifest,
     ModelEntry,
     TestEndpoint,
 )
@@ -16,7 +16,7 @@ from headgate.catalog.model.price import (
     PriceEntry,
     PriceNotFoundError,
 )
-from headgate.catalog.model.rates import PriceRow, Rates
+from headgate.catalog.model.rates import NanoRates, PriceRow
 from headgate.catalog.model.settings import (
     InvalidOrganizationSettingError,
     LlmChoice,
@@ -27,18 +27,18 @@ __all__ = [
     "ActionEntry",
     "AuthSchema",
     "DollarRates",
+    "IntegrationManifest",
     "IntegrationNotFoundError",
     "InvalidCatalogError",
     "InvalidOrganizationSettingError",
     "InvalidPriceError",
     "LlmChoice",
-    "Manifest",
     "ModelEntry",
+    "NanoRates",
     "OrganizationSettings",
     "PriceBlock",
     "PriceEntry",
     "PriceNotFoundError",
     "PriceRow",
-    "Rates",
     "TestEndpoint",
 ]

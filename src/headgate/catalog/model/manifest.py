@@ -223,7 +223,7 @@ class PriceSource(_Block, frozen=True):
     exceptions: dict[str, str] = {}
 
 
-class Manifest(_Block, frozen=True, kw_only=True):
+class IntegrationManifest(_Block, frozen=True, kw_only=True):
     """One integration. What its secrets need is as `vault.model.Integration` wants it, derived from
     the first of its auth schemas."""
 

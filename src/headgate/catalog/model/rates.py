@@ -16,7 +16,7 @@ _PER_ONE = 3_000_000
 minute have the least common multiple 3,000,000."""
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
     """Nano-dollars for a million tokens of each class, for an image, a minute of audio, a million
     characters, a tool call, and for each answer whatever it used (`per_request`, what a model that
     always searches adds). None: the price book does not say."""
@@ -147,7 +147,7 @@ class PriceRow:
 
     __slots__ = ("_by_service_tier", "id", "tiers", "tool_fees")
 
-    def __init__(self, price_id: str, tiers: Mapping[str, Sequence[Rates]]) -> None:
+    def __init__(self, price_id: str, tiers: Mapping[str, Sequence[NanoRates]]) -> None:
         self.id = price_id
         self.tiers = tiers
         self.tool_fees: dict[str, int] = {}
@@ -155,7 +155,7 @@ class PriceRow:
             for name, fee in rates.tool_calls.items():
                 self.tool_fees[name] = max(fee, self.tool_fees.get(name, 0))
         default = tiers.get("default", ())
-        self._by_service_tier: Mapping[str | None, Sequence[Rates]] = {
+        self._by_service_tier: Mapping[str | None, Sequence[NanoRates]] = {
             **tiers,
             None: default,
             "auto": default,

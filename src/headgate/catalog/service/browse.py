@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from headgate.catalog.model.manifest import Manifest
+from headgate.catalog.model.manifest import IntegrationManifest
 
 
 class BrowseQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,13 +19,15 @@ class BrowseQuery(msgspec.Struct, frozen=True, kw_only=True):
     search: str | None = None
 
 
-def browse(integrations: Iterable[Manifest], query: BrowseQuery) -> list[Manifest]:
+def browse(
+    integrations: Iterable[IntegrationManifest], query: BrowseQuery
+) -> list[IntegrationManifest]:
     """Those that fit: recommended ones first, then by popularity and name."""
     fitting = [manifest for manifest in integrations if _fits(manifest, query)]
     return sorted(fitting, key=_rank)
 
 
-def _fits(manifest: Manifest, query: BrowseQuery) -> bool:
+def _fits(manifest: IntegrationManifest, query: BrowseQuery) -> bool:
     return (
         (query.category is None or query.category in manifest.categories)
         and query.integration_type in (None, manifest.integration_type)
@@ -34,7 +36,7 @@ def _fits(manifest: Manifest, query: BrowseQuery) -> bool:
     )
 
 
-def _mentions(manifest: Manifest, wanted: str) -> bool:
+def _mentions(manifest: IntegrationManifest, wanted: str) -> bool:
     texts = [manifest.name, manifest.display_name, manifest.description, *manifest.categories]
     for model in manifest.models:
         texts += (model.id, model.display_name, *model.aliases)
@@ -43,6 +45,6 @@ def _mentions(manifest: Manifest, wanted: str) -> bool:
     return any(wanted in text.casefold() for text in texts)
 
 
-def _rank(manifest: Manifest) -> tuple[bool, int, str]:
+def _rank(manifest: IntegrationManifest) -> tuple[bool, int, str]:
     extra = manifest.extra_metadata
     return not extra.recommended, -extra.popularity_score, manifest.display_name.casefold()

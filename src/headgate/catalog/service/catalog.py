@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from headgate.catalog.model.manifest import InvalidCatalogError, Manifest, ModelEntry
+from headgate.catalog.model.manifest import IntegrationManifest, InvalidCatalogError, ModelEntry
 from headgate.catalog.model.price import (
     EVERY_MODEL,
     MICROSECONDS,
@@ -40,20 +40,20 @@ _NO_PRICES: Mapping[str, _Rows] = {}
 
 
 class Catalog:
-    """All integrations with their models and prices (`relay.ports.Models`).
+    """All integrations with their models and prices (`relay.ports.ModelCatalog`).
 
     A bare model id is that of the first integration that has it, in the order of reading. Prices
     that are stored in the database join the shipped ones with `reload`. Raises
     `InvalidCatalogError` for manifests that contradict themselves or each other.
     """
 
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
-        by_name: dict[str, Manifest] = {}
+    def __init__(self, manifests: Iterable[IntegrationManifest]) -> None:
+        by_name: dict[str, IntegrationManifest] = {}
         for manifest in manifests:
             if manifest.name in by_name:
                 raise InvalidCatalogError(f"There are two integrations named {manifest.name}.")
             by_name[manifest.name] = manifest
-        self.integrations: Mapping[str, Manifest] = by_name
+        self.integrations: Mapping[str, IntegrationManifest] = by_name
         self._shipped: dict[_Place, list[PriceEntry]] = {}
         self._bases: dict[_Place, str] = {}
         """For each id or alias, the id whose prices are its own."""
@@ -67,7 +67,7 @@ class Catalog:
         self.providers: Sequence[str] = sorted(
             self._models, key=lambda name: name != DEFAULT_INTEGRATION
         )
-        """See `relay.ports.Models.providers`."""
+        """See `relay.ports.ModelCatalog.providers`."""
         for manifest in by_name.values():
             self._take_models(manifest)
             self._take_prices(manifest)
@@ -99,7 +99,7 @@ class Catalog:
         return [self._found[model_id] for model_id in sorted(self._found)]
 
     def match(self, name: str, integration: str | None = None) -> ModelMatch:
-        """See `relay.ports.Models.match`."""
+        """See `relay.ports.ModelCatalog.match`."""
         if integration is not None:
             own = name.removeprefix(f"{integration}/")
             if own != name and name in self._models.get(integration, _NOTHING):
@@ -120,7 +120,7 @@ class Catalog:
         return [] if manifest is None else [entry.id for entry in manifest.models]
 
     def find(self, model_id: str, integration: str | None = None) -> Model | None:
-        """See `relay.ports.Models.find`. Aliases and dated snapshots keep the id they came with."""
+        """Aliases and dated snapshots keep the id they came with."""
         known = self._found if integration is None else self._models.get(integration, _NOTHING)
         model = known.get(model_id)
         if model is None:
@@ -129,7 +129,7 @@ class Catalog:
         return model
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> PriceRow | None:
-        """See `relay.ports.Models.price`."""
+        """See `relay.ports.ModelCatalog.price`."""
         if integration is None:
             prices, models = self._prices, self._found
         else:
@@ -221,7 +221,7 @@ class Catalog:
         wire_id = model_id if model is None else model.wire_id
         return ModelMatch(integration, model_id, wire_id, model, names, is_qualified)
 
-    def _take_models(self, manifest: Manifest) -> None:
+    def _take_models(self, manifest: IntegrationManifest) -> None:
         name = manifest.name
         for entry in manifest.models:
             deadlines = make_deadlines(
@@ -237,7 +237,7 @@ class Catalog:
                 self._models[name][model_id] = model
                 self._found.setdefault(model_id, model)
 
-    def _take_prices(self, manifest: Manifest) -> None:
+    def _take_prices(self, manifest: IntegrationManifest) -> None:
         name = manifest.name
         known = {entry.id for entry in manifest.models} | {EVERY_MODEL}
         for block in manifest.prices:
@@ -280,7 +280,7 @@ class Catalog:
             raise InvalidCatalogError(f"{place[0]}: {place[1]}: {error}") from error
 
 
-def _read_block(manifest: Manifest, block: PriceBlock) -> PriceEntry:
+def _read_block(manifest: IntegrationManifest, block: PriceBlock) -> PriceEntry:
     day = block.effective_from
     since = datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC)
     return PriceEntry(

@@ -15,7 +15,7 @@ from headgate.catalog.model.price import (
     PriceEntry,
     PriceName,
 )
-from headgate.catalog.model.rates import PriceRow, Rates
+from headgate.catalog.model.rates import NanoRates, PriceRow
 from headgate.kit.money import nano_from_dollars
 
 CACHE_WRITE_SURCHARGE = Decimal("1.25")
@@ -56,7 +56,7 @@ def build_row(known: Sequence[PriceEntry]) -> PriceRow:
     counting = choose(known)
     every = counting.pop((EVERY_MODEL, *_DEFAULT), None)
     tools = every.rates.tool_calls if every else {}
-    tiers: dict[str, list[Rates]] = {}
+    tiers: dict[str, list[NanoRates]] = {}
     for entry in sorted(counting.values(), key=lambda entry: -entry.above_input_tokens):
         if entry.model != EVERY_MODEL and entry.rates.amounts():
             tiers.setdefault(entry.tier, []).append(convert(entry, {**tools}))
@@ -71,14 +71,14 @@ def choose(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], PriceEntry
     return counting
 
 
-def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> Rates:
+def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> NanoRates:
     """The rates in nano-dollars, with what follows from others. Raises ValueError."""
     said = entry.rates
     problem = find_problem(entry.currency, said)
     if problem is not None:
         raise ValueError(problem[1])
     dollars = {name: getattr(said, name) for name in RATES} | inherit(said)
-    return Rates(
+    return NanoRates(
         above_input_tokens=entry.above_input_tokens,
         tool_calls={
             name: nano_from_dollars(rate)

@@ -38,7 +38,7 @@ class CatalogSettings:
         }
 
     def hidden(self, organization_id: str) -> frozenset[str]:
-        """The models that an organization does not show, from memory (`gateway.models.Hidden`)."""
+        """Return the models that an organization hides, from memory."""
         return self._hidden.get(organization_id, _NOTHING)
 
     def read(self, connection: sa.Connection, organization_id: str) -> OrganizationSettings:

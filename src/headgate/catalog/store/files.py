@@ -7,23 +7,23 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.catalog.model.manifest import InvalidCatalogError, Manifest
+from headgate.catalog.model.manifest import IntegrationManifest, InvalidCatalogError
 
 DATA = Path(__file__).parents[1] / "data"
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> IntegrationManifest:
     """The manifest in a file. Raises `InvalidCatalogError`."""
     try:
         with path.open("rb") as file:
-            return msgspec.convert(tomllib.load(file), Manifest)
+            return msgspec.convert(tomllib.load(file), IntegrationManifest)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InvalidCatalogError(f"{path.name}: {error}") from error
     except OSError as error:
         raise InvalidCatalogError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def read_manifests(folder: Path = DATA) -> list[Manifest]:
+def read_manifests(folder: Path = DATA) -> list[IntegrationManifest]:
     """Every manifest of a folder, by the name of its file. Raises `InvalidCatalogError`."""
     if not folder.is_dir():
         raise InvalidCatalogError(f"{folder} is no directory of catalog files.")

@@ -24,7 +24,7 @@ from headgate.credentials.service.managed_routes import CHAIN_MAX, follow
 from headgate.credentials.store import managed_models as managed_store
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
-from headgate.relay.ports import DEFAULT_INTEGRATION, Models
+from headgate.relay.ports import DEFAULT_INTEGRATION, ModelCatalog
 from headgate.vault.service import note_change
 
 MANAGED_MODELS_MAX = 1_000
@@ -37,7 +37,7 @@ class ManagedBook:
     They are served by the platform's credentials of any integration that has models.
     """
 
-    def __init__(self, *, models: Models, audit: AuditLog, clock: Clock, ids: Ids) -> None:
+    def __init__(self, *, models: ModelCatalog, audit: AuditLog, clock: Clock, ids: Ids) -> None:
         self._models = models
         self._audit = audit
         self._clock = clock

@@ -18,11 +18,11 @@ from headgate.kit.http.message import Client
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.llm.endpoint import Body, Endpoint, Pricing
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import chat
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
-from headgate.relay.ports import Credential, Grant, Models, Receipt, Settlement
+from headgate.relay.ports import Credential, Grant, ModelCatalog, Receipt, Settlement
 from headgate.relay.pricing import price_call
 from headgate.relay.receipts import build_receipt
 
@@ -45,7 +45,7 @@ class Trials:
         client: Client,
         *,
         settlement: Settlement,
-        models: Models,
+        models: ModelCatalog,
         observe: Callable[[Receipt, int], None],
         clock: Clock,
         ids: Ids,
@@ -119,7 +119,7 @@ def begin_state(
         0.0,
         model if isinstance(model, str) else None,
     )
-    return CallState(made, Reading(), credential=credential, attempts=1, was_sent=True)
+    return CallState(made, ParsedUsage(), credential=credential, attempts=1, was_sent=True)
 
 
 def end_state(state: CallState, made: Attempt) -> None:
@@ -133,16 +133,16 @@ def end_state(state: CallState, made: Attempt) -> None:
         state.error_code = "provider_unreachable"
         state.status = Kind.UPSTREAM.value
         return
-    readable = state.call.endpoint.meter.read_body(made.body, state.reading)
+    readable = state.call.endpoint.meter.read_body(made.body, state.parsed_usage)
     is_answer = readable and state.status < 400
     state.was_sent = is_answer
     state.outcome = "completed" if is_answer else "upstream_error"
     if not made.trial.is_valid or not is_answer:
         untold = "provider_error" if made.trial.is_valid is None else "credential_invalid"
-        state.error_code = state.reading.error_code or untold
+        state.error_code = state.parsed_usage.error_code or untold
 
 
-def close_state(state: CallState, models: Models, clock: Clock) -> Receipt:
+def close_state(state: CallState, models: ModelCatalog, clock: Clock) -> Receipt:
     """The receipt."""
     now = clock.now()
     return build_receipt(

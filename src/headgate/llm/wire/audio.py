@@ -8,8 +8,8 @@ import msgspec
 
 from headgate.llm.answers import (
     DONE,
+    AnswerFields,
     BodyMeter,
-    Facts,
     decode_with,
     note,
     note_event_error,
@@ -17,23 +17,23 @@ from headgate.llm.answers import (
     typed_heads,
 )
 from headgate.llm.meter import Meter
-from headgate.llm.usage import Reading, read_usage
+from headgate.llm.usage import ParsedUsage, read_usage
 
 _ENDS = frozenset({"transcript.text.done", "speech.audio.done"})
 _BULK_TYPES = (b"speech.audio.delta",)
 
 
-class _Transcript(Facts):
+class _Transcript(AnswerFields):
     duration: Any = None
 
 
-class _Event(Facts):
+class _AudioEvent(AnswerFields):
     type: Any = None
     delta: Any = None
 
 
 _transcript_decoder = msgspec.json.Decoder(_Transcript)
-_event_decoder = msgspec.json.Decoder(_Event)
+_event_decoder = msgspec.json.Decoder(_AudioEvent)
 
 
 class AudioMeter(BodyMeter):
@@ -41,26 +41,26 @@ class AudioMeter(BodyMeter):
 
     bulk = typed_heads(_BULK_TYPES)
 
-    def read_body(self, body: bytes, reading: Reading) -> bool:
+    def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Learn the usage; sound and plain text tell nothing."""
         transcript = decode_with(_transcript_decoder, body, _Transcript)
         if transcript is None:
             return False
         if transcript.usage is None and transcript.duration is not None:
-            reading.usage = read_usage({"type": "duration", "seconds": transcript.duration})
-        note(transcript, reading)
+            parsed.usage = read_usage({"type": "duration", "seconds": transcript.duration})
+        note(transcript, parsed)
         return True
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Learn from an event; the last one is `transcript.text.done` or `speech.audio.done`."""
-        found = decode_with(_event_decoder, data, _Event)
+        found = decode_with(_event_decoder, data, _AudioEvent)
         if found is None:
-            return note_event_error(event, reading) or data == DONE
-        note(found, reading)
+            return note_event_error(event, parsed) or data == DONE
+        note(found, parsed)
         if isinstance(found.delta, str):
-            reading.output_bytes += len(found.delta.encode("utf-8", "replace"))
+            parsed.output_bytes += len(found.delta.encode("utf-8", "replace"))
         kind = text(found.type) or event.decode("ascii", "replace")
-        return kind in _ENDS or note_event_error(event, reading)
+        return kind in _ENDS or note_event_error(event, parsed)
 
 
 METER: Meter = AudioMeter()

@@ -8,8 +8,8 @@ import msgspec
 
 from headgate.llm.answers import (
     DONE,
+    AnswerFields,
     BodyMeter,
-    Facts,
     decode_with,
     member,
     note,
@@ -18,13 +18,13 @@ from headgate.llm.answers import (
     typed_heads,
 )
 from headgate.llm.meter import Meter
-from headgate.llm.usage import Reading, Usage
+from headgate.llm.usage import ParsedUsage, Usage
 
 _ENDS = frozenset({"image_generation.completed", "image_edit.completed"})
 _BULK_TYPES = (b"image_generation.partial_image", b"image_edit.partial_image")
 
 
-class _Images(Facts):
+class _Images(AnswerFields):
     data: list[msgspec.Raw] | None = None
 
 
@@ -32,12 +32,12 @@ class _OddImages(_Images):
     data: Any = None
 
 
-class _Event(Facts):
+class _ImageEvent(AnswerFields):
     type: Any = None
 
 
 _images_decoder = msgspec.json.Decoder(_Images)
-_event_decoder = msgspec.json.Decoder(_Event)
+_event_decoder = msgspec.json.Decoder(_ImageEvent)
 
 
 class ImagesMeter(BodyMeter):
@@ -49,37 +49,37 @@ class ImagesMeter(BodyMeter):
 
     bulk = typed_heads(_BULK_TYPES)
 
-    def read_body(self, body: bytes, reading: Reading) -> bool:
+    def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Learn usage and the number of images."""
         images = decode_with(_images_decoder, body, _OddImages)
         if images is None:
             return False
         count = len(images.data) if isinstance(images.data, list) else 0
-        _note_images(images, count, reading)
+        _note_images(images, count, parsed)
         return True
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Learn from an event; the last one brings the completed image, or is an error."""
-        found = decode_with(_event_decoder, data, _Event)
+        found = decode_with(_event_decoder, data, _ImageEvent)
         if found is None:
-            return note_event_error(event, reading) or data == DONE
+            return note_event_error(event, parsed) or data == DONE
         is_end = (text(found.type) or event.decode("ascii", "replace")) in _ENDS
-        _note_images(found, int(is_end), reading)
-        return is_end or note_event_error(event, reading)
+        _note_images(found, int(is_end), parsed)
+        return is_end or note_event_error(event, parsed)
 
 
-def _note_images(facts: Facts, count: int, reading: Reading) -> None:
-    usage_before = reading.usage
-    note(facts, reading)
-    usage = reading.usage
-    if usage is None and facts.usage is None and count:
-        reading.usage = Usage(images=count)
+def _note_images(fields: AnswerFields, count: int, parsed: ParsedUsage) -> None:
+    usage_before = parsed.usage
+    note(fields, parsed)
+    usage = parsed.usage
+    if usage is None and fields.usage is None and count:
+        parsed.usage = Usage(images=count)
     if usage is None or usage is usage_before:
         return
     image_tokens = usage.output_image_tokens
-    if member(facts.usage, "output_tokens_details") is None:
+    if member(fields.usage, "output_tokens_details") is None:
         image_tokens = usage.output_tokens
-    reading.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
+    parsed.usage = msgspec.structs.replace(usage, images=count, output_image_tokens=image_tokens)
 
 
 METER: Meter = ImagesMeter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate.llm.meter import Meter
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 
 
 class OpaqueMeter:
@@ -12,19 +12,19 @@ class OpaqueMeter:
     bulk: tuple[bytes, ...] = (b"",)
     has_last_event = False
 
-    def read_body(self, body: bytes, reading: Reading) -> bool:
+    def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Learn nothing; anything is as good."""
         return True
 
-    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+    def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
         """None is known."""
         return b""
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Learn nothing; no event is known to be the last."""
         return False
 
-    def is_complete(self, reading: Reading, choices: int) -> bool:
+    def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
         """Always: no last event is known."""
         return True
 

@@ -10,8 +10,8 @@ from headgate.llm import sse
 from headgate.llm.answers import (
     DONE,
     UNDECODABLE,
+    AnswerFields,
     BodyMeter,
-    Facts,
     decode_with,
     error_code,
     member,
@@ -23,7 +23,7 @@ from headgate.llm.answers import (
 )
 from headgate.llm.meter import Meter
 from headgate.llm.tools import Item, ToolCalls, count_calls, note_item
-from headgate.llm.usage import Reading
+from headgate.llm.usage import ParsedUsage
 
 _ITEM_DONE = "response.output_item.done"
 _ENDS = frozenset(
@@ -38,7 +38,7 @@ _BULK_TYPES = (
 )
 
 
-class _Response(Facts):
+class _Response(AnswerFields):
     output: list[Item] | None = None
     tools: msgspec.Raw = msgspec.Raw()
     incomplete_details: Any = None
@@ -49,7 +49,7 @@ class _OddResponse(_Response):
     tools: Any = None
 
 
-class _Event(msgspec.Struct):
+class _ResponseEvent(msgspec.Struct):
     type: Any = None
     delta: Any = None
     response: msgspec.Raw = msgspec.Raw()
@@ -61,13 +61,13 @@ class _Event(msgspec.Struct):
     sequence_number: Any = None
 
 
-class _OddEvent(_Event):
+class _OddResponseEvent(_ResponseEvent):
     response: Any = None
     item: Any = None
 
 
 _response_decoder = msgspec.json.Decoder(_Response)
-_event_decoder = msgspec.json.Decoder(_Event)
+_event_decoder = msgspec.json.Decoder(_ResponseEvent)
 _item_decoder = msgspec.json.Decoder(Item)
 
 
@@ -82,15 +82,15 @@ class ResponsesMeter(BodyMeter):
 
     bulk = typed_heads(_BULK_TYPES)
 
-    def read_body(self, body: bytes, reading: Reading) -> bool:
+    def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
         """Learn id, model, tier, status, usage, tool calls and the response's error."""
         response = decode_with(_response_decoder, body, _OddResponse)
         if response is None:
             return False
-        _note_response(response, reading)
+        _note_response(response, parsed)
         return True
 
-    def encode_error(self, error: dict[str, str | None], reading: Reading) -> bytes:
+    def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
         """`event: error`, numbered after the last event that came.
 
         The fields stand at the top, as OpenAI documents them, and under `error`, as it sends them:
@@ -102,35 +102,35 @@ class ResponsesMeter(BodyMeter):
             "code": error["code"],
             "message": error["message"],
             "param": error["param"],
-            "sequence_number": reading.sequence_number + 1,
+            "sequence_number": parsed.sequence_number + 1,
         }
         return sse.encode_event(msgspec.json.encode(body), b"error")
 
-    def read_event(self, event: bytes, data: bytes, reading: Reading) -> bool:
+    def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
         """Learn from an event; the last one states the response's end, or is an error."""
-        found = decode_with(_event_decoder, data, _OddEvent)
+        found = decode_with(_event_decoder, data, _OddResponseEvent)
         if found is None:
-            return note_event_error(event, reading) or data == DONE
+            return note_event_error(event, parsed) or data == DONE
         if isinstance(found.sequence_number, int):
-            reading.sequence_number = found.sequence_number
+            parsed.sequence_number = found.sequence_number
         kind = text(found.type) or event.decode("ascii", "replace")
         if isinstance(found.delta, str):
-            reading.output_bytes += len(found.delta.encode("utf-8", "replace"))
+            parsed.output_bytes += len(found.delta.encode("utf-8", "replace"))
         if found.usage is not None:
-            note_usage(found.usage, reading)
+            note_usage(found.usage, parsed)
         if found.response:
             response = _response_of(found)
             if response is not None:
-                _note_response(response, reading)
+                _note_response(response, parsed)
         elif kind == _ITEM_DONE:
-            _note_announced(found, reading)
+            _note_announced(found, parsed)
         if kind == "error" or found.error:
-            reading.error_code = error_code(found.error or {"code": found.code})
-        return kind in _ENDS or note_event_error(event, reading)
+            parsed.error_code = error_code(found.error or {"code": found.code})
+        return kind in _ENDS or note_event_error(event, parsed)
 
 
-def _response_of(event: _Event) -> _Response | None:
-    if not isinstance(event, _OddEvent):
+def _response_of(event: _ResponseEvent) -> _Response | None:
+    if not isinstance(event, _OddResponseEvent):
         return decode_with(_response_decoder, bytes(event.response), _OddResponse)
     try:
         return msgspec.convert(event.response, _OddResponse)
@@ -138,17 +138,17 @@ def _response_of(event: _Event) -> _Response | None:
         return None
 
 
-def _note_announced(event: _Event, reading: Reading) -> None:
+def _note_announced(event: _ResponseEvent, parsed: ParsedUsage) -> None:
     """An item is complete; the last event may repeat it, or not."""
     item = _item_of(event)
     if item is not None:
-        if reading.tool_items is None:
-            reading.tool_items = {}
-        note_item(item, event.output_index, reading.tool_items)
+        if parsed.tool_items is None:
+            parsed.tool_items = {}
+        note_item(item, event.output_index, parsed.tool_items)
 
 
-def _item_of(event: _Event) -> Item | None:
-    if not isinstance(event, _OddEvent):
+def _item_of(event: _ResponseEvent) -> Item | None:
+    if not isinstance(event, _OddResponseEvent):
         return decode_with(_item_decoder, bytes(event.item), Item)
     return _convert_item(event.item)
 
@@ -160,19 +160,19 @@ def _convert_item(value: object) -> Item | None:
         return None
 
 
-def _note_response(response: _Response, reading: Reading) -> None:
-    note(response, reading)
-    status = reading.status
-    if status in _FAILURES and reading.error_code is None:
-        reading.error_code = status
+def _note_response(response: _Response, parsed: ParsedUsage) -> None:
+    note(response, parsed)
+    status = parsed.status
+    if status in _FAILURES and parsed.error_code is None:
+        parsed.error_code = status
     elif status == "incomplete":
-        reading.incomplete_reason = text(member(response.incomplete_details, "reason")) or status
-    if reading.usage is not None and status not in _UNDER_WAY:
+        parsed.incomplete_reason = text(member(response.incomplete_details, "reason")) or status
+    if parsed.usage is not None and status not in _UNDER_WAY:
         final = _list_calls(response)
-        if final or reading.tool_items:
-            calls = count_calls(reading.tool_items or {}, final, _tools_of(response))
-            reading.usage = msgspec.structs.replace(reading.usage, tool_calls=calls)
-        reading.tool_items = None
+        if final or parsed.tool_items:
+            calls = count_calls(parsed.tool_items or {}, final, _tools_of(response))
+            parsed.usage = msgspec.structs.replace(parsed.usage, tool_calls=calls)
+        parsed.tool_items = None
 
 
 def _list_calls(response: _Response) -> ToolCalls:

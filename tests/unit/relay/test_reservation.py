@@ -13,7 +13,7 @@ from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers
 from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import make_deadlines
-from headgate.relay.holding import Holding, UnpricedModelError
+from headgate.relay.reservation import Reservation, UnpricedModelError
 from headgate.relay.routing import Routing
 from tests.fakes.pipeline import (
     CREDENTIAL,
@@ -42,13 +42,15 @@ async def hold(
     models = models or FakeModels()
     state = make_state(make_call(body=body))
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
-    await Holding(ledger or FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(state)
+    await Reservation(ledger or FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(
+        state
+    )
     return state
 
 
 async def test_own_key_holds_nothing() -> None:
     ledger = FakeLedger()
-    await Holding(ledger, FakeModels(), ManualClock(), timeouts=Timeouts()).hold(
+    await Reservation(ledger, FakeModels(), ManualClock(), timeouts=Timeouts()).hold(
         state := make_state()
     )
     assert state.hold is None
@@ -68,7 +70,7 @@ async def test_hold_outlasts_the_total_deadline_of_its_call(
     state.model = model
     timeouts = Timeouts(total_seconds=3_600)
     ledger = FakeLedger()
-    await Holding(ledger, FakeModels(model), ManualClock(), timeouts=timeouts).hold(state)
+    await Reservation(ledger, FakeModels(model), ManualClock(), timeouts=timeouts).hold(state)
     assert [hold.lease_seconds for hold in ledger.holds] == [total_seconds + 300]
 
 
@@ -114,7 +116,7 @@ async def test_every_prompt_is_held_for_and_a_list_of_tokens_is_one(
     models = FakeModels()
     state = make_state(make_call("/completions", body=fields))
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
-    await Holding(FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(state)
+    await Reservation(FakeLedger(), models, ManualClock(), timeouts=Timeouts()).hold(state)
     assert state.hold is not None
     assert state.hold.amount_nano == TOKENS_NANO + (answers - 1) * 10 * 500
 
@@ -151,7 +153,7 @@ async def test_empty_wallet_leaves_no_hold() -> None:
     state = make_state()
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
     with pytest.raises(WalletEmpty):
-        await Holding(ledger, models, ManualClock(), timeouts=Timeouts()).hold(state)
+        await Reservation(ledger, models, ManualClock(), timeouts=Timeouts()).hold(state)
     assert state.hold is None
 
 
@@ -187,7 +189,7 @@ async def test_fees_of_the_tools_that_a_request_allows_are_held(
     models = FakeModels(tool_fees=TOOL_FEES)
     state = make_state(make_call("/responses", body=body))
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
-    await Holding(
+    await Reservation(
         FakeLedger(), models, ManualClock(), timeouts=Timeouts(), tool_calls_assumed=10
     ).hold(state)
     assert state.hold is not None
@@ -239,7 +241,7 @@ def test_hold_covers_whatever_a_request_within_its_limits_can_cost(data: st.Data
     state.model = model = CATALOG.find(model_id)
     state.credential = MANAGED
     assert model is not None
-    asyncio.run(Holding(FakeLedger(), CATALOG, ManualClock(), timeouts=Timeouts()).hold(state))
+    asyncio.run(Reservation(FakeLedger(), CATALOG, ManualClock(), timeouts=Timeouts()).hold(state))
     assert state.hold is not None
     output_max = min(limit, model.output_tokens_max or model.input_tokens_max)
     input_tokens = data.draw(st.integers(0, model.input_tokens_max))

@@ -82,7 +82,7 @@ class ListedPrice(msgspec.Struct, frozen=True):
     state: PriceState
 
 
-class PriceBook:
+class PriceService:
     """The price book of one installation. Nothing here commits; changes bump the revision."""
 
     def __init__(self, catalog: Catalog, audit: AuditLog, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from headgate.llm.endpoint import Pricing
 from headgate.llm.request import JsonRequest
 from headgate.relay.call_state import CallState
 from headgate.relay.deadlines import merge_timeouts
-from headgate.relay.ports import Hold, Models, Wallet
+from headgate.relay.ports import Hold, ModelCatalog, Wallet
 from headgate.relay.pricing import measure_request
 from headgate.relay.usage_bounds import (
     bound_output,
@@ -33,7 +33,7 @@ class UnpricedModelError(HeadgateError):
     code = "model_unpriced"
 
 
-class Holding:
+class Reservation:
     """Holds the most that a managed call can cost; a call on an own key holds nothing.
 
     `tool_calls_assumed` is how many calls of tools are held for where the request sets no maximum.
@@ -43,7 +43,7 @@ class Holding:
     def __init__(
         self,
         wallet: Wallet,
-        models: Models,
+        models: ModelCatalog,
         clock: Clock,
         *,
         timeouts: Timeouts,

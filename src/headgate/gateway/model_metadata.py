@@ -19,11 +19,11 @@ FIELD = "headgate"
 """The one field that a model has beside the provider's own."""
 CURRENCY = "USD"
 DEFAULT_TIER = "default"
-DRAWN_PRICES_MAX = 2_000
+RENDERED_PRICES_MAX = 2_000
 THRESHOLD = "above_input_tokens"
 
 
-class Facts(Protocol):
+class ModelInfo(Protocol):
     """What the catalog says of a model."""
 
     @property
@@ -46,7 +46,7 @@ class Facts(Protocol):
     def replacement_id(self) -> str | None: ...
 
 
-class Priced(Protocol):
+class TieredPrice(Protocol):
     """A row of the price book, with its rates in nano-dollars for each service tier, of which each
     begins with the highest threshold of input."""
 
@@ -56,23 +56,23 @@ class Priced(Protocol):
     def tiers(self) -> Mapping[str, Sequence[msgspec.Struct]]: ...
 
 
-class PriceBook(Protocol):
+class MetadataCatalog(Protocol):
     """The catalog, as far as cards need it."""
 
-    def entry(self, integration: str, model_id: str) -> Facts | None:
+    def entry(self, integration: str, model_id: str) -> ModelInfo | None:
         """What is said of a model."""
         ...
 
     def find(self, model_id: str, integration: str | None = None) -> Model | None:
-        """See `relay.ports.Models`."""
+        """See `relay.ports.ModelCatalog`."""
         ...
 
-    def price(self, model_id: str, at: float, integration: str | None = None) -> Priced | None:
-        """See `relay.ports.Models`."""
+    def price(self, model_id: str, at: float, integration: str | None = None) -> TieredPrice | None:
+        """See `relay.ports.ModelCatalog`."""
         ...
 
 
-class Latency(Protocol):
+class MeasuredLatency(Protocol):
     """How long callers wait for a model."""
 
     @property
@@ -85,31 +85,31 @@ class Latency(Protocol):
     def samples(self) -> int: ...
 
 
-FindLatency = Callable[[str, str], Latency | None]
+FindLatency = Callable[[str, str], MeasuredLatency | None]
 """The latency of a model by a credential."""
 
 
-class Cards:
+class ModelMetadata:
     """Draws cards."""
 
-    def __init__(self, catalog: PriceBook, find_latency: FindLatency, clock: Clock) -> None:
+    def __init__(self, catalog: MetadataCatalog, find_latency: FindLatency, clock: Clock) -> None:
         self._catalog = catalog
         self._find_latency = find_latency
         self._clock = clock
-        self._drawn: dict[int, tuple[Priced, msgspec.Raw]] = {}
+        self._rendered: dict[int, tuple[TieredPrice, msgspec.Raw]] = {}
 
-    def draw(self, model_id: str, credential: Credential) -> bytes:
+    def render(self, model_id: str, credential: Credential) -> bytes:
         """The card of a model that a credential's own provider has, as JSON."""
-        return self._draw(
+        return self._render(
             model_id,
-            facts=self._catalog.entry(credential.integration, model_id),
+            info=self._catalog.entry(credential.integration, model_id),
             provider=credential.integration,
             managed=credential.managed,
             credential_id=credential.id,
             priced_as=model_id,
         )
 
-    def draw_offered(self, offered: Offered) -> bytes:
+    def render_managed(self, offered: Offered) -> bytes:
         """The card of a managed model: facts and price are those of what serves it."""
         catalog, integration = self._catalog, offered.integration
         model = catalog.find(offered.wire_id, integration)
@@ -119,9 +119,9 @@ class Cards:
         if offered.deprecated:
             replaced = offered.serving_id != offered.model_id
             deprecation = describe_deprecation(offered.serving_id if replaced else None)
-        return self._draw(
+        return self._render(
             offered.model_id,
-            facts=catalog.entry(integration, priced_as),
+            info=catalog.entry(integration, priced_as),
             provider=integration,
             managed=True,
             credential_id=offered.credential_id,
@@ -130,11 +130,11 @@ class Cards:
             deprecation=deprecation,
         )
 
-    def _draw(
+    def _render(
         self,
         model_id: str,
         *,
-        facts: Facts | None,
+        info: ModelInfo | None,
         provider: str,
         managed: bool,
         credential_id: str,
@@ -142,35 +142,35 @@ class Cards:
         display_name: str | None = None,
         deprecation: dict[str, Any] | None = None,
     ) -> bytes:
-        if deprecation is None and not managed and facts is not None and facts.deprecated:
-            deprecation = describe_deprecation(facts.replacement_id)
-        named = display_name or (model_id if facts is None else facts.display_name)
+        if deprecation is None and not managed and info is not None and info.deprecated:
+            deprecation = describe_deprecation(info.replacement_id)
+        named = display_name or (model_id if info is None else info.display_name)
         return msgspec.json.encode(
             {
                 "display_name": named,
                 "provider": provider,
                 "managed": managed,
-                "price": self._draw_price(priced_as, provider),
+                "price": self._render_price(priced_as, provider),
                 "latency": describe_latency(self._find_latency(credential_id, model_id)),
-                "capabilities": describe_capabilities(facts),
-                "context": describe_context(facts),
+                "capabilities": describe_capabilities(info),
+                "context": describe_context(info),
                 "deprecation": deprecation,
             }
         )
 
-    def _draw_price(self, model_id: str, integration: str) -> msgspec.Raw | None:
+    def _render_price(self, model_id: str, integration: str) -> msgspec.Raw | None:
         """The price in force; a row never changes, and is most of the work of a card. What is drawn
         keeps its row alive, so that no other one has its identity."""
         price = self._catalog.price(model_id, self._clock.now(), integration)
         if price is None:
             return None
-        drawn = self._drawn.get(id(price))
-        if drawn is None:
-            if len(self._drawn) >= DRAWN_PRICES_MAX:
-                self._drawn.clear()
-            drawn = price, msgspec.Raw(msgspec.json.encode(describe_price(price)))
-            self._drawn[id(price)] = drawn
-        return drawn[1]
+        rendered = self._rendered.get(id(price))
+        if rendered is None:
+            if len(self._rendered) >= RENDERED_PRICES_MAX:
+                self._rendered.clear()
+            rendered = price, msgspec.Raw(msgspec.json.encode(describe_price(price)))
+            self._rendered[id(price)] = rendered
+        return rendered[1]
 
 
 def describe_deprecation(replacement_id: str | None) -> dict[str, Any]:
@@ -178,24 +178,24 @@ def describe_deprecation(replacement_id: str | None) -> dict[str, Any]:
     return {"deprecated": True, "replacement_id": replacement_id}
 
 
-def describe_price(price: Priced) -> dict[str, Any]:
+def describe_price(price: TieredPrice) -> dict[str, Any]:
     """The rates of the plain service tier, and all others under `tiers`.
 
     Dollars as decimal strings: for a million tokens of each class, for an image, a minute, a
     million characters, a tool call.
     """
-    card: dict[str, Any] = {"id": price.id, "currency": CURRENCY}
+    metadata: dict[str, Any] = {"id": price.id, "currency": CURRENCY}
     others: list[dict[str, Any]] = []
     for tier, steps in price.tiers.items():
         for rates in reversed(steps):
             shown = describe_rates(msgspec.structs.asdict(rates))
             threshold = shown.pop(THRESHOLD)
             if tier == DEFAULT_TIER and threshold < 0:
-                card |= shown
+                metadata |= shown
                 continue
             above = {} if threshold < 0 else {THRESHOLD: threshold}
             others.append({"service_tier": tier, **above, **shown})
-    return {**card, "tiers": others}
+    return {**metadata, "tiers": others}
 
 
 def describe_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def format_rate(nano: int) -> str:
     return f"{whole}.{rest:09d}".rstrip("0").removesuffix(".")
 
 
-def describe_latency(latency: Latency | None) -> dict[str, Any]:
+def describe_latency(latency: MeasuredLatency | None) -> dict[str, Any]:
     """The measured latency; a band of null where nothing was measured."""
     if latency is None:
         return {"band": None, "p50_ms": None, "p95_ms": None, "samples": 0}
@@ -229,23 +229,23 @@ def describe_latency(latency: Latency | None) -> dict[str, Any]:
     }
 
 
-def describe_capabilities(facts: Facts | None) -> dict[str, Any]:
+def describe_capabilities(info: ModelInfo | None) -> dict[str, Any]:
     """What the catalog knows that the model can do; what is not named is not known."""
-    if facts is None:
+    if info is None:
         return {}
-    names = set(facts.capabilities)
-    names |= {"vision"} if facts.supports_vision else set()
-    names |= {"embeddings"} if facts.dimensions else set()
-    card: dict[str, Any] = dict.fromkeys(sorted(names), True)
-    return {**card, "dimensions": facts.dimensions} if facts.dimensions else card
+    names = set(info.capabilities)
+    names |= {"vision"} if info.supports_vision else set()
+    names |= {"embeddings"} if info.dimensions else set()
+    metadata: dict[str, Any] = dict.fromkeys(sorted(names), True)
+    return {**metadata, "dimensions": info.dimensions} if info.dimensions else metadata
 
 
-def describe_context(facts: Facts | None) -> dict[str, Any] | None:
+def describe_context(info: ModelInfo | None) -> dict[str, Any] | None:
     """The model's windows in tokens and the end of its training data; null where unknown."""
-    if facts is None:
+    if info is None:
         return None
     return {
-        "input_tokens_max": facts.input_tokens_max or None,
-        "output_tokens_max": facts.output_limit,
-        "data_freshness": facts.data_freshness,
+        "input_tokens_max": info.input_tokens_max or None,
+        "output_tokens_max": info.output_limit,
+        "data_freshness": info.data_freshness,
     }

@@ -13,7 +13,7 @@ from tests.fakes.waiting import wait_until
 
 
 @dataclass
-class Books:
+class ServerDatabase:
     """The database of a data directory."""
 
     data: Path

@@ -15,17 +15,17 @@ from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.catalog.model import (
     DollarRates,
+    IntegrationManifest,
     InvalidPriceError,
-    Manifest,
     PriceBlock,
     PriceNotFoundError,
 )
 from headgate.catalog.model.price import format_moment
 from headgate.catalog.service import (
     Catalog,
-    PriceBook,
     PriceFilter,
     PriceRequest,
+    PriceService,
     PriceState,
 )
 from headgate.kit.db.engine import Database
@@ -52,7 +52,7 @@ BLOCKS = (
 )
 
 
-def make_manifest(*blocks: PriceBlock) -> Manifest:
+def make_manifest(*blocks: PriceBlock) -> IntegrationManifest:
     said: dict[str, Any] = {
         "name": "acme",
         "display_name": "Acme",
@@ -63,7 +63,7 @@ def make_manifest(*blocks: PriceBlock) -> Manifest:
             {"id": "fresh", "display_name": "Fresh"},
         ],
     }
-    manifest = msgspec.convert(said, Manifest)
+    manifest = msgspec.convert(said, IntegrationManifest)
     return msgspec.structs.replace(manifest, prices=blocks)
 
 
@@ -87,7 +87,7 @@ class Shop:
         METADATA.create_all(self.database.engine)
         self.catalog = Catalog([make_manifest(*BLOCKS)])
         self.audit = AuditLog(self.clock)
-        self.book = PriceBook(self.catalog, self.audit, self.clock)
+        self.book = PriceService(self.catalog, self.audit, self.clock)
 
     def add(
         self,
@@ -344,7 +344,7 @@ def test_receipts_are_recomputed_after_any_number_of_changes(shop: Shop) -> None
         ]
     )
     for catalog in (shop.catalog, released):
-        book = PriceBook(catalog, shop.audit, shop.clock)
+        book = PriceService(catalog, shop.audit, shop.clock)
         with shop.database.reading() as connection:
             for price_id, usage, tier, cost in receipts:
                 again = book.recall(connection, price_id)
