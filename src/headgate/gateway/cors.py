@@ -1,7 +1,7 @@
-"""Which pages of other origins a browser lets read the answers (CORS; the Fetch standard, 3.3).
+"""Let web pages of other origins read responses (CORS; the Fetch standard, 3.3).
 
-Keys travel in headers that a page has to know, never in cookies: credentials are not allowed to
-any origin. Nothing here runs unless an operator names origins.
+Keys travel in headers that a page has to know, never in cookies, so no origin may send credentials.
+Without configured origins, none of this runs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?",
 )
 USUAL_PORT = re.compile(r"http://.*:0*80$|https://.*:0*443$")
-"""What a browser leaves out of an origin."""
+"""Browsers leave the default port out of an origin."""
 HEADER_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,4096}")
 READABLE_PREFIXES = (b"/v1/", b"/api/", b"/openapi.json")
-"""The paths whose answers a page may read; health and metrics are for operators alone."""
+"""Paths whose responses a page may read; health and metrics are for operators alone."""
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 MAX_AGE_SECONDS = 600
 EXPOSED = (
@@ -44,16 +44,16 @@ EXPOSED = (
     ),
     *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "*"),
 )
-"""Headers of answers that a page may read. The star stands for all others, without credentials."""
+"""Response headers that a page may read; `*` means all others, for requests without credentials."""
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Send], Awaitable[None]]
 
 
 class CorsPolicy:
-    """The origins that an operator named, exactly or `*` for any.
+    """Allow the origins that an operator named, exactly or `*` for any.
 
-    Raises `InvalidCorsOriginError` for what is no origin.
+    Raises `InvalidCorsOriginError`.
     """
 
     def __init__(self, origins: tuple[str, ...]) -> None:
@@ -62,16 +62,16 @@ class CorsPolicy:
                 ORIGIN.fullmatch(origin) is None or USUAL_PORT.match(origin)
             ):
                 raise InvalidCorsOriginError(
-                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which is no origin as a browser sends "
-                    "it: write a scheme and a host in lower case, a port only where it is not the "
-                    "usual one, and no path (https://app.example.com), or * for any."
+                    f"HEADGATE_CORS_ORIGINS has {origin!r}, which is not an origin as browsers "
+                    "send it: write a scheme and a host in lower case, a port only where it is not "
+                    "the usual one, and no path (https://app.example.com), or * for any."
                 )
         self._any = ANY_ORIGIN in origins
         self._origins = frozenset(each.encode() for each in origins)
         self._exposed = (b"access-control-expose-headers", ", ".join(EXPOSED).encode())
 
     def list_headers(self, headers: Headers) -> Headers:
-        """Return what an answer to a request with these headers says."""
+        """Return the CORS headers of the response to a request with these headers."""
         if self._any:
             return [(b"access-control-allow-origin", b"*"), self._exposed]
         origin = get_header(headers, b"origin")
@@ -81,17 +81,16 @@ class CorsPolicy:
         return [(b"access-control-allow-origin", origin), self._exposed, vary]
 
     def render(self, target: bytes, headers: Headers) -> bytes:
-        """Return the same as header lines, none for a target that no page may read."""
+        """Return the CORS headers as lines, none for a target that no page may read."""
         if not target.startswith(READABLE_PREFIXES):
             return b""
         return b"".join(b"%b: %b\r\n" % each for each in self.list_headers(headers))
 
     def allows(self, origin: bytes) -> bool:
-        """Whether pages of an origin may read answers."""
         return self._any or origin in self._origins
 
     def list_preflight_headers(self, headers: Headers) -> Headers:
-        """Return what a browser is told that asks before it sends a request."""
+        """Return the headers that answer a preflight request."""
         asked = get_header(headers, b"access-control-request-headers")
         allowed: Headers = [
             (b"access-control-allow-origin", b"*" if self._any else get_header(headers, b"origin")),
@@ -108,14 +107,13 @@ class CorsPolicy:
 
 
 class CorsMiddleware:
-    """An ASGI application that answers preflights and says of all answers who may read them."""
+    """Answer preflight requests, and add the CORS headers to all other responses."""
 
     def __init__(self, app: App, policy: CorsPolicy) -> None:
         self._app = app
         self._policy = policy
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
-        """See ASGI."""
         if scope["type"] != "http" or not scope["raw_path"].startswith(READABLE_PREFIXES):
             await self._app(scope, receive, send)
             return
@@ -146,7 +144,7 @@ class CorsMiddleware:
 
 
 def is_preflight(method: bytes, headers: Headers) -> bool:
-    """Whether a browser asks if it may send a request; it does so without a key."""
+    """Return whether a browser asks if it may send a request. A preflight carries no key."""
     names = {name for name, _ in headers}
     return method == b"OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 

@@ -1,4 +1,4 @@
-"""How long a connection may wait for its client: the clocks of heads, bodies and answers."""
+"""Deadlines of a connection for its client: to send heads and bodies, and to read responses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from headgate.gateway.exchange import InboundExchange
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """A connection with one deadline, which the sweeper looks at; 0.0 when nothing is waited for.
+    """Keep one deadline for a connection, which `Edge.run` checks; 0.0 when nothing is waited for.
 
-    No piece that arrives costs a look at the clock: a body's bytes are counted, and only when the
-    deadline has passed it is seen whether they were enough to move it.
+    Arriving pieces never read the clock. A body's bytes are counted, and only a deadline that has
+    passed looks whether they were enough to move it.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.deadline = 0.0
 
     def _await_body(self, exchange: InboundExchange) -> None:
-        """A body has its grace and then its rate; one that is held whole also an end."""
+        """Start the deadline of a body; one that is held whole has an absolute limit, too."""
         if not exchange.body_complete and not self.flow.write_paused:
             self._start_body(math.inf if exchange.may_take_long else self._limits.body_seconds)
 
@@ -55,7 +55,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.deadline = now + min(self._limits.body_grace_seconds, seconds)
 
     def _extend_body(self) -> bool:
-        """Whether what arrived since the last look was enough for the body to go on."""
+        """Extend the deadline by the bytes received, and return whether the body may go on."""
         limits = self._limits
         earned = min(self._body_bytes / limits.body_bytes_per_second_min, limits.body_grace_seconds)
         self._body_bytes = 0
@@ -73,7 +73,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.deadline = self._time() + self._limits.write_seconds / 2
 
     def _expire_write(self) -> None:
-        """As long as the client takes something it may be slow."""
+        """Cut a client that takes nothing; one that takes a little may be slow."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes < self._unsent_bytes:
             self._unsent_bytes = unsent_bytes

@@ -1,6 +1,6 @@
-"""Request bodies that come compressed: decoded within bounds, unless the operator refuses them.
+"""Decompress request bodies within bounds, unless the operator refuses compressed ones.
 
-What is read is what is sent: the body goes on decompressed, without its Content-Encoding.
+The provider gets the same bytes that were checked: the decompressed body without Content-Encoding.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ class InvalidContentEncodingError(HeadgateError):
 
 
 def check_coding(coding: str, *, accepted: bool) -> None:
-    """Raises `UnsupportedContentEncodingError` for a coding that is not decoded here, or for
-    any if none is.
+    """Raise `UnsupportedContentEncodingError` for a coding that is not supported, or for any if
+    none is accepted.
     """
     if not accepted:
         raise UnsupportedContentEncodingError(
-            "This address reads the body, which it cannot while it is compressed. Send it "
-            "without Content-Encoding."
+            "This endpoint does not accept compressed request bodies. Send the body without "
+            "Content-Encoding."
         )
     if coding not in decoding.CODINGS:
         known = ", ".join(decoding.CODINGS)
         raise UnsupportedContentEncodingError(
-            f"A body is decompressed from one of {known}, and from one at a time. Send it in "
-            "one of these, or without Content-Encoding."
+            f"A request body may be compressed with one of {known}, and with one at a time. Send "
+            "it in one of these, or without Content-Encoding."
         )
 
 
 def decompress(body: bytes, coding: str, *, body_bytes_max: int, ratio_max: int) -> bytes:
-    """The body as its sender meant it.
+    """Return the decompressed body.
 
     Raises `RequestTooLargeError` and `InvalidContentEncodingError`.
     """

@@ -1,4 +1,4 @@
-"""What all connections of a process share: their limits, their clock, the handler behind them."""
+"""What all connections of a process share: limits, clock, allowed hosts, request handler."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 
 LARGE_HEADS_MAX = 64
-"""Unfinished heads of more than 2 KiB that are kept; each may cost twice its limit."""
+"""How many unfinished heads of more than 2 KiB are kept; each may cost twice its size limit."""
 SWEEP_SECONDS = 0.25
-"""How often deadlines are looked at, and so how far they can be overrun."""
+"""How often deadlines are checked, and so how far they can be overrun."""
 
 
 class RequestHandler(Protocol):
-    """What answers the hot requests."""
+    """Answer the requests below `/v1`."""
 
     def open(self, exchange: InboundExchange) -> None:
-        """The head has arrived: set the body's limit and whether it streams.
+        """Judge a request by its head, and set the limit of its body and whether the body streams.
 
-        Raises the `HeadgateError` that refuses the request by its head alone.
+        Raises the `HeadgateError` that refuses the request.
         """
         ...
 
     async def run(self, exchange: InboundExchange) -> None:
-        """Answer the exchange; never raises."""
+        """Answer the exchange. Never raises."""
         ...
 
     def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
-        """Answer the exchange with an error that the edge found, whether it was opened or not."""
+        """Answer with an error that the edge found, whether or not `open` was called."""
         ...
 
 
 class Expirable(Protocol):
-    """Something that may wait only so long. `deadline` is in loop time, 0.0 when none runs."""
+    """Wait for something only until `deadline`, in loop time; 0.0 means that no deadline runs."""
 
     deadline: float
 
-    def expire(self) -> None:
-        """The deadline has passed."""
-        ...
+    def expire(self) -> None: ...
 
 
 class LargeHeadConnection(Protocol):
-    """A connection on which a large head arrives."""
+    """Receive a large request head."""
 
     def refuse_large_head(self) -> None:
-        """Refuse it: others need the memory."""
+        """Refuse the head: others need its memory."""
         ...
 
 
 class Edge:
-    """One for each process. `date_line` is the header line of now; `trusted_proxies` are the
-    networks whose word on the client's address counts; without `cors`, no page of another origin
-    may read an answer."""
+    """Hold what the connections of a process share; there is one for each process.
+
+    `date_line` is the current `date` header line. Only the networks of `trusted_proxies` may name a
+    client's address. Without `cors`, no page of another origin may read a response.
+    """
 
     def __init__(
         self,
@@ -82,8 +82,11 @@ class Edge:
         """Connections with a large head that is not whole yet, the oldest first."""
 
     def track_large_head(self, connection: LargeHeadConnection) -> None:
-        """Keep it beside a few others; where there are too many the oldest is given up, since
-        whoever means it sends its head at once."""
+        """Remember a connection with a large head, and refuse the oldest one where there are too
+        many.
+
+        An honest client sends its whole head at once, so the oldest is the least likely to be one.
+        """
         self.large_heads[connection] = None
         if len(self.large_heads) > LARGE_HEADS_MAX:
             oldest = next(iter(self.large_heads))
@@ -91,7 +94,7 @@ class Edge:
             oldest.refuse_large_head()
 
     async def run(self, members: Iterable[Expirable]) -> None:
-        """Expire what is overdue and keep the date, until cancelled."""
+        """Expire overdue connections and renew the date, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
@@ -102,5 +105,5 @@ class Edge:
 
 
 def render_date() -> bytes:
-    """The `date` header line of now."""
+    """Return the current `date` header line."""
     return b"date: %b\r\n" % email.utils.formatdate(usegmt=True).encode()

@@ -1,4 +1,4 @@
-"""Dresses a provider's answer for a caller of the OpenAI wire (decision 20)."""
+"""Encode a provider's response for a caller of the OpenAI API (decision 0020)."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ BODY_HEADERS = frozenset(
         b"last-modified",
     }
 )
-"""Headers that describe the provider's body, so they are wrong for another one."""
+"""Headers that describe the provider's body, and are wrong for a replaced one."""
 RATE_PREFIX = b"x-headgate-ratelimit-"
 PLAIN_RATE_PREFIX = b"x-ratelimit-"
-"""Where no provider answers, the names that clients know are free."""
+"""The names that clients know, used only where no provider answers, since it may use them."""
 UNBUFFERED = b"x-accel-buffering: no\r\n"
-"""Of a stream: nginx in front passes it on as it comes (its `proxy_buffering` otherwise waits)."""
+"""For streams: makes nginx in front pass them on as they come, without `proxy_buffering`."""
 KNOWN_PRICINGS = frozenset({"priced", "free"})
 NO_DEBIT = b"0.000000000"
 TRAILER_NAMES = (
     b"x-headgate-cost, x-headgate-wallet-debit, x-headgate-input-tokens, x-headgate-output-tokens,"
     b" x-headgate-overhead-us, x-headgate-pricing"
 )
-"""What `render_cost` may say; announced before a stream whose end says it."""
+"""The headers of `render_cost`, announced in the `trailer` header of a stream."""
 RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
-"""How many of its unit a second has."""
+"""The header's units per second."""
 
 
 class ProviderError(HeadgateError):
@@ -54,7 +54,7 @@ class ProviderError(HeadgateError):
 
 
 class OpenAiEncoder:
-    """See `relay.delivery.Encoder`."""
+    """Encode responses in OpenAI's wire format."""
 
     trailer_names = TRAILER_NAMES
 
@@ -66,7 +66,7 @@ class OpenAiEncoder:
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
     ) -> bytes:
-        """The provider's headers that may pass, then the gateway's own."""
+        """Return the provider's headers that may pass, then the gateway's own."""
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
         request_id = call.request_id.encode()
@@ -83,12 +83,15 @@ class OpenAiEncoder:
         )
 
     def encode_trailers(self, receipt: Receipt) -> bytes:
-        """What the head of a buffered answer says of its cost, for the end of a stream."""
+        """Return the cost headers of a buffered response, for the end of a stream."""
         return render_cost(receipt)
 
     def advise(self, answer: UpstreamResponse) -> None:
-        """Make a fault's headers say whether trying again helps. A wait never exceeds the maximum,
-        but for that of a 429: a client that came sooner would be refused again."""
+        """Make an error's headers say whether a retry helps.
+
+        A wait never exceeds the maximum, except for 429: a client that came sooner would be refused
+        again.
+        """
         headers = answer.headers
         if answer.final:
             headers = [header for header in headers if header[0] != b"x-should-retry"]
@@ -99,7 +102,7 @@ class OpenAiEncoder:
             answer.headers = [self._clamp_retry_after(header) for header in headers]
 
     def _find_wait(self, headers: Headers) -> float:
-        """Seconds until a provider's rate allows more, by all that it says; 0 for nothing said."""
+        """Return the seconds until a provider's rate limit allows more; 0 if it states nothing."""
         advised = provider_errors.parse_retry_after(headers, self._clock.now())
         return max(advised or 0.0, provider_errors.parse_reset(headers) or 0.0)
 
@@ -113,9 +116,9 @@ class OpenAiEncoder:
         return header[0], b"%d" % int(self._retry_after_max_seconds * units)
 
     def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
-        """The provider's own words where they are JSON; else a sentence in the wire's shape.
+        """Return the provider's own body where it is JSON, else an error in OpenAI's shape.
 
-        A refusal of the credential is told as such: it is not the caller's key that was refused.
+        A refusal of the credential is reported as such, since the caller's own key was not refused.
         """
         self.advise(answer)
         if answer.status in provider_errors.REJECTED_STATUS:
@@ -123,23 +126,27 @@ class OpenAiEncoder:
         elif is_json_object(body):
             return body
         else:
-            message = f"The provider answered {answer.status} with a body that is no JSON object."
+            message = (
+                f"The provider answered {answer.status} with a body that is not a JSON object."
+            )
             body = errors.encode_body(ProviderError(message))
         answer.headers = [h for h in answer.headers if h[0] not in BODY_HEADERS]
         answer.headers.append((b"content-type", b"application/json"))
         return body
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
-        """The provider's own bytes (law 4); `gateway.models` has the one exception."""
+        """Return the provider's own bytes (law 4); `gateway.models` has the one exception."""
         return body
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
-        """An error inside a stream, as the endpoint's wire has it."""
+        """Return an error event for a stream that has begun, in the endpoint's wire format."""
         return state.call.endpoint.meter.encode_error(errors.describe(error), state.parsed_usage)
 
 
 def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Headers:
-    """The headers with a `retry-after` of at least so long; the provider's own where it is."""
+    """Return headers with a `retry-after` of at least this wait; the provider's own where it is
+    longer.
+    """
     advised = provider_errors.parse_retry_after(headers, now)
     if advised is not None and advised >= wait_seconds:
         return headers
@@ -149,12 +156,12 @@ def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Header
 
 @functools.lru_cache(maxsize=1024)
 def render_model(model: str | None) -> bytes:
-    """The header line that names the model that served."""
+    """Return the header line that names the model that served."""
     return b"x-headgate-model: %b\r\n" % encode_name(model or "")
 
 
 def render_rate_limits(rate_limits: tuple[RateLimit, ...], prefix: bytes = RATE_PREFIX) -> bytes:
-    """The header lines that say how a key's own limits stand; the provider's keep their names."""
+    """Return the header lines of the key's own rate limits; the provider's keep their names."""
     return b"".join(
         b"%blimit-%b: %d\r\n%bremaining-%b: %d\r\n%breset-%b: %b\r\n"
         % (
@@ -168,13 +175,12 @@ def render_rate_limits(rate_limits: tuple[RateLimit, ...], prefix: bytes = RATE_
 
 
 def render_duration(seconds: float) -> bytes:
-    """A time as OpenAI writes it in such headers: `17ms`, `59.2s`."""
+    """Format seconds as OpenAI does in such headers: `17ms`, `59.2s`."""
     return b"%dms" % (seconds * 1000) if seconds < 1 else b"%.1fs" % seconds
 
 
 def render_cost(receipt: Receipt) -> bytes:
-    """The header lines of a settled call: what it cost, what of that the wallet pays, the tokens,
-    and how long it took here."""
+    """Return the header lines of a settled call: cost, wallet debit, tokens, and overhead."""
     usage = receipt.usage
     cost = format_dollars(receipt.cost_nano).encode()
     return b"%bx-headgate-wallet-debit: %b\r\nx-headgate-overhead-us: %d\r\n%b" % (
@@ -191,15 +197,16 @@ def render_cost(receipt: Receipt) -> bytes:
 
 
 def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
-    """The header lines of a call whose price is not known as a whole: that it is so, and the sum
-    that is charged or known."""
+    """Return the header lines of a call that is not fully priced, with the sum that is known or
+    charged.
+    """
     said = b"x-headgate-pricing: %b\r\n" % receipt.pricing.encode()
     is_sum = receipt.managed or receipt.pricing == "partial"
     return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")
 
 
 def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
-    """The header lines that few answers have."""
+    """Return the header lines that few responses have."""
     head = b""
     if answer.keeps_length:
         for name, value in answer.headers:
@@ -215,14 +222,14 @@ def render_rare_headers(state: CallState, answer: UpstreamResponse) -> bytes:
 
 
 def encode_name(name: str) -> bytes:
-    """A name that somebody else chose, as a header may carry it: printable ASCII, of one line."""
+    """Encode a foreign name for a header: printable ASCII on one line."""
     if not (name.isascii() and name.isprintable()):
         name = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
     return name.encode()
 
 
 def is_json_object(body: bytes) -> bool:
-    """Whether a body is a whole JSON object."""
+    """Return whether a body is one JSON object."""
     try:
         return isinstance(msgspec.json.decode(body), dict)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -38,12 +38,12 @@ ANTHROPIC_TYPES = {
 }
 SOURCE_GATEWAY = b"x-headgate-error-source: gateway\r\n"
 HTTP_ONLY = b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"
-"""Which protocols would do instead: a 426 has to say so (RFC 9110 15.5.22)."""
+"""A 426 has to name the protocols that are supported (RFC 9110 15.5.22)."""
 SOURCE_PROVIDER = b"x-headgate-error-source: provider\r\n"
 
 
 def describe(error: HeadgateError) -> dict[str, str | None]:
-    """The `error` object of OpenAI's wire."""
+    """Return the `error` object of OpenAI's wire format."""
     return {
         "message": error.message,
         "type": TYPES.get(error.kind, "invalid_request_error"),
@@ -53,13 +53,13 @@ def describe(error: HeadgateError) -> dict[str, str | None]:
 
 
 def describe_for_anthropic(error: HeadgateError) -> dict[str, object]:
-    """The body of an error on Anthropic's wire."""
+    """Return the body of an error in Anthropic's wire format."""
     kind = ANTHROPIC_TYPES.get(error.kind, "api_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
 def describe_for_api(error: HeadgateError) -> dict[str, object]:
-    """The body of an error on the platform API, where the edge finds it."""
+    """Return the body of an error of the platform API that the edge found."""
     return {"detail": error.message, "code": error.code}
 
 
@@ -67,11 +67,11 @@ SHAPES: tuple[tuple[bytes, Callable[[HeadgateError], dict[str, object]]], ...] =
     (b"/v1/messages", describe_for_anthropic),
     (b"/api/", describe_for_api),
 )
-"""By the beginning of the target; every other one has OpenAI's shape."""
+"""By prefix of the target; all others have OpenAI's shape."""
 
 
 def encode_body(error: HeadgateError, target: bytes = b"") -> bytes:
-    """The whole body of an error answer to a request for that target."""
+    """Return the whole body of an error response to a request for that target."""
     for prefix, shape in SHAPES:
         if target.startswith(prefix):
             return msgspec.json.encode(shape(error))
@@ -79,10 +79,10 @@ def encode_body(error: HeadgateError, target: bytes = b"") -> bytes:
 
 
 def encode_rejection(status: int, body: bytes) -> bytes:
-    """The body of an answer by which a provider refuses the gateway's credential.
+    """Return the body of a response by which a provider refused the gateway's credential.
 
-    With the status, type and code of the provider alone a client would take it for a refusal of its
-    own key. The provider's message and code are part of the message.
+    With the provider's status, type and code alone a client would think that its own key was
+    refused. The message quotes the provider's message and code.
     """
     fault = provider_errors.classify(status, body)
     said = f"It answered {status}"
@@ -98,8 +98,9 @@ def encode_rejection(status: int, body: bytes) -> bytes:
 
 
 def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> bytes:
-    """Header lines: content type, source, the retry advice, which never exceeds the maximum, and
-    how often the provider was asked again."""
+    """Return the header lines: content type, source, retry advice within the maximum, and count of
+    retries.
+    """
     lines = [b"content-type: application/json\r\n", SOURCE_GATEWAY]
     if error.retry_after_seconds is not None:
         wait = min(error.retry_after_seconds, retry_after_max_seconds)

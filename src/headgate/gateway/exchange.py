@@ -15,14 +15,14 @@ from headgate.relay.body_budget import BodyBudget
 from headgate.relay.call import CallerListener
 
 LENGTH_LINE = b"\r\ncontent-length: "
-"""How the line begins that tells a length; a value, such as a model's name, may hold the same."""
+"""With its line break: a value, such as a model's name, may contain the same text."""
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %s\r\n"
     % (status, HTTPStatus(status).phrase.encode() if status in set(HTTPStatus) else b"")
     for status in range(100, 600)
 }
 BUFFERED_BODY_BYTES = 256 * 1024
-"""Of a body that streams through, this much waits in memory before the sender is slowed down."""
+"""How much of a streamed body waits in memory before reading from the sender is paused."""
 
 
 class BrokenRequestBodyError(HeadgateError):
@@ -36,49 +36,47 @@ class RequestTooLargeError(HeadgateError):
 
 
 class ClientConnection(Protocol):
-    """What an exchange needs of the connection that it lives on."""
+    """Carry one exchange after the other; the edge's protocol implements it."""
 
     @property
     def date_line(self) -> bytes:
-        """The `date` header line of now."""
+        """Return the current `date` header line."""
         ...
 
     @property
     def cors(self) -> CorsPolicy | None:
-        """Which pages of other origins may read answers."""
+        """Return the policy for pages of other origins, None where there is none."""
         ...
 
     scheme: Literal["http", "https"] | None
 
     @property
     def is_slow(self) -> bool:
-        """Whether much of what was written has not been taken yet."""
+        """Return whether much of what was written has not been taken yet."""
         ...
 
     @property
     def write(self) -> Callable[[bytes], None]:
-        """Sends bytes, at the end of the loop's turn; never blocks."""
+        """Return the function that sends bytes at the end of the loop's turn. It never blocks."""
         ...
 
     def complete(self, exchange: InboundExchange, *, keep: bool) -> None:
-        """The answer is written; the connection goes on with the next request, or closes."""
+        """Go on with the next request, or close: the response is written."""
         ...
 
     def pause_body(self) -> None:
         """Stop reading: enough of the body is waiting."""
         ...
 
-    def resume_body(self) -> None:
-        """Read on."""
-        ...
+    def resume_body(self) -> None: ...
 
     def find_client_address(self, headers: Headers) -> str:
-        """The address of the client that sent a request with these headers."""
+        """Return the address of the client that sent a request with these headers."""
         ...
 
 
 class InboundExchange:
-    """A request as it arrives, and the `Caller` that its answer goes to."""
+    """Hold a request as it arrives, and be the `Caller` that its response goes to."""
 
     __slots__ = (
         "_body_arrived",
@@ -134,59 +132,57 @@ class InboundExchange:
         self.keep_alive = keep_alive
         self.expects_continue = False
         self.takes_trailers = False
-        """Whether the client reads fields after the body; once the answer began, whether there can
-        be any."""
+        """Whether the client accepts trailers; once the response began, whether it may have any."""
         self.waiting_bytes = 0
-        """Of the body, what arrived and was not taken yet."""
+        """How much of the body arrived and was not taken yet."""
         self.content_length: int | None = None
         self.body_bytes_max = 0
         self.budget: BodyBudget | None = None
         """Counts the memory of bodies, by key. None until the head is read."""
         self.budget_key_id = ""
         self.held_bytes = 0
-        """What is counted there."""
+        """How much `budget` counts for this exchange."""
         self.body_complete = False
         self.streams_body = False
         self.may_take_long = False
-        """Whether the body has only its rate to keep, and no time in which it must be whole."""
+        """Whether the body has a minimum rate, but no absolute deadline."""
         self.request_head: Any = None
-        """What the handler learned from the head; its own business."""
+        """What the handler read from the head; opaque to the edge."""
         self.refusal: HeadgateError | None = None
-        """What the head alone is refused with, once the body is out of the way."""
+        """The error to answer with, once the body has been received or given up."""
         self.task: asyncio.Task[None] | None = None
-        """The work on the answer, once it runs."""
+        """The handler's task, once it runs."""
         self.gone = False
         self.response_started = False
         self.response_complete = False
 
     @property
     def client_address(self) -> str:
-        """Whose request it is: the peer, or whom trusted proxies name (`forwarding`).
+        """Return the peer's address, or the one that trusted proxies name (`forwarding`).
 
-        Worked out when it is asked for. Raises `MalformedForwardedAddressError`.
+        Computed at each call. Raises `MalformedForwardedAddressError`.
         """
         return self._connection.find_client_address(self.headers)
 
     @property
     def base_url(self) -> str:
-        """The base URL that the client should have, as far as this request tells it."""
+        """Guess the base URL that the client should use, from its Host header."""
         return guess_base_url(self.headers, scheme=self._connection.scheme or "http")
 
     @property
     def has_listener(self) -> bool:
-        """Whether the answer is being made: somebody wants to hear of a reader that leaves."""
+        """Return whether a response is being made, so that a disconnect has a listener."""
         return self._listener is not None
 
-    # The request's body, as the connection feeds it.
+    # The request's body: called by the connection.
 
     def reserve_memory(self, size: int) -> None:
-        """See `Caller`."""
         if self.budget is not None:
             self.budget.take(self.budget_key_id, size)
             self.held_bytes += size
 
     def feed(self, data: bytes) -> None:
-        """The next piece of the body; of a refused request it is only counted."""
+        """Add a piece of the body; of a refused request it is only counted."""
         self.waiting_bytes += len(data)
         if self.refusal is None:
             self._pieces.append(data)
@@ -194,30 +190,31 @@ class InboundExchange:
             self._notify()
 
     def end(self) -> None:
-        """The body is complete."""
         self.body_complete = True
         if self._body_arrived is not None:
             self._notify()
 
     def abort_body(self, error: HeadgateError) -> None:
-        """The body will never be complete; `error` is the answer, if none has begun."""
+        """End a body that will never be complete; `error` is the response, if none has begun."""
         self.refusal = error
         self.streams_body = True
         self._notify()
 
     def drop_body(self) -> None:
-        """Forget what arrived: nobody will read it."""
         self._pieces = []
 
     def take_body(self) -> bytes:
-        """What arrived of the body: all of it, once it is complete."""
+        """Return what arrived of the body: all of it, once it is complete."""
         pieces, self._pieces = self._pieces, []
         self.waiting_bytes = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def stream_body(self) -> AsyncGenerator[bytes, None]:
-        """The body by pieces; BodyBroken when the sender leaves, BodyTooLarge past the limit, and
-        what the connection found wrong with the rest."""
+        """Yield the body in pieces.
+
+        Raises `BrokenRequestBodyError` when the sender disconnects, `RequestTooLargeError` past the
+        limit, and the error of `abort_body`.
+        """
         total = 0
         while True:
             if self._pieces:
@@ -238,7 +235,7 @@ class InboundExchange:
                 await self._body_arrived
 
     def _take_refusal(self) -> HeadgateError:
-        """The refusal, handed out once so that its traceback and this object make no cycle."""
+        """Return the error once: its traceback and this object would be a reference cycle."""
         refusal, self.refusal = self.refusal, None
         assert refusal is not None
         return refusal
@@ -247,10 +244,9 @@ class InboundExchange:
         if self._body_arrived is not None and not self._body_arrived.done():
             self._body_arrived.set_result(None)
 
-    # The answer: `relay.call.Caller`.
+    # The response: called by the pipeline (`relay.call.Caller`).
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
-        """See `Caller`."""
         needs_length = status not in (204, 304) and LENGTH_LINE not in b"\r\n" + head
         self._send(
             b"%b%b%b%b%b\r\n%b"
@@ -266,7 +262,6 @@ class InboundExchange:
         self._complete(keep=self.keep_alive)
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
-        """See `Caller`."""
         has_length = LENGTH_LINE in b"\r\n" + head
         self._chunked = not has_length and self.http_version == "1.1"
         self.keep_alive = self.keep_alive and (self._chunked or has_length)
@@ -285,7 +280,6 @@ class InboundExchange:
         )
 
     def write(self, data: bytes) -> None:
-        """See `Caller`."""
         if self.gone or self.method == b"HEAD":
             return
         size = len(data)
@@ -295,7 +289,6 @@ class InboundExchange:
         self._connection.write(data)
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
-        """See `Caller`."""
         if self.response_complete:
             return
         if self._chunked and complete and not self.gone and self.method != b"HEAD":
@@ -303,30 +296,26 @@ class InboundExchange:
         self._complete(keep=self.keep_alive and complete)
 
     def set_listener(self, listener: CallerListener | None) -> None:
-        """See `Caller`."""
         self._listener = listener
         if listener is not None and self._connection.is_slow:
             listener.pause()
 
     def abandon(self) -> None:
-        """See `Caller`."""
         if self.task is not None:
             self.task.cancel()
 
-    # What the connection tells.
+    # Called by the connection.
 
     def pause_writing(self) -> None:
-        """The reader is slow."""
         if self._listener is not None:
             self._listener.pause()
 
     def resume_writing(self) -> None:
-        """The reader has caught up."""
         if self._listener is not None:
             self._listener.resume()
 
     def disconnect(self) -> None:
-        """The connection is gone."""
+        """Tell the reader of the body and the listener that the connection is gone."""
         self.gone = True
         self._notify()
         if self._listener is not None:
@@ -338,7 +327,7 @@ class InboundExchange:
             self._connection.write(head)
 
     def _render_connection_header(self) -> bytes:
-        """Say whether the connection goes on: not past a body that is still arriving."""
+        """Keep the connection only where the whole body has arrived."""
         self.keep_alive = self.keep_alive and self.body_complete
         if not self.keep_alive:
             return b"connection: close\r\n"
@@ -350,16 +339,14 @@ class InboundExchange:
 
 
 class CorsExchange(InboundExchange):
-    """An exchange whose answers, errors among them, say which pages may read them."""
+    """Add the CORS headers to every response, errors among them."""
 
     __slots__ = ()
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
-        """See `Caller`."""
         super().answer(status, head + self._render(), body)
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
-        """See `Caller`."""
         super().start(status, head + self._render(), trailer_names)
 
     def _render(self) -> bytes:
@@ -368,5 +355,5 @@ class CorsExchange(InboundExchange):
 
 
 def describe_limit(bytes_max: int) -> str:
-    """The sentence of every body that is too large."""
+    """Return the message for a request body above this limit."""
     return f"The request body is larger than the {bytes_max} bytes allowed here."

@@ -1,8 +1,8 @@
-"""Whose request it is: the peer of the connection, or the client that trusted proxies name.
+"""Find a client's address: the peer of the connection, or the client that trusted proxies name.
 
-Whoever is connected can write any header, so `X-Forwarded-For` and `Forwarded` (RFC 7239) count
-only as far as trusted proxies wrote them: from the right, past every trusted hop, to the first
-address that is not one. What stands left of it is anybody's claim and is not looked at.
+Any client can send any header, so `X-Forwarded-For` and `Forwarded` (RFC 7239) count only as far as
+trusted proxies wrote them: from the right, past every trusted hop, to the first address that is not
+trusted. What stands left of it is an unproven claim and is ignored.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from headgate.kit.http.addresses import Address, Network, find_network, parse_ad
 from headgate.kit.http.message import Headers
 
 HOPS_MAX = 32
-"""No honest chain of proxies is longer."""
+"""No real chain of proxies is longer."""
 FORWARDED_CHARACTERS_MAX = 4096
-"""Nor is what they write into Forwarded."""
+"""No real Forwarded header is longer."""
 
 Networks = tuple[Network, ...]
 
@@ -25,9 +25,9 @@ _PAIR = re.compile(r'([!#$%&\'*+.^_`|~0-9a-z-]+)=([^\s";,=]*|"[^"\\]*")')
 
 
 def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
-    """The networks of trusted proxies: addresses, CIDR blocks, or `*` for whoever connects.
+    """Parse the networks of trusted proxies: addresses, CIDR blocks, or `*` for any peer.
 
-    Raises `InvalidTrustedProxiesError` for anything else, and for everybody unless that is allowed.
+    Raises `InvalidTrustedProxiesError` for anything else, and for all addresses unless `allow_any`.
     """
     networks: list[Network] = []
     for name in names:
@@ -35,14 +35,14 @@ def parse_networks(names: tuple[str, ...], *, allow_any: bool) -> Networks:
             found = [find_network(each) for each in ANY_PEER.get(name, (name,))]
         except ValueError as error:
             raise InvalidTrustedProxiesError(
-                f"HEADGATE_TRUSTED_PROXIES has {name!r}, which is no address and no network "
+                f"HEADGATE_TRUSTED_PROXIES has {name!r}, which is neither an address nor a network "
                 f"like 10.0.0.0/8: {error}."
             ) from error
         if not allow_any and any(network.prefixlen == 0 for network in found):
             raise InvalidTrustedProxiesError(
-                f"HEADGATE_TRUSTED_PROXIES={name} would let everybody who can connect say that "
-                "they are anybody. Name the networks of your proxies; or, if nothing but them can "
-                "connect, set HEADGATE_TRUST_ANY_PROXY=true."
+                f"HEADGATE_TRUSTED_PROXIES={name} would let every client choose the address "
+                "that it is seen with. Name the networks of your proxies; or, if nothing but them "
+                "can connect, set HEADGATE_TRUST_ANY_PROXY=true."
             )
         networks += found
     return tuple(networks)
@@ -52,11 +52,11 @@ ANY_PEER = {"*": ("0.0.0.0/0", "::/0")}
 
 
 def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
-    """The address of the client in its shortest form, IPv4 also where it came mapped into IPv6.
+    """Return the client's address in its shortest form, IPv4 also where it is mapped into IPv6.
 
-    `peer` is who is connected, `headers` have lower-case names. Raises
+    `peer` is the connected address; names of `headers` are in lower case. Raises
     `MalformedForwardedAddressError` where a trusted proxy passed on something that is no address,
-    too many hops, or two headers that disagree: a wrong guess could let somebody in, a refusal does
+    too many hops, or two headers that disagree: a wrong guess could admit somebody, a refusal does
     not.
     """
     address = parse_unmapped(peer)
@@ -79,20 +79,22 @@ def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
 
 
 def normalize_address(peer: str) -> str:
-    """Who is connected, in the shortest form; as it is, where that is no address."""
+    """Return the peer's address in its shortest form, or unchanged where it is no address."""
     address = parse_unmapped(peer)
     return peer if address is None else str(address)
 
 
 def find_first_untrusted(peer: Address, hops: list[str], trusted: Networks) -> Address:
-    """From the right past the trusted hops; the first of all where every one is trusted."""
+    """Walk the hops from the right past the trusted ones; return the first hop where all are
+    trusted.
+    """
     address = peer
     for count, hop in enumerate(reversed(hops)):
         found = parse_node(hop)
         if found is None or count >= HOPS_MAX:
             raise MalformedForwardedAddressError(
                 "The chain of forwarded addresses cannot be followed: "
-                + ("it is too long." if found is not None else f"{hop[:60]!r} is no address.")
+                + ("it is too long." if found is not None else f"{hop[:60]!r} is not an address.")
             )
         address = found
         if not is_trusted(address, trusted):
@@ -101,13 +103,13 @@ def find_first_untrusted(peer: Address, hops: list[str], trusted: Networks) -> A
 
 
 def split_x_forwarded_for(values: list[bytes]) -> list[str]:
-    """The hops of all X-Forwarded-For lines, in their order."""
+    """Return the hops of all X-Forwarded-For lines, in order."""
     text = ",".join(value.decode("latin-1") for value in values)
     return [hop.strip(" \t") for hop in text.split(",")] if text.strip(" \t") else []
 
 
 def split_forwarded(values: list[bytes]) -> list[str]:
-    """The hops of all Forwarded lines, in their order; an element without a `for` is empty."""
+    """Return the hops of all Forwarded lines, in order; an element without a `for` is empty."""
     text = ",".join(value.decode("latin-1") for value in values)
     if not text.strip(" \t"):
         return []
@@ -117,16 +119,17 @@ def split_forwarded(values: list[bytes]) -> list[str]:
 
 
 def split_elements(text: str) -> list[str]:
-    """The elements of a list whose commas may also stand in quotes, in linear time."""
+    """Split a list whose commas may also stand in quotes, in linear time."""
     parts = text.split('"')
-    # No header has a line break of its own.
+    # A header contains no line break, so it can stand for the unquoted commas.
     parts[::2] = [part.replace(",", "\n") for part in parts[::2]]
     return '"'.join(parts).split("\n")
 
 
 def read_for(element: str) -> str:
-    """The `for` of one element (RFC 7239 4), without its quotes; empty where there is not just
-    one, or where the element is malformed."""
+    """Return the `for` of one element (RFC 7239 4) without quotes; empty if malformed or not
+    exactly one.
+    """
     nodes: list[str] = []
     for pair in element.split(";"):
         found = _PAIR.fullmatch(pair.strip(" \t").lower())
@@ -140,7 +143,7 @@ def read_for(element: str) -> str:
 
 
 def parse_node(text: str) -> Address | None:
-    """An address as proxies write it: with a port or none, IPv6 with brackets or without."""
+    """Parse an address as proxies write it: with or without port, IPv6 with or without brackets."""
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         return parse_unmapped(host) if bracket and ":" in host and is_port(port) else None
@@ -151,7 +154,7 @@ def parse_node(text: str) -> Address | None:
 
 
 def is_port(text: str) -> bool:
-    """Whether it is a colon with a port, or nothing."""
+    """Return whether the text is a colon with a port, or empty."""
     return _PORT.fullmatch(text) is not None and int(text[1:] or 0) < 65_536
 
 
@@ -162,5 +165,5 @@ def parse_unmapped(text: str) -> Address | None:
 
 
 def is_trusted(address: Address, trusted: Networks) -> bool:
-    """Whether an address is a proxy's."""
+    """Return whether an address belongs to a trusted proxy."""
     return any(address in network for network in trusted)

@@ -1,8 +1,9 @@
-"""What the parser lets pass and another reader in front could understand differently.
+"""Refuse requests that the parser accepts and that another HTTP reader could understand
+differently.
 
 Every request that RFC 9112 leaves room to read in two ways is refused and its connection closed
-(11.2): then nobody in front can be made to take one request for two. All of it is pure; `watch`
-is asked of every header, the rest only of what is unusual.
+(11.2), so that nobody in front can be made to take one request for two. All functions are pure.
+`WATCHED_HEADERS` is asked for every header; the rest runs only for what is unusual.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
 LINE_ENDS = {"1.1": b" HTTP/1.1\r\n", "1.0": b" HTTP/1.0\r\n"}
-"""The end of a request line of each version that is spoken here."""
+"""How the request line of each supported version ends."""
 NO_VALUES: frozenset[bytes] = frozenset()
 WATCHED_HEADERS = {
     b"host": NO_VALUES,
@@ -29,7 +30,7 @@ WATCHED_HEADERS = {
     b"connection": frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close")),
     b"expect": frozenset((b"100-continue",)),
 }
-"""Headers that are looked at, but for the values that need no look."""
+"""Headers to inspect, each with the values that need no inspection."""
 FRAMING_HEADERS = frozenset(
     (
         b"api-key",
@@ -45,7 +46,7 @@ FRAMING_HEADERS = frozenset(
         b"x-api-key",
     )
 )
-"""Headers that a trailer may not add, nor a Connection header take away (RFC 9110 6.5.1, 7.6.1)."""
+"""Headers that a trailer must not add, nor a Connection header remove (RFC 9110 6.5.1, 7.6.1)."""
 BODILESS_METHODS = frozenset((b"GET", b"HEAD", b"CONNECT", b"TRACE"))
 NEVER_HOP_BY_HOP = FRAMING_HEADERS - {b"connection", b"upgrade"}
 UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings"))
@@ -55,13 +56,13 @@ _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]+)(?P<rest>[/?][^#]*)?", 
 
 
 def check_line(raw: bytes, line: bytes | None, *, starts: bool) -> HeadgateError | None:
-    """Whether a request line stands in the bytes just as it was understood.
+    """Check that the request line stands in the bytes exactly as it was parsed.
 
-    `line` is None for a version that is not spoken; `starts` says whether the request is the first
-    in the bytes. Empty lines before it are no harm.
+    `line` is None for an unsupported version. `starts` says whether the request is the first in the
+    bytes. Empty lines before it are allowed.
     """
     if line is None:
-        return MalformedRequestError("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        return MalformedRequestError("Only HTTP/1.1 and HTTP/1.0 are supported.")
     if raw.lstrip(b"\r\n").startswith(line) if starts else line in raw:
         return None
     return MalformedRequestError(
@@ -70,17 +71,19 @@ def check_line(raw: bytes, line: bytes | None, *, starts: bool) -> HeadgateError
 
 
 def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
-    """Everything among the watched headers but Host."""
+    """Check the watched headers, all but Host."""
     codings = [value.lower() for name, value in watched if name == b"transfer-encoding"]
     if codings and (is_old or codings != [b"chunked"]):
         return MalformedRequestError(
-            "The only transfer coding is `chunked`, once, and on HTTP/1.1."
+            "The only supported transfer coding is `chunked`, once, and on HTTP/1.1."
         )
     for name, value in watched:
         if b"_" in name:
-            return MalformedRequestError(f"{name.decode()} is no header; a dash is meant.")
+            return MalformedRequestError(
+                f"{name.decode()} is not accepted as a header name; use a dash."
+            )
         if name == b"connection" and not NEVER_HOP_BY_HOP.isdisjoint(list_tokens(value)):
-            return MalformedRequestError("The Connection header names one that every reader needs.")
+            return MalformedRequestError("The Connection header must not name this header.")
         if name == b"expect" and value.lower() != b"100-continue":
             return UnsupportedExpectationError(
                 "The only expectation that can be met is 100-continue."
@@ -89,22 +92,21 @@ def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
 
 
 def check_bodiless(method: bytes, headers: Headers) -> HeadgateError | None:
-    """A body where a reader in front may expect none."""
+    """Refuse a body where another reader may expect none."""
     if method in BODILESS_METHODS:
         for name, value in headers:
             if name == b"transfer-encoding" or (
                 name == b"content-length" and value.strip(b"0 \t") != b""
             ):
-                return MalformedRequestError(f"A {method.decode()} request has no body here.")
+                return MalformedRequestError(f"A {method.decode()} request must not have a body.")
     return None
 
 
 def check_upgrade(method: bytes, version: str, headers: Headers) -> HeadgateError | None:
-    """Refuse CONNECT and the opening of a WebSocket. Every other offer of a protocol may be
-    ignored (RFC 9110 7.8): None."""
+    """Refuse CONNECT and WebSocket; other offers to upgrade may be ignored (RFC 9110 7.8)."""
     if method == b"CONNECT":
         return UnsupportedConnectMethodError(
-            "This is no proxy: there is no CONNECT.", should_retry=False
+            "This server is not a proxy: CONNECT is not supported.", should_retry=False
         )
     if method != b"GET" or version == "1.0":
         return None
@@ -118,29 +120,29 @@ def check_upgrade(method: bytes, version: str, headers: Headers) -> HeadgateErro
 
 
 def render_without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
-    """Return the head again, without the offer to upgrade and what belongs to it."""
+    """Return the head without the headers that offer another protocol."""
     lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
     lines += [b"%b: %b" % header for header in headers if header[0] not in UPGRADE_HEADERS]
     return b"\r\n".join([*lines, b"", b""])
 
 
 def check_trailer(name: bytes) -> HeadgateError | None:
-    """A field after a body that belongs before it."""
+    """Refuse a trailer field that belongs into the head."""
     if name.lower().replace(b"_", b"-") in FRAMING_HEADERS:
         return MalformedRequestError(f"{name.decode('latin-1')} cannot be a trailer.")
     return None
 
 
 def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | HeadgateError:
-    """The path and query of a target that does not begin with a slash, or has a fragment.
+    """Return the path and query of a target that does not begin with a slash, or has a fragment.
 
-    A whole address (RFC 9112 3.2.2) is accepted for the host that the Host header names.
+    An absolute URL (RFC 9112 3.2.2) is accepted for the host that the Host header names.
     """
     if target == b"*" and method == b"OPTIONS":
         return target
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
-        return MalformedRequestError("The request target is neither a path nor an http address.")
+        return MalformedRequestError("The request target is neither a path nor an http URL.")
     hosts = [value.lower() for name, value in watched if name == b"host"]
     if hosts != [found["authority"].lower()]:
         return MalformedRequestError("The request target and the Host header name different hosts.")
@@ -149,10 +151,10 @@ def read_target(method: bytes, target: bytes, watched: Headers) -> bytes | Headg
 
 
 def list_tokens(value: bytes) -> list[bytes]:
-    """The elements of a list header, in lower case."""
+    """Return the elements of a list header, in lower case."""
     return [token.strip(b" \t").lower() for token in value.split(b",")]
 
 
 def count_bytes(headers: Headers) -> int:
-    """What header fields take as lines."""
+    """Count the bytes that header fields take as lines."""
     return sum(len(name) + len(value) + 4 for name, value in headers)

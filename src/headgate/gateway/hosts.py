@@ -1,9 +1,10 @@
-"""Which host names a request may be for: one valid name (RFC 9110 7.2), and one that is served.
+"""The allowlist of host names: a request must name one valid host (RFC 9110 7.2) that is served
+here.
 
-A web page can make a browser send requests to an address of this machine under a name that its
-author owns (DNS rebinding). Nobody can own a name of one label, nor one below a domain that is
-kept for local use (`.local`, `.internal`, `.svc`): so without configuration these, addresses and
-`localhost` are served, and no other name.
+A web page can make a browser send requests to this machine under a name that the page's author owns
+(DNS rebinding). Nobody can own a name of one label, nor one below a domain for local use (`.local`,
+`.internal`, `.svc`). So without configuration these, IP addresses and `localhost` are served, and
+no other name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from headgate.kit.http.addresses import parse_address
 
 PORT_MAX = 65_535
 ACCEPTED_MAX = 1024
-"""Values whose verdict is remembered."""
+"""How many accepted Host headers are cached."""
 
 PRIVATE_SUFFIXES = (".internal", ".local", ".svc")
 """Domains that no registry delegates: ICANN keeps `.internal` for private use, RFC 6762 `.local`
@@ -29,12 +30,14 @@ _VALUE = re.compile(
 
 
 class HostAllowlist:
-    """The allow-list. `accepted` are the Host headers that were found good, for a quick look."""
+    """Check Host headers. `accepted` caches headers that were found good."""
 
     def __init__(self, allowed: tuple[str, ...] = (), *, is_public: bool = False) -> None:
-        """`*` allows any name, `*.example.com` all below one; empty is explained above.
+        """Allow the given names: `*` any, `*.example.com` all below one, none the default of this
+        module.
 
-        `is_public`: this listens on an address of the internet, where no name is a private one.
+        `is_public` says that the server listens on a public address, where no name is a private
+        one.
         """
         names = {name.lower().strip("[]").rstrip(".") for name in allowed}
         self._names = frozenset(name for name in names if not name.startswith("*"))
@@ -45,11 +48,13 @@ class HostAllowlist:
         self.accepted: set[tuple[bytes, bytes]] = set()
 
     def check(self, values: list[bytes], *, is_old: bool) -> HeadgateError | None:
-        """Why a request with these Host headers is refused; HTTP/1.0 (`is_old`) may have none."""
+        """Return why a request with these Host headers is refused. HTTP/1.0 (`is_old`) may have
+        none.
+        """
         if not values and is_old and (self._uses_default or self._any):
             return None
         if len(values) != 1 and not (is_old and not values):
-            return MalformedRequestError("A request has exactly one Host header.")
+            return MalformedRequestError("A request must have exactly one Host header.")
         name = read_name(values[0]) if values else ""
         if name is None:
             return MalformedRequestError(
@@ -72,8 +77,10 @@ class HostAllowlist:
 
 
 def read_name(value: bytes) -> str | None:
-    """The name in a Host header, in lower case, without port, brackets and last dot; None when
-    it is malformed (RFC 3986 3.2.2, and of its names those that DNS or a container can have)."""
+    """Return the host name in lower case, without port, brackets and final dot; None if malformed.
+
+    Of the names of RFC 3986 3.2.2, only those are valid that DNS or a container can have.
+    """
     found = _VALUE.fullmatch(value.lower())
     if found is None or int(found["port"] or 0) > PORT_MAX:
         return None
@@ -85,7 +92,7 @@ def read_name(value: bytes) -> str | None:
 
 
 def describe_unknown_host(name: str, *, has_list: bool) -> str:
-    """What an operator has to do for a name to be served."""
+    """Say what an operator has to set for a name to be served."""
     name = name or "the-name"
     if has_list:
         return (

@@ -1,4 +1,4 @@
-"""What the edge allows a connection, and how it refuses what is more."""
+"""Limits of connections to the edge, and the errors for requests that exceed them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headgate.kit.errors import HeadgateError, Kind
 
 
 class EdgeLimits(msgspec.Struct, frozen=True):
-    """What a connection may cost before anything is known of it; bytes, counts, seconds."""
+    """Limit what a connection may cost before its key is known; in bytes, counts and seconds."""
 
     header_bytes_max: int = 64 * 1024
     header_count_max: int = 100

@@ -1,4 +1,4 @@
-"""The OpenAI handler: decodes a request, runs it through the pipeline, dresses the answer."""
+"""Handle requests to the OpenAI API: decode the request, run it through the pipeline, answer."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ PREFIX_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 PLAIN_CODINGS = (b"", b"identity")
 JSON_TYPES = (b"application/json", b"")
-"""As nearly every client says it; without a type, the body is tried."""
+"""What nearly every client sends; a body without a type is parsed as JSON."""
 CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 NO_NAMES: frozenset[bytes] = frozenset()
 USUAL_CONNECTIONS = framing.WATCHED_HEADERS[b"connection"]
 KNOWN_NAMES_MAX = 1_000
 KNOWN_NAME_BYTES_MAX = 64
-"""How many header names are remembered with what to do about them, and how long one may be."""
+"""How many header names are cached with their actions, and how long one may be."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,18 +68,18 @@ class UnsupportedContentTypeError(HeadgateError):
 
 
 class HeaderAction(enum.Enum):
-    """What is done with a header of a request, where no function reads it."""
+    """Say what happens to a request header that no function reads."""
 
     FORWARD = "forward"
     DROP = "drop"
     CONTENT_TYPE = "content type"
-    """The content type: it passes, and decides how the body is read."""
+    """Forward it; it decides how the body is read."""
     CONNECTION = "connection"
-    """The Connection header: what it names is meant for this hop only (RFC 9110 7.6.1)."""
+    """Drop it, and the headers that it names: they are for this hop only (RFC 9110 7.6.1)."""
 
 
 class HandlerLimits(msgspec.Struct, frozen=True):
-    """What a body may be, by how it travels; the longest advice to wait, in seconds.
+    """Limit request bodies by kind, and the `retry-after` of responses, in bytes and seconds.
 
     `decodes` says whether compressed bodies are accepted where they are read.
     """
@@ -95,14 +95,14 @@ class HandlerLimits(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct):
-    """What the head of a request says."""
+    """Hold what the head of a request says."""
 
     started_at: float
     request_id: str
     token: bytes = b""
-    """The first that may be a key of ours."""
+    """The first token that has the form of a key of ours."""
     other_tokens: tuple[bytes, ...] = ()
-    """Whatever else was presented as a key."""
+    """All other tokens that were presented."""
     authorizations: int = 0
     content_type: bytes = b""
     coding: bytes = b""
@@ -118,11 +118,12 @@ class RequestHead(msgspec.Struct):
 
 
 def ignore_unauthenticated(_error: HeadgateError, _token: bytes, _address: str) -> None:
-    """Take no notice of who was not let in."""
+    """Ignore a request without a valid key."""
+    ...
 
 
 class OpenAiHandler:
-    """Answers everything below `/v1`."""
+    """Answer everything below `/v1`."""
 
     def __init__(
         self,
@@ -165,14 +166,14 @@ class OpenAiHandler:
         }
 
     def open(self, exchange: InboundExchange) -> None:
-        """See `edge.RequestHandler`: who asks, and for what."""
+        """Authenticate the request, and find its endpoint and the limits of its body."""
         request_head = RequestHead(self._clock.monotonic(), self._ids.make("req"))
         exchange.request_head = request_head
         self._read_headers(exchange, request_head)
         if request_head.other_tokens or request_head.authorizations > 1 or not request_head.token:
             choose_token(request_head, self._grants)
         if exchange.method not in METHODS:
-            raise UnknownMethodError(f"There is no method {exchange.method.decode()} here.")
+            raise UnknownMethodError(f"The method {exchange.method.decode()} is not supported.")
         grant = self._grants.find(request_head.token)
         if request_head.project_id is not None:
             grant = choose_project(grant, request_head.project_id)
@@ -208,7 +209,7 @@ class OpenAiHandler:
         self._reserve_memory(exchange, grant, endpoint)
 
     def _reserve_memory(self, exchange: InboundExchange, grant: Grant, endpoint: Endpoint) -> None:
-        """Look at what needs no body, then have the memory for it: before anything is sent."""
+        """Check what needs no body, and reserve memory for it, before the body is asked for."""
         if grant.is_restricted:
             self._admission.check_head(grant, endpoint, exchange)
         elif endpoint.unsupported or endpoint.restricted:
@@ -222,7 +223,6 @@ class OpenAiHandler:
         exchange.budget, exchange.budget_key_id = self._bodies, grant.key_id
 
     async def run(self, exchange: InboundExchange) -> None:
-        """See `edge.RequestHandler`."""
         request_head: RequestHead = exchange.request_head
         try:
             call = self._decode_call(exchange, request_head)
@@ -232,14 +232,16 @@ class OpenAiHandler:
                 await self._pipeline.run(call, exchange, self._encoder)
         except HeadgateError as error:
             self.refuse(exchange, error)
-        # A fault of ours must not leave the client waiting; it is logged whole, and told in short.
+        # An unexpected error must not leave the client without a response. The log has its details.
         except Exception:
             log.exception("gateway.fault", request_id=request_head.request_id)
             self.refuse(exchange, InternalError.of(request_head.request_id))
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:
-        """Cut a call that runs on one of these keys; one whose answer is whole may leave. Whether
-        it did."""
+        """Cancel a running call of one of these keys, and return whether it did.
+
+        A response that is complete is still sent.
+        """
         request_head: RequestHead | None = exchange.request_head
         if request_head is None or request_head.grant is None or exchange.task is None:
             return False
@@ -248,7 +250,7 @@ class OpenAiHandler:
         return exchange.task.cancel(KeyRevokedError.now())
 
     def _read_headers(self, exchange: InboundExchange, request_head: RequestHead) -> None:
-        """One pass: what the gateway acts on, and what goes on to the provider."""
+        """Read the headers in one pass, and keep those that go on to the provider."""
         actions = self._header_actions
         named: frozenset[bytes] = NO_NAMES
         for header in exchange.headers:
@@ -324,7 +326,6 @@ class OpenAiHandler:
         return data
 
     def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
-        """See `edge.RequestHandler`."""
         request_head: RequestHead | None = exchange.request_head
         if request_head is None:
             request_head = RequestHead(self._clock.monotonic(), self._ids.make("req"))
@@ -349,8 +350,8 @@ class OpenAiHandler:
 
 
 def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
-    """Raises `UnsupportedContentTypeError` for one that an address which reads its body cannot
-    read.
+    """Raise `UnsupportedContentTypeError` where the endpoint reads the body and cannot read this
+    type.
     """
     kind = content_type.partition(b";")[0].strip().lower()
     is_json = kind == b"application/json" or kind.endswith(b"+json")
@@ -361,12 +362,12 @@ def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
             expected = "multipart/form-data"
         shown = kind[:64].decode("ascii", "replace")
         raise UnsupportedContentTypeError(
-            f"Unsupported content type: '{shown}'. This address reads {expected}."
+            f"Unsupported content type: '{shown}'. This endpoint accepts {expected}."
         )
 
 
 def try_client_address(exchange: InboundExchange) -> str:
-    """Return the client's address, empty where proxies tell it malformed."""
+    """Return the client's address, empty where proxies name a malformed one."""
     try:
         return exchange.client_address
     except HeadgateError:
@@ -374,7 +375,7 @@ def try_client_address(exchange: InboundExchange) -> str:
 
 
 def choose_token(request_head: RequestHead, grants: Grants) -> None:
-    """Settle by which of several tokens, or of none that is ours, the request is judged.
+    """Choose the token that authenticates the request, of several or of none that is a key of ours.
 
     Raises `MissingApiKeyError`, `DuplicateAuthorizationError`, `ConflictingApiKeysError` and as
     `Grants.find`.
@@ -395,7 +396,7 @@ def _read_bearer(_exchange: InboundExchange, request_head: RequestHead, value: b
     scheme, _, token = value.partition(b" ")
     if scheme.lower() == b"bearer":
         token = token.strip()
-        # The usual one, without a further call.
+        # The usual case, inlined: this runs for every request.
         if token[:3] == request_keys.KEY_PREFIX and not request_head.token:
             request_head.token = token
         else:
@@ -468,7 +469,7 @@ HEADER_ACTIONS: dict[bytes, HeaderAction | HeaderReader] = {
 
 
 class _HeaderActions(dict[bytes, "HeaderAction | HeaderReader"]):
-    """What to do with each header by its name; names that were never seen are judged once."""
+    """Map header names to actions; a name is judged once and remembered."""
 
     def __init__(self, denied: HeaderDenylist) -> None:
         super().__init__(HEADER_ACTIONS)

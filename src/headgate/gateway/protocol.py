@@ -1,4 +1,5 @@
-"""The edge: uvicorn's connection, with limits on everything that a client can make it wait for.
+"""The protocol of the edge: uvicorn's connection, with a limit on everything that a client can
+delay.
 
 Requests below `/v1` go to the `RequestHandler` as an `InboundExchange`, without the ASGI cycle;
 every other request goes through uvicorn to the ASGI application.
@@ -45,18 +46,18 @@ from headgate.kit.http.message import Headers
 from headgate.kit.http.probes import is_peer_gone, probe_peer
 
 CONTROL_BODY_BYTES_MAX = 1024 * 1024
-"""The body of a request that is no model call."""
+"""The largest body of a request to the ASGI application."""
 PIPELINED_MAX = 32
-"""Requests that may wait on one connection for their turn; it closes after them."""
+"""How many pipelined requests may wait on one connection; it closes after them."""
 UNSENT_BYTES = 16 * 1024
-"""Of an answer, what waits here for a slow client before the provider is made to wait."""
+"""How much of a response waits for a slow client before reading from the provider is paused."""
 LINGERING_MAX = 64
-"""How many connections too many wait for their client to read why they close."""
+"""How many connections above the limit may linger for their client to read the error."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_PROBE_SECONDS = (0.1, 0.4, 1.0)
-"""When a client that shut its side is asked whether it is still there."""
+"""When to probe, by an interim response, a client that half-closed its connection."""
 RESET_CHECK_SECONDS = 1.0
-"""How often a connection that is not read from is looked at for a reset."""
+"""How often a connection that is not read from is checked for a reset."""
 
 
 class EdgeProtocol(RequestParserProtocol):
@@ -82,14 +83,14 @@ class EdgeProtocol(RequestParserProtocol):
         self._is_half_closed = False
         self._is_reset_watched = False
         self._unsent: list[InboundExchange] = []
-        """Exchanges that are over, and whose answers the client may not have taken yet."""
+        """Complete exchanges whose responses the client may not have taken yet."""
         self._sender: CoalescingTransport
         self.write: Callable[[bytes], None]
 
-    # The connection.
+    # Callbacks of the event loop.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first head."""
+        """Start the deadline of the first head, and refuse a connection too many."""
         self._sender = sender = CoalescingTransport(transport, self.loop)
         self.write = sender.write
         super().connection_made(cast("asyncio.Transport", sender))
@@ -123,13 +124,12 @@ class EdgeProtocol(RequestParserProtocol):
         self._release_sent()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """The client sends no more: it went away, or shut its side and waits for the answer.
+        """Handle a client that sends no more: it went away, or waits for the response half-closed.
 
-        The network tells these two apart only when something is sent: an interim answer, which
-        every client of HTTP/1.1 reads past, and which the system of one that left refuses. So the
-        second one shows it, and that is acted upon as for anybody who leaves.
+        Only sending tells the two apart. So an interim response is sent: every HTTP/1.1 client
+        skips it, and the system of a client that went away answers it with a reset.
         """
-        # Where nothing else is said, the loop closes the socket when this returns.
+        # Unless this returns True, the loop closes the socket, so pending output is sent now.
         self._sender.flush()
         cycle = self.cycle
         if self.scheme == "https" or not self._is_busy():
@@ -145,11 +145,10 @@ class EdgeProtocol(RequestParserProtocol):
         return self._answer_half_closed(cycle)
 
     def _answer_half_closed(self, cycle: Any) -> bool:
-        """Answer a client that cannot be asked, or any more, whether it is still there.
+        """Keep a half-closed connection, and find a client that went away by TCP probes.
 
-        Where it cannot, an interim answer would be none to it. The system's own probes are no bytes
-        of ours; that of a client that left answers them for a minute, and then refuses the
-        connection.
+        Used where no interim response can be sent. The system of a client that left answers the
+        probes for about a minute, and then resets the connection.
         """
         cycle.keep_alive = False
         self._is_half_closed = True
@@ -158,8 +157,10 @@ class EdgeProtocol(RequestParserProtocol):
         return True
 
     def _watch_for_reset(self) -> None:
-        """Look for a reset for as long as the connection is not read from: by reading alone the
-        loop would hear of it, and until the answer is written nobody would."""
+        """Check for a reset regularly while the connection is not read from.
+
+        The event loop notices a reset only by reading, and nothing is written before the response.
+        """
         if not self._is_reset_watched:
             self._is_reset_watched = True
             self.loop.call_later(RESET_CHECK_SECONDS, self._check_for_reset)
@@ -178,9 +179,9 @@ class EdgeProtocol(RequestParserProtocol):
             self.write(CONTINUE)
 
     def expire(self) -> None:
-        """The client took too long: silently for an idle connection, with 408 inside a request.
+        """Close an idle connection silently; answer 408 inside a request.
 
-        One that takes nothing of its answer is cut; as long as it takes something it may be slow.
+        A client that takes nothing of its response is cut; one that takes a little may be slow.
         """
         if self.flow.write_paused or self.transport.is_closing():
             self._expire_write()
@@ -196,14 +197,12 @@ class EdgeProtocol(RequestParserProtocol):
                 self._close()
 
     def pause_writing(self) -> None:
-        """The client reads slowly."""
         super().pause_writing()
         self._watch_write()
         if self._answering is not None:
             self._answering.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
         super().resume_writing()
         if self._unsent:
             self._release_sent()
@@ -221,18 +220,17 @@ class EdgeProtocol(RequestParserProtocol):
 
     @property
     def answering(self) -> InboundExchange | None:
-        """The model call that is being answered, if any."""
+        """Return the model call that is being answered, if any."""
         return self._answering
 
     @property
     def is_slow(self) -> bool:
-        """See `exchange.ClientConnection`."""
         return self.flow.write_paused
 
-    # What the parser says.
+    # Callbacks of the parser.
 
     def on_headers_complete(self) -> None:
-        """The head is whole: hand it to the handler, or to the ASGI application."""
+        """Hand a whole head to the handler, or to the ASGI application."""
         self._in_head = False
         if self._is_closing():
             return
@@ -252,7 +250,6 @@ class EdgeProtocol(RequestParserProtocol):
             self._open_cycle()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the request's body."""
         exchange = self.cycle
         if self._is_closing() or exchange is None:
             return
@@ -278,7 +275,7 @@ class EdgeProtocol(RequestParserProtocol):
             self._hold_more(exchange)
 
     def _hold_more(self, exchange: InboundExchange) -> None:
-        """Count as much again as arrived of a body that announced no length."""
+        """Reserve twice the bytes that arrived of a body that announced no length."""
         size = min(2 * exchange.waiting_bytes, exchange.body_bytes_max)
         try:
             exchange.reserve_memory(size - exchange.held_bytes)
@@ -287,7 +284,6 @@ class EdgeProtocol(RequestParserProtocol):
             self._refuse(drop_trace(error))
 
     def on_message_complete(self) -> None:
-        """The request is whole; what follows in the bytes at hand is another one."""
         if self._has_upgrade_offer:
             return
         self._in_body = self._in_chunks = self._starts_raw = False
@@ -297,7 +293,7 @@ class EdgeProtocol(RequestParserProtocol):
         if not self.flow.write_paused:
             self.deadline = 0.0
         if len(self.pipeline) >= PIPELINED_MAX:
-            # No more is heard of a client so far ahead; its last request closes the connection.
+            # A client this far ahead is not read further: its last request closes the connection.
             exchange.keep_alive = False
             self._ignore_input = True
         if not isinstance(exchange, InboundExchange):
@@ -307,15 +303,15 @@ class EdgeProtocol(RequestParserProtocol):
         if exchange is self._answering and exchange.task is None:
             self._handle(exchange)
 
-    # Turns: one answer at a time, in the order of the requests.
+    # Pipelining: one response at a time, in the order of the requests.
 
     def on_response_complete(self) -> None:
-        """An answer is written: the next request that waits, or the wait for one."""
+        """Start the next request that waits, or wait for one."""
         self.server_state.total_requests += 1
         if self._is_lingering or self.transport.is_closing():
             return
         if self.flow.write_paused:
-            # Answers that nobody takes are not piled up.
+            # Responses that the client does not read must not pile up in memory.
             self._next_request_waits = True
             self.flow.pause_reading()
         else:
@@ -333,7 +329,7 @@ class EdgeProtocol(RequestParserProtocol):
             self.deadline = self._time() + wait
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """The turn of a request has come, whichever kind it is."""
+        """Start a request of either kind: all requests before it are answered."""
         if not isinstance(cycle, InboundExchange):
             cycle.transport = CycleTransport(self, cycle)
             if cycle.more_body:
@@ -350,7 +346,7 @@ class EdgeProtocol(RequestParserProtocol):
 
     def _handle(self, exchange: InboundExchange) -> None:
         if exchange.refusal is not None:
-            # In many calls too many, a task for each refusal would be the half of its cost.
+            # Under overload, a task for each refusal would be half of the refusal's cost.
             self._edge.handler.refuse(exchange, exchange.refusal)
             return
         exchange.task = self.loop.create_task(self._edge.handler.run(exchange))
@@ -380,7 +376,7 @@ class EdgeProtocol(RequestParserProtocol):
             self.pipeline.appendleft(cast("Any", (exchange, None)))
 
     def _open_cycle(self) -> None:
-        """Give uvicorn what its own `on_message_begin` and `on_header` would have prepared."""
+        """Prepare what uvicorn's own `on_message_begin` and `on_header` would have prepared."""
         url, headers = self.url, self.headers
         try:
             if sum(name == b"authorization" for name, _ in headers) > 1:
@@ -398,20 +394,18 @@ class EdgeProtocol(RequestParserProtocol):
         self._total_bytes = 0
         if self._is_busy():
             self.deadline = 0.0
-            self._watch_for_reset()  # it is not read from until its turn comes
+            self._watch_for_reset()  # it is not read from until the requests before it are answered
         super().on_headers_complete()
 
     def end_cycle(self, cycle: RequestResponseCycle) -> None:
-        """See `asgi_cycle.CycleConnection`."""
         if cycle.more_body:
             self._linger()
         else:
             self._close()
 
-    # `exchange.ClientConnection`.
+    # Called by exchanges (`exchange.ClientConnection`).
 
     def complete(self, exchange: InboundExchange, *, keep: bool) -> None:
-        """See `ClientConnection`."""
         self._answering = None
         if exchange.task is not None:
             self.tasks.discard(exchange.task)
@@ -428,27 +422,24 @@ class EdgeProtocol(RequestParserProtocol):
             self._linger()
 
     def _release_sent(self) -> None:
-        """Give the memory of answers back that the client has taken, or never will."""
+        """Release the memory of responses that the client has taken, or never will."""
         if not self.flow.write_paused or self.transport.is_closing():
             unsent, self._unsent = self._unsent, []
             for exchange in unsent:
                 release_memory(exchange)
 
     def pause_body(self) -> None:
-        """See `ClientConnection`."""
         self.deadline = 0.0
         self.flow.pause_reading()
         self._watch_for_reset()
 
     def resume_body(self) -> None:
-        """See `ClientConnection`."""
         if self.flow.read_paused:
             self.flow.resume_reading()
             if self._answering is not None:
                 self._await_body(self._answering)
 
     def find_client_address(self, headers: Headers) -> str:
-        """See `ClientConnection`."""
         peer = self.client[0] if self.client else ""
         trusted = self._edge.trusted_proxies
         if not trusted:
@@ -457,17 +448,14 @@ class EdgeProtocol(RequestParserProtocol):
 
     @property
     def cors(self) -> CorsPolicy | None:
-        """See `ClientConnection`."""
         return self._edge.cors
 
     @property
     def date_line(self) -> bytes:
-        """See `ClientConnection`."""
         return self._edge.date_line
 
     def _refuse(self, error: HeadgateError) -> None:
-        """Answer with an error and close. Nothing that still arrives is heard; what was asked for
-        before is answered first."""
+        """Answer with an error and close; earlier requests are answered first."""
         if self._is_closing():
             return
         if not self._is_busy():
@@ -490,7 +478,7 @@ class EdgeProtocol(RequestParserProtocol):
             if arriving.more_body:
                 self._abort_cycle(arriving, error)
         elif not arriving.body_complete:
-            # Its body will never be whole: whoever reads it, now or in its turn, is told why.
+            # Its body will never be complete: its reader, now or later, gets the error.
             if arriving.response_started:
                 self._close()
             else:
@@ -498,7 +486,7 @@ class EdgeProtocol(RequestParserProtocol):
                 self.deadline = self._time() + LINGER_SECONDS if answering is arriving else 0.0
 
     def _abort_cycle(self, cycle: RequestResponseCycle, error: HeadgateError) -> None:
-        """The body will never be whole: tell the client why, if it is its turn, and the reader."""
+        """Answer with an error where no response has begun, and wake the application."""
         if self.pipeline or self._answering is not None or cycle.response_started:
             self._close()
             return
@@ -511,7 +499,7 @@ class EdgeProtocol(RequestParserProtocol):
 
 
 def release_memory(exchange: InboundExchange) -> None:
-    """Give back what an exchange held of the memory for bodies. Idempotent."""
+    """Release what an exchange holds of the memory for bodies. Idempotent."""
     if exchange.held_bytes and exchange.budget is not None:
         exchange.budget.give(exchange.budget_key_id, exchange.held_bytes)
         exchange.held_bytes = 0

@@ -1,4 +1,4 @@
-"""What a connection hears: bytes become requests, or are refused before they are one."""
+"""Turn the bytes of a connection into requests, or refuse them."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from headgate.kit.http.message import Headers
 
 HOT_PREFIX = b"/v1/"
 LINE_BYTES = 64
-"""More than a request line has beside its target."""
+"""More than a request line has besides its target."""
 SMALL_HEAD_BYTES = 2 * 1024
 SMALL_HEAD_COUNT = 24
-"""An unfinished head of more is a large one, of which only so many are kept."""
+"""Unfinished heads of more count as large (`edge.LARGE_HEADS_MAX`)."""
 LINGER_SECONDS = 2.0
 DISCARDED_BYTES_MAX = 64 * 1024
-"""How long, and how much, a refused sender may go on sending before it is cut."""
+"""How long, and how much, a refused client may go on sending before the connection is cut."""
 NOT_HTTP = "The request is not valid HTTP/1.1."
 FRAMING_BYTES_MAX = 64 * 1024
 CHUNK_FRAMING_BYTES = 32
-"""Of a chunked body, what may be no content: so much in all, beside so much for each piece."""
+"""How much of a chunked body may be framing: so much in all, besides so much for each chunk."""
 
 log = structlog.get_logger(__name__)
 
 
 class RequestParserProtocol(DeadlineProtocol):
-    """A connection that listens. After `_refuse` nothing that arrives is heard any more."""
+    """Parse the requests of one connection. After `_refuse`, all further input is ignored."""
 
     def __init__(
         self,
@@ -65,20 +65,20 @@ class RequestParserProtocol(DeadlineProtocol):
         self._framing_bytes = 0
         self._in_chunks = False
         self._is_large = False
-        """Whether the head that arrives is one of the large unfinished ones."""
+        """Whether the arriving head counts as a large unfinished one."""
         self._has_upgrade_offer = False
-        """Whether the head that was just read has to be read again, without its offer."""
+        """Whether the head has to be parsed again, without its offer to upgrade."""
         self._answering: InboundExchange | None = None
         self._ignore_input = False
         self._is_lingering = False
         self._discarded_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; a head, or the framing of a body, that does not end is cut off."""
+        """Feed the parser, and refuse a head or a body's framing that does not end."""
         if self._is_lingering or self._ignore_input:
             self._count_discarded(len(data))
             return
-        # The parser tells of a header once it is whole: one without an end is counted here.
+        # The parser reports only whole headers, so a header without an end is counted here.
         if self._in_head:
             self._unread_head_bytes += len(data)
             if len(self._raw) <= self._limits.target_bytes_max + LINE_BYTES:
@@ -107,16 +107,15 @@ class RequestParserProtocol(DeadlineProtocol):
             self._count_framing(len(data))
 
     def _untrack_large_head(self) -> None:
-        """The large head is whole, or will never be."""
         self._is_large = False
         self._edge.large_heads.pop(self, None)
 
     def _reparse_without_upgrade(self, rest: bytes) -> None:
-        """Read a request that offers another protocol as one of HTTP/1.1, in a new parser.
+        """Parse a request that offers another protocol as HTTP/1.1, with a new parser.
 
-        The old one takes such a request for complete after its head and knows of no body. The new
-        one is given the head without the offer, so that it judges the length and the coding of the
-        body as it does for every request; `rest` is what followed the head.
+        llhttp takes such a request for complete after its head and knows of no body. The new parser
+        gets the head without the offer, so that it judges the length and the coding of the body as
+        for every request. `rest` is what followed the head.
         """
         if self._is_large:
             self._untrack_large_head()
@@ -151,8 +150,7 @@ class RequestParserProtocol(DeadlineProtocol):
         self._close()
 
     def _limit_head(self) -> None:
-        """Give a head that did not come whole its time and its size; most come whole, and cost no
-        look at the clock."""
+        """Limit the time and the size of a head that did not come whole."""
         limits = self._limits
         if not (self.deadline or self._is_closing() or self._is_busy()):
             self.deadline = self._time() + limits.header_seconds
@@ -169,19 +167,19 @@ class RequestParserProtocol(DeadlineProtocol):
             self._edge.track_large_head(self)
 
     def refuse_large_head(self) -> None:
-        """See `edge.LargeHeadConnection`."""
         self._is_large = False
         if self._in_head and not self._is_closing():
             self._refuse(
-                TooManyUnfinishedHeadsError("Too many large heads are unfinished. Try again.")
+                TooManyUnfinishedHeadsError(
+                    "The server holds too many unfinished request heads. Try again."
+                )
             )
-        # Nothing is heard any more: what the parser keeps of the head goes with it.
+        # Further input is ignored, so the memory that the parser holds of the head can go.
         self.headers, self._raw, self.parser = [], b"", None
 
-    # What the parser says of a head.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
-        """A head begins; the connection was idle, or the client is ahead of us."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -193,7 +191,7 @@ class RequestParserProtocol(DeadlineProtocol):
             self.deadline = 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field; trailers are read past, but for those that belong into a head."""
+        """Note a header field. Of trailers, only those that belong into a head are refused."""
         if not self._in_head:
             error = framing.check_trailer(name)
             if error is not None and not self._is_closing():
@@ -210,7 +208,7 @@ class RequestParserProtocol(DeadlineProtocol):
             return TargetTooLongError(
                 f"The request target is longer than {limits.target_bytes_max} bytes."
             )
-        # A head that came at once in fewer bytes than it may have needs no counting.
+        # A head that came at once, in fewer bytes than the limit, needs no counting.
         is_long = self._unread_head_bytes > 0 or len(self._raw) > limits.header_bytes_max
         if len(self.headers) > limits.header_count_max or (
             is_long and framing.count_bytes(self.headers) > limits.header_bytes_max
@@ -245,7 +243,7 @@ class RequestParserProtocol(DeadlineProtocol):
         )
 
     def _check_watched(self, *, is_old: bool) -> HeadgateError | None:
-        """What is not the usual: one Host that is known, and a body of a known length or none."""
+        """Check everything but the usual: one known Host, and a body of known length or none."""
         watched = self._watched
         hosts = [value for name, value in watched if name == b"host"]
         self._in_chunks = len(hosts) < len(watched) and any(
@@ -256,7 +254,7 @@ class RequestParserProtocol(DeadlineProtocol):
         return error or self._edge.hosts.check(hosts, is_old=is_old)
 
     def _normalize_target(self, method: bytes) -> HeadgateError | None:
-        """Read a target that is not just a path below `/v1`."""
+        """Reduce a target that is not just a path below `/v1` to path and query."""
         if self.url.startswith(b"/") and b"#" not in self.url:
             return None
         target = framing.read_target(method, self.url, self._watched)
@@ -266,11 +264,11 @@ class RequestParserProtocol(DeadlineProtocol):
         return None
 
     def _refuse(self, error: HeadgateError) -> None:
-        """Answer with an error, in its turn, and close."""
+        """Answer with an error, after the requests that came before, and close."""
         raise NotImplementedError
 
     def _linger(self) -> None:
-        """Read on for a moment, so that the client gets to see the answer before the reset."""
+        """Read on for a moment, so that the client sees the response before the reset."""
         self._is_lingering = True
         if self.transport.is_closing():
             return
@@ -291,19 +289,19 @@ class RequestParserProtocol(DeadlineProtocol):
     def _count_framing(self, size: int) -> None:
         self._framing_bytes = max(0, self._framing_bytes + size)
         if self._framing_bytes > FRAMING_BYTES_MAX:
-            self._refuse(MalformedRequestError("The body is hardly more than its chunks' framing."))
+            self._refuse(MalformedRequestError("The chunks of the request body are too small."))
 
     def _is_busy(self) -> bool:
-        """Whether a request is being answered, or arrives."""
+        """Return whether a request is being answered, or arrives."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _is_closing(self) -> bool:
-        """Whether nothing that still arrives is heard."""
+        """Return whether further input is ignored."""
         return self._ignore_input or self._is_lingering or self.transport.is_closing()
 
 
 def make_parser(protocol: RequestParserProtocol) -> Any:
-    """Return a parser as uvicorn makes it for every connection."""
+    """Return a parser with the settings that uvicorn uses."""
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser

@@ -1,12 +1,13 @@
-"""What JSON must be beyond its syntax, so that no two parsers can read it in two ways.
+"""Refuse JSON that two parsers could read in two ways, or that is costly to parse.
 
-A key that comes twice is read by one parser with its first value and by another with its last: the
-gateway would allow one model and the provider run another. A number out of range is an infinity to
-some, bytes that are no UTF-8 are replaced by others, and depth and masses of keys are an attack on
-whoever parses them next. All of it is refused, with its place.
+Where a key comes twice, one parser reads its first value and another its last, so that one server
+could allow what another one never sees. A number out of range is an infinity to some parsers,
+invalid UTF-8 is replaced by others, and depth and masses of keys are an attack on whoever parses
+them next.
 
-Usual bodies are proven clean in C: a value that is decoded and written again has lost a key, and so
-two quotes, for each that came twice. Only what is not proven so, or is large, is scanned.
+Usual bodies are proven clean in C: a value that is decoded and encoded again has lost a key, and so
+two quotes, for each key that came twice. Only bodies that this does not prove clean, or that are
+large, are scanned.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ _encoder = msgspec.json.Encoder()
 _key_decoder = msgspec.json.Decoder(str)
 
 _TOKEN = re.compile(rb'([^"{}\[\]]*+)(?:("[^"]*+")([ \t\r\n]*+:)?|([{}\[\]])|"|\Z)')
-"""What lies between, then a string, which is a key with its colon, or a bracket.
+"""What lies between, then a string (a key with its colon) or a bracket.
 
-It matches at every place, also of what is no JSON, so that a search never goes back."""
+It matches at every offset, also of invalid JSON, so that a search never backtracks."""
 _GAP, _STRING, _KEY, _BRACKET = 1, 2, 3, 4
 _NUMBER_BYTES_SHORT = 5
 """`1e999`: nothing shorter is out of range."""
 _DIGITS_SHORT = 200
-"""With that many digits and an exponent of two, a number is still in range."""
+"""A number of this many digits and an exponent of two digits is still in range."""
 _DIGITS_MAX = 4300
-"""Python's own bound on an integer in decimal."""
+"""Python's own limit for converting a decimal integer."""
 _SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
 _LARGE_SHAPES = (b"e000", b"e+000", b"0" * _DIGITS_SHORT)
 _LARGE_NUMBER = re.compile(
@@ -40,14 +41,14 @@ _LARGE_NUMBER = re.compile(
 )
 _PLAIN_BYTES_MAX = 64 * 1024
 _COUNTED_BYTES_MAX = 4 * 1024
-"""Brackets are counted faster than levels are gone through up to here."""
+"""Up to this size, counting brackets is faster than going through levels."""
 _PIECE_BYTES = 64 * 1024
 _PATH_NAMES_MAX = 8
 _NAME_CHARACTERS_MAX = 64
 
 
 class JsonLimitError(Exception):
-    """JSON that is refused: what is wrong, at which byte, and the path of the field if known."""
+    """Refuse JSON: what is wrong, at which byte, and the path of the field if known."""
 
     def __init__(self, message: str, *, offset: int, path: str | None = None) -> None:
         super().__init__(message)
@@ -56,7 +57,7 @@ class JsonLimitError(Exception):
 
 
 class JsonLimits:
-    """What a body may consist of: levels, keys, and items (strings, objects, arrays, huge numbers).
+    """Limit levels, keys, and items (strings, objects, arrays, huge numbers) of a body.
 
     A body of up to `plain_bytes_max` is tried in C first: it cannot have too many keys or items,
     and takes little memory.
@@ -76,16 +77,16 @@ class JsonLimits:
 
 
 def check(body: bytes, limits: JsonLimits) -> None:
-    """Raises `JsonLimitError`, and nothing else, for a body that is JSON but may not pass.
+    """Raise `JsonLimitError`, and nothing else, for a body that is JSON but may not pass.
 
-    Whether it is JSON at all is left to the parser: of what is none, any or no fault is found.
+    Whether it is JSON at all is left to the parser: for other bodies, the result means nothing.
     """
     if len(body) > limits.plain_bytes_max or not _is_clean(body, limits.depth_max):
         scan(body, limits)
 
 
 def scan(body: bytes, limits: JsonLimits) -> None:
-    """As `check`, by looking at every string and bracket: exact, and no copy of the values."""
+    """Check a body by its strings and brackets: exact, and without a copy of the values."""
     _check_encoding(body)
     text = body
     if b"\\" in body:
@@ -107,7 +108,7 @@ def _is_clean(body: bytes, depth_max: int) -> bool:
 
 
 def _is_shallow(value: object, depth_max: int) -> bool:
-    """Level by level, in C: the collector tracks every list, and every dict that holds one."""
+    """Go down level by level in C: the collector tracks each list, and each dict that holds one."""
     level = [value]
     for _ in range(depth_max - 1):
         level = [*filter(gc.is_tracked, gc.get_referents(*level))]
@@ -132,7 +133,7 @@ def _check_encoding(body: bytes) -> None:
 
 
 class _Scan:
-    """One pass over the tokens of a body."""
+    """Scan the tokens of a body once."""
 
     def __init__(self, body: bytes, limits: JsonLimits) -> None:
         self._body = body
@@ -141,7 +142,7 @@ class _Scan:
         self._name = b""
 
     def run(self, text: bytes) -> None:
-        """Go through the tokens of `text`: the body, with quotes only where strings begin or end.
+        """Scan the tokens of `text`: the body, with quotes only where strings begin or end.
 
         One loop without calls, because a hostile body has very many tokens.
         """
@@ -165,7 +166,7 @@ class _Scan:
                 self._name = name
                 key_count += 1
             elif kind == _BRACKET and token[_BRACKET] in b"}]":
-                if not levels:  # no JSON
+                if not levels:  # invalid JSON: left to the parser
                     return
                 keys, self._name = levels.pop()
                 continue
@@ -191,7 +192,7 @@ class _Scan:
         return JsonLimitError(f"There are more than {self._limits.items_max} values", offset=offset)
 
     def _check_numbers(self, gap: bytes, start: int) -> int:
-        """How many numbers had to be looked at, since that takes its time."""
+        """Check the large numbers between two tokens, and return how many there were."""
         shapes = gap.translate(_SHAPES)
         long, signed, digits = _LARGE_SHAPES
         if not (long in shapes or signed in shapes or digits in shapes):
@@ -216,7 +217,7 @@ def _is_out_of_range(number: bytes) -> bool:
         return len(number.lstrip(b"-")) > _DIGITS_MAX
     try:
         return math.isinf(float(number))
-    except ValueError:  # no JSON
+    except ValueError:  # invalid JSON: left to the parser
         return False
 
 

@@ -1,4 +1,4 @@
-"""What model traffic looks like: wires, usage, providers.
+"""What model traffic looks like: wire formats, usage, providers.
 
-Pure: bytes in, bytes out, no clock, no I/O.
+Pure functions on bytes: no clock, no I/O.
 """

@@ -1,4 +1,4 @@
-"""What an address of the provider's API is: how its body travels, how its answer is metered."""
+"""Endpoints of a provider's API: how a request's body travels, how its response is metered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headgate.llm.request import ALL_FIELDS, CheckedFields
 
 
 class Body(enum.Enum):
-    """How a request's body is handled."""
+    """Say how a request's body is handled."""
 
     NONE = "none"
     JSON = "json"
@@ -23,22 +23,22 @@ class Body(enum.Enum):
 
 
 class Pricing(enum.Enum):
-    """Where the price of an answer comes from."""
+    """Say where the price of a response comes from."""
 
     USAGE = "usage"
     FREE = "free"
-    """On the signed free list: the provider charges nothing for it."""
+    """The provider charges nothing for it."""
     UNKNOWN = "unknown"
-    """Leaves an explicit unpriced receipt."""
+    """The receipt says explicitly that the call is unpriced."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One row of the table of addresses.
+    """Describe one endpoint of a provider's API.
 
-    `name` is the scope that a key needs and the label in receipts and metrics
-    (`chat.completions`, `responses`, `files`, ...). `path` is below `/v1`, with `{id}` for one
-    segment and a last `{rest}` for any number of them. `restricted` ones need a key that names
-    them. `unsupported` ones are refused with that sentence.
+    `name` is the scope that a key needs and the label in receipts and metrics (`chat.completions`,
+    `responses`, `files`, ...). `path` is below `/v1`, with `{id}` for one segment and a last
+    `{rest}` for any number of them. `restricted` endpoints need a key that names them.
+    `unsupported` is the sentence that refuses the endpoint, empty for those that are served.
     """
 
     name: str
@@ -48,22 +48,21 @@ class Endpoint(msgspec.Struct, frozen=True):
     body: Body = Body.RAW
     pricing: Pricing = Pricing.UNKNOWN
     checked: CheckedFields = ALL_FIELDS
-    """The fields of a JSON request that are acted on."""
+    """The fields of a JSON request that the gateway acts on."""
     asks_usage: bool = False
-    """The gateway adds `stream_options.include_usage` to a streamed request (decision 8)."""
+    """The gateway adds `stream_options.include_usage` to a streamed request (decision 0020)."""
     lists_models: bool = False
-    """Its answers name models, so a key that is limited to some must not see the others."""
+    """Its responses name models, and a key that is limited to some must not see the others."""
     large_events: bool = False
-    """One event of a stream may be as large as a whole answer: it carries the answer again, or
-    images."""
+    """One event of a stream may be as large as a whole response: it repeats it, or has images."""
     characters_of: str | None = None
-    """The field of a request whose characters are its measure where the answer states none."""
+    """The request field whose characters are metered where the response states no usage."""
     downloads: bool = False
-    """Its answer is a file, which streams through whatever its type."""
+    """Its response is a file, which is streamed whatever its type."""
     restricted: bool = False
     unsupported: str = ""
 
     @property
     def is_metered(self) -> bool:
-        """Whether its answers say what they cost."""
+        """Return whether its responses state their usage."""
         return self.pricing is Pricing.USAGE

@@ -1,7 +1,7 @@
-"""What the gateway acts on in a multipart form request; its bytes go on as they came.
+"""Read and replace the fields of a multipart form that the gateway acts on.
 
-The reading is strict: a body that two parsers could read in two ways is refused, because the
-gateway would then allow one model and the provider run another.
+Parsing is strict. A body that two parsers could read in two ways is refused, because the gateway
+would then allow one model and the provider run another.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ _BOOLEANS = frozenset({"true", "1", "false", "0"})
 
 
 class InvalidFormError(InvalidRequestError):
-    """The body is no well-formed multipart form."""
-
     code = "invalid_form"
 
 
 class FormLimits(msgspec.Struct, frozen=True):
-    """What a form may consist of."""
+    """Limit the parts of a form."""
 
     parts_max: int = 256
     part_header_bytes_max: int = 8192
@@ -71,9 +69,10 @@ def read_model(
 def find_fields(
     body: bytes, content_type: str, names: tuple[str, ...], limits: FormLimits = LIMITS
 ) -> dict[str, str]:
-    """The values of the named plain fields. Raises `InvalidFormError`.
+    """Return the values of the named plain fields.
 
-    Refused are, besides broken framing: such a field twice, as a file, encoded, or too long.
+    Raises `InvalidFormError` for broken framing, and for such a field that comes twice, is a file,
+    encoded, or too long.
     """
     boundary = b"--" + _read_boundary(content_type)
     fields: dict[str, str] = {}
@@ -97,8 +96,9 @@ def find_fields(
 
 
 def replace_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
-    """A form that `find_fields` has read, with another value of a plain field, every other byte
-    kept."""
+    """Return a form that `find_fields` accepted with another value of a plain field; all other
+    bytes stay.
+    """
     boundary = b"--" + _read_boundary(content_type)
     start = body.find(boundary)
     while start >= 0:
@@ -125,20 +125,20 @@ def _read_boundary(content_type: str) -> bytes:
 
 
 def _skip_line(body: bytes, start: int) -> int:
-    """Past the line of a boundary, which may end with blanks only."""
+    """Return the offset past a boundary's line, which may end with blanks only."""
     end = body.find(b"\r\n", start)
     if end < 0 or body[start:end].strip(b" \t"):
-        raise InvalidFormError("The multipart body has a boundary with other text in its line.")
+        raise InvalidFormError("A boundary line of the multipart body contains other text.")
     return end + 2
 
 
 def _read_part(
     body: bytes, start: int, end: int, names: tuple[str, ...], limits: FormLimits
 ) -> tuple[str, str]:
-    """Name and value of a part; the name is empty if it is none of the wanted ones."""
+    """Return name and value of a part; the name is empty if it is none of `names`."""
     head_end = body.find(b"\r\n\r\n", start, min(end, start + limits.part_header_bytes_max))
     if head_end < 0:
-        raise InvalidFormError("A part of the form has no end of its headers, or too long ones.")
+        raise InvalidFormError("A part of the form has unterminated or too long headers.")
     headers = _read_headers(body[start:head_end])
     kind, parameters = _read_parameters(headers.get("content-disposition", ""))
     name = parameters.get("name")
@@ -172,7 +172,9 @@ def _read_headers(head: bytes) -> dict[str, str]:
 
 
 def _read_parameters(value: str) -> tuple[str, dict[str, str]]:
-    """A header like `form-data; name="x"`: its first word in lower case, and its parameters."""
+    """Split a header like `form-data; name="x"` into its first word, in lower case, and its
+    parameters.
+    """
     semicolon = value.find(";")
     position = semicolon if semicolon >= 0 else len(value)
     kind = value[:position].strip(" \t").lower()

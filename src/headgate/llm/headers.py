@@ -1,4 +1,4 @@
-"""Which headers of a request do not go on to a provider."""
+"""The request headers that do not go on to a provider."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""Headers of one connection (RFC 9110 7.6.1), and those that the egress client sets itself."""
+"""Headers of one connection (RFC 9110 7.6.1), and those that the egress client sets."""
 CREDENTIALS = frozenset(
     {
         b"api-key",
@@ -63,13 +63,13 @@ AUTHENTICATING_PROXIES_PREFIXES = (
     b"x-pomerium-",
     b"x-ssl-client-",
 )
-"""By which proxies that sign people in tell this server who came, often with a token of theirs."""
+"""How authenticating proxies name the user to this server, often with a token of the user."""
 OVERRIDES = frozenset(
     {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-rewrite-url"}
 )
-"""What makes another request of it than the one that was allowed."""
+"""Headers that change the method or path of the request that was allowed."""
 BROWSER = frozenset({b"origin"})
-"""What a browser says to the server that it asked, which is this one: CORS ends here."""
+"""Meant by a browser for this server: CORS ends here."""
 FORWARDING = frozenset(
     {
         b"cdn-loop",
@@ -96,25 +96,24 @@ FORWARDING = frozenset(
         b"x-real-ip",
     }
 )
-"""What proxies in front say of the client's address and of the way."""
+"""How proxies in front describe the client's address and the route."""
 FORWARDING_PREFIXES = (b"x-forwarded", b"x-original-", b"x-vercel-ip-")
 PRIVATE_PREFIXES = (b"access-control-", b"proxy-", b"sec-", b"x-headgate-", b"x-vmx-")
 ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"x-goog-user-project"})
-"""What chooses, within one key, the account that pays."""
+"""Headers that choose the account that pays, among those of one provider key."""
 
 
 class HeaderDenylist(msgspec.Struct, frozen=True):
-    """Which headers may not pass; every other one does.
+    """Name the headers that may not pass; every other one does.
 
-    A name with an underscore never passes: servers that read it as a dash would take it for one
-    that was refused.
+    A name with an underscore never passes: servers that read it as a dash would take it for a
+    denied one.
     """
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...]
 
     def denies(self, name: bytes) -> bool:
-        """Whether a header of that name may not pass."""
         return name in self.names or name.startswith(self.prefixes) or b"_" in name
 
 
@@ -122,4 +121,4 @@ DENIED = HeaderDenylist(
     HOP_BY_HOP | CREDENTIALS | AUTHENTICATING_PROXIES | OVERRIDES | BROWSER | FORWARDING,
     (*AUTHENTICATING_PROXIES_PREFIXES, *FORWARDING_PREFIXES, *PRIVATE_PREFIXES),
 )
-"""The rule for every provider (design decision 25)."""
+"""The rule for every provider (decision 0020)."""

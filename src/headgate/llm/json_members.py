@@ -1,4 +1,4 @@
-"""Changes members of a JSON object in its bytes; every other byte stays as it came."""
+"""Change members of a JSON object in its bytes; every other byte stays as it came."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class JsonMember(NamedTuple):
-    """Where a member stands: its key begins at `start`, its value at `value_start`."""
+    """Locate a member: its key begins at `start`, its value at `value_start`."""
 
     name: str
     start: int
@@ -24,10 +24,10 @@ class JsonMember(NamedTuple):
 
 
 def find(data: bytes) -> list[JsonMember]:
-    """Find the members of an object, in their order.
+    """Return the members of an object, in order.
 
     Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError` for what is no JSON
-    object, and `ValueError` for one in which a key comes twice.
+    object, and `ValueError` where a key comes twice.
     """
     values = _decode(data)
     members: list[JsonMember] = []
@@ -60,8 +60,10 @@ def cut(data: bytes, name: str) -> bytes:
 
 
 def put(data: bytes, name: str, value: bytes) -> bytes:
-    """Return the object with this value under a name: in the place of the old one, else as the
-    last member. `name` needs no escapes. Raises as `find`."""
+    """Return the object with this value under a name: in place of the old one, else as last member.
+
+    `name` needs no escapes. Raises as `find`.
+    """
     members = find(data)
     for member in members:
         if member.name == name:

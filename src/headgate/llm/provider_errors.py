@@ -1,4 +1,4 @@
-"""What a provider's refusal means, and how long it asks to wait."""
+"""Classify the error responses of providers, and read how long they ask to wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 MESSAGE_CHARACTERS_MAX = 2000
 
 CREDENTIAL_REJECTED = "provider_rejected_credential"
-"""The code of a refusal that is about the gateway's credential, and not about the caller's key."""
+"""The code of an error about the gateway's credential, not about the caller's key."""
 REJECTED_STATUS = frozenset({401, 403})
 
 _QUOTA_CODES = frozenset(
@@ -37,22 +37,22 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class ErrorCategory(enum.Enum):
-    """What to do about a refusal."""
+    """Say what to do about an error response."""
 
     RATE = "rate"
-    """Too fast: time heals it."""
+    """Rate limited: a later try may succeed."""
     QUOTA = "quota"
-    """The account's money is used up: pointless to try again."""
+    """The provider account has no quota left: a retry is pointless."""
     AUTH = "auth"
-    """The credential is not accepted, or may not do this."""
+    """The credential is rejected, or lacks a permission."""
     CLIENT = "client"
-    """The request is at fault: the same one will fail again."""
+    """The request is invalid: the same one fails again."""
     SERVER = "server"
-    """The provider is at fault, or overloaded: another try may succeed."""
+    """The provider failed or is overloaded: another try may succeed."""
 
 
 class ProviderErrorResponse(msgspec.Struct, frozen=True):
-    """A provider's error answer; texts are empty where it stated none."""
+    """Hold a provider's error response; texts are empty where it stated none."""
 
     status: int
     category: ErrorCategory
@@ -62,7 +62,7 @@ class ProviderErrorResponse(msgspec.Struct, frozen=True):
 
 
 def classify(status: int, body: bytes) -> ProviderErrorResponse:
-    """Read an error answer (status 400 and up) of any shape."""
+    """Parse an error response (status 400 and up) of any shape."""
     error = _find_error(body)
     code, kind = _read_text(error, "code"), _read_text(error, "type")
     return ProviderErrorResponse(
@@ -77,17 +77,17 @@ def classify(status: int, body: bytes) -> ProviderErrorResponse:
 
 
 def find_recorded_code(status: int, body: bytes) -> str | None:
-    """The code under which an error answer is recorded; None where it has none."""
+    """Return the code under which an error response is recorded; None where it has none."""
     if status in REJECTED_STATUS:
         return CREDENTIAL_REJECTED
     return classify(status, body).code or None
 
 
 def parse_retry_after(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:
-    """Seconds to wait by `retry-after-ms`, else `retry-after` (seconds or a date; unix `now`).
+    """Return the seconds to wait by `retry-after-ms`, else `retry-after` (seconds or a date).
 
-    None when neither is there or can be understood; a date that has passed is 0. Names are in
-    lower case. No upper bound: what is too long is the caller's to say.
+    `now` is Unix time; names are in lower case. None where neither is present and valid; 0 for a
+    date in the past. There is no upper bound: the caller sets one.
     """
     found = {name: value.decode("latin-1").strip() for name, value in headers}
     milliseconds = found.get(b"retry-after-ms", "")
@@ -101,7 +101,9 @@ def parse_retry_after(headers: Sequence[tuple[bytes, bytes]], now: float) -> flo
 
 
 def parse_reset(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
-    """Seconds until both of OpenAI's rate limits (requests, tokens) are full again, if stated."""
+    """Return the seconds until both of OpenAI's rate limits (requests, tokens) are full again, if
+    stated.
+    """
     resets = [
         parse_duration(value.decode("latin-1").strip())
         for name, value in headers
@@ -111,7 +113,9 @@ def parse_reset(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
 
 
 def parse_duration(text: str) -> float | None:
-    """Seconds of a duration like `6m0s`, `1h2m3s`, `1.5s` or `120ms`; None for anything else."""
+    """Return the seconds of a duration like `6m0s`, `1h2m3s`, `1.5s` or `120ms`; None for anything
+    else.
+    """
     match = _DURATION.fullmatch(text)
     if match is None:
         return None
@@ -133,7 +137,7 @@ def _categorize(status: int, code: str, kind: str) -> ErrorCategory:
 
 
 def _find_error(body: bytes) -> dict[str, object]:
-    """The error object: under `error`, or the body itself, or the first of a list of bodies."""
+    """Return the error object: under `error`, the body itself, or the first of a list of bodies."""
     try:
         value: object = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

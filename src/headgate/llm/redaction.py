@@ -1,10 +1,10 @@
-"""Keeps a provider's key out of what its caller hears, wherever the provider repeats it.
+"""Remove a provider's key from what a caller gets, wherever the provider repeats it.
 
-A provider that means to give its key away can write it in a thousand ways; what is removed here is
-the slip: the key as it was sent, or as JSON, an address or base64 would spell it.
+A provider that means to leak its key can encode it in any number of ways. This removes accidents:
+the key as it was sent, or as JSON, a URL or base64 spell it.
 
-Servers of one's own take words for keys (`lm-studio`, `password`). To cut these out would damage
-answers that speak of them and protect nothing, so they are only kept out of what is recorded.
+Self-hosted servers accept words as keys (`lm-studio`, `password`). Removing these would damage
+responses that mention them and protect nothing, so they are only removed from what is recorded.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import urllib.parse
 
 REMOVED = b"[removed]"
 SECRET_BYTES_MIN = 20
-"""What is shorter may be a word, and would be found where it is none."""
+"""A shorter key may be a word, and would be removed from ordinary text."""
 RECORDED_BYTES_MIN = 8
-"""As `SECRET_BYTES_MIN`, for what is recorded and logged: better a word too few than a key."""
+"""`SECRET_BYTES_MIN` for records and logs, where a lost word is better than a leaked key."""
 ENTROPY_BITS_MIN = 2.5
-"""Of each byte, by how often each one comes. Random digits have 3, random hexadecimal 3.6."""
+"""Shannon entropy of each byte. Random digits have 3, random hexadecimal digits 3.6."""
 PROBE_BYTES = 12
 NEVER_FOUND = b"\0 no secret \0"
-"""A needle for who has nothing to look for."""
+"""The needle where there is no secret to look for."""
 
 _WORD = rb"(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15})"
 _WORDS = re.compile(rb"%b(?:[-_./:]{1,2}%b)*" % (_WORD, _WORD))
-"""Words, joined as names join them; of random keys hardly one in a million looks so."""
+"""Words joined like names; hardly one random key in a million matches."""
 _ESCAPES = {b'"': b'\\"', b"\\": b"\\\\"}
 _MORE_ESCAPES = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026", b"'": b"\\u0027"}
 
 
 def redact(data: bytes, secret: bytes) -> bytes:
-    """The whole of a body, or a head, without the secret."""
+    """Return a whole body or head without the secret."""
     for probe, form in find_probes(secret):
         if probe in data:
             data = data.replace(form, REMOVED)
@@ -42,7 +42,7 @@ def redact(data: bytes, secret: bytes) -> bytes:
 
 
 def redact_text(text: str, secret: bytes) -> str:
-    """A text that is recorded or logged, without the key, also where that is only a word."""
+    """Return a text for records and logs without the key, also where the key is only a word."""
     for form in _spell_in_text(secret):
         if form in text:
             text = text.replace(form, REMOVED.decode())
@@ -51,7 +51,7 @@ def redact_text(text: str, secret: bytes) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def is_secret(secret: bytes) -> bool:
-    """Whether a key is long and random enough that only the key itself can look like it."""
+    """Return whether a key is long and random enough that only the key itself can look like it."""
     if len(secret) < SECRET_BYTES_MIN or _WORDS.fullmatch(secret):
         return False
     shares = [secret.count(byte) / len(secret) for byte in set(secret)]
@@ -59,7 +59,7 @@ def is_secret(secret: bytes) -> bool:
 
 
 def redact_error(data: bytes, secret: bytes) -> bytes:
-    """As `redact`, for an error, in which a key is repeated most often: also without base64."""
+    """Redact an error body, where keys are repeated most often: as `redact`, and base64, too."""
     data = redact(data, secret)
     if is_secret(secret):
         for form in _encode_base64(secret):
@@ -69,7 +69,7 @@ def redact_error(data: bytes, secret: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def list_spellings(secret: bytes) -> tuple[bytes, ...]:
-    """How a secret may be spelled; most have one form only, and words none."""
+    """Return how a secret may be spelled; most have one spelling, words none."""
     return _spell(secret) if is_secret(secret) else ()
 
 
@@ -98,16 +98,19 @@ def _spell_in_text(secret: bytes) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def find_probes(secret: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Each form behind its end: a short needle is looked for several times faster than a long
-    one, and the end of a key is what no other text has."""
+    """Return each spelling with its last bytes, which are searched for first.
+
+    A short needle is found several times faster than a long one, and no other text has the end of a
+    key.
+    """
     return tuple((form[-PROBE_BYTES:], form) for form in list_spellings(secret))
 
 
 class StreamRedactor:
-    """Takes the secret out of a stream, however it is cut; the length stays as it was announced.
+    """Remove the secret from a stream, however it is cut into chunks; its length stays the same.
 
-    Only an end that may be the beginning of the secret waits for the bytes after it. A chunk in
-    which `needle` is not, and that ends in a blank or a line, need not be fed: no secret has one.
+    Only an end that may begin the secret is held back for the bytes after it. A chunk without
+    `needle` that ends in a blank or a line break need not be fed: no secret contains one.
     """
 
     __slots__ = ("_forms", "_held", "_needle", "needle")
@@ -120,7 +123,7 @@ class StreamRedactor:
         self.needle = self._needle
 
     def feed(self, chunk: bytes) -> bytes:
-        """The bytes that may go on now."""
+        """Return the bytes that may go on now."""
         data = self._held + chunk
         kept = 0
         for form in self._forms:
@@ -133,18 +136,18 @@ class StreamRedactor:
         return data[: len(data) - kept]
 
     def close(self) -> bytes:
-        """The stream has ended: what waited was no secret."""
+        """Return what was held back: at the end of the stream it is no secret."""
         held, self._held = self._held, b""
         return held
 
 
 def mask(form: bytes) -> bytes:
-    """What stands for a secret where the length may not change."""
+    """Return the replacement of a secret where the length may not change."""
     return REMOVED.ljust(len(form), b"*")[: len(form)]
 
 
 def count_partial_match(data: bytes, form: bytes) -> int:
-    """How many bytes at the end of the data are the beginning of the form, the most that are."""
+    """Return the length of the longest end of the data that begins the spelling."""
     start = max(0, len(data) - len(form) + 1)
     while (start := data.find(form[:1], start)) >= 0:
         if form.startswith(data[start:]):
@@ -159,7 +162,7 @@ def _replace(text: bytes, table: dict[bytes, bytes]) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def _encode_base64(secret: bytes) -> tuple[bytes, ...]:
-    """The middle of the secret's base64, for each of the three ways that it may be aligned."""
+    """Return the middle of the secret's base64, for each of its three alignments."""
     forms: list[bytes] = []
     for before in range(3):
         whole = base64.b64encode(bytes(before) + secret).rstrip(b"=")

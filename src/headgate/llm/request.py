@@ -1,4 +1,4 @@
-"""What the gateway acts on in a JSON request, with everything else left as it came."""
+"""Read the fields of a JSON request that the gateway acts on; everything else stays as it came."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headgate.kit.json_limits import JsonLimitError, JsonLimits
 from headgate.llm import json_members
 
 MODEL_CHARACTERS_MAX = 256
-"""It goes into receipts, logs and headers, so it is bounded."""
+"""The model goes into receipts, logs and headers, so its length is bounded."""
 
 _ENVELOPES = ("vmx", "__vmx_passthrough")
 _TYPE_NAMES = {
@@ -51,7 +51,7 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
-"""Where the parser looks for the other half past the end, and says that the body is cut."""
+"""The parser looks for the second half past the end, and reports a truncated body."""
 _LONE_SURROGATE_BYTES = 12
 LIMITS = JsonLimits()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -72,14 +72,14 @@ _ASKED_OPTIONS = b'{"include_usage":true}'
 
 
 class CheckedFields:
-    """The fields of one endpoint's request that are acted on, so that their types are checked.
+    """Decode the fields of one endpoint's request that the gateway acts on, and check their types.
 
-    A field of that name on another endpoint is the provider's alone: `background` is a boolean of
-    a response, and a text of a picture.
+    A field of the same name on another endpoint is the provider's alone: `background` is a boolean
+    for a response, and a string for an image.
     """
 
     def __init__(self, *names: str) -> None:
-        """`names` are some of `CHECKED`. Raises `ValueError` for any other."""
+        """Take some of `CHECKED`. Raises `ValueError` for any other name."""
         if unknown := set(names) - set(CHECKED):
             raise ValueError(f"fields that are not checked: {unknown}")
         self.names = names
@@ -99,29 +99,27 @@ ALL_FIELDS = CheckedFields(*CHECKED)
 
 
 class InvalidRequestError(HeadgateError):
-    """The request cannot be understood, so it is not sent to a provider."""
-
     kind = Kind.INVALID
     code = "invalid_request"
 
 
 class InvalidJsonError(InvalidRequestError):
-    """The body is not JSON, or not of the kind that every parser reads alike."""
+    """Refuse a body that is not JSON, or that parsers could read in different ways."""
 
     code = "invalid_json"
 
 
 class InvalidTypeError(InvalidRequestError):
-    """A field, or the whole body, is of the wrong type."""
+    """Refuse a field, or a whole body, of the wrong type."""
 
     code = "invalid_type"
 
 
 class JsonRequest(msgspec.Struct, frozen=True):
-    """A JSON request: its body, and what is acted on of its top level.
+    """Hold a JSON request's body, and the top-level fields that the gateway acts on.
 
-    A field that is null counts as absent.
-    `output_tokens_max` is the largest of the limits that the request sets.
+    A field that is null counts as absent. `output_tokens_max` is the largest of the limits that the
+    request sets.
     """
 
     body: bytes
@@ -137,16 +135,16 @@ class JsonRequest(msgspec.Struct, frozen=True):
 
     @property
     def fields(self) -> dict[str, msgspec.Raw]:
-        """The top level, decoded at each call: fields in order, values exactly as they came."""
+        """Decode the top level at each call: fields in order, values as they came."""
         return _fields_decoder.decode(self.body)
 
     @property
     def choices(self) -> int:
-        """How many answers are asked for: `n` of each prompt."""
+        """Return how many answers are asked for: `n` of each prompt."""
         return max(1, self.n or 1) * count_prompts(self.fields)
 
     def with_envelopes_removed(self) -> JsonRequest:
-        """Without `vmx` and `__vmx_passthrough`; the same request if it has neither."""
+        """Return the request without `vmx` and `__vmx_passthrough`; itself if it has neither."""
         if not self.has_envelopes:
             return self
         body = self.body
@@ -155,12 +153,12 @@ class JsonRequest(msgspec.Struct, frozen=True):
         return replace(self, body=body, has_envelopes=False)
 
     def with_usage_asked(self) -> JsonRequest:
-        """With `stream_options.include_usage` true, its other options kept; the same if it is."""
+        """Return the request with `stream_options.include_usage` true; itself if it is already."""
         if self.includes_usage:
             return self
         body = self.body
         if not self.has_stream_options and self.stream:
-            # A member more, behind the last one: there is one at least, `stream`.
+            # Append a member; there is at least one before it, `stream`.
             end = body.rindex(b"}")
             body = b'%b,"stream_options":%b%b' % (body[:end], _ASKED_OPTIONS, body[end:])
         else:
@@ -173,7 +171,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
         return replace(self, body=body, includes_usage=True, has_stream_options=True)
 
     def with_model(self, wire_id: str) -> JsonRequest:
-        """With another model; the same request if it names this one already."""
+        """Return the request with another model; itself if it names this one already."""
         if self.model == wire_id:
             return self
         body = json_members.put(self.body, "model", msgspec.json.encode(wire_id))
@@ -183,7 +181,7 @@ class JsonRequest(msgspec.Struct, frozen=True):
 def decode(
     body: bytes, limits: JsonLimits = LIMITS, checked: CheckedFields = ALL_FIELDS
 ) -> JsonRequest:
-    """Read a request's body.
+    """Parse a request's body.
 
     Raises `InvalidRequestError`, mostly as `InvalidJsonError` or `InvalidTypeError`.
     """
@@ -203,7 +201,7 @@ def decode(
 
 
 def read_field(raw: msgspec.Raw | None) -> object:
-    """The value of a field that is the provider's to judge; None where it cannot be read."""
+    """Decode a field that the provider judges; None where it cannot be decoded."""
     try:
         return None if raw is None else msgspec.json.decode(raw)
     except _UNREADABLE:
@@ -211,7 +209,7 @@ def read_field(raw: msgspec.Raw | None) -> object:
 
 
 def count_prompts(fields: Mapping[str, msgspec.Raw]) -> int:
-    """How many prompts a completion answers: those of a list; a list of tokens is one."""
+    """Count the prompts of a completion: those of a list; a list of tokens is one."""
     prompt = read_field(fields.get("prompt"))
     prompts = cast("list[object]", prompt) if isinstance(prompt, list) else []
     return 1 if all(isinstance(each, int) for each in prompts) else len(prompts)
@@ -240,7 +238,7 @@ def _build_request(body: bytes, values: _FieldValues) -> JsonRequest:
 
 
 def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> InvalidRequestError:
-    """What is wrong with a body whose facts are of the wrong types."""
+    """Return the error of a body whose checked fields are of the wrong types."""
     try:
         if len(body) <= limits.plain_bytes_max:
             json_limits.check(body, limits)
@@ -268,7 +266,7 @@ def _explain(body: bytes, limits: JsonLimits, checked: CheckedFields) -> Invalid
 
 
 def _report_syntax(body: bytes, limits: JsonLimits, error: Exception) -> InvalidJsonError:
-    """What is wrong with a body that the parser does not take, in words that name the place."""
+    """Return the error of a body that is no JSON, with the place in its message."""
     if isinstance(error, msgspec.DecodeError):
         half = _LONE_SURROGATE.search(body, max(0, len(body) - _LONE_SURROGATE_BYTES))
         if half is not None and "(byte" not in str(error):

@@ -1,4 +1,4 @@
-"""Finds the row of a table of addresses that a request is for."""
+"""Find the endpoint that a request is for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from headgate.llm.endpoint import Endpoint
 ANY_METHOD = "*"
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""No others travel: TRACE would have a provider say back the secret that it was sent."""
+"""No others are passed on: TRACE would make a provider echo the secret that it was sent."""
 
 _PASSING_METHODS = frozenset({"HEAD", "OPTIONS"})
-# A provider may decode or tidy a path before it looks at it. One that could then be another row's
-# is refused: an empty or dot segment, also one with parameters (`..;`), a last slash, an escape of
-# a character that needs none or of a slash, a backslash, a percent sign or a control character.
+# A provider may decode or normalize a path before it routes it. A path that could then be another
+# endpoint is refused: an empty or dot segment, also with parameters (`..;`), a final slash, an
+# escape of a character that needs none, or of a slash, a backslash, a percent sign or a control
+# character.
 _AMBIGUOUS = re.compile(
     r"//|/\Z|/\.{0,2}(?:;|%3[bB])|/\.{1,2}(?:/|\Z)|[\x00-\x20\x7f\\?#]"
     r"|%(?![2-9a-fA-F][0-9a-fA-F])"
@@ -26,38 +27,39 @@ _ENDS = re.compile(r"[?#]")
 
 
 class MethodNotAllowedError(HeadgateError):
-    """The address is known, but not with this method; `allowed` are those that it has."""
+    """Refuse a method that a known path does not have; `allowed` are those that it has."""
 
     kind = Kind.METHOD
     code = "method_not_allowed"
 
     def __init__(self, method: str, path: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"{method} is not possible on {path}; it takes {', '.join(allowed)}.")
+        super().__init__(f"{method} is not allowed on {path}; it accepts {', '.join(allowed)}.")
         self.allowed = allowed
 
 
 class InvalidPathError(HeadgateError):
-    """The address could be read in two ways."""
+    """Refuse a path that could be read in two ways."""
 
     kind = Kind.INVALID
     code = "invalid_path"
 
 
 class UnknownUrlError(HeadgateError):
-    """The address has a base URL in it that is longer than it should be, by `excess`."""
+    """Refuse a path that begins with a needless part of a base URL, `excess`."""
 
     kind = Kind.MISSING
     code = "unknown_url"
 
     def __init__(self, method: str, path: str, excess: str) -> None:
         super().__init__(
-            f"Nothing is served at {method} /v1{path}: the client's base URL has {excess} too much."
+            f"Nothing is served at {method} /v1{path}: the client's base URL has a superfluous "
+            f"{excess}."
         )
         self.excess = excess
 
 
 class _Node:
-    """A segment of the patterned paths: what may follow it, and what ends here."""
+    """Hold what may follow a path segment, and which endpoints end at it."""
 
     __slots__ = ("children", "endpoints", "parameter", "wildcard")
 
@@ -69,7 +71,7 @@ class _Node:
 
 
 class RouteTable:
-    """A compiled table. Literal segments win over `{id}`, and that over `{rest}`."""
+    """Match requests to endpoints. Literal segments win over `{id}`, and that over `{rest}`."""
 
     def __init__(self, table: tuple[Endpoint, ...]) -> None:
         self._literal: dict[tuple[str, str], Endpoint] = {}
@@ -82,11 +84,11 @@ class RouteTable:
             self._add(endpoint)
 
     def match(self, method: str, path: str) -> Endpoint:
-        """The row for a path below `/v1`, as it was sent, without its query.
+        """Return the endpoint for a path below `/v1`, as it was sent, without its query.
 
-        Raises `InvalidPathError`, `UnknownUrlError` for one that a wrong base URL leads to, and
-        `MethodNotAllowedError` when only other methods have a row, or for one that never travels;
-        HEAD and OPTIONS go on to the row that takes any method.
+        HEAD and OPTIONS fall back to the endpoint that takes any method. Raises `InvalidPathError`,
+        `UnknownUrlError` for a path that a wrong base URL leads to, and `MethodNotAllowedError`
+        when only other methods have an endpoint, or for a method that is never passed on.
         """
         return self._literal.get((method, path)) or self._search(method, path)
 
@@ -105,9 +107,8 @@ class RouteTable:
     def _search(self, method: str, path: str) -> Endpoint:
         if _AMBIGUOUS.search(path) or not path.startswith("/"):
             raise InvalidPathError(
-                "The path is not in its plain form (an empty or a dot segment, a slash at its end, "
-                "a needless escape); it is refused as ambiguous. A client's base URL ends in /v1, "
-                "without a slash after it."
+                "The path is ambiguous: it has an empty or a dot segment, a slash at its end, or a "
+                "needless escape. A client's base URL ends in /v1, without a slash after it."
             )
         if method not in METHODS:
             raise MethodNotAllowedError(method, path, tuple(sorted(METHODS)))
@@ -116,7 +117,7 @@ class RouteTable:
             raise UnknownUrlError(method, path, excess)
         rows = _find(self._root, path.split("/"), 1)
         if rows is self._root.wildcard and _find(self._root, _read_loosely(path), 1) is not rows:
-            raise InvalidPathError("The path is known in lower case and in its plain form only.")
+            raise InvalidPathError("The path is only valid in lower case and without escapes.")
         found = rows.get(method) or rows.get(ANY_METHOD)
         if found is None and method in _PASSING_METHODS:
             found = self._root.wildcard.get(ANY_METHOD)
@@ -125,7 +126,7 @@ class RouteTable:
         return found
 
     def _find_excess(self, path: str) -> str:
-        """What a base URL that ends in more than one `/v1` put before a known address."""
+        """Return what a base URL that ends in more than one `/v1` put before a known path."""
         before, version, _ = path.rpartition("/v1/")
         if version and (not before or path[len(before) + len("/v1") :] in self._paths):
             return f"{before}/v1"
@@ -136,8 +137,11 @@ class RouteTable:
 
 
 def _read_loosely(path: str) -> list[str]:
-    """The segments of a path as a careless provider might take it: in lower case, without escapes
-    and parameters, and ending where a query or a fragment would begin."""
+    """Split a path as a careless provider might.
+
+    In lower case, without escapes and parameters, and ending where a query or a fragment would
+    begin.
+    """
     plain = _ENDS.split(urllib.parse.unquote(path).lower(), maxsplit=1)[0]
     segments = [segment.partition(";")[0].strip() for segment in plain.split("/")]
     return ["", *filter(None, segments)]
@@ -152,7 +156,7 @@ def _descend(node: _Node, segment: str) -> _Node:
 
 
 def _find(node: _Node, segments: list[str], index: int) -> dict[str, Endpoint]:
-    """The rows of the most literal pattern that fits, by method; empty if none fits."""
+    """Return the endpoints of the most literal pattern that fits, by method; empty if none fits."""
     if index == len(segments):
         return node.endpoints
     segment = segments[index]

@@ -1,8 +1,8 @@
-"""Server-sent events: finding where one ends, reading its fields, writing new ones.
+"""Server-sent events: find where one ends, read its fields, write new ones.
 
-Lines end with LF, CRLF or CR, mixed at will; a blank line ends an event. Cutting the bytes of a
-stream elsewhere never changes the events: a CR that stands last waits for the byte after it, which
-may be the LF that belongs to it.
+Lines end with LF, CRLF or CR, mixed at will; a blank line ends an event. How a stream is cut into
+chunks never changes its events: a CR at the end of a chunk waits for the next byte, which may be
+its LF.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ EVENT_BYTES_MAX = 1 << 20
 _CR = 13
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-# Atomic groups: a CRLF must never be tried again as CR and LF, which would be a blank line.
+# Atomic groups: backtracking would read a CRLF as CR and LF, which is a blank line.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
 _BLANK_LINE_AT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _BLANK_LINE_BYTES_MAX = 4
 
 
 class EventTooLargeError(HeadgateError):
-    """What follows the end of an answer is larger than the limit."""
+    """Report an event larger than the limit, after the end of an answer."""
 
     kind = Kind.UPSTREAM
     code = "upstream_event_too_large"
 
 
 class Event(NamedTuple):
-    """A complete event: the bytes as they came, its name (may be empty), its joined data."""
+    """Hold a complete event: the bytes as they came, its name (may be empty), its joined data."""
 
     raw: bytes
     name: bytes
@@ -39,9 +39,9 @@ class Event(NamedTuple):
 
 
 def find_ends(buffer: bytes | bytearray, start: int, *, final: bool = False) -> list[int]:
-    """The offsets just past every blank line after `start`, in linear time.
+    """Return the offsets just past every blank line after `start`, in linear time.
 
-    `final` says that nothing follows, so a CR that stands last need not wait.
+    `final` says that nothing follows, so that a CR at the end need not wait.
     """
     if buffer.find(b"\r", start) >= 0:
         pattern = _BLANK_LINE_AT_END if final else _BLANK_LINE
@@ -54,14 +54,15 @@ def find_ends(buffer: bytes | bytearray, start: int, *, final: bool = False) -> 
 
 
 def next_search_offset(buffer: bytes | bytearray) -> int:
-    """Where to go on searching once more bytes have come: no byte is searched again and again."""
+    """Return where to resume the search when more bytes have come, to search none twice."""
     return max(0, len(buffer) - _BLANK_LINE_BYTES_MAX + 1)
 
 
 def parse_plain(raw: bytes) -> tuple[bytes, bytes] | None:
-    """Name and data of bytes that are exactly one event of the plainest form, else None.
+    """Return name and data of bytes that are exactly one event of the plainest form, else None.
 
-    That is an `event:` line or none, and one `data:` line, with LF ends: what providers send.
+    That is an optional `event:` line and one `data:` line, both ended by LF, as providers send
+    them.
     """
     line, _, rest = raw.partition(b"\n")
     if rest == b"\n":
@@ -73,7 +74,7 @@ def parse_plain(raw: bytes) -> tuple[bytes, bytes] | None:
 
 
 def parse_event(raw: bytes) -> Event:
-    """Read the fields of a complete event; comments, ids and unknown fields are skipped."""
+    """Parse a complete event; comments, ids and unknown fields are skipped."""
     fields = parse_plain(raw)
     return Event(raw, *fields) if fields else _parse_lines(raw)
 
@@ -92,13 +93,13 @@ def _parse_lines(raw: bytes) -> Event:
 
 
 def read_name(head: bytes) -> bytes:
-    """The name of an event by the line that it begins with; empty where that is another one."""
+    """Return the event name if the first line states it, else empty."""
     line = _LINE_END.split(head.removeprefix(_BOM), 1)[0]
     return line[6:].removeprefix(b" ") if line.startswith(b"event:") else b""
 
 
 def check_size(size: int, event_bytes_max: int) -> None:
-    """Raise `EventTooLargeError` when so many bytes may not be withheld."""
+    """Raise `EventTooLargeError` when more than so many bytes would be held back."""
     if size > event_bytes_max:
         raise EventTooLargeError(
             f"The provider sent a stream event of more than {event_bytes_max} bytes."
@@ -106,7 +107,7 @@ def check_size(size: int, event_bytes_max: int) -> None:
 
 
 def encode_event(data: bytes, name: bytes = b"") -> bytes:
-    """One frame. `data` has no line breaks; without a name there is no `event:` line."""
+    """Encode one event. `data` has no line breaks; without a name there is no `event:` line."""
     if name:
         return b"event: " + name + b"\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"

@@ -1,7 +1,7 @@
-"""The tools of a response: which calls have a fee of their own, and by what name it is in prices.
+"""Fees of the tools of a response: which calls have one, and its name in the price list.
 
-The name of a fee is the type of the item in the answer (`web_search_call`). What needs a container
-is charged by the container, whose size, where it is not the usual one, is part of the name
+The name of a fee is the type of the item in the response (`web_search_call`). Tools that need a
+container are charged by container; its size is part of the name unless it is the usual one
 (`code_interpreter_call_4g`).
 """
 
@@ -24,24 +24,24 @@ NO_FEE = frozenset(
         "tool_search_call",
     }
 )
-"""Calls that cost their tokens and nothing else: the client runs them, or a server of its own."""
+"""Calls that cost only their tokens: the client, or a server of its own, runs them."""
 CONTAINER_FEES = {"code_interpreter": "code_interpreter_call", "shell": "shell_call"}
-"""Tools that run in a container of the provider, and the fee for one container."""
+"""Tools that run in a container of the provider, and the name of the fee for one container."""
 USUAL_MEMORY = "1g"
 NAME_CHARACTERS_MAX = 64
 NAMES_MAX = 32
 OTHER = "other_call"
-"""Stands for every type of call past the first `NAMES_MAX` of one answer."""
+"""The name for all types of calls after the first `NAMES_MAX` of one response."""
 CALLS_MAX = 10_000
-"""So many calls of one type are told apart in an answer; further ones are not counted."""
+"""How many calls of one type are counted in one response."""
 _VERSION = re.compile(r"(_preview)?(_\d{4}_\d{2}_\d{2})?$")
 
 ToolCalls = dict[str, set[str]]
-"""By the name of the fee, what each charge is told apart by: an item's id, or its container's."""
+"""The ids of the charged items, or of their containers, by name of the fee."""
 
 
 class Item(msgspec.Struct):
-    """An output item, as far as fees depend on it; of whatever types it came."""
+    """Hold the fields of an output item on which fees depend, of whatever types they came."""
 
     type: object = None
     id: object = None
@@ -51,7 +51,7 @@ class Item(msgspec.Struct):
 
 
 def note_item(item: Item, index: object, calls: ToolCalls) -> None:
-    """Count an item that may have a fee; one that is there already counts once."""
+    """Count an item that may have a fee; the same item counts once."""
     name = _find_fee(item)
     if name is None:
         return
@@ -63,10 +63,10 @@ def note_item(item: Item, index: object, calls: ToolCalls) -> None:
 
 
 def _find_fee(item: Item) -> str | None:
-    """The fee of an item; None where its tokens are all that it costs.
+    """Return the fee of an item; None where its tokens are all that it costs.
 
-    A web search action that is no search costs nothing. The client runs a shell that is not in a
-    container. A type that is not known here may have a fee, so it is told.
+    A web search action other than a search is free. A shell outside a container is run by the
+    client. An unknown type may have a fee, so it is reported.
     """
     kind = item.type
     if not isinstance(kind, str) or not kind.endswith("_call") or kind in NO_FEE:
@@ -88,8 +88,11 @@ def _identify(item: Item, index: object) -> str | None:
 
 
 def count_calls(announced: ToolCalls, final: ToolCalls, tools: object) -> dict[str, int]:
-    """How many charges there are of each fee: of the items that came one by one and of those that
-    the end repeats, whichever tells more. `tools` are those of the response."""
+    """Return the number of charges by fee.
+
+    Of the items that came one by one and those that the final event repeats, the larger number
+    counts. `tools` are those of the response.
+    """
     counts: dict[str, int] = {}
     for name in {**final, **announced}:
         count = max(len(announced.get(name, ())), len(final.get(name, ())))
@@ -98,8 +101,10 @@ def count_calls(announced: ToolCalls, final: ToolCalls, tools: object) -> dict[s
 
 
 def list_fees(tools: object) -> set[str]:
-    """The fees that the tools of a request may lead to; a tool that is not known here has one by
-    the name of the items that the known ones have."""
+    """Return the fees that the tools of a request may lead to.
+
+    An unknown tool gets the name that the items of known ones would have.
+    """
     fees: set[str] = set()
     for kind, tool in _read_tools(tools):
         name = CONTAINER_FEES.get(kind)
@@ -111,7 +116,7 @@ def list_fees(tools: object) -> set[str]:
 
 
 def is_of_container(name: str) -> bool:
-    """Whether a fee is for a container, of which a response has one, and not for each call."""
+    """Return whether a fee is for the one container of a response, not for each call."""
     return name.startswith(tuple(CONTAINER_FEES.values()))
 
 

@@ -175,11 +175,11 @@ def refusal(headers: Headers) -> str:
 
 def test_refusal_says_what_cannot_be_followed() -> None:
     chain = "The chain of forwarded addresses cannot be followed: "
-    assert refusal(plain("x" * 61)) == f"{chain}'{'x' * 60}' is no address."
+    assert refusal(plain("x" * 61)) == f"{chain}'{'x' * 60}' is not an address."
     assert refusal(plain("10.2.2.2, " * 32 + "10.2.2.2")) == f"{chain}it is too long."
-    assert refusal(standard("proto=https")) == f"{chain}'' is no address."
-    assert refusal(standard("nonsense")) == f"{chain}'' is no address."
-    assert refusal(standard('for="1.2.3.4')) == f"{chain}'' is no address."
+    assert refusal(standard("proto=https")) == f"{chain}'' is not an address."
+    assert refusal(standard("nonsense")) == f"{chain}'' is not an address."
+    assert refusal(standard('for="1.2.3.4')) == f"{chain}'' is not an address."
     assert refusal(plain("1.2.3.4") + standard("for=5.6.7.8")) == (
         "X-Forwarded-For and Forwarded name different clients."
     )
@@ -236,8 +236,8 @@ def test_networks_are_all_kept_and_the_refusal_of_any_says_what_to_set() -> None
     with pytest.raises(InvalidTrustedProxiesError) as caught:
         parse_networks(("*",), allow_any=False)
     assert caught.value.message == (
-        "HEADGATE_TRUSTED_PROXIES=* would let everybody who can connect say that they are "
-        "anybody. Name the networks of your proxies; or, if nothing but them can connect, set "
+        "HEADGATE_TRUSTED_PROXIES=* would let every client choose the address that it is "
+        "seen with. Name the networks of your proxies; or, if nothing but them can connect, set "
         "HEADGATE_TRUST_ANY_PROXY=true."
     )
 

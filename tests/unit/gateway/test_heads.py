@@ -92,14 +92,14 @@ async def test_head_without_an_end_is_refused_past_what_a_head_may_have(size: in
 
 
 NOT_HTTP = "The request is not valid HTTP/1.1."
-ONE_HOST = "A request has exactly one Host header."
+ONE_HOST = "A request must have exactly one Host header."
 NO_HOST = "The Host header is not a host name with or without a port."
-VERSIONS = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+VERSIONS = "Only HTTP/1.1 and HTTP/1.0 are supported."
 LINE = "The request line is not a method, a target and a version with one space between them."
-CODING = "The only transfer coding is `chunked`, once, and on HTTP/1.1."
-NAMED = "The Connection header names one that every reader needs."
+CODING = "The only supported transfer coding is `chunked`, once, and on HTTP/1.1."
+NAMED = "The Connection header must not name this header."
 EXPECTATION = "The only expectation that can be met is 100-continue."
-TARGET = "The request target is neither a path nor an http address."
+TARGET = "The request target is neither a path nor an http URL."
 OTHER_HOST = "The request target and the Host header name different hosts."
 WEBSOCKET = (
     "WebSocket is not supported here. Send the same request over HTTP: POST, with "
@@ -135,16 +135,16 @@ def get(*lines: bytes, line: bytes = b"GET /v1/x HTTP/1.1") -> bytes:
         (
             get(b"content_length: 1"),
             "malformed_request",
-            "content_length is no header; a dash is meant.",
+            "content_length is not accepted as a header name; use a dash.",
         ),
         (get(b"connection: x, Host"), "malformed_request", NAMED),
         (get(b"connection: authorization"), "malformed_request", NAMED),
         (get(b"expect: 200-ok"), "expectation_failed", EXPECTATION),
-        (get(b"content-length: 1"), "malformed_request", "A GET request has no body here."),
+        (get(b"content-length: 1"), "malformed_request", "A GET request must not have a body."),
         (
             get(b"transfer-encoding: chunked", line=b"HEAD /v1/x HTTP/1.1"),
             "malformed_request",
-            "A HEAD request has no body here.",
+            "A HEAD request must not have a body.",
         ),
         (get(line=b"GET * HTTP/1.1"), "malformed_request", TARGET),
         (get(line=b"GET /v1/x#y HTTP/1.1"), "malformed_request", TARGET),
@@ -153,7 +153,7 @@ def get(*lines: bytes, line: bytes = b"GET /v1/x HTTP/1.1") -> bytes:
         (
             get(line=b"CONNECT a:443 HTTP/1.1"),
             "connect_unsupported",
-            "This is no proxy: there is no CONNECT.",
+            "This server is not a proxy: CONNECT is not supported.",
         ),
         (get(b"connection: upgrade", b"upgrade: websocket"), "websocket_unsupported", WEBSOCKET),
         (

@@ -112,7 +112,7 @@ def test_refusal_says_what_is_wrong_and_what_to_set() -> None:
         assert error is not None
         return error.message
 
-    assert message(HostAllowlist(), []) == "A request has exactly one Host header."
+    assert message(HostAllowlist(), []) == "A request must have exactly one Host header."
     assert message(HostAllowlist(), [b"a/b"]) == (
         "The Host header is not a host name with or without a port."
     )

@@ -370,7 +370,7 @@ async def test_body_may_have_so_much_framing_and_no_more(excess: int) -> None:
         extension = b"b" * (extra + CHUNK_FRAMING_BYTES + 1 - len(frame))
         await line.send(frame.replace(b"=", b"=" + extension))
     assert line.statuses == [400] * excess
-    said = ["The body is hardly more than its chunks' framing."] * excess
+    said = ["The chunks of the request body are too small."] * excess
     assert [each.message for each in handler.refusals] == said
     await line.close()
 

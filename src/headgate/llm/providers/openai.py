@@ -1,4 +1,4 @@
-"""OpenAI."""
+"""OpenAI's API: its headers and endpoints."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Every address of OpenAI's API below `/v1`.
+"""The endpoints of OpenAI's API below `/v1`.
 
-Free are calls that read, list, cancel, delete or manage: the provider charges nothing for them.
-What may cost money that no answer states is of unknown price. A response that is read again is
-not metered again.
+Calls that read, list, cancel, delete or manage are free: the provider charges nothing for them. A
+call that may cost money which no response states has an unknown price. A stored response that is
+read again is not metered again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from headgate.llm.wire import (
 )
 
 _EPHEMERAL = (
-    "This address hands out a session or a client secret that talks to the provider directly, past"
+    "This endpoint hands out a session or a client secret that talks to the provider directly, past"
     " every key, budget and record of this gateway; it is not available here."
 )
 _CALLS = (
@@ -39,8 +39,8 @@ _MESSAGES = (
     " sent to a provider. Use /v1/chat/completions or /v1/responses."
 )
 _RESERVED = (
-    "This address belongs to the gateway itself and is not available yet; a request for it is never"
-    " sent to a provider."
+    "This path is reserved for the gateway itself and is not available yet; a request for it is"
+    " never sent to a provider."
 )
 
 
@@ -280,7 +280,7 @@ _GATEWAY = (
         for rest in ("", "/{rest}")
     ),
 )
-"""What is the gateway's own below `/v1`: nothing of it ever reaches a provider."""
+"""Paths below `/v1` that are reserved for the gateway and never reach a provider."""
 
 _ROWS = (
     *_INFERENCE,

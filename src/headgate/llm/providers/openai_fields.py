@@ -1,6 +1,6 @@
-"""Which fields of a request are acted on at which address, as OpenAI's API defines them.
+"""The request fields that the gateway acts on, by endpoint of OpenAI's API.
 
-A field that an address does not define, or defines with another type, is passed on unread.
+A field that an endpoint does not define, or defines with another type, is passed on unread.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from headgate.llm.request import CheckedFields
 
 MODEL = CheckedFields("model")
-"""Where nothing else is read."""
+"""For endpoints of which only the model is read."""
 
 CHECKED: dict[str, CheckedFields] = {
     "/chat/completions": CheckedFields(
@@ -32,4 +32,4 @@ CHECKED: dict[str, CheckedFields] = {
     "/threads/runs": CheckedFields("model", "stream", "max_completion_tokens"),
     "/threads/{id}/runs": CheckedFields("model", "stream", "max_completion_tokens"),
 }
-"""By the path of the address below `/v1`; every other one has `MODEL`."""
+"""By path of the endpoint below `/v1`; all others have `MODEL`."""

@@ -1,4 +1,4 @@
-"""What the gateway knows of a provider: facts, never behaviour."""
+"""What the gateway knows of a provider's API: facts, never behaviour."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ REMEMBERED_NAMES_MAX = 1_000
 
 
 class HeaderAllowlist(msgspec.Struct, frozen=True):
-    """Which headers may pass; everything else is left out."""
+    """Name the headers that may pass; every other one is left out."""
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...]
     _remembered: dict[bytes, bytes] = {}
 
     def allows(self, name: bytes) -> bool:
-        """Whether a header of that name may pass."""
         return name in self.names or name.startswith(self.prefixes)
 
     def render(self, headers: Headers) -> bytes:
-        """The lines of the headers that may pass, each with its line end."""
+        """Return the lines of the headers that may pass, each with its line end."""
         lines: list[bytes] = []
         remembered = self._remembered
         for name, value in headers:
