@@ -18,6 +18,7 @@ import uvloop
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.gateway.edge import Edge
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.kit.db.schema import read_revisions
@@ -29,7 +30,6 @@ from headgate.kit.http.message import Origin
 from headgate.kit.private_file import read_private_json
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
-from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt

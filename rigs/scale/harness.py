@@ -20,10 +20,10 @@ import sqlalchemy as sa
 from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.keys.model import Key, KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.main.application import Application, open_application
-from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_first_start
 from rigs.soak.run import find_port
 

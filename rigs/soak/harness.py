@@ -24,11 +24,11 @@ from headgate.accounts.model import Project
 from headgate.audit.model import SYSTEM
 from headgate.billing import service as billing
 from headgate.credentials.model.credential import CredentialRequest
+from headgate.data_directory.directory_lock import DATABASE_FILE
 from headgate.keys.model import KeyKind, KeyRequest, make_token
 from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
 from headgate.main.application import Application, open_application
-from headgate.main.data_lock import DATABASE_FILE
 from headgate.main.first_start import prepare_first_start
 from headgate.metering import service as metering
 from headgate.settings import Settings

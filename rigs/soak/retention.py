@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
+from headgate.data_directory.directory_lock import DATABASE_FILE
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
-from headgate.main.data_lock import DATABASE_FILE
 from headgate.metering import service as metering
 from headgate.metering.store import RECEIPTS
 from rigs.soak import harness, samples

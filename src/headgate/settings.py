@@ -333,6 +333,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _text("Where a test breaks the process; see below. Only in test mode.")
     ] = None
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulator answers calls: it is on, and there is no OPENAI_API_KEY."""
+        return self.simulator and not self.openai_api_key
+
     def __repr__(self) -> str:
         shown = (
             f"{name}={getattr(self, name)!r}"

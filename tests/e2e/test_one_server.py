@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from headgate import settings
-from headgate.main import data_lock, server
-from headgate.main.data_lock import DataDirectoryInUseError
+from headgate.data_directory import directory_lock
+from headgate.data_directory.directory_lock import DataDirectoryInUseError
+from headgate.main import server
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
@@ -84,10 +85,10 @@ def ask_managed(line: Line, asked: threading.Event) -> bool:
 
 def test_lock_ends_with_its_process_however_that_ends(gateway: Gateway) -> None:
     loaded = settings.load({"HEADGATE_DATA": str(gateway.data)})
-    held = data_lock.find_server(loaded)
+    held = directory_lock.find_server(loaded)
     assert held is not None
     assert held.pid == gateway.process.pid
     gateway.kill()
-    assert data_lock.find_server(loaded) is None
-    with data_lock.hold(loaded, "headgate migrate"):
-        assert data_lock.find_server(loaded) is None
+    assert directory_lock.find_server(loaded) is None
+    with directory_lock.hold(loaded, "headgate migrate"):
+        assert directory_lock.find_server(loaded) is None

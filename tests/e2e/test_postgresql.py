@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from headgate.billing import service as billing
+from headgate.data_directory import backup_postgresql
+from headgate.data_directory.backup import BackupNotAllowedError
 from headgate.kit.db.engine import Database
-from headgate.main import backup_postgresql
-from headgate.main.backup import BackupNotAllowedError
 from headgate.metering import service as metering
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings

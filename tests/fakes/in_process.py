@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from headgate import settings
 from headgate.audit.model import SYSTEM
 from headgate.billing.service import Ledger
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.gateway.protocol import EdgeProtocol
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.db.engine import StorageUnavailableError
@@ -26,7 +27,6 @@ from headgate.kit.private_file import read_private_json
 from headgate.kit.process.listener import open_listeners
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
-from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.egress import open_client
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.relay.ports import Hold, Receipt

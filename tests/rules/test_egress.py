@@ -44,7 +44,7 @@ EXCEPTIONS = {
     ("kit/db/postgresql.py", "psycopg"): "the operator's own database, by the setting of its URL",
     ("kit/db/migration.py", "subprocess"): "starts this program anew, with fixed arguments",
     (
-        "main/backup_postgresql.py",
+        "data_directory/backup_postgresql.py",
         "subprocess",
     ): "pg_dump and pg_restore, on the operator's database",
 }

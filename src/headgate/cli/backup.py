@@ -11,10 +11,11 @@ import typer
 
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json
-from headgate.main import backup as sqlite_backup
-from headgate.main.backup import BackupManifest, BackupNotAllowedError
+from headgate.data_directory import backup as sqlite_backup
+from headgate.data_directory.backup import BackupManifest, BackupNotAllowedError
+from headgate.main.master_keys import build_source
 
-POSTGRESQL = "headgate.main.backup_postgresql"
+POSTGRESQL = "headgate.data_directory.backup_postgresql"
 """Loaded only where it is used, as is its driver."""
 
 app = typer.Typer(add_completion=False)
@@ -34,7 +35,7 @@ def backup(
     with open_data_directory(data) as application:
         loaded = application.settings
     if loaded.database_url is None:
-        manifest = sqlite_backup.back_up(loaded, path, key_file=key_file)
+        manifest = sqlite_backup.back_up(loaded, build_source(loaded), path, key_file=key_file)
     elif key_file is None:
         manifest = importlib.import_module(POSTGRESQL).back_up(loaded, path)
     else:

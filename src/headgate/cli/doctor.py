@@ -18,6 +18,7 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time
 from headgate.cli.tables import print_table
 from headgate.credentials.model.credential import CredentialRecord, find_purpose
+from headgate.data_directory import directory_lock
 from headgate.keys.service import TOPIC as KEYS_TOPIC
 from headgate.kit.db import sqlite
 from headgate.kit.db.schema import read_revisions, read_time
@@ -25,7 +26,6 @@ from headgate.kit.errors import HeadgateError
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import EgressError, ForbiddenAddressError
 from headgate.kit.http.message import Origin, Request, Timeouts
-from headgate.main import data_lock
 from headgate.main.application import Application, DataDirectoryNotFoundError
 from headgate.main.egress import open_client
 from headgate.main.first_start import SIMULATOR_NAME
@@ -92,7 +92,7 @@ def _examine(data: Data) -> Iterator[Finding]:
 
 
 def _examine_server(loaded: Settings) -> Finding:
-    server = data_lock.find_server(loaded)
+    server = directory_lock.find_server(loaded)
     if server is None:
         return Finding("ok", "server", "none runs on this data here")
     text = f"process {server.pid} runs since {format_time(server.started_at)} UTC"

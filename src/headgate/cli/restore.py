@@ -11,8 +11,9 @@ import typer
 from headgate.cli.backup import POSTGRESQL, describe
 from headgate.cli.data_directory import load_settings
 from headgate.cli.options import Data
-from headgate.main import backup
-from headgate.main.backup import BackupNotAllowedError
+from headgate.data_directory import backup
+from headgate.data_directory.backup import BackupNotAllowedError
+from headgate.main.master_keys import build_source
 
 app = typer.Typer(add_completion=False)
 
@@ -39,7 +40,7 @@ def restore(
         manifest = importlib.import_module(POSTGRESQL).restore(loaded, path)
         typer.echo(f"The backup {path} is restored: {describe(manifest)}.")
         return
-    done = backup.restore(loaded, path, replace=replace, key_file=key_file)
+    done = backup.restore(loaded, build_source(loaded), path, replace=replace, key_file=key_file)
     typer.echo(f"The backup {path} is restored into {loaded.data}: {describe(done.manifest)}.")
     if done.replaced is not None:
         typer.echo(f"The former database is in {done.replaced}; delete it when all is well.")

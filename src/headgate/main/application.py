@@ -19,6 +19,10 @@ from headgate.accounts.service import (
 from headgate.audit.service import AuditLog
 from headgate.catalog import service as catalog
 from headgate.credentials import service as credentials
+from headgate.data_directory import directory_lock, leftovers
+from headgate.data_directory.database import open_database
+from headgate.data_directory.directory_lock import DATABASE_FILE, DataDirectoryInUseError
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.keys import service as keys
 from headgate.kit.clock import Clock, SteadyClock, SystemClock
 from headgate.kit.db import migration, schema
@@ -29,9 +33,6 @@ from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
-from headgate.main import data_lock, data_remains
-from headgate.main.data_lock import DATABASE_FILE, DataDirectoryInUseError
-from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
 from headgate.metering.jobs import Latencies
@@ -194,14 +195,14 @@ def open_application(settings: Settings, *, clock: Clock | None = None) -> Appli
     then written to an existing database.
     """
     egress_rules = build_rules(settings)
-    data_lock.make_directory(settings.data)
-    remains = data_remains.find(settings)
+    directory_lock.make_directory(settings.data)
+    remains = leftovers.find(settings)
     if settings.database_url is None:
-        data_remains.check_file(settings, remains)
+        leftovers.check_file(settings, remains)
     database = open_database(settings)
     try:
         if remains and not migration.has_schema(database):
-            raise data_remains.refuse(settings, database.name, remains)
+            raise leftovers.refuse(settings, database.name, remains)
         source = build_source(settings)
         with database.reading() as connection:
             known = source.find(connection)
@@ -229,7 +230,7 @@ def open_application_for_command(settings: Settings, command: str) -> Applicatio
     change.
     """
     try:
-        with data_lock.hold(settings, command):
+        with directory_lock.hold(settings, command):
             return open_application(settings)
     except DataDirectoryInUseError:
         database = open_database(settings)
@@ -248,10 +249,10 @@ def open_existing_application(settings: Settings) -> Generator[Application]:
     Raise `DataDirectoryNotFoundError` where no server was ever started, and
     `UnusableDataDirectoryError` where the database is gone.
     """
-    settings = data_lock.adopt(settings, data_lock.find_server(settings))
+    settings = directory_lock.adopt(settings, directory_lock.find_server(settings))
     path = settings.data / DATABASE_FILE
     if not settings.database_url:
-        data_remains.check_file(settings, data_remains.find(settings))
+        leftovers.check_file(settings, leftovers.find(settings))
     if not settings.database_url and not path.is_file():
         message = f"There is no database {path}; start `headgate serve` once, or give --data."
         raise DataDirectoryNotFoundError(message)
@@ -264,15 +265,3 @@ def open_existing_application(settings: Settings) -> Generator[Application]:
         yield Application(settings, database, rules)
     finally:
         database.close()
-
-
-def open_database(settings: Settings) -> Database:
-    """Open the PostgreSQL of the settings, or without a URL the SQLite file.
-
-    Raise `InvalidDatabaseUrlError` and `DriverNotInstalledError`.
-    """
-    return Database(
-        settings.database_url or settings.data / DATABASE_FILE,
-        busy_timeout_seconds=settings.database_wait_seconds,
-        always_flush=settings.always_flush,
-    )

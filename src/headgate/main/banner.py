@@ -12,7 +12,7 @@ import msgspec
 import uvicorn
 
 from headgate.credentials.service.credentials import ENVIRONMENT_NAME
-from headgate.main.data_remains import FIRST_KEYS_FILE
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.main.first_start import SIMULATOR_NAME
 from headgate.relay.ports import Credential
 from headgate.settings import Settings

@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from headgate.accounts.model import Organization
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.kit.failpoint import failpoint
 from headgate.kit.private_file import write_private_json
 from headgate.main.application import Application
-from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.relay.ports import Credential
 
 INTEGRATION = "openai"

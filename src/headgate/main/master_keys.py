@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from headgate.data_directory.leftovers import MASTER_KEY_FILE
 from headgate.kit.clock import SystemClock
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Origin, Request
-from headgate.main.data_remains import MASTER_KEY_FILE
 from headgate.main.egress import build_rule, open_client
 from headgate.settings import InvalidSettingError, Settings, variable_of
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url

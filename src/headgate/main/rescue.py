@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from headgate.main.backup import copy_database
+from headgate.data_directory.backup import copy_database
 from headgate.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -17,6 +17,8 @@ import uvloop
 from headgate.api import app as api
 from headgate.api.refusals import Refusals
 from headgate.billing.service import Ledger
+from headgate.data_directory import directory_lock
+from headgate.data_directory.directory_lock import DirectoryLock
 from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
@@ -27,17 +29,16 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.client import HttpClient
 from headgate.kit.process import descriptors
 from headgate.kit.process.listener import open_listeners
-from headgate.main import banner, data_lock, data_plane, platform, waiting
+from headgate.main import banner, data_plane, platform, waiting
 from headgate.main.application import Application, open_application
 from headgate.main.background_jobs import BackgroundJobs
-from headgate.main.data_lock import DataLock
 from headgate.main.egress import check_authorities, open_client
 from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
 from headgate.main.rescue import Rescue
-from headgate.main.simulator import check_simulator, is_simulated, load_simulator
+from headgate.main.simulator import check_simulator, load_simulator
 from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
 from headgate.vault.model.base_url import parse_base_url
@@ -84,7 +85,7 @@ def serve(settings: Settings) -> None:
 
 def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(data_lock.hold(settings, data_lock.SERVE))
+        lock = stack.enter_context(directory_lock.hold(settings, directory_lock.SERVE))
         application = open_application(settings)
         stack.callback(application.close)
         application.database.settle_wal()
@@ -101,7 +102,7 @@ async def _serve(
     listeners: list[socket.socket],
     *,
     situation: banner.Situation,
-    lock: DataLock,
+    lock: DirectoryLock,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         settings = await _prepare_provider(settings, application, stack, lock)
@@ -260,12 +261,12 @@ async def _prepare_provider(
     settings: Settings,
     application: Application,
     stack: contextlib.AsyncExitStack,
-    lock: DataLock,
+    lock: DirectoryLock,
 ) -> Settings:
     """Prepare the credential of the environment, or the simulator where there is none, and return
     the settings with the port on which that listens; the lock's file has it for commands."""
     url: str | None = None
-    if is_simulated(settings):
+    if settings.is_simulated:
         running = await load_simulator().start("127.0.0.1", settings.simulator_port)
         stack.push_async_callback(running.stop)
         url = f"{running.address}/v1"
@@ -273,7 +274,7 @@ async def _prepare_provider(
         application.allow(origin)
         settings = msgspec.structs.replace(settings, simulator_port=origin.port)
     prepare_credential(application, url)
-    lock.write(data_lock.describe(settings, data_lock.SERVE))
+    lock.write(directory_lock.describe(settings, directory_lock.SERVE))
     return settings
 
 

@@ -27,12 +27,7 @@ def load_simulator() -> Any:
         raise SimulatorMissing(message) from None
 
 
-def is_simulated(settings: Settings) -> bool:
-    """Return whether the simulator answers calls: it is on, and there is no OPENAI_API_KEY."""
-    return settings.simulator and not settings.openai_api_key
-
-
 def check_simulator(settings: Settings) -> None:
     """Raise `SimulatorMissing` if calls would be answered by a simulator that is not installed."""
-    if is_simulated(settings):
+    if settings.is_simulated:
         load_simulator()

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headgate.api import app as api
+from headgate.data_directory.directory_lock import DATABASE_FILE, NO_ROOM
 from headgate.gateway import errors
 from headgate.gateway.exchange import InboundExchange
 from headgate.kit.db.engine import StorageUnavailableError
@@ -24,7 +25,6 @@ from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
 from headgate.kit.ids import Ids
 from headgate.main import data_plane
-from headgate.main.data_lock import DATABASE_FILE, NO_ROOM
 from headgate.main.listening import Server, attach, create_server
 from headgate.settings import Settings
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from headgate import settings
 from headgate.accounts.service.first_owner import INVITATION_NAME
 from headgate.cli import app
+from headgate.data_directory.leftovers import FIRST_KEYS_FILE
 from headgate.main.application import open_application
-from headgate.main.data_remains import FIRST_KEYS_FILE
 from headgate.main.first_start import prepare_first_start
 
 PASSWORD = "a long sentence of your own"

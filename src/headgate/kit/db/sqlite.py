@@ -175,7 +175,7 @@ class Sqlite:
         """Every writing transaction is."""
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
-        """The lock on its folder keeps a second server out (`headgate.main.data_lock`)."""
+        """Always true: a lock on the data directory keeps a second server out."""
         return True
 
     def read_clock(self, connection: sa.Connection) -> None:

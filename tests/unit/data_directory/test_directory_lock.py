@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from headgate.cli.data_directory import open_data_directory
+from headgate.data_directory import directory_lock
+from headgate.data_directory.directory_lock import DataDirectoryInUseError
 from headgate.kit.db.engine import Database
-from headgate.main import data_lock
 from headgate.main.application import open_application_for_command
-from headgate.main.data_lock import DataDirectoryInUseError
 from headgate.settings import Settings
 
 GOLDEN_CATALOG = Path(__file__).parents[2] / "golden/catalog"
@@ -23,7 +23,7 @@ def served(tmp_path: Path) -> Generator[Settings]:
     """The settings of a folder that a server has."""
     settings = Settings(data=tmp_path)
     open_application_for_command(settings, "headgate migrate").close()
-    with data_lock.hold(settings, data_lock.SERVE):
+    with directory_lock.hold(settings, directory_lock.SERVE):
         yield settings
 
 
@@ -32,7 +32,7 @@ def test_command_opens_the_data_beside_a_server(served: Settings) -> None:
 
 
 def test_schema_is_not_changed_beside_a_server(served: Settings) -> None:
-    database = Database(served.data / data_lock.DATABASE_FILE)
+    database = Database(served.data / directory_lock.DATABASE_FILE)
     with database.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     database.close()
@@ -47,7 +47,7 @@ def test_lock_file_holds_no_secret_and_is_private(tmp_path: Path) -> None:
         openai_api_key="sk-hunter2",
         master_key="hunter2",
     )
-    with data_lock.hold(settings, data_lock.SERVE) as lock:
+    with directory_lock.hold(settings, directory_lock.SERVE) as lock:
         assert b'"https://example.com/v1"' in lock.path.read_bytes()
         assert b"hunter2" not in lock.path.read_bytes()
         assert lock.path.stat().st_mode & 0o077 == 0
@@ -56,39 +56,42 @@ def test_lock_file_holds_no_secret_and_is_private(tmp_path: Path) -> None:
 def test_lock_is_beside_the_database_wherever_links_lead(served: Settings, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
-    (linked / data_lock.DATABASE_FILE).symlink_to(served.data / data_lock.DATABASE_FILE)
-    assert data_lock.find_server(Settings(data=linked)) is not None
+    (linked / directory_lock.DATABASE_FILE).symlink_to(served.data / directory_lock.DATABASE_FILE)
+    assert directory_lock.find_server(Settings(data=linked)) is not None
 
 
 def test_lock_whose_file_was_deleted_is_told(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    with data_lock.hold(settings, data_lock.SERVE) as lock:
+    with directory_lock.hold(settings, directory_lock.SERVE) as lock:
         assert lock.is_in_place
         lock.path.unlink()
         assert not lock.is_in_place
 
 
 def test_database_whose_lock_file_was_deleted_is_still_in_use(served: Settings) -> None:
-    data_lock.build_lock(served).path.unlink()
-    with pytest.raises(DataDirectoryInUseError), data_lock.hold(served, data_lock.SERVE):
+    directory_lock.create_lock(served).path.unlink()
+    with pytest.raises(DataDirectoryInUseError), directory_lock.hold(served, directory_lock.SERVE):
         pass
-    with pytest.raises(DataDirectoryInUseError), data_lock.hold(served, "headgate restore"):
+    with pytest.raises(DataDirectoryInUseError), directory_lock.hold(served, "headgate restore"):
         pass
 
 
 def test_servers_of_a_postgresql_hold_the_lock_together(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, database_url="postgresql://localhost/headgate")
-    with data_lock.hold(settings, data_lock.SERVE), data_lock.hold(settings, data_lock.SERVE):
-        assert data_lock.find_server(settings) is not None
-    assert data_lock.find_server(settings) is None
+    with (
+        directory_lock.hold(settings, directory_lock.SERVE),
+        directory_lock.hold(settings, directory_lock.SERVE),
+    ):
+        assert directory_lock.find_server(settings) is not None
+    assert directory_lock.find_server(settings) is None
 
 
 def test_command_beside_a_server_on_postgresql_leaves_what_the_lock_says(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, database_url="postgresql://127.0.0.1:9/none")
-    with data_lock.hold(settings, data_lock.SERVE):
-        with data_lock.hold(settings, "headgate migrate"):
-            assert data_lock.find_server(settings) is not None
-        assert data_lock.find_server(settings) is not None
+    with directory_lock.hold(settings, directory_lock.SERVE):
+        with directory_lock.hold(settings, "headgate migrate"):
+            assert directory_lock.find_server(settings) is not None
+        assert directory_lock.find_server(settings) is not None
 
 
 def test_command_beside_a_server_reaches_providers_by_its_settings(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_command_beside_a_server_reaches_providers_by_its_settings(tmp_path: Pat
     open_application_for_command(settings, "headgate migrate").close()
     given = {"HEADGATE_EGRESS_ALLOW": "192.0.2.0/24"}
     with (
-        data_lock.hold(settings, data_lock.SERVE),
+        directory_lock.hold(settings, directory_lock.SERVE),
         open_data_directory(tmp_path, given) as application,
     ):
         assert application.settings.simulator_port == 41_000
@@ -119,7 +122,7 @@ def test_command_beside_a_server_knows_the_integrations_of_its_catalog(tmp_path:
     settings = Settings(data=tmp_path, catalog_dir=relative)
     open_application_for_command(settings, "headgate migrate").close()
     with (
-        data_lock.hold(settings, data_lock.SERVE),
+        directory_lock.hold(settings, directory_lock.SERVE),
         open_data_directory(tmp_path, {}) as application,
     ):
         assert "acme" in application.catalog.integrations

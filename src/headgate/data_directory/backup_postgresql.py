@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from headgate.data_directory import backup
+from headgate.data_directory.backup import BackupManifest, BackupNotAllowedError
+from headgate.data_directory.database import open_database
 from headgate.kit.db import migration, postgresql
-from headgate.main import backup
-from headgate.main.application import open_database
-from headgate.main.backup import BackupManifest, BackupNotAllowedError
 from headgate.settings import Settings
 
 DUMP_FILE = "headgate.dump"
@@ -32,7 +32,7 @@ def back_up(settings: Settings, folder: Path) -> BackupManifest:
             schema, rows = backup.check_ledger(connection)
     finally:
         database.close()
-    with backup.making(folder) as made:
+    with backup.create_folder(folder) as made:
         path = made / DUMP_FILE
         _run(settings, [*DUMP, f"--file={path}", f"--dbname=service={SERVICE}"])
         path.chmod(0o600)

@@ -10,16 +10,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headgate.kit.db.engine import Database
-from headgate.main import backup, data_lock
-from headgate.main.application import open_application
-from headgate.main.backup import BackupNotAllowedError, DamagedBackupError
-from headgate.main.data_lock import (
+from headgate.data_directory import backup, directory_lock
+from headgate.data_directory.backup import BackupNotAllowedError, DamagedBackupError
+from headgate.data_directory.directory_lock import (
     DATABASE_FILE,
     DataDirectoryInUseError,
     UnusableDataDirectoryError,
 )
+from headgate.kit.db.engine import Database
+from headgate.main.application import open_application
 from headgate.main.first_start import prepare_first_start
+from headgate.main.master_keys import build_source
 from headgate.settings import Settings
 from headgate.vault.model.keys import InvalidMasterKeyError
 
@@ -32,7 +33,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     application = open_application(settings)
     prepare_first_start(application)
     application.close()
-    backup.back_up(settings, folder / "backup", key_file=folder / "key")
+    backup.back_up(
+        settings,
+        build_source(settings),
+        build_source(settings),
+        folder / "backup",
+        key_file=folder / "key",
+    )
     return folder
 
 
@@ -58,7 +65,14 @@ def count_organizations(settings: Settings) -> int:
 
 
 def test_backup_is_brought_back_with_its_key(made: Path, fresh: Settings) -> None:
-    done = backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
+    done = backup.restore(
+        fresh,
+        build_source(fresh),
+        build_source(fresh),
+        made / "backup",
+        replace=False,
+        key_file=made / "key",
+    )
     assert (done.replaced, done.needs_key) == (None, False)
     assert done.manifest.rows["organizations"] == count_organizations(fresh) == 1
     assert (fresh.data / "master.key").read_bytes() == (made / "data/master.key").read_bytes()
@@ -68,7 +82,9 @@ def test_backup_is_brought_back_with_its_key(made: Path, fresh: Settings) -> Non
 def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -> None:
     key = (made / "data/master.key").read_bytes().strip()
     assert not any(key in path.read_bytes() for path in (made / "backup").iterdir())
-    assert backup.restore(fresh, made / "backup", replace=False).needs_key
+    assert backup.restore(
+        fresh, build_source(fresh), build_source(fresh), made / "backup", replace=False
+    ).needs_key
     with pytest.raises(InvalidMasterKeyError, match="The master key is missing"):
         open_application(fresh)
 
@@ -76,21 +92,38 @@ def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -
 def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path: Path) -> None:
     settings = Settings(data=made / "data")
     with pytest.raises(BackupNotAllowedError, match="is there already"):
-        backup.back_up(settings, made / "backup")
+        backup.back_up(settings, build_source(settings), build_source(settings), made / "backup")
     with pytest.raises(BackupNotAllowedError, match="is there already"):
-        backup.back_up(settings, tmp_path / "other", key_file=made / "key")
+        backup.back_up(
+            settings,
+            build_source(settings),
+            build_source(settings),
+            tmp_path / "other",
+            key_file=made / "key",
+        )
     with pytest.raises(BackupNotAllowedError, match="Keep the key elsewhere"):
-        backup.back_up(settings, tmp_path / "other", key_file=tmp_path / "other" / "key")
+        backup.back_up(
+            settings,
+            build_source(settings),
+            build_source(settings),
+            tmp_path / "other",
+            key_file=tmp_path / "other" / "key",
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_path: Path) -> None:
+    settings = Settings(data=made / "data")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(BackupNotAllowedError, match="cannot be written"):
             backup.back_up(
-                Settings(data=made / "data"), tmp_path / "backup", key_file=tmp_path / "key"
+                settings,
+                build_source(settings),
+                build_source(settings),
+                tmp_path / "backup",
+                key_file=tmp_path / "key",
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -98,10 +131,15 @@ def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_pa
 
 
 def test_key_file_that_cannot_be_written_is_told(made: Path, tmp_path: Path) -> None:
+    settings = Settings(data=made / "data")
     (tmp_path / "file").touch()
     with pytest.raises(BackupNotAllowedError, match="cannot be written"):
         backup.back_up(
-            Settings(data=made / "data"), tmp_path / "backup", key_file=tmp_path / "file" / "key"
+            settings,
+            build_source(settings),
+            build_source(settings),
+            tmp_path / "backup",
+            key_file=tmp_path / "file" / "key",
         )
     assert not (tmp_path / "backup").exists()
 
@@ -113,9 +151,23 @@ def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
     (fresh.data / "master.key").unlink()
     before = (fresh.data / DATABASE_FILE).read_bytes()
     with pytest.raises(BackupNotAllowedError, match="With --replace it is moved aside"):
-        backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
+        backup.restore(
+            fresh,
+            build_source(fresh),
+            build_source(fresh),
+            made / "backup",
+            replace=False,
+            key_file=made / "key",
+        )
     assert (fresh.data / DATABASE_FILE).read_bytes() == before
-    done = backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
+    done = backup.restore(
+        fresh,
+        build_source(fresh),
+        build_source(fresh),
+        made / "backup",
+        replace=True,
+        key_file=made / "key",
+    )
     assert done.replaced is not None
     assert (done.replaced / DATABASE_FILE).read_bytes() == before
     assert count_organizations(fresh) == 1
@@ -127,22 +179,40 @@ def test_other_master_key_is_refused_before_anything_is_replaced(
     open_application(fresh).close()
     before = (fresh.data / DATABASE_FILE).read_bytes()
     with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
-        backup.restore(fresh, made / "backup", replace=True)
+        backup.restore(
+            fresh, build_source(fresh), build_source(fresh), made / "backup", replace=True
+        )
     with pytest.raises(BackupNotAllowedError, match="is another master key"):
-        backup.restore(fresh, made / "backup", replace=True, key_file=made / "key")
+        backup.restore(
+            fresh,
+            build_source(fresh),
+            build_source(fresh),
+            made / "backup",
+            replace=True,
+            key_file=made / "key",
+        )
     other = fresh.data.parent / "other.key"
     (fresh.data / "master.key").rename(other)
     with pytest.raises(InvalidMasterKeyError, match=f"key in {other} is not the one that sealed"):
-        backup.restore(fresh, made / "backup", replace=True, key_file=other)
+        backup.restore(
+            fresh,
+            build_source(fresh),
+            build_source(fresh),
+            made / "backup",
+            replace=True,
+            key_file=other,
+        )
     assert (fresh.data / DATABASE_FILE).read_bytes() == before
 
 
 def test_nothing_is_restored_beside_a_server(made: Path, fresh: Settings) -> None:
     with (
-        data_lock.hold(fresh, data_lock.SERVE),
+        directory_lock.hold(fresh, directory_lock.SERVE),
         pytest.raises(DataDirectoryInUseError, match="headgate serve"),
     ):
-        backup.restore(fresh, made / "backup", replace=True)
+        backup.restore(
+            fresh, build_source(fresh), build_source(fresh), made / "backup", replace=True
+        )
 
 
 def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
@@ -150,13 +220,13 @@ def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamagedBackupError, match="its checksum differs"):
-        backup.restore(fresh, folder, replace=False)
+        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
     path.unlink()
     with pytest.raises(DamagedBackupError):
-        backup.restore(fresh, folder, replace=False)
+        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
     (folder / "manifest.json").unlink()
     with pytest.raises(BackupNotAllowedError, match="is no backup"):
-        backup.restore(fresh, folder, replace=False)
+        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
     assert not (fresh.data / DATABASE_FILE).exists()
 
 
@@ -168,7 +238,7 @@ def test_backup_whose_manifest_names_a_file_elsewhere_is_refused(
     shutil.copy(folder / DATABASE_FILE, folder.parent / "made.db")
     path.write_text(path.read_text().replace(f'"{DATABASE_FILE}"', f'"{name}"'))
     with pytest.raises(DamagedBackupError):
-        backup.restore(fresh, folder, replace=False)
+        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
 
 
 @pytest.mark.parametrize("change", ["DROP TABLE receipts", "DELETE FROM keys"])
@@ -183,7 +253,7 @@ def test_backup_that_lacks_what_its_manifest_tells_is_refused(
     file = backup.describe_file(path)
     backup.write_manifest(folder, msgspec.structs.replace(manifest, file=file))
     with pytest.raises(DamagedBackupError, match="other tables or rows than its manifest"):
-        backup.restore(fresh, folder, replace=False)
+        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
 
 
 def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
@@ -198,7 +268,9 @@ def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
         )
     database.close()
     with pytest.raises(DamagedBackupError, match="The books do not balance"):
-        backup.back_up(settings, tmp_path / "backup")
+        backup.back_up(
+            settings, build_source(settings), build_source(settings), tmp_path / "backup"
+        )
     assert not (tmp_path / "backup").exists()
 
 
@@ -206,7 +278,7 @@ def test_backup_of_a_newer_headgate_is_refused(folder: Path, fresh: Settings) ->
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"schema": "', '"schema": "9'))
     with pytest.raises(BackupNotAllowedError, match="is newer than this one"):
-        backup.restore(fresh, folder, replace=False)
+        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
 
 
 @pytest.mark.parametrize("left", ["master.key", "first-keys.json", "headgate.db-wal"])
@@ -226,7 +298,14 @@ def test_start_without_its_database_is_refused_with_the_ways_on(
         assert "To begin anew, move these files away first." in told
     assert (fresh.data / left).read_bytes() == b"left"
     (fresh.data / left).unlink()
-    backup.restore(fresh, made / "backup", replace=False, key_file=made / "key")
+    backup.restore(
+        fresh,
+        build_source(fresh),
+        build_source(fresh),
+        made / "backup",
+        replace=False,
+        key_file=made / "key",
+    )
     open_application(fresh).close()
 
 

@@ -20,15 +20,14 @@ from sqlalchemy import exc
 
 import headgate
 from headgate.billing import service as billing
+from headgate.data_directory import directory_lock
+from headgate.data_directory.database import open_database
+from headgate.data_directory.directory_lock import DATABASE_FILE
+from headgate.data_directory.leftovers import MASTER_KEY_FILE
 from headgate.kit.db import migration, sqlite
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.main import data_lock
-from headgate.main.application import open_database
-from headgate.main.data_lock import DATABASE_FILE
-from headgate.main.data_remains import MASTER_KEY_FILE
-from headgate.main.master_keys import build_source
 from headgate.settings import Settings
-from headgate.vault.service import LocalSource
+from headgate.vault.service import LocalSource, MasterKeySource
 from headgate.vault.service.master_key import read_master_key, write_master_key
 
 MANIFEST_FILE = "manifest.json"
@@ -73,7 +72,7 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     rows: Mapping[str, int]
 
 
-class Restored(msgspec.Struct, frozen=True, kw_only=True):
+class RestoreResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore did. `replaced` is where the former database went, if there was one;
     `needs_key` says that the master key is still to be brought."""
 
@@ -82,7 +81,9 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     needs_key: bool
 
 
-def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -> BackupManifest:
+def back_up(
+    settings: Settings, source: MasterKeySource, folder: Path, *, key_file: Path | None = None
+) -> BackupManifest:
     """Back up the settings' database to a new folder, and its master key to a new file of its own.
 
     Raises `BackupNotAllowedError`, `DamagedBackupError`, `StorageUnavailableError` and, for the
@@ -95,7 +96,7 @@ def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -
     try:
         with database.reading() as connection, contextlib.ExitStack() as undo:
             if key_file is not None:
-                _write_key(settings, connection, key_file)
+                _write_key(source, connection, key_file)
                 # Without its backup it would be in the way of the next try.
                 undo.callback(key_file.unlink)
             connection.rollback()
@@ -109,7 +110,7 @@ def back_up(settings: Settings, folder: Path, *, key_file: Path | None = None) -
 def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
     """Copy a database that may be in use to a new folder, checked. The connection is outside of a
     transaction. Raises `BackupNotAllowedError` and `DamagedBackupError`."""
-    with making(folder) as made:
+    with create_folder(folder) as made:
         path = made / DATABASE_FILE
         try:
             sqlite.copy_into(connection, path)
@@ -125,7 +126,7 @@ def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
 
 
 @contextlib.contextmanager
-def making(folder: Path) -> Generator[Path]:
+def create_folder(folder: Path) -> Generator[Path]:
     """A folder that gets its name when the block ends well, and is removed when it does not.
     Raises `BackupNotAllowedError`."""
     if folder.exists():
@@ -257,8 +258,13 @@ def is_file(path: Path) -> bool:
 
 
 def restore(
-    settings: Settings, folder: Path, *, replace: bool, key_file: Path | None = None
-) -> Restored:
+    settings: Settings,
+    source: MasterKeySource,
+    folder: Path,
+    *,
+    replace: bool,
+    key_file: Path | None = None,
+) -> RestoreResult:
     """Bring the database of a backup into the data directory, and its master key if it is given.
 
     The former database is moved aside, never deleted. Raises `BackupNotAllowedError`,
@@ -266,7 +272,7 @@ def restore(
     `DataDirectoryInUseError` beside a running server, and `InvalidMasterKeyError` where the master
     key that is there is not the backup's.
     """
-    with data_lock.hold(settings, RESTORE):
+    with directory_lock.hold(settings, RESTORE):
         manifest = read_manifest(folder, "sqlite")
         path = check_file(folder, manifest)
         if check_copy(path) != (manifest.schema, manifest.rows):
@@ -280,7 +286,7 @@ def restore(
                 f"There is a database {target} already. With --replace it is moved aside; or "
                 "choose another directory with --data."
             )
-        material, needs_key = _choose_key(settings, path, key_file)
+        material, needs_key = _choose_key(settings, source, path, key_file)
         fresh = target.with_name(f"{target.name}.restoring")
         try:
             _copy_file(path, fresh, manifest)
@@ -291,7 +297,7 @@ def restore(
             fresh.unlink(missing_ok=True)
         if material is not None:
             write_master_key(settings.data / MASTER_KEY_FILE, material)
-    return Restored(manifest=manifest, replaced=replaced, needs_key=needs_key)
+    return RestoreResult(manifest=manifest, replaced=replaced, needs_key=needs_key)
 
 
 def check_key_place(folder: Path, key_file: Path) -> None:
@@ -307,8 +313,7 @@ def check_key_place(folder: Path, key_file: Path) -> None:
         )
 
 
-def _write_key(settings: Settings, connection: sa.Connection, key_file: Path) -> None:
-    source = build_source(settings)
+def _write_key(source: MasterKeySource, connection: sa.Connection, key_file: Path) -> None:
     if not isinstance(source, LocalSource):
         raise BackupNotAllowedError(
             f"{source.provider} keeps the master key: there is no file of it to write. Keep the "
@@ -323,9 +328,10 @@ def _write_key(settings: Settings, connection: sa.Connection, key_file: Path) ->
         raise BackupNotAllowedError(f"{key_file} cannot be written: {error.strerror}.") from error
 
 
-def _choose_key(settings: Settings, path: Path, key_file: Path | None) -> tuple[bytes | None, bool]:
+def _choose_key(
+    settings: Settings, source: MasterKeySource, path: Path, key_file: Path | None
+) -> tuple[bytes | None, bool]:
     """The key that is to be written, and whether one is still missing."""
-    source = build_source(settings)
     if not isinstance(source, LocalSource):
         if key_file is None:
             return None, False

@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.main.simulator import is_simulated
 from headgate.settings import Settings
 
 DATABASE_FILE = "headgate.db"
@@ -46,7 +45,7 @@ class DataDirectoryInUseError(HeadgateError):
     code = "data_in_use"
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
+class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds a lock. The settings are those by which a server knows and reaches providers; no
     secrets."""
 
@@ -61,7 +60,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     egress_ca_file: str | None = None
 
 
-class DataLock:
+class DirectoryLock:
     """The lock of one database, held until `release` or the end of the process."""
 
     def __init__(self, path: Path, *, shared: bool) -> None:
@@ -113,7 +112,7 @@ class DataLock:
             return False
         return os.path.samestat(found, os.fstat(self._descriptor))
 
-    def write(self, holder: Holder) -> None:
+    def write(self, holder: LockHolder) -> None:
         """Say who holds the lock; on a full disk nobody is told."""
         assert self._descriptor is not None, "the lock is not held"
         text = msgspec.json.encode(holder) + b"\n"
@@ -129,21 +128,21 @@ class DataLock:
         self._descriptor = self._folder = None
 
 
-def build_lock(settings: Settings) -> DataLock:
+def create_lock(settings: Settings) -> DirectoryLock:
     """The lock of the settings' database, not held yet: beside the file, wherever links lead."""
     if settings.database_url is not None:
-        return DataLock(settings.data / SHARED_LOCK_FILE, shared=True)
+        return DirectoryLock(settings.data / SHARED_LOCK_FILE, shared=True)
     database = (settings.data / DATABASE_FILE).resolve()
-    return DataLock(database.with_name(LOCK_FILE), shared=False)
+    return DirectoryLock(database.with_name(LOCK_FILE), shared=False)
 
 
 @contextlib.contextmanager
-def hold(settings: Settings, command: str) -> Generator[DataLock]:
+def hold(settings: Settings, command: str) -> Generator[DirectoryLock]:
     """Hold the lock for the block. A command that shares it leaves what a server wrote into it.
     Raises `DataDirectoryInUseError`, with who has it and what to do, and
     `UnusableDataDirectoryError`."""
     make_directory(settings.data)
-    lock = build_lock(settings)
+    lock = create_lock(settings)
     deadline, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
     while not _take(lock):
         if time.monotonic() > deadline:
@@ -157,27 +156,27 @@ def hold(settings: Settings, command: str) -> Generator[DataLock]:
         lock.release()
 
 
-def find_holder(settings: Settings) -> Holder | None:
+def find_holder(settings: Settings) -> LockHolder | None:
     """Who holds the lock now; None where nobody does, or nobody knows who."""
-    path = build_lock(settings).path
+    path = create_lock(settings).path
     try:
         with path.open("rb") as file:
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return msgspec.json.decode(file.read(), type=Holder)
+                return msgspec.json.decode(file.read(), type=LockHolder)
     except (OSError, msgspec.DecodeError):
         pass
     return None
 
 
-def find_server(settings: Settings) -> Holder | None:
+def find_server(settings: Settings) -> LockHolder | None:
     """The server that runs on the settings' database here, if one does."""
     holder = find_holder(settings)
     return holder if holder is not None and holder.command == SERVE else None
 
 
-def adopt(settings: Settings, server: Holder | None) -> Settings:
+def adopt(settings: Settings, server: LockHolder | None) -> Settings:
     """The settings of a command beside a server: by which that server knows and reaches providers,
     where the command's own environment does not say otherwise."""
     if server is None:
@@ -193,7 +192,7 @@ def adopt(settings: Settings, server: Holder | None) -> Settings:
     )
 
 
-def describe_busy(settings: Settings, holder: Holder | None) -> str:
+def describe_busy(settings: Settings, holder: LockHolder | None) -> str:
     """Who has the database, and what to do about it."""
     who = "another process" if holder is None else f"`{holder.command}` (process {holder.pid})"
     return (
@@ -218,7 +217,7 @@ def make_directory(path: Path) -> None:
         )
 
 
-def _take(lock: DataLock) -> bool:
+def _take(lock: DirectoryLock) -> bool:
     try:
         return lock.take()
     except OSError as error:
@@ -230,13 +229,13 @@ def _take(lock: DataLock) -> bool:
         ) from error
 
 
-def describe(settings: Settings, command: str) -> Holder:
+def describe(settings: Settings, command: str) -> LockHolder:
     """What this process is to others while it holds the lock."""
-    return Holder(
+    return LockHolder(
         pid=os.getpid(),
         command=command,
         started_at=time.time(),
-        simulator=is_simulated(settings),
+        simulator=settings.is_simulated,
         simulator_port=settings.simulator_port,
         catalog_dir=settings.catalog_dir and str(settings.catalog_dir.absolute()),
         openai_base_url=_strip_user(settings.openai_base_url),
@@ -258,5 +257,5 @@ def _read_path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _name_kill(holder: Holder | None) -> str:
+def _name_kill(holder: LockHolder | None) -> str:
     return "" if holder is None else f" (kill {holder.pid})"

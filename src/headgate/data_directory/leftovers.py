@@ -10,12 +10,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from headgate.main.data_lock import DATABASE_FILE, UnusableDataDirectoryError
+from headgate.data_directory.directory_lock import DATABASE_FILE, UnusableDataDirectoryError
 from headgate.settings import Settings
 
 FIRST_KEYS_FILE = "first-keys.json"
 MASTER_KEY_FILE = "master.key"
-LOG_FILE = f"{DATABASE_FILE}-wal"
+WAL_FILE = f"{DATABASE_FILE}-wal"
 
 
 def find(settings: Settings) -> list[Path]:
@@ -23,7 +23,7 @@ def find(settings: Settings) -> list[Path]:
     been brought for the first start, and the SQLite files are another installation's."""
     names = [FIRST_KEYS_FILE]
     if settings.database_url is None:
-        names += [MASTER_KEY_FILE, LOG_FILE]
+        names += [MASTER_KEY_FILE, WAL_FILE]
     return [path for path in (settings.data / name for name in names) if _has_bytes(path)]
 
 

@@ -1,0 +1,1 @@
+"""The data directory: who has it, what is in it, and its backups."""
