@@ -95,7 +95,7 @@ def main() -> None:
             bodies_bytes_max=given.bound * MEBIBYTE,
         ) as gateway,
     ):
-        upstream.script = lambda asked: asked.answer(b'{"id":"x"}')
+        upstream.script = lambda received: received.answer(b'{"id":"x"}')
         size = given.mebibytes * MEBIBYTE
         asyncio.run(attack(gateway, given.callers, size, seconds=given.seconds))
         print(f"healthy afterwards: {gateway.process.poll() is None}")

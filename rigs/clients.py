@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 CHAT = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"Hi"}]}'
@@ -191,21 +191,21 @@ class Rig:
         self.baseline = 0.0
         upstream.script = self.answer
 
-    def answer(self, asked: Asked) -> None:
-        if b'"stream"' not in asked.body:
-            asked.answer(ANSWER)
+    def answer(self, received: ReceivedRequest) -> None:
+        if b'"stream"' not in received.body:
+            received.answer(ANSWER)
             return
         sent, stalled, moved_at = [0], 0.0, time.monotonic()
         self.sending.append(sent)
         try:
-            asked.begin_stream()
+            received.begin_stream()
             for _ in range(STREAM_BYTES // len(PIECE)):
-                asked.send_chunk(PIECE)
+                received.send_chunk(PIECE)
                 sent[0] += len(PIECE)
                 moved_at, before = time.monotonic(), moved_at
                 stalled = max(stalled, moved_at - before)
-            asked.send_chunk(b"data: [DONE]\n\n")
-            asked.send_end()
+            received.send_chunk(b"data: [DONE]\n\n")
+            received.send_end()
         finally:
             self.stalls.append(max(stalled, time.monotonic() - moved_at))
             self.sending.remove(sent)

@@ -24,7 +24,7 @@ from typing import Any
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, running_upstream
+from tests.fakes.upstream import ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 EVENTS = 20
@@ -75,17 +75,17 @@ class Provider:
     def __init__(self, cases: list[Case]) -> None:
         self.cases = cases
 
-    def __call__(self, asked: Asked) -> None:
-        case = self.cases[int(asked.json["user"])]
-        asked.begin_stream()
+    def __call__(self, received: ReceivedRequest) -> None:
+        case = self.cases[int(received.json["user"])]
+        received.begin_stream()
         for _ in range(case.events):
-            asked.send_chunk(render_event(case.path))
+            received.send_chunk(render_event(case.path))
         case.sent.set()
         case.left.wait(30)
         for _ in range(case.events, EVENTS):
-            asked.send_chunk(render_event(case.path))
-        asked.send_chunk(render_ending(case.path))
-        asked.send_end()
+            received.send_chunk(render_event(case.path))
+        received.send_chunk(render_ending(case.path))
+        received.send_end()
 
 
 def make_cases(times: int) -> list[Case]:

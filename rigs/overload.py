@@ -41,7 +41,7 @@ OTHERS_LATE = Bar("R5 p99 of the other key, flood / peak", "x", 1.5, 1.2, low=Tr
 
 
 @dataclass(frozen=True)
-class Seen:
+class WindowResult:
     """What the load program saw of one key in one window; milliseconds."""
 
     rate: float
@@ -53,7 +53,7 @@ class Seen:
     refusal_p99: float
 
     @classmethod
-    def read(cls, answer: dict[str, Any]) -> Seen:
+    def read(cls, answer: dict[str, Any]) -> WindowResult:
         latency, refusal = answer["latency"], answer["refusal"]
         return cls(
             rate=answer["requests"] * 1e9 / answer["window"],
@@ -83,24 +83,24 @@ class Load:
         ]
 
 
-def run_together(harness: measure.BenchHarness, seconds: float, *loads: Load) -> list[Seen]:
+def run_together(harness: measure.BenchHarness, seconds: float, *loads: Load) -> list[WindowResult]:
     """All loads at the same time, on the core that is not the gateway's."""
     running = [
         machine.run_pinned(load.command(harness, seconds), machine.LOAD_CORE) for load in loads
     ]
     outputs = [process.communicate()[0] for process in running]
-    return [Seen.read(json.loads(output)) for output in outputs]
+    return [WindowResult.read(json.loads(output)) for output in outputs]
 
 
 @dataclass(frozen=True)
-class Course:
+class OverloadResult:
     """Peak, flood and what came after, each as seen by the busy key and by the other one."""
 
-    peak: Seen
-    other_at_peak: Seen
-    flood: Seen
-    other_in_flood: Seen
-    after: Seen
+    peak: WindowResult
+    other_at_peak: WindowResult
+    flood: WindowResult
+    other_in_flood: WindowResult
+    after: WindowResult
 
     def judge(self) -> list[Figure]:
         other = self.other_in_flood
@@ -166,7 +166,7 @@ def _is_answered(request: urllib.request.Request) -> bool:
         return error.code != 401
 
 
-def run(seconds: float) -> Course:
+def run(seconds: float) -> OverloadResult:
     """The whole course, with a line of progress for each part."""
     progress = measure.Progress()
     with running_gateway() as (harness, first, other):
@@ -182,7 +182,7 @@ def run(seconds: float) -> Course:
         progress.say("after")
         (after,) = run_together(harness, seconds * SHORT_SHARE, busy)
         progress.clear()
-    return Course(peak, other_at_peak, flood, other_in_flood, after)
+    return OverloadResult(peak, other_at_peak, flood, other_in_flood, after)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from typing import Any
 import openai
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 
 RATIO_MAX = 1.2
 FLOOR_PER_SECOND = 10.0
@@ -36,7 +36,7 @@ RETRIES_TO_JUDGE = 100
 
 
 @dataclass
-class Storm:
+class RetryStorm:
     """What came of a storm: the calls, their errors, and what the provider saw of each."""
 
     calls: int = 0
@@ -79,21 +79,23 @@ class Storm:
         }
 
 
-class Down:
+class UnavailableProvider:
     """A provider that refuses every call, and notes which and when."""
 
-    def __init__(self, storm: Storm) -> None:
+    def __init__(self, storm: RetryStorm) -> None:
         self.storm = storm
 
-    def __call__(self, asked: Asked) -> None:
-        self.storm.seen.setdefault(asked.json["user"], []).append(time.monotonic())
-        asked.answer(b'{"error":{"message":"down"}}', status=503)
+    def __call__(self, received: ReceivedRequest) -> None:
+        self.storm.seen.setdefault(received.json["user"], []).append(time.monotonic())
+        received.answer(b'{"error":{"message":"down"}}', status=503)
 
 
-async def rage(gateway: Gateway, upstream: FakeUpstream, *, calls: int, per_second: float) -> Storm:
+async def make_calls(
+    gateway: Gateway, upstream: FakeUpstream, *, calls: int, per_second: float
+) -> RetryStorm:
     """So many calls by the official SDK, evenly spread, at a provider that is down."""
-    storm = Storm(calls)
-    upstream.script = Down(storm)
+    storm = RetryStorm(calls)
+    upstream.script = UnavailableProvider(storm)
     started = time.monotonic()
 
     in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
@@ -121,13 +123,13 @@ async def rage(gateway: Gateway, upstream: FakeUpstream, *, calls: int, per_seco
     return storm
 
 
-def attempts_max(storm: Storm, floor_per_second: float) -> float:
+def attempts_max(storm: RetryStorm, floor_per_second: float) -> float:
     """What R1 allows: a fifth more than the calls, or the floor where that is more."""
     retries = (RATIO_MAX - 1) * storm.calls
     return storm.calls + max(retries, floor_per_second * storm.seconds) + floor_per_second
 
 
-def run(folder: Path, calls: int, per_second: float, **settings: Any) -> Storm:
+def run(folder: Path, calls: int, per_second: float, **settings: Any) -> RetryStorm:
     """One storm at a gateway of its own."""
     with (
         running_upstream() as upstream,
@@ -135,7 +137,7 @@ def run(folder: Path, calls: int, per_second: float, **settings: Any) -> Storm:
             folder / "data", provider_url=upstream.base_url, access_log="false", **settings
         ) as gateway,
     ):
-        return asyncio.run(rage(gateway, upstream, calls=calls, per_second=per_second))
+        return asyncio.run(make_calls(gateway, upstream, calls=calls, per_second=per_second))
 
 
 def main(seconds: float = 60.0, per_second: float = 100.0) -> int:

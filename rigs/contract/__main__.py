@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--examples", type=int, default=200, help="of each operation")
     parser.add_argument("--phases", default=PHASES)
-    asked = parser.parse_args()
+    received = parser.parse_args()
     faults = 0
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -35,8 +35,8 @@ def main() -> None:
                 gateway,
                 headers,
                 folder=Path(folder),
-                phases=asked.phases,
-                examples=asked.examples,
+                phases=received.phases,
+                examples=received.examples,
             )
             for report in (ask(without=SHUTTING_OUT), ask(only=SHUTTING_OUT)):
                 print(report.text, flush=True)

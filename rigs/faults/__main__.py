@@ -9,8 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from rigs.faults.cells import SHAPES, Cell, is_heavy, list_cells
+from rigs.faults.harness import running_harness
 from rigs.faults.matrix import Matrix
-from rigs.faults.stage import running_stage
 
 REAL = {
     "connect_seconds": 1,
@@ -38,9 +38,9 @@ def main() -> int:
     settings = {} if given.quick else REAL
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_stage(Path(folder), **settings) as stage,
+        running_harness(Path(folder), **settings) as harness,
     ):
-        matrix = Matrix(stage, 3.0 if given.quick else REAL["total_seconds"])
+        matrix = Matrix(harness, 3.0 if given.quick else REAL["total_seconds"])
         matrix.run([cell for cell in cells if not is_heavy(cell)] * times)
         matrix.run_alone([cell for cell in cells if is_heavy(cell)] * min(times, 2))
         failures = print_table(matrix)
@@ -57,7 +57,7 @@ def print_table(matrix: Matrix) -> int:
     slowest = 0.0
     for case, faults in matrix.judge():
         passed[case.cell.name, case.cell.shape].append(not faults)
-        slowest = max(slowest, case.heard.seconds)
+        slowest = max(slowest, case.response.seconds)
         for fault in faults:
             failures[case.cell, fault] = failures.get((case.cell, fault), 0) + 1
     columns = [f"{wire}{' stream' if streams else ''}" for wire, streams in SHAPES]

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headgate_simulator.fault_line import catalogue
-from headgate_simulator.fault_line.wires import CHAT, EMBEDDINGS, RAW, RESPONSES
+from headgate_simulator.fault_server import catalogue
+from headgate_simulator.fault_server.wires import CHAT, EMBEDDINGS, RAW, RESPONSES
 
 PLACES = {
     "U1.refused": "refused",

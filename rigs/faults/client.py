@@ -14,7 +14,7 @@ READ_BYTES = 1 << 18
 
 
 @dataclass
-class Heard:
+class ReceivedResponse:
     """An answer. `whole` says that its framing came to its end; `head` is as it came."""
 
     status: int = 0
@@ -34,52 +34,54 @@ class Heard:
             return None
 
 
-async def ask(port: int, request: bytes) -> Heard:
+async def ask(port: int, request: bytes) -> ReceivedResponse:
     """Send a request on a connection of its own and hear all that comes."""
-    heard = Heard()
+    response = ReceivedResponse()
     started = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
     try:
         writer.write(request)
         # Whatever cuts the answer short shows in what is missing.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
-            await _hear(reader, heard)
+            await _read_response(reader, response)
     finally:
-        heard.seconds = time.monotonic() - started
+        response.seconds = time.monotonic() - started
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-    return heard
+    return response
 
 
-async def _hear(reader: asyncio.StreamReader, heard: Heard) -> None:
-    heard.head = await reader.readuntil(b"\r\n\r\n")
-    first, *lines = heard.head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    heard.status = int(first.split(" ")[1])
+async def _read_response(reader: asyncio.StreamReader, response: ReceivedResponse) -> None:
+    response.head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = response.head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    response.status = int(first.split(" ")[1])
     pairs = (line.partition(": ") for line in lines)
-    heard.headers = {name.lower(): value for name, _, value in pairs}
+    response.headers = {name.lower(): value for name, _, value in pairs}
     pieces: list[bytes] = []
     try:
-        if heard.headers.get("transfer-encoding") == "chunked":
+        if response.headers.get("transfer-encoding") == "chunked":
             while (size := int(await reader.readline(), 16)) > 0:
-                await _take(reader, size, heard, pieces)
+                await _take(reader, size, response, pieces)
                 await reader.readexactly(2)
             await reader.readexactly(2)
         else:
-            await _take(reader, int(heard.headers["content-length"]), heard, pieces)
-        heard.whole = True
+            await _take(reader, int(response.headers["content-length"]), response, pieces)
+        response.whole = True
     finally:
-        heard.body = b"".join(pieces)
+        response.body = b"".join(pieces)
 
 
-async def _take(reader: asyncio.StreamReader, size: int, heard: Heard, pieces: list[bytes]) -> None:
+async def _take(
+    reader: asyncio.StreamReader, size: int, response: ReceivedResponse, pieces: list[bytes]
+) -> None:
     while size:
         data = await reader.read(min(size, READ_BYTES))
         if not data:
             raise asyncio.IncompleteReadError(b"", size)
         size -= len(data)
-        heard.body_bytes += len(data)
-        if heard.body_bytes <= KEPT_BYTES_MAX:
+        response.body_bytes += len(data)
+        if response.body_bytes <= KEPT_BYTES_MAX:
             pieces.append(data)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.relay.ports import Receipt
-from headgate_simulator.fault_line.wires import CHAT, RAW, RESPONSES
+from headgate_simulator.fault_server.wires import CHAT, RAW, RESPONSES
 from rigs.faults.cells import FAILED_WHOLE, FREE, PLACES, REPEATED, Cell
-from rigs.faults.client import Heard
+from rigs.faults.client import ReceivedResponse
 from tests.fakes.gateway import PROVIDER_KEY
 
 LATE_SECONDS = 2.0
@@ -33,7 +33,7 @@ class Case:
 
     cell: Cell
     tag: str
-    heard: Heard
+    response: ReceivedResponse
     entries: list[dict[str, Any]]
     receipts: list[Receipt]
     total_seconds: float
@@ -41,7 +41,7 @@ class Case:
 
 def judge(case: Case) -> list[str]:
     """What is wrong with it, in sentences."""
-    verdict, faults = name_verdict(case.cell, case.heard)
+    verdict, faults = name_verdict(case.cell, case.response)
     expected = case.cell.expected.verdicts(case.cell.wire, case.cell.streams)
     if verdict not in expected:
         faults.append(f"came to {verdict}, not {'|'.join(expected)}")
@@ -54,53 +54,55 @@ def judge(case: Case) -> list[str]:
     return faults
 
 
-def name_verdict(cell: Cell, heard: Heard) -> tuple[str, list[str]]:
+def name_verdict(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]]:
     """What came of the call (see `cells`), and what is wrong with its form."""
-    if heard.status >= 400:
-        source = heard.headers.get("x-headgate-error-source")
-        faults = list(_check_error(cell, heard))
-        return f"{'p' if source == 'provider' else ''}{heard.status}", faults
-    if not heard.whole:
+    if response.status >= 400:
+        source = response.headers.get("x-headgate-error-source")
+        faults = list(_check_error(cell, response))
+        return f"{'p' if source == 'provider' else ''}{response.status}", faults
+    if not response.whole:
         return "cut", [] if cell.wire == RAW else ["a stream of events was cut without a word"]
-    if heard.status != 200:
-        return str(heard.status), []
+    if response.status != 200:
+        return str(response.status), []
     if not cell.streams or cell.wire == RAW:
         return "ok", []
-    return _name_stream(cell, heard)
+    return _name_stream(cell, response)
 
 
-def _check_own_error(cell: Cell, heard: Heard, error: dict[str, Any]) -> Iterator[str]:
-    code = CODES.get(heard.status, "provider_unreachable" if cell.name in PLACES else BROKEN)
+def _check_own_error(
+    cell: Cell, response: ReceivedResponse, error: dict[str, Any]
+) -> Iterator[str]:
+    code = CODES.get(response.status, "provider_unreachable" if cell.name in PLACES else BROKEN)
     if set(error) != ERROR_FIELDS or error["code"] != code:
         yield f"an error {sorted(error)} with the code {error.get('code')}"
-    if heard.headers.get("x-should-retry") != "false":
+    if response.headers.get("x-should-retry") != "false":
         yield "the SDK is not told to leave it"
     if "127.0.0.1" in error["message"]:
         yield "the provider's address reached the caller"
-    if find_wait(heard) > OWN_WAIT_SECONDS_MAX:
+    if find_wait(response) > OWN_WAIT_SECONDS_MAX:
         yield "a client is told by the gateway to wait for more than a minute"
 
 
-def find_wait(heard: Heard) -> int:
+def find_wait(response: ReceivedResponse) -> int:
     """Seconds that the client is asked to wait; 0 where it is not."""
-    return int(heard.headers.get("retry-after", "0"))
+    return int(response.headers.get("retry-after", "0"))
 
 
-def _check_error(cell: Cell, heard: Heard) -> Iterator[str]:
-    source = heard.headers.get("x-headgate-error-source")
-    if not heard.whole or heard.headers.get("content-type") != "application/json":
+def _check_error(cell: Cell, response: ReceivedResponse) -> Iterator[str]:
+    source = response.headers.get("x-headgate-error-source")
+    if not response.whole or response.headers.get("content-type") != "application/json":
         yield "an error that is no JSON answer"
-    error = heard.error
+    error = response.error
     if error is None:
-        yield f"an error of no OpenAI shape: {heard.body[:80]!r}"
+        yield f"an error of no OpenAI shape: {response.body[:80]!r}"
     elif source == "gateway":
-        yield from _check_own_error(cell, heard, error)
-    if find_wait(heard) < ADVISED_SECONDS.get(cell.name, 0):
-        yield f"a client is told to wait {find_wait(heard)} s, less than the provider asked"
+        yield from _check_own_error(cell, response, error)
+    if find_wait(response) < ADVISED_SECONDS.get(cell.name, 0):
+        yield f"a client is told to wait {find_wait(response)} s, less than the provider asked"
 
 
-def _name_stream(cell: Cell, heard: Heard) -> tuple[str, list[str]]:
-    body = heard.body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+def _name_stream(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]]:
+    body = response.body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events = [event for event in body.split(b"\n\n") if event.strip()]
     last = events[-1] if events else b""
     is_error = [_is_error(cell, event) for event in events]
@@ -109,7 +111,7 @@ def _name_stream(cell: Cell, heard: Heard) -> tuple[str, list[str]]:
     if not any(is_error):
         return "open", [f"the stream ends in {last[-80:]!r}"]
     faults = [] if is_error[-1] and sum(is_error) == 1 else ["the error frame is not the last"]
-    if ENDS[cell.wire] in heard.body:
+    if ENDS[cell.wire] in response.body:
         faults.append("a stream that failed has the event of one that did not")
     return "frame", faults
 
@@ -128,12 +130,12 @@ def _is_error(cell: Cell, event: bytes) -> bool:
 
 
 def _check_heard(case: Case) -> Iterator[str]:
-    heard = case.heard
-    if heard.seconds > case.total_seconds + LATE_SECONDS:
-        yield f"took {heard.seconds:.1f} s"
-    if PROVIDER_KEY.encode() in heard.head + heard.body:
+    response = case.response
+    if response.seconds > case.total_seconds + LATE_SECONDS:
+        yield f"took {response.seconds:.1f} s"
+    if PROVIDER_KEY.encode() in response.head + response.body:
         yield "the provider's key reached the caller"
-    leaked = [name for name in LEAKS if f"\n{name}" in heard.head.decode("latin-1").lower()]
+    leaked = [name for name in LEAKS if f"\n{name}" in response.head.decode("latin-1").lower()]
     if leaked:
         yield f"headers that stay behind: {leaked}"
 

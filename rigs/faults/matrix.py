@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from headgate_simulator.fault_line.wires import (
+from headgate_simulator.fault_server.wires import (
     CHAT,
     EMBEDDING_MODEL,
     EMBEDDINGS,
@@ -18,9 +18,9 @@ from headgate_simulator.fault_line.wires import (
 )
 from rigs.faults import client
 from rigs.faults.cells import PLACES, Cell
-from rigs.faults.client import Heard
+from rigs.faults.client import ReceivedResponse
+from rigs.faults.harness import DEADLINES, FaultHarness
 from rigs.faults.judge import Case, judge
-from rigs.faults.stage import DEADLINES, Stage
 
 AT_ONCE = 24
 SETTLE_SECONDS = 10.0
@@ -39,11 +39,11 @@ class Matrix:
     """
 
     def __init__(
-        self, stage: Stage, total_seconds: float = float(DEADLINES["total_seconds"])
+        self, harness: FaultHarness, total_seconds: float = float(DEADLINES["total_seconds"])
     ) -> None:
-        self._stage = stage
+        self._stage = harness
         self._total_seconds = total_seconds
-        self._heard: list[tuple[Cell, str, Heard]] = []
+        self._heard: list[tuple[Cell, str, ReceivedResponse]] = []
         self.peaks: dict[Cell, int] = {}
 
     def run(self, cells: Iterable[Cell]) -> None:
@@ -68,9 +68,9 @@ class Matrix:
         self._wait_for_log(deadline)
         entries, receipts = self._stage.entries(), self._stage.receipts()
         judged: list[tuple[Case, list[str]]] = []
-        for cell, tag, heard in self._heard:
+        for cell, tag, response in self._heard:
             found = entries.get(tag, []), receipts.get(tag, [])
-            case = Case(cell, tag, heard, *found, self._total_seconds)
+            case = Case(cell, tag, response, *found, self._total_seconds)
             faults = judge(case)
             peak = self.peaks.get(cell, 0)
             if peak > RSS_GROWTH_BYTES_MAX:
@@ -98,8 +98,8 @@ class Matrix:
             tag = f"cell-{next(self._stage.numbers)}"
             request = render(cell, tag, self._stage.gateway.key)
             async with gate:
-                heard = await client.ask(self._stage.gateway.port, request)
-            self._heard.append((cell, tag, heard))
+                response = await client.ask(self._stage.gateway.port, request)
+            self._heard.append((cell, tag, response))
 
         await asyncio.gather(*(call(cell) for cell in cells))
 

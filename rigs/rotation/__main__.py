@@ -58,7 +58,7 @@ def main() -> int:
         running_upstream() as upstream,
         running_gateway(Path(folder) / "data", access_log="false") as gateway,
     ):
-        upstream.script = lambda asked: asked.answer(COMPLETION)
+        upstream.script = lambda received: received.answer(COMPLETION)
         names = add_credentials(gateway.data, count=given.secrets, base_url=upstream.base_url)
         caller = Caller(gateway, names, per_second=given.per_second).wait_until_known()
         figures = _measure(gateway, caller, given.secrets, given.kills)

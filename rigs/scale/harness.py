@@ -136,7 +136,7 @@ class Server:
 
     def get(self, target: str) -> tuple[float, bytes]:
         """The seconds until an answer was whole, and its body."""
-        asked = urllib.request.Request(
+        received = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{target}",
             headers={
                 "authorization": f"Bearer {self.filled.admin_key}",
@@ -144,7 +144,7 @@ class Server:
             },
         )
         begin = time.perf_counter()
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(received, timeout=30) as answer:
             body = answer.read()
         return time.perf_counter() - begin, body
 

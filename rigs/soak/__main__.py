@@ -15,7 +15,7 @@ from types import FrameType
 import uvloop
 
 from rigs.soak import report, retention
-from rigs.soak.run import Plan, soak
+from rigs.soak.run import SoakPlan, soak
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="headgate-soak-", dir=options.folder))
     try:
         if options.what == "retention":
-            aged = retention.Plan(rows=options.rows)
+            aged = retention.RetentionPlan(rows=options.rows)
             return report.print_retention(uvloop.run(retention.run(aged, folder, say)))
-        plan = Plan(calls=options.calls, keys=options.keys, connections=options.connections)
+        plan = SoakPlan(calls=options.calls, keys=options.keys, connections=options.connections)
         return report.print_soak(uvloop.run(soak(plan, folder, say)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -46,9 +46,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     add = parser.add_argument
     add("what", nargs="?", choices=("calls", "retention"), default="calls")
-    add("--calls", type=int, default=Plan.calls, help="calls to make")
-    add("--keys", type=int, default=Plan.keys, help="distinct keys that make them")
-    add("--connections", type=int, default=Plan.connections, help="clients at the same time")
+    add("--calls", type=int, default=SoakPlan.calls, help="calls to make")
+    add("--keys", type=int, default=SoakPlan.keys, help="distinct keys that make them")
+    add("--connections", type=int, default=SoakPlan.connections, help="clients at the same time")
     add("--rows", type=int, default=5_000_000, help="aged receipts to delete (retention)")
     add("--folder", type=Path, help="where the database goes (default: the temporary folder)")
     return parser.parse_args(arguments)

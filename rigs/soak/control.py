@@ -18,16 +18,16 @@ from headgate.telemetry.loop_lag import MICROSECONDS, LoopLagMonitor
 from rigs.soak.samples import LAG_SHARE, quantile
 
 
-class Control:
+class LagControl:
     """The idle loop of a run; `late_seconds` is there after the block."""
 
     late_seconds = 0.0
 
 
 @contextlib.asynccontextmanager
-async def running_control() -> AsyncGenerator[Control]:
+async def running_control() -> AsyncGenerator[LagControl]:
     """An idle loop in a process of its own."""
-    control = Control()
+    control = LagControl()
     command = [sys.executable, "-m", "rigs.soak.control"]
     process: Process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
     try:

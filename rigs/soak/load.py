@@ -26,14 +26,14 @@ class Tally:
     wrong: int = 0
     shown: list[str] = field(default_factory=list[str])
     """The first wrong answers, in words."""
-    turns: dict[str, int] = field(default_factory=dict[str, int])
+    calls_by_fault: dict[str, int] = field(default_factory=dict[str, int])
     seconds: list[float] | None = None
     """How long each call took, where that is wanted."""
 
     def note(self, call: mix.Call, fault: str | None) -> None:
         self.done += 1
         self.left += call.leaves
-        self.turns[call.turn.value] = self.turns.get(call.turn.value, 0) + 1
+        self.calls_by_fault[call.fault.value] = self.calls_by_fault.get(call.fault.value, 0) + 1
         if fault is not None:
             self.wrong += 1
             if len(self.shown) < WRONG_SHOWN_MAX:
@@ -87,7 +87,7 @@ class Load:
             caller.close()
             self.tally.note(call, "no end of the answer")
             return
-        if self.tally.seconds is not None and call.turn is mix.Turn.NONE:
+        if self.tally.seconds is not None and call.fault is mix.CallFault.NONE:
             self.tally.seconds.append(time.monotonic() - begin)
         if call.leaves:
             self.tally.note(call, None)

@@ -22,7 +22,7 @@ SLOT = b"@" * 12
 DONE = b"data: [DONE]\n\n"
 
 
-class Turn(enum.Enum):
+class CallFault(enum.Enum):
     """What goes wrong with a call; the value is the word that tells the upstream."""
 
     NONE = "fine"
@@ -45,11 +45,18 @@ class Turn(enum.Enum):
 
 
 FAULTS = {
-    False: (Turn.REFUSE, Turn.LIMIT, Turn.DROP, Turn.ONCE, Turn.CUT, Turn.GARBAGE),
-    True: (Turn.REFUSE, Turn.DROP, Turn.ONCE, Turn.CUT),
+    False: (
+        CallFault.REFUSE,
+        CallFault.LIMIT,
+        CallFault.DROP,
+        CallFault.ONCE,
+        CallFault.CUT,
+        CallFault.GARBAGE,
+    ),
+    True: (CallFault.REFUSE, CallFault.DROP, CallFault.ONCE, CallFault.CUT),
 }
-LEAVES = (Turn.LEAVE, Turn.ABANDON)
-WORDS = {turn.value.encode(): turn for turn in Turn}
+LEAVES = (CallFault.LEAVE, CallFault.ABANDON)
+WORDS = {fault.value.encode(): fault for fault in CallFault}
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,11 @@ class Call:
     number: int
     streams: bool
     asks_usage: bool
-    turn: Turn
+    fault: CallFault
 
     @property
     def leaves(self) -> bool:
-        return self.turn in LEAVES
+        return self.fault in LEAVES
 
 
 def draw(number: int, *, seed: int) -> Call:
@@ -71,12 +78,12 @@ def draw(number: int, *, seed: int) -> Call:
     dice = random.Random(seed * 1_000_003 + number)
     streams = dice.random() < STREAM_SHARE
     kind = dice.random()
-    turn = Turn.NONE
+    fault = CallFault.NONE
     if kind < FAULT_SHARE:
-        turn = dice.choice(FAULTS[streams])
+        fault = dice.choice(FAULTS[streams])
     elif kind < FAULT_SHARE + LEAVE_SHARE:
-        turn = dice.choice(LEAVES)
-    return Call(number, streams, dice.random() >= UNASKED_SHARE, turn)
+        fault = dice.choice(LEAVES)
+    return Call(number, streams, dice.random() >= UNASKED_SHARE, fault)
 
 
 def render_request(call: Call, token: str) -> bytes:
@@ -85,7 +92,7 @@ def render_request(call: Call, token: str) -> bytes:
         "model": MODEL,
         "messages": [{"role": "user", "content": "Name the gate that every call passes. " * 8}],
         "max_completion_tokens": 64,
-        "user": f"soak-{call.number:012d}-{call.turn.value}-",
+        "user": f"soak-{call.number:012d}-{call.fault.value}-",
     }
     if call.streams:
         document["stream"] = True
@@ -100,7 +107,7 @@ def render_request(call: Call, token: str) -> bytes:
     return head.encode() + body
 
 
-def read_mark(body: bytes) -> tuple[bytes, Turn]:
+def read_mark(body: bytes) -> tuple[bytes, CallFault]:
     """The number (12 digits) and the turn of a call, from the body that the upstream got."""
     at = body.index(MARK) + len(MARK)
     number, word = body[at : at + 12], body[at + 13 : body.index(b"-", at + 13)]
@@ -151,7 +158,7 @@ def expect(call: Call) -> bytes:
 
 def judge(call: Call, status: int, body: bytes) -> str | None:
     """What is wrong with the end of a call; None when it is as it must be."""
-    if call.turn in (Turn.NONE, Turn.ONCE):
+    if call.fault in (CallFault.NONE, CallFault.ONCE):
         right = status == 200 and body == expect(call)
         return None if right else f"status {status}, not its own answer: {body[:QUOTED_BYTES]!r}"
     if status == 200:
@@ -169,7 +176,7 @@ def judge(call: Call, status: int, body: bytes) -> str | None:
 
 def may_break_off(call: Call) -> bool:
     """Whether the gateway can do no better than to end the answer early."""
-    return call.streams and call.turn is Turn.CUT
+    return call.streams and call.fault is CallFault.CUT
 
 
 def is_broken_off(body: bytes) -> bool:

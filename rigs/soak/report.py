@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rigs.soak import chart, retention, samples
-from rigs.soak.run import Result
+from rigs.soak.run import SoakResult
 from rigs.soak.samples import Finding, Sample
 
 
-def print_soak(result: Result) -> int:
+def print_soak(result: SoakResult) -> int:
     """The curve, the figures, the verdict; 1 when a bar is missed."""
     tally, end = result.tally, result.end
     curve = [(float(each.calls), each.resident) for each in result.loaded]
     print(chart.draw(curve, title="resident memory in MiB over the calls, after the warm-up"))
-    turns = ", ".join(f"{name} {count:,}" for name, count in sorted(tally.turns.items()))
+    calls_by_fault = ", ".join(
+        f"{name} {count:,}" for name, count in sorted(tally.calls_by_fault.items())
+    )
     print(
         f"\n{tally.done:,} calls with {result.plan.keys:,} keys on {result.plan.connections} "
         f"connections; {result.upstream_calls:,} attempts reached the provider\n"
-        f"calls by what went wrong: {turns}\n"
+        f"calls by what went wrong: {calls_by_fault}\n"
         f"{describe_cost(result.idle, end)}\n"
         f"memory at rest: RSS {end.resident:.1f}, PSS {end.proportional:.1f}, "
         f"USS {end.unique:.1f} MiB; write-ahead log {end.wal_bytes / samples.MEBIBYTE:.1f} MiB\n"
@@ -41,7 +43,7 @@ def describe_cost(idle: Sample, end: Sample) -> str:
     )
 
 
-def print_retention(result: retention.Result) -> int:
+def print_retention(result: retention.RetentionResult) -> int:
     """As `print_soak`, of the retention."""
     print(chart.draw(result.curve, title="resident memory in MiB over the seconds of the job"))
     print(

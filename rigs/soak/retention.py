@@ -34,7 +34,7 @@ REPORTED = "retention.done"
 
 
 @dataclass(frozen=True)
-class Plan:
+class RetentionPlan:
     """How many aged receipts there are, and how many clients call meanwhile."""
 
     rows: int = 5_000_000
@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass
-class Result:
+class RetentionResult:
     """What the job did to memory and to the calls; times in milliseconds where it says so."""
 
     rows: int
@@ -111,12 +111,12 @@ def fill(path: Path, rows: int) -> None:
         database.close()
 
 
-async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
+async def run(plan: RetentionPlan, folder: Path, say: Callable[[str], None]) -> RetentionResult:
     """Fill a database, start a server that has to forget it, and call it all the while."""
     upstream = Upstream()
     await upstream.start()
     data = folder / "data"
-    result = Result(plan.rows)
+    result = RetentionResult(plan.rows)
     try:
         url = f"http://127.0.0.1:{upstream.port}/v1"
         tokens = await asyncio.to_thread(harness.prepare, data, url, KEYS)
@@ -140,7 +140,11 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
 
 
 async def _watch(
-    plan: Plan, server: harness.Server, load: Load, result: Result, say: Callable[[str], None]
+    plan: RetentionPlan,
+    server: harness.Server,
+    load: Load,
+    result: RetentionResult,
+    say: Callable[[str], None],
 ) -> None:
     async def look() -> samples.Sample:
         exposition = await asyncio.to_thread(server.read, "/metrics")

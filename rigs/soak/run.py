@@ -19,7 +19,7 @@ REST_STEP_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Plan:
+class SoakPlan:
     """How much to soak. `slope_max` is in MiB for 100,000 calls."""
 
     calls: int = 1_000_000
@@ -32,10 +32,10 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Result:
+class SoakResult:
     """What a soak has found."""
 
-    plan: Plan
+    plan: SoakPlan
     tally: Tally
     idle: Sample
     loaded: list[Sample]
@@ -70,7 +70,7 @@ def find_port() -> int:
     return port
 
 
-class Watch:
+class SampleRecorder:
     """Takes samples while calls run; one at a time."""
 
     def __init__(self, server: harness.Server, load: Load, say: Callable[[str], None]) -> None:
@@ -117,7 +117,7 @@ def describe(sample: Sample) -> str:
     return f"{sample.calls:>9,} calls  {sample.resident:6.1f} MiB  {counts}"
 
 
-async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
+async def soak(plan: SoakPlan, folder: Path, say: Callable[[str], None]) -> SoakResult:
     """Run the plan in an empty folder."""
     upstream = Upstream()
     await upstream.start()
@@ -129,23 +129,23 @@ async def soak(plan: Plan, folder: Path, say: Callable[[str], None]) -> Result:
         port = find_port()
         async with harness.running_server(data, port) as server, running_control() as control:
             load = Load(port, tokens, seed=plan.seed)
-            watch = Watch(server, load, say)
+            recorder = SampleRecorder(server, load, say)
             warm = int(plan.calls * plan.warm_share)
-            await load.run(warm, plan.connections, plan.every, watch.note)
-            idle = await watch.rest(upstream)
+            await load.run(warm, plan.connections, plan.every, recorder.note)
+            idle = await recorder.rest(upstream)
             say(f"at rest: {describe(idle)}")
-            watch.loaded.clear()
-            await load.run(plan.calls - warm, plan.connections, plan.every, watch.note)
-            end = await watch.rest(upstream)
+            recorder.loaded.clear()
+            await load.run(plan.calls - warm, plan.connections, plan.every, recorder.note)
+            end = await recorder.rest(upstream)
             say(f"at rest: {describe(end)}")
         ledger_state = await asyncio.to_thread(harness.read_ledger_state, data)
     finally:
         await upstream.stop()
-    return Result(
+    return SoakResult(
         plan,
         load.tally,
         idle,
-        watch.loaded,
+        recorder.loaded,
         end,
         ledger_state,
         server.alarms,

@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from rigs.soak import mix
-from rigs.soak.mix import Turn
+from rigs.soak.mix import CallFault
 
 LATER_SECONDS = 0.05
 HEAD_END = b"\r\n\r\n"
@@ -93,19 +93,19 @@ class Connection(asyncio.Protocol):
             self._serve(body)
 
     def _serve(self, body: bytes) -> None:
-        number, turn = mix.read_mark(body)
+        number, fault = mix.read_mark(body)
         streams = b'"stream": true' in body or b'"stream":true' in body
-        if turn is Turn.ONCE:
+        if fault is CallFault.ONCE:
             first = number not in self._upstream.seen
             (self._upstream.seen.add if first else self._upstream.seen.discard)(number)
-            turn = Turn.REFUSE if first else Turn.NONE
-        if turn is Turn.NONE:
+            fault = CallFault.REFUSE if first else CallFault.NONE
+        if fault is CallFault.NONE:
             whole = _STREAM_BEGIN + _STREAMED_END if streams else _BUFFERED
             self._write(whole.replace(mix.SLOT, number))
-        elif turn in mix.LEAVES:
-            self._linger(number, streams, ends=turn is Turn.LEAVE)
+        elif fault in mix.LEAVES:
+            self._linger(number, streams, ends=fault is CallFault.LEAVE)
         else:
-            self._fail(turn, streams)
+            self._fail(fault, streams)
 
     def _linger(self, number: bytes, streams: bool, *, ends: bool) -> None:
         if streams:
@@ -115,15 +115,15 @@ class Connection(asyncio.Protocol):
             later = asyncio.get_running_loop().call_later
             later(LATER_SECONDS, self._write, rest.replace(mix.SLOT, number))
 
-    def _fail(self, turn: Turn, streams: bool) -> None:
-        if turn is Turn.REFUSE:
+    def _fail(self, fault: CallFault, streams: bool) -> None:
+        if fault is CallFault.REFUSE:
             self._write(_answer(500, FAILURE))
-        elif turn is Turn.LIMIT:
+        elif fault is CallFault.LIMIT:
             self._write(_answer(429, FAILURE, b"retry-after-ms: 100\r\n"))
-        elif turn is Turn.GARBAGE:
+        elif fault is CallFault.GARBAGE:
             self._write(_answer(200, b'{"id":"chatcmpl-'))
         else:
-            if turn is Turn.CUT:
+            if fault is CallFault.CUT:
                 self._write(_STREAM_BEGIN if streams else _BUFFERED[:-100])
             self.close()
 

@@ -16,7 +16,7 @@ from typing import Any
 import openai
 
 from rigs.torture.oracle import Answer
-from rigs.torture.seller import DONE, MODEL
+from rigs.torture.provider import DONE, MODEL
 
 TIMEOUT_SECONDS = 30.0
 MESSAGES = [{"role": "user", "content": "hello"}]

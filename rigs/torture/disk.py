@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rigs.torture.harness import Result, TortureHarness
 from rigs.torture.oracle import Finding
-from rigs.torture.seller import Seller
+from rigs.torture.provider import RecordingProvider
 
 DISK_MEBIBYTES = 64
 FULL_SECONDS = 5.0
@@ -27,8 +27,8 @@ async def fill(*, seed: int, tell: Callable[[str], None]) -> Result:
     """D1 on a small tmpfs, which only root can mount. `n` are the calls refused while full."""
     if os.geteuid() != 0:
         return Result("D1", "disk full", 0, [], "needs root to mount a tmpfs: not run")
-    with _small_disk() as folder, Seller() as seller:
-        harness = TortureHarness(folder / "data", seller)
+    with _small_disk() as folder, RecordingProvider() as provider:
+        harness = TortureHarness(folder / "data", provider)
         try:
             await asyncio.to_thread(harness.prepare)
             return await _fill(harness, folder / "ballast", seed, tell)

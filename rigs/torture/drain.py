@@ -15,7 +15,7 @@ import msgspec
 from rigs.torture.clients import MESSAGES, read_head, read_piece
 from rigs.torture.harness import Result, TortureHarness, running_harness
 from rigs.torture.oracle import Answer, Finding, judge_file
-from rigs.torture.seller import DONE, MODEL
+from rigs.torture.provider import DONE, MODEL
 
 STOP_SLACK_SECONDS = 2.0
 WORD = b'"content": "word "'
@@ -84,7 +84,7 @@ async def stop_with_streams(
             if name == "long" and took > grace + STOP_SLACK_SECONDS:
                 found.append(Finding("L1", f"the stop took {took:.1f} s"))
             whole = [stream.answer for stream in read if stream.text.endswith(DONE)]
-            findings += found + judge_file(harness.database, whole, harness.seller.sales)
+            findings += found + judge_file(harness.database, whole, harness.provider.charges)
         figures.append(f"{name}: {len(whole)}/{streams} whole, exit {took:.1f} s (grace {grace})")
         tell(f"K4 {figures[-1]}, {len(findings)} findings")
     return Result("K4", "SIGTERM with streams", 2 * streams, findings, "; ".join(figures))
@@ -98,7 +98,7 @@ async def _stop(
         asyncio.create_task(read_stream(harness, number, events=events, pause_seconds=0.1))
         for number in range(streams)
     ]
-    while len(harness.seller.sales) < streams:  # noqa: ASYNC110 - another thread counts
+    while len(harness.provider.charges) < streams:  # noqa: ASYNC110 - another thread counts
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.2)
     started = time.monotonic()

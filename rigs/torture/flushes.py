@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 
 from rigs.torture.harness import Result, TortureHarness, running_harness
-from rigs.torture.oracle import Finding, inspect_wreck
+from rigs.torture.oracle import Finding, check_after_crash
 
 ENDED_SECONDS = 30.0
 SYSCALLS = "fdatasync,fsync"
@@ -31,7 +31,7 @@ async def fail_flushes(
         load.start()
         for number in numbers:
             findings += await asyncio.to_thread(_fail, harness, number)
-            findings += await asyncio.to_thread(inspect_wreck, harness.database)
+            findings += await asyncio.to_thread(check_after_crash, harness.database)
             await asyncio.to_thread(harness.restart)
             await asyncio.sleep(0.3)
             trials += 1

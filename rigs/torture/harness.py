@@ -13,7 +13,7 @@ import msgspec
 
 from rigs.torture.clients import Clients
 from rigs.torture.oracle import Answer, Finding, judge_file
-from rigs.torture.seller import Seller
+from rigs.torture.provider import RecordingProvider
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway
 
 FUNDED_DOLLARS = 1_000_000
@@ -32,8 +32,8 @@ class Result(msgspec.Struct):
 class TortureHarness:
     """One data directory, its seller, and the gateway that runs on them, restarted at will."""
 
-    def __init__(self, data: Path, seller: Seller, **settings: Any) -> None:
-        self.seller = seller
+    def __init__(self, data: Path, provider: RecordingProvider, **settings: Any) -> None:
+        self.provider = provider
         self.settings: dict[str, Any] = {"test_mode": "true", "access_log": "false", **settings}
         self.gateway: Gateway = start_gateway(data, **self.settings)
 
@@ -47,7 +47,7 @@ class TortureHarness:
         for name, *kind in (("managed", "--managed"), ("own",)):
             self._run(
                 *("credentials", "add", "openai", "--name", name, *kind, "--api-key-stdin"),
-                *("--base-url", self.seller.base_url),
+                *("--base-url", self.provider.base_url),
                 stdin=PROVIDER_KEY,
             )
         self._run("wallet", "fund", str(FUNDED_DOLLARS), "--reference", "torture")
@@ -71,7 +71,7 @@ class TortureHarness:
         """Stop the gateway in order, and judge."""
         status = self.gateway.stop()
         stopped = [] if status == 0 else [Finding("DB", f"the stop ended with {status}")]
-        return stopped + judge_file(self.database, answers, self.seller.sales)
+        return stopped + judge_file(self.database, answers, self.provider.charges)
 
     def stop(self) -> None:
         """Leave no process behind."""
@@ -82,8 +82,8 @@ class TortureHarness:
 @contextlib.contextmanager
 def running_harness(**settings: Any) -> Generator[TortureHarness]:
     """A stand in a directory of its own, with everything that a call needs."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as folder, Seller() as seller:
-        harness = TortureHarness(Path(folder) / "data", seller, **settings)
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder, RecordingProvider() as provider:
+        harness = TortureHarness(Path(folder) / "data", provider, **settings)
         try:
             harness.prepare()
             yield harness

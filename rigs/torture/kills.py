@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rigs.torture.harness import Result, TortureHarness, running_harness
-from rigs.torture.oracle import Finding, inspect_wreck, judge_file
-from rigs.torture.seller import Seller
+from rigs.torture.oracle import Finding, check_after_crash, judge_file
+from rigs.torture.provider import RecordingProvider
 from tests.fakes.gateway import Gateway, start_gateway
 
 Tell = Callable[[str], None]
@@ -62,7 +62,7 @@ async def kill_at_random(
             await asyncio.sleep(draw.uniform(*wait_seconds))
             in_flight += load.in_flight
             harness.gateway.kill()
-            findings += await asyncio.to_thread(inspect_wreck, harness.database)
+            findings += await asyncio.to_thread(check_after_crash, harness.database)
             ready.append(await asyncio.to_thread(harness.restart))
             if number % 10 == 0 or number == kills:
                 tell(
@@ -98,7 +98,7 @@ async def kill_at_points(
                 await asyncio.sleep(draw.uniform(0.05, 0.3))
                 harness.gateway.kill()
                 findings += await _meet(harness, point, draw.randint(1, NTH_MAX))
-                findings += await asyncio.to_thread(inspect_wreck, harness.database)
+                findings += await asyncio.to_thread(check_after_crash, harness.database)
                 await asyncio.to_thread(harness.restart)
                 kills += 1
             await load.stop()
@@ -148,7 +148,7 @@ async def _await_death(gateway: Gateway, point: str) -> list[Finding]:
 
 def start_over(point: str) -> list[Finding]:
     """Die within the very first start; the next one must find its way."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as folder, Seller() as seller:
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder, RecordingProvider() as provider:
         data = Path(folder) / "data"
         given: dict[str, Any] = {"test_mode": "true", "failpoint": f"{point}=kill"}
         if point == "migration":
@@ -161,11 +161,11 @@ def start_over(point: str) -> list[Finding]:
                     return [Finding("DB", f"{point}: {error}")]
             else:
                 return [Finding("DB", f"{point} is not reached by a first start")]
-        harness = TortureHarness(data, seller)
+        harness = TortureHarness(data, provider)
         try:
             harness.prepare()
             harness.gateway.stop()
-            return inspect_wreck(harness.database) + judge_file(harness.database, [], {})
+            return check_after_crash(harness.database) + judge_file(harness.database, [], {})
         finally:
             harness.stop()
 

@@ -44,14 +44,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def judge(
-    read: Read, answers: Iterable[Answer], sales: Mapping[str, int], *, has_events: bool = True
+    read: Read, answers: Iterable[Answer], charges: Mapping[str, int], *, has_events: bool = True
 ) -> list[Finding]:
     """Everything that is wrong when all is quiet: no call runs, the last start has cleaned up.
 
-    `sales` are the nano-dollars of every answer that the provider began, by its id.
+    `charges` are the nano-dollars of every answer that the provider began, by its id.
     """
     return [
-        *judge_answers(read, answers, sales),
+        *judge_answers(read, answers, charges),
         *judge_bills(read),
         *judge_ledger(read),
         *(judge_events(read) if has_events else ()),
@@ -60,14 +60,14 @@ def judge(
 
 
 def judge_answers(
-    read: Read, answers: Iterable[Answer], sales: Mapping[str, int]
+    read: Read, answers: Iterable[Answer], charges: Mapping[str, int]
 ) -> Iterable[Finding]:
     """Whole answers against receipts, and receipts against what was sold."""
     rows = read("SELECT request_id, outcome, answer_id, cost_nano FROM receipts")
     receipts = {row[0]: row[1:] for row in rows}
     for answer in answers:
         receipt = receipts.get(answer.request_id)
-        wanted = ("completed", answer.answer_id, sales.get(answer.answer_id))
+        wanted = ("completed", answer.answer_id, charges.get(answer.answer_id))
         if receipt != wanted:
             yield Finding("L1", f"{answer.request_id}: {receipt}, not {wanted}")
     billed: set[str] = set()
@@ -77,7 +77,7 @@ def judge_answers(
         if answer_id in billed:
             yield Finding("L2", f"{answer_id} is billed again by {request_id}")
         billed.add(answer_id)
-        if answer_id not in sales:
+        if answer_id not in charges:
             yield Finding("L0", f"{request_id} bills {answer_id}")
 
 
@@ -151,14 +151,14 @@ def _find(read: Read, verdict: str, query: str) -> Iterable[Finding]:
 
 
 def judge_file(
-    path: Path, answers: Iterable[Answer], sales: Mapping[str, int], *, has_events: bool = True
+    path: Path, answers: Iterable[Answer], charges: Mapping[str, int], *, has_events: bool = True
 ) -> list[Finding]:
     """As `judge`, on a database that nobody uses now."""
     with closing(sqlite3.connect(path)) as connection:
-        return judge(_reader(connection), answers, sales, has_events=has_events)
+        return judge(_reader(connection), answers, charges, has_events=has_events)
 
 
-def inspect_wreck(path: Path) -> list[Finding]:
+def check_after_crash(path: Path) -> list[Finding]:
     """What is wrong with the files that a dead server left; on a copy, so that the next start
     finds them as they were."""
     with tempfile.TemporaryDirectory() as folder:

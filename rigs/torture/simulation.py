@@ -170,7 +170,7 @@ class World:
         self.clock = Clock()
         self.trace = hashlib.sha256()
         self.answers: list[tuple[Answer, bool]] = []
-        self.sales: dict[str, int] = {}
+        self.charges: dict[str, int] = {}
         self.findings: list[Finding] = []
         self.calls = 0
         self.crashes = 0
@@ -304,7 +304,7 @@ class World:
                 return
         await self.pause()
         cost = self.draw.randint(0, hold.amount_nano)
-        self.sales[f"answer {request_id}"] = cost
+        self.charges[f"answer {request_id}"] = cost
         await self.pause()
         outcome = self.draw.choice(("completed", "completed", "completed", "cancelled"))
         receipt = make_receipt(hold, cost, outcome=outcome, managed=managed)
@@ -364,7 +364,7 @@ class World:
         self.come_to_rest()
         self.crash()
         answers = [answer for answer, _ in self.answers]
-        self.findings += judge(self.read, answers, self.sales)
+        self.findings += judge(self.read, answers, self.charges)
         for row in self.read("SELECT * FROM receipts ORDER BY request_id"):
             self.note(str(row))
 

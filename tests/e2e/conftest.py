@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.simulated import Simulated, running_simulated
+from tests.fakes.simulated_gateway import SimulatedGateway, running_simulated_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 
@@ -25,8 +25,10 @@ def gateway(upstream: FakeUpstream, tmp_path: Path) -> Generator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def module_simulated(tmp_path_factory: pytest.TempPathFactory) -> Generator[Simulated]:
-    with running_simulated(tmp_path_factory.mktemp("simulated") / "data") as running:
+def module_simulated_gateway(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[SimulatedGateway]:
+    with running_simulated_gateway(tmp_path_factory.mktemp("simulated") / "data") as running:
         yield running
 
 
@@ -47,10 +49,10 @@ def shared_gateway(
 
 
 @pytest.fixture
-def sdk(module_simulated: Simulated) -> Simulated:
+def sdk(module_simulated_gateway: SimulatedGateway) -> SimulatedGateway:
     """A server in front of its simulator, shared by the tests of a module."""
-    module_simulated.receipts.take()
-    return module_simulated
+    module_simulated_gateway.receipts.take()
+    return module_simulated_gateway
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 
 from tests.fakes.gateway import Gateway
 from tests.fakes.raw import Line
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT = b'{"model":"gpt-5.4-mini","messages":[],"stream":true}'
@@ -21,17 +21,17 @@ def test_provider_is_held_up_by_a_client_that_takes_nothing(
 ) -> None:
     sent, stalled = [0], threading.Event()
 
-    def answer(asked: Asked) -> None:
-        asked.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
-        asked.begin_stream()
-        asked.connection.settimeout(STALL_SECONDS)
+    def answer(received: ReceivedRequest) -> None:
+        received.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        received.begin_stream()
+        received.connection.settimeout(STALL_SECONDS)
         try:
             while sent[0] < 8 * SENT_BYTES_MAX:
-                asked.send_chunk(PIECE)
+                received.send_chunk(PIECE)
                 sent[0] += len(PIECE)
         except TimeoutError:
             stalled.set()
-        asked.close()
+        received.close()
 
     upstream.script = answer
     with Line(gateway.port, gateway.key, receive_bytes=4096) as line:

@@ -20,7 +20,7 @@ from headgate.settings import Settings
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "max_completion_tokens": 100}
@@ -71,8 +71,8 @@ class Load:
                     self.acknowledged.append(line.headers["x-headgate-request-id"])
 
 
-def answer(asked: Asked) -> None:
-    asked.answer(json.dumps(ANSWER).encode())
+def answer(received: ReceivedRequest) -> None:
+    received.answer(json.dumps(ANSWER).encode())
 
 
 def read_ids(data: Path) -> set[str]:

@@ -37,7 +37,7 @@ def test_unknown_model_is_told_in_the_providers_own_words(harness: Harness) -> N
         b',"param":null, "code":"model_not_found", "novel": 1.50}}'
     )
     harness.answer_with(
-        lambda asked: asked.answer(said, status=404, headers={"x-request-id": "up1"})
+        lambda received: received.answer(said, status=404, headers={"x-request-id": "up1"})
     )
     answered = harness.post(CHAT, {"model": "gpt-9", "messages": []})
     assert (answered.status, answered.body) == (404, said)
@@ -62,7 +62,7 @@ def test_refusal_that_is_no_json_is_put_into_the_wires_shape(
     harness: Harness, status: int, kind: str, body: bytes
 ) -> None:
     headers = {"content-type": kind, "content-encoding": "br", "etag": '"x"'}
-    harness.answer_with(lambda asked: asked.answer(body, status=status, headers=headers))
+    harness.answer_with(lambda received: received.answer(body, status=status, headers=headers))
     answered = harness.post(CHAT, BODY)
     code = "provider_rejected_credential" if status == 403 else "provider_error"
     check_error(answered, status, code, source="provider")
@@ -75,7 +75,9 @@ def test_refusal_that_is_no_json_is_put_into_the_wires_shape(
 def test_provider_key_that_the_provider_repeats_is_removed(harness: Harness, kind: str) -> None:
     body = json.dumps({"error": {"message": f"Incorrect key: {PROVIDER_KEY}.", "code": "x"}})
     headers = {"content-type": kind}
-    harness.answer_with(lambda asked: asked.answer(body.encode(), status=401, headers=headers))
+    harness.answer_with(
+        lambda received: received.answer(body.encode(), status=401, headers=headers)
+    )
     answered = harness.post(CHAT, BODY)
     assert answered.status == 401
     assert PROVIDER_KEY not in f"{answered.fields}{answered.body}"
@@ -89,7 +91,9 @@ def test_refusal_of_the_credential_is_not_taken_for_one_of_the_callers_key(
 ) -> None:
     said = {"message": "Incorrect API key provided.", "type": kind, "code": "invalid_api_key"}
     body = json.dumps({"error": said}).encode()
-    harness.answer_with(lambda asked: asked.answer(body, status=status, headers={"etag": '"x"'}))
+    harness.answer_with(
+        lambda received: received.answer(body, status=status, headers={"etag": '"x"'})
+    )
     answered = harness.post(CHAT, BODY)
     check_error(answered, status, "provider_rejected_credential", source="provider")
     assert "not your key" in answered.error["message"]
@@ -124,7 +128,7 @@ def test_advice_to_wait_is_passed_on_as_long_as_it_is(
     harness: Harness, advice: dict[str, str], told: dict[str, str]
 ) -> None:
     body = b'{"error":{"message":"Slow down","type":"requests","param":null,"code":"rate"}}'
-    harness.answer_with(lambda asked: asked.answer(body, status=429, headers=advice))
+    harness.answer_with(lambda received: received.answer(body, status=429, headers=advice))
     answered = harness.post(CHAT, BODY)
     assert answered.status == 429
     assert {n: v for n, v in answered.headers.items() if n.startswith("retry")} == told

@@ -43,7 +43,7 @@ def check_refused(harness: Harness, answered: Answered, status: int, code: str) 
     """The gateway's own error, with nothing half-done: not asked for, not recorded."""
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-headgate-request-id"] == answered.headers["x-request-id"]
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     assert harness.receipts.take() == []
 
 
@@ -79,7 +79,7 @@ def test_key_in_a_header_of_another_name_is_no_key(harness: Harness) -> None:
 
 
 def test_key_is_taken_from_the_header_that_other_sdks_send(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**JSON_TYPE, "x-api-key": harness.gateway.key}
     assert line.ask(harness.gateway.port, "POST", CHAT, headers, BODY).body == COMPLETION
 
@@ -237,11 +237,11 @@ def test_large_upload_with_a_wrong_key_hears_of_the_key(harness: Harness) -> Non
     client = harness.gateway.sdk(api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         client.files.create(file=("a.jsonl", b"x" * (3 * MEBIBYTE)), purpose="batch")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_sender_that_waits_to_be_asked_for_its_body_is_asked(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**harness.authorization, **JSON_TYPE, "expect": "100-continue"}
     with open_line(harness.gateway.port) as waiting:
         waiting.send(encode_head("POST", CHAT, headers, BODY))
@@ -376,7 +376,7 @@ def test_address_outside_v1_tells_which_base_url_is_needed(harness: Harness, tar
     answered = harness.post(target, BODY)
     check_error(answered, 404, "unknown_url", source="gateway")
     assert "base URL that ends in /v1" in answered.error["message"]
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("target", ["/", "/metrics", "/health/ready"])
@@ -428,7 +428,7 @@ def test_address_of_the_providers_administration_is_closed_to_ordinary_keys(
 
 
 def test_connection_lives_on_after_an_error_that_the_client_can_mend(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    harness.answer_with(lambda received: received.answer(COMPLETION))
     headers = {**harness.authorization, **JSON_TYPE}
     with open_line(harness.gateway.port) as kept:
         assert kept.ask("POST", CHAT, {**headers, "authorization": "Bearer x"}, BODY).status == 401
@@ -442,7 +442,7 @@ def test_connection_lives_on_after_an_error_that_the_client_can_mend(harness: Ha
 
 
 def test_requests_that_come_ahead_of_their_turn_are_answered_in_order(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(asked.target.encode()))
+    harness.answer_with(lambda received: received.answer(received.target.encode()))
     heads = [encode_head("GET", f"/v1/files/{each}", harness.authorization) for each in "abc"]
     with open_line(harness.gateway.port) as ahead:
         ahead.send(b"".join(heads) + encode_head("GET", "/health/live", None))

@@ -17,7 +17,7 @@ from tests.fakes.harness import running_managed_harness
 from tests.fakes.line import check_error
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 FAILURES = 5
@@ -38,12 +38,12 @@ class Provider:
         self.is_down = True
         self.asked_at: list[float] = []
 
-    def __call__(self, asked: Asked) -> None:
+    def __call__(self, received: ReceivedRequest) -> None:
         self.asked_at.append(time.monotonic())
         if self.is_down:
-            asked.answer(b'{"error":{"message":"down"}}', status=503)
+            received.answer(b'{"error":{"message":"down"}}', status=503)
         else:
-            asked.answer(ANSWER)
+            received.answer(ANSWER)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def two_providers(
 
 @contextmanager
 def gateway_of(upstream: FakeUpstream, data: Path) -> Generator[tuple[Gateway, Provider]]:
-    upstream.script = lambda asked: asked.answer(ANSWER)
+    upstream.script = lambda received: received.answer(ANSWER)
     with (
         running_upstream() as dead,
         running_gateway(
@@ -131,9 +131,9 @@ def test_provider_that_is_back_is_found_by_one_probe(
         while count(gateway, "breakers_open") == 0:
             assert ask(line, "sick") == 503
         provider.is_down = False
-        asked = len(provider.asked_at)
+        received = len(provider.asked_at)
         wait_until(lambda: ask(line, "sick") == 200)
-        assert len(provider.asked_at) == asked + 1
+        assert len(provider.asked_at) == received + 1
         assert [ask(line, "sick") for _ in range(10)] == [200] * 10
     assert count(gateway, "breakers_open") == 0
 
@@ -159,7 +159,7 @@ def test_open_breaker_is_told_in_the_shape_of_the_wire_and_costs_nothing(tmp_pat
             assert "`openai`" in answered.error["message"]
             assert answered.headers["x-should-retry"] == "false"
             assert 0 < int(answered.headers["retry-after"]) <= 30
-        assert len(harness.upstream.asked) == 1
+        assert len(harness.upstream.received) == 1
         receipts = harness.receipts.take()[1:]
         assert [receipt.outcome for receipt in receipts] == ["refused"] * 3
         assert {receipt.error_code for receipt in receipts} == {"provider_circuit_open"}

@@ -24,7 +24,7 @@ from tests.fakes.canaries import ENCODINGS, Canary, draw, scan
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 MODEL = "gpt-5.4-mini"
@@ -109,29 +109,29 @@ def plant_all(scene: Scene) -> Cast:
 def make_script(cast: Cast, scene: Scene) -> Any:
     """A provider that answers, and that repeats the key which it is called with when it fails."""
 
-    def answer(asked: Asked) -> None:
-        heads = "".join(f"{name}: {value}\n" for name, value in asked.fields)
-        scene.at_provider += f"{asked.target}\n{heads}".encode() + asked.body
-        key = asked.headers.get("authorization", "")
-        if b"echo-error" in asked.body or key.endswith(cast.handed.tried):
-            asked.answer(
+    def answer(received: ReceivedRequest) -> None:
+        heads = "".join(f"{name}: {value}\n" for name, value in received.fields)
+        scene.at_provider += f"{received.target}\n{heads}".encode() + received.body
+        key = received.headers.get("authorization", "")
+        if b"echo-error" in received.body or key.endswith(cast.handed.tried):
+            received.answer(
                 b'{"error":{"message":"Incorrect API key provided: %b","type":"x","code":"%b"}}'
                 % (key.encode(), key.encode()),
                 status=401,
             )
-        elif b"echo-body" in asked.body:
-            asked.answer(b'{"id":"%b","choices":[],"model":"m"}' % key.encode())
-        elif b'"stream": true' in asked.body:
-            asked.begin_stream()
-            asked.send_chunk(f'data: {{"id":"c","content":"{cast.answer}"}}\n\n'.encode())
-            asked.send_chunk(b"data: [DONE]\n\n")
-            asked.send_end()
-        elif b"cut-off" in asked.body:
-            asked.send_head(200, {"content-type": "application/json", "content-length": "9999"})
-            asked.send(f'{{"id":"c","content":"{cast.answer}"'.encode())
-            asked.close()
+        elif b"echo-body" in received.body:
+            received.answer(b'{"id":"%b","choices":[],"model":"m"}' % key.encode())
+        elif b'"stream": true' in received.body:
+            received.begin_stream()
+            received.send_chunk(f'data: {{"id":"c","content":"{cast.answer}"}}\n\n'.encode())
+            received.send_chunk(b"data: [DONE]\n\n")
+            received.send_end()
+        elif b"cut-off" in received.body:
+            received.send_head(200, {"content-type": "application/json", "content-length": "9999"})
+            received.send(f'{{"id":"c","content":"{cast.answer}"'.encode())
+            received.close()
         else:
-            asked.answer(f'{{"id":"c","choices":["{cast.answer}"]}}'.encode())
+            received.answer(f'{{"id":"c","choices":["{cast.answer}"]}}'.encode())
 
     return answer
 
@@ -274,8 +274,8 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             if request.param == "file":
                 plant_master(scene, (folder / "data" / "master.key").read_text().strip())
             play(gateway, cast, scene, folder)
-        wait_until(lambda: bool(collector.asked), 10.0)
-        scene.put("traces", b"".join(asked.body for asked in collector.asked))
+        wait_until(lambda: bool(collector.received), 10.0)
+        scene.put("traces", b"".join(received.body for received in collector.received))
         if request.param == "environment":
             refuse_start(folder / "refused", cast, scene)
     collect_files(scene, folder)

@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -60,10 +60,10 @@ def server(upstream: FakeUpstream, clock: Clock, tmp_path: Path) -> Generator[Ga
         yield running
 
 
-def answer(asked: Asked) -> None:
+def answer(received: ReceivedRequest) -> None:
     time.sleep(0.02)
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
-    asked.answer(json.dumps({"id": "c", "model": "gpt-5.4-mini", "usage": usage}).encode())
+    received.answer(json.dumps({"id": "c", "model": "gpt-5.4-mini", "usage": usage}).encode())
 
 
 def call(line: Line) -> tuple[int, str]:

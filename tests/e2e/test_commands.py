@@ -21,7 +21,7 @@ COMPLETION = b'{"id":"c1","object":"chat.completion","model":"gpt-5.4-mini","cho
 @pytest.fixture(scope="module")
 def provider() -> Generator[FakeUpstream]:
     with running_upstream() as running:
-        running.script = lambda asked: asked.answer(COMPLETION)
+        running.script = lambda received: received.answer(COMPLETION)
         yield running
 
 
@@ -66,7 +66,7 @@ def test_credential_is_added_tried_used_and_removed_while_the_server_runs(
     )
     assert "is sealed for" in added
     assert wait_for(empty, empty.key, 200).body == COMPLETION
-    assert provider.asked[-1].headers["authorization"] == f"Bearer {PROVIDER_KEY}"
+    assert provider.received[-1].headers["authorization"] == f"Bearer {PROVIDER_KEY}"
 
     listed = json.loads(run(empty, "credentials", "list", "--json"))
     assert [(each["name"], each["hint"]) for each in listed] == [("OpenAI", "sk-…klmn")]
@@ -79,7 +79,7 @@ def test_credential_is_added_tried_used_and_removed_while_the_server_runs(
         stdin=OTHER_KEY,
     )
     wait_for(empty, empty.key, 200, x_headgate_credential="second")
-    assert provider.asked[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
+    assert provider.received[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
     assert json.loads(named)["name"] == "second"
 
     run(empty, "credentials", "remove", "second")
@@ -100,7 +100,7 @@ def test_credential_that_the_provider_refuses_fails_its_trial(
     )
     said = json.dumps({"error": {"message": f"Incorrect API key provided: {PROVIDER_KEY}"}})
     before = provider.script
-    provider.script = lambda asked: asked.answer(said.encode(), status=401)
+    provider.script = lambda received: received.answer(said.encode(), status=401)
     tried = empty.run("credentials", "test", "bad")
     provider.script = before
     assert tried.returncode == 1

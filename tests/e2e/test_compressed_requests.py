@@ -53,7 +53,7 @@ def test_compressed_body_is_refused_where_that_is_set(
         for coding, pack in PACKERS.items():
             answered = harness.post(CHAT, pack(BODY), {"content-encoding": coding})
             check_error(answered, 415, "unsupported_content_encoding", source="gateway")
-            assert harness.upstream.asked == []
+            assert harness.upstream.received == []
         assert harness.post(CHAT, BODY, {"content-encoding": "identity"}).status == 200
 
 
@@ -61,10 +61,10 @@ def test_compressed_body_is_refused_where_that_is_set(
 def test_what_was_read_is_what_is_sent(harness: Harness, coding: str) -> None:
     answered = harness.post(CHAT, PACKERS[coding](BODY), {"content-encoding": coding.upper()})
     assert answered.status == 200
-    asked = harness.upstream.asked[0]
-    assert asked.body == BODY
-    assert "content-encoding" not in asked.headers
-    assert asked.headers["content-length"] == str(len(BODY))
+    received = harness.upstream.received[0]
+    assert received.body == BODY
+    assert "content-encoding" not in received.headers
+    assert received.headers["content-length"] == str(len(BODY))
 
 
 @pytest.mark.parametrize("coding", PACKERS)
@@ -77,7 +77,7 @@ def test_bomb_is_refused_and_little_memory_used(harness: Harness, coding: str) -
     answered = harness.post(CHAT, bomb, {"content-encoding": coding})
     check_error(answered, 413, "request_too_large", source="gateway")
     assert server.memory_info().rss - before <= 16 * MEBIBYTE
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("coding", PACKERS)
@@ -85,7 +85,7 @@ def test_bomb_is_refused_and_little_memory_used(harness: Harness, coding: str) -
 def test_what_is_not_of_its_coding_is_refused(harness: Harness, coding: str, body: bytes) -> None:
     answered = harness.post(CHAT, body, {"content-encoding": coding})
     check_error(answered, 400, "invalid_content_encoding", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip", "gzip,br", "compress", "zip", "gzip;q=1"])

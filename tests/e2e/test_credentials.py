@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import line
 from tests.fakes.harness import JSON_TYPE, Harness, running_harness
 from tests.fakes.line import Answered, check_error
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
@@ -32,7 +32,7 @@ def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harnes
 def harness(module_harness: Harness) -> Generator[Harness]:
     """Nothing but the credential of the environment is there."""
     module_harness.renew()
-    module_harness.answer_with(lambda asked: asked.answer(GOOD))
+    module_harness.answer_with(lambda received: received.answer(GOOD))
     yield module_harness
     for each in list_credentials(module_harness):
         if each["display_name"] != "environment":
@@ -73,7 +73,7 @@ def used(harness: Harness, name: str | None = None) -> str:
     headers = {} if name is None else {"x-headgate-credential": name}
     answered = harness.post(CHAT, ASK, headers)
     assert answered.status == 200, answered.body
-    return harness.upstream.asked[-1].headers["authorization"][-1]
+    return harness.upstream.received[-1].headers["authorization"][-1]
 
 
 def test_named_then_default_then_newest_that_is_valid(harness: Harness) -> None:
@@ -103,7 +103,7 @@ def test_same_address_is_used_for_runs_and_tests(harness: Harness) -> None:
     tried = manage(harness, "POST", f"/api/credentials/{credential_id}/test").json
     assert tried["is_valid"], tried
     assert used(harness, credential_id) == "d"
-    [test, run] = harness.upstream.asked
+    [test, run] = harness.upstream.received
     assert test.headers["authorization"] == run.headers["authorization"]
     assert (test.target, run.target) == (CHAT, CHAT)
 
@@ -112,13 +112,13 @@ def test_call_on_a_deleted_credential_goes_on_to_its_end(harness: Harness) -> No
     credential_id = add(harness, "e")
     may_end, begun = threading.Event(), threading.Event()
 
-    def stream(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(b'data: {"id":"c1","choices":[]}\n\n')
+    def stream(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(b'data: {"id":"c1","choices":[]}\n\n')
         begun.set()
         assert may_end.wait(20)
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     harness.answer_with(stream)
     answers: list[Answered] = []
@@ -143,10 +143,10 @@ def test_use_is_counted_and_limits_of_the_provider_are_noted(harness: Harness) -
     path = f"/api/credentials/{credential_id}"
     assert manage(harness, "GET", path).json["last_used_at"] is None
     limits = {"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"}
-    harness.answer_with(lambda asked: asked.answer(GOOD, headers=limits))
+    harness.answer_with(lambda received: received.answer(GOOD, headers=limits))
     for _ in range(3):
         assert used(harness, credential_id) == "f"
-    harness.answer_with(lambda asked: asked.answer(b'{"error":{"message":"no"}}', status=400))
+    harness.answer_with(lambda received: received.answer(b'{"error":{"message":"no"}}', status=400))
     assert harness.post(CHAT, ASK, {"x-headgate-credential": credential_id}).status == 400
     wait_until(
         lambda: manage(harness, "GET", f"{path}/usage").json["total_calls"] == 4, WRITE_BACK_SECONDS
@@ -172,7 +172,7 @@ def test_secret_behind_a_reference_is_sent_and_never_comes_back(harness: Harness
     credential_id = made.json["credential_id"]
     assert used(harness, credential_id) == "g"
     harness.answer_with(
-        lambda asked: asked.answer(
+        lambda received: received.answer(
             b'{"error":{"message":"Incorrect API key: %b"}}' % value.encode(), status=401
         )
     )
@@ -196,4 +196,4 @@ def test_models_of_a_connection_bound_its_calls(harness: Harness) -> None:
     check_error(refused, 400, "credential_unusable", source="gateway")
     harness.upstream.forget()
     assert harness.post(CHAT, {**ASK, "model": "gpt-5.5"}).status == 200
-    assert harness.upstream.asked[-1].headers["authorization"].endswith("i")
+    assert harness.upstream.received[-1].headers["authorization"].endswith("i")

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 DRAIN_SECONDS = 1.0
@@ -143,27 +143,27 @@ class Watched:
     def __init__(self, events: int, wire: Wire = WIRES["chat"]) -> None:
         self.events = events
         self.wire = wire
-        self.asked = threading.Event()
+        self.received = threading.Event()
         self.over = threading.Event()
         self.closed_after: float | None = None
         self.left_at = 0.0
 
-    def __call__(self, asked: Asked) -> None:
-        if self.send(asked) or asked.wait_closed(10):
+    def __call__(self, received: ReceivedRequest) -> None:
+        if self.send(received) or received.wait_closed(10):
             self.closed_after = time.monotonic() - self.left_at
         self.over.set()
 
-    def send(self, asked: Asked) -> bool:
+    def send(self, received: ReceivedRequest) -> bool:
         """Whether the connection was closed before all events were sent: a caller that reads no
         more than the head may be gone, and found gone, by then."""
         try:
             if self.events >= 0:
-                asked.begin_stream()
+                received.begin_stream()
                 for index in range(self.events):
-                    asked.send_chunk(self.wire.event(index))
+                    received.send_chunk(self.wire.event(index))
         except OSError:
             return True
-        self.asked.set()
+        self.received.set()
         return False
 
     def leave(self, line: Line, *, reset: bool = False) -> None:
@@ -180,28 +180,28 @@ class Resumed:
     def __init__(self, events: int, wire: Wire) -> None:
         self.events = events
         self.wire = wire
-        self.asked = threading.Event()
+        self.received = threading.Event()
         self.left = threading.Event()
 
-    def __call__(self, asked: Asked) -> None:
+    def __call__(self, received: ReceivedRequest) -> None:
         if self.events >= 0:
-            asked.begin_stream()
+            received.begin_stream()
         for index in range(self.events):
-            asked.send_chunk(self.wire.event(index))
-        self.asked.set()
+            received.send_chunk(self.wire.event(index))
+        self.received.set()
         assert self.left.wait(10)
         if self.events < 0:
-            asked.begin_stream()
+            received.begin_stream()
         for index in range(max(0, self.events), EVENTS):
-            asked.send_chunk(self.wire.event(index))
-        asked.send_chunk(self.wire.ending)
-        asked.send_end()
+            received.send_chunk(self.wire.event(index))
+        received.send_chunk(self.wire.ending)
+        received.send_end()
 
 
 def read_events(line: Line, script: Watched | Resumed) -> None:
     """Ask, and read as far as the script goes: -1 is before the head, 0 after it."""
     line.ask(script.wire.path, script.wire.body)
-    assert script.asked.wait(5)
+    assert script.received.wait(5)
     if script.events >= 0:
         assert line.read_head() == 200
         for index in range(script.events):
@@ -226,7 +226,7 @@ def test_cancelled_stream_is_billed_by_what_was_delivered_at_every_event(
         assert (receipt["outcome"], receipt["estimated"]) == ("cancelled", 1)
         delivered = count_words(max(0, events))
         assert receipt["usage"].get("output_tokens", 0) == -(-delivered // 4)
-        assert receipt["usage"]["input_tokens"] == -(-len(upstream.asked[-1].body) // 4)
+        assert receipt["usage"]["input_tokens"] == -(-len(upstream.received[-1].body) // 4)
         costs.append(receipt["cost_nano"])
     assert costs == sorted(costs)
     assert 0 < costs[0] == costs[1] < costs[2] < costs[-1]
@@ -277,7 +277,7 @@ def test_buffered_call_is_given_up_too(
     before = server_database.count()
     line = Line(gateway.port, gateway.key)
     line.ask(body={"model": "gpt-5.4-mini", "messages": []})
-    assert watched.asked.wait(5)
+    assert watched.received.wait(5)
     watched.leave(line)
     assert watched.over.wait(6)
     assert watched.closed_after is not None
@@ -342,10 +342,10 @@ def test_buffered_answer_is_read_on_too(
 ) -> None:
     asked_at, left = threading.Event(), threading.Event()
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         asked_at.set()
         assert left.wait(10)
-        asked.answer(ANSWER)
+        received.answer(ANSWER)
 
     upstream.script = answer
     before = server_database.count()
@@ -368,11 +368,11 @@ def test_only_so_many_answers_are_read_on(
     took: list[float] = []
     left_at = [0.0]
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(chat_event(0))
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(chat_event(0))
         begun.release()
-        asked.wait_closed(10)
+        received.wait_closed(10)
         took.append(time.monotonic() - left_at[0])
         closed.release()
 
@@ -401,12 +401,12 @@ def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
 ) -> None:
     refused = threading.Event()
 
-    def refuse(asked: Asked) -> None:
-        asked.answer(b"{}", status=503, headers={"retry-after": "4"})
+    def refuse(received: ReceivedRequest) -> None:
+        received.answer(b"{}", status=503, headers={"retry-after": "4"})
         refused.set()
 
     upstream.script = refuse
-    before, calls = server_database.count(), len(upstream.asked)
+    before, calls = server_database.count(), len(upstream.received)
     line = Line(gateway.port, gateway.key)
     line.ask(body=CHAT)
     assert refused.wait(5)
@@ -415,7 +415,7 @@ def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
     receipt = server_database.wait_for(before + 1)[-1]
     assert time.monotonic() - started < 1.0
     assert (receipt["outcome"], receipt["cost_nano"]) == ("cancelled", 0)
-    assert len(upstream.asked) == calls + 1
+    assert len(upstream.received) == calls + 1
 
 
 def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
@@ -459,15 +459,15 @@ def test_slow_reader_that_leaves_lets_go_of_the_provider(
     blocked, over = threading.Event(), threading.Event()
     big = chat_event(0).replace(b"word", b"x" * 60_000)
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.connection.settimeout(0.5)
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.connection.settimeout(0.5)
         try:
             while True:
-                asked.send_chunk(big)
+                received.send_chunk(big)
         except TimeoutError:
             blocked.set()
-        if asked.wait_closed(5):
+        if received.wait_closed(5):
             over.set()
 
     upstream.script = answer

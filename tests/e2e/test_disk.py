@@ -17,7 +17,7 @@ import pytest
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
@@ -31,8 +31,8 @@ SLACK_SECONDS = 10.0
 """For a machine that does much else."""
 
 
-def answer(asked: Asked) -> None:
-    asked.answer(json.dumps(ANSWER).encode())
+def answer(received: ReceivedRequest) -> None:
+    received.answer(json.dumps(ANSWER).encode())
 
 
 def call(gateway: Gateway) -> tuple[int, dict[str, str], bytes]:
@@ -96,12 +96,12 @@ def test_full_disk_makes_no_call_and_loses_none(
         assert (status, headers["x-should-retry"]) == (503, "false")
         assert json.loads(body)["error"]["code"] == "storage_unavailable"
         assert b"chatcmpl" not in body
-        sent = len(upstream.asked)
+        sent = len(upstream.received)
         assert ask(gateway, "/health/ready") == 503
         assert ask(gateway, "/health/live") == ask(gateway, "/metrics") == 200
         status, headers, body = call(gateway)
         assert (status, headers["x-should-retry"], headers["retry-after"]) == (503, "true", "2")
-        assert len(upstream.asked) == sent, "nothing is sent while nothing can be recorded"
+        assert len(upstream.received) == sent, "nothing is sent while nothing can be recorded"
         assert "headgate_storage_good 0.0" in gateway.metrics()
     wait_until(lambda: ask(gateway, "/health/ready") == 200, SLACK_SECONDS)
     assert call(gateway)[0] == 200

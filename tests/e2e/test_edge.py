@@ -56,7 +56,9 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def line(gateway: Gateway, upstream: FakeUpstream) -> Generator[Line]:
-    upstream.script = lambda asked: asked.answer(json.dumps({"n": len(asked.body)}).encode())
+    upstream.script = lambda received: received.answer(
+        json.dumps({"n": len(received.body)}).encode()
+    )
     with Line(gateway.port, gateway.key) as opened:
         yield opened
 
@@ -109,7 +111,7 @@ def test_dripping_head_gets_no_more_time_than_a_silent_one(line: Line) -> None:
 
 
 def test_json_body_has_its_time_as_a_whole(line: Line, upstream: FakeUpstream) -> None:
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     line.send(line.render("/v1/chat/completions", None, method="POST", content_length="99"))
     stop = threading.Event()
 
@@ -127,7 +129,7 @@ def test_json_body_has_its_time_as_a_whole(line: Line, upstream: FakeUpstream) -
     assert time.monotonic() - started < BODY_SECONDS + SWEEP_SECONDS
     stop.set()
     dripping.join()
-    assert len(upstream.asked) == calls
+    assert len(upstream.received) == calls
 
 
 def test_body_that_streams_has_only_its_rate_to_keep(line: Line, upstream: FakeUpstream) -> None:
@@ -164,7 +166,7 @@ def test_idle_connection_is_closed_after_its_time(line: Line) -> None:
 
 
 def test_reader_that_takes_nothing_is_cut(gateway: Gateway, upstream: FakeUpstream) -> None:
-    upstream.script = lambda asked: asked.answer(b'{"a":"%b"}' % (b"x" * (32 << 20)))
+    upstream.script = lambda received: received.answer(b'{"a":"%b"}' % (b"x" * (32 << 20)))
     with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
         line.ask(body=CHAT)
         assert line.read_head() == 200
@@ -195,10 +197,10 @@ def test_more_requests_than_allowed_are_told_so(gateway: Gateway, upstream: Fake
     go_on = threading.Event()
     begun = threading.Semaphore(0)
 
-    def answer(asked: Any) -> None:
+    def answer(received: Any) -> None:
         begun.release()
         go_on.wait(5)
-        asked.answer(b"{}")
+        received.answer(b"{}")
 
     upstream.script = answer
     lines = [Line(gateway.port, gateway.key) for _ in range(IN_FLIGHT_MAX)]
@@ -274,12 +276,12 @@ def test_chunked_request_is_put_together(line: Line) -> None:
 def test_body_that_announces_too_much_is_refused_by_its_head(
     line: Line, upstream: FakeUpstream
 ) -> None:
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     line.send(line.render("/v1/chat/completions", None, method="POST", content_length="100001"))
     line.send(b" " * 65_537)
     assert line.read_head() == 413
     assert code_of(line.read_body()) == "request_too_large"
-    assert len(upstream.asked) == calls
+    assert len(upstream.received) == calls
 
 
 def test_chunked_body_is_cut_at_the_limit(line: Line) -> None:
@@ -321,7 +323,7 @@ AMBIGUOUS = {
 def test_request_that_can_be_read_in_two_ways_is_refused_and_nothing_after_it_heard(
     line: Line, gateway: Gateway, upstream: FakeUpstream, fields: bytes
 ) -> None:
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     head = (
         b"POST /v1/files HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         b"authorization: Bearer " + gateway.key.encode() + b"\r\n"
@@ -332,7 +334,7 @@ def test_request_that_can_be_read_in_two_ways_is_refused_and_nothing_after_it_he
     assert line.headers["connection"] == "close"
     line.read_body()
     assert line.is_closed()
-    assert len(upstream.asked) == calls
+    assert len(upstream.received) == calls
 
 
 def test_old_client_cannot_use_a_coding_that_it_does_not_know(line: Line) -> None:
@@ -346,11 +348,11 @@ def test_request_without_a_host_is_refused(line: Line) -> None:
 
 
 def test_nothing_is_heard_after_a_refused_head(line: Line, upstream: FakeUpstream) -> None:
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     long = line.render("/v1/" + "x" * 9_000, None)
     line.send(long + line.render("/v1/chat/completions", CHAT))
     refused(line, 414, "target_too_long")
-    assert len(upstream.asked) == calls
+    assert len(upstream.received) == calls
 
 
 @pytest.mark.parametrize(
@@ -379,11 +381,11 @@ def test_endless_trailers_are_cut(line: Line) -> None:
 
 
 def test_method_that_nobody_knows_is_refused(line: Line, upstream: FakeUpstream) -> None:
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     line.ask("/v1/some/future/address", method="M-SEARCH")
     assert line.read_head() == 405
     assert code_of(line.read_body()) == "method_not_allowed"
-    assert len(upstream.asked) == calls
+    assert len(upstream.received) == calls
 
 
 def test_name_of_a_model_cannot_add_a_header(line: Line) -> None:
@@ -399,13 +401,13 @@ def test_client_ahead_of_a_stream_does_not_end_it_by_its_own_deadline(
     """The second request is not whole while the first is answered for longer than it may take."""
     pause = threading.Event()
 
-    def answer(asked: Any) -> None:
-        asked.begin_stream()
+    def answer(received: Any) -> None:
+        received.begin_stream()
         for _ in range(4):
             pause.wait(max(BODY_SECONDS, HEADER_SECONDS) / 2)
-            asked.send_chunk(b'data: {"choices":[]}\n\n')
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+            received.send_chunk(b'data: {"choices":[]}\n\n')
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     upstream.script = answer
     line.ask(body={"model": "m", "messages": [], "stream": True})

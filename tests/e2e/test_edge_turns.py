@@ -12,14 +12,14 @@ import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 
 CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'
 PIPELINED_MAX = 32
 
 
-def echo(asked: Asked) -> None:
-    asked.answer(json.dumps({"target": asked.target}).encode())
+def echo(received: ReceivedRequest) -> None:
+    received.answer(json.dumps({"target": received.target}).encode())
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +65,15 @@ def test_client_far_ahead_gets_so_many_answers_and_then_the_end(
         assert target_of(line.read_answer()[1]) == f"/v1/files/{at}"
     assert line.headers["connection"] == "close"
     assert line.is_closed()
-    assert len(upstream.asked) == PIPELINED_MAX + 1
+    assert len(upstream.received) == PIPELINED_MAX + 1
 
 
 def test_client_that_shuts_its_side_still_gets_its_answer(
     line: Line, upstream: FakeUpstream
 ) -> None:
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         threading.Event().wait(0.7)
-        echo(asked)
+        echo(received)
 
     upstream.script = answer
     line.ask(body=CHAT)
@@ -91,14 +91,14 @@ def test_client_that_shuts_its_side_still_gets_its_answer(
 def test_client_that_shuts_its_side_still_gets_its_stream(
     line: Line, upstream: FakeUpstream
 ) -> None:
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         threading.Event().wait(0.7)
-        asked.begin_stream()
+        received.begin_stream()
         for _ in range(3):
             threading.Event().wait(0.1)
-            asked.send_chunk(b'data: {"choices":[]}\n\n')
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+            received.send_chunk(b'data: {"choices":[]}\n\n')
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     upstream.script = answer
     line.ask(body={"model": "m", "messages": [], "stream": True})
@@ -115,7 +115,7 @@ def test_request_that_is_not_whole_ends_with_the_clients_side(
     line.send(line.render("/v1/chat/completions", CHAT)[:-5])
     line.socket.shutdown(socket.SHUT_WR)
     assert line.is_closed()
-    assert upstream.asked == []
+    assert upstream.received == []
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1{}", "HTTP://127.0.0.1{}"])
@@ -153,7 +153,7 @@ def test_header_with_an_underscore_stays_behind(line: Line, upstream: FakeUpstre
     )
     line.send(head)
     assert line.read_answer()[0] == 200
-    names = {name for name, _ in upstream.asked[0].fields}
+    names = {name for name, _ in upstream.received[0].fields}
     assert "x-stainless-a" in names
     assert not {name for name in names if "_" in name}
 

@@ -67,13 +67,13 @@ def test_redirect_is_followed_nowhere_and_not_passed_on(
     harness: Harness, canary: Canary, status: int, location: str
 ) -> None:
     headers = {"location": location.format(port=canary.port), "refresh": "0;url=http://x"}
-    harness.answer_with(lambda asked: asked.answer(b"{}", status=status, headers=headers))
+    harness.answer_with(lambda received: received.answer(b"{}", status=status, headers=headers))
     for body in (BODY, BODY[:-1] + b',"stream":true}'):
         answered = harness.post(CHAT, body)
         assert not {"location", "refresh"} & set(answered.headers)
     answered = harness.ask("GET", "/v1/files/f1/content")
     assert not {"location", "refresh"} & set(answered.headers)
-    assert len(harness.upstream.asked) == 3
+    assert len(harness.upstream.received) == 3
     assert canary.heard == []
 
 
@@ -126,14 +126,14 @@ def test_no_path_and_no_header_takes_the_key_to_another_place(
         sent += knock(harness, "/v1/models", given)
     assert sent == len(PATHS) + len(OVERRIDES)
     assert canary.heard == []
-    assert harness.upstream.asked, "some of these are harmless and reach the provider"
-    for asked in harness.upstream.asked:
-        assert asked.target.startswith("/v1/")
-        hosts = [value for name, value in asked.fields if name == "host"]
+    assert harness.upstream.received, "some of these are harmless and reach the provider"
+    for received in harness.upstream.received:
+        assert received.target.startswith("/v1/")
+        hosts = [value for name, value in received.fields if name == "host"]
         assert hosts == [f"127.0.0.1:{harness.upstream.port}"]
-        keys = [value for _, value in asked.fields if PROVIDER_KEY in value]
+        keys = [value for _, value in received.fields if PROVIDER_KEY in value]
         assert keys == [f"Bearer {PROVIDER_KEY}"]
-        names = {name for name, _ in asked.fields}
+        names = {name for name, _ in received.fields}
         assert not names & {name for override in OVERRIDES for name in override if name != "host"}
 
 

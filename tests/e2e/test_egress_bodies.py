@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 
 brotli: Any = importlib.import_module("brotli")
 zstd: Any = importlib.import_module(
@@ -70,12 +70,12 @@ def harness(module_harness: Harness) -> Harness:
     return module_harness
 
 
-def send_stream(asked: Asked, body: bytes, coding: str = "", cut: int = 0) -> None:
-    asked.begin_stream({"content-encoding": coding} if coding else None)
+def send_stream(received: ReceivedRequest, body: bytes, coding: str = "", cut: int = 0) -> None:
+    received.begin_stream({"content-encoding": coding} if coding else None)
     for chunk in (body[:cut], body[cut:]):
         if chunk:
-            asked.send_chunk(chunk)
-    asked.send_end()
+            received.send_chunk(chunk)
+    received.send_end()
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -83,7 +83,9 @@ def test_compressed_answer_is_read_and_goes_on_without_its_coding(
     harness: Harness, coding: str
 ) -> None:
     headers = {"content-encoding": coding, "etag": '"x"'}
-    harness.answer_with(lambda asked: asked.answer(CODINGS[coding](COMPLETION), headers=headers))
+    harness.answer_with(
+        lambda received: received.answer(CODINGS[coding](COMPLETION), headers=headers)
+    )
     answered = harness.post(CHAT, BODY)
     assert (answered.status, answered.body) == (200, COMPLETION)
     assert not {"content-encoding", "etag"} & set(answered.headers)
@@ -97,7 +99,9 @@ def test_compressed_answer_is_read_and_goes_on_without_its_coding(
 def test_compressed_stream_is_read_and_goes_on_without_its_coding(
     harness: Harness, coding: str, cut: int
 ) -> None:
-    harness.answer_with(lambda asked: send_stream(asked, CODINGS[coding](EVENTS), coding, cut))
+    harness.answer_with(
+        lambda received: send_stream(received, CODINGS[coding](EVENTS), coding, cut)
+    )
     answered = harness.post(CHAT, STREAM)
     assert (answered.status, answered.body) == (200, EVENTS)
     assert "content-encoding" not in answered.headers
@@ -112,7 +116,7 @@ def test_compressed_refusal_is_read(harness: Harness, coding: str, status: int) 
     said = b'{"error":{"message":"no %b","code":"insufficient_quota"}}' % KEY
     headers = {"content-encoding": coding}
     body = CODINGS[coding](said)
-    harness.answer_with(lambda asked: asked.answer(body, status=status, headers=headers))
+    harness.answer_with(lambda received: received.answer(body, status=status, headers=headers))
     answered = harness.post(CHAT, BODY)
     assert answered.status == status
     assert answered.error["message"] == "no [removed]"
@@ -123,7 +127,7 @@ def test_compressed_refusal_is_read(harness: Harness, coding: str, status: int) 
 def test_compressed_file_passes_as_it_is(harness: Harness) -> None:
     body = gzip.compress(b"a file" * 1000)
     headers = {"content-type": "application/octet-stream", "content-encoding": "gzip"}
-    harness.answer_with(lambda asked: asked.answer(body, headers=headers))
+    harness.answer_with(lambda received: received.answer(body, headers=headers))
     answered = harness.ask("GET", "/v1/files/f1/content")
     assert (answered.body, answered.headers["content-encoding"]) == (body, "gzip")
 
@@ -142,9 +146,11 @@ def test_compressed_file_passes_as_it_is(harness: Harness) -> None:
 def test_answer_that_cannot_be_decoded_is_an_error(
     harness: Harness, coding: str, body: bytes
 ) -> None:
-    harness.answer_with(lambda asked: asked.answer(body, headers={"content-encoding": coding}))
+    harness.answer_with(
+        lambda received: received.answer(body, headers={"content-encoding": coding})
+    )
     assert b"provider_invalid_response" in harness.post(CHAT, BODY).body
-    harness.answer_with(lambda asked: send_stream(asked, body, coding))
+    harness.answer_with(lambda received: send_stream(received, body, coding))
     assert b"provider_invalid_response" in harness.post(CHAT, STREAM).body
     assert [receipt.outcome for receipt in harness.receipts.take()] == ["unknown", "unknown"]
 
@@ -173,18 +179,18 @@ def read_peak_bytes(pid: int) -> int:
 
 def test_bomb_costs_little_wherever_it_lies(harness: Harness, bombs: dict[str, bytes]) -> None:
     for asked_with in (BODY, STREAM):  # what a first call takes is not the bomb's
-        harness.answer_with(lambda asked: asked.answer(bytes(2 * MEBIBYTE)))
+        harness.answer_with(lambda received: received.answer(bytes(2 * MEBIBYTE)))
         harness.post(CHAT, asked_with)
     before = read_peak_bytes(harness.gateway.process.pid)
     for coding, body in bombs.items():
         for status in (200, 302, 400, 429, 503):
             head = {"content-encoding": coding, "location": "http://127.0.0.1:1/"}
             given: dict[str, Any] = {"status": status, "headers": head}
-            harness.answer_with(lambda asked, b=body, g=given: asked.answer(b, **g))
+            harness.answer_with(lambda received, b=body, g=given: received.answer(b, **g))
             answered = harness.post(CHAT, BODY)
             assert len(answered.body) < 1000
             assert answered.status in (status, 502)
-        harness.answer_with(lambda asked, b=body, c=coding: send_stream(asked, b, c))
+        harness.answer_with(lambda received, b=body, c=coding: send_stream(received, b, c))
         answered = harness.post(CHAT, STREAM)
         assert len(answered.body) < 32 * MEBIBYTE
     cost = read_peak_bytes(harness.gateway.process.pid) - before
@@ -223,10 +229,10 @@ def test_hostile_head_is_refused_or_cleaned(harness: Harness, name: str) -> None
     lines = HOSTILE_HEADS[name]
     for status, body in ((200, COMPLETION), (400, b'{"error":{"message":"no"}}')):
 
-        def answer(asked: Asked, status: int = status, body: bytes = body) -> None:
+        def answer(received: ReceivedRequest, status: int = status, body: bytes = body) -> None:
             head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n" % (status, KEY)
-            asked.send(head + lines + b"content-length: %d\r\n\r\n" % len(body) + body)
-            asked.close()
+            received.send(head + lines + b"content-length: %d\r\n\r\n" % len(body) + body)
+            received.close()
 
         harness.answer_with(answer)
         answered = harness.post(CHAT, BODY)
@@ -255,7 +261,7 @@ def test_key_is_removed_from_every_answer(harness: Harness, spelling: str, statu
         if status >= 400
         else {"id": said, "model": said, "choices": [{"message": {"content": said}}], "usage": {}}
     ).encode()
-    harness.answer_with(lambda asked: asked.answer(body, status=status))
+    harness.answer_with(lambda received: received.answer(body, status=status))
     answered = harness.post(CHAT, BODY)
     assert answered.status == status
     assert b"[removed]" in answered.body
@@ -268,7 +274,7 @@ def test_key_is_removed_from_a_stream_cut_at_any_byte(harness: Harness) -> None:
     first = body.index(KEY)
     wanted = body.replace(KEY, MASK)
     for cut in range(first - 1, first + len(KEY) + 2):
-        harness.answer_with(lambda asked, cut=cut: send_stream(asked, body, cut=cut))
+        harness.answer_with(lambda received, cut=cut: send_stream(received, body, cut=cut))
         assert harness.post(CHAT, STREAM).body == wanted
 
 
@@ -277,10 +283,10 @@ def test_key_is_removed_from_a_file_whose_length_stays(harness: Harness, end: by
     body = b"binary \x00\xff" + KEY + b" and " + KEY + end
     headers = {"content-type": "application/octet-stream"}
 
-    def answer(asked: Asked) -> None:
-        asked.send_head(200, {**headers, "content-length": str(len(body))})
+    def answer(received: ReceivedRequest) -> None:
+        received.send_head(200, {**headers, "content-length": str(len(body))})
         for start in range(0, len(body), 7):
-            asked.send(body[start : start + 7])
+            received.send(body[start : start + 7])
 
     harness.answer_with(answer)
     answered = harness.ask("GET", "/v1/files/f1/content")

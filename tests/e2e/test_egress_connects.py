@@ -75,7 +75,7 @@ def test_every_connection_leads_to_a_place_that_the_guard_allowed(tmp_path: Path
         assert places == {("127.0.0.1", upstream.port), ("127.0.0.1", canary.port)}
         assert len(re.findall(r"connect\(.*AF_INET", trace)) == len(PLACE.findall(trace))
         assert "sin_port=htons(53)" not in trace
-        assert len(upstream.asked) > 10
+        assert len(upstream.received) > 10
 
 
 def add(gateway: Gateway, name: str, base_url: str) -> None:
@@ -93,11 +93,13 @@ def use(gateway: Gateway, upstream: FakeUpstream) -> None:
     away = {"location": "http://127.0.0.2:9/", "connection": "close"}
     with open_line(gateway.port) as line:
         for status in (200, 302, 307, 500, 429, 200):
-            upstream.script = lambda asked, s=status: asked.answer(b"{}", status=s, headers=away)
+            upstream.script = lambda received, s=status: received.answer(
+                b"{}", status=s, headers=away
+            )
             line.ask("POST", CHAT, key, BODY)
             line.ask("GET", "/v1/models", key)
             line.ask("GET", "/metrics")
-        upstream.script = lambda asked: asked.close()
+        upstream.script = lambda received: received.close()
         line.ask("POST", CHAT, key, BODY)
         beside = {**key, "x-headgate-credential": "beside"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 PLACES = 20
@@ -68,10 +68,10 @@ def test_flood_of_one_key_leaves_places_for_another(
 ) -> None:
     other, go_on = create_key(gateway), threading.Event()
 
-    def answer(asked: Asked) -> None:
-        if b"hurry" not in asked.body:
+    def answer(received: ReceivedRequest) -> None:
+        if b"hurry" not in received.body:
             go_on.wait(30)
-        asked.answer(b'{"id":"x"}')
+        received.answer(b'{"id":"x"}')
 
     upstream.script = answer
     lines = flood(gateway, 2 * PLACES)

@@ -11,20 +11,20 @@ from collections.abc import Generator
 import openai
 import pytest
 
-from headgate_simulator.fault_line import catalogue, wires
-from headgate_simulator.fault_line.steps import FaultRequest
+from headgate_simulator.fault_server import catalogue, wires
+from headgate_simulator.fault_server.steps import FaultRequest
 from rigs.faults import client, matrix
 from rigs.faults.cells import EXPECTED, PLACES, Cell, is_heavy, list_cells
+from rigs.faults.harness import FaultHarness, running_harness
 from rigs.faults.matrix import Matrix
-from rigs.faults.stage import Stage, running_stage
 
 CELLS = list(list_cells())
 DEADLINES = ("U2.", "U8.", "U9.", "U10.", "U17.second")
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
-    with running_stage(tmp_path_factory.mktemp("faults")) as running:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[FaultHarness]:
+    with running_harness(tmp_path_factory.mktemp("faults")) as running:
         yield running
 
 
@@ -44,21 +44,23 @@ def test_every_script_is_expected_to_come_to_something() -> None:
     }
 
 
-def test_faults_that_last_end_at_their_deadline(stage: Stage) -> None:
-    run = Matrix(stage)
+def test_faults_that_last_end_at_their_deadline(harness: FaultHarness) -> None:
+    run = Matrix(harness)
     run.run(cell for cell in CELLS if cell.name.startswith(DEADLINES))
     check(run)
 
 
-def test_every_other_fault_is_told_charged_and_forgotten_as_it_should_be(stage: Stage) -> None:
-    run = Matrix(stage)
+def test_every_other_fault_is_told_charged_and_forgotten_as_it_should_be(
+    harness: FaultHarness,
+) -> None:
+    run = Matrix(harness)
     run.run(cell for cell in CELLS if not (cell.name.startswith(DEADLINES) or is_heavy(cell)))
     check(run)
 
 
 @pytest.mark.prove
-def test_faults_that_are_large_take_little_memory(stage: Stage) -> None:
-    run = Matrix(stage)
+def test_faults_that_are_large_take_little_memory(harness: FaultHarness) -> None:
+    run = Matrix(harness)
     run.run_alone(cell for cell in CELLS if is_heavy(cell))
     check(run)
 
@@ -66,27 +68,27 @@ def test_faults_that_are_large_take_little_memory(stage: Stage) -> None:
 @pytest.mark.prove
 @pytest.mark.parametrize("wire", [wires.CHAT, wires.RESPONSES])
 def test_stream_that_is_cut_anywhere_is_the_same_stream_at_the_same_price(
-    stage: Stage, wire: str
+    harness: FaultHarness, wire: str
 ) -> None:
     """U14, with every cut there is: one call for each."""
     request = FaultRequest(wire, True, b"", {})
     whole = b"".join(send.data for send in wires.events(request))
-    run = SplitRun(stage, wire, whole)
+    run = SplitRun(harness, wire, whole)
     asyncio.run(run.call_all())
-    assert {heard.status for heard in run.heard} == {200}
-    assert {heard.body for heard in run.heard} == {run.shown}
-    check_split_receipts(stage, run)
+    assert {response.status for response in run.response} == {200}
+    assert {response.body for response in run.response} == {run.shown}
+    check_split_receipts(harness, run)
 
 
 class SplitRun:
-    def __init__(self, stage: Stage, wire: str, whole: bytes) -> None:
-        self.stage = stage
+    def __init__(self, harness: FaultHarness, wire: str, whole: bytes) -> None:
+        self.harness = harness
         self.wire = wire
         self.tags = [f"{wire}-split-{at}" for at in range(1, len(whole))]
         # The usage event of a chat is there only because the gateway asked for it.
         dropped = next((e for e in whole.split(b"\n\n") if b'"choices": []' in e), None)
         self.shown = whole if dropped is None else whole.replace(dropped + b"\n\n", b"")
-        self.heard: list[client.Heard] = []
+        self.response: list[client.ReceivedResponse] = []
 
     async def call_all(self) -> None:
         gate = asyncio.Semaphore(matrix.AT_ONCE)
@@ -94,14 +96,14 @@ class SplitRun:
         async def call(at: int, tag: str) -> None:
             cell = Cell("U14.split", f"U14.split,at={at}", self.wire, True, EXPECTED["U14.split"])
             async with gate:
-                request = matrix.render(cell, tag, self.stage.gateway.key)
-                self.heard.append(await client.ask(self.stage.gateway.port, request))
+                request = matrix.render(cell, tag, self.harness.gateway.key)
+                self.response.append(await client.ask(self.harness.gateway.port, request))
 
         await asyncio.gather(*(call(at, tag) for at, tag in enumerate(self.tags, 1)))
 
 
-def check_split_receipts(stage: Stage, run: SplitRun) -> None:
-    receipts = stage.receipts()
+def check_split_receipts(harness: FaultHarness, run: SplitRun) -> None:
+    receipts = harness.receipts()
     found = [row for tag in run.tags for row in receipts[tag]]
     assert len(found) == len(run.tags) > 500
     assert {(row.outcome, row.pricing, row.attempts) for row in found} == {
@@ -128,11 +130,11 @@ SDK_STREAM_ERRORS = ["U6.between", "U7.end", "U9.stall", "U15.error", "U16.error
 
 
 @pytest.fixture(scope="module")
-def sdk(stage: Stage) -> Generator[openai.OpenAI]:
+def sdk(harness: FaultHarness) -> Generator[openai.OpenAI]:
     headers = {"x-headgate-credential": "own-main"}
     with openai.OpenAI(
-        api_key=stage.gateway.key,
-        base_url=stage.gateway.base_url,
+        api_key=harness.gateway.key,
+        base_url=harness.gateway.base_url,
         max_retries=0,
         timeout=20,
         default_headers=headers,
@@ -163,7 +165,7 @@ def test_official_sdk_raises_for_a_stream_that_fails_after_content(
         seen.extend(sdk.responses.create(model=model, input="Hi", stream=True))
 
 
-def test_right_answer_of_the_fault_line_is_understood_by_the_sdk(sdk: openai.OpenAI) -> None:
+def test_correct_answer_of_the_fault_server_is_understood_by_the_sdk(sdk: openai.OpenAI) -> None:
     said = sdk.chat.completions.create(model=wires.MODEL, messages=[])
     assert said.choices[0].message.content == "".join(wires.PIECES)
     assert sdk.responses.create(model=wires.MODEL, input="Hi").output_text == "".join(wires.PIECES)

@@ -15,7 +15,7 @@ COMPLETION = (
 def test_the_official_sdk_gets_its_answer_with_the_exact_cost(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
-    upstream.script = lambda asked: asked.answer(COMPLETION)
+    upstream.script = lambda received: received.answer(COMPLETION)
     client = gateway.sdk()
     answer = client.chat.completions.with_raw_response.create(
         model="gpt-5.4-mini", messages=[{"role": "user", "content": "Hello"}]
@@ -23,15 +23,15 @@ def test_the_official_sdk_gets_its_answer_with_the_exact_cost(
     assert answer.content == COMPLETION
     # 1,000 tokens at $0.75 and 100 at $4.50 for a million.
     assert answer.headers["x-headgate-cost"] == "0.001200000"
-    (asked,) = upstream.asked
-    assert asked.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
-    assert asked.target == "/v1/chat/completions"
+    (received,) = upstream.received
+    assert received.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
+    assert received.target == "/v1/chat/completions"
 
 
 def test_the_provider_gets_the_very_bytes_of_the_client(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
-    upstream.script = lambda asked: asked.answer(COMPLETION)
+    upstream.script = lambda received: received.answer(COMPLETION)
     client = gateway.sdk()
     body = '{ "model":"gpt-5.4-mini",  "messages":[], "future_field": {"a": [1.50, 1e2]}}'
     client.post(
@@ -42,4 +42,4 @@ def test_the_provider_gets_the_very_bytes_of_the_client(
         content=body.encode(),
         headers={"authorization": f"Bearer {gateway.key}", "content-type": "application/json"},
     )
-    assert upstream.asked[1].body == body.encode()
+    assert upstream.received[1].body == body.encode()

@@ -11,7 +11,7 @@ from headgate.kit.money import format_dollars
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_harness
 from tests.fakes.raw import Line
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 
 CHAT = "/v1/chat/completions"
 USAGE = '"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}'
@@ -50,8 +50,8 @@ def test_headers_that_are_not_forbidden_reach_the_provider(harness: Harness) -> 
         "content-type": "application/json",
     }
     harness.post(CHAT, COMPLETION, wanted)
-    asked = harness.upstream.asked[0]
-    assert {name: asked.headers.get(name) for name in wanted} == wanted
+    received = harness.upstream.received[0]
+    assert {name: received.headers.get(name) for name in wanted} == wanted
 
 
 def test_headers_of_the_client_and_its_proxies_stay_behind(harness: Harness) -> None:
@@ -76,13 +76,13 @@ def test_headers_of_the_client_and_its_proxies_stay_behind(harness: Harness) -> 
         "accept-encoding": "gzip, br",
     }
     harness.post(CHAT, b'{"model":"m"}', hidden)
-    (asked,) = harness.upstream.asked
-    assert not set(hidden) & set(asked.headers)
-    assert asked.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
-    assert asked.headers["host"] == f"127.0.0.1:{harness.upstream.port}"
-    names = [name for name, _ in asked.fields]
+    (received,) = harness.upstream.received
+    assert not set(hidden) & set(received.headers)
+    assert received.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
+    assert received.headers["host"] == f"127.0.0.1:{harness.upstream.port}"
+    names = [name for name, _ in received.fields]
     assert len(names) == len(set(names))
-    assert harness.gateway.key not in str(asked.fields)
+    assert harness.gateway.key not in str(received.fields)
 
 
 def test_headers_that_tell_of_limits_and_versions_come_back(harness: Harness) -> None:
@@ -107,7 +107,7 @@ def test_headers_that_tell_of_limits_and_versions_come_back(harness: Harness) ->
         "connection": "keep-alive",
         "keep-alive": "timeout=5",
     }
-    harness.answer_with(lambda asked: asked.answer(COMPLETION, headers={**told, **hidden}))
+    harness.answer_with(lambda received: received.answer(COMPLETION, headers={**told, **hidden}))
     answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini"}')
     assert {name: answered.headers.get(name) for name in told} == told
     assert not (set(hidden) - {"x-headgate-cost"}) & set(answered.headers)
@@ -116,7 +116,9 @@ def test_headers_that_tell_of_limits_and_versions_come_back(harness: Harness) ->
 
 
 def test_answer_says_what_the_gateway_did(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(COMPLETION, headers={"x-request-id": "up-1"}))
+    harness.answer_with(
+        lambda received: received.answer(COMPLETION, headers={"x-request-id": "up-1"})
+    )
     correlation = {"x-headgate-correlation-id": "order-7"}
     answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini"}', correlation)
     receipt = harness.receipts.take_one()
@@ -139,11 +141,11 @@ def test_answer_says_what_the_gateway_did(harness: Harness) -> None:
     assert answered.headers["x-request-id"] == "up-1" == receipt.upstream_request_id
 
 
-def answer_stream(asked: Asked) -> None:
-    asked.begin_stream()
-    asked.send_chunk(b'data: {"model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE.encode())
-    asked.send_chunk(b"data: [DONE]\n\n")
-    asked.send_end()
+def answer_stream(received: ReceivedRequest) -> None:
+    received.begin_stream()
+    received.send_chunk(b'data: {"model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE.encode())
+    received.send_chunk(b"data: [DONE]\n\n")
+    received.send_end()
 
 
 @pytest.mark.parametrize(
@@ -189,10 +191,10 @@ def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
 
 
 def test_proxy_in_front_is_told_not_to_hold_a_stream(harness: Harness) -> None:
-    def stream(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+    def stream(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     harness.answer_with(stream)
     answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
@@ -200,10 +202,10 @@ def test_proxy_in_front_is_told_not_to_hold_a_stream(harness: Harness) -> None:
 
 
 def test_stream_says_what_is_known_when_it_begins(harness: Harness) -> None:
-    def stream(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+    def stream(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     harness.answer_with(stream)
     answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
@@ -250,7 +252,7 @@ def test_named_credential_is_taken_or_none(harness: Harness) -> None:
     answered = harness.post(CHAT, b'{"model":"m"}', {"x-headgate-credential": "another"})
     assert answered.headers["x-headgate-error-source"] == "gateway"
     assert "another" in answered.error["message"]
-    assert len(harness.upstream.asked) == 1
+    assert len(harness.upstream.received) == 1
 
 
 def test_organization_of_the_credential_counts_not_the_clients(harness: Harness) -> None:
@@ -263,7 +265,9 @@ def test_organization_of_the_credential_counts_not_the_clients(harness: Harness)
     headers = {"x-headgate-credential": "with-organization", "openai-organization": "org-client"}
     wait_until_known(harness, headers)
     organizations = [
-        value for name, value in harness.upstream.asked[-1].fields if name == "openai-organization"
+        value
+        for name, value in harness.upstream.received[-1].fields
+        if name == "openai-organization"
     ]
     assert organizations == ["org-own"]
 

@@ -68,7 +68,7 @@ def test_hostile_form_is_refused_and_little_memory_used(harness: Harness, name: 
     answered = harness.ask("POST", TRANSCRIPTIONS, {"content-type": content_type}, body)
     check_error(answered, 400, "invalid_form", source="gateway")
     assert server.memory_info().rss - before <= 16 * MEBIBYTE
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
@@ -82,4 +82,4 @@ def test_form_may_say_its_type_in_capitals(harness: Harness) -> None:
     kind = "Multipart/Form-Data; boundary=b0"
     body = MODEL + part(b"file", b"RIFF", b'; filename="a.wav"') + END
     assert harness.ask("POST", TRANSCRIPTIONS, {"content-type": kind}, body).status == 200
-    assert harness.upstream.asked[0].body == body
+    assert harness.upstream.received[0].body == body

@@ -67,7 +67,7 @@ def test_json_that_could_be_read_in_two_ways_is_refused(
     answered = harness.post(target, body)
     check_error(answered, 400, "invalid_json", source="gateway")
     assert said in answered.error["message"]
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     if "model twice" in name:
         assert answered.error["param"] == "model"
 
@@ -90,7 +90,7 @@ def test_hostile_body_costs_no_more_than_a_good_one_of_its_size(harness: Harness
 def test_escaped_nul_and_emoji_go_on_as_they_came(harness: Harness) -> None:
     body = MODEL + b'"user":"\\u0000 \\ud83d\\ude00 \xf0\x9f\x98\x80"}'
     assert harness.post(CHAT, body).status != 400
-    assert harness.upstream.asked[0].body == body
+    assert harness.upstream.received[0].body == body
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "text/xml",
@@ -99,7 +99,7 @@ def test_other_content_type_is_refused_where_json_is_read(harness: Harness, kind
     answered = harness.post(CHAT, b"model=gpt-5.4-mini", {"content-type": kind})
     check_error(answered, 415, "unsupported_content_type", source="gateway")
     assert "application/json" in answered.error["message"]
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("kind", ["Application/JSON; charset=utf-8", "application/x+json"])

@@ -14,7 +14,7 @@ from tests.fakes.gateway import PROVIDER_KEY, running_gateway
 from tests.fakes.harness import PATIENT, Harness
 from tests.fakes.line import check_error
 from tests.fakes.receipts import open_receipts
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
@@ -24,22 +24,22 @@ USAGE = b'"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1
 COST_NANO = 1000 * 300 + 100 * 1200
 
 
-def echo(asked: Asked) -> None:
+def echo(received: ReceivedRequest) -> None:
     """A completion by the model that was asked for, as a provider names it."""
-    if asked.method == "GET":
-        asked.answer(b'{"object":"list","data":[{"id":"gpt-5.4-mini","object":"model"}]}')
+    if received.method == "GET":
+        received.answer(b'{"object":"list","data":[{"id":"gpt-5.4-mini","object":"model"}]}')
         return
-    body = json.loads(asked.body)
+    body = json.loads(received.body)
     if body.get("stream"):
-        asked.begin_stream()
-        asked.send_chunk(
+        received.begin_stream()
+        received.send_chunk(
             b'data: {"id":"c","model":"%b","choices":[{"index":0,"finish_reason":"stop"}]}\n\n'
             % body["model"].encode()
         )
-        asked.send_chunk(b'data: {"id":"c","choices":[],%b}\n\ndata: [DONE]\n\n' % USAGE)
-        asked.send_end()
+        received.send_chunk(b'data: {"id":"c","choices":[],%b}\n\ndata: [DONE]\n\n' % USAGE)
+        received.send_end()
         return
-    asked.answer(b'{"id":"c","model":"%b","choices":[],%b}' % (body["model"].encode(), USAGE))
+    received.answer(b'{"id":"c","model":"%b","choices":[],%b}' % (body["model"].encode(), USAGE))
 
 
 @dataclass
@@ -99,11 +99,11 @@ def test_model_of_an_own_integration_is_called_there_with_its_key_and_price(
     answered = providers.harness.post(CHAT, body, headers)
     assert answered.status == 200
     assert answered.headers["x-headgate-provider"] == "acme"
-    assert providers.harness.upstream.asked == []
-    (asked,) = providers.acme.asked
-    assert asked.target == "/v1/acme/chat/completions"
-    assert asked.headers["authorization"] == f"Bearer {ACME_KEY}"
-    assert asked.json["model"] == "large-2026"
+    assert providers.harness.upstream.received == []
+    (received,) = providers.acme.received
+    assert received.target == "/v1/acme/chat/completions"
+    assert received.headers["authorization"] == f"Bearer {ACME_KEY}"
+    assert received.json["model"] == "large-2026"
     receipt = providers.harness.receipts.take_one()
     assert (receipt.provider, receipt.model_requested) == ("acme", model)
     assert (receipt.price_id, receipt.cost_nano) == ("acme/acme-large@2026-06-01", COST_NANO)
@@ -113,22 +113,22 @@ def test_named_credential_decides_the_integration(providers: TwoProviders) -> No
     body: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": []}
     answered = providers.harness.post(CHAT, body, {"x-headgate-credential": "ours"})
     assert answered.headers["x-headgate-provider"] == "acme"
-    assert providers.acme.asked[0].json["model"] == "gpt-5.4-mini"
+    assert providers.acme.received[0].json["model"] == "gpt-5.4-mini"
     # A price of another integration's model of that id is not its price.
     assert providers.harness.receipts.take_one().pricing == "unpriced"
     headers = {"x-headgate-credential": "nobody's"}
     check_error(
         providers.harness.post(CHAT, body, headers), 400, "credential_unusable", source="gateway"
     )
-    assert providers.harness.upstream.asked == []
+    assert providers.harness.upstream.received == []
 
 
 def test_other_models_still_go_to_openai(providers: TwoProviders) -> None:
     for model in ("gpt-5.4-mini", "unheard-of"):
         answered = providers.harness.post(CHAT, {"model": model, "messages": []})
         assert answered.headers["x-headgate-provider"] == "openai"
-    assert providers.acme.asked == []
-    keys = {asked.headers["authorization"] for asked in providers.harness.upstream.asked}
+    assert providers.acme.received == []
+    keys = {received.headers["authorization"] for received in providers.harness.upstream.received}
     assert keys == {f"Bearer {PROVIDER_KEY}"}
 
 

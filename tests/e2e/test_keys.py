@@ -45,13 +45,13 @@ def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harnes
 @pytest.fixture
 def harness(module_harness: Harness) -> Harness:
     module_harness.renew()
-    module_harness.answer_with(lambda asked: asked.answer(ANSWER))
+    module_harness.answer_with(lambda received: received.answer(ANSWER))
     return module_harness
 
 
 def manage(gateway: Gateway, method: str, path: str, body: Any = None) -> Any:
     """One request to the platform API with the first management key."""
-    asked = urllib.request.Request(
+    received = urllib.request.Request(
         f"{gateway.url}{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
@@ -61,7 +61,7 @@ def manage(gateway: Gateway, method: str, path: str, body: Any = None) -> Any:
             "content-type": "application/json",
         },
     )
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(received, timeout=10) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -86,7 +86,7 @@ def test_sdk_sees_permission_denied_with_the_code_of_each_scope(harness: Harness
             client.chat.completions.create(**ASKED)
         assert caught.value.code == code
         assert caught.value.type == "permission_error"
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_key_of_some_networks_is_judged_by_the_address_that_the_proxy_names(
@@ -113,7 +113,7 @@ def test_call_counts_for_the_project_that_its_header_names(harness: Harness) -> 
         headers = {**bearer(issued["key"]), **({"x-headgate-project": named} if named else {})}
         assert harness.post(CHAT, ASKED, headers).status == 200
         assert harness.receipts.take_one().project_id == charged
-        assert "x-headgate-project" not in harness.upstream.asked[-1].headers
+        assert "x-headgate-project" not in harness.upstream.received[-1].headers
     refused = harness.post(CHAT, ASKED, {**bearer(issued["key"]), "x-headgate-project": "proj_x"})
     check_error(refused, 403, "project_out_of_scope", source="gateway")
     manage(harness.gateway, "DELETE", f"/api/projects/{project}")
@@ -156,9 +156,11 @@ def test_both_tokens_of_a_rotated_key_call_until_it_is_revoked(harness: Harness)
 def test_stream_of_a_key_that_is_revoked_is_cut_and_billed(harness: Harness, how: str) -> None:
     ended = threading.Event()
 
-    def stream(asked: Any) -> None:
-        asked.begin_stream()
-        asked.send_chunk(b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n')
+    def stream(received: Any) -> None:
+        received.begin_stream()
+        received.send_chunk(
+            b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
+        )
         ended.wait(20)
 
     harness.answer_with(stream)
@@ -191,9 +193,9 @@ def test_first_management_key_is_the_operators(harness: Harness) -> None:
 
 
 def call(gateway: Gateway, key: str) -> int:
-    asked = urllib.request.Request(f"{gateway.url}/v1/models", headers=bearer(key))
+    received = urllib.request.Request(f"{gateway.url}/v1/models", headers=bearer(key))
     try:
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(received, timeout=10) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         with error:

@@ -23,7 +23,7 @@ from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import Answered, check_error
 from tests.fakes.raw import Line
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
@@ -50,7 +50,7 @@ def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harnes
 @pytest.fixture
 def harness(module_harness: Harness) -> Harness:
     module_harness.renew()
-    module_harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    module_harness.answer_with(lambda received: received.answer(COMPLETION))
     return module_harness
 
 
@@ -116,11 +116,11 @@ def test_call_costs_exactly_what_it_used(harness: Harness, wallet: Wallet) -> No
 
 
 def test_streamed_call_costs_the_same(harness: Harness, wallet: Wallet) -> None:
-    def stream(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(b'data: {"id":"c1","model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+    def stream(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(b'data: {"id":"c1","model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     harness.answer_with(stream)
     assert harness.post(CHAT, {**ASK, "stream": True}).body == b"data: [DONE]\n\n"
@@ -130,9 +130,9 @@ def test_streamed_call_costs_the_same(harness: Harness, wallet: Wallet) -> None:
 def test_money_is_set_aside_before_the_provider_is_asked(harness: Harness, wallet: Wallet) -> None:
     during: list[int] = []
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         during.append(wallet.nano)
-        asked.answer(COMPLETION)
+        received.answer(COMPLETION)
 
     harness.answer_with(answer)
     harness.post(CHAT, ASK)
@@ -160,9 +160,9 @@ def test_hold_covers_every_answer_that_is_asked_for(
 ) -> None:
     during: list[int] = []
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         during.append(wallet.nano)
-        asked.answer(COMPLETION)
+        received.answer(COMPLETION)
 
     harness.answer_with(answer)
     answered = harness.post("/v1/completions", {**ASK, "max_tokens": 200, **change})
@@ -179,9 +179,9 @@ def test_hold_covers_models_whose_longest_answer_is_not_known(
 ) -> None:
     during: list[int] = []
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         during.append(wallet.nano)
-        asked.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-5.1-codex-mini"))
+        received.answer(COMPLETION.replace(b"gpt-5.4-mini", b"gpt-5.1-codex-mini"))
 
     harness.answer_with(answer)
     harness.post(CHAT, {"model": "gpt-5.1-codex-mini", "messages": []})
@@ -195,9 +195,9 @@ def test_hold_covers_every_text_of_a_batch_of_embeddings(harness: Harness, walle
     texts = ["word " * 5000] * 20
     during: list[int] = []
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         during.append(wallet.nano)
-        asked.answer(EMBEDDED % 100_000)
+        received.answer(EMBEDDED % 100_000)
 
     harness.answer_with(answer)
     harness.post("/v1/embeddings", {"model": "text-embedding-3-small", "input": texts})
@@ -210,7 +210,7 @@ def check_unasked(
 ) -> None:
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-should-retry"] == "false"
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     receipt = harness.receipts.take_one()
     assert (receipt.outcome, receipt.cost_nano) == ("refused", 0)
     assert (receipt.status, receipt.error_code) == (status, code)
@@ -260,7 +260,7 @@ def test_free_addresses_need_no_money(harness: Harness, wallet: Wallet) -> None:
 
 def test_refusal_of_the_provider_gives_the_money_back(harness: Harness, wallet: Wallet) -> None:
     body = b'{"error":{"message":"No","type":"x","param":null,"code":"model_not_found"}}'
-    harness.answer_with(lambda asked: asked.answer(body, status=404))
+    harness.answer_with(lambda received: received.answer(body, status=404))
     assert harness.post(CHAT, ASK).status == 404
     assert harness.receipts.take_one().pricing == "free"
     assert wallet.nano == NANO_PER_DOLLAR
@@ -270,7 +270,7 @@ def test_refusal_of_the_provider_gives_the_money_back(harness: Harness, wallet: 
 def test_answer_that_breaks_off_is_billed_by_an_estimate_that_says_so(
     harness: Harness, wallet: Wallet
 ) -> None:
-    harness.answer_with(Asked.reset)
+    harness.answer_with(ReceivedRequest.reset)
     assert harness.post(CHAT, ASK).status == 502
     receipt = harness.receipts.take_one()
     assert (receipt.outcome, receipt.estimated) == ("unknown", True)
@@ -285,13 +285,13 @@ def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
 ) -> None:
     left = threading.Event()
 
-    def stream(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(TEXT)
+    def stream(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(TEXT)
         assert left.wait(10)
-        asked.send_chunk(b'data: {"model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+        received.send_chunk(b'data: {"model":"gpt-5.4-mini","choices":[],%b}\n\n' % USAGE)
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
 
     harness.answer_with(stream)
     key = harness.gateway.run("keys", "create", "--on-disconnect", policy).stdout.strip()
@@ -324,10 +324,10 @@ def test_parallel_calls_share_a_wallet_without_going_below_nothing(
     held: list[int] = []
     release = threading.Event()
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         held.append(wallet.nano)
         assert release.wait(20)
-        asked.answer(COMPLETION)
+        received.answer(COMPLETION)
 
     harness.answer_with(answer)
     release.set()
@@ -349,7 +349,7 @@ def test_parallel_calls_share_a_wallet_without_going_below_nothing(
 
 
 def test_answer_without_usage_costs_what_was_held(harness: Harness, wallet: Wallet) -> None:
-    harness.answer_with(lambda asked: asked.answer(b'{"id":"c1","model":"gpt-5.4-mini"}'))
+    harness.answer_with(lambda received: received.answer(b'{"id":"c1","model":"gpt-5.4-mini"}'))
     assert harness.post(CHAT, ASK).status == 200
     receipt = harness.receipts.take_one()
     assert (receipt.pricing, receipt.estimated) == ("unpriced", True)
@@ -375,7 +375,7 @@ def respond(*output: dict[str, Any], **more: Any) -> bytes:
 def test_tool_without_a_fee_costs_its_tokens_and_not_the_hold(
     harness: Harness, wallet: Wallet, item: str, pricing: str
 ) -> None:
-    harness.answer_with(lambda asked: asked.answer(respond({"type": item, "id": "x"})))
+    harness.answer_with(lambda received: received.answer(respond({"type": item, "id": "x"})))
     given = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
     answered = harness.post(RESPONSES, given)
     assert answered.headers["x-headgate-cost"] == "0.000300000"
@@ -388,13 +388,13 @@ def test_tool_without_a_fee_costs_its_tokens_and_not_the_hold(
 def test_fees_of_tools_are_held_and_paid(harness: Harness, wallet: Wallet) -> None:
     during: list[int] = []
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         during.append(wallet.nano)
-        asked.answer(respond(*({**SEARCH, "id": f"ws_{n}"} for n in range(3))))
+        received.answer(respond(*({**SEARCH, "id": f"ws_{n}"} for n in range(3))))
 
     harness.answer_with(answer)
-    asked = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
-    harness.post(RESPONSES, {**asked, "tools": [{"type": "web_search"}], "max_tool_calls": 3})
+    received = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
+    harness.post(RESPONSES, {**received, "tools": [{"type": "web_search"}], "max_tool_calls": 3})
     cost_nano = TOKENS_NANO + 3 * 10_000_000
     assert NANO_PER_DOLLAR - during[0] >= cost_nano
     check_settled(harness, wallet, cost_nano)
@@ -402,7 +402,7 @@ def test_fees_of_tools_are_held_and_paid(harness: Harness, wallet: Wallet) -> No
 
 def test_speech_is_held_and_paid_by_its_characters(harness: Harness, wallet: Wallet) -> None:
     harness.answer_with(
-        lambda asked: asked.answer(b"ID3" + bytes(99), headers={"content-type": "audio/mpeg"})
+        lambda received: received.answer(b"ID3" + bytes(99), headers={"content-type": "audio/mpeg"})
     )
     speech = {"model": "tts-1", "voice": "alloy", "input": "x" * 1000}
     assert harness.post("/v1/audio/speech", speech).status == 200
@@ -413,7 +413,7 @@ def test_usage_that_cannot_be_costs_the_hold_and_is_told_as_an_event(
     harness: Harness, wallet: Wallet
 ) -> None:
     absurd = {"input_tokens": 10**12, "output_tokens": 50}
-    harness.answer_with(lambda asked: asked.answer(respond(usage=absurd)))
+    harness.answer_with(lambda received: received.answer(respond(usage=absurd)))
     given = {"model": "gpt-5.4-mini", "input": "x", "max_output_tokens": 100}
     answered = harness.post(RESPONSES, given)
     receipt = harness.receipts.take_one()
@@ -448,7 +448,7 @@ def spend(harness: Harness, wallet: Wallet, left_nano: int) -> None:
     tokens, rest = divmod(wallet.nano - left_nano, 750)
     assert rest < 750
     usage = b'"usage":{"prompt_tokens":%d,"completion_tokens":0}' % tokens
-    harness.answer_with(lambda asked: asked.answer(COMPLETION.replace(USAGE, usage)))
+    harness.answer_with(lambda received: received.answer(COMPLETION.replace(USAGE, usage)))
     harness.post(CHAT, {**ASK, **LONG})
 
 

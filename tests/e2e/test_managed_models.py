@@ -22,7 +22,7 @@ from headgate.kit.money import NANO_PER_DOLLAR
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import check_error
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
@@ -33,16 +33,16 @@ COST_NANO = 1000 * NANO_IN + 100 * NANO_OUT
 OWN_KEY = "sk-own-0123456789abcdefghijklmnopq"
 
 
-def echo(asked: Asked) -> None:
+def echo(received: ReceivedRequest) -> None:
     """A completion by the model that was asked for, as a provider names it."""
-    model = json.loads(asked.body)["model"]
-    if json.loads(asked.body).get("stream"):
-        asked.begin_stream()
-        asked.send_chunk(b'data: {"model":"%b","choices":[],%b}\n\n' % (model.encode(), USAGE))
-        asked.send_chunk(b"data: [DONE]\n\n")
-        asked.send_end()
+    model = json.loads(received.body)["model"]
+    if json.loads(received.body).get("stream"):
+        received.begin_stream()
+        received.send_chunk(b'data: {"model":"%b","choices":[],%b}\n\n' % (model.encode(), USAGE))
+        received.send_chunk(b"data: [DONE]\n\n")
+        received.send_end()
         return
-    asked.answer(b'{"id":"c1","model":"%b","choices":[],%b}' % (model.encode(), USAGE))
+    received.answer(b'{"id":"c1","model":"%b","choices":[],%b}' % (model.encode(), USAGE))
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +119,17 @@ def test_call_is_served_held_and_paid_as_the_model_that_serves(
     before = read_balance(harness)
     during: list[int] = []
 
-    def answer(asked: Asked) -> None:
+    def answer(received: ReceivedRequest) -> None:
         during.append(before - read_balance(harness))
-        echo(asked)
+        echo(received)
 
     harness.answer_with(answer)
     answered = harness.post(CHAT, ask_body(model, stream=stream))
     assert answered.status == 200
     assert answered.headers["x-headgate-model"] == NANO
-    (asked,) = harness.upstream.asked
-    assert asked.target == "/v1/second/chat/completions"
-    assert json.loads(asked.body)["model"] == NANO
+    (received,) = harness.upstream.received
+    assert received.target == "/v1/second/chat/completions"
+    assert json.loads(received.body)["model"] == NANO
     receipt = harness.receipts.take_one()
     assert (receipt.managed, receipt.cost_nano) == (True, COST_NANO)
     assert (receipt.model_requested, receipt.model_served) == (model, NANO)
@@ -142,7 +142,7 @@ def test_call_is_served_held_and_paid_as_the_model_that_serves(
 
 
 def test_rerouted_call_that_fails_names_the_model_that_was_asked(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(b'{"error":{"message":"No"}}', status=404))
+    harness.answer_with(lambda received: received.answer(b'{"error":{"message":"No"}}', status=404))
     assert harness.post(CHAT, ask_body(MINI)).status == 404
     receipt = harness.receipts.take_one()
     assert (receipt.model_requested, receipt.model_served, receipt.cost_nano) == (MINI, NANO, 0)
@@ -156,14 +156,14 @@ def test_key_is_not_led_past_its_models_by_a_replacement(harness: Harness) -> No
     for model in (MINI, "unknown"):
         answered = harness.post(CHAT, ask_body(model), headers)
         check_error(answered, 403, "model_out_of_scope", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_unknown_model_is_refused_where_no_model_can_stand_in(harness: Harness) -> None:
     answered = harness.post("/v1/embeddings", {"model": "unknown", "input": "x"})
     check_error(answered, 404, "model_not_found", source="gateway")
     assert answered.error["param"] == "model"
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     assert harness.receipts.take_one().outcome == "refused"
 
 
@@ -180,21 +180,21 @@ def test_managed_models_are_listed_without_asking_a_provider(harness: Harness) -
     one = harness.ask("GET", "/v1/models/house")
     assert one.json["headgate"] == metadata["house"]
     check_error(harness.ask("GET", "/v1/models/x"), 404, "model_not_found", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     outcomes = [(r.endpoint, r.outcome, r.cost_nano) for r in harness.receipts.take()]
     assert outcomes == [("models", "completed", 0)] * 2 + [("models", "refused", 0)]
 
 
 def test_files_of_the_shared_account_are_not_shown(harness: Harness) -> None:
     check_error(harness.ask("GET", "/v1/files"), 403, "shared_account", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_named_credential_does_not_serve_the_model_of_another(harness: Harness) -> None:
     headers = {"x-headgate-credential": "OpenAI"}
     answered = harness.post(CHAT, ask_body(NANO), headers)
     check_error(answered, 400, "credential_unusable", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_own_key_is_used_as_it_is_named_and_no_credit_is_debited(harness: Harness) -> None:
@@ -212,8 +212,8 @@ def test_own_key_is_used_as_it_is_named_and_no_credit_is_debited(harness: Harnes
     for model in (MINI, NANO, "unknown"):
         body = json.dumps(ask_body(model)).encode()
         assert harness.post(CHAT, body).status == 200
-        assert harness.upstream.asked[-1].body == body
-        assert harness.upstream.asked[-1].target == "/v1/own/chat/completions"
+        assert harness.upstream.received[-1].body == body
+        assert harness.upstream.received[-1].target == "/v1/own/chat/completions"
         receipt = harness.receipts.take_one()
         assert (receipt.managed, receipt.model_served) == (False, model)
     assert read_balance(harness) == before

@@ -16,7 +16,7 @@ from headgate.keys.model import KeyRequest
 from tests.fakes.gateway import Gateway, start_gateway
 from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import ask, check_error
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
 
 MINI = "gpt-5.4-mini"
@@ -29,15 +29,15 @@ UNKNOWN = b'{"error":{"message":"No such model","code":"model_not_found","type":
 COMPLETION = b'{"id":"c1","model":"gpt-5.4-mini","choices":[],"usage":{"prompt_tokens":9}}'
 
 
-def answer(asked: Asked) -> None:
-    if asked.target.startswith("/v1/chat"):
-        asked.answer(COMPLETION)
-    elif asked.target.startswith("/v1/models/org/new"):
-        asked.answer(HOUSE)
-    elif asked.target.startswith("/v1/models/"):
-        asked.answer(UNKNOWN, status=404)
+def answer(received: ReceivedRequest) -> None:
+    if received.target.startswith("/v1/chat"):
+        received.answer(COMPLETION)
+    elif received.target.startswith("/v1/models/org/new"):
+        received.answer(HOUSE)
+    elif received.target.startswith("/v1/models/"):
+        received.answer(UNKNOWN, status=404)
     else:
-        asked.answer(LIST)
+        received.answer(LIST)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(harness: Harness
     for name in (MINI, "org/house"):
         one = client.models.retrieve(name)
         assert one == listed[name]
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     new = client.models.retrieve("org/new")
     assert (new.id, (new.model_extra or {})["headgate"]["price"]) == ("org/new", None)
-    assert [asked.target for asked in harness.upstream.asked] == ["/v1/models/org/new"]
+    assert [received.target for received in harness.upstream.received] == ["/v1/models/org/new"]
 
 
 def test_model_that_does_not_exist_is_told_in_the_providers_own_words(harness: Harness) -> None:
@@ -93,7 +93,7 @@ def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(harness: Har
         assert answered.headers["x-headgate-cost"] == "0.000000000"
         assert answered.headers["x-headgate-provider"] == "openai"
         assert answered.headers["content-length"] == str(len(answered.body))
-    assert len(harness.upstream.asked) == 1
+    assert len(harness.upstream.received) == 1
     receipts = harness.receipts.take()
     assert [(r.endpoint, r.outcome, r.pricing, r.attempts) for r in receipts] == [
         ("models", "completed", "free", attempts) for attempts in (0, 1, 0, 0)
@@ -122,12 +122,12 @@ def test_limited_key_sees_its_part_of_the_kept_list(harness: Harness) -> None:
     assert harness.ask("GET", "/v1/models/org%2Fhouse", headers).json["id"] == "org/house"
     hidden = harness.ask("GET", f"/v1/models/{MINI}", headers)
     check_error(hidden, 404, "model_not_found", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_failure_of_the_provider_surfaces(harness: Harness) -> None:
     body = b'{"error":{"message":"Bad key","code":"invalid_api_key"}}'
-    harness.answer_with(lambda asked: asked.answer(body, status=401))
+    harness.answer_with(lambda received: received.answer(body, status=401))
     answered = harness.ask("GET", "/v1/models", {"cache-control": "no-cache"})
     check_error(answered, 401, "provider_rejected_credential", source="provider")
     assert "Bad key" in answered.error["message"]
@@ -160,7 +160,7 @@ def test_measured_latency_is_shown_and_the_list_outlives_its_provider(tmp_path: 
             latency = find_card(gateway)["latency"]
             assert latency["band"] in ("low", "standard", "high")
             assert 0 <= latency["p50_ms"] == latency["p95_ms"]
-            upstream.script = lambda asked: asked.answer(b"{}", status=500)
+            upstream.script = lambda received: received.answer(b"{}", status=500)
             failed = ask_gateway(gateway, "GET", "/v1/models?refresh=true")
             assert failed.status == 500
             refused = ask_gateway(gateway, "GET", "/v1/models?refresh=true")

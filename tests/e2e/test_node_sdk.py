@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from headgate.llm.usage import Usage
-from tests.fakes.simulated import Simulated
+from tests.fakes.simulated_gateway import SimulatedGateway
 
 SOURCE = Path(__file__).parent / "node"
 CACHE = Path(__file__).parents[2] / "build" / "node-sdk"
@@ -78,7 +78,7 @@ def installed(node: Path) -> Path:
 
 
 class Caller:
-    def __init__(self, node: Path, folder: Path, sdk: Simulated) -> None:
+    def __init__(self, node: Path, folder: Path, sdk: SimulatedGateway) -> None:
         self._node = node
         self._folder = folder
         self._sdk = sdk
@@ -108,7 +108,7 @@ class Caller:
 
 
 @pytest.fixture
-def caller(node: Path, installed: Path, sdk: Simulated) -> Caller:
+def caller(node: Path, installed: Path, sdk: SimulatedGateway) -> Caller:
     return Caller(node, installed, sdk)
 
 
@@ -125,7 +125,7 @@ def price(usage: Usage) -> int:
     return usage.input_tokens * 750 + usage.output_tokens * 4500
 
 
-def test_chat_and_its_cost(caller: Caller, sdk: Simulated) -> None:
+def test_chat_and_its_cost(caller: Caller, sdk: SimulatedGateway) -> None:
     value = caller.value("chat")
     assert value["answer"]["choices"][0]["message"]["content"] == SAID
     usage = usage_of(value["answer"]["usage"])
@@ -133,7 +133,9 @@ def test_chat_and_its_cost(caller: Caller, sdk: Simulated) -> None:
     assert int(value["cost"].replace(".", "")) == receipt.cost_nano
 
 
-def test_chat_stream_hides_the_usage_and_costs_the_same(caller: Caller, sdk: Simulated) -> None:
+def test_chat_stream_hides_the_usage_and_costs_the_same(
+    caller: Caller, sdk: SimulatedGateway
+) -> None:
     usage = usage_of(caller.value("chat")["answer"]["usage"])
     sdk.receipts.take()
     chunks = caller.value("chatStream")
@@ -146,7 +148,9 @@ def test_chat_stream_helper(caller: Caller) -> None:
     assert caller.value("chatRunner")["choices"][0]["message"]["content"] == SAID
 
 
-def test_response_stream_ends_completed_and_costs_the_same(caller: Caller, sdk: Simulated) -> None:
+def test_response_stream_ends_completed_and_costs_the_same(
+    caller: Caller, sdk: SimulatedGateway
+) -> None:
     response = caller.value("responses")
     whole = sdk.receipts.take_one()
     events = caller.value("responsesStream")
@@ -158,7 +162,7 @@ def test_response_stream_ends_completed_and_costs_the_same(caller: Caller, sdk: 
     assert text == SAID
 
 
-def test_embeddings_in_the_form_that_the_sdk_prefers(caller: Caller, sdk: Simulated) -> None:
+def test_embeddings_in_the_form_that_the_sdk_prefers(caller: Caller, sdk: SimulatedGateway) -> None:
     value = caller.value("embeddings")
     assert value["lengths"] == [8, 8]
     tokens = value["usage"]["prompt_tokens"]
@@ -166,7 +170,7 @@ def test_embeddings_in_the_form_that_the_sdk_prefers(caller: Caller, sdk: Simula
     sdk.check("embeddings", pricing="priced", usage=usage, cost_nano=20 * tokens)
 
 
-def test_file_goes_up_and_comes_down(caller: Caller, sdk: Simulated) -> None:
+def test_file_goes_up_and_comes_down(caller: Caller, sdk: SimulatedGateway) -> None:
     assert caller.value("files") == {"bytes": 70_000, "same": True, "deleted": True}
     sdk.check_free("files", calls=3)
 
@@ -175,7 +179,7 @@ def test_models_are_listed(caller: Caller) -> None:
     assert "gpt-5.4-mini" in caller.value("models")
 
 
-def test_wrong_key_is_the_sdks_own_error(caller: Caller, sdk: Simulated) -> None:
+def test_wrong_key_is_the_sdks_own_error(caller: Caller, sdk: SimulatedGateway) -> None:
     error = caller.run("chat", key="wrong")["error"]
     assert error["kind"] == "AuthenticationError"
     assert (error["status"], error["code"]) == (401, "invalid_api_key")
@@ -183,6 +187,6 @@ def test_wrong_key_is_the_sdks_own_error(caller: Caller, sdk: Simulated) -> None
     assert sdk.receipts.take() == []
 
 
-def test_management_key_is_the_sdks_own_error(caller: Caller, sdk: Simulated) -> None:
+def test_management_key_is_the_sdks_own_error(caller: Caller, sdk: SimulatedGateway) -> None:
     error = caller.run("chat", key=sdk.gateway.keys["admin_key"])["error"]
     assert (error["kind"], error["status"]) == ("PermissionDeniedError", 403)

@@ -16,7 +16,7 @@ from headgate.main import server
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "max_completion_tokens": 100}
@@ -51,18 +51,18 @@ def sell(gateway: Gateway, base_url: str) -> None:
 def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
-    asked, go = threading.Event(), threading.Event()
+    received, go = threading.Event(), threading.Event()
 
-    def answer(request: Asked) -> None:
+    def answer(request: ReceivedRequest) -> None:
         if request.method == "POST":
-            asked.set()
+            received.set()
             go.wait(20)
         request.answer(json.dumps(ANSWER).encode())
 
     upstream.script = answer
     sell(gateway, upstream.base_url)
     with Line(gateway.port, gateway.key) as line:
-        wait_until(lambda: ask_managed(line, asked), 5.0)
+        wait_until(lambda: ask_managed(line, received), 5.0)
         told = refuse(gateway.data)
         assert f"in use by `headgate serve` (process {gateway.process.pid})" in told
         assert "Stop that process first" in told
@@ -74,10 +74,10 @@ def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
     assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", COST_NANO)
 
 
-def ask_managed(line: Line, asked: threading.Event) -> bool:
+def ask_managed(line: Line, received: threading.Event) -> bool:
     """Whether the call reached the provider; the server may not know the credential yet."""
     line.ask(body=CHAT, x_headgate_credential="managed")
-    if asked.wait(1.0):
+    if received.wait(1.0):
         return True
     line.read_answer()
     return False

@@ -16,7 +16,7 @@ from openai.types.chat import (
 from pydantic import BaseModel
 
 from headgate.llm.usage import Usage
-from tests.fakes.simulated import Simulated, usage_of_chat
+from tests.fakes.simulated_gateway import SimulatedGateway, usage_of_chat
 
 CHAT = "chat.completions"
 REJECTED = "provider_rejected_credential"
@@ -88,23 +88,23 @@ def price(model: str, usage: Usage) -> int:
     )
 
 
-def chat(sdk: Simulated, **given: Any) -> ChatCompletion:
+def chat(sdk: SimulatedGateway, **given: Any) -> ChatCompletion:
     wanted: dict[str, Any] = {"model": MINI, "messages": HELLO, **given}
     return cast("ChatCompletion", chat_any(sdk, wanted))
 
 
-def stream(sdk: Simulated, **given: Any) -> list[ChatCompletionChunk]:
+def stream(sdk: SimulatedGateway, **given: Any) -> list[ChatCompletionChunk]:
     wanted: dict[str, Any] = {"model": MINI, "messages": HELLO, **given, "stream": True}
     return list(cast("openai.Stream[ChatCompletionChunk]", chat_any(sdk, wanted)))
 
 
-def chat_any(sdk: Simulated, wanted: dict[str, Any]) -> Any:
+def chat_any(sdk: SimulatedGateway, wanted: dict[str, Any]) -> Any:
     create: Any = sdk.client.chat.completions.create
     return create(**wanted)
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_chat_is_recorded_with_its_usage_at_its_price(sdk: Simulated, surface: str) -> None:
+def test_chat_is_recorded_with_its_usage_at_its_price(sdk: SimulatedGateway, surface: str) -> None:
     answer = chat(sdk, **SURFACES[surface])
     model = SURFACES[surface].get("model", MINI)
     usage = usage_of_chat(answer.usage)
@@ -121,7 +121,7 @@ def test_chat_is_recorded_with_its_usage_at_its_price(sdk: Simulated, surface: s
 @pytest.mark.parametrize("asks_usage", [False, True])
 @pytest.mark.parametrize("surface", SURFACES)
 def test_streamed_chat_costs_what_its_buffered_twin_costs(
-    sdk: Simulated, surface: str, asks_usage: bool
+    sdk: SimulatedGateway, surface: str, asks_usage: bool
 ) -> None:
     buffered = chat(sdk, **SURFACES[surface])
     whole = sdk.receipts.take_one()
@@ -143,7 +143,7 @@ def test_streamed_chat_costs_what_its_buffered_twin_costs(
         assert refused == (choice.message.refusal or "")
 
 
-def test_parallel_tool_calls_arrive_whole(sdk: Simulated) -> None:
+def test_parallel_tool_calls_arrive_whole(sdk: SimulatedGateway) -> None:
     answer = chat(sdk, **SURFACES["parallel tools"])
     calls = cast(
         "list[ChatCompletionMessageFunctionToolCall]", answer.choices[0].message.tool_calls
@@ -168,7 +168,7 @@ class Solution(BaseModel):
     final_answer: int
 
 
-def test_structured_output_is_parsed_into_its_class(sdk: Simulated) -> None:
+def test_structured_output_is_parsed_into_its_class(sdk: SimulatedGateway) -> None:
     answer = sdk.client.chat.completions.parse(
         model=MINI, messages=says("Solve 8x + 7 = -23"), response_format=Solution
     )
@@ -177,7 +177,7 @@ def test_structured_output_is_parsed_into_its_class(sdk: Simulated) -> None:
     sdk.check(CHAT, pricing="priced", usage=usage, cost_nano=price(MINI, usage))
 
 
-def test_refusal_of_structured_output_is_told_as_one(sdk: Simulated) -> None:
+def test_refusal_of_structured_output_is_told_as_one(sdk: SimulatedGateway) -> None:
     answer = sdk.client.chat.completions.parse(
         model=MINI, messages=says("[refuse]"), response_format=Solution
     )
@@ -186,7 +186,7 @@ def test_refusal_of_structured_output_is_told_as_one(sdk: Simulated) -> None:
     assert sdk.receipts.take_one().pricing == "priced"
 
 
-def test_stream_helper_accumulates_the_answer(sdk: Simulated) -> None:
+def test_stream_helper_accumulates_the_answer(sdk: SimulatedGateway) -> None:
     with sdk.client.chat.completions.stream(
         model=MINI, messages=HELLO, stream_options={"include_usage": True}
     ) as events:
@@ -198,7 +198,7 @@ def test_stream_helper_accumulates_the_answer(sdk: Simulated) -> None:
     sdk.check(CHAT, pricing="priced", usage=usage, cost_nano=price(MINI, usage))
 
 
-def test_stream_helper_parses_while_it_streams(sdk: Simulated) -> None:
+def test_stream_helper_parses_while_it_streams(sdk: SimulatedGateway) -> None:
     with sdk.client.chat.completions.stream(
         model=MINI, messages=HELLO, response_format=Solution
     ) as events:
@@ -207,7 +207,7 @@ def test_stream_helper_parses_while_it_streams(sdk: Simulated) -> None:
     assert sdk.receipts.take_one().streamed
 
 
-def test_sound_comes_back_as_it_was_made(sdk: Simulated) -> None:
+def test_sound_comes_back_as_it_was_made(sdk: SimulatedGateway) -> None:
     answer = chat(sdk, **SURFACES["sound out"])
     audio = answer.choices[0].message.audio
     assert audio is not None
@@ -218,14 +218,14 @@ def test_sound_comes_back_as_it_was_made(sdk: Simulated) -> None:
     assert answer.usage.completion_tokens_details.audio_tokens
 
 
-def test_citations_of_a_search_come_back(sdk: Simulated) -> None:
+def test_citations_of_a_search_come_back(sdk: SimulatedGateway) -> None:
     message = chat(sdk, **SURFACES["search"]).choices[0].message
     assert message.annotations
     cited = message.annotations[0].url_citation
     assert (message.content or "")[cited.start_index : cited.end_index].startswith("(")
 
 
-def test_answer_carries_what_the_gateway_knows(sdk: Simulated) -> None:
+def test_answer_carries_what_the_gateway_knows(sdk: SimulatedGateway) -> None:
     raw = sdk.client.chat.completions.with_raw_response.create(model=MINI, messages=HELLO)
     receipt = sdk.receipts.take_one()
     headers = raw.headers
@@ -243,7 +243,7 @@ def test_answer_carries_what_the_gateway_knows(sdk: Simulated) -> None:
     assert headers["x-ratelimit-remaining-tokens"]
 
 
-def test_stored_chats_are_managed_for_free(sdk: Simulated) -> None:
+def test_stored_chats_are_managed_for_free(sdk: SimulatedGateway) -> None:
     made = chat(sdk, store=True, metadata={"topic": "a"})
     sdk.receipts.take()
     chats = sdk.client.chat.completions
@@ -256,7 +256,7 @@ def test_stored_chats_are_managed_for_free(sdk: Simulated) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_completions_cost_the_same_in_both_forms(sdk: Simulated, streamed: bool) -> None:
+def test_completions_cost_the_same_in_both_forms(sdk: SimulatedGateway, streamed: bool) -> None:
     model = "gpt-3.5-turbo-instruct"
     wanted: dict[str, Any] = {"model": model, "prompt": ["one", "two"], "n": 2, "max_tokens": 9}
     create: Any = sdk.client.completions.create
@@ -272,7 +272,7 @@ def test_completions_cost_the_same_in_both_forms(sdk: Simulated, streamed: bool)
         sdk.check("completions", pricing="priced", usage=usage, cost_nano=cost)
 
 
-def test_models_are_listed_and_read_for_free(sdk: Simulated) -> None:
+def test_models_are_listed_and_read_for_free(sdk: SimulatedGateway) -> None:
     listed = [model.id for model in sdk.client.models.list()]
     assert {MINI, "gpt-4o", "whisper-1"} <= set(listed)
     assert sdk.client.models.retrieve(MINI).id == MINI
@@ -290,7 +290,7 @@ def test_models_are_listed_and_read_for_free(sdk: Simulated) -> None:
     ],
 )
 def test_refusal_of_the_provider_is_raised_and_costs_nothing(
-    sdk: Simulated, given: dict[str, Any], error: type[openai.APIStatusError], code: str
+    sdk: SimulatedGateway, given: dict[str, Any], error: type[openai.APIStatusError], code: str
 ) -> None:
     with pytest.raises(error) as raised:
         chat(sdk, **given)
@@ -303,7 +303,7 @@ def test_refusal_of_the_provider_is_raised_and_costs_nothing(
 
 
 @pytest.mark.anyio
-async def test_asynchronous_client_gets_several_answers_at_once(sdk: Simulated) -> None:
+async def test_asynchronous_client_gets_several_answers_at_once(sdk: SimulatedGateway) -> None:
     async with openai.AsyncOpenAI(api_key=sdk.gateway.key, base_url=sdk.gateway.base_url) as client:
         answers = await asyncio.gather(
             *(client.chat.completions.create(model=MINI, messages=says(str(n))) for n in range(20))

@@ -8,12 +8,12 @@ from typing import Any
 import openai
 import pytest
 
-from tests.fakes.simulated import Simulated
+from tests.fakes.simulated_gateway import SimulatedGateway
 
 MINI = "gpt-5.4-mini"
 
 
-def test_file_is_uploaded_listed_downloaded_and_deleted(sdk: Simulated) -> None:
+def test_file_is_uploaded_listed_downloaded_and_deleted(sdk: SimulatedGateway) -> None:
     content = bytes(range(256)) * 2000
     files = sdk.client.files
     made = files.create(file=("data.bin", content), purpose="user_data")
@@ -30,7 +30,7 @@ def test_file_is_uploaded_listed_downloaded_and_deleted(sdk: Simulated) -> None:
         files.retrieve(made.id)
 
 
-def test_upload_in_parts_becomes_a_file(sdk: Simulated) -> None:
+def test_upload_in_parts_becomes_a_file(sdk: SimulatedGateway) -> None:
     parts = [b"a" * 100_000, b"b" * 50_000]
     uploads = sdk.client.uploads
     made = uploads.create(
@@ -45,7 +45,7 @@ def test_upload_in_parts_becomes_a_file(sdk: Simulated) -> None:
     assert uploads.cancel(other.id).status == "cancelled"
 
 
-def test_batch_is_run_and_its_output_read(sdk: Simulated) -> None:
+def test_batch_is_run_and_its_output_read(sdk: SimulatedGateway) -> None:
     line = {
         "custom_id": "one",
         "method": "POST",
@@ -72,7 +72,7 @@ def test_batch_is_run_and_its_output_read(sdk: Simulated) -> None:
     assert batches.cancel(made.id).id == made.id
 
 
-def test_vector_store_is_filled_searched_and_deleted(sdk: Simulated) -> None:
+def test_vector_store_is_filled_searched_and_deleted(sdk: SimulatedGateway) -> None:
     file = sdk.client.files.create(file=("a.txt", b"otters hold hands"), purpose="assistants")
     sdk.receipts.take()
     stores = sdk.client.vector_stores
@@ -106,7 +106,7 @@ def test_vector_store_is_filled_searched_and_deleted(sdk: Simulated) -> None:
     ],
 )
 def test_address_that_the_provider_lacks_is_its_404_and_recorded(
-    sdk: Simulated, method: str, path: str
+    sdk: SimulatedGateway, method: str, path: str
 ) -> None:
     call: Any = getattr(sdk.client, method.lower())
     with pytest.raises(openai.NotFoundError) as raised:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from headgate.llm.usage import Usage
-from tests.fakes.simulated import Simulated
+from tests.fakes.simulated_gateway import SimulatedGateway
 
 LABEL = "[Headgate simulator, not a model]"
 PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -19,7 +19,7 @@ TINY_PNG = base64.b64decode(
 
 @pytest.mark.parametrize("given", ["one text", ["one", "another"], [1, 2, 3], [[1], [2, 3]]])
 @pytest.mark.parametrize("form", [None, "float", "base64"])
-def test_embeddings_in_every_form(sdk: Simulated, given: Any, form: Any) -> None:
+def test_embeddings_in_every_form(sdk: SimulatedGateway, given: Any, form: Any) -> None:
     extra: dict[str, Any] = {} if form is None else {"encoding_format": form}
     answer = sdk.client.embeddings.create(
         model="text-embedding-3-small", input=given, dimensions=64, **extra
@@ -35,7 +35,7 @@ def test_embeddings_in_every_form(sdk: Simulated, given: Any, form: Any) -> None
     sdk.check("embeddings", pricing="priced", usage=usage, cost_nano=cost)
 
 
-def test_moderation_is_free(sdk: Simulated) -> None:
+def test_moderation_is_free(sdk: SimulatedGateway) -> None:
     answer = sdk.client.moderations.create(
         model="omni-moderation-latest",
         input=[{"type": "text", "text": "violence"}, cast("Any", PICTURE)],
@@ -45,7 +45,7 @@ def test_moderation_is_free(sdk: Simulated) -> None:
     sdk.check_free("moderations")
 
 
-def test_pictures_are_generated_at_the_price_of_their_tokens(sdk: Simulated) -> None:
+def test_pictures_are_generated_at_the_price_of_their_tokens(sdk: SimulatedGateway) -> None:
     answer = sdk.client.images.generate(model="gpt-image-1", prompt="A sea otter", n=2)
     assert [base64.b64decode(each.b64_json or "")[:4] for each in answer.data or ()] == [
         b"\x89PNG"
@@ -53,7 +53,7 @@ def test_pictures_are_generated_at_the_price_of_their_tokens(sdk: Simulated) -> 
     check_pictures(sdk, answer.usage, images=2, pictures_in=0)
 
 
-def test_pictures_are_edited_at_the_price_of_their_tokens(sdk: Simulated) -> None:
+def test_pictures_are_edited_at_the_price_of_their_tokens(sdk: SimulatedGateway) -> None:
     answer = sdk.client.images.edit(
         model="gpt-image-1",
         prompt="Add a hat",
@@ -63,7 +63,7 @@ def test_pictures_are_edited_at_the_price_of_their_tokens(sdk: Simulated) -> Non
     check_pictures(sdk, answer.usage, images=1, pictures_in=3)
 
 
-def check_pictures(sdk: Simulated, usage: Any, *, images: int, pictures_in: int) -> None:
+def check_pictures(sdk: SimulatedGateway, usage: Any, *, images: int, pictures_in: int) -> None:
     assert usage.input_tokens_details.image_tokens == 85 * pictures_in
     expected = Usage(
         input_tokens=usage.input_tokens,
@@ -77,7 +77,7 @@ def check_pictures(sdk: Simulated, usage: Any, *, images: int, pictures_in: int)
     sdk.check("images", pricing="priced", usage=expected, cost_nano=cost)
 
 
-def test_streamed_picture_costs_what_its_buffered_twin_costs(sdk: Simulated) -> None:
+def test_streamed_picture_costs_what_its_buffered_twin_costs(sdk: SimulatedGateway) -> None:
     wanted: dict[str, Any] = {"model": "gpt-image-1", "prompt": "A sea otter"}
     sdk.client.images.generate(**wanted)
     whole = sdk.receipts.take_one()
@@ -92,7 +92,7 @@ def test_streamed_picture_costs_what_its_buffered_twin_costs(sdk: Simulated) -> 
     assert (streamed.usage, streamed.cost_nano) == (whole.usage, whole.cost_nano)
 
 
-def test_streamed_edit_costs_what_its_buffered_twin_costs(sdk: Simulated) -> None:
+def test_streamed_edit_costs_what_its_buffered_twin_costs(sdk: SimulatedGateway) -> None:
     wanted: dict[str, Any] = {
         "model": "gpt-image-1",
         "prompt": "A hat",
@@ -106,7 +106,9 @@ def test_streamed_edit_costs_what_its_buffered_twin_costs(sdk: Simulated) -> Non
     assert (streamed.usage, streamed.cost_nano) == (whole.usage, whole.cost_nano)
 
 
-def test_variation_of_a_model_without_a_price_is_recorded_as_unpriced(sdk: Simulated) -> None:
+def test_variation_of_a_model_without_a_price_is_recorded_as_unpriced(
+    sdk: SimulatedGateway,
+) -> None:
     with pytest.deprecated_call():
         vary: Any = sdk.client.images.create_variation  # pyright: ignore[reportDeprecated]
         answer = vary(image=("a.png", TINY_PNG), n=2)
@@ -114,7 +116,7 @@ def test_variation_of_a_model_without_a_price_is_recorded_as_unpriced(sdk: Simul
     sdk.check("images", pricing="unpriced", usage=Usage(images=2))
 
 
-def test_speech_arrives_while_it_is_made(sdk: Simulated) -> None:
+def test_speech_arrives_while_it_is_made(sdk: SimulatedGateway) -> None:
     with sdk.client.audio.speech.with_streaming_response.create(
         model="tts-1", voice="alloy", input="Hello there", response_format="wav"
     ) as answer:
@@ -125,7 +127,7 @@ def test_speech_arrives_while_it_is_made(sdk: Simulated) -> None:
     sdk.check("audio.speech", pricing="priced", usage=Usage(characters=11), cost_nano=165_000)
 
 
-def test_speech_as_events_tells_its_usage(sdk: Simulated) -> None:
+def test_speech_as_events_tells_its_usage(sdk: SimulatedGateway) -> None:
     with sdk.client.audio.speech.with_streaming_response.create(
         model="gpt-4o-mini-tts", voice="alloy", input="Hello there", stream_format="sse"
     ) as answer:
@@ -138,7 +140,7 @@ def test_speech_as_events_tells_its_usage(sdk: Simulated) -> None:
     assert receipt.cost_nano == cost
 
 
-def test_transcription_is_priced_by_its_tokens(sdk: Simulated) -> None:
+def test_transcription_is_priced_by_its_tokens(sdk: SimulatedGateway) -> None:
     wanted: dict[str, Any] = {"model": "gpt-4o-transcribe", "file": ("a.wav", b"\0" * 40_000)}
     answer = cast("Any", sdk.client.audio.transcriptions.create(**wanted))
     usage = answer.usage
@@ -156,7 +158,7 @@ def test_transcription_is_priced_by_its_tokens(sdk: Simulated) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "verbose_json"])
-def test_transcription_is_priced_by_its_duration(sdk: Simulated, form: Any) -> None:
+def test_transcription_is_priced_by_its_duration(sdk: SimulatedGateway, form: Any) -> None:
     create: Any = sdk.client.audio.transcriptions.create
     answer = create(model="whisper-1", file=("a.wav", b"\0" * 40_000), response_format=form)
     assert answer.text.startswith(LABEL)
@@ -165,14 +167,16 @@ def test_transcription_is_priced_by_its_duration(sdk: Simulated, form: Any) -> N
 
 
 @pytest.mark.parametrize("form", ["text", "srt", "vtt"])
-def test_transcription_as_plain_text_is_recorded_as_unpriced(sdk: Simulated, form: Any) -> None:
+def test_transcription_as_plain_text_is_recorded_as_unpriced(
+    sdk: SimulatedGateway, form: Any
+) -> None:
     create: Any = sdk.client.audio.transcriptions.create
     answer = create(model="whisper-1", file=("a.wav", b"\0" * 40_000), response_format=form)
     assert LABEL in str(answer)
     sdk.check_unpriced("audio.transcriptions")
 
 
-def test_translation_is_priced_where_it_tells_its_duration(sdk: Simulated) -> None:
+def test_translation_is_priced_where_it_tells_its_duration(sdk: SimulatedGateway) -> None:
     with pytest.deprecated_call():
         translate: Any = sdk.client.audio.translations.create  # pyright: ignore[reportDeprecated]
         translate(model="whisper-1", file=("a.wav", b"\0" * 40_000), response_format="verbose_json")

@@ -11,7 +11,7 @@ from openai.types.responses import Response, ResponseCompletedEvent
 from pydantic import BaseModel
 
 from headgate.llm.usage import Usage
-from tests.fakes.simulated import Simulated, usage_of_response
+from tests.fakes.simulated_gateway import SimulatedGateway, usage_of_response
 
 LABEL = "[Headgate simulator, not a model]"
 MINI = "gpt-5.4-mini"
@@ -57,7 +57,7 @@ SURFACES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
 TOOL_NANO = {"web_search_call": 10_000_000}
 
 
-def create(sdk: Simulated, **given: Any) -> Any:
+def create(sdk: SimulatedGateway, **given: Any) -> Any:
     wanted: dict[str, Any] = {"model": MINI, "input": "Hello", **given}
     make: Any = sdk.client.responses.create
     return make(**wanted)
@@ -70,7 +70,7 @@ def price(usage: Usage) -> int:
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_response_costs_the_same_whole_and_streamed(sdk: Simulated, surface: str) -> None:
+def test_response_costs_the_same_whole_and_streamed(sdk: SimulatedGateway, surface: str) -> None:
     given, tool_calls = SURFACES[surface]
     whole: Response = create(sdk, **given)
     usage = usage_of_response(whole.usage, **tool_calls)
@@ -86,7 +86,7 @@ def test_response_costs_the_same_whole_and_streamed(sdk: Simulated, surface: str
     assert events[0].type == "response.created"
 
 
-def test_reasoning_comes_back_sealed_and_summed_up(sdk: Simulated) -> None:
+def test_reasoning_comes_back_sealed_and_summed_up(sdk: SimulatedGateway) -> None:
     response: Response = create(sdk, **SURFACES["reasoning"][0])
     item = response.output[0]
     assert item.type == "reasoning"
@@ -101,7 +101,7 @@ def test_reasoning_comes_back_sealed_and_summed_up(sdk: Simulated) -> None:
     assert again.output_text.startswith(LABEL)
 
 
-def test_stream_helper_ends_in_the_final_response(sdk: Simulated) -> None:
+def test_stream_helper_ends_in_the_final_response(sdk: SimulatedGateway) -> None:
     with sdk.client.responses.stream(model=MINI, input="Hello") as events:
         text = "".join(
             event.delta for event in events if event.type == "response.output_text.delta"
@@ -116,14 +116,14 @@ class Answer(BaseModel):
     degrees: int
 
 
-def test_structured_output_is_parsed_into_its_class(sdk: Simulated) -> None:
+def test_structured_output_is_parsed_into_its_class(sdk: SimulatedGateway) -> None:
     response = sdk.client.responses.parse(model=MINI, input="Weather?", text_format=Answer)
     assert isinstance(response.output_parsed, Answer)
     usage = usage_of_response(response.usage)
     sdk.check("responses", pricing="priced", usage=usage, cost_nano=price(usage))
 
 
-def test_function_call_and_its_output(sdk: Simulated) -> None:
+def test_function_call_and_its_output(sdk: SimulatedGateway) -> None:
     response: Response = create(sdk, tools=[FUNCTION])
     call = next(item for item in response.output if item.type == "function_call")
     assert call.name == "get_weather"
@@ -137,7 +137,7 @@ def test_function_call_and_its_output(sdk: Simulated) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_generated_picture_passes_and_only_its_own_charge_is_recorded_as_unpriced(
-    sdk: Simulated, streamed: bool
+    sdk: SimulatedGateway, streamed: bool
 ) -> None:
     given = {"tools": [{"type": "image_generation"}], "input": "Draw an otter"}
     if streamed:
@@ -154,7 +154,7 @@ def test_generated_picture_passes_and_only_its_own_charge_is_recorded_as_unprice
     assert receipt.usage == usage_of_response(response.usage, image_generation_call=1)
 
 
-def test_response_is_kept_read_and_deleted_for_free(sdk: Simulated) -> None:
+def test_response_is_kept_read_and_deleted_for_free(sdk: SimulatedGateway) -> None:
     made: Response = create(sdk, input=[{"role": "user", "content": "Hello"}])
     sdk.receipts.take()
     responses = sdk.client.responses
@@ -170,7 +170,7 @@ def test_response_is_kept_read_and_deleted_for_free(sdk: Simulated) -> None:
         responses.retrieve(made.id)
 
 
-def test_background_response_is_fetched_later(sdk: Simulated) -> None:
+def test_background_response_is_fetched_later(sdk: SimulatedGateway) -> None:
     queued: Response = create(sdk, background=True)
     assert (queued.status, queued.usage) == ("queued", None)
     # The answer that the call got says nothing of its cost, so the receipt says that it is unknown.
@@ -180,39 +180,39 @@ def test_background_response_is_fetched_later(sdk: Simulated) -> None:
     sdk.check_free("responses")
 
 
-def test_background_response_is_cancelled(sdk: Simulated) -> None:
+def test_background_response_is_cancelled(sdk: SimulatedGateway) -> None:
     queued: Response = create(sdk, background=True, input="Cancel me")
     assert sdk.client.responses.cancel(queued.id).status == "cancelled"
     assert len(sdk.receipts.take()) == 2
 
 
-def test_input_is_counted_for_free(sdk: Simulated) -> None:
+def test_input_is_counted_for_free(sdk: SimulatedGateway) -> None:
     counted = sdk.client.responses.input_tokens.count(model=MINI, input="Hello there")
     assert counted.input_tokens > 0
     sdk.check_free("responses")
 
 
-def test_conversation_is_compacted_at_its_price(sdk: Simulated) -> None:
+def test_conversation_is_compacted_at_its_price(sdk: SimulatedGateway) -> None:
     compacted = sdk.client.responses.compact(model=MINI, input="A long story")
     assert compacted.output[-1].type == "compaction"
     usage = usage_of_response(compacted.usage)
     sdk.check("responses", pricing="priced", usage=usage, cost_nano=price(usage))
 
 
-def test_unknown_response_is_the_providers_404(sdk: Simulated) -> None:
+def test_unknown_response_is_the_providers_404(sdk: SimulatedGateway) -> None:
     with pytest.raises(openai.NotFoundError) as raised:
         sdk.client.responses.retrieve("resp_unknown")
     assert raised.value.response.headers["x-headgate-error-source"] == "provider"
 
 
-def test_stream_that_fails_ends_in_the_providers_own_event(sdk: Simulated) -> None:
+def test_stream_that_fails_ends_in_the_providers_own_event(sdk: SimulatedGateway) -> None:
     events = list(create(sdk, model=f"{MINI}@fault:failed=4", stream=True))
     assert events[-1].type == "response.failed"
     receipt = sdk.receipts.take_one()
     assert (receipt.outcome, receipt.error_code) == ("upstream_error", "server_error")
 
 
-def test_conversation_holds_items_and_responses(sdk: Simulated) -> None:
+def test_conversation_holds_items_and_responses(sdk: SimulatedGateway) -> None:
     conversations = sdk.client.conversations
     made = conversations.create(
         items=[{"type": "message", "role": "user", "content": "First"}], metadata={"topic": "a"}

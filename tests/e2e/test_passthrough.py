@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.harness import JSON_TYPE, Harness, running_harness
 from tests.fakes.line import check_error, encode_head, open_line
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 
 CHAT = "/v1/chat/completions"
 MEBIBYTE = 1 << 20
@@ -60,18 +60,18 @@ def test_json_survives_both_ways_byte_for_byte(harness: Harness, target: str, se
     novel = [f'"novel{number}": {make_json(draw)}' for number in range(20)]
     sent = f'{{ "model":"gpt-5.4-mini" ,{",".join(novel)} }}\n'.encode()
     said = f'{{"id" : "x",{",".join(reversed(novel))}, {USAGE}}} '.encode()
-    harness.answer_with(lambda asked: asked.answer(said))
+    harness.answer_with(lambda received: received.answer(said))
     answered = harness.post(target, sent)
     assert (answered.status, answered.body) == (200, said)
-    assert harness.upstream.asked[0].body == sent
+    assert harness.upstream.received[0].body == sent
 
 
 def test_fields_that_the_gateway_reads_keep_their_spelling(harness: Harness) -> None:
     sent = b'{"mod\\u0065l":"gpt-\\u0035.4-mini","n" : 1,"max_tokens":5,"stream":false}'
-    harness.answer_with(lambda asked: asked.answer(COMPLETION))
+    harness.answer_with(lambda received: received.answer(COMPLETION))
     answered = harness.post(CHAT, sent)
     assert answered.headers["x-headgate-model"] == "gpt-5.4-mini"
-    assert harness.upstream.asked[0].body == sent
+    assert harness.upstream.received[0].body == sent
 
 
 @pytest.mark.parametrize("target", [CHAT, "/v1/responses", "/v1/embeddings", "/v1/completions"])
@@ -90,12 +90,12 @@ def test_envelopes_of_the_platform_do_not_reach_the_provider(
 ) -> None:
     stream = ', "stream":true' if streamed else ""
     sent = f'{{"model":"m","seed":1.50,{envelope},"vm":1{stream}}}'.encode()
-    harness.answer_with(answer_stream if streamed else lambda asked: asked.answer(COMPLETION))
+    harness.answer_with(answer_stream if streamed else lambda received: received.answer(COMPLETION))
     assert harness.post(target, sent).status == 200
-    (asked,) = harness.upstream.asked
-    assert b"vmx" not in asked.body
-    assert b'"seed":1.50' in asked.body
-    assert asked.json["vm"] == 1
+    (received,) = harness.upstream.received
+    assert b"vmx" not in received.body
+    assert b'"seed":1.50' in received.body
+    assert received.json["vm"] == 1
 
 
 EVENTS = [
@@ -108,11 +108,11 @@ EVENTS = [
 ]
 
 
-def answer_stream(asked: Asked) -> None:
-    asked.begin_stream()
+def answer_stream(received: ReceivedRequest) -> None:
+    received.begin_stream()
     for event in EVENTS:
-        asked.send_chunk(event)
-    asked.send_end()
+        received.send_chunk(event)
+    received.send_end()
 
 
 def test_stream_passes_byte_for_byte_without_the_usage_that_was_not_asked_for(
@@ -121,7 +121,7 @@ def test_stream_passes_byte_for_byte_without_the_usage_that_was_not_asked_for(
     harness.answer_with(answer_stream)
     answered = harness.post(CHAT, b'{"model":"gpt-5.4-mini","stream":true}')
     assert answered.body == b"".join(EVENTS[:4] + EVENTS[5:])
-    assert harness.upstream.asked[0].json["stream_options"] == {"include_usage": True}
+    assert harness.upstream.received[0].json["stream_options"] == {"include_usage": True}
     receipt = harness.receipts.take_one()
     # 1,000 tokens at $0.75 and 100 at $4.50 for a million.
     assert (receipt.cost_nano, receipt.streamed) == (1_200_000, True)
@@ -132,7 +132,7 @@ def test_stream_passes_whole_where_the_usage_was_asked_for(harness: Harness, opt
     harness.answer_with(answer_stream)
     sent = f'{{"model":"gpt-5.4-mini","stream":true, "stream_options":{options}}}'.encode()
     assert harness.post(CHAT, sent).body == b"".join(EVENTS)
-    assert harness.upstream.asked[0].body == sent
+    assert harness.upstream.received[0].body == sent
     assert harness.receipts.take_one().cost_nano == 1_200_000
 
 
@@ -141,7 +141,7 @@ def test_usage_is_asked_for_even_where_the_client_declines_it(harness: Harness) 
     sent = b'{"model":"m","stream":true,"stream_options":{"include_usage":false,"novel":1.50}}'
     answered = harness.post(CHAT, sent)
     assert USAGE.encode() not in answered.body
-    assert b'"novel":1.50' in harness.upstream.asked[0].body
+    assert b'"novel":1.50' in harness.upstream.received[0].body
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -156,12 +156,12 @@ def test_usage_is_asked_for_even_where_the_client_declines_it(harness: Harness) 
 )
 def test_unknown_address_passes_with_its_query(harness: Harness, method: str, target: str) -> None:
     said = b'{"deep": 1.50, "model":"m"}'
-    harness.answer_with(lambda asked: asked.answer(said, status=201))
+    harness.answer_with(lambda received: received.answer(said, status=201))
     body = None if method in ("GET", "DELETE", "OPTIONS") else b'{"x": 1.50}'
     answered = harness.ask(method, target, JSON_TYPE, body)
     assert (answered.status, answered.body) == (201, said)
-    (asked,) = harness.upstream.asked
-    assert (asked.method, asked.target, asked.body) == (method, target, body or b"")
+    (received,) = harness.upstream.received
+    assert (received.method, received.target, received.body) == (method, target, body or b"")
     receipt = harness.receipts.take_one()
     assert (receipt.endpoint, receipt.method, receipt.pricing) == ("other", method, "unpriced")
     assert (receipt.status, receipt.outcome) == (201, "completed")
@@ -169,12 +169,14 @@ def test_unknown_address_passes_with_its_query(harness: Harness, method: str, ta
 
 def test_delete_may_carry_a_body(harness: Harness) -> None:
     harness.ask("DELETE", "/v1/something/new", JSON_TYPE, b'{"x": 1.50}')
-    assert harness.upstream.asked[0].body == b'{"x": 1.50}'
+    assert harness.upstream.received[0].body == b'{"x": 1.50}'
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
 def test_answer_without_a_body_leaves_the_connection_whole(harness: Harness, status: int) -> None:
-    harness.answer_with(lambda asked: asked.send_head(status, {"etag": '"a"'} | no_length(status)))
+    harness.answer_with(
+        lambda received: received.send_head(status, {"etag": '"a"'} | no_length(status))
+    )
     with open_line(harness.gateway.port) as kept:
         for _ in range(3):
             kept.send(encode_head("DELETE", "/v1/files/file-1", harness.authorization))
@@ -190,13 +192,13 @@ def no_length(status: int) -> dict[str, str]:
 
 def test_head_tells_the_length_of_what_it_does_not_send(harness: Harness) -> None:
     headers = {"content-type": "application/octet-stream", "content-length": "123456"}
-    harness.answer_with(lambda asked: asked.send_head(200, headers))
+    harness.answer_with(lambda received: received.send_head(200, headers))
     with open_line(harness.gateway.port) as kept:
         for _ in range(2):
             answered = kept.ask("HEAD", "/v1/files/file-1/content", harness.authorization)
             assert answered.headers["content-length"] == "123456"
             assert (answered.status, answered.body) == (200, b"")
-    assert [asked.method for asked in harness.upstream.asked] == ["HEAD", "HEAD"]
+    assert [received.method for received in harness.upstream.received] == ["HEAD", "HEAD"]
 
 
 # Large bodies.
@@ -209,17 +211,19 @@ def test_large_upload_streams_through_with_little_memory(harness: Harness) -> No
     sizes: list[int] = []
     process = psutil.Process(harness.gateway.process.pid)
 
-    def take_slowly(asked: Asked) -> None:
+    def take_slowly(received: ReceivedRequest) -> None:
         sizes.append(process.memory_info().rss)
-        asked.answer(b'{"id":"file-1"}')
+        received.answer(b'{"id":"file-1"}')
 
     harness.answer_with(take_slowly)
     harness.ask("POST", "/v1/files", {"content-type": "multipart/form-data; boundary=x"}, b"--x--")
     before = process.memory_info().rss
     kind = {"content-type": "multipart/form-data; boundary=x"}
     assert harness.ask("POST", "/v1/files", kind, body).body == b'{"id":"file-1"}'
-    assert hashlib.sha256(harness.upstream.asked[-1].body).digest() == hashlib.sha256(body).digest()
-    assert harness.upstream.asked[-1].headers["content-length"] == str(len(body))
+    assert (
+        hashlib.sha256(harness.upstream.received[-1].body).digest() == hashlib.sha256(body).digest()
+    )
+    assert harness.upstream.received[-1].headers["content-length"] == str(len(body))
     assert sizes[-1] - before < LARGE_BYTES / 4
 
 
@@ -242,7 +246,7 @@ def test_upload_is_slowed_down_to_what_the_provider_takes(harness: Harness) -> N
 
 
 def test_chunked_upload_streams_through(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(asked.body))
+    harness.answer_with(lambda received: received.answer(received.body))
     headers = {**harness.authorization, "transfer-encoding": "chunked"}
     with open_line(harness.gateway.port) as sender:
         sender.send(encode_head("POST", "/v1/uploads/upload_1/parts", headers))
@@ -250,21 +254,21 @@ def test_chunked_upload_streams_through(harness: Harness) -> None:
             sender.send(b"%x;extension=1\r\n%b\r\n" % (len(piece), piece))
         sender.send(b"0\r\ntrailer: 1\r\n\r\n")
         assert sender.read("POST").body == b"one two three"
-    assert "trailer" not in harness.upstream.asked[0].headers
+    assert "trailer" not in harness.upstream.received[0].headers
 
 
 def test_compressed_body_passes_with_the_header_that_says_so(harness: Harness) -> None:
     body = gzip.compress(b"one")
     kind = {"content-type": "application/octet-stream", "content-encoding": "gzip"}
     assert harness.ask("POST", "/v1/something/new", kind, body).status == 200
-    assert harness.upstream.asked[0].body == body
-    assert harness.upstream.asked[0].headers["content-encoding"] == "gzip"
+    assert harness.upstream.received[0].body == body
+    assert harness.upstream.received[0].headers["content-encoding"] == "gzip"
 
 
 def test_compressed_body_that_would_have_to_be_read_is_refused(harness: Harness) -> None:
     answered = harness.post(CHAT, b"\x1f\x9d", {"content-encoding": "compress"})
     check_error(answered, 415, "unsupported_content_encoding", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     assert harness.post(CHAT, b'{"model":"m"}', {"content-encoding": "identity"}).status == 200
 
 
@@ -273,17 +277,17 @@ def test_large_download_arrives_whole_with_little_memory(harness: Harness, annou
     content = random.Random(2).randbytes(LARGE_BYTES)
     kind = {"content-type": "application/octet-stream", "content-disposition": "attachment"}
 
-    def give(asked: Asked) -> None:
+    def give(received: ReceivedRequest) -> None:
         if announced:
-            asked.answer(content, headers=kind)
+            received.answer(content, headers=kind)
             return
-        asked.send_head(200, {**kind, "transfer-encoding": "chunked"})
+        received.send_head(200, {**kind, "transfer-encoding": "chunked"})
         for start in range(0, LARGE_BYTES, 100_000):
-            asked.send_chunk(content[start : start + 100_000])
-        asked.send_end()
+            received.send_chunk(content[start : start + 100_000])
+        received.send_end()
 
     process = psutil.Process(harness.gateway.process.pid)
-    harness.answer_with(lambda asked: asked.answer(b"x", headers=kind))
+    harness.answer_with(lambda received: received.answer(b"x", headers=kind))
     harness.ask("GET", "/v1/files/file-1/content")
     before = process.memory_info().rss
     harness.answer_with(give)
@@ -295,11 +299,11 @@ def test_large_download_arrives_whole_with_little_memory(harness: Harness, annou
 
 
 def test_download_that_breaks_off_is_seen_to_be_short(harness: Harness) -> None:
-    def break_off(asked: Asked) -> None:
+    def break_off(received: ReceivedRequest) -> None:
         kind = {"content-type": "application/octet-stream", "content-length": "1000"}
-        asked.send_head(200, kind)
-        asked.send(bytes(500))
-        asked.reset()
+        received.send_head(200, kind)
+        received.send(bytes(500))
+        received.reset()
 
     harness.answer_with(break_off)
     with open_line(harness.gateway.port) as line:
@@ -323,11 +327,11 @@ def test_range_of_a_file_is_asked_for_and_answered(harness: Harness) -> None:
         "content-range": "bytes 2-4/10",
         "etag": '"v1"',
     }
-    harness.answer_with(lambda asked: asked.answer(b"cde", status=206, headers=headers))
+    harness.answer_with(lambda received: received.answer(b"cde", status=206, headers=headers))
     answered = harness.ask(
         "GET", "/v1/files/file-1/content", {"range": "bytes=2-4", "if-range": '"v1"'}
     )
     assert (answered.status, answered.body) == (206, b"cde")
     assert (answered.headers["content-range"], answered.headers["etag"]) == ("bytes 2-4/10", '"v1"')
-    asked = harness.upstream.asked[0].headers
-    assert (asked["range"], asked["if-range"]) == ("bytes=2-4", '"v1"')
+    received = harness.upstream.received[0].headers
+    assert (received["range"], received["if-range"]) == ("bytes=2-4", '"v1"')

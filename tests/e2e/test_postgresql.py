@@ -65,7 +65,7 @@ def shared_url(postgres: Postgres) -> Generator[str]:
 @pytest.fixture(scope="module")
 def provider() -> Generator[FakeUpstream]:
     with running_upstream() as running:
-        running.script = lambda asked: asked.answer(COMPLETION)
+        running.script = lambda received: received.answer(COMPLETION)
         yield running
 
 

@@ -48,7 +48,7 @@ def add_old(data: Path) -> None:
 def test_server_forgets_what_is_older_than_it_shall_keep(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    upstream.script = lambda asked: asked.answer(COMPLETION)
+    upstream.script = lambda received: received.answer(COMPLETION)
     data = tmp_path / "data"
     with running_gateway(data, provider_url=upstream.base_url) as gateway:
         call(gateway)
@@ -71,7 +71,7 @@ def test_server_forgets_what_is_older_than_it_shall_keep(
 def test_receipts_are_counted_and_deleted_by_hand(
     gateway: Gateway, upstream: FakeUpstream, server_database: ServerDatabase
 ) -> None:
-    upstream.script = lambda asked: asked.answer(COMPLETION)
+    upstream.script = lambda received: received.answer(COMPLETION)
     add_old(gateway.data)
     call(gateway)
     counted = gateway.run("receipts", "prune", "--before", "30d", "--dry-run")

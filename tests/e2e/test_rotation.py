@@ -29,7 +29,7 @@ COMPLETION = b'{"id":"c1","object":"chat.completion","model":"gpt-5.4-mini","cho
 @pytest.fixture(scope="module")
 def provider() -> Generator[FakeUpstream]:
     with running_upstream() as running:
-        running.script = lambda asked: asked.answer(COMPLETION)
+        running.script = lambda received: received.answer(COMPLETION)
         yield running
 
 

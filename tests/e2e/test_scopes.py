@@ -51,7 +51,7 @@ def limited(module_harness: Harness) -> dict[str, str]:
 
 
 def test_key_without_a_scope_sees_every_model_byte_for_byte(harness: Harness) -> None:
-    harness.answer_with(lambda asked: asked.answer(MODELS))
+    harness.answer_with(lambda received: received.answer(MODELS))
     body = harness.ask("GET", "/v1/models").body
     assert body.startswith(
         b'{"object":"list","data":[{"id":"gpt-5.4-mini","created":1.50,"headgate":'
@@ -62,7 +62,7 @@ def test_key_without_a_scope_sees_every_model_byte_for_byte(harness: Harness) ->
 
 
 def test_limited_key_sees_its_models_only(harness: Harness, limited: dict[str, str]) -> None:
-    harness.answer_with(lambda asked: asked.answer(MODELS))
+    harness.answer_with(lambda received: received.answer(MODELS))
     raw = {**limited, "x-headgate-raw": "true"}
     assert harness.ask("GET", "/v1/models?x=1", raw).body == (
         b'{"object":"list","data":[{"id":"gpt-4o" , "novel":[1 ,2]},{"id":"gpt-4o-mini"}],'
@@ -79,7 +79,7 @@ def test_limited_key_sees_its_models_only(harness: Harness, limited: dict[str, s
 def test_list_that_cannot_be_cut_is_not_shown(
     harness: Harness, limited: dict[str, str], body: bytes, kind: str
 ) -> None:
-    harness.answer_with(lambda asked: asked.answer(body, headers={"content-type": kind}))
+    harness.answer_with(lambda received: received.answer(body, headers={"content-type": kind}))
     answered = harness.ask("GET", "/v1/models", limited)
     check_error(answered, 502, "provider_invalid_response", source="gateway")
 
@@ -92,7 +92,7 @@ def test_model_outside_the_scope_does_not_exist(
     answered = harness.ask(method, f"/v1/models/{model}", limited)
     check_error(answered, 404, "model_not_found", source="gateway")
     assert answered.error["param"] == "model"
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-4o-2024-05-13", "ft:gpt-4o:acme::1"])
@@ -100,7 +100,7 @@ def test_model_inside_the_scope_is_shown(
     harness: Harness, limited: dict[str, str], model: str
 ) -> None:
     assert harness.ask("GET", f"/v1/models/{model}", limited).status == 200
-    assert harness.upstream.asked[0].target == f"/v1/models/{model}"
+    assert harness.upstream.received[0].target == f"/v1/models/{model}"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_limited_key_calls_its_models_only(
 ) -> None:
     answered = harness.post(target, body, limited)
     check_error(answered, 403, "model_out_of_scope", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
     assert harness.post(CHAT, b'{"model":"gpt-4o"}', limited).status == 200
 
 
@@ -134,7 +134,7 @@ def test_key_limited_in_its_rate_is_told_when_to_come_back(harness: Harness) -> 
     assert answers[-1].status == 429
     check_error(answers[-1], 429, "rate_limited", source="gateway")
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
-    assert len(harness.upstream.asked) <= 3
+    assert len(harness.upstream.received) <= 3
 
 
 def test_limit_holds_for_calls_that_come_at_once(harness: Harness) -> None:
@@ -151,4 +151,4 @@ def test_limit_holds_for_calls_that_come_at_once(harness: Harness) -> None:
     came_back = int((time.monotonic() - started) * limit / 60) + 1
     admitted = [answered.status for answered in answers].count(200)
     assert limit - 1 <= admitted <= limit - 1 + came_back, "one went when the key was made"
-    assert len(harness.receipts.take()) == len(harness.upstream.asked) == admitted
+    assert len(harness.receipts.take()) == len(harness.upstream.received) == admitted

@@ -21,15 +21,15 @@ import pytest
 from tests.e2e.smuggling_vectors import MARKER_PATH, build, build_marker
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.proxies import MARK, PROXIES, running_proxy
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 
 NAMES = tuple(build("hg_live_any"))
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 WIDTH = 16
 
 
-def echo(asked: Asked) -> None:
-    asked.answer(json.dumps({"target": asked.target, "bytes": len(asked.body)}).encode())
+def echo(received: ReceivedRequest) -> None:
+    received.answer(json.dumps({"target": received.target, "bytes": len(received.body)}).encode())
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +75,13 @@ def test_vector_is_refused_and_nothing_after_it_is_heard(
     gateway: Gateway, upstream: FakeUpstream, name: str
 ) -> None:
     vector = build(gateway.key)[name]
-    before = len(upstream.asked)
+    before = len(upstream.received)
     said, closed = talk(gateway.port, vector.raw, timeout_seconds=10)
     assert [int(status) for status in STATUS.findall(said)] == [vector.status]
     assert closed
     assert b"connection: close\r\n" in said
     assert b'{"error":{"message":' in said
-    assert len(upstream.asked) == before
+    assert len(upstream.received) == before
 
 
 def test_vector_after_a_good_request_ends_the_connection_too(
@@ -92,11 +92,11 @@ def test_vector_after_a_good_request_ends_the_connection_too(
     good = build_marker(gateway.key).replace(MARKER_PATH.encode(), b"/v1/first")
     names = ("length and coding", "line: two spaces", "host: two", "coding: xchunked")
     for name in names:
-        before = len(upstream.asked)
+        before = len(upstream.received)
         said, closed = talk(gateway.port, good + vectors[name].raw, timeout_seconds=10)
         assert STATUS.findall(said)[0] == b"200", name
         assert closed, name
-        assert [each.target for each in upstream.asked[before:]] == ["/v1/first"], name
+        assert [each.target for each in upstream.received[before:]] == ["/v1/first"], name
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
@@ -106,7 +106,7 @@ def test_gateway_and_proxy_never_disagree_on_what_is_a_request(
     """Every vector from several clients at once, over the proxy's few connections to the gateway;
     after each, a good request must get its own answer."""
     vectors = build(gateway.key)
-    before = len(upstream.asked)
+    before = len(upstream.received)
     wrong: list[str] = []
     lock = threading.Lock()
     with running_proxy(proxy, tmp_path / proxy, gateway.port) as port:
@@ -124,9 +124,9 @@ def test_gateway_and_proxy_never_disagree_on_what_is_a_request(
 
         with ThreadPoolExecutor(WIDTH) as clients:
             list(clients.map(attack, NAMES))
-    asked = upstream.asked[before:]
-    marks = [[value for field, value in each.fields if field == MARK] for each in asked]
+    received = upstream.received[before:]
+    marks = [[value for field, value in each.fields if field == MARK] for each in received]
     assert wrong == []
-    assert [each for each, mark in zip(asked, marks, strict=True) if len(mark) != 1] == []
-    assert len({mark[0] for mark in marks}) == len(asked)
-    assert len([each for each in asked if each.target.startswith("/v1/good/")]) == len(NAMES)
+    assert [each for each, mark in zip(received, marks, strict=True) if len(mark) != 1] == []
+    assert len({mark[0] for mark in marks}) == len(received)
+    assert len([each for each in received if each.target.startswith("/v1/good/")]) == len(NAMES)

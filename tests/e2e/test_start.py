@@ -85,7 +85,7 @@ def test_second_start_keeps_the_keys_and_takes_up_another_provider_key(
     # Without the variable the credential that it made stays.
     with running_gateway(data) as third:
         assert list_models(third, first.key) == 200
-    sent = [asked.headers["authorization"] for asked in upstream.asked]
+    sent = [received.headers["authorization"] for received in upstream.received]
     assert sent == [f"Bearer {PROVIDER_KEY}", f"Bearer {OTHER_KEY}", f"Bearer {OTHER_KEY}"]
 
 
@@ -98,7 +98,7 @@ def test_simulator_gives_way_to_a_provider(upstream: FakeUpstream, tmp_path: Pat
         assert first.stop() == 0
     with running_gateway(data, provider_url=upstream.base_url, **simulated) as second:
         assert list_models(second, second.key) == 200
-    assert len(upstream.asked) == 1
+    assert len(upstream.received) == 1
 
 
 def test_calls_before_the_end_are_in_the_log_after_it(gateway: Gateway) -> None:
@@ -126,13 +126,13 @@ def test_tls_is_spoken_with_a_certificate(upstream: FakeUpstream, tmp_path: Path
         ssl_keyfile=key,
     ) as gateway:
         assert gateway.url.startswith("https://")
-        asked = urllib.request.Request(f"{gateway.base_url}/models")
-        asked.add_header("Authorization", f"Bearer {gateway.key}")
-        with urllib.request.urlopen(asked, context=context, timeout=5) as answer:
+        received = urllib.request.Request(f"{gateway.base_url}/models")
+        received.add_header("Authorization", f"Bearer {gateway.key}")
+        with urllib.request.urlopen(received, context=context, timeout=5) as answer:
             assert (answer.status, answer.read()) == (200, b"{}")
-        asked.add_header("Authorization", "Bearer wrong")
+        received.add_header("Authorization", "Bearer wrong")
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(asked, context=context, timeout=5)
+            urllib.request.urlopen(received, context=context, timeout=5)
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             with contextlib.suppress(ConnectionError):

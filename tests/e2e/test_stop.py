@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 TEXT = b'data: {"id":"c","model":"gpt-5.4-mini","choices":[{"delta":{"content":"hello"}}]}\n\n'
@@ -33,15 +33,15 @@ class Stream:
     def __init__(self) -> None:
         self.go_on = threading.Event()
 
-    def __call__(self, asked: Asked) -> None:
-        if not asked.json["stream"]:
+    def __call__(self, received: ReceivedRequest) -> None:
+        if not received.json["stream"]:
             self.go_on.wait(20)
             return
-        asked.begin_stream()
-        asked.send_chunk(TEXT)
+        received.begin_stream()
+        received.send_chunk(TEXT)
         self.go_on.wait(20)
-        asked.send_chunk(ENDING)
-        asked.send_end()
+        received.send_chunk(ENDING)
+        received.send_end()
 
 
 def refuses_connections(port: int) -> bool:
@@ -94,7 +94,7 @@ def stick(
     ) as gateway:
         with start_stream(gateway) as line, Line(gateway.port, gateway.key) as waiting:
             waiting.ask(body=CHAT | {"stream": False})
-            wait_until(lambda: len(upstream.asked) == 2)
+            wait_until(lambda: len(upstream.received) == 2)
             started = time.monotonic()
             end(gateway)
             frame = json.loads(line.read_body().removeprefix(b"data: "))

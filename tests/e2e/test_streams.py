@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXT = (
@@ -60,12 +60,14 @@ def line(gateway: Gateway) -> Generator[Line]:
         yield opened
 
 
-def script(*chunks: bytes, then: Callable[[Asked], None] = Asked.send_end) -> Any:
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
+def script(
+    *chunks: bytes, then: Callable[[ReceivedRequest], None] = ReceivedRequest.send_end
+) -> Any:
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
         for chunk in chunks:
-            asked.send_chunk(chunk)
-        then(asked)
+            received.send_chunk(chunk)
+        then(received)
 
     return answer
 
@@ -79,14 +81,14 @@ def test_each_chunk_is_here_before_the_provider_sends_the_next(
 ) -> None:
     read = threading.Event()
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
         for _ in range(20):
-            asked.send_chunk(TEXT)
+            received.send_chunk(TEXT)
             assert read.wait(5)
             read.clear()
-        asked.send_chunk(USAGE + DONE)
-        asked.send_end()
+        received.send_chunk(USAGE + DONE)
+        received.send_end()
 
     upstream.script = answer
     line.ask(body=CHAT)
@@ -100,11 +102,11 @@ def test_each_chunk_is_here_before_the_provider_sends_the_next(
 def test_head_is_here_before_the_first_event(upstream: FakeUpstream, line: Line) -> None:
     read = threading.Event()
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream({"x-request-id": "req_upstream"})
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream({"x-request-id": "req_upstream"})
         assert read.wait(5)
-        asked.send_chunk(DONE)
-        asked.send_end()
+        received.send_chunk(DONE)
+        received.send_end()
 
     upstream.script = answer
     line.ask(body=CHAT)
@@ -138,7 +140,7 @@ def test_usage_event_is_shown_only_to_who_asked(upstream: FakeUpstream, line: Li
     upstream.script = script(TEXT, USAGE, DONE)
     line.ask(body=CHAT)
     assert line.read_answer() == (200, TEXT + DONE)
-    assert upstream.asked[-1].json["stream_options"] == {"include_usage": True}
+    assert upstream.received[-1].json["stream_options"] == {"include_usage": True}
     line.ask(body=CHAT | {"stream_options": {"include_usage": True}})
     assert line.read_answer() == (200, TEXT + USAGE + DONE)
 
@@ -151,7 +153,7 @@ def test_streamed_costs_what_buffered_costs(
     line.read_answer()
     streamed = newest(gateway)
     chunk = json.loads(USAGE.removeprefix(b"data: "))
-    upstream.script = lambda asked: asked.answer(json.dumps(chunk).encode())
+    upstream.script = lambda received: received.answer(json.dumps(chunk).encode())
     line.ask(body={"model": "gpt-5.4-mini", "messages": []})
     line.read_answer()
     buffered = newest(gateway)
@@ -190,12 +192,12 @@ def test_sound_goes_on_as_it_comes(upstream: FakeUpstream, gateway: Gateway, lin
     read = threading.Event()
     sound = bytes(range(256)) * 16
 
-    def answer(asked: Asked) -> None:
-        asked.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
-        asked.send_chunk(sound)
+    def answer(received: ReceivedRequest) -> None:
+        received.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
+        received.send_chunk(sound)
         assert read.wait(5)
-        asked.send_chunk(sound)
-        asked.send_end()
+        received.send_chunk(sound)
+        received.send_end()
 
     upstream.script = answer
     line.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi", "voice": "alloy"})
@@ -213,12 +215,12 @@ def test_stream_of_an_unknown_wire_goes_on_as_it_comes(
 ) -> None:
     read = threading.Event()
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(b"event: thread.created\ndata: {}\n\n")
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(b"event: thread.created\ndata: {}\n\n")
         assert read.wait(5)
-        asked.send_chunk(b"event: done\ndata: [DONE]\n\n")
-        asked.send_end()
+        received.send_chunk(b"event: done\ndata: [DONE]\n\n")
+        received.send_end()
 
     upstream.script = answer
     line.ask("/v1/threads/t_1/runs", {"assistant_id": "a", "stream": True})
@@ -250,22 +252,22 @@ def test_last_event_of_a_response_may_have_many_mebibytes(
     assert newest(gateway)["usage"]["output_tokens"] == 20
 
 
-def end_cleanly(asked: Asked) -> None:
-    asked.send_end()
+def end_cleanly(received: ReceivedRequest) -> None:
+    received.send_end()
 
 
-def reset_inside_an_event(asked: Asked) -> None:
-    asked.send_chunk(TEXT[:50])
-    asked.reset()
+def reset_inside_an_event(received: ReceivedRequest) -> None:
+    received.send_chunk(TEXT[:50])
+    received.reset()
 
 
-def close_without_an_end(asked: Asked) -> None:
-    asked.close()
+def close_without_an_end(received: ReceivedRequest) -> None:
+    received.close()
 
 
-def send_an_endless_event(asked: Asked) -> None:
-    asked.send_chunk(b"data: " + b"x" * (2 << 20))
-    asked.send_end()
+def send_an_endless_event(received: ReceivedRequest) -> None:
+    received.send_chunk(b"data: " + b"x" * (2 << 20))
+    received.send_end()
 
 
 FAULTS = [end_cleanly, reset_inside_an_event, close_without_an_end, send_an_endless_event]
@@ -282,12 +284,12 @@ def test_stream_that_breaks_is_ended_as_the_wire_has_it(
     first = TEXT if wire == "chat" else DELTA
     read = threading.Event()
 
-    def break_off(asked: Asked) -> None:
+    def break_off(received: ReceivedRequest) -> None:
         assert read.wait(5)
-        fault(asked)
+        fault(received)
 
     upstream.script = script(first, then=break_off)
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     with Line(gateway.port, gateway.key) as line:
         line.ask(PATHS[wire], CHAT)
         assert line.read_head() == 200
@@ -305,7 +307,7 @@ def test_stream_that_breaks_is_ended_as_the_wire_has_it(
     assert receipt["outcome"] == "unknown"
     assert (receipt["estimated"], receipt["pricing"]) == (1, "priced")
     assert receipt["cost_nano"] > 0
-    assert len(upstream.asked) == calls + 1, "nothing is tried again after the first byte"
+    assert len(upstream.received) == calls + 1, "nothing is tried again after the first byte"
 
 
 # Of an event over the limit a part has left, at which the SDK stumbles before it reads the error.
@@ -314,12 +316,12 @@ def test_sdk_raises_its_own_error_for_a_stream_that_breaks(
     upstream: FakeUpstream, gateway: Gateway, fault: Any
 ) -> None:
     upstream.script = script(TEXT, then=fault)
-    calls = len(upstream.asked)
+    calls = len(upstream.received)
     client = gateway.sdk()
     stream = client.chat.completions.create(model="gpt-5.4-mini", messages=[], stream=True)
     with pytest.raises(openai.APIError):
         _ = [chunk.choices[0].delta.content for chunk in stream]
-    assert len(upstream.asked) == calls + 1
+    assert len(upstream.received) == calls + 1
 
 
 def test_error_in_band_reaches_the_sdk_and_what_was_delivered_is_estimated(
@@ -345,10 +347,10 @@ def test_malformed_event_is_passed_on_and_the_stream_goes_on(
 
 
 def test_sound_that_is_cut_ends_without_its_end(upstream: FakeUpstream, gateway: Gateway) -> None:
-    def answer(asked: Asked) -> None:
-        asked.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
-        asked.send_chunk(b"\x00" * 100)
-        asked.reset()
+    def answer(received: ReceivedRequest) -> None:
+        received.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
+        received.send_chunk(b"\x00" * 100)
+        received.reset()
 
     upstream.script = answer
     with Line(gateway.port, gateway.key) as line:
@@ -364,7 +366,7 @@ def test_connection_is_kept_after_a_stream(upstream: FakeUpstream, line: Line) -
     for _ in range(3):
         line.ask(body=CHAT)
         assert line.read_answer() == (200, TEXT + DONE)
-    connections = {asked.connection for asked in upstream.asked[-3:]}
+    connections = {received.connection for received in upstream.received[-3:]}
     assert len(connections) == 1, "and so is the provider's"
 
 
@@ -380,21 +382,21 @@ def test_client_of_http_1_0_gets_a_body_that_ends_with_the_connection(
 
 
 def test_head_request_gets_no_body(upstream: FakeUpstream, line: Line) -> None:
-    def answer(asked: Asked) -> None:
-        asked.send_head(200, {"content-type": "application/json", "content-length": "99"})
+    def answer(received: ReceivedRequest) -> None:
+        received.send_head(200, {"content-type": "application/json", "content-length": "99"})
 
     upstream.script = answer
     for _ in range(2):
         line.ask("/v1/models", method="HEAD")
         assert line.read_head() == 200
-    assert upstream.asked[-1].method == "HEAD"
+    assert upstream.received[-1].method == "HEAD"
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_answer_without_a_body_leaves_the_connection_in_step(
     upstream: FakeUpstream, line: Line, status: int
 ) -> None:
-    upstream.script = lambda asked: asked.send_head(status, {"etag": "x"})
+    upstream.script = lambda received: received.send_head(status, {"etag": "x"})
     for _ in range(2):
         line.ask("/v1/files/file-1")
         assert line.read_head() == status
@@ -403,14 +405,14 @@ def test_answer_without_a_body_leaves_the_connection_in_step(
 
 
 def test_pipelined_requests_are_answered_in_order(upstream: FakeUpstream, line: Line) -> None:
-    def answer(asked: Asked) -> None:
-        if asked.json.get("stream"):
-            script(TEXT, USAGE, DONE)(asked)
+    def answer(received: ReceivedRequest) -> None:
+        if received.json.get("stream"):
+            script(TEXT, USAGE, DONE)(received)
         else:
-            asked.answer(json.dumps({"echo": asked.json["n"]}).encode())
+            received.answer(json.dumps({"echo": received.json["n"]}).encode())
 
     upstream.script = answer
-    asked = [
+    received = [
         line.render("/v1/chat/completions", {"model": "m", "n": 1}),
         line.render("/v1/chat/completions", CHAT),
         line.render("/health/live", None),
@@ -418,7 +420,7 @@ def test_pipelined_requests_are_answered_in_order(upstream: FakeUpstream, line: 
         line.render("/v1/embeddings", b"{no json"),
         line.render("/v1/chat/completions", {"model": "m", "n": 3}),
     ]
-    line.send(b"".join(asked))
+    line.send(b"".join(received))
     assert line.read_answer() == (200, b'{"echo": 1}')
     assert line.read_answer() == (200, TEXT + DONE)
     assert line.read_answer() == (200, b'{"status":"live"}')
@@ -434,12 +436,12 @@ def test_slow_client_stops_the_provider_and_costs_no_memory(
     total, blocked = 2_000, threading.Event()
     sent = [0]
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.connection.settimeout(1.0)
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.connection.settimeout(1.0)
         try:
             while sent[0] < total:
-                asked.send_chunk(event)
+                received.send_chunk(event)
                 sent[0] += 1
         except TimeoutError:
             blocked.set()
@@ -467,13 +469,13 @@ def test_slow_client_gets_every_byte_in_the_end(upstream: FakeUpstream, gateway:
 def test_slow_provider_costs_no_processor(upstream: FakeUpstream, gateway: Gateway) -> None:
     stalled, go_on = threading.Event(), threading.Event()
 
-    def answer(asked: Asked) -> None:
-        asked.begin_stream()
-        asked.send_chunk(TEXT)
+    def answer(received: ReceivedRequest) -> None:
+        received.begin_stream()
+        received.send_chunk(TEXT)
         stalled.set()
         go_on.wait(1.0)
-        asked.send_chunk(USAGE + DONE)
-        asked.send_end()
+        received.send_chunk(USAGE + DONE)
+        received.send_end()
 
     upstream.script = answer
     process = psutil.Process(gateway.process.pid)
@@ -490,15 +492,15 @@ def test_reader_that_takes_no_answer_gets_no_further_one(
 ) -> None:
     """Pipelined requests of somebody who does not read pile up no answers in memory."""
     body = json.dumps({"text": "x" * 1_000_000}).encode()
-    upstream.script = lambda asked: asked.answer(body)
-    before = len(upstream.asked)
+    upstream.script = lambda received: received.answer(body)
+    before = len(upstream.received)
     with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
         request = line.render("/v1/chat/completions", {"model": "m"})
         line.send(request * 30)
         assert line.read_head() == 200
-        assert len(upstream.asked) - before < 20
+        assert len(upstream.received) - before < 20
         for _ in range(29):
             line.read_body()
             line.read_head()
         line.read_body()
-    assert len(upstream.asked) - before == 30
+    assert len(upstream.received) - before == 30

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes import line
 from tests.fakes.harness import Harness, running_harness
 from tests.fakes.line import Answered, check_error, open_line
-from tests.fakes.upstream import Asked
+from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
@@ -39,8 +39,8 @@ def harness(module_harness: Harness) -> Harness:
     return module_harness
 
 
-def echo(asked: Asked) -> None:
-    asked.answer(json.dumps({"target": asked.target, "bytes": len(asked.body)}).encode())
+def echo(received: ReceivedRequest) -> None:
+    received.answer(json.dumps({"target": received.target, "bytes": len(received.body)}).encode())
 
 
 def ask(
@@ -84,7 +84,7 @@ def test_two_different_good_keys_are_refused_with_words(harness: Harness) -> Non
     check_error(answered, 401, "conflicting_api_keys", source="gateway")
     assert "two different keys" in answered.error["message"]
     assert ask(harness, ("Authorization", f"Bearer {GOOD}"), ("x-api-key", GOOD)).status == 200
-    assert len(harness.upstream.asked) == 1
+    assert len(harness.upstream.received) == 1
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_two_authorization_headers_are_refused_on_every_api(harness: Harness, ta
         answered = ask(harness, *fields, target=target, method=method)
         assert answered.status == 400
         assert b"duplicate_authorization" in answered.body
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_errors_of_the_edge_have_the_shape_of_the_api(harness: Harness) -> None:
@@ -127,7 +127,7 @@ def test_wrong_base_url_is_told_the_right_one(harness: Harness, target: str) -> 
     assert answered.error["message"].endswith(" http://localhost/v1")
     secure = ask(harness, key, ("X-Forwarded-Proto", "https"), target=target)
     assert secure.error["message"].endswith(" https://localhost/v1")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("target", ["/v1//chat/completions", "/v1/chat/completions/"])
@@ -152,8 +152,8 @@ def test_page_of_a_named_origin_may_call_and_read_models_and_the_api(harness: Ha
     origin = ("Origin", PAGE)
     question = ("Access-Control-Request-Method", "POST")
     for target in (CHAT, "/api/projects"):
-        asked = ask(harness, origin, question, target=target, method="OPTIONS")
-        assert (asked.status, asked.headers["access-control-allow-origin"]) == (204, PAGE)
+        received = ask(harness, origin, question, target=target, method="OPTIONS")
+        assert (received.status, received.headers["access-control-allow-origin"]) == (204, PAGE)
     for fields, status in (([("x-api-key", GOOD)], 200), ([], 401)):
         for target in (CHAT, "/v1/models"):
             method = "POST" if target == CHAT else "GET"
@@ -190,7 +190,7 @@ def test_what_is_the_gateways_own_never_reaches_a_provider(
         assert nobody.json["error"]["type"] == "authentication_error"
     else:
         check_error(answered, 501, "unsupported_endpoint", source="gateway")
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_no_spelling_leads_around_what_is_the_gateways_own(harness: Harness, tar
     answered = ask(harness, ("x-api-key", GOOD), target=target)
     assert answered.status in (400, 404, 501)
     assert answered.headers["x-headgate-error-source"] == "gateway"
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 @pytest.mark.parametrize("step", ["", "/call_1/accept", "/call_1/hangup", "/call_1/refer"])
@@ -216,7 +216,7 @@ def test_realtime_calls_say_what_they_mean(harness: Harness, step: str) -> None:
     answered = ask(harness, ("x-api-key", GOOD), target=f"/v1/realtime/calls{step}")
     check_error(answered, 501, "unsupported_endpoint", source="gateway")
     assert "sound and tokens go between the caller and the provider" in answered.error["message"]
-    assert harness.upstream.asked == []
+    assert harness.upstream.received == []
 
 
 def test_api_refuses_a_body_too_large_before_it_asks_for_it(harness: Harness) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.raw import Line
 from tests.fakes.server_database import ServerDatabase
-from tests.fakes.upstream import Asked, FakeUpstream, Script, running_upstream
+from tests.fakes.upstream import FakeUpstream, ReceivedRequest, Script, running_upstream
 from tests.fakes.waiting import wait_until
 
 DEADLINE_SECONDS = 0.5
@@ -72,21 +72,21 @@ class Plan:
         self.steps = list(steps)
         self.calls = 0
 
-    def __call__(self, asked: Asked) -> None:
+    def __call__(self, received: ReceivedRequest) -> None:
         self.calls += 1
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        step(asked)
+        step(received)
 
 
-def good(asked: Asked) -> None:
-    asked.answer(ANSWER)
+def good(received: ReceivedRequest) -> None:
+    received.answer(ANSWER)
 
 
 def refuse(
     status: int, body: bytes = b'{"error":{"message":"no","code":"boom"}}', /, **headers: str
 ) -> Script:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda asked: asked.answer(body, status=status, headers=given)
+    return lambda received: received.answer(body, status=status, headers=given)
 
 
 def error_of(body: bytes) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def test_limit_of_the_provider_is_told_from_our_own(
         assert error_of(line.read_body())["code"] == "rate_limited"
 
 
-@pytest.mark.parametrize("end", [Asked.close, Asked.reset])
+@pytest.mark.parametrize("end", [ReceivedRequest.close, ReceivedRequest.reset])
 def test_post_that_the_provider_has_read_is_not_sent_again(
     upstream: FakeUpstream, line: Line, server_database: ServerDatabase, end: Script
 ) -> None:
@@ -264,7 +264,7 @@ def test_post_that_the_provider_has_read_is_not_sent_again(
 def test_safe_request_is_sent_again_and_each_attempt_is_counted(
     upstream: FakeUpstream, line: Line, server_database: ServerDatabase
 ) -> None:
-    upstream.script = plan = Plan(good, Asked.close, good)
+    upstream.script = plan = Plan(good, ReceivedRequest.close, good)
     for retries in ("0", "1"):
         line.ask("/v1/files/file-1", method="GET")
         assert line.read_answer() == (200, ANSWER)
@@ -273,7 +273,7 @@ def test_safe_request_is_sent_again_and_each_attempt_is_counted(
     assert server_database.receipts()[-1]["attempts"] == 2
 
 
-@pytest.mark.parametrize("step", [refuse(503), Asked.close])
+@pytest.mark.parametrize("step", [refuse(503), ReceivedRequest.close])
 def test_upload_that_streams_is_sent_once(
     upstream: FakeUpstream, gateway: Gateway, step: Script
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass
-class Asked:
+class ReceivedRequest:
     """A request as it arrived."""
 
     method: str
@@ -78,16 +78,16 @@ class Asked:
         self.connection.close()
 
 
-Script = Callable[[Asked], None]
+Script = Callable[[ReceivedRequest], None]
 
 
 class FakeUpstream:
-    """`script` answers every request; `asked` keeps them all. `before_body` runs when a head was
+    """`script` answers every request; `received` keeps them all. `before_body` runs when a head was
     read and before its body is."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
-        self.script: Script = lambda asked: asked.answer(b"{}")
+        self.received: list[ReceivedRequest] = []
+        self.script: Script = lambda received: received.answer(b"{}")
         self.before_body: Callable[[], object] | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -97,7 +97,7 @@ class FakeUpstream:
 
     def forget(self) -> None:
         """Keep what is asked from now on."""
-        self.asked = []
+        self.received = []
 
     def stop(self) -> None:
         """Wake whoever waits; each thread then closes what it serves."""
@@ -119,8 +119,8 @@ class FakeUpstream:
     def _serve(self, connection: socket.socket) -> None:
         reader = connection.makefile("rb")
         try:
-            while (asked := self._read_request(reader, connection)) is not None:
-                self.script(asked)
+            while (received := self._read_request(reader, connection)) is not None:
+                self.script(received)
                 connection.settimeout(None)
         except (OSError, ValueError):
             pass
@@ -129,12 +129,12 @@ class FakeUpstream:
             reader.close()
             connection.close()
 
-    def _read_request(self, reader: Any, connection: socket.socket) -> Asked | None:
+    def _read_request(self, reader: Any, connection: socket.socket) -> ReceivedRequest | None:
         line = reader.readline().decode()
         if not line:
             return None
         # A request that began for one test is none of the next one's, however late it is whole.
-        kept = self.asked
+        kept = self.received
         method, target, _ = line.split(" ", 2)
         fields: list[tuple[str, str]] = []
         while (field_line := reader.readline().decode().rstrip("\r\n")) != "":
@@ -143,9 +143,9 @@ class FakeUpstream:
         if self.before_body is not None:
             self.before_body()
         body = _read_body(reader, dict(fields))
-        asked = Asked(method, target, fields, body, connection, reader)
-        kept.append(asked)
-        return asked
+        received = ReceivedRequest(method, target, fields, body, connection, reader)
+        kept.append(received)
+        return received
 
 
 @contextmanager

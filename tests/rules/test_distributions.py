@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GATEWAY = ROOT / "src" / "headgate"
 LOADER = "main/simulator.py"
-FAULT_MARKS = ("x-simulator-fault", "@fault:", "fault_line", "FaultLine")
+FAULT_MARKS = ("x-simulator-fault", "@fault:", "fault_server", "FaultServer")
 """What only code that injects faults has a use for."""
 WITHOUT_SIMULATOR = """
 import sys

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import msgspec
 
 from headgate_simulator import server
-from headgate_simulator.fault_line.server import FaultLine
+from headgate_simulator.fault_server.server import FaultServer
 
 start = server.start
 
@@ -32,9 +32,9 @@ async def fail(host: str, port: int, stream: TextIO) -> None:
         stream.write(msgspec.json.encode(entry).decode() + "\n")
         stream.flush()
 
-    line = FaultLine(host, log)
-    await line.start(port)
+    fault_server = FaultServer(host, log)
+    await fault_server.start(port)
     try:
-        await line.wait()
+        await fault_server.wait()
     finally:
-        await line.stop()
+        await fault_server.stop()

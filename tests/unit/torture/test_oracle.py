@@ -16,7 +16,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.relay.ports import Hold, Receipt
-from rigs.torture.oracle import Answer, inspect_wreck, judge_file
+from rigs.torture.oracle import Answer, check_after_crash, judge_file
 
 pytestmark = pytest.mark.anyio
 HOLD = Hold("req_1", "org_1", 400)
@@ -61,7 +61,7 @@ def verdicts(path: Path) -> set[str]:
 
 async def test_books_that_are_right_are_found_right(path: Path) -> None:
     assert judge_file(path, ANSWERS, SALES) == []
-    assert inspect_wreck(path) == []
+    assert check_after_crash(path) == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.fakes.receipts import Receipts, open_receipts
 
 
 @dataclass
-class Simulated:
+class SimulatedGateway:
     gateway: Gateway
     client: openai.OpenAI
     receipts: Receipts
@@ -51,10 +51,10 @@ class Simulated:
 
 
 @contextmanager
-def running_simulated(data: Path) -> Generator[Simulated]:
+def running_simulated_gateway(data: Path) -> Generator[SimulatedGateway]:
     settings: dict[str, Any] = {"simulator": "true", "simulator_port": find_port()}
     with running_gateway(data, **settings) as gateway, open_receipts(gateway) as receipts:
-        yield Simulated(gateway, gateway.sdk(max_retries=0, timeout=10), receipts)
+        yield SimulatedGateway(gateway, gateway.sdk(max_retries=0, timeout=10), receipts)
 
 
 def usage_of_chat(usage: CompletionUsage | None) -> Usage:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from headgate_simulator.fault_line import wires
-from headgate_simulator.fault_line.steps import Close, FaultRequest, Send, StartBilling, Step, Steps
+from headgate_simulator.fault_server import wires
+from headgate_simulator.fault_server.steps import (
+    Close,
+    FaultRequest,
+    Send,
+    StartBilling,
+    Step,
+    Steps,
+)
 
 Fields = Sequence[tuple[bytes, bytes]]
 JSON: Fields = ((b"content-type", b"application/json"),)

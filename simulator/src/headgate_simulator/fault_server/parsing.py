@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from headgate_simulator.fault_line import catalogue, wires
-from headgate_simulator.fault_line.steps import FaultRequest, Script
+from headgate_simulator.fault_server import catalogue, wires
+from headgate_simulator.fault_server.steps import FaultRequest, Script
 
 HEADER = "x-simulator-fault"
 TAG_HEADER = "x-client-request-id"

@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 
-from headgate_simulator.fault_line import bombs, response, wires
-from headgate_simulator.fault_line.steps import Close, FaultRequest, Script, Send, Steps
+from headgate_simulator.fault_server import bombs, response, wires
+from headgate_simulator.fault_server.steps import Close, FaultRequest, Script, Send, Steps
 
 METADATA = b"http://169.254.169.254/latest/meta-data/"
 LARGE_BYTES = 1 << 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from headgate_simulator.fault_line import body_faults, connection_faults, header_faults, response
-from headgate_simulator.fault_line.steps import FaultRequest, Script, Steps
+from headgate_simulator.fault_server import body_faults, connection_faults, header_faults, response
+from headgate_simulator.fault_server.steps import FaultRequest, Script, Steps
 
 MARK = "fault:"
 _OPTION = re.compile(r"([a-z]+)=([0-9.]+)")

@@ -1,4 +1,4 @@
-"""The fault line as a running thing: its ports, its connections, its log."""
+"""The fault server as a running thing: its ports, its connections, its log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from headgate.kit.process.listener import open_listeners
-from headgate_simulator.fault_line import parsing, response
-from headgate_simulator.fault_line.parsing import HEAD_BYTES_MAX, ReceivedRequest
-from headgate_simulator.fault_line.player import PlayResult, ScriptPlayer
-from headgate_simulator.fault_line.ports import BlackholePort, ClosedPort, make_self_signed
-from headgate_simulator.fault_line.steps import FaultRequest, Script, Steps
+from headgate_simulator.fault_server import parsing, response
+from headgate_simulator.fault_server.parsing import HEAD_BYTES_MAX, ReceivedRequest
+from headgate_simulator.fault_server.player import PlayResult, ScriptPlayer
+from headgate_simulator.fault_server.ports import BlackholePort, ClosedPort, make_self_signed
+from headgate_simulator.fault_server.steps import FaultRequest, Script, Steps
 
 MAIN, ELSEWHERE, SELF_SIGNED = "main", "elsewhere", "self_signed"
 TAGS_MAX = 100_000
@@ -25,7 +25,7 @@ TAGS_MAX = 100_000
 Log = Callable[[dict[str, Any]], None]
 
 
-class FaultLine:
+class FaultServer:
     """Answers on `main` until `stop`. Every request that ends is one entry of the log.
 
     `addresses` has the ports by what they do: main; elsewhere, to which redirects point and where

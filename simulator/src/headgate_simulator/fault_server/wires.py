@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headgate_simulator.fault_line.steps import FaultRequest, Send, StartBilling, Steps
+from headgate_simulator.fault_server.steps import FaultRequest, Send, StartBilling, Steps
 
 CHAT, RESPONSES, EMBEDDINGS, RAW = "chat", "responses", "embeddings", "raw"
 INPUT_TOKENS = 20

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from headgate_simulator.fault_line import bombs, catalogue, wires
-from headgate_simulator.fault_line.parsing import ReceivedRequest, find_fault
-from headgate_simulator.fault_line.server import FaultLine
-from headgate_simulator.fault_line.steps import FaultRequest, Script, Send, StartBilling
+from headgate_simulator.fault_server import bombs, catalogue, wires
+from headgate_simulator.fault_server.parsing import ReceivedRequest, find_fault
+from headgate_simulator.fault_server.server import FaultServer
+from headgate_simulator.fault_server.steps import FaultRequest, Script, Send, StartBilling
 
 pytestmark = pytest.mark.anyio
 WIRES = (wires.CHAT, wires.RESPONSES, wires.EMBEDDINGS, wires.RAW)
@@ -95,7 +95,7 @@ async def talk(address: str, *requests: str) -> bytes:
 
 async def test_each_request_is_logged_with_what_it_sold() -> None:
     log: list[dict[str, Any]] = []
-    line = FaultLine("127.0.0.1", log.append)
+    line = FaultServer("127.0.0.1", log.append)
     await line.start(0)
     try:
         body = '{"model":"m","stream":true}'
@@ -119,7 +119,7 @@ async def test_each_request_is_logged_with_what_it_sold() -> None:
 
 
 async def test_port_that_refuses_and_port_that_says_nothing_do_so() -> None:
-    line = FaultLine("127.0.0.1", lambda _: None)
+    line = FaultServer("127.0.0.1", lambda _: None)
     await line.start(0)
     try:
         with pytest.raises(ConnectionRefusedError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from headgate_simulator.fault_line import response, wires
-from headgate_simulator.fault_line.steps import FaultRequest, Script, Send, Steps
+from headgate_simulator.fault_server import response, wires
+from headgate_simulator.fault_server.steps import FaultRequest, Script, Send, Steps
 
 LONG_BYTES = 10 << 20
 _LONG_PIECE = b"x" * 65_536

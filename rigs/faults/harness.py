@@ -1,4 +1,4 @@
-"""A gateway before the fault line, each a process of its own, and everything that they wrote."""
+"""A gateway before the fault server, each a process of its own, and everything that they wrote."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ START_SECONDS = 20.0
 
 
 @dataclass
-class Stage:
+class FaultHarness:
     """Both processes; `log` and the database are read as an auditor would."""
 
     gateway: Gateway
@@ -54,7 +54,7 @@ class Stage:
     """For names of calls that no two of them share."""
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
-        """What the fault line saw of each call, by its tag, oldest first."""
+        """What the fault server saw of each call, by its tag, oldest first."""
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for text in self.log.read_text().splitlines():
             entry = json.loads(text)
@@ -98,23 +98,23 @@ class Stage:
 
 
 @contextlib.contextmanager
-def running_stage(folder: Path, **given: Any) -> Generator[Stage]:
+def running_harness(folder: Path, **given: Any) -> Generator[FaultHarness]:
     """`given` are settings of the gateway, instead of those of `DEADLINES`."""
     log = folder / "faults.jsonl"
-    with _running_line(log) as addresses:
+    with _running_fault_server(log) as addresses:
         base_url = f"{addresses['main']}/v1"
         chosen = DEADLINES | given
         with running_gateway(folder / "data", provider_url=base_url, **chosen) as gateway:
             database = Database(gateway.data / "headgate.db")
             try:
-                _furnish(gateway, database, addresses)
-                yield Stage(gateway, addresses, log, database)
+                _prepare(gateway, database, addresses)
+                yield FaultHarness(gateway, addresses, log, database)
             finally:
                 database.close()
 
 
 @contextlib.contextmanager
-def _running_line(log: Path) -> Generator[dict[str, str]]:
+def _running_fault_server(log: Path) -> Generator[dict[str, str]]:
     command = [sys.executable, "-m", "headgate.cli", "simulate", "--faults"]
     process = subprocess.Popen([*command, "--port", "0", "--log", str(log)])
     try:
@@ -127,7 +127,7 @@ def _running_line(log: Path) -> Generator[dict[str, str]]:
         process.wait(10)
 
 
-def _furnish(gateway: Gateway, database: Database, addresses: dict[str, str]) -> None:
+def _prepare(gateway: Gateway, database: Database, addresses: dict[str, str]) -> None:
     """A wallet, and credentials by the place that they lead to, managed and own."""
     owner = gateway.keys["organization_id"]
     places = ["main", *PLACES.values()]

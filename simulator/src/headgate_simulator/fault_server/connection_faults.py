@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headgate_simulator.fault_line import response, wires
-from headgate_simulator.fault_line.steps import (
+from headgate_simulator.fault_server import response, wires
+from headgate_simulator.fault_server.steps import (
     Close,
     FaultRequest,
     Pause,

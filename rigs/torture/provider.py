@@ -21,18 +21,18 @@ STREAM_HEAD = (
 )
 
 
-class Seller:
-    """Serves on a thread of its own. `sales` are nano-dollars by the id of the answer; an answer
+class RecordingProvider:
+    """Serves on a thread of its own. `charges` are nano-dollars by the id of the answer; an answer
     is in it from before its first byte, so the last ones may never have left."""
 
     def __init__(self) -> None:
-        self.sales: dict[str, int] = {}
+        self.charges: dict[str, int] = {}
         self.port = 0
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._listening = threading.Event()
-        self._talking: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -40,7 +40,7 @@ class Seller:
         """What a credential is told."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def __enter__(self) -> Seller:
+    def __enter__(self) -> RecordingProvider:
         self._thread.start()
         self._listening.wait(10)
         return self
@@ -54,19 +54,21 @@ class Seller:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=1024)
+        server = await asyncio.start_server(self._serve_connection, "127.0.0.1", 0, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stopping.wait()
         server.close()
-        for task in list(self._talking):
+        for task in list(self._connections):
             task.cancel()
         await asyncio.sleep(0)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
-        self._talking.add(task)
+        self._connections.add(task)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -75,7 +77,7 @@ class Seller:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._talking.discard(task)
+            self._connections.discard(task)
             writer.close()
 
     async def _answer(self, asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
@@ -83,7 +85,7 @@ class Seller:
         usage = {"prompt_tokens": 20 + number % 97, "completion_tokens": 10 + number % 31}
         facts = {"id": f"chatcmpl-{number}", "object": "chat.completion", "model": MODEL}
         pause_seconds = asked.get("pause_seconds", 0.0)
-        self.sales[f"chatcmpl-{number}"] = (
+        self.charges[f"chatcmpl-{number}"] = (
             usage["prompt_tokens"] * INPUT_NANO + usage["completion_tokens"] * OUTPUT_NANO
         )
         if not asked.get("stream"):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from headgate_simulator.fault_line.steps import (
+from headgate_simulator.fault_server.steps import (
     Close,
     Pause,
     Repeat,
