@@ -1,4 +1,4 @@
-"""Build the data plane: every part of the call pipeline with the settings that bound it."""
+"""Wiring of the data plane: each part of the call pipeline with its settings."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
 
 MEMORY_SHARE = 4
-"""Bodies may take this part of the memory, a quarter; the rest is for what becomes of them."""
+"""Bodies may take a quarter of the memory; the rest is for their decoded forms."""
 
 
 class Pipelines(msgspec.Struct, frozen=True):
-    """The call pipelines of one process. They share admission, settlement and all that counts."""
+    """Hold the call pipelines of one process, which share admission and settlement."""
 
     calls: CallPipeline
     models: ModelsPipeline
@@ -57,7 +57,7 @@ class Pipelines(msgspec.Struct, frozen=True):
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """What the calls of one process know of each other while they are under way."""
+    """Hold the limits that all running calls of one process share."""
 
     concurrency: ConcurrencyLimiter
     breakers: Breakers
@@ -66,7 +66,7 @@ class Traffic(msgspec.Struct, frozen=True):
 
     @property
     def gauges(self) -> Mapping[str, Callable[[], float]]:
-        """What can be read of it at any time."""
+        """Return what the metrics read at each scrape."""
         return {
             "breakers_open": lambda: self.breakers.open,
             "drains": lambda: self.drains.active,
@@ -77,7 +77,7 @@ class Traffic(msgspec.Struct, frozen=True):
 
     @property
     def counters(self) -> Mapping[str, Callable[[], float]]:
-        """What only grows."""
+        """Return the counters that the metrics read at each scrape."""
         return {
             "breaker_openings": lambda: self.breakers.openings,
             "bodies_refused": lambda: self.bodies.refusals,
@@ -85,7 +85,7 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 def build_observers(settings: Settings, server: uvicorn.Server, client: HttpClient) -> Observers:
-    """Build what observes settled calls, with the gauges of the server and the egress client."""
+    """Build the observers of settled calls, with gauges of the server and the egress client."""
     return Observers(
         {
             "connections": lambda: len(server.server_state.connections),
@@ -100,7 +100,8 @@ def build_observers(settings: Settings, server: uvicorn.Server, client: HttpClie
 
 
 def build_ledger(settings: Settings, application: Application, writer: Writer) -> Ledger:
-    """The ledger, on the writer's queues. Nobody subscribes to events yet, but for tests."""
+    """Build the ledger on the writer's queues. Its events have no subscribers yet, except in
+    tests."""
     return Ledger(
         writer,
         application.clock,
@@ -188,7 +189,8 @@ def build_pipelines(
     )
     models = build_models_sender(settings, application, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
-    # What is kept can be shown while its provider rests; when it is asked, `Upstream` looks again.
+    # A cached list can be served while the breaker of its provider is open; `Upstream` checks the
+    # breakers again before it asks the provider.
     no_breakers = Breakers(clock, failures=0)
     return Pipelines(
         build_pipeline(routing=route(breakers=traffic.breakers), upstream=upstream),
@@ -217,8 +219,7 @@ def build_models_sender(
 
 
 def build_traffic(settings: Settings, application: Application) -> Traffic:
-    """The places for calls, when a provider that fails is left alone, and what becomes of an
-    answer whose caller left."""
+    """Build the limits that running calls share."""
     return Traffic(
         ConcurrencyLimiter(
             settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max
@@ -238,7 +239,7 @@ def build_traffic(settings: Settings, application: Application) -> Traffic:
 
 
 def build_timeouts(settings: Settings) -> Timeouts:
-    """The deadlines of calls whose model and credential set none."""
+    """Build the deadlines of calls whose model and credential set none."""
     return Timeouts(
         connect_seconds=settings.connect_seconds,
         first_byte_seconds=settings.first_byte_seconds,
@@ -248,7 +249,7 @@ def build_timeouts(settings: Settings) -> Timeouts:
 
 
 def build_retry_policy(settings: Settings) -> RetryPolicy:
-    """When a failed attempt is made again."""
+    """Build the retry policy from the settings."""
     return RetryPolicy(
         retries_max=settings.retries_max,
         budget_ratio=settings.retry_budget_ratio,
@@ -259,7 +260,7 @@ def build_retry_policy(settings: Settings) -> RetryPolicy:
 
 
 def build_handler_limits(settings: Settings) -> HandlerLimits:
-    """What a request's body may be."""
+    """Build the limits of request bodies."""
     return HandlerLimits(
         json_body_bytes_max=settings.json_body_bytes_max,
         form_body_bytes_max=settings.form_body_bytes_max,
@@ -277,7 +278,7 @@ def build_handler_limits(settings: Settings) -> HandlerLimits:
 
 
 def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
-    """What all connections share."""
+    """Build what all connections share."""
     return Edge(
         handler,
         build_edge_limits(settings),
@@ -288,20 +289,17 @@ def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
 
 
 def build_cors(settings: Settings) -> CorsPolicy | None:
-    """Which pages of other origins may read answers. Raises `InvalidCorsOriginError`."""
+    """Build the CORS policy; None where no origin is allowed. Raises `InvalidCorsOriginError`."""
     return CorsPolicy(settings.cors_origins) if settings.cors_origins else None
 
 
 def build_trusted_proxies(settings: Settings) -> Networks:
-    """Whose word on a client's address counts.
-
-    Raises `InvalidTrustedProxiesError` for what is no network.
-    """
+    """Parse the networks of proxies that are trusted. Raises `InvalidTrustedProxiesError`."""
     return parse_networks(settings.trusted_proxies, allow_any=settings.trust_any_proxy)
 
 
 def build_edge_limits(settings: Settings) -> EdgeLimits:
-    """What a connection may cost."""
+    """Build the limits of a connection."""
     return EdgeLimits(
         header_bytes_max=settings.header_bytes_max,
         header_count_max=settings.header_count_max,

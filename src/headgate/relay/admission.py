@@ -1,4 +1,4 @@
-"""Who may make this call, now: the key's own limits, checked from memory."""
+"""Admission of a call: the scopes and rate limits of its key, checked from memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.ports import Grant, ModelCatalog, Receipt
 
 OUTPUT_TOKENS_ASSUMED = 1_000
-"""Of a call that sets no maximum, for the estimate of its tokens."""
+"""Output tokens that the estimate counts for a call without a maximum of its own."""
 
 
 class KeyWithoutInferenceError(HeadgateError):
@@ -51,18 +51,22 @@ class UnsupportedEndpointError(HeadgateError):
 
 
 def is_in_scope(value: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a name matches one of the patterns (`gpt-5*`); none at all allows everything."""
+    """Return whether a name matches one of the patterns (`gpt-5*`). No pattern at all allows
+    everything."""
     return not patterns or any(fnmatch.fnmatchcase(value, pattern) for pattern in patterns)
 
 
 def is_any_in_scope(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
-    """Whether one of the spellings of a model matches."""
+    """Return whether one of the spellings of a model matches. No pattern at all allows
+    everything."""
     return not patterns or any(is_in_scope(name, patterns) for name in names)
 
 
 class Admission:
-    """Checks a call against its grant. `models` say which ids
-    mean the same model."""
+    """Check calls against the grants of their keys, and count them.
+
+    `models` resolves the spellings of a model, so that a scope holds for all of them.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,10 @@ class Admission:
         self._models = models
 
     def admit(self, call: Call, caller: Caller) -> None:
-        """Let the call pass or raise the error that says which limit stands in its way."""
+        """Admit a call, or raise the error that names the limit in its way.
+
+        An admitted call occupies a place of the concurrency limiter until `release`.
+        """
         grant = call.grant
         if not grant.is_restricted:
             check_endpoint(grant, call.endpoint)
@@ -89,8 +96,11 @@ class Admission:
             self._count(call, grant)
 
     def check_head(self, grant: Grant, endpoint: Endpoint, caller: Caller) -> None:
-        """Raise what a restricted key is refused with by the head of its request alone, before a
-        body is held for it. Nothing is counted: `admit` does, and looks at the model as well."""
+        """Reject a call of a restricted key by its request head, before memory is taken for its
+        body.
+
+        Nothing is counted: `admit` counts, and checks the model as well.
+        """
         if grant.networks:
             check_address(caller.client_address, grant.networks)
         check_endpoint_scope(grant, endpoint)
@@ -98,13 +108,13 @@ class Admission:
             self._rate_limiter.check(grant, with_tokens=endpoint.pricing is not Pricing.FREE)
 
     def release(self, call: Call) -> None:
-        """The provider's part of an admitted call is over: its place is free."""
+        """Free the place of an admitted call."""
         self._concurrency.release(call.grant.key_id)
 
     def settle(self, call: Call, receipt: Receipt) -> None:
-        """Count the tokens that a call used, where some were reserved for it.
+        """Replace the tokens that were reserved for a call by those that it used.
 
-        What was charged for and not reported counts as it was estimated.
+        A call that was charged although its usage is not known counts with its reservation.
         """
         used = call.tokens_reserved
         if receipt.usage is not None:
@@ -116,7 +126,7 @@ class Admission:
     def _count(self, call: Call, grant: Grant) -> None:
         tokens = 0
         if grant.tokens_per_minute and call.endpoint.pricing is not Pricing.FREE:
-            # Not more than a whole bucket, so that a call of any size comes to its turn.
+            # At most a whole bucket: a call with a larger estimate could otherwise never pass.
             tokens = min(estimate_tokens(call), grant.tokens_per_minute)
         try:
             call.rate_limits = self._rate_limiter.take(grant, tokens=tokens)
@@ -127,7 +137,7 @@ class Admission:
 
 
 def check_endpoint(grant: Grant, endpoint: Endpoint) -> None:
-    """Refuse what no key may do, or only one that names it."""
+    """Reject an unsupported endpoint, and a restricted one that the key does not name."""
     if endpoint.unsupported:
         raise UnsupportedEndpointError(endpoint.unsupported, should_retry=False)
     if endpoint.restricted and endpoint.name not in grant.endpoints:
@@ -137,7 +147,7 @@ def check_endpoint(grant: Grant, endpoint: Endpoint) -> None:
 
 
 def check_endpoint_scope(grant: Grant, endpoint: Endpoint) -> None:
-    """Refuse an address that the key was not issued for."""
+    """Reject a management key, and an endpoint outside the key's scope."""
     if grant.management and not endpoint.unsupported:
         raise KeyWithoutInferenceError(
             "This is a management key (hg_admin_...); model calls need an inference key "
@@ -152,7 +162,7 @@ def check_endpoint_scope(grant: Grant, endpoint: Endpoint) -> None:
 
 
 def check_scope(grant: Grant, call: Call, models: ModelCatalog | None = None) -> None:
-    """Refuse what the key was not issued for."""
+    """Reject an endpoint, a model or a resource outside the key's scope."""
     check_endpoint_scope(grant, call.endpoint)
     if call.endpoint.pricing is Pricing.FREE:
         return
@@ -172,8 +182,8 @@ def check_scope(grant: Grant, call: Call, models: ModelCatalog | None = None) ->
 
 
 def check_model_field(body: JsonRequest) -> None:
-    """Refuse a second name of the model (`MODEL`): providers that ignore the case of keys would
-    take that one."""
+    """Reject a body that names a model twice (`model`, `MODEL`): a provider that ignores the case
+    of keys would take the one that was not checked."""
     for name in body.fields:
         if name != "model" and name.casefold() == "model":
             raise ModelOutOfScopeError(
@@ -185,7 +195,7 @@ def check_model_field(body: JsonRequest) -> None:
 def is_model_in_scope(
     model: str | None, patterns: tuple[str, ...], models: ModelCatalog | None
 ) -> bool:
-    """Whether the model that a request names is allowed, as it is spelled or otherwise."""
+    """Return whether a requested model is allowed under any of its spellings; False for None."""
     if model is None:
         return False
     if is_in_scope(model, patterns):
@@ -194,7 +204,10 @@ def is_model_in_scope(
 
 
 def choose_project(grant: Grant, project_id: str) -> Grant:
-    """The grant for calls of the project that the caller names. Raises `ProjectOutOfScopeError`."""
+    """Return the grant for calls of the project that the caller names.
+
+    Raises `ProjectOutOfScopeError`.
+    """
     if project_id == grant.project_id:
         return grant
     if project_id not in grant.projects:
@@ -203,7 +216,8 @@ def choose_project(grant: Grant, project_id: str) -> Grant:
 
 
 def estimate_tokens(call: Call) -> int:
-    """The tokens that a call may use, by what its body holds and the most that it may answer."""
+    """Estimate the tokens of a call: its body as input, and its maximum of output for each
+    answer."""
     body = call.body
     if not isinstance(body, JsonRequest):
         return OUTPUT_TOKENS_ASSUMED

@@ -1,9 +1,9 @@
-"""How much memory all bodies together may take, shared fairly between keys (decision 0016).
+"""The memory that all bodies together may take, shared fairly between keys (decision 0016).
 
 Request bodies are counted when they are announced, or as they arrive; answers as far as they are
-held. Up to half of the budget nobody is asked. Above that a key may hold a few times what is left
-free, so whoever fills the memory leaves room for others; and while another key was refused lately,
-none may hold more than its equal part.
+held. Below half of the budget every body is accepted. Above it a key may hold a few times what is
+left free, so that a key that fills the memory leaves room for others. While another key was
+rejected lately, no key may hold more than its equal share.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from headgate.kit.errors import HeadgateError, Kind
 SHARE = 4
 """Bytes that a key may hold for each free one: alone it gets four fifths of all."""
 REFUSAL_REMEMBERED_SECONDS = 5.0
-"""For so long a key that was refused counts as one that wants its part."""
+"""A key that was rejected counts as one that needs its share for so long."""
 REFUSALS_MAX = 1024
 RETRY_SECONDS = 1.0
 
@@ -32,24 +32,24 @@ class BodyOverBudgetError(HeadgateError):
 
 
 class BodyBudget:
-    """The memory of one process for bodies. `taken` is what they have of it now."""
+    """Limit the memory of one process for bodies. `taken` is what they occupy now, in bytes."""
 
     def __init__(self, bytes_max: int, now: Callable[[], float] = time.monotonic) -> None:
         self.bytes_max = bytes_max
         self.taken = 0
         self.refusals = 0
-        """How many bodies there was no room for."""
+        """Number of bodies that were rejected for want of memory."""
         self._unchecked_bytes = bytes_max // 2
         self._held: dict[str, int] = {}
         self._refused_until: dict[str, float] = {}
-        """Until when those that were refused want their part."""
+        """Until when a key that was rejected counts as one that needs its share, by key id."""
         self._now = now
 
     def take(self, key_id: str, size: int) -> None:
         """Count a body, or a further part of one, for a key.
 
-        Raises `BodyMemoryExhaustedError`, or `BodyOverBudgetError` for what never has room; nothing
-        is counted then.
+        Raises `BodyMemoryExhaustedError`, or `BodyOverBudgetError` for a body that can never fit;
+        then nothing is counted.
         """
         held = self._held.get(key_id, 0) + size
         taken = self.taken + size
@@ -59,7 +59,6 @@ class BodyBudget:
         self.taken = taken
 
     def give(self, key_id: str, size: int) -> None:
-        """Give back what was taken."""
         self.taken -= size
         held = self._held[key_id] - size
         if held:
@@ -85,7 +84,8 @@ class BodyBudget:
         )
 
     def _find_fair_share(self, key_id: str) -> int:
-        """The most that a key may hold now: all, or its equal part while others want theirs."""
+        """Return the most that a key may hold now: everything, or its equal share while others
+        wait."""
         now = self._now()
         self._refused_until = {
             each: until for each, until in self._refused_until.items() if until > now

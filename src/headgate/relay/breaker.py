@@ -1,16 +1,16 @@
-"""Lets rest what only fails, and asks from time to time whether it is back (decision 0017).
+"""Circuit breakers: stop sending to a provider that only fails, and probe it from time to time.
 
-There are two kinds of breakers. One of an origin opens after some consecutive calls that could not
-connect to it, whoever made them. One of a credential, its origin and a model opens after some
-consecutive calls that reached the provider and failed there, so the trouble of one model, or of
-one account, rests no other. Calls of an open breaker fail at once, with nothing sent, until the
-time of a probe: one single call that is let through. If the probe is answered everything goes on;
-if not, it rests again.
+There are two kinds (decisions 0008 and 0017). The breaker of an origin opens after consecutive
+calls that could not connect to it, whoever made them. The breaker of a credential, its origin and a
+model opens after consecutive calls that reached the provider and failed there, so that the failures
+of one model or account open no other breaker. Calls of an open breaker fail at once, with nothing
+sent, until a probe is due: one single call that is let through. An answered probe closes the
+breaker, a failed one keeps it open.
 
 A failure is what another call would meet as well: no connection, no answer in time, an answer that
-breaks off, a 5xx that is worth a retry. A call counts once, however often it was retried. A refusal
-of the request or of its rate (4xx) shows a provider that works. State exists only for what failed
-of late, so a healthy call costs one look into a dictionary that is empty.
+breaks off, a 5xx that is worth a retry. A call counts once, however often it was retried. A 4xx
+shows a provider that works. State exists only for what failed lately, so a healthy call costs one
+look into an empty dictionary.
 """
 
 from __future__ import annotations
@@ -28,21 +28,18 @@ log = structlog.get_logger(__name__)
 
 
 class CircuitOpenError(HeadgateError):
-    """Nothing is sent: the provider has failed too often, and it is not the time of a probe."""
-
     kind = Kind.UNAVAILABLE
     code = "provider_circuit_open"
 
 
 BreakerKey = tuple[str, Origin, str]
-"""What a breaker is for: credential, origin and model; the first and last are empty for an origin's
-connections."""
+"""Credential id, origin and model; the first and last are empty for the breaker of an origin."""
 MODEL_CHARACTERS_MAX = 256
-"""Callers choose the names of models: so much of one tells it from others."""
+"""Callers choose the names of models, so a key holds only a prefix of this length."""
 
 
 class Breaker:
-    """The failed calls of one place. Times are in monotonic seconds."""
+    """Count the consecutive failures of one key. Times are in monotonic seconds."""
 
     __slots__ = ("changed_at", "failures", "key", "opened", "probe_at", "probing")
 
@@ -52,42 +49,43 @@ class Breaker:
         self.changed_at = now
         self.opened = False
         self.probe_at = 0.0
-        """While open: when the next probe may be sent."""
+        """When the next probe may be sent, while the breaker is open."""
         self.probing = False
 
     def rejects(self, now: float) -> bool:
-        """Whether nothing may be sent now."""
+        """Return whether calls are rejected now: the breaker is open, and no probe is due."""
         return self.opened and (self.probing or now < self.probe_at)
 
 
 Probes = tuple[Breaker, ...]
-"""The open breakers that one call probes, mostly none."""
+"""The open breakers for which one call is the probe, mostly none."""
 
 
 class Breakers:
-    """The breakers of one process."""
+    """Hold the breakers of one process."""
 
     KEPT_MAX = 4096
 
     def __init__(self, clock: Clock, *, failures: int = 5, open_seconds: float = 30.0) -> None:
-        """`failures` in a row open a breaker, for `open_seconds`; 0 is never."""
+        """Open a breaker after `failures` in a row, for `open_seconds`; with 0 failures none ever
+        opens."""
         self._clock = clock
         self._failures_max = failures
         self._open_seconds = open_seconds
         self._failing: dict[BreakerKey, Breaker] = {}
         self.openings = 0
-        """How often a breaker opened; a probe that failed does not count again."""
+        """How often a breaker opened; a failed probe does not count again."""
 
     def __len__(self) -> int:
         return len(self._failing)
 
     @property
     def open(self) -> int:
-        """How many are open now."""
         return sum(breaker.opened for breaker in self._failing.values())
 
     def check(self, credential: Credential, model: str | None) -> None:
-        """Raise `CircuitOpenError` if nothing may be sent. Whoever can choose asks before."""
+        """Raise `CircuitOpenError` if a call would be rejected now. Changes nothing."""
+        # The usual case: nothing has failed lately, and the check costs one look.
         if not self._failing:
             return
         now = self._clock.monotonic()
@@ -96,8 +94,12 @@ class Breakers:
                 raise self._refuse(credential, breaker, now)
 
     def admit(self, credential: Credential, model: str | None) -> Probes:
-        """As `check`, just before a call is sent. The breakers of which this call is the probe: its
-        end must be told by `succeed`, `fail`, `fail_to_connect` or `release_probes`."""
+        """Check as `check` does, just before a call is sent; return the breakers that the call
+        probes.
+
+        The end of the call must be reported by `succeed`, `fail`, `fail_to_connect` or
+        `release_probes`.
+        """
         if not self._failing:
             return ()
         self.check(credential, model)
@@ -105,26 +107,29 @@ class Breakers:
         probes = tuple(breaker for breaker in self._find(credential, model) if breaker.opened)
         for breaker in probes:
             breaker.probing = True
-            # Also a probe that nobody hears of again is the only one of its time.
+            # A probe whose end is never reported blocks others only for this period.
             breaker.probe_at = now + self._open_seconds
         return probes
 
     def rejects(self, credential: Credential, model: str | None) -> bool:
-        """Whether a further attempt is pointless now, by what other calls have met meanwhile."""
+        """Return whether a further attempt is pointless, because a breaker opened meanwhile."""
         if not self._failing:
             return False
         now = self._clock.monotonic()
         return any(breaker.rejects(now) for breaker in self._find(credential, model))
 
     def succeed(self, credential: Credential, model: str | None, probes: Probes) -> None:
-        """The provider answered. What rests is woken by its probe only: other calls that end now
-        were sent before."""
+        """Report a call that the provider answered.
+
+        It closes an open breaker only if it was its probe: other calls that end now were sent
+        before the breaker opened.
+        """
         if self._failing:
             for breaker in self._find(credential, model):
                 self._close(credential, breaker, probes)
 
     def fail(self, credential: Credential, model: str | None, probes: Probes) -> None:
-        """The provider was reached, and the call failed there."""
+        """Report a call that reached the provider and failed there."""
         connecting, answering = _find_keys(credential, model)
         if (breaker := self._failing.get(connecting)) is not None:
             self._close(credential, breaker, probes)
@@ -132,12 +137,12 @@ class Breakers:
         self.release_probes(probes)
 
     def fail_to_connect(self, credential: Credential, probes: Probes) -> None:
-        """There was no connection to the origin."""
+        """Report a call that could not connect to the origin."""
         self._count(credential, _find_keys(credential, None)[0], probes)
         self.release_probes(probes)
 
     def release_probes(self, probes: Probes) -> None:
-        """The probe ended, and nothing is known of what it has not told of."""
+        """End the probes of a call without a result, so that another call may probe."""
         for breaker in probes:
             breaker.probing = False
 
@@ -180,7 +185,8 @@ class Breakers:
         return breaker
 
     def _prune(self, now: float) -> None:
-        """Drop what has not changed for a while; else the oldest, which then has to fail anew."""
+        """Drop breakers that have not changed for a while, and the oldest where that is not
+        enough."""
         rest = 2 * self._open_seconds
         kept = {
             key: breaker
@@ -211,7 +217,7 @@ class Breakers:
 
 
 def _find_keys(credential: Credential, model: str | None) -> tuple[BreakerKey, BreakerKey]:
-    """Where a call counts that cannot connect, and one that is answered badly."""
+    """Return the key of the origin's breaker, and that of the model's."""
     origin = credential.origin
     return ("", origin, ""), (credential.id, origin, (model or "")[:MODEL_CHARACTERS_MAX])
 

@@ -1,4 +1,4 @@
-"""One request on its way: what was asked, by whom, and who waits for the answer."""
+"""A call and its caller, as the pipeline and the edge exchange them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from headgate.relay.ports import Grant
 
 
 class Call(msgspec.Struct):
-    """A decoded request. `path` is below `/v1`, percent-encoded as it came, with its slash.
+    """Hold a decoded request.
 
-    `body` is a decoded JSON object, whole bytes, or a stream that can be read once;
-    `content_length` is known for a stream that announced it. `headers` are those that may travel
-    to the provider. `started_at` is in monotonic seconds.
+    `path` is below `/v1`, percent-encoded as it came, with its slash. `body` is a decoded JSON
+    object, whole bytes, or a stream that can be read once; `content_length` is known for a stream
+    that announced it. `headers` are those that may be forwarded to the provider. `started_at` is in
+    monotonic seconds.
     """
 
     request_id: str
@@ -36,76 +37,79 @@ class Call(msgspec.Struct):
     credential_name: str | None = None
     correlation_id: str | None = None
     rate_limits: tuple[RateLimit, ...] = ()
-    """What is left of the key's rates with this call; empty for a key without."""
+    """The key's rate limits after this call; empty for a key without limits."""
     tokens_reserved: int = 0
-    """Taken from the key's tokens per minute until the call is settled."""
+    """Tokens taken from the key's minute until the call is settled."""
 
 
 class Caller(Protocol):
-    """The side that asked, as the pipeline sees it; the edge implements it.
+    """Represent the client of a call for the pipeline; the edge implements it.
 
-    Writes never block: with a slow reader the edge calls `pause` of the listener,
-    and `resume` later.
+    Writes never block: for a slow reader the edge calls `pause` of the listener, and `resume`
+    later.
     """
 
     gone: bool
     takes_trailers: bool
-    """Whether fields may follow the body of an answer that has started."""
+    """Whether the client accepts trailer fields after the body."""
     sent_bytes: int
-    """Of an answer's body in pieces, as they were written."""
+    """Bytes written of a body that is sent in pieces."""
 
     @property
     def client_address(self) -> str:
-        """From where it asks, as far as that is known. Raises a `HeadgateError` where it was told
-        and cannot be understood."""
+        """Return the client's address, empty where it is not known.
+
+        Raises a `HeadgateError` where a proxy reported a malformed one.
+        """
         ...
 
     def reserve_memory(self, size: int) -> None:
-        """Count bytes of an answer that are held for it, until it has taken its answer. Raises a
-        `HeadgateError` where there is no memory for them."""
+        """Count bytes that are held for this caller until it has taken its answer.
+
+        Raises a `HeadgateError` where there is no memory for them.
+        """
         ...
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
-        """A whole answer at once; `head` are its header lines, each with its line end."""
+        """Send a whole answer at once; `head` are its header lines, each with its line end."""
         ...
 
     def start(self, status: int, head: bytes, trailer_names: bytes = b"") -> None:
-        """The head of an answer whose body follows in pieces, and which fields may follow it."""
+        """Send the head of an answer whose body follows in pieces; `trailer_names` announces
+        trailers."""
         ...
 
-    def write(self, data: bytes) -> None:
-        """The next piece."""
-        ...
+    def write(self, data: bytes) -> None: ...
 
     def finish(self, *, complete: bool = True, trailers: bytes = b"") -> None:
-        """The body is over; an incomplete one also ends the connection, so that it shows.
-        `trailers` are header lines, for a caller who takes them."""
+        """End the body. An incomplete one also ends the connection, so that the client notices.
+
+        `trailers` are header lines, for a caller that takes them.
+        """
         ...
 
     def set_listener(self, listener: CallerListener | None) -> None:
-        """Who wants to hear of a slow reader and of one that went away (None: nobody now)."""
+        """Set who is told of a slow reader and of a lost connection; None for nobody."""
         ...
 
     def abandon(self) -> None:
-        """Cancel the work on the answer, which nobody waits for any more."""
+        """Cancel the task that works on the answer."""
         ...
 
 
 class FlowControl(Protocol):
-    """An answer whose speed the reader decides."""
+    """Regulate the speed of an answer by its reader."""
 
     def pause(self) -> None:
-        """The reader is slow: its buffer is above the high mark."""
+        """Stop writing: the reader's buffer is above its high-water mark."""
         ...
 
     def resume(self) -> None:
-        """The buffer is below the low mark again."""
+        """Write again: the buffer is below its low-water mark."""
         ...
 
 
 class CallerListener(FlowControl, Protocol):
-    """What the edge tells the pipeline while an answer is on its way."""
+    """Receive what happens to the client's connection while an answer is on its way."""
 
-    def connection_lost(self) -> None:
-        """The reader went away."""
-        ...
+    def connection_lost(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The state of one call: filled in step by step, closed into one receipt."""
+"""The state of one call while it runs through the pipeline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class ClientDisconnectedError(HeadgateError):
 
 
 class GatewayStoppingError(HeadgateError):
-    """The gateway ends, and the call with it."""
+    """End a call because the gateway stops."""
 
     kind = Kind.UNAVAILABLE
     code = "gateway_stopping"
 
     @classmethod
     def after(cls, *, sent: bool) -> GatewayStoppingError:
-        """What a call is told that was sent to the provider already, or was not."""
+        """Return the error for a call that was sent to the provider already, or was not."""
         if not sent:
             return cls("The gateway is stopping. Nothing was charged.", should_retry=True)
         return cls(
@@ -39,40 +39,40 @@ class GatewayStoppingError(HeadgateError):
 
 
 class KeyRevokedError(HeadgateError):
-    """The key of a call was revoked, disabled or expired while the call ran."""
+    """End a call whose key was revoked, disabled or expired while it ran."""
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_api_key"
 
     @classmethod
     def now(cls) -> KeyRevokedError:
-        """What such a call is told. It is the message with which its task is cancelled."""
+        """Return the error with which the task of such a call is cancelled."""
         return cls(
             "The API key was revoked, disabled or expired while the call ran.", should_retry=False
         )
 
 
 class InternalError(HeadgateError):
-    """A fault of the gateway's own: told in short, logged whole."""
+    """Report a fault of the gateway in short; its log has the whole."""
 
     kind = Kind.FAULT
     code = "internal_error"
 
     @classmethod
     def of(cls, request_id: str) -> InternalError:
-        """The fault that befell one call."""
         return cls(f"The gateway failed; its log says more of {request_id}.")
 
 
 class ReceiptNotRecordedError(HeadgateError):
-    """The answer is here and cannot be recorded, so it is not passed on (law 1)."""
+    """Withhold an answer that could not be recorded (law 1)."""
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
     @classmethod
     def of(cls, request_id: str) -> ReceiptNotRecordedError:
-        """What became of one call. To ask again would have the provider do the work again."""
+        """Return the error for one call. It asks for no retry, since the provider would work
+        again."""
         return cls(
             "The provider answered, but the gateway could not record the call, and what is not "
             f"recorded is not passed on. {request_id} is recorded as broken once that is possible.",
@@ -81,37 +81,34 @@ class ReceiptNotRecordedError(HeadgateError):
 
 
 class ResponseMemoryExhaustedError(HeadgateError):
-    """There is no memory for an answer, which the provider has made and charged."""
-
     kind = Kind.UNAVAILABLE
     code = "overloaded"
 
 
 class CallState(msgspec.Struct):
-    """The state of one call. Times are monotonic seconds, 0.0 where it never came to that."""
+    """Hold the state of one call. Times are in monotonic seconds, 0.0 for what did not happen."""
 
     call: Call
     parsed_usage: ParsedUsage
     credential: Credential | None = None
     model: Model | None = None
     model_id: str | None = None
-    """The id that was asked for, within the integration of the credential."""
+    """The requested model's id within the integration of the credential."""
     target: bytes = b""
     body: JsonRequest | bytes | AsyncIterator[bytes] = b""
     body_bytes: int = 0
     response_bytes: int = 0
-    """Of the answer's body, as the caller gets it."""
+    """Bytes of the answer's body, as the caller gets it."""
     streams: bool = False
-    """The caller asked for a stream."""
+    """Whether the caller asked for a stream."""
     requested_usage: bool = False
-    """The gateway asked for the usage event, the caller did not (decision 8)."""
+    """Whether the gateway asked for the usage event and the caller did not; it is then left out."""
     body_without_usage: JsonRequest | None = None
-    """The body without the field that asks, for a provider that refuses it."""
+    """The body without the field that asks for usage, for a provider that rejects the field."""
     hold: Hold | None = None
     attempts: int = 0
     was_sent: bool = False
-    """The provider may have received the last attempt, and has not refused it: so it may have
-    charged for it (decision 17)."""
+    """Whether the provider may have received the last attempt, and so may have charged for it."""
     status: int = 0
     outcome: str = "refused"
     error_code: str | None = None
@@ -121,12 +118,14 @@ class CallState(msgspec.Struct):
     first_byte_at: float = 0.0
     answered_at: float = 0.0
     caller: Caller | None = None
-    """Who waits for the answer, and holds the memory that it takes."""
+    """The client, whose memory budget pays for what is held of the answer."""
 
     def reserve_copies(self) -> None:
-        """Count the large bodies that are kept beside the client's: the one that is sent, and the
-        one that is sent where the provider refuses to be asked for usage. Raises what
-        `Caller.reserve_memory` does."""
+        """Count the large bodies that are kept beside the client's own: the one that is sent, and
+        the one that is sent when the provider rejects the request for usage.
+
+        Raises as `Caller.reserve_memory`.
+        """
         size = 0
         for body in (self.body, self.body_without_usage):
             if body is not None and body is not self.call.body:
@@ -135,8 +134,10 @@ class CallState(msgspec.Struct):
             self.caller.reserve_memory(size)
 
     def reserve_answer(self, size: int) -> None:
-        """Count further bytes of the answer that are about to be held. Raises
-        `ResponseMemoryExhaustedError`."""
+        """Count further bytes of the answer, before they are held.
+
+        Raises `ResponseMemoryExhaustedError`.
+        """
         if self.caller is None:
             return
         try:
@@ -149,15 +150,16 @@ class CallState(msgspec.Struct):
             ) from None
 
     def record_head(self, status: int, request_id: str | None, now: float) -> None:
-        """The head of the provider's answer is here."""
+        """Record the head of the provider's answer."""
         self.status = status
         self.upstream_request_id = request_id
         self.first_byte_at = self.answered_at = now
 
     def end_early(self, cause: BaseException, *, left: bool, now: float = 0.0) -> HeadgateError:
-        """Record how the call ended early; the error that a caller who still waits is told.
+        """Record why the call ended early, and return the error for a caller that still waits.
 
-        Until now the provider was waited for, if it was sent to and has not answered whole.
+        Where the provider was sent to and has not answered whole, the time until `now` counts as
+        its.
         """
         if self.sent_at and self.answered_at == self.first_byte_at:
             self.answered_at = now
@@ -178,7 +180,7 @@ class CallState(msgspec.Struct):
         return error
 
     def mark_unrecorded(self, receipt: Receipt) -> Receipt:
-        """The receipt of an answer that could not be recorded in time, and so was not whole."""
+        """Return the receipt of an answer that was withheld because it could not be recorded."""
         if receipt.outcome != "completed":
             return receipt
         status = receipt.status if self.streamed else ReceiptNotRecordedError.kind.value

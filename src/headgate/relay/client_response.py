@@ -1,4 +1,4 @@
-"""Brings an answer to the caller: whole, or piece by piece; its last bytes after the settlement."""
+"""Responses to the client: whole, or piece by piece, with the last bytes after the settlement."""
 
 from __future__ import annotations
 
@@ -29,78 +29,81 @@ from headgate.relay.upstream import (
 )
 
 UNEXPECTED_TYPES = frozenset((b"", b"text/html"))
-"""Where an answer is made from a request that was read, no whole answer is of these types."""
+"""Types that no whole answer to a decoded request has."""
 BODILESS_STATUS = frozenset({204, 205, 304})
 NOT_MODIFIED = 304
 BAD_GATEWAY = 502
 STREAM_RATIO_MAX = 20
-"""A compressed stream may grow by this: what one read brings is passed on at once."""
+"""The most that a compressed stream may expand: the output of one read is passed on at once."""
 LINGER_SECONDS = 2.0
-"""How long a stream whose terminal event came may still take to close."""
+"""How long a stream may take to close after its terminal event."""
 
 
 BLANK_LINE = b"\n\n"
-"""Ends an event of which a part has left already."""
+"""Ends an event of which a part was sent already."""
 
 
 class ResponseEncoder(Protocol):
     """Encode answers and errors in the wire format of one API."""
 
     trailer_names: bytes
-    """Which fields `trailers` may have, as a header lists them."""
+    """The value of the `Trailer` header: the fields that `encode_trailers` may return."""
 
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
     ) -> bytes:
-        """The header lines for the caller; `receipt` is None while the call is not settled yet."""
+        """Return the header lines for the client; `receipt` is None until the call is settled."""
         ...
 
     def encode_trailers(self, receipt: Receipt) -> bytes:
-        """The header lines that follow the body of a stream."""
+        """Return the header lines that follow the body of a stream."""
         ...
 
     def encode_error(self, state: CallState, answer: UpstreamResponse, body: bytes) -> bytes:
-        """A provider's error as the caller may see it."""
+        """Return a provider's error as the client may see it."""
         ...
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
-        """A whole answer as the caller may see it; raises a `HeadgateError` if it may not."""
+        """Return a whole answer as the client may see it. Raises a `HeadgateError` if it may
+        not."""
         ...
 
     def encode_error_frame(self, state: CallState, error: HeadgateError) -> bytes:
-        """The wire's own frame for an error in a stream that has begun; empty if it has none."""
+        """Return the frame for an error in a stream that has started; empty if the wire has
+        none."""
         ...
 
 
 class ClientResponse(Protocol):
-    """An answer on its way. It is also the caller's `FlowControl`."""
+    """Send one answer to the client, at the speed that the client reads."""
 
     has_started: bool
-    """Whether anything has reached the caller, so that an error can only break the answer off."""
+    """Whether anything was sent to the client, so that an error can only end the answer early."""
 
     async def transfer(self) -> None:
-        """Everything but the last bytes; raises the `HeadgateError` that ended it early."""
+        """Transfer all but the last bytes. Raises the `HeadgateError` that ended the answer
+        early."""
         ...
 
     async def complete(self, receipt: Receipt) -> None:
-        """The call is settled: the last bytes."""
+        """Send the last bytes of a settled call."""
         ...
 
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
-        """The answer ends here, with the wire's own error frame; `receipt` if it is settled."""
+        """End the answer with the wire's error frame; `receipt` is that of a settled call."""
         ...
 
     def pause(self) -> None:
-        """The caller reads slowly."""
+        """Stop reading from the provider: the client reads slowly."""
         ...
 
     def resume(self) -> None:
-        """The caller has caught up."""
+        """Read from the provider again."""
         ...
 
 
 class ResponseFactory:
-    """Opens the right delivery for an answer."""
+    """Create the response to the client that fits a provider's answer."""
 
     def __init__(self, clock: Clock, *, body_bytes_max: int, event_bytes_max: int) -> None:
         self._clock = clock
@@ -110,8 +113,10 @@ class ResponseFactory:
     def create(
         self, state: CallState, answer: UpstreamResponse, caller: Caller, encoder: ResponseEncoder
     ) -> ClientResponse:
-        """A delivery for what the answer's head announces; ProviderBroken for what cannot be
-        passed on."""
+        """Create the response for what the answer's head announces.
+
+        Raises `InvalidProviderResponseError` for an answer that cannot be passed on.
+        """
         if answer.request_id is not None:
             answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
@@ -126,7 +131,7 @@ class ResponseFactory:
         return StreamedResponse(self, state, answer, caller, encoder, tap)
 
     def _open_decoder(self, answer: UpstreamResponse) -> None:
-        """Prepare to read the events of a stream that is compressed."""
+        """Prepare to read the events of a compressed stream."""
         try:
             answer.decoder = Decoder(
                 answer.coding.decode("latin-1"),
@@ -139,7 +144,7 @@ class ResponseFactory:
         answer.drop_coding()
 
     def _choose_tap(self, state: CallState, answer: UpstreamResponse) -> StreamTap | TailTap | None:
-        """How the body is watched while it streams; None for one that is read whole."""
+        """Return what reads the usage from a streamed body; None for a body that is read whole."""
         kind = answer.content_type
         call = state.call
         endpoint = call.endpoint
@@ -165,7 +170,10 @@ class ResponseFactory:
         return TailTap()
 
     async def read(self, state: CallState, answer: UpstreamResponse) -> bytes:
-        """The whole body of an answer; what is no valid answer becomes an error."""
+        """Read the whole body of an answer, decoded and without the provider's key.
+
+        Raises `InvalidProviderResponseError` for an invalid one.
+        """
         body = answer.body
         if body is None:
             try:
@@ -184,12 +192,12 @@ class ResponseFactory:
         return redact(body, secret) if answer.status < 400 else redact_error(body, secret)
 
     def mark_answered(self, state: CallState) -> None:
-        """The provider's part of the call is over."""
+        """Record that the provider's part of the call is over."""
         state.answered_at = self._clock.monotonic()
 
 
 class BufferedResponse:
-    """An answer that is read whole, settled, and sent at once."""
+    """Read an answer whole, and send it at once when it is settled."""
 
     has_started = False
 
@@ -209,7 +217,7 @@ class BufferedResponse:
         self._body = b""
 
     async def transfer(self) -> None:
-        """Read the body, and learn from it what was used."""
+        """Read the body and the usage in it."""
         state, answer = self._state, self._answer
         body = await self._factory.read(state, answer)
         if answer.status >= 400:
@@ -229,7 +237,7 @@ class BufferedResponse:
             return
         self._body = self._encoder.encode_body(state, body)
         has_failed = state.parsed_usage.error_code is not None
-        # To read a response again that had failed is no failure.
+        # Reading a stored response again succeeds, even if that response had failed.
         if has_failed and endpoint.pricing is Pricing.FREE:
             has_failed, state.parsed_usage.error_code = False, None
         state.outcome = "upstream_error" if has_failed else "completed"
@@ -243,23 +251,23 @@ class BufferedResponse:
         state.response_bytes = len(self._body)
 
     async def complete(self, receipt: Receipt) -> None:
-        """Head and body in one piece."""
+        """Send head and body in one piece."""
         head = self._encoder.encode_head(self._state, self._answer, receipt)
         self._caller.answer(self._answer.status, redact(head, find_secret(self._state)), self._body)
 
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
-        """Never reached: nothing of it has begun."""
+        """Raise the error: nothing was sent, so the edge can still answer with it."""
         raise error
 
     def pause(self) -> None:
-        """A whole answer is written once."""
+        """Do nothing: a whole answer is written once."""
 
     def resume(self) -> None:
-        """A whole answer is written once."""
+        """Do nothing: a whole answer is written once."""
 
 
 class StreamedResponse:
-    """An answer that goes on as it arrives: the sink of the provider, the flow of the caller."""
+    """Pass an answer on as it arrives: the sink of the provider's body."""
 
     has_started = True
 
@@ -283,7 +291,7 @@ class StreamedResponse:
         self._settled = False
         self._failure: HeadgateError | None = None
         self._held_bytes = UNHELD_BYTES
-        """Of events that wait for their end, what is counted."""
+        """Memory that is counted for events which wait for their end."""
         state.streamed = True
         secret = find_secret(state)
         self._decoder = answer.decoder
@@ -292,7 +300,7 @@ class StreamedResponse:
         caller.start(answer.status, head, encoder.trailer_names)
 
     async def transfer(self) -> None:
-        """Until the terminal event, the end of the body, or a failure."""
+        """Pass the stream on until its terminal event, its end, or a failure."""
         state, tap = self._state, self._tap
         try:
             self._answer.response.stream(self)
@@ -312,7 +320,7 @@ class StreamedResponse:
         state.outcome = "completed" if state.parsed_usage.error_code is None else "upstream_error"
 
     def _is_complete(self) -> bool:
-        """Whether a body that is over was a whole answer, though it did not say so at its end."""
+        """Return whether a body that ended without a terminal event was a whole answer."""
         state, tap = self._state, self._tap
         meter = state.call.endpoint.meter
         if meter.has_last_event and isinstance(tap, StreamTap) and tap.truncated:
@@ -321,7 +329,7 @@ class StreamedResponse:
         return meter.is_complete(state.parsed_usage, choices)
 
     async def complete(self, receipt: Receipt) -> None:
-        """The withheld bytes, and what may still follow them."""
+        """Send the withheld bytes, and what may still follow them."""
         self._settled = True
         self._write(self._tap.release())
         if not self._ended:
@@ -338,7 +346,8 @@ class StreamedResponse:
             caller.finish()
 
     def fail(self, error: HeadgateError, receipt: Receipt | None = None) -> None:
-        """End with the wire's error frame; a body without frames ends short, so that it shows."""
+        """End with the wire's error frame; a body without frames ends short, so that the client
+        notices."""
         frame = (
             self._encoder.encode_error_frame(self._state, error) if self._tap.has_events else b""
         )
@@ -351,15 +360,15 @@ class StreamedResponse:
         caller.finish(complete=bool(frame), trailers=trailers)
 
     def pause(self) -> None:
-        """The caller reads slowly: stop reading from the provider."""
+        """Stop reading from the provider: the client reads slowly."""
         self._answer.response.pause()
 
     def resume(self) -> None:
-        """The caller has caught up."""
+        """Read from the provider again."""
         self._answer.response.resume()
 
     def on_data(self, data: bytes) -> None:
-        """See `kit.http.message.Sink`."""
+        """Mask the provider's key in a piece of the body, and pass it on."""
         redactor = self._redactor
         if self._decoder is not None:
             self._decode(self._decoder, data)
@@ -369,7 +378,7 @@ class StreamedResponse:
             self._forward(data)
 
     def _decode(self, decoder: Decoder, data: bytes) -> None:
-        """Piece by piece, so that much out of little is never held at once."""
+        """Decode piece by piece, so that a large output is never held at once."""
         try:
             for piece in decoder.feed(data):
                 self._forward(self._redactor.feed(piece))
@@ -379,7 +388,7 @@ class StreamedResponse:
             self._give_up(refuse_coding(str(error)))
 
     def _take_failure(self) -> HeadgateError:
-        """The error, handed out once so that its traceback and this object make no cycle."""
+        """Return the error once, so that its traceback and this object make no cycle."""
         failure, self._failure = self._failure, None
         assert failure is not None
         return drop_trace(failure)
@@ -405,7 +414,7 @@ class StreamedResponse:
             self._wake()
 
     def _hold_event(self) -> None:
-        """Count a large event that waits for its end."""
+        """Count the memory of a large event that waits for its end."""
         size = max(UNHELD_BYTES, self._tap.held_bytes)
         try:
             self._state.reserve_answer(size)
@@ -414,7 +423,7 @@ class StreamedResponse:
         self._held_bytes += size
 
     def on_end(self) -> None:
-        """See `kit.http.message.Sink`."""
+        """Pass on what is left of the body, and wake the call."""
         self._ended = True
         if rest := self._redactor.close():
             self._forward(rest)
@@ -428,7 +437,7 @@ class StreamedResponse:
         self._wake()
 
     def on_failure(self, error: Exception) -> None:
-        """See `kit.http.message.Sink`."""
+        """Record an error of the provider's connection, and wake the call."""
         self._ended = True
         if not self._tap.finished:
             failure = error if isinstance(error, HeadgateError) else describe_egress_error(error)
@@ -445,13 +454,13 @@ class StreamedResponse:
 
 
 def find_secret(state: CallState) -> bytes:
-    """The key that the provider was shown, and must not show to anybody else."""
+    """Return the provider's key, which must not appear in anything that the client gets."""
     assert state.credential is not None, "an answer came from somewhere"
     return state.credential.secret
 
 
 def refuse_redirect(state: CallState, answer: UpstreamResponse) -> InvalidProviderResponseError:
-    """No redirect is followed: the key is bound to its origin. Nothing was done, or charged."""
+    """Return the error for a redirect, which is not followed: the key is bound to its origin."""
     answer.response.abort()
     state.was_sent = False
     return InvalidProviderResponseError(
@@ -462,12 +471,12 @@ def refuse_redirect(state: CallState, answer: UpstreamResponse) -> InvalidProvid
 
 
 def is_only_error(parsed: ParsedUsage) -> bool:
-    """Whether an answer under status 200 is nothing but an error."""
+    """Return whether an answer with status 200 contains nothing but an error."""
     return parsed.error_code is not None and parsed.usage is None and parsed.answer_id is None
 
 
 def refuse_coding(reason: str) -> InvalidProviderResponseError:
-    """A compressed answer that is not decoded."""
+    """Return the error for a compressed answer that cannot be decoded."""
     return InvalidProviderResponseError(
         f"The provider's answer cannot be decoded. {reason}", should_retry=False
     )

@@ -1,8 +1,8 @@
-"""Who of many may go on at once: places for calls, shared fairly between keys (R4, R5).
+"""A limit on concurrent calls that is shared fairly between API keys.
 
-A key may hold places only up to a few times those that are free, so whoever floods the gateway
-leaves room for others, without any number set per key. While the gateway's own work makes it late,
-the level falls that no key may exceed, until what is admitted is answered in time again.
+A key may hold only a few times as many places as are free, so a key that floods the gateway leaves
+room for others, without a number that is configured per key. While the gateway's own work delays
+the event loop, the most that one key may hold falls, until calls are answered in time again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ SHARE = 4
 """Places that a key may hold for each free one: alone it gets four fifths of all."""
 SAMPLE_SECONDS = 0.05
 BUSY_SHARE = 0.8
-"""The loop's thread worked for this much of a sample: being late is its own doing, and not that of
-other programs on the machine, whose load goes away by no refusal of ours."""
+"""The share of a sample that the loop's thread must have worked for the delay to count as its own.
+Otherwise other programs on the machine cause the delay, and rejecting calls would not help."""
 LATE_SAMPLES = 2
-"""A single late one is a large body or the collector, no overload."""
+"""A single late sample is a large body or the garbage collector, no overload."""
 CALLS_PER_KEY_MIN = 16
 FALL = 0.75
 RISE = 1.1
@@ -37,7 +37,7 @@ class TooManyConcurrentCallsError(HeadgateError):
 
 
 class ConcurrencyLimiter:
-    """The places of one process; `calls_max` is how many calls may be under way in all."""
+    """Limit the concurrent calls of one process to `calls_max`, fairly between keys."""
 
     def __init__(self, calls_max: int, *, lag_seconds_max: float) -> None:
         self._calls_max = calls_max
@@ -46,12 +46,12 @@ class ConcurrencyLimiter:
         self._late_samples = 0
         self.running = 0
         self.calls_per_key_max = calls_max
-        """The most calls that one key may have under way now."""
+        """The most calls that one key may run now."""
 
     def check(self, key_id: str) -> None:
-        """Raise the error that says why there is no place for this key now, if there is none.
+        """Raise the error that says why this key gets no place now, if it gets none.
 
-        Whoever is refused by the head of a request costs least: `acquire` decides.
+        No place is taken: it serves to reject a call by its request head, which costs least.
         """
         running_of_key = self._running.get(key_id, 0)
         free = self._calls_max - self.running
@@ -65,7 +65,6 @@ class ConcurrencyLimiter:
         self.running += 1
 
     def release(self, key_id: str) -> None:
-        """Give the place back."""
         self.running -= 1
         running_of_key = self._running[key_id] - 1
         if running_of_key:
@@ -74,20 +73,22 @@ class ConcurrencyLimiter:
             del self._running[key_id]
 
     def adjust(self, lag_seconds: float, busy_share: float) -> None:
-        """Lower the level while the loop is late by its own work, raise it while it is not."""
+        """Lower the limit per key while the loop is late by its own work, and raise it
+        otherwise."""
         if lag_seconds <= self._lag_seconds_max or busy_share < BUSY_SHARE:
             self._late_samples = 0
             self.calls_per_key_max = min(self._calls_max, int(self.calls_per_key_max * RISE) + 1)
             return
         self._late_samples += 1
         if self._late_samples >= LATE_SAMPLES:
+            # From the busiest key, since a limit above what anyone uses would change nothing.
             busiest = max(self._running.values(), default=0)
             self.calls_per_key_max = max(
                 CALLS_PER_KEY_MIN, int(min(self.calls_per_key_max, busiest) * FALL)
             )
 
     async def watch(self) -> None:
-        """Measure how late the loop is, and adjust, until cancelled."""
+        """Measure the delay of the loop and adjust the limit, until cancelled."""
         while True:
             began, worked = time.monotonic(), time.thread_time()
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -97,11 +98,11 @@ class ConcurrencyLimiter:
     def _explain(self, running_of_key: int, free: int) -> HeadgateError:
         if free <= 0 or running_of_key >= self.calls_per_key_max:
             return ConcurrencyLimitError(
-                "The gateway has as many calls as it can carry. Try again in a moment.",
+                "The gateway runs as many calls as it can. Try again in a moment.",
                 retry_after_seconds=RETRY_SECONDS,
             )
         return TooManyConcurrentCallsError(
-            f"This key has {running_of_key} calls under way, and only {free} places are left for "
-            "all keys. Let some of them end first.",
+            f"This key has {running_of_key} calls running, and only {free} more can run for all "
+            "keys. Let some of them end first.",
             retry_after_seconds=RETRY_SECONDS,
         )

@@ -1,4 +1,4 @@
-"""Which deadlines a call has: its credential's before its model's before the settings'."""
+"""The deadlines of a call: its credential's before its model's before the settings'."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headgate.kit.http.message import Timeouts
 from headgate.relay.ports import Deadlines
 
 MERGED_MAX = 1_024
-"""Combinations that are remembered: as many as there are models and credentials with their own."""
+"""Combinations that are cached: as many as there are models and credentials with deadlines."""
 
 
 def make_deadlines(

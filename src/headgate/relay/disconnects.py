@@ -1,8 +1,8 @@
-"""What happens when a caller goes away before its answer is whole (decision 0006).
+"""What happens to a call whose client disconnects before its answer is complete (decision 0006).
 
-By the policy of its key. `cancel`: the provider is told to stop at once, by closing its connection,
-and the call is settled with what was delivered. `drain`: the answer is read on to its end, which
-carries the exact usage; for so long, and for so many callers at once, and else as `cancel`.
+The key's policy decides. `cancel` closes the provider's connection at once, and settles the call
+with what was delivered. `drain` reads the answer to its end, which carries the exact usage, for a
+limited time and for a limited number of clients at once; beyond that it acts as `cancel`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from headgate.relay.ports import DisconnectPolicy
 
 
 class Drains:
-    """How long, and for how many callers at once, answers are read that nobody waits for.
+    """Limit the answers that are read to their end for clients that have disconnected.
 
-    `policy` is for keys that have none of their own.
+    `policy` applies to keys without one of their own.
     """
 
     def __init__(self, *, policy: DisconnectPolicy, drain_seconds: float, drains_max: int) -> None:
@@ -27,19 +27,18 @@ class Drains:
         self.active = 0
 
     def try_start(self, policy: DisconnectPolicy | None) -> bool:
-        """Whether an answer may be read on; if so it is counted, until `finish`."""
+        """Return whether an answer may be drained; if so it is counted until `finish`."""
         if (policy or self.policy) is DisconnectPolicy.CANCEL or self.active >= self.drains_max:
             return False
         self.active += 1
         return True
 
     def finish(self) -> None:
-        """One less."""
         self.active -= 1
 
 
 class DisconnectHandler:
-    """Hears of the caller for the time of one call; ends the work for one that left."""
+    """Listen to the client of one call, and end the work for one that disconnected."""
 
     __slots__ = (
         "_caller",
@@ -67,20 +66,23 @@ class DisconnectHandler:
         self.left = False
 
     def start(self) -> None:
-        """From now on a caller's leaving is acted upon."""
+        """Listen from now on; a client that is gone already is handled at once."""
         self._caller.set_listener(self)
         if self._caller.gone:
             self.connection_lost()
 
     def attach(self, flow: FlowControl) -> None:
-        """The answer whose speed the caller decides, who may be slow already."""
+        """Pass the client's pauses on to an answer, also one that is in force already."""
         self._flow = flow
         if self._slow and not self.left:
             flow.pause()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait between two attempts. CallerLeft, or cancelled at once, when nobody waits any more:
-        an attempt that is under way may still bring its usage, a new one is pointless."""
+        """Wait between two attempts.
+
+        Raises `ClientDisconnectedError`, or is cancelled, when the client is gone: an attempt that
+        is under way may still bring its usage, a new one is pointless.
+        """
         if self.left:
             raise ClientDisconnectedError("The caller left.")
         self._sleeping = True
@@ -88,7 +90,7 @@ class DisconnectHandler:
         self._sleeping = False
 
     def stop(self) -> None:
-        """The answer is here, or given up: leaving changes nothing any more."""
+        """Stop listening: the answer is complete, or given up."""
         self._flow = None
         self._caller.set_listener(None)
         if self._timer is not None:
@@ -97,23 +99,22 @@ class DisconnectHandler:
             self._drains.finish()
 
     def pause(self) -> None:
-        """See `CallerListener`."""
         self._slow = True
         if self._flow is not None and not self.left:
             self._flow.pause()
 
     def resume(self) -> None:
-        """See `CallerListener`."""
         self._slow = False
         if self._flow is not None:
             self._flow.resume()
 
     def connection_lost(self) -> None:
-        """See `CallerListener`."""
         if self.left:
             return
         self.left = True
+        # Nobody reads any more, so nothing may wait for a reader.
         self.resume()
+        # Between two attempts there is no answer to drain.
         self._draining = not self._sleeping and self._drains.try_start(self._policy)
         self._timer = asyncio.get_running_loop().call_later(
             self._drains.drain_seconds if self._draining else 0.0, self._caller.abandon

@@ -1,7 +1,7 @@
-"""The pipeline of one model call: admit, route, hold, send, carry, settle.
+"""The pipeline of one model call: admit, route, hold, send, transfer, settle.
 
-Every handler and feature that calls a model goes this way, so none of them can forget a limit,
-a meter or a bill. Whatever happens after admission ends in exactly one receipt.
+Every handler and feature that calls a model uses it, so that none can forget a limit, a meter or a
+bill. Whatever happens after admission ends in exactly one receipt.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ log = structlog.get_logger(__name__)
 
 
 class ReceiptObserver(Protocol):
-    """Hears of every settled call."""
+    """Receive every settled call."""
 
     def observe(self, receipt: Receipt, settlement_microseconds: int) -> None:
-        """After the commit, with the time that it took; must not raise, and must be cheap."""
+        """Take a receipt after its commit, with the time that took. Must not raise, and must be
+        cheap."""
         ...
 
 
 class Backend(Protocol):
-    """Where the answer comes from: `Upstream`, or what stands before it and may know it already."""
+    """Answer calls: `Upstream`, or a cache before it."""
 
     def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> Awaitable[UpstreamResponse]:
-        """See `Upstream.send`."""
+        """Return the answer to a call, as `Upstream.send` does."""
         ...
 
 
 class CallPipeline:
-    """Carries calls. Everything it needs is handed in; it holds no state of a call itself."""
+    """Run calls from admission to their receipt. It holds no state of a call itself."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class CallPipeline:
         self._clock = clock
 
     async def run(self, call: Call, caller: Caller, encoder: ResponseEncoder) -> None:
-        """Answer one call. Raises a `HeadgateError` where nothing has reached the caller yet."""
+        """Answer one call. Raises a `HeadgateError` if nothing has been sent to the caller yet."""
         self._settlement.check()
         self._admission.admit(call, caller)
         state = CallState(call, ParsedUsage(), caller=caller)
@@ -88,6 +89,7 @@ class CallPipeline:
         receipt: Receipt | None = None
         try:
             self._routing.plan(state)
+            # The rewritten body is kept beside the client's own, so it counts as well.
             if state.body is not call.body:
                 state.reserve_copies()
             await self._reservation.hold(state)
@@ -102,7 +104,7 @@ class CallPipeline:
         except (HeadgateError, asyncio.CancelledError) as cause:
             now = self._clock.monotonic()
             error = drop_trace(state.end_early(cause, left=disconnects.left, now=now))
-        # A fault of ours must not lose the receipt, nor the money that is held.
+        # A bug of the gateway must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("pipeline.fault", request_id=call.request_id)
             fault = InternalError.of(call.request_id)
@@ -110,6 +112,7 @@ class CallPipeline:
         finally:
             disconnects.stop()
             self._admission.release(call)
+        # The place is free again before the settlement: a slow database must not block new calls.
         try:
             receipt = await self._settle(state)
         except ReceiptNotRecordedError as unrecorded:
@@ -130,7 +133,8 @@ class CallPipeline:
         response.fail(error, receipt)
 
     async def _settle(self, state: CallState) -> Receipt:
-        """Make the call's one receipt durable, then tell the observers. Raises Unrecorded."""
+        """Record the call's one receipt, then tell the observers. Raises
+        `ReceiptNotRecordedError`."""
         now = self._clock.now()
         charge = price_call(state, self._models, now)
         ended_at = self._clock.monotonic()
@@ -141,10 +145,10 @@ class CallPipeline:
         try:
             await self._settlement.record(receipt, state.hold)
         except asyncio.CancelledError:
-            # A server that stops, in mid-commit. What was queued is recorded all the same, and a
-            # second time changes nothing: the answer is whole, and may leave.
+            # The server stops in the middle of a commit. What was queued is recorded all the same,
+            # and recording is idempotent: so the answer is complete, and may be sent.
             await self._record_again(receipt, state)
-        # Whatever it was: an answer that is not recorded does not leave, and is not forgotten.
+        # Whatever the reason: an answer that is not recorded is withheld, and its receipt kept.
         except Exception as cause:
             raise self._defer(receipt, state) from cause
         elapsed = self._clock.monotonic() - ended_at

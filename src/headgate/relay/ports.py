@@ -1,6 +1,7 @@
 """What the call pipeline needs from the rest of the product, and the values they exchange.
 
-The features implement these; `main` joins them. So the arrows point at the pipeline.
+The features implement these protocols and `main` connects them, so that the pipeline imports no
+feature.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from headgate.llm.headers import ACCOUNT, DENIED
 from headgate.llm.usage import Usage
 
 DEFAULT_INTEGRATION = "openai"
-"""The integration of ids that the catalog does not know. The OpenAI handler speaks its wire."""
+"""The integration of model ids that the catalog does not know."""
 
 
 class DisconnectPolicy(enum.Enum):
-    """What becomes of an answer whose caller left in the middle of it."""
+    """Say what happens to an answer whose client disconnects before its end."""
 
     DRAIN = "drain"
-    """It is read to its end, and billed by its exact usage."""
+    """Read it to its end, and bill its exact usage."""
     CANCEL = "cancel"
-    """The provider is stopped at once; what was delivered is billed, by an estimate."""
+    """Stop the provider at once, and bill what was delivered, by an estimate."""
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What a key may do. Empty tuples mean "no restriction"; 0 means "no limit"; no policy of its
-    own means the gateway's.
+    """Hold what an API key may do.
 
-    `permissions` are those of a management key on the platform's own API, as patterns; none at all
-    means everything in its organization, and nothing of the platform's operator.
+    Empty tuples mean "no restriction", 0 means "no limit", and None for `on_disconnect` the
+    gateway's policy. `permissions` are those of a management key on the platform API, as patterns;
+    none means everything in its organization, and nothing of the platform's operator.
     """
 
     key_id: str
@@ -48,15 +49,15 @@ class Grant(msgspec.Struct, frozen=True):
     on_disconnect: DisconnectPolicy | None = None
     permissions: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
-    """The projects that it may name; none at all: for a management key all of its organization,
-    for an inference key its own."""
+    """Projects that the key may name. None: for a management key all of its organization, for an
+    inference key its own."""
     networks: tuple[Network, ...] = ()
-    """From where it may be used."""
+    """Networks from which the key may be used."""
     resources: tuple[str, ...] = ()
     tokens_per_minute: int = 0
     is_restricted: bool = False
-    """Whether any of it stands in the way of a call; made here, so that a key without a
-    restriction pays for one look."""
+    """Whether any restriction applies to calls. Computed once, so that a key without restrictions
+    costs one look for each call."""
 
     def __post_init__(self) -> None:
         is_restricted = bool(
@@ -72,17 +73,20 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Grants(Protocol):
-    """Answers from memory what a token may do."""
+    """Find the grants of API keys, from memory."""
 
     def find(self, token: bytes) -> Grant:
-        """The grant of a presented token, valid now. Raises a `HeadgateError` of kind
-        UNAUTHENTICATED for a malformed, unknown, revoked or expired one."""
+        """Return the grant of a presented token.
+
+        Raises a `HeadgateError` of kind UNAUTHENTICATED for a malformed, unknown, revoked or
+        expired one.
+        """
         ...
 
 
 OPERATOR = "operator"
-"""The purpose of requests with the operator's own credentials: of the environment, of the built-in
-simulator, of the platform. They may go where the operator has configured it for them."""
+"""The egress purpose of requests with the operator's own credentials: of the environment, of the
+simulator, of the platform. They may be sent where the operator configured it."""
 
 
 DEADLINE_SECONDS_MIN = 1
@@ -91,8 +95,8 @@ DEADLINE_SECONDS_MAX = 86_400
 
 
 class Deadlines(msgspec.Struct, frozen=True):
-    """Deadlines that a model or a credential sets for its own calls; None leaves one to the model
-    (for a credential) and then to the settings."""
+    """Hold the deadlines that a model or a credential sets for its calls. None leaves a deadline of
+    a credential to the model, and one of a model to the settings."""
 
     first_byte_seconds: float | None = None
     idle_seconds: float | None = None
@@ -100,11 +104,11 @@ class Deadlines(msgspec.Struct, frozen=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """An opened provider secret, ready to be sent to its origin and nowhere else.
+    """Hold an opened provider secret, to be sent to its origin and nowhere else.
 
     `base_path` has no trailing slash (`/v1`); `headers` are the authentication and organization
-    headers; `secret` is what must never come back. `managed` ones belong to the platform and
-    their calls are paid from the wallet.
+    headers; `secret` must not appear in any answer. `managed` credentials belong to the platform,
+    and their calls are paid from the wallet.
     """
 
     id: str
@@ -116,21 +120,19 @@ class Credential(msgspec.Struct, frozen=True):
     headers: Headers
     secret: bytes
     has_integration_address: bool = True
-    """Whether it goes to its integration's address, and not to one that its owner chose."""
+    """Whether it is sent to its integration's address, and not to one that its owner chose."""
 
     asks_usage: bool = True
-    """Whether its provider may be asked for the usage of a stream that its client did not ask for.
-    """
+    """Whether its provider may be asked for the usage of a stream whose client did not ask."""
     replaces: frozenset[bytes] = frozenset()
-    """Headers of a client that do not go out beside this credential's own: those that it sets
-    itself and, of a managed one, those that choose the account that pays."""
+    """Headers of a client that are not sent beside this credential's own: those that it sets itself
+    and, for a managed one, those that choose the account that pays."""
     purpose: str = ""
-    """Which egress rule allows its origin: `OPERATOR`, or empty for the one for everybody."""
+    """The egress rule that allows its origin: `OPERATOR`, or empty for the general one."""
     deadlines: Deadlines | None = None
-    """Deadlines of its own; None sets none."""
+    """Its own deadlines; None sets none."""
     answer_head: bytes = b""
-    """The header lines by which an answer says that it came through this credential, and not
-    from a cache; made here."""
+    """Header lines that tell the client which credential answered. Encoded once, here."""
 
     def __post_init__(self) -> None:
         head = (
@@ -144,7 +146,7 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 class Credentials(Protocol):
-    """Picks and opens the right provider secret, from memory."""
+    """Resolve and open provider secrets, from memory."""
 
     def resolve(
         self,
@@ -155,35 +157,40 @@ class Credentials(Protocol):
         model: str | None = None,
         is_free: bool = False,
     ) -> Credential:
-        """The credential for a call: the named one (id or name), else the default, else the newest
-        valid own one, else a managed one (systems.md 1.4). Raises a `HeadgateError` when the named
-        one is unusable (no silent substitute, decision 5) or none exists.
+        """Return the credential for a call: the named one (id or name), else the default, else the
+        newest valid own one, else a managed one.
 
-        One that is limited to some models is taken for these only; `model` is what the call names,
-        and `is_free` says that it needs name none, since no model answers it."""
+        Raises a `HeadgateError` when the named one is unusable, since no other one may silently
+        take its place, or when there is none. A credential that is limited to some models is used
+        only for these; `model` is the one that the call names, and `is_free` says that it needs to
+        name none, since no model answers it.
+        """
         ...
 
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
-        """The integration of a named credential (id or name): `preferred` where it has one of that
-        name, or nobody has. Raises a `HeadgateError` where several others have one."""
+        """Return the integration of a named credential (id or name).
+
+        It is `preferred` where that has one of the name, or no integration has. Raises a
+        `HeadgateError` where several others have one.
+        """
         ...
 
     def has_any(self, organization_id: str, integration: str) -> bool:
-        """Whether an organization has credentials of an integration, usable or not."""
+        """Return whether an organization has credentials of an integration, usable or not."""
         ...
 
     def peek(self, organization_id: str, integration: str) -> Credential | None:
-        """The own credential that a call without a named one would take, without using it."""
+        """Return the own credential that a call without a named one would use, without using it."""
         ...
 
 
 class CapacityRecorder(Protocol):
-    """Notes what a provider says of its own limits, beside the calls."""
+    """Record what providers report of their own rate limits."""
 
     def note(
         self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
     ) -> None:
-        """The head of an answer; must not raise, and must be cheap."""
+        """Take the headers of an answer. Must not raise, and must be cheap."""
         ...
 
 
@@ -232,28 +239,33 @@ class Offers(Protocol):
 
 
 class Price(Protocol):
-    """One dated row of the price book."""
+    """Represent one dated row of the price book."""
 
     id: str
 
     @property
     def tool_fees(self) -> Mapping[str, int]:
-        """The fees of tools by name (`llm.tools`) in nano-dollars, each in its dearest tier."""
+        """Return the fees of tools by name (`llm.tools`) in nano-dollars, each in its highest
+        tier."""
         ...
 
     def cost(self, usage: Usage, service_tier: str | None) -> int | None:
-        """Exact nano-dollars, rounded once; None when the row lacks a rate that the usage needs."""
+        """Return the exact cost in nano-dollars, rounded once; None when the row lacks a rate for
+        the usage."""
         ...
 
     def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
-        """Nano-dollars that no usage within these totals can exceed, whatever its details; None
-        when the row lacks a rate that such a usage could need."""
+        """Return nano-dollars that no usage within these totals can exceed, whatever its details;
+        None when the row lacks a rate that such a usage could need."""
         ...
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A catalog model. `wire_id` is what the provider is told; limits are 0 where unknown, and
-    `deadlines` is None where it sets none of its own."""
+    """Represent a model of the catalog.
+
+    `wire_id` is the id that the provider gets; limits are 0 where unknown, and `deadlines` is None
+    where the model sets none.
+    """
 
     id: str
     wire_id: str
@@ -264,12 +276,12 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class ModelMatch(msgspec.Struct, frozen=True):
-    """What the `model` of a request means: an id within one integration.
+    """Hold what the `model` of a request means: an id within one integration.
 
-    `wire_id` is what its provider is told. `model` is None for an id that the catalog does not
-    know. `names` are the spellings that mean
-    the same, for the scopes of keys. `is_qualified` where the request spells
-    `integration/model`. `others` are further integrations that have a model of a bare id.
+    `wire_id` is the id that the provider gets. `model` is None for an id that the catalog does not
+    know. `names` are the spellings that mean the same, for the scopes of keys. `is_qualified` says
+    that the request spells `integration/model`. `others` are further integrations that have a model
+    of a bare id.
     """
 
     integration: str
@@ -306,9 +318,10 @@ class ModelCatalog(Protocol):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Money set aside for one managed call. `amount_nano` is the most that it can cost.
+    """Hold the worst-case cost of one managed call, until it is settled.
 
-    The rest says whose call it is, for the receipt of one that never came to an end.
+    The fields beside `amount_nano` say whose call it is, for the receipt of a call that was never
+    settled.
     """
 
     request_id: str
@@ -323,28 +336,29 @@ class Hold(msgspec.Struct, frozen=True):
     model: str | None = None
     price_id: str | None = None
     lease_seconds: float = 0.0
-    """How long the call may take until it must have been settled; 0: as long as most."""
+    """The time until which the call must have been settled; 0 for the ledger's default."""
 
 
 class Wallet(Protocol):
-    """Sets money aside by the database's own atomicity (law 2)."""
+    """Set money aside, atomically in the database (law 2)."""
 
     def hold(self, hold: Hold) -> Awaitable[None]:
-        """Committed when it returns. Raises a `HeadgateError` of kind UNPAID for want of money."""
+        """Hold an amount, committed on return. Raises a `HeadgateError` of kind UNPAID if the
+        balance is too low."""
         ...
 
 
 class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
-    """What one call used, at which price, with which outcome: the source of every number (law 10).
+    """Record what one call used, at which price, with which outcome: the source of every number
+    (law 10).
 
     `outcome` is one of `completed`, `upstream_error`, `broken`, `cancelled`, `refused`, `unknown`.
     `pricing` is `priced` or `free`; or `partial`, `unpriced` or `implausible` (decision 0019), and
-    then `unpriced_reason` says why. Times: `created_at` in
-    unix seconds, durations in microseconds (-1 where it never came to that); the time of its own
-    settlement is in none of them.
+    then `unpriced_reason` says why. `created_at` is in unix seconds, durations are in microseconds,
+    and -1 for what did not happen; none of them includes the call's own settlement.
 
-    `path`, the template of the address, and the bytes of the two bodies are for observers, and are
-    not stored.
+    `path`, the template of the endpoint's path, and the bytes of the two bodies are for observers,
+    and are not stored.
     """
 
     request_id: str
@@ -384,19 +398,22 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
 
 
 class Settlement(Protocol):
-    """Makes a receipt durable."""
+    """Make receipts durable."""
 
     def check(self) -> None:
-        """Raises a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded: then nothing
-        may be sent."""
+        """Raise a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded, so that
+        nothing is sent."""
         ...
 
     def defer(self, receipt: Receipt, hold: Hold | None) -> None:
-        """Keeps a receipt that `record` refused, to record it as soon as that is possible."""
+        """Keep a receipt that `record` rejected, to record it as soon as that is possible."""
         ...
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
-        """Receipt, ledger entries, release of the hold and outbox events in one transaction,
-        committed when it returns. Raises a `HeadgateError` of kind UNAVAILABLE when it cannot be:
-        then the answer must not be completed (law 1)."""
+        """Record receipt, ledger entries, release of the hold and outbox events in one transaction,
+        committed on return.
+
+        Raises a `HeadgateError` of kind UNAVAILABLE on failure: then the answer must not be
+        completed (law 1).
+        """
         ...

@@ -1,4 +1,4 @@
-"""Price a finished call: from the usage that its provider reported, else from a stated estimate."""
+"""Pricing of a finished call: from the usage that its provider reported, else from an estimate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from headgate.relay.usage_bounds import (
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What a call costs and how that is known."""
+    """Hold what a call costs, and how that is known."""
 
     pricing: str
     usage: Usage | None = None
@@ -37,7 +37,7 @@ FREE = Charge(pricing="free")
 
 
 def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
-    """The charge of a finished call: from reported usage, else from a stated estimate."""
+    """Return the charge of a finished call at the prices of `now` (unix seconds)."""
     parsed = state.parsed_usage
     usage = parsed.usage
     estimated = False
@@ -65,6 +65,7 @@ def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
     cost = price.cost(usage, parsed.service_tier)
     if cost is None:
         return _charge_partially(state, usage, price, estimated=estimated)
+    # More than the hold cannot be charged, so such a usage is looked at again.
     hold = state.hold
     if hold and cost > hold.amount_nano and (reason := _find_implausible(state, usage)):
         return _charge_implausible(state, reason)
@@ -72,8 +73,8 @@ def price_call(state: CallState, models: ModelCatalog, now: float) -> Charge:
 
 
 def _charge_without_usage(state: CallState) -> Charge | Usage:
-    """The usage of an answer that told none, from the request or by an estimate; or the charge,
-    where that needs none."""
+    """Return the usage of an answer that reported none, by the request or an estimate; or the
+    charge where that does not depend on usage."""
     if not state.was_sent or (
         state.outcome == "upstream_error" and not state.parsed_usage.output_bytes
     ):
@@ -87,8 +88,8 @@ def _charge_without_usage(state: CallState) -> Charge | Usage:
 
 
 def _charge_partially(state: CallState, usage: Usage, price: Price, *, estimated: bool) -> Charge:
-    """The charge where the price lacks a rate: without the tools whose fee nobody knows; for units
-    that another measure stands in for, by that one; else for the tokens at their dearest rate."""
+    """Return the charge where the price lacks a rate: without the tools whose fee is unknown; else
+    by the request's own measure; else for the tokens at their highest rate."""
     tier = state.parsed_usage.service_tier
     fees = price.tool_fees
     unknown = sorted(name for name in usage.tool_calls if name not in fees)
@@ -112,8 +113,8 @@ def _charge_partially(state: CallState, usage: Usage, price: Price, *, estimated
 def _charge_unpriced(
     state: CallState, usage: Usage | None, reason: str, bound: int | None = None
 ) -> Charge:
-    """Never silently nothing: a managed call whose price is not known costs what its tokens cost
-    at the dearest rates, and where that is not known either, what was held."""
+    """Charge a managed call without a known price, never nothing: its tokens at the highest rates,
+    or the hold where these are not known either."""
     held = state.hold.amount_nano if state.hold else 0
     cost = held if bound is None else min(bound, held)
     return Charge("unpriced", usage, cost, reason=reason, estimated=held > 0)
@@ -125,13 +126,14 @@ def _find_implausible(state: CallState, usage: Usage) -> str | None:
 
 
 def _charge_implausible(state: CallState, reason: str) -> Charge:
-    """What was held, and no more, is taken for a usage that cannot be (decision 0019)."""
+    """Charge the hold for a usage that is impossible, and nothing more (decision 0019)."""
     held = state.hold.amount_nano if state.hold else 0
     return Charge("implausible", None, held, reason=reason, estimated=held > 0)
 
 
 def measure_request(state: CallState) -> Usage | None:
-    """The usage that the request alone tells, at addresses whose price may go by it."""
+    """Return the usage that the request alone determines, for endpoints billed by their input; or
+    None."""
     field, body = state.call.endpoint.characters_of, state.call.body
     if field is None or not isinstance(body, JsonRequest):
         return None
@@ -140,9 +142,11 @@ def measure_request(state: CallState) -> Usage | None:
 
 
 def estimate_usage(state: CallState) -> Usage:
-    """Usage of an answer that broke off: what was sent and delivered, by bytes, rounded up
-    (decision 17); and the calls of tools that were told. Pictures, audio and files count as what
-    they are, and not as text."""
+    """Estimate the usage of an answer that broke off, from the bytes sent and delivered, rounded
+    up, and the calls of tools that were reported.
+
+    Pictures, audio and files are estimated as what they are, and not as text.
+    """
     parsed, body = state.parsed_usage, state.body
     if isinstance(body, JsonRequest) and state.body_bytes > LOOKED_INTO_BYTES:
         input_tokens = estimate_input_tokens(body.body, state.call.model)

@@ -1,4 +1,4 @@
-"""Close the state of a call into its one receipt."""
+"""The receipt of a finished call."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ MICROSECONDS = 1_000_000
 
 
 ROOT = "/v1"
-"""Where the addresses of endpoints begin."""
+"""The prefix of every endpoint's path."""
 
 
 def build_receipt(
     state: CallState, charge: Charge, *, created_at: float, ended_at: float
 ) -> Receipt:
-    """Close a call into its receipt; `created_at` is in unix seconds, `ended_at` monotonic.
-
-    By position, in the order of `Receipt`: so many keywords would take ten times as long.
-    """
+    """Build the receipt of a call; `created_at` is in unix seconds, `ended_at` monotonic."""
     call, parsed, credential = state.call, state.parsed_usage, state.credential
     grant = call.grant
     if credential is not None:
@@ -31,6 +28,7 @@ def build_receipt(
     body = call.body
     total = ended_at - call.started_at
     upstream = answered_at - sent_at if answered_at else 0.0
+    # By position, in the order of `Receipt`: so many keywords would take ten times as long.
     return Receipt(
         call.request_id,
         created_at,
@@ -64,20 +62,20 @@ def build_receipt(
         int(total * MICROSECONDS),
         int((total - upstream) * MICROSECONDS),
         ROOT + call.endpoint.path,
-        # Without a call of its own where the body is JSON, as it mostly is.
+        # Inlined for JSON, the usual body, to save a call.
         len(body.body) if type(body) is JsonRequest else count_request_bytes(call),
         state.response_bytes,
     )
 
 
 def count_request_bytes(call: Call) -> int:
-    """The bytes of a body that is no JSON; 0 for a stream that announced no length."""
+    """Count the bytes of a body that is not JSON; 0 for a stream without a length."""
     body = call.body
     return len(body) if isinstance(body, bytes) else call.content_length or 0
 
 
 def _mask_secret(state: CallState, secret: bytes) -> None:
-    """What a provider says of its answer is written down, but for the key it was called with."""
+    """Mask the provider's key in what the provider said of its answer, before that is recorded."""
     parsed = state.parsed_usage
     told = f"{parsed.model}{parsed.answer_id}{parsed.error_code}{parsed.service_tier}"
     told += f"{state.error_code}{parsed.incomplete_reason}"

@@ -86,7 +86,8 @@ class Reservation:
         try:
             await self._wallet.hold(hold)
         except asyncio.CancelledError:
-            # The server stops. The hold is queued already; the receipt, queued behind it, ends it.
+            # The server stops. The hold is queued already, and the receipt that is queued behind it
+            # releases it.
             state.hold = hold
             raise
         state.hold = hold

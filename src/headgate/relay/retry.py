@@ -1,8 +1,9 @@
-"""When an attempt may be made again, and how long to wait before it (law 9).
+"""Retry budgets and waits (law 9).
 
-One owner, one budget: over ten seconds, retries may be a fifth of the requests, or a few a second
-where requests are few, whichever is more; so a broken provider is never hit harder because it is
-broken. Every wait has full jitter, so that calls which failed together do not come back together.
+There is one owner of retries, with one budget for each origin: over ten seconds, retries may be a
+fifth of the requests, or a few a second where requests are few, whichever is more. So a broken
+provider is never hit harder because it is broken. Every wait has full jitter, so that calls which
+failed together are not repeated together.
 """
 
 from __future__ import annotations
@@ -16,29 +17,31 @@ from headgate.kit.http.message import Origin
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """Limits of retrying; seconds and counts."""
+    """Configure the limits of retrying, in seconds and counts."""
 
     retries_max: int = 2
     budget_ratio: float = 0.2
     budget_floor_per_second: float = 10.0
     wait_max_seconds: float = 5.0
-    """A provider that asks for more than this is not waited for: the client is told."""
+    """A longer wait that a provider asks for is left to the client."""
     advice_max_seconds: float = 60.0
-    """The longest wait that a client is asked for; what needs longer is not worth trying again."""
+    """The longest wait that a client is asked for; a call that needs a longer one is not worth a
+    retry."""
     backoff_first_seconds: float = 1.0
     backoff_max_seconds: float = 4.0
 
 
 class RetryBudget:
-    """Two leaking buckets of which each retry takes from both: one is filled by the requests, by
-    the ratio, the other by time. So the larger of the two is what may be spent, not their sum."""
+    """Limit the retries to one origin by two leaky buckets: one is filled by requests, by the
+    ratio, and the other by time. Each retry is taken from both, so the larger of the two may be
+    spent, not their sum."""
 
     WINDOW_SECONDS = 10.0
 
     def __init__(self, policy: RetryPolicy, clock: Clock) -> None:
         self._ratio = policy.budget_ratio
         self._floor = policy.budget_floor_per_second
-        # A floor of less than one a second is still one now and then.
+        # With a floor below one a second, the bucket must still be able to hold one retry.
         self._capacity = max(1.0, self._floor) if self._floor else 0.0
         self._clock = clock
         self._earned = 0.0
@@ -46,11 +49,11 @@ class RetryBudget:
         self._at = clock.monotonic()
 
     def deposit(self) -> None:
-        """A request is made for the first time."""
+        """Add the share of one new request."""
         self._earned += self._ratio
 
     def withdraw(self) -> bool:
-        """Whether one retry may be made now; if so it is counted."""
+        """Return whether one retry may be made now; if so it is counted."""
         now = self._clock.monotonic()
         elapsed = now - self._at
         self._at = now
@@ -63,13 +66,13 @@ class RetryBudget:
         return True
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing was spent for so long that a new budget would be no other."""
+        """Return whether the budget has been unused for so long that it equals a new one."""
         rest = max(self.WINDOW_SECONDS, self._capacity / self._floor if self._floor else 0.0)
         return now - self._at >= rest
 
 
 class RetryBudgets:
-    """A budget for each origin. Others choose the origins, so only so many are kept."""
+    """Hold a budget for each origin. Users choose the origins, so only a limited number is kept."""
 
     KEPT_MAX = 1024
 
@@ -82,7 +85,7 @@ class RetryBudgets:
         return len(self._budgets)
 
     def find(self, origin: Origin) -> RetryBudget:
-        """The budget of an origin; a full one for an origin that is new or was long at rest."""
+        """Return the budget of an origin; a new, full one for an unknown or long idle origin."""
         budget = self._budgets.get(origin)
         if budget is None:
             if len(self._budgets) >= self.KEPT_MAX:
@@ -91,7 +94,7 @@ class RetryBudgets:
         return budget
 
     def _prune(self) -> None:
-        """Drop those that are at rest, and the oldest where none is."""
+        """Drop the idle budgets, and the oldest where none is idle."""
         now = self._clock.monotonic()
         kept = {o: budget for o, budget in self._budgets.items() if not budget.is_idle(now)}
         if len(kept) == self.KEPT_MAX:
@@ -102,9 +105,10 @@ class RetryBudgets:
 def wait_seconds(
     policy: RetryPolicy, attempt: int, advised: float | None, draw: Callable[[], float]
 ) -> float | None:
-    """How long to wait before attempt `attempt + 1`; None when the provider asks for too much.
+    """Return the seconds to wait before attempt `attempt + 1`; None when the provider asks for too
+    much.
 
-    `draw` gives a number in [0, 1). What was advised is never undercut: the jitter comes on top.
+    `draw` returns a number in [0, 1). The jitter comes on top of what the provider asks for.
     """
     if advised is not None and advised > policy.wait_max_seconds:
         return None

@@ -1,4 +1,4 @@
-"""Where a call goes: which credential, which model, which address at the provider."""
+"""Routing of a call: its credential, its model, and its path at the provider."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from headgate.relay.ports import (
 from headgate.relay.stream_usage import UsageRefusals
 
 ENDPOINTS_OF_DEFAULT_MODEL = frozenset({"chat.completions", "responses"})
-"""Where an unknown managed model may be served by the default one: it can do what was asked."""
+"""Endpoints where the default managed model may serve an unknown id: it can do what was asked."""
 
 
 class UnsafePathError(HeadgateError):
@@ -49,7 +49,8 @@ class SharedAccountError(HeadgateError):
 
 
 class Routing:
-    """Plans the attempt: the resolved credential, the catalog's wire model, the body to send."""
+    """Plan a call: resolve the credential, the model as its provider spells it, and the body to
+    send."""
 
     def __init__(
         self,
@@ -68,8 +69,8 @@ class Routing:
     def plan(self, state: CallState) -> None:
         """Fill in credential, model, target and body, or raise what is missing.
 
-        The credential whose provider rests is refused here, before money is set aside: this is
-        the place where another one could be chosen. `Upstream` looks again when it sends.
+        A credential whose breaker is open is rejected here, before money is held. `Upstream` checks
+        again when it sends.
         """
         call = state.call
         match = None if call.model is None else self._models.match(call.model)
@@ -80,6 +81,7 @@ class Routing:
             credential = self._resolve(call, integration, match)
         except HeadgateError:
             found = self._resolve_elsewhere(call, integration, match)
+            # The error of the integration that was meant, which says what is missing.
             if found is None:
                 raise
             credential, match = found
@@ -111,8 +113,10 @@ class Routing:
     def _find_named_integration(
         self, call: Call, name: str, match: ModelMatch | None
     ) -> tuple[str, ModelMatch | None]:
-        """The integration of the named credential, and its model of the id. A key that is limited
-        to models must name it with that integration where the id alone means another one."""
+        """Return the integration of the named credential, and its model of the requested id.
+
+        A key that is limited to models must allow the model of that integration, too.
+        """
         preferred = DEFAULT_INTEGRATION if match is None else match.integration
         organization_id = call.grant.organization_id
         integration = self._credentials.find_integration(organization_id, name, preferred)
@@ -128,8 +132,11 @@ class Routing:
     def _resolve_elsewhere(
         self, call: Call, integration: str, match: ModelMatch | None
     ) -> tuple[Credential, ModelMatch | None] | None:
-        """What else can serve a call whose integration has no credential at all: another
-        integration with a model of that id, a managed model, or for a list any other one."""
+        """Return what else can serve a call whose integration has no credential at all.
+
+        That is another integration with a model of that id, a managed model, or for a list any
+        other integration.
+        """
         credentials, organization_id = self._credentials, call.grant.organization_id
         if call.credential_name is not None or credentials.has_any(organization_id, integration):
             return None
@@ -202,7 +209,8 @@ class Routing:
     def _prepare(
         self, state: CallState, body: JsonRequest, offer: Offer | None, match: ModelMatch | None
     ) -> None:
-        """The client's own bytes wherever nothing has to change (law 4)."""
+        """Choose the body to send: the client's own bytes wherever nothing has to change (law
+        4)."""
         call = state.call
         state.streams = body.stream
         body = body.with_envelopes_removed()
@@ -219,7 +227,8 @@ class Routing:
         state.body = body
 
     def _ask_usage(self, state: CallState, body: JsonRequest) -> JsonRequest:
-        """The request with the field that asks for usage, unless it is known to be refused."""
+        """Return the request with the field that asks for usage, unless the provider is known to
+        reject it."""
         credential, refusals = state.credential, self._usage_refusals
         assert credential is not None, "it is chosen first"
         if not credential.asks_usage or (
@@ -230,7 +239,7 @@ class Routing:
         return body.with_usage_asked()
 
     def _serve(self, state: CallState, body: JsonRequest, offer: Offer) -> JsonRequest:
-        """The request for the model that serves; hold, price and receipt are of that one."""
+        """Return the request for the model that serves; hold, price and receipt are of that one."""
         models, integration = self._models, offer.credential.integration
         model = models.find(offer.wire_id, integration) or models.find(offer.model_id, integration)
         state.model = model
@@ -241,10 +250,10 @@ class Routing:
 
 
 def choose_wire_id(match: ModelMatch, credential: Credential) -> str:
-    """What the provider is told.
+    """Return the model id that the provider gets.
 
-    An address of its owner's choice may itself have ids such as `openai/gpt-oss-120b`, so the
-    prefix of the default integration stays there.
+    A custom address may itself have ids such as `openai/gpt-oss-120b`, so the prefix of the default
+    integration stays there.
     """
     if (
         match.is_qualified
@@ -256,7 +265,7 @@ def choose_wire_id(match: ModelMatch, credential: Credential) -> str:
 
 
 def rename_in_form(call: Call, body: bytes, wire_id: str) -> bytes:
-    """A form with the model as the provider is told it."""
+    """Return a form with the model's id as the provider spells it."""
     for name, value in call.headers:
         if name == b"content-type":
             return form.replace_field(body, value.decode("latin-1"), "model", wire_id)
@@ -264,7 +273,7 @@ def rename_in_form(call: Call, body: bytes, wire_id: str) -> bytes:
 
 
 def check_model_scope(call: Call, match: ModelMatch) -> None:
-    """Refuse a model that the key was not issued for. Raises `ModelOutOfScopeError`."""
+    """Reject a model outside the key's scope. Raises `ModelOutOfScopeError`."""
     if call.grant.models and not is_any_in_scope(match.names, call.grant.models):
         message = (
             f"This key is limited to the models {', '.join(call.grant.models)}; with this "
@@ -274,8 +283,11 @@ def check_model_scope(call: Call, match: ModelMatch) -> None:
 
 
 def check_shared_account(call: Call) -> None:
-    """Refuse what reads or changes things that lie in the provider's account: the platform's own
-    is shared by all organizations. Raises `SharedAccountError`."""
+    """Reject a managed call that reads or changes what is stored in the provider's account, which
+    all organizations share.
+
+    Raises `SharedAccountError`.
+    """
     endpoint = call.endpoint
     if endpoint.pricing is not Pricing.FREE or endpoint.body is Body.JSON:
         return
@@ -290,7 +302,8 @@ def check_shared_account(call: Call) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def check_path(path: bytes) -> bytes:
-    """The path below the provider's base address; PathUnsafe for one that could leave it."""
+    """Return the path; raise `UnsafePathError` for one that could leave the provider's base
+    path."""
     if b"%" in path or b"/." in path or b"//" in path or b"\\" in path:
         decoded = path
         while (further := urllib.parse.unquote_to_bytes(decoded)) != decoded:

@@ -1,4 +1,4 @@
-"""Whether a provider is asked for the usage of a stream that its client did not ask for."""
+"""Memory of the providers that reject the request for the usage of a stream."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ _RefusalKey = tuple[str, Origin, str | None]
 
 
 class UsageRefusals:
-    """Remembers where the field was refused: credential, address and model, the oldest forgotten.
+    """Remember where the field was rejected: by credential, address and model, the oldest
+    forgotten.
 
-    It is a matter of the model, too: one address may stand for several servers.
+    The model counts because one address may stand for several servers.
     """
 
     def __init__(self) -> None:
         self._refused: dict[_RefusalKey, None] = {}
 
     def has(self, credential: Credential, model: str | None) -> bool:
-        """Whether the field was refused there."""
+        """Return whether the field was rejected there."""
         return (credential.id, credential.origin, model) in self._refused
 
     def note(self, state: CallState) -> None:
-        """A call was refused with the field, and answered without it."""
+        """Note a call that was rejected with the field, and answered without it."""
         credential = state.credential
         assert credential is not None, "routing comes before sending"
         if len(self._refused) >= REMEMBERED_MAX:
@@ -36,5 +37,5 @@ class UsageRefusals:
 
 
 def names_usage(body: bytes) -> bool:
-    """Whether a refusal may be about the field: it names it."""
+    """Return whether an error may be about the field, since it names it."""
     return any(name in body for name in _NAMES)

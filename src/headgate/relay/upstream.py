@@ -1,7 +1,7 @@
-"""Sends a call to its provider: attempts, deadlines, and what to make of a failure.
+"""Sending a call to its provider: attempts, deadlines, and the meaning of a failure.
 
-Nothing here touches the caller: whatever is retried is retried before the first byte of an answer
-has been passed on (law 9).
+Nothing here touches the caller: every retry comes before the first byte of an answer is passed on
+(law 9).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ FAULT_BODY_BYTES_MAX = 1 << 20
 CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
 STALE_RETRIES_MAX = 2
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""What changes nothing at the provider, however often it is done (RFC 9110, 9.2.1)."""
+"""Methods that change nothing at the provider, however often they are repeated (RFC 9110,
+9.2.1)."""
 
 
 class ProviderUnreachableError(HeadgateError):
@@ -55,7 +56,8 @@ class ProviderTimeoutError(HeadgateError):
 
 
 class UpstreamResponse(msgspec.Struct):
-    """A provider's answer: its head, and a body that was read already (a fault) or is to be."""
+    """Hold a provider's answer: its head, and its body where that was read already (of an
+    error)."""
 
     status: int
     headers: Headers
@@ -63,24 +65,27 @@ class UpstreamResponse(msgspec.Struct):
     body: bytes | None = None
     fault: provider_errors.ProviderErrorResponse | None = None
     content_type: bytes = b""
-    """The media type in lower case, empty when there is none."""
+    """The media type in lower case; empty where there is none."""
     coding: bytes = b""
-    """How the body is compressed, which nobody asked for; empty when it is not."""
+    """The content coding of the body, which the gateway never asks for; empty where there is
+    none."""
     coding_fault: str = ""
     decoder: Decoder | None = None
-    """Undoes the coding of a body while it streams."""
+    """Undoes the content coding of a body while it streams."""
     request_id: str | None = None
-    """The provider's own name for this exchange."""
+    """The provider's id of this exchange."""
     final: bool = False
-    """Trying again is pointless: the retries are used up, or time does not heal this."""
+    """Whether a retry is pointless: the retries are used up, or time does not heal the failure."""
     keeps_length: bool = False
-    """Every byte of the body goes on, so the length that the head announces holds."""
+    """Whether every byte of the body is passed on, so that the announced length holds."""
     retry_advice: bool | None = None
-    """Whether the provider itself says that trying again helps; None where it says nothing."""
+    """The provider's own word on whether to retry; None where it says nothing."""
 
     def decode(self, body: bytes, bytes_max: int) -> bytes:
-        """The body without its coding, which the headers no longer tell of. One that cannot be
-        read is empty, and `coding_fault` says why: an error would keep the bomb in its traceback.
+        """Return the body without its content coding, and drop the coding from the headers.
+
+        A body that cannot be decoded is returned empty, and `coding_fault` says why: an exception
+        would keep a decompression bomb in its traceback.
         """
         if not (self.coding and body):
             return body
@@ -95,24 +100,24 @@ class UpstreamResponse(msgspec.Struct):
         return body
 
     def drop_coding(self) -> None:
-        """The body goes on without its coding."""
+        """Remove the content coding from the headers."""
         self.coding = b""
         self.headers = [header for header in self.headers if header[0] not in CODED_HEADERS]
 
     @property
     def media_type(self) -> bytes:
-        """The type of the body without its parameters."""
+        """Return the type of the body without its parameters."""
         return self.content_type.partition(b";")[0].rstrip()
 
     @property
     def claims_json(self) -> bool:
-        """Whether the head says that the body is JSON: one value, and no line of several."""
+        """Return whether the head announces one JSON value."""
         kind = self.media_type
         return kind == b"application/json" or kind.endswith(b"+json")
 
 
 def read_response(response: Response) -> UpstreamResponse:
-    """The head of a response, read once."""
+    """Read the head of a response in one pass."""
     answer = UpstreamResponse(response.status, response.headers, response)
     for name, value in response.headers:
         if name == b"content-type":
@@ -127,7 +132,7 @@ def read_response(response: Response) -> UpstreamResponse:
 
 
 class Upstream:
-    """The one owner of retries."""
+    """Send calls to providers; the one owner of retries."""
 
     def __init__(
         self,
@@ -154,9 +159,11 @@ class Upstream:
     async def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> UpstreamResponse:
-        """The provider's answer to a call, whatever its status; Provider* errors when none came.
+        """Return the provider's answer to a call, whatever its status.
 
-        `sleep` waits the seconds between two attempts, or raises to have no further one.
+        `sleep` waits the seconds between two attempts, or raises to prevent a further one. Raises
+        `ProviderUnreachableError`, `ProviderTimeoutError` or `InvalidProviderResponseError` without
+        an answer.
         """
         request = build_request(state, self._timeouts)
         budget = self._budgets.find(request.origin)
@@ -178,6 +185,7 @@ class Upstream:
                 if wait is None:
                     break
                 await sleep(wait)
+                # Other calls may have opened a breaker during the wait.
                 if self._breakers.rejects(credential, model):
                     mark_final(result)
                     break
@@ -200,7 +208,7 @@ class Upstream:
         result: UpstreamResponse | egress.EgressError,
         probes: Probes,
     ) -> None:
-        """What became of the call, once, however often it was tried."""
+        """Report the call to the breakers, once, however often it was tried."""
         credential, model = state.credential, state.call.model
         assert credential is not None, "routing comes before sending"
         if isinstance(result, UpstreamResponse):
@@ -216,9 +224,12 @@ class Upstream:
             self._breakers.release_probes(probes)
 
     def _retries_without_usage(self, state: CallState, answer: UpstreamResponse) -> bool:
-        """Whether a provider refuses to be asked for usage, so that it is sent the client's own
-        body now. Only when that is answered the refusal is remembered: a provider may repeat a
-        body that it refuses for another reason."""
+        """Return whether the provider rejected the request for usage, so that the client's own body
+        is sent now.
+
+        The rejection is remembered only when that body is answered: a provider may quote a body
+        that it rejects for another reason.
+        """
         if answer.status < 400:
             if not state.requested_usage:
                 self._usage_refusals.note(state)
@@ -242,7 +253,7 @@ class Upstream:
     async def _attempt(
         self, state: CallState, request: Request
     ) -> UpstreamResponse | egress.EgressError:
-        """One attempt that counts: the answer, or the error in its place."""
+        """Make one attempt that counts; return the answer, or the error in its place."""
         state.attempts += 1
         try:
             return await self._exchange(state, request)
@@ -254,12 +265,16 @@ class Upstream:
             raise
 
     async def _exchange(self, state: CallState, request: Request) -> UpstreamResponse:
-        """The answer's head, with the body of a refusal that may be tried again. A safe request
-        whose kept connection ended at once is sent again, which counts as an attempt."""
+        """Return the answer's head, with the body of an error that may be retried.
+
+        A safe request whose reused connection ended at once is sent again, which counts as an
+        attempt.
+        """
         stale = 0
         while True:
             now = self._clock.monotonic()
             state.sent_at = state.sent_at or now
+            # Until an error proves otherwise: a lost connection must count as sent.
             state.was_sent = True
             try:
                 response = await self._client.send(limit_total(request, now - state.sent_at))
@@ -288,7 +303,7 @@ class Upstream:
         *,
         may_retry: bool,
     ) -> float | None:
-        """Seconds until the next attempt, None for no further one, as for a probe."""
+        """Return the seconds until the next attempt; None for no further one, as for a probe."""
         if isinstance(failure, UpstreamResponse):
             failure.final = is_final(failure)
             if failure.final:
@@ -299,6 +314,7 @@ class Upstream:
         advised = self._find_advice(failure)
         wait = wait_seconds(self._policy, state.attempts, advised, self._draw)
         if wait is None or not isinstance(request.body, bytes):
+            # A streamed body is gone after the first attempt, and long waits are the client's.
             self._leave_to_client(failure, advised, budget)
             return None
         elapsed = self._clock.monotonic() - state.sent_at
@@ -319,14 +335,15 @@ class Upstream:
         advised: float | None,
         budget: RetryBudget,
     ) -> None:
-        """The client may try again itself, out of the same budget, if it can wait so long."""
+        """Let the client retry itself, out of the same budget, if the wait is not too long."""
         if not isinstance(failure, UpstreamResponse):
             return
         if (advised or 0.0) > self._policy.advice_max_seconds or not budget.withdraw():
             failure.final = True
 
     def _find_advice(self, failure: UpstreamResponse | egress.EgressError) -> float | None:
-        """Seconds that the provider asks to wait. A wait of 0 is no advice, as for the SDKs."""
+        """Return the seconds that the provider asks to wait. A wait of 0 is no advice, as for the
+        SDKs."""
         if not isinstance(failure, UpstreamResponse):
             return None
         advised = provider_errors.parse_retry_after(failure.headers, self._clock.now())
@@ -336,26 +353,31 @@ class Upstream:
 
 
 def can_resend(error: egress.DisconnectedError, request: Request) -> bool:
-    """Whether a request whose kept connection ended at once may be sent a second time.
+    """Return whether a request whose reused connection ended at once may be sent a second time.
 
-    The provider may have read it and done the work, which nobody can tell from a connection that
-    was closed before. So only what is safe to repeat is: an `Idempotency-Key` is no promise of the
-    provider's, and a repeated DELETE has another answer. What never left is safe in any case.
+    The provider may have read it and done the work, which cannot be told from a connection that was
+    closed before. So only what is safe to repeat is: the provider promises nothing for an
+    `Idempotency-Key`, and a repeated DELETE has another answer. A request that never left is safe
+    in any case.
     """
     is_safe = request.method in SAFE_METHODS or not error.sent
     return error.reused and is_safe and isinstance(request.body, bytes)
 
 
 def can_connect_again(failure: egress.EgressError) -> bool:
-    """Whether nothing was sent yet, and another try may get further. What was sent and lost may
-    have been done, and would be charged a second time; a forbidden address stays forbidden."""
+    """Return whether nothing was sent yet, and another try may succeed.
+
+    What was sent and lost may have been done, and would be charged twice; a forbidden address stays
+    forbidden.
+    """
     return isinstance(failure, egress.ConnectError) and not isinstance(
         failure, egress.ForbiddenAddressError
     )
 
 
 async def read_fault(state: CallState, response: Response) -> bytes:
-    """The body of a refusal; nothing of one that is too large to be words, or to be held now."""
+    """Read the body of an error; empty for one that is too large for a message, or for the
+    memory."""
     try:
         return await response.read(FAULT_BODY_BYTES_MAX, state.reserve_answer)
     except (egress.ResponseTooLargeError, ResponseMemoryExhaustedError):
@@ -363,9 +385,10 @@ async def read_fault(state: CallState, response: Response) -> bytes:
 
 
 def build_request(state: CallState, timeouts: Timeouts) -> Request:
-    """The outgoing request: the client's headers that may travel, then the credential's own.
+    """Build the outgoing request: the client's headers that may be forwarded, then the credential's
+    own.
 
-    `timeouts` are the settings'; where model or credential have deadlines, these come before them.
+    `timeouts` are those of the settings; deadlines of the model or the credential replace them.
     """
     credential, model = state.credential, state.model
     assert credential is not None, "routing comes before sending"
@@ -386,7 +409,8 @@ def build_request(state: CallState, timeouts: Timeouts) -> Request:
 
 
 def join_headers(given: Headers, credential: Credential) -> Headers:
-    """The client's headers and the credential's; where both name one, the credential's counts."""
+    """Join the client's headers and the credential's, which replace the client's of the same
+    name."""
     replaced = credential.replaces
     if replaced:
         given = [header for header in given if header[0] not in replaced]
@@ -394,7 +418,7 @@ def join_headers(given: Headers, credential: Credential) -> Headers:
 
 
 def limit_total(request: Request, elapsed: float) -> Request:
-    """The request of a later attempt: what is left of the total deadline, which spans them all."""
+    """Return the request with what is left of the total deadline, which spans all attempts."""
     if not elapsed:
         return request
     timeouts = request.timeouts
@@ -403,7 +427,8 @@ def limit_total(request: Request, elapsed: float) -> Request:
 
 
 def is_final(answer: UpstreamResponse) -> bool:
-    """Whether time does not heal a refusal: by the provider's own word, else by its reason."""
+    """Return whether time does not heal a refusal: by the provider's own word, else by its
+    reason."""
     assert answer.fault is not None
     if answer.retry_advice is not None:
         return not answer.retry_advice
@@ -411,16 +436,21 @@ def is_final(answer: UpstreamResponse) -> bool:
 
 
 def is_failure_to_connect(error: egress.EgressError) -> bool:
-    """Whether anybody else would get no connection to the origin either: not for want of one of our
-    own, nor because this credential may not go there."""
+    """Return whether other calls would get no connection to the origin either.
+
+    An exhausted pool and an address that this credential may not use say nothing about the origin.
+    """
     return isinstance(error, egress.ConnectError) and not isinstance(
         error, egress.PoolExhaustedError | egress.ForbiddenAddressError
     )
 
 
 def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
-    """Whether a provider that was reached would fail another call as well: not for a body that its
-    sender may have been slow with, nor for a kept connection that may have ended before."""
+    """Return whether a provider that was reached would fail other calls as well.
+
+    A streamed body whose sender may have been slow says nothing about it, nor does a reused
+    connection that may have ended before.
+    """
     is_stale = isinstance(error, egress.DisconnectedError) and error.reused
     return error.sent and not is_stale and isinstance(request.body, bytes)
 
@@ -428,21 +458,21 @@ def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
 def mark_final(
     failure: UpstreamResponse | egress.EgressError,
 ) -> UpstreamResponse | egress.EgressError:
-    """The same failure, after which nobody need try again."""
+    """Mark a failure as one that no retry heals."""
     if isinstance(failure, UpstreamResponse):
         failure.final = True
     return failure
 
 
 def raise_or_return(failure: UpstreamResponse | egress.EgressError) -> UpstreamResponse:
-    """The answer that the caller gets after the last attempt, or the error."""
+    """Return the answer of the last attempt, or raise its error."""
     if isinstance(failure, UpstreamResponse):
         return failure
     raise describe_egress_error(failure) from failure
 
 
 def describe_egress_error(error: Exception) -> HeadgateError:
-    """What an exchange that failed is to the caller; never with the provider's address in it."""
+    """Return the client's error for a failed exchange, without the provider's address in it."""
     if isinstance(error, egress.EgressError) and not error.sent:
         return ProviderUnreachableError(
             "The provider could not be reached: nothing was sent, and nothing was charged. "

@@ -1,4 +1,4 @@
-"""What a request can lead to at most: what is held for it, and what usage it cannot have."""
+"""Upper bounds of what a request can use: for its hold, and to recognize an impossible usage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headgate.llm.usage import Usage
 from headgate.relay.ports import Model
 
 UNBOUNDED_FIELDS = ("previous_response_id", "conversation", "prompt", "file_ids")
-"""Fields that bring input from elsewhere, so that the body's size bounds nothing."""
+"""Fields that bring input from elsewhere, so that the size of the body bounds nothing."""
 UNBOUNDED_MARKERS = (
     b'"image',
     b'"input_image',
@@ -25,37 +25,40 @@ UNBOUNDED_MARKERS = (
     b'"mcp"',
     b'"code_interpreter"',
 )
-"""Parts whose tokens are not bounded by their bytes: images by address, files, hosted tools."""
+"""Markers of parts whose tokens are not bounded by their bytes: images by URL, files, hosted
+tools."""
 _ESCAPED_MARKER = re.compile(rb"(?<!\\)(?:\\\\)*+\\u00(?:[46][0-9a-fA-F]|[57][0-9a-eA-E]|5[fF])")
-"""A letter or `_` written as an escape, which no encoder does: any of the marks may be meant."""
+"""A letter or `_` written as an escape, which no encoder does: any of the markers may be hidden."""
 TOOL_CALLS_MAX = 10_000
 """More calls of tools than any answer has, whatever `max_tool_calls` says."""
 TOKENS_MAX = 100_000_000
-"""More tokens than one call of any model has, where the catalog does not say."""
+"""More tokens than one call of any model has, for models without limits in the catalog."""
 AUDIO_MILLISECONDS_MAX = 7 * 24 * 3_600_000
 HOSTED_TURNS = 100
-"""So often a provider may run tools in one answer, where the request does not say."""
+"""How often a provider may run tools in one answer where the request sets no maximum."""
 OWN_KEY_MARGIN = 4
-"""On an own key nothing is charged, and the catalog's limits may be older than the model: usage
-counts up to so many times what they allow."""
+"""With an organization's own credential nothing is charged, and the catalog's limits may be older
+than the model: a usage of up to so many times the limits is accepted."""
 
 
 def bound_output(body: JsonRequest, model: Model) -> int:
-    """The tokens that one answer can have: by the request, the model, or the model's window."""
+    """Return the most tokens of one answer: by the request, the model, or the model's window."""
     ceiling = model.output_tokens_max or model.input_tokens_max
     asked = body.output_tokens_max
     return ceiling if asked is None or asked < 0 else min(asked, ceiling)
 
 
 def count_answers(body: JsonRequest, fields: Mapping[str, msgspec.Raw]) -> int:
-    """How many answers are written and paid for, also those that only compete for being sent."""
+    """Count the answers that are generated and billed, also those of `best_of` that are not
+    returned."""
     best_of = read_field(fields.get("best_of"))
     wanted = max(1, body.n or 1, best_of if isinstance(best_of, int) else 1)
     return wanted * count_prompts(fields)
 
 
 def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether there are texts or tokens in a list, of which each may fill a model's window."""
+    """Return whether the input is a list of texts or tokens, each of which may fill a model's
+    window."""
     for name in ("input", "prompt"):
         value = read_field(fields.get(name))
         if isinstance(value, list) and not all(
@@ -66,7 +69,7 @@ def has_several_inputs(fields: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def has_unbounded_input(body: JsonRequest) -> bool:
-    """Whether the input may be larger than the body that asks for it."""
+    """Return whether the input may be larger than the body."""
     data = body.body
     return (
         any(name in body.fields for name in UNBOUNDED_FIELDS)
@@ -78,10 +81,10 @@ def has_unbounded_input(body: JsonRequest) -> bool:
 def bound_tool_fees(
     fields: Mapping[str, msgspec.Raw], fees: Mapping[str, int], tool_calls_assumed: int
 ) -> int:
-    """What the tools that a request allows can cost beside tokens, in nano-dollars.
+    """Return the most that the tools of a request can cost beside tokens, in nano-dollars.
 
-    So many calls as `max_tool_calls` says, else as many as are assumed, each of the dearest tool;
-    and a container for each tool that needs one. A stored prompt may bring any tool.
+    It counts `max_tool_calls` calls, or `tool_calls_assumed`, each at the highest fee; and a
+    container for each tool that needs one. A stored prompt may use any tool.
     """
     names = list_fees(read_field(fields.get("tools")))
     if isinstance(read_field(fields.get("prompt")), dict):
@@ -93,7 +96,7 @@ def bound_tool_fees(
 
 
 def count_tool_calls(fields: Mapping[str, msgspec.Raw], assumed: int) -> int:
-    """How many calls of tools a request allows."""
+    """Return the most calls of tools that a request allows."""
     asked = read_field(fields.get("max_tool_calls"))
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
         return assumed
@@ -107,10 +110,10 @@ def find_implausible(
     *,
     is_managed: bool,
 ) -> str | None:
-    """What in a usage no such request can have, in words; None where all is possible.
+    """Describe what is impossible in a usage, given its request; None where all is possible.
 
-    The request's own limit of the output counts for managed calls. Where the provider runs tools
-    the model reads and writes anew after each of their calls, all of which is in the usage.
+    The request's own limit of output counts for managed calls. Where the provider runs tools, the
+    model reads and writes again after each of their calls, and all of that is in the usage.
     """
     margin = 1 if is_managed else OWN_KEY_MARGIN
     inputs_max = outputs_max = TOKENS_MAX
@@ -137,8 +140,10 @@ def find_implausible(
 
 
 def count_hosted_turns(fields: Mapping[str, msgspec.Raw]) -> int:
-    """How many calls of tools without a count in the usage there may be: of those that the
-    provider runs, which are all but the client's functions."""
+    """Return how many calls of hosted tools there may be that the usage does not count.
+
+    Every tool but the client's own functions is run by the provider.
+    """
     tools = read_field(fields.get("tools"))
     kinds = {
         cast("dict[str, Any]", tool).get("type")

@@ -1,1 +1,1 @@
-"""Tells what happened: a log line, counters and spans, each made from receipts (law 10)."""
+"""The access log, metrics and spans, all made from receipts (law 10)."""

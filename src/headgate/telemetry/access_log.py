@@ -1,4 +1,4 @@
-"""One line of JSON for every call: its receipt. Written by a thread, in batches.
+"""The access log: one line of JSON for every call, its receipt, written by a thread in batches.
 
 A receipt holds ids, counts and names, never a body or a secret, so there is nothing to mask.
 """
@@ -15,11 +15,11 @@ import msgspec
 from headgate.relay.ports import Receipt
 
 BATCHES_MAX = 500
-"""Batches that may wait for a slow reader of the log; past it their lines are dropped, counted."""
+"""Batches that may wait for a slow reader of the log; further ones are dropped and counted."""
 
 
 class AccessLog:
-    """Observes receipts. A reader of the log that stalls never stalls a call."""
+    """Write receipts to a file descriptor. A stalled reader of the log never stalls a call."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -29,16 +29,16 @@ class AccessLog:
         self.dropped = 0
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, then end."""
+        """Write what waits, then end the thread."""
         self._batches.put(None)
         self._thread.join(timeout=1.0)
 
     def observe(self, receipts: Sequence[Receipt]) -> None:
-        """Queue the lines of calls."""
+        """Queue the lines of a batch of calls."""
         if self._batches.qsize() < BATCHES_MAX:
             self._batches.put(receipts)
         else:
@@ -51,5 +51,5 @@ class AccessLog:
                 while lines:
                     lines = lines[os.write(self._descriptor, lines) :]
             except OSError:
-                # Whoever read the log is gone; the calls go on.
+                # The reader of the log is gone. Calls must go on without it.
                 self.dropped += lines.count(b"\n")

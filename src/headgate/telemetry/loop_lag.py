@@ -1,4 +1,4 @@
-"""How late the event loop is: what every call waits for when something holds the loop up."""
+"""How late the event loop is: the time that every call waits when something blocks the loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MICROSECONDS = 1_000_000
 
 
 class LoopLagMonitor:
-    """A timer that tells `observe` by how many microseconds it went off too late.
+    """Report to `observe` by how many microseconds a periodic timer fires too late.
 
-    A hold-up longer than the period has swallowed beats; they are told too, each with what was
-    left of it, so that the share of late beats is the share of time in which the loop was late.
+    A delay of several periods swallows ticks. They are reported too, each with what was left of the
+    delay, so that the share of late ticks is the share of time in which the loop was late.
     """
 
     def __init__(
@@ -26,16 +26,16 @@ class LoopLagMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start the timer on the running loop."""
         self._schedule_tick(self._read_seconds())
 
     def stop(self) -> None:
-        """No more beats."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def tick(self) -> None:
-        """One beat, on time or late."""
+        """Report the delay of one tick, and schedule the next."""
         now = self._read_seconds()
         late = max(0.0, now - self._due)
         while True:

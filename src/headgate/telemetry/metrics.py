@@ -1,7 +1,7 @@
-"""Counters and histograms of calls, in Prometheus' text format.
+"""Counters and histograms of calls, in the text format of Prometheus.
 
-Counted in plain dictionaries on the loop's thread and put into families when they are scraped:
-observing a call costs about a microsecond.
+They are counted in plain dictionaries on the loop's thread, and collected into families when
+scraped: observing a call costs about a microsecond.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DURATION_BOUNDS = tuple(
 LAG_BOUNDS = (500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
 TOKEN_KINDS = ("input", "cached", "output", "reasoning")
 UNKNOWN_MODEL = "other"
-"""The label of every model without a price, so that a client cannot make labels without end."""
+"""The label of every model without a price, so that clients cannot create labels without end."""
 
 
 class Histogram:
-    """Counts of durations in microseconds below fixed bounds."""
+    """Count durations in microseconds below fixed bounds."""
 
     def __init__(self, bounds: tuple[int, ...]) -> None:
         self._bounds = bounds
@@ -44,14 +44,15 @@ class Histogram:
         self._sum += microseconds
 
     def observe_all(self, durations: Sequence[int]) -> None:
-        """Count many, in one loop: a call of `observe` for each would cost more than its work."""
+        """Count many durations in one loop: a call of `observe` for each would cost more than its
+        work."""
         bounds, counts, find = self._bounds, self._counts, bisect.bisect_left
         for microseconds in durations:
             counts[find(bounds, microseconds)] += 1
         self._sum += sum(durations)
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts by upper bound in seconds, as Prometheus wants them."""
+        """Return cumulative counts by upper bound in seconds, as Prometheus expects them."""
         total, buckets = 0, list[tuple[str, float]]()
         for bound, count in zip((*self._bounds, None), self._counts, strict=True):
             total += count
@@ -59,12 +60,12 @@ class Histogram:
         return buckets
 
     def sum_seconds(self) -> float:
-        """All durations together."""
+        """Return the sum of all durations."""
         return self._sum / 1_000_000
 
 
 class CallSeries:
-    """The sums of the calls that share their labels."""
+    """Sum up the calls that share their labels."""
 
     __slots__ = ("cached", "calls", "cost_nano", "input", "output", "reasoning", "retries")
 
@@ -78,7 +79,7 @@ Labels = tuple[str, str, str, int, str, bool]
 
 
 class Metrics(Collector):
-    """Observes receipts and refusals; `gauges` and `counters` are read when somebody scrapes."""
+    """Count receipts and refusals; `gauges` and `counters` are read at each scrape."""
 
     def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
         self.gauges = dict(gauges)
@@ -92,11 +93,11 @@ class Metrics(Collector):
         self.loop_lag = Histogram(LAG_BOUNDS)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        # Memory, descriptors and CPU time of this process, by the names that everyone knows.
+        # Memory, descriptors and CPU time of this process, by their conventional names.
         ProcessCollector(registry=self._registry)
 
     def observe(self, receipts: Sequence[Receipt], settlements: Sequence[int]) -> None:
-        """Settled calls, and the microseconds that settling each one took."""
+        """Count settled calls, and the microseconds that the settlement of each took."""
         self._count(receipts)
         self._settlement.observe_all(settlements)
         self._overhead.observe_all(
@@ -140,16 +141,16 @@ class Metrics(Collector):
                 series.reasoning += usage.reasoning_tokens
 
     def count_refusal(self, error: HeadgateError) -> None:
-        """One request that was turned away with an error of the gateway's own."""
+        """Count one request that was rejected with an error of the gateway's own."""
         refusal = (error.code, error.kind.value)
         self._refusals[refusal] = self._refusals.get(refusal, 0) + 1
 
     def render(self) -> bytes:
-        """The whole exposition in the text format."""
+        """Return the whole exposition in the text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """See `prometheus_client.registry.Collector`."""
+        """Yield all metric families, for `prometheus_client`."""
         yield from self._collect_counters()
         yield from self._collect_histograms()
         for name, read in self.gauges.items():

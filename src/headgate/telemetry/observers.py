@@ -1,4 +1,4 @@
-"""Tell the metrics, the access log and the spans of every settled call, in batches."""
+"""The observers of settled calls: metrics, access log and spans, told in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headgate.telemetry.metrics import Metrics
 
 STDERR = 2
 BATCH_SECONDS = 0.02
-"""How long receipts are gathered: telling of many at once costs a third of one at a time."""
+"""How long receipts are gathered: observing many at once costs a third of one at a time."""
 
 
 class ExtraNotInstalledError(HeadgateError):
@@ -25,8 +25,7 @@ class ExtraNotInstalledError(HeadgateError):
 
 
 class Observers:
-    """Hold what observes the settled calls of one process: metrics always, an access log and
-    OpenTelemetry spans where they are asked for."""
+    """Hold the observers of one process: metrics always, access log and spans as configured."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class Observers:
         gauges: Mapping[str, Callable[[], float]],
         counters: Mapping[str, Callable[[], float]] | None = None,
     ) -> None:
-        """Show these in the metrics, too."""
+        """Add gauges and counters to the metrics."""
         self.metrics.gauges.update(gauges)
         self.metrics.counters.update(counters or {})
 
@@ -88,13 +87,13 @@ class Observers:
             self.spans.stop()
 
     def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in the text format of Prometheus."""
         self._tell()
         return self.metrics.render()
 
 
 def load_spans() -> Any:
-    """The span observer, from the extra that only those install who trace."""
+    """Load the spans of the optional extra `headgate[telemetry]`. Raises if it is not installed."""
     try:
         return importlib.import_module("headgate.telemetry.spans").Spans()
     except ImportError as error:

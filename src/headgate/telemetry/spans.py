@@ -1,7 +1,8 @@
-"""An OpenTelemetry span for every call, with the names of the GenAI conventions.
+"""OpenTelemetry spans of calls, named by the GenAI semantic conventions.
 
-Made after the settlement from the receipt, with its own times, so that tracing adds nothing to a
-call. Needs the extra `headgate[telemetry]`; loaded only when an exporter's address is configured.
+A span is made from the receipt after the settlement, with the receipt's times, so tracing adds
+nothing to a call. Needs the extra `headgate[telemetry]`; loaded only when an exporter is
+configured.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OPERATIONS = {
 
 
 class Spans:
-    """Observes receipts."""
+    """Export one span for each receipt."""
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
         self._provider = TracerProvider(
@@ -39,7 +40,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("headgate")
 
     def observe(self, receipts: Sequence[Receipt]) -> None:
-        """One span for each, from the call's beginning to its settlement."""
+        """Record a span for each call, from its beginning to its settlement."""
         for receipt in receipts:
             self._record(receipt)
 
@@ -62,7 +63,8 @@ class Spans:
 
 
 def describe(receipt: Receipt, operation: str) -> dict[str, str | int | float | bool]:
-    """The attributes of a call's span; names of the GenAI semantic conventions where they exist."""
+    """Return the attributes of a call's span, named by the GenAI semantic conventions where they
+    can be."""
     attributes: dict[str, str | int | float | bool | None] = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": receipt.provider,

@@ -68,7 +68,7 @@ def test_refusal_tells_a_key_what_it_has_and_what_is_left() -> None:
     concurrency = make_limiter()
     fill(concurrency, "flood")
     with pytest.raises(
-        TooManyConcurrentCallsError, match=r"800 calls under way, and only 200 places"
+        TooManyConcurrentCallsError, match=r"800 calls running, and only 200 more"
     ) as refused:
         concurrency.acquire("flood")
     assert refused.value.retry_after_seconds == 1.0
