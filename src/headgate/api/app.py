@@ -14,7 +14,7 @@ import headgate
 from headgate.api.unserved import Unserved
 
 
-class Health(Protocol):
+class ReadinessCheck(Protocol):
     """Whether calls can be served."""
 
     def check(self) -> str | None:
@@ -24,7 +24,7 @@ class Health(Protocol):
 
 def build_app(
     *,
-    health: Health,
+    health: ReadinessCheck,
     render_metrics: Callable[[], bytes],
     make_id: Callable[[str], str],
     platform: Sequence[Route] = (),

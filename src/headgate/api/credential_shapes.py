@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.errors import InvalidFieldError
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Metadata, Name, Timestamp, show_time, show_time_if_any
+from headgate.api.shapes import Metadata, Name, Timestamp, to_datetime, to_optional_datetime
 from headgate.audit.model import AuditEntry
 from headgate.catalog.service import Catalog
 from headgate.credentials.model.auth import TYPES
@@ -104,7 +104,7 @@ class CredentialCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     total_seconds: TotalSeconds | None = None
 
 
-class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TemporaryTestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A secret that is to be tried."""
 
     integration_name: Word
@@ -143,7 +143,7 @@ class UsageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end_date: Day | None = None
 
 
-class ShownCredential(msgspec.Struct, kw_only=True):
+class CredentialResponse(msgspec.Struct, kw_only=True):
     """A credential. Never its secret."""
 
     credential_id: str
@@ -163,7 +163,7 @@ class ShownCredential(msgspec.Struct, kw_only=True):
     version: int
 
 
-class CredentialDetail(ShownCredential, kw_only=True):
+class CredentialDetailResponse(CredentialResponse, kw_only=True):
     """A credential with where its secret is sent and who added it. `auth_data_masked` is there
     where it was asked for: the public beginning and the end of the secret, or the reference in its
     place."""
@@ -175,7 +175,7 @@ class CredentialDetail(ShownCredential, kw_only=True):
     auth_data_masked: str | UnsetType = UNSET
 
 
-class CredentialFilters(msgspec.Struct):
+class AppliedCredentialFilters(msgspec.Struct):
     """What the list was asked for."""
 
     integration_name: str | None
@@ -191,7 +191,7 @@ class CredentialGroup(msgspec.Struct):
     integration_type: str
     total_count: int
     auth_types: list[str]
-    credentials: list[ShownCredential]
+    credentials: list[CredentialResponse]
 
 
 class CredentialList(msgspec.Struct, kw_only=True):
@@ -202,13 +202,13 @@ class CredentialList(msgspec.Struct, kw_only=True):
     integrations: dict[str, CredentialGroup] | UnsetType = UNSET
     total_credentials: int | UnsetType = UNSET
     total_integrations: int | UnsetType = UNSET
-    credentials: list[ShownCredential] | UnsetType = UNSET
+    credentials: list[CredentialResponse] | UnsetType = UNSET
     total_count: int | UnsetType = UNSET
     integration_name: str | UnsetType = UNSET
-    filters: CredentialFilters
+    filters: AppliedCredentialFilters
 
 
-class CredentialTest(msgspec.Struct):
+class CredentialTestResponse(msgspec.Struct):
     """What came of a trial."""
 
     credential_id: str
@@ -217,7 +217,7 @@ class CredentialTest(msgspec.Struct):
     tested_at: datetime.datetime
 
 
-class TemporaryTest(msgspec.Struct, kw_only=True):
+class TemporaryTestResponse(msgspec.Struct, kw_only=True):
     """What came of a trial. No `status_code`: the provider did not answer."""
 
     is_valid: bool | None
@@ -231,7 +231,7 @@ class TemporaryTest(msgspec.Struct, kw_only=True):
     cost_level: str
 
 
-class CredentialUsage(msgspec.Struct, kw_only=True):
+class CredentialUsageResponse(msgspec.Struct, kw_only=True):
     """Calls that reached the provider. `success_rate` is between 0 and 1, and 0 without calls."""
 
     total_calls: int
@@ -243,7 +243,7 @@ class CredentialUsage(msgspec.Struct, kw_only=True):
     end_date: datetime.datetime
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcomes], start: float, end: float) -> CredentialUsage:
+    def of(cls, outcomes: Sequence[Outcomes], start: float, end: float) -> CredentialUsageResponse:
         """The sums over the endpoints."""
         runs = [each for each in outcomes if each.endpoint != ENDPOINT]
         total, good = sum(each.calls for each in runs), sum(each.completed for each in runs)
@@ -253,12 +253,12 @@ class CredentialUsage(msgspec.Struct, kw_only=True):
             failed_calls=total - good,
             success_rate=good / total if total else 0.0,
             action_breakdown={each.endpoint: each.calls for each in runs},
-            start_date=show_time(start),
-            end_date=show_time(end),
+            start_date=to_datetime(start),
+            end_date=to_datetime(end),
         )
 
 
-class CredentialAuditEntry(msgspec.Struct, kw_only=True):
+class CredentialAuditEntryResponse(msgspec.Struct, kw_only=True):
     """One audit event. `user_id` is the person or the key that did it."""
 
     id: str
@@ -271,14 +271,16 @@ class CredentialAuditEntry(msgspec.Struct, kw_only=True):
     timestamp: datetime.datetime
 
 
-def show_credential(catalog: Catalog, record: CredentialRecord) -> ShownCredential:
+def to_credential_response(catalog: Catalog, record: CredentialRecord) -> CredentialResponse:
     """A credential as the API lists it."""
-    return ShownCredential(**_describe(catalog, record))
+    return CredentialResponse(**_describe(catalog, record))
 
 
-def show_detail(catalog: Catalog, record: CredentialRecord, *, is_masked: bool) -> CredentialDetail:
+def to_credential_detail_response(
+    catalog: Catalog, record: CredentialRecord, *, is_masked: bool
+) -> CredentialDetailResponse:
     """A credential as the API shows it alone."""
-    return CredentialDetail(
+    return CredentialDetailResponse(
         **_describe(catalog, record),
         organization_id=record.organization_id or "",
         base_url=record.base_url,
@@ -295,8 +297,10 @@ def group_credentials(
     counts: Mapping[tuple[str, str], int],
 ) -> CredentialList:
     """A page in the one shape or the other."""
-    filters = CredentialFilters(query.integration_name, query.auth_type, query.limit, query.offset)
-    shown = [show_credential(catalog, record) for record in records]
+    filters = AppliedCredentialFilters(
+        query.integration_name, query.auth_type, query.limit, query.offset
+    )
+    shown = [to_credential_response(catalog, record) for record in records]
     total = sum(counts.values())
     if query.integration_name is not None:
         return CredentialList(
@@ -321,9 +325,9 @@ def group_credentials(
     )
 
 
-def show_audit_entry(entry: AuditEntry) -> CredentialAuditEntry:
+def to_credential_audit_entry_response(entry: AuditEntry) -> CredentialAuditEntryResponse:
     """A line of the audit log as this API has it."""
-    return CredentialAuditEntry(
+    return CredentialAuditEntryResponse(
         id=str(entry.number),
         credential_id=entry.event.object_id,
         event_type=entry.event.action,
@@ -331,7 +335,7 @@ def show_audit_entry(entry: AuditEntry) -> CredentialAuditEntry:
         changes=entry.event.changes,
         ip_address=entry.actor.address,
         user_agent=entry.actor.user_agent,
-        timestamp=show_time(entry.at),
+        timestamp=to_datetime(entry.at),
     )
 
 
@@ -359,7 +363,7 @@ def _read_day(name: str, text: str, *, is_end: bool) -> float:
         if at.tzinfo is None:
             at = at.replace(tzinfo=datetime.UTC)
         seconds = at.timestamp() + (DAY_SECONDS if is_end and day is not None else 0)
-        show_time(seconds)
+        to_datetime(seconds)
     except (ValueError, msgspec.ValidationError, OverflowError) as error:
         message = "This is no day (2026-01-31), and no time as RFC 3339 has it."
         raise InvalidFieldError(message, ("query", name)) from error
@@ -374,10 +378,10 @@ def _describe(catalog: Catalog, record: CredentialRecord) -> dict[str, Any]:
         "display_name": record.name,
         "auth_type": record.auth_type,
         "is_default": record.is_default,
-        "created_at": show_time(record.created_at),
-        "updated_at": show_time(record.updated_at),
-        "last_used_at": show_time_if_any(record.last_used_at),
-        "expires_at": show_time_if_any(record.expires_at),
+        "created_at": to_datetime(record.created_at),
+        "updated_at": to_datetime(record.updated_at),
+        "last_used_at": to_optional_datetime(record.last_used_at),
+        "expires_at": to_optional_datetime(record.expires_at),
         "credentials_metadata": record.metadata,
         "first_byte_seconds": record.first_byte_seconds,
         "idle_seconds": record.idle_seconds,

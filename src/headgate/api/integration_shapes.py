@@ -24,7 +24,7 @@ FindPrice = Callable[[str, str], PriceRow | None]
 """The price in force now of an integration's model."""
 
 
-class ShownVariable(msgspec.Struct):
+class AuthVariableResponse(msgspec.Struct):
     """One value that a credential consists of."""
 
     name: str
@@ -38,37 +38,37 @@ class ShownVariable(msgspec.Struct):
     default: str | None
 
 
-class ShownIndicators(msgspec.Struct):
+class SuccessIndicatorsResponse(msgspec.Struct):
     """What a good answer has."""
 
     status_codes: list[int]
     response_fields: list[str]
 
 
-class ShownTestEndpoint(msgspec.Struct):
+class TestEndpointResponse(msgspec.Struct):
     """The call by which a credential is tried; `{api_key}` and `{base_url}` stand for its own."""
 
     url: str
     method: str
     headers: dict[str, str]
     body: dict[str, Any]
-    success_indicators: ShownIndicators
+    success_indicators: SuccessIndicatorsResponse
     cost_level: str
 
 
-class ShownAuthSchema(msgspec.Struct):
+class AuthSchemaResponse(msgspec.Struct):
     """What a credential consists of, and how to come by one."""
 
     auth_type: str
     display_name: str
     description: str
     setup_instructions: list[str]
-    setup_environment_variables: list[ShownVariable]
+    setup_environment_variables: list[AuthVariableResponse]
     important_notes: list[str]
-    test_endpoint: ShownTestEndpoint
+    test_endpoint: TestEndpointResponse
 
 
-class ShownRates(msgspec.Struct):
+class TierRatesResponse(msgspec.Struct):
     """Decimal dollars by class (`input`: a million tokens; `per_image`, `per_minute`: one), for
     requests with more input than the threshold, where there is one."""
 
@@ -78,15 +78,15 @@ class ShownRates(msgspec.Struct):
     tool_calls: dict[str, str]
 
 
-class ShownPricing(msgspec.Struct):
+class PricingResponse(msgspec.Struct):
     """What is charged now, under the name that receipts have."""
 
     price_id: str
     currency: str
-    tiers: list[ShownRates]
+    tiers: list[TierRatesResponse]
 
 
-class ShownModel(msgspec.Struct):
+class ModelResponse(msgspec.Struct):
     """A model. Prices are decimal dollars for a million tokens, of the default tier and without a
     long context; null where it is not known, as are token counts and scores."""
 
@@ -98,7 +98,7 @@ class ShownModel(msgspec.Struct):
     input_price_per_1m: str | None
     output_price_per_1m: str | None
     cached_input_price_per_1m: str | None
-    pricing: ShownPricing | None
+    pricing: PricingResponse | None
     intelligence: int | None
     speed: int | None
     data_freshness: datetime.date | None
@@ -111,7 +111,7 @@ class ShownModel(msgspec.Struct):
     body_extra: dict[str, str]
 
 
-class ShownAction(msgspec.Struct):
+class ActionResponse(msgspec.Struct):
     """One thing that a tool does."""
 
     name: str
@@ -119,7 +119,7 @@ class ShownAction(msgspec.Struct):
     description: str
 
 
-class ShownMetadata(msgspec.Struct):
+class IntegrationMetadataResponse(msgspec.Struct):
     """What helps to choose."""
 
     status: str
@@ -129,7 +129,7 @@ class ShownMetadata(msgspec.Struct):
     popularity_score: int
 
 
-class ShownIntegration(msgspec.Struct):
+class IntegrationResponse(msgspec.Struct):
     """An integration. Details are there where they were asked for: an LLM provider has models and
     no actions, any other one has actions and no models."""
 
@@ -143,17 +143,17 @@ class ShownIntegration(msgspec.Struct):
     categories: list[str]
     integration_type: str
     auth_types: list[str]
-    extra_metadata: ShownMetadata
+    extra_metadata: IntegrationMetadataResponse
     default_model: str | UnsetType | None = UNSET
-    auth_schemas: list[ShownAuthSchema] | UnsetType = UNSET
-    models: list[ShownModel] | UnsetType = UNSET
-    actions: list[ShownAction] | UnsetType = UNSET
+    auth_schemas: list[AuthSchemaResponse] | UnsetType = UNSET
+    models: list[ModelResponse] | UnsetType = UNSET
+    actions: list[ActionResponse] | UnsetType = UNSET
 
 
-def show_summary(manifest: IntegrationManifest) -> ShownIntegration:
+def to_integration_summary_response(manifest: IntegrationManifest) -> IntegrationResponse:
     """An integration in short."""
     extra = manifest.extra_metadata
-    return ShownIntegration(
+    return IntegrationResponse(
         name=manifest.name,
         display_name=manifest.display_name,
         description=manifest.description,
@@ -164,7 +164,7 @@ def show_summary(manifest: IntegrationManifest) -> ShownIntegration:
         categories=list(manifest.categories),
         integration_type=manifest.integration_type,
         auth_types=list(manifest.auth_types),
-        extra_metadata=ShownMetadata(
+        extra_metadata=IntegrationMetadataResponse(
             extra.status,
             extra.recommended,
             extra.created_at,
@@ -174,37 +174,41 @@ def show_summary(manifest: IntegrationManifest) -> ShownIntegration:
     )
 
 
-def show_detail(manifest: IntegrationManifest, find_price: FindPrice) -> ShownIntegration:
+def to_integration_response(
+    manifest: IntegrationManifest, find_price: FindPrice
+) -> IntegrationResponse:
     """An integration with everything that a page about it needs."""
-    shown = show_summary(manifest)
-    shown.auth_schemas = [show_schema(schema) for schema in manifest.auth_schemas]
+    shown = to_integration_summary_response(manifest)
+    shown.auth_schemas = [to_auth_schema_response(schema) for schema in manifest.auth_schemas]
     if manifest.integration_type == "llm_provider":
         shown.default_model = manifest.default_model
-        shown.models = show_models(manifest, find_price)
+        shown.models = to_model_responses(manifest, find_price)
     else:
-        shown.actions = [show_action(action) for action in manifest.actions]
+        shown.actions = [to_action_response(action) for action in manifest.actions]
     return shown
 
 
-def show_models(manifest: IntegrationManifest, find_price: FindPrice) -> list[ShownModel]:
+def to_model_responses(manifest: IntegrationManifest, find_price: FindPrice) -> list[ModelResponse]:
     """The models of an LLM provider, in the order of its file."""
-    return [show_model(model, find_price(manifest.name, model.id)) for model in manifest.models]
+    return [
+        to_model_response(model, find_price(manifest.name, model.id)) for model in manifest.models
+    ]
 
 
-def show_action(action: ActionEntry) -> ShownAction:
+def to_action_response(action: ActionEntry) -> ActionResponse:
     """An action of a tool."""
-    return ShownAction(action.name, action.display_name, action.description)
+    return ActionResponse(action.name, action.display_name, action.description)
 
 
-def show_schema(schema: AuthSchema) -> ShownAuthSchema:
+def to_auth_schema_response(schema: AuthSchema) -> AuthSchemaResponse:
     """An auth schema, its fields under the names that the API has for them."""
-    return ShownAuthSchema(
+    return AuthSchemaResponse(
         auth_type=schema.auth_type,
         display_name=schema.display_name,
         description=schema.description,
         setup_instructions=list(schema.setup_instructions),
         setup_environment_variables=[
-            ShownVariable(
+            AuthVariableResponse(
                 name=each.name,
                 display_name=each.display_name,
                 description=each.description,
@@ -218,38 +222,38 @@ def show_schema(schema: AuthSchema) -> ShownAuthSchema:
             for each in schema.variables
         ],
         important_notes=list(schema.important_notes),
-        test_endpoint=_show_test(schema, schema.test_endpoint),
+        test_endpoint=_to_test_endpoint_response(schema, schema.test_endpoint),
     )
 
 
-def _show_test(schema: AuthSchema, test: TestEndpoint) -> ShownTestEndpoint:
+def _to_test_endpoint_response(schema: AuthSchema, test: TestEndpoint) -> TestEndpointResponse:
     expected = test.success_indicators
-    return ShownTestEndpoint(
+    return TestEndpointResponse(
         url=test.url,
         method=test.method,
         headers={**schema.headers, **test.headers},
         body=test.body,
-        success_indicators=ShownIndicators(
+        success_indicators=SuccessIndicatorsResponse(
             list(expected.status_codes), list(expected.response_fields)
         ),
         cost_level=test.cost_level,
     )
 
 
-def show_model(model: ModelEntry, price: PriceRow | None) -> ShownModel:
+def to_model_response(model: ModelEntry, price: PriceRow | None) -> ModelResponse:
     """A model with what it costs now."""
     steps = price.tiers.get("default", ()) if price else ()
     base = steps[-1] if steps else NanoRates()
-    return ShownModel(
+    return ModelResponse(
         id=model.id,
         display_name=model.display_name,
         description=model.description,
         max_input_tokens=model.input_tokens_max or None,
         max_output_tokens=model.output_limit,
-        input_price_per_1m=_show_dollars(base.input),
-        output_price_per_1m=_show_dollars(base.output),
-        cached_input_price_per_1m=_show_dollars(base.cached_input),
-        pricing=None if price is None else show_pricing(price),
+        input_price_per_1m=_format_rate(base.input),
+        output_price_per_1m=_format_rate(base.output),
+        cached_input_price_per_1m=_format_rate(base.cached_input),
+        pricing=None if price is None else to_pricing_response(price),
         intelligence=model.intelligence,
         speed=model.speed,
         data_freshness=model.data_freshness,
@@ -263,24 +267,24 @@ def show_model(model: ModelEntry, price: PriceRow | None) -> ShownModel:
     )
 
 
-def show_pricing(price: PriceRow) -> ShownPricing:
+def to_pricing_response(price: PriceRow) -> PricingResponse:
     """Every tier and threshold, the default tier without a threshold first."""
     shown = [
-        ShownRates(
+        TierRatesResponse(
             tier=tier,
             above_input_tokens=None if rates.above_input_tokens < 0 else rates.above_input_tokens,
             rates={
                 name: dollars
                 for name in RATE_NAMES
-                if (dollars := _show_dollars(getattr(rates, name))) is not None
+                if (dollars := _format_rate(getattr(rates, name))) is not None
             },
-            tool_calls={n: str(_show_dollars(rate)) for n, rate in rates.tool_calls.items()},
+            tool_calls={n: str(_format_rate(rate)) for n, rate in rates.tool_calls.items()},
         )
         for tier, steps in price.tiers.items()
         for rates in reversed(steps)
     ]
     shown.sort(key=lambda each: (each.tier != "default", each.tier))
-    return ShownPricing(price.id, "USD", shown)
+    return PricingResponse(price.id, "USD", shown)
 
 
 RATE_NAMES = tuple(
@@ -288,7 +292,7 @@ RATE_NAMES = tuple(
 )
 
 
-def _show_dollars(nano: int | None) -> str | None:
+def _format_rate(nano: int | None) -> str | None:
     if nano is None:
         return None
     whole, rest = divmod(nano, NANO_PER_DOLLAR)

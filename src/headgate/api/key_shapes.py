@@ -10,7 +10,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.errors import InvalidFieldError
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Labels, Name, Timestamp, read_time, show_time, show_time_if_any
+from headgate.api.shapes import (
+    Labels,
+    Name,
+    Timestamp,
+    to_datetime,
+    to_optional_datetime,
+    to_timestamp,
+)
 from headgate.keys.model import IssuedKey, Key, KeyKind, KeyState, find_state
 from headgate.keys.model.scope import (
     ENTRIES_MAX,
@@ -74,7 +81,7 @@ class KeyQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True)
     include_revoked: bool = True
 
 
-class KeyFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A new key. Without `project_id` it is of the issuing key's project, else of the oldest.
     `rate_limit_per_minute` is another name of `requests_per_minute`; `organization_id` may repeat
     that of the header."""
@@ -99,7 +106,7 @@ class KeyFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     organization_id: Word | UnsetType = UNSET
 
 
-class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is given is changed; null takes a limit away."""
 
     name: Name | UnsetType = UNSET
@@ -120,7 +127,7 @@ class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     rate_limit_per_minute: Requests | UnsetType = UNSET
 
 
-class KeyRotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KeyRotationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For how long the present token goes on beside the new one."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=OVERLAP_SECONDS_MAX)] = 0
@@ -133,7 +140,7 @@ class KeyBudget(msgspec.Struct):
     enforced: bool
 
 
-class ShownKey(msgspec.Struct, kw_only=True):
+class KeyResponse(msgspec.Struct, kw_only=True):
     """A key, never its token. `key_hint` is the part of the token that may be shown."""
 
     id: str
@@ -169,7 +176,7 @@ class ShownKey(msgspec.Struct, kw_only=True):
     version: int
 
 
-class ShownIssuedKey(ShownKey, kw_only=True):
+class IssuedKeyResponse(KeyResponse, kw_only=True):
     """A key with `key`, its token: only here, only now."""
 
     key: str
@@ -178,7 +185,7 @@ class ShownIssuedKey(ShownKey, kw_only=True):
 class KeyPage(msgspec.Struct):
     """The newest first. `max_keys`: how many there may be that are not revoked."""
 
-    keys: list[ShownKey]
+    keys: list[KeyResponse]
     total: int
     max_keys: int
     limit: int
@@ -202,24 +209,24 @@ def read_fields(given: dict[str, Any]) -> dict[str, Any]:
         if name in fields:
             fields[name] = fields[name] or 0
     if "expires_at" in fields:
-        fields["expires_at"] = read_time(fields["expires_at"])
+        fields["expires_at"] = to_timestamp(fields["expires_at"])
     if "monthly_budget" in fields:
         dollars = fields.pop("monthly_budget")
         fields["monthly_budget_nano"] = None if dollars is None else nano_from_dollars(dollars)
     return fields
 
 
-def show_issued(issued: IssuedKey, now: float) -> ShownIssuedKey:
+def to_issued_key_response(issued: IssuedKey, now: float) -> IssuedKeyResponse:
     """A key with its token, as the API writes them."""
-    shown = msgspec.structs.asdict(show_key(issued.key, now))
-    return ShownIssuedKey(key=issued.token, **shown)
+    shown = msgspec.structs.asdict(to_key_response(issued.key, now))
+    return IssuedKeyResponse(key=issued.token, **shown)
 
 
-def show_key(key: Key, now: float) -> ShownKey:
+def to_key_response(key: Key, now: float) -> KeyResponse:
     """A key as the API writes it."""
     hint = f"hg_{key.kind.value}_{key.id.removeprefix('key_')}"
     state = find_state(key, now)
-    return ShownKey(
+    return KeyResponse(
         id=key.id,
         kind=key.kind,
         name=key.name,
@@ -241,20 +248,20 @@ def show_key(key: Key, now: float) -> ShownKey:
         requests_per_minute=key.requests_per_minute or None,
         rate_limit_per_minute=key.requests_per_minute or UNSET,
         tokens_per_minute=key.tokens_per_minute or None,
-        monthly_budget=show_budget(key.monthly_budget_nano),
+        monthly_budget=to_key_budget(key.monthly_budget_nano),
         on_disconnect=key.on_disconnect,
-        created_at=show_time(key.created_at),
-        expires_at=show_time_if_any(key.expires_at),
-        disabled_at=show_time_if_any(key.disabled_at),
-        revoked_at=show_time_if_any(key.revoked_at),
-        last_used_at=show_time_if_any(key.last_used_at),
-        rotated_at=show_time_if_any(key.rotated_at),
-        previous_expires_at=show_time_if_any(key.previous_expires_at),
+        created_at=to_datetime(key.created_at),
+        expires_at=to_optional_datetime(key.expires_at),
+        disabled_at=to_optional_datetime(key.disabled_at),
+        revoked_at=to_optional_datetime(key.revoked_at),
+        last_used_at=to_optional_datetime(key.last_used_at),
+        rotated_at=to_optional_datetime(key.rotated_at),
+        previous_expires_at=to_optional_datetime(key.previous_expires_at),
         version=key.version,
     )
 
 
-def show_budget(nano: int | None) -> KeyBudget | None:
+def to_key_budget(nano: int | None) -> KeyBudget | None:
     """A budget in dollars and cents, or finer; calls are not stopped by it yet."""
     if nano is None:
         return None

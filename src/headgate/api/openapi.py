@@ -13,7 +13,7 @@ import headgate
 from headgate.api.access import Audience
 from headgate.api.errors import Detail, FieldDetails
 from headgate.api.operation import Operation, Operations
-from headgate.api.shapes import Nothing
+from headgate.api.shapes import Empty
 
 REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}
@@ -135,7 +135,7 @@ def _describe(
             described["x-permission"] = operation.access.permission
     else:
         described["security"] = []
-    if operation.body is not Nothing:
+    if operation.body is not Empty:
         media: dict[str, Any] = {"schema": known[str(operation.body)]}
         if operation.example is not None:
             media["example"] = operation.example
@@ -150,7 +150,7 @@ def _describe_parameters(
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in _PARAMETER.findall(operation.path)
     ]
-    if operation.query is not Nothing:
+    if operation.query is not Empty:
         name = known[str(operation.query)]["$ref"].rpartition("/")[2]
         schema = components[name]
         required = schema.get("required", ())
@@ -171,7 +171,7 @@ def _describe_responses(operation: Operation, known: Mapping[str, Any]) -> dict[
     answer: dict[str, Any] = {"description": operation.summary}
     if operation.answer is not None:
         media: dict[str, Any] = {"schema": known[str(operation.answer)]}
-        if operation.example is not None and operation.body is Nothing:
+        if operation.example is not None and operation.body is Empty:
             media["example"] = operation.example
         answer["content"] = {"application/json": media}
     responses = {str(operation.status): answer}
@@ -191,7 +191,7 @@ def list_errors(operation: Operation) -> list[int]:
         statuses |= {*OF_A_CALLER}
     if "{" in operation.path:
         statuses |= {404, 414}
-    if operation.query is not Nothing:
+    if operation.query is not Empty:
         statuses.add(414)
     if operation.changes:
         statuses |= {*OF_A_BODY}

@@ -5,12 +5,13 @@
     @OPERATIONS.post(
         "/api/api-keys", access=organization("keys:write"), status=201, summary="Issue a key"
     )
-    async def issue_key(ask: Ask[Nothing, KeyCreate]) -> KeyIssued:
+    async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyResponse:
         ...
 
 The types of the function are its schema: the query, the body, and the answer (None: no content).
-The function gets an `Ask`, whose `read` and `write` are its only ways to the database, and raises
-`HeadgateError`s. `organization_id` is the one that the gate has let through: every query gets it.
+The function gets a `RequestContext`, whose `read` and `write` are its only access to the database,
+and raises `HeadgateError`s. `organization_id` is the one that the gate let through: every query is
+filtered by it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class RepeatedRequestError(Exception):
         self.answer = answer
 
 
-class Reply(msgspec.Struct):
+class ResponseHead(msgspec.Struct):
     """What an answer has beside its body. `cookies` are whole `set-cookie` values."""
 
     status: int
@@ -67,7 +68,7 @@ class Reply(msgspec.Struct):
     cookies: list[str] = []
 
 
-class Ask(Generic[Query, Body]):
+class RequestContext(Generic[Query, Body]):
     """One request that the gate has let through."""
 
     def __init__(
@@ -80,14 +81,14 @@ class Ask(Generic[Query, Body]):
         query: Query,
         body: Body,
         claim: IdempotencyClaim | None,
-        reply: Reply,
+        response_head: ResponseHead,
     ) -> None:
         self.request = request
         self.services = services
         self.principal = principal
         self.query = query
         self.body = body
-        self.reply = reply
+        self.response_head = response_head
         self.path: Mapping[str, str] = request.path_params
         self._organization_id = organization_id
         self._claim = claim
@@ -236,8 +237,8 @@ class Operations:
         def register(handler: Handler) -> Handler:
             hints = typing.get_type_hints(handler)
             answer = hints.pop("return")
-            [ask] = hints.values()
-            query, body = typing.get_args(ask)
+            [context] = hints.values()
+            query, body = typing.get_args(context)
             self.all.append(
                 Operation(
                     method=method,

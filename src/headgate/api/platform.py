@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from headgate.api.endpoint import Endpoint
 from headgate.api.gate import Gate, Identify
 from headgate.api.openapi import build_document
+from headgate.api.operation_handler import OperationHandler
 from headgate.api.routes import ALL
 from headgate.api.services import Services
 
@@ -32,10 +32,10 @@ def build_routes(services: Services, identify: Identify) -> list[Route]:
     """All operations, and the document that describes them."""
     public_url = services.authentication.public_url
     gate = Gate(services.key_index, services.rate_limiter, identify, public_url=public_url)
-    paths: dict[str, dict[str, Endpoint]] = {}
+    paths: dict[str, dict[str, OperationHandler]] = {}
     for operations in ALL:
         for operation in operations.all:
-            endpoint = Endpoint(operation, services, gate)
+            endpoint = OperationHandler(operation, services, gate)
             paths.setdefault(operation.path, {})[operation.method] = endpoint
     # An address without parameters comes before one whose parameter could be its last name.
     ordered = sorted(paths, key=lambda path: "{" in path)
@@ -50,7 +50,7 @@ def build_routes(services: Services, identify: Identify) -> list[Route]:
     return [*routes, Route("/openapi.json", describe)]
 
 
-def _route(path: str, endpoints: Mapping[str, Endpoint]) -> Route:
+def _route(path: str, endpoints: Mapping[str, OperationHandler]) -> Route:
     """All methods of one address, so that a further one is told which there are."""
 
     async def serve(request: Request) -> Response:

@@ -17,14 +17,14 @@ from headgate.api.errors import (
     MalformedJsonError,
     UnsupportedMediaTypeError,
 )
-from headgate.api.shapes import Nothing, show_time
+from headgate.api.shapes import Empty, to_datetime
 from headgate.kit import json_limits
 from headgate.kit.json_limits import JsonLimitError, JsonLimits
 
 BODY_BYTES_MAX = 512 * 1024
 JSON_LIMITS = JsonLimits(depth_max=32, keys_max=10_000, items_max=50_000)
 
-Wanted = TypeVar("Wanted", bound=msgspec.Struct)
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 NUMBER = re.compile(r"\s*[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\s*")
 _WHERE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`(?:key in )?\$(?P<path>.*)`", re.DOTALL)
@@ -32,7 +32,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _FIELD = re.compile(r"(?:unknown|required) field `([^`]+)`")
 
 
-def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
+def read_query(request: Request, wanted: type[StructT]) -> StructT:
     """The query's parameters. Raises `InvalidFieldError`."""
     given: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
@@ -47,12 +47,12 @@ def read_query(request: Request, wanted: type[Wanted]) -> Wanted:
         raise _refuse(error, "query") from error
 
 
-def read_body(request: Request, body: bytes, wanted: type[Wanted]) -> Wanted:
+def read_body(request: Request, body: bytes, wanted: type[StructT]) -> StructT:
     """The JSON body.
 
     Raises `MalformedJsonError`, `UnsupportedMediaTypeError` and `InvalidFieldError`.
     """
-    if wanted is Nothing and not body:
+    if wanted is Empty and not body:
         return wanted()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "") and not kind.endswith("+json"):
@@ -77,7 +77,7 @@ def list_times(wanted: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(name for name, hint in hints.items() if _is_time(hint))
 
 
-def _place_times(read: Wanted, place: str) -> Wanted:
+def _place_times(read: StructT, place: str) -> StructT:
     """Read times without an offset as UTC. Raises `InvalidFieldError` for one of no year in UTC."""
     for name in list_times(type(read)):
         at = getattr(read, name)
@@ -87,7 +87,7 @@ def _place_times(read: Wanted, place: str) -> Wanted:
             at = at.replace(tzinfo=datetime.UTC)
             msgspec.structs.force_setattr(read, name, at)
         try:
-            show_time(at.timestamp())
+            to_datetime(at.timestamp())
         except (ValueError, OverflowError) as error:
             message = "In UTC, this time is outside of the years 1 to 9999."
             raise InvalidFieldError(message, (place, name)) from error

@@ -14,8 +14,8 @@ from headgate.accounts.service import (
     PersonService,
     SessionService,
 )
+from headgate.api.access_denials import AccessDenialLog
 from headgate.api.authentication import AuthenticationMethods
-from headgate.api.refusals import Refusals
 from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
@@ -61,7 +61,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     audit: AuditLog
-    refusals: Refusals
+    denials: AccessDenialLog
     accounts: AccountService
     people: PersonService
     members: MemberService

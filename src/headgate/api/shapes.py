@@ -39,20 +39,20 @@ Metadata = Annotated[
 ]
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No query, or no body."""
 
 
-def show_time(at: float) -> datetime.datetime:
+def to_datetime(at: float) -> datetime.datetime:
     """Unix seconds as a time in UTC."""
     return datetime.datetime.fromtimestamp(at, datetime.UTC)
 
 
-def show_time_if_any(at: float | None) -> datetime.datetime | None:
-    """As `show_time`, for what may never have been."""
-    return None if at is None else show_time(at)
+def to_optional_datetime(at: float | None) -> datetime.datetime | None:
+    """As `to_datetime`, for what may never have been."""
+    return None if at is None else to_datetime(at)
 
 
-def read_time(at: datetime.datetime | None) -> float | None:
+def to_timestamp(at: datetime.datetime | None) -> float | None:
     """Unix seconds of a time that was given."""
     return None if at is None else at.timestamp()

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from headgate.accounts.model import InvalidEmailError, Login, Person, SignInFailedError, check_email
 from headgate.accounts.service import NOT_SIGNED_IN, derive_csrf_token
-from headgate.api.operation import Ask
-from headgate.api.refusals import SignInTry
-from headgate.api.shapes import show_time
+from headgate.api.access_denials import SignInAttempt
+from headgate.api.operation import RequestContext
+from headgate.api.shapes import to_datetime
 from headgate.audit.model import Actor
 
 Email = Annotated[
@@ -25,7 +25,7 @@ Password = Annotated[
 Token = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class ShownPerson(msgspec.Struct):
+class PersonResponse(msgspec.Struct):
     """A person. `is_operator`: they run this installation."""
 
     id: str
@@ -34,7 +34,7 @@ class ShownPerson(msgspec.Struct):
     is_operator: bool
 
 
-class ShownMembership(msgspec.Struct):
+class MembershipResponse(msgspec.Struct):
     """What a person is in an organization. The retired role `member` confers nothing."""
 
     id: str
@@ -43,13 +43,13 @@ class ShownMembership(msgspec.Struct):
     is_suspended: bool
 
 
-class SignedIn(msgspec.Struct):
+class CurrentSessionResponse(msgspec.Struct):
     """Who is signed in. `csrf_token` goes along with every change as `X-CSRF-Token`; it and
     `session_id` are null for a token of another issuer, which says itself when it ends."""
 
     session_id: str | None
-    person: ShownPerson
-    organizations: list[ShownMembership]
+    person: PersonResponse
+    organizations: list[MembershipResponse]
     csrf_token: str | None
     expires_at: datetime.datetime | None
 
@@ -66,48 +66,50 @@ class VerifiedPassword(msgspec.Struct, frozen=True):
         return f"Proven({self.person.id})"
 
 
-async def verify_password(ask: Ask[Any, Any], email: str, password: str) -> VerifiedPassword:
+async def verify_password(
+    context: RequestContext[Any, Any], email: str, password: str
+) -> VerifiedPassword:
     """Return the person of an e-mail and a password.
 
     Whatever is wrong, the same work is done and the same `SignInFailedError` raised. Raise
     `TooManySignInsError` and `SignInOverloadedError` as well.
     """
-    services, authentication = ask.services, ask.services.authentication
+    services, authentication = context.services, context.services.authentication
     try:
         email = check_email(email)
     except InvalidEmailError:
         email = ""  # nobody has it; looked for all the same
-    ask.request.state.sign_in = SignInTry(email, "")
-    authentication.login_rate_limiter.take(ask.actor.address, email)
-    person, stored = await ask.read(
+    context.request.state.sign_in = SignInAttempt(email, "")
+    authentication.login_rate_limiter.take(context.actor.address, email)
+    person, stored = await context.read(
         lambda connection: services.people.find_with_password_hash(connection, email)
     )
     check = await authentication.hasher.verify(stored, password)
     if person is None or stored is None or not check.is_correct:
-        ask.request.state.sign_in = SignInTry(email, "" if person is None else person.id)
+        context.request.state.sign_in = SignInAttempt(email, "" if person is None else person.id)
         raise SignInFailedError(NOT_SIGNED_IN)
-    authentication.login_rate_limiter.refund(ask.actor.address, email)
+    authentication.login_rate_limiter.refund(context.actor.address, email)
     renewed = await authentication.hasher.hash(password) if check.needs_rehash else None
     return VerifiedPassword(person, stored, renewed)
 
 
 def start_session(
-    ask: Ask[Any, Any],
+    context: RequestContext[Any, Any],
     connection: sa.Connection,
     verified: VerifiedPassword,
     *,
     before: Login | None,
 ) -> Login:
     """Open a session after a verified password. Raise `SignInFailedError` if it changed since."""
-    people = ask.services.people
+    people = context.services.people
     person = people.check_password_hash_unchanged(connection, verified.person, verified.stored)
     if verified.renewed is not None:
         people.update_password_hash(connection, person, verified.renewed)
-    return open_session(ask, connection, person, method="password", before=before)
+    return open_session(context, connection, person, method="password", before=before)
 
 
 def open_session(
-    ask: Ask[Any, Any],
+    context: RequestContext[Any, Any],
     connection: sa.Connection,
     person: Person,
     *,
@@ -115,35 +117,37 @@ def open_session(
     before: Login | None,
 ) -> Login:
     """Open a session under a new token, and end the browser's previous one (fixation)."""
-    sessions = ask.services.sessions
+    sessions = context.services.sessions
     if before is not None and before.session is not None:
-        own = build_actor(ask, before.person.id, before.person.email)
+        own = build_actor(context, before.person.id, before.person.email)
         sessions.end(connection, before.person.id, before.session.id, by=own)
-    return sessions.open(connection, person, method=method, by=ask.actor)
+    return sessions.open(connection, person, method=method, by=context.actor)
 
 
-def build_actor(ask: Ask[Any, Any], actor_id: str, name: str) -> Actor:
+def build_actor(context: RequestContext[Any, Any], actor_id: str, name: str) -> Actor:
     """Return the request's actor with the identity that only the operation knows."""
-    return msgspec.structs.replace(ask.actor, id=actor_id, name=name)
+    return msgspec.structs.replace(context.actor, id=actor_id, name=name)
 
 
-def complete_sign_in(ask: Ask[Any, Any], login: Login) -> SignedIn:
+def complete_sign_in(context: RequestContext[Any, Any], login: Login) -> CurrentSessionResponse:
     """Set the cookie of a new session and return the response."""
     assert login.session is not None, "only for a session"
-    seconds = login.session.expires_at - ask.services.clock.now()
-    cookies = ask.services.authentication.cookies
-    ask.reply.cookies.append(cookies.write_session(login.token, seconds=seconds))
-    return show_login(ask, login)
+    seconds = login.session.expires_at - context.services.clock.now()
+    cookies = context.services.authentication.cookies
+    context.response_head.cookies.append(cookies.write_session(login.token, seconds=seconds))
+    return to_current_session_response(context, login)
 
 
-def show_login(ask: Ask[Any, Any], login: Login) -> SignedIn:
+def to_current_session_response(
+    context: RequestContext[Any, Any], login: Login
+) -> CurrentSessionResponse:
     """A login as the API writes it."""
     session = login.session
-    return SignedIn(
+    return CurrentSessionResponse(
         session_id=None if session is None else session.id,
-        person=show_person(login.person),
+        person=to_person_response(login.person),
         organizations=[
-            ShownMembership(
+            MembershipResponse(
                 each.organization_id,
                 each.organization_name,
                 each.role.value,
@@ -152,10 +156,12 @@ def show_login(ask: Ask[Any, Any], login: Login) -> SignedIn:
             for each in login.memberships
         ],
         csrf_token=None if session is None else derive_csrf_token(login.token),
-        expires_at=None if session is None else show_time(ask.services.sessions.ends_at(session)),
+        expires_at=None
+        if session is None
+        else to_datetime(context.services.sessions.ends_at(session)),
     )
 
 
-def show_person(person: Person) -> ShownPerson:
+def to_person_response(person: Person) -> PersonResponse:
     """A person as the API writes them."""
-    return ShownPerson(person.id, person.email, person.name, person.is_operator)
+    return PersonResponse(person.id, person.email, person.name, person.is_operator)

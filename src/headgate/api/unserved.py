@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from headgate.api.endpoint import SAFE_HEADERS
 from headgate.api.errors import NOT_FOUND
+from headgate.api.operation_handler import SAFE_HEADERS
 from headgate.kit.http.base_url import guess_base_url
 
 API_PREFIX = "/api/"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from headgate.audit.model import COMMAND_LINE
 from headgate.catalog.model.manifest import IntegrationManifest
-from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, show_rates
+from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, format_rates
 from headgate.catalog.service import ListedPrice, PriceFilter, PriceRequest
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, parse_expiry
@@ -191,7 +191,7 @@ def _show(listed: ListedPrice) -> dict[str, Any]:
         "effective_from": format_moment(entry.effective_from),
         "state": listed.state.value,
         "currency": entry.currency,
-        "rates": show_rates(entry.rates),
+        "rates": format_rates(entry.rates),
         "source": entry.source,
         "number": entry.number,
         "created_by": entry.created_by,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from starlette.routing import Route
 
+from headgate.api.access_denials import AccessDenialLog
 from headgate.api.platform import build_routes
-from headgate.api.refusals import Refusals
 from headgate.api.services import Services
 from headgate.credentials.service import Trials
 from headgate.kit.db.async_database import AsyncDatabase
@@ -27,7 +27,7 @@ def build(
     client: Client,
     settlement: Settlement,
     observe: Callable[[Receipt, int], None],
-    refusals: Refusals | None = None,
+    denials: AccessDenialLog | None = None,
 ) -> list[Route]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
@@ -38,7 +38,7 @@ def build(
         clock=application.clock,
         ids=application.ids,
         audit=application.audit,
-        refusals=refusals or build_refusals(application, writer, reload=reload),
+        denials=denials or build_access_denial_log(application, writer, reload=reload),
         accounts=application.accounts,
         people=application.people,
         members=application.members,
@@ -70,9 +70,9 @@ def build(
     return build_routes(services, authentication.authenticator.identify)
 
 
-def build_refusals(
+def build_access_denial_log(
     application: Application, writer: Writer, *, reload: Callable[[], None]
-) -> Refusals:
+) -> AccessDenialLog:
     """What writes down who was not let in."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
-    return Refusals(storage, application.audit, application.key_index)
+    return AccessDenialLog(storage, application.audit, application.key_index)

@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from headgate.api import app as api
-from headgate.api.refusals import Refusals
+from headgate.api.access_denials import AccessDenialLog
 from headgate.billing.service import Ledger
 from headgate.data_directory import directory_lock
 from headgate.data_directory.directory_lock import DirectoryLock
@@ -130,7 +130,9 @@ async def _serve(
         observers.watch(traffic.gauges, traffic.counters)
         background_jobs.reload()
         await ledger.resolve_abandoned()
-        refusals = platform.build_refusals(application, writer, reload=background_jobs.reload)
+        denials = platform.build_access_denial_log(
+            application, writer, reload=background_jobs.reload
+        )
         handler = _build_handler(
             settings,
             application,
@@ -138,7 +140,7 @@ async def _serve(
             client=client,
             traffic=traffic,
             observers=observers,
-            refusals=refusals,
+            denials=denials,
         )
         edge = data_plane.build_edge(settings, handler)
         app = _build_app(
@@ -148,7 +150,7 @@ async def _serve(
             ledger=ledger,
             client=client,
             observers=observers,
-            refusals=refusals,
+            denials=denials,
         )
         attach(server, app, edge)
         connections: Any = server.server_state.connections
@@ -216,7 +218,7 @@ def _build_app(
     ledger: Ledger,
     client: HttpClient,
     observers: Observers,
-    refusals: Refusals,
+    denials: AccessDenialLog,
 ) -> Any:
     return api.build_app(
         health=background_jobs,
@@ -229,7 +231,7 @@ def _build_app(
             client=client,
             settlement=ledger,
             observe=observers.observe,
-            refusals=refusals,
+            denials=denials,
         ),
     )
 
@@ -242,7 +244,7 @@ def _build_handler(
     client: HttpClient,
     traffic: data_plane.Traffic,
     observers: Observers,
-    refusals: Refusals,
+    denials: AccessDenialLog,
 ) -> OpenAiHandler:
     pipelines = data_plane.build_pipelines(
         settings, application, ledger=ledger, client=client, traffic=traffic, observer=observers
@@ -253,7 +255,7 @@ def _build_handler(
         pipelines=pipelines,
         traffic=traffic,
         on_refusal=observers.metrics.count_refusal,
-        on_unauthenticated=refusals.note_key,
+        on_unauthenticated=denials.note_key,
     )
 
 

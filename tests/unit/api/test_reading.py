@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.key_shapes import KeyFields
+from headgate.api.key_shapes import KeyCreate
 from headgate.api.reading import read_body
 from headgate.api.shapes import Metadata, Timestamp
 
@@ -57,7 +57,7 @@ def test_key_is_found_among_thousands_by_halving() -> None:
 @pytest.mark.parametrize("text", ["2027-01-31T12:00:00", "2027-01-31T13:00:00+01:00"])
 def test_time_without_an_offset_is_in_utc(text: str) -> None:
     assert read({"at": text}).at.timestamp() == 1_801_396_800
-    issued = read({"name": "n", "expires_at": text}, KeyFields)
+    issued = read({"name": "n", "expires_at": text}, KeyCreate)
     assert issued.expires_at.timestamp() == 1_801_396_800
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from headgate.catalog.model import IntegrationManifest
 from headgate.catalog.model.manifest import AuthSchema, ExtraMetadata, ModelEntry
-from headgate.catalog.service import BrowseQuery, browse
+from headgate.catalog.service import IntegrationFilter, browse
 
 MANIFESTS = [
     IntegrationManifest(
@@ -36,18 +36,18 @@ MANIFESTS = [
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        (BrowseQuery(), ["shelf", "board", "acme"]),
-        (BrowseQuery(category="images"), ["acme"]),
-        (BrowseQuery(category="image"), []),
-        (BrowseQuery(integration_type="tool"), ["board"]),
-        (BrowseQuery(auth_type="oauth2"), ["board"]),
-        (BrowseQuery(search="teams"), ["board"]),
-        (BrowseQuery(search=" ONE "), ["acme"]),
-        (BrowseQuery(search="ACME-1"), ["acme"]),
-        (BrowseQuery(search="%"), []),
-        (BrowseQuery(search="_"), []),
-        (BrowseQuery(search="work", integration_type="llm_provider"), []),
+        (IntegrationFilter(), ["shelf", "board", "acme"]),
+        (IntegrationFilter(category="images"), ["acme"]),
+        (IntegrationFilter(category="image"), []),
+        (IntegrationFilter(integration_type="tool"), ["board"]),
+        (IntegrationFilter(auth_type="oauth2"), ["board"]),
+        (IntegrationFilter(search="teams"), ["board"]),
+        (IntegrationFilter(search=" ONE "), ["acme"]),
+        (IntegrationFilter(search="ACME-1"), ["acme"]),
+        (IntegrationFilter(search="%"), []),
+        (IntegrationFilter(search="_"), []),
+        (IntegrationFilter(search="work", integration_type="llm_provider"), []),
     ],
 )
-def test_filters_narrow_and_the_best_come_first(query: BrowseQuery, names: list[str]) -> None:
+def test_filters_narrow_and_the_best_come_first(query: IntegrationFilter, names: list[str]) -> None:
     assert [manifest.name for manifest in browse(MANIFESTS, query)] == names

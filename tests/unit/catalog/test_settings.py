@@ -44,7 +44,7 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
     with database.transaction() as connection:
         settings.choose_default(connection, "org_1", CHOICE, by=OWNER)
         shown = {"gpt-4.1": False, "gpt-5.4": True}
-        settings.show_models(connection, "org_1", shown, by=OWNER)
+        settings.set_model_visibility(connection, "org_1", shown, by=OWNER)
     own = read(database)
     assert settings.hidden("org_1") == frozenset()
     with database.reading() as connection:
@@ -57,7 +57,7 @@ def test_hidden_models_and_default_are_the_organizations_own(database: Database)
     assert own.composer_llm == CHOICE
     assert read(database, "org_2") == OrganizationSettings()
     with database.transaction() as connection:
-        settings.show_models(connection, "org_1", {}, by=OWNER)
+        settings.set_model_visibility(connection, "org_1", {}, by=OWNER)
         settings.choose_default(connection, "org_1", None, by=OWNER)
     assert read(database) == OrganizationSettings(version=4)
     with database.reading() as connection:
@@ -84,7 +84,7 @@ def test_default_that_cannot_be_is_refused(
     database: Database, choice: LlmChoice, param: str
 ) -> None:
     with database.transaction() as connection:
-        settings.show_models(connection, "org_1", {"gpt-4.1": False}, by=OWNER)
+        settings.set_model_visibility(connection, "org_1", {"gpt-4.1": False}, by=OWNER)
         with pytest.raises(InvalidOrganizationSettingError) as refused:
             settings.choose_default(connection, "org_1", choice, by=OWNER)
     assert refused.value.param == param
@@ -113,6 +113,6 @@ def test_visibility_that_cannot_be_is_refused(
     with database.transaction() as connection:
         settings.choose_default(connection, "org_1", CHOICE, by=OWNER)
         with pytest.raises(InvalidOrganizationSettingError) as refused:
-            settings.show_models(connection, "org_1", visibility, by=OWNER)
+            settings.set_model_visibility(connection, "org_1", visibility, by=OWNER)
     assert refused.value.param == "llm_model_visibility"
     assert read(database).llm_model_visibility == {}

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from headgate.api.access import organization
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Nothing, Timestamp, read_time, show_time
+from headgate.api.shapes import Empty, Timestamp, to_datetime, to_timestamp
 from headgate.audit.model import AuditEntry, AuditFilter
 
 OPERATIONS = Operations("Audit log", "Who did what to which object, from where.")
@@ -56,31 +56,33 @@ class AuditPage(msgspec.Struct):
 
 
 @OPERATIONS.get("/api/audit", access=organization("audit:read"), summary="Read the audit log")
-async def list_audit_entries(ask: Ask[AuditQuery, Nothing]) -> AuditPage:
+async def list_audit_entries(context: RequestContext[AuditQuery, Empty]) -> AuditPage:
     """The audit log of the organization. `headgate audit verify` checks its chain of hashes."""
-    query = ask.query
+    query = context.query
     audit_filter = AuditFilter(
-        organization_id=ask.organization_id,
+        organization_id=context.organization_id,
         object_id=query.object_id,
         actor_id=query.actor_id,
         action=query.action,
-        since=read_time(query.since),
-        until=read_time(query.until),
+        since=to_timestamp(query.since),
+        until=to_timestamp(query.until),
     )
-    entries, total = await ask.read(
-        lambda connection: ask.services.audit.list(
+    entries, total = await context.read(
+        lambda connection: context.services.audit.list(
             connection, audit_filter, limit=query.limit, offset=query.offset
         )
     )
-    return AuditPage([show_entry(entry) for entry in entries], total, query.limit, query.offset)
+    return AuditPage(
+        [to_audit_entry_response(entry) for entry in entries], total, query.limit, query.offset
+    )
 
 
-def show_entry(entry: AuditEntry) -> AuditEntryResponse:
+def to_audit_entry_response(entry: AuditEntry) -> AuditEntryResponse:
     """An entry as the API writes it."""
     actor, event = entry.actor, entry.event
     return AuditEntryResponse(
         number=entry.number,
-        at=show_time(entry.at),
+        at=to_datetime(entry.at),
         action=event.action,
         object_id=event.object_id,
         actor_kind=actor.kind.value,

@@ -13,9 +13,9 @@ from msgspec import UNSET, Meta, UnsetType
 from headgate.api.access import organization
 from headgate.api.credential_shapes import FirstByteSeconds, IdleSeconds, TotalSeconds, Url
 from headgate.api.errors import rename_params
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
+from headgate.api.shapes import Empty, Name, to_datetime, to_optional_datetime
 from headgate.credentials.model.capacity import Capacity
 from headgate.credentials.model.credential import (
     CredentialChange,
@@ -23,7 +23,7 @@ from headgate.credentials.model.credential import (
     CredentialRequest,
 )
 from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
-from headgate.credentials.service import Wanted
+from headgate.credentials.service import CredentialFilter
 from headgate.kit.errors import HeadgateError, Kind
 
 OPERATIONS = Operations(
@@ -120,7 +120,7 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     total_seconds: TotalSeconds | UnsetType | None = UNSET
 
 
-class ShownConfig(msgspec.Struct):
+class ConnectionConfigResponse(msgspec.Struct):
     """How the provider is reached, with the secret's mask."""
 
     api_key: str
@@ -128,7 +128,7 @@ class ShownConfig(msgspec.Struct):
     organization: str | None
 
 
-class ShownCapacity(msgspec.Struct):
+class DiscoveredCapacityResponse(msgspec.Struct):
     """What the provider said of a model: so much a minute."""
 
     requests: int | None
@@ -136,7 +136,7 @@ class ShownCapacity(msgspec.Struct):
     observed_at: datetime.datetime
 
 
-class ShownConnection(msgspec.Struct, kw_only=True):
+class ConnectionResponse(msgspec.Struct, kw_only=True):
     """A connection. `discovered_capacity` is what the provider said in the last 7 days, by
     model."""
 
@@ -150,8 +150,8 @@ class ShownConnection(msgspec.Struct, kw_only=True):
     first_byte_seconds: float | None
     idle_seconds: float | None
     total_seconds: float | None
-    config: ShownConfig
-    discovered_capacity: dict[str, ShownCapacity]
+    config: ConnectionConfigResponse
+    discovered_capacity: dict[str, DiscoveredCapacityResponse]
     is_default: bool
     created_at: datetime.datetime
     updated_at: datetime.datetime
@@ -162,25 +162,28 @@ class ShownConnection(msgspec.Struct, kw_only=True):
 class ConnectionPage(msgspec.Struct):
     """The newest first."""
 
-    connections: list[ShownConnection]
+    connections: list[ConnectionResponse]
     total: int
     limit: int
     offset: int
 
 
 @OPERATIONS.get("/api/connections", access=READ, summary="List connections")
-async def list_connections(ask: Ask[PageQuery, Nothing]) -> ConnectionPage:
+async def list_connections(context: RequestContext[PageQuery, Empty]) -> ConnectionPage:
     """The credentials of the organization, as connections."""
-    query, services = ask.query, ask.services
+    query, services = context.query, context.services
 
     def select(connection: sa.Connection) -> ConnectionPage:
         records, counts = services.credentials.list_page(
-            connection, Wanted(ask.organization_id), limit=query.limit, offset=query.offset
+            connection,
+            CredentialFilter(context.organization_id),
+            limit=query.limit,
+            offset=query.offset,
         )
-        shown = show_connections(ask, connection, records)
+        shown = to_connection_responses(context, connection, records)
         return ConnectionPage(shown, sum(counts.values()), query.limit, query.offset)
 
-    return await ask.read(select)
+    return await context.read(select)
 
 
 @OPERATIONS.post(
@@ -195,15 +198,15 @@ async def list_connections(ask: Ask[PageQuery, Nothing]) -> ConnectionPage:
         "config": {"api_key": EXAMPLE_KEY},
     },
 )
-async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnection:
+async def create_connection(context: RequestContext[Empty, ConnectionCreate]) -> ConnectionResponse:
     """It is a credential, too."""
-    ask.principal.check_organization_wide()
-    body = ask.body
+    context.principal.check_organization_wide()
+    body = context.body
     secret = body.config.api_key
     if not secret or is_mask(secret, ""):
         raise InvalidConnectionConfigError("The configuration needs the api_key of the provider.")
     request = msgspec.structs.replace(
-        write_request(ask.organization_id, body.provider, body.config, secret),
+        write_request(context.organization_id, body.provider, body.config, secret),
         name=body.name,
         description=body.description,
         allowed_models=body.allowed_models,
@@ -214,19 +217,21 @@ async def create_connection(ask: Ask[Nothing, ConnectionCreate]) -> ShownConnect
         total_seconds=body.total_seconds,
     )
 
-    def add(connection: sa.Connection) -> ShownConnection:
+    def add(connection: sa.Connection) -> ConnectionResponse:
         with rename_params(PARAMS):
-            record = ask.services.credentials.add(connection, request, by=ask.actor)
-        return show_connection(record, {})
+            record = context.services.credentials.add(connection, request, by=context.actor)
+        return to_connection_response(record, {})
 
-    return await ask.create(add)
+    return await context.create(add)
 
 
 @OPERATIONS.get("/api/connections/{credential_id}", access=READ, summary="Read a connection")
-async def get_connection(ask: Ask[Nothing, Nothing]) -> ShownConnection:
+async def get_connection(context: RequestContext[Empty, Empty]) -> ConnectionResponse:
     """Its secret is shown as a mask."""
-    return await ask.read(
-        lambda connection: show_connections(ask, connection, [find(ask, connection)])[0]
+    return await context.read(
+        lambda connection: to_connection_responses(
+            context, connection, [find(context, connection)]
+        )[0]
     )
 
 
@@ -236,49 +241,53 @@ async def get_connection(ask: Ask[Nothing, Nothing]) -> ShownConnection:
     summary="Change a connection",
     example={"allowed_models": ["gpt-5.4*"], "config": {"api_key": STARS}},
 )
-async def update_connection(ask: Ask[Nothing, ConnectionUpdate]) -> ShownConnection:
+async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) -> ConnectionResponse:
     """A secret that begins with four asterisks keeps the stored one, as leaving it out does. The
     stored secret goes to the address that it came with: for another one it has to be given anew."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
-    def update(connection: sa.Connection) -> ShownConnection:
-        record = find(ask, connection)
-        ask.check_match(record.version)
+    def update(connection: sa.Connection) -> ConnectionResponse:
+        record = find(context, connection)
+        context.check_match(record.version)
         with rename_params(PARAMS):
-            record = change(ask, connection, record)
-        return show_connections(ask, connection, [record])[0]
+            record = change(context, connection, record)
+        return to_connection_responses(context, connection, [record])[0]
 
-    return await ask.write(update)
+    return await context.write(update)
 
 
 @OPERATIONS.delete(
     "/api/connections/{credential_id}", access=WRITE, status=204, summary="Delete a connection"
 )
-async def delete_connection(ask: Ask[Nothing, Nothing]) -> None:
+async def delete_connection(context: RequestContext[Empty, Empty]) -> None:
     """Its secret is forgotten for good."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
-        record = find(ask, connection)
-        ask.check_match(record.version)
-        ask.services.credentials.remove(connection, record, by=ask.actor)
+        record = find(context, connection)
+        context.check_match(record.version)
+        context.services.credentials.remove(connection, record, by=context.actor)
 
-    await ask.write(remove)
+    await context.write(remove)
 
 
-def find(ask: Ask[Any, Any], connection: sa.Connection) -> CredentialRecord:
+def find(context: RequestContext[Any, Any], connection: sa.Connection) -> CredentialRecord:
     """The connection of the path. Raises `CredentialNotFoundError`."""
-    return ask.services.credentials.get(connection, ask.organization_id, ask.path["credential_id"])
+    return context.services.credentials.get(
+        connection, context.organization_id, context.path["credential_id"]
+    )
 
 
 def change(
-    ask: Ask[Any, ConnectionUpdate], connection: sa.Connection, record: CredentialRecord
+    context: RequestContext[Any, ConnectionUpdate],
+    connection: sa.Connection,
+    record: CredentialRecord,
 ) -> CredentialRecord:
     """The record after what the body says.
 
     Raises `InvalidConnectionConfigError` and the vault's errors.
     """
-    body, book = ask.body, ask.services.credentials
+    body, book = context.body, context.services.credentials
     config = ConnectionConfig() if body.config is UNSET else body.config
     secret = config.api_key
     if secret == "":
@@ -304,9 +313,9 @@ def change(
             )
     else:
         again = ConnectionConfig(base_url=base_url, organization=organization)
-        request = write_request(ask.organization_id, record.integration, again, secret)
-        record = book.replace_secret(connection, record, request, by=ask.actor)
-    return book.update(connection, record, wanted, by=ask.actor)
+        request = write_request(context.organization_id, record.integration, again, secret)
+        record = book.replace_secret(connection, record, request, by=context.actor)
+    return book.update(connection, record, wanted, by=context.actor)
 
 
 def is_mask(text: str, hint: str) -> bool:
@@ -327,20 +336,22 @@ def write_request(
     )
 
 
-def show_connections(
-    ask: Ask[Any, Any], connection: sa.Connection, records: Sequence[CredentialRecord]
-) -> list[ShownConnection]:
+def to_connection_responses(
+    context: RequestContext[Any, Any],
+    connection: sa.Connection,
+    records: Sequence[CredentialRecord],
+) -> list[ConnectionResponse]:
     """Connections with what their provider said of them."""
     ids = [record.id for record in records]
-    discovered = ask.services.capacities.list(connection, ids)
-    return [show_connection(record, discovered.get(record.id, {})) for record in records]
+    discovered = context.services.capacities.list(connection, ids)
+    return [to_connection_response(record, discovered.get(record.id, {})) for record in records]
 
 
-def show_connection(
+def to_connection_response(
     record: CredentialRecord, discovered: Mapping[str, Capacity]
-) -> ShownConnection:
+) -> ConnectionResponse:
     """A credential as a connection."""
-    return ShownConnection(
+    return ConnectionResponse(
         id=record.id,
         name=record.name,
         description=record.description,
@@ -351,14 +362,16 @@ def show_connection(
         first_byte_seconds=record.first_byte_seconds,
         idle_seconds=record.idle_seconds,
         total_seconds=record.total_seconds,
-        config=ShownConfig(record.hint, record.base_url, record.provider_organization),
+        config=ConnectionConfigResponse(record.hint, record.base_url, record.provider_organization),
         discovered_capacity={
-            model: ShownCapacity(each.requests, each.tokens, show_time(each.observed_at))
+            model: DiscoveredCapacityResponse(
+                each.requests, each.tokens, to_datetime(each.observed_at)
+            )
             for model, each in discovered.items()
         },
         is_default=record.is_default,
-        created_at=show_time(record.created_at),
-        updated_at=show_time(record.updated_at),
-        last_used_at=show_time_if_any(record.last_used_at),
+        created_at=to_datetime(record.created_at),
+        updated_at=to_datetime(record.updated_at),
+        last_used_at=to_optional_datetime(record.last_used_at),
         version=record.version,
     )

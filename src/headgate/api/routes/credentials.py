@@ -10,29 +10,29 @@ import sqlalchemy as sa
 from headgate.api.access import organization
 from headgate.api.credential_shapes import (
     AuthData,
-    CredentialAuditEntry,
+    CredentialAuditEntryResponse,
     CredentialCreate,
-    CredentialDetail,
+    CredentialDetailResponse,
     CredentialList,
     CredentialQuery,
-    CredentialTest,
+    CredentialResponse,
+    CredentialTestResponse,
     CredentialUpdate,
-    CredentialUsage,
+    CredentialUsageResponse,
     DetailQuery,
-    ShownCredential,
-    TemporaryTest,
-    TrialRequest,
+    TemporaryTestRequest,
+    TemporaryTestResponse,
     UsageQuery,
     group_credentials,
     read_period,
-    show_audit_entry,
-    show_credential,
-    show_detail,
+    to_credential_audit_entry_response,
+    to_credential_detail_response,
+    to_credential_response,
 )
 from headgate.api.errors import rename_params
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Nothing, read_time, show_time
+from headgate.api.shapes import Empty, to_datetime, to_timestamp
 from headgate.audit.model import AuditEvent, AuditFilter
 from headgate.credentials.model.auth import infer_material
 from headgate.credentials.model.credential import (
@@ -41,7 +41,7 @@ from headgate.credentials.model.credential import (
     CredentialRequest,
     UnusableCredentialError,
 )
-from headgate.credentials.service import Trial, Wanted
+from headgate.credentials.service import CredentialFilter, Trial
 from headgate.metering import service as metering
 
 OPERATIONS = Operations("Credentials", "Secrets of model providers: sealed, and never shown again.")
@@ -70,14 +70,14 @@ PARAMS = {
         "make_default": True,
     },
 )
-async def create_credential(ask: Ask[Nothing, CredentialCreate]) -> ShownCredential:
+async def create_credential(context: RequestContext[Empty, CredentialCreate]) -> CredentialResponse:
     """Its type is inferred from `auth_data`: `api_key`, `token` or `bearer_token` (bearer_token),
     `access_token` with `oauth_config` (oauth2), `header` and `value` (custom). The secret may be a
     reference to a stored one, `{{vault:name}}`. Nothing is sent to the provider."""
-    ask.principal.check_organization_wide()
-    body = ask.body
+    context.principal.check_organization_wide()
+    body = context.body
     request, params = read_request(
-        ask.organization_id,
+        context.organization_id,
         body.integration_name,
         body.auth_data,
         auth_type=body.auth_type,
@@ -88,31 +88,31 @@ async def create_credential(ask: Ask[Nothing, CredentialCreate]) -> ShownCredent
         name=body.display_name,
         metadata=body.metadata or {},
         is_default=body.make_default,
-        expires_at=read_time(body.expires_at),
+        expires_at=to_timestamp(body.expires_at),
         first_byte_seconds=body.first_byte_seconds,
         idle_seconds=body.idle_seconds,
         total_seconds=body.total_seconds,
     )
 
-    def add(connection: sa.Connection) -> ShownCredential:
+    def add(connection: sa.Connection) -> CredentialResponse:
         with rename_params(params):
-            record = ask.services.credentials.add(connection, request, by=ask.actor)
-        return show_credential(ask.services.catalog, record)
+            record = context.services.credentials.add(connection, request, by=context.actor)
+        return to_credential_response(context.services.catalog, record)
 
-    return await ask.create(add)
+    return await context.create(add)
 
 
 @OPERATIONS.get("/api/credentials", access=READ, summary="List credentials")
-async def list_credentials(ask: Ask[CredentialQuery, Nothing]) -> CredentialList:
+async def list_credentials(context: RequestContext[CredentialQuery, Empty]) -> CredentialList:
     """By integration; with `integration_name` as one list. The newest first."""
-    query = ask.query
-    wanted = Wanted(ask.organization_id, query.integration_name, query.auth_type)
-    records, counts = await ask.read(
-        lambda connection: ask.services.credentials.list_page(
+    query = context.query
+    wanted = CredentialFilter(context.organization_id, query.integration_name, query.auth_type)
+    records, counts = await context.read(
+        lambda connection: context.services.credentials.list_page(
             connection, wanted, limit=query.limit, offset=query.offset
         )
     )
-    return group_credentials(ask.services.catalog, query, records, counts)
+    return group_credentials(context.services.catalog, query, records, counts)
 
 
 @OPERATIONS.post(
@@ -126,35 +126,37 @@ async def list_credentials(ask: Ask[CredentialQuery, Nothing]) -> CredentialList
         "auth_data": {"api_key": EXAMPLE_KEY},
     },
 )
-async def test_temporary(ask: Ask[Nothing, TrialRequest]) -> TemporaryTest:
+async def test_temporary(
+    context: RequestContext[Empty, TemporaryTestRequest],
+) -> TemporaryTestResponse:
     """One small call to the provider, which its owner pays for. Nothing of the secret is kept. A
     secret that is no good is an answer like another: `is_valid` is false. It is null where the
     provider's answer, or that there was none, says nothing of the key."""
-    ask.principal.check_organization_wide()
-    body, services = ask.body, ask.services
+    context.principal.check_organization_wide()
+    body, services = context.body, context.services
     request, params = read_request(
-        ask.organization_id,
+        context.organization_id,
         body.integration_name,
         body.auth_data,
         auth_type=body.auth_type,
         has_oauth_config=body.oauth_config is not None,
     )
     with rename_params(params):
-        credential = await ask.read(
-            lambda connection: services.credentials.prepare(connection, request, by=ask.actor)
+        credential = await context.read(
+            lambda connection: services.credentials.prepare(connection, request, by=context.actor)
         )
-    services.trials.admit(ask.organization_id)
+    services.trials.admit(context.organization_id)
     call = services.catalog.integrations[request.integration].test_call
     trial = await services.trials.run(
-        credential, call, organization_id=ask.organization_id, key_id=find_key_id(ask)
+        credential, call, organization_id=context.organization_id, key_id=find_key_id(context)
     )
     told = {"origin": str(credential.origin), "is_valid": trial.is_valid, "status": trial.status}
-    event = AuditEvent("credential.tried", ask.organization_id, ask.organization_id, told)
-    await ask.write(lambda connection: services.audit.record(connection, ask.actor, event))
-    return TemporaryTest(
+    event = AuditEvent("credential.tried", context.organization_id, context.organization_id, told)
+    await context.write(lambda connection: services.audit.record(connection, context.actor, event))
+    return TemporaryTestResponse(
         is_valid=trial.is_valid,
         message=trial.message,
-        tested_at=show_time(services.clock.now()),
+        tested_at=to_datetime(services.clock.now()),
         test_method=METHOD,
         integration_name=request.integration,
         auth_type=request.auth_type,
@@ -165,10 +167,12 @@ async def test_temporary(ask: Ask[Nothing, TrialRequest]) -> TemporaryTest:
 
 
 @OPERATIONS.get("/api/credentials/{credential_id}", access=READ, summary="Read a credential")
-async def get_credential(ask: Ask[DetailQuery, Nothing]) -> CredentialDetail:
+async def get_credential(context: RequestContext[DetailQuery, Empty]) -> CredentialDetailResponse:
     """With `include_masked=true` also what may be shown of its secret."""
-    record = await ask.read(lambda connection: find(ask, connection))
-    return show_detail(ask.services.catalog, record, is_masked=ask.query.include_masked)
+    record = await context.read(lambda connection: find(context, connection))
+    return to_credential_detail_response(
+        context.services.catalog, record, is_masked=context.query.include_masked
+    )
 
 
 @OPERATIONS.put(
@@ -177,11 +181,11 @@ async def get_credential(ask: Ask[DetailQuery, Nothing]) -> CredentialDetail:
     summary="Change a credential",
     example={"display_name": "Search team", "metadata": {"owner": "search"}},
 )
-async def update_credential(ask: Ask[Nothing, CredentialUpdate]) -> ShownCredential:
+async def update_credential(context: RequestContext[Empty, CredentialUpdate]) -> CredentialResponse:
     """Only its name, metadata and deadlines: the secret and its address cannot be changed. To
     rotate a secret, add another credential, make it the default, and delete this one."""
-    ask.principal.check_organization_wide()
-    body = ask.body
+    context.principal.check_organization_wide()
+    body = context.body
     change = CredentialChange(
         name=body.display_name,
         metadata=body.metadata,
@@ -191,29 +195,29 @@ async def update_credential(ask: Ask[Nothing, CredentialUpdate]) -> ShownCredent
     )
 
     def update(connection: sa.Connection) -> CredentialRecord:
-        record = find(ask, connection)
-        ask.check_match(record.version)
+        record = find(context, connection)
+        context.check_match(record.version)
         with rename_params(PARAMS):
-            return ask.services.credentials.update(connection, record, change, by=ask.actor)
+            return context.services.credentials.update(connection, record, change, by=context.actor)
 
-    record = await ask.write(update)
-    return show_credential(ask.services.catalog, record)
+    record = await context.write(update)
+    return to_credential_response(context.services.catalog, record)
 
 
 @OPERATIONS.delete(
     "/api/credentials/{credential_id}", access=WRITE, status=204, summary="Delete a credential"
 )
-async def delete_credential(ask: Ask[Nothing, Nothing]) -> None:
+async def delete_credential(context: RequestContext[Empty, Empty]) -> None:
     """Its secret is forgotten for good; calls that name it fail from now on. Those under way go on
     to their ends."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
-        record = find(ask, connection)
-        ask.check_match(record.version)
-        ask.services.credentials.remove(connection, record, by=ask.actor)
+        record = find(context, connection)
+        context.check_match(record.version)
+        context.services.credentials.remove(connection, record, by=context.actor)
 
-    await ask.write(remove)
+    await context.write(remove)
 
 
 @OPERATIONS.post(
@@ -221,16 +225,16 @@ async def delete_credential(ask: Ask[Nothing, Nothing]) -> None:
     access=WRITE,
     summary="Make a credential the default",
 )
-async def set_default(ask: Ask[Nothing, Nothing]) -> ShownCredential:
+async def set_default(context: RequestContext[Empty, Empty]) -> CredentialResponse:
     """It is taken where a call names none; the default before it is one no more, in the same
     moment."""
-    ask.principal.check_organization_wide()
-    record = await ask.write(
-        lambda connection: ask.services.credentials.make_default(
-            connection, find(ask, connection), by=ask.actor
+    context.principal.check_organization_wide()
+    record = await context.write(
+        lambda connection: context.services.credentials.make_default(
+            connection, find(context, connection), by=context.actor
         )
     )
-    return show_credential(ask.services.catalog, record)
+    return to_credential_response(context.services.catalog, record)
 
 
 @OPERATIONS.post(
@@ -239,36 +243,40 @@ async def set_default(ask: Ask[Nothing, Nothing]) -> ShownCredential:
     summary="Try a credential",
     errors=(429, 503),
 )
-async def test_credential(ask: Ask[Nothing, Nothing]) -> CredentialTest:
+async def test_credential(context: RequestContext[Empty, Empty]) -> CredentialTestResponse:
     """One small call to the provider, which its owner pays for. A credential that is no good is an
     answer like another: `is_valid` is false, and the message says why. It is null where the
     provider's answer, or that there was none, says nothing of the key."""
-    ask.principal.check_organization_wide()
-    services = ask.services
-    record = await ask.read(lambda connection: find(ask, connection))
-    trial = await try_stored(ask, record)
-    await ask.write(
-        lambda connection: services.credentials.note_trial(connection, record, trial, by=ask.actor)
+    context.principal.check_organization_wide()
+    services = context.services
+    record = await context.read(lambda connection: find(context, connection))
+    trial = await try_stored(context, record)
+    await context.write(
+        lambda connection: services.credentials.note_trial(
+            connection, record, trial, by=context.actor
+        )
     )
-    tested_at = show_time(services.clock.now())
-    return CredentialTest(record.id, trial.is_valid, trial.message, tested_at)
+    tested_at = to_datetime(services.clock.now())
+    return CredentialTestResponse(record.id, trial.is_valid, trial.message, tested_at)
 
 
 @OPERATIONS.get(
     "/api/credentials/{credential_id}/usage", access=READ, summary="What a credential was used for"
 )
-async def get_credential_usage(ask: Ask[UsageQuery, Nothing]) -> CredentialUsage:
+async def get_credential_usage(
+    context: RequestContext[UsageQuery, Empty],
+) -> CredentialUsageResponse:
     """The calls of up to 92 days, by default the last 30, from their receipts; by endpoint. Trials
     of the credential itself are not among them. Also of a deleted one."""
-    start, end = read_period(ask.query, ask.services.clock.now())
+    start, end = read_period(context.query, context.services.clock.now())
 
     def count(connection: sa.Connection) -> list[metering.Outcomes]:
-        record = find(ask, connection, removed=True)
+        record = find(context, connection, removed=True)
         return metering.sum_outcomes(
-            connection, ask.organization_id, record.id, since=start, until=end
+            connection, context.organization_id, record.id, since=start, until=end
         )
 
-    return CredentialUsage.of(await ask.read(count), start, end)
+    return CredentialUsageResponse.of(await context.read(count), start, end)
 
 
 @OPERATIONS.get(
@@ -276,50 +284,52 @@ async def get_credential_usage(ask: Ask[UsageQuery, Nothing]) -> CredentialUsage
     access=READ,
     summary="What was done to a credential",
 )
-async def list_credential_audit(ask: Ask[PageQuery, Nothing]) -> list[CredentialAuditEntry]:
+async def list_credential_audit(
+    context: RequestContext[PageQuery, Empty],
+) -> list[CredentialAuditEntryResponse]:
     """The newest first. Also of a deleted one."""
-    query = ask.query
+    query = context.query
 
-    def select(connection: sa.Connection) -> list[CredentialAuditEntry]:
-        record = find(ask, connection, removed=True)
-        wanted = AuditFilter(organization_id=ask.organization_id, object_id=record.id)
-        entries, _ = ask.services.audit.list(
+    def select(connection: sa.Connection) -> list[CredentialAuditEntryResponse]:
+        record = find(context, connection, removed=True)
+        wanted = AuditFilter(organization_id=context.organization_id, object_id=record.id)
+        entries, _ = context.services.audit.list(
             connection, wanted, limit=query.limit, offset=query.offset
         )
-        return [show_audit_entry(entry) for entry in entries]
+        return [to_credential_audit_entry_response(entry) for entry in entries]
 
-    return await ask.read(select)
+    return await context.read(select)
 
 
 def find(
-    ask: Ask[Any, Any], connection: sa.Connection, *, removed: bool = False
+    context: RequestContext[Any, Any], connection: sa.Connection, *, removed: bool = False
 ) -> CredentialRecord:
     """The credential of the path. Raises `CredentialNotFoundError`."""
-    return ask.services.credentials.get(
-        connection, ask.organization_id, ask.path["credential_id"], removed=removed
+    return context.services.credentials.get(
+        connection, context.organization_id, context.path["credential_id"], removed=removed
     )
 
 
-def find_key_id(ask: Ask[Any, Any]) -> str:
+def find_key_id(context: RequestContext[Any, Any]) -> str:
     """The key that asks; empty for a person."""
-    return "" if ask.principal.grant is None else ask.principal.grant.key_id
+    return "" if context.principal.grant is None else context.principal.grant.key_id
 
 
-async def try_stored(ask: Ask[Any, Any], record: CredentialRecord) -> Trial:
+async def try_stored(context: RequestContext[Any, Any], record: CredentialRecord) -> Trial:
     """The trial of a stored credential; one that cannot be used at all is not sent anywhere."""
-    services = ask.services
-    services.trials.admit(ask.organization_id)
+    services = context.services
+    services.trials.admit(context.organization_id)
     try:
         credential = services.vault.open(
-            ask.organization_id, integration=record.integration, credential_id=record.id
+            context.organization_id, integration=record.integration, credential_id=record.id
         )
     except UnusableCredentialError as error:
         return Trial(False, error.message, 0)
     return await services.trials.run(
         credential,
         services.catalog.integrations[record.integration].test_call,
-        organization_id=ask.organization_id,
-        key_id=find_key_id(ask),
+        organization_id=context.organization_id,
+        key_id=find_key_id(context),
     )
 
 

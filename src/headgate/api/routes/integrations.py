@@ -10,14 +10,14 @@ from msgspec import Meta
 from headgate.api.access import organization
 from headgate.api.integration_shapes import (
     FindPrice,
-    ShownIntegration,
-    show_detail,
-    show_summary,
+    IntegrationResponse,
+    to_integration_response,
+    to_integration_summary_response,
 )
-from headgate.api.operation import Ask, Operations
-from headgate.api.shapes import Nothing
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.shapes import Empty
 from headgate.catalog.model import IntegrationManifest, IntegrationNotFoundError
-from headgate.catalog.service import BrowseQuery, browse
+from headgate.catalog.service import IntegrationFilter, browse
 
 OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
 READ = organization("catalog:read")
@@ -48,7 +48,7 @@ class CategoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class IntegrationPage(msgspec.Struct):
     """Recommended ones first."""
 
-    integrations: list[ShownIntegration]
+    integrations: list[IntegrationResponse]
     total: int
     page: int
     page_size: int
@@ -58,31 +58,33 @@ class IntegrationPage(msgspec.Struct):
 class IntegrationList(msgspec.Struct):
     """All of one type, recommended ones first."""
 
-    integrations: list[ShownIntegration]
+    integrations: list[IntegrationResponse]
     total: int
 
 
 @OPERATIONS.get("/api/integrations/browse", access=READ, summary="Browse the catalog")
-async def browse_integrations(ask: Ask[CatalogQuery, Nothing]) -> IntegrationPage:
+async def browse_integrations(context: RequestContext[CatalogQuery, Empty]) -> IntegrationPage:
     """`search` is any part of the names and descriptions, or of a model's id, in any case. With
     `include_details=true` each has what its own address shows. With `paginate=false` all are on
     one page."""
-    query = ask.query
-    wanted = BrowseQuery(
+    query = context.query
+    wanted = IntegrationFilter(
         category=query.category,
         integration_type=query.type,
         auth_type=query.auth_type,
         search=query.search,
     )
-    found = browse(ask.services.catalog.integrations.values(), wanted)
+    found = browse(context.services.catalog.integrations.values(), wanted)
     number, size = query.page, query.page_size
     if not query.paginate:
         number, size = 1, max(1, len(found))
     first = (number - 1) * size
     page = found[first : first + size]
-    find_price = price_finder(ask)
+    find_price = price_finder(context)
     shown = [
-        show_detail(manifest, find_price) if query.include_details else show_summary(manifest)
+        to_integration_response(manifest, find_price)
+        if query.include_details
+        else to_integration_summary_response(manifest)
         for manifest in page
     ]
     has_more = first + len(page) < len(found)
@@ -90,37 +92,39 @@ async def browse_integrations(ask: Ask[CatalogQuery, Nothing]) -> IntegrationPag
 
 
 @OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List LLM providers")
-async def list_llm_providers(ask: Ask[CategoryQuery, Nothing]) -> IntegrationList:
+async def list_llm_providers(context: RequestContext[CategoryQuery, Empty]) -> IntegrationList:
     """With their auth schemas and models."""
-    return list_type(ask, LLM)
+    return list_type(context, LLM)
 
 
 @OPERATIONS.get(
     "/api/integrations/llm-providers/{provider_name}", access=READ, summary="Read an LLM provider"
 )
-async def get_llm_provider(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+async def get_llm_provider(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
     """Its models with their prices, its default model, and what a credential needs."""
-    return show_one(ask, ask.path["provider_name"], LLM)
+    return get_integration_response(context, context.path["provider_name"], LLM)
 
 
 @OPERATIONS.get("/api/integrations/tools", access=READ, summary="List tools")
-async def list_tools(ask: Ask[CategoryQuery, Nothing]) -> IntegrationList:
+async def list_tools(context: RequestContext[CategoryQuery, Empty]) -> IntegrationList:
     """With their auth schemas and actions."""
-    return list_type(ask, TOOL)
+    return list_type(context, TOOL)
 
 
 @OPERATIONS.get("/api/integrations/tools/{tool_name}", access=READ, summary="Read a tool")
-async def get_tool(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+async def get_tool(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
     """Its actions, and what a credential needs."""
-    return show_one(ask, ask.path["tool_name"], TOOL)
+    return get_integration_response(context, context.path["tool_name"], TOOL)
 
 
 @OPERATIONS.get(
     "/api/integrations/knowledge-providers", access=READ, summary="List knowledge providers"
 )
-async def list_knowledge_providers(ask: Ask[CategoryQuery, Nothing]) -> IntegrationList:
+async def list_knowledge_providers(
+    context: RequestContext[CategoryQuery, Empty],
+) -> IntegrationList:
     """With their auth schemas and actions."""
-    return list_type(ask, KNOWLEDGE)
+    return list_type(context, KNOWLEDGE)
 
 
 @OPERATIONS.get(
@@ -128,45 +132,49 @@ async def list_knowledge_providers(ask: Ask[CategoryQuery, Nothing]) -> Integrat
     access=READ,
     summary="Read a knowledge provider",
 )
-async def get_knowledge_provider(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+async def get_knowledge_provider(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
     """Its actions, and what a credential needs."""
-    return show_one(ask, ask.path["knowledge_provider_name"], KNOWLEDGE)
+    return get_integration_response(context, context.path["knowledge_provider_name"], KNOWLEDGE)
 
 
 @OPERATIONS.get("/api/integrations/{integration_name}", access=READ, summary="Read an integration")
-async def get_integration(ask: Ask[Nothing, Nothing]) -> ShownIntegration:
+async def get_integration(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
     """Of any type: models or actions, and what a credential needs."""
-    return show_one(ask, ask.path["integration_name"])
+    return get_integration_response(context, context.path["integration_name"])
 
 
-def list_type(ask: Ask[CategoryQuery, Nothing], integration_type: str) -> IntegrationList:
+def list_type(
+    context: RequestContext[CategoryQuery, Empty], integration_type: str
+) -> IntegrationList:
     """Every integration of a type, in detail."""
-    wanted = BrowseQuery(integration_type=integration_type, category=ask.query.category)
-    found = browse(ask.services.catalog.integrations.values(), wanted)
-    find_price = price_finder(ask)
-    return IntegrationList([show_detail(each, find_price) for each in found], len(found))
+    wanted = IntegrationFilter(integration_type=integration_type, category=context.query.category)
+    found = browse(context.services.catalog.integrations.values(), wanted)
+    find_price = price_finder(context)
+    return IntegrationList(
+        [to_integration_response(each, find_price) for each in found], len(found)
+    )
 
 
-def show_one(
-    ask: Ask[Any, Any], name: str, integration_type: str | None = None
-) -> ShownIntegration:
+def get_integration_response(
+    context: RequestContext[Any, Any], name: str, integration_type: str | None = None
+) -> IntegrationResponse:
     """One integration in detail.
 
     Raises `IntegrationNotFoundError`, also for one of another type.
     """
-    manifest = ask.services.catalog.integrations.get(name)
+    manifest = context.services.catalog.integrations.get(name)
     if manifest is None or integration_type not in (None, manifest.integration_type):
         raise IntegrationNotFoundError("There is no such integration.")
-    return show_detail(manifest, price_finder(ask))
+    return to_integration_response(manifest, price_finder(context))
 
 
-def price_finder(ask: Ask[Any, Any]) -> FindPrice:
+def price_finder(context: RequestContext[Any, Any]) -> FindPrice:
     """What finds the prices that are in force now."""
-    catalog, now = ask.services.catalog, ask.services.clock.now()
+    catalog, now = context.services.catalog, context.services.clock.now()
     return lambda integration, model_id: catalog.price_at(integration, model_id, now)
 
 
-def list_llm_manifests(ask: Ask[Any, Any]) -> list[IntegrationManifest]:
+def list_llm_manifests(context: RequestContext[Any, Any]) -> list[IntegrationManifest]:
     """Every LLM provider, the best first."""
-    manifests = ask.services.catalog.integrations.values()
-    return browse(manifests, BrowseQuery(integration_type=LLM))
+    manifests = context.services.catalog.integrations.values()
+    return browse(manifests, IntegrationFilter(integration_type=LLM))

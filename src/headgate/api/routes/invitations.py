@@ -23,14 +23,14 @@ from headgate.api.access import ANYONE, organization
 from headgate.api.authenticator import check_csrf_token
 from headgate.api.errors import InvalidFieldError
 from headgate.api.gate import read_tokens
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.routes.members import GivenRole, find_role
-from headgate.api.shapes import Name, Nothing, show_time
+from headgate.api.routes.members import AssignableRole, find_role
+from headgate.api.shapes import Empty, Name, to_datetime
 from headgate.api.sign_in import (
+    CurrentSessionResponse,
     Email,
     Password,
-    SignedIn,
     Token,
     VerifiedPassword,
     build_actor,
@@ -57,7 +57,7 @@ class InvitationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom to invite, and as what."""
 
     email: Email
-    role: GivenRole = GivenRole.ADMIN
+    role: AssignableRole = AssignableRole.ADMIN
 
 
 class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +74,7 @@ class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "InvitationAccept()"
 
 
-class ShownInvitation(msgspec.Struct, kw_only=True):
+class InvitationResponse(msgspec.Struct, kw_only=True):
     """An open invitation. `email` is null for that of an organization's first owner whose address
     was not named: whoever holds it gives one."""
 
@@ -86,7 +86,7 @@ class ShownInvitation(msgspec.Struct, kw_only=True):
     expires_at: datetime.datetime
 
 
-class InvitationIssued(ShownInvitation, kw_only=True):
+class IssuedInvitationResponse(InvitationResponse, kw_only=True):
     """A new invitation: hand the token, or the link with it, to the person. It is shown once."""
 
     token: str
@@ -96,7 +96,7 @@ class InvitationIssued(ShownInvitation, kw_only=True):
 class InvitationPage(msgspec.Struct):
     """The oldest first."""
 
-    invitations: list[ShownInvitation]
+    invitations: list[InvitationResponse]
     total: int
     limit: int
     offset: int
@@ -109,40 +109,42 @@ class InvitationPage(msgspec.Struct):
     summary="Invite somebody",
     example={"email": "ada@example.com", "role": "admin"},
 )
-async def create_invitation(ask: Ask[Nothing, InvitationCreate]) -> InvitationIssued:
+async def create_invitation(
+    context: RequestContext[Empty, InvitationCreate],
+) -> IssuedInvitationResponse:
     """The token works once, for this e-mail address. Only an owner invites owners."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
-    def create(connection: sa.Connection) -> InvitationIssued:
-        issued = ask.services.invitations.create(
+    def create(connection: sa.Connection) -> IssuedInvitationResponse:
+        issued = context.services.invitations.create(
             connection,
-            ask.organization_id,
-            ask.body.email,
-            role=Role(ask.body.role.value),
-            by=ask.actor,
-            by_role=find_role(ask),
+            context.organization_id,
+            context.body.email,
+            role=Role(context.body.role.value),
+            by=context.actor,
+            by_role=find_role(context),
         )
-        url = ask.services.authentication.public_url
-        return InvitationIssued(
-            **msgspec.structs.asdict(show_invitation(issued.invitation)),
+        url = context.services.authentication.public_url
+        return IssuedInvitationResponse(
+            **msgspec.structs.asdict(to_invitation_response(issued.invitation)),
             token=issued.token,
             # Behind the #: browsers send that part to no server, so no log has it.
             link=None if url is None else f"{url}/invitation#{issued.token}",
         )
 
-    return await ask.create(create)
+    return await context.create(create)
 
 
 @OPERATIONS.get("/api/invitations", access=READ, summary="List open invitations")
-async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
+async def list_invitations(context: RequestContext[PageQuery, Empty]) -> InvitationPage:
     """Those that were neither taken up nor revoked, and are not over."""
-    query = ask.query
-    found, total = await ask.read(
-        lambda connection: ask.services.invitations.list(
-            connection, ask.organization_id, limit=query.limit, offset=query.offset
+    query = context.query
+    found, total = await context.read(
+        lambda connection: context.services.invitations.list(
+            connection, context.organization_id, limit=query.limit, offset=query.offset
         )
     )
-    shown = [show_invitation(each) for each in found]
+    shown = [to_invitation_response(each) for each in found]
     return InvitationPage(shown, total, query.limit, query.offset)
 
 
@@ -153,12 +155,12 @@ async def list_invitations(ask: Ask[PageQuery, Nothing]) -> InvitationPage:
     summary="Revoke an invitation",
     is_versioned=False,
 )
-async def revoke_invitation(ask: Ask[Nothing, Nothing]) -> None:
+async def revoke_invitation(context: RequestContext[Empty, Empty]) -> None:
     """Its link is of no use from now on."""
-    ask.principal.check_organization_wide()
-    await ask.write(
-        lambda connection: ask.services.invitations.revoke(
-            connection, ask.organization_id, ask.path["invitation_id"], by=ask.actor
+    context.principal.check_organization_wide()
+    await context.write(
+        lambda connection: context.services.invitations.revoke(
+            connection, context.organization_id, context.path["invitation_id"], by=context.actor
         )
     )
 
@@ -175,82 +177,84 @@ async def revoke_invitation(ask: Ask[Nothing, Nothing]) -> None:
         "password": "a long sentence of your own",
     },
 )
-async def accept_invitation(ask: Ask[Nothing, InvitationAccept]) -> SignedIn:
+async def accept_invitation(
+    context: RequestContext[Empty, InvitationAccept],
+) -> CurrentSessionResponse:
     """Makes a new person, or adds the membership to the one of this e-mail address, who has to be
     signed in or to give their password. Who took it up is signed in."""
-    services, body = ask.services, ask.body
-    invitation = await ask.read(
+    services, body = context.services, context.body
+    invitation = await context.read(
         lambda connection: services.invitations.find(connection, body.token)
     )
     email = read_email(invitation, body.email)
-    before = await find_signed_in(ask)
+    before = await find_signed_in(context)
     if before is not None and before.person.email != email:
         raise WrongAccountError(SOMEBODY_ELSES)
-    known = await ask.read(lambda connection: services.people.find(connection, email))
+    known = await context.read(lambda connection: services.people.find(connection, email))
     if known is None:
-        request = await build_request(ask, email, is_verified=invitation.is_operator)
-        return await _accept(ask, invitation, request, before=before)
+        request = await build_request(context, email, is_verified=invitation.is_operator)
+        return await _accept(context, invitation, request, before=before)
     if before is not None:
-        return await _accept(ask, invitation, known, before=before)
+        return await _accept(context, invitation, known, before=before)
     if body.password is None:
         raise SignInFailedError("You have an account here: sign in first, or give its password.")
-    verified = await verify_password(ask, email, body.password)
-    return await _accept(ask, invitation, verified, before=None)
+    verified = await verify_password(context, email, body.password)
+    return await _accept(context, invitation, verified, before=None)
 
 
 async def _accept(
-    ask: Ask[Nothing, InvitationAccept],
+    context: RequestContext[Empty, InvitationAccept],
     invitation: Invitation,
     who: Person | PersonRequest | VerifiedPassword,
     *,
     before: Login | None,
-) -> SignedIn:
-    services = ask.services
+) -> CurrentSessionResponse:
+    services = context.services
 
     def accept(connection: sa.Connection) -> Login:
         # Once more: it may have been revoked, or taken up, while the password was looked at.
-        services.invitations.find(connection, ask.body.token)
+        services.invitations.find(connection, context.body.token)
         person = who
         if isinstance(person, VerifiedPassword):
             person = services.people.check_password_hash_unchanged(
                 connection, person.person, person.stored
             )
-        holder = build_actor(ask, invitation.id, "invitation")
+        holder = build_actor(context, invitation.id, "invitation")
         person = services.invitations.accept(connection, invitation, person, by=holder)
-        return open_session(ask, connection, person, method="invitation", before=before)
+        return open_session(context, connection, person, method="invitation", before=before)
 
-    return complete_sign_in(ask, await ask.write(accept))
+    return complete_sign_in(context, await context.write(accept))
 
 
 async def build_request(
-    ask: Ask[Nothing, InvitationAccept], email: str, *, is_verified: bool
+    context: RequestContext[Empty, InvitationAccept], email: str, *, is_verified: bool
 ) -> PersonRequest:
     """A new person, as the body describes them.
 
     Raises `InvalidFieldError` and `WeakPasswordError`.
     """
-    body = ask.body
+    body = context.body
     for name, value in (("name", body.name), ("password", body.password)):
         if value is None:
             message = "A new person gives a name and a password."
             raise InvalidFieldError(message, ("body", name), "missing")
     password = check_password(body.password or "", email=email)
-    ask.services.authentication.login_rate_limiter.take(ask.actor.address, email)
+    context.services.authentication.login_rate_limiter.take(context.actor.address, email)
     return PersonRequest(
         email=email,
         name=check_name(body.name or ""),
-        password_hash=await ask.services.authentication.hasher.hash(password),
+        password_hash=await context.services.authentication.hasher.hash(password),
         is_verified=is_verified,
     )
 
 
-async def find_signed_in(ask: Ask[Any, Any]) -> Login | None:
+async def find_signed_in(context: RequestContext[Any, Any]) -> Login | None:
     """Who is signed in by cookie, if anybody is. Raises `InvalidCsrfTokenError`."""
-    if read_tokens(ask.request):
+    if read_tokens(context.request):
         return None
-    login = await ask.services.authentication.authenticator.find_session(ask.request)
+    login = await context.services.authentication.authenticator.find_session(context.request)
     if login is not None:
-        check_csrf_token(ask.request, login.token)
+        check_csrf_token(context.request, login.token)
     return login
 
 
@@ -266,13 +270,13 @@ def read_email(invitation: Invitation, given: str | None) -> str:
     return invitation.email
 
 
-def show_invitation(invitation: Invitation) -> ShownInvitation:
+def to_invitation_response(invitation: Invitation) -> InvitationResponse:
     """An invitation as the API writes it."""
-    return ShownInvitation(
+    return InvitationResponse(
         id=invitation.id,
         email=invitation.email,
         role=invitation.role.value,
         invited_by=invitation.invited_by,
-        created_at=show_time(invitation.created_at),
-        expires_at=show_time(invitation.expires_at),
+        created_at=to_datetime(invitation.created_at),
+        expires_at=to_datetime(invitation.expires_at),
     )

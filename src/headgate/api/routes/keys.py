@@ -11,19 +11,19 @@ from msgspec import UNSET
 from headgate.api.access import organization
 from headgate.api.errors import InvalidFieldError
 from headgate.api.key_shapes import (
-    KeyChanges,
-    KeyFields,
+    IssuedKeyResponse,
+    KeyCreate,
     KeyPage,
     KeyQuery,
-    KeyRotation,
-    ShownIssuedKey,
-    ShownKey,
+    KeyResponse,
+    KeyRotationRequest,
+    KeyUpdate,
     read_fields,
-    show_issued,
-    show_key,
+    to_issued_key_response,
+    to_key_response,
 )
-from headgate.api.operation import Ask, Operations
-from headgate.api.shapes import Nothing
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.shapes import Empty
 from headgate.keys.model import (
     InvalidKeyRequestError,
     Key,
@@ -40,26 +40,26 @@ WRITE = organization("keys:write")
 
 
 @OPERATIONS.get("/api/api-keys", access=READ, summary="List keys")
-async def list_keys(ask: Ask[KeyQuery, Nothing]) -> KeyPage:
+async def list_keys(context: RequestContext[KeyQuery, Empty]) -> KeyPage:
     """Also disabled, expired and revoked ones, unless `state` says otherwise; with
     `include_revoked=false` none that was revoked."""
-    query, keys = ask.query, ask.services.keys
+    query, keys = context.query, context.services.keys
     wanted = KeyFilter(
-        organization_id=ask.organization_id,
-        among=ask.principal.projects,
+        organization_id=context.organization_id,
+        among=context.principal.projects,
         project_id=query.project_id,
         kind=query.kind,
         state=query.state,
         search=query.search,
         include_revoked=query.include_revoked,
     )
-    page, total = await ask.read(
+    page, total = await context.read(
         lambda connection: keys.list_page(
             connection, wanted, limit=query.limit, offset=query.offset
         )
     )
-    now = ask.services.clock.now()
-    shown = [show_key(key, now) for key in page]
+    now = context.services.clock.now()
+    shown = [to_key_response(key, now) for key in page]
     return KeyPage(shown, total, keys.keys_max, query.limit, query.offset)
 
 
@@ -71,33 +71,33 @@ async def list_keys(ask: Ask[KeyQuery, Nothing]) -> KeyPage:
     errors=(409,),
     example={"name": "Search service", "models": ["gpt-5*"], "requests_per_minute": 600},
 )
-async def issue_key(ask: Ask[Nothing, KeyFields]) -> ShownIssuedKey:
+async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyResponse:
     """Its token is in `key` and is not shown again. A key issues only what it holds itself."""
-    if ask.body.organization_id not in (UNSET, ask.organization_id):
+    if context.body.organization_id not in (UNSET, context.organization_id):
         message = "The organization is that of the header X-Organization-ID."
         raise InvalidFieldError(message, ("body", "organization_id"))
 
-    def issue(connection: sa.Connection) -> ShownIssuedKey:
-        body = ask.body
+    def issue(connection: sa.Connection) -> IssuedKeyResponse:
+        body = context.body
         request = KeyRequest(
-            organization_id=ask.organization_id,
-            project_id=body.project_id or choose_project(ask, connection),
+            organization_id=context.organization_id,
+            project_id=body.project_id or choose_project(context, connection),
             kind=body.kind,
             **read_fields(msgspec.structs.asdict(body)),
         )
-        issued = ask.services.keys.create(
-            connection, request, by=ask.actor, authority=find_authority(ask, connection)
+        issued = context.services.keys.create(
+            connection, request, by=context.actor, authority=find_authority(context, connection)
         )
-        return show_issued(issued, ask.services.clock.now())
+        return to_issued_key_response(issued, context.services.clock.now())
 
-    return await ask.create(issue)
+    return await context.create(issue)
 
 
 @OPERATIONS.get("/api/api-keys/{key_id}", access=READ, summary="Read a key")
-async def get_key(ask: Ask[Nothing, Nothing]) -> ShownKey:
+async def get_key(context: RequestContext[Empty, Empty]) -> KeyResponse:
     """Also a revoked one."""
-    key = await ask.read(lambda connection: find(ask, connection))
-    return show_key(key, ask.services.clock.now())
+    key = await context.read(lambda connection: find(context, connection))
+    return to_key_response(key, context.services.clock.now())
 
 
 @OPERATIONS.patch(
@@ -107,39 +107,39 @@ async def get_key(ask: Ask[Nothing, Nothing]) -> ShownKey:
     errors=(409,),
     example={"enabled": False},
 )
-async def update_key(ask: Ask[Nothing, KeyChanges]) -> ShownKey:
+async def update_key(context: RequestContext[Empty, KeyUpdate]) -> KeyResponse:
     """In force at once. Nothing revives a key that is revoked or has expired, and a key cannot
     give another one more than it holds itself."""
 
     def change(connection: sa.Connection) -> Key:
-        key = find(ask, connection)
-        ask.check_match(key.version)
-        given = msgspec.structs.asdict(ask.body)
+        key = find(context, connection)
+        context.check_match(key.version)
+        given = msgspec.structs.asdict(context.body)
         changes = {name: value for name, value in given.items() if value is not UNSET}
         enabled: bool | None = changes.pop("enabled", None)
-        return ask.services.keys.update(
+        return context.services.keys.update(
             connection,
             key,
             read_fields(changes),
             enabled=enabled,
-            by=ask.actor,
-            authority=find_authority(ask, connection),
+            by=context.actor,
+            authority=find_authority(context, connection),
         )
 
-    key = await ask.write(change)
-    return show_key(key, ask.services.clock.now())
+    key = await context.write(change)
+    return to_key_response(key, context.services.clock.now())
 
 
 @OPERATIONS.delete("/api/api-keys/{key_id}", access=WRITE, status=204, summary="Revoke a key")
-async def revoke_key(ask: Ask[Nothing, Nothing]) -> None:
+async def revoke_key(context: RequestContext[Empty, Empty]) -> None:
     """All its tokens are refused from now on, for good; it stays in the list."""
 
     def revoke(connection: sa.Connection) -> None:
-        key = find(ask, connection)
-        ask.check_match(key.version)
-        ask.services.keys.revoke(connection, key.id, by=ask.actor)
+        key = find(context, connection)
+        context.check_match(key.version)
+        context.services.keys.revoke(connection, key.id, by=context.actor)
 
-    await ask.write(revoke)
+    await context.write(revoke)
 
 
 @OPERATIONS.post(
@@ -150,23 +150,23 @@ async def revoke_key(ask: Ask[Nothing, Nothing]) -> None:
     example={"overlap_seconds": 86400},
     is_versioned=True,
 )
-async def rotate_key(ask: Ask[Nothing, KeyRotation]) -> ShownIssuedKey:
+async def rotate_key(context: RequestContext[Empty, KeyRotationRequest]) -> IssuedKeyResponse:
     """A new token of the same key, shown once. The present one goes on for the overlap, both with
     the same rates; one that was still good from a rotation before ends."""
 
-    def rotate(connection: sa.Connection) -> ShownIssuedKey:
-        key = find(ask, connection)
-        ask.check_match(key.version)
-        issued = ask.services.keys.rotate(
+    def rotate(connection: sa.Connection) -> IssuedKeyResponse:
+        key = find(context, connection)
+        context.check_match(key.version)
+        issued = context.services.keys.rotate(
             connection,
             key,
-            overlap_seconds=ask.body.overlap_seconds,
-            by=ask.actor,
-            authority=find_authority(ask, connection),
+            overlap_seconds=context.body.overlap_seconds,
+            by=context.actor,
+            authority=find_authority(context, connection),
         )
-        return show_issued(issued, ask.services.clock.now())
+        return to_issued_key_response(issued, context.services.clock.now())
 
-    return await ask.create(rotate)
+    return await context.create(rotate)
 
 
 @OPERATIONS.post(
@@ -175,42 +175,42 @@ async def rotate_key(ask: Ask[Nothing, KeyRotation]) -> ShownIssuedKey:
     summary="End an overlap at once",
     is_versioned=True,
 )
-async def revoke_previous_token(ask: Ask[Nothing, Nothing]) -> ShownKey:
+async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyResponse:
     """Only the newest token is good from now on. Nothing changes where it is the only one."""
 
     def end(connection: sa.Connection) -> Key:
-        key = find(ask, connection)
-        ask.check_match(key.version)
-        return ask.services.keys.end_overlap(connection, key, by=ask.actor)
+        key = find(context, connection)
+        context.check_match(key.version)
+        return context.services.keys.end_overlap(connection, key, by=context.actor)
 
-    key = await ask.write(end)
-    return show_key(key, ask.services.clock.now())
+    key = await context.write(end)
+    return to_key_response(key, context.services.clock.now())
 
 
-def find(ask: Ask[Any, Any], connection: sa.Connection) -> Key:
+def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Key:
     """The key of the path. `KeyNotFoundError` for one that this caller may not know of."""
-    key_id = ask.path["key_id"]
+    key_id = context.path["key_id"]
     if key_id.isprintable():
-        key = ask.services.keys.get(connection, ask.organization_id, key_id)
-        if is_visible_to(key, ask.principal.projects):
+        key = context.services.keys.get(connection, context.organization_id, key_id)
+        if is_visible_to(key, context.principal.projects):
             return key
     raise KeyNotFoundError("There is no such key.")
 
 
-def find_authority(ask: Ask[Any, Any], connection: sa.Connection) -> Authority:
+def find_authority(context: RequestContext[Any, Any], connection: sa.Connection) -> Authority:
     """What who asks may hand out: a key as it is stored in this very transaction."""
-    if ask.principal.grant is None:
-        return Authority(is_operator=ask.principal.is_operator)
-    keys = ask.services.keys
-    return keys.find_authority(connection, ask.organization_id, ask.principal.grant.key_id)
+    if context.principal.grant is None:
+        return Authority(is_operator=context.principal.is_operator)
+    keys = context.services.keys
+    return keys.find_authority(connection, context.organization_id, context.principal.grant.key_id)
 
 
-def choose_project(ask: Ask[Any, Any], connection: sa.Connection) -> str:
+def choose_project(context: RequestContext[Any, Any], connection: sa.Connection) -> str:
     """The project of a key that names none. Raises `InvalidKeyRequestError` where there is none."""
-    if ask.principal.grant is not None:
-        return ask.principal.grant.project_id
-    accounts = ask.services.accounts
-    projects, _ = accounts.list_projects(connection, ask.organization_id, limit=1)
+    if context.principal.grant is not None:
+        return context.principal.grant.project_id
+    accounts = context.services.accounts
+    projects, _ = accounts.list_projects(connection, context.organization_id, limit=1)
     if not projects:
         message = "The organization has no project; create one first."
         raise InvalidKeyRequestError(message, param="project_id")

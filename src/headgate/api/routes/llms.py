@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from msgspec import Meta
 
 from headgate.api.access import organization
-from headgate.api.integration_shapes import ShownModel, show_models
-from headgate.api.operation import Ask, Operations
+from headgate.api.integration_shapes import ModelResponse, to_model_responses
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.integrations import list_llm_manifests, price_finder
-from headgate.api.shapes import Nothing
+from headgate.api.shapes import Empty
 from headgate.catalog.model import (
     IntegrationManifest,
     InvalidOrganizationSettingError,
@@ -20,7 +20,7 @@ from headgate.catalog.model import (
     OrganizationSettings,
 )
 from headgate.credentials.model.credential import CredentialRecord
-from headgate.credentials.service import Wanted
+from headgate.credentials.service import CredentialFilter
 
 OPERATIONS = Operations("LLMs", "The models that an organization can call, shows and prefers.")
 CREDENTIALS_MAX = 10_000
@@ -28,7 +28,7 @@ READ = organization("catalog:read")
 WRITE = organization("catalog:write")
 
 
-class OrganizationLlm(msgspec.Struct):
+class OrganizationLlmResponse(msgspec.Struct):
     """An LLM provider with the models that this organization shows. Those that it has a credential
     for name the one that is taken where a call names none."""
 
@@ -38,7 +38,7 @@ class OrganizationLlm(msgspec.Struct):
     description: str
     logo: str | None
     default_model: str | None
-    models: list[ShownModel]
+    models: list[ModelResponse]
     default_credential_id: str | None
     default_credential_display_name: str | None
 
@@ -47,11 +47,11 @@ class OrganizationLlms(msgspec.Struct):
     """Active are those with a credential that is good."""
 
     total: int
-    active_llms: list[OrganizationLlm]
-    inactive_llms: list[OrganizationLlm]
+    active_llms: list[OrganizationLlmResponse]
+    inactive_llms: list[OrganizationLlmResponse]
 
 
-class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelVisibilityUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By model id whether it is shown; one that is not named is."""
 
     llm_model_visibility: Annotated[
@@ -59,20 +59,20 @@ class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-class ShownVisibility(msgspec.Struct):
+class ModelVisibilityResponse(msgspec.Struct):
     """Which models are shown."""
 
     llm_model_visibility: dict[str, bool]
     version: int
 
 
-class ComposerLlm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ComposerLlmUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model that is taken by default, with who serves it; null for none."""
 
     composer_llm: LlmChoice | None
 
 
-class ShownComposerLlm(msgspec.Struct):
+class ComposerLlmResponse(msgspec.Struct):
     """The model that is taken by default."""
 
     composer_llm: LlmChoice | None
@@ -80,15 +80,18 @@ class ShownComposerLlm(msgspec.Struct):
 
 
 @OPERATIONS.get("/api/organizations/llms", access=READ, summary="List an organization's LLMs")
-async def list_organization_llms(ask: Ask[Nothing, Nothing]) -> OrganizationLlms:
+async def list_organization_llms(context: RequestContext[Empty, Empty]) -> OrganizationLlms:
     """Hidden models are missing. The default credential is the one marked so, else the newest."""
 
     def read(connection: sa.Connection) -> tuple[OrganizationSettings, list[CredentialRecord]]:
-        settings = ask.services.catalog_settings.read(connection, ask.organization_id)
-        return settings, list_credentials(ask, connection)
+        settings = context.services.catalog_settings.read(connection, context.organization_id)
+        return settings, list_credentials(context, connection)
 
-    settings, credentials = await ask.read(read)
-    llms = [show_llm(ask, manifest, settings, credentials) for manifest in list_llm_manifests(ask)]
+    settings, credentials = await context.read(read)
+    llms = [
+        to_organization_llm_response(context, manifest, settings, credentials)
+        for manifest in list_llm_manifests(context)
+    ]
     return OrganizationLlms(
         len(llms),
         [llm for llm in llms if llm.default_credential_id is not None],
@@ -101,9 +104,13 @@ async def list_organization_llms(ask: Ask[Nothing, Nothing]) -> OrganizationLlms
     access=READ,
     summary="Read which models are shown",
 )
-async def get_llm_model_visibility(ask: Ask[Nothing, Nothing]) -> ShownVisibility:
+async def get_llm_model_visibility(
+    context: RequestContext[Empty, Empty],
+) -> ModelVisibilityResponse:
     """Models that nobody decided about are not in it, and are shown."""
-    return show_visibility(await ask.read(lambda connection: read_settings(ask, connection)))
+    return to_model_visibility_response(
+        await context.read(lambda connection: read_settings(context, connection))
+    )
 
 
 @OPERATIONS.put(
@@ -112,25 +119,29 @@ async def get_llm_model_visibility(ask: Ask[Nothing, Nothing]) -> ShownVisibilit
     summary="Say which models are shown",
     example={"llm_model_visibility": {"gpt-5.5-pro": False, "gpt-5.4": True}},
 )
-async def put_llm_model_visibility(ask: Ask[Nothing, Visibility]) -> ShownVisibility:
+async def put_llm_model_visibility(
+    context: RequestContext[Empty, ModelVisibilityUpdate],
+) -> ModelVisibilityResponse:
     """Replaces the whole map. Hidden models are missing from lists; calls of them still pass."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
-        ask.check_match(read_settings(ask, connection).version)
-        return ask.services.catalog_settings.show_models(
-            connection, ask.organization_id, ask.body.llm_model_visibility, by=ask.actor
+        context.check_match(read_settings(context, connection).version)
+        return context.services.catalog_settings.set_model_visibility(
+            connection, context.organization_id, context.body.llm_model_visibility, by=context.actor
         )
 
-    return show_visibility(await ask.write(save))
+    return to_model_visibility_response(await context.write(save))
 
 
 @OPERATIONS.get(
     "/api/organizations/settings/composer-llm", access=READ, summary="Read the default model"
 )
-async def get_composer_llm(ask: Ask[Nothing, Nothing]) -> ShownComposerLlm:
+async def get_composer_llm(context: RequestContext[Empty, Empty]) -> ComposerLlmResponse:
     """Null where none was chosen."""
-    return show_composer_llm(await ask.read(lambda connection: read_settings(ask, connection)))
+    return to_composer_llm_response(
+        await context.read(lambda connection: read_settings(context, connection))
+    )
 
 
 @OPERATIONS.put(
@@ -145,31 +156,37 @@ async def get_composer_llm(ask: Ask[Nothing, Nothing]) -> ShownComposerLlm:
         }
     },
 )
-async def put_composer_llm(ask: Ask[Nothing, ComposerLlm]) -> ShownComposerLlm:
+async def put_composer_llm(
+    context: RequestContext[Empty, ComposerLlmUpdate],
+) -> ComposerLlmResponse:
     """A model is an object, never a bare name. `credential_id` has to be one of this organization
     and integration; without it the default one is taken at each call."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
-        ask.check_match(read_settings(ask, connection).version)
-        check_credential(ask, connection, ask.body.composer_llm)
-        return ask.services.catalog_settings.choose_default(
-            connection, ask.organization_id, ask.body.composer_llm, by=ask.actor
+        context.check_match(read_settings(context, connection).version)
+        check_credential(context, connection, context.body.composer_llm)
+        return context.services.catalog_settings.choose_default(
+            connection, context.organization_id, context.body.composer_llm, by=context.actor
         )
 
-    return show_composer_llm(await ask.write(save))
+    return to_composer_llm_response(await context.write(save))
 
 
-def read_settings(ask: Ask[Any, Any], connection: sa.Connection) -> OrganizationSettings:
+def read_settings(
+    context: RequestContext[Any, Any], connection: sa.Connection
+) -> OrganizationSettings:
     """The settings of the organization that asks."""
-    return ask.services.catalog_settings.read(connection, ask.organization_id)
+    return context.services.catalog_settings.read(connection, context.organization_id)
 
 
-def list_credentials(ask: Ask[Any, Any], connection: sa.Connection) -> list[CredentialRecord]:
+def list_credentials(
+    context: RequestContext[Any, Any], connection: sa.Connection
+) -> list[CredentialRecord]:
     """The organization's credentials that are good now, the one to take for each first."""
-    now = ask.services.clock.now()
-    wanted = Wanted(ask.organization_id)
-    page, _ = ask.services.credentials.list_page(
+    now = context.services.clock.now()
+    wanted = CredentialFilter(context.organization_id)
+    page, _ = context.services.credentials.list_page(
         connection, wanted, limit=CREDENTIALS_MAX, offset=0
     )
     own = [record for record in page if record.expires_at is None or record.expires_at > now]
@@ -177,30 +194,30 @@ def list_credentials(ask: Ask[Any, Any], connection: sa.Connection) -> list[Cred
 
 
 def check_credential(
-    ask: Ask[Any, Any], connection: sa.Connection, choice: LlmChoice | None
+    context: RequestContext[Any, Any], connection: sa.Connection, choice: LlmChoice | None
 ) -> None:
     """Raises `InvalidOrganizationSettingError` for a credential that is not the organization's
     own.
     """
     if choice is None or choice.credential_id is None:
         return
-    for record in list_credentials(ask, connection):
+    for record in list_credentials(context, connection):
         if (record.id, record.integration) == (choice.credential_id, choice.integration_name):
             return
     message = f"This organization has no such credential of {choice.integration_name}."
     raise InvalidOrganizationSettingError(message, param="composer_llm.credential_id")
 
 
-def show_llm(
-    ask: Ask[Any, Any],
+def to_organization_llm_response(
+    context: RequestContext[Any, Any],
     manifest: IntegrationManifest,
     settings: OrganizationSettings,
     credentials: list[CredentialRecord],
-) -> OrganizationLlm:
+) -> OrganizationLlmResponse:
     """A provider as this organization has it."""
     default = next((each for each in credentials if each.integration == manifest.name), None)
-    models = show_models(manifest, price_finder(ask))
-    return OrganizationLlm(
+    models = to_model_responses(manifest, price_finder(context))
+    return OrganizationLlmResponse(
         integration_name=manifest.name,
         provider_id=manifest.name,
         display_name=manifest.display_name,
@@ -213,11 +230,11 @@ def show_llm(
     )
 
 
-def show_visibility(settings: OrganizationSettings) -> ShownVisibility:
+def to_model_visibility_response(settings: OrganizationSettings) -> ModelVisibilityResponse:
     """As the API writes it."""
-    return ShownVisibility(dict(settings.llm_model_visibility), settings.version)
+    return ModelVisibilityResponse(dict(settings.llm_model_visibility), settings.version)
 
 
-def show_composer_llm(settings: OrganizationSettings) -> ShownComposerLlm:
+def to_composer_llm_response(settings: OrganizationSettings) -> ComposerLlmResponse:
     """As the API writes it."""
-    return ShownComposerLlm(settings.composer_llm, settings.version)
+    return ComposerLlmResponse(settings.composer_llm, settings.version)

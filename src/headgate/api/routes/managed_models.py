@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.access import platform
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Name, Nothing, show_time
+from headgate.api.shapes import Empty, Name, to_datetime
 from headgate.credentials.model.managed_model import (
     ManagedChange,
     ManagedModel,
@@ -67,7 +67,7 @@ class ManagedModelUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     enabled: bool | UnsetType = UNSET
 
 
-class ShownManagedModel(msgspec.Struct):
+class ManagedModelResponse(msgspec.Struct):
     """A managed model. No `wire_id`: as the catalog has it."""
 
     id: str
@@ -87,19 +87,21 @@ class ShownManagedModel(msgspec.Struct):
 class ManagedModelPage(msgspec.Struct):
     """By the id that callers name."""
 
-    managed_models: list[ShownManagedModel]
+    managed_models: list[ManagedModelResponse]
     total: int
     limit: int
     offset: int
 
 
 @OPERATIONS.get(PATH, access=READ, summary="List managed models")
-async def list_managed_models(ask: Ask[ManagedModelQuery, Nothing]) -> ManagedModelPage:
+async def list_managed_models(
+    context: RequestContext[ManagedModelQuery, Empty],
+) -> ManagedModelPage:
     """Also those that are switched off."""
-    query = ask.query
-    managed = await ask.read(ask.services.managed_models.list)
+    query = context.query
+    managed = await context.read(context.services.managed_models.list)
     page = managed[query.offset : query.offset + query.limit]
-    shown = [show_managed_model(each) for each in page]
+    shown = [to_managed_model_response(each) for each in page]
     return ManagedModelPage(shown, len(managed), query.limit, query.offset)
 
 
@@ -111,9 +113,11 @@ async def list_managed_models(ask: Ask[ManagedModelQuery, Nothing]) -> ManagedMo
     errors=(409,),
     example={"model_id": "gpt-5.4-mini", "credential": "platform"},
 )
-async def attach_managed_model(ask: Ask[Nothing, ManagedModelCreate]) -> ShownManagedModel:
+async def attach_managed_model(
+    context: RequestContext[Empty, ManagedModelCreate],
+) -> ManagedModelResponse:
     """The catalog has to know its price: a call holds the most that it can cost."""
-    body = ask.body
+    body = context.body
     request = ManagedRequest(
         model_id=body.model_id,
         credential=body.credential,
@@ -121,16 +125,20 @@ async def attach_managed_model(ask: Ask[Nothing, ManagedModelCreate]) -> ShownMa
         display_name=body.display_name or "",
         is_default=body.is_default,
     )
-    book = ask.services.managed_models
-    return await ask.create(
-        lambda connection: show_managed_model(book.attach(connection, request, by=ask.actor))
+    book = context.services.managed_models
+    return await context.create(
+        lambda connection: to_managed_model_response(
+            book.attach(connection, request, by=context.actor)
+        )
     )
 
 
 @OPERATIONS.get(ONE, access=READ, summary="Read a managed model")
-async def get_managed_model(ask: Ask[Nothing, Nothing]) -> ShownManagedModel:
+async def get_managed_model(context: RequestContext[Empty, Empty]) -> ManagedModelResponse:
     """Also one that is switched off."""
-    return show_managed_model(await ask.read(lambda connection: find(ask, connection)))
+    return to_managed_model_response(
+        await context.read(lambda connection: find(context, connection))
+    )
 
 
 @OPERATIONS.patch(
@@ -140,9 +148,11 @@ async def get_managed_model(ask: Ask[Nothing, Nothing]) -> ShownManagedModel:
     errors=(409,),
     example={"display_name": "Mini", "deprecated": True},
 )
-async def update_managed_model(ask: Ask[Nothing, ManagedModelUpdate]) -> ShownManagedModel:
+async def update_managed_model(
+    context: RequestContext[Empty, ManagedModelUpdate],
+) -> ManagedModelResponse:
     """Replace its credential, deprecate it, switch it off, or make it the default."""
-    body = ask.body
+    body = context.body
     wire_id: str | UnsetType = "" if body.wire_id is None else body.wire_id
     wanted = ManagedChange(
         credential=body.credential,
@@ -155,33 +165,33 @@ async def update_managed_model(ask: Ask[Nothing, ManagedModelUpdate]) -> ShownMa
     )
 
     def change(connection: sa.Connection) -> ManagedModel:
-        managed = find(ask, connection)
-        ask.check_match(managed.version)
-        return ask.services.managed_models.change(connection, managed, wanted, by=ask.actor)
+        managed = find(context, connection)
+        context.check_match(managed.version)
+        return context.services.managed_models.change(connection, managed, wanted, by=context.actor)
 
-    return show_managed_model(await ask.write(change))
+    return to_managed_model_response(await context.write(change))
 
 
 @OPERATIONS.delete(ONE, access=WRITE, status=204, summary="Sell a model no more", errors=(409,))
-async def detach_managed_model(ask: Ask[Nothing, Nothing]) -> None:
+async def detach_managed_model(context: RequestContext[Empty, Empty]) -> None:
     """Not while it replaces another one."""
 
     def detach(connection: sa.Connection) -> None:
-        managed = find(ask, connection)
-        ask.check_match(managed.version)
-        ask.services.managed_models.detach(connection, managed, by=ask.actor)
+        managed = find(context, connection)
+        context.check_match(managed.version)
+        context.services.managed_models.detach(connection, managed, by=context.actor)
 
-    await ask.write(detach)
+    await context.write(detach)
 
 
-def find(ask: Ask[Any, Any], connection: sa.Connection) -> ManagedModel:
+def find(context: RequestContext[Any, Any], connection: sa.Connection) -> ManagedModel:
     """The managed model of the path. Raises `ManagedModelNotFoundError`."""
-    return ask.services.managed_models.find(connection, ask.path["managed_model_id"])
+    return context.services.managed_models.find(connection, context.path["managed_model_id"])
 
 
-def show_managed_model(managed: ManagedModel) -> ShownManagedModel:
+def to_managed_model_response(managed: ManagedModel) -> ManagedModelResponse:
     """A managed model as the API writes it."""
-    return ShownManagedModel(
+    return ManagedModelResponse(
         id=managed.id,
         model_id=managed.model_id,
         credential_id=managed.credential_id,
@@ -191,7 +201,7 @@ def show_managed_model(managed: ManagedModel) -> ShownManagedModel:
         replacement_id=managed.replacement_id,
         is_default=managed.is_default,
         enabled=managed.enabled,
-        created_at=show_time(managed.created_at),
-        updated_at=show_time(managed.updated_at),
+        created_at=to_datetime(managed.created_at),
+        updated_at=to_datetime(managed.updated_at),
         version=managed.version,
     )

@@ -11,10 +11,10 @@ from msgspec import Meta
 
 from headgate.accounts.model import Membership, Organization, Role
 from headgate.api.access import PERSON, organization, platform
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
 from headgate.api.principal import PrincipalKind
-from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
+from headgate.api.shapes import Empty, Name, to_datetime, to_optional_datetime
 from headgate.api.sign_in import Email
 
 Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -22,7 +22,7 @@ Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a
 OPERATIONS = Operations("Organizations", "Tenants: everything that is owned belongs to one.")
 
 
-class OrganizationFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OrganizationUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What can be said of an organization."""
 
     name: Name
@@ -38,7 +38,7 @@ class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     slug: Slug | None = None
 
 
-class ShownOrganization(msgspec.Struct, kw_only=True):
+class OrganizationResponse(msgspec.Struct, kw_only=True):
     """An organization. `suspended_at`: since when nothing of it is let through."""
 
     id: str
@@ -48,13 +48,13 @@ class ShownOrganization(msgspec.Struct, kw_only=True):
     version: int
 
 
-class OrganizationCreated(ShownOrganization, kw_only=True):
+class CreatedOrganizationResponse(OrganizationResponse, kw_only=True):
     """A new organization; the token of its owner's invitation is shown this once."""
 
     owner_invitation_token: str | None
 
 
-class OwnOrganization(msgspec.Struct):
+class OwnOrganizationResponse(msgspec.Struct):
     """An organization of mine, and what I am in it."""
 
     id: str
@@ -66,7 +66,7 @@ class OwnOrganization(msgspec.Struct):
 class OwnOrganizationPage(msgspec.Struct):
     """The oldest first."""
 
-    organizations: list[OwnOrganization]
+    organizations: list[OwnOrganizationResponse]
     total: int
     limit: int
     offset: int
@@ -75,19 +75,21 @@ class OwnOrganizationPage(msgspec.Struct):
 class OrganizationPage(msgspec.Struct):
     """The oldest first."""
 
-    organizations: list[ShownOrganization]
+    organizations: list[OrganizationResponse]
     total: int
     limit: int
     offset: int
 
 
 @OPERATIONS.get("/api/organizations", access=PERSON, summary="List my organizations")
-async def list_own_organizations(ask: Ask[PageQuery, Nothing]) -> OwnOrganizationPage:
+async def list_own_organizations(context: RequestContext[PageQuery, Empty]) -> OwnOrganizationPage:
     """Also those in which the retired role `member` confers nothing."""
-    query, people = ask.query, ask.services.people
-    found = await ask.read(lambda connection: people.list_memberships(connection, ask.principal.id))
+    query, people = context.query, context.services.people
+    found = await context.read(
+        lambda connection: people.list_memberships(connection, context.principal.id)
+    )
     page = found[query.offset : query.offset + query.limit]
-    shown = [show_own(each) for each in page]
+    shown = [to_own_organization_response(each) for each in page]
     return OwnOrganizationPage(shown, len(found), query.limit, query.offset)
 
 
@@ -98,17 +100,19 @@ async def list_own_organizations(ask: Ask[PageQuery, Nothing]) -> OwnOrganizatio
     summary="Create an organization",
     example={"name": "Research", "owner_email": "ada@example.com"},
 )
-async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> OrganizationCreated:
+async def create_organization(
+    context: RequestContext[Empty, OrganizationCreate],
+) -> CreatedOrganizationResponse:
     """For the operator. Without an owner's e-mail, a person who makes it is the owner; with one,
     the invited person will be, and the operator is no member. A key that names no owner gets an
     invitation without an address: whoever accepts it gives one and is the owner."""
 
-    def create(connection: sa.Connection) -> OrganizationCreated:
-        services, body = ask.services, ask.body
-        made = services.accounts.create_organization(connection, body.name, by=ask.actor)
-        if body.owner_email is None and ask.principal.kind is PrincipalKind.PERSON:
-            owner = services.people.get(connection, ask.principal.id)
-            services.people.join(connection, owner, made.id, role=Role.OWNER, by=ask.actor)
+    def create(connection: sa.Connection) -> CreatedOrganizationResponse:
+        services, body = context.services, context.body
+        made = services.accounts.create_organization(connection, body.name, by=context.actor)
+        if body.owner_email is None and context.principal.kind is PrincipalKind.PERSON:
+            owner = services.people.get(connection, context.principal.id)
+            services.people.join(connection, owner, made.id, role=Role.OWNER, by=context.actor)
         token = None
         if body.owner_email is not None:
             issued = services.invitations.create(
@@ -116,17 +120,19 @@ async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> Organiza
                 made.id,
                 body.owner_email,
                 role=Role.OWNER,
-                by=ask.actor,
+                by=context.actor,
                 by_role=Role.OWNER,
                 param="owner_email",
             )
             token = issued.token
-        elif ask.principal.kind is not PrincipalKind.PERSON:
-            token = services.invitations.create_for_owner(connection, made.id, by=ask.actor).token
-        shown = msgspec.structs.asdict(show_organization(made))
-        return OrganizationCreated(**shown, owner_invitation_token=token)
+        elif context.principal.kind is not PrincipalKind.PERSON:
+            token = services.invitations.create_for_owner(
+                connection, made.id, by=context.actor
+            ).token
+        shown = msgspec.structs.asdict(to_organization_response(made))
+        return CreatedOrganizationResponse(**shown, owner_invitation_token=token)
 
-    return await ask.create(create)
+    return await context.create(create)
 
 
 @OPERATIONS.get(
@@ -134,12 +140,12 @@ async def create_organization(ask: Ask[Nothing, OrganizationCreate]) -> Organiza
     access=organization("organization:read"),
     summary="Read the organization of the header",
 )
-async def get_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
+async def get_organization(context: RequestContext[Empty, Empty]) -> OrganizationResponse:
     """The one that `X-Organization-ID` names."""
-    return show_organization(
-        await ask.read(
-            lambda connection: ask.services.accounts.get_organization(
-                connection, ask.organization_id
+    return to_organization_response(
+        await context.read(
+            lambda connection: context.services.accounts.get_organization(
+                connection, context.organization_id
             )
         )
     )
@@ -152,17 +158,19 @@ async def get_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
     errors=(404,),
     example={"name": "Research and development"},
 )
-async def update_organization(ask: Ask[Nothing, OrganizationFields]) -> ShownOrganization:
+async def update_organization(
+    context: RequestContext[Empty, OrganizationUpdate],
+) -> OrganizationResponse:
     """Its id stays, and so does everything that belongs to it."""
-    ask.principal.check_organization_wide()
+    context.principal.check_organization_wide()
 
     def rename(connection: sa.Connection) -> Organization:
-        accounts = ask.services.accounts
-        found = accounts.get_organization(connection, ask.organization_id)
-        ask.check_match(found.version)
-        return accounts.rename_organization(connection, found, ask.body.name, by=ask.actor)
+        accounts = context.services.accounts
+        found = accounts.get_organization(connection, context.organization_id)
+        context.check_match(found.version)
+        return accounts.rename_organization(connection, found, context.body.name, by=context.actor)
 
-    return show_organization(await ask.write(rename))
+    return to_organization_response(await context.write(rename))
 
 
 @OPERATIONS.get(
@@ -170,12 +178,12 @@ async def update_organization(ask: Ask[Nothing, OrganizationFields]) -> ShownOrg
     access=platform("platform:read"),
     summary="List all organizations",
 )
-async def list_organizations(ask: Ask[PageQuery, Nothing]) -> OrganizationPage:
+async def list_organizations(context: RequestContext[PageQuery, Empty]) -> OrganizationPage:
     """For the operator."""
-    query, accounts = ask.query, ask.services.accounts
-    found = await ask.read(accounts.list_organizations)
+    query, accounts = context.query, context.services.accounts
+    found = await context.read(accounts.list_organizations)
     page = found[query.offset : query.offset + query.limit]
-    shown = [show_organization(each) for each in page]
+    shown = [to_organization_response(each) for each in page]
     return OrganizationPage(shown, len(found), query.limit, query.offset)
 
 
@@ -184,15 +192,15 @@ async def list_organizations(ask: Ask[PageQuery, Nothing]) -> OrganizationPage:
     access=platform("platform:write"),
     summary="Suspend an organization",
 )
-async def suspend_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
+async def suspend_organization(context: RequestContext[Empty, Empty]) -> OrganizationResponse:
     """Neither its people nor its keys are let through from now on; nothing of it is lost."""
 
     def suspend(connection: sa.Connection) -> Organization:
-        accounts = ask.services.accounts
-        found = accounts.get_organization(connection, ask.path["organization_id"])
-        return accounts.suspend_organization(connection, found, by=ask.actor)
+        accounts = context.services.accounts
+        found = accounts.get_organization(connection, context.path["organization_id"])
+        return accounts.suspend_organization(connection, found, by=context.actor)
 
-    return show_organization(await ask.write(suspend))
+    return to_organization_response(await context.write(suspend))
 
 
 @OPERATIONS.post(
@@ -200,31 +208,31 @@ async def suspend_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
     access=platform("platform:write"),
     summary="Resume an organization",
 )
-async def resume_organization(ask: Ask[Nothing, Nothing]) -> ShownOrganization:
+async def resume_organization(context: RequestContext[Empty, Empty]) -> OrganizationResponse:
     """As it was before."""
 
     def resume(connection: sa.Connection) -> Organization:
-        accounts = ask.services.accounts
-        found = accounts.get_organization(connection, ask.path["organization_id"])
-        return accounts.resume_organization(connection, found, by=ask.actor)
+        accounts = context.services.accounts
+        found = accounts.get_organization(connection, context.path["organization_id"])
+        return accounts.resume_organization(connection, found, by=context.actor)
 
-    return show_organization(await ask.write(resume))
+    return to_organization_response(await context.write(resume))
 
 
-def show_organization(found: Organization) -> ShownOrganization:
+def to_organization_response(found: Organization) -> OrganizationResponse:
     """An organization as the API writes it."""
-    return ShownOrganization(
+    return OrganizationResponse(
         id=found.id,
         name=found.name,
-        created_at=show_time(found.created_at),
-        suspended_at=show_time_if_any(found.suspended_at),
+        created_at=to_datetime(found.created_at),
+        suspended_at=to_optional_datetime(found.suspended_at),
         version=found.version,
     )
 
 
-def show_own(membership: Membership) -> OwnOrganization:
+def to_own_organization_response(membership: Membership) -> OwnOrganizationResponse:
     """A membership of mine as the API writes it."""
-    return OwnOrganization(
+    return OwnOrganizationResponse(
         membership.organization_id,
         membership.organization_name,
         membership.role.value,

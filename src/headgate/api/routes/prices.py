@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta
 
 from headgate.api.access import platform
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Nothing, Timestamp, show_time
+from headgate.api.shapes import Empty, Timestamp, to_datetime
 from headgate.catalog.model import DollarRates, PriceEntry
-from headgate.catalog.model.price import MICROSECONDS, NO_THRESHOLD, show_rates
+from headgate.catalog.model.price import MICROSECONDS, NO_THRESHOLD, format_rates
 from headgate.catalog.service import PriceFilter, PriceRequest
 
 OPERATIONS = Operations("Prices", "What models cost since when: rows that are never changed.")
@@ -75,7 +75,7 @@ class PriceQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     history: bool = False
 
 
-class ShownPrice(msgspec.Struct):
+class PriceResponse(msgspec.Struct):
     """A row. `number` is that of a stored one; what was shipped has none."""
 
     integration: str
@@ -95,16 +95,16 @@ class ShownPrice(msgspec.Struct):
 class PricePage(msgspec.Struct):
     """By model, tier and threshold, the newest first."""
 
-    prices: list[ShownPrice]
+    prices: list[PriceResponse]
     total: int
     limit: int
     offset: int
 
 
 @OPERATIONS.get("/api/platform/prices", access=READ, summary="List prices")
-async def list_prices(ask: Ask[PriceQuery, Nothing]) -> PricePage:
+async def list_prices(context: RequestContext[PriceQuery, Empty]) -> PricePage:
     """Those in force and of the future; with `history=true` also those that are over."""
-    query = ask.query
+    query = context.query
     wanted = PriceFilter(
         integration=query.integration,
         model=query.model,
@@ -112,12 +112,12 @@ async def list_prices(ask: Ask[PriceQuery, Nothing]) -> PricePage:
         source=query.source,
         history=query.history,
     )
-    listed, total = await ask.read(
-        lambda connection: ask.services.prices.list(
+    listed, total = await context.read(
+        lambda connection: context.services.prices.list(
             connection, wanted, limit=query.limit, offset=query.offset
         )
     )
-    shown = [show_price(each.entry, each.state.value) for each in listed]
+    shown = [to_price_response(each.entry, each.state.value) for each in listed]
     return PricePage(shown, total, query.limit, query.offset)
 
 
@@ -132,17 +132,19 @@ async def list_prices(ask: Ask[PriceQuery, Nothing]) -> PricePage:
         "rates": {"input": "2.25", "cached_input": "0.225", "output": "13.5"},
     },
 )
-async def create_price(ask: Ask[Nothing, PriceCreate]) -> ShownPrice:
+async def create_price(context: RequestContext[Empty, PriceCreate]) -> PriceResponse:
     """It wins over every shipped price of that tier and threshold from its time on. What was
     charged is not changed: a time that is over is refused, but for a model without any price."""
-    now = ask.services.clock.now()
+    now = context.services.clock.now()
 
-    def add(connection: Any) -> ShownPrice:
-        entry = ask.services.prices.add(connection, read_price(ask.body), by=ask.actor)
-        future = entry.effective_from > now * MICROSECONDS and ask.body.effective_from is not None
-        return show_price(entry, "future" if future else "in_force")
+    def add(connection: Any) -> PriceResponse:
+        entry = context.services.prices.add(connection, read_price(context.body), by=context.actor)
+        future = (
+            entry.effective_from > now * MICROSECONDS and context.body.effective_from is not None
+        )
+        return to_price_response(entry, "future" if future else "in_force")
 
-    return await ask.create(add)
+    return await context.create(add)
 
 
 def read_price(body: PriceCreate) -> PriceRequest:
@@ -162,19 +164,19 @@ def read_price(body: PriceCreate) -> PriceRequest:
     )
 
 
-def show_price(entry: PriceEntry, state: str) -> ShownPrice:
+def to_price_response(entry: PriceEntry, state: str) -> PriceResponse:
     """A row as the API writes it."""
-    return ShownPrice(
+    return PriceResponse(
         integration=entry.integration,
         model=entry.model,
         tier=entry.tier,
         above_input_tokens=None if entry.above_input_tokens < 0 else entry.above_input_tokens,
-        effective_from=show_time(entry.effective_from / MICROSECONDS),
+        effective_from=to_datetime(entry.effective_from / MICROSECONDS),
         state=state,
         currency=entry.currency,
-        rates=msgspec.convert(show_rates(entry.rates), PriceRates),
+        rates=msgspec.convert(format_rates(entry.rates), PriceRates),
         source=entry.source,
         number=entry.number or None,
         created_by=entry.created_by or None,
-        created_at=show_time(entry.created_at / MICROSECONDS) if entry.number else None,
+        created_at=to_datetime(entry.created_at / MICROSECONDS) if entry.number else None,
     )

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from headgate.accounts.model import AccountNotFoundError, Project
 from headgate.api.access import organization
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Name, Nothing, show_time, show_time_if_any
+from headgate.api.shapes import Empty, Name, to_datetime, to_optional_datetime
 
 OPERATIONS = Operations("Projects", "Parts of an organization, to which keys and calls belong.")
 READ = organization("projects:read")
@@ -31,7 +31,7 @@ class ProjectFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
 
 
-class ShownProject(msgspec.Struct):
+class ProjectResponse(msgspec.Struct):
     """A project. `archived_at`: since when its keys are refused."""
 
     id: str
@@ -45,27 +45,29 @@ class ShownProject(msgspec.Struct):
 class ProjectPage(msgspec.Struct):
     """The oldest first."""
 
-    projects: list[ShownProject]
+    projects: list[ProjectResponse]
     total: int
     limit: int
     offset: int
 
 
 @OPERATIONS.get("/api/projects", access=READ, summary="List projects")
-async def list_projects(ask: Ask[ProjectQuery, Nothing]) -> ProjectPage:
+async def list_projects(context: RequestContext[ProjectQuery, Empty]) -> ProjectPage:
     """Archived ones only with `archived=true`."""
-    query = ask.query
-    projects, total = await ask.read(
-        lambda connection: ask.services.accounts.list_projects(
+    query = context.query
+    projects, total = await context.read(
+        lambda connection: context.services.accounts.list_projects(
             connection,
-            ask.organization_id,
+            context.organization_id,
             archived=query.archived,
-            among=ask.principal.projects,
+            among=context.principal.projects,
             limit=query.limit,
             offset=query.offset,
         )
     )
-    return ProjectPage([show_project(each) for each in projects], total, query.limit, query.offset)
+    return ProjectPage(
+        [to_project_response(each) for each in projects], total, query.limit, query.offset
+    )
 
 
 @OPERATIONS.post(
@@ -75,22 +77,25 @@ async def list_projects(ask: Ask[ProjectQuery, Nothing]) -> ProjectPage:
     summary="Create a project",
     example={"name": "Search"},
 )
-async def create_project(ask: Ask[Nothing, ProjectFields]) -> ShownProject:
+async def create_project(context: RequestContext[Empty, ProjectFields]) -> ProjectResponse:
     """A key that is limited to some projects cannot make another one."""
-    ask.principal.check_organization_wide()
-    return await ask.create(
-        lambda connection: show_project(
-            ask.services.accounts.create_project(
-                connection, ask.body.name, organization_id=ask.organization_id, by=ask.actor
+    context.principal.check_organization_wide()
+    return await context.create(
+        lambda connection: to_project_response(
+            context.services.accounts.create_project(
+                connection,
+                context.body.name,
+                organization_id=context.organization_id,
+                by=context.actor,
             )
         )
     )
 
 
 @OPERATIONS.get("/api/projects/{project_id}", access=READ, summary="Read a project")
-async def get_project(ask: Ask[Nothing, Nothing]) -> ShownProject:
+async def get_project(context: RequestContext[Empty, Empty]) -> ProjectResponse:
     """Also an archived one."""
-    return show_project(await ask.read(lambda connection: find(ask, connection)))
+    return to_project_response(await context.read(lambda connection: find(context, connection)))
 
 
 @OPERATIONS.patch(
@@ -99,48 +104,48 @@ async def get_project(ask: Ask[Nothing, Nothing]) -> ShownProject:
     summary="Rename a project",
     example={"name": "Search and browse"},
 )
-async def update_project(ask: Ask[Nothing, ProjectFields]) -> ShownProject:
+async def update_project(context: RequestContext[Empty, ProjectFields]) -> ProjectResponse:
     """Its keys and receipts stay with it."""
 
     def rename(connection: sa.Connection) -> Project:
-        project = find(ask, connection)
-        ask.check_match(project.version)
-        return ask.services.accounts.rename_project(
-            connection, project, ask.body.name, by=ask.actor
+        project = find(context, connection)
+        context.check_match(project.version)
+        return context.services.accounts.rename_project(
+            connection, project, context.body.name, by=context.actor
         )
 
-    return show_project(await ask.write(rename))
+    return to_project_response(await context.write(rename))
 
 
 @OPERATIONS.delete(
     "/api/projects/{project_id}", access=WRITE, status=204, summary="Archive a project"
 )
-async def archive_project(ask: Ask[Nothing, Nothing]) -> None:
+async def archive_project(context: RequestContext[Empty, Empty]) -> None:
     """Its keys are refused from now on; what it used stays to be read."""
 
     def archive(connection: sa.Connection) -> None:
-        project = find(ask, connection)
-        ask.check_match(project.version)
-        ask.services.accounts.archive_project(connection, project, by=ask.actor)
+        project = find(context, connection)
+        context.check_match(project.version)
+        context.services.accounts.archive_project(connection, project, by=context.actor)
 
-    await ask.write(archive)
+    await context.write(archive)
 
 
-def find(ask: Ask[Any, Any], connection: sa.Connection) -> Project:
+def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Project:
     """The project of the path. `AccountNotFoundError` for one that this caller may not know of."""
-    project_id = ask.path["project_id"]
-    if not ask.principal.may_see_project(project_id):
+    project_id = context.path["project_id"]
+    if not context.principal.may_see_project(project_id):
         raise AccountNotFoundError("There is no such project.")
-    return ask.services.accounts.get_project(connection, ask.organization_id, project_id)
+    return context.services.accounts.get_project(connection, context.organization_id, project_id)
 
 
-def show_project(project: Project) -> ShownProject:
+def to_project_response(project: Project) -> ProjectResponse:
     """A project as the API writes it."""
-    return ShownProject(
+    return ProjectResponse(
         id=project.id,
         organization_id=project.organization_id,
         name=project.name,
-        created_at=show_time(project.created_at),
-        archived_at=show_time_if_any(project.archived_at),
+        created_at=to_datetime(project.created_at),
+        archived_at=to_optional_datetime(project.archived_at),
         version=project.version,
     )

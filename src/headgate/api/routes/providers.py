@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from headgate.api.access import organization
-from headgate.api.operation import Ask, Operations
-from headgate.api.shapes import Nothing
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.shapes import Empty
 from headgate.catalog.service import Catalog
 
 OPERATIONS = Operations("Providers", "What a connection to a model provider needs.")
@@ -16,7 +16,7 @@ READ = organization("credentials:read")
 LLM_PROVIDER = "llm_provider"
 
 
-class ProviderInfo(msgspec.Struct, kw_only=True):
+class ProviderResponse(msgspec.Struct, kw_only=True):
     """A provider. `config_schema` is the JSON Schema of a connection's `config`."""
 
     id: str
@@ -30,26 +30,26 @@ class ProviderInfo(msgspec.Struct, kw_only=True):
 class ProviderList(msgspec.Struct):
     """By id."""
 
-    providers: list[ProviderInfo]
+    providers: list[ProviderResponse]
 
 
 @OPERATIONS.get("/api/providers", access=READ, summary="List providers")
-async def list_providers(ask: Ask[Nothing, Nothing]) -> ProviderList:
+async def list_providers(context: RequestContext[Empty, Empty]) -> ProviderList:
     """Those that a connection can be made to."""
-    known = ask.services.catalog.integrations
+    known = context.services.catalog.integrations
     return ProviderList(
         [
-            show_provider(ask.services.catalog, name)
+            to_provider_response(context.services.catalog, name)
             for name in sorted(known)
             if known[name].integration_type == LLM_PROVIDER
         ]
     )
 
 
-def show_provider(catalog: Catalog, name: str) -> ProviderInfo:
+def to_provider_response(catalog: Catalog, name: str) -> ProviderResponse:
     """A provider as the API writes it."""
     manifest = catalog.integrations[name]
-    return ProviderInfo(
+    return ProviderResponse(
         id=manifest.name,
         name=manifest.display_name,
         description=manifest.description,

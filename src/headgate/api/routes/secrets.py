@@ -15,9 +15,9 @@ from msgspec import Meta
 from headgate.accounts.model import AccountNotFoundError
 from headgate.api.access import organization
 from headgate.api.credential_shapes import Url
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Nothing, show_time
+from headgate.api.shapes import Empty, to_datetime
 from headgate.vault.model.secret import (
     NAME,
     VALUE_CHARACTERS_MAX,
@@ -50,7 +50,7 @@ class SecretCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return f"SecretCreate({self.key_name})"
 
 
-class ShownSecret(msgspec.Struct, kw_only=True):
+class SecretResponse(msgspec.Struct, kw_only=True):
     """A secret without its value. `key_prefix` has a few leading characters of a long one."""
 
     key_name: str
@@ -63,18 +63,18 @@ class ShownSecret(msgspec.Struct, kw_only=True):
     updated_at: datetime.datetime
 
 
-class SecretStored(msgspec.Struct):
+class StoredSecretResponse(msgspec.Struct):
     """What was stored."""
 
     success: bool
-    data: ShownSecret
+    data: SecretResponse
 
 
 class SecretList(msgspec.Struct):
     """By name."""
 
     success: bool
-    data: list[ShownSecret]
+    data: list[SecretResponse]
     total: int
     limit: int
     offset: int
@@ -86,7 +86,7 @@ class SecretName(msgspec.Struct):
     key_name: str
 
 
-class SecretRemoved(msgspec.Struct):
+class RemovedSecretResponse(msgspec.Struct):
     """What was removed."""
 
     success: bool
@@ -94,26 +94,26 @@ class SecretRemoved(msgspec.Struct):
 
 
 @OPERATIONS.post("/api/secrets", access=WRITE, summary="Store a secret", example=EXAMPLE)
-async def store_secret(ask: Ask[Nothing, SecretCreate]) -> SecretStored:
+async def store_secret(context: RequestContext[Empty, SecretCreate]) -> StoredSecretResponse:
     """Of the organization, for its credentials. One of that name is replaced, whole; what refers to
     it has the new value at once."""
-    ask.principal.check_organization_wide()
-    return await put(ask, None)
+    context.principal.check_organization_wide()
+    return await put(context, None)
 
 
 @OPERATIONS.get("/api/secrets", access=READ, summary="List secrets")
-async def list_secrets(ask: Ask[PageQuery, Nothing]) -> SecretList:
+async def list_secrets(context: RequestContext[PageQuery, Empty]) -> SecretList:
     """Of the organization itself, not of its projects. No values."""
-    return await select(ask, None)
+    return await select(context, None)
 
 
 @OPERATIONS.delete(
     "/api/secrets/{key_name}", access=WRITE, summary="Remove a secret", is_versioned=False
 )
-async def remove_secret(ask: Ask[Nothing, Nothing]) -> SecretRemoved:
+async def remove_secret(context: RequestContext[Empty, Empty]) -> RemovedSecretResponse:
     """What refers to it is unusable from now on, and says so."""
-    ask.principal.check_organization_wide()
-    return await remove(ask, None)
+    context.principal.check_organization_wide()
+    return await remove(context, None)
 
 
 @OPERATIONS.post(
@@ -122,17 +122,19 @@ async def remove_secret(ask: Ask[Nothing, Nothing]) -> SecretRemoved:
     summary="Store a secret of a project",
     example=EXAMPLE,
 )
-async def store_project_secret(ask: Ask[Nothing, SecretCreate]) -> SecretStored:
+async def store_project_secret(
+    context: RequestContext[Empty, SecretCreate],
+) -> StoredSecretResponse:
     """One of that name is replaced, whole."""
-    return await put(ask, ask.path["project_id"])
+    return await put(context, context.path["project_id"])
 
 
 @OPERATIONS.get(
     "/api/projects/{project_id}/secrets", access=READ, summary="List secrets of a project"
 )
-async def list_project_secrets(ask: Ask[PageQuery, Nothing]) -> SecretList:
+async def list_project_secrets(context: RequestContext[PageQuery, Empty]) -> SecretList:
     """Of the project alone. No values."""
-    return await select(ask, ask.path["project_id"])
+    return await select(context, context.path["project_id"])
 
 
 @OPERATIONS.delete(
@@ -141,16 +143,18 @@ async def list_project_secrets(ask: Ask[PageQuery, Nothing]) -> SecretList:
     summary="Remove a secret of a project",
     is_versioned=False,
 )
-async def remove_project_secret(ask: Ask[Nothing, Nothing]) -> SecretRemoved:
+async def remove_project_secret(context: RequestContext[Empty, Empty]) -> RemovedSecretResponse:
     """For good."""
-    return await remove(ask, ask.path["project_id"])
+    return await remove(context, context.path["project_id"])
 
 
-async def put(ask: Ask[Any, SecretCreate], project_id: str | None) -> SecretStored:
+async def put(
+    context: RequestContext[Any, SecretCreate], project_id: str | None
+) -> StoredSecretResponse:
     """Store what the body has."""
-    body = ask.body
+    body = context.body
     request = SecretRequest(
-        organization_id=ask.organization_id,
+        organization_id=context.organization_id,
         project_id=project_id,
         name=body.key_name,
         value=body.value,
@@ -159,61 +163,65 @@ async def put(ask: Ask[Any, SecretCreate], project_id: str | None) -> SecretStor
         description=body.description,
     )
 
-    def store(connection: sa.Connection) -> SecretStored:
-        check_project(ask, connection, project_id)
-        record = ask.services.secrets.put(connection, request, by=ask.actor)
-        return SecretStored(True, show_secret(record))
+    def store(connection: sa.Connection) -> StoredSecretResponse:
+        check_project(context, connection, project_id)
+        record = context.services.secrets.put(connection, request, by=context.actor)
+        return StoredSecretResponse(True, to_secret_response(record))
 
-    return await ask.create(store)
+    return await context.create(store)
 
 
-async def select(ask: Ask[PageQuery, Any], project_id: str | None) -> SecretList:
+async def select(context: RequestContext[PageQuery, Any], project_id: str | None) -> SecretList:
     """A page of them."""
-    query = ask.query
+    query = context.query
 
     def read(connection: sa.Connection) -> tuple[list[SecretRecord], int]:
-        check_project(ask, connection, project_id)
-        return ask.services.secrets.list(
-            connection, ask.organization_id, project_id, limit=query.limit, offset=query.offset
+        check_project(context, connection, project_id)
+        return context.services.secrets.list(
+            connection, context.organization_id, project_id, limit=query.limit, offset=query.offset
         )
 
-    records, total = await ask.read(read)
-    shown = [show_secret(record) for record in records]
+    records, total = await context.read(read)
+    shown = [to_secret_response(record) for record in records]
     return SecretList(True, shown, total, query.limit, query.offset)
 
 
-async def remove(ask: Ask[Any, Any], project_id: str | None) -> SecretRemoved:
+async def remove(
+    context: RequestContext[Any, Any], project_id: str | None
+) -> RemovedSecretResponse:
     """Forget the one that the path names."""
-    name = ask.path["key_name"]
+    name = context.path["key_name"]
 
     def forget(connection: sa.Connection) -> None:
-        check_project(ask, connection, project_id)
-        ask.services.secrets.remove(
-            connection, ask.organization_id, project_id, name=name, by=ask.actor
+        check_project(context, connection, project_id)
+        context.services.secrets.remove(
+            connection, context.organization_id, project_id, name=name, by=context.actor
         )
 
-    await ask.write(forget)
-    return SecretRemoved(True, SecretName(name))
+    await context.write(forget)
+    return RemovedSecretResponse(True, SecretName(name))
 
 
-def check_project(ask: Ask[Any, Any], connection: sa.Connection, project_id: str | None) -> None:
+def check_project(
+    context: RequestContext[Any, Any], connection: sa.Connection, project_id: str | None
+) -> None:
     """Raises `AccountNotFoundError` for a project that this caller may not know of."""
     if project_id is None:
         return
-    if not ask.principal.may_see_project(project_id):
+    if not context.principal.may_see_project(project_id):
         raise AccountNotFoundError("There is no such project.")
-    ask.services.accounts.get_project(connection, ask.organization_id, project_id)
+    context.services.accounts.get_project(connection, context.organization_id, project_id)
 
 
-def show_secret(record: SecretRecord) -> ShownSecret:
+def to_secret_response(record: SecretRecord) -> SecretResponse:
     """A secret as the API writes it."""
-    return ShownSecret(
+    return SecretResponse(
         key_name=record.name,
         key_prefix=record.hint,
         project_id=record.project_id,
         service_type=record.service_type,
         description=record.description,
         sent_to=record.origin or None,
-        created_at=show_time(record.created_at),
-        updated_at=show_time(record.updated_at),
+        created_at=to_datetime(record.created_at),
+        updated_at=to_datetime(record.updated_at),
     )

@@ -13,18 +13,18 @@ from headgate.accounts.model import Login, Session, SignInFailedError, check_pas
 from headgate.accounts.service import NOT_SIGNED_IN
 from headgate.api.access import ANYONE, PERSON
 from headgate.api.errors import WrongPasswordError
-from headgate.api.operation import Ask, Operations
+from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
-from headgate.api.shapes import Nothing, show_time
+from headgate.api.shapes import Empty, to_datetime
 from headgate.api.sign_in import (
+    CurrentSessionResponse,
     Email,
     Password,
-    SignedIn,
     build_actor,
     complete_sign_in,
     open_session,
-    show_login,
     start_session,
+    to_current_session_response,
     verify_password,
 )
 from headgate.kit.errors import HeadgateError, Kind
@@ -45,7 +45,7 @@ class OidcNotConfiguredError(HeadgateError):
     code = "not_found"
 
 
-class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An e-mail address and the password that belongs to it."""
 
     email: Email
@@ -65,7 +65,7 @@ class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "PasswordChange()"
 
 
-class ShownSession(msgspec.Struct):
+class SessionResponse(msgspec.Struct):
     """A login. `current`: the one that asks."""
 
     id: str
@@ -80,7 +80,7 @@ class ShownSession(msgspec.Struct):
 class SessionPage(msgspec.Struct):
     """The one that was used last first."""
 
-    sessions: list[ShownSession]
+    sessions: list[SessionResponse]
     total: int
     limit: int
     offset: int
@@ -103,45 +103,49 @@ class OidcReturn(msgspec.Struct, frozen=True):
     errors=(401, 403),
     example={"email": "ada@example.com", "password": "a long sentence of your own"},
 )
-async def sign_in(ask: Ask[Nothing, SignIn]) -> SignedIn:
+async def sign_in(context: RequestContext[Empty, SignInRequest]) -> CurrentSessionResponse:
     """Sets the cookie of a new session. Which of the two is wrong is not told."""
-    verified = await verify_password(ask, ask.body.email, ask.body.password)
-    before = await ask.services.authentication.authenticator.find_session(ask.request)
+    verified = await verify_password(context, context.body.email, context.body.password)
+    before = await context.services.authentication.authenticator.find_session(context.request)
     return complete_sign_in(
-        ask,
-        await ask.write(lambda connection: start_session(ask, connection, verified, before=before)),
+        context,
+        await context.write(
+            lambda connection: start_session(context, connection, verified, before=before)
+        ),
     )
 
 
 @OPERATIONS.get("/api/session", access=PERSON, summary="Who is signed in")
-async def get_session(ask: Ask[Nothing, Nothing]) -> SignedIn:
+async def get_session(context: RequestContext[Empty, Empty]) -> CurrentSessionResponse:
     """With the token that changes need, for a page that was loaded anew."""
-    return show_login(ask, await ask.read(lambda connection: find_login(ask, connection)))
+    return to_current_session_response(
+        context, await context.read(lambda connection: find_login(context, connection))
+    )
 
 
 @OPERATIONS.delete(
     "/api/session", access=PERSON, status=204, summary="Sign out", is_versioned=False
 )
-async def sign_out(ask: Ask[Nothing, Nothing]) -> None:
+async def sign_out(context: RequestContext[Empty, Empty]) -> None:
     """The session is over everywhere at once. A token of another issuer is ended there."""
-    principal = ask.principal
-    ask.reply.cookies.append(ask.services.authentication.cookies.clear_session())
+    principal = context.principal
+    context.response_head.cookies.append(context.services.authentication.cookies.clear_session())
     if principal.session_id is not None:
         session_id = principal.session_id
-        await ask.write(
-            lambda connection: ask.services.sessions.end(
-                connection, principal.id, session_id, by=ask.actor
+        await context.write(
+            lambda connection: context.services.sessions.end(
+                connection, principal.id, session_id, by=context.actor
             )
         )
 
 
 @OPERATIONS.get("/api/sessions", access=PERSON, summary="List my sessions")
-async def list_sessions(ask: Ask[PageQuery, Nothing]) -> SessionPage:
+async def list_sessions(context: RequestContext[PageQuery, Empty]) -> SessionPage:
     """From where you are signed in."""
-    query, sessions = ask.query, ask.services.sessions
-    found = await ask.read(lambda connection: sessions.list(connection, ask.principal.id))
+    query, sessions = context.query, context.services.sessions
+    found = await context.read(lambda connection: sessions.list(connection, context.principal.id))
     page = found[query.offset : query.offset + query.limit]
-    shown = [show_session(ask, session) for session in page]
+    shown = [to_session_response(context, session) for session in page]
     return SessionPage(shown, len(found), query.limit, query.offset)
 
 
@@ -152,14 +156,16 @@ async def list_sessions(ask: Ask[PageQuery, Nothing]) -> SessionPage:
     summary="End one of my sessions",
     is_versioned=False,
 )
-async def end_session(ask: Ask[Nothing, Nothing]) -> None:
+async def end_session(context: RequestContext[Empty, Empty]) -> None:
     """At once, wherever it is used."""
-    session_id = ask.path["session_id"]
-    if session_id == ask.principal.session_id:
-        ask.reply.cookies.append(ask.services.authentication.cookies.clear_session())
-    await ask.write(
-        lambda connection: ask.services.sessions.end(
-            connection, ask.principal.id, session_id, by=ask.actor
+    session_id = context.path["session_id"]
+    if session_id == context.principal.session_id:
+        context.response_head.cookies.append(
+            context.services.authentication.cookies.clear_session()
+        )
+    await context.write(
+        lambda connection: context.services.sessions.end(
+            connection, context.principal.id, session_id, by=context.actor
         )
     )
 
@@ -174,29 +180,33 @@ async def end_session(ask: Ask[Nothing, Nothing]) -> None:
         "new_password": "another sentence, just as long",
     },
 )
-async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
+async def change_password(context: RequestContext[Empty, PasswordChange]) -> CurrentSessionResponse:
     """All other sessions end, and this one goes on under a new token."""
-    email = ask.principal.name
-    new = check_password(ask.body.new_password, email=email, param="new_password")
+    email = context.principal.name
+    new = check_password(context.body.new_password, email=email, param="new_password")
     try:
-        verified = await verify_password(ask, email, ask.body.old_password)
+        verified = await verify_password(context, email, context.body.old_password)
     except SignInFailedError as error:
         message = "This is not your present password."
         raise WrongPasswordError(
             message, ("body", "old_password"), WrongPasswordError.code
         ) from error
-    hashed = await ask.services.authentication.hasher.hash(new)
+    hashed = await context.services.authentication.hasher.hash(new)
 
     def change(connection: sa.Connection) -> Login:
-        people = ask.services.people
+        people = context.services.people
         person = people.check_password_hash_unchanged(connection, verified.person, verified.stored)
-        people.set_password(connection, person, hashed, by=ask.actor)
-        if ask.principal.session_id is None:
-            return find_login(ask, connection)
-        return open_session(ask, connection, person, method="password_change", before=None)
+        people.set_password(connection, person, hashed, by=context.actor)
+        if context.principal.session_id is None:
+            return find_login(context, connection)
+        return open_session(context, connection, person, method="password_change", before=None)
 
-    login = await ask.write(change)
-    return show_login(ask, login) if login.session is None else complete_sign_in(ask, login)
+    login = await context.write(change)
+    return (
+        to_current_session_response(context, login)
+        if login.session is None
+        else complete_sign_in(context, login)
+    )
 
 
 @OPERATIONS.get(
@@ -206,12 +216,15 @@ async def change_password(ask: Ask[Nothing, PasswordChange]) -> SignedIn:
     summary="Sign in at the configured issuer",
     errors=(404, 502),
 )
-async def start_oidc(ask: Ask[Nothing, Nothing]) -> None:
+async def start_oidc(context: RequestContext[Empty, Empty]) -> None:
     """Leads the browser to the issuer; 404 where none is configured."""
-    oidc, cookies = find_oidc(ask.services.authentication.oidc), ask.services.authentication.cookies
+    oidc, cookies = (
+        find_oidc(context.services.authentication.oidc),
+        context.services.authentication.cookies,
+    )
     flow = oidc.start_flow()
-    ask.reply.headers["location"] = await oidc.build_authorization_url(flow)
-    ask.reply.cookies.append(cookies.write_flow(flow, seconds=FLOW_SECONDS))
+    context.response_head.headers["location"] = await oidc.build_authorization_url(flow)
+    context.response_head.cookies.append(cookies.write_flow(flow, seconds=FLOW_SECONDS))
 
 
 @OPERATIONS.get(
@@ -221,25 +234,25 @@ async def start_oidc(ask: Ask[Nothing, Nothing]) -> None:
     summary="Come back from the configured issuer",
     errors=(401, 404, 502),
 )
-async def finish_oidc(ask: Ask[OidcReturn, Nothing]) -> None:
+async def finish_oidc(context: RequestContext[OidcReturn, Empty]) -> None:
     """Sets the cookie of a new session and leads to the console. Only for who is known, invited,
     or of a trusted domain."""
-    query, authentication = ask.query, ask.services.authentication
-    oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(ask.request)
+    query, authentication = context.query, context.services.authentication
+    oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(context.request)
     oidc.check_state(flow, query.state, query.iss)
     if query.error is not None or query.code is None:
         raise SignInFailedError("The issuer did not sign you in. Begin again.")
     external = await oidc.exchange_code(flow, query.code)
-    before = await authentication.authenticator.find_session(ask.request)
+    before = await authentication.authenticator.find_session(context.request)
 
     def accept_login(connection: sa.Connection) -> Login:
-        issuer = build_actor(ask, external.subject, external.issuer)
+        issuer = build_actor(context, external.subject, external.issuer)
         known = authentication.account_linking.accept_login(connection, external, by=issuer)
-        return open_session(ask, connection, known.person, method="oidc", before=before)
+        return open_session(context, connection, known.person, method="oidc", before=before)
 
-    complete_sign_in(ask, await ask.write(accept_login))
-    ask.reply.cookies.append(authentication.cookies.clear_flow())
-    ask.reply.headers["location"] = f"{authentication.public_url or ''}/"
+    complete_sign_in(context, await context.write(accept_login))
+    context.response_head.cookies.append(authentication.cookies.clear_flow())
+    context.response_head.headers["location"] = f"{authentication.public_url or ''}/"
 
 
 def find_oidc(oidc: OidcLogin | None) -> OidcLogin:
@@ -249,9 +262,9 @@ def find_oidc(oidc: OidcLogin | None) -> OidcLogin:
     return oidc
 
 
-def find_login(ask: Ask[Nothing, Any], connection: sa.Connection) -> Login:
+def find_login(context: RequestContext[Empty, Any], connection: sa.Connection) -> Login:
     """The login of who asks. Raises `SignInFailedError` where it ended a moment ago."""
-    services, principal = ask.services, ask.principal
+    services, principal = context.services, context.principal
     if principal.session_id is None:
         return Login(
             person=services.people.get(connection, principal.id),
@@ -263,14 +276,16 @@ def find_login(ask: Ask[Nothing, Any], connection: sa.Connection) -> Login:
     return login
 
 
-def show_session(ask: Ask[PageQuery, Nothing], session: Session) -> ShownSession:
+def to_session_response(
+    context: RequestContext[PageQuery, Empty], session: Session
+) -> SessionResponse:
     """A session as the API writes it."""
-    return ShownSession(
+    return SessionResponse(
         id=session.id,
-        current=session.id == ask.principal.session_id,
-        created_at=show_time(session.created_at),
-        last_seen_at=show_time(session.last_seen_at),
-        expires_at=show_time(ask.services.sessions.ends_at(session)),
+        current=session.id == context.principal.session_id,
+        created_at=to_datetime(session.created_at),
+        last_seen_at=to_datetime(session.last_seen_at),
+        expires_at=to_datetime(context.services.sessions.ends_at(session)),
         address=session.address,
         user_agent=session.user_agent,
     )

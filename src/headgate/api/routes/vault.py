@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from headgate.api.access import platform
-from headgate.api.operation import Ask, Operations
-from headgate.api.shapes import Nothing, show_time, show_time_if_any
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.shapes import Empty, to_datetime, to_optional_datetime
 from headgate.vault.model.keys import (
     EVERY_KEY,
     MasterKeyRecord,
@@ -23,13 +23,13 @@ READ = platform("platform:read")
 WRITE = platform("platform:write")
 
 
-class RotationStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VaultRotationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose organization keys are replaced: an organization's id, `platform`, or `all`."""
 
     scope: Annotated[str, Meta(min_length=1, max_length=200)] = EVERY_KEY
 
 
-class ShownRotation(msgspec.Struct):
+class RotationResponse(msgspec.Struct):
     """A rotation: `done` of `total` rows; `failed` do not open and stay as they are."""
 
     id: str
@@ -47,10 +47,10 @@ class ShownRotation(msgspec.Struct):
 class RotationList(msgspec.Struct):
     """The newest first, at most a hundred."""
 
-    rotations: list[ShownRotation]
+    rotations: list[RotationResponse]
 
 
-class ShownMasterKey(msgspec.Struct):
+class MasterKeyResponse(msgspec.Struct):
     """A master key: who keeps it, by which name, and whether it is in force."""
 
     id: str
@@ -61,7 +61,7 @@ class ShownMasterKey(msgspec.Struct):
     retired_at: datetime.datetime | None
 
 
-class ShownKey(msgspec.Struct):
+class OrganizationKeyResponse(msgspec.Struct):
     """An organization key (none: the platform's), how many rows name it and how much it sealed."""
 
     id: str
@@ -74,7 +74,7 @@ class ShownKey(msgspec.Struct):
     opens: bool
 
 
-class ShownFault(msgspec.Struct):
+class UnreadableRowResponse(msgspec.Struct):
     """A row that did not open when the server last looked, and why."""
 
     id: str
@@ -83,32 +83,34 @@ class ShownFault(msgspec.Struct):
     reason: str
 
 
-class ShownVault(msgspec.Struct):
+class VaultResponse(msgspec.Struct):
     """All keys, and what does not open."""
 
-    master_keys: list[ShownMasterKey]
-    keys: list[ShownKey]
-    unreadable: list[ShownFault]
+    master_keys: list[MasterKeyResponse]
+    keys: list[OrganizationKeyResponse]
+    unreadable: list[UnreadableRowResponse]
 
 
 @OPERATIONS.get("/api/platform/vault", access=READ, summary="Read the state of the vault")
-async def get_vault(ask: Ask[Nothing, Nothing]) -> ShownVault:
+async def get_vault(context: RequestContext[Empty, Empty]) -> VaultResponse:
     """No key and no secret is in it. `headgate vault check` opens every seal anew."""
-    desk = ask.services.key_desk
-    status = await ask.read(desk.describe)
+    desk = context.services.key_desk
+    status = await context.read(desk.describe)
     faults = [
-        ShownFault(each.credential_id, each.table, each.name, each.reason)
+        UnreadableRowResponse(each.credential_id, each.table, each.name, each.reason)
         for each in desk.list_faults()
     ]
-    masters = [show_master_key(each) for each in status.master_keys]
-    return ShownVault(masters, [show_key(each) for each in status.keys], faults)
+    masters = [to_master_key_response(each) for each in status.master_keys]
+    return VaultResponse(
+        masters, [to_organization_key_response(each) for each in status.keys], faults
+    )
 
 
 @OPERATIONS.get("/api/platform/rotations", access=READ, summary="List rotations of keys")
-async def list_rotations(ask: Ask[Nothing, Nothing]) -> RotationList:
+async def list_rotations(context: RequestContext[Empty, Empty]) -> RotationList:
     """With their progress."""
-    status = await ask.read(ask.services.key_desk.describe)
-    return RotationList([show_rotation(each) for each in status.rotations])
+    status = await context.read(context.services.key_desk.describe)
+    return RotationList([to_rotation_response(each) for each in status.rotations])
 
 
 @OPERATIONS.post(
@@ -119,18 +121,20 @@ async def list_rotations(ask: Ask[Nothing, Nothing]) -> RotationList:
     errors=(404, 409, 503),
     example={"scope": "all"},
 )
-async def start_rotation(ask: Ask[Nothing, RotationStart]) -> ShownRotation:
+async def start_rotation(context: RequestContext[Empty, VaultRotationRequest]) -> RotationResponse:
     """Every secret is sealed anew while calls go on. One that was cut off is carried on. The master
     key is replaced by the command `headgate vault rotate-master` alone."""
-    desk, scope = ask.services.key_desk, ask.body.scope
-    rotation = await ask.write(lambda connection: desk.begin(connection, scope, by=ask.actor))
-    desk.carry_on(rotation, by=ask.actor)
-    return show_rotation(rotation)
+    desk, scope = context.services.key_desk, context.body.scope
+    rotation = await context.write(
+        lambda connection: desk.begin(connection, scope, by=context.actor)
+    )
+    desk.carry_on(rotation, by=context.actor)
+    return to_rotation_response(rotation)
 
 
-def show_rotation(rotation: Rotation) -> ShownRotation:
+def to_rotation_response(rotation: Rotation) -> RotationResponse:
     """A rotation as the API writes it."""
-    return ShownRotation(
+    return RotationResponse(
         id=rotation.id,
         kind=rotation.kind.value,
         scope=rotation.scope,
@@ -138,27 +142,27 @@ def show_rotation(rotation: Rotation) -> ShownRotation:
         done=rotation.done,
         total=rotation.total,
         failed=rotation.failed,
-        started_at=show_time(rotation.started_at),
-        updated_at=show_time(rotation.updated_at),
-        finished_at=show_time_if_any(rotation.finished_at),
+        started_at=to_datetime(rotation.started_at),
+        updated_at=to_datetime(rotation.updated_at),
+        finished_at=to_optional_datetime(rotation.finished_at),
     )
 
 
-def show_master_key(record: MasterKeyRecord) -> ShownMasterKey:
+def to_master_key_response(record: MasterKeyRecord) -> MasterKeyResponse:
     """A master key as the API writes it."""
-    return ShownMasterKey(
+    return MasterKeyResponse(
         id=record.id,
         provider=record.provider,
         name=record.key_name,
         state=record.state.value,
-        created_at=show_time(record.created_at),
-        retired_at=show_time_if_any(record.retired_at),
+        created_at=to_datetime(record.created_at),
+        retired_at=to_optional_datetime(record.retired_at),
     )
 
 
-def show_key(status: KeyStatus) -> ShownKey:
+def to_organization_key_response(status: KeyStatus) -> OrganizationKeyResponse:
     """An organization key as the API writes it."""
-    return ShownKey(
+    return OrganizationKeyResponse(
         id=status.id,
         organization_id=status.organization_id,
         master_key_id=status.master_key_id,

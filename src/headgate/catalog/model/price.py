@@ -188,10 +188,10 @@ def decode_rates(text: str) -> DollarRates:
 
 def encode_rates(rates: DollarRates) -> str:
     """The stored form, exact: what is not said is not in it."""
-    return msgspec.json.encode(show_rates(rates), order="sorted").decode()
+    return msgspec.json.encode(format_rates(rates), order="sorted").decode()
 
 
-def show_rates(rates: DollarRates) -> dict[str, Any]:
+def format_rates(rates: DollarRates) -> dict[str, Any]:
     """The rates that are said, as decimal strings without an exponent."""
     shown: dict[str, Any] = {
         name: f"{rate:f}" for name in RATES if (rate := getattr(rates, name)) is not None

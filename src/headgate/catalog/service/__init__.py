@@ -1,6 +1,6 @@
 """The catalog in memory, the price book, and what organizations decide of both."""
 
-from headgate.catalog.service.browse import BrowseQuery, browse
+from headgate.catalog.service.browse import IntegrationFilter, browse
 from headgate.catalog.service.catalog import TOPIC, Catalog
 from headgate.catalog.service.prices import (
     ListedPrice,
@@ -13,9 +13,9 @@ from headgate.catalog.service.settings import CatalogSettings
 
 __all__ = [
     "TOPIC",
-    "BrowseQuery",
     "Catalog",
     "CatalogSettings",
+    "IntegrationFilter",
     "ListedPrice",
     "PriceFilter",
     "PriceRequest",

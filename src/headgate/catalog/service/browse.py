@@ -9,7 +9,7 @@ import msgspec
 from headgate.catalog.model.manifest import IntegrationManifest
 
 
-class BrowseQuery(msgspec.Struct, frozen=True, kw_only=True):
+class IntegrationFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which integrations are wanted; None does not restrict. `search` is any part of the text of
     an integration or of the ids and names of its models and actions, in any case."""
 
@@ -20,14 +20,14 @@ class BrowseQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def browse(
-    integrations: Iterable[IntegrationManifest], query: BrowseQuery
+    integrations: Iterable[IntegrationManifest], query: IntegrationFilter
 ) -> list[IntegrationManifest]:
     """Those that fit: recommended ones first, then by popularity and name."""
     fitting = [manifest for manifest in integrations if _fits(manifest, query)]
     return sorted(fitting, key=_rank)
 
 
-def _fits(manifest: IntegrationManifest, query: BrowseQuery) -> bool:
+def _fits(manifest: IntegrationManifest, query: IntegrationFilter) -> bool:
     return (
         (query.category is None or query.category in manifest.categories)
         and query.integration_type in (None, manifest.integration_type)

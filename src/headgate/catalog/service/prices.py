@@ -26,9 +26,9 @@ from headgate.catalog.model.price import (
     PriceEntry,
     PriceNotFoundError,
     format_moment,
+    format_rates,
     parse_moment,
     parse_price_name,
-    show_rates,
 )
 from headgate.catalog.model.rates import PriceRow
 from headgate.catalog.service.catalog import Catalog
@@ -305,6 +305,6 @@ def _show(entry: PriceEntry) -> dict[str, object]:
         "tier": entry.tier,
         "above_input_tokens": entry.above_input_tokens,
         "effective_from": format_moment(entry.effective_from),
-        "rates": show_rates(entry.rates),
+        "rates": format_rates(entry.rates),
         "source": entry.source,
     }

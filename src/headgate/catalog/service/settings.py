@@ -45,7 +45,7 @@ class CatalogSettings:
         """The settings of an organization; everything is shown where it never said."""
         return store.select_settings(connection, organization_id) or OrganizationSettings()
 
-    def show_models(
+    def set_model_visibility(
         self,
         connection: sa.Connection,
         organization_id: str,

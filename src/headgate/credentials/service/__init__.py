@@ -7,17 +7,17 @@ from headgate.credentials.service.managed_routes import ManagedOffers
 from headgate.credentials.service.resolution import Vault
 from headgate.credentials.service.tester import TooManyCredentialTestsError, Trials
 from headgate.credentials.service.testing import Trial, try_credential
-from headgate.credentials.store.listing import Wanted
+from headgate.credentials.store.listing import CredentialFilter
 
 __all__ = [
     "Capacities",
     "CredentialBook",
+    "CredentialFilter",
     "ManagedBook",
     "ManagedOffers",
     "TooManyCredentialTestsError",
     "Trial",
     "Trials",
     "Vault",
-    "Wanted",
     "try_credential",
 ]

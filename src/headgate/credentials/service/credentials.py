@@ -28,7 +28,7 @@ from headgate.credentials.service.validation import (
 )
 from headgate.credentials.store import credentials as credential_store
 from headgate.credentials.store import listing
-from headgate.credentials.store.listing import Wanted
+from headgate.credentials.store.listing import CredentialFilter
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError
 from headgate.kit.http.guard import EgressRules
@@ -96,7 +96,7 @@ class CredentialBook:
         return found[0]
 
     def list_page(
-        self, connection: sa.Connection, wanted: Wanted, *, limit: int, offset: int
+        self, connection: sa.Connection, wanted: CredentialFilter, *, limit: int, offset: int
     ) -> tuple[list[CredentialRecord], Mapping[tuple[str, str], int]]:
         """A page of an organization's credentials, the newest first; and how many there are in all
         by integration and auth type."""

@@ -11,7 +11,7 @@ from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.store.credentials import CREDENTIALS, LIVE, read_credential
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class CredentialFilter(msgspec.Struct, frozen=True):
     """Which credentials of an organization; None does not restrict."""
 
     organization_id: str
@@ -35,7 +35,7 @@ def find_credential(
 
 
 def select_page(
-    connection: sa.Connection, wanted: Wanted, *, limit: int, offset: int
+    connection: sa.Connection, wanted: CredentialFilter, *, limit: int, offset: int
 ) -> list[CredentialRecord]:
     """The newest first."""
     table = CREDENTIALS.c
@@ -49,7 +49,7 @@ def select_page(
     return [read_credential(row) for row in connection.execute(statement)]
 
 
-def count_kinds(connection: sa.Connection, wanted: Wanted) -> dict[tuple[str, str], int]:
+def count_kinds(connection: sa.Connection, wanted: CredentialFilter) -> dict[tuple[str, str], int]:
     """How many there are of each integration and auth type."""
     table = CREDENTIALS.c
     statement = (
@@ -61,7 +61,7 @@ def count_kinds(connection: sa.Connection, wanted: Wanted) -> dict[tuple[str, st
     return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
 
 
-def _conditions(wanted: Wanted) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(wanted: CredentialFilter) -> Iterator[sa.ColumnElement[bool]]:
     table = CREDENTIALS.c
     yield table.organization_id == wanted.organization_id
     yield LIVE

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from headgate.api.refusals import AUDIT_ENTRIES_OF_ADDRESS_MAX
+from headgate.api.access_denials import AUDIT_ENTRIES_OF_ADDRESS_MAX
 from headgate.audit.model import SYSTEM
 from headgate.keys.model import InvalidApiKeyError as Wrong
 from headgate.main import platform
@@ -116,12 +116,12 @@ def test_flood_fills_neither_log_nor_audit_and_is_counted(api: Api) -> None:
 
 
 def test_minute_that_is_over_tells_what_was_left_out(api: Api) -> None:
-    refusals = platform.build_refusals(api.application, api.writer, reload=lambda: None)
+    denials = platform.build_access_denial_log(api.application, api.writer, reload=lambda: None)
 
     async def flood() -> None:
         for _ in range(30):
-            refusals.note_key(Wrong("No."), b"hg_admin_canary", "198.51.100.7")
-        refusals.end_window()
+            denials.note_key(Wrong("No."), b"hg_admin_canary", "198.51.100.7")
+        denials.end_window()
 
     with capture_logs() as lines:
         api.portal.call(flood)

@@ -35,14 +35,14 @@ ADMIN_PREFIX = f"hg_{KeyKind.ADMIN.value}_"
 log = structlog.get_logger(__name__)
 
 
-class SignInTry(msgspec.Struct, frozen=True):
+class SignInAttempt(msgspec.Struct, frozen=True):
     """For whom somebody tried to sign in: an address in its valid form, and whose it is."""
 
     email: str
     person_id: str
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class DeniedRequest(msgspec.Struct, frozen=True):
     """Somebody who was not let in. `token` is never written down, only the part of it that may be
     shown; `reason` is the code of the error."""
 
@@ -51,12 +51,12 @@ class Refusal(msgspec.Struct, frozen=True):
     address: str
     token: bytes = b""
     user_agent: str = ""
-    sign_in: SignInTry | None = None
+    sign_in: SignInAttempt | None = None
     is_persons: bool = False
     """Whether it was a person's way in that was tried."""
 
 
-class Refusals:
+class AccessDenialLog:
     """The refusals of one process. Called on the event loop only."""
 
     def __init__(self, storage: Storage, audit: AuditLog, key_index: KeyIndex) -> None:
@@ -70,26 +70,26 @@ class Refusals:
         self._window: asyncio.TimerHandle | None = None
         self._writing: set[asyncio.Task[None]] = set()
 
-    def note(self, refusal: Refusal) -> None:
+    def note(self, denied: DeniedRequest) -> None:
         """Write a refusal down, or count it where there are too many. Never raises or waits."""
         if self._window is None:
             loop = asyncio.get_running_loop()
             self._window = loop.call_later(WINDOW_SECONDS, self.end_window)
-        if self._lines.take(refusal.address):
+        if self._lines.take(denied.address):
             log.warning(
                 "access.refused",
-                face=refusal.api,
-                reason=refusal.reason,
-                address=refusal.address,
-                key=read_public_prefix(refusal.token),
+                face=denied.api,
+                reason=denied.reason,
+                address=denied.address,
+                key=read_public_prefix(denied.token),
             )
-        event = self._find_event(refusal)
-        if event is not None and self._entries.take(refusal.address):
-            self._write(describe_actor(refusal, event), event)
+        event = self._find_event(denied)
+        if event is not None and self._entries.take(denied.address):
+            self._write(describe_actor(denied, event), event)
 
     def note_key(self, error: HeadgateError, token: bytes, address: str) -> None:
         """As `note`, for a model call."""
-        self.note(Refusal("/v1", error.code, address, token))
+        self.note(DeniedRequest("/v1", error.code, address, token))
 
     def end_window(self) -> None:
         """Write down how many refusals of the minute were left out."""
@@ -101,13 +101,13 @@ class Refusals:
             changes = msgspec.structs.asdict(entries)
             self._write(SYSTEM, AuditEvent("access.refused_more", None, "headgate", changes))
 
-    def _find_event(self, refusal: Refusal) -> AuditEvent | None:
-        changes = {"reason": refusal.reason, "face": refusal.api}
-        if refusal.token.startswith(ADMIN_PREFIX.encode()):
-            key_id, organization_id = self._key_index.find_owner(refusal.token) or (UNKNOWN, None)
+    def _find_event(self, denied: DeniedRequest) -> AuditEvent | None:
+        changes = {"reason": denied.reason, "face": denied.api}
+        if denied.token.startswith(ADMIN_PREFIX.encode()):
+            key_id, organization_id = self._key_index.find_owner(denied.token) or (UNKNOWN, None)
             return AuditEvent("key.refused", organization_id, key_id, changes)
-        if refusal.is_persons:
-            person_id = refusal.sign_in.person_id if refusal.sign_in is not None else ""
+        if denied.is_persons:
+            person_id = denied.sign_in.person_id if denied.sign_in is not None else ""
             return AuditEvent("person.sign_in_refused", None, person_id or UNKNOWN, changes)
         return None
 
@@ -125,14 +125,14 @@ class Refusals:
             await self._storage.write(record)
 
 
-def describe_actor(refusal: Refusal, event: AuditEvent) -> Actor:
+def describe_actor(denied: DeniedRequest, event: AuditEvent) -> Actor:
     """As the audit log names somebody who proved nothing."""
     kind = ActorKind.KEY if event.action == "key.refused" else ActorKind.PERSON
-    name = refusal.sign_in.email if refusal.sign_in is not None else ""
-    return Actor(kind, event.object_id, name, refusal.address, refusal.user_agent)
+    name = denied.sign_in.email if denied.sign_in is not None else ""
+    return Actor(kind, event.object_id, name, denied.address, denied.user_agent)
 
 
-def find_refusal(request: Request, error: HeadgateError) -> Refusal | None:
+def find_denied_request(request: Request, error: HeadgateError) -> DeniedRequest | None:
     """What an error of the API says of somebody who was not let in; None for any other error."""
     is_sign_in = isinstance(error, SignInFailedError | TooManySignInsError | WrongPasswordError)
     if error.kind is not Kind.UNAUTHENTICATED and not is_sign_in:
@@ -140,7 +140,7 @@ def find_refusal(request: Request, error: HeadgateError) -> Refusal | None:
     tokens = [token.encode("utf-8", "replace") for token in read_tokens(request)]
     keys = [token for token in tokens if read_public_prefix(token) is not None]
     marked = [token for token in tokens if token.startswith(b"hg_")]
-    return Refusal(
+    return DeniedRequest(
         "/api",
         error.code,
         request.client.host if request.client else "",

@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from headgate.api.access_denials import find_denied_request
 from headgate.api.errors import (
     JSON,
     InvalidFieldError,
@@ -18,10 +19,15 @@ from headgate.api.errors import (
     status_of,
 )
 from headgate.api.gate import Gate
-from headgate.api.operation import Ask, Operation, RepeatedRequestError, Reply, read_match
+from headgate.api.operation import (
+    Operation,
+    RepeatedRequestError,
+    RequestContext,
+    ResponseHead,
+    read_match,
+)
 from headgate.api.principal import Principal
 from headgate.api.reading import read_body, read_query, take_body
-from headgate.api.refusals import find_refusal
 from headgate.api.services import Services
 from headgate.kit.errors import HeadgateError
 from headgate.kit.idempotency import IdempotencyClaim
@@ -40,7 +46,7 @@ SAFE_HEADERS = {
 log = structlog.get_logger(__name__)
 
 
-class Endpoint:
+class OperationHandler:
     """Serves one operation."""
 
     def __init__(self, operation: Operation, services: Services, gate: Gate) -> None:
@@ -54,9 +60,9 @@ class Endpoint:
         try:
             response = await self._answer(request)
         except HeadgateError as error:
-            refusal = find_refusal(request, error)
-            if refusal is not None:
-                self._services.refusals.note(refusal)
+            denied = find_denied_request(request, error)
+            if denied is not None:
+                self._services.denials.note(denied)
             response = render_error(error)
         except ClientDisconnect:
             # Nobody reads this: the edge has told a client that is too slow, others are gone.
@@ -79,8 +85,8 @@ class Endpoint:
             )
         raw = await take_body(request) if operation.changes else b""
         body = read_body(request, raw, operation.body) if operation.changes else operation.body()
-        reply = Reply(operation.status)
-        ask = Ask(
+        response_head = ResponseHead(operation.status)
+        context = RequestContext(
             request,
             self._services,
             principal=admitted.principal,
@@ -88,17 +94,19 @@ class Endpoint:
             query=query,
             body=body,
             claim=read_claim(request, operation, admitted.principal, raw=raw),
-            reply=reply,
+            response_head=response_head,
         )
         try:
-            answer = await operation.handler(ask)
+            answer = await operation.handler(context)
         except RepeatedRequestError as repeated:
-            reply.headers["idempotent-replayed"] = "true"
-            return render(reply, repeated.answer)
+            response_head.headers["idempotent-replayed"] = "true"
+            return render(response_head, repeated.answer)
         version = getattr(answer, VERSION_FIELD, None)
         if isinstance(version, int):
-            reply.headers["etag"] = f'"{version}"'
-        return render(reply, None if operation.answer is None else msgspec.json.encode(answer))
+            response_head.headers["etag"] = f'"{version}"'
+        return render(
+            response_head, None if operation.answer is None else msgspec.json.encode(answer)
+        )
 
 
 def read_claim(
@@ -116,12 +124,12 @@ def read_claim(
     return IdempotencyClaim(principal.token, key, target, raw)
 
 
-def render(reply: Reply, body: bytes | None) -> Response:
+def render(response_head: ResponseHead, body: bytes | None) -> Response:
     """An answer with its headers and cookies."""
     response = Response(
-        body, reply.status, reply.headers, media_type=None if body is None else JSON
+        body, response_head.status, response_head.headers, media_type=None if body is None else JSON
     )
-    for cookie in reply.cookies:
+    for cookie in response_head.cookies:
         response.headers.append("set-cookie", cookie)
     return response
 
