@@ -54,14 +54,14 @@ class EarlyResponseMiddleware:
             cycle = self._cycle
             if message["type"] == "http.response.start" and cycle.more_body:
                 cycle.keep_alive = cycle.keep_alive and not (
-                    cycle.waiting_for_100_continue or is_large(scope["headers"])
+                    cycle.waiting_for_100_continue or may_be_large(scope["headers"])
                 )
             await send(message)
 
         await self._app(scope, receive, send_on)
 
 
-def is_large(headers: list[tuple[bytes, bytes]]) -> bool:
+def may_be_large(headers: list[tuple[bytes, bytes]]) -> bool:
     """Return whether the announced body is not worth reading, or of unknown length."""
     lengths = [int(value) for name, value in headers if name == b"content-length"]
     return not lengths or lengths[0] > REFUSED_BODY_BYTES_MAX

@@ -57,6 +57,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _extend_body(self) -> bool:
         """Extend the deadline by the bytes received, and return whether the body may go on."""
         limits = self._limits
+        # No more than the grace is earned, so a burst cannot buy a long silence.
         earned = min(self._body_bytes / limits.body_bytes_per_second_min, limits.body_grace_seconds)
         self._body_bytes = 0
         self.deadline = min(self.deadline + earned, self._body_until)
@@ -69,6 +70,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._watch_write()
 
     def _watch_write(self) -> None:
+        # The first check notes how much is unsent, the second one cuts a client that took nothing.
         self._unsent_bytes = sys.maxsize
         self.deadline = self._time() + self._limits.write_seconds / 2
 

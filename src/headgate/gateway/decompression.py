@@ -23,9 +23,7 @@ class InvalidContentEncodingError(HeadgateError):
 
 
 def check_coding(coding: str, *, accepted: bool) -> None:
-    """Raise `UnsupportedContentEncodingError` for a coding that is not supported, or for any if
-    none is accepted.
-    """
+    """Raise `UnsupportedContentEncodingError` unless the coding is supported and accepted."""
     if not accepted:
         raise UnsupportedContentEncodingError(
             "This endpoint does not accept compressed request bodies. Send the body without "

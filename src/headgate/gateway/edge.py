@@ -82,8 +82,7 @@ class Edge:
         """Connections with a large head that is not whole yet, the oldest first."""
 
     def track_large_head(self, connection: LargeHeadConnection) -> None:
-        """Remember a connection with a large head, and refuse the oldest one where there are too
-        many.
+        """Remember a connection with a large head, and refuse the oldest of too many.
 
         An honest client sends its whole head at once, so the oldest is the least likely to be one.
         """

@@ -144,9 +144,7 @@ class OpenAiEncoder:
 
 
 def set_retry_after(headers: Headers, wait_seconds: float, now: float) -> Headers:
-    """Return headers with a `retry-after` of at least this wait; the provider's own where it is
-    longer.
-    """
+    """Return headers with a `retry-after` of at least this wait."""
     advised = provider_errors.parse_retry_after(headers, now)
     if advised is not None and advised >= wait_seconds:
         return headers
@@ -197,9 +195,7 @@ def render_cost(receipt: Receipt) -> bytes:
 
 
 def render_pricing(receipt: Receipt, cost: bytes) -> bytes:
-    """Return the header lines of a call that is not fully priced, with the sum that is known or
-    charged.
-    """
+    """Return the header lines of a call that is not fully priced, with any known sum."""
     said = b"x-headgate-pricing: %b\r\n" % receipt.pricing.encode()
     is_sum = receipt.managed or receipt.pricing == "partial"
     return said + (b"x-headgate-cost: %b\r\n" % cost if is_sum else b"")

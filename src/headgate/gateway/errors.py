@@ -98,8 +98,10 @@ def encode_rejection(status: int, body: bytes) -> bytes:
 
 
 def encode_head(error: HeadgateError, *, retry_after_max_seconds: float) -> bytes:
-    """Return the header lines: content type, source, retry advice within the maximum, and count of
-    retries.
+    """Return the header lines of an error.
+
+    They have the content type, the error's source, retry advice within the maximum, and the number
+    of retries.
     """
     lines = [b"content-type: application/json\r\n", SOURCE_GATEWAY]
     if error.retry_after_seconds is not None:

@@ -197,6 +197,7 @@ class InboundExchange:
     def abort_body(self, error: HeadgateError) -> None:
         """End a body that will never be complete; `error` is the response, if none has begun."""
         self.refusal = error
+        # Lets the request be answered in its turn, without waiting for the whole body.
         self.streams_body = True
         self._notify()
 
@@ -235,7 +236,7 @@ class InboundExchange:
                 await self._body_arrived
 
     def _take_refusal(self) -> HeadgateError:
-        """Return the error once: its traceback and this object would be a reference cycle."""
+        # Handed out once: the error's traceback refers to this object, which would be a cycle.
         refusal, self.refusal = self.refusal, None
         assert refusal is not None
         return refusal
@@ -247,6 +248,7 @@ class InboundExchange:
     # The response: called by the pipeline (`relay.call.Caller`).
 
     def answer(self, status: int, head: bytes, body: bytes) -> None:
+        # 204 and 304 have no body, so a length would be wrong (RFC 9110 8.6).
         needs_length = status not in (204, 304) and LENGTH_LINE not in b"\r\n" + head
         self._send(
             b"%b%b%b%b%b\r\n%b"

@@ -85,9 +85,7 @@ def normalize_address(peer: str) -> str:
 
 
 def find_first_untrusted(peer: Address, hops: list[str], trusted: Networks) -> Address:
-    """Walk the hops from the right past the trusted ones; return the first hop where all are
-    trusted.
-    """
+    """Return the first untrusted hop from the right; the leftmost where all are trusted."""
     address = peer
     for count, hop in enumerate(reversed(hops)):
         found = parse_node(hop)
@@ -127,9 +125,7 @@ def split_elements(text: str) -> list[str]:
 
 
 def read_for(element: str) -> str:
-    """Return the `for` of one element (RFC 7239 4) without quotes; empty if malformed or not
-    exactly one.
-    """
+    """Return the `for` of one element (RFC 7239 4); empty unless there is exactly one valid."""
     nodes: list[str] = []
     for pair in element.split(";"):
         found = _PAIR.fullmatch(pair.strip(" \t").lower())

@@ -1,9 +1,8 @@
-"""Refuse requests that the parser accepts and that another HTTP reader could understand
-differently.
+"""Refuse requests that the parser accepts and another HTTP reader could read differently.
 
 Every request that RFC 9112 leaves room to read in two ways is refused and its connection closed
 (11.2), so that nobody in front can be made to take one request for two. All functions are pure.
-`WATCHED_HEADERS` is asked for every header; the rest runs only for what is unusual.
+`WATCHED_HEADERS` is looked up for every header; the functions run only for what is unusual.
 """
 
 from __future__ import annotations
@@ -78,12 +77,13 @@ def check_coding(watched: Headers, *, is_old: bool) -> HeadgateError | None:
             "The only supported transfer coding is `chunked`, once, and on HTTP/1.1."
         )
     for name, value in watched:
+        # CGI turns dashes into underscores, so some readers take this for the name with a dash.
         if b"_" in name:
             return MalformedRequestError(
                 f"{name.decode()} is not accepted as a header name; use a dash."
             )
         if name == b"connection" and not NEVER_HOP_BY_HOP.isdisjoint(list_tokens(value)):
-            return MalformedRequestError("The Connection header must not name this header.")
+            return MalformedRequestError("The Connection header names one that it must not remove.")
         if name == b"expect" and value.lower() != b"100-continue":
             return UnsupportedExpectationError(
                 "The only expectation that can be met is 100-continue."

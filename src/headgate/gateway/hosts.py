@@ -1,5 +1,4 @@
-"""The allowlist of host names: a request must name one valid host (RFC 9110 7.2) that is served
-here.
+"""The allowlist of host names: a request must name one valid host that is served here.
 
 A web page can make a browser send requests to this machine under a name that the page's author owns
 (DNS rebinding). Nobody can own a name of one label, nor one below a domain for local use (`.local`,
@@ -33,11 +32,10 @@ class HostAllowlist:
     """Check Host headers. `accepted` caches headers that were found good."""
 
     def __init__(self, allowed: tuple[str, ...] = (), *, is_public: bool = False) -> None:
-        """Allow the given names: `*` any, `*.example.com` all below one, none the default of this
-        module.
+        """Allow the given names: `*` any, `*.example.com` all below one.
 
-        `is_public` says that the server listens on a public address, where no name is a private
-        one.
+        Without names, the default of this module is allowed. `is_public` says that the server
+        listens on a public address, where no name is a private one.
         """
         names = {name.lower().strip("[]").rstrip(".") for name in allowed}
         self._names = frozenset(name for name in names if not name.startswith("*"))
@@ -48,8 +46,9 @@ class HostAllowlist:
         self.accepted: set[tuple[bytes, bytes]] = set()
 
     def check(self, values: list[bytes], *, is_old: bool) -> HeadgateError | None:
-        """Return why a request with these Host headers is refused. HTTP/1.0 (`is_old`) may have
-        none.
+        """Return why a request with these Host headers is refused, None where it is not.
+
+        HTTP/1.0 (`is_old`) needs no Host header (RFC 9110 7.2).
         """
         if not values and is_old and (self._uses_default or self._any):
             return None

@@ -36,7 +36,7 @@ from headgate.relay.concurrency import ConcurrencyLimiter
 from headgate.relay.pipeline import CallPipeline
 from headgate.relay.ports import Grant, Grants
 
-PREFIX_BYTES = len(b"/v1")
+V1_BYTES = len(b"/v1")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 PLAIN_CODINGS = (b"", b"identity")
 JSON_TYPES = (b"application/json", b"")
@@ -119,7 +119,6 @@ class RequestHead(msgspec.Struct):
 
 def ignore_unauthenticated(_error: HeadgateError, _token: bytes, _address: str) -> None:
     """Ignore a request without a valid key."""
-    ...
 
 
 class OpenAiHandler:
@@ -141,8 +140,11 @@ class OpenAiHandler:
         on_refusal: Callable[[HeadgateError], None],
         on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
     ) -> None:
-        """Call `on_unauthenticated` with the error, the token and the client's address for every
-        request without a valid key."""
+        """Take the parts of the data plane, and two observers.
+
+        `on_unauthenticated` is called with the error, the token and the client's address for every
+        request without a valid key.
+        """
         self._grants = grants
         self._pipeline = pipeline
         self._models = models
@@ -180,7 +182,7 @@ class OpenAiHandler:
         request_head.grant = grant
         self._concurrency.check(grant.key_id)
         path, mark, query = exchange.target.partition(b"?")
-        path = path[PREFIX_BYTES:]
+        path = path[V1_BYTES:]
         request_head.path = (
             listing.unescape_slashes(path) if path.startswith(listing.BELOW) else path
         )
@@ -350,9 +352,7 @@ class OpenAiHandler:
 
 
 def check_content_type(endpoint: Endpoint, content_type: bytes) -> None:
-    """Raise `UnsupportedContentTypeError` where the endpoint reads the body and cannot read this
-    type.
-    """
+    """Raise `UnsupportedContentTypeError` for a type that the endpoint cannot read."""
     kind = content_type.partition(b";")[0].strip().lower()
     is_json = kind == b"application/json" or kind.endswith(b"+json")
     is_form = kind.startswith(b"multipart/") and endpoint.body is Body.FORM

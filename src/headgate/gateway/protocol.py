@@ -1,5 +1,4 @@
-"""The protocol of the edge: uvicorn's connection, with a limit on everything that a client can
-delay.
+"""The protocol of the edge: uvicorn's connection, with a limit on all that a client can delay.
 
 Requests below `/v1` go to the `RequestHandler` as an `InboundExchange`, without the ASGI cycle;
 every other request goes through uvicorn to the ASGI application.
@@ -35,8 +34,8 @@ from headgate.gateway.limits import (
 )
 from headgate.gateway.request_parser import (
     CHUNK_FRAMING_BYTES,
-    HOT_PREFIX,
     LINGER_SECONDS,
+    V1_PREFIX,
     RequestParserProtocol,
 )
 from headgate.keys.model import request_keys
@@ -61,10 +60,10 @@ RESET_CHECK_SECONDS = 1.0
 
 
 class EdgeProtocol(RequestParserProtocol):
-    """Serve one connection. `cycle` is the request that is arriving: an `InboundExchange`, or a
-    cycle of uvicorn.
+    """Serve one connection.
 
-    `write` sends at the end of the loop's turn, in one piece with all that the turn writes.
+    `cycle` is the request that is arriving: an `InboundExchange`, or a cycle of uvicorn. `write`
+    sends at the end of the loop's turn, in one piece with all that the turn writes.
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class EdgeProtocol(RequestParserProtocol):
                 self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everyone who works for this connection."""
         self._sender.lose()
         self.deadline = 0.0
         if self._is_large:
@@ -118,7 +116,7 @@ class EdgeProtocol(RequestParserProtocol):
                 self._answering = None
                 release_memory(answering)
         if isinstance(arriving, InboundExchange):
-            self.cycle = None
+            self.cycle = None  # uvicorn would treat it as a cycle of its own
         self.pipeline.clear()
         super().connection_lost(exc)
         self._release_sent()
@@ -132,6 +130,7 @@ class EdgeProtocol(RequestParserProtocol):
         # Unless this returns True, the loop closes the socket, so pending output is sent now.
         self._sender.flush()
         cycle = self.cycle
+        # TLS has no half-closed connections: asyncio closes both directions.
         if self.scheme == "https" or not self._is_busy():
             return None
         if not isinstance(cycle, InboundExchange):
@@ -242,7 +241,7 @@ class EdgeProtocol(RequestParserProtocol):
         if self._has_upgrade_offer:
             return
         self._in_body = True
-        if self.url.startswith(HOT_PREFIX) and (
+        if self.url.startswith(V1_PREFIX) and (
             method != b"OPTIONS" or self.cors is None or not is_preflight(method, self.headers)
         ):
             self._open_exchange(method, version)
@@ -272,9 +271,9 @@ class EdgeProtocol(RequestParserProtocol):
                 exchange.refusal or RequestTooLargeError(describe_limit(exchange.body_bytes_max))
             )
         elif exchange.waiting_bytes > exchange.held_bytes and exchange.budget is not None:
-            self._hold_more(exchange)
+            self._reserve_more(exchange)
 
-    def _hold_more(self, exchange: InboundExchange) -> None:
+    def _reserve_more(self, exchange: InboundExchange) -> None:
         """Reserve twice the bytes that arrived of a body that announced no length."""
         size = min(2 * exchange.waiting_bytes, exchange.body_bytes_max)
         try:
@@ -364,6 +363,8 @@ class EdgeProtocol(RequestParserProtocol):
         try:
             self._edge.handler.open(exchange)
         except HeadgateError as error:
+            # A small body is received before the refusal, so that the connection can be used again.
+            # A large one, or one that waits for 100 Continue, is refused at once.
             exchange.refusal = drop_trace(error)
             exchange.body_bytes_max = REFUSED_BODY_BYTES_MAX
             length = exchange.content_length or 0
@@ -409,9 +410,10 @@ class EdgeProtocol(RequestParserProtocol):
         self._answering = None
         if exchange.task is not None:
             self.tasks.discard(exchange.task)
+        # The memory of a small exchange is released at once: it is not worth tracking.
         if exchange.held_bytes > UNSENT_BYTES:
             self._unsent.append(exchange)
-            self.loop.call_soon(self._release_sent)  # the answer leaves at the end of the turn
+            self.loop.call_soon(self._release_sent)  # the response is sent at the end of the turn
         elif exchange.held_bytes:
             release_memory(exchange)
         if keep:
@@ -460,6 +462,7 @@ class EdgeProtocol(RequestParserProtocol):
             return
         if not self._is_busy():
             if self._in_body:
+                # The request was answered already; only the rest of its body was arriving.
                 self._close()
                 return
             exchange = self._exchange_type(
@@ -472,6 +475,7 @@ class EdgeProtocol(RequestParserProtocol):
             answering.keep_alive = False
             self._edge.handler.refuse(answering, error)
             return
+        # Requests before this one are answered first, so the error has to wait for its turn.
         self._ignore_input = True
         arriving.keep_alive = False
         if not isinstance(arriving, InboundExchange):

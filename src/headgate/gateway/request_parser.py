@@ -24,7 +24,7 @@ from headgate.gateway.limits import (
 from headgate.kit.errors import HeadgateError
 from headgate.kit.http.message import Headers
 
-HOT_PREFIX = b"/v1/"
+V1_PREFIX = b"/v1/"
 LINE_BYTES = 64
 """More than a request line has besides its target."""
 SMALL_HEAD_BYTES = 2 * 1024
@@ -146,11 +146,13 @@ class RequestParserProtocol(DeadlineProtocol):
             return
 
     def _fail(self) -> None:
+        # The parser called one of the methods below, which failed: a bug, not bad input.
         log.exception("edge.fault")
         self._close()
 
     def _limit_head(self) -> None:
         """Limit the time and the size of a head that did not come whole."""
+        # Most heads come whole, so the clock is read for the few others only.
         limits = self._limits
         if not (self.deadline or self._is_closing() or self._is_busy()):
             self.deadline = self._time() + limits.header_seconds
@@ -217,12 +219,14 @@ class RequestParserProtocol(DeadlineProtocol):
                 f"At most {limits.header_count_max} headers of {limits.header_bytes_max} bytes "
                 "in all are accepted."
             )
+        # The parser tolerates more than RFC 9112 3 allows, so the bytes themselves are compared.
         line_end = LINE_ENDS.get(version)
         line = None if line_end is None else b"%b %b%b" % (method, self.url, line_end)
         if line is None or not (self._starts_raw and self._raw.startswith(line)):
             error = framing.check_line(self._raw, line, starts=self._starts_raw)
             if error is not None:
                 return error
+        # The usual request has one watched header: a Host that was accepted before.
         watched = self._watched
         if len(watched) != 1 or watched[0] not in self._accepted_hosts:
             error = self._check_watched(is_old=version == "1.0")
@@ -238,7 +242,7 @@ class RequestParserProtocol(DeadlineProtocol):
             return error
         return (
             None
-            if self.url.startswith(HOT_PREFIX) and b"#" not in self.url
+            if self.url.startswith(V1_PREFIX) and b"#" not in self.url
             else self._normalize_target(method)
         )
 

@@ -74,6 +74,7 @@ def find_fields(
     Raises `InvalidFormError` for broken framing, and for such a field that comes twice, is a file,
     encoded, or too long.
     """
+    # Other parts are skipped by `bytes.find`, so that a large file is not copied.
     boundary = b"--" + _read_boundary(content_type)
     fields: dict[str, str] = {}
     start = body.find(boundary)
@@ -96,8 +97,9 @@ def find_fields(
 
 
 def replace_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
-    """Return a form that `find_fields` accepted with another value of a plain field; all other
-    bytes stay.
+    """Return a form with another value of a plain field; all other bytes stay.
+
+    `find_fields` must have accepted the form.
     """
     boundary = b"--" + _read_boundary(content_type)
     start = body.find(boundary)
@@ -172,9 +174,7 @@ def _read_headers(head: bytes) -> dict[str, str]:
 
 
 def _read_parameters(value: str) -> tuple[str, dict[str, str]]:
-    """Split a header like `form-data; name="x"` into its first word, in lower case, and its
-    parameters.
-    """
+    """Split a header like `form-data; name="x"` into its lower-case kind and its parameters."""
     semicolon = value.find(";")
     position = semicolon if semicolon >= 0 else len(value)
     kind = value[:position].strip(" \t").lower()

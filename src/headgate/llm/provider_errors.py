@@ -101,9 +101,7 @@ def parse_retry_after(headers: Sequence[tuple[bytes, bytes]], now: float) -> flo
 
 
 def parse_reset(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
-    """Return the seconds until both of OpenAI's rate limits (requests, tokens) are full again, if
-    stated.
-    """
+    """Return the seconds until OpenAI's rate limits (requests, tokens) are full, if stated."""
     resets = [
         parse_duration(value.decode("latin-1").strip())
         for name, value in headers
@@ -113,9 +111,7 @@ def parse_reset(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
 
 
 def parse_duration(text: str) -> float | None:
-    """Return the seconds of a duration like `6m0s`, `1h2m3s`, `1.5s` or `120ms`; None for anything
-    else.
-    """
+    """Return the seconds of a duration like `6m0s`, `1h2m3s` or `120ms`; None for other texts."""
     match = _DURATION.fullmatch(text)
     if match is None:
         return None

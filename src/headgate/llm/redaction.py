@@ -129,6 +129,7 @@ class StreamRedactor:
         for form in self._forms:
             if form in data:
                 data = data.replace(form, mask(form))
+        # Replaced first: what remains at the end can only be the beginning of another occurrence.
         for form in self._forms:
             kept = max(kept, count_partial_match(data, form))
         self._held = data[len(data) - kept :]
@@ -163,6 +164,7 @@ def _replace(text: bytes, table: dict[bytes, bytes]) -> bytes:
 @functools.lru_cache(maxsize=1024)
 def _encode_base64(secret: bytes) -> tuple[bytes, ...]:
     """Return the middle of the secret's base64, for each of its three alignments."""
+    # The characters at both ends depend on neighbouring bytes too, so they are left out.
     forms: list[bytes] = []
     for before in range(3):
         whole = base64.b64encode(bytes(before) + secret).rstrip(b"=")

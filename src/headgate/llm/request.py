@@ -270,12 +270,12 @@ def _report_syntax(body: bytes, limits: JsonLimits, error: Exception) -> Invalid
     if isinstance(error, msgspec.DecodeError):
         half = _LONE_SURROGATE.search(body, max(0, len(body) - _LONE_SURROGATE_BYTES))
         if half is not None and "(byte" not in str(error):
-            said = f"half of a surrogate pair stands alone (byte {half.start()})"
+            description = f"half of a surrogate pair stands alone (byte {half.start()})"
         elif body.startswith(codecs.BOM_UTF8):
-            said = "it begins with a byte order mark (byte 0)"
+            description = "it begins with a byte order mark (byte 0)"
         else:
-            said = str(error) if "(byte" in str(error) else f"{error} (byte {len(body)})"
-        return _build_error(said)
+            description = str(error) if "(byte" in str(error) else f"{error} (byte {len(body)})"
+        return _build_error(description)
     try:
         json_limits.scan(body, limits)
     except JsonLimitError as fault:
@@ -287,10 +287,10 @@ def _report_limit(fault: JsonLimitError) -> InvalidJsonError:
     return _build_error(fault.message[0].lower() + fault.message[1:], fault.path)
 
 
-def _build_error(said: str, path: str | None = None) -> InvalidJsonError:
+def _build_error(description: str, path: str | None = None) -> InvalidJsonError:
     return InvalidJsonError(
-        f"We could not parse the JSON body of your request: {said}. The body must be one JSON"
-        " object, encoded in UTF-8.",
+        f"We could not parse the JSON body of your request: {description}. The body must be one"
+        " JSON object, encoded in UTF-8.",
         param=path,
     )
 

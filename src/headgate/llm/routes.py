@@ -116,6 +116,7 @@ class RouteTable:
         if excess:
             raise UnknownUrlError(method, path, excess)
         rows = _find(self._root, path.split("/"), 1)
+        # An unknown path passes, but not one that a careless provider would take for a known one.
         if rows is self._root.wildcard and _find(self._root, _read_loosely(path), 1) is not rows:
             raise InvalidPathError("The path is only valid in lower case and without escapes.")
         found = rows.get(method) or rows.get(ANY_METHOD)
