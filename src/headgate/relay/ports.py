@@ -22,7 +22,7 @@ DEFAULT_INTEGRATION = "openai"
 
 
 class DisconnectPolicy(enum.Enum):
-    """Say what happens to an answer whose client disconnects before its end."""
+    """Select what happens to an answer whose client disconnects before its end."""
 
     DRAIN = "drain"
     """Read it to its end, and bill its exact usage."""
