@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 CSRF_HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-SESSION_EXPIRED = "This session is over. Sign in again."
+SESSION_EXPIRED = "The session has ended. Sign in again."
 UNKNOWN_IDENTITY = (
-    "Your token is good, but nobody here is known by it. Ask for an invitation first."
+    "The token is valid, but no account is linked to it. Ask for an invitation first."
 )
 
 
@@ -79,7 +79,7 @@ class RequestAuthenticator:
     async def _record_use(self, session: Session) -> None:
         if not self._sessions.is_stale(session):
             return
-        # Reading goes on while the database takes no writes.
+        # A database that takes no writes must not keep people from reading.
         with contextlib.suppress(HeadgateError):
             await self._storage.write(lambda connection: self._sessions.touch(connection, session))
 
@@ -109,7 +109,7 @@ def check_csrf_token(request: Request, cookie: str) -> None:
     sent = request.headers.get(CSRF_HEADER, "").encode("utf-8", "replace")
     if not hmac.compare_digest(sent, derive_csrf_token(cookie).encode()):
         raise InvalidCsrfTokenError(
-            "A change by cookie needs the header X-CSRF-Token with the csrf_token of the session."
+            "A change by cookie needs the csrf_token of the session in the header X-CSRF-Token."
         )
 
 

@@ -6,8 +6,8 @@ from starlette.requests import Request
 
 SESSION = "headgate_session"
 FLOW = "headgate_sign_in"
+# Browsers accept such a cookie only from this host, over TLS, and for all paths.
 HOST_PREFIX = "__Host-"
-"""Browsers take a cookie of such a name from this host alone, over TLS, for all of it."""
 
 
 class Cookies:

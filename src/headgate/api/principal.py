@@ -58,7 +58,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def check_organization_wide(self) -> None:
         """Raise `ForbiddenError` for a key that is limited to some projects."""
         if self.projects:
-            raise ForbiddenError("This key is limited to some projects; this concerns all of them.")
+            raise ForbiddenError(
+                "This key is limited to some projects, and the operation concerns all of them."
+            )
 
     def to_actor(self, address: str, user_agent: str) -> Actor:
         """Return the actor that the audit log records."""

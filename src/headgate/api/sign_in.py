@@ -17,7 +17,7 @@ from headgate.api.shapes import to_datetime
 from headgate.audit.model import Actor
 
 Email = Annotated[
-    str, Meta(min_length=3, max_length=254, description="An address, in upper or lower case.")
+    str, Meta(min_length=3, max_length=254, description="An e-mail address. Case does not matter.")
 ]
 Password = Annotated[
     str, Meta(min_length=1, max_length=1024, description="At most 1024 bytes in UTF-8.")
@@ -63,7 +63,7 @@ class VerifiedPassword(msgspec.Struct, frozen=True):
     renewed: str | None
 
     def __repr__(self) -> str:
-        return f"Proven({self.person.id})"
+        return f"VerifiedPassword({self.person.id})"
 
 
 async def verify_password(
@@ -78,7 +78,7 @@ async def verify_password(
     try:
         email = check_email(email)
     except InvalidEmailError:
-        email = ""  # nobody has it; looked for all the same
+        email = ""  # It belongs to nobody. The same work is done all the same.
     context.request.state.sign_in = SignInAttempt(email, "")
     authentication.login_rate_limiter.take(context.actor.address, email)
     person, stored = await context.read(

@@ -43,6 +43,7 @@ AUDIT = sa.Table(
 )
 forbid_changes(AUDIT)
 
+# One row for the newest entry. Updating it locks out other writers until the commit.
 AUDIT_HEADS = sa.Table(
     "audit_heads",
     METADATA,
@@ -50,7 +51,6 @@ AUDIT_HEADS = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("hash", sa.LargeBinary(32), nullable=False),
 )
-"""One row: the newest entry. Its change is what makes two writers wait for each other."""
 HEAD_ID = 1
 
 

@@ -21,8 +21,12 @@ def list_entries(
     data: Data = None,
     as_json: Json = False,
     *,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
-    object_id: Annotated[str | None, typer.Option("--object", help="Of this object only.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of entries, newest first.")
+    ] = 50,
+    object_id: Annotated[
+        str | None, typer.Option("--object", help="Only entries about this object id.")
+    ] = None,
 ) -> None:
     """List who did what to which object, from where, newest first."""
     with open_data_directory(data) as application, application.database.reading() as connection:
@@ -49,7 +53,7 @@ def list_entries(
 def verify(
     data: Data = None,
     head: Annotated[
-        str | None, typer.Option(help="A hash noted earlier; it must be in the chain.")
+        str | None, typer.Option(help="A hash from an earlier check, which must be in the chain.")
     ] = None,
 ) -> None:
     """Verify the whole chain of hashes. The exit status is 1 if it is not intact."""
@@ -58,9 +62,9 @@ def verify(
         verdict = log.verify(connection)
         is_known = head is None or log.contains_hash(connection, head)
     if verdict.fault is not None:
-        typer.echo(f"The audit log does not hold: {verdict.fault}.", err=True)
+        typer.echo(f"The audit log is not intact: {verdict.fault}.", err=True)
         raise typer.Exit(1)
     if not is_known:
-        typer.echo(f"The audit log was written anew: {head} is not in it any more.", err=True)
+        typer.echo(f"The audit log was rewritten: it does not contain {head} any more.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{verdict.entries} entries hold. The newest hash is {verdict.head.hex()}")
+    typer.echo(f"All {verdict.entries} entries are intact. The newest hash is {verdict.head.hex()}")

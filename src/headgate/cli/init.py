@@ -22,7 +22,7 @@ def init(
     email: Annotated[str | None, typer.Option(help="Of the first owner; else asked for.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the first owner; else the e-mail.")] = None,
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password's line from there.")
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do nothing where there is somebody already.")

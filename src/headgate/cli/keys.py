@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 Patterns = list[str] | None
-KeyId = Annotated[str, typer.Argument(help="As `headgate keys list` shows it.")]
+KeyId = Annotated[str, typer.Argument(help="Id of the key; see `headgate keys list`.")]
 
 
 BUDGET_NANO_END = 10**18
@@ -43,27 +43,35 @@ def create(
     as_json: Json = False,
     *,
     name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
-    project: Annotated[str | None, typer.Option(help="Id or name; else the oldest.")] = None,
-    kind: Annotated[KeyKind, typer.Option(help="live calls models, admin manages.")] = KeyKind.LIVE,
-    expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
-    models: Annotated[Patterns, typer.Option(help="Allowed models, * for any part.")] = None,
-    endpoints: Annotated[Patterns, typer.Option(help="Allowed endpoints, * for any part.")] = None,
-    projects: Annotated[Patterns, typer.Option(help="Further projects that it may name.")] = None,
-    networks: Annotated[Patterns, typer.Option(help="From where it may be used: CIDR.")] = None,
-    resources: Annotated[Patterns, typer.Option(help="Resources that it is limited to.")] = None,
+    project: Annotated[
+        str | None, typer.Option(help="Project id or name. [default: the oldest]")
+    ] = None,
+    kind: Annotated[
+        KeyKind, typer.Option(help="live: calls models; admin: manages.")
+    ] = KeyKind.LIVE,
+    expires: Annotated[
+        str | None, typer.Option(help="Lifetime such as 90d or 12h, or an ISO 8601 time.")
+    ] = None,
+    models: Annotated[Patterns, typer.Option(help="Allowed models; * matches any text.")] = None,
+    endpoints: Annotated[
+        Patterns, typer.Option(help="Allowed endpoints; * matches any text.")
+    ] = None,
+    projects: Annotated[Patterns, typer.Option(help="More projects that the key may use.")] = None,
+    networks: Annotated[Patterns, typer.Option(help="Allowed client networks (CIDR).")] = None,
+    resources: Annotated[Patterns, typer.Option(help="Allowed resources.")] = None,
     permissions: Annotated[
-        Patterns, typer.Option(help="Of an admin key: keys:read, ..., * also for the platform.")
+        Patterns, typer.Option(help="Of an admin key, such as keys:read; * includes the platform.")
     ] = None,
-    requests_per_minute: Annotated[int, typer.Option(help="0 is no limit.")] = 0,
-    tokens_per_minute: Annotated[int, typer.Option(help="0 is no limit.")] = 0,
+    requests_per_minute: Annotated[int, typer.Option(help="0: no limit.")] = 0,
+    tokens_per_minute: Annotated[int, typer.Option(help="0: no limit.")] = 0,
     monthly_budget: Annotated[
-        str | None, typer.Option(help="US dollars; kept, and not enforced yet.")
+        str | None, typer.Option(help="US dollars; stored, but not enforced yet.")
     ] = None,
-    description: Annotated[str, typer.Option(help="A few words more.")] = "",
+    description: Annotated[str, typer.Option(help="Free text.")] = "",
     labels: Annotated[list[str] | None, typer.Option("--label", help="name=text")] = None,
     on_disconnect: Annotated[
         DisconnectPolicy | None,
-        typer.Option(help="For callers that leave; else as HEADGATE_DISCONNECT_POLICY."),
+        typer.Option(help="When the client disconnects. [default: HEADGATE_DISCONNECT_POLICY]"),
     ] = None,
 ) -> None:
     """Issue a key and print its token, which cannot be shown again."""
@@ -139,7 +147,7 @@ def rotate(
     as_json: Json = False,
     *,
     overlap: Annotated[
-        str, typer.Option(help="How long the present token goes on: 12h, 7d, at most 30d.")
+        str, typer.Option(help="How long the current token stays valid: 12h, 7d, at most 30d.")
     ] = "0m",
 ) -> None:
     """Print a new token for a key. The current one stays valid for the overlap."""
@@ -193,7 +201,9 @@ def _show_token(issued: IssuedKey, *, as_json: bool) -> None:
         typer.echo(msgspec.json.encode(issued))
         return
     typer.echo(issued.token)
-    typer.echo(f"This is {issued.key.id}. Keep it now: it is not shown again.", err=True)
+    typer.echo(
+        f"This is the token of {issued.key.id}. Store it now: it is not shown again.", err=True
+    )
 
 
 def _describe(name: str, value: Any) -> str:
@@ -213,7 +223,7 @@ def _parse_labels(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, mark, value = text.partition("=")
         if not name or not mark:
-            raise InvalidOptionError(f"{text!r} is no label; write it as name=text.")
+            raise InvalidOptionError(f"{text!r} is not a label. Write name=text.")
         labels[name] = value
     return labels
 
@@ -224,7 +234,9 @@ def _parse_budget(dollars: str | None) -> int | None:
     try:
         nano = nano_from_dollars(dollars)
     except (ValueError, ArithmeticError) as error:
-        raise InvalidOptionError(f"{dollars!r} is no amount of dollars, such as 25.00.") from error
+        raise InvalidOptionError(
+            f"{dollars!r} is not an amount of dollars such as 25.00."
+        ) from error
     if not 0 <= nano < BUDGET_NANO_END:
         raise InvalidOptionError("A budget is 0 to 999999999 dollars.")
     return nano

@@ -19,12 +19,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create and l
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What the organization is called.")],
+    name: Annotated[str, typer.Argument(help="Name of the organization.")],
     data: Data = None,
     as_json: Json = False,
     *,
     owner_email: Annotated[
-        str | None, typer.Option(help="Of the person who is invited to own it.")
+        str | None, typer.Option(help="E-mail of the person to invite as its owner.")
     ] = None,
 ) -> None:
     """Create an organization and print its owner's invitation, which is not shown again."""

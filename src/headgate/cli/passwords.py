@@ -25,7 +25,7 @@ def ask_password_hash(email: str, *, from_stdin: bool) -> str:
     elif sys.stdin.isatty():
         given = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
-        raise WeakPasswordError("There is no terminal to ask for a password: use --password-stdin.")
+        raise WeakPasswordError("There is no terminal to ask for a password. Use --password-stdin.")
     password = check_password(given, email=email)
     hasher = PasswordHasher()
     try:

@@ -16,12 +16,12 @@ from headgate.cli.options import Data, Json, format_time
 from headgate.cli.passwords import ask_email, ask_password_hash
 from headgate.cli.tables import print_table
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Who can sign in.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Manage who can sign in.")
 
 PEOPLE_MAX = 10_000
-Email = Annotated[str, typer.Argument(help="As `headgate people list` shows it.")]
+Email = Annotated[str, typer.Argument(help="E-mail address; see `headgate people list`.")]
 FromStdin = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password's line from there.")
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]
 
 
@@ -57,14 +57,18 @@ def list_people(data: Data = None, as_json: Json = False) -> None:
 def add(
     data: Data = None,
     *,
-    email: Annotated[str | None, typer.Option(help="Else asked for.")] = None,
-    name: Annotated[str | None, typer.Option(help="Else the e-mail.")] = None,
-    organization: Annotated[str | None, typer.Option(help="Id or name; else the only one.")] = None,
-    role: Annotated[Role, typer.Option(help="What they are in it.")] = Role.ADMIN,
-    operator: Annotated[bool, typer.Option("--operator", help="Runs this installation.")] = False,
+    email: Annotated[str | None, typer.Option(help="E-mail address. [default: prompt]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name. [default: the e-mail address]")] = None,
+    organization: Annotated[
+        str | None, typer.Option(help="Organization id or name. [default: the only one]")
+    ] = None,
+    role: Annotated[Role, typer.Option(help="Role in the organization.")] = Role.ADMIN,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="Also make an operator of the installation.")
+    ] = False,
     password_stdin: FromStdin = False,
     without_password: Annotated[
-        bool, typer.Option("--without-password", help="Another issuer lets them in.")
+        bool, typer.Option("--without-password", help="Sign-in at an issuer only.")
     ] = False,
 ) -> None:
     """Add a person to an organization."""
@@ -119,8 +123,12 @@ def link(
     email: Email,
     data: Data = None,
     *,
-    issuer: Annotated[str, typer.Option(help="As HEADGATE_JWT_ISSUER or HEADGATE_OIDC_ISSUER.")],
-    subject: Annotated[str, typer.Option(help="By what the issuer knows them: its sub.")],
+    issuer: Annotated[
+        str, typer.Option(help="Issuer, as in HEADGATE_OIDC_ISSUER or HEADGATE_JWT_ISSUER.")
+    ],
+    subject: Annotated[
+        str, typer.Option(help="The `sub` claim by which the issuer identifies them.")
+    ],
 ) -> None:
     """Link a person to an issuer's subject, where its tokens have no verified e-mail."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
@@ -128,12 +136,14 @@ def link(
         application.people.link_identity(
             connection, person, issuer=issuer, subject=subject, by=COMMAND_LINE
         )
-    typer.echo(f"{person.email} is known to {issuer}.")
+    typer.echo(f"{person.email} is linked to {issuer}.")
 
 
 def find(application: Application, connection: sa.Connection, email: str) -> Person:
     """Return the person of an e-mail. Raise `PersonNotFoundError`."""
     person = application.people.find(connection, check_email(email))
     if person is None:
-        raise PersonNotFoundError(f"Nobody has the e-mail {email!r}: headgate people list.")
+        raise PersonNotFoundError(
+            f"There is no person with the e-mail {email!r}; see `headgate people list`."
+        )
     return person

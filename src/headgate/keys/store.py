@@ -13,8 +13,8 @@ from headgate.kit import outbox
 from headgate.kit.db.schema import METADATA, bump_revision, read_revisions, read_time
 from headgate.relay.ports import DisconnectPolicy
 
+# Every change bumps the revision of this topic, by which other processes notice it.
 TOPIC = "keys"
-"""The revision that every change bumps, by which other processes know of it."""
 IDS_AT_ONCE = 500
 NO_LIST = "[]"
 

@@ -15,8 +15,8 @@ from headgate.main.application import Application
 from headgate.settings import Settings
 
 ISSUER = "headgate.accounts.service.issuer"
+# Both are loaded only where an issuer is configured: they bring their own cryptography.
 OIDC = "headgate.accounts.service.oidc"
-"""Both are loaded only where an issuer is configured: they bring their own cryptography."""
 CALLBACK_PATH = "/api/session/oidc/callback"
 
 

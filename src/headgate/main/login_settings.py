@@ -19,7 +19,7 @@ def check_login_settings(settings: Settings) -> None:
             if getattr(settings, name) is None:
                 raise _refuse("oidc_issuer", f"needs {variable_of(name)} as well")
     if settings.jwt_issuer is not None and not settings.jwt_audience:
-        reason = "needs HEADGATE_JWT_AUDIENCE as well: tokens for other applications are not ours"
+        reason = "needs HEADGATE_JWT_AUDIENCE as well, or tokens for other applications would count"
         raise _refuse("jwt_issuer", reason)
 
 
@@ -40,9 +40,11 @@ def _check_address(name: str, address: str) -> Origin:
         raise _refuse(name, f"cannot be {address!r}: {error}") from error
     if name == "public_url":
         if target != b"/":
-            raise _refuse(name, "is scheme, host and port only, without a path")
+            raise _refuse(name, "must be scheme, host and port without a path")
         if origin.scheme == "http" and not is_loopback_host(origin.host):
-            raise _refuse(name, "is http for others than this machine: sessions would be readable")
+            raise _refuse(
+                name, "must be https unless the host is this machine: sessions would be readable"
+            )
     return origin
 
 

@@ -94,7 +94,7 @@ def test_organization_that_is_not_clear_is_told_with_how_to_name_it(
         ):
             accounts.find_organization(connection, "Acme")
         with pytest.raises(
-            AccountNotFoundError, match="id or name 'Acne'; `headgate organizations list`"
+            AccountNotFoundError, match="id or name 'Acne'; see `headgate organizations list`"
         ):
             accounts.find_organization(connection, "Acne")
         assert accounts.find_organization(connection, first.id) == first

@@ -179,7 +179,7 @@ def test_key_is_limited_rotated_disabled_and_shown(data: Path) -> None:
         (("keys", "create", "--expires", "2020-01-01"), "in the past"),
         (("keys", "create", "--networks", "10.0.0.1/8"), "has host bits set"),
         (("keys", "create", "--label", "team"), "name=text"),
-        (("keys", "create", "--monthly-budget", "much"), "no amount of dollars"),
+        (("keys", "create", "--monthly-budget", "much"), "not an amount of dollars"),
         (("keys", "create", "--monthly-budget", "-1"), "0 to 999999999"),
         (("keys", "show", "key_x"), "There is no key 'key_x'"),
         (("keys", "rotate", "key_x", "--overlap", "soon"), "give a span such as 90d"),

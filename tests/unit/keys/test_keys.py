@@ -192,14 +192,14 @@ def test_every_secret_fits_43_digits_and_comes_back(number: int) -> None:
     [b"", b"hg_live_", b"sk-proj-0123456789", b"x" * 100_000, b"\xff" * 70, b"hg_live_a_b\r\n"],
 )
 def test_malformed_token_is_refused_without_being_repeated(desk: Desk, token: bytes) -> None:
-    with pytest.raises(InvalidApiKeyError, match="not a whole Headgate key") as caught:
+    with pytest.raises(InvalidApiKeyError, match="not a valid Headgate key") as caught:
         desk.key_index.find(token)
     assert caught.value.code == "invalid_api_key"
 
 
 def test_unknown_token_is_named_by_its_public_part_only(desk: Desk) -> None:
     token, _ = model.make_token(KeyKind.LIVE)
-    with pytest.raises(InvalidApiKeyError, match="is not known here") as caught:
+    with pytest.raises(InvalidApiKeyError, match="is unknown") as caught:
         desk.key_index.find(token.encode())
     assert token.rpartition("_")[0] in caught.value.message
     assert token.rpartition("_")[2][:8] not in caught.value.message
@@ -277,7 +277,7 @@ def test_impossible_request_names_the_field(
 
 
 def test_project_of_another_organization_is_refused(desk: Desk) -> None:
-    with pytest.raises(InvalidKeyRequestError, match="not of this organization"):
+    with pytest.raises(InvalidKeyRequestError, match="does not belong to this organization"):
         desk.issue(organization_id="org_other")
 
 
@@ -437,8 +437,8 @@ def test_archived_project_and_suspended_organization_refuse_their_keys(desk: Des
     with desk.database.transaction() as connection:
         desk.accounts.archive_project(connection, desk.project, by=SYSTEM)
     desk.reload()
-    assert "of a project that is archived" in desk.why_not(live.token)
-    assert "of a project that is archived" in desk.why_not(limited.token)
+    assert "belongs to an archived project" in desk.why_not(live.token)
+    assert "belongs to an archived project" in desk.why_not(limited.token)
     assert desk.opens(admin.token), "a key of the whole organization is not the project's"
     suspended = {"suspended_at": desk.clock.time}
     for values in (suspended, {"suspended_at": None}):
@@ -502,7 +502,7 @@ def test_deactivated_keys_are_told_once(desk: Desk) -> None:
 
 def test_organization_has_so_many_keys_at_most_and_revoked_ones_do_not_count(desk: Desk) -> None:
     issued = [desk.issue() for _ in range(5)]
-    with pytest.raises(KeyConflictError, match="has 5 keys"):
+    with pytest.raises(KeyConflictError, match="maximum of 5 keys"):
         desk.issue()
     desk.revoke(issued[0].key.id)
     desk.issue()

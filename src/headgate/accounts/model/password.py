@@ -11,6 +11,7 @@ from headgate.kit.errors import HeadgateError, Kind
 
 CHARACTERS_MIN = 12
 BYTES_MAX = 1024
+# The most frequent passwords in lists of leaked ones that satisfy the minimum length.
 _MOST_COMMON = """
     123456789012 1234567890123 12345678901234 123456789123 1234567891234 123456123456 123123123123
     111111111111 000000000000 012345678910 987654321012 121212121212 112233445566 123412341234
@@ -28,7 +29,6 @@ _MOST_COMMON = """
     secretsecret secret123456 supersecret1 test12345678 testtesttest test1234test default12345
     headgate1234 headgateheadgate
 """
-"""Of the lists of leaked passwords, the most frequent ones that are long enough."""
 _COMMON = frozenset(_MOST_COMMON.split())
 
 
@@ -53,7 +53,7 @@ def check_password(password: str, *, email: str = "", param: str = "password") -
     folded = normal.casefold()
     if folded in _COMMON or len(set(folded)) < 3 or folded == email.casefold():
         raise WeakPasswordError(
-            "This password is one of the first that others would try. Take another one.",
+            "This password is too common. Choose another one.",
             param=param,
         )
     return normal

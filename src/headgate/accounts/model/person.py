@@ -14,7 +14,6 @@ _EMAIL = re.compile(
     r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9][a-z0-9-]{0,62}(?:\.[a-z0-9-]{1,63})*"
 )
 ROLE_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
-"""Which role holds more."""
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,5 +193,7 @@ def check_email(email: str, *, param: str = "email") -> str:
     """
     normal = email.strip().lower()
     if len(normal) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(normal):
-        raise InvalidEmailError("This is no e-mail address like ada@example.com.", param=param)
+        raise InvalidEmailError(
+            "This is not an e-mail address such as ada@example.com.", param=param
+        )
     return normal

@@ -10,8 +10,8 @@ import msgspec
 from headgate.kit.errors import HeadgateError, Kind
 
 NAME_CHARACTERS_MAX = 200
+# No control characters, line breaks, or characters that change the direction of text.
 NAME_PATTERN = r"^(?=.*\S)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+$"
-"""No control characters, no line ends, and nothing that turns the direction of what follows."""
 
 
 class Role(enum.Enum):
@@ -20,7 +20,7 @@ class Role(enum.Enum):
     OWNER = "owner"
     ADMIN = "admin"
     MEMBER = "member"
-    """Retired: it is kept where it was given, and confers nothing."""
+    """Deprecated: existing memberships keep it, and it grants nothing."""
 
 
 class Organization(msgspec.Struct, frozen=True):

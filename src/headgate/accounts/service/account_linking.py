@@ -18,7 +18,7 @@ from headgate.accounts.service.people import PersonService
 from headgate.audit.model import Actor
 
 UNKNOWN_IDENTITY = (
-    "Nobody here is known by this identity. Ask for an invitation to your e-mail address."
+    "No account is linked to this identity. Ask for an invitation to your e-mail address."
 )
 
 
@@ -68,7 +68,7 @@ class AccountLinking:
         email = read_email(external)
         domain = "" if email is None else email.rpartition("@")[2]
         if self._domains and domain not in self._domains:
-            raise SignInFailedError("People of this e-mail domain do not sign in here.")
+            raise SignInFailedError("E-mail addresses of this domain cannot sign in here.")
         known = self.find_login(connection, external)
         if known is not None:
             return known

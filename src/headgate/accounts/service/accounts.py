@@ -53,7 +53,7 @@ class AccountService:
     ) -> Project:
         """Create a project. Raise `InvalidNameError` and `AccountNotFoundError`."""
         if store.select_organization(connection, organization_id) is None:
-            raise AccountNotFoundError("No such organization.", param="organization_id")
+            raise AccountNotFoundError("There is no such organization.", param="organization_id")
         project = Project(
             self._ids.make("proj"), organization_id, check_name(name), self._clock.now()
         )
@@ -191,7 +191,7 @@ class AccountService:
         ]
         if len(found) == 1:
             return found[0]
-        where = "`headgate organizations list` shows them"
+        where = "see `headgate organizations list`"
         message = f"There is no organization with the id or name {wanted!r}; {where}."
         if found:
             named = "" if wanted is None else f" named {wanted!r}"

@@ -77,7 +77,7 @@ class FirstOwner:
         """
         if self.exists(connection):
             raise PersonExistsError(
-                "There is an owner already. Further people: headgate people add, or invitations."
+                "There is an owner already. Add people by `headgate people add` or by invitation."
             )
         request = PersonRequest(
             email=email,

@@ -23,7 +23,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 
 TOKEN_PREFIX = "hg_invite_"
-NOT_OPEN = "This invitation is not known, was taken up, or is over."
+NOT_OPEN = "This invitation does not exist, was accepted or revoked, or has expired."
 
 
 class InvitationService:
@@ -55,7 +55,7 @@ class InvitationService:
         invites an owner.
         """
         if role is Role.OWNER and by_role is not Role.OWNER:
-            raise RoleNotAllowedError("Only an owner invites an owner.")
+            raise RoleNotAllowedError("Only an owner can invite an owner.")
         address = check_email(email, param=param)
         return self._issue(connection, organization_id, address, role=role, by=by)
 

@@ -23,29 +23,29 @@ from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Client, Headers, Request, Timeouts
 from headgate.kit.http.url import parse_url
 
+# Asymmetric signatures only: with `none` or HS* anybody, or every client, could sign.
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
 )
-"""Signatures by a key that only the issuer has; so neither `none` nor any `HS`."""
 KEY_TYPES = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+# The purpose of requests to issuers, by which the egress guard chooses its rule.
 IDENTITY = "identity"
-"""The purpose of requests to issuers: the egress rule that allows where these are."""
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 RESPONSE_BYTES_MAX = 256 * 1024
 TIMEOUTS = Timeouts(
     connect_seconds=5.0, first_byte_seconds=10.0, idle_seconds=10.0, total_seconds=15.0
 )
 LEEWAY_SECONDS = 30.0
+# Older keys are fetched again in the background.
 KEYS_FRESH_SECONDS = 600.0
-"""Keys older than this are fetched again, while the old ones serve."""
+# Tokens with unknown key ids cannot make this server ask the issuer more often.
 RETRY_SECONDS = 10.0
-"""However many tokens with unknown keys come, the issuer is asked once in this time."""
 TOKEN_CHARACTERS_MAX = 16_384
 TEXT_CHARACTERS_MAX = 255
 
 NOT_ACCEPTED = (
-    "This token is not one that is accepted here: it is another issuer's, or not for this."
+    "This token is not accepted here: it is invalid, of another issuer, or for another audience."
 )
 EXPIRED = "This login has expired. Sign in again."
 
@@ -93,12 +93,16 @@ class Issuer:
             metadata = await self.fetch("GET", address)
             if metadata.get("issuer") != self.url:
                 log.warning("issuer.differs", configured=self.url, told=metadata.get("issuer"))
-                raise IssuerUnreachableError("The issuer of logins says that it is another one.")
+                raise IssuerUnreachableError(
+                    "The discovery document of the login issuer names another issuer."
+                )
             self._metadata = metadata
         found = self._metadata.get(name)
         if not isinstance(found, str):
             log.warning("issuer.endpoint_missing", issuer=self.url, endpoint=name)
-            raise IssuerUnreachableError(f"The issuer of logins names no {name}.")
+            raise IssuerUnreachableError(
+                f"The discovery document of the login issuer has no {name}."
+            )
         return found
 
     async def fetch(
@@ -122,7 +126,7 @@ class Issuer:
         except (EgressError, ValueError, msgspec.DecodeError) as error:
             log.warning("issuer.failed", issuer=self.url, address=address, error=str(error))
             raise IssuerUnreachableError(
-                "The issuer of logins did not answer as it should. Try again later."
+                "The login issuer did not answer properly. Try again later."
             ) from error
 
     async def verify(
@@ -170,7 +174,8 @@ class Issuer:
             await self._refresh_keys(wait=False)
         if self._keys is None:
             raise IssuerKeysUnavailableError(
-                "The issuer of logins cannot be reached now.", retry_after_seconds=RETRY_SECONDS
+                "The login issuer cannot be reached at the moment.",
+                retry_after_seconds=RETRY_SECONDS,
             )
         return self._keys
 
@@ -192,7 +197,7 @@ class Issuer:
             self._keys = parse_jwks(document)
             self._read_at = self._clock.monotonic()
         except HeadgateError:
-            pass  # told in the log; the old keys serve on
+            pass  # It is logged already. The old keys stay in use.
         except (JoseError, ValueError, TypeError, KeyError) as error:
             log.warning("issuer.keys_unusable", issuer=self.url, error=str(error))
         finally:
@@ -210,7 +215,7 @@ def parse_jwks(document: Mapping[str, Any]) -> KeySet:
         if known is not None:
             usable.append(known.import_key(cast("Any", entry)))
     if not usable:
-        raise ValueError("no key that a signature could be checked by")
+        raise ValueError("no key that could verify a signature")
     return KeySet(cast("Any", usable))
 
 

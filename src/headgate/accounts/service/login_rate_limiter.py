@@ -8,8 +8,8 @@ from collections import OrderedDict
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 
+# Addresses and accounts in memory. The least recently seen is dropped for a new one.
 ENTRIES_MAX = 20_000
-"""Addresses and accounts that are remembered; the one that was seen longest ago is forgotten."""
 IPV6_PREFIX = 64
 
 
@@ -37,7 +37,7 @@ class LoginRateLimiter:
         if max(spent) > self._per_minute - 1:
             seconds = (max(spent) - self._per_minute + 1) * 60.0 / self._per_minute
             raise TooManySignInsError(
-                "Too many tries to sign in. Wait a little.", retry_after_seconds=seconds
+                "Too many attempts to sign in. Try again later.", retry_after_seconds=seconds
             )
         for key, count in zip(keys, spent, strict=True):
             self._store(key, count + 1.0, now)

@@ -59,7 +59,7 @@ class MemberService:
             return member
         self._check_may_change_owner(member.role, role, by_role=by_role)
         if by.id == member.person_id and ROLE_RANKS[role] > ROLE_RANKS[member.role]:
-            raise RoleNotAllowedError("Nobody raises their own role; another owner has to.")
+            raise RoleNotAllowedError("You cannot raise your own role. Ask another owner.")
         self._check_not_last_owner(connection, organization_id, member)
         store.update_role(connection, organization_id, member.person_id, role)
         self._revoke_access(connection, organization_id, member, by=by)
@@ -92,17 +92,19 @@ class MemberService:
 
     def _check_may_change_owner(self, before: Role, after: Role, *, by_role: Role) -> None:
         if Role.OWNER in (before, after) and by_role is not Role.OWNER:
-            raise RoleNotAllowedError("Only an owner makes and unmakes owners.")
+            raise RoleNotAllowedError(
+                "Only an owner can make somebody an owner or change the role of one."
+            )
 
     def _check_not_last_owner(
         self, connection: sa.Connection, organization_id: str, member: Member
     ) -> None:
         if member.role is not Role.OWNER:
             return
-        # Two owners who demote each other in two processes wait for each other here.
+        # Without the lock, two owners who demote each other at the same time would leave none.
         tenants.lock_organization(connection, organization_id)
         if store.count_members(connection, organization_id, role=Role.OWNER) == 1:
-            raise LastOwnerError("This is the last owner; make another one first.")
+            raise LastOwnerError("This is the last owner. Make somebody else an owner first.")
 
     def _revoke_access(
         self, connection: sa.Connection, organization_id: str, member: Member, *, by: Actor

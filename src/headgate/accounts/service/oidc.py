@@ -21,7 +21,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers
 
 FLOW_SECONDS = 600.0
-NOT_PROVEN = "This sign-in was not begun in this browser, or took too long. Begin again."
+NOT_PROVEN = "This sign-in was not started in this browser, or took too long. Start again."
 
 
 class OidcClient(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class OidcLogin:
         access_token = answer.get("access_token")
         if "email" in claims or not isinstance(access_token, str):
             return external
-        # Some issuers tell the address only here (OpenID Connect Core 5.4).
+        # Some issuers return the e-mail only here (OpenID Connect Core 5.4).
         address = await self._issuer.find_endpoint("userinfo_endpoint")
         bearer = (b"authorization", b"Bearer " + access_token.encode("utf-8", "replace"))
         user = await self._issuer.fetch("GET", address, headers=[bearer])

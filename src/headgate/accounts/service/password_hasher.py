@@ -88,13 +88,15 @@ class PasswordHasher:
         except argon2.exceptions.VerificationError:
             return PasswordCheck(is_correct=False)
         except argon2.exceptions.InvalidHashError as error:
-            raise SignInFailedError("The stored password cannot be read; set it anew.") from error
+            raise SignInFailedError(
+                "The stored password hash is corrupt. Set a new password."
+            ) from error
         return PasswordCheck(stored is not None, self._argon.check_needs_rehash(compared))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._waiting >= self._waiting_max:
             raise SignInOverloadedError(
-                "Too many are signing in at this moment. Try again.",
+                "Too many people are signing in at the moment. Try again.",
                 retry_after_seconds=RETRY_SECONDS,
             )
         self._waiting += 1

@@ -27,8 +27,8 @@ from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 
-NOT_SIGNED_IN = "This e-mail and password do not belong together here."
-"""The one answer to every failed sign-in (threat 14): which of the two is wrong is not told."""
+# The same for every failed sign-in, so that nobody learns which accounts exist.
+NOT_SIGNED_IN = "The e-mail address or the password is wrong."
 
 
 class PersonService:
@@ -47,7 +47,7 @@ class PersonService:
         now = self._clock.now()
         email = check_email(request.email)
         if store.select_person_by_email(connection, email) is not None:
-            raise PersonExistsError(f"There is a person with the e-mail {email} already.")
+            raise PersonExistsError(f"There is already a person with the e-mail {email}.")
         person = Person(
             id=self._ids.make("pers"),
             email=email,
@@ -161,7 +161,7 @@ class PersonService:
         if person.disabled_at is not None:
             return person
         if person.is_operator and store.count_operators(connection) == 1:
-            raise LastOwnerError("This is the last operator; make another one first.")
+            raise LastOwnerError("This is the last operator. Make somebody else an operator first.")
         store.update_person(connection, person.id, {"disabled_at": self._clock.now()})
         sessions.delete_sessions_of(connection, person.id)
         self._record(connection, by, "person.disabled", person)
@@ -195,7 +195,9 @@ class PersonService:
         if known == subject:
             return person
         if known is not None or person.disabled_at is not None:
-            raise SignInFailedError("This identity is not known here.")
+            raise SignInFailedError(
+                "This identity does not belong to the account of its e-mail address."
+            )
         now = self._clock.now()
         store.insert_identity(connection, LinkedIdentity(issuer, subject, person.id, now))
         if person.email_verified_at is None:

@@ -18,10 +18,10 @@ from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 
+# Per person. The least recently used one ends for a new one.
 SESSIONS_MAX = 50
-"""Of one person; the one that was not used for longest ends for a new one."""
+# `last_seen_at` is updated at most this often, since each update is a write.
 SEEN_SECONDS = 60.0
-"""How exactly it is known when a session was last used: each note is a write."""
 
 
 class SessionService:

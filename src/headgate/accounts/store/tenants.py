@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from headgate.accounts.model import InactiveAccounts, Organization, Project
 from headgate.kit.db.schema import METADATA, bump_revision
 
+# Every change bumps the revision of this topic, by which other processes notice it.
 TOPIC = "accounts"
-"""The revision that every change bumps, by which other processes know of it."""
 
 ORGANIZATIONS = sa.Table(
     "organizations",

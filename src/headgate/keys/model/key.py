@@ -40,13 +40,13 @@ class Key(Scope, frozen=True, kw_only=True):
     description: str = ""
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     on_disconnect: DisconnectPolicy | None = None
-    """None leaves it to the setting."""
+    """None: as HEADGATE_DISCONNECT_POLICY says."""
     disabled_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
     rotated_at: float | None = None
     previous_expires_at: float | None = None
-    """Until when the token before the last rotation is good, too; None where there is none."""
+    """Until when the token from before the last rotation is accepted as well."""
     version: int = 1
 
     @property

@@ -6,8 +6,8 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
+# A character that occurs in no name and no pattern.
 PLACEHOLDER = "\0"
-"""A character that no name and no pattern has."""
 _STARS = re.compile(r"\*{2,}")
 
 

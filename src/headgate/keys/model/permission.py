@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from headgate.keys.model import pattern as patterns
 
 EVERYTHING = "*"
+# Everything in the organization: the default of a management key without permissions.
 ORGANIZATION = "*:*"
-"""Everything in the key's organization: what a management key may that names no permissions."""
 PLATFORM_PREFIX = "platform:"
 FORM = re.compile(r"\*|[a-z_*-]{1,64}:[a-z_*-]{1,64}")
 

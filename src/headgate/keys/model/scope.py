@@ -18,8 +18,8 @@ from headgate.llm.providers.openai import PROVIDER
 REQUESTS_PER_MINUTE_MAX = 1_000_000
 TOKENS_PER_MINUTE_MAX = 1_000_000_000
 ENTRIES_MAX = 256
+# Endpoints that a key must name: no pattern grants them.
 RESTRICTED = frozenset(row.name for row in PROVIDER.endpoints if row.restricted)
-"""Endpoints that are open only to keys that name them, so that no pattern hands them out."""
 
 _PATTERN = re.compile(r"[A-Za-z0-9_.:/*@-]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9_.:/@-]{1,200}")
@@ -96,7 +96,7 @@ def parse_network(text: str) -> Network:
     network = ipaddress.ip_network(text)
     if isinstance(network, ipaddress.IPv6Network):
         if "%" in text:
-            raise ValueError("a zone has no meaning here")
+            raise ValueError("a network cannot have a zone")
         if network.subnet_of(_MAPPED):
             inner = int(network.network_address) & IPV4_BITS
             return ipaddress.IPv4Network((inner, network.prefixlen - _MAPPED.prefixlen))

@@ -18,8 +18,8 @@ PUBLIC_ID_LENGTH = 12
 SECRET_BYTES = 32
 SECRET_LENGTH = 43
 CHECKSUM_LENGTH = 6
+# Longer tokens are refused before they are hashed.
 TOKEN_LENGTH_MAX = 128
-"""Anything longer is not worth a digest."""
 
 
 class KeyKind(enum.Enum):

@@ -26,8 +26,9 @@ class Authority(msgspec.Struct, frozen=True):
     is_operator: bool = False
 
 
+# Of the command line, which only somebody on the machine can use.
 FULL_AUTHORITY = Authority(is_operator=True)
-"""Who is at the machine itself."""
+
 
 _NAMES = {"monthly_budget_nano": "monthly_budget"}
 
@@ -37,14 +38,14 @@ def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
     if authority.scope is None:
         if names_platform(wanted.permissions) and not authority.is_operator:
             raise ScopeExceededError(
-                "Only the operator of the installation gives permissions of the platform "
+                "Only the operator of the installation can grant permissions of the platform "
                 "(platform:..., or * alone). `*:*` is everything in the organization."
             )
         return
     excess = find_excess(find_effective_scope(wanted), authority.scope)
     if excess is not None:
         raise ScopeExceededError(
-            "A key can only issue what it holds itself, and this would be more: "
+            "A key cannot grant more than its own scope allows. It is exceeded in: "
             f"{_NAMES.get(excess, excess)}."
         )
 

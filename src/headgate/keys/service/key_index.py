@@ -20,9 +20,9 @@ from headgate.kit.clock import Clock
 from headgate.kit.http.addresses import Network
 from headgate.relay.ports import Grant
 
-REPLACED = "was replaced by a rotation, and its overlap is over; use the new token."
+REPLACED = "was replaced by a rotation whose overlap is over; use the new token."
+# A key is refused with its project and its organization, too.
 TOPICS = frozenset({store.TOPIC, ACCOUNTS_TOPIC})
-"""What `load` has to hear of: a key is refused with its project and organization, too."""
 _NEVER = -1
 
 
@@ -138,22 +138,22 @@ class KeyIndex:
             heapq.heappush(self._expirations, (key.expires_at, key.id))
 
     def _refuse(self, digest: bytes, reason: str) -> None:
-        # In this order: between the two a token is in both, and then in one.
+        # In this order, so that a concurrent `find` meets the token in at least one of both.
         self._refusal_reasons[digest] = reason
         self._grants.pop(digest, None)
 
     def _find_reason(self, key: StoredKey) -> str | None:
         """Return why a key is refused regardless of its expiry, or None."""
         if key.revoked_at is not None:
-            return "has been revoked; use another one."
+            return "has been revoked; use another key."
         if key.disabled_at is not None:
             return "is disabled; ask its owner to enable it."
         if key.organization_id in self._inactive.organizations:
-            return "is of an organization that is suspended."
-        # A management key of the whole organization is not the project's.
+            return "belongs to a suspended organization."
+        # A management key of the whole organization does not end with its project.
         is_of_project = key.is_live or key.projects
         if key.project_id in self._inactive.projects and is_of_project:
-            return "is of a project that is archived."
+            return "belongs to an archived project."
         return None
 
     def _grant(self, key: StoredKey, ends_at: float | None) -> Grant:
@@ -185,7 +185,7 @@ class KeyIndex:
         if name is None:
             return _malformed()
         reason = self._refusal_reasons.get(
-            digest, "is not known here; check which gateway it is for."
+            digest, "is unknown; check that it was issued by this gateway."
         )
         return InvalidApiKeyError(f"The API key {name} {reason}")
 
@@ -193,7 +193,7 @@ class KeyIndex:
         stored = self._stored[grant.key_id]
         is_whole_key = stored.expires_at == grant.expires_at
         is_replaced = digest == stored.previous_digest and not is_whole_key
-        reason = REPLACED if is_replaced else "has expired; use another one."
+        reason = REPLACED if is_replaced else "has expired; use another key."
         return InvalidApiKeyError(f"The API key {read_public_prefix(token)} {reason}")
 
 
@@ -215,6 +215,6 @@ def _list_tokens(stored: StoredKey) -> list[bytes]:
 
 def _malformed() -> InvalidApiKeyError:
     return InvalidApiKeyError(
-        "This is not a whole Headgate key (hg_live_... or hg_admin_...): "
-        "its form or checksum is wrong. Copy it again."
+        "This is not a valid Headgate key (hg_live_... or hg_admin_...): "
+        "its format or checksum is wrong. Copy it again."
     )

@@ -70,7 +70,7 @@ class KeyService:
         self._audit = audit
         self._subscribed = subscribed
         self.keys_max = keys_max
-        """How many keys an organization may have that are not revoked."""
+        """The maximum number of unrevoked keys of an organization."""
 
     def create(
         self,
@@ -114,7 +114,7 @@ class KeyService:
         Raise as `create`, and `KeyConflictError` for a revoked key or for the expiry of an expired
         one: neither becomes valid again.
         """
-        assert _NEVER_CHANGED.isdisjoint(changes), "these make a key what it is"
+        assert _NEVER_CHANGED.isdisjoint(changes), "these fields never change"
         now = self._clock.now()
         _check_changeable(key, now, expiry="expires_at" in changes)
         authority = _find_authority(authority, by)
@@ -201,7 +201,7 @@ class KeyService:
         """
         key = store.select_key(connection, key_id, organization_id=organization_id)
         if key is None or find_state(key, self._clock.now()) is not KeyState.ACTIVE:
-            raise InvalidApiKeyError("The API key was revoked or disabled in the meantime.")
+            raise InvalidApiKeyError("The API key is no longer active.")
         return Authority(key.effective_scope)
 
     def list(self, connection: sa.Connection) -> list[Key]:
@@ -222,7 +222,7 @@ class KeyService:
                 connection, request.organization_id, request.project_id
             )
         except AccountNotFoundError as error:
-            message = "The project is not of this organization."
+            message = "The project does not belong to this organization."
             raise InvalidKeyRequestError(message, param="project_id") from error
 
     def _check_key_count(self, connection: sa.Connection, project: Project) -> None:
@@ -230,22 +230,22 @@ class KeyService:
             raise InvalidKeyRequestError("The project is archived.", param="project_id")
         if store.count_unrevoked(connection, project.organization_id) >= self.keys_max:
             raise KeyConflictError(
-                f"The organization has {self.keys_max} keys, which is the most. Revoke some first."
+                f"The organization has the maximum of {self.keys_max} keys. Revoke some first."
             )
 
     def _check(
         self, connection: sa.Connection, key: Key, now: float, *, expiry: bool = True
     ) -> None:
         if expiry and key.expires_at is not None and key.expires_at <= now:
-            raise InvalidKeyRequestError("The time of expiry is in the past.", param="expires_at")
+            raise InvalidKeyRequestError("The expiry is in the past.", param="expires_at")
         if len(key.description) > DESCRIPTION_CHARACTERS_MAX or "\0" in key.description:
             message = f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters of text."
             raise InvalidKeyRequestError(message, param="description")
         if key.kind is KeyKind.LIVE and key.permissions:
-            message = "Permissions are for management keys; an inference key calls models."
+            message = "An inference key cannot have permissions. Issue a management key."
             raise InvalidKeyRequestError(message, param="permissions")
         if key.kind is KeyKind.ADMIN and key.projects and key.project_id not in key.projects:
-            message = "A management key's own project has to be among its projects."
+            message = "The projects of a management key must include its own project."
             raise InvalidKeyRequestError(message, param="projects")
         for project_id in key.projects:
             self._check_project(connection, key.organization_id, project_id)
@@ -300,7 +300,7 @@ def _digest(token: str) -> bytes:
 
 def _find_authority(given: Authority | None, by: Actor) -> Authority:
     if given is None:
-        assert by.kind in _TRUSTED, "whoever is not at the machine has limits"
+        assert by.kind in _TRUSTED, "only the command line and the system have no limits"
         return FULL_AUTHORITY
     return given
 
@@ -308,9 +308,9 @@ def _find_authority(given: Authority | None, by: Actor) -> Authority:
 def _check_changeable(key: Key, now: float, *, expiry: bool) -> None:
     state = find_state(key, now)
     if state is KeyState.REVOKED:
-        raise KeyConflictError("The key is revoked, for good. Issue another one.")
+        raise KeyConflictError("The key is revoked for good. Issue another one.")
     if expiry and key.expires_at is not None and key.expires_at <= now:
-        raise KeyConflictError("The key has expired and stays so. Issue another one.")
+        raise KeyConflictError("The key has expired for good. Issue another one.")
 
 
 def _describe(key: Key) -> dict[str, Any]:
