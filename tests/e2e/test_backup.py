@@ -107,9 +107,7 @@ def test_backup_under_load_holds_every_call_that_was_acknowledged_before_it(
     assert beside.returncode == 1
     assert f"in use by `headgate serve` (process {gateway.process.pid})" in beside.stderr
     fresh = Settings(data=tmp_path / "fresh")
-    restored = backup.restore(
-        fresh, build_source(fresh), build_source(fresh), folder, replace=False, key_file=key_file
-    )
+    restored = backup.restore(fresh, build_source(fresh), folder, replace=False, key_file=key_file)
     assert before <= read_ids(fresh.data)
     assert restored.manifest.rows["receipts"] == len(read_ids(fresh.data))
     database = Database(fresh.data / "headgate.db")
@@ -145,7 +143,5 @@ def test_database_that_goes_missing_stops_its_server_and_loses_nothing_acknowled
     shutil.copytree(rescued, tmp_path / "rescued")
     fresh.data.mkdir()
     shutil.copy(gateway.data / "master.key", fresh.data)
-    backup.restore(
-        fresh, build_source(fresh), build_source(fresh), tmp_path / "rescued", replace=False
-    )
+    backup.restore(fresh, build_source(fresh), tmp_path / "rescued", replace=False)
     assert set(load.acknowledged) <= read_ids(fresh.data)

@@ -36,7 +36,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backup.back_up(
         settings,
         build_source(settings),
-        build_source(settings),
         folder / "backup",
         key_file=folder / "key",
     )
@@ -68,7 +67,6 @@ def test_backup_is_brought_back_with_its_key(made: Path, fresh: Settings) -> Non
     done = backup.restore(
         fresh,
         build_source(fresh),
-        build_source(fresh),
         made / "backup",
         replace=False,
         key_file=made / "key",
@@ -82,9 +80,7 @@ def test_backup_is_brought_back_with_its_key(made: Path, fresh: Settings) -> Non
 def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -> None:
     key = (made / "data/master.key").read_bytes().strip()
     assert not any(key in path.read_bytes() for path in (made / "backup").iterdir())
-    assert backup.restore(
-        fresh, build_source(fresh), build_source(fresh), made / "backup", replace=False
-    ).needs_key
+    assert backup.restore(fresh, build_source(fresh), made / "backup", replace=False).needs_key
     with pytest.raises(InvalidMasterKeyError, match="The master key is missing"):
         open_application(fresh)
 
@@ -92,11 +88,10 @@ def test_key_is_in_no_backup_and_its_lack_is_told(made: Path, fresh: Settings) -
 def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path: Path) -> None:
     settings = Settings(data=made / "data")
     with pytest.raises(BackupNotAllowedError, match="is there already"):
-        backup.back_up(settings, build_source(settings), build_source(settings), made / "backup")
+        backup.back_up(settings, build_source(settings), made / "backup")
     with pytest.raises(BackupNotAllowedError, match="is there already"):
         backup.back_up(
             settings,
-            build_source(settings),
             build_source(settings),
             tmp_path / "other",
             key_file=made / "key",
@@ -104,7 +99,6 @@ def test_backup_goes_to_a_new_folder_and_its_key_elsewhere(made: Path, tmp_path:
     with pytest.raises(BackupNotAllowedError, match="Keep the key elsewhere"):
         backup.back_up(
             settings,
-            build_source(settings),
             build_source(settings),
             tmp_path / "other",
             key_file=tmp_path / "other" / "key",
@@ -121,7 +115,6 @@ def test_backup_that_finds_no_room_says_so_and_leaves_nothing(made: Path, tmp_pa
             backup.back_up(
                 settings,
                 build_source(settings),
-                build_source(settings),
                 tmp_path / "backup",
                 key_file=tmp_path / "key",
             )
@@ -136,7 +129,6 @@ def test_key_file_that_cannot_be_written_is_told(made: Path, tmp_path: Path) -> 
     with pytest.raises(BackupNotAllowedError, match="cannot be written"):
         backup.back_up(
             settings,
-            build_source(settings),
             build_source(settings),
             tmp_path / "backup",
             key_file=tmp_path / "file" / "key",
@@ -154,7 +146,6 @@ def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
         backup.restore(
             fresh,
             build_source(fresh),
-            build_source(fresh),
             made / "backup",
             replace=False,
             key_file=made / "key",
@@ -162,7 +153,6 @@ def test_database_that_is_there_is_kept_unless_it_is_to_be_replaced(
     assert (fresh.data / DATABASE_FILE).read_bytes() == before
     done = backup.restore(
         fresh,
-        build_source(fresh),
         build_source(fresh),
         made / "backup",
         replace=True,
@@ -179,13 +169,10 @@ def test_other_master_key_is_refused_before_anything_is_replaced(
     open_application(fresh).close()
     before = (fresh.data / DATABASE_FILE).read_bytes()
     with pytest.raises(InvalidMasterKeyError, match="not the one that sealed"):
-        backup.restore(
-            fresh, build_source(fresh), build_source(fresh), made / "backup", replace=True
-        )
+        backup.restore(fresh, build_source(fresh), made / "backup", replace=True)
     with pytest.raises(BackupNotAllowedError, match="is another master key"):
         backup.restore(
             fresh,
-            build_source(fresh),
             build_source(fresh),
             made / "backup",
             replace=True,
@@ -196,7 +183,6 @@ def test_other_master_key_is_refused_before_anything_is_replaced(
     with pytest.raises(InvalidMasterKeyError, match=f"key in {other} is not the one that sealed"):
         backup.restore(
             fresh,
-            build_source(fresh),
             build_source(fresh),
             made / "backup",
             replace=True,
@@ -210,9 +196,7 @@ def test_nothing_is_restored_beside_a_server(made: Path, fresh: Settings) -> Non
         directory_lock.hold(fresh, directory_lock.SERVE),
         pytest.raises(DataDirectoryInUseError, match="headgate serve"),
     ):
-        backup.restore(
-            fresh, build_source(fresh), build_source(fresh), made / "backup", replace=True
-        )
+        backup.restore(fresh, build_source(fresh), made / "backup", replace=True)
 
 
 def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
@@ -220,13 +204,13 @@ def test_damaged_backup_is_refused(folder: Path, fresh: Settings) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamagedBackupError, match="its checksum differs"):
-        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
+        backup.restore(fresh, build_source(fresh), folder, replace=False)
     path.unlink()
     with pytest.raises(DamagedBackupError):
-        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
+        backup.restore(fresh, build_source(fresh), folder, replace=False)
     (folder / "manifest.json").unlink()
     with pytest.raises(BackupNotAllowedError, match="is no backup"):
-        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
+        backup.restore(fresh, build_source(fresh), folder, replace=False)
     assert not (fresh.data / DATABASE_FILE).exists()
 
 
@@ -238,7 +222,7 @@ def test_backup_whose_manifest_names_a_file_elsewhere_is_refused(
     shutil.copy(folder / DATABASE_FILE, folder.parent / "made.db")
     path.write_text(path.read_text().replace(f'"{DATABASE_FILE}"', f'"{name}"'))
     with pytest.raises(DamagedBackupError):
-        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
+        backup.restore(fresh, build_source(fresh), folder, replace=False)
 
 
 @pytest.mark.parametrize("change", ["DROP TABLE receipts", "DELETE FROM keys"])
@@ -253,7 +237,7 @@ def test_backup_that_lacks_what_its_manifest_tells_is_refused(
     file = backup.describe_file(path)
     backup.write_manifest(folder, msgspec.structs.replace(manifest, file=file))
     with pytest.raises(DamagedBackupError, match="other tables or rows than its manifest"):
-        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
+        backup.restore(fresh, build_source(fresh), folder, replace=False)
 
 
 def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
@@ -268,9 +252,7 @@ def test_books_that_do_not_balance_are_neither_backed_up_nor_restored(
         )
     database.close()
     with pytest.raises(DamagedBackupError, match="The books do not balance"):
-        backup.back_up(
-            settings, build_source(settings), build_source(settings), tmp_path / "backup"
-        )
+        backup.back_up(settings, build_source(settings), tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
 
 
@@ -278,7 +260,7 @@ def test_backup_of_a_newer_headgate_is_refused(folder: Path, fresh: Settings) ->
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"schema": "', '"schema": "9'))
     with pytest.raises(BackupNotAllowedError, match="is newer than this one"):
-        backup.restore(fresh, build_source(fresh), build_source(fresh), folder, replace=False)
+        backup.restore(fresh, build_source(fresh), folder, replace=False)
 
 
 @pytest.mark.parametrize("left", ["master.key", "first-keys.json", "headgate.db-wal"])
@@ -300,7 +282,6 @@ def test_start_without_its_database_is_refused_with_the_ways_on(
     (fresh.data / left).unlink()
     backup.restore(
         fresh,
-        build_source(fresh),
         build_source(fresh),
         made / "backup",
         replace=False,
