@@ -31,7 +31,7 @@ from headgate.kit.private_file import read_private_json
 from headgate.main import data_plane
 from headgate.main.application import Application, open_application
 from headgate.main.first_start import prepare_credential, prepare_first_start
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
 from headgate.telemetry.metrics import Metrics

@@ -21,7 +21,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.main.application import Application
 from headgate.main.egress import build_rules
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from rigs.faults.cells import PLACES
 from tests.fakes import line

@@ -30,7 +30,7 @@ from headgate.keys.store import KEYS, next_revision
 from headgate.kit.db.engine import Database
 from headgate.main.application import Application, open_application
 from headgate.main.first_start import prepare_first_start
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.settings import Settings
 
 MANAGED_EVERY = 5

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from headgate.data_directory.directory_lock import DATABASE_FILE
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.metering.store import RECEIPTS
 from rigs.soak import harness, samples
 from rigs.soak.load import Load

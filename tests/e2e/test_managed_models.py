@@ -11,7 +11,7 @@ import pytest
 
 from headgate.audit.model import COMMAND_LINE
 from headgate.billing import service as billing
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 from headgate.cli.data_directory import open_data_directory
 from headgate.credentials.model.managed_model import (
     ManagedChange,

@@ -17,7 +17,7 @@ from headgate.billing import service as billing
 from headgate.data_directory import backup_postgresql
 from headgate.data_directory.backup import BackupNotAllowedError
 from headgate.kit.db.engine import Database
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from headgate.settings import Settings
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, start_gateway

@@ -9,7 +9,7 @@ import pytest
 
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
 from tests.fakes.plain import make_receipt
 from tests.fakes.raw import Line

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from headgate.kit.db.engine import Database
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Receipt
 from tests.fakes.gateway import Gateway
 

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.catalog.model.price import DEFAULT_TIER
 from headgate.catalog.model.rates import PriceRow
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.pricing import choose
 from headgate.cli.price_source import Places, PriceList, fill_inherited, list_expected
 

@@ -13,12 +13,12 @@ from headgate.api.errors import InvalidFieldError
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Metadata, Name, Timestamp, to_datetime, to_optional_datetime
 from headgate.audit.model import AuditEntry
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 from headgate.credentials.model.auth import TYPES
 from headgate.credentials.model.credential import CredentialRecord, MetadataValue
 from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
 from headgate.credentials.service.tester import ENDPOINT
-from headgate.metering.service import Outcomes
+from headgate.metering.model import Outcomes
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model.base_url import BASE_URL_CHARACTERS_MAX
 

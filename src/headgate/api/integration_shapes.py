@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from headgate.catalog.model import (
+from headgate.catalog.model.manifest import (
     ActionEntry,
     AuthSchema,
     IntegrationManifest,
     ModelEntry,
-    NanoRates,
-    PriceRow,
     TestEndpoint,
 )
+from headgate.catalog.model.rates import NanoRates, PriceRow
 from headgate.kit.money import NANO_PER_DOLLAR
 
 FindPrice = Callable[[str, str], PriceRow | None]

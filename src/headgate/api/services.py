@@ -19,7 +19,9 @@ from headgate.api.authentication import AuthenticationMethods
 from headgate.api.storage import Storage
 from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
-from headgate.catalog.service import Catalog, CatalogSettings, PriceService
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.service.prices import PriceService
+from headgate.catalog.service.settings import CatalogSettings
 from headgate.credentials.service import Capacities, CredentialBook, ManagedBook, Trials, Vault
 from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock

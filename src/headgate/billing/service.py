@@ -27,7 +27,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.metering.events import RequestCompleted, UsageImplausible
 from headgate.relay.ports import Hold, Receipt
 

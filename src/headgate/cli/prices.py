@@ -16,7 +16,7 @@ from rich.table import Table
 from headgate.audit.model import COMMAND_LINE
 from headgate.catalog.model.manifest import IntegrationManifest
 from headgate.catalog.model.price import MICROSECONDS, OPERATOR, format_moment, format_rates
-from headgate.catalog.service import ListedPrice, PriceFilter, PriceRequest
+from headgate.catalog.service.prices import ListedPrice, PriceFilter, PriceRequest
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, parse_expiry
 from headgate.cli.tables import print_table

@@ -11,7 +11,7 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, format_time, parse_past
 from headgate.kit.db.writer import Writer
 from headgate.main.application import Application
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.metering.jobs import Progress, Pruner
 
 ROWS_BETWEEN_LINES = 100_000

@@ -17,7 +17,10 @@ from headgate.accounts.service import (
     SessionService,
 )
 from headgate.audit.service import AuditLog
-from headgate.catalog import service as catalog
+from headgate.catalog.service.catalog import TOPIC as CATALOG_TOPIC
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.service.prices import PriceService
+from headgate.catalog.service.settings import CatalogSettings
 from headgate.credentials import service as credentials
 from headgate.data_directory import directory_lock, leftovers
 from headgate.data_directory.database import open_database
@@ -110,9 +113,9 @@ class Application:
         )
         self.hasher = PasswordHasher()
         self.key_index = keys.KeyIndex(clock)
-        self.catalog = catalog.Catalog.load(settings.catalog_dir)
-        self.prices = catalog.PriceService(self.catalog, self.audit, clock)
-        self.catalog_settings = catalog.CatalogSettings(self.catalog, self.audit, clock)
+        self.catalog = Catalog.load(settings.catalog_dir)
+        self.prices = PriceService(self.catalog, self.audit, clock)
+        self.catalog_settings = CatalogSettings(self.catalog, self.audit, clock)
         self.managed_models = credentials.ManagedBook(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
@@ -166,7 +169,7 @@ class Application:
         if vault.TOPIC in topics:
             self.vault.load(connection)
             self.offers.load(connection)
-        if catalog.TOPIC in topics:
+        if CATALOG_TOPIC in topics:
             self.catalog.reload(connection)
             self.catalog_settings.reload(connection)
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
-from headgate.metering import service
+from headgate.metering import store
 from headgate.metering.model import Latency, LatencySample, measure
 
 INTERVAL_SECONDS = 60.0
@@ -79,7 +79,7 @@ class Latencies:
         since = oldest
         if self._looked_at is not None:
             since = max(oldest, self._looked_at - OVERLAP_SECONDS)
-        self._add(service.select_latency_samples(connection, since, rows_max=self._rows_max))
+        self._add(store.select_latency_samples(connection, since, rows_max=self._rows_max))
         self._looked_at = now
         self._forget(first_id("req", oldest))
         self._found = {place: measure(samples.values()) for place, samples in self._samples.items()}
@@ -147,7 +147,7 @@ class Pruner:
 
     def _delete_for_a_while(self, connection: sa.Connection, before: float, begin: float) -> int:
         total = 0
-        while rows := service.delete_before(connection, before, STEP_ROWS):
+        while rows := store.delete_before(connection, before, STEP_ROWS):
             total += rows
             if rows < STEP_ROWS or self._read_seconds() - begin >= self._slice_seconds:
                 break

@@ -12,7 +12,7 @@ import pytest
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
 from headgate.credentials.service.tester import ENDPOINT
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Deadlines, Receipt
 from tests.fakes.api import Answer, Api
 from tests.fakes.upstream import FakeUpstream, running_upstream

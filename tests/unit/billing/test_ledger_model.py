@@ -24,7 +24,7 @@ from headgate.billing.service import Ledger, audit, balance
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Hold, Receipt
 from tests.fakes.postgres import Postgres
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from headgate.billing.model import charge_excess, settle
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 from headgate.gateway.encoder import render_cost
 from headgate.kit.money import format_dollars
 from headgate.llm.usage import ParsedUsage, Usage

@@ -25,7 +25,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import Kind
 from headgate.llm.usage import Usage
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 from headgate.relay.ports import Hold, Receipt
 
 pytestmark = pytest.mark.anyio

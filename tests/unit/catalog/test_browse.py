@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.catalog.model import IntegrationManifest
-from headgate.catalog.model.manifest import AuthSchema, ExtraMetadata, ModelEntry
-from headgate.catalog.service import IntegrationFilter, browse
+from headgate.catalog.model.manifest import (
+    AuthSchema,
+    ExtraMetadata,
+    IntegrationManifest,
+    ModelEntry,
+)
+from headgate.catalog.service.browse import IntegrationFilter, browse
 
 MANIFESTS = [
     IntegrationManifest(

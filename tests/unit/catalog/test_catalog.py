@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headgate.catalog.model import InvalidCatalogError, ModelEntry, PriceBlock
-from headgate.catalog.service import Catalog
+from headgate.catalog.model.manifest import InvalidCatalogError, ModelEntry
+from headgate.catalog.model.price import PriceBlock
+from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.store.files import DATA, read_manifest, read_manifests
 from headgate.llm.usage import Usage
 

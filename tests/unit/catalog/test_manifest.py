@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.catalog.model import IntegrationManifest, InvalidCatalogError
-from headgate.catalog.service import Catalog
+from headgate.catalog.model.manifest import IntegrationManifest, InvalidCatalogError
+from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.store.files import read_manifest
 from headgate.relay.ports import Deadlines
 

@@ -13,21 +13,16 @@ from sqlalchemy import exc
 
 from headgate.audit.model import SYSTEM, Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
-from headgate.catalog.model import (
+from headgate.catalog.model.manifest import IntegrationManifest
+from headgate.catalog.model.price import (
     DollarRates,
-    IntegrationManifest,
     InvalidPriceError,
     PriceBlock,
     PriceNotFoundError,
+    format_moment,
 )
-from headgate.catalog.model.price import format_moment
-from headgate.catalog.service import (
-    Catalog,
-    PriceFilter,
-    PriceRequest,
-    PriceService,
-    PriceState,
-)
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.service.prices import PriceFilter, PriceRequest, PriceService, PriceState
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.llm.usage import Usage

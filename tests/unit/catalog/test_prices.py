@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.catalog.model import NanoRates, PriceRow
+from headgate.catalog.model.rates import NanoRates, PriceRow
 from headgate.llm.usage import Usage
 
 RATES = NanoRates(

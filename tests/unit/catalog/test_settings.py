@@ -7,9 +7,14 @@ import pytest
 
 from headgate.audit.model import Actor, ActorKind, AuditFilter
 from headgate.audit.service import AuditLog
-from headgate.catalog.model import InvalidOrganizationSettingError, LlmChoice, OrganizationSettings
-from headgate.catalog.model.settings import HIDDEN_MAX
-from headgate.catalog.service import Catalog, CatalogSettings
+from headgate.catalog.model.settings import (
+    HIDDEN_MAX,
+    InvalidOrganizationSettingError,
+    LlmChoice,
+    OrganizationSettings,
+)
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.service.settings import CatalogSettings
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions

@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 
 from headgate.audit.model import COMMAND_LINE, SYSTEM
 from headgate.audit.service import AuditLog
-from headgate.catalog.model import DollarRates
-from headgate.catalog.service import Catalog, PriceRequest, PriceService
+from headgate.catalog.model.price import DollarRates
+from headgate.catalog.service.catalog import Catalog
+from headgate.catalog.service.prices import PriceRequest, PriceService
 from headgate.cli import app
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 from headgate.gateway import listing
 from headgate.gateway.catalog_models import CatalogModels
 from headgate.gateway.listing import ModelNotListedError

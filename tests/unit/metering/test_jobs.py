@@ -17,7 +17,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
-from headgate.metering import service
+from headgate.metering import store as metering
 from headgate.metering.jobs import STEP_ROWS, Progress, Pruner
 from headgate.relay.ports import Hold, Receipt
 from tests.fakes.plain import make_receipt
@@ -64,17 +64,17 @@ def make_old(count: int, *, at: float = OLD, first: int = 0) -> list[Receipt]:
 
 def store(database: Database, receipts: Sequence[Receipt]) -> None:
     with database.transaction() as connection:
-        assert service.insert(connection, receipts) == len(receipts)
+        assert metering.insert(connection, receipts) == len(receipts)
 
 
 def insert_all(connection: sa.Connection, receipts: Sequence[Receipt]) -> Sequence[None]:
-    service.insert(connection, receipts)
+    metering.insert(connection, receipts)
     return [None] * len(receipts)
 
 
 def count(database: Database) -> int:
     with database.reading() as connection:
-        return service.count(connection)
+        return metering.count(connection)
 
 
 def read_all(database: Database, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.ids import first_id
-from headgate.metering import service
+from headgate.metering import store as metering
 from headgate.metering.jobs import Latencies
 from headgate.metering.model import Latency, measure
-from tests.unit.metering.test_service import FULL
+from tests.unit.metering.test_store import FULL
 
 NOW = 1_800_000_000.0
 MINI = "gpt-5.4-mini"
@@ -52,7 +52,7 @@ class Measured:
         }
         receipt = replace(FULL, streamed=streamed, **times, **fields)
         with self.database.transaction() as connection:
-            service.insert(connection, [receipt])
+            metering.insert(connection, [receipt])
 
     def look(self, at: float = NOW) -> Latency | None:
         with self.database.reading() as connection:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headgate.catalog.model import NanoRates, PriceRow
+from headgate.catalog.model.rates import NanoRates, PriceRow
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.breaker import Breakers

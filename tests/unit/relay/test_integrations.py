@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from headgate.catalog.model import IntegrationManifest
-from headgate.catalog.service import Catalog
+from headgate.catalog.model.manifest import IntegrationManifest
+from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.store.files import read_manifests
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Origin

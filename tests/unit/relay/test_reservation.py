@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 from headgate.kit.http.message import Timeouts
 from headgate.llm.usage import Usage
 from headgate.relay.breaker import Breakers

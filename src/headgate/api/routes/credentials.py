@@ -42,7 +42,7 @@ from headgate.credentials.model.credential import (
     UnusableCredentialError,
 )
 from headgate.credentials.service import CredentialFilter, Trial
-from headgate.metering import service as metering
+from headgate.metering import store as metering
 
 OPERATIONS = Operations("Credentials", "Secrets of model providers: sealed, and never shown again.")
 READ = organization("credentials:read")

@@ -16,8 +16,8 @@ from headgate.api.integration_shapes import (
 )
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.shapes import Empty
-from headgate.catalog.model import IntegrationManifest, IntegrationNotFoundError
-from headgate.catalog.service import IntegrationFilter, browse
+from headgate.catalog.model.manifest import IntegrationManifest, IntegrationNotFoundError
+from headgate.catalog.service.browse import IntegrationFilter, browse
 
 OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
 READ = organization("catalog:read")

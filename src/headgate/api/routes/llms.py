@@ -13,8 +13,8 @@ from headgate.api.integration_shapes import ModelResponse, to_model_responses
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.routes.integrations import list_llm_manifests, price_finder
 from headgate.api.shapes import Empty
-from headgate.catalog.model import (
-    IntegrationManifest,
+from headgate.catalog.model.manifest import IntegrationManifest
+from headgate.catalog.model.settings import (
     InvalidOrganizationSettingError,
     LlmChoice,
     OrganizationSettings,

@@ -13,9 +13,14 @@ from headgate.api.access import platform
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Empty, Timestamp, to_datetime
-from headgate.catalog.model import DollarRates, PriceEntry
-from headgate.catalog.model.price import MICROSECONDS, NO_THRESHOLD, format_rates
-from headgate.catalog.service import PriceFilter, PriceRequest
+from headgate.catalog.model.price import (
+    MICROSECONDS,
+    NO_THRESHOLD,
+    DollarRates,
+    PriceEntry,
+    format_rates,
+)
+from headgate.catalog.service.prices import PriceFilter, PriceRequest
 
 OPERATIONS = Operations("Prices", "What models cost since when: rows that are never changed.")
 READ = platform("platform:read")

@@ -9,7 +9,7 @@ import msgspec
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
 from headgate.api.shapes import Empty
-from headgate.catalog.service import Catalog
+from headgate.catalog.service.catalog import Catalog
 
 OPERATIONS = Operations("Providers", "What a connection to a model provider needs.")
 READ = organization("credentials:read")

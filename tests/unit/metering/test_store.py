@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.llm.usage import Usage
-from headgate.metering import service
+from headgate.metering import store as metering
 from headgate.metering.model import Totals
 from headgate.metering.store import RECEIPTS
 from headgate.relay.ports import Receipt
@@ -91,8 +91,8 @@ def make_receipt(number: int, *, organization_id: str = "org_1") -> Receipt:
 
 @pytest.mark.parametrize("receipt", [FULL, EMPTY], ids=["full", "empty"])
 def test_a_receipt_comes_back_as_it_was_stored(connection: sa.Connection, receipt: Receipt) -> None:
-    assert service.insert(connection, [receipt]) == 1
-    assert service.find(connection, receipt.request_id) == receipt
+    assert metering.insert(connection, [receipt]) == 1
+    assert metering.find(connection, receipt.request_id) == receipt
 
 
 def test_the_columns_are_the_fields_of_a_receipt() -> None:
@@ -101,35 +101,35 @@ def test_the_columns_are_the_fields_of_a_receipt() -> None:
 
 
 def test_an_unknown_request_has_no_receipt(connection: sa.Connection) -> None:
-    assert service.find(connection, "req_none") is None
+    assert metering.find(connection, "req_none") is None
 
 
 def test_a_second_receipt_of_a_request_changes_nothing(connection: sa.Connection) -> None:
-    service.insert(connection, [FULL])
+    metering.insert(connection, [FULL])
     again = msgspec.structs.replace(FULL, cost_nano=1)
-    assert service.insert(connection, [again, make_receipt(1)]) == 1
-    assert service.find(connection, FULL.request_id) == FULL
-    assert service.count(connection) == 2
+    assert metering.insert(connection, [again, make_receipt(1)]) == 1
+    assert metering.find(connection, FULL.request_id) == FULL
+    assert metering.count(connection) == 2
 
 
 def test_the_newest_receipts_of_an_organization_come_first(connection: sa.Connection) -> None:
     receipts = [make_receipt(number) for number in range(1, 6)]
-    service.insert(connection, [*receipts, make_receipt(9, organization_id="org_2")])
-    assert service.list_recent(connection, "org_1", rows_max=2) == [receipts[4], receipts[3]]
+    metering.insert(connection, [*receipts, make_receipt(9, organization_id="org_2")])
+    assert metering.list_recent(connection, "org_1", rows_max=2) == [receipts[4], receipts[3]]
 
 
 def test_totals_are_the_sums_over_one_organization(connection: sa.Connection) -> None:
     without_usage = msgspec.structs.replace(make_receipt(3), usage=None)
     receipts = [make_receipt(1), make_receipt(2), without_usage]
-    service.insert(connection, [*receipts, make_receipt(4, organization_id="org_2")])
-    assert service.total(connection, "org_1") == Totals(3, 20, 40, 6)
-    assert service.total(connection, "org_none") == Totals(0, 0, 0, 0)
+    metering.insert(connection, [*receipts, make_receipt(4, organization_id="org_2")])
+    assert metering.total(connection, "org_1") == Totals(3, 20, 40, 6)
+    assert metering.total(connection, "org_none") == Totals(0, 0, 0, 0)
 
 
 def test_retention_deletes_the_oldest_up_to_its_limit(connection: sa.Connection) -> None:
-    service.insert(connection, [make_receipt(number) for number in range(10)])
-    assert service.delete_before(connection, 5.0, 3) == 3
-    assert service.delete_before(connection, 5.0, 3) == 2
-    assert service.delete_before(connection, 5.0, 3) == 0
-    left = service.list_recent(connection, "org_1", rows_max=10)
+    metering.insert(connection, [make_receipt(number) for number in range(10)])
+    assert metering.delete_before(connection, 5.0, 3) == 3
+    assert metering.delete_before(connection, 5.0, 3) == 2
+    assert metering.delete_before(connection, 5.0, 3) == 0
+    left = metering.list_recent(connection, "org_1", rows_max=10)
     assert [receipt.created_at for receipt in left] == [9.0, 8.0, 7.0, 6.0, 5.0]
