@@ -1,4 +1,4 @@
-"""Decides what the simulator says: the part that chat, responses and completions share."""
+"""What the simulator answers: the part that chat, responses and completions share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REASONS = re.compile(r"o\d|gpt-5(?!.*-chat)")
 
 
 class Tool(msgspec.Struct):
-    """A tool that the caller runs. `schema` is None for a custom tool, which takes plain text."""
+    """Describe a tool that the caller runs; `schema` is None for a custom tool (plain text)."""
 
     name: str
     schema: Any = None
@@ -30,8 +30,8 @@ class Tool(msgspec.Struct):
 
 
 class Prompt(msgspec.Struct):
-    """What is asked. `choice` is auto, none, required or the name of a tool; `shape` a JSON
-    schema, or None for prose; `tokens_max` bounds reasoning and visible tokens together.
+    """Hold what the answer depends on. `choice` is auto, none, required or a tool's name; `shape`
+    is a JSON schema, or None for prose; `tokens_max` bounds reasoning and visible tokens together.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Prompt(msgspec.Struct):
 
 
 class Completion(msgspec.Struct):
-    """What is answered: a refusal, calls (tool, arguments or input) or a text; never two."""
+    """Hold one answer: a refusal, tool calls (tool, arguments or input) or a text; never two."""
 
     text: str = ""
     refusal: str | None = None
@@ -60,25 +60,26 @@ class Completion(msgspec.Struct):
 
     @property
     def visible_tokens(self) -> int:
-        """Tokens of everything but the reasoning."""
         called = sum(tokens.count(tool.name) + tokens.count(given) for tool, given in self.calls)
         return tokens.count(self.text) + tokens.count(self.refusal or "") + called
 
 
 def reasons(model: str) -> bool:
-    """Whether models of this name think before they answer."""
+    """Return whether models of this name spend reasoning tokens."""
     return _REASONS.match(model) is not None
 
 
 def cached_tokens(body: dict[str, Any], input_tokens: int) -> int:
-    """Input served from the prompt cache: only with a cache key, in steps of 128 from 1024 on."""
+    """Return the input tokens served from the prompt cache: only with a cache key, in steps of 128
+    from 1,024 on.
+    """
     if not body.get("prompt_cache_key") or input_tokens < CACHE_FROM_TOKENS:
         return 0
     return input_tokens // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS
 
 
 def complete(prompt: Prompt, index: int = 0) -> Completion:
-    """The answer; `index` tells apart several answers to one request."""
+    """Return the answer; `index` tells apart several answers to one request."""
     reasoning = EFFORT_TOKENS.get(prompt.effort or "medium", 64) if reasons(prompt.model) else 0
     if prompt.tokens_max is not None:
         reasoning = min(reasoning, prompt.tokens_max // 2)

@@ -33,7 +33,6 @@ _NOT_JSON = (
 
 
 def build_app(settings: SimulatorSettings) -> ASGIApp:
-    """The application, with a memory of its own."""
     return _Simulator(settings).handle
 
 

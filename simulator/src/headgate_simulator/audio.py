@@ -17,7 +17,7 @@ _PIECE_BYTES = 4096
 
 
 def speak(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """Silence of a fitting length."""
+    """Return silence about as long as the text takes to say."""
     body = request.body
     fields.check("audio.speech", body)
     kind = body.get("response_format") or "mp3"
@@ -40,13 +40,13 @@ def _speech_frames(data: bytes, used: int) -> Iterator[Frame]:
 
 
 def transcribe(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """A text that names the file, in the asked format."""
+    """Return a text that names the file, in the requested format."""
     fields.check("audio.transcriptions", request.body)
     return _transcribe(request, "transcribe")
 
 
 def translate(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """As transcriptions, in English."""
+    """Return the same as a transcription, with English as its language."""
     fields.check("audio.translations", request.body)
     return _transcribe(request, "translate")
 
@@ -67,7 +67,7 @@ def _transcribe(request: ApiRequest, task: str) -> ApiResponse | EventStream:
 
 
 class Transcript:
-    """What the simulator makes of a recording."""
+    """Render the answer to one recording in each format."""
 
     def __init__(self, request: ApiRequest, task: str, filename: str, size_bytes: int) -> None:
         self.task = task

@@ -1,4 +1,4 @@
-"""/v1/batches: a batch runs, whole, when it is read for the first time after its creation."""
+"""/v1/batches: the whole batch runs when it is read for the first time after its creation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ _TIMES = (
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/batches."""
     body = request.body
     fields.check("batches", body)
     files.find(memory, body["input_file_id"])
@@ -45,12 +44,10 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/batches."""
     return ApiResponse(paginate(memory.batches.all(), request.query))
 
 
 def read(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/batches/{id}."""
     info = _find(request, memory)
     if info["status"] == "validating":
         _run(info, memory)
@@ -58,7 +55,6 @@ def read(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def cancel(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/batches/{id}/cancel."""
     info = _find(request, memory)
     if info["status"] == "validating":
         info.update(status="cancelled", cancelled_at=info["created_at"])

@@ -1,4 +1,4 @@
-"""Bounded memory for what callers store; the oldest object makes room for the newest."""
+"""Memory for what callers store, bounded: the oldest object makes room for the newest."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 class BoundedStore(Generic[T]):
-    """Objects by id, in order of arrival: at most `objects_max`, weighing at most `bytes_max`
-    by `measure`. A thing too heavy for the whole shelf is not kept.
+    """Hold objects by id, oldest first: at most `objects_max`, and at most `bytes_max` by
+    `measure`. An object larger than `bytes_max` is not stored.
     """
 
     def __init__(self, objects_max: int, *, bytes_max: int, measure: Callable[[T], int]) -> None:
@@ -22,7 +22,7 @@ class BoundedStore(Generic[T]):
         self.count = 0
 
     def put(self, identity: str, thing: T) -> None:
-        """Keep (or replace) one object."""
+        """Store the object, or replace the one with its id."""
         self.drop(identity)
         size = self._measure(thing)
         self._stored[identity] = (thing, size)
@@ -32,23 +32,24 @@ class BoundedStore(Generic[T]):
             self.drop(next(iter(self._stored)))
 
     def get(self, identity: str) -> T | None:
-        """The object, or None."""
         stored = self._stored.get(identity)
         return stored[0] if stored else None
 
     def drop(self, identity: str) -> T | None:
-        """Forget the object; answers with it, or None."""
+        """Remove the object and return it, or None."""
         thing, size = self._stored.pop(identity, (None, 0))
         self._bytes -= size
         return thing
 
     def all(self) -> list[T]:
-        """Every object, oldest first."""
+        """Return every object, oldest first."""
         return [thing for thing, _ in self._stored.values()]
 
 
 def paginate(items: Iterable[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
-    """One page of a list, as OpenAI pages: `limit`, `after`, `before`, `order` (default desc)."""
+    """Return one page of a list as OpenAI does; the query has `limit`, `after`, `before` and
+    `order` (default desc).
+    """
     rows = list(items)
     if query.get("order", "desc") == "desc":
         rows.reverse()

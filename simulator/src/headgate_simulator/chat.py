@@ -17,7 +17,7 @@ _AUDIO_TOKENS_PER_TOKEN = 2
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
-    """Answers a chat; keeps it when `store` is set."""
+    """Answer a chat completion, and store it when `store` is set."""
     body = request.body
     fields.check("chat", body)
     messages = content.rows(body["messages"])
@@ -100,7 +100,7 @@ def _shape(wanted: Any) -> Any:
 
 
 class ChatChoice:
-    """One choice of the answer, in both of its forms."""
+    """Render one choice of the answer, whole and as stream deltas."""
 
     def __init__(self, request: ApiRequest, completion: answers.Completion, index: int) -> None:
         self.completion = completion

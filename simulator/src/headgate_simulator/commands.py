@@ -1,4 +1,4 @@
-"""What the gateway runs of the simulator: beside a server, or alone until it is interrupted."""
+"""The entry points that the gateway calls: beside a server, or alone until interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ start = server.start
 
 
 async def simulate(host: str, port: int, stream: TextIO) -> None:
-    """Answer as OpenAI would, and tell `stream` where; cut open answers when cancelled."""
+    """Answer as OpenAI would until cancelled, and write the address to `stream`."""
     running = await server.start(host, port)
     stream.write(f"The simulator (not OpenAI) answers at {running.address}/v1\n")
     stream.flush()
@@ -26,7 +26,7 @@ async def simulate(host: str, port: int, stream: TextIO) -> None:
 
 
 async def fail(host: str, port: int, stream: TextIO) -> None:
-    """Fail as each request asks, and write a line of JSON to `stream` for each."""
+    """Run the fault server until cancelled, and write one line of JSON to `stream` per request."""
 
     def log(entry: dict[str, Any]) -> None:
         stream.write(msgspec.json.encode(entry).decode() + "\n")

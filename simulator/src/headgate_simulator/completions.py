@@ -14,7 +14,7 @@ CHOICES_MAX = 128
 
 
 def create(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """Completes every prompt `n` times."""
+    """Complete every prompt `n` times."""
     body = request.body
     fields.check("completions", body)
     prompts = _prompts(body["prompt"])

@@ -1,4 +1,4 @@
-"""Reads what a conversation holds: texts, pictures and sounds of messages and items."""
+"""Readers of message contents: texts, pictures and audio of messages and items."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _TEXTS = ("text", "refusal", "transcript", "arguments", "output", "input")
 
 
 def rows(value: Any) -> list[Item]:
-    """The objects of a list (or nothing, when it is no list of objects)."""
+    """Return the objects of a list, or an empty list for anything else."""
     if not isinstance(value, list):
         return []
     return [cast(Item, row) for row in cast(list[Any], value) if isinstance(row, dict)]
 
 
 def record(value: Any) -> Item:
-    """The value when it is an object, else an empty one."""
+    """Return the value if it is an object, otherwise an empty one."""
     return cast(Item, value) if isinstance(value, dict) else {}
 
 
 def strings(value: Any) -> list[str]:
-    """The value as a list of strings; one string stands for a list of one."""
+    """Return the value as a list of strings; a single string becomes a list of one."""
     if isinstance(value, list):
         return [str(each) for each in cast(list[Any], value)]
     return [value] if isinstance(value, str) else []
 
 
 def text_of(content: Any) -> str:
-    """All text of a message's content, parts joined by line breaks."""
+    """Return all text of a message's content, its parts joined by line breaks."""
     if isinstance(content, str):
         return content
     parts = [
@@ -45,7 +45,7 @@ def text_of(content: Any) -> str:
 
 
 def last_user_text(messages: list[Item]) -> str:
-    """What the user said last."""
+    """Return the text of the last message of the user."""
     for message in reversed(messages):
         if message.get("role") == "user":
             return text_of(message.get("content"))
@@ -53,7 +53,7 @@ def last_user_text(messages: list[Item]) -> str:
 
 
 def sound_tokens(messages: list[Item]) -> int:
-    """Input audio: one token per thousand characters of base64, rounded up."""
+    """Count the tokens of input audio: one per 1,000 characters of base64, rounded up."""
     sounds = [
         str(record(part.get("input_audio")).get("data", ""))
         for message in messages
@@ -64,7 +64,7 @@ def sound_tokens(messages: list[Item]) -> int:
 
 
 def message_tokens(message: Item) -> int:
-    """Tokens of one message without its sounds: 3, its texts, 85 for each picture."""
+    """Count the tokens of a message without its audio: 3, its texts, and 85 per picture."""
     content = message.get("content")
     pictures = sum("image" in str(part.get("type")) for part in rows(content))
     texts = [text_of(content), *(str(message.get(name) or "") for name in _TEXTS[3:])]

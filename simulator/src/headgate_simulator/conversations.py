@@ -9,7 +9,6 @@ from headgate_simulator.messages import ApiError, ApiRequest, ApiResponse
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/conversations."""
     fields.check("conversations", request.body)
     info: Object = {
         "id": request.seed.make_id("conv_", memory.conversations.count),
@@ -24,12 +23,10 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def read(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/conversations/{id}."""
     return ApiResponse(_find(request, memory).info)
 
 
 def update(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/conversations/{id}."""
     fields.check("metadata", request.body)
     collection = _find(request, memory)
     collection.info["metadata"] = request.body["metadata"]
@@ -37,14 +34,12 @@ def update(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/conversations/{id}."""
     identity = _find(request, memory).info["id"]
     memory.conversations.drop(identity)
     return ApiResponse({"id": identity, "object": "conversation.deleted", "deleted": True})
 
 
 def add_items(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/conversations/{id}/items."""
     fields.check("conversations.items", request.body)
     return ApiResponse(
         paginate(_add(request, _find(request, memory)), {"order": "asc", "limit": "100"})
@@ -52,12 +47,10 @@ def add_items(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def list_items(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/conversations/{id}/items."""
     return ApiResponse(paginate(_find(request, memory).items.all(), request.query))
 
 
 def read_item(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/conversations/{id}/items/{item}."""
     item = _find(request, memory).items.get(request.ids[1])
     if item is None:
         raise ApiError(404, f"Item with id '{request.ids[1]}' not found.")
@@ -65,7 +58,6 @@ def read_item(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def delete_item(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/conversations/{id}/items/{item}."""
     read_item(request, memory)
     collection = _find(request, memory)
     collection.items.drop(request.ids[1])

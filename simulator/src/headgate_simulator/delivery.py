@@ -1,4 +1,4 @@
-"""Sends answers over ASGI, with those faults that concern time and the connection."""
+"""Sending of answers over ASGI, with the faults of timing and of the connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 class ResponseWriter:
-    """One client's connection for the time of one answer."""
+    """Write one answer to the client; `is_gone` once the client or the connection is gone."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -29,28 +29,28 @@ class ResponseWriter:
         self.is_gone = False
 
     async def send_head(self, status: int, headers: RawHeaders) -> None:
-        """Send the status and the headers."""
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
-        """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def pause(self, milliseconds: float) -> None:
-        """Wait, if there is anything to wait for, and only while the client is there."""
+        """Wait, but no longer than the client is connected."""
         if milliseconds:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(milliseconds / 1000):
                     await self.stall()
 
     async def stall(self) -> None:
-        """Say nothing until the client goes away."""
+        """Send nothing until the client disconnects."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.is_gone = True
 
     async def cut(self) -> None:
-        """Close the connection (needs `server`; other servers see an unfinished answer)."""
+        """Close the connection. Needs the protocol of `server`; other servers see an answer that
+        does not end.
+        """
         close = self._scope.get(CUT)
         if close is not None:
             close()
@@ -61,7 +61,7 @@ class ResponseWriter:
 async def send_response(
     writer: ResponseWriter, response: ApiResponse, headers: RawHeaders, *, fault: FaultSpec
 ) -> None:
-    """Send a whole answer. Body faults act in its middle, which stands for event 0."""
+    """Send a whole answer. Faults of the body act in its middle, which stands for event 0."""
     payload = faults.remove_usage(response.payload) if fault.no_usage else response.payload
     data = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
     if fault.malformed:
@@ -86,7 +86,7 @@ async def send_stream(
     fault: FaultSpec,
     chunk_delay_seconds: float,
 ) -> None:
-    """Send events one by one."""
+    """Send the events one by one, each after its pause."""
     media = b"text/event-stream; charset=utf-8"
     await writer.send_head(
         200, [*headers, (b"content-type", media), (b"cache-control", b"no-cache")]

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: vectors of length one that depend on the text alone."""
+"""POST /v1/embeddings: vectors of length 1 that depend on the text alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIDDLE = 32767.5
 
 
 def create(request: ApiRequest, _memory: Memory) -> ApiResponse:
-    """One vector for each input: a string, or a list of token ids."""
+    """Return one vector per input: a string, or a list of token ids."""
     body = request.body
     fields.check("embeddings", body)
     inputs = _inputs(body["input"])

@@ -1,6 +1,6 @@
 """Faults on demand: `status=429,retry_after=2` in a header or after `@fault:` in the model's name.
 
-The model's name passes through any gateway unchanged, which a header may not.
+The model's name passes through any gateway unchanged; a header may not.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _QUOTA = (
 
 
 class FaultSpec(msgspec.Struct, frozen=True):
-    """What goes wrong. Times are in milliseconds but `retry_after`, in seconds; counts of
-    events start at 0. None and False are: nothing of the kind.
+    """Hold the requested faults. Times are in milliseconds except `retry_after` (seconds); events
+    are counted from 0. None and False mean no fault.
     """
 
     status: int | None = None
@@ -69,7 +69,7 @@ _NAMES = ", ".join(FaultSpec.__struct_fields__)
 
 
 def read_fault(request: ApiRequest, header: str) -> FaultSpec:
-    """The fault that the call asks for; the model's name loses it."""
+    """Return the fault of the request, and remove it from the model's name."""
     model, mark, spec = request.model.partition(MARK)
     if mark:
         request.body["model"] = model
@@ -77,7 +77,7 @@ def read_fault(request: ApiRequest, header: str) -> FaultSpec:
 
 
 def parse(spec: str) -> FaultSpec:
-    """Reads `name=value,flag`; refuses what it does not know."""
+    """Parse `name=value,flag`. Raises `ApiError` for unknown names and bad values."""
     if not spec:
         return NONE
     pairs = (part.strip().partition("=") for part in spec.split(","))
@@ -93,13 +93,13 @@ def parse(spec: str) -> FaultSpec:
 
 
 class FaultGate:
-    """Refuses calls as their fault says, counting the calls that `times` bounds."""
+    """Refuse requests as their fault says, and count those that `times` bounds."""
 
     def __init__(self) -> None:
         self._counts = BoundedStore[int](COUNTED_MAX, bytes_max=COUNTED_MAX, measure=lambda _: 1)
 
     def check(self, fault: FaultSpec, key: str) -> FaultSpec:
-        """Raises the asked refusal; answers with the fault that is left for the answer."""
+        """Raise the requested error, or return the faults that are left for the answer."""
         if fault.times is not None:
             seen = self._counts.get(key) or 0
             self._counts.put(key, seen + 1)
@@ -111,7 +111,7 @@ class FaultGate:
 
 
 def make_error(fault: FaultSpec) -> ApiError:
-    """The error that OpenAI sends with the fault's status."""
+    """Return the error that OpenAI sends with the fault's status."""
     status = 429 if fault.quota else fault.status or 500
     kind, code, message = _KINDS.get(status, _SERVER if status >= 500 else _KINDS[400])
     if fault.quota:
@@ -126,7 +126,7 @@ def make_error(fault: FaultSpec) -> ApiError:
 
 
 def remove_usage(payload: Any) -> Any:
-    """The payload with its usage taken out, also that of a response inside an event."""
+    """Return the payload without its usage, also without that of a response inside an event."""
     if not isinstance(payload, dict):
         return payload
     left = dict(cast(dict[str, Any], payload))
@@ -137,7 +137,7 @@ def remove_usage(payload: Any) -> Any:
 
 
 def apply_faults(frames: Iterator[Frame], fault: FaultSpec) -> Iterator[Frame]:
-    """The events with those faults that change what they say."""
+    """Yield the events, with the faults that change their content."""
     last: dict[str, Any] = {}
     for number, (name, payload) in enumerate(frames):
         if fault.error == number:

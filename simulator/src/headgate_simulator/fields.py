@@ -1,6 +1,6 @@
-"""The fields that OpenAI accepts at the top of each body, and those it insists on.
+"""The fields that OpenAI accepts at the top of each body, and those it requires.
 
-A field that is not here is refused as OpenAI refuses it, so that whatever a gateway leaks shows.
+Any other field is refused as OpenAI refuses it, so that whatever a gateway leaks shows.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 
 def check(shape: str, body: dict[str, Any]) -> None:
-    """Refuses a body that lacks a field or has one too many."""
+    """Raise `ApiError` for a body with an unknown or a missing field."""
     known = KNOWN[shape]
     for name in body:
         if name.partition("[")[0] not in known:

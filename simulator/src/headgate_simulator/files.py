@@ -12,7 +12,6 @@ UPLOAD_TTL_SECONDS = 3600
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/files."""
     fields.check("files", request.body)
     upload = request.upload("file")
     stored = store(memory, request.seed, upload.filename, str(request.body["purpose"]), upload.data)
@@ -20,7 +19,7 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def store(memory: Memory, seed: Seed, name: str, purpose: str, data: bytes) -> StoredFile:
-    """Put a file on the shelf. Its id follows from the content and from how many came before."""
+    """Store a file. Its id follows from the content and from how many came before."""
     info: Object = {
         "id": seed.make_id("file-", memory.files.count),
         "object": "file",
@@ -38,7 +37,7 @@ def store(memory: Memory, seed: Seed, name: str, purpose: str, data: bytes) -> S
 
 
 def find(memory: Memory, identity: str) -> StoredFile:
-    """The file, or OpenAI's 404."""
+    """Return the file, or raise OpenAI's 404."""
     stored = memory.files.get(identity)
     if stored is None:
         raise ApiError(404, f"No such File object: {identity}", param="id")
@@ -46,7 +45,6 @@ def find(memory: Memory, identity: str) -> StoredFile:
 
 
 def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/files, of one `purpose` or all."""
     wanted = request.query.get("purpose")
     infos = [stored.info for stored in memory.files.all()]
     found = [info for info in infos if wanted in (None, info["purpose"])]
@@ -54,24 +52,20 @@ def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def read(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/files/{id}."""
     return ApiResponse(find(memory, request.ids[0]).info)
 
 
 def read_content(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/files/{id}/content."""
     return ApiResponse(find(memory, request.ids[0]).data, "application/octet-stream")
 
 
 def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/files/{id}."""
     identity = find(memory, request.ids[0]).info["id"]
     memory.files.drop(identity)
     return ApiResponse({"id": identity, "object": "file", "deleted": True})
 
 
 def begin_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/uploads."""
     body = request.body
     fields.check("uploads", body)
     info: Object = {
@@ -90,7 +84,6 @@ def begin_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def add_part(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/uploads/{id}/parts."""
     fields.check("uploads.parts", request.body)
     upload = _pending(request, memory)
     data = request.upload("data").data
@@ -105,7 +98,7 @@ def add_part(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def complete_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/uploads/{id}/complete: the parts, in the given order, become a file."""
+    """Join the parts in the given order into a file."""
     fields.check("uploads.complete", request.body)
     upload = _pending(request, memory)
     parts = [memory.parts.drop(identity) for identity in request.body["part_ids"]]
@@ -118,7 +111,6 @@ def complete_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def cancel_upload(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/uploads/{id}/cancel."""
     upload = _pending(request, memory)
     upload["status"] = "cancelled"
     return ApiResponse(upload)

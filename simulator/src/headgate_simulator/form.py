@@ -1,4 +1,4 @@
-"""Reads multipart/form-data bodies that are already in memory."""
+"""The parser of multipart/form-data bodies that are already in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headgate_simulator.messages import ApiError, Upload
 
 
 def parse(content_type: str, data: bytes) -> tuple[dict[str, str | list[str]], list[Upload]]:
-    """The text fields (a repeated one as a list, `x[]` as `x`) and the files of a form."""
+    """Return the text fields (a repeated one as a list, `x[]` as `x`) and the files of a form."""
     boundary = _parameters(content_type).get("boundary")
     if not boundary:
         raise ApiError(400, "Invalid multipart form: missing boundary.")

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations, edits, variations: pictures of one colour in the asked size."""
+"""POST /v1/images/generations, edits, variations: pictures of one colour in the requested size."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _QUALITY_TOKENS_USUAL = 1056
 
 
 def generate(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """Pictures from a prompt."""
     fields.check("images.generations", request.body)
     return _answer(request, "image_generation", "gpt-image-1", inputs=0)
 
 
 def edit(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """Pictures from pictures and a prompt (a form, or JSON with `images`)."""
+    """Return pictures for pictures and a prompt (a form, or JSON with `images`)."""
     fields.check("images.edits", request.body)
     given = len(request.uploads) + len(request.body.get("images") or ())
     if not given:
@@ -39,7 +38,6 @@ def edit(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
 
 
 def vary(request: ApiRequest, _memory: Memory) -> ApiResponse | EventStream:
-    """Pictures from a picture."""
     fields.check("images.variations", request.body)
     request.upload("image")
     return _answer(request, "image_variation", "dall-e-2", inputs=1)

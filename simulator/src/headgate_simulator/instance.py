@@ -1,4 +1,4 @@
-"""Makes a value that a JSON schema accepts: arguments of tool calls, structured answers."""
+"""Values that a JSON schema accepts: arguments of tool calls, structured answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORMATS = {
 
 
 def make(schema: Any, text: str = "simulated") -> Any:
-    """A value for the schema; free strings hold `text`. Recursion ends by leaving out."""
+    """Return a value for the schema; free strings hold `text`. Recursion ends at `DEPTH_MAX`."""
     return SchemaSampler(content.record(schema), text).make(schema, 0)
 
 

@@ -18,7 +18,7 @@ HOSTED_TOKENS = 8
 def output(
     prompt: answers.Prompt, completion: answers.Completion, body: dict[str, Any]
 ) -> list[Item]:
-    """The items in the order in which they appear."""
+    """Return the items in the order in which they appear."""
     seed = prompt.seed
     found: list[Item] = []
     if completion.reasoning_tokens:
@@ -35,7 +35,7 @@ def output(
 
 
 def hosted_calls(prompt: answers.Prompt, body: dict[str, Any]) -> list[Item]:
-    """One call of each hosted tool that the caller offers, unless tools are off."""
+    """Return one call of each hosted tool that the caller offers, unless tools are off."""
     if prompt.choice == "none" or prompt.answers_tool:
         return []
     kinds = [_kind(str(tool.get("type"))) for tool in content.rows(body.get("tools"))]

@@ -1,5 +1,7 @@
-"""The rate limit headers of every answer. They follow from the request alone: each call finds
-the limits untouched, and takes one request and its input tokens.
+"""The rate limit headers of every answer.
+
+They follow from the request alone: each call finds the limits untouched, and takes one request and
+its input tokens.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ TOKENS_PER_MINUTE = 2_000_000
 
 
 def headers(tokens_used: int, fault: FaultSpec) -> dict[str, str]:
-    """The six headers, as the fault overrides them."""
+    """Return the six headers, as the fault overrides them."""
     left = max(0, TOKENS_PER_MINUTE - tokens_used)
     natural = {
         "limit_requests": str(REQUESTS_PER_MINUTE),
@@ -28,7 +30,7 @@ def headers(tokens_used: int, fault: FaultSpec) -> dict[str, str]:
 
 
 def duration(milliseconds: float) -> str:
-    """A time as OpenAI writes it: `120ms`, `1.5s`, `6m0s`."""
+    """Return a time as OpenAI writes it: `120ms`, `1.5s`, `6m0s`."""
     if milliseconds < 1000:
         return f"{round(milliseconds)}ms"
     minutes, rest = divmod(milliseconds, 60_000)

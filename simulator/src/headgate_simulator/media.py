@@ -1,4 +1,4 @@
-"""Pictures and sounds that decode: one-colour PNGs, and silence in WAV, MP3 or raw samples."""
+"""Pictures and audio that decode: one-colour PNGs, and silence in WAV, MP3 or raw samples."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ SOUND_TYPES = {
 
 
 def encode_base64(data: bytes) -> str:
-    """The bytes in base64."""
     return base64.b64encode(data).decode()
 
 
 def png(width: int, height: int, rgb: bytes) -> bytes:
-    """A picture of one colour, with one bit per pixel, hence small at any size."""
+    """Return a picture of one colour, with one bit per pixel, hence small at any size."""
     row = b"\x00" + bytes((width + 7) // 8)
     return b"".join(
         (
@@ -50,8 +49,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def sound(kind: str, text: str) -> bytes:
-    """Silence as long as the text takes to say, at most 10 s. Kinds that cannot be made without
-    a codec (opus, aac, flac) get WAV bytes.
+    """Return silence as long as the text takes to say, at most 10 s. Kinds that need a codec (opus,
+    aac, flac) get WAV bytes.
     """
     seconds = min(SOUND_SECONDS_MAX, tokens.count(text) * _SECONDS_PER_TOKEN)
     if kind == "mp3":

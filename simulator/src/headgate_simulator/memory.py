@@ -1,4 +1,4 @@
-"""Everything the simulator remembers between two requests, each part bounded."""
+"""Everything that the simulator remembers between two requests, each part bounded."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ def _refuse_to_run(request: ApiRequest) -> ApiResponse | EventStream:
 
 
 class StoredFile:
-    """A file: its description and its bytes."""
-
     def __init__(self, info: Object, data: bytes) -> None:
         self.info = info
         self.data = data
 
 
 class StoredAnswer:
-    """A stored answer with what it answered to."""
+    """Hold a stored answer with the input that it answered."""
 
     def __init__(self, answer: Object, inputs: list[Object]) -> None:
         self.answer = answer
@@ -36,16 +34,16 @@ class StoredAnswer:
 
 
 class StoredCollection:
-    """An object that holds others in order: a conversation, a vector store."""
+    """Hold an object with others in order: a conversation, a vector store."""
 
     def __init__(self, info: Object, settings: SimulatorSettings) -> None:
         self.info = info
-        bytes_max = settings.objects_bytes_max // settings.folders_max
+        bytes_max = settings.objects_bytes_max // settings.collections_max
         self.items = BoundedStore[Object](settings.objects_max, bytes_max=bytes_max, measure=weigh)
 
 
 class Memory:
-    """The shelves, one for each kind of object. `run` answers a call as if it had come in."""
+    """Hold one bounded store per kind of object; `run` answers a request as if it had come in."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
@@ -58,7 +56,7 @@ class Memory:
         self.parts = BoundedStore[StoredFile](count, bytes_max=files, measure=_weigh_file)
         self.uploads = BoundedStore[Object](count, bytes_max=size, measure=weigh)
         self.batches = BoundedStore[Object](count, bytes_max=size, measure=weigh)
-        folders = settings.folders_max
+        folders = settings.collections_max
         self.vector_stores = BoundedStore[StoredCollection](
             folders, bytes_max=size, measure=_weigh_folder
         )
@@ -68,7 +66,7 @@ class Memory:
 
 
 def weigh(thing: Object) -> int:
-    """The size of an object as JSON, in bytes."""
+    """Return the size of an object as JSON, in bytes."""
     return len(msgspec.json.encode(thing))
 
 

@@ -1,4 +1,4 @@
-"""What a surface is asked, what it answers with, and how it refuses."""
+"""What a handler gets, what it answers with, and the errors it raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Frame = tuple[str | None, dict[str, Any] | str]
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """One file of a multipart body."""
+    """Hold one file of a multipart body."""
 
     name: str
     filename: str
@@ -23,7 +23,7 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class ApiRequest(msgspec.Struct):
-    """One request, decoded. `body` holds the JSON object or the text fields of a form."""
+    """Hold one decoded request; `body` is the JSON object or the text fields of a form."""
 
     method: str
     path: str
@@ -35,11 +35,11 @@ class ApiRequest(msgspec.Struct):
 
     @property
     def model(self) -> str:
-        """The model that was asked for (empty when none was)."""
+        """Return the requested model, or an empty string."""
         return str(self.body.get("model") or "")
 
     def upload(self, name: str) -> Upload:
-        """The file in the form's field `name`; refuses when it is missing."""
+        """Return the file in the form's field `name`. Raises `ApiError` when it is missing."""
         for upload in self.uploads:
             if upload.name in (name, f"{name}[]"):
                 return upload
@@ -47,7 +47,7 @@ class ApiRequest(msgspec.Struct):
 
 
 class ApiResponse(msgspec.Struct):
-    """A whole answer: a JSON value, or bytes of another media type."""
+    """Hold a whole answer: a JSON value, or bytes of another media type."""
 
     payload: Any
     media: str = "application/json"
@@ -55,14 +55,14 @@ class ApiResponse(msgspec.Struct):
 
 
 class EventStream(msgspec.Struct):
-    """An answer in server-sent events."""
+    """Hold an answer in server-sent events."""
 
     frames: Iterator[Frame]
     tokens: int = 0
 
 
 class ApiError(Exception):
-    """An error in OpenAI's shape, with its HTTP status."""
+    """Report an error in OpenAI's shape, with its HTTP status."""
 
     def __init__(
         self,
@@ -80,21 +80,17 @@ class ApiError(Exception):
 
 
 def missing_parameter(param: str) -> ApiError:
-    """A field that must be there is not."""
     message = f"Missing required parameter: '{param}'."
     return ApiError(400, message, param=param, code="missing_required_parameter")
 
 
 def unknown_parameter(param: str) -> ApiError:
-    """A field that OpenAI does not know."""
     return ApiError(400, f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
 
 
 def invalid_value(param: str, message: str) -> ApiError:
-    """A field whose value cannot be used."""
     return ApiError(400, message, param=param, code="invalid_value")
 
 
 def not_found(kind: str, identity: str) -> ApiError:
-    """A stored object that is not (or no longer) there."""
     return ApiError(404, f"No {kind} found with id '{identity}'.", code=None)

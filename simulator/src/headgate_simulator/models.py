@@ -1,4 +1,4 @@
-"""GET /v1/models. Other names answer too; these are the ones that are listed."""
+"""GET /v1/models. Other names are answered too; these are the ones listed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ MODELS = {
 
 
 def list_all(_call: ApiRequest, _memory: Memory) -> ApiResponse:
-    """All models."""
     return ApiResponse({"object": "list", "data": list(MODELS.values())})
 
 
 def read(request: ApiRequest, _memory: Memory) -> ApiResponse:
-    """One model."""
     if request.ids[0] not in MODELS:
         message = f"The model '{request.ids[0]}' does not exist"
         raise ApiError(404, message, param="model", code="model_not_found")

@@ -17,7 +17,7 @@ _ALSO_IMAGES = ("self-harm", "sexual", "violence")
 
 
 def create(request: ApiRequest, _memory: Memory) -> ApiResponse:
-    """One verdict for each text; the parts of a multi-modal input share one."""
+    """Return one verdict per text; the parts of a multi-modal input share one."""
     fields.check("moderations", request.body)
     given = request.body["input"]
     rows = cast(list[Any], given) if isinstance(given, list) else [given]

@@ -1,6 +1,6 @@
 """A response as its events: created, in progress, every item step by step, its end.
 
-The events follow from the finished response alone, so that a stored one streams again equally.
+The events follow from the finished response alone, so that a stored one streams the same again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ENDS = {"incomplete": "response.incomplete", "failed": "response.failed"}
 
 
 def frames(response: Item, *, after: int = -1, obfuscated: bool = True) -> Iterator[Frame]:
-    """The numbered events that follow number `after`."""
+    """Yield the numbered events that follow number `after`."""
     for number, event in enumerate(_events(response)):
         if number <= after:
             continue

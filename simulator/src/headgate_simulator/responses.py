@@ -1,4 +1,4 @@
-"""POST /v1/responses: reads the request, makes the response object."""
+"""POST /v1/responses: from the request to the response object."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ECHOED: dict[str, Any] = {
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
-    """Answers; keeps the response unless `store` is false. A background one is queued first."""
+    """Answer, and store the response unless `store` is false; a background one is queued first."""
     body = request.body
     fields.check("responses", body)
     if not request.model:
@@ -75,7 +75,7 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
 
 
 def input_items(request: ApiRequest) -> list[Item]:
-    """The input as items with ids: text becomes a message of the user."""
+    """Return the input as items with ids; a text becomes a message of the user."""
     given = request.body.get("input") or ""
     rows = [{"role": "user", "content": given}] if isinstance(given, str) else content.rows(given)
     return [_item(request, row, number) for number, row in enumerate(rows)]
@@ -93,7 +93,7 @@ def _item(request: ApiRequest, row: Item, number: int) -> Item:
 
 
 def count_input(body: dict[str, Any], inputs: list[Item]) -> int:
-    """Input tokens of instructions, items, tools and the wanted shape."""
+    """Count the input tokens of instructions, items, tools and the requested format."""
     declared = [body[name] for name in ("tools", "text") if body.get(name)]
     extra = sum(tokens.count(msgspec.json.encode(each).decode()) for each in declared)
     instructions = body.get("instructions")
@@ -101,20 +101,20 @@ def count_input(body: dict[str, Any], inputs: list[Item]) -> int:
     return content.MESSAGE_TOKENS + sum(map(content.message_tokens, inputs)) + extra
 
 
-def usage(body: dict[str, Any], used: int, made: int, thought: int = 0) -> dict[str, Any]:
-    """Usage in the shape of the Responses API; `made` includes `thought`."""
+def usage(body: dict[str, Any], used: int, made: int, reasoning: int = 0) -> dict[str, Any]:
+    """Return usage in the shape of the Responses API; `made` includes `reasoning`."""
     cached = answers.cached_tokens(body, used)
     return {
         "input_tokens": used,
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
         "output_tokens": made,
-        "output_tokens_details": {"reasoning_tokens": thought},
+        "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": used + made,
     }
 
 
 def _history(body: dict[str, Any], memory: Memory) -> int:
-    """Tokens of what came before, which count as input again."""
+    """Return the tokens of the previous response, which count as input again."""
     previous = body.get("previous_response_id")
     if not previous:
         return 0

@@ -1,4 +1,4 @@
-"""Finds the surface that answers a method and a path."""
+"""The routing of a method and a path to its handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Handler = Callable[[ApiRequest, Memory], ApiResponse | EventStream]
 
 
 class Router:
-    """Routes such as `GET /v1/files/*/content`, where `*` is one segment, given as an id."""
+    """Match routes such as `GET /v1/files/*/content`, where `*` is one segment, given as an id."""
 
     def __init__(self, routes: dict[str, Handler]) -> None:
         self._root: dict[str | None, Any] = {}
@@ -24,7 +24,7 @@ class Router:
             node.setdefault(None, {})[method] = handler
 
     def find(self, method: str, path: str) -> tuple[Handler, list[str]]:
-        """The handler and the ids in the path; refuses as OpenAI does."""
+        """Return the handler and the ids in the path. Raises OpenAI's 404 and 405."""
         node: dict[str | None, Any] = self._root
         ids: list[str] = []
         for segment in path.strip("/").split("/"):

@@ -1,4 +1,4 @@
-"""What takes the place of chance: everything that varies is derived from the request's body."""
+"""The replacement of chance: everything that varies is derived from the request's body."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_CONTENT = ("stream", "stream_options")
 
 
 class Seed:
-    """A digest from which ids, times and numbers are drawn by name; equal bodies draw equally."""
+    """Derive ids, times and numbers from a digest, by name; equal bodies derive the same."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -22,28 +22,27 @@ class Seed:
 
     @classmethod
     def of_body(cls, body: dict[str, Any], files: Iterable[bytes] = ()) -> Seed:
-        """The seed of a body. Streamed and buffered forms of one request share it."""
+        """Return the seed of a body; streamed and buffered forms of one request share it."""
         content = {name: value for name, value in body.items() if name not in _NOT_CONTENT}
         sums = [hashlib.blake2b(data, digest_size=16).digest() for data in files]
         return cls(b"".join((msgspec.json.encode(content, order="deterministic"), *sums)))
 
     @property
     def created(self) -> int:
-        """A believable Unix time, in seconds."""
+        """Return a believable Unix time, in seconds."""
         return EPOCH + int(self.hex[:8], 16) % _SPAN_SECONDS
 
     def make_id(self, prefix: str, *parts: object) -> str:
-        """An id such as `chatcmpl-…`; `parts` tell apart the ids of one answer."""
+        """Return an id such as `chatcmpl-…`; `parts` tell apart the ids of one answer."""
         return prefix + (self.draw(*parts).hex if parts else self.hex)
 
     def draw(self, *parts: object) -> Seed:
-        """An independent seed, named by `parts`."""
+        """Return an independent seed, named by `parts`."""
         return Seed(f"{self.hex}/{'/'.join(map(str, parts))}".encode())
 
     def number(self, below: int) -> int:
-        """An integer from 0 up to, not including, `below`."""
+        """Return an integer from 0 up to, not including, `below`."""
         return int(self.hex[8:24], 16) % below
 
     def stretch(self, size_bytes: int) -> bytes:
-        """That many bytes."""
         return hashlib.shake_256(self.hex.encode()).digest(size_bytes)

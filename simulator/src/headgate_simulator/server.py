@@ -1,4 +1,4 @@
-"""Runs the simulator inside another program, or alone, on one port."""
+"""The simulator as a server on one port, inside another program or alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class _Protocol(HttpToolsProtocol):
-    """Lets the application close the connection in the middle of an answer."""
+    """Let the application close the connection in the middle of an answer."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -27,7 +27,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to the program around it, and tells when it listens."""
+    """Leave the signals to the program around it, and tell when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -48,7 +48,9 @@ class _Server(uvicorn.Server):
 
 
 class RunningSimulator:
-    """A simulator that answers at `address` (such as `http://127.0.0.1:4601`) until `stop`."""
+    """Represent a simulator that answers at `address` (such as `http://127.0.0.1:4601`) until
+    `stop`.
+    """
 
     def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], address: str) -> None:
         self._server = server
@@ -60,7 +62,7 @@ class RunningSimulator:
         await asyncio.shield(self._task)
 
     async def stop(self) -> None:
-        """End it: open answers are cut. Idempotent."""
+        """End the simulator and cut open answers. Idempotent."""
         self._server.should_exit = True
         await self._task
 

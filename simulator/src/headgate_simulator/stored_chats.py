@@ -1,4 +1,4 @@
-"""Chats kept with `store: true`: list, read, change their metadata, delete."""
+"""Chat completions stored with `store: true`: list, read, change their metadata, delete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headgate_simulator.messages import ApiRequest, ApiResponse, not_found
 
 
 def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/chat/completions, oldest first; `model` and `metadata[key]` filter."""
+    """Return a page, oldest first; `model` and `metadata[key]` of the query filter."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query.items()
@@ -28,12 +28,10 @@ def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def read(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/chat/completions/{id}."""
     return ApiResponse(_find(request, memory).answer)
 
 
 def update(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/chat/completions/{id}."""
     fields.check("metadata", request.body)
     stored = _find(request, memory)
     stored.answer["metadata"] = request.body["metadata"]
@@ -41,14 +39,12 @@ def update(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/chat/completions/{id}."""
     identity = _find(request, memory).answer["id"]
     memory.chats.drop(identity)
     return ApiResponse({"id": identity, "object": "chat.completion.deleted", "deleted": True})
 
 
 def list_messages(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/chat/completions/{id}/messages."""
     stored = _find(request, memory)
     rows: list[dict[str, Any]] = [
         {"id": f"{stored.answer['id']}-{index}", "name": None, "content_parts": None, **message}

@@ -1,4 +1,4 @@
-"""Responses after they were made: read, stream again, cancel, delete, compact, count."""
+"""Stored responses: read, stream again, cancel, delete; and compact, count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SETTLED = ("completed", "incomplete", "cancelled")
 
 
 def read(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
-    """GET /v1/responses/{id}; `stream=true` sends its events, after `starting_after`.
+    """Return the response; `stream=true` sends its events after `starting_after`.
 
     Reading a background response is what completes it.
     """
@@ -28,14 +28,13 @@ def read(request: ApiRequest, memory: Memory) -> ApiResponse | EventStream:
 
 
 def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/responses/{id}."""
     identity = _find(request, memory).answer["id"]
     memory.responses.drop(identity)
     return ApiResponse({"id": identity, "object": "response", "deleted": True})
 
 
 def cancel(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/responses/{id}/cancel, for background responses only."""
+    """Cancel a background response; others are refused."""
     stored = _find(request, memory)
     if not stored.answer["background"]:
         raise ApiError(400, "Cannot cancel a synchronous response.")
@@ -46,12 +45,11 @@ def cancel(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def inputs(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/responses/{id}/input_items."""
     return ApiResponse(paginate(_find(request, memory).inputs, request.query))
 
 
 def compact(request: ApiRequest, _memory: Memory) -> ApiResponse:
-    """POST /v1/responses/compact: the user's messages and one opaque item for the rest."""
+    """Return the user's messages, and one opaque item for the rest."""
     fields.check("responses.compact", request.body)
     given = responses.input_items(request)
     seed = request.seed
@@ -70,7 +68,6 @@ def compact(request: ApiRequest, _memory: Memory) -> ApiResponse:
 
 
 def count(request: ApiRequest, _memory: Memory) -> ApiResponse:
-    """POST /v1/responses/input_tokens."""
     fields.check("responses.input_tokens", request.body)
     used = responses.count_input(request.body, responses.input_items(request))
     return ApiResponse({"object": "response.input_tokens", "input_tokens": used})

@@ -1,4 +1,4 @@
-"""/v1/vector_stores: stores, their files, and a search that looks for the words of the query."""
+"""/v1/vector_stores: stores, their files, and a search for the words of the query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _CHUNKING = {
 
 
 def create(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/vector_stores."""
     body = request.body
     fields.check("vector_stores", body)
     info: Object = {
@@ -43,17 +42,14 @@ def create(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def list_all(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/vector_stores."""
     return ApiResponse(paginate(map(_info, memory.vector_stores.all()), request.query))
 
 
 def read(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/vector_stores/{id}."""
     return ApiResponse(_info(_find(request, memory)))
 
 
 def update(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/vector_stores/{id}."""
     fields.check("vector_stores", request.body)
     collection = _find(request, memory)
     collection.info.update(request.body)
@@ -61,14 +57,13 @@ def update(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def delete(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/vector_stores/{id}."""
     identity = _find(request, memory).info["id"]
     memory.vector_stores.drop(identity)
     return ApiResponse({"id": identity, "object": "vector_store.deleted", "deleted": True})
 
 
 def search(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/vector_stores/{id}/search: the share of the query's words that a file holds."""
+    """Score each file by the share of the query's words that it has."""
     body = request.body
     fields.check("vector_stores.search", body)
     asked = body["query"]
@@ -96,7 +91,6 @@ def _score(row: Object, query: str, memory: Memory) -> dict[str, Any]:
 
 
 def attach(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/vector_stores/{id}/files."""
     fields.check("vector_stores.files", request.body)
     collection = _find(request, memory)
     given = content.record(request.body.get("attributes"))
@@ -104,17 +98,15 @@ def attach(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def list_files(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/vector_stores/{id}/files, and the files of a batch."""
+    """Return the files of a store; the files of a batch are those of its store."""
     return ApiResponse(paginate(_find(request, memory).items.all(), request.query))
 
 
 def read_file(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/vector_stores/{id}/files/{file}."""
     return ApiResponse(_find_file(request, memory))
 
 
 def read_file_content(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/vector_stores/{id}/files/{file}/content."""
     identity = _find_file(request, memory)["id"]
     text = files.find(memory, identity).data.decode("utf-8", "replace")
     answer = {"object": "vector_store.file_content.page", "has_more": False, "next_page": None}
@@ -122,14 +114,13 @@ def read_file_content(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def detach(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """DELETE /v1/vector_stores/{id}/files/{file}."""
     identity = _find_file(request, memory)["id"]
     _find(request, memory).items.drop(identity)
     return ApiResponse({"id": identity, "object": "vector_store.file.deleted", "deleted": True})
 
 
 def attach_batch(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """POST /v1/vector_stores/{id}/file_batches: done at once, so its id needs no memory."""
+    """Attach all files at once, so that the batch's id needs no memory."""
     fields.check("vector_stores.file_batches", request.body)
     collection = _find(request, memory)
     ids = content.strings(request.body.get("file_ids"))
@@ -140,7 +131,7 @@ def attach_batch(request: ApiRequest, memory: Memory) -> ApiResponse:
 
 
 def read_batch(request: ApiRequest, memory: Memory) -> ApiResponse:
-    """GET /v1/vector_stores/{id}/file_batches/{batch}: completed, with the store's files."""
+    """Return the batch as completed, with the files of its store."""
     collection = _find(request, memory)
     return ApiResponse(_batch(collection, request.ids[1], len(collection.items.all())))
 

@@ -1,5 +1,4 @@
-"""An upstream that fails byte for byte as it is told, and logs what an honest one would have sold.
+"""An upstream that fails byte for byte as requested, and logs what an honest provider would charge.
 
-Each script of `catalogue.SCRIPTS` is one fault of the fault plan, by its U id. See
-docs/simulator.md.
+Each script of `catalogue.SCRIPTS` is one fault. docs/simulator.md says how to ask for one.
 """

@@ -1,4 +1,4 @@
-"""Scripts whose fault is in what the body says: U11 to U16, U24."""
+"""Scripts whose fault is in the content of the body: U11 to U16 and U24."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONG_PIECE = b"x" * 65_536
 
 
 def _say(body: bytes, kind: response.Fields = ()) -> Callable[[FaultRequest], Steps]:
-    """A buffered 200 with this body; where a stream was asked for, one event of it and the end."""
+    """Answer 200 with this body; a stream has it as its only event."""
 
     def play(request: FaultRequest) -> Steps:
         if request.streams and not kind:
@@ -29,7 +29,7 @@ def _say_as(body: bytes, kind: response.Fields) -> Steps:
 
 
 def _malformed_event(request: FaultRequest) -> Steps:
-    """One event that is no JSON among good ones; for a buffered answer, such a body."""
+    """Send one event that is not JSON among good ones; as a buffered answer, such a body."""
     if not request.streams:
         return response.send_whole(request, b'{"id": nope}')
     sends = wires.events(request)
@@ -37,7 +37,7 @@ def _malformed_event(request: FaultRequest) -> Steps:
 
 
 def _truncated(request: FaultRequest) -> Steps:
-    """JSON that breaks off, in a body that is complete: its framing has no fault."""
+    """Send JSON that breaks off in a body whose framing is complete."""
     if not request.streams:
         return response.send_whole(request, wires.body(request)[:40])
     sends = wires.events(request)
@@ -45,7 +45,7 @@ def _truncated(request: FaultRequest) -> Steps:
 
 
 def _rewrite(change: Callable[[bytes], bytes]) -> Callable[[FaultRequest], Steps]:
-    """The right events in other spellings that say the same."""
+    """Send the correct events in another spelling with the same meaning."""
 
     def play(request: FaultRequest) -> Steps:
         if not request.streams:
@@ -57,7 +57,7 @@ def _rewrite(change: Callable[[bytes], bytes]) -> Callable[[FaultRequest], Steps
 
 
 def _mix(event: bytes) -> bytes:
-    """Each kind of line end in turn, a comment and a field that nobody knows between them."""
+    """Use each kind of line end in turn, with a comment and an unknown field between them."""
     lines = event.rstrip(b"\n").split(b"\n")
     return b": hello\r\nretry: 5\r" + b"\n".join(lines) + b"\r\n\n"
 
@@ -70,7 +70,7 @@ def _bom(request: FaultRequest) -> Steps:
 
 
 def _long_line(request: FaultRequest) -> Steps:
-    """One line of `bytes`: in an event, or in a string of the JSON."""
+    """Send one line of `bytes`: in an event, or in a string of the JSON."""
     size = int(request.option("bytes", LONG_BYTES))
     long = _LONG_PIECE * (size // len(_LONG_PIECE))
     if not request.streams:
@@ -88,7 +88,7 @@ def _stream_long(request: FaultRequest, long: bytes) -> Steps:
 
 
 def _split(request: FaultRequest) -> Steps:
-    """The right body in two pieces, cut after byte `at`: any character may be cut."""
+    """Send the correct body in two pieces, cut after byte `at`, also inside a character."""
     whole = _joined(request)
     at = int(request.option("at", 1)) % len(whole)
     return _cut_up(request, [whole[:at], whole[at:]])
@@ -130,7 +130,7 @@ def _error_after_content(request: FaultRequest) -> Steps:
 
 
 def _state(read: str | None, written: str | None = None) -> Callable[[FaultRequest], Steps]:
-    """The right answer, but for the numbers of its usage."""
+    """Send the correct answer with other numbers in its usage."""
 
     def play(request: FaultRequest) -> Steps:
         stated = wires.usage(request.wire, read, written)

@@ -1,6 +1,6 @@
-"""Compressed zeros: a mebibyte or less on the wire, a gibibyte when it is unpacked.
+"""Compressed zeros: at most a mebibyte on the wire, a gibibyte when unpacked.
 
-They are put together from repeated parts, so that making one takes milliseconds and no library.
+They are assembled from repeated parts, so that making one takes milliseconds and no library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BROTLI = (
 
 @functools.cache
 def gzip() -> bytes:
-    """RFC 1952: one deflated block again and again, each byte-aligned by a full flush."""
+    """Return RFC 1952: one deflated block repeated, byte-aligned by a full flush."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packer.compress(bytes(_BLOCK_BYTES))
     packer.flush(zlib.Z_FULL_FLUSH)
@@ -36,14 +36,14 @@ def gzip() -> bytes:
 
 @functools.cache
 def nested() -> bytes:
-    """The gzip bomb in gzip: a few kilobytes."""
+    """Return the gzip bomb compressed again: a few kilobytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return packer.compress(gzip()) + packer.flush()
 
 
 @functools.cache
 def zstd() -> bytes:
-    """RFC 8878: one frame of RLE blocks, 128 KiB of zeros in four bytes each."""
+    """Return RFC 8878: one frame of RLE blocks, 128 KiB of zeros in four bytes each."""
     block_bytes = 128 * 1024
     blocks = SIZE_BYTES // block_bytes
     rle = (block_bytes << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
@@ -54,5 +54,5 @@ def zstd() -> bytes:
 
 @functools.cache
 def brotli() -> bytes:
-    """RFC 7932: under a kilobyte."""
+    """Return RFC 7932: under a kilobyte."""
     return zlib.decompress(base64.b64decode(_BROTLI))

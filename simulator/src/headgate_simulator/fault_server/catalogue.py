@@ -1,4 +1,4 @@
-"""All scripts by name, and which of them a request asks for."""
+"""All scripts by name, and the choice of the one that a request names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ SCRIPTS = {
 
 
 def find(spec: str) -> tuple[Script, dict[str, float]]:
-    """The script and its options from `U8.late,seconds=2`. ValueError for one that is not known."""
+    """Return the script and its options of `U8.late,seconds=2`. Raises ValueError for an unknown
+    one.
+    """
     name, *options = spec.split(",")
     script = SCRIPTS.get(name)
     matches = [_OPTION.fullmatch(option) for option in options]

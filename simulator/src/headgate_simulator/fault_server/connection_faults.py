@@ -1,4 +1,4 @@
-"""Scripts whose fault is in time, in the connection or in its framing: U4 to U10, U19, U20."""
+"""Scripts whose fault is in timing, the connection or its framing: U4 to U10, U19, U20."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _close_without_last(request: FaultRequest) -> Steps:
 
 
 def _end_with_connection(request: FaultRequest) -> Steps:
-    """A body without any length of its own, that is cut in the middle: a clean end, it seems."""
+    """Cut a body that has neither length nor chunks in the middle: it seems to end cleanly."""
     yield StartBilling(wires.INPUT_TOKENS)
     yield Send(response.head(200, *response.content_type(request)))
     if request.streams:
@@ -128,7 +128,7 @@ def _drip(request: FaultRequest) -> Steps:
 
 
 def _with_length(request: FaultRequest, *lengths: bytes, extra: bytes = b"") -> Steps:
-    """The right body under heads that say other things of its length, then the end."""
+    """Send the correct body under heads that announce other lengths, then close."""
     body = _joined(request)
     fields = [(b"content-length", value) for value in lengths]
     yield StartBilling(wires.INPUT_TOKENS)
@@ -176,7 +176,7 @@ def _length_and_chunks(request: FaultRequest) -> Steps:
 
 
 def _flood(request: FaultRequest) -> Steps:
-    """A body without end in sight: one JSON text, or one event, that does not close."""
+    """Send a body without end: one JSON text, or one event, that never closes."""
     yield from response.begin(request)
     yield Send(response.chunk(b"data: " if request.streams else b'{"id":"'))
     size = int(request.option("bytes", FLOOD_BYTES))

@@ -36,7 +36,7 @@ def _advise_date(_request: FaultRequest) -> Steps:
 
 
 def _bomb(coding: str, status: int = 200) -> Callable[[FaultRequest], Steps]:
-    """A bomb as the answer (200), as an error, or as the body of a redirect."""
+    """Send a bomb as the answer (200), as an error, or as the body of a redirect."""
     name, make = _CODINGS[coding]
 
     def play(request: FaultRequest) -> Steps:
@@ -50,7 +50,7 @@ def _bomb(coding: str, status: int = 200) -> Callable[[FaultRequest], Steps]:
 
 
 def _redirect(status: int, where: bytes = b"") -> Callable[[FaultRequest], Steps]:
-    """To an address, or to the other host that listens for whom it should not hear."""
+    """Redirect to an address, or to the second port of this server, where nobody should come."""
 
     def play(request: FaultRequest) -> Steps:
         location = where or request.elsewhere.encode()
@@ -60,12 +60,12 @@ def _redirect(status: int, where: bytes = b"") -> Callable[[FaultRequest], Steps
 
 
 def _dress(*fields: tuple[bytes, bytes]) -> Callable[[FaultRequest], Steps]:
-    """The right answer with further headers."""
+    """Send the correct answer with further headers."""
     return lambda request: response.correct(request, *fields)
 
 
 def _inject(request: FaultRequest) -> Steps:
-    """A line that is folded, and a lone CR in a value: two ways to smuggle a header."""
+    """Send a folded line, and a lone CR in a value: two ways to smuggle a header."""
     return response.then_close(
         response.correct(
             request, (b"x-request-id", b"a\r\n\tset-cookie: a=b"), (b"openai-x", b"a\rb: c")
@@ -80,12 +80,12 @@ def _echo_in_header(request: FaultRequest) -> Steps:
 
 
 def _echo_in_body(request: FaultRequest) -> Steps:
-    """The key in the text of an answer; in a stream, inside one event."""
+    """Send the caller's key in the text of the answer; in a stream, inside one event."""
     return _echo(request, lambda data: [data])
 
 
 def _echo_in_pieces(request: FaultRequest) -> Steps:
-    """The same with every byte apart."""
+    """Send the caller's key as in `_echo_in_body`, each byte on its own."""
     return _echo(request, lambda data: [bytes([byte]) for byte in data])
 
 
@@ -117,7 +117,7 @@ def _echo_in_error(request: FaultRequest) -> Steps:
 
 
 def _echo_in_stream_error(request: FaultRequest) -> Steps:
-    """The key in an error after content, or in one under status 200."""
+    """Send the caller's key in an error after content, or in one under status 200."""
     message = request.key.decode("latin-1")
     event = wires.error_event(request).replace(wires.ERROR_MESSAGE.encode(), message.encode())
     if request.streams:
@@ -128,7 +128,7 @@ def _echo_in_stream_error(request: FaultRequest) -> Steps:
 
 
 def _large_head(request: FaultRequest) -> Steps:
-    """A head of a mebibyte, in one value."""
+    """Send a head of 1 MiB in one value."""
     yield from wires.start_billing()
     yield Send(
         response.head(200, *response.content_type(request), (b"x-large", b"a" * LARGE_BYTES))

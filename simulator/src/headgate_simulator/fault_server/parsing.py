@@ -1,4 +1,4 @@
-"""Reads a request from its connection, and finds the fault that it asks for."""
+"""The reading of a request from its connection, and of the fault that it names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WIRES = {
 
 
 class ReceivedRequest(msgspec.Struct):
-    """A request as it arrived, its body decoded where it is a JSON object."""
+    """Hold a request as it arrived; `body` is decoded where it is a JSON object."""
 
     method: str
     target: str
@@ -32,17 +32,17 @@ class ReceivedRequest(msgspec.Struct):
 
     @property
     def tag(self) -> str | None:
-        """The client's own name for the call: attempts of one call share it."""
+        """Return the client's own id of the call, which all its attempts share."""
         return self.headers.get(TAG_HEADER)
 
     @property
     def model(self) -> str:
-        """The model, without a fault behind it."""
+        """Return the model without the fault behind it."""
         return str(self.body.get("model", "")).partition("@")[0]
 
 
 async def read(reader: asyncio.StreamReader) -> ReceivedRequest | None:
-    """The next request of a connection; None when it has ended, or is not HTTP."""
+    """Return the next request of a connection; None when it has ended, or is not HTTP."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip("\r\n").split("\r\n")
@@ -74,9 +74,9 @@ def _decode(data: bytes) -> dict[str, Any]:
 
 
 def find_fault(request: ReceivedRequest) -> tuple[Script, FaultRequest]:
-    """What to play: the first that asks of the header, the model, the user and the path.
+    """Return the script to play: the first that the header, the model, the user or the path names.
 
-    Raises ValueError for a fault that is not known.
+    Raises ValueError for an unknown fault.
     """
     script, options = catalogue.find(_find_spec(request))
     path = request.target.partition("?")[0]

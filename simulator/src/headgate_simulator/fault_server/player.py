@@ -1,4 +1,4 @@
-"""Plays a script on its connection, and counts what it sells."""
+"""The playing of a script on its connection, and the count of what it would cost."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NO_LINGER = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
 
 
 class PeerDisconnectedError(Exception):
-    """The peer has gone."""
+    pass
 
 
 class PlayResult:
-    """What has been sent. `ended` is complete, reset, closed or left (by the peer)."""
+    """Hold what was sent; `ended` is complete, reset, closed, or left (by the peer)."""
 
     def __init__(self) -> None:
         self.input_tokens: int | None = None
@@ -34,8 +34,9 @@ class PlayResult:
         self.ended = "complete"
 
     def describe(self) -> dict[str, Any]:
-        """As the log has it. `sold` is what an honest provider charges for what it sent, None
-        where it did not begin; `told` says that the answer stated just that."""
+        """Return the log fields. `sold` is what an honest provider charges for what was sent, None
+        where it did not begin; `told` says whether the answer stated exactly that.
+        """
         sold = None
         if self.input_tokens is not None:
             sold = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
@@ -48,7 +49,7 @@ class PlayResult:
 
 
 class ScriptPlayer:
-    """One connection, on which scripts are played one after the other."""
+    """Play scripts on one connection, one after the other."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -56,7 +57,7 @@ class ScriptPlayer:
         self.requests = 0
 
     async def play(self, steps: Steps) -> PlayResult:
-        """Every step in its turn, until one ends the connection or the peer does."""
+        """Perform every step in turn, until one ends the connection or the peer leaves."""
         result = PlayResult()
         try:
             for step in steps:

@@ -19,7 +19,7 @@ FILLERS = 4
 
 
 class ClosedPort:
-    """U1: a port that is taken, so that nobody else gets it, and does not listen."""
+    """Hold a port without listening on it, so that connections are refused (U1)."""
 
     def __init__(self, host: str) -> None:
         self._socket = socket.socket()
@@ -27,12 +27,11 @@ class ClosedPort:
         self.port: int = self._socket.getsockname()[1]
 
     def close(self) -> None:
-        """Let the port go."""
         self._socket.close()
 
 
 class BlackholePort:
-    """U2: a port whose backlog is full, so that the kernel leaves a SYN without an answer."""
+    """Hold a port with a full backlog, so that the kernel leaves a SYN unanswered (U2)."""
 
     def __init__(self, host: str) -> None:
         self._listener = socket.socket()
@@ -46,13 +45,12 @@ class BlackholePort:
                 filler.connect((host, self.port))
 
     def close(self) -> None:
-        """Let the port go."""
         for each in (*self._fillers, self._listener):
             each.close()
 
 
 def make_self_signed() -> ssl.SSLContext:
-    """U3: a certificate that nobody vouches for, made anew."""
+    """Make a certificate that no authority has signed (U3)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fault.line")])
     now = datetime(2020, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Puts an answer together: its head, its framing, its pieces."""
+"""The steps of an answer: its head, its framing, its pieces."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ CHUNKED = (b"transfer-encoding", b"chunked")
 
 
 def head(status: int, *fields: tuple[bytes, bytes]) -> bytes:
-    """The lines of a head, as they are given."""
+    """Return a head of exactly these fields."""
     lines = [b"HTTP/1.1 %d Whatever" % status, *(b"%b: %b" % field for field in fields)]
     return b"\r\n".join([*lines, b"", b""])
 
 
 def length(body: bytes) -> tuple[bytes, bytes]:
-    """The header that tells the body's length."""
     return b"content-length", b"%d" % len(body)
 
 
 def content_type(request: FaultRequest) -> Fields:
-    """The content type of the wire's right answer."""
+    """Return the content type of the wire's correct answer."""
     if request.streams:
         return EVENTS
     return BYTES if request.wire == wires.RAW else JSON
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of chunked framing."""
+    """Return the data as one chunk of the transfer coding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -48,13 +47,13 @@ END = b"0\r\n\r\n"
 
 
 def begin(request: FaultRequest, *fields: tuple[bytes, bytes], status: int = 200) -> Steps:
-    """The head of a chunked answer, from which on it is charged for."""
+    """Send the head of a chunked answer, from which on the request is charged for."""
     yield StartBilling(wires.INPUT_TOKENS)
     yield Send(head(status, *content_type(request), CHUNKED, *fields))
 
 
 def send_chunks(sends: Iterable[Send]) -> Steps:
-    """Each piece as a chunk of its own."""
+    """Send each piece as a chunk of its own."""
     for send in sends:
         yield Send(chunk(send.data), send.tokens, send.states_usage)
 
@@ -74,21 +73,21 @@ def send_whole(
 
 
 def stream(request: FaultRequest, sends: Iterable[Send], *fields: tuple[bytes, bytes]) -> Steps:
-    """Events, chunked, to their end."""
+    """Send events, chunked, to their end."""
     yield from begin(request, *fields)
     yield from send_chunks(sends)
     yield Send(END)
 
 
 def correct(request: FaultRequest, *fields: tuple[bytes, bytes]) -> Steps:
-    """The right answer of the wire, as it was asked for."""
+    """Send the correct answer of the wire, buffered or streamed as requested."""
     if request.streams:
         return stream(request, wires.events(request), *fields)
     return send_whole(request, None, *fields)
 
 
 def send_error(status: int, *fields: tuple[bytes, bytes], body: bytes = b"") -> Steps:
-    """An error answer, for which nothing is charged."""
+    """Send an error, for which nothing is charged."""
     body = body or b'{"error":{"message":"no","type":"server_error","param":null,"code":"boom"}}'
     yield Send(head(status, *(fields if _has_type(fields) else (*JSON, *fields)), length(body)))
     yield Send(body)
@@ -99,9 +98,9 @@ def _has_type(fields: Fields) -> bool:
 
 
 def begin_midway(request: FaultRequest) -> tuple[list[Step], bytes]:
-    """A right answer up to about its middle, and the first bytes of what would follow.
+    """Return the steps of a correct answer up to about its middle, and the next bytes.
 
-    The rest begins in an event or a JSON text and ends inside a character of several bytes.
+    The bytes begin inside an event or a JSON text and end inside a character of several bytes.
     """
     if request.streams:
         sends = wires.events(request)
@@ -121,6 +120,6 @@ def _find_wide(data: bytes) -> int:
 
 
 def then_close(steps: Steps) -> Steps:
-    """The steps, and then the end of the connection."""
+    """Perform the steps, then close the connection."""
     yield from steps
     yield Close()

@@ -1,4 +1,4 @@
-"""The fault server as a running thing: its ports, its connections, its log."""
+"""The fault server: its ports, its connections, its log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Log = Callable[[dict[str, Any]], None]
 
 
 class FaultServer:
-    """Answers on `main` until `stop`. Every request that ends is one entry of the log.
+    """Answer on `main` until `stop`, and log every request that ends.
 
     `addresses` has the ports by what they do: main; elsewhere, to which redirects point and where
     nobody should come; self_signed (TLS); refused; blackhole.
@@ -44,7 +44,7 @@ class FaultServer:
         self.addresses: dict[str, str] = {}
 
     async def start(self, port: int) -> None:
-        """Listen; port 0 picks one. Raises `AddressInUseError`."""
+        """Listen; port 0 picks a free one. Raises `AddressInUseError`."""
         (listener, *_) = open_listeners(self._host, port, hint="--port")
         await self._listen(MAIN, listener)
         for place, tls in ((ELSEWHERE, None), (SELF_SIGNED, make_self_signed())):
@@ -55,7 +55,6 @@ class FaultServer:
         self._log({"event": "ready", **self.addresses})
 
     async def stop(self) -> None:
-        """Close every port and connection."""
         for server in self._servers:
             server.close()
         for writer in list(self._open):
@@ -64,7 +63,7 @@ class FaultServer:
         self._blackhole.close()
 
     async def wait(self) -> None:
-        """Serve for ever."""
+        """Serve until cancelled."""
         await asyncio.gather(*(server.serve_forever() for server in self._servers))
 
     async def _listen(
@@ -131,7 +130,7 @@ class FaultServer:
         return script, request, script.play(request)
 
     def _count(self, tag: str | None) -> int:
-        """Which attempt of its call this is, as far as the call has a name."""
+        """Return the number of this attempt of its call; 1 where the call has no tag."""
         if tag is None:
             return 1
         if len(self._attempts) >= TAGS_MAX:

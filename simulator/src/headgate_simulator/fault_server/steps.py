@@ -1,4 +1,4 @@
-"""What a script is made of: the request that it answers, and the steps of its answer."""
+"""The parts of a script: the request that it answers, and the steps of its answer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 
 
 class FaultRequest(msgspec.Struct):
-    """A request. `wire` is chat, responses, embeddings or raw; `key` the bearer token it came
-    with, `options` the numbers that it sets for its script, `elsewhere` another address.
+    """Hold a request. `wire` is chat, responses, embeddings or raw; `key` is its bearer token,
+    `options` the numbers that it sets for its script, `elsewhere` the address for redirects.
     """
 
     wire: str
@@ -19,7 +19,6 @@ class FaultRequest(msgspec.Struct):
     elsewhere: str = ""
 
     def option(self, name: str, default: float) -> float:
-        """What the request sets, else the default."""
         return self.options.get(name, default)
 
 
@@ -34,30 +33,30 @@ class Send(msgspec.Struct):
 
 
 class StartBilling(msgspec.Struct):
-    """From here on the request is charged for: an honest provider has begun to work."""
+    """Charge for the request from here on: an honest provider has begun to work."""
 
     input_tokens: int
 
 
 class Pause(msgspec.Struct):
-    """Silence of so many seconds."""
+    """Send nothing for so many seconds."""
 
     seconds: float
 
 
 class Repeat(msgspec.Struct):
-    """The same bytes again and again, which are never held all at once."""
+    """Send the same bytes again and again, without holding all of them at once."""
 
     data: bytes
     times: int
 
 
 class Reset(msgspec.Struct):
-    """The connection is cut with a RST."""
+    """Cut the connection with a RST."""
 
 
 class Close(msgspec.Struct):
-    """The connection is closed in order (FIN), whatever was announced."""
+    """Close the connection in order (FIN), whatever was announced."""
 
 
 Step = Send | StartBilling | Pause | Repeat | Reset | Close
@@ -65,7 +64,7 @@ Steps = Iterator[Step]
 
 
 class Script(msgspec.Struct, frozen=True):
-    """One fault. `name` begins with its id in the fault plan."""
+    """Describe one fault by the steps that `play` makes; `name` begins with its id."""
 
     name: str
     play: Callable[[FaultRequest], Steps]

@@ -1,7 +1,7 @@
-"""The right answer of each wire, whole and as events: what the scripts then spoil.
+"""The correct answer of each wire, whole and as events, which the scripts then spoil.
 
-Every answer says the same text and sells the same tokens. The text has characters of two, three
-and four bytes, so that a cut can fall inside one.
+Every answer has the same text and the same tokens. The text has characters of two, three and four
+bytes, so that a cut can fall inside one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "
 
 
 def output_tokens(wire: str) -> int:
-    """What a whole answer of this wire sells besides its input."""
+    """Return what a whole answer of this wire charges besides its input."""
     return OUTPUT_TOKENS if wire in (CHAT, RESPONSES) else 0
 
 
 def usage(wire: str, read: str | None = None, written: str | None = None) -> str:
-    """The JSON of a usage object; `read` and `written` take the place of the right numbers."""
+    """Return the JSON of a usage object; `read` and `written` replace the correct numbers."""
     read = str(INPUT_TOKENS) if read is None else read
     written = str(output_tokens(wire)) if written is None else written
     if wire == EMBEDDINGS:
@@ -49,7 +49,7 @@ _CHAT_NAMES = ("prompt_tokens", "completion_tokens")
 
 
 def body(request: FaultRequest, stated: str | None = "right") -> bytes:
-    """A whole answer; `stated` is the JSON of its usage, None to leave it out."""
+    """Return a whole answer; `stated` is the JSON of its usage, None to leave it out."""
     if request.wire == RAW:
         return bytes(range(256)) * 8
     answer = _ANSWERS[request.wire]
@@ -59,14 +59,14 @@ def body(request: FaultRequest, stated: str | None = "right") -> bytes:
 
 
 def events(request: FaultRequest, stated: str | None = "right") -> list[Send]:
-    """The events of a streamed answer, the last of which ends it; `stated` as for `body`."""
+    """Return the events of a streamed answer, the last of which ends it; `stated` as for `body`."""
     states_usage = stated == "right"
     stated = usage(request.wire) if states_usage else stated
     return _EVENTS[request.wire](stated, states_usage)
 
 
 def error_event(request: FaultRequest) -> bytes:
-    """An error in the wire's own form, as one event."""
+    """Return an error in the wire's own form, as one event."""
     if request.wire != RESPONSES:
         return _event({"error": ERROR})
     event = {"type": "error", "error": ERROR, "sequence_number": 9}
@@ -74,7 +74,7 @@ def error_event(request: FaultRequest) -> bytes:
 
 
 def start_billing() -> Steps:
-    """The provider begins to work, and to charge."""
+    """Charge for the input from here on."""
     yield StartBilling(INPUT_TOKENS)
 
 
