@@ -89,7 +89,7 @@ def test_credential_is_added_tried_used_and_removed_while_the_server_runs(
     wait_for(empty, empty.key, refused.status)
 
 
-def test_credential_that_the_provider_refuses_fails_its_trial(
+def test_credential_that_the_provider_refuses_fails_its_test(
     empty: Gateway, provider: FakeUpstream
 ) -> None:
     run(

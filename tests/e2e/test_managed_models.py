@@ -14,8 +14,8 @@ from headgate.billing import service as billing
 from headgate.catalog.service.catalog import Catalog
 from headgate.cli.data_directory import open_data_directory
 from headgate.credentials.model.managed_model import (
-    ManagedChange,
-    ManagedRequest,
+    ManagedModelChange,
+    ManagedModelRequest,
 )
 from headgate.kit.db.engine import Database
 from headgate.kit.money import NANO_PER_DOLLAR
@@ -80,12 +80,12 @@ def sell(harness: Harness) -> None:
     ):
         book = application.managed_models
         for request in (
-            ManagedRequest(model_id=NANO, credential="second", is_default=True),
-            ManagedRequest(model_id=MINI, credential="OpenAI"),
-            ManagedRequest(model_id="house", credential="second", wire_id=NANO),
+            ManagedModelRequest(model_id=NANO, credential="second", is_default=True),
+            ManagedModelRequest(model_id=MINI, credential="OpenAI"),
+            ManagedModelRequest(model_id="house", credential="second", wire_id=NANO),
         ):
             book.attach(connection, request, by=COMMAND_LINE)
-        replaced = ManagedChange(deprecated=True, replacement_id=NANO)
+        replaced = ManagedModelChange(deprecated=True, replacement_id=NANO)
         book.change(connection, book.find(connection, MINI), replaced, by=COMMAND_LINE)
         billing.fund(
             connection,

@@ -26,7 +26,7 @@ from headgate.accounts.service import PasswordHasher
 from headgate.api import app as asgi
 from headgate.audit.model import SYSTEM
 from headgate.credentials.model.credential import CredentialRequest
-from headgate.credentials.model.managed_model import ManagedRequest
+from headgate.credentials.model.managed_model import ManagedModelRequest
 from headgate.keys.model import KeyKind, KeyRequest
 from headgate.keys.service import KeyIndex
 from headgate.kit.clock import Clock
@@ -211,7 +211,7 @@ def stock_platform(application: Application, connection: sa.Connection) -> None:
         name="platform",
     )
     application.credentials.add(connection, request, by=SYSTEM)
-    sold = ManagedRequest(model_id="gpt-5.4-nano", credential="platform")
+    sold = ManagedModelRequest(model_id="gpt-5.4-nano", credential="platform")
     application.managed_models.attach(connection, sold, by=SYSTEM)
 
 

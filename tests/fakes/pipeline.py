@@ -22,10 +22,10 @@ from headgate.relay.ports import (
     Credential,
     Grant,
     Hold,
+    ListedManagedModel,
+    ManagedModelRoute,
     Model,
     ModelMatch,
-    Offer,
-    Offered,
     Price,
     Receipt,
 )
@@ -324,24 +324,26 @@ class FakeCredentials:
 
 
 @dataclass
-class FakeOffers:
+class FakeManagedModelRoutes:
     """Managed models by the ids that are named, and what serves the ids that are not."""
 
-    named: dict[str, Offer] = field(default_factory=dict[str, Offer])
-    other: Offer | None = None
+    named: dict[str, ManagedModelRoute] = field(default_factory=dict[str, ManagedModelRoute])
+    other: ManagedModelRoute | None = None
 
     def __len__(self) -> int:
         return len(self.named)
 
-    def find(self, model_id: str) -> Offer | None:
+    def find(self, model_id: str) -> ManagedModelRoute | None:
         return self.named.get(model_id)
 
-    def default(self) -> Offer | None:
+    def default(self) -> ManagedModelRoute | None:
         return self.other
 
-    def list(self) -> list[Offered]:
+    def list(self) -> list[ListedManagedModel]:
         return [
-            Offered(name, name, each.model_id, each.wire_id, each.credential.id, 1_800_000_000.5)
+            ListedManagedModel(
+                name, name, each.model_id, each.wire_id, each.credential.id, 1_800_000_000.5
+            )
             for name, each in self.named.items()
         ]
 

@@ -14,7 +14,7 @@ from headgate.credentials.model.credential import (
     CredentialRecord,
     CredentialRequest,
 )
-from headgate.credentials.service import CredentialBook, Vault
+from headgate.credentials.service import CredentialResolver, CredentialService
 from headgate.credentials.store import credentials as credential_store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
@@ -30,8 +30,8 @@ from headgate.vault.model.secret import (
 from headgate.vault.service import (
     LocalMasterKey,
     Sealer,
-    SecretBook,
-    remember_master_key,
+    SecretService,
+    store_master_key,
 )
 
 SECRET = "sk-proj-0123456789abcdefWXYZ"
@@ -73,14 +73,14 @@ class Safe:
         rules = EgressRules(parse_rule(["http://127.0.0.1:9"]))
         rules = rules.with_origins(OPERATOR, Origin("http", "127.0.0.1", 11434))
         audit = AuditLog(self.clock)
-        self.book = CredentialBook(
+        self.book = CredentialService(
             sealer, facts, egress_rules=rules, clock=self.clock, ids=Ids(), audit=audit
         )
-        self.vault = Vault(sealer, facts, self.clock)
+        self.vault = CredentialResolver(sealer, facts, self.clock)
         self.sealer = sealer
         accounts = AccountService(self.clock, Ids(), audit)
         with self.database.transaction() as connection:
-            remember_master_key(connection, self.master_key, now=0.0)
+            store_master_key(connection, self.master_key, now=0.0)
             self.own = accounts.create_organization(connection, "Own", by=SYSTEM).id
             self.other = accounts.create_organization(connection, "Other", by=SYSTEM).id
 
@@ -101,7 +101,7 @@ class Safe:
         with self.database.transaction() as connection:
             return self.book.upsert_environment(connection, request)
 
-    def reload(self) -> list[sealed_row.Fault]:
+    def reload(self) -> list[sealed_row.UnreadableRow]:
         with self.database.reading() as connection:
             return self.vault.load(connection)
 
@@ -122,7 +122,7 @@ class Drawer(Safe):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
-        self.secrets = SecretBook(
+        self.secrets = SecretService(
             self.sealer, clock=self.clock, ids=Ids(), audit=AuditLog(self.clock)
         )
 

@@ -14,7 +14,7 @@ from headgate.api.pages import PageQuery
 from headgate.api.shapes import Metadata, Name, Timestamp, to_datetime, to_optional_datetime
 from headgate.audit.model import AuditEntry
 from headgate.catalog.service.catalog import Catalog
-from headgate.credentials.model.auth import TYPES
+from headgate.credentials.model.auth import AUTH_TYPE_OF_FIELD
 from headgate.credentials.model.credential import CredentialRecord, MetadataValue
 from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
 from headgate.credentials.service.tester import ENDPOINT
@@ -75,7 +75,7 @@ class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def secrets(self) -> dict[str, str]:
         """The fields that hold a secret, as far as they were given."""
-        given = {name: getattr(self, name) for name in TYPES}
+        given = {name: getattr(self, name) for name in AUTH_TYPE_OF_FIELD}
         return {name: secret for name, secret in given.items() if secret is not None}
 
     def __repr__(self) -> str:

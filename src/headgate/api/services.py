@@ -22,14 +22,20 @@ from headgate.audit.service import AuditLog
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
 from headgate.catalog.service.settings import CatalogSettings
-from headgate.credentials.service import Capacities, CredentialBook, ManagedBook, Trials, Vault
+from headgate.credentials.service import (
+    CapacityTracker,
+    CredentialResolver,
+    CredentialService,
+    CredentialTester,
+    ManagedModelService,
+)
 from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.vault.model.keys import Rotation
-from headgate.vault.model.sealed_row import Fault
-from headgate.vault.service import SecretBook, VaultStatus
+from headgate.vault.model.sealed_row import UnreadableRow
+from headgate.vault.service import SecretService, VaultStatus
 
 
 class KeyDesk(Protocol):
@@ -39,7 +45,7 @@ class KeyDesk(Protocol):
         """All keys, and the newest rotations."""
         ...
 
-    def list_faults(self) -> list[Fault]:
+    def list_unreadable_rows(self) -> list[UnreadableRow]:
         """The rows that did not open when they were last loaded."""
         ...
 
@@ -73,13 +79,13 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyService
     key_index: KeyIndex
     rate_limiter: RateLimiter
-    credentials: CredentialBook
+    credentials: CredentialService
     catalog: Catalog
     prices: PriceService
     catalog_settings: CatalogSettings
-    managed_models: ManagedBook
-    secrets: SecretBook
-    vault: Vault
-    capacities: Capacities
-    trials: Trials
+    managed_models: ManagedModelService
+    secrets: SecretService
+    vault: CredentialResolver
+    capacity_tracker: CapacityTracker
+    credential_tester: CredentialTester
     key_desk: KeyDesk

@@ -382,4 +382,4 @@ def audit(connection: sa.Connection) -> list[str]:
     Every transaction sums to zero (so all entries do), every balance is the sum of its entries,
     and what is held is the sum of the open holds.
     """
-    return store.find_faults(connection)
+    return store.find_unreadable_rows(connection)

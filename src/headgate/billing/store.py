@@ -188,7 +188,7 @@ def read_amount(connection: sa.Connection, transaction_id: str, account_id: str)
     return connection.execute(query).scalar_one_or_none()
 
 
-def find_faults(connection: sa.Connection) -> list[str]:
+def find_unreadable_rows(connection: sa.Connection) -> list[str]:
     """Everything in the books that does not add up; one sentence for each."""
     return [
         template.format(*row) for template, query in _AUDIT for row in connection.execute(query)

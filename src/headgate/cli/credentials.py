@@ -16,9 +16,13 @@ from headgate.audit.model import COMMAND_LINE
 from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json, format_time, parse_expiry
 from headgate.cli.tables import print_table
-from headgate.credentials.model.credential import ASK, MANAGED_INTEGRATION, CredentialRequest
-from headgate.credentials.model.integration import TestCall
-from headgate.credentials.service import Trial, try_credential
+from headgate.credentials.model.credential import (
+    MANAGED_INTEGRATION,
+    STREAM_USAGE_ASK,
+    CredentialRequest,
+)
+from headgate.credentials.model.integration import CredentialTestCall
+from headgate.credentials.service import CredentialTestResult, run_credential_test
 from headgate.main.application import Application
 from headgate.main.egress import open_client
 from headgate.relay.ports import Credential
@@ -71,7 +75,7 @@ def add(
     expires: Annotated[str | None, typer.Option(help="90d, 12h, or an ISO 8601 time.")] = None,
     stream_usage: Annotated[
         str, typer.Option(help="ask, or never: whether streams are asked for their usage.")
-    ] = ASK,
+    ] = STREAM_USAGE_ASK,
     first_byte_seconds: FirstByteSeconds = None,
     idle_seconds: IdleSeconds = None,
     total_seconds: TotalSeconds = None,
@@ -138,9 +142,9 @@ def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> 
     """Make one small call with a credential (it costs a few tokens) and judge the answer."""
     with open_data_directory(data) as application:
         opened, call = _open(application, credential)
-        trial = asyncio.run(_try(application, opened, call))
-    typer.echo(msgspec.json.encode(trial) if as_json else trial.message)
-    if not trial.is_valid:
+        result = asyncio.run(_try(application, opened, call))
+    typer.echo(msgspec.json.encode(result) if as_json else result.message)
+    if not result.is_valid:
         raise typer.Exit(1)
 
 
@@ -172,7 +176,7 @@ def read_secret(*, stdin: bool, file: Path | None, option: str = "api-key") -> s
     return typer.prompt("Secret", hide_input=True)
 
 
-def _open(application: Application, reference: str) -> tuple[Credential, TestCall]:
+def _open(application: Application, reference: str) -> tuple[Credential, CredentialTestCall]:
     with application.database.reading() as connection:
         record = application.unlock(connection).credentials.find(connection, reference)
         vault = application.unlock(connection).vault
@@ -182,9 +186,11 @@ def _open(application: Application, reference: str) -> tuple[Credential, TestCal
     return opened, application.catalog.integrations[record.integration].test_call
 
 
-async def _try(application: Application, credential: Credential, call: TestCall) -> Trial:
+async def _try(
+    application: Application, credential: Credential, call: CredentialTestCall
+) -> CredentialTestResult:
     client = open_client(application.settings, application.egress_rules)
     try:
-        return await try_credential(client, credential, call)
+        return await run_credential_test(client, credential, call)
     finally:
         await client.close()

@@ -35,8 +35,8 @@ from headgate.vault.model.keys import (
     RotationKind,
     RotationState,
 )
-from headgate.vault.model.sealed_row import Fault
-from headgate.vault.service import VaultStatus, find_faults
+from headgate.vault.model.sealed_row import UnreadableRow
+from headgate.vault.service import VaultStatus, find_unreadable_rows
 
 REACH_SECONDS = 5.0
 CLOCK_SLACK_SECONDS = 60.0
@@ -178,7 +178,7 @@ def _examine_secrets(application: Application) -> Iterator[Finding]:
     try:
         with application.database.reading() as connection:
             application.unlock(connection)
-            faults: Sequence[Fault] = find_faults(connection, application.sealer)
+            faults: Sequence[UnreadableRow] = find_unreadable_rows(connection, application.sealer)
             records = application.credentials.list(connection)
             status = application.rotations.describe(connection)
     except HeadgateError as error:

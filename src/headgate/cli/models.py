@@ -13,9 +13,9 @@ from headgate.cli.data_directory import open_data_directory
 from headgate.cli.options import Data, Json
 from headgate.cli.tables import print_table
 from headgate.credentials.model.managed_model import (
-    ManagedChange,
     ManagedModel,
-    ManagedRequest,
+    ManagedModelChange,
+    ManagedModelRequest,
 )
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def attach(
     ] = False,
 ) -> None:
     """Sell a model through a credential of the platform. The catalog must have its price."""
-    request = ManagedRequest(
+    request = ManagedModelRequest(
         model_id=model,
         credential=credential,
         wire_id=wire_id,
@@ -95,7 +95,7 @@ def default(
     none: Annotated[bool, typer.Option("--none", help="It is the default no more.")] = False,
 ) -> None:
     """Have a model serve ids that are no managed model."""
-    change(model, data, ManagedChange(is_default=not none), as_json=as_json)
+    change(model, data, ManagedModelChange(is_default=not none), as_json=as_json)
 
 
 @app.command()
@@ -110,23 +110,23 @@ def deprecate(
     undo: Annotated[bool, typer.Option("--undo", help="It is deprecated no more.")] = False,
 ) -> None:
     """Mark a model as deprecated; with a replacement, its calls go there."""
-    wanted = ManagedChange(deprecated=not undo, replacement_id=replacement)
+    wanted = ManagedModelChange(deprecated=not undo, replacement_id=replacement)
     change(model, data, wanted, as_json=as_json)
 
 
 @app.command()
 def enable(model: Model, data: Data = None, as_json: Json = False) -> None:
     """Offer a model again."""
-    change(model, data, ManagedChange(enabled=True), as_json=as_json)
+    change(model, data, ManagedModelChange(enabled=True), as_json=as_json)
 
 
 @app.command()
 def disable(model: Model, data: Data = None, as_json: Json = False) -> None:
     """Refuse calls to a model until it is enabled again."""
-    change(model, data, ManagedChange(enabled=False), as_json=as_json)
+    change(model, data, ManagedModelChange(enabled=False), as_json=as_json)
 
 
-def change(model: str, data: Data, wanted: ManagedChange, *, as_json: bool) -> None:
+def change(model: str, data: Data, wanted: ManagedModelChange, *, as_json: bool) -> None:
     """Apply a change to one managed model and say what it is now."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.managed_models

@@ -29,7 +29,7 @@ from headgate.vault.model.keys import (
     Rotation,
     RotationConflictError,
 )
-from headgate.vault.service import Rotations, find_faults
+from headgate.vault.service import Rotations, find_unreadable_rows
 from headgate.vault.service.master_key import (
     LocalMasterKey,
     LocalSource,
@@ -89,12 +89,12 @@ def status(data: Data = None, as_json: Json = False) -> None:
 def check(data: Data = None, as_json: Json = False) -> None:
     """Open every seal once; name those that do not open, and end with status 1 for any."""
     with open_data_directory(data) as application, application.database.reading() as connection:
-        faults = find_faults(connection, application.unlock(connection).sealer)
+        unreadable_rows = find_unreadable_rows(connection, application.unlock(connection).sealer)
     if as_json:
-        typer.echo(msgspec.json.encode(faults))
-    for fault in faults if not as_json else ():
+        typer.echo(msgspec.json.encode(unreadable_rows))
+    for fault in unreadable_rows if not as_json else ():
         typer.echo(f"{fault.table}: {fault.credential_id} ({fault.name}): {fault.reason}.")
-    if faults:
+    if unreadable_rows:
         raise typer.Exit(1)
     if not as_json:
         typer.echo("Every seal opens.")
@@ -261,4 +261,4 @@ def _open_rotator(
         def tell(rotation: Rotation) -> None:
             bar.update(task, completed=rotation.done, total=rotation.total)
 
-        yield Rotator(rotations, reading=application.database.reading, commit=commit, tell=tell)
+        yield Rotator(rotations, reading=application.database.reading, commit=commit, report=tell)

@@ -13,7 +13,7 @@ import msgspec
 
 from headgate.kit.clock import Clock
 from headgate.kit.money import NANO_PER_DOLLAR
-from headgate.relay.ports import Credential, Model, Offered
+from headgate.relay.ports import Credential, ListedManagedModel, Model
 
 FIELD = "headgate"
 """The one field that a model has beside the provider's own."""
@@ -109,24 +109,24 @@ class ModelMetadata:
             priced_as=model_id,
         )
 
-    def render_managed(self, offered: Offered) -> bytes:
+    def render_managed(self, managed: ListedManagedModel) -> bytes:
         """The card of a managed model: facts and price are those of what serves it."""
-        catalog, integration = self._catalog, offered.integration
-        model = catalog.find(offered.wire_id, integration)
-        model = model or catalog.find(offered.serving_id, integration)
-        priced_as = offered.serving_id if model is None else model.id
+        catalog, integration = self._catalog, managed.integration
+        model = catalog.find(managed.wire_id, integration)
+        model = model or catalog.find(managed.serving_id, integration)
+        priced_as = managed.serving_id if model is None else model.id
         deprecation = None
-        if offered.deprecated:
-            replaced = offered.serving_id != offered.model_id
-            deprecation = describe_deprecation(offered.serving_id if replaced else None)
+        if managed.deprecated:
+            replaced = managed.serving_id != managed.model_id
+            deprecation = describe_deprecation(managed.serving_id if replaced else None)
         return self._render(
-            offered.model_id,
+            managed.model_id,
             info=catalog.entry(integration, priced_as),
             provider=integration,
             managed=True,
-            credential_id=offered.credential_id,
+            credential_id=managed.credential_id,
             priced_as=priced_as,
-            display_name=offered.display_name,
+            display_name=managed.display_name,
             deprecation=deprecation,
         )
 

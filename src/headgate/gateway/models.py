@@ -36,8 +36,8 @@ from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
     Grant,
-    Offered,
-    Offers,
+    ListedManagedModel,
+    ManagedModelRoutes,
     Receipt,
 )
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
@@ -92,7 +92,7 @@ class ModelsSender:
         self,
         upstream: Backend,
         metadata: ModelMetadata,
-        offers: Offers,
+        managed_routes: ManagedModelRoutes,
         catalog_models: CatalogModels,
         *,
         clock: Clock,
@@ -101,7 +101,7 @@ class ModelsSender:
     ) -> None:
         self._upstream = upstream
         self._metadata = metadata
-        self._offers = offers
+        self._managed_routes = managed_routes
         self._catalog_models = catalog_models
         self._clock = clock
         self._cache_seconds = cache_seconds
@@ -111,7 +111,7 @@ class ModelsSender:
     @property
     def has_managed_models(self) -> bool:
         """Whether there are managed models, which no provider is asked for."""
-        return len(self._offers) > 0
+        return len(self._managed_routes) > 0
 
     def check_visible(self, path: bytes, grant: Grant) -> None:
         """Refuse the address of a model that a key is not issued for, as if there were none.
@@ -190,17 +190,17 @@ class ModelsSender:
 
     def _answer_managed(self, call: Call, credential: Credential, wanted: str) -> bytes:
         """The managed models, but where a credential is named only those that it serves."""
-        offered = [
+        managed = [
             each
-            for each in self._offers.list()
+            for each in self._managed_routes.list()
             if call.credential_name is None or each.credential_id == credential.id
         ]
         if wanted:
-            for each in offered:
+            for each in managed:
                 if each.model_id == wanted:
                     return self._write_managed(each)
             raise listing.hide(wanted)
-        rows = [(each.model_id, self._write_managed(each)) for each in offered]
+        rows = [(each.model_id, self._write_managed(each)) for each in managed]
         empty = ModelList({"object": msgspec.Raw(b'"list"')}, [])
         return self._write(empty, rows, call, None)
 
@@ -212,9 +212,9 @@ class ModelsSender:
         rows = self._catalog_models.list(grant, DEFAULT_INTEGRATION, hidden)
         return listing.write({"object": msgspec.Raw(b'"list"')}, rows)
 
-    def _write_managed(self, offered: Offered) -> bytes:
-        metadata = self._metadata.render_managed(offered)
-        return listing.write_owned(offered.model_id, offered.created_at, metadata)
+    def _write_managed(self, managed: ListedManagedModel) -> bytes:
+        metadata = self._metadata.render_managed(managed)
+        return listing.write_owned(managed.model_id, managed.created_at, metadata)
 
     def _find_cached(self, call: Call, credential: Credential) -> _CachedList | None:
         """What is kept of this very credential, as fresh as it is wanted."""

@@ -54,16 +54,16 @@ class DataDirectoryNotFoundError(HeadgateError):
 class Application:
     """Hold the services of one process. Snapshots are empty until `load`.
 
-    What seals or opens secrets is there from `unlock` on: `sealer`, `vault`, `offers`, `secrets`,
-    `rotations` and `credentials`. Commands that touch no secret need no master key.
+    What seals or opens secrets is there from `unlock` on: `sealer`, `vault`, `managed_routes`,
+    `secrets`, `rotations` and `credentials`. Commands that touch no secret need no master key.
     """
 
     sealer: vault.Sealer
-    vault: credentials.Vault
-    offers: credentials.ManagedOffers
-    secrets: vault.SecretBook
+    vault: credentials.CredentialResolver
+    managed_routes: credentials.ManagedModelRouteTable
+    secrets: vault.SecretService
     rotations: vault.Rotations
-    credentials: credentials.CredentialBook
+    credentials: credentials.CredentialService
 
     def __init__(
         self,
@@ -116,12 +116,12 @@ class Application:
         self.catalog = Catalog.load(settings.catalog_dir)
         self.prices = PriceService(self.catalog, self.audit, clock)
         self.catalog_settings = CatalogSettings(self.catalog, self.audit, clock)
-        self.managed_models = credentials.ManagedBook(
+        self.managed_models = credentials.ManagedModelService(
             models=self.catalog, audit=self.audit, clock=clock, ids=self.ids
         )
         self.rate_limiter = RateLimiter(clock)
         self.latencies = Latencies()
-        self.capacities = credentials.Capacities(clock)
+        self.capacity_tracker = credentials.CapacityTracker(clock)
 
     def unlock(self, connection: sa.Connection) -> Application:
         """Build what needs the master key, once, with the key that the settings name.
@@ -141,9 +141,9 @@ class Application:
     def unlock_with(self, master_key: vault.MasterKey, source: vault.MasterKeySource) -> None:
         """Build what needs the master key. `source` is asked when another process rotates it."""
         sealer = self.sealer = vault.Sealer(master_key, self.clock, source)
-        self.vault = credentials.Vault(sealer, self.catalog.integrations, self.clock)
-        self.offers = credentials.ManagedOffers(self.vault)
-        self.secrets = vault.SecretBook(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
+        self.vault = credentials.CredentialResolver(sealer, self.catalog.integrations, self.clock)
+        self.managed_routes = credentials.ManagedModelRouteTable(self.vault)
+        self.secrets = vault.SecretService(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.credentials = self._build_credentials()
 
@@ -152,8 +152,8 @@ class Application:
         self.egress_rules = self.egress_rules.with_origins(OPERATOR, origin)
         self.credentials = self._build_credentials()
 
-    def _build_credentials(self) -> credentials.CredentialBook:
-        return credentials.CredentialBook(
+    def _build_credentials(self) -> credentials.CredentialService:
+        return credentials.CredentialService(
             self.sealer,
             self.catalog.integrations,
             egress_rules=self.egress_rules,
@@ -168,7 +168,7 @@ class Application:
             self.key_index.load(connection)
         if vault.TOPIC in topics:
             self.vault.load(connection)
-            self.offers.load(connection)
+            self.managed_routes.load(connection)
         if CATALOG_TOPIC in topics:
             self.catalog.reload(connection)
             self.catalog_settings.reload(connection)
@@ -177,7 +177,7 @@ class Application:
         """Store what calls only noted in memory: the time, last uses, provider capacities."""
         schema.record_time(connection, self.steady_clock.now())
         self.vault.flush_used(connection)
-        self.capacities.flush(connection)
+        self.capacity_tracker.flush(connection)
 
     @property
     def has_old_master_key(self) -> bool:
@@ -219,7 +219,7 @@ def open_application(settings: Settings, *, clock: Clock | None = None) -> Appli
             application = Application(settings, database, egress_rules, clock=clock)
             application.unlock_with(master_key, source)
             application.steady_clock.raise_to(schema.read_time(connection))
-            vault.remember_master_key(connection, master_key, now=application.clock.now())
+            vault.store_master_key(connection, master_key, now=application.clock.now())
     except BaseException:
         database.close()
         raise

@@ -155,7 +155,7 @@ def build_pipelines(
         timeouts=timeouts,
         breakers=traffic.breakers,
         clock=clock,
-        capacities=application.capacities,
+        capacity_recorder=application.capacity_tracker,
         usage_refusals=refusals,
     )
     admission = Admission(application.rate_limiter, traffic.concurrency, catalog)
@@ -184,7 +184,7 @@ def build_pipelines(
         Routing,
         application.vault,
         catalog,
-        offers=application.offers,
+        managed_routes=application.managed_routes,
         usage_refusals=refusals,
     )
     models = build_models_sender(settings, application, upstream)
@@ -210,7 +210,7 @@ def build_models_sender(
     return ModelsSender(
         upstream,
         metadata,
-        application.offers,
+        application.managed_routes,
         CatalogModels(catalog, application.vault, metadata, clock),
         clock=clock,
         cache_seconds=settings.models_cache_seconds,

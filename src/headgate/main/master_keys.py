@@ -25,7 +25,12 @@ from headgate.vault.service.master_key import (
     gcp_kms,
     transit,
 )
-from headgate.vault.service.master_key.key_service import ANSWER_BYTES_MAX, Place, Reply, Send
+from headgate.vault.service.master_key.key_service import (
+    ANSWER_BYTES_MAX,
+    KeyServiceEndpoint,
+    KeyServiceResponse,
+    Send,
+)
 from headgate.vault.service.master_key.signing import Signer
 
 METADATA_ORIGIN = Origin("http", "169.254.169.254", 80)
@@ -35,7 +40,7 @@ _RESOURCE = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cry
 _TRANSIT = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+")
 
 
-class Sender:
+class KeyServiceSender:
     """Sends a request by the egress client on a short loop of its own; blocks until it is answered.
 
     The operator has named the key service, so its origin is allowed, for this and nothing else.
@@ -45,16 +50,16 @@ class Sender:
         self._settings = settings
         self._rule = build_rule(settings).with_origins(*origins)
 
-    def __call__(self, request: Request) -> Reply:
+    def __call__(self, request: Request) -> KeyServiceResponse:
         """See `key_service.Send`."""
         with ThreadPoolExecutor(1, thread_name_prefix="headgate-key-service") as pool:
             return pool.submit(asyncio.run, self._send(request)).result()
 
-    async def _send(self, request: Request) -> Reply:
+    async def _send(self, request: Request) -> KeyServiceResponse:
         client = open_client(self._settings, self._rule)
         try:
             response = await client.send(request)
-            return Reply(response.status, await response.read(ANSWER_BYTES_MAX))
+            return KeyServiceResponse(response.status, await response.read(ANSWER_BYTES_MAX))
         except OSError as error:
             raise EgressError(str(error)) from error
         finally:
@@ -76,7 +81,7 @@ def _build_aws(settings: Settings) -> KeyService:
     arn = _ARN.fullmatch(name)
     region = arn[1] if arn else _need(settings, "aws_region", "or a key's whole ARN as its name")
     address = settings.master_key_address or f"https://kms.{region}.amazonaws.com"
-    place = _build_place(settings, "AWS KMS", address, aws_kms.HINT)
+    endpoint = _build_endpoint(settings, "AWS KMS", address, aws_kms.HINT)
     signer = Signer(
         access_key_id=_need(settings, "aws_access_key_id", "who asks"),
         secret_access_key=_need(settings, "aws_secret_access_key", "what requests are signed with"),
@@ -86,9 +91,9 @@ def _build_aws(settings: Settings) -> KeyService:
     )
     return aws_kms.AwsKms(
         name,
-        place=place,
+        endpoint=endpoint,
         signer=signer,
-        send=Sender(settings, place.origin),
+        send=KeyServiceSender(settings, endpoint.origin),
         read_time=SystemClock.now,
     )
 
@@ -96,38 +101,40 @@ def _build_aws(settings: Settings) -> KeyService:
 def _build_gcp(settings: Settings) -> KeyService:
     name = _need(settings, "master_key_name", "the key's resource name", _RESOURCE)
     address = settings.master_key_address or "https://cloudkms.googleapis.com"
-    place = _build_place(settings, "Google Cloud KMS", address, gcp_kms.HINT)
+    endpoint = _build_endpoint(settings, "Google Cloud KMS", address, gcp_kms.HINT)
     path = settings.google_application_credentials
     tokens: gcp_kms.TokenSource
     send: Send
     if path is None:
-        send = Sender(settings, place.origin, METADATA_ORIGIN)
-        metadata = Place(
+        send = KeyServiceSender(settings, endpoint.origin, METADATA_ORIGIN)
+        metadata = KeyServiceEndpoint(
             "Google's metadata server",
             METADATA_ORIGIN,
             b"",
             settings.master_key_seconds,
             "Outside of Google's cloud, set GOOGLE_APPLICATION_CREDENTIALS.",
         )
-        tokens = gcp_kms.MachineToken(place=metadata, send=send)
+        tokens = gcp_kms.MachineToken(endpoint=metadata, send=send)
     else:
         account = gcp_kms.read_account(_read_file(path), str(path))
         hint = f"Check that the key in {path} is still valid, and this machine's clock."
-        issuer = _build_place(settings, "Google's token service", account.token_uri, hint)
-        send = Sender(settings, place.origin, issuer.origin)
-        tokens = gcp_kms.AccountToken(account, place=issuer, send=send, read_time=SystemClock.now)
-    return gcp_kms.GcpKms(name, place=place, tokens=tokens, send=send)
+        issuer = _build_endpoint(settings, "Google's token service", account.token_uri, hint)
+        send = KeyServiceSender(settings, endpoint.origin, issuer.origin)
+        tokens = gcp_kms.AccountToken(
+            account, endpoint=issuer, send=send, read_time=SystemClock.now
+        )
+    return gcp_kms.GcpKms(name, endpoint=endpoint, tokens=tokens, send=send)
 
 
 def _build_transit(settings: Settings) -> KeyService:
     name = _need(settings, "master_key_name", "MOUNT/KEY, such as transit/headgate", _TRANSIT)
     address = _need(settings, "master_key_address", "such as https://vault.example:8200")
-    place = _build_place(settings, "The transit engine", address, transit.HINT)
+    endpoint = _build_endpoint(settings, "The transit engine", address, transit.HINT)
     return transit.Transit(
         name,
-        place=place,
+        endpoint=endpoint,
         read_token=lambda: _read_token(settings),
-        send=Sender(settings, place.origin),
+        send=KeyServiceSender(settings, endpoint.origin),
     )
 
 
@@ -138,7 +145,7 @@ _BUILDERS: Mapping[str, Callable[[Settings], KeyService]] = {
 }
 
 
-def _build_place(settings: Settings, name: str, address: str, hint: str) -> Place:
+def _build_endpoint(settings: Settings, name: str, address: str, hint: str) -> KeyServiceEndpoint:
     try:
         origin, path = parse_base_url(address)
     except InvalidCredentialError as error:
@@ -146,7 +153,7 @@ def _build_place(settings: Settings, name: str, address: str, hint: str) -> Plac
         # Without the address itself: it may hold a password.
         message = f"{variable} cannot be used: {error.message}"
         raise InvalidSettingError(message, param="master_key_address") from error
-    return Place(name, origin, path, settings.master_key_seconds, hint)
+    return KeyServiceEndpoint(name, origin, path, settings.master_key_seconds, hint)
 
 
 def _need(

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.platform import build_routes
 from headgate.api.services import Services
-from headgate.credentials.service import Trials
+from headgate.credentials.service import CredentialTester
 from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
@@ -55,8 +55,8 @@ def build(
         managed_models=application.managed_models,
         secrets=application.secrets,
         vault=application.vault,
-        capacities=application.capacities,
-        trials=Trials(
+        capacity_tracker=application.capacity_tracker,
+        credential_tester=CredentialTester(
             client,
             settlement=settlement,
             models=application.catalog,

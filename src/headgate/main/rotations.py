@@ -20,7 +20,7 @@ from headgate.vault.model.keys import (
     PLATFORM_KEY,
     Rotation,
 )
-from headgate.vault.model.sealed_row import Fault
+from headgate.vault.model.sealed_row import UnreadableRow
 from headgate.vault.service import VaultStatus
 
 log = structlog.get_logger(__name__)
@@ -38,9 +38,9 @@ class KeyDesk:
         """See `api.services.KeyDesk.describe`."""
         return self._application.rotations.describe(connection, rotations_max=100)
 
-    def list_faults(self) -> list[Fault]:
-        """See `api.services.KeyDesk.list_faults`."""
-        return list(self._application.vault.faults)
+    def list_unreadable_rows(self) -> list[UnreadableRow]:
+        """See `api.services.KeyDesk.list_unreadable_rows`."""
+        return list(self._application.vault.unreadable_rows)
 
     def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
         """See `api.services.KeyDesk.begin`."""

@@ -194,7 +194,7 @@ class CapacityRecorder(Protocol):
         ...
 
 
-class Offer(msgspec.Struct, frozen=True):
+class ManagedModelRoute(msgspec.Struct, frozen=True):
     """What serves a managed model. `wire_id` is what the provider is told; empty: as the catalog
     has it. `model_id` is the one that really serves, which may not be the one that was named."""
 
@@ -203,7 +203,7 @@ class Offer(msgspec.Struct, frozen=True):
     credential: Credential
 
 
-class Offered(msgspec.Struct, frozen=True):
+class ListedManagedModel(msgspec.Struct, frozen=True):
     """A managed model as a list shows it, with what serves it. `created_at` in unix seconds."""
 
     model_id: str
@@ -216,24 +216,24 @@ class Offered(msgspec.Struct, frozen=True):
     integration: str = DEFAULT_INTEGRATION
 
 
-class Offers(Protocol):
+class ManagedModelRoutes(Protocol):
     """The managed models, from memory: which credential of the platform serves which model."""
 
     def __len__(self) -> int:
         """How many there are; with none, any managed credential serves any model."""
         ...
 
-    def find(self, model_id: str) -> Offer | None:
+    def find(self, model_id: str) -> ManagedModelRoute | None:
         """What serves that id: the model itself, or the replacement of a deprecated one; None for
         an unknown id. Raises a `HeadgateError` where it is switched off or its credential is
         unusable."""
         ...
 
-    def list(self) -> Sequence[Offered]:
+    def list(self) -> Sequence[ListedManagedModel]:
         """Every managed model that can be called now."""
         ...
 
-    def default(self) -> Offer | None:
+    def default(self) -> ManagedModelRoute | None:
         """What serves unknown ids; None where nothing does. Raises as `find`."""
         ...
 

@@ -17,10 +17,10 @@ from headgate.relay.ports import (
     DEFAULT_INTEGRATION,
     Credential,
     Credentials,
+    ManagedModelRoute,
+    ManagedModelRoutes,
     ModelCatalog,
     ModelMatch,
-    Offer,
-    Offers,
 )
 from headgate.relay.stream_usage import UsageRefusals
 
@@ -57,13 +57,13 @@ class Routing:
         credentials: Credentials,
         models: ModelCatalog,
         breakers: Breakers,
-        offers: Offers | None = None,
+        managed_routes: ManagedModelRoutes | None = None,
         usage_refusals: UsageRefusals | None = None,
     ) -> None:
         self._credentials = credentials
         self._models = models
         self._breakers = breakers
-        self._offers = offers
+        self._managed_routes = managed_routes
         self._usage_refusals = usage_refusals
 
     def plan(self, state: CallState) -> None:
@@ -85,20 +85,24 @@ class Routing:
             if found is None:
                 raise
             credential, match = found
-        offer = None
+        managed_route = None
         if credential.managed:
-            offer = self._choose_offer(call, credential, match)
-            if offer is not None:
-                credential = offer.credential
+            managed_route = self._choose_managed_route(call, credential, match)
+            if managed_route is not None:
+                credential = managed_route.credential
         state.credential = credential
         self._breakers.check(credential, call.model)
         state.target = credential.base_path + check_path(call.path) + call.query
         state.body = call.body
         if isinstance(call.body, JsonRequest):
-            self._prepare(state, call.body, offer, match)
+            self._prepare(state, call.body, managed_route, match)
         elif match is not None:
             state.model, state.model_id = match.model, match.model_id
-            if match.wire_id != call.model and offer is None and isinstance(call.body, bytes):
+            if (
+                match.wire_id != call.model
+                and managed_route is None
+                and isinstance(call.body, bytes)
+            ):
                 state.body = rename_in_form(call, call.body, choose_wire_id(match, credential))
 
     def _resolve(self, call: Call, integration: str, match: ModelMatch | None) -> Credential:
@@ -151,12 +155,12 @@ class Routing:
                 if call.endpoint.pricing is not Pricing.FREE:
                     check_model_scope(call, other_match)
                 return self._resolve(call, other_match.integration, other_match), other_match
-        offer = self._find_offer(call, match)
-        return None if offer is None else (offer.credential, match)
+        managed_route = self._find_managed_route(call, match)
+        return None if managed_route is None else (managed_route.credential, match)
 
-    def _choose_offer(
+    def _choose_managed_route(
         self, call: Call, credential: Credential, match: ModelMatch | None
-    ) -> Offer | None:
+    ) -> ManagedModelRoute | None:
         """What serves a managed call; None where its model goes to the credential as it is named.
 
         The key's scope holds for the model that serves, too: a replacement grants no more.
@@ -164,58 +168,64 @@ class Routing:
         if match is None:
             check_shared_account(call)
             return None
-        offers = self._offers
-        if not offers:
+        managed_routes = self._managed_routes
+        if not managed_routes:
             return None
-        offer = self._find_offer(call, match)
-        if offer is None:
+        managed_route = self._find_managed_route(call, match)
+        if managed_route is None:
             if call.endpoint.pricing is Pricing.FREE:
                 return None
             message = f"The model '{call.model}' does not exist among the managed models."
             raise ModelNotFoundError(message, param="model", should_retry=False)
-        serving = self._models.match(offer.model_id, offer.credential.integration)
-        names = (offer.model_id, *serving.names)
+        serving = self._models.match(managed_route.model_id, managed_route.credential.integration)
+        names = (managed_route.model_id, *serving.names)
         if call.grant.models and not is_any_in_scope(names, call.grant.models):
             message = (
-                f"`{call.model}` is served by `{offer.model_id}`, which this key is not issued "
-                f"for: it is limited to the models {', '.join(call.grant.models)}."
+                f"`{call.model}` is served by `{managed_route.model_id}`, which this key is not "
+                f"issued for: it is limited to the models {', '.join(call.grant.models)}."
             )
             raise ModelOutOfScopeError(message, param="model")
-        if call.credential_name is not None and offer.credential.id != credential.id:
+        if call.credential_name is not None and managed_route.credential.id != credential.id:
             message = (
                 f"The credential {call.credential_name!r} does not serve the managed model "
                 f"'{call.model}'; no other one is taken in its place."
             )
             raise ModelRoutedElsewhereError(message, should_retry=False)
-        return offer
+        return managed_route
 
-    def _find_offer(self, call: Call, match: ModelMatch) -> Offer | None:
+    def _find_managed_route(self, call: Call, match: ModelMatch) -> ManagedModelRoute | None:
         """The managed model of the id as it is spelled, or of the bare id; else the default one.
         One that is asked of an integration by name is not served by another's."""
-        offers = self._offers
-        if not offers or call.model is None:
+        managed_routes = self._managed_routes
+        if not managed_routes or call.model is None:
             return None
-        offer = offers.find(call.model)
-        if offer is not None:
-            return offer
+        managed_route = managed_routes.find(call.model)
+        if managed_route is not None:
+            return managed_route
         if match.is_qualified:
-            offer = offers.find(match.model_id)
-        if offer is None and call.endpoint.name in ENDPOINTS_OF_DEFAULT_MODEL:
-            offer = offers.default()
-        if offer is not None and match.is_qualified:
-            return offer if offer.credential.integration == match.integration else None
-        return offer
+            managed_route = managed_routes.find(match.model_id)
+        if managed_route is None and call.endpoint.name in ENDPOINTS_OF_DEFAULT_MODEL:
+            managed_route = managed_routes.default()
+        if managed_route is not None and match.is_qualified:
+            return (
+                managed_route if managed_route.credential.integration == match.integration else None
+            )
+        return managed_route
 
     def _prepare(
-        self, state: CallState, body: JsonRequest, offer: Offer | None, match: ModelMatch | None
+        self,
+        state: CallState,
+        body: JsonRequest,
+        managed_route: ManagedModelRoute | None,
+        match: ModelMatch | None,
     ) -> None:
         """Choose the body to send: the client's own bytes wherever nothing has to change (law
         4)."""
         call = state.call
         state.streams = body.stream
         body = body.with_envelopes_removed()
-        if offer is not None:
-            body = self._serve(state, body, offer)
+        if managed_route is not None:
+            body = self._serve(state, body, managed_route)
         elif match is not None:
             state.model, state.model_id = match.model, match.model_id
             if match.wire_id != call.model:
@@ -238,15 +248,21 @@ class Routing:
         state.requested_usage, state.body_without_usage = True, body
         return body.with_usage_asked()
 
-    def _serve(self, state: CallState, body: JsonRequest, offer: Offer) -> JsonRequest:
+    def _serve(
+        self, state: CallState, body: JsonRequest, managed_route: ManagedModelRoute
+    ) -> JsonRequest:
         """Return the request for the model that serves; hold, price and receipt are of that one."""
-        models, integration = self._models, offer.credential.integration
-        model = models.find(offer.wire_id, integration) or models.find(offer.model_id, integration)
+        models, integration = self._models, managed_route.credential.integration
+        model = models.find(managed_route.wire_id, integration) or models.find(
+            managed_route.model_id, integration
+        )
         state.model = model
-        served = offer.model_id if model is None else model.id
+        served = managed_route.model_id if model is None else model.id
         if served != state.call.model:
             state.parsed_usage.model = served
-        return body.with_model(offer.wire_id or (served if model is None else model.wire_id))
+        return body.with_model(
+            managed_route.wire_id or (served if model is None else model.wire_id)
+        )
 
 
 def choose_wire_id(match: ModelMatch, credential: Credential) -> str:

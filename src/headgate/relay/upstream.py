@@ -143,7 +143,7 @@ class Upstream:
         breakers: Breakers,
         clock: Clock,
         draw: Callable[[], float] = random.random,
-        capacities: CapacityRecorder | None = None,
+        capacity_recorder: CapacityRecorder | None = None,
         usage_refusals: UsageRefusals | None = None,
     ) -> None:
         self._client = client
@@ -152,7 +152,7 @@ class Upstream:
         self._breakers = breakers
         self._clock = clock
         self._draw = draw
-        self._capacities = capacities
+        self._capacity_recorder = capacity_recorder
         self._usage_refusals = usage_refusals or UsageRefusals()
         self._budgets = RetryBudgets(policy, clock)
 
@@ -194,11 +194,11 @@ class Upstream:
             raise
         self._tell_breakers(state, request, result, probes)
         if (
-            self._capacities is not None
+            self._capacity_recorder is not None
             and isinstance(result, UpstreamResponse)
             and result.fault is None
         ):
-            self._note_capacity(self._capacities, state, result)
+            self._note_capacity(self._capacity_recorder, state, result)
         return raise_or_return(result)
 
     def _tell_breakers(
@@ -245,10 +245,10 @@ class Upstream:
         return True
 
     def _note_capacity(
-        self, capacities: CapacityRecorder, state: CallState, answer: UpstreamResponse
+        self, capacity_recorder: CapacityRecorder, state: CallState, answer: UpstreamResponse
     ) -> None:
         assert state.credential is not None, "routing comes before sending"
-        capacities.note(state.credential.id, state.call.model, answer.headers, state.sent_at)
+        capacity_recorder.note(state.credential.id, state.call.model, answer.headers, state.sent_at)
 
     async def _attempt(
         self, state: CallState, request: Request

@@ -19,17 +19,17 @@ from headgate.vault.model.keys import (
     RotationConflictError,
 )
 from headgate.vault.service.master_key import MasterKey
-from headgate.vault.service.rotation import Resealed, Rotations
+from headgate.vault.service.rotation import ResealedPage, Rotations
 from headgate.vault.service.sealed_tables import BINDINGS
 
-REST_RATIO = 2
+PAUSE_RATIO = 2
 """How much longer than a slice the database is left to the calls."""
-REST_SECONDS_MIN = 0.005
+PAUSE_SECONDS_MIN = 0.005
 ROUNDS_MAX = 20
 """A key is gone through again while others still sealed under it; each round takes them along."""
 
 Result = TypeVar("Result")
-Tell = Callable[[Rotation], None]
+ReportProgress = Callable[[Rotation], None]
 
 
 class Commit(Protocol):
@@ -47,12 +47,12 @@ class Rotator:
         *,
         reading: Callable[[], AbstractContextManager[sa.Connection]],
         commit: Commit,
-        tell: Tell = lambda _: None,
+        report: ReportProgress = lambda _: None,
     ) -> None:
         self._rotations = rotations
         self._reading = reading
         self._commit = commit
-        self._tell = tell
+        self._report = report
 
     def rotate_master(self, target: MasterKey, *, by: Actor) -> int | None:
         """Bring in a new master key, or carry on with it. How many organization keys do not open;
@@ -66,12 +66,12 @@ class Rotator:
         )
         if rotation is None:
             return None
-        self._tell(rotation)
+        self._report(rotation)
         after: str | None = ""
         while after is not None:
             after = self._stage(rotation, target, after)
         return self._commit(
-            lambda connection: self._rotations.switch_master(connection, rotation, target, by=by)
+            lambda connection: self._rotations.activate_master(connection, rotation, target, by=by)
         )
 
     def _stage(self, rotation: Rotation, target: MasterKey, after: str) -> str | None:
@@ -80,12 +80,12 @@ class Rotator:
         with self._reading() as connection:
             page = self._rotations.stage(connection, target, after=after)
         if page.pairs:
-            self._tell(
+            self._report(
                 self._commit(
-                    lambda connection: self._rotations.keep_staged(connection, rotation, page)
+                    lambda connection: self._rotations.store_staged(connection, rotation, page)
                 )
             )
-            _rest(time.perf_counter() - started)
+            _pause(time.perf_counter() - started)
         return page.last_id
 
     def rotate_keys(self, scope: str, *, by: Actor) -> int:
@@ -94,7 +94,7 @@ class Rotator:
         rotation = self._commit(
             lambda connection: self._rotations.begin_keys(connection, scope, by=by)
         )
-        self._tell(rotation)
+        self._report(rotation)
         with self._reading() as connection:
             retired = self._rotations.list_retired(connection)
         failed = sum(self._replace_key(rotation, record) for record in retired)
@@ -137,19 +137,19 @@ class Rotator:
         successor: tuple[str, SecretKey],
         *,
         after: str,
-    ) -> Resealed:
+    ) -> ResealedPage:
         started = time.perf_counter()
         with self._reading() as connection:
             page = self._rotations.reseal(connection, table, retired, successor, after=after)
         if page.changes:
-            self._tell(
+            self._report(
                 self._commit(
-                    lambda connection: self._rotations.keep_resealed(connection, rotation, page)
+                    lambda connection: self._rotations.store_resealed(connection, rotation, page)
                 )
             )
-            _rest(time.perf_counter() - started)
+            _pause(time.perf_counter() - started)
         return page
 
 
-def _rest(took_seconds: float) -> None:
-    threading.Event().wait(max(REST_SECONDS_MIN, took_seconds * REST_RATIO))
+def _pause(took_seconds: float) -> None:
+    threading.Event().wait(max(PAUSE_SECONDS_MIN, took_seconds * PAUSE_RATIO))

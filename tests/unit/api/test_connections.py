@@ -190,19 +190,19 @@ def test_connection_is_taken_for_its_models_only(api: Api) -> None:
 
 def test_limits_that_the_provider_told_are_shown(api: Api) -> None:
     made = create(api)
-    capacities = api.application.capacities
-    capacities.note(made["id"], "gpt-5.4", LIMITS, 100.0)
-    capacities.note(made["id"], "gpt-5.4", [(LIMITS[0][0], b"7")], 130.0)
-    capacities.note(made["id"], "gpt-5.5", [(LIMITS[0][0], b"many")], 100.0)
-    capacities.note(made["id"], None, LIMITS, 100.0)
+    capacity_tracker = api.application.capacity_tracker
+    capacity_tracker.note(made["id"], "gpt-5.4", LIMITS, 100.0)
+    capacity_tracker.note(made["id"], "gpt-5.4", [(LIMITS[0][0], b"7")], 130.0)
+    capacity_tracker.note(made["id"], "gpt-5.5", [(LIMITS[0][0], b"many")], 100.0)
+    capacity_tracker.note(made["id"], None, LIMITS, 100.0)
     with api.application.database.transaction() as connection:
-        capacities.flush(connection)
+        capacity_tracker.flush(connection)
     shown = api.get(f"/api/connections/{made['id']}").json["discovered_capacity"]
     assert list(shown) == ["gpt-5.4"]
     assert (shown["gpt-5.4"]["requests"], shown["gpt-5.4"]["tokens"]) == (500, 200_000)
-    capacities.note(made["id"], "gpt-5.4", [(LIMITS[0][0], b"7")], 161.0)
+    capacity_tracker.note(made["id"], "gpt-5.4", [(LIMITS[0][0], b"7")], 161.0)
     with api.application.database.transaction() as connection:
-        capacities.flush(connection)
+        capacity_tracker.flush(connection)
         connection.exec_driver_sql(
             "UPDATE discovered_capacity SET observed_at = observed_at - 604799"
         )

@@ -262,7 +262,7 @@ def test_deleted_credential_is_gone_but_for_its_history(api: Api) -> None:
     assert api.get(f"{path}/usage").json["total_calls"] == 0
 
 
-def test_trial_before_saving_makes_the_call_of_the_manifest(
+def test_credential_is_tested_before_it_is_saved_by_the_call_of_the_manifest(
     api: Api, provider: FakeUpstream
 ) -> None:
     body = {
@@ -304,7 +304,7 @@ REFUSED = b'{"error":{"message":"Incorrect key ' + KEY.encode() + b'"}}'
         (401, REFUSED, "Incorrect key", False, "upstream_error"),
     ],
 )
-def test_trial_that_fails_is_an_answer(
+def test_failed_test_is_an_answer(
     api: Api,
     provider: FakeUpstream,
     status: int,

@@ -34,7 +34,7 @@ def test_model_is_sold_changed_and_sold_no_more(api: Api) -> None:
     assert ask(api, "PATCH", path, {"wire_id": None}).json["wire_id"] is None
     replaced = ask(api, "PATCH", path, {"deprecated": True, "replacement_id": NANO})
     assert replaced.json["replacement_id"] == NANO
-    assert api.application.offers.find(MINI).model_id == NANO  # type: ignore[union-attr]
+    assert api.application.managed_routes.find(MINI).model_id == NANO  # type: ignore[union-attr]
     assert ask(api, "DELETE", f"{PATH}/{NANO}").json["code"] == "managed_model_conflict"
     assert ask(api, "DELETE", path).status == 204
     assert ask(api, "GET", path).status == 404

@@ -26,7 +26,7 @@ from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
-from headgate.vault.service import create_master_key, remember_master_key
+from headgate.vault.service import create_master_key, store_master_key
 from tests.fakes.gateway import find_port
 
 LOCAL = "127.0.0.1/32"
@@ -87,7 +87,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     key = create_master_key(path / "master.key")
     accounts = AccountService(SystemClock(), Ids(), AuditLog(SystemClock()))
     with database.transaction() as connection:
-        remember_master_key(connection, key, now=0.0)
+        store_master_key(connection, key, now=0.0)
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)
         accounts.create_project(connection, "main", organization_id=organization.id, by=SYSTEM)
         assert billing.audit(connection) == []

@@ -18,7 +18,7 @@ from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.vault.service import Sealer, create_master_key, remember_master_key
+from headgate.vault.service import Sealer, create_master_key, store_master_key
 
 MINI, NANO = "gpt-5.4-mini", "gpt-5.4-nano"
 
@@ -33,7 +33,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     METADATA.create_all(database.engine)
     key = create_master_key(tmp_path / "master.key")
     with database.transaction() as connection:
-        remember_master_key(connection, key, now=0.0)
+        store_master_key(connection, key, now=0.0)
         key_id, _ = Sealer(key, SystemClock()).current_key(connection, None)
         record = CredentialRecord(
             id="cred_1",

@@ -16,21 +16,21 @@ from headgate.audit.service import AuditLog
 from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.model.managed_model import (
     InvalidManagedModelError,
-    ManagedChange,
     ManagedModel,
+    ManagedModelChange,
     ManagedModelConflictError,
     ManagedModelDisabledError,
     ManagedModelNotFoundError,
-    ManagedRequest,
+    ManagedModelRequest,
 )
-from headgate.credentials.service import ManagedBook, ManagedOffers
+from headgate.credentials.service import ManagedModelRouteTable, ManagedModelService
 from headgate.credentials.service.managed_routes import CHAIN_MAX
 from headgate.credentials.store import credentials as credential_store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
 from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential, Model, ModelMatch
-from headgate.vault.service import TOPIC, LocalMasterKey, Sealer, remember_master_key
+from headgate.vault.service import TOPIC, LocalMasterKey, Sealer, store_master_key
 from tests.fakes.pipeline import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
 
 MINI = "gpt-5.4-mini"
@@ -78,16 +78,16 @@ class Shop:
         assert accounts_store.ORGANIZATIONS.metadata is METADATA
         METADATA.create_all(self.database.engine)
         self.audit = AuditLog(self.clock)
-        self.book = ManagedBook(
+        self.book = ManagedModelService(
             models=WideModels(),
             audit=self.audit,
             clock=self.clock,
             ids=Ids(),
         )
-        self.offers = ManagedOffers(NamedCredentials())
+        self.managed_routes = ManagedModelRouteTable(NamedCredentials())
         master_key = LocalMasterKey(os.urandom(32))
         with self.database.transaction() as connection:
-            remember_master_key(connection, master_key, now=0.0)
+            store_master_key(connection, master_key, now=0.0)
             key_id, _ = Sealer(master_key, self.clock).current_key(connection, None)
             for number, (name, integration) in enumerate(
                 (("main", "openai"), ("second", "openai"), ("foreign", "other"))
@@ -110,14 +110,16 @@ class Shop:
                 credential_store.insert_credential(connection, record, sealed=b"")
 
     def attach(self, model_id: str, credential: str = "main", **more: Any) -> ManagedModel:
-        request = ManagedRequest(model_id=model_id, credential=credential, **more)
+        request = ManagedModelRequest(model_id=model_id, credential=credential, **more)
         with self.database.transaction() as connection:
             return self.book.attach(connection, request, by=COMMAND_LINE)
 
     def change(self, model_id: str, **change: Any) -> ManagedModel:
         with self.database.transaction() as connection:
             managed = self.book.find(connection, model_id)
-            return self.book.change(connection, managed, ManagedChange(**change), by=COMMAND_LINE)
+            return self.book.change(
+                connection, managed, ManagedModelChange(**change), by=COMMAND_LINE
+            )
 
     def deprecate(self, model_id: str, replacement_id: str) -> ManagedModel:
         return self.change(model_id, deprecated=True, replacement_id=replacement_id)
@@ -133,9 +135,9 @@ class Shop:
 
     def served(self, model_id: str) -> str | None:
         with self.database.reading() as connection:
-            self.offers.load(connection)
-        offer = self.offers.find(model_id)
-        return None if offer is None else offer.model_id
+            self.managed_routes.load(connection)
+        managed_route = self.managed_routes.find(model_id)
+        return None if managed_route is None else managed_route.model_id
 
     def revision(self) -> int:
         with self.database.reading() as connection:
@@ -158,16 +160,16 @@ def test_attached_model_is_served_by_its_credential_under_its_own_name(shop: Sho
     managed = shop.attach(MINI, "second", wire_id="deploy-1", display_name=" Mini ")
     assert (managed.display_name, managed.version, managed.enabled) == ("Mini", 1, True)
     assert shop.served(MINI) == MINI
-    offer = shop.offers.find(MINI)
-    assert offer is not None
-    assert (offer.wire_id, offer.credential.id) == ("deploy-1", "cred_1")
-    (offered,) = shop.offers.list()
-    assert (offered.model_id, offered.display_name) == (MINI, "Mini")
-    assert (offered.serving_id, offered.wire_id, offered.credential_id) == (
+    managed_route = shop.managed_routes.find(MINI)
+    assert managed_route is not None
+    assert (managed_route.wire_id, managed_route.credential.id) == ("deploy-1", "cred_1")
+    (managed,) = shop.managed_routes.list()
+    assert (managed.model_id, managed.display_name) == (MINI, "Mini")
+    assert (managed.serving_id, managed.wire_id, managed.credential_id) == (
         *(MINI, "deploy-1"),
         "cred_1",
     )
-    assert len(shop.offers) == 1
+    assert len(shop.managed_routes) == 1
     assert shop.served("gpt-4o") is None
 
 
@@ -247,12 +249,12 @@ def test_one_model_is_the_default(shop: Shop) -> None:
     shop.change("c", is_default=True)
     assert [m.model_id for m in shop.stored().values() if m.is_default] == ["c"]
     assert shop.served("nothing") is None
-    default = shop.offers.default()
+    default = shop.managed_routes.default()
     assert default is not None
     assert default.model_id == "c"
     shop.change("c", is_default=False)
     shop.served("c")
-    assert shop.offers.default() is None
+    assert shop.managed_routes.default() is None
 
 
 def test_deprecated_model_is_served_by_the_end_of_its_chain(shop: Shop) -> None:
@@ -325,8 +327,8 @@ def test_model_that_is_switched_off_is_refused_also_as_a_replacement(shop: Shop)
             shop.served(name)
         assert refused.value.should_retry is False
     with pytest.raises(ManagedModelDisabledError):
-        shop.offers.default()
-    assert shop.offers.list() == []
+        shop.managed_routes.default()
+    assert shop.managed_routes.list() == []
 
 
 def test_change_of_what_was_changed_meanwhile_is_refused(shop: Shop) -> None:
@@ -336,7 +338,7 @@ def test_change_of_what_was_changed_meanwhile_is_refused(shop: Shop) -> None:
         pytest.raises(ManagedModelConflictError, match="meanwhile"),
         shop.database.transaction() as connection,
     ):
-        shop.book.change(connection, read, ManagedChange(wire_id="x"), by=COMMAND_LINE)
+        shop.book.change(connection, read, ManagedModelChange(wire_id="x"), by=COMMAND_LINE)
     stored = shop.stored()[MINI]
     assert (stored.wire_id, stored.enabled, stored.version) == ("", False, 2)
 

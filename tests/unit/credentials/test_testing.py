@@ -7,8 +7,8 @@ from typing import cast
 import msgspec
 import pytest
 
-from headgate.credentials.service import Trial, try_credential
-from headgate.credentials.service import testing as trial_service
+from headgate.credentials.service import CredentialTestResult, run_credential_test
+from headgate.credentials.service import testing as testing
 from headgate.credentials.service.testing import ANSWER_BYTES_MAX, TIMEOUTS
 from headgate.kit.http.errors import DisconnectedError, EgressError
 from headgate.kit.http.message import Client, HoldBytes, Origin, Request, Response
@@ -66,14 +66,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def attempt(provider: Provider) -> Trial:
-    return await try_credential(cast("Client", provider), CREDENTIAL, Call())
+async def send_test_call(provider: Provider) -> CredentialTestResult:
+    return await run_credential_test(cast("Client", provider), CREDENTIAL, Call())
 
 
 async def test_credential_is_sent_where_it_belongs_and_found_good() -> None:
     provider = Provider(201, b'{"id":"r","output":[],"more":1}')
-    trial = await attempt(provider)
-    assert trial == Trial(True, "https://api.example:443 accepts it.", 201)
+    result = await send_test_call(provider)
+    assert result == CredentialTestResult(True, "https://api.example:443 accepts it.", 201)
     (request,) = provider.asked
     assert request == Request(
         origin=Origin("https", "api.example", 443),
@@ -90,40 +90,46 @@ async def test_credential_is_sent_where_it_belongs_and_found_good() -> None:
 
 async def test_refusal_is_told_with_the_providers_words_and_without_the_secret() -> None:
     words = b"Incorrect API key provided: " + SECRET + b"\xff" + b"z" * 400
-    trial = await attempt(Provider(401, words))
-    assert (trial.is_valid, trial.status) == (False, 401)
+    result = await send_test_call(Provider(401, words))
+    assert (result.is_valid, result.status) == (False, 401)
     said = "https://api.example:443 answered 401: Incorrect API key provided: ...\ufffd"
-    assert trial.message.startswith(said + "zzz")
-    assert len(trial.message.partition("401: ")[2]) == 300
-    assert "WXYZ" not in trial.message
+    assert result.message.startswith(said + "zzz")
+    assert len(result.message.partition("401: ")[2]) == 300
+    assert "WXYZ" not in result.message
 
 
 async def test_another_key_in_the_answer_is_cut_down_too() -> None:
-    trial = await attempt(Provider(403, b"sk-live-abcdefghijklmnopqrstuvwxyz012345 is not it"))
-    assert "uvwxyz012345" not in trial.message
+    result = await send_test_call(
+        Provider(403, b"sk-live-abcdefghijklmnopqrstuvwxyz012345 is not it")
+    )
+    assert "uvwxyz012345" not in result.message
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b'"id"'])
 async def test_answer_that_is_no_json_object_is_no_proof(body: bytes) -> None:
-    trial = await attempt(Provider(200, body))
-    assert trial == Trial(None, "https://api.example:443 answered 200, but not in JSON.", 200)
+    result = await send_test_call(Provider(200, body))
+    assert result == CredentialTestResult(
+        None, "https://api.example:443 answered 200, but not in JSON.", 200
+    )
 
 
 async def test_answer_without_its_fields_is_no_proof_and_they_are_named() -> None:
-    trial = await attempt(Provider(200, b'{"object":"x"}'))
+    result = await send_test_call(Provider(200, b'{"object":"x"}'))
     said = "https://api.example:443 answered 200, but without id, output."
-    assert trial == Trial(None, said, 200)
+    assert result == CredentialTestResult(None, said, 200)
 
 
 async def test_refusal_under_a_good_status_is_one_if_it_says_so_of_the_key() -> None:
-    trial = await attempt(Provider(200, tell("invalid_api_key")))
-    assert (trial.is_valid, trial.status) == (False, 200)
+    result = await send_test_call(Provider(200, tell("invalid_api_key")))
+    assert (result.is_valid, result.status) == (False, 200)
 
 
 async def test_provider_that_does_not_answer_is_told_apart() -> None:
-    trial = await attempt(Provider(200, b"", failure=DisconnectedError("The peer closed: EOF.")))
+    result = await send_test_call(
+        Provider(200, b"", failure=DisconnectedError("The peer closed: EOF."))
+    )
     said = "https://api.example:443 did not answer: The peer closed: EOF."
-    assert trial == Trial(None, said, 0)
+    assert result == CredentialTestResult(None, said, 0)
 
 
 def tell(code: str, message: str = "No.", **more: object) -> bytes:
@@ -157,9 +163,9 @@ def tell(code: str, message: str = "No.", **more: object) -> bytes:
 async def test_key_is_invalid_only_when_the_provider_says_so_of_the_key(
     status: int, body: bytes, is_valid: bool | None
 ) -> None:
-    trial = await attempt(Provider(status, body))
-    assert (trial.is_valid, trial.status) == (is_valid, status)
-    assert f" {status}" in trial.message
+    result = await send_test_call(Provider(status, body))
+    assert (result.is_valid, result.status) == (is_valid, status)
+    assert f" {status}" in result.message
 
 
 class LimitedCall(Call, frozen=True):
@@ -184,8 +190,8 @@ async def test_call_is_repeated_once_with_the_field_that_current_models_take(
 ) -> None:
     provider = Provider(400, REFUSAL)
     provider.then = then
-    made = await trial_service.attempt(cast("Client", provider), CREDENTIAL, LimitedCall())
-    assert (made.trial.is_valid, made.calls) == (is_valid, 2)
+    made = await testing.send_test_call(cast("Client", provider), CREDENTIAL, LimitedCall())
+    assert (made.result.is_valid, made.calls) == (is_valid, 2)
     bodies = [request.body for request in provider.asked]
     renamed = b'{"model":"m","max_completion_tokens":16,"n":1}'
     assert bodies == [b'{"model":"m","max_tokens":10,"n":1}', renamed]
@@ -194,8 +200,8 @@ async def test_call_is_repeated_once_with_the_field_that_current_models_take(
 async def test_call_is_not_repeated_for_any_other_refusal() -> None:
     for status, body in ((400, tell("x", "No.")), (404, REFUSAL), (200, b'{"id":"r","output":[]}')):
         provider = Provider(status, body)
-        await try_credential(cast("Client", provider), CREDENTIAL, LimitedCall())
+        await run_credential_test(cast("Client", provider), CREDENTIAL, LimitedCall())
         assert len(provider.asked) == 1
     provider = Provider(400, REFUSAL)
-    await attempt(provider)
+    await send_test_call(provider)
     assert len(provider.asked) == 1

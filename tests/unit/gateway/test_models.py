@@ -32,13 +32,13 @@ from headgate.llm.providers.openai import PROVIDER
 from headgate.llm.usage import ParsedUsage, Usage
 from headgate.metering.model import Latency
 from headgate.relay.call_state import CallState
-from headgate.relay.ports import Credential, Grant, Offer
+from headgate.relay.ports import Credential, Grant, ManagedModelRoute
 from headgate.relay.upstream import InvalidProviderResponseError, UpstreamResponse
 from tests.fakes.pipeline import (
     CREDENTIAL,
     GRANT,
     FakeCredentials,
-    FakeOffers,
+    FakeManagedModelRoutes,
     FakeResponse,
     ManualClock,
     make_call,
@@ -121,7 +121,7 @@ class Shop:
 
     def __init__(
         self,
-        offers: FakeOffers | None = None,
+        managed_routes: FakeManagedModelRoutes | None = None,
         *,
         catalog: MetadataCatalog | None = None,
         cache_seconds: float = KEPT_SECONDS,
@@ -137,7 +137,7 @@ class Shop:
         self.models = ModelsSender(
             self.upstream,
             metadata,
-            offers or FakeOffers(),
+            managed_routes or FakeManagedModelRoutes(),
             CatalogModels(known, credentials or FakeCredentials(), metadata, self.clock),
             clock=self.clock,
             cache_seconds=cache_seconds,
@@ -450,16 +450,16 @@ def test_empty_object_gains_the_card() -> None:
 
 MANAGED = replace(CREDENTIAL, id="cred_m", managed=True)
 SECOND = replace(MANAGED, id="cred_n")
-OFFERS = FakeOffers(
+MANAGED_ROUTES = FakeManagedModelRoutes(
     {
-        MINI: Offer(MINI, "", MANAGED),
-        "house": Offer("house", NANO, SECOND),
+        MINI: ManagedModelRoute(MINI, "", MANAGED),
+        "house": ManagedModelRoute("house", NANO, SECOND),
     }
 )
 
 
 async def test_managed_models_are_listed_without_an_upstream_call() -> None:
-    shop = Shop(OFFERS)
+    shop = Shop(MANAGED_ROUTES)
     shop.latencies["cred_n", "house"] = Latency(7, 9, 2)
     metadata = await shop.list(credential=MANAGED)
     assert (shop.upstream.asked, shop.source) == ([], "bypass")
@@ -482,7 +482,7 @@ async def test_managed_models_are_listed_without_an_upstream_call() -> None:
 
 
 async def test_managed_models_are_cut_to_scope_and_named_credential() -> None:
-    shop = Shop(OFFERS)
+    shop = Shop(MANAGED_ROUTES)
     limited = replace(GRANT, models=("house",))
     assert list(await shop.list(credential=MANAGED, grant=limited)) == ["house"]
     assert list(await shop.list(credential=MANAGED, credential_name="m")) == [MINI]
@@ -490,7 +490,7 @@ async def test_managed_models_are_cut_to_scope_and_named_credential() -> None:
 
 
 async def test_unknown_managed_model_does_not_exist() -> None:
-    shop = Shop(OFFERS)
+    shop = Shop(MANAGED_ROUTES)
     with pytest.raises(HeadgateError) as refused:
         await shop.ask("/models/none", credential=MANAGED)
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
@@ -499,12 +499,12 @@ async def test_unknown_managed_model_does_not_exist() -> None:
 
 
 async def test_own_credential_shows_its_own_models_beside_managed_ones() -> None:
-    shop = Shop(OFFERS)
+    shop = Shop(MANAGED_ROUTES)
     assert list(await shop.list()) == [MINI, "ft:own"]
 
 
 async def test_managed_credential_shows_its_providers_models_while_none_is_managed() -> None:
-    shop = Shop(FakeOffers())
+    shop = Shop(FakeManagedModelRoutes())
     metadata = await shop.list(credential=MANAGED)
     assert (shop.source, metadata["ft:own"]["managed"]) == ("miss", True)
 

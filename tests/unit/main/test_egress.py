@@ -15,7 +15,7 @@ from headgate.kit.http.errors import ConnectError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.main.egress import build_rule, build_rules, open_client
-from headgate.main.master_keys import Sender
+from headgate.main.master_keys import KeyServiceSender
 from headgate.relay.ports import OPERATOR
 from tests.fakes.gateway import find_port
 
@@ -75,7 +75,7 @@ async def test_address_is_reached_for_its_own_purpose_only(
 ) -> None:
     request = Request(places[place], b"GET", b"/", [], b"", Timeouts(), purpose=purpose)
     if purpose == KEY_SERVICE:
-        sending = asyncio.to_thread(Sender(configured, places["kms"]), request)
+        sending = asyncio.to_thread(KeyServiceSender(configured, places["kms"]), request)
     else:
         sending = send(configured, build_rules(configured, places["simulator"]), request)
     with pytest.raises(ConnectError) as caught:

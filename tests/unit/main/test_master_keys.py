@@ -23,7 +23,7 @@ from headgate.vault.service import (
     KeyServiceUnavailableError,
     LocalMasterKey,
     RemoteSource,
-    remember_master_key,
+    store_master_key,
 )
 from headgate.vault.service.master_key import aws_kms
 from headgate.vault.service.master_key.signing import Signer, derive_key
@@ -86,7 +86,7 @@ def start_first(settings: Settings, database: Database) -> LocalMasterKey:
         assert source.find(connection) is None
     key = source.create()
     with database.transaction() as connection:
-        remember_master_key(connection, key, now=1.0)
+        store_master_key(connection, key, now=1.0)
     return key
 
 

@@ -22,10 +22,17 @@ from headgate.relay.breaker import Breakers
 from headgate.relay.call import Call
 from headgate.relay.call_state import CallState
 from headgate.relay.concurrency import ConcurrencyLimiter
-from headgate.relay.ports import Credential, Grant, Offer
+from headgate.relay.ports import Credential, Grant, ManagedModelRoute
 from headgate.relay.pricing import price_call
 from headgate.relay.routing import ModelNotFoundError, Routing
-from tests.fakes.pipeline import CREDENTIAL, GRANT, FakeCaller, FakeOffers, ManualClock, make_call
+from tests.fakes.pipeline import (
+    CREDENTIAL,
+    GRANT,
+    FakeCaller,
+    FakeManagedModelRoutes,
+    ManualClock,
+    make_call,
+)
 
 PROVIDER = """
 name = "{name}"
@@ -137,21 +144,23 @@ def plan(
     credentials: SeveralCredentials = ALL,
     name: str | None = None,
     grant: Grant = GRANT,
-    offers: FakeOffers | None = None,
+    managed_routes: FakeManagedModelRoutes | None = None,
 ) -> CallState:
     call = make_call(body=b'{"model":"%b","messages":[]}' % model.encode(), grant=grant)
-    return plan_call(replace(call, credential_name=name), credentials, offers)
+    return plan_call(replace(call, credential_name=name), credentials, managed_routes)
 
 
 def plan_call(
-    call: Call, credentials: SeveralCredentials = ALL, offers: FakeOffers | None = None
+    call: Call,
+    credentials: SeveralCredentials = ALL,
+    managed_routes: FakeManagedModelRoutes | None = None,
 ) -> CallState:
     clock = ManualClock()
     Admission(RateLimiter(clock), ConcurrencyLimiter(8, lag_seconds_max=1.0), CATALOG).admit(
         call, FakeCaller()
     )
     state = CallState(call, ParsedUsage())
-    Routing(credentials, CATALOG, Breakers(clock), offers).plan(state)
+    Routing(credentials, CATALOG, Breakers(clock), managed_routes).plan(state)
     return state
 
 
@@ -281,8 +290,11 @@ def test_key_for_one_integrations_model_does_not_open_anothers(
 
 
 PLATFORM = make_credential("acme", managed=True)
-HOUSE = FakeOffers(
-    {"house": Offer("house", "acme-large", PLATFORM), "gpt-5.4": Offer("gpt-5.4", "", PLATFORM)}
+HOUSE = FakeManagedModelRoutes(
+    {
+        "house": ManagedModelRoute("house", "acme-large", PLATFORM),
+        "gpt-5.4": ManagedModelRoute("gpt-5.4", "", PLATFORM),
+    }
 )
 
 
@@ -299,13 +311,13 @@ def test_managed_model_is_served_and_priced_by_the_integration_of_its_credential
     model: str, expected: tuple[str, str, str], others: tuple[str, ...]
 ) -> None:
     credentials = SeveralCredentials(*others, managed=True)
-    assert describe(plan(model, credentials=credentials, offers=HOUSE)) == expected
+    assert describe(plan(model, credentials=credentials, managed_routes=HOUSE)) == expected
 
 
 def test_managed_model_of_one_integration_is_not_served_by_another() -> None:
     credentials = SeveralCredentials("openai", managed=True)
     with pytest.raises(ModelNotFoundError):
-        plan("openai/gpt-5.4", credentials=credentials, offers=HOUSE)
+        plan("openai/gpt-5.4", credentials=credentials, managed_routes=HOUSE)
 
 
 FORM = (

@@ -8,7 +8,7 @@ from headgate.llm.usage import ParsedUsage, Usage
 from headgate.relay.admission import ModelOutOfScopeError
 from headgate.relay.breaker import Breakers
 from headgate.relay.call_state import CallState
-from headgate.relay.ports import Grant, Model, Offer
+from headgate.relay.ports import Grant, ManagedModelRoute, Model
 from headgate.relay.pricing import price_call
 from headgate.relay.routing import (
     ModelNotFoundError,
@@ -22,16 +22,16 @@ from tests.fakes.pipeline import (
     CREDENTIAL,
     GRANT,
     FakeCredentials,
+    FakeManagedModelRoutes,
     FakeModels,
-    FakeOffers,
     ManualClock,
     make_call,
 )
 
 MANAGED = replace(CREDENTIAL, id="cred_any", managed=True)
 ATTACHED = replace(CREDENTIAL, id="cred_attached", managed=True, base_path=b"/attached")
-MINI = Offer("gpt-5.4-mini", "", ATTACHED)
-OFFERS = FakeOffers({"gpt-5.4-mini": MINI, "old": MINI})
+MINI = ManagedModelRoute("gpt-5.4-mini", "", ATTACHED)
+MANAGED_ROUTES = FakeManagedModelRoutes({"gpt-5.4-mini": MINI, "old": MINI})
 NAMED_OLD = b'{ "model":"old", "future":1.50 }'
 
 
@@ -48,7 +48,7 @@ def plan_managed(
     *,
     path: str = "/chat/completions",
     method: str = "POST",
-    offers: FakeOffers = OFFERS,
+    managed_routes: FakeManagedModelRoutes = MANAGED_ROUTES,
     models: FakeModels | None = None,
     grant: Grant = GRANT,
     credential_name: str | None = None,
@@ -56,7 +56,7 @@ def plan_managed(
     call = make_call(path, body=body, method=method, grant=grant)
     state = CallState(replace(call, credential_name=credential_name), ParsedUsage())
     routing = Routing(
-        FakeCredentials(MANAGED), models or FakeModels(), Breakers(ManualClock()), offers
+        FakeCredentials(MANAGED), models or FakeModels(), Breakers(ManualClock()), managed_routes
     )
     routing.plan(state)
     return state
@@ -163,28 +163,32 @@ def test_replaced_model_is_priced_as_the_one_that_serves(served: str | None) -> 
 def test_provider_is_told_the_wire_id_and_the_catalog_is_asked_for_it() -> None:
     models = FakeModels(Model("gpt-5.4-mini", "gpt-5.4-mini-2026"))
     for wire_id, told in (("", "gpt-5.4-mini-2026"), ("deploy-1", "deploy-1")):
-        offers = FakeOffers({"old": Offer("gpt-5.4-mini", wire_id, ATTACHED)})
-        state = plan_managed(offers=offers, models=models)
+        managed_routes = FakeManagedModelRoutes(
+            {"old": ManagedModelRoute("gpt-5.4-mini", wire_id, ATTACHED)}
+        )
+        state = plan_managed(managed_routes=managed_routes, models=models)
         assert body_of(state).startswith(b'{ "model":"%b",' % told.encode())
         assert state.model is models.model
-    offers = FakeOffers({"house": Offer("house", "gpt-5.4-mini", ATTACHED)})
-    state = plan_managed(b'{"model":"house"}', offers=offers, models=models)
+    managed_routes = FakeManagedModelRoutes(
+        {"house": ManagedModelRoute("house", "gpt-5.4-mini", ATTACHED)}
+    )
+    state = plan_managed(b'{"model":"house"}', managed_routes=managed_routes, models=models)
     assert body_of(state) == b'{"model":"gpt-5.4-mini"}'
     assert state.model is models.model
 
 
 def test_unknown_managed_model_is_served_by_the_default() -> None:
-    offers = replace_default(MINI)
+    managed_routes = replace_default(MINI)
     for path in ("/chat/completions", "/responses"):
-        state = plan_managed(b'{"model":"unknown"}', path=path, offers=offers)
+        state = plan_managed(b'{"model":"unknown"}', path=path, managed_routes=managed_routes)
         assert body_of(state) == b'{"model":"gpt-5.4-mini"}'
         assert state.credential is ATTACHED
     with pytest.raises(ModelNotFoundError):
-        plan_managed(b'{"model":"unknown"}', path="/embeddings", offers=offers)
+        plan_managed(b'{"model":"unknown"}', path="/embeddings", managed_routes=managed_routes)
 
 
-def replace_default(offer: Offer) -> FakeOffers:
-    return FakeOffers(OFFERS.named, offer)
+def replace_default(managed_route: ManagedModelRoute) -> FakeManagedModelRoutes:
+    return FakeManagedModelRoutes(MANAGED_ROUTES.named, managed_route)
 
 
 def test_unknown_managed_model_is_refused_where_nothing_serves_it() -> None:
@@ -194,33 +198,35 @@ def test_unknown_managed_model_is_refused_where_nothing_serves_it() -> None:
 
 
 def test_any_managed_credential_serves_while_no_model_is_managed() -> None:
-    state = plan_managed(b'{"model":"unknown"}', offers=FakeOffers())
+    state = plan_managed(b'{"model":"unknown"}', managed_routes=FakeManagedModelRoutes())
     assert state.credential is MANAGED
     assert body_of(state) == b'{"model":"unknown"}'
 
 
 def test_own_credential_is_never_rerouted() -> None:
     state = CallState(make_call(body=NAMED_OLD), ParsedUsage())
-    Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock()), OFFERS).plan(state)
+    Routing(FakeCredentials(), FakeModels(), Breakers(ManualClock()), MANAGED_ROUTES).plan(state)
     assert state.credential is CREDENTIAL
     assert body_of(state) is NAMED_OLD
 
 
 @pytest.mark.parametrize("body", [NAMED_OLD, b'{"model":"other"}'])
 def test_scope_of_a_key_holds_for_the_model_that_serves(body: bytes) -> None:
-    offers = replace_default(MINI)
+    managed_routes = replace_default(MINI)
     with pytest.raises(ModelOutOfScopeError, match="is served by") as refused:
-        plan_managed(body, offers=offers, grant=replace(GRANT, models=("old", "other")))
+        plan_managed(
+            body, managed_routes=managed_routes, grant=replace(GRANT, models=("old", "other"))
+        )
     assert refused.value.param == "model"
     both = replace(GRANT, models=("old", "other", "gpt-5*"))
-    assert plan_managed(body, offers=offers, grant=both).credential is ATTACHED
+    assert plan_managed(body, managed_routes=managed_routes, grant=both).credential is ATTACHED
 
 
 def test_named_managed_credential_serves_its_own_models_only() -> None:
     with pytest.raises(ModelRoutedElsewhereError):
         plan_managed(credential_name="any")
-    offers = FakeOffers({"old": Offer("gpt-5.4-mini", "", MANAGED)})
-    assert plan_managed(offers=offers, credential_name="any").credential is MANAGED
+    managed_routes = FakeManagedModelRoutes({"old": ManagedModelRoute("gpt-5.4-mini", "", MANAGED)})
+    assert plan_managed(managed_routes=managed_routes, credential_name="any").credential is MANAGED
 
 
 @pytest.mark.parametrize(
@@ -235,12 +241,12 @@ def test_named_managed_credential_serves_its_own_models_only() -> None:
         ("POST", "/conversations"),
     ],
 )
-@pytest.mark.parametrize("offers", [OFFERS, FakeOffers()])
+@pytest.mark.parametrize("managed_routes", [MANAGED_ROUTES, FakeManagedModelRoutes()])
 def test_what_lies_in_the_account_of_the_platform_is_nobodys(
-    method: str, path: str, offers: FakeOffers
+    method: str, path: str, managed_routes: FakeManagedModelRoutes
 ) -> None:
     with pytest.raises(SharedAccountError) as refused:
-        plan_managed(b"", path=path, method=method, offers=offers)
+        plan_managed(b"", path=path, method=method, managed_routes=managed_routes)
     assert refused.value.should_retry is False
 
 

@@ -15,7 +15,7 @@ from headgate.vault.service import (
     LocalMasterKey,
     create_master_key,
     find_master_key,
-    remember_master_key,
+    store_master_key,
 )
 from tests.fakes.safe import Safe
 
@@ -45,7 +45,7 @@ def test_right_master_key_is_found_in_file_and_environment(safe: Safe, tmp_path:
         with safe.database.reading() as connection, pytest.raises(InvalidMasterKeyError):
             find_master_key(connection, text=text, path=path)
     with safe.database.transaction() as connection:
-        remember_master_key(connection, LocalMasterKey(material), now=1.0)
+        store_master_key(connection, LocalMasterKey(material), now=1.0)
         known = find_master_key(connection, text=material.hex(), path=path)
     assert known is not None
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
-from headgate.credentials.service import CredentialBook, Vault
+from headgate.credentials.service import CredentialResolver, CredentialService
 from headgate.credentials.store import credentials as credential_store
 from headgate.kit import failpoint
 from headgate.kit.errors import HeadgateError
@@ -36,8 +36,8 @@ from headgate.vault.service import (
     LocalSource,
     Rotations,
     Sealer,
-    find_faults,
     find_master_key,
+    find_unreadable_rows,
     rotation,
 )
 from headgate.vault.service.sealing import SEALS_ALARM, SEALS_MAX
@@ -51,8 +51,8 @@ SLICE_ROWS = 4
 
 @pytest.fixture
 def safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Safe]:
-    monkeypatch.setattr(jobs, "REST_SECONDS_MIN", 0.0)
-    monkeypatch.setattr(jobs, "REST_RATIO", 0)
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(jobs, "PAUSE_RATIO", 0)
     monkeypatch.setattr(rotation, "SLICE_ROWS", SLICE_ROWS)
     safe = Safe(tmp_path / "headgate.db")
     yield safe
@@ -73,7 +73,7 @@ class Operator:
             self.rotations,
             reading=safe.database.reading,
             commit=self.commit,
-            tell=self.seen.append,
+            report=self.seen.append,
         )
 
     def commit(self, work: Callable[[sa.Connection], Any]) -> Any:
@@ -88,7 +88,7 @@ class Operator:
 
     def faults(self) -> list[str]:
         with self.safe.database.reading() as connection:
-            return [fault.credential_id for fault in find_faults(connection, self.sealer)]
+            return [fault.credential_id for fault in find_unreadable_rows(connection, self.sealer)]
 
 
 def arm(text: str) -> None:
@@ -116,7 +116,7 @@ def add(safe: Safe, secret: str, **more: object) -> str:
 
 
 def read_secrets(safe: Safe, sealer: Sealer | None = None) -> dict[str, str]:
-    vault = Vault(sealer or safe.sealer, {"openai": Facts()}, safe.clock)
+    vault = CredentialResolver(sealer or safe.sealer, {"openai": Facts()}, safe.clock)
     with safe.database.reading() as connection:
         assert vault.load(connection) == []
         records = safe.book.list(connection)
@@ -236,7 +236,7 @@ def test_secret_that_is_changed_during_its_rotation_is_the_changed_one_after_it(
         page = operator.rotations.reseal(connection, "credentials", retired, successor, after="")
     changed = safe.upsert("sk-proj-0123456789abcdefNEW1")
     assert (changed.key_id, changed.seal_number) == (successor[0], 2)
-    operator.commit(lambda c: operator.rotations.keep_resealed(c, begun, page))
+    operator.commit(lambda c: operator.rotations.store_resealed(c, begun, page))
     assert operator.keys() == 0
     assert read_secrets(safe) == {first.id: "sk-proj-0123456789abcdefNEW1"}
 
@@ -269,13 +269,13 @@ def test_key_that_is_made_while_the_master_key_is_replaced_comes_along(safe: Saf
     begun = operator.commit(lambda c: operator.rotations.begin_master(c, target, by=COMMAND_LINE))
     add(safe, "sk-proj-0123456789abcdefOTH1", organization_id=safe.other)
     failed = operator.commit(
-        lambda c: operator.rotations.switch_master(c, begun, target, by=COMMAND_LINE)
+        lambda c: operator.rotations.activate_master(c, begun, target, by=COMMAND_LINE)
     )
     assert failed == 0
     assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
     with pytest.raises(RotationConflictError, match="Another process has ended the rotation"):
         operator.commit(
-            lambda c: operator.rotations.switch_master(c, begun, target, by=COMMAND_LINE)
+            lambda c: operator.rotations.activate_master(c, begun, target, by=COMMAND_LINE)
         )
     assert len(read_secrets(safe, Sealer(target, safe.clock))) == 2
 
@@ -401,5 +401,5 @@ def test_book_of_another_process_seals_under_the_new_key_at_once(safe: Safe) -> 
     with safe.database.transaction() as connection:
         rotations.begin_keys(connection, EVERY_KEY, by=COMMAND_LINE)
         retired = {record.id for record in rotations.list_retired(connection)}
-    assert isinstance(safe.book, CredentialBook)
+    assert isinstance(safe.book, CredentialService)
     assert safe.add(name="after").key_id not in retired

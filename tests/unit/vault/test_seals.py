@@ -26,14 +26,14 @@ from headgate.kit.db.upgrade import migrate
 from headgate.kit.ids import Ids
 from headgate.vault.jobs import Rotator
 from headgate.vault.model.keys import InvalidMasterKeyError, MasterKeyRecord
-from headgate.vault.model.sealed_row import Fault
+from headgate.vault.model.sealed_row import UnreadableRow
 from headgate.vault.service import (
     LocalMasterKey,
     Rotations,
     Sealer,
-    find_faults,
     find_master_key,
-    remember_master_key,
+    find_unreadable_rows,
+    store_master_key,
 )
 from headgate.vault.service.master_key import parse_master_key
 from headgate.vault.service.sealing import open_secret
@@ -61,7 +61,7 @@ def test_what_the_first_release_sealed_opens_today(safe: Safe, owner: str) -> No
     wrapped, sealed = (base64.b64decode(GOLDEN[owner][name]) for name in ("wrapped", "sealed"))
     organization_id, key_id = GOLDEN[owner]["organization_id"], GOLDEN["organization_key_id"]
     with safe.database.transaction() as connection:
-        remember_master_key(connection, master_key, now=0.0)
+        store_master_key(connection, master_key, now=0.0)
         if organization_id is not None:
             values = {"id": organization_id, "name": "Golden", "created_at": 0.0}
             connection.execute(sa.insert(accounts_store.ORGANIZATIONS).values(**values))
@@ -167,12 +167,14 @@ def test_broken_seals_are_left_out_named_and_logged_and_the_others_open(safe: Sa
         "another row or address"
     )
     assert faults == [
-        Fault(broken[0].id, "broken 0", reason),
-        Fault(broken[1].id, "broken 1", reason),
-        Fault(lost.id, "lost", f"{lost.key_id} is missing, or does not open under this master key"),
+        UnreadableRow(broken[0].id, "broken 0", reason),
+        UnreadableRow(broken[1].id, "broken 1", reason),
+        UnreadableRow(
+            lost.id, "lost", f"{lost.key_id} is missing, or does not open under this master key"
+        ),
     ]
     with safe.database.reading() as connection:
-        assert find_faults(connection, safe.sealer) == sorted(
+        assert find_unreadable_rows(connection, safe.sealer) == sorted(
             faults, key=lambda fault: fault.credential_id
         )
     assert lines[0] == {
@@ -303,10 +305,10 @@ def test_database_of_an_earlier_release_is_known_before_its_upgrade_and_opens_af
         commit=lambda work: run_in(database, work),
     )
     with database.reading() as connection:
-        assert find_faults(connection, sealer) == []
+        assert find_unreadable_rows(connection, sealer) == []
     assert rotator.rotate_keys("all", by=COMMAND_LINE) == 0
     with database.reading() as connection:
-        assert find_faults(connection, sealer) == []
+        assert find_unreadable_rows(connection, sealer) == []
         [(record, _)] = credential_store.select_credentials(connection)
     database.close()
     assert (record.seal_number, record.key_id != key_id) == (1, True)

@@ -75,7 +75,7 @@ class CapacityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     dimension_field: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
-Capacities = Annotated[list[CapacityEntry], Meta(max_length=50)]
+CapacityTracker = Annotated[list[CapacityEntry], Meta(max_length=50)]
 
 
 class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,7 +98,7 @@ class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     provider: Annotated[str, Meta(min_length=1, max_length=64)] = "openai"
     description: Description | None = None
     allowed_models: Models = []
-    capacity: Capacities = []
+    capacity: CapacityTracker = []
     stream_usage: StreamUsage = "ask"
     first_byte_seconds: FirstByteSeconds | None = None
     idle_seconds: IdleSeconds | None = None
@@ -113,7 +113,7 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     config: ConnectionConfig | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
     allowed_models: Models | UnsetType = UNSET
-    capacity: Capacities | UnsetType = UNSET
+    capacity: CapacityTracker | UnsetType = UNSET
     stream_usage: StreamUsage | UnsetType = UNSET
     first_byte_seconds: FirstByteSeconds | UnsetType | None = UNSET
     idle_seconds: IdleSeconds | UnsetType | None = UNSET
@@ -343,7 +343,7 @@ def to_connection_responses(
 ) -> list[ConnectionResponse]:
     """Connections with what their provider said of them."""
     ids = [record.id for record in records]
-    discovered = context.services.capacities.list(connection, ids)
+    discovered = context.services.capacity_tracker.list(connection, ids)
     return [to_connection_response(record, discovered.get(record.id, {})) for record in records]
 
 

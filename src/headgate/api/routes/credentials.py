@@ -41,7 +41,7 @@ from headgate.credentials.model.credential import (
     CredentialRequest,
     UnusableCredentialError,
 )
-from headgate.credentials.service import CredentialFilter, Trial
+from headgate.credentials.service import CredentialFilter, CredentialTestResult
 from headgate.metering import store as metering
 
 OPERATIONS = Operations("Credentials", "Secrets of model providers: sealed, and never shown again.")
@@ -145,23 +145,23 @@ async def test_temporary(
         credential = await context.read(
             lambda connection: services.credentials.prepare(connection, request, by=context.actor)
         )
-    services.trials.admit(context.organization_id)
+    services.credential_tester.admit(context.organization_id)
     call = services.catalog.integrations[request.integration].test_call
-    trial = await services.trials.run(
+    result = await services.credential_tester.run(
         credential, call, organization_id=context.organization_id, key_id=find_key_id(context)
     )
-    told = {"origin": str(credential.origin), "is_valid": trial.is_valid, "status": trial.status}
+    told = {"origin": str(credential.origin), "is_valid": result.is_valid, "status": result.status}
     event = AuditEvent("credential.tried", context.organization_id, context.organization_id, told)
     await context.write(lambda connection: services.audit.record(connection, context.actor, event))
     return TemporaryTestResponse(
-        is_valid=trial.is_valid,
-        message=trial.message,
+        is_valid=result.is_valid,
+        message=result.message,
         tested_at=to_datetime(services.clock.now()),
         test_method=METHOD,
         integration_name=request.integration,
         auth_type=request.auth_type,
         test_endpoint=f"{credential.origin}{credential.base_path.decode()}{call.path}",
-        status_code=trial.status or None,
+        status_code=result.status or None,
         cost_level=call.cost_level,
     )
 
@@ -250,14 +250,14 @@ async def test_credential(context: RequestContext[Empty, Empty]) -> CredentialTe
     context.principal.check_organization_wide()
     services = context.services
     record = await context.read(lambda connection: find(context, connection))
-    trial = await try_stored(context, record)
+    result = await run_stored_test(context, record)
     await context.write(
-        lambda connection: services.credentials.note_trial(
-            connection, record, trial, by=context.actor
+        lambda connection: services.credentials.record_test(
+            connection, record, result, by=context.actor
         )
     )
     tested_at = to_datetime(services.clock.now())
-    return CredentialTestResponse(record.id, trial.is_valid, trial.message, tested_at)
+    return CredentialTestResponse(record.id, result.is_valid, result.message, tested_at)
 
 
 @OPERATIONS.get(
@@ -315,17 +315,19 @@ def find_key_id(context: RequestContext[Any, Any]) -> str:
     return "" if context.principal.grant is None else context.principal.grant.key_id
 
 
-async def try_stored(context: RequestContext[Any, Any], record: CredentialRecord) -> Trial:
+async def run_stored_test(
+    context: RequestContext[Any, Any], record: CredentialRecord
+) -> CredentialTestResult:
     """The trial of a stored credential; one that cannot be used at all is not sent anywhere."""
     services = context.services
-    services.trials.admit(context.organization_id)
+    services.credential_tester.admit(context.organization_id)
     try:
         credential = services.vault.open(
             context.organization_id, integration=record.integration, credential_id=record.id
         )
     except UnusableCredentialError as error:
-        return Trial(False, error.message, 0)
-    return await services.trials.run(
+        return CredentialTestResult(False, error.message, 0)
+    return await services.credential_tester.run(
         credential,
         services.catalog.integrations[record.integration].test_call,
         organization_id=context.organization_id,

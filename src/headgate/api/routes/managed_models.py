@@ -14,9 +14,9 @@ from headgate.api.operation import Operations, RequestContext
 from headgate.api.pages import PageQuery
 from headgate.api.shapes import Empty, Name, to_datetime
 from headgate.credentials.model.managed_model import (
-    ManagedChange,
     ManagedModel,
-    ManagedRequest,
+    ManagedModelChange,
+    ManagedModelRequest,
 )
 
 OPERATIONS = Operations(
@@ -118,7 +118,7 @@ async def attach_managed_model(
 ) -> ManagedModelResponse:
     """The catalog has to know its price: a call holds the most that it can cost."""
     body = context.body
-    request = ManagedRequest(
+    request = ManagedModelRequest(
         model_id=body.model_id,
         credential=body.credential,
         wire_id=body.wire_id or "",
@@ -154,7 +154,7 @@ async def update_managed_model(
     """Replace its credential, deprecate it, switch it off, or make it the default."""
     body = context.body
     wire_id: str | UnsetType = "" if body.wire_id is None else body.wire_id
-    wanted = ManagedChange(
+    wanted = ManagedModelChange(
         credential=body.credential,
         wire_id=wire_id,
         display_name=body.display_name,

@@ -98,7 +98,7 @@ async def get_vault(context: RequestContext[Empty, Empty]) -> VaultResponse:
     status = await context.read(desk.describe)
     faults = [
         UnreadableRowResponse(each.credential_id, each.table, each.name, each.reason)
-        for each in desk.list_faults()
+        for each in desk.list_unreadable_rows()
     ]
     masters = [to_master_key_response(each) for each in status.master_keys]
     return VaultResponse(

@@ -19,7 +19,7 @@ BEARER_TOKEN = "bearer_token"
 OAUTH2 = "oauth2"
 CUSTOM = "custom"
 OLD_NAMES = {"bearer": BEARER_TOKEN}
-TYPES: Mapping[str, str] = {
+AUTH_TYPE_OF_FIELD: Mapping[str, str] = {
     "api_key": API_KEY,
     "token": BEARER_TOKEN,
     "bearer_token": BEARER_TOKEN,
@@ -27,7 +27,7 @@ TYPES: Mapping[str, str] = {
     "value": CUSTOM,
 }
 """The type that each field with a secret makes."""
-OFFERED = (API_KEY, BEARER_TOKEN, OAUTH2, CUSTOM)
+AUTH_TYPES = (API_KEY, BEARER_TOKEN, OAUTH2, CUSTOM)
 HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}")
 RESERVED_HEADERS = frozenset(
     {
@@ -39,7 +39,7 @@ RESERVED_HEADERS = frozenset(
 RESERVED_PREFIXES = ("proxy-", "sec-", "x-forwarded-", "x-headgate-", "if-")
 
 
-class Material(msgspec.Struct, frozen=True):
+class AuthMaterial(msgspec.Struct, frozen=True):
     """What a credential consists of: its type, the field that has its secret, and the secret.
     `header` carries it, where that is not the integration's own."""
 
@@ -54,24 +54,24 @@ class Material(msgspec.Struct, frozen=True):
 
 def infer_material(
     given: Mapping[str, str], *, auth_type: str | None, header: str | None, has_oauth_config: bool
-) -> Material:
+) -> AuthMaterial:
     """The one secret among the fields that were given, and the type that it makes.
 
     Raises `InvalidCredentialError`; `param` is `auth_type`, `oauth_config` or `auth_data` with a
     field.
     """
     wanted = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
-    if wanted is not None and wanted not in OFFERED:
+    if wanted is not None and wanted not in AUTH_TYPES:
         message = (
-            f"A credential of this type cannot be stored here; there is: {', '.join(OFFERED)}."
+            f"A credential of this type cannot be stored here; there is: {', '.join(AUTH_TYPES)}."
         )
         raise InvalidCredentialError(message, param="auth_type")
     if len(given) != 1:
         said = "several secrets" if given else "no secret"
-        message = f"auth_data has {said}; it has exactly one of: {', '.join(TYPES)}."
+        message = f"auth_data has {said}; it has exactly one of: {', '.join(AUTH_TYPE_OF_FIELD)}."
         raise InvalidCredentialError(message, param="auth_data")
     [(field, secret)] = given.items()
-    inferred = TYPES[field]
+    inferred = AUTH_TYPE_OF_FIELD[field]
     if wanted is not None and wanted != inferred:
         message = f"auth_data.{field} makes a credential of the type {inferred}, not {wanted}."
         raise InvalidCredentialError(message, param="auth_type")
@@ -81,7 +81,7 @@ def infer_material(
     if (inferred == CUSTOM) is not (header is not None):
         message = "A custom credential has both a header and its value, and no other has a header."
         raise InvalidCredentialError(message, param="auth_data.header")
-    return Material(inferred, field, secret, None if header is None else check_header(header))
+    return AuthMaterial(inferred, field, secret, None if header is None else check_header(header))
 
 
 def check_header(header: str) -> str:

@@ -14,10 +14,10 @@ MetadataValue = str | int | float | bool | None
 MANAGED_INTEGRATION = "headgate"
 """The integration whose credentials are all platform-managed ones (decision 18)."""
 API_KEY = "api_key"
-ASK = "ask"
-NEVER = "never"
+STREAM_USAGE_ASK = "ask"
+STREAM_USAGE_NEVER = "never"
 DEADLINES = Deadlines.__struct_fields__
-STREAM_USAGE = (ASK, NEVER)
+STREAM_USAGE = (STREAM_USAGE_ASK, STREAM_USAGE_NEVER)
 """Whether the provider is asked for the usage of a stream whose client did not ask for it."""
 
 
@@ -58,7 +58,7 @@ class CredentialRecord(msgspec.Struct, frozen=True):
     created_by_email: str | None = None
     version: int = 1
     seal_number: int = 0
-    stream_usage: str = ASK
+    stream_usage: str = STREAM_USAGE_ASK
     first_byte_seconds: float | None = None
     idle_seconds: float | None = None
     total_seconds: float | None = None
@@ -84,7 +84,7 @@ class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     allowed_models: Sequence[str] = ()
     capacity: Sequence[Mapping[str, Any]] = ()
-    stream_usage: str = ASK
+    stream_usage: str = STREAM_USAGE_ASK
     first_byte_seconds: float | None = None
     idle_seconds: float | None = None
     total_seconds: float | None = None

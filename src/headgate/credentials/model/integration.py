@@ -29,7 +29,7 @@ class Integration(Protocol):
     def organization_header(self) -> str: ...
 
 
-class TestCall(Protocol):
+class CredentialTestCall(Protocol):
     """The call by which a credential is tried; the catalog has it as data."""
 
     @property

@@ -34,7 +34,7 @@ class ManagedModel(msgspec.Struct, frozen=True):
     version: int = 1
 
 
-class ManagedRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ManagedModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a new managed model shall be. `credential` is an id or name; an empty name is the
     model's id."""
 
@@ -45,7 +45,7 @@ class ManagedRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_default: bool = False
 
 
-class ManagedChange(msgspec.Struct, frozen=True, kw_only=True):
+class ManagedModelChange(msgspec.Struct, frozen=True, kw_only=True):
     """What of a managed model shall be otherwise; what is left out stays."""
 
     credential: str | msgspec.UnsetType = msgspec.UNSET

@@ -23,7 +23,7 @@ NOTED_MAX = 10_000
 """Credentials and models that are remembered: a client may name any number of models."""
 
 
-class Capacities:
+class CapacityTracker:
     """The limits that one process has seen (`relay.ports.CapacityRecorder`)."""
 
     def __init__(self, clock: Clock) -> None:

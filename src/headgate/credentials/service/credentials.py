@@ -20,9 +20,9 @@ from headgate.credentials.model.credential import (
 )
 from headgate.credentials.model.integration import Integration
 from headgate.credentials.service.resolution import make_credential
-from headgate.credentials.service.testing import Trial
+from headgate.credentials.service.testing import CredentialTestResult
 from headgate.credentials.service.validation import (
-    Drafts,
+    CredentialValidator,
     check_deadline,
     check_provider_organization,
 )
@@ -36,14 +36,14 @@ from headgate.kit.ids import Ids
 from headgate.relay.ports import Credential
 from headgate.vault.service import note_change
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
-from headgate.vault.service.secrets import SecretBook
+from headgate.vault.service.secrets import SecretService
 
 RESEALED = ("base_url", "hint", "key_id", "seal_number", "source")
 """What changes with the secret."""
 ENVIRONMENT_NAME = "environment"
 
 
-class CredentialBook:
+class CredentialService:
     """The stored credentials of one installation."""
 
     def __init__(
@@ -61,8 +61,10 @@ class CredentialBook:
         self._clock = clock
         self._ids = ids
         self._audit = audit
-        secrets = SecretBook(sealer, clock=clock, ids=ids, audit=audit)
-        self._drafts = Drafts(secrets, integrations, egress_rules=egress_rules, clock=clock)
+        secrets = SecretService(sealer, clock=clock, ids=ids, audit=audit)
+        self._validator = CredentialValidator(
+            secrets, integrations, egress_rules=egress_rules, clock=clock
+        )
 
     def list(self, connection: sa.Connection) -> list[CredentialRecord]:
         """Every credential that was not removed, the oldest first."""
@@ -204,21 +206,26 @@ class CredentialBook:
         credential_store.update_credential(connection, record.id, values)
         self._record(connection, by, "credential.removed", record)
 
-    def note_trial(
-        self, connection: sa.Connection, record: CredentialRecord, trial: Trial, *, by: Actor
+    def record_test(
+        self,
+        connection: sa.Connection,
+        record: CredentialRecord,
+        result: CredentialTestResult,
+        *,
+        by: Actor,
     ) -> None:
         """Write down that a credential was tried, and whether it was good."""
-        told = {"is_valid": trial.is_valid, "status": trial.status}
+        told = {"is_valid": result.is_valid, "status": result.status}
         self._record(connection, by, "credential.tested", record, told)
 
     def prepare(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> Credential:
         """A credential as it would be stored, to be tried and forgotten. Raises as `add`."""
-        record, secret = self._drafts.draft(connection, request, "", by=by)
+        record, secret = self._validator.validate(connection, request, "", by=by)
         integration = self._integrations[record.integration]
         return make_credential(
-            record, integration, self._drafts.resolve(connection, request, secret)
+            record, integration, self._validator.resolve(connection, request, secret)
         )
 
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
@@ -297,7 +304,7 @@ class CredentialBook:
         by: Actor,
     ) -> tuple[CredentialRecord, bytes]:
         """A record that was sealed `seals` times before, and its seal."""
-        record, secret = self._drafts.draft(connection, request, credential_id, by=by)
+        record, secret = self._validator.validate(connection, request, credential_id, by=by)
         key_id, key = self._sealer.current_key(connection, request.organization_id)
         record = msgspec.structs.replace(record, key_id=key_id, seal_number=seals + 1)
         return record, seal_secret(key, secret, record)

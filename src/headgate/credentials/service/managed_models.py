@@ -14,13 +14,13 @@ from headgate.audit.service import AuditLog
 from headgate.credentials.model.managed_model import (
     MODEL_ID,
     InvalidManagedModelError,
-    ManagedChange,
     ManagedModel,
+    ManagedModelChange,
     ManagedModelConflictError,
     ManagedModelNotFoundError,
-    ManagedRequest,
+    ManagedModelRequest,
 )
-from headgate.credentials.service.managed_routes import CHAIN_MAX, follow
+from headgate.credentials.service.managed_routes import CHAIN_MAX, find_serving_model
 from headgate.credentials.store import managed_models as managed_store
 from headgate.kit.clock import Clock
 from headgate.kit.ids import Ids
@@ -31,7 +31,7 @@ MANAGED_MODELS_MAX = 1_000
 UNRECORDED = frozenset({"updated_at", "version"})
 
 
-class ManagedBook:
+class ManagedModelService:
     """The managed models of one installation; the catalog says which models can be paid for.
 
     They are served by the platform's credentials of any integration that has models.
@@ -59,7 +59,7 @@ class ManagedBook:
         raise ManagedModelNotFoundError(message, param="model")
 
     def attach(
-        self, connection: sa.Connection, request: ManagedRequest, *, by: Actor
+        self, connection: sa.Connection, request: ManagedModelRequest, *, by: Actor
     ) -> ManagedModel:
         """Sell a model through a credential of the platform.
 
@@ -96,7 +96,12 @@ class ManagedBook:
         return managed
 
     def change(
-        self, connection: sa.Connection, managed: ManagedModel, change: ManagedChange, *, by: Actor
+        self,
+        connection: sa.Connection,
+        managed: ManagedModel,
+        change: ManagedModelChange,
+        *,
+        by: Actor,
     ) -> ManagedModel:
         """Apply a change to a managed model as it was read. Nothing is written where nothing is
         different. Raises as `attach`, and `ManagedModelConflictError` where it was changed
@@ -140,7 +145,7 @@ class ManagedBook:
         self._note(connection, by, "managed_model.detached", managed.id, shown)
 
     def _read_change(
-        self, connection: sa.Connection, managed: ManagedModel, change: ManagedChange
+        self, connection: sa.Connection, managed: ManagedModel, change: ManagedModelChange
     ) -> dict[str, Any]:
         values = {
             name: value
@@ -187,7 +192,7 @@ class ManagedBook:
             message = f"The replacement {changed.replacement_id!r} is no managed model."
             raise InvalidManagedModelError(message, param="replacement_id")
         for managed in known.values():
-            if follow(managed, known) is None:
+            if find_serving_model(managed, known) is None:
                 message = (
                     f"The replacements of {managed.model_id!r} go round in a circle, or are more "
                     f"than {CHAIN_MAX} after each other."

@@ -12,14 +12,19 @@ from headgate.credentials.model.managed_model import (
     ManagedModelDisabledError,
 )
 from headgate.credentials.store import managed_models as store
-from headgate.relay.ports import DEFAULT_INTEGRATION, Credentials, Offer, Offered
+from headgate.relay.ports import (
+    DEFAULT_INTEGRATION,
+    Credentials,
+    ListedManagedModel,
+    ManagedModelRoute,
+)
 
 CHAIN_MAX = 8
 """Replacements after each other."""
 
 
-class ManagedOffers:
-    """The managed models (`relay.ports.Offers`), taken up by `load`.
+class ManagedModelRouteTable:
+    """The managed models (`relay.ports.ManagedModelRoutes`), taken up by `load`.
 
     Their credentials are those of the platform, opened by the vault, which also knows when they
     expire.
@@ -36,7 +41,9 @@ class ManagedOffers:
     def load(self, connection: sa.Connection) -> None:
         """Take up what is stored; calls that run meanwhile see what was before."""
         known = {managed.model_id: managed for managed in store.select_managed_models(connection)}
-        self._serving = {managed.model_id: follow(managed, known) for managed in known.values()}
+        self._serving = {
+            managed.model_id: find_serving_model(managed, known) for managed in known.values()
+        }
         self._default = next((each for each in known.values() if each.is_default), None)
         self._integrations = store.select_platform_credentials(connection)
         self._known = known
@@ -44,10 +51,10 @@ class ManagedOffers:
     def __len__(self) -> int:
         return len(self._known)
 
-    def list(self) -> list[Offered]:
+    def list(self) -> list[ListedManagedModel]:
         """Every managed model that can be called now, by its id."""
         return [
-            Offered(
+            ListedManagedModel(
                 managed.model_id,
                 managed.display_name,
                 serving.model_id,
@@ -61,8 +68,8 @@ class ManagedOffers:
             if (serving := self._serving.get(managed.model_id)) is not None and serving.enabled
         ]
 
-    def find(self, model_id: str) -> Offer | None:
-        """See `relay.ports.Offers.find`.
+    def find(self, model_id: str) -> ManagedModelRoute | None:
+        """See `relay.ports.ManagedModelRoutes.find`.
 
         Raises `ManagedModelDisabledError`, and as the credentials do.
         """
@@ -75,14 +82,16 @@ class ManagedOffers:
         credential = self._credentials.resolve(
             "", integration=MANAGED_INTEGRATION, name=serving.credential_id
         )
-        return Offer(serving.model_id, serving.wire_id, credential)
+        return ManagedModelRoute(serving.model_id, serving.wire_id, credential)
 
-    def default(self) -> Offer | None:
-        """See `relay.ports.Offers.default`."""
+    def default(self) -> ManagedModelRoute | None:
+        """See `relay.ports.ManagedModelRoutes.default`."""
         return None if self._default is None else self.find(self._default.model_id)
 
 
-def follow(managed: ManagedModel, known: Mapping[str, ManagedModel]) -> ManagedModel | None:
+def find_serving_model(
+    managed: ManagedModel, known: Mapping[str, ManagedModel]
+) -> ManagedModel | None:
     """What serves a managed model: itself, or the last of its replacements. None where they go
     round in a circle, are too many, or lead nowhere."""
     current: ManagedModel | None = managed

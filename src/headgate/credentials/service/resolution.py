@@ -14,14 +14,14 @@ from headgate.audit.model import SYSTEM, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.credentials.model.credential import (
     MANAGED_INTEGRATION,
-    NEVER,
+    STREAM_USAGE_NEVER,
     CredentialRecord,
     NoCredentialError,
     UnusableCredentialError,
     find_purpose,
 )
 from headgate.credentials.model.integration import Integration, build_headers
-from headgate.credentials.service.secret_cache import Opener, Round
+from headgate.credentials.service.secret_cache import SecretCache, SecretCacheLoad
 from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError
@@ -30,14 +30,14 @@ from headgate.relay.admission import is_in_scope
 from headgate.relay.deadlines import make_deadlines
 from headgate.relay.ports import Credential
 from headgate.vault.model.base_url import parse_base_url
-from headgate.vault.model.sealed_row import Fault
+from headgate.vault.model.sealed_row import UnreadableRow
 from headgate.vault.model.secret import BrokenReferenceError
-from headgate.vault.service.sealing import Sealer, explain
+from headgate.vault.service.sealing import Sealer, explain_unreadable
 
 log = structlog.get_logger(__name__)
 
 
-class _Choice(msgspec.Struct, frozen=True):
+class _Candidate(msgspec.Struct, frozen=True):
     """An opened credential; or none, and why."""
 
     credential: Credential | None
@@ -47,58 +47,58 @@ class _Choice(msgspec.Struct, frozen=True):
     fault: str = ""
 
 
-class _Shelf(msgspec.Struct, frozen=True):
+class _CredentialSnapshot(msgspec.Struct, frozen=True):
     """What one organization may choose from for one integration, the best first."""
 
-    choices: Sequence[_Choice] = ()
-    named: Mapping[str, _Choice] = {}
+    candidates: Sequence[_Candidate] = ()
+    named: Mapping[str, _Candidate] = {}
     ambiguous: frozenset[str] = frozenset()
 
 
-_Place = tuple[str | None, str]
+_SnapshotKey = tuple[str | None, str]
 """Organization (None: the platform, for everyone) and integration."""
-_Entry = tuple[CredentialRecord, _Choice]
+_Entry = tuple[CredentialRecord, _Candidate]
 
 
-class Vault:
+class CredentialResolver:
     """The opened credentials (`relay.ports.Credentials`), taken up by `load`."""
 
     def __init__(
         self, sealer: Sealer, integrations: Mapping[str, Integration], clock: Clock
     ) -> None:
-        self._opener = Opener(sealer)
+        self._cache = SecretCache(sealer)
         self._integrations = integrations
         self._now = clock.now
-        self._shelves: Mapping[_Place, _Shelf] = {}
+        self._snapshots: Mapping[_SnapshotKey, _CredentialSnapshot] = {}
         self._used: dict[str, float] = {}
-        self.faults: Sequence[Fault] = ()
+        self.unreadable_rows: Sequence[UnreadableRow] = ()
         """What did not open when it was last loaded."""
         self._audit = AuditLog(clock)
-        self._reported: set[Fault] = set()
-        self._unrecorded: list[tuple[Fault, str | None]] = []
+        self._reported: set[UnreadableRow] = set()
+        self._unrecorded: list[tuple[UnreadableRow, str | None]] = []
 
     @property
     def seals_opened(self) -> int:
         """How many seals were opened since the start."""
-        return self._opener.opened
+        return self._cache.opened
 
-    def load(self, connection: sa.Connection) -> list[Fault]:
+    def load(self, connection: sa.Connection) -> list[UnreadableRow]:
         """Open what is stored, as far as it changed; calls that run meanwhile see what was before.
 
         Those that do not open are left out, logged and given back.
         """
-        opened: dict[_Place, list[_Entry]] = {}
-        faults: list[Fault] = []
-        taking = self._opener.begin(connection)
+        opened: dict[_SnapshotKey, list[_Entry]] = {}
+        unreadable_rows: list[UnreadableRow] = []
+        load = self._cache.begin(connection)
         for record, sealed in credential_store.select_credentials(connection):
-            choice = self._open(record, sealed, taking)
-            if choice.credential is None:
-                faults.append(self._report(record, choice.fault))
-            for place in _places(record):
-                opened.setdefault(place, []).append((record, choice))
-        taking.end()
-        self._shelves, self.faults = _arrange(opened), faults
-        return faults
+            candidate = self._open(record, sealed, load)
+            if candidate.credential is None:
+                unreadable_rows.append(self._report(record, candidate.fault))
+            for snapshot_key in _list_snapshot_keys(record):
+                opened.setdefault(snapshot_key, []).append((record, candidate))
+        load.end()
+        self._snapshots, self.unreadable_rows = _build_snapshots(opened), unreadable_rows
+        return unreadable_rows
 
     def resolve(
         self,
@@ -111,43 +111,43 @@ class Vault:
     ) -> Credential:
         """See `relay.ports.Credentials.resolve`. Raises `NoCredentialError` and, for a named
         one, `UnusableCredentialError`."""
-        shelf = self._shelves.get((organization_id, integration))
-        if shelf is None:
-            shelf = self._shelves.get((None, integration), _EMPTY)
+        snapshot = self._snapshots.get((organization_id, integration))
+        if snapshot is None:
+            snapshot = self._snapshots.get((None, integration), _EMPTY)
         now = self._now()
         if name is not None:
-            choice = self._find_named(shelf, name, now)
-            if choice.models and not _fits(choice, model, is_free=is_free):
+            candidate = self._find_named(snapshot, name, now)
+            if candidate.models and not _allows_model(candidate, model, is_free=is_free):
                 raise UnusableCredentialError(
-                    f"The credential {name!r} cannot be used: {_describe_limit(choice, model)}. "
+                    f"The credential {name!r} cannot be used: {_describe_limit(candidate, model)}. "
                     "No other one is taken in its place.",
                     should_retry=False,
                 )
-            return self._take(choice, now)
+            return self._use(candidate, now)
         fault = ""
-        for choice in shelf.choices:
-            if choice.expires_at <= now:
+        for candidate in snapshot.candidates:
+            if candidate.expires_at <= now:
                 continue
-            if fault and choice.managed:
+            if fault and candidate.managed:
                 break  # an own one that must be mended is no leave to spend the wallet's money
-            credential = choice.credential
+            credential = candidate.credential
             if credential is None:
-                fault = fault or choice.fault
-            elif choice.models and not _fits(choice, model, is_free=is_free):
-                fault = fault or _describe_limit(choice, model)
+                fault = fault or candidate.fault
+            elif candidate.models and not _allows_model(candidate, model, is_free=is_free):
+                fault = fault or _describe_limit(candidate, model)
             else:
                 self._used[credential.id] = now
                 return credential
-        raise _explain_want(shelf, integration, fault)
+        raise _explain_none(snapshot, integration, fault)
 
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
         """See `relay.ports.Credentials.find_integration`. Raises `UnusableCredentialError`."""
-        if name in self._find_shelf(organization_id, preferred).named:
+        if name in self._find_snapshot(organization_id, preferred).named:
             return preferred
         found = [
             integration
             for integration in self._integrations
-            if name in self._find_shelf(organization_id, integration).named
+            if name in self._find_snapshot(organization_id, integration).named
         ]
         if len(found) > 1:
             message = (
@@ -159,28 +159,32 @@ class Vault:
 
     def has_any(self, organization_id: str, integration: str) -> bool:
         """See `relay.ports.Credentials.has_any`."""
-        return bool(self._find_shelf(organization_id, integration).choices)
+        return bool(self._find_snapshot(organization_id, integration).candidates)
 
     def peek(self, organization_id: str, integration: str) -> Credential | None:
         """See `relay.ports.Credentials.peek`."""
         now = self._now()
-        shelf = self._shelves.get((organization_id, integration), _EMPTY)
-        for choice in shelf.choices:
-            if choice.credential is not None and choice.expires_at > now and not choice.managed:
-                return choice.credential
+        snapshot = self._snapshots.get((organization_id, integration), _EMPTY)
+        for candidate in snapshot.candidates:
+            if (
+                candidate.credential is not None
+                and candidate.expires_at > now
+                and not candidate.managed
+            ):
+                return candidate.credential
         return None
 
-    def _find_shelf(self, organization_id: str, integration: str) -> _Shelf:
-        shelf = self._shelves.get((organization_id, integration))
-        return self._shelves.get((None, integration), _EMPTY) if shelf is None else shelf
+    def _find_snapshot(self, organization_id: str, integration: str) -> _CredentialSnapshot:
+        snapshot = self._snapshots.get((organization_id, integration))
+        return self._snapshots.get((None, integration), _EMPTY) if snapshot is None else snapshot
 
     def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
         """A credential of this organization, to be tried; that is no use of it. Raises
         `UnusableCredentialError`."""
-        shelf = self._shelves.get((organization_id, integration), _EMPTY)
-        choice = self._find_named(shelf, credential_id, self._now())
-        assert choice.credential is not None, "what is unusable was refused"
-        return choice.credential
+        snapshot = self._snapshots.get((organization_id, integration), _EMPTY)
+        candidate = self._find_named(snapshot, credential_id, self._now())
+        assert candidate.credential is not None, "what is unusable was refused"
+        return candidate.credential
 
     def flush_used(self, connection: sa.Connection) -> None:
         """Write down when credentials were last used and which do not open, as far as is new."""
@@ -197,53 +201,53 @@ class Vault:
             )
             self._audit.record(connection, SYSTEM, event)
 
-    def _report(self, record: CredentialRecord, reason: str) -> Fault:
+    def _report(self, record: CredentialRecord, reason: str) -> UnreadableRow:
         """Tell of a row that does not open: the log each time, the audit log once a process."""
         log.error(
             "vault.credential_unreadable", credential=record.id, name=record.name, reason=reason
         )
-        fault = Fault(record.id, record.name, reason)
+        fault = UnreadableRow(record.id, record.name, reason)
         if fault not in self._reported:
             self._reported.add(fault)
             self._unrecorded.append((fault, record.organization_id))
         return fault
 
-    def _find_named(self, shelf: _Shelf, name: str, now: float) -> _Choice:
-        choice = shelf.named.get(name)
-        if name in shelf.ambiguous:
+    def _find_named(self, snapshot: _CredentialSnapshot, name: str, now: float) -> _Candidate:
+        candidate = snapshot.named.get(name)
+        if name in snapshot.ambiguous:
             state = "is one of several of that name: give its id"
-        elif choice is None:
+        elif candidate is None:
             state = "is not known or cannot be opened"
-        elif choice.credential is None:
-            state = f"cannot be used: {choice.fault}"
-        elif choice.expires_at <= now:
+        elif candidate.credential is None:
+            state = f"cannot be used: {candidate.fault}"
+        elif candidate.expires_at <= now:
             state = "has expired"
         else:
-            return choice
+            return candidate
         message = f"The credential {name!r} {state}; no other one is taken in its place."
         raise UnusableCredentialError(message, should_retry=False)
 
-    def _take(self, choice: _Choice, now: float) -> Credential:
-        credential = choice.credential
+    def _use(self, candidate: _Candidate, now: float) -> Credential:
+        credential = candidate.credential
         assert credential is not None, "what is unusable was refused"
         self._used[credential.id] = now
         return credential
 
-    def _open(self, record: CredentialRecord, sealed: bytes, taking: Round) -> _Choice:
+    def _open(self, record: CredentialRecord, sealed: bytes, load: SecretCacheLoad) -> _Candidate:
         expires_at = math.inf if record.expires_at is None else record.expires_at
         managed = record.organization_id is None
         try:
             integration = self._integrations[record.integration]
-            secret = taking.open(record, sealed, integration)
+            secret = load.open(record, sealed, integration)
             credential = make_credential(record, integration, secret)
         except BrokenReferenceError as error:
-            return _Choice(None, expires_at, managed, fault=error.message)
+            return _Candidate(None, expires_at, managed, fault=error.message)
         except (BrokenSealError, KeyError, HeadgateError) as error:
-            return _Choice(None, expires_at, managed, fault=explain(error))
-        return _Choice(credential, expires_at, managed, tuple(record.allowed_models))
+            return _Candidate(None, expires_at, managed, fault=explain_unreadable(error))
+        return _Candidate(credential, expires_at, managed, tuple(record.allowed_models))
 
 
-_EMPTY = _Shelf()
+_EMPTY = _CredentialSnapshot()
 
 
 def make_credential(record: CredentialRecord, integration: Integration, secret: str) -> Credential:
@@ -261,7 +265,7 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
         ),
         secret=secret.encode(),
         purpose=find_purpose(record),
-        asks_usage=record.stream_usage != NEVER,
+        asks_usage=record.stream_usage != STREAM_USAGE_NEVER,
         has_integration_address=record.base_url.rstrip("/") == integration.base_url.rstrip("/"),
         deadlines=make_deadlines(
             record.first_byte_seconds, record.idle_seconds, record.total_seconds
@@ -269,51 +273,53 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
     )
 
 
-def _fits(choice: _Choice, model: str | None, *, is_free: bool) -> bool:
+def _allows_model(candidate: _Candidate, model: str | None, *, is_free: bool) -> bool:
     """Whether a call may be sent with a credential that is limited to some models, as either way of
     spelling has them. One that names none, though a model answers it, may not."""
-    if model is None or choice.credential is None:
+    if model is None or candidate.credential is None:
         return is_free
-    spelled = f"{choice.credential.integration}/{model}"
-    return is_in_scope(model, choice.models) or is_in_scope(spelled, choice.models)
+    spelled = f"{candidate.credential.integration}/{model}"
+    return is_in_scope(model, candidate.models) or is_in_scope(spelled, candidate.models)
 
 
-def _describe_limit(choice: _Choice, model: str | None) -> str:
+def _describe_limit(candidate: _Candidate, model: str | None) -> str:
     named = f"`{model}`" if model is not None else "no model"
-    return f"it is limited to the models {', '.join(choice.models)}; this request names {named}"
+    return f"it is limited to the models {', '.join(candidate.models)}; this request names {named}"
 
 
-def _explain_want(shelf: _Shelf, integration: str, fault: str) -> NoCredentialError:
+def _explain_none(snapshot: _CredentialSnapshot, integration: str, fault: str) -> NoCredentialError:
     """Why there is nothing to take; `fault` is what is wrong with the best one."""
     message = f"There is no usable {integration} credential for this organization"
     if fault:
         message += f": of the one that would be taken, {fault}"
-    elif shelf.choices:
-        message += f": {len(shelf.choices)} expired"
+    elif snapshot.candidates:
+        message += f": {len(snapshot.candidates)} expired"
     message += f". Its owner can add one with: headgate credentials add {integration}"
     return NoCredentialError(message, should_retry=False)
 
 
-def _places(record: CredentialRecord) -> list[_Place]:
-    places: list[_Place] = [(record.organization_id, record.integration)]
+def _list_snapshot_keys(record: CredentialRecord) -> list[_SnapshotKey]:
+    snapshot_keys: list[_SnapshotKey] = [(record.organization_id, record.integration)]
     if record.organization_id is None:
-        places.append((None, MANAGED_INTEGRATION))
-    return places
+        snapshot_keys.append((None, MANAGED_INTEGRATION))
+    return snapshot_keys
 
 
-def _arrange(opened: Mapping[_Place, Sequence[_Entry]]) -> Mapping[_Place, _Shelf]:
-    ordered = {place: _order(entries) for place, entries in opened.items()}
-    shelves: dict[_Place, _Shelf] = {}
+def _build_snapshots(
+    opened: Mapping[_SnapshotKey, Sequence[_Entry]],
+) -> Mapping[_SnapshotKey, _CredentialSnapshot]:
+    ordered = {snapshot_key: _order(entries) for snapshot_key, entries in opened.items()}
+    snapshots: dict[_SnapshotKey, _CredentialSnapshot] = {}
     for (organization_id, integration), own in ordered.items():
         managed = [] if organization_id is None else ordered.get((None, integration), [])
         entries = own + managed
         # Own ones last, so that a managed one cannot take the name of an own one.
-        named = {record.name: choice for record, choice in reversed(entries)}
-        named.update((record.id, choice) for record, choice in entries)
-        shelves[organization_id, integration] = _Shelf(
-            [choice for _, choice in entries], named, _find_ambiguous(own, managed)
+        named = {record.name: candidate for record, candidate in reversed(entries)}
+        named.update((record.id, candidate) for record, candidate in entries)
+        snapshots[organization_id, integration] = _CredentialSnapshot(
+            [candidate for _, candidate in entries], named, _find_ambiguous(own, managed)
         )
-    return shelves
+    return snapshots
 
 
 def _find_ambiguous(own: Sequence[_Entry], managed: Sequence[_Entry]) -> frozenset[str]:

@@ -22,8 +22,8 @@ from headgate.vault.service.secrets import (
     open_value,
 )
 
-ROWS_BETWEEN_RESTS = 8
-REST_SECONDS = 0.001
+ROWS_BETWEEN_PAUSES = 8
+PAUSE_SECONDS = 0.001
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -35,11 +35,11 @@ class _Known(msgspec.Struct, frozen=True):
         return "_Known()"
 
 
-class Opener:
+class SecretCache:
     """The secrets of one process, in memory.
 
     A seal is opened once: as long as its bytes, and all that it is bound to, are the same, so is
-    what it holds. What is stored no more is forgotten at the next `Round`.
+    what it holds. What is stored no more is forgotten at the next `SecretCacheLoad`.
     """
 
     def __init__(self, sealer: Sealer) -> None:
@@ -48,9 +48,9 @@ class Opener:
         """How many seals were opened so far, for who measures."""
         self._known: dict[str, _Known] = {}
 
-    def begin(self, connection: sa.Connection) -> Round:
+    def begin(self, connection: sa.Connection) -> SecretCacheLoad:
         """Take up all that is stored."""
-        return Round(self, connection, self.sealer.organization_keys(connection))
+        return SecretCacheLoad(self, connection, self.sealer.organization_keys(connection))
 
     def find(self, row_id: str, sealed: bytes, bound_to: bytes) -> str | None:
         """What a seal holds, if it was opened before."""
@@ -63,21 +63,21 @@ class Opener:
         """One more is opened. Calls share the interpreter with this thread, so when thousands are
         opened anew, as after a rotation, they get in between; at a start there are none."""
         self.opened += 1
-        if self._known and self.opened % ROWS_BETWEEN_RESTS == 0:
-            threading.Event().wait(REST_SECONDS)
+        if self._known and self.opened % ROWS_BETWEEN_PAUSES == 0:
+            threading.Event().wait(PAUSE_SECONDS)
 
     def replace(self, known: dict[str, _Known]) -> None:
         """Remember these, and nothing else."""
         self._known = known
 
 
-class Round:
+class SecretCacheLoad:
     """One pass over everything that is stored."""
 
     def __init__(
-        self, opener: Opener, connection: sa.Connection, keys: Mapping[str, SecretKey]
+        self, cache: SecretCache, connection: sa.Connection, keys: Mapping[str, SecretKey]
     ) -> None:
-        self._opener = opener
+        self._cache = cache
         self._connection = connection
         self._keys = keys
         self._is_fresh = False
@@ -91,9 +91,9 @@ class Round:
         `BrokenReferenceError`.
         """
         key, bound_to = self._find_key(record.key_id), bind_credential(record)
-        text = self._opener.find(record.id, sealed, bound_to)
+        text = self._cache.find(record.id, sealed, bound_to)
         if text is None:
-            self._opener.count()
+            self._cache.count()
             text = open_secret(key, sealed, record)
         self._kept[record.id] = _Known(sealed, bound_to, text)
         name = parse_reference(text)
@@ -104,12 +104,12 @@ class Round:
         is no snapshot, a rotation comes in between."""
         if key_id not in self._keys and not self._is_fresh:
             self._is_fresh = True
-            self._keys = self._opener.sealer.organization_keys(self._connection)
+            self._keys = self._cache.sealer.organization_keys(self._connection)
         return self._keys[key_id]
 
     def end(self) -> None:
         """Forget what was not asked for in this round."""
-        self._opener.replace(self._kept)
+        self._cache.replace(self._kept)
 
     def _follow(self, credential: CredentialRecord, name: str, integration: Integration) -> str:
         if self._secrets is None:
@@ -120,9 +120,9 @@ class Round:
         record, sealed = found
         check_destination(record, integration.base_url, parse_base_url(credential.base_url)[0])
         bound_to = bind_secret(record)
-        value = self._opener.find(record.id, sealed, bound_to)
+        value = self._cache.find(record.id, sealed, bound_to)
         if value is None:
-            self._opener.count()
+            self._cache.count()
             try:
                 value = open_value(self._find_key(record.key_id), sealed, record)
             except (BrokenSealError, KeyError) as error:

@@ -10,8 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from headgate.credentials.model.integration import TestCall
-from headgate.credentials.service.testing import Attempt, Trial, attempt
+from headgate.credentials.model.integration import CredentialTestCall
+from headgate.credentials.service.testing import (
+    CredentialTestOutcome,
+    CredentialTestResult,
+    send_test_call,
+)
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Client
@@ -37,7 +41,7 @@ class TooManyCredentialTestsError(HeadgateError):
     code = "rate_limited"
 
 
-class Trials:
+class CredentialTester:
     """Tries credentials for organizations. One instance holds the rates of one process."""
 
     def __init__(
@@ -73,8 +77,8 @@ class Trials:
             ) from error
 
     async def run(
-        self, credential: Credential, call: TestCall, *, organization_id: str, key_id: str
-    ) -> Trial:
+        self, credential: Credential, call: CredentialTestCall, *, organization_id: str, key_id: str
+    ) -> CredentialTestResult:
         """Make the call of an admitted trial, and record what it used; `key_id` is that of the key
         that asked, empty for a person. Raises a `HeadgateError` of kind UNAVAILABLE while nothing
         can be recorded."""
@@ -84,7 +88,7 @@ class Trials:
         )
         state.call.started_at = state.sent_at = self._clock.monotonic()
         try:
-            made = await attempt(self._client, credential, call)
+            made = await send_test_call(self._client, credential, call)
         except asyncio.CancelledError:
             state.outcome, state.error_code = "cancelled", "gateway_stopping"
             self._settlement.defer(self._write(state), None)
@@ -94,14 +98,14 @@ class Trials:
         receipt = self._write(state)
         await self._settlement.record(receipt, None)
         self._observe(receipt, 0)
-        return made.trial
+        return made.result
 
     def _write(self, state: CallState) -> Receipt:
         return close_state(state, self._models, self._clock)
 
 
 def begin_state(
-    request_id: str, credential: Credential, call: TestCall, *, owner: tuple[str, str]
+    request_id: str, credential: Credential, call: CredentialTestCall, *, owner: tuple[str, str]
 ) -> CallState:
     """A trial as a call of the organization and key of `owner`, as far as its receipt goes."""
     pricing = Pricing.FREE if call.method == "GET" else Pricing.USAGE
@@ -122,9 +126,9 @@ def begin_state(
     return CallState(made, ParsedUsage(), credential=credential, attempts=1, was_sent=True)
 
 
-def end_state(state: CallState, made: Attempt) -> None:
+def end_state(state: CallState, made: CredentialTestOutcome) -> None:
     """What became of it."""
-    state.status = made.trial.status
+    state.status = made.result.status
     state.attempts = made.calls
     if made.error is not None:
         state.was_sent = made.error.sent
@@ -137,8 +141,8 @@ def end_state(state: CallState, made: Attempt) -> None:
     is_answer = readable and state.status < 400
     state.was_sent = is_answer
     state.outcome = "completed" if is_answer else "upstream_error"
-    if not made.trial.is_valid or not is_answer:
-        untold = "provider_error" if made.trial.is_valid is None else "credential_invalid"
+    if not made.result.is_valid or not is_answer:
+        untold = "provider_error" if made.result.is_valid is None else "credential_invalid"
         state.error_code = state.parsed_usage.error_code or untold
 
 

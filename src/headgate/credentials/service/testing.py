@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.credentials.model.integration import TestCall
+from headgate.credentials.model.integration import CredentialTestCall
 from headgate.kit.http.errors import EgressError
 from headgate.kit.http.message import Client, Request, Timeouts
 from headgate.kit.log import mask_text
@@ -58,7 +58,7 @@ RETRIED_LATER = frozenset({408, 425})
 MISSING = 404
 
 
-class Trial(msgspec.Struct, frozen=True):
+class CredentialTestResult(msgspec.Struct, frozen=True):
     """What came of it. `status` is 0 where the provider never answered.
 
     `is_valid` is False for a key that the provider refuses, and None where its answer says nothing
@@ -70,39 +70,43 @@ class Trial(msgspec.Struct, frozen=True):
     status: int
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class CredentialTestOutcome(msgspec.Struct, frozen=True):
     """A trial with what else is known of its call: its body, why no answer came, and how often the
     provider was asked."""
 
-    trial: Trial
+    result: CredentialTestResult
     body: bytes = b""
     error: EgressError | None = None
     calls: int = 1
 
     def __repr__(self) -> str:
-        return f"Attempt({self.trial})"
+        return f"Attempt({self.result})"
 
 
-async def try_credential(client: Client, credential: Credential, call: TestCall) -> Trial:
+async def run_credential_test(
+    client: Client, credential: Credential, call: CredentialTestCall
+) -> CredentialTestResult:
     """Make the call and judge the answer. Never raises for what the provider does."""
-    return (await attempt(client, credential, call)).trial
+    return (await send_test_call(client, credential, call)).result
 
 
-async def attempt(client: Client, credential: Credential, call: TestCall) -> Attempt:
-    """As `try_credential`, with the answer itself, for who meters it.
+async def send_test_call(
+    client: Client, credential: Credential, call: CredentialTestCall
+) -> CredentialTestOutcome:
+    """As `run_credential_test`, with the answer itself, for who meters it.
 
     The call is made again, once, where the provider answers 400 and names `max_tokens`.
     """
     made = await _send(client, credential, call, call.body)
-    if made.trial.status == 400 and REFUSED_LIMIT in call.body and _refuses_limit(made.body):
+    if made.result.status == 400 and REFUSED_LIMIT in call.body and _refuses_limit(made.body):
         again = await _send(client, credential, call, _rename_limit(call.body))
         return msgspec.structs.replace(again, calls=2)
     return made
 
 
 async def _send(
-    client: Client, credential: Credential, call: TestCall, asked: Mapping[str, Any]
-) -> Attempt:
+    client: Client, credential: Credential, call: CredentialTestCall, asked: Mapping[str, Any]
+) -> CredentialTestOutcome:
     request = Request(
         origin=credential.origin,
         method=call.method.encode(),
@@ -117,8 +121,8 @@ async def _send(
         body = await response.read(ANSWER_BYTES_MAX)
     except EgressError as error:
         said = f"{credential.origin} did not answer: {error}"
-        return Attempt(Trial(None, said, 0), error=error)
-    return Attempt(_judge(credential, call, response.status, body=body), body)
+        return CredentialTestOutcome(CredentialTestResult(None, said, 0), error=error)
+    return CredentialTestOutcome(_judge(credential, call, response.status, body=body), body)
 
 
 def _refuses_limit(body: bytes) -> bool:
@@ -137,21 +141,27 @@ def _rename_limit(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _judge(credential: Credential, call: TestCall, status: int, *, body: bytes) -> Trial:
+def _judge(
+    credential: Credential, call: CredentialTestCall, status: int, *, body: bytes
+) -> CredentialTestResult:
     if status not in call.status_codes:
         excerpt = body.replace(credential.secret, b"...").decode("utf-8", "replace")
         shown = mask_text(excerpt[:EXCERPT_CHARACTERS_MAX])
         is_valid = _judge_refusal(status, body)
-        return Trial(is_valid, f"{credential.origin} {SAID[is_valid] % status}: {shown}", status)
+        return CredentialTestResult(
+            is_valid, f"{credential.origin} {SAID[is_valid] % status}: {shown}", status
+        )
     try:
         answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
-        return Trial(None, f"{credential.origin} answered {status}, but not in JSON.", status)
+        return CredentialTestResult(
+            None, f"{credential.origin} answered {status}, but not in JSON.", status
+        )
     missing = [field for field in call.response_fields if field not in answer]
     if missing:
         message = f"{credential.origin} answered {status}, but without {', '.join(missing)}."
-        return Trial(_judge_refusal(status, body), message, status)
-    return Trial(True, f"{credential.origin} accepts it.", status)
+        return CredentialTestResult(_judge_refusal(status, body), message, status)
+    return CredentialTestResult(True, f"{credential.origin} accepts it.", status)
 
 
 SAID = {

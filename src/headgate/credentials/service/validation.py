@@ -25,17 +25,17 @@ from headgate.kit.http.message import Origin
 from headgate.relay.ports import DEADLINE_SECONDS_MAX, DEADLINE_SECONDS_MIN
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.secret import BrokenReferenceError, parse_reference, write_reference
-from headgate.vault.service.secrets import SecretBook
+from headgate.vault.service.secrets import SecretService
 
 PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
 
 
-class Drafts:
+class CredentialValidator:
     """Makes records of what is asked for, and refuses what cannot be one."""
 
     def __init__(
         self,
-        secrets: SecretBook,
+        secrets: SecretService,
         integrations: Mapping[str, Integration],
         *,
         egress_rules: EgressRules,
@@ -46,7 +46,7 @@ class Drafts:
         self._egress_rules = egress_rules
         self._clock = clock
 
-    def draft(
+    def validate(
         self,
         connection: sa.Connection,
         request: CredentialRequest,

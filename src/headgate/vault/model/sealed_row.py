@@ -32,7 +32,7 @@ class CredentialRow(msgspec.Struct, frozen=True):
     seal_number: int
 
 
-class Fault(msgspec.Struct, frozen=True):
+class UnreadableRow(msgspec.Struct, frozen=True):
     """A stored credential, or a row of another sealed `table`, that cannot be used, and why."""
 
     credential_id: str

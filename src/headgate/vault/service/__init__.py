@@ -9,12 +9,12 @@ from headgate.vault.service.master_key import (
     RemoteSource,
     create_master_key,
     find_master_key,
-    remember_master_key,
+    store_master_key,
 )
 from headgate.vault.service.rotation import KeyStatus, Rotations, VaultStatus
-from headgate.vault.service.sealed_tables import find_faults
+from headgate.vault.service.sealed_tables import find_unreadable_rows
 from headgate.vault.service.sealing import Sealer
-from headgate.vault.service.secrets import SecretBook
+from headgate.vault.service.secrets import SecretService
 from headgate.vault.store.revision import TOPIC, note_change
 
 __all__ = [
@@ -28,11 +28,11 @@ __all__ = [
     "RemoteSource",
     "Rotations",
     "Sealer",
-    "SecretBook",
+    "SecretService",
     "VaultStatus",
     "create_master_key",
-    "find_faults",
     "find_master_key",
+    "find_unreadable_rows",
     "note_change",
-    "remember_master_key",
+    "store_master_key",
 ]

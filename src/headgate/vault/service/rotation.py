@@ -37,7 +37,7 @@ from headgate.vault.model.keys import (
     RotationKind,
     RotationState,
 )
-from headgate.vault.service.master_key import MasterKey, remember_master_key
+from headgate.vault.service.master_key import MasterKey, store_master_key
 from headgate.vault.service.sealed_tables import BINDINGS, Row, reseal
 from headgate.vault.service.sealing import SEALS_ALARM, Sealer, bind_key
 from headgate.vault.store import keys as key_store
@@ -47,14 +47,14 @@ from headgate.vault.store import rotations as rotation_store
 SLICE_ROWS = 50
 
 
-class Staged(msgspec.Struct, frozen=True):
+class StagedPage(msgspec.Struct, frozen=True):
     """A page of organization keys under the next master key. `last_id`: where to go on."""
 
     pairs: Sequence[tuple[OrganizationKeyRecord, bytes]]
     last_id: str | None
 
 
-class Resealed(msgspec.Struct, frozen=True):
+class ResealedPage(msgspec.Struct, frozen=True):
     """A page of rows sealed anew under `key_id`. `failed` of them do not open."""
 
     table: str
@@ -144,21 +144,21 @@ class Rotations:
                 f"The master key {target.id} was in force before; a new one is wanted."
             )
         now = self._clock.now()
-        remember_master_key(connection, target, now=now, state=MasterKeyState.PENDING)
+        store_master_key(connection, target, now=now, state=MasterKeyState.PENDING)
         total = sum(1 for _ in key_store.select_organization_keys(connection))
         return self._begin(connection, RotationKind.MASTER, target.id, total, by)
 
-    def stage(self, connection: sa.Connection, target: MasterKey, *, after: str) -> Staged:
+    def stage(self, connection: sa.Connection, target: MasterKey, *, after: str) -> StagedPage:
         """The next page of organization keys under the target; only reads."""
         found = rotation_store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
         pairs: list[tuple[OrganizationKeyRecord, bytes]] = []
         for record in found:
             with contextlib.suppress(BrokenSealError):
                 pairs.append((record, self._wrap(record, target)))
-        return Staged(pairs, found[-1].id if found else None)
+        return StagedPage(pairs, found[-1].id if found else None)
 
-    def keep_staged(
-        self, connection: sa.Connection, rotation: Rotation, staged: Staged
+    def store_staged(
+        self, connection: sa.Connection, rotation: Rotation, staged: StagedPage
     ) -> Rotation:
         """Write a page down."""
         done = sum(
@@ -168,7 +168,7 @@ class Rotations:
         key_store.count_master_seals(connection, rotation.scope, seals=done)
         return self._advance(connection, rotation, done)
 
-    def switch_master(
+    def activate_master(
         self, connection: sa.Connection, rotation: Rotation, target: MasterKey, *, by: Actor
     ) -> int:
         """Put the new master key in force. How many organization keys do not open, and stay.
@@ -194,7 +194,7 @@ class Rotations:
                     failed += 1
                     continue
                 rotation_store.stage_organization_key(connection, record, wrapped)
-        rotation_store.bring_in_staged_keys(connection, target.id)
+        rotation_store.activate_staged_keys(connection, target.id)
         key_store.set_master_key_state(connection, target.id, MasterKeyState.ACTIVE)
         self._end(connection, rotation, failed, by)
         revision.note_change(connection)
@@ -251,7 +251,7 @@ class Rotations:
         successor: tuple[str, SecretKey],
         *,
         after: str,
-    ) -> Resealed:
+    ) -> ResealedPage:
         """The next page of a table's rows under the successor; only reads."""
         found = sealed_rows.select_sealed(
             connection, table, key_id=retired.id, after=after, limit=SLICE_ROWS
@@ -265,10 +265,10 @@ class Rotations:
                 changes.append((row, reseal(table, row, old, new_id, new)))
             except (BrokenSealError, HeadgateError):
                 failed += 1
-        return Resealed(table, new_id, changes, failed, found[-1]["id"] if found else None)
+        return ResealedPage(table, new_id, changes, failed, found[-1]["id"] if found else None)
 
-    def keep_resealed(
-        self, connection: sa.Connection, rotation: Rotation, page: Resealed
+    def store_resealed(
+        self, connection: sa.Connection, rotation: Rotation, page: ResealedPage
     ) -> Rotation:
         """Write a page down; rows that somebody has changed meanwhile are left as they are now."""
         done = 0

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
-from headgate.vault.model.sealed_row import CredentialRow, Fault
+from headgate.vault.model.sealed_row import CredentialRow, UnreadableRow
 from headgate.vault.model.secret import SecretRecord
-from headgate.vault.service.sealing import Sealer, bind_credential, explain
+from headgate.vault.service.sealing import Sealer, bind_credential, explain_unreadable
 from headgate.vault.service.secrets import bind_secret
 from headgate.vault.store import sealed_rows
 
@@ -58,10 +58,10 @@ def iterate_rows(connection: sa.Connection, table: str) -> Iterator[Row]:
         after = rows[-1]["id"]
 
 
-def find_faults(connection: sa.Connection, sealer: Sealer) -> list[Fault]:
+def find_unreadable_rows(connection: sa.Connection, sealer: Sealer) -> list[UnreadableRow]:
     """Every row of every sealed table that does not open, with the reason."""
     keys = sealer.organization_keys(connection)
-    faults: list[Fault] = []
+    unreadable_rows: list[UnreadableRow] = []
     for table in BINDINGS:
         for row in iterate_rows(connection, table):
             key = keys.get(row["key_id"])
@@ -70,6 +70,6 @@ def find_faults(connection: sa.Connection, sealer: Sealer) -> list[Fault]:
                     raise KeyError(row["key_id"])
                 crypto.open_envelope(key, row["sealed"], bound_to=BINDINGS[table](row))
             except (BrokenSealError, KeyError, HeadgateError) as error:
-                reason = explain(error)
-                faults.append(Fault(row["id"], row["name"], reason, table))
-    return faults
+                reason = explain_unreadable(error)
+                unreadable_rows.append(UnreadableRow(row["id"], row["name"], reason, table))
+    return unreadable_rows

@@ -65,7 +65,7 @@ class Sealer:
 
     def organization_keys(self, connection: sa.Connection) -> dict[str, SecretKey]:
         """Every organization key by its id, but for those that this master key does not open."""
-        self.follow(connection)
+        self.refresh_master_key(connection)
         keys: dict[str, SecretKey] = {}
         records = list(key_store.select_organization_keys(connection))
         for record in records:
@@ -112,7 +112,7 @@ class Sealer:
         self._opened[record.id] = _Opened(record.organization_id, record.wrapped, key)
         return key
 
-    def follow(self, connection: sa.Connection) -> None:
+    def refresh_master_key(self, connection: sa.Connection) -> None:
         """Look whether another process has brought in a new master key, and take it up."""
         active = key_store.select_active_master_keys(connection)
         if self.master_key.id in active or not active:
@@ -179,7 +179,7 @@ def bind_key(record: OrganizationKeyRecord) -> bytes:
     return crypto.encode_fields("headgate.organization_key.1", owner, record.id)
 
 
-def explain(error: Exception) -> str:
+def explain_unreadable(error: Exception) -> str:
     """Why a row does not open, for who runs the installation."""
     if isinstance(error, BrokenSealError):
         return (

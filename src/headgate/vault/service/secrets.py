@@ -27,7 +27,7 @@ from headgate.vault.store import revision
 from headgate.vault.store import secrets as secret_store
 
 
-class SecretBook:
+class SecretService:
     """The stored secrets of one installation. Nothing here commits; changes bump the revision of
     the credentials, whose references may lead here."""
 

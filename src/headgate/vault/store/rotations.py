@@ -61,7 +61,7 @@ def stage_organization_key(
     return connection.execute(statement.values(next_wrapped=next_wrapped)).rowcount
 
 
-def bring_in_staged_keys(connection: sa.Connection, master_key_id: str) -> int:
+def activate_staged_keys(connection: sa.Connection, master_key_id: str) -> int:
     """Put the next form of every key in the place of the present one; how many."""
     table = ORGANIZATION_KEYS.c
     statement = sa.update(ORGANIZATION_KEYS).where(table.next_wrapped.is_not(None))

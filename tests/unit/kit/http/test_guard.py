@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.credentials.model import integration
-from headgate.credentials.service import try_credential
+from headgate.credentials.service import run_credential_test
 from headgate.kit.http.client import HttpClient
 from headgate.kit.http.errors import ConnectError, EgressError, ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule, Guard, find_host_fault, parse_rule
@@ -53,7 +53,7 @@ class Call:
     cost_level = "minimal"
 
 
-CALL: integration.TestCall = Call()
+CALL: integration.CredentialTestCall = Call()
 
 
 def make_credential(origin: Origin) -> Credential:
@@ -96,11 +96,11 @@ async def knock(client: HttpClient, origin: Origin) -> None:
     with pytest.raises((ForbiddenAddressError, ValueError)):
         await send(client, origin)
     try:
-        trial = await try_credential(client, make_credential(origin), CALL)
+        result = await run_credential_test(client, make_credential(origin), CALL)
     except ValueError:
         return
-    assert not trial.is_valid
-    assert trial.status == 0
+    assert not result.is_valid
+    assert result.status == 0
 
 
 def is_elsewhere(origin: Origin) -> bool:

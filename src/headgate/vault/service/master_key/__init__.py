@@ -5,7 +5,7 @@ from headgate.vault.service.master_key.key import (
     LocalMasterKey,
     MasterKey,
     Provenance,
-    remember_master_key,
+    store_master_key,
 )
 from headgate.vault.service.master_key.key_service import (
     KeyService,
@@ -40,6 +40,6 @@ __all__ = [
     "parse_master_key",
     "read_master_key",
     "read_or_create",
-    "remember_master_key",
+    "store_master_key",
     "write_master_key",
 ]

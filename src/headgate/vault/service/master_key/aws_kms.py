@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from headgate.vault.service.master_key.key_service import (
-    Place,
+    KeyServiceEndpoint,
     Send,
-    ask,
+    call_key_service,
     encode_base64,
     read_base64,
 )
@@ -32,13 +32,13 @@ class AwsKms:
         self,
         key_name: str,
         *,
-        place: Place,
+        endpoint: KeyServiceEndpoint,
         signer: Signer,
         send: Send,
         read_time: Callable[[], float],
     ) -> None:
         self.key_name = key_name
-        self._place = place
+        self._place = endpoint
         self._signer = signer
         self._send = send
         self._read_time = read_time
@@ -68,6 +68,6 @@ class AwsKms:
         path = f"{self._place.base_path.decode()}/"
         signed = sign(self._signer, path, headers, body, now=self._read_time())
         sent = [header for header in signed if header[0] != b"host"]
-        return ask(
+        return call_key_service(
             self._send, self._place, self._place.build_request("/", sent, body), code="__type"
         )

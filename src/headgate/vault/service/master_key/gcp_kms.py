@@ -18,10 +18,10 @@ from headgate.kit.http.message import Request
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key.key_service import (
+    KeyServiceEndpoint,
     KeyServiceUnavailableError,
-    Place,
     Send,
-    ask,
+    call_key_service,
     encode_base64,
     encode_context,
     find_text,
@@ -69,12 +69,12 @@ class AccountToken:
         self,
         account: ServiceAccount,
         *,
-        place: Place,
+        endpoint: KeyServiceEndpoint,
         send: Send,
         read_time: Callable[[], float],
     ) -> None:
         self._account = account
-        self._place = place
+        self._place = endpoint
         self._send = send
         self._read_time = read_time
 
@@ -83,7 +83,9 @@ class AccountToken:
         form = urllib.parse.urlencode({"grant_type": GRANT, "assertion": self._sign()})
         headers = [(b"content-type", b"application/x-www-form-urlencoded")]
         request = self._place.build_request("", headers, form.encode())
-        return _read_token(self._place, ask(self._send, self._place, request, code="error"))
+        return _read_token(
+            self._place, call_key_service(self._send, self._place, request, code="error")
+        )
 
     def _sign(self) -> str:
         account, now = self._account, int(self._read_time())
@@ -105,15 +107,15 @@ class AccountToken:
 class MachineToken:
     """A token of the metadata server, which every machine of Google's cloud reaches."""
 
-    def __init__(self, *, place: Place, send: Send) -> None:
-        self._place = place
+    def __init__(self, *, endpoint: KeyServiceEndpoint, send: Send) -> None:
+        self._place = endpoint
         self._send = send
 
     def fetch(self) -> str:
         """See `TokenSource.fetch`."""
         asked = self._place.build_request(METADATA_PATH, [(b"metadata-flavor", b"Google")], b"")
         request: Request = msgspec.structs.replace(asked, method=b"GET")
-        return _read_token(self._place, ask(self._send, self._place, request))
+        return _read_token(self._place, call_key_service(self._send, self._place, request))
 
 
 class GcpKms:
@@ -121,9 +123,11 @@ class GcpKms:
 
     provider = PROVIDER
 
-    def __init__(self, key_name: str, *, place: Place, tokens: TokenSource, send: Send) -> None:
+    def __init__(
+        self, key_name: str, *, endpoint: KeyServiceEndpoint, tokens: TokenSource, send: Send
+    ) -> None:
         self.key_name = key_name
-        self._place = place
+        self._place = endpoint
         self._tokens = tokens
         self._send = send
 
@@ -147,7 +151,7 @@ class GcpKms:
         )
         path = f"/v1/{urllib.parse.quote(self.key_name)}:{verb}"
         request = self._place.build_request(path, headers, body)
-        return ask(self._send, self._place, request, code="error.status")
+        return call_key_service(self._send, self._place, request, code="error.status")
 
 
 def read_account(content: bytes, path: str) -> ServiceAccount:
@@ -161,8 +165,8 @@ def read_account(content: bytes, path: str) -> ServiceAccount:
     return account
 
 
-def _read_token(place: Place, answer: Any) -> str:
+def _read_token(endpoint: KeyServiceEndpoint, answer: Any) -> str:
     token = find_text(answer, "access_token")
     if token and token.isascii() and token.isprintable():
         return token
-    raise KeyServiceUnavailableError(f"{place} answers without a token. {place.hint}")
+    raise KeyServiceUnavailableError(f"{endpoint} answers without a token. {endpoint.hint}")

@@ -60,7 +60,7 @@ class LocalMasterKey:
         return crypto.open_box(self._key, wrapped, bound_to=bound_to)
 
 
-def remember_master_key(
+def store_master_key(
     connection: sa.Connection,
     key: MasterKey,
     *,
@@ -83,7 +83,7 @@ def remember_master_key(
     key_store.insert_master_key(connection, record)
 
 
-def opens(key: MasterKey, record: MasterKeyRecord | None) -> bool:
+def matches(key: MasterKey, record: MasterKeyRecord | None) -> bool:
     """Whether this is the key that the record was made with."""
     if record is None:
         return False

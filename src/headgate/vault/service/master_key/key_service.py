@@ -27,24 +27,24 @@ from headgate.vault.model.keys import (
     MasterKeyState,
 )
 from headgate.vault.service.master_key.key import LocalMasterKey, Provenance, list_known
-from headgate.vault.service.master_key.source import describe_active, judge
+from headgate.vault.service.master_key.source import describe_active, explain_mismatch
 
 ANSWER_BYTES_MAX = 64 * 1024
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.#:-]{0,99}")
 
 
-class Reply(msgspec.Struct, frozen=True):
+class KeyServiceResponse(msgspec.Struct, frozen=True):
     """A whole answer."""
 
     status: int
     body: bytes
 
 
-Send = Callable[[Request], Reply]
+Send = Callable[[Request], KeyServiceResponse]
 """Sends one request and waits for its whole answer. Raises an `EgressError`."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class KeyServiceEndpoint(msgspec.Struct, frozen=True):
     """A key service as people know it, and how long it is waited for. `hint`: what to check."""
 
     name: str
@@ -141,15 +141,15 @@ class RemoteSource:
     ) -> LocalMasterKey:
         wrapped = record.wrapped or b""
         material = self._service.unwrap(wrapped, _context(record.id))
-        place = f"{self._service.key_name} of {self.provider}"
+        endpoint = f"{self._service.key_name} of {self.provider}"
         if len(material) != KEY_BYTES:
             raise InvalidMasterKeyError(
-                f"{place} gives back {len(material)} bytes, not a master key."
+                f"{endpoint} gives back {len(material)} bytes, not a master key."
             )
         key = self._build(material, wrapped)
-        refusal = None if known is None else judge(key, known, place)
+        refusal = None if known is None else explain_mismatch(key, known, endpoint)
         if refusal is not None or key.id != record.id:
-            raise InvalidMasterKeyError(refusal or f"{place} gives back another master key.")
+            raise InvalidMasterKeyError(refusal or f"{endpoint} gives back another master key.")
         return key
 
     def _build(self, material: bytes, wrapped: bytes) -> LocalMasterKey:
@@ -157,7 +157,9 @@ class RemoteSource:
         return LocalMasterKey(material, provenance)
 
 
-def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
+def call_key_service(
+    send: Send, endpoint: KeyServiceEndpoint, request: Request, *, code: str = ""
+) -> Any:
     """The JSON that a key service answers with. Raises `KeyServiceUnavailableError`.
 
     `code` is the path of its own word for what went wrong (`error.status`). Of a refusal nothing
@@ -168,7 +170,7 @@ def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
     except EgressError as error:
         what = f"{type(error).__name__}: {error}"
         raise KeyServiceUnavailableError(
-            f"{place} does not answer ({what}). {place.hint}"
+            f"{endpoint} does not answer ({what}). {endpoint.hint}"
         ) from error
     try:
         answer: Any = msgspec.json.decode(reply.body)
@@ -178,7 +180,9 @@ def ask(send: Send, place: Place, request: Request, *, code: str = "") -> Any:
         return answer
     said = find_text(answer, code)
     own = f", {said}" if _CODE.fullmatch(said) else ""
-    raise KeyServiceUnavailableError(f"{place} refuses (status {reply.status}{own}). {place.hint}")
+    raise KeyServiceUnavailableError(
+        f"{endpoint} refuses (status {reply.status}{own}). {endpoint.hint}"
+    )
 
 
 def find_text(answer: Any, path: str) -> str:
@@ -188,7 +192,7 @@ def find_text(answer: Any, path: str) -> str:
     return answer if isinstance(answer, str) else ""
 
 
-def read_base64(place: Place, answer: Any, path: str) -> bytes:
+def read_base64(endpoint: KeyServiceEndpoint, answer: Any, path: str) -> bytes:
     """The bytes at a dotted path of an answer. Raises `KeyServiceUnavailableError`."""
     text = find_text(answer, path)
     try:
@@ -196,7 +200,7 @@ def read_base64(place: Place, answer: Any, path: str) -> bytes:
             return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         pass
-    raise KeyServiceUnavailableError(f"{place} answers without {path}. {place.hint}")
+    raise KeyServiceUnavailableError(f"{endpoint} answers without {path}. {endpoint.hint}")
 
 
 def encode_base64(data: bytes) -> str:

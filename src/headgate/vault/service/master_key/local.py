@@ -16,7 +16,7 @@ from headgate.kit.crypto import KEY_BYTES
 from headgate.kit.failpoint import failpoint
 from headgate.vault.model.keys import InvalidMasterKeyError, MasterKeyRecord
 from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, list_known
-from headgate.vault.service.master_key.source import describe_active, is_active, judge
+from headgate.vault.service.master_key.source import describe_active, explain_mismatch, is_active
 
 VARIABLE = "HEADGATE_MASTER_KEY"
 DISTINCT_BYTES_MIN = 16
@@ -43,7 +43,7 @@ class LocalSource:
         refusal: str | None = None
         for source, material in self._read():
             key = LocalMasterKey(material)
-            reason = judge(key, known, source)
+            reason = explain_mismatch(key, known, source)
             if reason is None:
                 return key
             refusal = refusal or reason

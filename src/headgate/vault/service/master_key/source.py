@@ -12,7 +12,7 @@ from headgate.vault.model.keys import (
     MasterKeyRecord,
     MasterKeyState,
 )
-from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, MasterKey, opens
+from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, MasterKey, matches
 
 
 class MasterKeySource(Protocol):
@@ -38,12 +38,14 @@ def is_active(record: MasterKeyRecord) -> bool:
     return record.state is MasterKeyState.ACTIVE
 
 
-def judge(key: MasterKey, known: Mapping[str, MasterKeyRecord], source: str) -> str | None:
+def explain_mismatch(
+    key: MasterKey, known: Mapping[str, MasterKeyRecord], source: str
+) -> str | None:
     """Why a key cannot be the one of a database that knows these; None for the right one."""
     if not known:
         return None
     record = known.get(key.id)
-    if not opens(key, record) or record is None:
+    if not matches(key, record) or record is None:
         if not any(each.provider == LOCAL for each in known.values() if is_active(each)):
             return describe_active(known)
         return (

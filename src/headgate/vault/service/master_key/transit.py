@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from headgate.vault.service.master_key.key_service import (
+    KeyServiceEndpoint,
     KeyServiceUnavailableError,
-    Place,
     Send,
-    ask,
+    call_key_service,
     encode_base64,
     encode_context,
     find_text,
@@ -37,13 +37,18 @@ class Transit:
     provider = PROVIDER
 
     def __init__(
-        self, key_name: str, *, place: Place, read_token: Callable[[], str], send: Send
+        self,
+        key_name: str,
+        *,
+        endpoint: KeyServiceEndpoint,
+        read_token: Callable[[], str],
+        send: Send,
     ) -> None:
         self.key_name = key_name
         mount, _, name = key_name.rpartition("/")
         self._mount = urllib.parse.quote(mount or MOUNT)
         self._name = urllib.parse.quote(name)
-        self._place = place
+        self._place = endpoint
         self._read_token = read_token
         self._send = send
 
@@ -52,9 +57,9 @@ class Transit:
         answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
         ciphertext = find_text(answer, "data.ciphertext")
         if not _CIPHERTEXT.fullmatch(ciphertext):
-            place = self._place
+            endpoint = self._place
             raise KeyServiceUnavailableError(
-                f"{place} answers without data.ciphertext. {place.hint}"
+                f"{endpoint} answers without data.ciphertext. {endpoint.hint}"
             )
         return ciphertext.encode()
 
@@ -70,4 +75,6 @@ class Transit:
         ]
         body = msgspec.json.encode({**fields, "associated_data": encode_context(context)})
         path = f"/v1/{self._mount}/{verb}/{self._name}"
-        return ask(self._send, self._place, self._place.build_request(path, headers, body))
+        return call_key_service(
+            self._send, self._place, self._place.build_request(path, headers, body)
+        )
