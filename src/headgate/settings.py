@@ -198,7 +198,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     total_seconds: Annotated[float, _count("For a whole call with its retries.")] = 3_600.0
     retries_max: Annotated[int, _from_zero("Further attempts before the first byte.")] = 2
     retry_budget_ratio: Annotated[
-        float, Meta(ge=0, le=1, description="Retries for each call, so a sick provider rests.")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Retries that each call adds to the retry budget of its provider.",
+        ),
     ] = 0.2
     retry_budget_floor_per_second: Annotated[
         float, _from_zero("Retries that are always allowed.")
@@ -211,10 +216,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 60.0
     breaker_failures: Annotated[
         int,
-        _from_zero("Failed calls in a row, after which a model of a credential rests; 0 is never."),
+        _from_zero("Failed calls in a row that open a model's circuit breaker; 0 is never."),
     ] = 5
     breaker_open_seconds: Annotated[
-        float, _count("How long it rests until one call tries whether it is back.")
+        float, _count("How long an open breaker rejects calls until one probes the provider.")
     ] = 30.0
 
     header_bytes_max: Annotated[int, _count("All header lines of a request.")] = 64 * KIBIBYTE

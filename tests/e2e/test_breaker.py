@@ -1,4 +1,4 @@
-"""A provider that is down rests, and everything else goes on (R2, decision 0008)."""
+"""The breaker of a provider that is down opens, and everything else goes on (decision 0008)."""
 
 from __future__ import annotations
 

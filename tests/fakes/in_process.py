@@ -1,4 +1,4 @@
-"""The data plane in this process: the real edge, handler, journey, ledger and egress client.
+"""The data plane in this process: the real edge, handler, pipeline, ledger and egress client.
 
 Its client and its provider only count bytes, so that nothing but the gateway keeps a body.
 """

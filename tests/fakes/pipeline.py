@@ -60,7 +60,7 @@ class ManualClock:
     def monotonic(self) -> float:
         return self.seconds
 
-    async def rest(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         """A sleep that takes no time."""
         self.seconds += seconds
 

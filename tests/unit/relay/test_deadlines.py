@@ -221,7 +221,7 @@ async def test_no_attempt_is_made_that_would_begin_after_the_calls_own_total_dea
     )
     state = make_state()
     state.credential = replace(CREDENTIAL, deadlines=Deadlines(total_seconds=1))
-    answer = await upstream.send(state, clock.rest)
+    answer = await upstream.send(state, clock.sleep)
     assert (answer.status, answer.final, state.attempts) == (503, True, 2)
     assert [request.timeouts.total_seconds for request in client.sent] == [1, 0.5]
 

@@ -52,7 +52,7 @@ class Rig:
         self.clock = ManualClock()
         self.breakers = Breakers(self.clock, failures=failures, open_seconds=30)
         self.client = FakeClient(*steps)
-        self.rests: list[float] = []
+        self.waits: list[float] = []
         self.upstream = Upstream(
             self.client,
             policy=RetryPolicy(),
@@ -63,12 +63,12 @@ class Rig:
         )
         self.state = make_state()
 
-    async def rest(self, seconds: float) -> None:
-        self.rests.append(seconds)
-        await self.clock.rest(seconds)
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await self.clock.sleep(seconds)
 
     async def send(self) -> UpstreamResponse:
-        return await self.upstream.send(self.state, self.rest)
+        return await self.upstream.send(self.state, self.sleep)
 
 
 def fault(status: int, headers: Headers | None = None, body: bytes = b"{}") -> FakeResponse:
@@ -79,7 +79,7 @@ async def test_good_answer_is_passed_on_after_one_attempt() -> None:
     rig = Rig(response := FakeResponse(200))
     answer = await rig.send()
     assert answer.response is response
-    assert (rig.state.attempts, rig.state.was_sent, rig.rests) == (1, True, [])
+    assert (rig.state.attempts, rig.state.was_sent, rig.waits) == (1, True, [])
 
 
 async def test_request_goes_where_its_credential_may() -> None:
@@ -95,7 +95,7 @@ async def test_refusal_that_time_heals_is_retried_with_growing_jittered_waits(st
     answer = await rig.send()
     assert answer.status == 200
     assert rig.state.attempts == 3
-    assert rig.rests == [0.5, 1.0]
+    assert rig.waits == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
@@ -121,7 +121,7 @@ async def test_spent_quota_is_not_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "rest"),
+    ("headers", "sleep"),
     [
         ([(b"retry-after", b"2")], 2.5),
         ([(b"retry-after", b"1.5")], 2.0),
@@ -136,11 +136,11 @@ async def test_spent_quota_is_not_retried() -> None:
     ],
 )
 async def test_wait_is_what_the_provider_advises_else_the_backoff(
-    headers: Headers, rest: float
+    headers: Headers, sleep: float
 ) -> None:
     rig = Rig(fault(429, headers), FakeResponse(200))
     assert (await rig.send()).status == 200
-    assert rig.rests == [pytest.approx(rest)]  # pyright: ignore[reportUnknownMemberType]
+    assert rig.waits == [pytest.approx(sleep)]  # pyright: ignore[reportUnknownMemberType]
 
 
 async def test_date_to_retry_at_is_understood() -> None:
@@ -148,7 +148,7 @@ async def test_date_to_retry_at_is_understood() -> None:
     date = email.utils.formatdate(rig.clock.now() + 2, usegmt=True).encode()
     rig = Rig(fault(503, [(b"retry-after", date)]), FakeResponse(200))
     await rig.send()
-    assert 1.5 <= rig.rests[0] <= 2.5
+    assert 1.5 <= rig.waits[0] <= 2.5
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_date_to_retry_at_is_understood() -> None:
 async def test_long_wait_is_left_to_the_client(header: tuple[bytes, bytes]) -> None:
     rig = Rig(fault(429, [header]))
     answer = await rig.send()
-    assert (rig.state.attempts, answer.final, rig.rests) == (1, False, [])
+    assert (rig.state.attempts, answer.final, rig.waits) == (1, False, [])
     assert answer.headers == [header]
 
 
@@ -195,7 +195,7 @@ async def test_attempts_that_are_left_to_the_client_are_of_the_same_budget() -> 
 async def test_reset_of_a_rate_means_nothing_for_a_server_error() -> None:
     rig = Rig(fault(500, [(b"x-ratelimit-reset-tokens", b"6m0s")]), FakeResponse(200))
     assert (await rig.send()).status == 200
-    assert rig.rests == [0.5]
+    assert rig.waits == [0.5]
 
 
 async def test_provider_that_forbids_a_retry_is_obeyed() -> None:
@@ -274,7 +274,7 @@ async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counte
     rig = Rig(STALE, FakeResponse(200))
     rig.state = make_state(msgspec.structs.replace(make_call(), method=method))
     assert (await rig.send()).status == 200
-    assert (rig.state.attempts, rig.rests) == (2, [])
+    assert (rig.state.attempts, rig.waits) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ async def test_request_that_never_left_is_sent_again_whatever_it_is() -> None:
     rig = Rig(unsent, FakeResponse(200))
     assert rig.state.call.method == "POST"
     assert (await rig.send()).status == 200
-    assert (rig.state.attempts, rig.rests) == (2, [])
+    assert (rig.state.attempts, rig.waits) == (2, [])
 
 
 async def test_kept_connections_that_end_without_end_are_an_error() -> None:
@@ -347,8 +347,8 @@ async def test_total_deadline_spans_all_attempts() -> None:
     await rig.send()
     totals = [request.timeouts.total_seconds for request in rig.client.sent]
     assert totals[0] == 600
-    assert totals[1] == 600 - sum(rig.rests[:1])
-    assert totals[2] == 600 - sum(rig.rests)
+    assert totals[1] == 600 - sum(rig.waits[:1])
+    assert totals[2] == 600 - sum(rig.waits)
 
 
 async def test_no_retry_begins_that_the_total_deadline_would_cut() -> None:
@@ -365,11 +365,11 @@ async def test_leaving_between_two_attempts_ends_the_wait() -> None:
     rig = Rig(fault(503))
     sleeping = asyncio.Event()
 
-    async def rest(_seconds: float) -> None:
+    async def sleep(_seconds: float) -> None:
         sleeping.set()
         await asyncio.Event().wait()
 
-    sending = asyncio.create_task(rig.upstream.send(rig.state, rest))
+    sending = asyncio.create_task(rig.upstream.send(rig.state, sleep))
     await sleeping.wait()
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -453,14 +453,14 @@ async def test_time_outs_of_one_model_rest_no_other_and_no_connection_rests_all(
     await fail_calls(rig, 2)
     other = make_state(make_call(body=b'{"model":"gpt-5.4","messages":[]}'))
     rig.client.steps[:] = [FakeResponse(200)]
-    assert (await rig.upstream.send(other, rig.rest)).status == 200
+    assert (await rig.upstream.send(other, rig.sleep)).status == 200
     rig.client.steps[:] = [egress.ConnectError("no")]
     for _ in range(2):
         with pytest.raises(ProviderUnreachableError):
-            await rig.upstream.send(other, rig.rest)
+            await rig.upstream.send(other, rig.sleep)
     for body in (b'{"model":"gpt-5","messages":[]}', b'{"model":"gpt-5.4","messages":[]}'):
         with pytest.raises(CircuitOpenError):
-            await rig.upstream.send(make_state(make_call(body=body)), rig.rest)
+            await rig.upstream.send(make_state(make_call(body=body)), rig.sleep)
 
 
 async def test_body_that_its_sender_was_slow_with_is_no_failure_of_the_provider() -> None:
@@ -478,7 +478,7 @@ async def test_breaker_that_opens_during_a_wait_ends_the_retries_with_what_was_a
     rig = Rig(fault(503, body=b"down"), failures=5)
 
     async def rest_while_others_fail(seconds: float) -> None:
-        await rig.rest(seconds)
+        await rig.sleep(seconds)
         for _ in range(5):
             rig.breakers.fail(CREDENTIAL, rig.state.call.model, ())
 
@@ -502,10 +502,10 @@ async def test_probe_is_not_retried_and_the_provider_rests_again() -> None:
     await fail_calls(rig, 2)
     rig.clock.seconds += 30
     rig.state = make_state()
-    rig.rests.clear()
+    rig.waits.clear()
     answer = await rig.send()
     assert (answer.status, answer.final, rig.state.attempts) == (503, True, 1)
-    assert rig.rests == [], "the caller does not wait for what will not be tried"
+    assert rig.waits == [], "the caller does not wait for what will not be tried"
     with pytest.raises(CircuitOpenError):
         await rig.send()
 

@@ -133,7 +133,7 @@ class UpstreamExchange:
             sink.on_failure(self.take_error())
 
     def pause(self) -> None:
-        """Stop reading from the peer; the idle deadline rests until `resume`."""
+        """Stop reading from the peer; the idle deadline is suspended until `resume`."""
         self._rests = True
         if self._wire is not None:
             self._wire.pause()
