@@ -13,7 +13,7 @@ import headgate
 from headgate.api.access import Audience
 from headgate.api.errors import Detail, FieldDetails
 from headgate.api.operation import Operation, Operations
-from headgate.api.shapes import Empty
+from headgate.api.schemas.fields import Empty
 
 REF = "#/components/schemas/{name}"
 FIELD = {"$ref": REF.format(name="FieldDetails")}

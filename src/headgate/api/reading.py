@@ -17,7 +17,7 @@ from headgate.api.errors import (
     MalformedJsonError,
     UnsupportedMediaTypeError,
 )
-from headgate.api.shapes import Empty, to_datetime
+from headgate.api.schemas.fields import Empty, to_datetime
 from headgate.kit import json_limits
 from headgate.kit.json_limits import JsonLimitError, JsonLimits
 

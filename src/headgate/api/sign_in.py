@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Meta
 
 from headgate.accounts.model import InvalidEmailError, Login, Person, SignInFailedError, check_email
 from headgate.accounts.service import NOT_SIGNED_IN, derive_csrf_token
 from headgate.api.access_denials import SignInAttempt
 from headgate.api.operation import RequestContext
-from headgate.api.shapes import to_datetime
+from headgate.api.schemas.fields import to_datetime
+from headgate.api.schemas.session import (
+    CurrentSessionResponse,
+    MembershipResponse,
+    to_person_response,
+)
 from headgate.audit.model import Actor
-
-Email = Annotated[
-    str, Meta(min_length=3, max_length=254, description="An e-mail address. Case does not matter.")
-]
-Password = Annotated[
-    str, Meta(min_length=1, max_length=1024, description="At most 1024 bytes in UTF-8.")
-]
-Token = Annotated[str, Meta(min_length=1, max_length=128)]
-
-
-class PersonResponse(msgspec.Struct):
-    """A person. `is_operator`: they run this installation."""
-
-    id: str
-    email: str
-    name: str
-    is_operator: bool
-
-
-class MembershipResponse(msgspec.Struct):
-    """What a person is in an organization. The retired role `member` confers nothing."""
-
-    id: str
-    name: str
-    role: str
-    is_suspended: bool
-
-
-class CurrentSessionResponse(msgspec.Struct):
-    """Who is signed in. `csrf_token` goes along with every change as `X-CSRF-Token`; it and
-    `session_id` are null for a token of another issuer, which says itself when it ends."""
-
-    session_id: str | None
-    person: PersonResponse
-    organizations: list[MembershipResponse]
-    csrf_token: str | None
-    expires_at: datetime.datetime | None
 
 
 class VerifiedPassword(msgspec.Struct, frozen=True):
@@ -160,8 +126,3 @@ def to_current_session_response(
         if session is None
         else to_datetime(context.services.sessions.ends_at(session)),
     )
-
-
-def to_person_response(person: Person) -> PersonResponse:
-    """A person as the API writes them."""
-    return PersonResponse(person.id, person.email, person.name, person.is_operator)

@@ -10,9 +10,9 @@ import pytest
 from starlette.requests import Request
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.key_shapes import KeyCreate
 from headgate.api.reading import read_body
-from headgate.api.shapes import Metadata, Timestamp
+from headgate.api.schemas.fields import Metadata, Timestamp
+from headgate.api.schemas.keys import KeyCreate
 
 
 class Fields(msgspec.Struct, frozen=True):

@@ -8,7 +8,9 @@ import msgspec
 import sqlalchemy as sa
 
 from headgate.api.access import organization
-from headgate.api.credential_shapes import (
+from headgate.api.errors import rename_params
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.schemas.credentials import (
     AuthData,
     CredentialAuditEntryResponse,
     CredentialCreate,
@@ -29,10 +31,8 @@ from headgate.api.credential_shapes import (
     to_credential_detail_response,
     to_credential_response,
 )
-from headgate.api.errors import rename_params
-from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Empty, to_datetime, to_timestamp
+from headgate.api.schemas.fields import Empty, to_datetime, to_timestamp
+from headgate.api.schemas.pages import PageQuery
 from headgate.audit.model import AuditEvent, AuditFilter
 from headgate.credentials.model.auth import infer_material
 from headgate.credentials.model.credential import (

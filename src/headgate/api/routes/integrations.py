@@ -2,64 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-import msgspec
-from msgspec import Meta
+from typing import Any
 
 from headgate.api.access import organization
-from headgate.api.integration_shapes import (
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.integrations import (
+    CatalogQuery,
+    CategoryQuery,
     FindPrice,
+    IntegrationList,
+    IntegrationPage,
     IntegrationResponse,
     to_integration_response,
     to_integration_summary_response,
 )
-from headgate.api.operation import Operations, RequestContext
-from headgate.api.shapes import Empty
 from headgate.catalog.model.manifest import IntegrationManifest, IntegrationNotFoundError
 from headgate.catalog.service.browse import IntegrationFilter, browse
 
 OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
 READ = organization("catalog:read")
 LLM, TOOL, KNOWLEDGE = "llm_provider", "tool", "knowledge_provider"
-
-Word = Annotated[str, Meta(min_length=1, max_length=64)]
-
-
-class CatalogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which integrations, and which page of them."""
-
-    category: Word | None = None
-    type: Literal["llm_provider", "tool", "knowledge_provider"] | None = None
-    auth_type: Word | None = None
-    search: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    include_details: bool = False
-    page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
-    page_size: Annotated[int, Meta(ge=1, le=100)] = 20
-    paginate: bool = True
-
-
-class CategoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which integrations of a type."""
-
-    category: Word | None = None
-
-
-class IntegrationPage(msgspec.Struct):
-    """Recommended ones first."""
-
-    integrations: list[IntegrationResponse]
-    total: int
-    page: int
-    page_size: int
-    has_more: bool
-
-
-class IntegrationList(msgspec.Struct):
-    """All of one type, recommended ones first."""
-
-    integrations: list[IntegrationResponse]
-    total: int
 
 
 @OPERATIONS.get("/api/integrations/browse", access=READ, summary="Browse the catalog")

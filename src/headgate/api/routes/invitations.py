@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import msgspec
@@ -24,14 +23,18 @@ from headgate.api.authenticator import check_csrf_token
 from headgate.api.errors import InvalidFieldError
 from headgate.api.gate import read_tokens
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.routes.members import AssignableRole, find_role
-from headgate.api.shapes import Empty, Name, to_datetime
+from headgate.api.routes.members import find_role
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.invitations import (
+    InvitationAccept,
+    InvitationCreate,
+    InvitationPage,
+    IssuedInvitationResponse,
+    to_invitation_response,
+)
+from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.session import CurrentSessionResponse
 from headgate.api.sign_in import (
-    CurrentSessionResponse,
-    Email,
-    Password,
-    Token,
     VerifiedPassword,
     build_actor,
     complete_sign_in,
@@ -51,55 +54,6 @@ class WrongAccountError(HeadgateError):
 
     kind = Kind.CONFLICT
     code = "signed_in_as_somebody_else"
-
-
-class InvitationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom to invite, and as what."""
-
-    email: Email
-    role: AssignableRole = AssignableRole.ADMIN
-
-
-class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The token of the link. Who is new gives a name and a password (12 characters or more), who
-    is known their password, who is signed in nothing more. `email` only where the invitation has
-    none: that of an organization's first owner."""
-
-    token: Token
-    name: Name | None = None
-    password: Password | None = None
-    email: Email | None = None
-
-    def __repr__(self) -> str:
-        return "InvitationAccept()"
-
-
-class InvitationResponse(msgspec.Struct, kw_only=True):
-    """An open invitation. `email` is null for that of an organization's first owner whose address
-    was not named: whoever holds it gives one."""
-
-    id: str
-    email: str | None
-    role: str
-    invited_by: str
-    created_at: datetime.datetime
-    expires_at: datetime.datetime
-
-
-class IssuedInvitationResponse(InvitationResponse, kw_only=True):
-    """A new invitation: hand the token, or the link with it, to the person. It is shown once."""
-
-    token: str
-    link: str | None
-
-
-class InvitationPage(msgspec.Struct):
-    """The oldest first."""
-
-    invitations: list[InvitationResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 @OPERATIONS.post(
@@ -268,15 +222,3 @@ def read_email(invitation: Invitation, given: str | None) -> str:
     if given is not None and check_email(given) != invitation.email:
         raise InvalidFieldError("This invitation is for another address.", ("body", "email"))
     return invitation.email
-
-
-def to_invitation_response(invitation: Invitation) -> InvitationResponse:
-    """An invitation as the API writes it."""
-    return InvitationResponse(
-        id=invitation.id,
-        email=invitation.email,
-        role=invitation.role.value,
-        invited_by=invitation.invited_by,
-        created_at=to_datetime(invitation.created_at),
-        expires_at=to_datetime(invitation.expires_at),
-    )

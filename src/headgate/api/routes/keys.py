@@ -10,7 +10,9 @@ from msgspec import UNSET
 
 from headgate.api.access import organization
 from headgate.api.errors import InvalidFieldError
-from headgate.api.key_shapes import (
+from headgate.api.operation import Operations, RequestContext
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.keys import (
     IssuedKeyResponse,
     KeyCreate,
     KeyPage,
@@ -22,8 +24,6 @@ from headgate.api.key_shapes import (
     to_issued_key_response,
     to_key_response,
 )
-from headgate.api.operation import Operations, RequestContext
-from headgate.api.shapes import Empty
 from headgate.keys.model import (
     InvalidKeyRequestError,
     Key,

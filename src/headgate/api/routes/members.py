@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
-import enum
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import Member, Role
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Empty, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.members import (
+    MemberPage,
+    MemberResponse,
+    MemberUpdate,
+    to_member_response,
+)
+from headgate.api.schemas.pages import PageQuery
 
 OPERATIONS = Operations("Members", "The people of an organization, and what they may do in it.")
 READ = organization("people:read")
 WRITE = organization("people:write")
-
-
-class AssignableRole(enum.Enum):
-    """A role that can be given: an admin manages all but owners."""
-
-    OWNER = "owner"
-    ADMIN = "admin"
-
-
-class MemberUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be changed of a membership."""
-
-    role: AssignableRole
-
-
-class MemberResponse(msgspec.Struct):
-    """A member. `disabled_at`: since when the operator lets them in nowhere."""
-
-    id: str
-    email: str
-    name: str
-    role: str
-    created_at: datetime.datetime
-    disabled_at: datetime.datetime | None
-    version: int
-
-
-class MemberPage(msgspec.Struct):
-    """The oldest first."""
-
-    members: list[MemberResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 @OPERATIONS.get("/api/members", access=READ, summary="List members")
@@ -130,16 +99,3 @@ def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Member
 def find_role(context: RequestContext[Any, Any]) -> Role:
     """As what somebody acts in the organization: a key manages, and is no owner."""
     return context.principal.roles.get(context.organization_id, Role.ADMIN)
-
-
-def to_member_response(member: Member) -> MemberResponse:
-    """A member as the API writes them."""
-    return MemberResponse(
-        id=member.person_id,
-        email=member.email,
-        name=member.name,
-        role=member.role.value,
-        created_at=to_datetime(member.created_at),
-        disabled_at=to_optional_datetime(member.disabled_at),
-        version=member.version,
-    )

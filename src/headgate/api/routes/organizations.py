@@ -2,83 +2,27 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import Annotated
-
 import msgspec
 import sqlalchemy as sa
-from msgspec import Meta
 
-from headgate.accounts.model import Membership, Organization, Role
+from headgate.accounts.model import Organization, Role
 from headgate.api.access import PERSON, organization, platform
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
 from headgate.api.principal import PrincipalKind
-from headgate.api.shapes import Empty, Name, to_datetime, to_optional_datetime
-from headgate.api.sign_in import Email
-
-Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.organizations import (
+    CreatedOrganizationResponse,
+    OrganizationCreate,
+    OrganizationPage,
+    OrganizationResponse,
+    OrganizationUpdate,
+    OwnOrganizationPage,
+    to_organization_response,
+    to_own_organization_response,
+)
+from headgate.api.schemas.pages import PageQuery
 
 OPERATIONS = Operations("Organizations", "Tenants: everything that is owned belongs to one.")
-
-
-class OrganizationUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be said of an organization."""
-
-    name: Name
-
-
-class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new organization. `owner_email` invites its owner; without it, a person who makes the
-    organization is the owner. `slug` is accepted for clients of ModuleX and not kept: an
-    organization is addressed by its id."""
-
-    name: Name
-    owner_email: Email | None = None
-    slug: Slug | None = None
-
-
-class OrganizationResponse(msgspec.Struct, kw_only=True):
-    """An organization. `suspended_at`: since when nothing of it is let through."""
-
-    id: str
-    name: str
-    created_at: datetime.datetime
-    suspended_at: datetime.datetime | None
-    version: int
-
-
-class CreatedOrganizationResponse(OrganizationResponse, kw_only=True):
-    """A new organization; the token of its owner's invitation is shown this once."""
-
-    owner_invitation_token: str | None
-
-
-class OwnOrganizationResponse(msgspec.Struct):
-    """An organization of mine, and what I am in it."""
-
-    id: str
-    name: str
-    role: str
-    is_suspended: bool
-
-
-class OwnOrganizationPage(msgspec.Struct):
-    """The oldest first."""
-
-    organizations: list[OwnOrganizationResponse]
-    total: int
-    limit: int
-    offset: int
-
-
-class OrganizationPage(msgspec.Struct):
-    """The oldest first."""
-
-    organizations: list[OrganizationResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 @OPERATIONS.get("/api/organizations", access=PERSON, summary="List my organizations")
@@ -217,24 +161,3 @@ async def resume_organization(context: RequestContext[Empty, Empty]) -> Organiza
         return accounts.resume_organization(connection, found, by=context.actor)
 
     return to_organization_response(await context.write(resume))
-
-
-def to_organization_response(found: Organization) -> OrganizationResponse:
-    """An organization as the API writes it."""
-    return OrganizationResponse(
-        id=found.id,
-        name=found.name,
-        created_at=to_datetime(found.created_at),
-        suspended_at=to_optional_datetime(found.suspended_at),
-        version=found.version,
-    )
-
-
-def to_own_organization_response(membership: Membership) -> OwnOrganizationResponse:
-    """A membership of mine as the API writes it."""
-    return OwnOrganizationResponse(
-        membership.organization_id,
-        membership.organization_name,
-        membership.role.value,
-        membership.suspended_at is not None,
-    )

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-
-import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import LastOwnerError, Person
 from headgate.api.access import platform
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Empty, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.people import (
+    PlatformPersonPage,
+    PlatformPersonResponse,
+    to_platform_person_response,
+)
 
 OPERATIONS = Operations("People", "Everybody who can sign in; for the operator.")
 READ = platform("platform:read")
 WRITE = platform("platform:write")
-
-
-class PlatformPersonResponse(msgspec.Struct):
-    """A person. `disabled_at`: since when they are let in nowhere."""
-
-    id: str
-    email: str
-    name: str
-    is_operator: bool
-    created_at: datetime.datetime
-    email_verified_at: datetime.datetime | None
-    disabled_at: datetime.datetime | None
-    version: int
-
-
-class PlatformPersonPage(msgspec.Struct):
-    """The oldest first."""
-
-    people: list[PlatformPersonResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 @OPERATIONS.get("/api/platform/people", access=READ, summary="List all people")
@@ -77,17 +57,3 @@ async def enable_person(context: RequestContext[Empty, Empty]) -> PlatformPerson
         return context.services.people.enable(connection, person, by=context.actor)
 
     return to_platform_person_response(await context.write(enable))
-
-
-def to_platform_person_response(person: Person) -> PlatformPersonResponse:
-    """A person as the API writes them for the operator."""
-    return PlatformPersonResponse(
-        id=person.id,
-        email=person.email,
-        name=person.name,
-        is_operator=person.is_operator,
-        created_at=to_datetime(person.created_at),
-        email_verified_at=to_optional_datetime(person.email_verified_at),
-        disabled_at=to_optional_datetime(person.disabled_at),
-        version=person.version,
-    )

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from headgate.accounts.model import AccountNotFoundError, Project
 from headgate.api.access import organization
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Empty, Name, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.projects import (
+    ProjectFields,
+    ProjectPage,
+    ProjectQuery,
+    ProjectResponse,
+    to_project_response,
+)
 
 OPERATIONS = Operations("Projects", "Parts of an organization, to which keys and calls belong.")
 READ = organization("projects:read")
 WRITE = organization("projects:write")
-
-
-class ProjectQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which projects."""
-
-    archived: bool = False
-
-
-class ProjectFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be said of a project."""
-
-    name: Name
-
-
-class ProjectResponse(msgspec.Struct):
-    """A project. `archived_at`: since when its keys are refused."""
-
-    id: str
-    organization_id: str
-    name: str
-    created_at: datetime.datetime
-    archived_at: datetime.datetime | None
-    version: int
-
-
-class ProjectPage(msgspec.Struct):
-    """The oldest first."""
-
-    projects: list[ProjectResponse]
-    total: int
-    limit: int
-    offset: int
 
 
 @OPERATIONS.get("/api/projects", access=READ, summary="List projects")
@@ -137,15 +109,3 @@ def find(context: RequestContext[Any, Any], connection: sa.Connection) -> Projec
     if not context.principal.may_see_project(project_id):
         raise AccountNotFoundError("There is no such project.")
     return context.services.accounts.get_project(connection, context.organization_id, project_id)
-
-
-def to_project_response(project: Project) -> ProjectResponse:
-    """A project as the API writes it."""
-    return ProjectResponse(
-        id=project.id,
-        organization_id=project.organization_id,
-        name=project.name,
-        created_at=to_datetime(project.created_at),
-        archived_at=to_optional_datetime(project.archived_at),
-        version=project.version,
-    )

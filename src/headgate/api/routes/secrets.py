@@ -5,22 +5,24 @@ Success is `{"success": true, "data": ...}` here (systems.md 3.2).
 
 from __future__ import annotations
 
-import datetime
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import sqlalchemy as sa
-from msgspec import Meta
 
 from headgate.accounts.model import AccountNotFoundError
 from headgate.api.access import organization
-from headgate.api.credential_shapes import Url
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Empty, to_datetime
+from headgate.api.schemas.fields import Empty
+from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.secrets import (
+    RemovedSecretResponse,
+    SecretCreate,
+    SecretList,
+    SecretName,
+    StoredSecretResponse,
+    to_secret_response,
+)
 from headgate.vault.model.secret import (
-    NAME,
-    VALUE_CHARACTERS_MAX,
     SecretRecord,
     SecretRequest,
 )
@@ -31,66 +33,6 @@ OPERATIONS = Operations(
 READ = organization("secrets:read")
 WRITE = organization("secrets:write")
 EXAMPLE = {"key_name": "openai_key", "value": "sk-proj-EXAMPLE-0123456789abcdef"}
-
-LINE = r"^[^\u0000-\u001f\u007f]*$"
-Line = Annotated[str, Meta(max_length=500, pattern=LINE, description="Text on one line.")]
-
-
-class SecretCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A secret. Without `base_url` it is sent to the own address of the integration only whose
-    credential refers to it; with it, only there."""
-
-    key_name: Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
-    value: Annotated[str, Meta(min_length=1, max_length=VALUE_CHARACTERS_MAX)]
-    service_type: Annotated[str, Meta(max_length=64, pattern=LINE)] | None = None
-    description: Line | None = None
-    base_url: Url | None = None
-
-    def __repr__(self) -> str:
-        return f"SecretCreate({self.key_name})"
-
-
-class SecretResponse(msgspec.Struct, kw_only=True):
-    """A secret without its value. `key_prefix` has a few leading characters of a long one."""
-
-    key_name: str
-    key_prefix: str
-    project_id: str | None
-    service_type: str | None
-    description: str | None
-    sent_to: str | None
-    created_at: datetime.datetime
-    updated_at: datetime.datetime
-
-
-class StoredSecretResponse(msgspec.Struct):
-    """What was stored."""
-
-    success: bool
-    data: SecretResponse
-
-
-class SecretList(msgspec.Struct):
-    """By name."""
-
-    success: bool
-    data: list[SecretResponse]
-    total: int
-    limit: int
-    offset: int
-
-
-class SecretName(msgspec.Struct):
-    """The name of what was removed."""
-
-    key_name: str
-
-
-class RemovedSecretResponse(msgspec.Struct):
-    """What was removed."""
-
-    success: bool
-    data: SecretName
 
 
 @OPERATIONS.post("/api/secrets", access=WRITE, summary="Store a secret", example=EXAMPLE)
@@ -211,17 +153,3 @@ def check_project(
     if not context.principal.may_see_project(project_id):
         raise AccountNotFoundError("There is no such project.")
     context.services.accounts.get_project(connection, context.organization_id, project_id)
-
-
-def to_secret_response(record: SecretRecord) -> SecretResponse:
-    """A secret as the API writes it."""
-    return SecretResponse(
-        key_name=record.name,
-        key_prefix=record.hint,
-        project_id=record.project_id,
-        service_type=record.service_type,
-        description=record.description,
-        sent_to=record.origin or None,
-        created_at=to_datetime(record.created_at),
-        updated_at=to_datetime(record.updated_at),
-    )

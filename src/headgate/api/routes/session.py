@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import sqlalchemy as sa
-from msgspec import Meta
 
 from headgate.accounts.model import Login, Session, SignInFailedError, check_password
 from headgate.accounts.service import NOT_SIGNED_IN
 from headgate.api.access import ANYONE, PERSON
 from headgate.api.errors import WrongPasswordError
 from headgate.api.operation import Operations, RequestContext
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Empty, to_datetime
-from headgate.api.sign_in import (
+from headgate.api.schemas.fields import Empty, to_datetime
+from headgate.api.schemas.pages import PageQuery
+from headgate.api.schemas.session import (
     CurrentSessionResponse,
-    Email,
-    Password,
+    OidcReturn,
+    PasswordChange,
+    SessionPage,
+    SessionResponse,
+    SignInRequest,
+)
+from headgate.api.sign_in import (
     build_actor,
     complete_sign_in,
     open_session,
@@ -35,64 +37,12 @@ if TYPE_CHECKING:
 OPERATIONS = Operations("Sessions", "Signing in, and who is signed in where.")
 FLOW_SECONDS = 600
 
-Returned = Annotated[str, Meta(max_length=4096)]
-
 
 class OidcNotConfiguredError(HeadgateError):
     """No issuer is configured."""
 
     kind = Kind.MISSING
     code = "not_found"
-
-
-class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An e-mail address and the password that belongs to it."""
-
-    email: Email
-    password: Password
-
-    def __repr__(self) -> str:
-        return "SignIn()"
-
-
-class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The present password, and the next one: 12 characters or more, of any kind."""
-
-    old_password: Password
-    new_password: Password
-
-    def __repr__(self) -> str:
-        return "PasswordChange()"
-
-
-class SessionResponse(msgspec.Struct):
-    """A login. `current`: the one that asks."""
-
-    id: str
-    current: bool
-    created_at: datetime.datetime
-    last_seen_at: datetime.datetime
-    expires_at: datetime.datetime
-    address: str
-    user_agent: str
-
-
-class SessionPage(msgspec.Struct):
-    """The one that was used last first."""
-
-    sessions: list[SessionResponse]
-    total: int
-    limit: int
-    offset: int
-
-
-class OidcReturn(msgspec.Struct, frozen=True):
-    """What an issuer sends a browser back with. Issuers add fields of their own: let them."""
-
-    code: Returned | None = None
-    state: Returned = ""
-    iss: Returned | None = None
-    error: Returned | None = None
 
 
 @OPERATIONS.post(

@@ -9,8 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import (
+from headgate.api.schemas.fields import (
     Labels,
     Name,
     Timestamp,
@@ -18,6 +17,7 @@ from headgate.api.shapes import (
     to_optional_datetime,
     to_timestamp,
 )
+from headgate.api.schemas.pages import PageQuery
 from headgate.keys.model import IssuedKey, Key, KeyKind, KeyState, find_state
 from headgate.keys.model.scope import (
     ENTRIES_MAX,

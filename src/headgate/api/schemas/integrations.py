@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from headgate.catalog.model.manifest import (
     ActionEntry,
@@ -296,3 +296,42 @@ def _format_rate(nano: int | None) -> str | None:
         return None
     whole, rest = divmod(nano, NANO_PER_DOLLAR)
     return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class CatalogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which integrations, and which page of them."""
+
+    category: Word | None = None
+    type: Literal["llm_provider", "tool", "knowledge_provider"] | None = None
+    auth_type: Word | None = None
+    search: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    include_details: bool = False
+    page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    page_size: Annotated[int, Meta(ge=1, le=100)] = 20
+    paginate: bool = True
+
+
+class CategoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which integrations of a type."""
+
+    category: Word | None = None
+
+
+class IntegrationPage(msgspec.Struct):
+    """Recommended ones first."""
+
+    integrations: list[IntegrationResponse]
+    total: int
+    page: int
+    page_size: int
+    has_more: bool
+
+
+class IntegrationList(msgspec.Struct):
+    """All of one type, recommended ones first."""
+
+    integrations: list[IntegrationResponse]
+    total: int

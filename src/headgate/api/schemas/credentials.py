@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headgate.api.errors import InvalidFieldError
-from headgate.api.pages import PageQuery
-from headgate.api.shapes import Metadata, Name, Timestamp, to_datetime, to_optional_datetime
+from headgate.api.schemas.fields import Metadata, Name, Timestamp, to_datetime, to_optional_datetime
+from headgate.api.schemas.pages import PageQuery
 from headgate.audit.model import AuditEntry
 from headgate.catalog.service.catalog import Catalog
 from headgate.credentials.model.auth import AUTH_TYPE_OF_FIELD

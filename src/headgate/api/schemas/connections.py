@@ -1,0 +1,176 @@
+"""Connections as the platform API reads and writes them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.api.schemas.credentials import FirstByteSeconds, IdleSeconds, TotalSeconds, Url
+from headgate.api.schemas.fields import Name, to_datetime, to_optional_datetime
+from headgate.credentials.model.capacity import Capacity
+from headgate.credentials.model.credential import (
+    CredentialRecord,
+)
+from headgate.credentials.model.secret import SECRET_CHARACTERS_MAX
+
+Model = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$", examples=["gpt-5.4*"])
+]
+
+
+Models = Annotated[
+    list[Model], Meta(max_length=200, description="Models, or patterns; none at all allows all.")
+]
+
+
+StreamUsage = Annotated[
+    Literal["ask", "never"],
+    Meta(
+        description="Whether the provider is asked for the usage of a stream whose client did not "
+        "ask for it. With `never` such a call leaves a receipt without tokens and price."
+    ),
+]
+
+
+Limit = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
+Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
+
+
+class CapacityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much may be used in a period, in all or for each value of a dimension."""
+
+    period: Literal["minute", "hour", "day", "week", "month", "lifetime"]
+    requests: Limit | None = None
+    tokens: Limit | None = None
+    enabled: bool = True
+    dimension: Literal["source-ip", "metadata"] | None = None
+    dimension_field: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+CapacityTracker = Annotated[list[CapacityEntry], Meta(max_length=50)]
+
+
+class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the provider is reached. A key of asterisks, or the mask that was shown, keeps the stored
+    one."""
+
+    api_key: Annotated[str, Meta(max_length=SECRET_CHARACTERS_MAX)] | None = None
+    base_url: Url | None = None
+    organization: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+    def __repr__(self) -> str:
+        return "ConnectionConfig()"
+
+
+class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A new connection."""
+
+    name: Name
+    config: ConnectionConfig
+    provider: Annotated[str, Meta(min_length=1, max_length=64)] = "openai"
+    description: Description | None = None
+    allowed_models: Models = []
+    capacity: CapacityTracker = []
+    stream_usage: StreamUsage = "ask"
+    first_byte_seconds: FirstByteSeconds | None = None
+    idle_seconds: IdleSeconds | None = None
+    total_seconds: TotalSeconds | None = None
+
+
+class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What of a connection shall be otherwise; what is left out stays. Of `config` too: but with
+    another `base_url` comes the secret, anew."""
+
+    name: Name | UnsetType = UNSET
+    config: ConnectionConfig | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
+    allowed_models: Models | UnsetType = UNSET
+    capacity: CapacityTracker | UnsetType = UNSET
+    stream_usage: StreamUsage | UnsetType = UNSET
+    first_byte_seconds: FirstByteSeconds | UnsetType | None = UNSET
+    idle_seconds: IdleSeconds | UnsetType | None = UNSET
+    total_seconds: TotalSeconds | UnsetType | None = UNSET
+
+
+class ConnectionConfigResponse(msgspec.Struct):
+    """How the provider is reached, with the secret's mask."""
+
+    api_key: str
+    base_url: str
+    organization: str | None
+
+
+class DiscoveredCapacityResponse(msgspec.Struct):
+    """What the provider said of a model: so much a minute."""
+
+    requests: int | None
+    tokens: int | None
+    observed_at: datetime.datetime
+
+
+class ConnectionResponse(msgspec.Struct, kw_only=True):
+    """A connection. `discovered_capacity` is what the provider said in the last 7 days, by
+    model."""
+
+    id: str
+    name: str
+    description: str | None
+    provider: str
+    allowed_models: list[str]
+    capacity: list[CapacityEntry]
+    stream_usage: str
+    first_byte_seconds: float | None
+    idle_seconds: float | None
+    total_seconds: float | None
+    config: ConnectionConfigResponse
+    discovered_capacity: dict[str, DiscoveredCapacityResponse]
+    is_default: bool
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+    last_used_at: datetime.datetime | None
+    version: int
+
+
+class ConnectionPage(msgspec.Struct):
+    """The newest first."""
+
+    connections: list[ConnectionResponse]
+    total: int
+    limit: int
+    offset: int
+
+
+def to_connection_response(
+    record: CredentialRecord, discovered: Mapping[str, Capacity]
+) -> ConnectionResponse:
+    """A credential as a connection."""
+    return ConnectionResponse(
+        id=record.id,
+        name=record.name,
+        description=record.description,
+        provider=record.integration,
+        allowed_models=record.allowed_models,
+        capacity=msgspec.convert(record.capacity, list[CapacityEntry]),
+        stream_usage=record.stream_usage,
+        first_byte_seconds=record.first_byte_seconds,
+        idle_seconds=record.idle_seconds,
+        total_seconds=record.total_seconds,
+        config=ConnectionConfigResponse(record.hint, record.base_url, record.provider_organization),
+        discovered_capacity={
+            model: DiscoveredCapacityResponse(
+                each.requests, each.tokens, to_datetime(each.observed_at)
+            )
+            for model, each in discovered.items()
+        },
+        is_default=record.is_default,
+        created_at=to_datetime(record.created_at),
+        updated_at=to_datetime(record.updated_at),
+        last_used_at=to_optional_datetime(record.last_used_at),
+        version=record.version,
+    )

@@ -1,0 +1,46 @@
+"""People of the installation as the platform API writes them."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+
+from headgate.accounts.model import Person
+from headgate.api.schemas.fields import to_datetime, to_optional_datetime
+
+
+class PlatformPersonResponse(msgspec.Struct):
+    """A person. `disabled_at`: since when they are let in nowhere."""
+
+    id: str
+    email: str
+    name: str
+    is_operator: bool
+    created_at: datetime.datetime
+    email_verified_at: datetime.datetime | None
+    disabled_at: datetime.datetime | None
+    version: int
+
+
+class PlatformPersonPage(msgspec.Struct):
+    """The oldest first."""
+
+    people: list[PlatformPersonResponse]
+    total: int
+    limit: int
+    offset: int
+
+
+def to_platform_person_response(person: Person) -> PlatformPersonResponse:
+    """A person as the API writes them for the operator."""
+    return PlatformPersonResponse(
+        id=person.id,
+        email=person.email,
+        name=person.name,
+        is_operator=person.is_operator,
+        created_at=to_datetime(person.created_at),
+        email_verified_at=to_optional_datetime(person.email_verified_at),
+        disabled_at=to_optional_datetime(person.disabled_at),
+        version=person.version,
+    )

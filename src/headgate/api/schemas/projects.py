@@ -1,0 +1,55 @@
+"""Projects as the platform API reads and writes them."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+
+from headgate.accounts.model import Project
+from headgate.api.schemas.fields import Name, to_datetime, to_optional_datetime
+from headgate.api.schemas.pages import PageQuery
+
+
+class ProjectQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which projects."""
+
+    archived: bool = False
+
+
+class ProjectFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be said of a project."""
+
+    name: Name
+
+
+class ProjectResponse(msgspec.Struct):
+    """A project. `archived_at`: since when its keys are refused."""
+
+    id: str
+    organization_id: str
+    name: str
+    created_at: datetime.datetime
+    archived_at: datetime.datetime | None
+    version: int
+
+
+class ProjectPage(msgspec.Struct):
+    """The oldest first."""
+
+    projects: list[ProjectResponse]
+    total: int
+    limit: int
+    offset: int
+
+
+def to_project_response(project: Project) -> ProjectResponse:
+    """A project as the API writes it."""
+    return ProjectResponse(
+        id=project.id,
+        organization_id=project.organization_id,
+        name=project.name,
+        created_at=to_datetime(project.created_at),
+        archived_at=to_optional_datetime(project.archived_at),
+        version=project.version,
+    )

@@ -1,0 +1,127 @@
+"""Keys of the vault and their rotations as the platform API reads and writes them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from headgate.api.schemas.fields import to_datetime, to_optional_datetime
+from headgate.vault.model.keys import (
+    EVERY_KEY,
+    MasterKeyRecord,
+    Rotation,
+)
+from headgate.vault.service import KeyStatus
+
+
+class VaultRotationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose organization keys are replaced: an organization's id, `platform`, or `all`."""
+
+    scope: Annotated[str, Meta(min_length=1, max_length=200)] = EVERY_KEY
+
+
+class RotationResponse(msgspec.Struct):
+    """A rotation: `done` of `total` rows; `failed` do not open and stay as they are."""
+
+    id: str
+    kind: str
+    scope: str
+    state: str
+    done: int
+    total: int
+    failed: int
+    started_at: datetime.datetime
+    updated_at: datetime.datetime
+    finished_at: datetime.datetime | None
+
+
+class RotationList(msgspec.Struct):
+    """The newest first, at most a hundred."""
+
+    rotations: list[RotationResponse]
+
+
+class MasterKeyResponse(msgspec.Struct):
+    """A master key: who keeps it, by which name, and whether it is in force."""
+
+    id: str
+    provider: str
+    name: str | None
+    state: str
+    created_at: datetime.datetime
+    retired_at: datetime.datetime | None
+
+
+class OrganizationKeyResponse(msgspec.Struct):
+    """An organization key (none: the platform's), how many rows name it and how much it sealed."""
+
+    id: str
+    organization_id: str | None
+    master_key_id: str
+    rows: int
+    seals: int
+    is_worn: bool
+    is_retired: bool
+    opens: bool
+
+
+class UnreadableRowResponse(msgspec.Struct):
+    """A row that did not open when the server last looked, and why."""
+
+    id: str
+    table: str
+    name: str
+    reason: str
+
+
+class VaultResponse(msgspec.Struct):
+    """All keys, and what does not open."""
+
+    master_keys: list[MasterKeyResponse]
+    keys: list[OrganizationKeyResponse]
+    unreadable: list[UnreadableRowResponse]
+
+
+def to_rotation_response(rotation: Rotation) -> RotationResponse:
+    """A rotation as the API writes it."""
+    return RotationResponse(
+        id=rotation.id,
+        kind=rotation.kind.value,
+        scope=rotation.scope,
+        state=rotation.state.value,
+        done=rotation.done,
+        total=rotation.total,
+        failed=rotation.failed,
+        started_at=to_datetime(rotation.started_at),
+        updated_at=to_datetime(rotation.updated_at),
+        finished_at=to_optional_datetime(rotation.finished_at),
+    )
+
+
+def to_master_key_response(record: MasterKeyRecord) -> MasterKeyResponse:
+    """A master key as the API writes it."""
+    return MasterKeyResponse(
+        id=record.id,
+        provider=record.provider,
+        name=record.key_name,
+        state=record.state.value,
+        created_at=to_datetime(record.created_at),
+        retired_at=to_optional_datetime(record.retired_at),
+    )
+
+
+def to_organization_key_response(status: KeyStatus) -> OrganizationKeyResponse:
+    """An organization key as the API writes it."""
+    return OrganizationKeyResponse(
+        id=status.id,
+        organization_id=status.organization_id,
+        master_key_id=status.master_key_id,
+        rows=status.rows,
+        seals=status.seals,
+        is_worn=status.is_worn,
+        is_retired=status.is_retired,
+        opens=status.opens,
+    )
