@@ -41,7 +41,7 @@ NOT_COUNTED = frozenset({__file__, in_process.__file__})
 
 
 class Counting:
-    """Counts the calls of this thread while it is entered."""
+    """Count the calls of this thread while it is entered."""
 
     def __init__(self) -> None:
         self.profile: Profile = Counter()
@@ -78,7 +78,7 @@ def _name_builtin(called: BuiltinMethodType) -> str:
 
 
 def make_answer(size: int) -> bytes:
-    """A whole answer to a chat completion, as a provider sends it."""
+    """Return a whole answer to a chat completion, as a provider sends it."""
     text = "x" * max(1, size - 330)
     body = (
         b'{"id":"chatcmpl-bench","object":"chat.completion","created":1700000000,'
@@ -110,7 +110,7 @@ STREAM_HEAD = b"%btransfer-encoding: chunked\r\n\r\n" % ANSWER_HEAD.replace(
 
 
 def make_event(number: int) -> bytes:
-    """A chunk of the transfer coding with one event in it."""
+    """Return a chunk of the transfer coding with one event in it."""
     event = (
         b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,'
         b'"model":"gpt-5.4-mini-2026-03-17","service_tier":"default","system_fingerprint":"fp_1",'
@@ -132,7 +132,7 @@ STREAM_END = encode_chunk(
 
 
 class Scenarios:
-    """What is counted, each on a gateway that is warm."""
+    """Run the scenarios that are counted, each on a gateway that is warm."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -170,7 +170,7 @@ class Scenarios:
         return profile
 
     async def _count_stream(self) -> Profile:
-        """All of a stream but its events of content."""
+        """Count all of a stream except its content events."""
         gateway = self._gateway
         with Counting() as profile:
             await self._open_stream()
@@ -180,7 +180,7 @@ class Scenarios:
         return profile
 
     async def _count_events(self, together: int) -> Profile:
-        """One read of the provider's socket that brings so many events."""
+        """Count one read of the provider's socket that brings so many events."""
         gateway, profiles = self._gateway, list[Profile]()
         await self._open_stream()
         for number in range(EVENTS):
@@ -197,7 +197,7 @@ class Scenarios:
         return next(profile for profile in profiles if profile.total() == middle)
 
     def _count_observers(self) -> Profile:
-        """The metrics of calls that are told together."""
+        """Count the observation of several receipts together."""
         receipts = self._gateway.read_receipts(RECEIPTS)
         settlements = [700] * len(receipts)
         with Counting() as profile:
@@ -219,13 +219,13 @@ class Scenarios:
 
 
 def check(is_right: bool, seen: bytes) -> None:
-    """A gateway that answers something else is not measured."""
+    """Raise unless the gateway answers as expected: anything else is not worth measuring."""
     if not is_right:
         raise AssertionError(f"the gateway answered {seen[-600:]!r}")
 
 
 def count() -> dict[str, Profile]:
-    """The profile of every scenario."""
+    """Return the profile of every scenario."""
 
     async def run(data: Path) -> dict[str, Profile]:
         async with in_process.running_gateway(data) as gateway:
@@ -239,7 +239,7 @@ def count() -> dict[str, Profile]:
 
 
 def read_record(scenario: str) -> Profile:
-    """What was recorded of a scenario; nothing of one that is new."""
+    """Return what was recorded of a scenario; empty for a new one."""
     path = RECORDS / f"{scenario}.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     pairs = [line.split(maxsplit=1) for line in lines]
@@ -253,7 +253,7 @@ def write_record(scenario: str, profile: Profile) -> None:
 
 
 def describe_growth(scenario: str, recorded: Profile, counted: Profile) -> str:
-    """One line of sums, then each function that is called more or less often than recorded."""
+    """Return one line of sums, then each function called more or less often than recorded."""
     changes = {
         name: counted[name] - recorded[name]
         for name in sorted(recorded | counted)
@@ -273,7 +273,7 @@ def is_within_budget(recorded: Profile, counted: Profile) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 within the budget, 1 beyond it."""
+    """Return 0 within the budget, 1 beyond it."""
     parser = argparse.ArgumentParser(prog="bench.calls", description=__doc__)
     parser.add_argument("--record", action="store_true", help="make today's figures the budget")
     options = parser.parse_args(arguments)

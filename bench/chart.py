@@ -17,7 +17,7 @@ OUR_NAME = "headgate"
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure over the subjects; less is better, the scale is logarithmic."""
+    """Show one measure over the subjects; less is better, the scale is logarithmic."""
 
     title: str
     unit: str
@@ -26,7 +26,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Gauge:
-    """One figure against what it must reach and what is hoped for."""
+    """Show one figure against its bar and its goal."""
 
     name: str
     unit: str
@@ -41,7 +41,7 @@ class Gauge:
 
 
 def draw(panels: Sequence[Panel], gauges: Sequence[Gauge]) -> str:
-    """The whole drawing as SVG text; empty panels are left out."""
+    """Return the whole drawing as SVG; empty panels are left out."""
     parts: list[str] = []
     top = 16
     for panel in panels:

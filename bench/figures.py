@@ -18,7 +18,9 @@ AGENTGATEWAY = "agentgateway"
 
 @dataclass(frozen=True)
 class Window:
-    """What the load program saw in one window; latencies in us, no CPU time without a gateway."""
+    """Hold what the load program measured in one window; latencies in us, no CPU time without a
+    gateway.
+    """
 
     requests: int
     errors: int
@@ -38,7 +40,7 @@ class Window:
 
     @property
     def gateway_busy_percent(self) -> float | None:
-        """How much of its core the gateway used; below 95 the load was the limit."""
+        """Return how much of its core the gateway used; below 95 the load was the limit."""
         return None if self.cpu_seconds is None else 100 * self.cpu_seconds / self.seconds
 
     @property
@@ -60,7 +62,7 @@ def _share(cpu_seconds: float | None, count: int) -> float | None:
 
 
 def read_window(report: Mapping[str, Any], gateway: Sequence[int], load: Sequence[int]) -> Window:
-    """A window from the load program's JSON; CPU is summed over the process ids given."""
+    """Return a window from the load program's JSON; CPU is summed over the process ids given."""
     cpu: Mapping[str, int] = report["cpu"]
     latency: Mapping[str, float] = report["latency"]
     first_chunk: Mapping[str, float] = report["first_chunk"]
@@ -91,7 +93,7 @@ def median_of(windows: Sequence[Window], value: Value) -> float | None:
 def _same_round(
     rounds: Rounds, names: tuple[str, str], value: Value, join: Callable[[float, float], float]
 ) -> float | None:
-    """Median over the rounds of `join(first, second)`: what drifts with the machine cancels out."""
+    """Return the median of `join(first, second)` over the rounds: the machine's drift cancels."""
     first, second = (map(value, rounds.get(name, ())) for name in names)
     pairs = zip(first, second, strict=False)
     joined = [join(a, b) for a, b in pairs if a is not None and b is not None]
@@ -99,18 +101,18 @@ def _same_round(
 
 
 def ratio(rounds: Rounds, over: str, under: str, value: Value) -> float | None:
-    """Median of same-round `over` / `under`; None when one of them has no windows."""
+    """Return the median of same-round `over` / `under`; None when one of them has no windows."""
     return _same_round(rounds, (over, under), value, lambda a, b: a / b if b else 0.0)
 
 
 def difference(rounds: Rounds, minuend: str, subtrahend: str, value: Value) -> float | None:
-    """Median of same-round `minuend` - `subtrahend`; None when one of them has no windows."""
+    """Return the median of same-round `minuend` - `subtrahend`; None when one has no windows."""
     return _same_round(rounds, (minuend, subtrahend), value, lambda a, b: a - b)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure to reach: the least (or, when `low` is good, the most) that passes."""
+    """Set a figure to reach: the least (or, when `low` is good, the most) that passes."""
 
     name: str
     unit: str
@@ -124,7 +126,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Figure:
-    """A bar and what this run measured against it; None: not measured."""
+    """Hold what this run measured against a bar; None: not measured."""
 
     bar: Bar
     value: float | None

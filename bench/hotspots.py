@@ -1,4 +1,4 @@
-"""Where Headgate's time goes: a recording of its process under load, by perf and by py-spy."""
+"""Profiles of Headgate's process under load, by perf and by py-spy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORT_LINES = 40
 
 
 def record(harness: measure.BenchHarness, subject: subjects.Subject, folder: Path) -> None:
-    """Load `subject` for each tool that is there, and print or name what it found."""
+    """Load `subject` for each installed tool, and print or name what it found."""
     assert subject.process
     py_spy = shutil.which("py-spy") or _own(folder / "venv" / "py-spy" / "bin" / "py-spy")
     if shutil.which("perf"):

@@ -44,10 +44,10 @@ TURNS = 8
 
 
 class TimelessLoop(uvloop.Loop):
-    """An event loop whose timers never go off: what they do depends on how busy the machine is."""
+    """Run an event loop whose timers never fire: what they do depends on the machine's load."""
 
     def limit(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """The one timer that does go off: when nothing comes any more."""
+        """Fire the one timer that must: when nothing comes any more."""
         return super().call_later(seconds, callback)
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
@@ -58,13 +58,13 @@ class TimelessLoop(uvloop.Loop):
 
 
 class QuietSocket:
-    """A socket on which nothing ever arrives, for whoever looks whether something has."""
+    """Represent a socket on which nothing ever arrives."""
 
     def __init__(self) -> None:
         self._descriptor, self._far_end = (end.detach() for end in socket.socketpair())
 
     def fileno(self) -> int:
-        """The descriptor, which is open as long as the process runs."""
+        """Return a descriptor that is open as long as the process runs."""
         return self._descriptor
 
 
@@ -73,18 +73,18 @@ QUIET = QuietSocket()
 
 class _Timer:
     def cancel(self) -> None:
-        """It never goes off."""
+        pass
 
 
 class Turn:
-    """Awaiting it lets the event loop turn once."""
+    """Let the event loop run one iteration when awaited."""
 
     def __await__(self) -> Generator[None]:
         yield
 
 
 class Transport(asyncio.Transport):
-    """One end of a connection: it keeps what is written until somebody takes it."""
+    """Represent one end of a connection; what is written is kept until `take`."""
 
     def __init__(self, **more: object) -> None:
         ends = {"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)}
@@ -117,7 +117,7 @@ class Transport(asyncio.Transport):
         return b"".join(self.written)
 
     async def take(self, is_over: Callable[[bytes], bool] = bool) -> bytes:
-        """What was written, once it satisfies `is_over`."""
+        """Return what was written, once it satisfies `is_over`."""
         self._is_closing = is_over
         if not is_over(self.peek()):
             loop = cast("TimelessLoop", asyncio.get_running_loop())
@@ -132,12 +132,12 @@ class Transport(asyncio.Transport):
         return False
 
     def close(self) -> None:
-        """Nothing is counted of an end."""
+        pass
 
     abort = close
 
     def pause_reading(self) -> None:
-        """Nothing is read of it."""
+        pass
 
     resume_reading = pause_reading
 
@@ -145,7 +145,7 @@ class Transport(asyncio.Transport):
         return 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Everything is taken at once."""
+        pass
 
 
 TRANSPORT_CALLS = {
@@ -162,7 +162,7 @@ TRANSPORT_CALLS = {
 
 
 class Provider(Dialer):
-    """Opens connections whose other end is held here."""
+    """Open connections whose other end is held here."""
 
     def __init__(self) -> None:
         self.transport = Transport(socket=QUIET)
@@ -176,19 +176,18 @@ class Provider(Dialer):
         deadline: float,
         purpose: str = "",
     ) -> UpstreamConnection:
-        """See `Dialer`."""
         self._connection = create()
         self._connection.connection_made(self.transport)
         return self._connection
 
     def send(self, data: bytes) -> None:
-        """The provider's next bytes, as one read brings them."""
+        """Deliver the provider's next bytes in one read."""
         assert self._connection is not None, "nobody has asked yet"
         self._connection.data_received(data)
 
 
 class Gateway:
-    """The gateway, and one connection of a client to it."""
+    """Hold the gateway, and one client connection to it."""
 
     def __init__(
         self, edge: Edge, provider: Provider, metrics: Metrics, application: Application
@@ -205,7 +204,7 @@ class Gateway:
         self._protocol.connection_made(self.client)
 
     def send(self, data: bytes) -> None:
-        """The client's next bytes, as one read brings them."""
+        """Deliver the client's next bytes in one read."""
         self._protocol.data_received(data)
 
     @property
@@ -213,12 +212,12 @@ class Gateway:
         return self._keys["inference_key"]
 
     def read_receipts(self, count: int) -> Sequence[Receipt]:
-        """The newest receipts of the calls so far."""
+        """Return the newest receipts of the calls so far."""
         with self._application.database.reading() as connection:
             return metering.list_recent(connection, self._keys["organization_id"], rows_max=count)
 
     async def settle(self) -> None:
-        """Let the loop do what an answer has left to do."""
+        """Let the loop finish what an answer has left to do."""
         for _ in range(TURNS):
             await Turn()
 
@@ -229,7 +228,7 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def running_gateway(data: Path) -> AsyncGenerator[Gateway]:
-    """A first start on an empty folder, with one provider whose key the environment has."""
+    """Start a gateway on an empty folder, with one provider whose key is in the environment."""
     settings = Settings(
         data=data,
         openai_api_key="sk-bench-upstream",

@@ -25,19 +25,19 @@ NATIVE = Path(__file__).parent / "native"
 
 
 class BenchError(Exception):
-    """The bench cannot go on; the text says why and what to do."""
+    """Report that the bench cannot go on, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a process tree in MiB; `proportional` counts shared pages once, not per process."""
+    """Hold the memory of a process tree in MiB; `proportional` counts shared pages once."""
 
     resident: float
     proportional: float
 
 
 class Process:
-    """A process that the bench started, pinned to one core, with its output in a log file."""
+    """Represent a process of the bench, pinned to one core, with its output in a log file."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Process:
             )
 
     def tree(self) -> list[psutil.Process]:
-        """The process and all its descendants that live."""
+        """Return the process and all its living descendants."""
         try:
             root = psutil.Process(self._popen.pid)
             return [root, *root.children(recursive=True)]
@@ -82,7 +82,7 @@ class Process:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the whole tree: politely, after ten seconds by force."""
+        """End the whole tree: in order, after ten seconds by force."""
         tree = self.tree()
         self.resume()
         self._popen.terminate()
@@ -92,11 +92,11 @@ class Process:
         self._popen.wait()
 
     def wait_until_ready(self, url: str, timeout_seconds: float) -> float:
-        """Poll `url` until it answers 200; seconds it took. See `wait_until`."""
+        """Poll `url` until it answers 200; return the seconds. Otherwise as `wait_until`."""
         return self.wait_until(functools.partial(_answers, url), timeout_seconds)
 
     def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> float:
-        """Poll `ready`; seconds it took. Otherwise stop, and raise BenchError."""
+        """Poll `ready` and return the seconds it took; else stop the process, raise BenchError."""
         begin = time.monotonic()
         while time.monotonic() - begin < timeout_seconds:
             if ready():
@@ -134,7 +134,7 @@ def run_pinned(command: Sequence[str], core: int, priority: int = 0) -> subproce
 
 
 def can_use_fifo() -> bool:
-    """Whether this user may give its processes real-time priority."""
+    """Return whether this user may give its processes real-time priority."""
     try:
         with run_pinned(["true"], LOAD_CORE, FIFO_PRIORITY):
             return True
@@ -181,7 +181,7 @@ def build_native(name: str, into: Path) -> Path:
 
 
 def describe() -> dict[str, str]:
-    """What a reader must know to judge figures: processor, kernel, Python, load before the run."""
+    """Return what a reader needs to judge figures: processor, kernel, Python, earlier load."""
     names = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Drives the load program: one window, interleaved rounds of many, memory and start-up times."""
+"""The driver of the load program: windows, interleaved rounds, memory and start-up times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STREAM_WARMUP_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Scenario:
-    """One column of the method: which call, on how many connections."""
+    """Describe one column of the method: which call, on how many connections."""
 
     name: str
     kind: traffic.Kind
@@ -48,7 +48,7 @@ def without_real_time(scenario: Scenario) -> Scenario:
 
 @dataclass
 class Progress:
-    """One line that says what runs now: rewritten on a terminal, appended elsewhere."""
+    """Show one line that says what runs now: rewritten on a terminal, appended elsewhere."""
 
     begin: float = field(default_factory=time.monotonic)
 
@@ -65,7 +65,7 @@ class Progress:
 
 
 class BenchHarness:
-    """The test stand: the upstream on the load core, and the load program beside it."""
+    """Hold the upstream on the load core, and the load program beside it."""
 
     def __init__(self, folder: Path) -> None:
         programs = folder / "native"
@@ -98,7 +98,7 @@ class BenchHarness:
         return self.folder / f"expected-{kind.name}"
 
     def command(self, subject: subjects.Subject, kind: traffic.Kind, connections: int) -> list[str]:
-        """The load program's command for one kind of call to one subject, without its duration."""
+        """Return the load program's command for one call and subject, without its duration."""
         request = self.folder / f"request-{subject.name}-{kind.name}"
         request.write_bytes(traffic.render_request(kind, subject.address))
         command = [str(self._load), "--port", str(subject.address.port), "--request", str(request)]
@@ -136,7 +136,7 @@ class BenchHarness:
     def run_scenario(
         self, subject: subjects.Subject, scenario: Scenario, scale: float
     ) -> figures.Window:
-        """One window of `scenario`; `scale` shortens or stretches it."""
+        """Measure one window of `scenario`; `scale` shortens or stretches it."""
         stream = scenario.kind.stream
         connections = scenario.connections or subject.streams
         seconds = (scenario.slow_seconds if subject.slow else scenario.seconds) * scale
@@ -159,7 +159,7 @@ Results = dict[str, dict[str, list[figures.Window]]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How often and how long: rounds, and a factor on the length of every window."""
+    """Set how often and how long: rounds, and a factor on the length of every window."""
 
     rounds: int
     scale: float = 1.0
@@ -173,7 +173,7 @@ def run_rounds(
     *,
     say: Callable[[str], None],
 ) -> Results:
-    """A B A B: in each round each subject has its window; all gateways but one are paused."""
+    """Give each subject its window in each round (A B A B); all gateways but one are paused."""
     results: Results = {}
     for scenario in scenarios:
         windows = results.setdefault(scenario.name, {s.name: [] for s in running})
@@ -190,7 +190,7 @@ def run_rounds(
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory of one subject in MiB: after its start, and the most seen under load."""
+    """Hold one subject's memory in MiB: after its start, and the peak under load."""
 
     idle: machine.Memory
     load: machine.Memory
@@ -199,7 +199,7 @@ class Footprint:
 def measure_memory(
     harness: BenchHarness, subject: subjects.Subject, scale: float
 ) -> Footprint | None:
-    """Idle first, then the peak over calls on 128 connections and over many streams."""
+    """Measure idle first, then the peak over calls on 128 connections and over many streams."""
     process = subject.process
     if not process:
         return None
@@ -215,7 +215,7 @@ def measure_memory(
 
 
 def measure_growth(harness: BenchHarness, site: subjects.Site, progress: Progress) -> float:
-    """MiB that a fresh Headgate grows between its 20,000th and its 200,000th call."""
+    """Return the MiB that a fresh Headgate grows between its 20,000th and its 200,000th call."""
     subject = subjects.start_headgate(site, _fresh(site.folder / "growth-data"))
     assert subject.process
     try:
@@ -233,7 +233,7 @@ def measure_growth(harness: BenchHarness, site: subjects.Site, progress: Progres
 
 
 def measure_start(site: subjects.Site, times: int) -> tuple[float, float]:
-    """Median seconds until ready: on empty data folders, and on the same ones again."""
+    """Return median seconds until ready: on empty data folders, and on the same ones again."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(times):
         data = _fresh(site.folder / "start-data")
@@ -251,7 +251,7 @@ def _fresh(folder: Path) -> Path:
 
 
 def commit() -> str:
-    """The commit that is measured, with a + when the work tree differs from it."""
+    """Return the commit that is measured, with a + when the work tree differs from it."""
     git = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
     done = subprocess.run(git, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

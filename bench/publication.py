@@ -1,4 +1,4 @@
-"""Puts a run into the documentation: one picture, and the part of the page that tells of it."""
+"""The publication of a run: one picture, and the part of docs/performance.md about it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def publish(
 
 
 def render(run: report.Run, rows: Sequence[report.Row], judged: Sequence[figures.Figure]) -> str:
-    """What a reader has to know of the run, in Markdown."""
+    """Return the Markdown about the run."""
     about = run.about
     machine = (
         f"{about.get('processor', '?')}, {about.get('cores', '?')} cores, "

@@ -1,4 +1,4 @@
-"""What a person sees of a run: tables for the terminal, a drawing, a JSON record."""
+"""The report of a run: tables for the terminal, a drawing, a JSON record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench import chart, figures, measure
 
 @dataclass(frozen=True)
 class Run:
-    """All that one run measured."""
+    """Hold all that one run measured."""
 
     results: measure.Results
     memory: Mapping[str, measure.Footprint]
@@ -55,7 +55,7 @@ def _first_chunk(window: figures.Window) -> float | None:
 
 
 def judge(run: Run) -> list[figures.Figure]:
-    """Every bar with this run's value."""
+    """Return every bar with this run's value."""
     c32, streams = run.rounds(measure.C32), run.rounds(measure.STREAMS)
     latency = run.rounds(measure.LATENCY)
     gate, nginx, direct = figures.HEADGATE, figures.NGINX, figures.DIRECT
@@ -79,7 +79,7 @@ def judge(run: Run) -> list[figures.Figure]:
 
 
 def errors_of(run: Run) -> list[str]:
-    """One line for every window with wrong answers: such a window proves nothing."""
+    """Return one line per window with wrong answers: such a window proves nothing."""
     return [
         f"{subject}, {scenario}: {window.errors} errors, the first: {window.first_error}"
         for scenario, subjects in run.results.items()
@@ -90,7 +90,7 @@ def errors_of(run: Run) -> list[str]:
 
 
 def format_number(value: float | None) -> str:
-    """Three significant digits at least, never an exponent; a dash when not measured."""
+    """Return at least three significant digits, never an exponent; a dash when not measured."""
     if value is None:
         return "-"
     if abs(value) >= 100:
@@ -99,7 +99,7 @@ def format_number(value: float | None) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    """Return columns as wide as their widest cell; the first to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
@@ -112,7 +112,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_figures(judged: Sequence[figures.Figure]) -> str:
-    """The bars: what must be reached, what is hoped for, what this run reached."""
+    """Return the table of bars: what must be reached, what is hoped for, what was reached."""
 
     def row(figure: figures.Figure) -> list[str]:
         bar = figure.bar
@@ -127,7 +127,7 @@ def format_figures(judged: Sequence[figures.Figure]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject's medians over the rounds; None: not measured or without meaning for it."""
+    """Hold one subject's medians over the rounds; None: not measured or without meaning for it."""
 
     name: str
     rate: float | None
@@ -168,8 +168,6 @@ HEADER = (
 
 
 def summarize(run: Run) -> list[Row]:
-    """A row for each subject."""
-
     def added(name: str, value: figures.Value) -> float | None:
         if name == figures.DIRECT:
             return None
@@ -203,7 +201,7 @@ def summarize(run: Run) -> list[Row]:
 
 
 def explain_latency(rows: Sequence[Row]) -> list[str]:
-    """What nginx adds here: most of it is the machine waking a core, the same for every gateway."""
+    """Return what nginx adds here: most of it is the machine waking a core, for every gateway."""
     return [
         f"of the added latency, nginx alone takes {row.added_p50:.0f} us p50 on this machine"
         " (28 us on the one where the bars were set)"
@@ -213,7 +211,7 @@ def explain_latency(rows: Sequence[Row]) -> list[str]:
 
 
 def format_subjects(rows: Sequence[Row]) -> str:
-    """Medians of every subject side by side."""
+    """Return the medians of every subject side by side."""
     cells = [dataclasses.astuple(row) for row in rows]
     return format_table(HEADER, [[row[0], *map(format_number, row[1:])] for row in cells])
 
@@ -223,7 +221,7 @@ def _panel(title: str, unit: str, values: Sequence[tuple[str, float | None]]) ->
 
 
 def draw(rows: Sequence[Row], judged: Sequence[figures.Figure]) -> str:
-    """The run as one SVG drawing."""
+    """Return the run as one SVG drawing."""
     panels = [
         _panel("CPU per call, 32 connections", "us", [(r.name, r.cpu_c32) for r in rows]),
         _panel("Latency added at 1 connection, p50", "us", [(r.name, r.added_p50) for r in rows]),

@@ -1,4 +1,4 @@
-"""`python -m bench.run`: Headgate against its limit and its peers, and the bars it meets."""
+"""`python -m bench.run`: Headgate against nginx (the limit) and its peers, and the bars met."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ WORK = ROOT / ".bench"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 all bars met, 1 a bar missed or an answer wrong, 2 the bench could not run."""
+    """Return 0 if all bars are met, 1 for a missed bar or a wrong answer, 2 if the bench cannot
+    run.
+    """
     options = read_options(arguments)
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -67,7 +69,7 @@ def _running_harness() -> Generator[measure.BenchHarness]:
 
 
 def _wanted(site: subjects.Site, options: argparse.Namespace) -> list[str]:
-    """The subjects of this run in a fixed order; those that were asked for must be installed."""
+    """Return the subjects of this run in a fixed order; those requested must be installed."""
     if options.quick:
         asked = [figures.NGINX]
     elif options.peers is not None:
@@ -87,7 +89,7 @@ def _wanted(site: subjects.Site, options: argparse.Namespace) -> list[str]:
 
 @contextlib.contextmanager
 def _running(names: Sequence[str], site: subjects.Site) -> Generator[list[subjects.Subject]]:
-    """All subjects, started one after the other and paused."""
+    """Start all subjects one after the other, and pause them."""
     running: list[subjects.Subject] = []
     try:
         for name in names:
@@ -136,7 +138,7 @@ def _measure(
 
 
 def _choose_scenarios(options: argparse.Namespace) -> tuple[list[measure.Scenario], list[str]]:
-    """The scenarios of this run, and what a reader has to know about them."""
+    """Return the scenarios of this run, and notes about them for the reader."""
     notes: list[str] = []
     chosen = [
         scenario

@@ -1,4 +1,4 @@
-"""What the bench measures: how each subject is installed, started and addressed."""
+"""The subjects of the bench: how each is installed, started and addressed."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ llm:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run takes place: its folder, the upstream's port, the headgate command."""
+    """Hold where a run takes place: its folder, the upstream's port, the headgate command."""
 
     folder: Path
     upstream: int
@@ -127,7 +127,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Subject:
-    """A running gateway (or the upstream itself, then without a process) and how to load it."""
+    """Represent a running gateway (or the upstream, then without a process) and how to load it."""
 
     name: str
     address: traffic.Address
@@ -148,7 +148,7 @@ def start_direct(site: Site) -> Subject:
 
 
 def start_nginx(site: Site) -> Subject:
-    """A plain reverse proxy: the limit of what one core can carry."""
+    """Start nginx as a plain reverse proxy: the limit of what one core can carry."""
     port, folder = machine.free_port(), site.folder / "nginx"
     folder.mkdir(parents=True, exist_ok=True)
     user = "user root;" if os.geteuid() == 0 else ""
@@ -164,7 +164,7 @@ def start_nginx(site: Site) -> Subject:
 
 
 def start_headgate(site: Site, data: Path | None = None) -> Subject:
-    """Headgate on an empty data folder, or on `data` as a former start left it."""
+    """Start Headgate on an empty data folder, or on the `data` of a former start."""
     if data is None:
         data = site.folder / "headgate-data"
         shutil.rmtree(data, ignore_errors=True)
@@ -182,7 +182,7 @@ def start_headgate(site: Site, data: Path | None = None) -> Subject:
 
 
 def start_litellm(site: Site) -> Subject:
-    """LiteLLM's proxy: one worker, master key only, no database, spend logs off."""
+    """Start LiteLLM's proxy: one worker, master key only, no database, spend logs off."""
     port, config = machine.free_port(), site.folder / "litellm.yaml"
     config.write_text(
         LITELLM_CONFIG.format(model=traffic.MODEL, upstream=site.upstream, key=OPENAI_KEY)
@@ -204,7 +204,7 @@ def start_litellm(site: Site) -> Subject:
 
 
 def start_tensorzero(site: Site) -> Subject:
-    """TensorZero's Rust gateway as its wheel embeds it: no database, observability off."""
+    """Start TensorZero's Rust gateway as its wheel embeds it: no database, observability off."""
     config, answer = site.folder / "tensorzero.toml", site.folder / "tensorzero.address"
     config.write_text(TENSORZERO_CONFIG.format(model=traffic.MODEL, upstream=site.upstream))
     answer.unlink(missing_ok=True)
@@ -243,7 +243,7 @@ def start_bifrost(site: Site) -> Subject:
 
 
 def make_bifrost_config(upstream: int) -> dict[str, object]:
-    """The provider with its address, and everything off that can be."""
+    """Return the provider with its address, and everything optional off."""
     key = {"name": "bench", "value": OPENAI_KEY, "models": ["*"], "weight": 1.0}
     network = {"base_url": f"http://127.0.0.1:{upstream}", "allow_private_network": True}
     return {
@@ -304,7 +304,7 @@ def is_installed(name: str, site: Site) -> bool:
 
 
 def find_programs(environment: Mapping[str, str]) -> dict[str, Path]:
-    """The peers that the environment names. Raises BenchError for one that is no file."""
+    """Return the peers that the environment names. Raises BenchError for one that is no file."""
     named = {
         name: Path(environment[variable])
         for name, variable in PROGRAMS.items()
@@ -327,7 +327,7 @@ def install_peers(folder: Path) -> None:
 
 
 def version_of(name: str, site: Site) -> str:
-    """The version of an installed subject, for the record."""
+    """Return the version of an installed subject, for the record."""
     if name in PEERS:
         return PEERS[name][0].partition("==")[2]
     if name in PROGRAMS:

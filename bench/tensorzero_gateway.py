@@ -1,4 +1,4 @@
-"""Runs the gateway that TensorZero's wheel embeds, with the Python of its own environment."""
+"""A starter of the gateway in TensorZero's wheel, run with the Python of its environment."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ PROMPT = "Name the gate that every model call passes, and say what it counts. "
 
 @dataclass(frozen=True)
 class Kind:
-    """One shape of call: size of its body, whether the answer is a stream or the large one, and
-    whether a stream's events come at once instead of one after the other."""
+    """Describe one shape of call: the size of its body, whether the answer is a stream or the large
+    one, and whether a stream's events come at once instead of one after the other.
+    """
 
     name: str
     body_bytes: int
@@ -35,7 +36,7 @@ KINDS = (SMALL, LARGE, STREAM, BURST)
 
 @dataclass(frozen=True)
 class Address:
-    """Where a subject takes chat completions, and what it wants in them."""
+    """Hold where a subject takes chat completions, and what it needs in them."""
 
     port: int
     path: str = "/v1/chat/completions"
@@ -47,7 +48,7 @@ class Address:
 
 
 def render_body(kind: Kind, model: str = MODEL, *, metadata: bool = True) -> bytes:
-    """A chat completion request of exactly `kind.body_bytes` bytes."""
+    """Return a chat completion request of exactly `kind.body_bytes` bytes."""
 
     def render(text: str) -> bytes:
         document: dict[str, object] = {
@@ -72,7 +73,7 @@ def render_body(kind: Kind, model: str = MODEL, *, metadata: bool = True) -> byt
 
 
 def render_request(kind: Kind, address: Address) -> bytes:
-    """The whole HTTP request, as it goes onto the wire."""
+    """Return the whole HTTP request."""
     body = render_body(kind, address.model, metadata=address.metadata)
     path = address.stream_path if kind.stream else address.path
     head = (

@@ -1,9 +1,9 @@
-"""Attack: many callers with large bodies at once. How much memory does a gateway take?
+"""Attack with many large bodies at once, and measure the gateway's memory.
 
     python -m rigs.bodies --callers 2048 --mebibytes 64 --bound 256
 
-Starts a server of its own whose provider answers nothing, announces and sends the bodies from many
-connections, and tells the answers and the most memory that the process had, beside its bound.
+Starts a server of its own whose provider answers nothing, announces and sends the bodies over many
+connections, and prints the answers and the peak memory of the process beside its bound.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START = b'{"model":"gpt-5.4-mini","messages":[{"role":"user","content":"'
 
 
 async def send_body(gateway: Gateway, size: int, *, chunked: bool) -> str:
-    """One caller, until it is answered or its time is over: its status, or how it ended."""
+    """Send one body; return the status, or how the connection ended."""
     length = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % size
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %b\r\n"
     head = head % gateway.key.encode() + b"content-type: application/json\r\n%b\r\n\r\n" % length
@@ -53,7 +53,7 @@ async def send_body(gateway: Gateway, size: int, *, chunked: bool) -> str:
 
 
 def read_memory(gateway: Gateway, name: str) -> int:
-    """A line of the process's status, in bytes."""
+    """Return a line of the process's status, in bytes."""
     for line in Path(f"/proc/{gateway.process.pid}/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024
@@ -61,7 +61,7 @@ def read_memory(gateway: Gateway, name: str) -> int:
 
 
 async def attack(gateway: Gateway, callers: int, size: int, *, seconds: float) -> None:
-    """Let all of them send at once, half of them without a length."""
+    """Send all bodies at once, half of them without a length."""
     before, began = read_memory(gateway, "VmRSS"), time.monotonic()
     tasks = [
         asyncio.create_task(send_body(gateway, size, chunked=number % 2 == 1))
@@ -79,7 +79,6 @@ async def attack(gateway: Gateway, callers: int, size: int, *, seconds: float) -
 
 
 def main() -> None:
-    """Run the attack with what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callers", type=int, default=2048)
     parser.add_argument("--mebibytes", type=int, default=64)

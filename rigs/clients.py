@@ -1,8 +1,7 @@
-"""Hostile clients against a running gateway, while a healthy one keeps asking.
+"""Hostile clients against a running gateway, while a healthy one keeps calling.
 
-`python -m rigs.clients` runs them in full. Each attack is one way to hold on to what a server has
-only so much of (faults.md C1-C5). The table says how it ended, and what the healthy client noticed
-of it.
+`python -m rigs.clients` runs them in full. Each attack exhausts one thing that a server has little
+of: connections, memory, time. The table says how it ended, and what the healthy client noticed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SOCKETS_MEBIBYTES = 7.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How many of each, and the deadlines that the gateway is given; None leaves its own."""
+    """Set the size of each attack, and the gateway's deadlines; None leaves the default."""
 
     heads: int = 1000
     bodies: int = 500
@@ -67,7 +66,7 @@ QUICK = Plan(
 
 @dataclass
 class Figure:
-    """One row of the table: what was reached, and the bar."""
+    """Show one measured value beside its bar."""
 
     name: str
     reached: float
@@ -91,7 +90,7 @@ class Figure:
 
 @dataclass
 class Probe:
-    """A healthy client, in a thread of its own: a new connection and a whole call each time."""
+    """Call as a healthy client, in a thread: a new connection and a whole call each time."""
 
     port: int
     key: str
@@ -150,7 +149,7 @@ def read_resident_bytes(pid: int) -> int:
 
 
 async def hold(port: int, first: bytes, drop: bytes, *, pause_seconds: float) -> float:
-    """Send something, then drop by drop; the seconds until the server closes."""
+    """Send something, then drop by drop; return the seconds until the server closes."""
     started = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -179,7 +178,7 @@ async def hold_many(count: int, port: int, first: bytes, drop: bytes) -> list[fl
 
 
 class Rig:
-    """A gateway in front of a fake provider, its healthy client, and the figures so far."""
+    """Hold a gateway in front of a fake provider, its healthy client, and the figures so far."""
 
     def __init__(self, plan: Plan, gateway: Gateway, upstream: FakeUpstream) -> None:
         self.plan = plan
@@ -224,7 +223,7 @@ class Rig:
         self.baseline = probe.p99()
 
     async def attack(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """An attack, and what the healthy client noticed of it."""
+        """Run an attack, and record what the healthy client noticed of it."""
         probe = self.probe()
         with probe.running():
             await work()
@@ -249,7 +248,7 @@ class Rig:
         self.add("C2 slow body: longest until closed", max(seconds), bar, "s", count)
 
     async def slow_readers(self) -> None:
-        """Nobody reads. The connections are made before the memory is measured at first."""
+        """Attack with clients that never read; they connect before memory is measured."""
         count, pid = self.plan.readers, self.gateway.process.pid
         body = CHAT[:-1] + b',"stream":true}'
         lines: list[socket.socket] = []
@@ -283,7 +282,7 @@ class Rig:
         self.add("C4 idle connection: longest until closed", max(seconds), bar, "s", count)
 
     async def uploads(self) -> None:
-        """Bodies that are too large, announced and not, with a key and without."""
+        """Attack with bodies that are too large, announced and not, with a key and without."""
         size, pid = self.plan.upload_bytes, self.gateway.process.pid
         for who, key in (("with a key", self.gateway.key), ("without a key", "hg_live_none")):
             before = read_resident_bytes(pid)
@@ -301,7 +300,7 @@ class Rig:
             self.add(f"C5 {who}: growth of memory", grown, 8.0, "MiB", 2)
 
     def upload(self, head: bytes, *, chunked: bool = False) -> float:
-        """How much a server, and the buffers of two sockets, take until it answers and closes."""
+        """Return how many bytes are taken until the server answers and closes."""
         piece = b"x" * 16_384
         data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
         sent, said = 0, b""
@@ -318,7 +317,7 @@ class Rig:
 
 
 async def run(rig: Rig) -> list[Figure]:
-    """Every attack, one after the other."""
+    """Run every attack, one after the other."""
     await rig.measure_baseline()
     await rig.attack("C1", rig.slow_heads)
     await rig.attack("C2", rig.slow_bodies)

@@ -1,8 +1,8 @@
-"""Callers that leave in the middle of a stream, many times (C6, G8).
+"""Callers that leave in the middle of a stream, many times.
 
-`python -m rigs.disconnects [TIMES]`: 2,000 by default, half under each policy, on chat and on
-responses, after every number of events from 0 to 20, eight at a time. The provider sends an event
-whenever the last one was taken by the caller, and tells at the end what it sold. Fails unless each
+`python -m rigs.disconnects [TIMES]`: 2,000 by default, half under each disconnect policy, on chat
+and on responses, after every number of events from 0 to 20, eight at a time. The provider sends an
+event whenever the last one was taken, and reports at the end what it charges. Fails unless each
 call has exactly one receipt, every drained one is exact, no cancelled one is free or above what was
 delivered, no more drains run than may, and nothing is left open.
 """
@@ -37,7 +37,7 @@ POLICIES = ("cancel", "drain")
 
 
 def render_event(path: str) -> bytes:
-    """An event with `TEXT`, of the wire of a path."""
+    """Return an event with `TEXT` in the wire of a path."""
     if path == PATHS[0]:
         data: dict[str, Any] = {"model": "gpt-5.4-mini", "choices": [{"delta": {"content": TEXT}}]}
         return b"data: %b\n\n" % json.dumps(data).encode()
@@ -46,7 +46,7 @@ def render_event(path: str) -> bytes:
 
 
 def render_ending(path: str) -> bytes:
-    """The last event, with the usage that was sold."""
+    """Return the last event, with the usage that the provider charges."""
     if path == PATHS[0]:
         usage = {"prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS}
         data: dict[str, Any] = {"model": "gpt-5.4-mini", "choices": [], "usage": usage}
@@ -59,7 +59,7 @@ def render_ending(path: str) -> bytes:
 
 @dataclass
 class Case:
-    """One caller: under which policy it leaves which stream, after how many events."""
+    """Describe one caller: its policy, its stream, and after how many events it leaves."""
 
     number: int
     policy: str
@@ -70,7 +70,7 @@ class Case:
 
 
 class Provider:
-    """Streams by the case that a call names, and goes on to the end when its caller has left."""
+    """Stream by the case that a call names, to the end even when its caller has left."""
 
     def __init__(self, cases: list[Case]) -> None:
         self.cases = cases
@@ -89,14 +89,14 @@ class Provider:
 
 
 def make_cases(times: int) -> list[Case]:
-    """Every policy, wire and number of events in turn."""
+    """Yield every combination of policy, wire and number of events in turn."""
     return [
         Case(n, POLICIES[n % 2], PATHS[n // 2 % 2], n // 4 % (EVENTS + 1)) for n in range(times)
     ]
 
 
 def leave(gateway: Gateway, case: Case, key: str) -> None:
-    """Ask, read as far as the case says, and go."""
+    """Call, read as far as the case says, and disconnect."""
     with Line(gateway.port, key) as line:
         body = {"model": "gpt-5.4-mini", "stream": True, "user": str(case.number)}
         rest: dict[str, Any] = {"messages": []} if case.path == PATHS[0] else {"input": "hello"}
@@ -108,14 +108,13 @@ def leave(gateway: Gateway, case: Case, key: str) -> None:
 
 
 def read_gauge(gateway: Gateway, name: str) -> int:
-    """One of the gateway's own figures."""
     found = re.search(rf"^headgate_{name} (\d+)", gateway.metrics(), re.MULTILINE)
     assert found, name
     return int(found[1])
 
 
 def is_quiet(gateway: Gateway) -> bool:
-    """Whether nothing is under way but the question itself."""
+    """Return whether nothing is under way but this request itself."""
     busy = read_gauge(gateway, "provider_connections") - read_gauge(
         gateway, "provider_connections_idle"
     )
@@ -123,7 +122,7 @@ def is_quiet(gateway: Gateway) -> bool:
 
 
 def judge(case: Case, receipt: dict[str, Any]) -> str:
-    """What is wrong with the receipt of a case; empty if nothing is."""
+    """Return what is wrong with the receipt of a case; empty if nothing is."""
     usage: dict[str, int] = receipt["usage"] or {}
     if receipt["cost_nano"] <= 0:
         return "free"
@@ -140,7 +139,7 @@ def judge(case: Case, receipt: dict[str, Any]) -> str:
 
 
 def run(folder: Path, times: int) -> dict[str, Any]:
-    """The figures of so many callers; `faults` is empty if all is well."""
+    """Return the figures of so many callers; `faults` is empty if all is well."""
     cases = make_cases(times)
     drains: list[int] = []
     with (
@@ -191,7 +190,7 @@ def run(folder: Path, times: int) -> dict[str, Any]:
 
 
 def make_key(gateway: Gateway, policy: str) -> str:
-    """A key of a policy, taken up by the gateway."""
+    """Make a key with a disconnect policy, and wait until the gateway knows it."""
     created: subprocess.CompletedProcess[str] = gateway.run(
         "keys", "create", "--on-disconnect", policy
     )
@@ -207,7 +206,7 @@ def make_key(gateway: Gateway, policy: str) -> str:
 
 
 def main(times: int = 2000) -> int:
-    """Run the rig; 0 if there is no fault."""
+    """Run the rig; return 0 if there is no fault."""
     with tempfile.TemporaryDirectory() as folder:
         figures = run(Path(folder), times)
     print(json.dumps(figures, indent=2))

@@ -1,5 +1,6 @@
 """`python -m rigs.overload`: four times as many calls as one core can carry, from one key, while
-another key wants its few calls answered all the same (faults.md R4, R5)."""
+another key's few calls must still be answered.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ OTHERS_LATE = Bar("R5 p99 of the other key, flood / peak", "x", 1.5, 1.2, low=Tr
 
 @dataclass(frozen=True)
 class WindowResult:
-    """What the load program saw of one key in one window; milliseconds."""
+    """Hold what the load program measured of one key in one window; milliseconds."""
 
     rate: float
     answered: int
@@ -68,7 +69,7 @@ class WindowResult:
 
 @dataclass(frozen=True)
 class Load:
-    """One key's calls: on so many connections, each at most one in `pace_seconds`."""
+    """Describe one key's calls: how many connections, each at most one call per `pace_seconds`."""
 
     subject: subjects.Subject
     connections: int
@@ -84,7 +85,7 @@ class Load:
 
 
 def run_together(harness: measure.BenchHarness, seconds: float, *loads: Load) -> list[WindowResult]:
-    """All loads at the same time, on the core that is not the gateway's."""
+    """Run all loads at the same time, on the core that is not the gateway's."""
     running = [
         machine.run_pinned(load.command(harness, seconds), machine.LOAD_CORE) for load in loads
     ]
@@ -94,7 +95,7 @@ def run_together(harness: measure.BenchHarness, seconds: float, *loads: Load) ->
 
 @dataclass(frozen=True)
 class OverloadResult:
-    """Peak, flood and what came after, each as seen by the busy key and by the other one."""
+    """Hold the windows before, during and after the flood, for the busy key and the other one."""
 
     peak: WindowResult
     other_at_peak: WindowResult
@@ -124,7 +125,7 @@ class OverloadResult:
 
 @contextlib.contextmanager
 def running_gateway() -> Generator[tuple[measure.BenchHarness, subjects.Subject, subjects.Subject]]:
-    """The stand, and one gateway as its first key and as another one see it."""
+    """Start the bench harness and one gateway; yield it as seen by two of its keys."""
     folder = Path(tempfile.mkdtemp(prefix="headgate-overload-"))
     harness = measure.BenchHarness(folder)
     headgate = ROOT / ".venv" / "bin" / "headgate"
@@ -157,7 +158,7 @@ def _with_other_key(first: subjects.Subject, data: Path, headgate: Path) -> subj
 
 
 def _is_answered(request: urllib.request.Request) -> bool:
-    """Whether the gateway knows the key by now."""
+    """Return whether the gateway knows the key by now."""
     try:
         with urllib.request.urlopen(request, timeout=5):
             return True
@@ -167,7 +168,7 @@ def _is_answered(request: urllib.request.Request) -> bool:
 
 
 def run(seconds: float) -> OverloadResult:
-    """The whole course, with a line of progress for each part."""
+    """Run all windows, with a line of progress for each."""
     progress = measure.Progress()
     with running_gateway() as (harness, first, other):
         busy = Load(first, PEAK_CONNECTIONS)

@@ -1,9 +1,9 @@
-"""A provider that only fails, behind the official SDK with its own retries (R1, R3).
+"""A provider that only fails, behind the official SDK with its own retries.
 
 `python -m rigs.retries [SECONDS [CALLS_PER_SECOND]]`: 60 s at 100 calls a second, once with the
-breaker and once without it, so that the budget is seen alone. Prints how many attempts reached the
-provider, and fails if they are more than R1 allows, if a client is not told to leave it, or if a
-tenth of a second holds a fifth of the retries.
+breaker and once without it, so that the retry budget is seen alone. Prints how many attempts
+reached the provider, and fails if they exceed the budget, if a client is not told to stop retrying,
+or if a tenth of a second holds a fifth of the retries.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RETRIES_TO_JUDGE = 100
 
 @dataclass
 class RetryStorm:
-    """What came of a storm: the calls, their errors, and what the provider saw of each."""
+    """Hold the calls, their errors, and when the provider saw each attempt."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -48,12 +48,12 @@ class RetryStorm:
 
     @property
     def attempts(self) -> int:
-        """How often the provider was asked."""
+        """Count the attempts that reached the provider."""
         return sum(len(times) for times in self.seen.values())
 
     @property
     def waits(self) -> list[float]:
-        """Seconds between two attempts of one call."""
+        """Return the seconds between two attempts of one call."""
         return [
             later - sooner
             for times in self.seen.values()
@@ -62,12 +62,11 @@ class RetryStorm:
 
     @property
     def fullest_bin_share(self) -> float:
-        """The largest share of the retries that waited for the same tenth of a second."""
+        """Return the largest share of the retries that waited for the same tenth of a second."""
         bins = Counter(int(wait / BIN_SECONDS) for wait in self.waits)
         return max(bins.values(), default=0) / max(1, len(self.waits))
 
     def describe(self) -> dict[str, Any]:
-        """The figures."""
         return {
             "calls": self.calls,
             "seconds": round(self.seconds, 1),
@@ -80,7 +79,7 @@ class RetryStorm:
 
 
 class UnavailableProvider:
-    """A provider that refuses every call, and notes which and when."""
+    """Refuse every call, and record which and when."""
 
     def __init__(self, storm: RetryStorm) -> None:
         self.storm = storm
@@ -93,7 +92,7 @@ class UnavailableProvider:
 async def make_calls(
     gateway: Gateway, upstream: FakeUpstream, *, calls: int, per_second: float
 ) -> RetryStorm:
-    """So many calls by the official SDK, evenly spread, at a provider that is down."""
+    """Make so many calls with the official SDK, evenly spread, while the provider is down."""
     storm = RetryStorm(calls)
     upstream.script = UnavailableProvider(storm)
     started = time.monotonic()
@@ -124,13 +123,13 @@ async def make_calls(
 
 
 def attempts_max(storm: RetryStorm, floor_per_second: float) -> float:
-    """What R1 allows: a fifth more than the calls, or the floor where that is more."""
+    """Return the most attempts allowed: a fifth more than the calls, or the floor if larger."""
     retries = (RATIO_MAX - 1) * storm.calls
     return storm.calls + max(retries, floor_per_second * storm.seconds) + floor_per_second
 
 
 def run(folder: Path, calls: int, per_second: float, **settings: Any) -> RetryStorm:
-    """One storm at a gateway of its own."""
+    """Run one storm at a gateway of its own."""
     with (
         running_upstream() as upstream,
         running_gateway(
@@ -141,7 +140,7 @@ def run(folder: Path, calls: int, per_second: float, **settings: Any) -> RetrySt
 
 
 def main(seconds: float = 60.0, per_second: float = 100.0) -> int:
-    """Run the rig; 0 if all figures are met."""
+    """Run the rig; return 0 if all bars are met."""
     good = True
     for name, failures in (("with the breaker", 5), ("budget alone", 0)):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Writes docs/openapi.json, the platform API's description: `python tools/openapi.py`."""
+"""Write docs/openapi.json, the platform API's description: `python tools/openapi.py`."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ COMMENT_BANNED = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b")
 
 
 def list_files() -> list[Path]:
-    """Every file that git knows or would take."""
+    """Return every file that git knows or would add."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -50,7 +50,7 @@ def list_files() -> list[Path]:
 
 
 def name_of(call: ast.expr) -> str:
-    """`time.sleep` of the expression that is called, empty for anything computed."""
+    """Return `time.sleep` for the expression that is called; empty for anything computed."""
     if isinstance(call, ast.Name):
         return call.id
     if isinstance(call, ast.Attribute):

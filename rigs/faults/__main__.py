@@ -1,4 +1,4 @@
-"""`python -m rigs.faults`: the whole matrix, several times, and a table of it."""
+"""`python -m rigs.faults`: the whole matrix, several times, as a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = {
 
 
 def main() -> int:
-    """Run, print, and say by the exit code whether every cell passed."""
+    """Run and print; return 0 if every cell passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=5, help="how often each cell is called")
     parser.add_argument("--quick", action="store_true", help="the deadlines of the tests, n = 1")
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def print_table(matrix: Matrix) -> int:
-    """A line for each script, passes of calls for each wire; then every failure once."""
+    """Print a line per script with its passes on each wire, then every failure once."""
     passed: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     failures: dict[tuple[Cell, str], int] = {}
     slowest = 0.0

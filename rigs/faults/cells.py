@@ -1,4 +1,4 @@
-"""The matrix as data: what each script has to come to on each wire.
+"""The matrix as data: the expected verdict of each script on each wire.
 
 A verdict is one of
 - `ok`: the answer is whole, and is settled as completed;
@@ -37,8 +37,8 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Expected:
-    """Verdicts of a script: of a buffered answer, a stream, a raw body, a raw stream; several
-    are parted by `|`. `attempts` is the least and the most that the provider may see.
+    """Hold the verdicts of a script for a buffered answer, a stream, a raw body and a raw stream;
+    `|` separates several. `attempts` is the least and the most that the provider may see.
     """
 
     buffered: str
@@ -48,7 +48,7 @@ class Expected:
     attempts: tuple[int, int] = (1, 1)
 
     def verdicts(self, wire: str, streams: bool) -> tuple[str, ...]:
-        """What may come of it on this wire."""
+        """Return the verdicts that are allowed on this wire."""
         if wire == RAW:
             return tuple((self.raw_streamed if streams else self.raw).split("|"))
         return tuple((self.streamed if streams else self.buffered).split("|"))
@@ -56,7 +56,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Cell:
-    """One call of the matrix. `name` is the script's; `spec` has its options too."""
+    """Describe one call of the matrix. `name` is the script's; `spec` has its options too."""
 
     name: str
     spec: str
@@ -66,7 +66,6 @@ class Cell:
 
     @property
     def shape(self) -> str:
-        """Its column."""
         return f"{self.wire}{' stream' if self.streams else ''}"
 
 
@@ -168,12 +167,12 @@ HEAVY = ("U13.long", "U20.", "U21.", "U23.large")
 
 
 def is_heavy(cell: Cell) -> bool:
-    """Whether the cell is one of those."""
+    """Return whether the cell needs so much time or memory that it runs alone."""
     return cell.name.startswith(HEAVY)
 
 
 def list_cells(options: dict[str, str] | None = None) -> Iterator[Cell]:
-    """Every cell, with the options of `OPTIONS` and these."""
+    """Return every cell, with the options of `OPTIONS` and these."""
     chosen = OPTIONS | (options or {})
     for name, expected in EXPECTED.items():
         spec = f"{name},{chosen[name]}" if name in chosen else name

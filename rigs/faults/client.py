@@ -1,4 +1,4 @@
-"""A client of plain sockets, many of them on one loop, that hears an answer to its very end."""
+"""A client of plain sockets, many of them on one loop, that reads an answer to its very end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READ_BYTES = 1 << 18
 
 @dataclass
 class ReceivedResponse:
-    """An answer. `whole` says that its framing came to its end; `head` is as it came."""
+    """Hold an answer; `whole` if its framing came to its end; `head` as it came."""
 
     status: int = 0
     head: bytes = b""
@@ -27,7 +27,7 @@ class ReceivedResponse:
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error object of the body; None where there is none."""
+        """Return the error object of the body, or None."""
         try:
             return cast("dict[str, Any]", dict(json.loads(self.body)["error"]))
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -35,7 +35,7 @@ class ReceivedResponse:
 
 
 async def ask(port: int, request: bytes) -> ReceivedResponse:
-    """Send a request on a connection of its own and hear all that comes."""
+    """Send a request on a connection of its own and read the whole answer."""
     response = ReceivedResponse()
     started = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
@@ -88,7 +88,7 @@ async def _take(
 def render(
     method: str, target: str, headers: dict[str, str], body: dict[str, Any] | None = None
 ) -> bytes:
-    """The bytes of a request, whose connection is closed after it."""
+    """Return the bytes of a request that closes its connection."""
     data = b"" if body is None else json.dumps(body).encode()
     given = {"host": "127.0.0.1", "connection": "close", **headers}
     if body is not None:

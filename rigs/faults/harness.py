@@ -44,7 +44,7 @@ START_SECONDS = 20.0
 
 @dataclass
 class FaultHarness:
-    """Both processes; `log` and the database are read as an auditor would."""
+    """Hold both processes, and read their log and database from outside."""
 
     gateway: Gateway
     addresses: dict[str, str]
@@ -54,7 +54,7 @@ class FaultHarness:
     """For names of calls that no two of them share."""
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
-        """What the fault server saw of each call, by its tag, oldest first."""
+        """Return the fault server's log entries of each call by its tag, oldest first."""
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for text in self.log.read_text().splitlines():
             entry = json.loads(text)
@@ -63,7 +63,7 @@ class FaultHarness:
         return found
 
     def receipts(self) -> dict[str, list[Receipt]]:
-        """By the tag that the call had as its correlation id."""
+        """Return the receipts by the tag that the call had as its correlation id."""
         with self.database.reading() as connection:
             rows = metering.list_recent(
                 connection, self.gateway.keys["organization_id"], rows_max=100_000
@@ -74,7 +74,7 @@ class FaultHarness:
         return found
 
     def find_leaks(self) -> list[str]:
-        """What is left where nothing should be: money held, books that do not add up, calls."""
+        """Return what is left over: money held, ledger errors, calls and connections in use."""
         with self.database.reading() as connection:
             faults = billing.audit(connection)
             balance = billing.balance(connection, self.gateway.keys["organization_id"])
@@ -91,7 +91,7 @@ class FaultHarness:
         return faults
 
     def gauges(self) -> dict[str, float]:
-        """The gauges of `/metrics`, without their prefix."""
+        """Return the gauges of `/metrics`, without their prefix."""
         lines = (line.split(" ") for line in self.gateway.metrics().splitlines())
         plain = (parts for parts in lines if len(parts) == 2 and "{" not in parts[0])
         return {name.removeprefix("headgate_"): float(value) for name, value in plain}
@@ -99,7 +99,7 @@ class FaultHarness:
 
 @contextlib.contextmanager
 def running_harness(folder: Path, **given: Any) -> Generator[FaultHarness]:
-    """`given` are settings of the gateway, instead of those of `DEADLINES`."""
+    """Start both; `given` are settings of the gateway that replace those of `DEADLINES`."""
     log = folder / "faults.jsonl"
     with _running_fault_server(log) as addresses:
         base_url = f"{addresses['main']}/v1"
@@ -128,7 +128,7 @@ def _running_fault_server(log: Path) -> Generator[dict[str, str]]:
 
 
 def _prepare(gateway: Gateway, database: Database, addresses: dict[str, str]) -> None:
-    """A wallet, and credentials by the place that they lead to, managed and own."""
+    """Fund a wallet, and add managed and own credentials for each address."""
     owner = gateway.keys["organization_id"]
     places = ["main", *PLACES.values()]
     allowed = settings.load({}, data=gateway.data, egress_allow=("127.0.0.1/32",))
@@ -153,6 +153,6 @@ def _prepare(gateway: Gateway, database: Database, addresses: dict[str, str]) ->
 
 
 def _knows_credentials(gateway: Gateway) -> bool:
-    """Whether the running server has taken them up, all at once."""
+    """Return whether the running server has loaded the credentials, all at once."""
     headers = {"authorization": f"Bearer {gateway.key}", "x-headgate-credential": "own-main"}
     return line.ask(gateway.port, "GET", "/v1/files/fault:good/content", headers).status == 200

@@ -1,4 +1,4 @@
-"""Judges one call of the matrix by what its caller heard, the provider logged and the books say."""
+"""The verdict over one call: from its answer, the provider's log and the receipts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADVISED_SECONDS = {"U17.hour": 3600, "U17.date": 3500}
 
 @dataclass
 class Case:
-    """One call, with all that is known of it."""
+    """Hold one call with all that is known of it."""
 
     cell: Cell
     tag: str
@@ -40,7 +40,7 @@ class Case:
 
 
 def judge(case: Case) -> list[str]:
-    """What is wrong with it, in sentences."""
+    """Return what is wrong with the call, in sentences."""
     verdict, faults = name_verdict(case.cell, case.response)
     expected = case.cell.expected.verdicts(case.cell.wire, case.cell.streams)
     if verdict not in expected:
@@ -55,7 +55,7 @@ def judge(case: Case) -> list[str]:
 
 
 def name_verdict(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]]:
-    """What came of the call (see `cells`), and what is wrong with its form."""
+    """Return the verdict of the call (one of `cells`), and what is wrong with its form."""
     if response.status >= 400:
         source = response.headers.get("x-headgate-error-source")
         faults = list(_check_error(cell, response))
@@ -84,7 +84,7 @@ def _check_own_error(
 
 
 def find_wait(response: ReceivedResponse) -> int:
-    """Seconds that the client is asked to wait; 0 where it is not."""
+    """Return the seconds that the client is asked to wait; 0 where it is not."""
     return int(response.headers.get("retry-after", "0"))
 
 
@@ -117,7 +117,7 @@ def _name_stream(cell: Cell, response: ReceivedResponse) -> tuple[str, list[str]
 
 
 def _is_error(cell: Cell, event: bytes) -> bool:
-    """Whether it is the wire's own error, as its SDK reads it."""
+    """Return whether it is the wire's own error, as its SDK reads it."""
     name, _, data = event.rpartition(b"data: ")
     try:
         value = json.loads(data)
@@ -171,7 +171,7 @@ def _check_receipt(case: Case, receipt: Receipt, verdict: str) -> Iterator[str]:
                 "output_tokens": usage.output_tokens,
             }
             if found != last["sold"]:
-                yield f"sold {last['sold']}, recorded {found}"
+                yield f"the provider charges {last['sold']}, the receipt has {found}"
         elif usage is not None or receipt.pricing == "priced":
             yield f"a usage that nobody told is recorded: {usage}"
     elif verdict in ("502", "504", "cut") or (verdict == "frame" and receipt.outcome == "unknown"):
@@ -181,7 +181,7 @@ def _check_receipt(case: Case, receipt: Receipt, verdict: str) -> Iterator[str]:
 
 
 def _check_unknown(case: Case, receipt: Receipt) -> Iterator[str]:
-    """A call that was lost: free if nobody worked on it, else it says that it is an estimate."""
+    """Check a call that was lost: free if nobody worked on it, otherwise marked as an estimate."""
     if case.cell.name.startswith(FREE):
         if (receipt.outcome, receipt.cost_nano) != ("upstream_error", 0):
             yield f"a call that nobody worked on is {receipt.outcome}, {receipt.cost_nano} nano"

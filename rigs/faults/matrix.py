@@ -1,4 +1,4 @@
-"""Makes the calls of the matrix and brings together what is known of each."""
+"""The calls of the matrix, and the joining of what is known of each."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Matrix:
-    """One run over cells. `failures` has what was wrong, by cell; `seconds` and `peaks` (bytes
-    of memory over what was before, of cells run alone) the figures.
+    """Run cells. `failures` has what was wrong, by cell; `seconds` and `peaks` (bytes of memory
+    above the level before, for cells run alone) the figures.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Matrix:
         self.peaks: dict[Cell, int] = {}
 
     def run(self, cells: Iterable[Cell]) -> None:
-        """Call every cell, some at once."""
+        """Call every cell, several at once."""
         asyncio.run(self._run(list(cells)))
 
     def run_alone(self, cells: Iterable[Cell]) -> None:
-        """Call the cells one by one, and note the most memory that the gateway took for each."""
+        """Call the cells one by one, and record the gateway's peak memory for each."""
         process = Path(f"/proc/{self._stage.gateway.process.pid}")
         for cell in cells:
             (process / "clear_refs").write_text("5")  # the peak begins anew
@@ -60,7 +60,7 @@ class Matrix:
             self.peaks[cell] = read_memory(process, "VmHWM") - before
 
     def judge(self) -> list[tuple[Case, list[str]]]:
-        """Every call with what is wrong about it, once all traces of it are there."""
+        """Yield every call with its faults, once all traces of it are there."""
         expected = {tag for _, tag, _ in self._heard}
         deadline = time.monotonic() + SETTLE_SECONDS
         while not expected <= self._stage.receipts().keys() and time.monotonic() < deadline:
@@ -79,14 +79,14 @@ class Matrix:
         return judged
 
     def find_leaks(self) -> list[str]:
-        """What is still not as before, ten seconds after the last call."""
+        """Return what is still not as before ten seconds after the last call."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while (leaks := self._stage.find_leaks()) and time.monotonic() < deadline:
             time.sleep(0.2)
         return leaks
 
     def _wait_for_log(self, deadline: float) -> None:
-        """The provider hears of its callers' leaving a moment later than they do."""
+        """Wait for the provider's log: it notices a disconnect a moment after its caller."""
         wanted = {tag for cell, tag, _ in self._heard if cell.expected.attempts[0]}
         while not wanted <= self._stage.entries().keys() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -105,7 +105,7 @@ class Matrix:
 
 
 def render(cell: Cell, tag: str, key: str) -> bytes:
-    """The request of a cell: on the platform's credential where there is something to pay."""
+    """Return the request of a cell: on the managed credential where there is something to pay."""
     place = PLACES.get(cell.name, "main")
     spec = "" if cell.name in PLACES else f"fault:{cell.spec}"
     headers = {
@@ -126,7 +126,7 @@ def render(cell: Cell, tag: str, key: str) -> bytes:
 
 
 def read_memory(process: Path, field: str) -> int:
-    """Bytes of a field such as VmRSS of a process."""
+    """Return a field such as VmRSS of a process, in bytes."""
     for line in (process / "status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

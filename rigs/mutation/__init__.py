@@ -1,1 +1,3 @@
-"""Breaks the code on purpose, one small change at a time, and counts which changes a test sees."""
+"""Mutation tests: break the code, one small change at a time, and count which changes a test
+notices.
+"""

@@ -12,7 +12,7 @@ from rigs.mutation.score import Score, add_up
 
 
 def main() -> int:
-    """0 when every group that was asked for reaches the least score."""
+    """Return 0 when every requested group reaches the least score."""
     groups, percent_min = read_groups()
     parser = argparse.ArgumentParser(prog="python -m rigs.mutation")
     parser.add_argument("groups", nargs="*", metavar="group", help=", ".join(groups))
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def judge(group: Group, *, again: bool, only_report: bool) -> Score:
-    """Run a group, print what survived, and add up."""
+    """Run a group, print the survivors, and return its score."""
     if only_report:
         folder = bench.PLACE / group.name
     else:

@@ -1,4 +1,4 @@
-"""Lays out a place where mutmut may change the code, and runs it there."""
+"""A folder in which mutmut may change the code, and its run there."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SURVIVED_CODES = (0, 5, 33)
 
 
 def lay_out(group: Group, *, again: bool) -> Path:
-    """The folder of a group: links to this tree and mutmut's settings.
+    """Make the folder of a group: links to this tree and mutmut's settings.
 
-    With `again` the mutants that were killed stay killed; only those that survived are tried anew.
+    With `again` the mutants that were killed stay killed; only the survivors are tried again.
     """
     folder = PLACE / group.name
     if again:
@@ -61,7 +61,7 @@ def run(folder: Path, *, log: Path) -> None:
 
 
 def read_codes(folder: Path) -> dict[str, int | None]:
-    """The exit code of the tests for each mutant; None where it was not tried."""
+    """Return the exit code of the tests for each mutant; None where it was not tried."""
     codes: dict[str, int | None] = {}
     for path in sorted(folder.glob("mutants/src/**/*.meta")):
         codes.update(json.loads(path.read_text())["exit_code_by_key"])

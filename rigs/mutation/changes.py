@@ -1,4 +1,4 @@
-"""What each mutant changes, read from the modules that mutmut wrote, which hold them all."""
+"""The change of each mutant, read from the modules that mutmut wrote, which hold them all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = re.compile(r"(.+)__mutmut_(orig|\d+)")
 
 
 def read_changes(folder: Path) -> dict[str, Change]:
-    """The change of every mutant below a group's folder, by mutmut's name of it."""
+    """Return the change of every mutant below a group's folder, by mutmut's name of it."""
     changes: dict[str, Change] = {}
     for path in sorted(folder.glob("mutants/src/**/*.meta")):
         source = path.with_suffix("")
@@ -26,7 +26,7 @@ def read_changes(folder: Path) -> dict[str, Change]:
 
 
 def compare(text: str) -> dict[str, Change]:
-    """The change of every mutant in one mutated module, by the function's name in it."""
+    """Return the change of every mutant in one mutated module, by the function's name."""
     lines = text.splitlines()
     versions: dict[str, dict[str, list[str]]] = {}
     for node in ast.walk(ast.parse(text)):
@@ -44,7 +44,7 @@ def compare(text: str) -> dict[str, Change]:
 
 
 def differ(before: list[str], after: list[str]) -> Change:
-    """The lines that only one of them has."""
+    """Return the lines that only one of them has."""
     marked = list(difflib.ndiff(before, after))
     removed = " ".join(line[2:] for line in marked if line.startswith("- "))
     added = " ".join(line[2:] for line in marked if line.startswith("+ "))

@@ -1,4 +1,4 @@
-"""Which modules are broken, which tests must see it, and which changes change nothing."""
+"""The groups: which modules are broken, which tests must notice, which changes change nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Group:
-    """Modules (patterns of paths) and the tests that run against their mutants.
+    """Name modules (patterns of paths) and the tests that run against their mutants.
 
     `deselected` are tests among them that cannot run on mutated code.
     """
@@ -26,7 +26,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Equivalent:
-    """Mutants that no test can tell from the original, and why.
+    """Describe mutants that no test can tell from the original, and why.
 
     `function` is a pattern of dotted names; `removed` and `added` are regular expressions that
     match the changed lines whole.
@@ -38,7 +38,6 @@ class Equivalent:
     reason: str
 
     def covers(self, function: str, removed: str, added: str) -> bool:
-        """Whether this is such a mutant."""
         return (
             fnmatchcase(function, self.function)
             and re.fullmatch(self.removed, removed) is not None
@@ -47,7 +46,7 @@ class Equivalent:
 
 
 def read_groups() -> tuple[dict[str, Group], int]:
-    """The groups by name, and the least score in percent."""
+    """Return the groups by name, and the least score in percent."""
     content = tomllib.loads((FOLDER / "groups.toml").read_text())
     groups = {
         name: Group(
@@ -62,13 +61,12 @@ def read_groups() -> tuple[dict[str, Group], int]:
 
 
 def read_equivalents() -> list[Equivalent]:
-    """Every entry of `equivalent.toml`."""
     content = tomllib.loads((FOLDER / "equivalent.toml").read_text())
     return [Equivalent(**fields) for fields in content["equivalent"]]
 
 
 def name_function(mutant: str) -> str:
-    """`headgate.a.Class.method` of mutmut's `headgate.a.xǁClassǁmethod__mutmut_7`."""
+    """Return `headgate.a.Class.method` for mutmut's `headgate.a.xǁClassǁmethod__mutmut_7`."""
     module, _, mangled = mutant.rpartition("__mutmut_")[0].rpartition(".")
     name = mangled.removeprefix("x_") if mangled.startswith("x_") else mangled[2:]
     return f"{module}.{name.replace('ǁ', '.')}"

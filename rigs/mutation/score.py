@@ -1,4 +1,4 @@
-"""Counts what became of the mutants of a group."""
+"""The score of a group: what became of its mutants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNTESTED_CODES = frozenset((5, 33))
 
 @dataclass(frozen=True)
 class Survivor:
-    """A change that no test saw."""
+    """Describe a change that no test noticed."""
 
     mutant: str
     removed: str
@@ -24,7 +24,7 @@ class Survivor:
 
 @dataclass(frozen=True)
 class Score:
-    """What became of the mutants. Those known to be equivalent are not counted on either side."""
+    """Count the mutants of a group; those known to be equivalent count on neither side."""
 
     mutants: int
     killed: int
@@ -35,7 +35,7 @@ class Score:
 
     @property
     def percent(self) -> float:
-        """Killed (by a failing test, a crash, or the clock) of a hundred that matter."""
+        """Return the share that was killed (by a failing test, a crash, or the clock)."""
         counted = self.mutants - self.equivalent
         return 100 * (self.killed + self.timeouts) / counted if counted else 0.0
 
@@ -45,7 +45,7 @@ def add_up(
     equivalents: Sequence[Equivalent],
     changes: Mapping[str, tuple[str, str]],
 ) -> Score:
-    """The score of a group, from the exit code of its tests for each mutant.
+    """Return the score from the exit code of the tests for each mutant.
 
     A mutant without a test counts as a survivor; `changes` are what each mutant removes and adds.
     """

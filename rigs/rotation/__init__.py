@@ -1,1 +1,1 @@
-"""Replaces every key of a running gateway, and kills what replaces them (V1)."""
+"""The rotation of every key of a running gateway, killed again and again."""

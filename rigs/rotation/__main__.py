@@ -1,6 +1,6 @@
-"""`python -m rigs.rotation`: V1 in full, against a running gateway.
+"""`python -m rigs.rotation`: rotate all keys in full, against a running gateway.
 
-5,000 secrets are sealed anew, and the master key is replaced, while a caller makes 100 calls a
+5,000 secrets are sealed again, and the master key is replaced, while a caller makes 100 calls a
 second and the commands are killed twenty times. Prints one line of figures; status 1 for a call
 that failed or a row that is left under an old key.
 """
@@ -30,7 +30,7 @@ LIVE_SECONDS_MAX = 3.0
 
 
 class Figures(msgspec.Struct):
-    """What one run measured. Latencies in milliseconds; `seconds` are of the rotations alone."""
+    """Hold what one run measured. Latencies in milliseconds; `seconds` of the rotations alone."""
 
     secrets: int
     kills: int
@@ -47,7 +47,6 @@ class Figures(msgspec.Struct):
 
 
 def main() -> int:
-    """Run it and print the figures."""
     parser = argparse.ArgumentParser(prog="rigs.rotation", description=__doc__)
     parser.add_argument("--secrets", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=20)
@@ -102,7 +101,7 @@ def _measure(gateway: Gateway, caller: Caller, count: int, kills: int) -> Figure
 
 
 def _run_and_kill(gateway: Gateway, command: str) -> bool:
-    """Whether it was killed before it had ended."""
+    """Return whether the command was killed before it had ended."""
     process = _start(gateway, command)
     seconds = secrets.randbelow(1000) / 1000 * LIVE_SECONDS_MAX
     try:

@@ -1,4 +1,4 @@
-"""What a rotation is tried on: many credentials, and a caller that uses one after the other."""
+"""The installation under rotation: many credentials, and a caller that uses them in turn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAIT_SECONDS = 60.0
 def add_credentials(data: Path, *, count: int, base_url: str, organizations: int = 5) -> list[str]:
     """Add credentials, the caller's own and those of other organizations, in one transaction.
 
-    The names of the caller's own.
+    Return the names of the caller's own.
     """
     clock, ids = SystemClock(), Ids()
     database = Database(data / "headgate.db")
@@ -80,7 +80,7 @@ def _seal(
 
 
 class Caller:
-    """Calls with one credential after the other, in a thread, until the block ends.
+    """Call with one credential after the other, in a thread, until the block ends.
 
     `failures` are the statuses other than 200; `latencies` in seconds, with when each began.
     """
@@ -94,12 +94,12 @@ class Caller:
         self.latencies: list[tuple[float, float]] = []
 
     def wait_for_calls(self, count: int) -> None:
-        """Until so many more calls were answered."""
+        """Wait until so many more calls were answered."""
         wanted = len(self.latencies) + count
         wait_until(lambda: len(self.latencies) >= wanted, WAIT_SECONDS)
 
     def wait_until_known(self) -> Caller:
-        """Before the block: until the server has taken up the newest credential."""
+        """Wait, before the block, until the server has loaded the newest credential."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_SECONDS)
         wait_until(lambda: self._call(connection, self._names[-1]) == 200, WAIT_SECONDS)
         connection.close()

@@ -1,1 +1,1 @@
-"""How Headgate stands many keys and credentials: its start, its key check, its list pages."""
+"""Headgate with many keys and credentials: its start, its key check, its list pages."""

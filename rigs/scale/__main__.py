@@ -1,4 +1,4 @@
-"""`python -m rigs.scale`: many keys and credentials, and whether anybody notices."""
+"""`python -m rigs.scale`: many keys and credentials, measured against bars."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGE_MS_MAX = 50.0
 
 @dataclass
 class Figure:
-    """One measured number beside its bar; None has none."""
+    """Show one measured number beside its bar; None has none."""
 
     name: str
     value: float
@@ -50,7 +50,7 @@ class Figure:
 
 
 def time_each(work: Callable[[], object], count: int) -> list[float]:
-    """Milliseconds of each of so many runs."""
+    """Return the milliseconds of each of so many runs."""
     times: list[float] = []
     for _ in range(count):
         begin = time.perf_counter()
@@ -60,7 +60,7 @@ def time_each(work: Callable[[], object], count: int) -> list[float]:
 
 
 def percentile(times: Sequence[float], share: float) -> float:
-    """The value that this share of them does not exceed."""
+    """Return the value that this share of them does not exceed."""
     return sorted(times)[min(len(times) - 1, int(len(times) * share))]
 
 
@@ -105,7 +105,7 @@ def _measure_ring(application: Application, filled: Filled) -> list[Figure]:
 
 
 def measure_server(filled: Filled, *, starts: int, pages: int) -> list[Figure]:
-    """A real server: the time until it is ready, and its list pages over HTTP."""
+    """Measure a real server: the time until it is ready, and its list pages over HTTP."""
     ready: list[float] = []
     figures: list[Figure] = []
     for number in range(starts):
@@ -129,7 +129,7 @@ def measure_server(filled: Filled, *, starts: int, pages: int) -> list[Figure]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 all bars met, 1 a bar missed."""
+    """Return 0 if all bars are met, 1 if one is missed."""
     parser = argparse.ArgumentParser(prog="scale", description=__doc__)
     parser.add_argument("--keys", type=int, default=Plan.keys)
     parser.add_argument("--credentials", type=int, default=Plan.credentials)

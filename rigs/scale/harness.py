@@ -34,7 +34,7 @@ LOCAL = "127.0.0.1/32"
 
 @dataclass(frozen=True)
 class Plan:
-    """How much there is. Every fourth key is limited in each dimension."""
+    """Set how much there is. Every fourth key is limited in each dimension."""
 
     keys: int = 10_000
     credentials: int = 1_000
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass
 class Filled:
-    """A data directory with all of it, and what opens it."""
+    """Hold a filled data directory, and what opens it."""
 
     data: Path
     organization_id: str
@@ -52,7 +52,7 @@ class Filled:
 
 
 def fill(folder: Path, plan: Plan) -> Filled:
-    """A new data directory, its keys written as the service makes them."""
+    """Fill a new data directory; its keys are written as the service makes them."""
     data = folder / "data"
     loaded = settings.load(
         {"HEADGATE_EGRESS_ALLOW": LOCAL, "HEADGATE_KEYS_MAX": "1000000"}, data=data
@@ -128,14 +128,14 @@ def _add_credentials(
 
 @dataclass
 class Server:
-    """A running `headgate serve`; `ready_seconds` is how long that took from its process' start."""
+    """Represent a running `headgate serve`; `ready_seconds` counts from its process's start."""
 
     port: int
     filled: Filled
     ready_seconds: float
 
     def get(self, target: str) -> tuple[float, bytes]:
-        """The seconds until an answer was whole, and its body."""
+        """Return the seconds until an answer was whole, and its body."""
         received = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{target}",
             headers={
@@ -151,7 +151,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(filled: Filled) -> Generator[Server]:
-    """A server on a filled directory, as a user would start it."""
+    """Run a server on a filled directory, as a user would start it."""
     port = find_port()
     environment = {name: text for name, text in os.environ.items() if "OPENAI" not in name}
     environment |= {"HEADGATE_EGRESS_ALLOW": LOCAL, "HEADGATE_ACCESS_LOG": "false"}

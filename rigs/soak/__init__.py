@@ -1,1 +1,1 @@
-"""The soak: many mixed calls through one running Headgate, and what is left of them in memory."""
+"""The soak: many mixed calls through one running Headgate, and the memory that they leave."""

@@ -1,4 +1,4 @@
-"""`python -m rigs.soak`: soak a Headgate in mixed calls, and say whether it leaks or slows."""
+"""`python -m rigs.soak`: run mixed calls through a Headgate, and say whether it leaks or slows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rigs.soak.run import SoakPlan, soak
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 all bars met, 1 a bar missed."""
+    """Return 0 if all bars are met, 1 if one is missed."""
     options = read_options(arguments)
     signal.signal(signal.SIGTERM, _leave)
     begin = time.monotonic()

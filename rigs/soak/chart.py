@@ -8,7 +8,7 @@ WIDTH, HEIGHT = 64, 12
 
 
 def draw(points: Sequence[tuple[float, float]], *, title: str) -> str:
-    """Points by their place from left to right, from zero up; equal places are averaged."""
+    """Draw the points from zero up; those of equal place are averaged."""
     if not points:
         return title
     last = max(x for x, _ in points) or 1.0

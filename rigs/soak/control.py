@@ -1,7 +1,7 @@
-"""`python -m rigs.soak.control`: how late an idle event loop is on this machine, meanwhile.
+"""`python -m rigs.soak.control`: the lag of an idle event loop on this machine, as a control.
 
-Runs until its standard input ends, then prints the p99 in seconds: what a busy machine does to
-any process, and so no fault of the one under test.
+Runs until its standard input ends, then prints the p99 in seconds: what a busy machine does to any
+process, and so no fault of the one under test.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from rigs.soak.samples import LAG_SHARE, quantile
 
 
 class LagControl:
-    """The idle loop of a run; `late_seconds` is there after the block."""
+    """Hold the lag of an idle loop; `late_seconds` is set after the block."""
 
     late_seconds = 0.0
 
 
 @contextlib.asynccontextmanager
 async def running_control() -> AsyncGenerator[LagControl]:
-    """An idle loop in a process of its own."""
+    """Run an idle loop in a process of its own."""
     control = LagControl()
     command = [sys.executable, "-m", "rigs.soak.control"]
     process: Process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)

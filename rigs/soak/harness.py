@@ -1,4 +1,4 @@
-"""Where a soak takes place: an installation with many keys, and `headgate serve` on it."""
+"""The installation of a soak: many keys, and `headgate serve` on it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ QUOTED_BYTES = 2_000
 
 
 def prepare(data: Path, provider_url: str, keys: int) -> list[str]:
-    """Make an installation whose keys use that provider; the tokens of its keys."""
+    """Make an installation whose keys use that provider; return the tokens of its keys."""
     application = open_application(Settings(data=data, egress_allow=(LOCAL,)))
     try:
         prepare_first_start(application)
@@ -87,7 +87,7 @@ def _fill(
 def _issue(
     application: Application, connection: sa.Connection, owners: list[Project], keys: int
 ) -> list[str]:
-    """Many keys at once, each as the service makes one: its checks for each would take minutes."""
+    """Write many keys at once, as the service makes one: its checks for each would take minutes."""
     request = KeyRequest(
         name="soak", organization_id=owners[0].organization_id, project_id=owners[0].id
     )
@@ -110,7 +110,7 @@ def _issue(
 
 @dataclass
 class Server:
-    """A running `headgate serve`, and its log, of which nothing but alarms is kept."""
+    """Represent a running `headgate serve` and its log, of which only alarms are kept."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -122,7 +122,7 @@ class Server:
             return answer.read().decode()
 
     def watch_log(self) -> None:
-        """Look for alarms in what was logged, then let it go: a million lines are a gigabyte."""
+        """Collect alarms from the log, then truncate it: a million lines are a gigabyte."""
         text = self.log.read_bytes()
         os.truncate(self.log, 0)
         for alarm in ALARMS:
@@ -134,7 +134,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def running_server(data: Path, port: int, **settings: str) -> AsyncGenerator[Server]:
-    """`settings` are HEADGATE_ variables in lower case. It is stopped in order at the end."""
+    """Run a server; `settings` are HEADGATE_ variables in lower case. It is stopped in order."""
     server = await asyncio.to_thread(_start, data, port, settings)
     try:
         await asyncio.to_thread(_wait_ready, server)
@@ -178,7 +178,7 @@ def _wait_ready(server: Server) -> None:
 
 @dataclass(frozen=True)
 class LedgerState:
-    """What is written down at the end."""
+    """Hold what the database says at the end."""
 
     receipts: int
     faults: list[str]

@@ -19,7 +19,7 @@ ANSWER_SECONDS_MAX = 60.0
 
 @dataclass
 class Tally:
-    """What became of the calls."""
+    """Count the calls and how they ended."""
 
     done: int = 0
     left: int = 0
@@ -41,7 +41,7 @@ class Tally:
 
 
 class Load:
-    """Makes calls from the next number on. `tokens` are used in turn, so that all keys are."""
+    """Make calls from the next number on; `tokens` are used in turn, so that all keys are."""
 
     def __init__(self, port: int, tokens: Sequence[str], *, seed: int) -> None:
         self.port = port
@@ -53,7 +53,7 @@ class Load:
     async def run(
         self, calls: int, connections: int, every: int, on_every: Callable[[], None]
     ) -> None:
-        """Make so many calls; `on_every` hears of each `every` that are done."""
+        """Make so many calls; `on_every` is called after each `every` of them."""
         last = self._next + calls
 
         async def work() -> None:
@@ -98,7 +98,7 @@ class Load:
 
 
 class Caller(asyncio.Protocol):
-    """One connection to the gateway, and the answer that arrives on it."""
+    """Represent one connection to the gateway, and the answer that arrives on it."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None

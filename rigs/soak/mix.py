@@ -1,4 +1,4 @@
-"""Which calls a soak makes, and the bytes that each one sends and must get back.
+"""The calls of a soak, and the bytes that each one sends and must get back.
 
 Every answer carries the number of its call in each of its events, so that an answer which reached
 the wrong caller, or was mixed with another one, is seen.
@@ -23,7 +23,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class CallFault(enum.Enum):
-    """What goes wrong with a call; the value is the word that tells the upstream."""
+    """Name what goes wrong with a call; the value is the word that tells the upstream."""
 
     NONE = "fine"
     REFUSE = "refuse"
@@ -61,7 +61,7 @@ WORDS = {fault.value.encode(): fault for fault in CallFault}
 
 @dataclass(frozen=True)
 class Call:
-    """One call: whether it streams, whether it asks for usage, and what goes wrong with it."""
+    """Describe one call: whether it streams, whether it asks for usage, and what goes wrong."""
 
     number: int
     streams: bool
@@ -74,7 +74,7 @@ class Call:
 
 
 def draw(number: int, *, seed: int) -> Call:
-    """The call of a number, the same in every run of one seed."""
+    """Return the call of a number, the same in every run of one seed."""
     dice = random.Random(seed * 1_000_003 + number)
     streams = dice.random() < STREAM_SHARE
     kind = dice.random()
@@ -87,7 +87,6 @@ def draw(number: int, *, seed: int) -> Call:
 
 
 def render_request(call: Call, token: str) -> bytes:
-    """The whole HTTP request."""
     document: dict[str, object] = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "Name the gate that every call passes. " * 8}],
@@ -108,7 +107,7 @@ def render_request(call: Call, token: str) -> bytes:
 
 
 def read_mark(body: bytes) -> tuple[bytes, CallFault]:
-    """The number (12 digits) and the turn of a call, from the body that the upstream got."""
+    """Return the number (12 digits) and the fault of a call, from the upstream's request body."""
     at = body.index(MARK) + len(MARK)
     number, word = body[at : at + 12], body[at + 13 : body.index(b"-", at + 13)]
     return number, WORDS[word]
@@ -152,12 +151,12 @@ _WHOLE = {
 
 
 def expect(call: Call) -> bytes:
-    """The body of the call's whole answer."""
+    """Return the body of the call's whole answer."""
     return _WHOLE[call.streams, call.asks_usage].replace(SLOT, b"%012d" % call.number)
 
 
 def judge(call: Call, status: int, body: bytes) -> str | None:
-    """What is wrong with the end of a call; None when it is as it must be."""
+    """Return what is wrong with the end of a call, or None."""
     if call.fault in (CallFault.NONE, CallFault.ONCE):
         right = status == 200 and body == expect(call)
         return None if right else f"status {status}, not its own answer: {body[:QUOTED_BYTES]!r}"
@@ -175,12 +174,12 @@ def judge(call: Call, status: int, body: bytes) -> str | None:
 
 
 def may_break_off(call: Call) -> bool:
-    """Whether the gateway can do no better than to end the answer early."""
+    """Return whether the gateway can do no better than to end the answer early."""
     return call.streams and call.fault is CallFault.CUT
 
 
 def is_broken_off(body: bytes) -> bool:
-    """Whether a stream ends in an error frame, not as a whole one does."""
+    """Return whether a stream ends in an error frame."""
     return b'"error"' in body.rpartition(b"data: ")[2] or (
         DONE not in body and b'data: {"error"' in body
     )

@@ -1,4 +1,4 @@
-"""What a person reads after a soak."""
+"""The report of a soak."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rigs.soak.samples import Finding, Sample
 
 
 def print_soak(result: SoakResult) -> int:
-    """The curve, the figures, the verdict; 1 when a bar is missed."""
+    """Print the curve, the figures, the verdict; return 1 when a bar is missed."""
     tally, end = result.tally, result.end
     curve = [(float(each.calls), each.resident) for each in result.loaded]
     print(chart.draw(curve, title="resident memory in MiB over the calls, after the warm-up"))
@@ -32,7 +32,7 @@ def print_soak(result: SoakResult) -> int:
 
 
 def describe_cost(idle: Sample, end: Sample) -> str:
-    """What a call cost between two samples."""
+    """Return what a call cost between two samples."""
     calls = max(1, end.calls - idle.calls)
     cpu_microseconds = (end.cpu_seconds - idle.cpu_seconds) * 1e6 / calls
     stored = (end.database_bytes - idle.database_bytes) / calls
@@ -44,7 +44,7 @@ def describe_cost(idle: Sample, end: Sample) -> str:
 
 
 def print_retention(result: retention.RetentionResult) -> int:
-    """As `print_soak`, of the retention."""
+    """Print the figures of the retention; return 1 when a bar is missed."""
     print(chart.draw(result.curve, title="resident memory in MiB over the seconds of the job"))
     print(
         f"\n{result.rows:,} receipts in {result.seconds:.0f} s, "
@@ -54,7 +54,7 @@ def print_retention(result: retention.RetentionResult) -> int:
 
 
 def print_findings(findings: Sequence[Finding]) -> int:
-    """A table; 1 when one does not pass."""
+    """Print a table; return 1 when one does not pass."""
     print()
     for each in findings:
         print(f"  {'ok  ' if each.passes else 'MISS'}  {each.name:28} {each.shown:32} {each.bar}")

@@ -1,4 +1,4 @@
-"""L3: the retention of millions of receipts, in a server that goes on answering calls."""
+"""The retention of millions of receipts, in a server that goes on answering calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REPORTED = "retention.done"
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """How many aged receipts there are, and how many clients call meanwhile."""
+    """Set how many aged receipts there are, and how many clients call meanwhile."""
 
     rows: int = 5_000_000
     connections: int = 8
@@ -43,7 +43,7 @@ class RetentionPlan:
 
 @dataclass
 class RetentionResult:
-    """What the job did to memory and to the calls; times in milliseconds where it says so."""
+    """Hold what the job did to memory and to the calls; times in milliseconds where it says so."""
 
     rows: int
     left: int = 0
@@ -86,7 +86,7 @@ class RetentionResult:
 
 
 def fill(path: Path, rows: int) -> None:
-    """Many receipts of long ago: copies of the one that is there, a few milliseconds apart."""
+    """Insert many old receipts: copies of the one that is there, a few milliseconds apart."""
     database = Database(path)
     start = time.time() - AGE_SECONDS
     step = min(0.005, AGE_SECONDS / 2 / rows)
@@ -112,7 +112,7 @@ def fill(path: Path, rows: int) -> None:
 
 
 async def run(plan: RetentionPlan, folder: Path, say: Callable[[str], None]) -> RetentionResult:
-    """Fill a database, start a server that has to forget it, and call it all the while."""
+    """Fill a database, start a server that has to delete it, and call it all the while."""
     upstream = Upstream()
     await upstream.start()
     data = folder / "data"
@@ -178,7 +178,7 @@ async def _call_without_end(load: Load, connections: int) -> None:
 
 
 def read_report(server: harness.Server) -> float | None:
-    """What the job logged of its longest slice in milliseconds, once it has ended."""
+    """Return the job's longest slice in milliseconds from the log, once it has ended."""
     for line in server.log.read_bytes().splitlines():
         if REPORTED.encode() in line:
             return float(msgspec.json.decode(line)["longest_ms"])

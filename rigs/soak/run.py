@@ -20,7 +20,7 @@ REST_STEP_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class SoakPlan:
-    """How much to soak. `slope_max` is in MiB for 100,000 calls."""
+    """Set how much to soak. `slope_max` is in MiB for 100,000 calls."""
 
     calls: int = 1_000_000
     keys: int = 100_000
@@ -33,8 +33,6 @@ class SoakPlan:
 
 @dataclass(frozen=True)
 class SoakResult:
-    """What a soak has found."""
-
     plan: SoakPlan
     tally: Tally
     idle: Sample
@@ -64,14 +62,13 @@ class SoakResult:
 
 
 def find_port() -> int:
-    """A port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
 class SampleRecorder:
-    """Takes samples while calls run; one at a time."""
+    """Take samples while calls run, one at a time."""
 
     def __init__(self, server: harness.Server, load: Load, say: Callable[[str], None]) -> None:
         self._server, self._load, self._say = server, load, say
@@ -95,7 +92,7 @@ class SampleRecorder:
         self._say(describe(sample))
 
     async def rest(self, upstream: Upstream) -> Sample:
-        """A sample after every connection was closed and everything has settled."""
+        """Take a sample after every connection was closed and everything has settled."""
         if self._running is not None:
             await self._running
         upstream.drop_connections()
@@ -112,7 +109,6 @@ class SampleRecorder:
 
 
 def describe(sample: Sample) -> str:
-    """One line."""
     counts = " ".join(f"{name} {count}" for name, count in sample.counts.items())
     return f"{sample.calls:>9,} calls  {sample.resident:6.1f} MiB  {counts}"
 

@@ -1,4 +1,4 @@
-"""What is measured of a running server, and the verdict over a soak's samples."""
+"""The measurements of a running server, and the verdict over a soak's samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAG = "headgate_event_loop_lag_seconds"
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the server; memory in MiB, `lag` cumulative counts by their bound in seconds."""
+    """Hold one measurement; memory in MiB, `lag` cumulative counts by their bound in seconds."""
 
     calls: int
     at: float
@@ -48,7 +48,7 @@ class Sample:
 
 
 def take(pid: int, exposition: str, calls: int) -> Sample:
-    """From the text of /metrics, and from /proc as far as that is open to us."""
+    """Read a sample from the text of /metrics, and from /proc as far as permitted."""
     values: dict[str, float] = {}
     lag: dict[float, float] = {}
     for family in text_string_to_metric_families(exposition):
@@ -74,7 +74,7 @@ def take(pid: int, exposition: str, calls: int) -> Sample:
 
 
 def _read_shares(pid: int) -> tuple[float, float]:
-    """PSS and USS; 0 where only root may see them."""
+    """Return PSS and USS; 0 where only root may read them."""
     try:
         memory = psutil.Process(pid).memory_full_info()
     except psutil.AccessDenied:
@@ -90,7 +90,7 @@ def _read_written(pid: int) -> int:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """MiB that the resident memory grows in 100,000 calls, by least squares."""
+    """Return the growth of the resident memory in MiB per 100,000 calls, by least squares."""
     if len(samples) < 2:
         return 0.0
     fit = statistics.linear_regression([s.calls for s in samples], [s.resident for s in samples])
@@ -98,13 +98,13 @@ def slope(samples: Sequence[Sample]) -> float:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of the values lies; 0 where there are none."""
+    """Return the value below which that share of the values lies; 0 where there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def lag_quantile(first: Sample, last: Sample, share: float) -> float:
-    """The bound in seconds below which that share of the beats between two samples was late."""
+    """Return the bound in seconds that this share of the beats between two samples stays below."""
     counts = {bound: last.lag[bound] - first.lag.get(bound, 0.0) for bound in sorted(last.lag)}
     total = max(counts.values(), default=0.0)
     return next((bound for bound, count in counts.items() if count >= share * total), 0.0)
@@ -112,7 +112,7 @@ def lag_quantile(first: Sample, last: Sample, share: float) -> float:
 
 @dataclass(frozen=True)
 class Finding:
-    """One figure with its bar."""
+    """Show one figure with its bar."""
 
     name: str
     shown: str
@@ -123,7 +123,9 @@ class Finding:
 def judge(
     idle: Sample, loaded: Sequence[Sample], end: Sample, *, slope_max: float
 ) -> list[Finding]:
-    """`idle` is after the warm-up, `end` after the last call; both with all connections closed."""
+    """Compare `idle` (after the warm-up) with `end` (after the last call), both without
+    connections.
+    """
     found = slope(loaded)
     ratio = end.resident / idle.resident
     late = lag_quantile(idle, end, LAG_SHARE)

@@ -1,4 +1,4 @@
-"""The provider of a soak: answers at once from prepared bytes, and goes wrong where told to."""
+"""The provider of a soak: answers at once from prepared bytes, and fails where told to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STREAMED_END = _STREAM_REST + b"0\r\n\r\n"
 
 
 class Upstream:
-    """Listens on this machine; `connections` are those that are open."""
+    """Listen on this machine; `connections` are those that are open."""
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
@@ -62,7 +62,7 @@ class Upstream:
 
 
 class Connection(asyncio.Protocol):
-    """One connection of the gateway's pool."""
+    """Represent one connection of the gateway's pool."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream

@@ -1,4 +1,4 @@
-"""Kills, starves and cuts off a running gateway, and judges by its books what became of the calls.
+"""Kills, full disks and failed flushes of a running gateway, judged by its ledger.
 
 `python -m rigs.torture` (`make torture`) runs every part; `--quick` a short form, `--only` some.
 """

@@ -20,7 +20,6 @@ CONSOLE = Console(stderr=True, highlight=False)
 
 
 def read_arguments() -> argparse.Namespace:
-    """What was asked for."""
     parser = argparse.ArgumentParser(prog="python -m rigs.torture", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few of everything")
     parser.add_argument("--seed", type=int, default=4600, help="of every draw")
@@ -33,12 +32,12 @@ def read_arguments() -> argparse.Namespace:
 
 
 def tell(text: str) -> None:
-    """One line of progress."""
+    """Print one line of progress."""
     CONSOLE.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}")
 
 
 async def run(part: str, given: argparse.Namespace) -> Result:
-    """One part of the rig."""
+    """Run one part of the rig."""
     quick, seed = given.quick, given.seed
     match part:
         case "K1":
@@ -64,7 +63,7 @@ async def run(part: str, given: argparse.Namespace) -> Result:
 
 
 def draw_table(results: list[Result]) -> Table:
-    """One row for each part, with the verdicts that were broken."""
+    """Return one row for each part, with the verdicts that were broken."""
     table = Table("", "what", "n", "verdicts", "figures")
     for result in results:
         broken = Counter(finding.verdict for finding in result.findings)
@@ -75,7 +74,7 @@ def draw_table(results: list[Result]) -> Table:
 
 
 def main() -> int:
-    """Run what was asked for; 1 when anything was found."""
+    """Run the requested parts; return 1 when anything was found."""
     given = read_arguments()
     results: list[Result] = []
     for part in given.only.split(","):

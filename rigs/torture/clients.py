@@ -1,7 +1,7 @@
-"""Clients that call without end and write down which answers they had whole.
+"""Clients that call without end and record which answers they received whole.
 
-Most speak through plain sockets, some are the official SDK with its retries; half of the calls
-are streamed, half are paid from the wallet.
+Most speak through plain sockets, some are the official SDK with its retries; half of the calls are
+streamed, half are paid from the wallet.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 
 class BrokenAnswerError(Exception):
-    """An answer that did not become whole."""
+    pass
 
 
 class Clients:
-    """`count` clients, of whom every eighth is an SDK, of one gateway on a port that stays."""
+    """Run `count` clients, every eighth of them an SDK, of one gateway on a port that stays."""
 
     def __init__(self, port: int, key: str, *, count: int, seed: int) -> None:
         self.port = port
@@ -44,14 +44,13 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Let them call."""
         self._tasks = [
             asyncio.create_task(self._use_sdk() if number % 8 == 7 else self._use_socket())
             for number in range(self._count)
         ]
 
     async def stop(self) -> None:
-        """End them, wherever they are."""
+        """End the clients, wherever they are."""
         for task in self._tasks:
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -60,7 +59,7 @@ class Clients:
                 raise result
 
     def _next_call(self) -> tuple[bool, str, float]:
-        """Whether it streams, its credential, its pause."""
+        """Return whether it streams, its credential, its pause."""
         number = next(self._numbers)
         credential = "managed" if number % 4 < 2 else "own"
         return number % 2 == 0, credential, self._draw.uniform(0, 2 * self.pause_seconds)
@@ -161,20 +160,20 @@ class Clients:
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    """The status and the headers of an answer."""
+    """Return the status and the headers of an answer."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     fields = dict(line.lower().split(": ", 1) for line in head[1:] if line)
     return int(head[0].split(" ")[1]), fields
 
 
 async def read_piece(reader: asyncio.StreamReader) -> bytes:
-    """One chunk; empty at the end."""
+    """Return one chunk; empty at the end."""
     size = int(await reader.readline() or b"0", 16)
     return (await reader.readexactly(size + 2))[:-2]
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, Answer | None]:
-    """The status, and the answer where it is whole: a stream is with its last event."""
+    """Return the status, and the answer if it is whole: a stream is with its last event."""
     status, fields = await read_head(reader)
     if fields.get("transfer-encoding") != "chunked":
         body = await reader.readexactly(int(fields["content-length"]))

@@ -1,4 +1,4 @@
-"""D1: the disk is full: what calls are told, what lives on, how it ends."""
+"""D1: a full disk: what calls are told, what goes on, how it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFUSED_SECONDS = 1.0
 
 
 async def fill(*, seed: int, tell: Callable[[str], None]) -> Result:
-    """D1 on a small tmpfs, which only root can mount. `n` are the calls refused while full."""
+    """Run D1 on a small tmpfs, which only root can mount; `n` counts calls refused while full."""
     if os.geteuid() != 0:
         return Result("D1", "disk full", 0, [], "needs root to mount a tmpfs: not run")
     with _small_disk() as folder, RecordingProvider() as provider:
@@ -76,7 +76,7 @@ async def _fill(
 
 
 async def _wait_until(is_so: Callable[[], bool], seconds: float) -> float:
-    """The seconds that it took, or more than were given."""
+    """Return the seconds that it took, or more than were given."""
     started = time.monotonic()
     while not is_so() and time.monotonic() - started <= seconds:  # noqa: ASYNC110 - counts grow
         await asyncio.sleep(0.02)
@@ -94,7 +94,7 @@ def _fill_up(ballast: Path) -> None:
 
 
 def _look_at_full(harness: TortureHarness) -> tuple[list[Finding], float]:
-    """Health and reads while the disk is full, and the slowest refusal."""
+    """Check health and reads while the disk is full, and the slowest refusal."""
     findings, slowest = list[Finding](), 0.0
     deadline = time.monotonic() + FULL_SECONDS
     while time.monotonic() < deadline:

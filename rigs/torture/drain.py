@@ -1,4 +1,4 @@
-"""K4: a stop in order, with long streams under way."""
+"""K4: an orderly stop with long streams under way."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ WORD_BYTES = 5
 
 
 class Stream(msgspec.Struct):
-    """What a client had of a stream."""
+    """Hold what a client received of a stream."""
 
     request_id: str = ""
     text: bytes = b""
 
     @property
     def answer(self) -> Answer:
-        """Of a whole one."""
         data = json.loads(self.text[6 : self.text.index(b"\n")])
         return Answer(self.request_id, data["id"])
 
@@ -39,7 +38,7 @@ class Stream(msgspec.Struct):
 async def read_stream(
     harness: TortureHarness, number: int, *, events: int, pause_seconds: float
 ) -> Stream:
-    """Ask for a stream and read it to its end, whichever that is."""
+    """Request a stream and read it to its end, whichever that is."""
     body = json.dumps(
         {
             "model": MODEL,
@@ -72,8 +71,9 @@ async def read_stream(
 async def stop_with_streams(
     *, streams: int, tell: Callable[[str], None], grace_seconds: float = 3.0
 ) -> Result:
-    """K4: streams that end within the grace are whole; those that do not are told, and billed for
-    what was delivered."""
+    """Run K4: streams that end within the grace are whole; others are told, and billed for what was
+    delivered.
+    """
     findings: list[Finding] = []
     figures: list[str] = []
     for name, events in (("short", 20), ("long", 10_000)):
@@ -93,7 +93,7 @@ async def stop_with_streams(
 async def _stop(
     harness: TortureHarness, streams: int, *, events: int
 ) -> tuple[float, list[Stream]]:
-    """The seconds from the signal to the exit, and what the clients had."""
+    """Return the seconds from the signal to the exit, and what the clients received."""
     reading = [
         asyncio.create_task(read_stream(harness, number, events=events, pause_seconds=0.1))
         for number in range(streams)

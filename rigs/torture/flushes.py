@@ -19,9 +19,9 @@ SYSCALLS = "fdatasync,fsync"
 async def fail_flushes(
     *, numbers: Iterable[int], seed: int, tell: Callable[[str], None], clients: int = 16
 ) -> Result:
-    """K5: after a flush that failed nothing is acknowledged, and the process ends by itself.
+    """Run K5: after a failed flush nothing is acknowledged, and the process ends by itself.
 
-    `n` are the flushes that failed.
+    `n` counts the flushes that failed.
     """
     findings, trials = list[Finding](), 0
     if shutil.which("strace") is None:
@@ -43,7 +43,7 @@ async def fail_flushes(
 
 
 def _fail(harness: TortureHarness, number: int) -> list[Finding]:
-    """Have strace break the running gateway's flushes; it must end by itself, and not well."""
+    """Make strace fail the running gateway's flushes; it must end by itself, with an error."""
     process = harness.gateway.process
     # strace counts for each thread: the writer's thread is the one that flushes.
     tracer = subprocess.Popen(

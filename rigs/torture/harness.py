@@ -1,4 +1,6 @@
-"""The stand of the rigs: a gateway between clients and a seller, with money and two credentials."""
+"""The harness of the rigs: a gateway between clients and a recording provider, with money and two
+credentials.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ FUNDED_DOLLARS = 1_000_000
 
 
 class Result(msgspec.Struct):
-    """What a part found: one row of the table. `n` are the trials that the 0 stands on."""
+    """Hold what a part found: one row of the table; `n` counts its trials."""
 
     id: str
     what: str
@@ -30,7 +32,7 @@ class Result(msgspec.Struct):
 
 
 class TortureHarness:
-    """One data directory, its seller, and the gateway that runs on them, restarted at will."""
+    """Hold a data directory, its provider, and the gateway on them, which can be restarted."""
 
     def __init__(self, data: Path, provider: RecordingProvider, **settings: Any) -> None:
         self.provider = provider
@@ -39,11 +41,10 @@ class TortureHarness:
 
     @property
     def database(self) -> Path:
-        """The file of the books."""
         return self.gateway.data / "headgate.db"
 
     def prepare(self) -> None:
-        """Add the credentials `managed` and `own`, and fill the wallet, as an operator would."""
+        """Add the credentials `managed` and `own`, and fund the wallet, as an operator would."""
         for name, *kind in (("managed", "--managed"), ("own",)):
             self._run(
                 *("credentials", "add", "openai", "--name", name, *kind, "--api-key-stdin"),
@@ -57,14 +58,14 @@ class TortureHarness:
         assert done.returncode == 0, done.stderr
 
     def restart(self, **settings: Any) -> float:
-        """Start a dead gateway; the seconds until it is ready. AssertionError when it dies."""
+        """Start a dead gateway; return the seconds until it is ready. Raises AssertionError."""
         started = time.monotonic()
         old = self.gateway
         self.gateway = start_gateway(old.data, port=old.port, **{**self.settings, **settings})
         return time.monotonic() - started
 
     def make_clients(self, *, count: int, seed: int) -> Clients:
-        """Clients of this gateway, also after restarts."""
+        """Return clients of this gateway, which keep its port after restarts."""
         return Clients(self.gateway.port, self.gateway.key, count=count, seed=seed)
 
     def stop_and_judge(self, answers: list[Answer]) -> list[Finding]:
@@ -81,7 +82,7 @@ class TortureHarness:
 
 @contextlib.contextmanager
 def running_harness(**settings: Any) -> Generator[TortureHarness]:
-    """A stand in a directory of its own, with everything that a call needs."""
+    """Run a harness in a directory of its own, with everything that a call needs."""
     with tempfile.TemporaryDirectory(prefix="torture-") as folder, RecordingProvider() as provider:
         harness = TortureHarness(Path(folder) / "data", provider, **settings)
         try:

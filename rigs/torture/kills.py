@@ -52,7 +52,7 @@ async def kill_at_random(
     tell: Tell,
     wait_seconds: tuple[float, float] = (0.1, 3.0),
 ) -> Result:
-    """K1. `n` are the calls that were in flight when the gateway died."""
+    """Run K1. `n` counts the calls that were in flight when the gateway died."""
     draw, findings = random.Random(seed), list[Finding]()
     in_flight, ready = 0, list[float]()
     with running_harness() as harness:
@@ -88,7 +88,7 @@ async def kill_at_points(
     tell: Tell,
     points: Sequence[str] = RUNNING_POINTS + START_POINTS,
 ) -> Result:
-    """K2. `n` are the kills."""
+    """Run K2. `n` counts the kills."""
     draw, findings, kills = random.Random(seed), list[Finding](), 0
     for point in [each for each in points if each in RUNNING_POINTS]:
         with running_harness(grace_seconds=0.5) as harness:
@@ -147,7 +147,7 @@ async def _await_death(gateway: Gateway, point: str) -> list[Finding]:
 
 
 def start_over(point: str) -> list[Finding]:
-    """Die within the very first start; the next one must find its way."""
+    """Die within the very first start; the next one must succeed."""
     with tempfile.TemporaryDirectory(prefix="torture-") as folder, RecordingProvider() as provider:
         data = Path(folder) / "data"
         given: dict[str, Any] = {"test_mode": "true", "failpoint": f"{point}=kill"}

@@ -1,4 +1,4 @@
-"""Joins what clients had whole, what the provider sold and what the database says of it."""
+"""The judge: joins what clients received, what the provider charged and what the database says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 """Runs a query on the books."""
 
 VERDICTS = {
-    "L0": "billed and never sold",
+    "L0": "billed and never charged by the provider",
     "L1": "complete and not billed, or at another price",
     "L2": "billed twice, or other than its receipt says",
     "L3": "billed above its hold",
@@ -30,14 +30,14 @@ VERDICTS = {
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One that a client had whole; the ids of the gateway and of the provider."""
+    """Identify an answer that a client received whole, by the gateway's and the provider's id."""
 
     request_id: str
     answer_id: str
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that must not be; `verdict` is one of `VERDICTS`."""
+    """Describe something that must not be; `verdict` is one of `VERDICTS`."""
 
     verdict: str
     text: str
@@ -46,7 +46,8 @@ class Finding(msgspec.Struct, frozen=True):
 def judge(
     read: Read, answers: Iterable[Answer], charges: Mapping[str, int], *, has_events: bool = True
 ) -> list[Finding]:
-    """Everything that is wrong when all is quiet: no call runs, the last start has cleaned up.
+    """Return everything that is wrong when all is quiet: no call runs, the last start has cleaned
+    up.
 
     `charges` are the nano-dollars of every answer that the provider began, by its id.
     """
@@ -62,7 +63,7 @@ def judge(
 def judge_answers(
     read: Read, answers: Iterable[Answer], charges: Mapping[str, int]
 ) -> Iterable[Finding]:
-    """Whole answers against receipts, and receipts against what was sold."""
+    """Compare whole answers with receipts, and receipts with charges."""
     rows = read("SELECT request_id, outcome, answer_id, cost_nano FROM receipts")
     receipts = {row[0]: row[1:] for row in rows}
     for answer in answers:
@@ -82,7 +83,7 @@ def judge_answers(
 
 
 def judge_bills(read: Read) -> Iterable[Finding]:
-    """Managed receipts against their entries and their holds."""
+    """Compare managed receipts with their entries and their holds."""
     paid = dict(
         read(
             "SELECT request_id, sum(amount_nano) FROM entries "
@@ -101,7 +102,7 @@ def judge_bills(read: Read) -> Iterable[Finding]:
 
 
 def judge_ledger(read: Read) -> Iterable[Finding]:
-    """The ledger by itself; right at any moment, also when calls run."""
+    """Check the ledger by itself; correct at any moment, also when calls run."""
     yield from _find(
         read,
         "L4",
@@ -131,7 +132,7 @@ def judge_ledger(read: Read) -> Iterable[Finding]:
 
 
 def judge_events(read: Read) -> Iterable[Finding]:
-    """One event for each receipt."""
+    """Check that there is one event for each receipt."""
     yield from _find(
         read,
         "L8",
@@ -153,14 +154,15 @@ def _find(read: Read, verdict: str, query: str) -> Iterable[Finding]:
 def judge_file(
     path: Path, answers: Iterable[Answer], charges: Mapping[str, int], *, has_events: bool = True
 ) -> list[Finding]:
-    """As `judge`, on a database that nobody uses now."""
+    """Judge a database that nobody uses now."""
     with closing(sqlite3.connect(path)) as connection:
         return judge(_reader(connection), answers, charges, has_events=has_events)
 
 
 def check_after_crash(path: Path) -> list[Finding]:
-    """What is wrong with the files that a dead server left; on a copy, so that the next start
-    finds them as they were."""
+    """Return what is wrong with the files of a dead server; on a copy, so that the next start finds
+    them as they were.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for file in path.parent.glob(f"{path.name}*"):
             copy(file, folder)

@@ -1,4 +1,4 @@
-"""A provider that writes down what it sold: each answer has an id and a usage of its own.
+"""A provider that records what it charges: each answer has an id and a usage of its own.
 
 The request says how it wants to be answered: `events` pieces of text, `pause_seconds` between.
 """
@@ -22,8 +22,9 @@ STREAM_HEAD = (
 
 
 class RecordingProvider:
-    """Serves on a thread of its own. `charges` are nano-dollars by the id of the answer; an answer
-    is in it from before its first byte, so the last ones may never have left."""
+    """Serve on a thread. `charges` are nano-dollars by the id of the answer; an answer is in it
+    before its first byte, so the last ones may never have left.
+    """
 
     def __init__(self) -> None:
         self.charges: dict[str, int] = {}
@@ -37,7 +38,6 @@ class RecordingProvider:
 
     @property
     def base_url(self) -> str:
-        """What a credential is told."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> RecordingProvider:

@@ -42,11 +42,11 @@ CHUNK = 250
 
 
 class SimulatedCrash(BaseException):
-    """The process dies here. Not an `Exception`: nothing may catch it."""
+    """End the simulated process here; not an `Exception`, so that nothing catches it."""
 
 
 class Promise:
-    """A future without a loop: whoever awaits it is stepped again once it is done."""
+    """Be a future without a loop: whoever awaits it is stepped again once it is done."""
 
     def __init__(self) -> None:
         self._value: Any = None
@@ -54,15 +54,12 @@ class Promise:
         self._done = False
 
     def done(self) -> bool:
-        """As of a future."""
         return self._done
 
     def set_result(self, value: Any) -> None:
-        """As of a future."""
         self._done, self._value = True, value
 
     def set_exception(self, error: Exception) -> None:
-        """As of a future."""
         self._done, self._error = True, error
 
     def __await__(self) -> Generator[Promise, None, Any]:
@@ -74,23 +71,23 @@ class Promise:
 
 
 class Clock:
-    """Virtual time; `set_by` is what somebody did to the wall clock."""
+    """Hold virtual time; `set_by` is the change that somebody made to the wall clock."""
 
     def __init__(self) -> None:
         self.seconds = 1_800_000_000.0
         self.set_by = 0.0
 
     def now(self) -> float:
-        """Seconds since 1970, as the wall clock has them."""
+        """Return seconds since 1970 by the wall clock."""
         return self.seconds + self.set_by
 
     def monotonic(self) -> float:
-        """Seconds that really passed."""
+        """Return the seconds that really passed."""
         return self.seconds
 
 
 class Disk(SqliteWriterConnection):
-    """A connection whose commits can fail or be the last thing that happens."""
+    """Simulate a connection whose commits can fail, or be the last thing that happens."""
 
     def __init__(self, connection: sa.Connection, draw: random.Random) -> None:
         super().__init__(connection, Path(":memory:"), always_flush=False)
@@ -101,16 +98,14 @@ class Disk(SqliteWriterConnection):
 
     @property
     def driver(self) -> Any:
-        """The driver's own connection."""
         return self.connection.connection.driver_connection
 
     def begin(self, *, durable: bool) -> None:
-        """See `SqliteWriterConnection`."""
         self._durable = durable
         super().begin(durable=durable)
 
     def commit(self) -> None:
-        """A power loss takes everything since the last flushed commit."""
+        """Commit; a power loss takes everything since the last flushed commit."""
         if self.refuses:
             raise sqlite.DRIVER.OperationalError("database or disk is full")
         if self.draw.random() < 0.01:
@@ -120,21 +115,21 @@ class Disk(SqliteWriterConnection):
             self.flush()
 
     def flush(self) -> None:
-        """What is committed now survives the power."""
+        """Make what is committed survive a power loss."""
         self.driver.backup(self._flushed)
 
     def lose_power(self) -> None:
-        """What was not flushed is gone."""
+        """Drop what was not flushed."""
         self._flushed.backup(self.driver)
 
     def fill(self, template: Any) -> None:
-        """Begin anew with the content of another database."""
+        """Start again with the content of another database."""
         template.backup(self.driver)
         self.flush()
 
 
 class SteppedWriter(Writer):
-    """The writer without its thread: `step` commits what one turn of it would."""
+    """Run the writer without its thread: `step` commits what one turn of it would."""
 
     def __init__(self, database: Database, disk: Disk) -> None:
         super().__init__(database)
@@ -142,7 +137,6 @@ class SteppedWriter(Writer):
         self.queue: list[Any] = []
 
     def enqueue(self, batch_queue: BatchQueue[Any, Any], item: Any) -> Any:
-        """See `Writer`."""
         promise = Promise()
         self.queue.append((batch_queue, item, promise))
         return promise
@@ -161,7 +155,7 @@ class SteppedWriter(Writer):
 
 
 class World:
-    """One seed: everything that can happen, and what must be true of it."""
+    """Simulate one seed: everything that can happen, and what must hold."""
 
     def __init__(self, seed: int, database: Database, disk: Disk) -> None:
         self.draw = disk.draw = random.Random(seed)
@@ -178,7 +172,7 @@ class World:
         self.boot()
 
     def boot(self) -> None:
-        """A new process: it knows what the database knows, and cleans up first."""
+        """Start a process: it knows what the database knows, and cleans up first."""
         self.disk.refuses = False
         self.writer = SteppedWriter(self.database, self.disk)
         self.ledger = Ledger(
@@ -193,11 +187,10 @@ class World:
                 self.crash()
 
     async def clean_up(self) -> None:
-        """What a start does."""
         await self.ledger.resolve_abandoned()
 
     def crash(self) -> None:
-        """The process dies, sometimes with the power; another one starts."""
+        """Kill the process, sometimes with a power loss, and start another one."""
         self.crashes += 1
         for task in self.tasks:
             task.close()
@@ -216,17 +209,16 @@ class World:
         self.boot()
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
-        """For the oracle."""
         return self.disk.driver.execute(query).fetchall()
 
     def note(self, text: str) -> None:
-        """What happened, for the comparison of two runs."""
+        """Record what happened, to compare two runs."""
         self.trace.update(text.encode())
 
     # What can happen next.
 
     def go_on(self) -> None:
-        """One of the tasks runs to its next await."""
+        """Run one of the tasks to its next await."""
         if not self.tasks:
             return
         number = self.draw.randrange(len(self.tasks))
@@ -241,7 +233,7 @@ class World:
             self.note("refused")
 
     def commit(self) -> None:
-        """The writer takes some of what waits."""
+        """Let the writer commit some of what waits."""
         if self.writer.queue:
             count = self.draw.randint(1, len(self.writer.queue))
             self.note(f"commit {count}")
@@ -249,45 +241,42 @@ class World:
             self.findings += judge_ledger(self.read)
 
     def begin_call(self) -> None:
-        """Another caller."""
         if self.calls < CALLS_MAX:
             self.calls += 1
             self.tasks.append(self.call(f"req_{self.calls:04}"))
 
     def do_chores(self) -> None:
-        """What a server does by the clock."""
+        """Run one of the periodic jobs."""
         work = self.draw.choice((self.reap, self.recover, self.top_up))
         self.tasks.append(work())
 
     def move_clock(self) -> None:
-        """Time passes; or somebody sets the clock, which must not matter."""
+        """Let time pass, or set the wall clock, which must not matter."""
         self.clock.seconds += self.draw.random()
         if self.draw.random() < 0.3:
             self.clock.set_by += self.draw.choice((-3_600.0, 3_600.0, 40 * 86_400.0, -600.0))
 
     def switch_disk(self) -> None:
-        """It refuses, or takes again."""
+        """Let the disk refuse writes, or accept them again."""
         self.disk.refuses = not self.disk.refuses and self.draw.random() < 0.4
 
     def die(self) -> None:
-        """At any await of anybody."""
+        """Crash at any await."""
         if self.draw.random() < 0.4:
             raise SimulatedCrash
 
     async def reap(self) -> None:
-        """See the job."""
         await self.ledger.resolve_expired()
 
     async def recover(self) -> None:
-        """See the job."""
         await self.ledger.recover()
 
     async def top_up(self) -> None:
-        """A grant, of which some are sent twice."""
+        """Fund the wallet; some grants are sent twice."""
         await self.ledger.fund(ORGANIZATION, 100, reference=f"grant {self.draw.randint(1, 4)}")
 
     async def call(self, request_id: str) -> None:
-        """The stages of one call, as `relay.pipeline` has it."""
+        """Run the stages of one call, as `relay.pipeline` does."""
         managed = self.draw.random() < 0.7
         self.ledger.check()
         hold = Hold(request_id, ORGANIZATION, self.draw.randint(0, HOLD_NANO_MAX))
@@ -316,7 +305,7 @@ class World:
             self.answers.append((Answer(request_id, f"answer {request_id}"), managed))
 
     async def settle(self, receipt: Receipt, hold: Hold | None) -> bool:
-        """Whether it is recorded; sometimes it is asked for twice."""
+        """Return whether the call is recorded; sometimes it is settled twice."""
         again = self.draw.random() < 0.2
         queued = [self.ledger.record(receipt, hold) for _ in range(1 + again)]
         try:
@@ -329,11 +318,11 @@ class World:
         return True
 
     async def pause(self) -> None:
-        """Others may go first."""
+        """Let other tasks go first."""
         await _Once()
 
     def come_to_rest(self) -> None:
-        """The disk is well again, and what began may end."""
+        """Mend the disk, and let what began end."""
         self.disk.refuses = False
         self.tasks.append(self.recover())
         for _ in range(REST_STEPS_MAX):
@@ -346,7 +335,7 @@ class World:
                 self.crash()
 
     def run(self) -> None:
-        """Draw steps, then let everything come to rest after a last crash; and judge."""
+        """Draw steps, crash once more, let everything come to rest, and judge."""
         actions = (
             *[self.go_on] * 12,
             *[self.commit] * 8,
@@ -370,14 +359,14 @@ class World:
 
 
 class _Once:
-    """Awaited, it gives way once."""
+    """Yield once when awaited."""
 
     def __await__(self) -> Generator[Any, None, None]:
         yield self
 
 
 def make_receipt(hold: Hold, cost_nano: int, *, outcome: str, managed: bool = True) -> Receipt:
-    """The receipt of a call whose answer has the id `answer <request id>`."""
+    """Return the receipt of a call whose answer has the id `answer <request id>`."""
     return msgspec.structs.replace(
         make_unknown_receipt(hold, created_at=1.0),
         outcome=outcome,
@@ -389,7 +378,7 @@ def make_receipt(hold: Hold, cost_nano: int, *, outcome: str, managed: bool = Tr
 
 
 class Simulator:
-    """Runs seeds, one after the other, on one database in memory."""
+    """Run seeds, one after the other, on one database in memory."""
 
     def __init__(self) -> None:
         self._logging = structlog.get_config()
@@ -406,7 +395,6 @@ class Simulator:
         self._disk = Disk(connection, random.Random(0))
 
     def run(self, seed: int) -> World:
-        """One seed, from the beginning."""
         self._disk.refuses = False
         self._disk.fill(self._template)
         world = World(seed, self._database, self._disk)
@@ -414,7 +402,6 @@ class Simulator:
         return world
 
     def close(self) -> None:
-        """Give everything back."""
         self._disk.close()
         self._template.close()
         self._database.close()
@@ -422,7 +409,7 @@ class Simulator:
 
 
 class Tally(msgspec.Struct):
-    """What a stretch of seeds came to."""
+    """Hold the counts of several seeds."""
 
     seeds: int = 0
     calls: int = 0
@@ -432,7 +419,7 @@ class Tally(msgspec.Struct):
 
 
 def simulate(first: int, seeds: int) -> Tally:
-    """Seeds in a row, in this process."""
+    """Run seeds in a row, in this process."""
     simulator, tally = Simulator(), Tally()
     try:
         for seed in range(first, first + seeds):
@@ -451,7 +438,7 @@ def simulate(first: int, seeds: int) -> Tally:
 
 
 def simulate_many(*, first: int, seeds: int, seconds: float, tell: Callable[[str], None]) -> Result:
-    """K6, on every core, until all seeds or the time are through. `n` are the seeds."""
+    """Run K6 on every core, until all seeds or the time are used up. `n` counts the seeds."""
     started, total = time.monotonic(), Tally()
     stretches = iter(range(first, first + seeds, CHUNK))
     last = first + seeds
@@ -478,7 +465,7 @@ def simulate_many(*, first: int, seeds: int, seconds: float, tell: Callable[[str
 
 
 def add(total: Tally, part: Tally) -> None:
-    """Take the numbers of a stretch into the whole."""
+    """Add the counts of one part to the whole."""
     total.seeds += part.seeds
     total.calls += part.calls
     total.crashes += part.crashes
