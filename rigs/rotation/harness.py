@@ -17,7 +17,7 @@ from headgate.credentials.store import credentials as credential_store
 from headgate.kit.clock import SystemClock
 from headgate.kit.crypto import SecretKey
 from headgate.kit.db.engine import Database
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault.service import Sealer, find_master_key
 from headgate.vault.service.sealing import seal_secret
 from headgate.vault.store import revision
@@ -33,7 +33,7 @@ def add_credentials(data: Path, *, count: int, base_url: str, organizations: int
 
     Return the names of the caller's own.
     """
-    clock, ids = SystemClock(), Ids()
+    clock, ids = SystemClock(), IdGenerator()
     database = Database(data / "headgate.db")
     names: list[str] = []
     with database.transaction() as connection:
@@ -58,7 +58,7 @@ def add_credentials(data: Path, *, count: int, base_url: str, organizations: int
 
 
 def _seal(
-    number: int, owner: str | None, key: tuple[str, SecretKey], ids: Ids, *, base_url: str
+    number: int, owner: str | None, key: tuple[str, SecretKey], ids: IdGenerator, *, base_url: str
 ) -> tuple[CredentialRecord, bytes]:
     record = CredentialRecord(
         id=ids.make("cred"),

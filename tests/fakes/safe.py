@@ -20,7 +20,7 @@ from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.http.guard import EgressRules, parse_rule
 from headgate.kit.http.message import Origin
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import OPERATOR
 from headgate.vault.model import sealed_row
 from headgate.vault.model.secret import (
@@ -74,11 +74,11 @@ class Safe:
         rules = rules.with_origins(OPERATOR, Origin("http", "127.0.0.1", 11434))
         audit = AuditLog(self.clock)
         self.book = CredentialService(
-            sealer, facts, egress_rules=rules, clock=self.clock, ids=Ids(), audit=audit
+            sealer, facts, egress_rules=rules, clock=self.clock, ids=IdGenerator(), audit=audit
         )
         self.vault = CredentialResolver(sealer, facts, self.clock)
         self.sealer = sealer
-        accounts = AccountService(self.clock, Ids(), audit)
+        accounts = AccountService(self.clock, IdGenerator(), audit)
         with self.database.transaction() as connection:
             store_master_key(connection, self.master_key, now=0.0)
             self.own = accounts.create_organization(connection, "Own", by=SYSTEM).id
@@ -123,7 +123,7 @@ class Drawer(Safe):
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
         self.secrets = SecretService(
-            self.sealer, clock=self.clock, ids=Ids(), audit=AuditLog(self.clock)
+            self.sealer, clock=self.clock, ids=IdGenerator(), audit=AuditLog(self.clock)
         )
 
     def put(self, value: str = SECRET, name: str = "mine", **more: object) -> SecretRecord:

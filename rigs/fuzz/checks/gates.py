@@ -28,7 +28,7 @@ def check_address(data: bytes) -> None:
     for size in 4, 16:
         if len(data) >= size:
             address = ipaddress.ip_address(data[:size])
-            if addresses.find_reason(address) is None:
+            if addresses.find_non_public_reason(address) is None:
                 assert is_public(address)
 
 

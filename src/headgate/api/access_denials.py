@@ -23,7 +23,7 @@ from headgate.audit.service import AuditLog
 from headgate.keys.model import KeyKind, read_public_prefix
 from headgate.keys.service import KeyIndex
 from headgate.kit.errors import HeadgateError, Kind
-from headgate.kit.throttle import EventThrottle
+from headgate.kit.event_limiter import EventLimiter
 
 WINDOW_SECONDS = 60.0
 LOG_LINES_MAX, LOG_LINES_OF_ADDRESS_MAX = 60, 10
@@ -63,8 +63,8 @@ class AccessDenialLog:
         self._storage = storage
         self._audit = audit
         self._key_index = key_index
-        self._lines = EventThrottle(in_all=LOG_LINES_MAX, of_address=LOG_LINES_OF_ADDRESS_MAX)
-        self._entries = EventThrottle(
+        self._lines = EventLimiter(in_all=LOG_LINES_MAX, of_address=LOG_LINES_OF_ADDRESS_MAX)
+        self._entries = EventLimiter(
             in_all=AUDIT_ENTRIES_MAX, of_address=AUDIT_ENTRIES_OF_ADDRESS_MAX
         )
         self._window: asyncio.TimerHandle | None = None

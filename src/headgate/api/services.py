@@ -31,7 +31,7 @@ from headgate.credentials.service import (
 )
 from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.vault.model.keys import Rotation
 from headgate.vault.model.sealed_row import UnreadableRow
@@ -67,7 +67,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     storage: Storage
     clock: Clock
-    ids: Ids
+    ids: IdGenerator
     audit: AuditLog
     denials: AccessDenialLog
     accounts: AccountService

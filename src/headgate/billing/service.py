@@ -70,10 +70,10 @@ class Ledger:
         self._lease_seconds = lease_seconds
         # A hold lost with the power is lost with its call: no answer of it was completed. The
         # settlement that completes one is flushed, and every hold before it with it.
-        self._holding = writer.create_queue(self._hold_all, durable=False, turn=_payer_of_hold)
+        self._holding = writer.create_queue(self._hold_all, durable=False, lock_name=_payer_of_hold)
         self._measuring = writer.create_queue(self._record_measured, durable=False)
         self._settling = writer.create_queue(
-            self._record_settled, durable=True, turn=_payer_of_settled
+            self._record_settled, durable=True, lock_name=_payer_of_settled
         )
         self._deferred: deque[tuple[Receipt, Hold | None]] = deque()
         # Leases run by a clock that nobody can set while the process lives.
@@ -129,8 +129,8 @@ class Ledger:
                 # Once more for those that were recorded already changes nothing.
                 self._deferred.extendleft(reversed(some))
                 raise
-        if not self._writer.health.is_good:
-            await self._writer.pulse()
+        if not self._writer.health.is_healthy:
+            await self._writer.probe_commit()
         return recorded
 
     async def _record_late(self, some: Sequence[tuple[Receipt, Hold | None]]) -> list[Receipt]:

@@ -40,7 +40,7 @@ def init(
             return
         address = "" if is_done else ask_email(email)
         hashed = "" if is_done else ask_password_hash(address, from_stdin=password_stdin)
-        with application.database.transaction(alone=True) as connection:
+        with application.database.transaction(exclusive=True) as connection:
             person = application.first_owner.create(
                 connection, email=address, name=name or address, password_hash=hashed
             )

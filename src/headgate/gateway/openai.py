@@ -22,7 +22,7 @@ from headgate.keys.model import request_keys
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Headers
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.kit.json_limits import JsonLimits
 from headgate.kit.rate_limiter import RateLimitedError
 from headgate.llm import form, request, routes
@@ -135,7 +135,7 @@ class OpenAiHandler:
         bodies: BodyBudget,
         provider: Provider,
         limits: HandlerLimits,
-        ids: Ids,
+        ids: IdGenerator,
         clock: Clock,
         on_refusal: Callable[[HeadgateError], None],
         on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,

@@ -41,8 +41,8 @@ from headgate.gateway.request_parser import (
 from headgate.keys.model import request_keys
 from headgate.kit.errors import HeadgateError, drop_trace
 from headgate.kit.http.coalescing import CoalescingTransport
+from headgate.kit.http.keepalive import enable_keepalive, is_peer_gone
 from headgate.kit.http.message import Headers
-from headgate.kit.http.probes import is_peer_gone, probe_peer
 
 CONTROL_BODY_BYTES_MAX = 1024 * 1024
 """The largest body of a request to the ASGI application."""
@@ -151,7 +151,7 @@ class EdgeProtocol(RequestParserProtocol):
         """
         cycle.keep_alive = False
         self._is_half_closed = True
-        probe_peer(self.transport)
+        enable_keepalive(self.transport)
         self._watch_for_reset()
         return True
 

@@ -7,7 +7,7 @@ import secrets
 import time
 
 
-class Ids:
+class IdGenerator:
     """Makes ids such as `req_018f3c2a9b4d7e21c09a0000002a`: prefix, milliseconds, process, counter.
 
     Unique over processes (48 random bits each) and cheap enough for every call; not secret.

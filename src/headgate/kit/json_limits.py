@@ -92,7 +92,7 @@ def scan(body: bytes, limits: JsonLimits) -> None:
     text = body
     if b"\\" in body:
         text = body.replace(rb"\\", b"__").replace(rb"\"", b"__")
-    _Scan(body, limits).run(text)
+    _JsonScan(body, limits).run(text)
 
 
 def _is_clean(body: bytes, depth_max: int) -> bool:
@@ -135,7 +135,7 @@ def _check_encoding(body: bytes) -> None:
             raise JsonLimitError("The text is not valid UTF-8", offset=offset) from None
 
 
-class _Scan:
+class _JsonScan:
     """Scan the tokens of a body once."""
 
     def __init__(self, body: bytes, limits: JsonLimits) -> None:

@@ -34,7 +34,7 @@ from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.failpoint import failpoint
 from headgate.kit.http.guard import EgressRules
 from headgate.kit.http.message import Origin
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
 from headgate.main.egress import build_rules, simulator_origin
 from headgate.main.master_keys import build_source
@@ -78,7 +78,7 @@ class Application:
         self.egress_rules = egress_rules
         self.clock = clock = clock or SystemClock()
         self.steady_clock = SteadyClock(clock)
-        self.ids = Ids()
+        self.ids = IdGenerator()
         self.audit = AuditLog(clock)
         self.accounts = AccountService(clock, self.ids, self.audit)
         self.keys = keys.KeyService(
@@ -210,7 +210,7 @@ def open_application(settings: Settings, *, clock: Clock | None = None) -> Appli
         with database.reading() as connection:
             known = source.find(connection)
         migration.prepare(database, schema.METADATA)
-        with database.transaction(alone=True) as connection:
+        with database.transaction(exclusive=True) as connection:
             if known is None or known.provenance.wrapped is None:
                 # Another process may have made or remembered its own in the meantime.
                 known = source.find(connection)

@@ -60,7 +60,7 @@ class BackgroundJobs:
             "holds_open": lambda: self._holds_open,
             "database_bytes": lambda: application.database.file_bytes,
             "database_wal_bytes": lambda: application.database.wal_bytes,
-            "storage_good": lambda: float(writer.health.is_good),
+            "storage_good": lambda: float(writer.health.is_healthy),
             "receipts_deferred": lambda: ledger.deferred,
             "master_key_outdated": lambda: float(application.has_old_master_key),
             "database_connections": lambda: count_connections(application.database),

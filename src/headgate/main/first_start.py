@@ -25,7 +25,7 @@ def prepare_first_start(application: Application) -> bool:
     The keys are on the disk (DIR/first-keys.json, mode 0600) before they are in the database, so
     that a start which dies in between makes new ones instead of losing them.
     """
-    with application.database.transaction(alone=True) as connection:
+    with application.database.transaction(exclusive=True) as connection:
         if application.accounts.list_organizations(connection):
             return False
         organization = application.accounts.create_organization(
@@ -77,7 +77,7 @@ def prepare_credential(application: Application, simulator_url: str | None) -> N
     A simulator that does not run leaves no credential behind that could be chosen.
     """
     settings = application.settings
-    with application.database.transaction(alone=True) as connection:
+    with application.database.transaction(exclusive=True) as connection:
         organization = application.accounts.list_organizations(connection)[0]
         _drop_simulator(application, connection, but=simulator_url)
         if settings.openai_api_key:

@@ -88,9 +88,9 @@ def _open_and_serve(settings: Settings, listeners: list[socket.socket]) -> None:
         lock = stack.enter_context(directory_lock.hold(settings, directory_lock.SERVE))
         application = open_application(settings)
         stack.callback(application.close)
-        application.database.settle_wal()
+        application.database.flush_wal()
         is_first = prepare_first_start(application)
-        with application.database.transaction(alone=True) as connection:
+        with application.database.transaction(exclusive=True) as connection:
             is_open = application.first_owner.invite(connection)
         shown = banner.Situation(is_first=is_first, is_owner_missing=is_open)
         uvloop.run(_serve(settings, application, listeners, situation=shown, lock=lock))

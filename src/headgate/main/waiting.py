@@ -23,7 +23,7 @@ from headgate.gateway.exchange import InboundExchange
 from headgate.kit.db.engine import StorageUnavailableError
 from headgate.kit.db.health import RETRY_AFTER_SECONDS
 from headgate.kit.errors import HeadgateError
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.main import data_plane
 from headgate.main.listening import Server, attach, create_server
 from headgate.settings import Settings
@@ -42,7 +42,7 @@ class Unready:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
-        self._ids = Ids()
+        self._ids = IdGenerator()
 
     def check(self) -> str:
         """See `api.app.Health`."""

@@ -11,7 +11,7 @@ from headgate.audit.service import AuditLog
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def database(tmp_path: Path):
 
 @pytest.fixture
 def accounts() -> AccountService:
-    return AccountService(SystemClock(), Ids(), AuditLog(SystemClock()))
+    return AccountService(SystemClock(), IdGenerator(), AuditLog(SystemClock()))
 
 
 def test_project_is_found_by_id_by_name_and_by_being_the_first(

@@ -25,7 +25,7 @@ from headgate.keys.service import KeyIndex
 from headgate.kit.clock import SystemClock
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault.service import create_master_key, store_master_key
 from tests.fakes.gateway import find_port
 
@@ -85,7 +85,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     database = Database(path / "headgate.db")
     METADATA.create_all(database.engine)
     key = create_master_key(path / "master.key")
-    accounts = AccountService(SystemClock(), Ids(), AuditLog(SystemClock()))
+    accounts = AccountService(SystemClock(), IdGenerator(), AuditLog(SystemClock()))
     with database.transaction() as connection:
         store_master_key(connection, key, now=0.0)
         organization = accounts.create_organization(connection, "Acme", by=SYSTEM)

@@ -60,7 +60,7 @@ def start(data: Path) -> bool:
     """What a start of the server does about the first owner."""
     application = open_application(settings.load({}, data=data))
     prepare_first_start(application)
-    with application.database.transaction(alone=True) as connection:
+    with application.database.transaction(exclusive=True) as connection:
         is_open = application.first_owner.invite(connection)
     application.close()
     return is_open

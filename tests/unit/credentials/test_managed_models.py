@@ -28,7 +28,7 @@ from headgate.credentials.service.managed_routes import CHAIN_MAX
 from headgate.credentials.store import credentials as credential_store
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import Credential, Model, ModelMatch
 from headgate.vault.service import TOPIC, LocalMasterKey, Sealer, store_master_key
 from tests.fakes.pipeline import CREDENTIAL, FakeCredentials, FlatPrice, ManualClock
@@ -82,7 +82,7 @@ class Shop:
             models=WideModels(),
             audit=self.audit,
             clock=self.clock,
-            ids=Ids(),
+            ids=IdGenerator(),
         )
         self.managed_routes = ManagedModelRouteTable(NamedCredentials())
         master_key = LocalMasterKey(os.urandom(32))

@@ -29,7 +29,7 @@ from headgate.keys.model import (
 from headgate.keys.service import Authority, KeyIndex, KeyService, flush_used
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions, record_time
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import DisconnectPolicy
 
 
@@ -52,7 +52,7 @@ class Desk:
         self.database = Database(path)
         METADATA.create_all(self.database.engine)
         audit = AuditLog(self.clock)
-        self.accounts = accounts = AccountService(self.clock, Ids(), audit)
+        self.accounts = accounts = AccountService(self.clock, IdGenerator(), audit)
         self.keys = KeyService(
             self.clock, accounts, audit, keys_max=5, subscribed=lambda _topic: True
         )

@@ -18,7 +18,7 @@ from headgate.credentials.store import credentials as credential_store
 from headgate.kit import failpoint
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import FailpointError
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault import jobs
 from headgate.vault.jobs import Rotator
 from headgate.vault.model.keys import (
@@ -68,7 +68,7 @@ class Operator:
         self.seen: list[Rotation] = []
         self.sealer = Sealer(master_key or safe.master_key, safe.clock)
         self.audit = AuditLog(safe.clock)
-        self.rotations = Rotations(self.sealer, safe.clock, Ids(), self.audit)
+        self.rotations = Rotations(self.sealer, safe.clock, IdGenerator(), self.audit)
         self.rotator = Rotator(
             self.rotations,
             reading=safe.database.reading,

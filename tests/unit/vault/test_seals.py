@@ -23,7 +23,7 @@ from headgate.kit.db import migration
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA
 from headgate.kit.db.upgrade import migrate
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault.jobs import Rotator
 from headgate.vault.model.keys import InvalidMasterKeyError, MasterKeyRecord
 from headgate.vault.model.sealed_row import UnreadableRow
@@ -300,7 +300,7 @@ def test_database_of_an_earlier_release_is_known_before_its_upgrade_and_opens_af
     migration.prepare(database, METADATA)
     sealer = Sealer(found, HeldClock())
     rotator = Rotator(
-        Rotations(sealer, HeldClock(), Ids(), AuditLog(HeldClock())),
+        Rotations(sealer, HeldClock(), IdGenerator(), AuditLog(HeldClock())),
         reading=database.reading,
         commit=lambda work: run_in(database, work),
     )

@@ -19,7 +19,7 @@ from headgate.credentials.model.credential import CredentialRecord, UnusableCred
 from headgate.credentials.store import credentials as credential_store
 from headgate.kit import crypto
 from headgate.kit.crypto import BrokenSealError, SecretKey
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault.model.keys import EVERY_KEY
 from headgate.vault.service import Rotations
 from headgate.vault.service.sealing import open_secret
@@ -59,7 +59,7 @@ def test_flipped_bits_of_fifty_blobs_open_nothing(safe: Safe) -> None:
 
 
 def test_seals_that_change_places_open_nothing(safe: Safe) -> None:
-    accounts = AccountService(safe.clock, Ids(), AuditLog(safe.clock))
+    accounts = AccountService(safe.clock, IdGenerator(), AuditLog(safe.clock))
     with safe.database.transaction() as connection:
         more = [accounts.create_organization(connection, name, by=SYSTEM).id for name in "ab"]
     owners = [safe.own, safe.other, None, *more]
@@ -144,7 +144,7 @@ def test_no_nonce_comes_twice() -> None:
 def test_nothing_is_sealed_or_replaced_that_cannot_be_recorded(safe: Safe) -> None:
     record = safe.add(name="kept")
     before, _ = read_rows(safe)
-    rotations = Rotations(safe.sealer, safe.clock, Ids(), AuditLog(safe.clock))
+    rotations = Rotations(safe.sealer, safe.clock, IdGenerator(), AuditLog(safe.clock))
     with safe.database.transaction() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER no_audit BEFORE INSERT ON audit "

@@ -18,7 +18,7 @@ from headgate.accounts.store import tenants as store
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 
 TOPIC = store.TOPIC
 
@@ -31,7 +31,7 @@ def find_inactive_accounts(connection: sa.Connection) -> InactiveAccounts:
 class AccountService:
     """Manage organizations and projects. The caller commits the transaction."""
 
-    def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+    def __init__(self, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._clock = clock
         self._ids = ids
         self._audit = audit

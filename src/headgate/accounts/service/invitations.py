@@ -20,7 +20,7 @@ from headgate.accounts.store import invitations as store
 from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 
 TOKEN_PREFIX = "hg_invite_"
 NOT_OPEN = "This invitation does not exist, was accepted or revoked, or has expired."
@@ -30,7 +30,13 @@ class InvitationService:
     """Manage invitations. The caller commits the transaction."""
 
     def __init__(
-        self, clock: Clock, ids: Ids, audit: AuditLog, people: PersonService, *, open_seconds: float
+        self,
+        clock: Clock,
+        ids: IdGenerator,
+        audit: AuditLog,
+        people: PersonService,
+        *,
+        open_seconds: float,
     ) -> None:
         self._clock = clock
         self._ids = ids

@@ -25,7 +25,7 @@ from headgate.accounts.store import sessions
 from headgate.audit.model import Actor, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 
 # The same for every failed sign-in, so that nobody learns which accounts exist.
 NOT_SIGNED_IN = "The e-mail address or the password is wrong."
@@ -34,7 +34,7 @@ NOT_SIGNED_IN = "The e-mail address or the password is wrong."
 class PersonService:
     """Manage people. The caller commits the transaction."""
 
-    def __init__(self, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+    def __init__(self, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._clock = clock
         self._ids = ids
         self._audit = audit

@@ -16,7 +16,7 @@ from headgate.accounts.store import sessions as store
 from headgate.audit.model import Actor, ActorKind, AuditEvent
 from headgate.audit.service import AuditLog
 from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 
 # Per person. The least recently used one ends for a new one.
 SESSIONS_MAX = 50
@@ -34,7 +34,7 @@ class SessionService:
     def __init__(
         self,
         clock: Clock,
-        ids: Ids,
+        ids: IdGenerator,
         audit: AuditLog,
         *,
         absolute_seconds: float,

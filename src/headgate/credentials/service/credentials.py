@@ -32,7 +32,7 @@ from headgate.credentials.store.listing import CredentialFilter
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError
 from headgate.kit.http.guard import EgressRules
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import Credential
 from headgate.vault.service import note_change
 from headgate.vault.service.sealing import Sealer, open_secret, seal_secret
@@ -53,7 +53,7 @@ class CredentialService:
         *,
         egress_rules: EgressRules,
         clock: Clock,
-        ids: Ids,
+        ids: IdGenerator,
         audit: AuditLog,
     ) -> None:
         self._sealer = sealer

@@ -23,7 +23,7 @@ from headgate.credentials.model.managed_model import (
 from headgate.credentials.service.managed_routes import CHAIN_MAX, find_serving_model
 from headgate.credentials.store import managed_models as managed_store
 from headgate.kit.clock import Clock
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.relay.ports import DEFAULT_INTEGRATION, ModelCatalog
 from headgate.vault.service import note_change
 
@@ -37,7 +37,9 @@ class ManagedModelService:
     They are served by the platform's credentials of any integration that has models.
     """
 
-    def __init__(self, *, models: ModelCatalog, audit: AuditLog, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, *, models: ModelCatalog, audit: AuditLog, clock: Clock, ids: IdGenerator
+    ) -> None:
         self._models = models
         self._audit = audit
         self._clock = clock

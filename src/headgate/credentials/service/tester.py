@@ -19,7 +19,7 @@ from headgate.credentials.service.testing import (
 from headgate.kit.clock import Clock
 from headgate.kit.errors import HeadgateError, Kind
 from headgate.kit.http.message import Client
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimitedError, RateLimiter
 from headgate.llm.endpoint import Body, Endpoint, Pricing
 from headgate.llm.usage import ParsedUsage
@@ -52,7 +52,7 @@ class CredentialTester:
         models: ModelCatalog,
         observe: Callable[[Receipt, int], None],
         clock: Clock,
-        ids: Ids,
+        ids: IdGenerator,
         per_minute: int,
     ) -> None:
         self._client = client

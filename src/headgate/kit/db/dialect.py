@@ -16,14 +16,14 @@ class WriterConnection(Protocol):
     """
 
     connection: sa.Connection
-    takes_turns: bool
-    """Whether other processes write at the same time, so that `take_turns` has something to do."""
+    needs_locks: bool
+    """Whether other processes write at the same time, so that `acquire_locks` is needed."""
 
     def begin(self, *, durable: bool) -> None:
         """Begin a transaction that writes."""
         ...
 
-    def take_turns(self, names: Iterable[str]) -> None:
+    def acquire_locks(self, names: Iterable[str]) -> None:
         """Wait, inside the transaction, for other processes' transactions on the same names.
 
         All names of a transaction are taken at once and in one order, so nobody waits in a ring.
@@ -38,7 +38,7 @@ class WriterConnection(Protocol):
         """Keep nothing since `begin`; also right when the transaction is gone already."""
         ...
 
-    def mend(self, error: BaseException) -> bool:
+    def prepare_retry(self, error: BaseException) -> bool:
         """After a transaction that failed and was rolled back: whether it is to be done again."""
         ...
 
@@ -94,7 +94,7 @@ class Dialect(Protocol):
         its own words, or nothing is known."""
         ...
 
-    def be_alone(self, connection: sa.Connection) -> None:
+    def lock_exclusively(self, connection: sa.Connection) -> None:
         """Let no other process be in a transaction of this kind until this one ends."""
         ...
 
@@ -114,8 +114,8 @@ class Dialect(Protocol):
         """What is damaged in it, if anything is, and what it is."""
         ...
 
-    def settle_wal(self, connection: sa.Connection) -> None:
-        """See `Database.settle_wal`."""
+    def flush_wal(self, connection: sa.Connection) -> None:
+        """See `Database.flush_wal`."""
         ...
 
     @property

@@ -72,14 +72,14 @@ class Database:
         return self.place
 
     @contextlib.contextmanager
-    def transaction(self, *, alone: bool = False) -> Generator[sa.Connection]:
+    def transaction(self, *, exclusive: bool = False) -> Generator[sa.Connection]:
         """A transaction that commits at the end of the block and rolls back on any error.
 
-        With `alone`, no other such block of any process runs beside it.
+        With `exclusive`, no other such block of any process runs beside it.
         """
         with self._refusing(), self.engine.begin() as connection:
-            if alone:
-                self.dialect.be_alone(connection)
+            if exclusive:
+                self.dialect.lock_exclusively(connection)
             yield connection
 
     @contextlib.contextmanager
@@ -121,14 +121,14 @@ class Database:
         """The length of the write-ahead log's file; 0 where there is none."""
         return self.dialect.wal_bytes
 
-    def settle_wal(self) -> None:
+    def flush_wal(self) -> None:
         """Bring what an earlier process left in the write-ahead log into the database, flushed.
 
         Its flushes may have failed; written anew and flushed here, its content is on the disk for
         certain. Raises StorageUnavailable.
         """
         with self.reading() as connection:
-            self.dialect.settle_wal(connection)
+            self.dialect.flush_wal(connection)
 
     def close(self) -> None:
         """Close every pooled connection."""

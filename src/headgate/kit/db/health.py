@@ -39,7 +39,7 @@ class DatabaseHealth:
             self.reason = ""
 
     @property
-    def is_good(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether what is put now will probably be kept."""
         return not self.reason and not self.overgrown
 

@@ -39,7 +39,7 @@ class UnusableSchemaError(HeadgateError):
 
 def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> None:
     """Create, upgrade or accept the database. Raises SchemaUnusable or StorageUnavailable."""
-    with database.transaction(alone=True) as connection:
+    with database.transaction(exclusive=True) as connection:
         fault = database.dialect.describe_fault(connection)
         if fault is not None:
             raise UnusableSchemaError(f"The database {database.name} cannot be used: {fault}.")

@@ -63,7 +63,7 @@ _COUNT_WRITERS = sa.text(
     f" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     f" AND classid = {SPACE} AND objid = {WRITING}"
 )
-_TAKE_TURNS = (
+_ACQUIRE_LOCKS = (
     f"SELECT pg_advisory_xact_lock({TURNS_SPACE}, turn) FROM (SELECT DISTINCT"
     f" abs(mod(hashtext(name), {TURNS})) AS turn FROM unnest(%s::text[]) AS name"
     " ORDER BY turn) AS turns"
@@ -146,7 +146,7 @@ class PostgreSql:
         """None is known."""
         return ""
 
-    def be_alone(self, connection: sa.Connection) -> None:
+    def lock_exclusively(self, connection: sa.Connection) -> None:
         """See `Dialect`. What is done so may take its time."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{ALONE_SECONDS}s'")
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -180,7 +180,7 @@ class PostgreSql:
         text = f"PostgreSQL {version}, {used} of {allowed} connections in use"
         return self.describe_fault(connection), text
 
-    def settle_wal(self, connection: sa.Connection) -> None:
+    def flush_wal(self, connection: sa.Connection) -> None:
         """The server sees to its own log, and ends when a flush fails."""
 
 
@@ -192,7 +192,7 @@ class PostgresWriterConnection:
     those again whose transactions had not reached its disk.)
     """
 
-    takes_turns = True
+    needs_locks = True
 
     def __init__(self, engine: sa.Engine, *, wait_milliseconds: int) -> None:
         self._engine = engine
@@ -235,11 +235,11 @@ class PostgresWriterConnection:
             self._reopen()
         self._cursor.execute("BEGIN")
 
-    def take_turns(self, names: Iterable[str]) -> None:
+    def acquire_locks(self, names: Iterable[str]) -> None:
         """See `WriterConnection`."""
         listed = list(names)
         if listed:
-            self._cursor.execute(_TAKE_TURNS, (listed,))
+            self._cursor.execute(_ACQUIRE_LOCKS, (listed,))
 
     def commit(self) -> None:
         """See `WriterConnection`. Where the connection is cut, the server is asked for the outcome:
@@ -278,7 +278,7 @@ class PostgresWriterConnection:
             if self._driver.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
                 self._cursor.execute("ROLLBACK")
 
-    def mend(self, error: BaseException) -> bool:
+    def prepare_retry(self, error: BaseException) -> bool:
         """See `WriterConnection`: for a connection that was lost, and a transaction that the server
         undid for another's sake."""
         cause = error.orig if isinstance(error, exc.DBAPIError) else error

@@ -171,7 +171,7 @@ class Sqlite:
             return "Stop the server and restore the last backup: docs/backup.md."
         return ""
 
-    def be_alone(self, connection: sa.Connection) -> None:
+    def lock_exclusively(self, connection: sa.Connection) -> None:
         """Every writing transaction is."""
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
@@ -192,8 +192,8 @@ class Sqlite:
         mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
         return None if result == "ok" else result, f"journal mode {mode}"
 
-    def settle_wal(self, connection: sa.Connection) -> None:
-        """See `Database.settle_wal`."""
+    def flush_wal(self, connection: sa.Connection) -> None:
+        """See `Database.flush_wal`."""
         connection.rollback()
         connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -218,7 +218,7 @@ def _measure(path: Path) -> int:
 class SqliteWriterConnection:
     """See `WriterConnection`. What is not flushed survives the process, not always the power."""
 
-    takes_turns = False
+    needs_locks = False
 
     def __init__(self, connection: sa.Connection, path: Path, *, always_flush: bool) -> None:
         self.connection = connection
@@ -240,7 +240,7 @@ class SqliteWriterConnection:
             self._flushes = flushes
         self._execute("BEGIN IMMEDIATE")
 
-    def take_turns(self, names: Iterable[str]) -> None:
+    def acquire_locks(self, names: Iterable[str]) -> None:
         """The write lock is everybody's turn."""
 
     def commit(self) -> None:
@@ -253,7 +253,7 @@ class SqliteWriterConnection:
         with contextlib.suppress(DRIVER.OperationalError):
             self._execute("ROLLBACK")
 
-    def mend(self, error: BaseException) -> bool:
+    def prepare_retry(self, error: BaseException) -> bool:
         """A file does not come back by itself."""
         return False
 

@@ -22,7 +22,7 @@ def migrate(database: Database, revision: str = "head", *, back: bool = False) -
     """Bring the database to a revision, forward or back, entirely or not at all."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    with database.transaction(alone=True) as connection:
+    with database.transaction(exclusive=True) as connection:
         config.attributes["connection"] = connection
         (command.downgrade if back else command.upgrade)(config, revision)
         failpoint.failpoint("migration")

@@ -25,7 +25,7 @@ from headgate.kit.failpoint import failpoint
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Handler = Callable[[sa.Connection, Sequence[Item]], Sequence[Result | Exception]]
+BatchHandler = Callable[[sa.Connection, Sequence[Item]], Sequence[Result | Exception]]
 """Does the work of a batch; one result, or the error to raise, for each item, in order.
 
 An exception undoes the whole transaction, which is then done item by item, so that one bad item
@@ -34,7 +34,7 @@ cannot take the others with it: a handler may run twice, and has no effect outsi
 
 Entry = tuple["BatchQueue[Any, Any]", Any, "asyncio.Future[Any]"]
 Outcome = tuple["list[asyncio.Future[Any]]", list[Any]]
-Turn = list[Entry]
+Entries = list[Entry]
 
 Rescue = Callable[[sa.Connection], None]
 
@@ -49,7 +49,7 @@ COMMIT_WEIGHT = 8
 REPEATS_MAX = 5
 """A transaction that another one was in the way of, or whose connection was lost, is done again."""
 
-PULSE_TOPIC = "storage"
+PROBE_TOPIC = "storage"
 """A revision that nobody waits for."""
 
 log = structlog.get_logger(__name__)
@@ -59,21 +59,21 @@ class BatchQueue(Generic[Item, Result]):
     """A kind of work: items of one queue are handled together.
 
     `durable` ones survive a power loss once committed, the others the death of the process. Where
-    several processes write, those whose items have the same `turn` commit one after the other.
+    several processes write, those whose items have the same `lock_name` commit one after the other.
     """
 
     def __init__(
         self,
         writer: Writer,
-        handler: Handler[Item, Result],
+        handler: BatchHandler[Item, Result],
         *,
         durable: bool,
-        turn: Callable[[Item], str] | None = None,
+        lock_name: Callable[[Item], str] | None = None,
     ) -> None:
         self._writer = writer
         self.handler = handler
         self.durable = durable
-        self.turn = turn
+        self.lock_name = lock_name
 
     def put(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item from the event loop; the future resolves once it is committed.
@@ -98,8 +98,8 @@ class Writer:
         self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._waiting = 0
-        self._turn: Turn = []
-        self._queue: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
+        self._gathered: Entries = []
+        self._queue: queue.SimpleQueue[Entries | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._written = 0
@@ -146,13 +146,13 @@ class Writer:
 
     def create_queue(
         self,
-        handler: Handler[Item, Result],
+        handler: BatchHandler[Item, Result],
         *,
         durable: bool,
-        turn: Callable[[Item], str] | None = None,
+        lock_name: Callable[[Item], str] | None = None,
     ) -> BatchQueue[Item, Result]:
         """Create a queue whose batches `handler` commits."""
-        return BatchQueue(self, handler, durable=durable, turn=turn)
+        return BatchQueue(self, handler, durable=durable, lock_name=lock_name)
 
     def is_alone(self, connection: sa.Connection) -> bool:
         """Whether no other process writes to this database."""
@@ -162,9 +162,9 @@ class Writer:
         """Run one function in a transaction; for everything that is not on the hot path."""
         return cast("asyncio.Future[Result]", self.enqueue(self._calls, work))
 
-    def pulse(self) -> asyncio.Future[None]:
+    def probe_commit(self) -> asyncio.Future[None]:
         """Commit the least thing that reaches the disk: whether it succeeds tells the health."""
-        return self.call(lambda connection: bump_revision(connection, PULSE_TOPIC))
+        return self.call(lambda connection: bump_revision(connection, PROBE_TOPIC))
 
     async def examine_files(self) -> None:
         """Commit nothing more when a file of the database is not in its place: a commit finds that
@@ -176,7 +176,7 @@ class Writer:
             log.error("storage.displaced", error=replaced, items=0)
             self.health.displace(replaced)
             with contextlib.suppress(StorageUnavailableError):
-                await self.pulse()
+                await self.probe_commit()
 
     def enqueue(self, batch_queue: BatchQueue[Any, Any], item: Any) -> asyncio.Future[Any]:
         """See `BatchQueue.put`."""
@@ -185,19 +185,19 @@ class Writer:
         if self._waiting >= self._waiting_max:
             raise StorageUnavailableError("The database is too far behind; nothing was kept.")
         future = self._loop.create_future()
-        if not self._turn:
+        if not self._gathered:
             if self._waiting:
                 self._loop.call_later(GATHER_SECONDS, self._hand_over)
             else:
                 self._loop.call_soon(self._hand_over)
         self._waiting += 1
-        self._turn.append((batch_queue, item, future))
+        self._gathered.append((batch_queue, item, future))
         return future
 
     def _hand_over(self) -> None:
-        if self._turn:
-            self._queue.put(self._turn)
-            self._turn = []
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def _run(self, writer_connection: WriterConnection) -> None:
         try:
@@ -214,15 +214,15 @@ class Writer:
             writer_connection.close()
 
     def _commit_all(self, writer_connection: WriterConnection) -> None:
-        while (turn := self._gather()) is not None:
-            for start in range(0, len(turn), self._batch_max):
-                batch = turn[start : start + self._batch_max]
+        while (entries := self._gather()) is not None:
+            for start in range(0, len(entries), self._batch_max):
+                batch = entries[start : start + self._batch_max]
                 outcome = commit_batch(writer_connection, batch, self.health)
                 failpoint("after_commit")
                 if self.health.reason:
                     # Who waits already has waited for the same time-out; who hears of this failure
                     # and then comes again has not.
-                    waiting = self._take_waiting(turn[start + self._batch_max :])
+                    waiting = self._take_waiting(entries[start + self._batch_max :])
                     self._resolve(*outcome)
                     self._refuse_all(waiting)
                     break
@@ -231,18 +231,18 @@ class Writer:
             if self._written >= CHECKPOINT_WEIGHT or self.health.overgrown:
                 self._checkpoint(writer_connection)
 
-    def _gather(self) -> Turn | None:
+    def _gather(self) -> Entries | None:
         """Wait for work, and take what came with it; None at the end."""
-        turn = self._queue.get()
-        while turn is not None and len(turn) < self._batch_max and not self._queue.empty():
+        entries = self._queue.get()
+        while entries is not None and len(entries) < self._batch_max and not self._queue.empty():
             following = self._queue.get_nowait()
             if following is None:
                 self._queue.put(None)
                 break
-            turn += following
-        return turn
+            entries += following
+        return entries
 
-    def _take_waiting(self, rest: Turn) -> Turn:
+    def _take_waiting(self, rest: Entries) -> Entries:
         """All that is queued, after what is left of a turn."""
         while not self._queue.empty():
             following = self._queue.get_nowait()
@@ -252,7 +252,7 @@ class Writer:
             rest += following
         return rest
 
-    def _refuse_all(self, waiting: Turn) -> None:
+    def _refuse_all(self, waiting: Entries) -> None:
         if waiting:
             self._resolve([future for _, _, future in waiting], [_refuse() for _ in waiting])
         if self.health.lost and self._on_lost is not None and self._loop is not None:
@@ -290,7 +290,7 @@ class Writer:
 
 
 def commit_batch(
-    writer_connection: WriterConnection, batch: Turn, health: DatabaseHealth, *, repeats: int = 0
+    writer_connection: WriterConnection, batch: Entries, health: DatabaseHealth, *, repeats: int = 0
 ) -> Outcome:
     """The futures of a batch with their results, all committed, or errors with nothing kept."""
     if health.lost:
@@ -299,7 +299,7 @@ def commit_batch(
         outcome = _commit_together(writer_connection, batch)
     # Whatever an item raised, the others are done; whoever raised it hears of it.
     except Exception as error:  # noqa: BLE001
-        if repeats < REPEATS_MAX and writer_connection.mend(error):
+        if repeats < REPEATS_MAX and writer_connection.prepare_retry(error):
             log.warning("storage.repeated", error=str(error), items=len(batch))
             return commit_batch(writer_connection, batch, health, repeats=repeats + 1)
         if writer_connection.is_unavailable(error):
@@ -326,7 +326,7 @@ def commit_batch(
     return futures, results
 
 
-def _refuse_displaced(replaced: str | None, batch: Turn, health: DatabaseHealth) -> Outcome:
+def _refuse_displaced(replaced: str | None, batch: Entries, health: DatabaseHealth) -> Outcome:
     """Refuse a batch that is not kept, or is kept by a file that nobody will find again."""
     if replaced is not None:
         health.displace(replaced)
@@ -334,7 +334,7 @@ def _refuse_displaced(replaced: str | None, batch: Turn, health: DatabaseHealth)
     return [future for _, _, future in batch], [_refuse() for _ in batch]
 
 
-def _commit_together(writer_connection: WriterConnection, batch: Turn) -> Outcome:
+def _commit_together(writer_connection: WriterConnection, batch: Entries) -> Outcome:
     groups: dict[BatchQueue[Any, Any], tuple[list[Any], list[asyncio.Future[Any]]]] = {}
     for batch_queue, item, future in batch:
         group = groups.get(batch_queue)
@@ -347,9 +347,13 @@ def _commit_together(writer_connection: WriterConnection, batch: Turn) -> Outcom
     results: list[Any] = []
     writer_connection.begin(durable=any(batch_queue.durable for batch_queue in groups))
     try:
-        if writer_connection.takes_turns:
-            writer_connection.take_turns(
-                {batch_queue.turn(item) for batch_queue, item, _ in batch if batch_queue.turn}
+        if writer_connection.needs_locks:
+            writer_connection.acquire_locks(
+                {
+                    batch_queue.lock_name(item)
+                    for batch_queue, item, _ in batch
+                    if batch_queue.lock_name
+                }
             )
         for batch_queue, (items, waiting) in groups.items():
             results += batch_queue.handler(writer_connection.connection, items)

@@ -91,7 +91,7 @@ def unmap(address: Address) -> Address:
     return address
 
 
-def find_reason(address: Address) -> str | None:
+def find_non_public_reason(address: Address) -> str | None:
     """What an address is instead of public; None for a public one."""
     inner = unwrap(address)
     for network, reason in _SPECIAL[inner.version]:

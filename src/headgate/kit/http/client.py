@@ -13,7 +13,7 @@ from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.guard import Guard
 from headgate.kit.http.message import Request
 from headgate.kit.http.pool import Pool, PoolLimits
-from headgate.kit.http.watch import Watch
+from headgate.kit.http.sweeper import Sweeper
 
 TICK_SECONDS = 0.1
 """How often deadlines are looked at, and so how far they can be overrun (about twice this)."""
@@ -49,8 +49,8 @@ class HttpClient:
         dialer = dialer or Dialer(resolver or Guard(), create_tls_context(ca_file))
         self._time = loop.time
         self._pool = pool = Pool(dialer, limits, head_limits or HeadLimits())
-        self._deadlines = Watch(loop, TICK_SECONDS, pool.check_deadlines)
-        self._expiry = Watch(loop, limits.keepalive_seconds / 4, pool.expire_idle)
+        self._deadlines = Sweeper(loop, TICK_SECONDS, pool.check_deadlines)
+        self._expiry = Sweeper(loop, limits.keepalive_seconds / 4, pool.expire_idle)
 
     async def send(self, request: Request) -> UpstreamExchange:
         """Send and wait for the response's head.

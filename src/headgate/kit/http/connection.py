@@ -49,7 +49,7 @@ class HeadLimits(msgspec.Struct, frozen=True):
     count_max: int = 256
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Where a connection goes between exchanges."""
 
     def release(self, connection: UpstreamConnection) -> None:
@@ -112,7 +112,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     _transport: CoalescingTransport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, limits: HeadLimits) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, owner: ConnectionOwner, limits: HeadLimits
+    ) -> None:
         self.owner = owner
         self.exchange: UpstreamExchange | None = None
         self.closed = False

@@ -16,7 +16,7 @@ UNCLAIMED_BYTES_MAX = 256 * 1024
 """How much of a body is taken from the socket before somebody reads or streams it."""
 
 
-class Wire(Protocol):
+class PausableConnection(Protocol):
     """What an exchange asks of the connection that carries it."""
 
     def pause(self) -> None:
@@ -42,6 +42,7 @@ class UpstreamExchange:
     __slots__ = (
         "_bytes_max",
         "_chunks",
+        "_connection",
         "_ended",
         "_hold",
         "_reader",
@@ -49,7 +50,6 @@ class UpstreamExchange:
         "_sink",
         "_size",
         "_size_max",
-        "_wire",
         "arrival",
         "error",
         "headers",
@@ -60,12 +60,14 @@ class UpstreamExchange:
     status: int
     headers: Headers
 
-    def __init__(self, wire: Wire, timeouts: Timeouts, arrival: asyncio.Future[None]) -> None:
+    def __init__(
+        self, connection: PausableConnection, timeouts: Timeouts, arrival: asyncio.Future[None]
+    ) -> None:
         self.status = 0
         self.timeouts = timeouts
         self.arrival = arrival
         self.error: Exception | None = None
-        self._wire: Wire | None = wire
+        self._connection: PausableConnection | None = connection
         self._chunks: list[bytes] = []
         self._size = 0
         self._size_max = UNCLAIMED_BYTES_MAX
@@ -103,7 +105,7 @@ class UpstreamExchange:
         return -1
 
     async def _wait(self) -> None:
-        if self._wire is not None:
+        if self._connection is not None:
             self._reader = self.arrival.get_loop().create_future()
             self.resume()
             try:
@@ -135,21 +137,21 @@ class UpstreamExchange:
     def pause(self) -> None:
         """Stop reading from the peer; the idle deadline is suspended until `resume`."""
         self._rests = True
-        if self._wire is not None:
-            self._wire.pause()
+        if self._connection is not None:
+            self._connection.pause()
 
     def resume(self) -> None:
         """Go on reading."""
         self._rests = False
-        if self._wire is not None:
-            self._wire.resume()
+        if self._connection is not None:
+            self._connection.resume()
 
     def abort(self) -> None:
         """Close the connection now, unless the exchange is over. Idempotent."""
-        wire, self._wire = self._wire, None
+        connection, self._connection = self._connection, None
         self._sink = None
-        if wire is not None:
-            wire.drop()
+        if connection is not None:
+            connection.drop()
             self.fail(DisconnectedError("The exchange was aborted."))
 
     def take_error(self) -> Exception:
@@ -174,8 +176,8 @@ class UpstreamExchange:
         if self._size > self._size_max:
             if self._reader is not None:
                 return self._hold_more()
-            if self._wire is not None:
-                self._wire.pause()
+            if self._connection is not None:
+                self._connection.pause()
         return None
 
     def _hold_more(self, length: int = -1) -> Exception | None:
@@ -192,7 +194,7 @@ class UpstreamExchange:
 
     def end(self) -> None:
         """The body is complete, and the connection no longer ours."""
-        self._wire = None
+        self._connection = None
         self._ended = True
         sink, self._sink = self._sink, None
         if sink is not None:
@@ -202,7 +204,7 @@ class UpstreamExchange:
 
     def fail(self, error: Exception) -> None:
         """The exchange broke off, and the connection is closed."""
-        self._wire = None
+        self._connection = None
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.on_failure(error)

@@ -17,7 +17,7 @@ import msgspec
 from headgate.kit.http.addresses import (
     Network,
     find_network,
-    find_reason,
+    find_non_public_reason,
     is_within,
     parse_address,
 )
@@ -97,7 +97,7 @@ class EgressRule(msgspec.Struct, frozen=True):
                 raise _refuse(origin, "its address has a zone")
             if is_within(address, self.networks):
                 continue
-            reason = find_reason(address)
+            reason = find_non_public_reason(address)
             if reason is not None:
                 raise _refuse(origin, f"{text} is no public address ({reason})")
             if origin.scheme == "http":

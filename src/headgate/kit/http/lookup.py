@@ -14,7 +14,7 @@ from headgate.kit.http.errors import ConnectError, PoolExhaustedError
 LOOKUPS_MAX = 32
 
 
-def ask_system(host: str) -> list[str]:
+def resolve_host(host: str) -> list[str]:
     """All addresses of a name, without repeats; blocks. Raises OSError, and UnicodeError for what
     is no name."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -30,7 +30,7 @@ class SystemLookup:
     """
 
     def __init__(
-        self, *, lookups_max: int = LOOKUPS_MAX, ask: Callable[[str], list[str]] = ask_system
+        self, *, lookups_max: int = LOOKUPS_MAX, ask: Callable[[str], list[str]] = resolve_host
     ) -> None:
         self._lookups_max = lookups_max
         self._ask = ask

@@ -31,7 +31,7 @@ class PoolLimits(msgspec.Struct, frozen=True):
     keepalive_seconds: float = 30.0
 
 
-class Waiter:
+class PendingAcquire:
     """A request without a connection. `grant` yields one, or None: the right to open one."""
 
     __slots__ = ("grant", "number")
@@ -41,7 +41,7 @@ class Waiter:
         self.grant = grant
 
 
-class _Turn:
+class _WaitState:
     """Whether a request waits for others to give a connection back."""
 
     __slots__ = ("waits",)
@@ -54,7 +54,7 @@ class OriginPool:
     """The connections of one origin for one purpose, the last used on top. Owns them between
     exchanges; what was opened for one purpose serves no other."""
 
-    __slots__ = ("_pool", "head", "idle", "open", "origin", "purpose", "waiters")
+    __slots__ = ("_pool", "head", "idle", "open", "origin", "pending", "purpose")
 
     def __init__(self, pool: Pool, origin: Origin, purpose: str) -> None:
         self._pool = pool
@@ -63,7 +63,7 @@ class OriginPool:
         self.head = HeadWriter(origin)
         self.idle: list[UpstreamConnection] = []
         self.open = 0
-        self.waiters: deque[Waiter] = deque()
+        self.pending: deque[PendingAcquire] = deque()
 
     def take(self, now: float) -> UpstreamConnection | None:
         """A kept connection that is still good."""
@@ -84,7 +84,7 @@ class OriginPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Hand the connection to who waits longest, or keep it, or close it for lack of room."""
-        if self.waiters:
+        if self.pending:
             self._pool.hand_over(self, connection)
         elif self._pool.is_starved() or len(self.idle) >= self._pool.limits.idle_max:
             connection.drop()
@@ -142,25 +142,25 @@ class Pool:
         `PoolExhaustedError`.
         """
         seconds = min(timeouts.connect_seconds, timeouts.total_seconds)
-        turn = _Turn()
+        state = _WaitState()
         try:
             async with asyncio.timeout(seconds):
-                return await self._obtain(origin, purpose, self._loop.time() + seconds, turn)
+                return await self._obtain(origin, purpose, self._loop.time() + seconds, state)
         except TimeoutError:
             if timeouts.total_seconds < timeouts.connect_seconds:
                 raise TotalTimeoutError.unsent(f"The exchange took {seconds} s.") from None
-            if turn.waits:
+            if state.waits:
                 message = f"No connection to {origin} was free within {seconds} s."
                 raise PoolExhaustedError(message) from None
             raise ConnectTimeoutError(f"No connection to {origin} within {seconds} s.") from None
 
     def hand_over(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """Give the connection to the first waiter of an origin, or keep it if all have left."""
-        waiter = self._pop(origin_pool)
-        if waiter is None:
+        pending = self._pop(origin_pool)
+        if pending is None:
             origin_pool.release(connection)
         else:
-            waiter.grant.set_result(connection)
+            pending.grant.set_result(connection)
 
     def forget(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
         """A socket is closed. One that was never in use has been accounted for by `_open`."""
@@ -189,9 +189,9 @@ class Pool:
         """Close every connection, refuse those who wait, and return when the sockets are gone."""
         self._closed = True
         for origin_pool in self._origin_pools.values():
-            while waiter := self._pop(origin_pool):
+            while pending := self._pop(origin_pool):
                 self._reserve(origin_pool)
-                waiter.grant.set_result(None)
+                pending.grant.set_result(None)
         for connection in tuple(self.connections):
             connection.fail(DisconnectedError("The client is closed."))
         if self.connections:
@@ -199,16 +199,16 @@ class Pool:
             await self._emptied
 
     async def _obtain(
-        self, origin: Origin, purpose: str, deadline: float, turn: _Turn
+        self, origin: Origin, purpose: str, deadline: float, state: _WaitState
     ) -> UpstreamConnection:
         while True:
             origin_pool = self.find_origin_pool(origin, purpose)
             if self._has_room(origin_pool):
                 self._reserve(origin_pool)
                 return await self._open(origin_pool, deadline)
-            turn.waits = True
+            state.waits = True
             connection = await self._wait(origin_pool)
-            turn.waits = False
+            state.waits = False
             if connection is None:
                 return await self._open(origin_pool, deadline)
             if not connection.closed:  # it may have ended since it was handed over
@@ -241,32 +241,32 @@ class Pool:
     async def _wait(self, origin_pool: OriginPool) -> UpstreamConnection | None:
         if self.waiting >= self.limits.waiting_max:
             raise PoolExhaustedError(f"{self.waiting} requests wait for a connection already.")
-        waiter = Waiter(next(self._numbers), self._loop.create_future())
-        origin_pool.waiters.append(waiter)
+        pending = PendingAcquire(next(self._numbers), self._loop.create_future())
+        origin_pool.pending.append(pending)
         self.waiting += 1
         try:
-            return await waiter.grant
+            return await pending.grant
         except BaseException:  # cancelled, perhaps with the grant in hand
-            self._withdraw(origin_pool, waiter)
+            self._cancel(origin_pool, pending)
             raise
 
-    def _withdraw(self, origin_pool: OriginPool, waiter: Waiter) -> None:
-        if waiter in origin_pool.waiters:
-            origin_pool.waiters.remove(waiter)
+    def _cancel(self, origin_pool: OriginPool, pending: PendingAcquire) -> None:
+        if pending in origin_pool.pending:
+            origin_pool.pending.remove(pending)
             self.waiting -= 1
-        if waiter.grant.cancelled():
+        if pending.grant.cancelled():
             self._prune(origin_pool)
-        elif (connection := waiter.grant.result()) is None:
+        elif (connection := pending.grant.result()) is None:
             self._free(origin_pool)
         elif not connection.closed:
             origin_pool.release(connection)
 
-    def _pop(self, origin_pool: OriginPool) -> Waiter | None:
-        while origin_pool.waiters:
-            waiter = origin_pool.waiters.popleft()
+    def _pop(self, origin_pool: OriginPool) -> PendingAcquire | None:
+        while origin_pool.pending:
+            pending = origin_pool.pending.popleft()
             self.waiting -= 1
-            if not waiter.grant.done():
-                return waiter
+            if not pending.grant.done():
+                return pending
         return None
 
     def _has_room(self, origin_pool: OriginPool) -> bool:
@@ -303,20 +303,20 @@ class Pool:
         ready = [
             origin_pool
             for origin_pool in self._origin_pools.values()
-            if origin_pool.waiters and origin_pool.open < room
+            if origin_pool.pending and origin_pool.open < room
         ]
         if not ready:
             return False
-        origin_pool = min(ready, key=lambda origin_pool: origin_pool.waiters[0].number)
-        waiter = self._pop(origin_pool)
-        if waiter is not None:
+        origin_pool = min(ready, key=lambda origin_pool: origin_pool.pending[0].number)
+        pending = self._pop(origin_pool)
+        if pending is not None:
             self._reserve(origin_pool)
-            waiter.grant.set_result(None)
+            pending.grant.set_result(None)
         return True
 
     def _prune(self, origin_pool: OriginPool) -> None:
         """Origins are chosen by others and without end: keep none that has nothing."""
-        if not origin_pool.open and not origin_pool.waiters:
+        if not origin_pool.open and not origin_pool.pending:
             self._origin_pools.pop((origin_pool.origin, origin_pool.purpose), None)
 
     def _refuse_if_closed(self) -> None:

@@ -25,7 +25,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.kit.errors import HeadgateError
 from headgate.kit.failpoint import failpoint
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault.model.keys import (
     EVERY_KEY,
     PLATFORM_KEY,
@@ -88,7 +88,7 @@ class VaultStatus(msgspec.Struct, frozen=True):
 class Rotations:
     """Begins, carries on and ends rotations of one installation."""
 
-    def __init__(self, sealer: Sealer, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+    def __init__(self, sealer: Sealer, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._sealer = sealer
         self._clock = clock
         self._ids = ids

@@ -10,7 +10,7 @@ from headgate.kit import crypto
 from headgate.kit.clock import Clock
 from headgate.kit.crypto import SecretKey
 from headgate.kit.http.message import Origin
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.secret import (
     BrokenReferenceError,
@@ -31,7 +31,7 @@ class SecretService:
     """The stored secrets of one installation. Nothing here commits; changes bump the revision of
     the credentials, whose references may lead here."""
 
-    def __init__(self, sealer: Sealer, *, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+    def __init__(self, sealer: Sealer, *, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._sealer = sealer
         self._clock = clock
         self._ids = ids

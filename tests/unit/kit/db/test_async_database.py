@@ -18,7 +18,7 @@ from headgate.kit.db.async_database import AsyncDatabase
 from headgate.kit.db.engine import Database
 from headgate.kit.db.writer import Writer
 from headgate.kit.idempotency import IdempotencyClaim, find_response, store_response
-from headgate.kit.ids import Ids
+from headgate.kit.ids import IdGenerator
 from tests.fakes.pipeline import ManualClock
 from tests.fakes.waiting import wait_until
 
@@ -40,7 +40,7 @@ class Processes:
         self.writer = Writer(self.database)
         self.storage = AsyncDatabase(self.database, self.writer, reload=lambda: None)
         clock = ManualClock()
-        self.people = PersonService(clock, Ids(), AuditLog(clock))
+        self.people = PersonService(clock, IdGenerator(), AuditLog(clock))
 
     async def write_at_once(self, work: Callable[[sa.Connection], Any]) -> Any:
         """What comes of a write that waits for the other process's same one."""

@@ -84,7 +84,7 @@ async def test_nothing_is_acknowledged_that_is_committed_to_a_file_out_of_its_pl
 ) -> None:
     words = writer.create_queue(insert_words, durable=False)
     assert await words.put("before") == "before"
-    assert writer.health.is_good
+    assert writer.health.is_healthy
     damage(folder)
     for word in ("after", "and for good"):
         with pytest.raises(StorageUnavailableError):
@@ -102,7 +102,7 @@ async def test_file_that_is_deleted_is_noticed_without_any_commit(
     folder: Path, writer: Writer, suffix: str
 ) -> None:
     await writer.examine_files()
-    assert writer.health.is_good
+    assert writer.health.is_healthy
     (folder / f"{NAME}{suffix}").unlink()
     await writer.examine_files()
     assert writer.health.displaced

@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 
 def open_words(url: str, *, wait_seconds: float = 5.0) -> Database:
     database = Database(url, busy_timeout_seconds=wait_seconds)
-    with database.transaction(alone=True) as connection:
+    with database.transaction(exclusive=True) as connection:
         WORDS.create(connection, checkfirst=True)
         REVISIONS.create(connection, checkfirst=True)
     return database
@@ -100,7 +100,7 @@ async def test_a_connection_that_was_lost_while_it_was_idle_is_made_anew(
     postgres.cut_connections(str(database.place))
     assert await batch_queue.put("b") == "b"
     assert read_words(database) == ["a", "b"]
-    assert writer.health.is_good
+    assert writer.health.is_healthy
 
 
 @pytest.mark.parametrize("delivers", [True, False])
@@ -113,7 +113,7 @@ async def test_a_batch_whose_connection_is_cut_is_committed_exactly_once(
     wire.cut_at(word, delivers=delivers)
     assert await asyncio.gather(batch_queue.put("a"), batch_queue.put("b")) == ["a", "b"]
     assert read_words(database) == ["a", "b"]
-    assert wired_writer.health.is_good
+    assert wired_writer.health.is_healthy
 
 
 async def test_a_commit_that_was_heard_is_not_repeated(
@@ -143,11 +143,11 @@ async def test_a_server_that_is_away_refuses_and_is_taken_up_when_it_is_back(
         await batch_queue.put("b")
     with pytest.raises(StorageUnavailableError), wired.reading():
         pass
-    assert not wired_writer.health.is_good
+    assert not wired_writer.health.is_healthy
     assert not wired_writer.health.lost
     wire.heal()
     assert await batch_queue.put("c") == "c"
-    assert wired_writer.health.is_good
+    assert wired_writer.health.is_healthy
     assert read_words(database) == ["a", "c"]
 
 
@@ -208,7 +208,7 @@ async def test_items_of_one_turn_are_committed_one_after_the_other_over_processe
                 each.start()
             name = "org" if same else f"org {number}"
             batch_queues.append(
-                each.create_queue(meet, durable=True, turn=lambda _item, name=name: name)
+                each.create_queue(meet, durable=True, lock_name=lambda _item, name=name: name)
             )
         both.reset()
         met[same] = list(
@@ -256,9 +256,9 @@ def test_what_cannot_be_known_is_no_reason_to_do_it_again(database: Database) ->
     assert isinstance(writer_connection, PostgresWriterConnection)
     unknown = UnknownOutcomeError("cut")
     assert is_unavailable(unknown)
-    assert not writer_connection.mend(unknown)
-    assert writer_connection.mend(errors.SerializationFailure())
-    assert not writer_connection.mend(errors.UniqueViolation())
+    assert not writer_connection.prepare_retry(unknown)
+    assert writer_connection.prepare_retry(errors.SerializationFailure())
+    assert not writer_connection.prepare_retry(errors.UniqueViolation())
     writer_connection.close()
 
 

@@ -13,7 +13,6 @@ from headgate.kit.db.engine import Database, StorageUnavailableError
 from headgate.kit.db.statement import driver_cursor
 from headgate.kit.db.writer import BatchQueue, Writer
 from headgate.kit.failpoint import arm
-from headgate.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -256,18 +255,18 @@ async def test_who_waits_behind_a_refusal_does_not_wait_for_the_next_one(
         results = await asyncio.gather(*futures, return_exceptions=True)
     assert {type(result) for result in results} == {StorageUnavailableError}
     assert await batch_queue.put("a") == "a"
-    assert writer.health.is_good
+    assert writer.health.is_healthy
 
 
 async def test_writer_whose_thread_dies_says_so(database: Database) -> None:
     writer, lost = Writer(database), asyncio.Event()
     writer.start(lost.set)
-    arm(Settings(test_mode=True, failpoint="after_commit=raise"))
+    arm("after_commit=raise", test_mode=True)
     try:
         word_lane(writer).put("a")
         await lost.wait()
     finally:
-        arm(Settings())
+        arm()
     assert not writer.is_running
     assert writer.health.lost
 
@@ -280,7 +279,7 @@ async def test_write_ahead_log_is_brought_into_the_database(database: Database) 
         await batch_queue.put(f"{number:04}" + BIG[:2_000])
     await writer.stop()
     assert 0 < database.wal_bytes < 24 * 1024 * 1024
-    database.settle_wal()
+    database.flush_wal()
     assert database.wal_bytes == 0
 
 

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headgate.kit.http.addresses import find_network, find_reason, is_within, parse_address
+from headgate.kit.http.addresses import (
+    find_network,
+    find_non_public_reason,
+    is_within,
+    parse_address,
+)
 from tests.fakes.places import PRIVATE_V4, PRIVATE_V6, PUBLIC
 
 # Told a second time, by first and last address, after the registries of IANA (IPv4 and IPv6
@@ -71,7 +76,7 @@ EDGES_V6 = [
 @given(near(EDGES_V4, 32))
 def test_verdict_on_any_ipv4_address_is_that_of_the_registries(number: int) -> None:
     address = ipaddress.IPv4Address(number)
-    assert (find_reason(address) is not None) == is_special_v4(number)
+    assert (find_non_public_reason(address) is not None) == is_special_v4(number)
 
 
 @given(near(EDGES_V6, 128))
@@ -79,7 +84,7 @@ def test_verdict_on_any_ipv4_address_is_that_of_the_registries(number: int) -> N
 @example(TRANSLATED << 32 | 0xA9FEA9FE)
 def test_verdict_on_any_ipv6_address_is_that_of_the_registries(number: int) -> None:
     address = ipaddress.IPv6Address(number)
-    assert (find_reason(address) is not None) == is_special_v6(number)
+    assert (find_non_public_reason(address) is not None) == is_special_v6(number)
 
 
 ADDRESSES = st.one_of(
@@ -95,21 +100,21 @@ def test_nothing_that_the_standard_library_calls_special_is_public(address: Any)
         *(inner.is_unspecified, getattr(inner, "is_site_local", False)),
     )
     if any(special):
-        assert find_reason(address) is not None
+        assert find_non_public_reason(address) is not None
 
 
 @pytest.mark.parametrize("text", PRIVATE_V4 + PRIVATE_V6)
 def test_address_is_not_public(text: str) -> None:
     address = parse_address(text)
     assert address is not None
-    assert find_reason(address)
+    assert find_non_public_reason(address)
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_address_is_public(text: str) -> None:
     address = parse_address(text)
     assert address is not None
-    assert find_reason(address) is None
+    assert find_non_public_reason(address) is None
 
 
 @pytest.mark.parametrize("text", ["fe80::1%eth0", "127.1", "0177.0.0.1", "", "localhost", "1"])

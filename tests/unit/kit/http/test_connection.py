@@ -102,7 +102,7 @@ async def test_head_request_has_no_body_whatever_the_head_says(
     assert (await fetch(client, upstream, method=b"HEAD"))[2] == b""
 
 
-class Wire(asyncio.Transport):
+class PausableConnection(asyncio.Transport):
     """A transport that takes everything."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -125,7 +125,7 @@ class Shelf:
 async def test_response_cut_at_any_byte_reads_the_same() -> None:
     shelf = Shelf()
     connection = UpstreamConnection(asyncio.get_running_loop(), shelf, HeadLimits())
-    connection.connection_made(Wire({"socket": QUIET}))
+    connection.connection_made(PausableConnection({"socket": QUIET}))
     request = Request(Origin("http", "a.test", 80), b"POST", b"/", [], b"", Timeouts())
     for cut in range(1, len(CHUNKED)):
         exchange = connection.start(request, b"", 0.0)

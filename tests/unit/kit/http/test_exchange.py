@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 ABORTED = r"^The exchange was aborted\.$"
 
 
-class Wire:
+class PausableConnection:
     def __init__(self) -> None:
         self.told: list[str] = []
 
@@ -30,8 +30,8 @@ class Wire:
         self.told.append("drop")
 
 
-def open_exchange(headers: Headers | None = None) -> tuple[Wire, UpstreamExchange]:
-    wire = Wire()
+def open_exchange(headers: Headers | None = None) -> tuple[PausableConnection, UpstreamExchange]:
+    wire = PausableConnection()
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     exchange = UpstreamExchange(wire, Timeouts(), future)
     assert (exchange.status, exchange.error) == (0, None)
@@ -54,7 +54,9 @@ async def test_open_exchange_has_arrived_with_status_and_headers() -> None:
 
 
 async def test_caller_that_left_before_the_head_is_no_fault() -> None:
-    exchange = UpstreamExchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
+    exchange = UpstreamExchange(
+        PausableConnection(), Timeouts(), asyncio.get_running_loop().create_future()
+    )
     exchange.arrival.cancel()
     exchange.open(200, [])
     exchange.fail(DisconnectedError("gone"))
@@ -205,7 +207,9 @@ async def test_sink_that_aborts_hears_nothing_more_and_the_error_waits_for_other
 
 
 async def test_aborted_exchange_says_so_to_who_waits_for_its_head_or_reads() -> None:
-    exchange = UpstreamExchange(Wire(), Timeouts(), asyncio.get_running_loop().create_future())
+    exchange = UpstreamExchange(
+        PausableConnection(), Timeouts(), asyncio.get_running_loop().create_future()
+    )
     exchange.abort()
     assert exchange.arrival.done()
     assert isinstance(exchange.error, DisconnectedError), "or `send` would take it for an answer"

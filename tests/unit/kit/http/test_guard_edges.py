@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from headgate.kit.http.addresses import find_reason
+from headgate.kit.http.addresses import find_non_public_reason
 from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import (
     NAME_CHARACTERS_MAX,
@@ -151,8 +151,8 @@ def test_bad_address_is_named_with_what_it_is_instead() -> None:
 
 def test_address_outside_of_every_block_says_so() -> None:
     for text in ("4000::", "1fff::1"):
-        assert find_reason(ipaddress.IPv6Address(text)) == "not given out to anybody"
-    assert find_reason(ipaddress.IPv6Address("2000::")) is None
+        assert find_non_public_reason(ipaddress.IPv6Address(text)) == "not given out to anybody"
+    assert find_non_public_reason(ipaddress.IPv6Address("2000::")) is None
 
 
 def test_more_origins_add_to_the_rule_and_take_nothing_from_it() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.kit.http.errors import ConnectError, PoolExhaustedError
-from headgate.kit.http.lookup import SystemLookup, ask_system
+from headgate.kit.http.lookup import SystemLookup, resolve_host
 
 ONLY_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
@@ -26,12 +26,12 @@ def test_system_is_asked_for_stream_addresses_and_repeats_are_left_out(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, 0)) for place in places]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert ask_system("api.test") == ["2606::1", "8.8.8.8", "8.8.4.4"]
+    assert resolve_host("api.test") == ["2606::1", "8.8.8.8", "8.8.4.4"]
     assert asked == [("api.test", None, socket.SOCK_STREAM)]
 
 
 def test_address_is_its_own_answer() -> None:
-    assert ask_system("127.0.0.1") == ["127.0.0.1"]
+    assert resolve_host("127.0.0.1") == ["127.0.0.1"]
 
 
 @pytest.mark.anyio

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from headgate.kit.throttle import ADDRESSES_MAX, SHOWN_MAX, EventThrottle
+from headgate.kit.event_limiter import ADDRESSES_MAX, SHOWN_MAX, EventLimiter
 
 
 def test_so_many_of_one_address_and_so_many_in_all_pass() -> None:
-    throttle = EventThrottle(in_all=5, of_address=2)
+    throttle = EventLimiter(in_all=5, of_address=2)
     taken = [throttle.take(address) for address in ["a"] * 4 + ["b"] * 3 + ["c"] * 3]
     assert taken == [True, True, False, False, True, True, False, True, False, False]
 
 
 def test_rest_is_counted_by_address_and_the_next_window_begins_anew() -> None:
-    throttle = EventThrottle(in_all=2, of_address=1)
+    throttle = EventLimiter(in_all=2, of_address=1)
     for address in ["a"] * 4 + ["b"] * 3 + ["c"]:
         throttle.take(address)
     told = throttle.end()
@@ -23,7 +23,7 @@ def test_rest_is_counted_by_address_and_the_next_window_begins_anew() -> None:
 
 
 def test_flood_from_many_addresses_takes_little_memory_and_is_counted_whole() -> None:
-    throttle = EventThrottle(in_all=1, of_address=1)
+    throttle = EventLimiter(in_all=1, of_address=1)
     for number in range(ADDRESSES_MAX * 3):
         throttle.take(f"10.{number}")
     told = throttle.end()

@@ -11,7 +11,7 @@ ADDRESSES_MAX = 1_000
 SHOWN_MAX = 5
 
 
-class Suppressed(msgspec.Struct, frozen=True):
+class SuppressedEvents(msgspec.Struct, frozen=True):
     """What a window did not let through. `most` has the addresses with the most events."""
 
     count: int
@@ -19,7 +19,7 @@ class Suppressed(msgspec.Struct, frozen=True):
     most: dict[str, int]
 
 
-class EventThrottle:
+class EventLimiter:
     """The bounds of one window; `end` begins the next. A flood from one address leaves room for the
     events of others."""
 
@@ -41,11 +41,11 @@ class EventThrottle:
             self._unnamed += 1
         return False
 
-    def end(self) -> Suppressed | None:
+    def end(self) -> SuppressedEvents | None:
         """Begin a new window; return what the old one did not let through, None for nothing."""
         held, unnamed = self._held, self._unnamed
         self._passed, self._held, self._unnamed = Counter(), Counter(), 0
         count = held.total() + unnamed
         if not count:
             return None
-        return Suppressed(count, len(held), dict(held.most_common(SHOWN_MAX)))
+        return SuppressedEvents(count, len(held), dict(held.most_common(SHOWN_MAX)))

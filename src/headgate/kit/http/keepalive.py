@@ -16,7 +16,7 @@ OPTIONS = (
 )
 
 
-def probe_peer(transport: asyncio.BaseTransport) -> None:
+def enable_keepalive(transport: asyncio.BaseTransport) -> None:
     """Turn the probes of TCP on; `is_peer_gone` tells when a peer refused them."""
     connected = transport.get_extra_info("socket")
     if connected is not None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from headgate.kit.http.watch import Watch
+from headgate.kit.http.sweeper import Sweeper
 
 
 class Timer:
@@ -43,9 +43,9 @@ class Sweep:
         return self._answers.pop(0)
 
 
-def make(sweep: Callable[[float], bool]) -> tuple[Clock, Watch]:
+def make(sweep: Callable[[float], bool]) -> tuple[Clock, Sweeper]:
     clock = Clock()
-    return clock, Watch(cast("asyncio.AbstractEventLoop", cast("Any", clock)), 0.25, sweep)
+    return clock, Sweeper(cast("asyncio.AbstractEventLoop", cast("Any", clock)), 0.25, sweep)
 
 
 def test_hand_rests_until_it_is_woken_and_has_one_timer_however_often() -> None:

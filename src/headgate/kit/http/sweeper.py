@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Watch:
+class Sweeper:
     """Calls `sweep(now)` every `period_seconds` for as long as it answers that there is more."""
 
     def __init__(
