@@ -41,7 +41,10 @@ GIBIBYTE = 1024 * MEBIBYTE
 
 
 class InvalidSettingError(HeadgateError):
-    """A setting is unknown or has a value that it cannot have; the message names it."""
+    """A setting is unknown or has an invalid value; the message names it.
+
+    Correct the variable; `docs/configuration.md` lists all.
+    """
 
     kind = Kind.INVALID
     code = "setting_refused"

@@ -35,7 +35,7 @@ TRANSIT_KEY = "transit/headgate"
 BEARER = "ya29.0123456789abcdefghijklmnopqrstuv"
 
 
-class Refusal(Exception):
+class KmsRefusalError(Exception):
     """An answer other than 200."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class KeyServices:
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         if self.status is not None:
-            raise Refusal(self.status, {})
+            raise KmsRefusalError(self.status, {})
         if path == "/token":
             return self.issue(urllib.parse.parse_qs(body.decode()))
         if "x-amz-target" in headers:
@@ -95,10 +95,12 @@ class KeyServices:
 
     def aws(self, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         if not is_signed(headers, body):
-            raise Refusal(400, {"__type": "InvalidSignatureException", "message": SECRET_KEY})
+            raise KmsRefusalError(
+                400, {"__type": "InvalidSignatureException", "message": SECRET_KEY}
+            )
         asked = json.loads(body)
         if asked["KeyId"] != ARN:
-            raise Refusal(400, {"__type": "NotFoundException"})
+            raise KmsRefusalError(400, {"__type": "NotFoundException"})
         context = json.dumps(asked["EncryptionContext"], sort_keys=True).encode()
         action = headers["x-amz-target"].removeprefix("TrentService.")
         self.seen.append(f"aws {action}")
@@ -107,7 +109,7 @@ class KeyServices:
             return {"CiphertextBlob": base64.b64encode(sealed).decode(), "KeyId": ARN}
         opened = self.open(base64.b64decode(asked["CiphertextBlob"]), context)
         if opened is None:
-            raise Refusal(400, {"__type": "InvalidCiphertextException"})
+            raise KmsRefusalError(400, {"__type": "InvalidCiphertextException"})
         return {"Plaintext": opened, "KeyId": ARN}
 
     def issue(self, form: dict[str, list[str]]) -> dict[str, Any]:
@@ -120,16 +122,16 @@ class KeyServices:
         valid = claims["iat"] - 60 <= time.time() < claims["exp"] <= claims["iat"] + 3600
         wanted = (claims["iss"], claims["aud"]) == (ACCOUNT, f"{self.url}/token")
         if not (valid and wanted and claims["scope"].endswith("/cloudkms")):
-            raise Refusal(400, {"error": "invalid_grant"})
+            raise KmsRefusalError(400, {"error": "invalid_grant"})
         self.seen.append("gcp token")
         return {"access_token": BEARER, "expires_in": 3599, "token_type": "Bearer"}
 
     def gcp(self, path: str, headers: dict[str, str], asked: dict[str, str]) -> dict[str, Any]:
         if headers.get("authorization") != f"Bearer {BEARER}":
-            raise Refusal(401, {"error": {"status": "UNAUTHENTICATED", "message": BEARER}})
+            raise KmsRefusalError(401, {"error": {"status": "UNAUTHENTICATED", "message": BEARER}})
         name, _, verb = path.removeprefix("/v1/").rpartition(":")
         if name != RESOURCE:
-            raise Refusal(404, {"error": {"status": "NOT_FOUND"}})
+            raise KmsRefusalError(404, {"error": {"status": "NOT_FOUND"}})
         context = base64.b64decode(asked["additionalAuthenticatedData"])
         self.seen.append(f"gcp {verb}")
         if verb == "encrypt":
@@ -137,23 +139,23 @@ class KeyServices:
             return {"name": name, "ciphertext": base64.b64encode(sealed).decode()}
         opened = self.open(base64.b64decode(asked["ciphertext"]), context)
         if opened is None:
-            raise Refusal(400, {"error": {"status": "INVALID_ARGUMENT"}})
+            raise KmsRefusalError(400, {"error": {"status": "INVALID_ARGUMENT"}})
         return {"plaintext": opened}
 
     def transit(self, path: str, headers: dict[str, str], asked: dict[str, str]) -> dict[str, Any]:
         if headers["x-vault-token"] != TRANSIT_TOKEN:
-            raise Refusal(403, {"errors": ["permission denied"]})
+            raise KmsRefusalError(403, {"errors": ["permission denied"]})
         context = base64.b64decode(asked["associated_data"])
         self.seen.append(f"transit {path}")
         if path == "/v1/transit/encrypt/headgate":
             sealed = base64.b64encode(self.seal(asked["plaintext"], context)).decode()
             return {"data": {"ciphertext": f"vault:v1:{sealed}", "key_version": 1}}
         if path != "/v1/transit/decrypt/headgate":
-            raise Refusal(404, {"errors": []})
+            raise KmsRefusalError(404, {"errors": []})
         text = asked["ciphertext"].removeprefix("vault:v1:")
         opened = self.open(base64.b64decode(text), context)
         if opened is None:
-            raise Refusal(400, {"errors": ["cipher: message authentication failed"]})
+            raise KmsRefusalError(400, {"errors": ["cipher: message authentication failed"]})
         return {"data": {"plaintext": opened}}
 
 
@@ -194,7 +196,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             status, answer = 200, self.services.answer(self.path, headers, body)
-        except Refusal as refusal:
+        except KmsRefusalError as refusal:
             status, answer = refusal.status, refusal.body
         self.reply(status, answer)
 

@@ -348,7 +348,7 @@ class FakeManagedModelRoutes:
         ]
 
 
-class WalletEmpty(HeadgateError):
+class WalletEmptyError(HeadgateError):
     kind = Kind.UNPAID
     code = "insufficient_funds"
 

@@ -23,41 +23,58 @@ JSON = "application/json"
 
 
 class NotAuthenticatedError(HeadgateError):
-    """Nobody is known to ask."""
+    """The request carries no session and no management key.
+
+    Sign in, or send `Authorization: Bearer hg_admin_...`.
+    """
 
     kind = Kind.UNAUTHENTICATED
     code = "not_authenticated"
 
 
 class MissingOrganizationHeaderError(HeadgateError):
-    """The organization is named by a header, on every call (decision 14)."""
+    """The request does not name the organization that it is for.
+
+    Send `X-Organization-ID: org_...` with every request to `/api`.
+    """
 
     kind = Kind.INVALID
     code = "organization_header_missing"
 
 
 class ForbiddenError(HeadgateError):
-    """Who asks is known, and may not."""
+    """The caller is known, and has no permission for this operation.
+
+    Use a key or a person with the permission that the message names.
+    """
 
     kind = Kind.FORBIDDEN
     code = "forbidden"
 
 
 class InvalidCsrfTokenError(ForbiddenError):
-    """A change by cookie without the session's token: another site may have made the browser
-    send it."""
+    """A change was sent with a session cookie and without the CSRF token of that session.
+
+    Send the session's `csrf_token` in the header `X-CSRF-Token`.
+    """
 
     code = "csrf_token_wrong"
 
 
 class ForbiddenOriginError(ForbiddenError):
-    """A page of another site made the browser send this."""
+    """A page of another origin sent this request.
+
+    If the page belongs to this installation, set `HEADGATE_PUBLIC_URL` to its address.
+    """
 
     code = "origin_refused"
 
 
 class InvalidFieldError(HeadgateError):
-    """A field of the query, a header or the body is not what it has to be; `loc` says which."""
+    """A field of the query, of a header or of the body has an invalid value; `loc` names it.
+
+    Correct the field that `loc` names.
+    """
 
     kind = Kind.UNPROCESSABLE
     code = "invalid"
@@ -69,34 +86,49 @@ class InvalidFieldError(HeadgateError):
 
 
 class WrongPasswordError(InvalidFieldError):
-    """Somebody who is signed in gave another password than their own."""
+    """The current password that was sent is wrong.
+
+    Send the password with which you signed in.
+    """
 
     code = "wrong_password"
 
 
 class MalformedJsonError(HeadgateError):
-    """A body that is no JSON at all."""
+    """The body is not JSON.
+
+    Send one JSON object in UTF-8.
+    """
 
     kind = Kind.INVALID
     code = "malformed_json"
 
 
 class BodyTooLargeError(HeadgateError):
-    """A body of more bytes than the API takes."""
+    """The body is larger than the platform API accepts.
+
+    Send a smaller body; the message states the limit.
+    """
 
     kind = Kind.TOO_LARGE
     code = "body_too_large"
 
 
 class UnsupportedMediaTypeError(HeadgateError):
-    """A body of another type than JSON."""
+    """The body has another media type than JSON.
+
+    Send `Content-Type: application/json`.
+    """
 
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_type"
 
 
 class OutdatedVersionError(HeadgateError):
-    """The object was changed since the version that `If-Match` names."""
+    """The object was changed after the version that `If-Match` names.
+
+    Read the object again, and repeat the change with its new `ETag`.
+    """
 
     kind = Kind.PRECONDITION
     code = "version_outdated"

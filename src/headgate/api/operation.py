@@ -46,7 +46,10 @@ VERSION = re.compile(r'(?:W/)?("?)([0-9]{1,18})\1')
 
 
 class IdempotencyKeyReusedError(HeadgateError):
-    """An `Idempotency-Key` was used before, with another body."""
+    """The `Idempotency-Key` was used before with another request, or that request is still running.
+
+    Use a new key for a new request; repeat an unchanged request later.
+    """
 
     kind = Kind.CONFLICT
     code = "idempotency_key_reused"

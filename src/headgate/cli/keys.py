@@ -31,7 +31,10 @@ BUDGET_NANO_END = 10**18
 
 
 class InvalidOptionError(HeadgateError):
-    """Reject an option that cannot be parsed."""
+    """An option of the command cannot be read.
+
+    Write it as the message says.
+    """
 
     kind = Kind.INVALID
     code = "invalid_option"

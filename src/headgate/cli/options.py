@@ -21,7 +21,10 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class InvalidTimeError(HeadgateError):
-    """A time that cannot be read."""
+    """A time on the command line cannot be read, or is in the future.
+
+    Write a date such as `2026-01-31`, or an age such as `90d`.
+    """
 
     kind = Kind.INVALID
     code = "invalid_time"

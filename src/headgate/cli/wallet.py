@@ -24,6 +24,11 @@ Organization = Annotated[
 
 
 class InvalidAmountError(HeadgateError):
+    """The amount cannot be read, or is out of range.
+
+    Write dollars, such as `25` or `0.50`.
+    """
+
     kind = Kind.INVALID
     code = "invalid_amount"
 

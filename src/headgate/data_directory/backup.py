@@ -38,14 +38,20 @@ CHUNK_BYTES = 1 << 20
 
 
 class BackupNotAllowedError(HeadgateError):
-    """The backup cannot be made there, or not be restored as it is; nothing was changed."""
+    """The backup cannot be made there, or cannot be restored as it is. Nothing was changed.
+
+    Do what the message says; see `docs/backup.md`.
+    """
 
     kind = Kind.INVALID
     code = "backup_refused"
 
 
 class DamagedBackupError(HeadgateError):
-    """A copy of the database is not whole, or its books do not balance; it is of no use."""
+    """The copy of the database is incomplete, or its ledger does not balance.
+
+    Use another backup.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "backup_damaged"

@@ -32,14 +32,20 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class UnusableDataDirectoryError(HeadgateError):
-    """The data directory cannot be made, read or written, or lacks what must be in it."""
+    """The data directory cannot be made, read or written.
+
+    Give it to the user who runs Headgate, or choose another with `--data`.
+    """
 
     kind = Kind.INVALID
     code = "data_unusable"
 
 
 class DataDirectoryInUseError(HeadgateError):
-    """Another process has the database for itself."""
+    """Another process uses this database exclusively.
+
+    Stop the process that the message names, or use PostgreSQL for several servers.
+    """
 
     kind = Kind.CONFLICT
     code = "data_in_use"

@@ -13,11 +13,21 @@ from headgate.kit.errors import HeadgateError, Kind
 
 
 class UnsupportedContentEncodingError(HeadgateError):
+    """The request body is compressed in a way that this address does not read.
+
+    Send it in one of the encodings that the message names, or without `Content-Encoding`.
+    """
+
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_encoding"
 
 
 class InvalidContentEncodingError(HeadgateError):
+    """The request body cannot be decompressed.
+
+    Check that the body is what `Content-Encoding` says.
+    """
+
     kind = Kind.INVALID
     code = "invalid_content_encoding"
 

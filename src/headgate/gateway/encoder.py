@@ -49,6 +49,11 @@ RETRY_AFTER_UNITS = {b"retry-after": 1, b"retry-after-ms": 1000}
 
 
 class ProviderError(HeadgateError):
+    """The provider ended a stream with an error.
+
+    Do what the provider's message says; the call is billed by what was delivered.
+    """
+
     kind = Kind.UPSTREAM
     code = "provider_error"
 

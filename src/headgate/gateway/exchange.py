@@ -26,11 +26,21 @@ BUFFERED_BODY_BYTES = 256 * 1024
 
 
 class BrokenRequestBodyError(HeadgateError):
+    """The connection closed before the request body was complete.
+
+    Send the request again.
+    """
+
     kind = Kind.INVALID
     code = "request_body_broken"
 
 
 class RequestTooLargeError(HeadgateError):
+    """The request body is larger than the limit.
+
+    Send less, or raise the limit that the message names.
+    """
+
     kind = Kind.TOO_LARGE
     code = "request_too_large"
 

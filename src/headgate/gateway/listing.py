@@ -18,6 +18,11 @@ ESCAPED_SLASH = re.compile(rb"%2[fF]")
 
 
 class ModelNotListedError(HeadgateError):
+    """The model does not exist, or the key may not see it.
+
+    List the models of the key with `GET /v1/models`.
+    """
+
     kind = Kind.MISSING
     code = "model_not_found"
 

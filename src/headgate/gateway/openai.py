@@ -53,16 +53,31 @@ log = structlog.get_logger(__name__)
 
 
 class MissingApiKeyError(HeadgateError):
+    """The request carries no API key.
+
+    Send `Authorization: Bearer hg_live_...`, `x-api-key` or `api-key`.
+    """
+
     kind = Kind.UNAUTHENTICATED
     code = "missing_api_key"
 
 
 class UnknownMethodError(HeadgateError):
+    """The HTTP method is not known.
+
+    Use the method that the documentation of the address names.
+    """
+
     kind = Kind.METHOD
     code = "method_not_allowed"
 
 
 class UnsupportedContentTypeError(HeadgateError):
+    """The body has a content type that this address does not read.
+
+    Send the content type that the message names.
+    """
+
     kind = Kind.MEDIA_TYPE
     code = "unsupported_content_type"
 

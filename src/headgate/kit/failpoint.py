@@ -44,6 +44,11 @@ _FORM = re.compile(r"([a-z_]+)=(?:(kill|raise)|sleep:(\d+(?:\.\d+)?))(?:@([1-9]\
 
 
 class InvalidFailpointError(HeadgateError):
+    """`HEADGATE_FAILPOINT` is set without test mode, or names no failpoint.
+
+    Remove it from every server that matters.
+    """
+
     kind = Kind.INVALID
     code = "failpoint_refused"
 

@@ -33,7 +33,10 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class RateLimitedError(HeadgateError):
-    """The key has used up its minute; `rate_limits` says how it stands."""
+    """The key has used up its requests or tokens of this minute.
+
+    Wait for the seconds in `Retry-After`, or raise the key's limits.
+    """
 
     kind = Kind.LIMITED
     code = "rate_limited"

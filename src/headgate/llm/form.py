@@ -33,6 +33,11 @@ _BOOLEANS = frozenset({"true", "1", "false", "0"})
 
 
 class InvalidFormError(InvalidRequestError):
+    """The body is no well-formed multipart form.
+
+    Let an HTTP library make the form.
+    """
+
     code = "invalid_form"
 
 

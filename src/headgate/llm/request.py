@@ -99,18 +99,29 @@ ALL_FIELDS = CheckedFields(*CHECKED)
 
 
 class InvalidRequestError(HeadgateError):
+    """The request cannot be understood, so it was not sent to a provider.
+
+    Correct what the message names.
+    """
+
     kind = Kind.INVALID
     code = "invalid_request"
 
 
 class InvalidJsonError(InvalidRequestError):
-    """Refuse a body that is not JSON, or that parsers could read in different ways."""
+    """The body is not JSON, or JSON that parsers read differently.
+
+    Send one JSON object in UTF-8, without repeated keys.
+    """
 
     code = "invalid_json"
 
 
 class InvalidTypeError(InvalidRequestError):
-    """Refuse a field, or a whole body, of the wrong type."""
+    """A field, or the whole body, has the wrong type.
+
+    Send the type that the message names.
+    """
 
     code = "invalid_type"
 

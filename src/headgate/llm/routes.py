@@ -27,7 +27,10 @@ _ENDS = re.compile(r"[?#]")
 
 
 class MethodNotAllowedError(HeadgateError):
-    """Refuse a method that a known path does not have; `allowed` are those that it has."""
+    """The address exists, but not with this method.
+
+    Use a method of the header `Allow`.
+    """
 
     kind = Kind.METHOD
     code = "method_not_allowed"
@@ -38,14 +41,20 @@ class MethodNotAllowedError(HeadgateError):
 
 
 class InvalidPathError(HeadgateError):
-    """Refuse a path that could be read in two ways."""
+    """The path could be read in two ways.
+
+    Use the plain path: no empty or dotted segments, no needless escapes. A base URL ends in `/v1`.
+    """
 
     kind = Kind.INVALID
     code = "invalid_path"
 
 
 class UnknownUrlError(HeadgateError):
-    """Refuse a path that begins with a needless part of a base URL, `excess`."""
+    """The address is unknown, or repeats a part of the base URL.
+
+    Check the base URL of the client; it ends in `/v1`.
+    """
 
     kind = Kind.MISSING
     code = "unknown_url"

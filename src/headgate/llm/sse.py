@@ -24,7 +24,10 @@ _BLANK_LINE_BYTES_MAX = 4
 
 
 class EventTooLargeError(HeadgateError):
-    """Report an event larger than the limit, after the end of an answer."""
+    """The provider sent a larger stream event than the limit.
+
+    Raise the limit, or ask for less in one event.
+    """
 
     kind = Kind.UPSTREAM
     code = "upstream_event_too_large"

@@ -45,7 +45,10 @@ from headgate.vault import service as vault
 
 
 class DataDirectoryNotFoundError(HeadgateError):
-    """The data directory has not what the command works on."""
+    """The data directory lacks what the command works on.
+
+    Name the directory with `--data`, or start the server once.
+    """
 
     kind = Kind.MISSING
     code = "data_missing"

@@ -17,6 +17,11 @@ from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 
 
 class InvalidCertificateAuthoritiesError(HeadgateError):
+    """`HEADGATE_EGRESS_CA_FILE` cannot be read.
+
+    Name a file of certificates in PEM.
+    """
+
     kind = Kind.INVALID
     code = "authorities_refused"
 

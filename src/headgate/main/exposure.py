@@ -10,11 +10,21 @@ from headgate.settings import Settings
 
 
 class UnsafeExposureError(HeadgateError):
+    """The server would listen to other machines without TLS.
+
+    Give `--ssl-certfile` and `--ssl-keyfile`, or put a TLS proxy in front and state it.
+    """
+
     kind = Kind.INVALID
     code = "exposure_refused"
 
 
 class InvalidCertificateError(HeadgateError):
+    """The TLS certificate or its key cannot be used.
+
+    Give a certificate chain and its private key, both in PEM.
+    """
+
     kind = Kind.INVALID
     code = "certificate_refused"
 

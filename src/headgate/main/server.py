@@ -47,6 +47,11 @@ log = structlog.get_logger(__name__)
 
 
 class StorageLostError(HeadgateError):
+    """A flush to the disk failed, so the state of the database is unknown. The server ended.
+
+    Check the disk, then start again: completed answers are recorded.
+    """
+
     kind = Kind.UNAVAILABLE
     code = "storage_lost"
 

@@ -11,23 +11,28 @@ from headgate.settings import Settings
 PACKAGE = "headgate_simulator"
 
 
-class SimulatorMissing(HeadgateError):
+class SimulatorNotInstalledError(HeadgateError):
+    """The simulator is a package of its own, and is not installed.
+
+    Install `headgate[simulator]`, or start without `--simulator`.
+    """
+
     kind = Kind.INVALID
     code = "simulator_missing"
 
 
 def load_simulator() -> Any:
-    """Return the simulator's module of commands. Raises `SimulatorMissing`."""
+    """Return the simulator's module of commands. Raises `SimulatorNotInstalledError`."""
     try:
         return importlib.import_module(f"{PACKAGE}.commands")
     except ModuleNotFoundError as error:
         if error.name != PACKAGE:
             raise
         message = "The simulator is not installed; add it: pip install 'headgate[simulator]'."
-        raise SimulatorMissing(message) from None
+        raise SimulatorNotInstalledError(message) from None
 
 
 def check_simulator(settings: Settings) -> None:
-    """Raise `SimulatorMissing` if calls would be answered by a simulator that is not installed."""
+    """Raise `SimulatorNotInstalledError` if calls would be answered by a simulator that is not installed."""
     if settings.is_simulated:
         load_simulator()

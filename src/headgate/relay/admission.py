@@ -21,31 +21,61 @@ OUTPUT_TOKENS_ASSUMED = 1_000
 
 
 class KeyWithoutInferenceError(HeadgateError):
+    """A management key (`hg_admin_...`) was used for a model call.
+
+    Use an inference key (`hg_live_...`).
+    """
+
     kind = Kind.FORBIDDEN
     code = "management_key_cannot_call_models"
 
 
 class EndpointOutOfScopeError(HeadgateError):
+    """The key may not use this endpoint.
+
+    Use another key, or widen the key's `endpoints`.
+    """
+
     kind = Kind.FORBIDDEN
     code = "endpoint_out_of_scope"
 
 
 class ModelOutOfScopeError(HeadgateError):
+    """The key may not use this model.
+
+    Call a model that the message names, or widen the key's `models`.
+    """
+
     kind = Kind.FORBIDDEN
     code = "model_out_of_scope"
 
 
 class ProjectOutOfScopeError(HeadgateError):
+    """The project in `x-headgate-project` is none of the key's.
+
+    Name a project of the key, or leave the header out.
+    """
+
     kind = Kind.FORBIDDEN
     code = "project_out_of_scope"
 
 
 class ResourceOutOfScopeError(HeadgateError):
+    """The key may not use this resource.
+
+    Use another key, or widen the key's `resources`.
+    """
+
     kind = Kind.FORBIDDEN
     code = "API_KEY_RESOURCE_NOT_AUTHORIZED"
 
 
 class UnsupportedEndpointError(HeadgateError):
+    """The gateway does not carry this endpoint of the provider's API.
+
+    Use the alternative that the message names.
+    """
+
     kind = Kind.UNSUPPORTED
     code = "unsupported_endpoint"
 

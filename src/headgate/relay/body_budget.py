@@ -22,11 +22,21 @@ RETRY_SECONDS = 1.0
 
 
 class BodyMemoryExhaustedError(HeadgateError):
+    """The gateway holds as many bodies as it has memory for.
+
+    Try again in a moment.
+    """
+
     kind = Kind.UNAVAILABLE
     code = "overloaded"
 
 
 class BodyOverBudgetError(HeadgateError):
+    """The body is larger than all bodies together may be.
+
+    Send less, or raise the limit that the message names.
+    """
+
     kind = Kind.TOO_LARGE
     code = "request_too_large"
 

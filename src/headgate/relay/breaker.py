@@ -28,6 +28,12 @@ log = structlog.get_logger(__name__)
 
 
 class CircuitOpenError(HeadgateError):
+    """The provider has failed repeatedly, so the gateway sends it nothing for a while. Nothing was
+    charged.
+
+    Wait for the seconds in `Retry-After`, or use another model.
+    """
+
     kind = Kind.UNAVAILABLE
     code = "provider_circuit_open"
 

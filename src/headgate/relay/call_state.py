@@ -16,12 +16,20 @@ from headgate.relay.ports import Credential, Hold, Model, Receipt
 
 
 class ClientDisconnectedError(HeadgateError):
+    """The client closed the connection before the answer was complete.
+
+    Send the request again; what was delivered is billed.
+    """
+
     kind = Kind.TIMEOUT
     code = "caller_left"
 
 
 class GatewayStoppingError(HeadgateError):
-    """End a call because the gateway stops."""
+    """The gateway is shutting down.
+
+    Send the request again; another process or the next start answers it.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "gateway_stopping"
@@ -39,7 +47,10 @@ class GatewayStoppingError(HeadgateError):
 
 
 class KeyRevokedError(HeadgateError):
-    """End a call whose key was revoked, disabled or expired while it ran."""
+    """The key was revoked, disabled or expired while the call ran.
+
+    Use another key.
+    """
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_api_key"
@@ -53,7 +64,10 @@ class KeyRevokedError(HeadgateError):
 
 
 class InternalError(HeadgateError):
-    """Report a fault of the gateway in short; its log has the whole."""
+    """The gateway failed. The log has the details, under the request id.
+
+    Report it with `x-headgate-request-id`.
+    """
 
     kind = Kind.FAULT
     code = "internal_error"
@@ -64,7 +78,10 @@ class InternalError(HeadgateError):
 
 
 class ReceiptNotRecordedError(HeadgateError):
-    """Withhold an answer that could not be recorded (law 1)."""
+    """The receipt could not be stored, so the provider's answer is withheld (law 1).
+
+    Try again when the database works.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
@@ -81,6 +98,11 @@ class ReceiptNotRecordedError(HeadgateError):
 
 
 class ResponseMemoryExhaustedError(HeadgateError):
+    """There is no memory left for the provider's answer, which it may have charged for.
+
+    Try again in a moment.
+    """
+
     kind = Kind.UNAVAILABLE
     code = "overloaded"
 

@@ -27,11 +27,21 @@ RETRY_SECONDS = 1.0
 
 
 class ConcurrencyLimitError(HeadgateError):
+    """The gateway carries as many calls as it can.
+
+    Try again in a moment.
+    """
+
     kind = Kind.UNAVAILABLE
     code = "overloaded"
 
 
 class TooManyConcurrentCallsError(HeadgateError):
+    """The key has too many calls under way.
+
+    Let some of them end first.
+    """
+
     kind = Kind.LIMITED
     code = "too_many_calls_in_flight"
 

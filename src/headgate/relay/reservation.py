@@ -29,6 +29,11 @@ its answer slowly, and for a database that does not answer at once."""
 
 
 class UnpricedModelError(HeadgateError):
+    """The model has no price that bounds its cost, so it cannot be paid in credits.
+
+    Use an own credential, or a model of the catalog.
+    """
+
     kind = Kind.INVALID
     code = "model_unpriced"
 

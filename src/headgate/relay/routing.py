@@ -29,21 +29,41 @@ ENDPOINTS_OF_DEFAULT_MODEL = frozenset({"chat.completions", "responses"})
 
 
 class UnsafePathError(HeadgateError):
+    """The path has empty or dotted segments, or control characters.
+
+    Use the path as documented.
+    """
+
     kind = Kind.INVALID
     code = "invalid_path"
 
 
 class ModelNotFoundError(HeadgateError):
+    """No integration of the organization serves this model.
+
+    List the models of the key with `GET /v1/models`.
+    """
+
     kind = Kind.MISSING
     code = "model_not_found"
 
 
 class ModelRoutedElsewhereError(HeadgateError):
+    """The call names a credential, and its model belongs to another integration.
+
+    Name a credential of that integration, or none.
+    """
+
     kind = Kind.INVALID
     code = "credential_unusable"
 
 
 class SharedAccountError(HeadgateError):
+    """The endpoint would show the data of other organizations that share the provider's account.
+
+    Use an own credential.
+    """
+
     kind = Kind.FORBIDDEN
     code = "shared_account"
 

@@ -41,16 +41,31 @@ SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
 class ProviderUnreachableError(HeadgateError):
+    """The provider could not be reached. Nothing was sent, and nothing was charged.
+
+    Try again; `headgate doctor` tests the connection.
+    """
+
     kind = Kind.UPSTREAM
     code = "provider_unreachable"
 
 
 class InvalidProviderResponseError(HeadgateError):
+    """The provider's answer is not valid HTTP or not what its API promises.
+
+    Try again; check the base URL of the credential.
+    """
+
     kind = Kind.UPSTREAM
     code = "provider_invalid_response"
 
 
 class ProviderTimeoutError(HeadgateError):
+    """The provider did not answer in time. It may have done the work.
+
+    Try again, or raise the deadline of the credential or model.
+    """
+
     kind = Kind.UPSTREAM_TIMEOUT
     code = "provider_timeout"
 

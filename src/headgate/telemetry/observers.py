@@ -20,6 +20,11 @@ BATCH_SECONDS = 0.02
 
 
 class ExtraNotInstalledError(HeadgateError):
+    """A setting needs an optional package that is not installed.
+
+    Install the extra that the message names.
+    """
+
     kind = Kind.INVALID
     code = "extra_missing"
 

@@ -102,7 +102,7 @@ async def test_bytes_after_the_body_are_the_next_request_and_never_this_one() ->
 
 async def test_many_offers_at_once_are_answered_one_by_one() -> None:
     handler = EchoHandler()
-    handler.refusing = NoKey("No key.")
+    handler.refusing = NoKeyError("No key.")
     get = GET.replace(b"\r\n\r\n", b"\r\n" + OFFERS["TLS"] + b"\r\n")
     line = await talk(get * 2000, handler=handler)
     assert line.statuses == [401] * 2000
@@ -116,7 +116,7 @@ async def test_many_offers_at_once_are_answered_one_by_one() -> None:
     await line.close()
 
 
-class NoKey(HeadgateError):
+class NoKeyError(HeadgateError):
     kind = Kind.UNAUTHENTICATED
     code = "missing_api_key"
 

@@ -48,7 +48,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Stop(HeadgateError):
+class StopError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "gateway_stopping"
 
@@ -436,8 +436,8 @@ async def test_sound_that_is_cut_has_no_frame_in_it_and_ends_short() -> None:
 async def test_upload_that_fails_while_its_answer_streams_breaks_the_answer_off() -> None:
     rig = sound()
     await rig.begin()
-    rig.response.fail(Stop("the body broke"))
-    with pytest.raises(Stop):
+    rig.response.fail(StopError("the body broke"))
+    with pytest.raises(StopError):
         await rig.carried()
 
 

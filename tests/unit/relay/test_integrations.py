@@ -98,7 +98,7 @@ def make_credential(integration: str, *, managed: bool = False) -> Credential:
     )
 
 
-class NoCredential(HeadgateError):
+class NoCredentialError(HeadgateError):
     kind = Kind.UNSUPPORTED
     code = "credential_missing"
 
@@ -122,7 +122,7 @@ class SeveralCredentials:
     ) -> Credential:
         credential = self.known.get(integration)
         if credential is None or name not in (None, credential.name):
-            raise NoCredential(f"There is no {integration} credential.")
+            raise NoCredentialError(f"There is no {integration} credential.")
         return credential
 
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
@@ -215,7 +215,7 @@ def test_bare_id_that_two_integrations_have_is_openais(model: str) -> None:
     assert (integration, told) == ("openai", "gpt-5.4")
     assert price_id is not None
     assert price_id.startswith("openai/gpt-5.4@")
-    with pytest.raises(NoCredential, match="openai"):
+    with pytest.raises(NoCredentialError, match="openai"):
         plan(model, credentials=SeveralCredentials("acme"))
 
 
@@ -223,7 +223,7 @@ def test_bare_id_of_several_own_integrations_goes_where_there_is_a_credential() 
     only_beta = SeveralCredentials("beta")
     expected = ("beta", "shared-at-beta", "beta/shared@2026-06-01")
     assert describe(plan("shared", credentials=only_beta)) == expected
-    with pytest.raises(NoCredential, match="acme"):
+    with pytest.raises(NoCredentialError, match="acme"):
         plan("acme-large", credentials=only_beta)
 
 
@@ -239,7 +239,7 @@ def test_address_of_ones_own_choice_keeps_ids_that_look_like_the_default_integra
 
 def test_credential_of_a_tool_serves_no_model() -> None:
     credentials = SeveralCredentials("openai", "board")
-    with pytest.raises(NoCredential, match="openai"):
+    with pytest.raises(NoCredentialError, match="openai"):
         plan("gpt-5.4", credentials=credentials, name="Board")
 
 

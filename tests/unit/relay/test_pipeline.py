@@ -37,7 +37,7 @@ from tests.fakes.pipeline import (
     FakeResponse,
     ManualClock,
     Step,
-    WalletEmpty,
+    WalletEmptyError,
     make_call,
 )
 
@@ -56,7 +56,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class StorageGone(HeadgateError):
+class StorageGoneError(HeadgateError):
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
@@ -133,10 +133,10 @@ async def test_call_without_money_is_recorded_as_refused_and_not_sent() -> None:
     harness = Harness(json_answer())
 
     async def refuse(_hold: object) -> None:
-        raise WalletEmpty("nothing left")
+        raise WalletEmptyError("nothing left")
 
     harness.ledger.hold = refuse  # type: ignore[method-assign]
-    with pytest.raises(WalletEmpty):
+    with pytest.raises(WalletEmptyError):
         await harness.run()
     assert (harness.receipt().outcome, harness.receipt().cost_nano) == ("refused", 0)
     assert not harness.client.sent
@@ -146,7 +146,7 @@ async def test_answer_that_cannot_be_settled_is_not_delivered() -> None:
     harness = Harness(json_answer())
 
     async def fail(_receipt: object, _hold: object) -> None:
-        raise StorageGone("the disk is full")
+        raise StorageGoneError("the disk is full")
 
     harness.ledger.record = fail  # type: ignore[method-assign]
     with pytest.raises(ReceiptNotRecordedError) as told:
@@ -159,8 +159,8 @@ async def test_answer_that_cannot_be_settled_is_not_delivered() -> None:
 
 async def test_nothing_is_sent_while_nothing_can_be_recorded() -> None:
     harness = Harness(json_answer())
-    harness.ledger.trouble = StorageGone("the disk is full")
-    with pytest.raises(StorageGone):
+    harness.ledger.trouble = StorageGoneError("the disk is full")
+    with pytest.raises(StorageGoneError):
         await harness.run()
     assert (harness.ledger.holds, harness.client.sent) == ([], [])
 
@@ -214,7 +214,7 @@ async def test_stream_that_cannot_be_settled_ends_in_an_error_instead_of_its_las
     harness = Harness(response := FakeResponse(200, SSE))
 
     async def fail(_receipt: object, _hold: object) -> None:
-        raise StorageGone("the disk is full")
+        raise StorageGoneError("the disk is full")
 
     harness.ledger.record = fail  # type: ignore[method-assign]
     running = asyncio.create_task(harness.run(make_call(body=STREAMED_CHAT)))

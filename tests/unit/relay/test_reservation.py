@@ -21,7 +21,7 @@ from tests.fakes.pipeline import (
     FakeLedger,
     FakeModels,
     ManualClock,
-    WalletEmpty,
+    WalletEmptyError,
     make_call,
     make_state,
 )
@@ -148,11 +148,11 @@ async def test_model_without_a_price_is_refused() -> None:
 
 async def test_empty_wallet_leaves_no_hold() -> None:
     ledger = FakeLedger()
-    ledger.refusal = WalletEmpty("nothing left")
+    ledger.refusal = WalletEmptyError("nothing left")
     models = FakeModels()
     state = make_state()
     Routing(FakeCredentials(MANAGED), models, Breakers(ManualClock())).plan(state)
-    with pytest.raises(WalletEmpty):
+    with pytest.raises(WalletEmptyError):
         await Reservation(ledger, models, ManualClock(), timeouts=Timeouts()).hold(state)
     assert state.hold is None
 

@@ -33,7 +33,10 @@ _COMMON = frozenset(_MOST_COMMON.split())
 
 
 class WeakPasswordError(HeadgateError):
-    """Reject a new password that is too short, too long or common."""
+    """The new password is too short, too long, or among the first that an attacker tries.
+
+    Choose a longer one; a sentence of several words works well.
+    """
 
     kind = Kind.INVALID
     code = "weak_password"

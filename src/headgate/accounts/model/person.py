@@ -136,51 +136,71 @@ class IssuedInvitation(msgspec.Struct, frozen=True):
 
 
 class SignInFailedError(HeadgateError):
-    """Reject a sign-in. The words are the same for every reason, so that nothing can be learned
-    from them."""
+    """The sign-in failed, for whatever reason: the text is the same for all.
+
+    Check the address and the password, or ask an owner of your organization for an invitation.
+    """
 
     kind = Kind.UNAUTHENTICATED
     code = "sign_in_refused"
 
 
 class InvalidEmailError(HeadgateError):
-    """Reject a text that is not an e-mail address."""
+    """The value is not an e-mail address.
+
+    Send an address like `ada@example.com`.
+    """
 
     kind = Kind.INVALID
     code = "invalid_email"
 
 
 class PersonNotFoundError(HeadgateError):
-    """Reject the id of a person who does not exist or is not in this organization."""
+    """There is no such person, or not in this organization.
+
+    Check the id, and the organization in `X-Organization-ID`.
+    """
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class PersonExistsError(HeadgateError):
-    """Reject an e-mail address that belongs to another person."""
+    """A person with this e-mail address exists already.
+
+    Use that person, or another address.
+    """
 
     kind = Kind.CONFLICT
     code = "person_exists"
 
 
 class RoleNotAllowedError(HeadgateError):
-    """Reject a role change that the caller's own role does not allow."""
+    """Only an owner makes or removes owners, and nobody raises their own role.
+
+    Ask an owner of the organization.
+    """
 
     kind = Kind.FORBIDDEN
     code = "forbidden"
 
 
 class LastOwnerError(HeadgateError):
-    """Reject a change that would leave an organization without owner, or the installation without
-    operator."""
+    """The change would leave the organization without an owner, or the installation without an
+    operator.
+
+    Make another owner or operator first.
+    """
 
     kind = Kind.CONFLICT
     code = "last_owner"
 
 
 class InvitationNotFoundError(HeadgateError):
-    """Reject a token or an id for which there is no open invitation."""
+    """No open invitation has this token or id.
+
+    Ask for a new invitation: each one is accepted once, and expires.
+    """
 
     kind = Kind.MISSING
     code = "not_found"

@@ -59,14 +59,20 @@ class InactiveAccounts(msgspec.Struct, frozen=True):
 
 
 class AccountNotFoundError(HeadgateError):
-    """Reject the id of an organization or project that does not exist."""
+    """There is no organization or project of this id.
+
+    List what you have access to, and check the id.
+    """
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class InvalidNameError(HeadgateError):
-    """Reject a name that is empty, too long or not printable on one line."""
+    """The name is empty, too long, or has characters that cannot be printed.
+
+    Send a name of printable characters within the stated length.
+    """
 
     kind = Kind.INVALID
     code = "invalid_name"

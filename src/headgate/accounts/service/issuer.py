@@ -53,21 +53,30 @@ log = structlog.get_logger(__name__)
 
 
 class InvalidTokenError(HeadgateError):
-    """Reject a token that is malformed, expired, of another issuer or for another audience."""
+    """The token of the identity provider is expired, malformed, or was issued for another audience.
+
+    Sign in again; an operator checks the `HEADGATE_OIDC_...` settings.
+    """
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_token"
 
 
 class IssuerUnreachableError(HeadgateError):
-    """Report that the issuer did not answer properly. The log has the details."""
+    """The identity provider (OIDC issuer) did not answer as it should.
+
+    Try again; the log of the server says what the issuer answered.
+    """
 
     kind = Kind.UPSTREAM
     code = "issuer_unreachable"
 
 
 class IssuerKeysUnavailableError(HeadgateError):
-    """Report that the keys of the issuer could not be fetched yet."""
+    """The signing keys of the identity provider have not been read yet.
+
+    Try again in a moment; an operator checks that the issuer can be reached.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "issuer_unreachable"

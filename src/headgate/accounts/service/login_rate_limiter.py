@@ -14,7 +14,10 @@ IPV6_PREFIX = 64
 
 
 class TooManySignInsError(HeadgateError):
-    """Reject a sign-in from an address, or for an account, with too many recent attempts."""
+    """This address or this account has used up its sign-in attempts for now.
+
+    Wait for the seconds in `Retry-After`.
+    """
 
     kind = Kind.LIMITED
     code = "sign_in_too_often"

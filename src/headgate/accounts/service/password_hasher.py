@@ -35,7 +35,10 @@ Result = TypeVar("Result")
 
 
 class SignInOverloadedError(HeadgateError):
-    """Reject a sign-in while too many others wait."""
+    """Too many sign-ins are being checked at this moment.
+
+    Wait for the seconds in `Retry-After`, then try again.
+    """
 
     kind = Kind.LIMITED
     code = "sign_in_crowded"

@@ -46,7 +46,10 @@ EXAMPLE_KEY = "sk-proj-EXAMPLE-0123456789abcdef"
 
 
 class InvalidConnectionConfigError(HeadgateError):
-    """The configuration of a connection lacks something, or would let a secret go astray."""
+    """The connection's configuration is incomplete, or would send its secret elsewhere.
+
+    Send the missing field; a new `base_url` needs the `api_key` again.
+    """
 
     kind = Kind.INVALID
     code = "AI_CONNECTION_CONFIG_INVALID"

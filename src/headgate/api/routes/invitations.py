@@ -50,7 +50,10 @@ SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign
 
 
 class WrongAccountError(HeadgateError):
-    """Who takes it up is signed in as somebody else."""
+    """The person who is signed in is not the one who was invited.
+
+    Sign out, then open the invitation again.
+    """
 
     kind = Kind.CONFLICT
     code = "signed_in_as_somebody_else"

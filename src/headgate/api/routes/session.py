@@ -39,7 +39,10 @@ FLOW_SECONDS = 600
 
 
 class OidcNotConfiguredError(HeadgateError):
-    """No issuer is configured."""
+    """This installation has no identity provider (OIDC issuer).
+
+    An operator sets `HEADGATE_OIDC_ISSUER`; until then sign in with a password.
+    """
 
     kind = Kind.MISSING
     code = "not_found"

@@ -110,21 +110,31 @@ class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CredentialNotFoundError(HeadgateError):
-    """No credential of that id or name."""
+    """There is no credential of this id or name.
+
+    List the credentials with `headgate credentials list` or `GET /api/credentials`.
+    """
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class NoCredentialError(HeadgateError):
-    """A call has no credential to be sent with."""
+    """The organization has no credential for the integration that the call needs.
+
+    Add one with `headgate credentials add` or `POST /api/credentials`.
+    """
 
     kind = Kind.INVALID
     code = "credential_missing"
 
 
 class UnusableCredentialError(HeadgateError):
-    """The credential that a call names cannot be used; no other one is taken instead."""
+    """The credential that the call names cannot be used; the gateway does not take another one
+    instead.
+
+    Repair or enable that credential, or name another one.
+    """
 
     kind = Kind.INVALID
     code = "credential_unusable"

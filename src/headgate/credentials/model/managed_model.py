@@ -58,28 +58,40 @@ class ManagedModelChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManagedModelNotFoundError(HeadgateError):
-    """No managed model of that id."""
+    """There is no managed model of this id.
+
+    List them with `headgate models list`.
+    """
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class InvalidManagedModelError(HeadgateError):
-    """A managed model has something that it cannot have; `param` names it."""
+    """A field of the managed model is invalid.
+
+    Correct the field that the message names.
+    """
 
     kind = Kind.INVALID
     code = "invalid_managed_model"
 
 
 class ManagedModelConflictError(HeadgateError):
-    """A managed model is there already, is still needed, or was changed meanwhile."""
+    """The managed model exists already, still replaces another one, or was changed meanwhile.
+
+    Read it again, and do what the message names first.
+    """
 
     kind = Kind.CONFLICT
     code = "managed_model_conflict"
 
 
 class ManagedModelDisabledError(HeadgateError):
-    """A call names a managed model that is switched off, or that is replaced by such a one."""
+    """The managed model is switched off, or is replaced by one that is.
+
+    Call another model; `GET /v1/models` lists those that are available.
+    """
 
     kind = Kind.MISSING
     code = "model_not_found"

@@ -35,7 +35,10 @@ ENDPOINT = "credentials.test"
 
 
 class TooManyCredentialTestsError(HeadgateError):
-    """The organization has tried credentials too often: a gate is no place to guess keys at."""
+    """The organization has tested credentials too often within a minute.
+
+    Wait for the seconds in `Retry-After`.
+    """
 
     kind = Kind.LIMITED
     code = "rate_limited"

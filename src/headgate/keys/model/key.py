@@ -85,35 +85,50 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
 
 class InvalidApiKeyError(HeadgateError):
-    """Reject a token that is malformed, unknown, revoked, disabled or expired."""
+    """The API key is unknown, malformed, expired, disabled or revoked.
+
+    Copy the key again, or issue a new one.
+    """
 
     kind = Kind.UNAUTHENTICATED
     code = "invalid_api_key"
 
 
 class KeyNotFoundError(HeadgateError):
-    """Reject the id of a key that does not exist or is not the caller's."""
+    """There is no key of this id.
+
+    List the keys with `headgate keys list` or `GET /api/api-keys`.
+    """
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class InvalidKeyRequestError(HeadgateError):
-    """Reject a field of a new or changed key. `param` names it."""
+    """A field of the requested key is invalid.
+
+    Correct the field that the message names.
+    """
 
     kind = Kind.INVALID
     code = "invalid_key_request"
 
 
 class KeyConflictError(HeadgateError):
-    """Reject an operation that the state of the key, or the number of keys, does not allow."""
+    """The state of the key does not allow this change, or there are too many keys.
+
+    Issue another key, or revoke one.
+    """
 
     kind = Kind.CONFLICT
     code = "key_conflict"
 
 
 class ScopeExceededError(HeadgateError):
-    """Reject a key with a wider scope than that of the caller."""
+    """The requested key could do more than the one who asks for it.
+
+    Leave out the permission that the message names, or ask somebody who holds it.
+    """
 
     kind = Kind.FORBIDDEN
     code = "scope_exceeds_issuer"

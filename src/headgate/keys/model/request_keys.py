@@ -12,11 +12,21 @@ KEY_PREFIX = b"hg_"
 
 
 class ConflictingApiKeysError(HeadgateError):
+    """The request carries two different valid keys.
+
+    Send one key in one header.
+    """
+
     kind = Kind.UNAUTHENTICATED
     code = "conflicting_api_keys"
 
 
 class DuplicateAuthorizationError(HeadgateError):
+    """The request carries more than one `Authorization` header.
+
+    Send one.
+    """
+
     kind = Kind.INVALID
     code = "duplicate_authorization"
 

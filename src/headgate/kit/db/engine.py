@@ -20,14 +20,20 @@ POSTGRESQL = "headgate.kit.db.postgresql"
 
 
 class StorageUnavailableError(HeadgateError):
-    """The database could not do it: full, locked, gone. Nothing of the operation was kept."""
+    """The database is full, locked or unreachable. Nothing was kept, nothing was charged.
+
+    Try again; `headgate doctor` tells an operator what is wrong.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
 
 class DriverNotInstalledError(HeadgateError):
-    """The driver of the database is not installed."""
+    """The driver of the database is not installed.
+
+    Install `headgate[postgres]`.
+    """
 
     kind = Kind.INVALID
     code = "driver_missing"

@@ -31,7 +31,10 @@ VERSION = sa.Table(
 
 
 class UnusableSchemaError(HeadgateError):
-    """The database cannot be used by this version; it was left as it was."""
+    """This version cannot use the database, which was left as it was.
+
+    Start the version that wrote it, or restore a backup.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "schema_unusable"

@@ -57,6 +57,11 @@ IPV4_BITS = 0xFFFF_FFFF
 
 
 class AddressOutOfScopeError(HeadgateError):
+    """The key may not be used from this network address.
+
+    Call from an allowed network, or widen the key's `networks`.
+    """
+
     kind = Kind.FORBIDDEN
     code = "address_out_of_scope"
 

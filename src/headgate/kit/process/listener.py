@@ -15,7 +15,10 @@ _SKIPPED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class AddressInUseError(HeadgateError):
-    """Nobody can listen there now: taken, not of this machine, or not allowed."""
+    """The server cannot listen on its address: it is taken, not of this machine, or not allowed.
+
+    Stop the other process, or choose another host or port.
+    """
 
     kind = Kind.CONFLICT
     code = "address_unavailable"

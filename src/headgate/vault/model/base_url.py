@@ -18,7 +18,10 @@ _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 
 
 class InvalidCredentialError(HeadgateError):
-    """A new credential has something that it cannot have; `param` names it."""
+    """A field of the credential is invalid.
+
+    Correct the field that the message names.
+    """
 
     kind = Kind.INVALID
     code = "invalid_credential"

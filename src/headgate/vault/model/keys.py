@@ -89,20 +89,30 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RotationConflictError(HeadgateError):
-    """A rotation that cannot begin or go on; the message says why and what to do."""
+    """The rotation cannot begin or go on.
+
+    Do what the message says; `headgate vault status` shows the present state.
+    """
 
     kind = Kind.CONFLICT
     code = "rotation_refused"
 
 
 class MasterKeyReplacedError(HeadgateError):
-    """Another process has brought in a new master key, and this one still holds the old."""
+    """Another process replaced the master key, and this one still holds the old key.
+
+    Restart this process with the new key.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "master_key_replaced"
 
 
 class InvalidMasterKeyError(HeadgateError):
-    """The master key is missing, weak, exposed or another one: nothing was written."""
+    """The master key is missing, weak, readable by others, or not the one of this database. Nothing
+    was written.
+
+    Give the right key; `docs/vault.md` says where it may be.
+    """
 
     code = "master_key_refused"

@@ -61,21 +61,30 @@ class SecretRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SecretNotFoundError(HeadgateError):
-    """No secret of that name."""
+    """There is no stored secret of this name.
+
+    List them with `headgate secrets list`.
+    """
 
     kind = Kind.MISSING
     code = "not_found"
 
 
 class InvalidSecretError(HeadgateError):
-    """A secret has something that it cannot have; `param` names it."""
+    """A field of the secret is invalid.
+
+    Correct the field that the message names.
+    """
 
     kind = Kind.INVALID
     code = "invalid_secret"
 
 
 class BrokenReferenceError(HeadgateError):
-    """A reference to a secret that is not there, or that must not be sent where it is to go."""
+    """A reference names a stored secret that is missing, or not meant for this address.
+
+    Store the secret with `headgate secrets set`, for this address.
+    """
 
     kind = Kind.INVALID
     code = "secret_reference_broken"

@@ -64,7 +64,10 @@ class KeyServiceEndpoint(msgspec.Struct, frozen=True):
 
 
 class KeyServiceUnavailableError(HeadgateError):
-    """A key service does not answer, or refuses; the message names it and what to check."""
+    """The key management service does not answer, or refuses.
+
+    Check what the message names: address, token, permissions.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "key_service_failed"
