@@ -33,6 +33,6 @@ def load_simulator() -> Any:
 
 
 def check_simulator(settings: Settings) -> None:
-    """Raise `SimulatorNotInstalledError` if calls would be answered by a simulator that is not installed."""
+    """Raise `SimulatorNotInstalledError` if calls need the simulator and it is absent."""
     if settings.is_simulated:
         load_simulator()
