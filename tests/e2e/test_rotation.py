@@ -73,7 +73,7 @@ def test_no_call_fails_while_all_keys_are_replaced_and_the_command_is_killed(
         assert caller.failures == []
 
 
-def list_deeds(data: Path, object_id: str) -> list[str]:
+def list_audit_events(data: Path, object_id: str) -> list[str]:
     database = Database(data / "headgate.db")
     with database.reading() as connection:
         entries, _ = AuditLog(SystemClock()).list(
@@ -165,4 +165,4 @@ def test_row_that_was_changed_is_named_by_log_check_doctor_and_audit(
         assert f"credentials: {row.id} ({names[0]}): its address cannot be read" in checked.stdout
         findings = msgspec.json.decode(gateway.run("doctor", "--json").stdout)
         assert any(row.id in finding["text"] for finding in findings)
-        wait_until(lambda: list_deeds(data, row.id) == ["credential.unreadable"], 20.0)
+        wait_until(lambda: list_audit_events(data, row.id) == ["credential.unreadable"], 20.0)

@@ -1,5 +1,4 @@
-"""Objects of people and organizations, one of the own organization and one of the other, as the
-access matrix asks for them; and bodies that are good for one request."""
+"""Objects for the access matrix, in the caller's organization and in another, and valid bodies."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ _count = itertools.count()
 
 
 def make_organization(api: Api) -> str:
-    """A further one, in which nobody of the cast is anything; made if missing."""
+    """Return a third organization in which no caller has a role, created if missing."""
     accounts = api.application.accounts
     with api.application.database.transaction() as connection:
         for known in accounts.list_organizations(connection):
@@ -29,7 +28,6 @@ def make_organization(api: Api) -> str:
 
 
 def suspend_organization(api: Api) -> None:
-    """The further one."""
     organization_id, accounts = make_organization(api), api.application.accounts
     with api.application.database.transaction() as connection:
         organization = accounts.get_organization(connection, organization_id)
@@ -37,7 +35,7 @@ def suspend_organization(api: Api) -> None:
 
 
 def find_own_member(api: Api) -> str:
-    """A member of the own organization, of the role that anybody may change."""
+    """Return a member whose role any manager may change."""
     return add_person(api, OWN_MEMBER, Role.MEMBER).id
 
 
@@ -53,7 +51,6 @@ def find_foreign_member(api: Api) -> str:
 
 
 def open_own_session(api: Api) -> str:
-    """A further one of who asks first."""
     return open_session(api, add_person(api, "owner@example.com", Role.OWNER))
 
 
@@ -70,7 +67,7 @@ def open_session(api: Api, person: Person) -> str:
 
 
 def invite(api: Api, organization_id: str, connection: sa.Connection) -> tuple[str, str]:
-    """The id and the token of an invitation for a new address."""
+    """Return id and token of an invitation for a new address."""
     issued = api.application.invitations.create(
         connection,
         organization_id,
@@ -93,13 +90,12 @@ def invite_foreign(api: Api) -> str:
 
 
 def write_acceptance(api: Api) -> dict[str, Any]:
-    """Of a new person, with a token that works once."""
+    """Write the body of a new person with an unused token."""
     with api.application.database.transaction() as connection:
         _, token = invite(api, api.own.organization_id, connection)
     return {"token": token, "name": "Guest", "password": PASSWORD}
 
 
 def write_sign_in(api: Api) -> dict[str, Any]:
-    """Of somebody who is known."""
     person = add_person(api, "ada@example.com")
     return {"email": person.email, "password": PASSWORD}

@@ -1,7 +1,7 @@
-"""Everybody who could ask the platform API for something, and what the rules say of them.
+"""Every kind of caller of the platform API, and what the rules allow each of them.
 
-The rules are spelled out here a second time, in the plainest way there is, so that the gate is not
-its own judge. `tests/unit/api/test_access.py` asks every operation as each of them.
+The rules are written here a second time, as plainly as possible, so that the gate does not judge
+itself. `tests/unit/api/test_access.py` calls every operation as each of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DAY_SECONDS = 86_400
 
 
 class Outcome(enum.Enum):
-    """What is to come of a request as far as the gate goes."""
+    """Name what the gate answers."""
 
     UNKNOWN = 401
     HEADERLESS = 400
@@ -31,8 +31,8 @@ class Outcome(enum.Enum):
 
 @dataclass
 class Caller:
-    """Somebody with what they present. `permissions` are those of a management key, as they were
-    given; None for who is no key. `role` is a person's in the organization that is named."""
+    """Hold a caller's credentials and rights. `permissions` are those of a management key, None for
+    other callers. `role` is that of a person in the named organization."""
 
     name: str
     headers: dict[str, str]
@@ -42,12 +42,11 @@ class Caller:
     role: Role | None = None
     permissions: tuple[str, ...] | None = None
     is_theirs: bool = True
-    """Whether the organization that the header names is one that they belong to."""
+    """Whether they belong to the organization in the header."""
     sees_own_project: bool = True
     more: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def expects(self, access: Access) -> Outcome:
-        """The rules."""
         if access.audience is Audience.ANYONE:
             return Outcome.ADMITTED
         if not self.is_known:
@@ -81,7 +80,7 @@ class Caller:
 
 
 def list_callers(api: Api, permission: str) -> Iterator[Caller]:
-    """The whole cast, for an operation that asks for a permission (empty: for none)."""
+    """Yield all callers for an operation that needs a permission (empty: none)."""
     own, other = api.own, api.other
     yield from (
         Caller("nobody", with_organization(own.organization_id), is_known=False),
@@ -128,14 +127,14 @@ def bearer(token: str, organization_id: str | None) -> dict[str, str]:
 
 
 def make_revoked(api: Api, _permission: str) -> Caller:
-    """A management key that was never good while anybody could look: made and revoked at once."""
+    """Return a management key that was created and revoked in one transaction."""
     application, own = api.application, api.own
     with application.database.transaction() as connection:
         project = application.accounts.create_project(
-            connection, "Cast", organization_id=own.organization_id, by=SYSTEM
+            connection, "Callers", organization_id=own.organization_id, by=SYSTEM
         )
         request = KeyRequest(
-            name="cast",
+            name="caller",
             organization_id=own.organization_id,
             project_id=project.id,
             kind=KeyKind.ADMIN,
@@ -148,7 +147,7 @@ def make_revoked(api: Api, _permission: str) -> Caller:
 def make_person(
     api: Api, name: str, role: Role | None, *, organization_id: str, is_operator: bool = False
 ) -> Caller:
-    """Somebody who is signed in by cookie, with a page that knows its session's token."""
+    """Return a person who is signed in by cookie and sends the CSRF token."""
     email = f"{name.replace(' ', '-')}@example.com"
     person = add_person(api, email, role, organization_id=organization_id, is_operator=is_operator)
     return Caller(
@@ -221,6 +220,7 @@ def make_signed_out(api: Api, _permission: str) -> Caller:
     return caller
 
 
+# Callers that have to be created in the database first.
 STORED_CALLERS: list[Callable[[Api, str], Caller]] = [
     make_revoked,
     make_owner,
@@ -233,4 +233,3 @@ STORED_CALLERS: list[Callable[[Api, str], Caller]] = [
     make_disabled,
     make_signed_out,
 ]
-"""Those that have to be made in the database first."""

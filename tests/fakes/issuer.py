@@ -1,4 +1,4 @@
-"""An issuer of logins with keys of its own, that answers from memory (a `message.Client`)."""
+"""A login issuer with its own keys that answers from memory (a `message.Client`)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ SIGNING = {"RS256": RSAKey, "ES256": ECKey, "EdDSA": OKPKey}
 
 
 class FakeResponse:
-    """A whole response."""
-
     def __init__(self, status: int, body: bytes) -> None:
         self.headers: Headers = []
         self.status = status
@@ -33,7 +31,8 @@ class FakeResponse:
 
 @dataclass
 class FakeIssuer:
-    """`now` is its clock; `asked` are the addresses that somebody asked it for."""
+    """Sign tokens and serve the discovery document and the keys. `now` is its clock. `asked` has
+    the requested URLs."""
 
     now: float = field(default_factory=time.time)
     url: str = URL
@@ -49,8 +48,8 @@ class FakeIssuer:
     def sign(
         self, kid: str, algorithm: str = "RS256", *, claims: Mapping[str, object] | None = None
     ) -> str:
-        """A token for `app`, of `ada-1`, good for a minute, unless the claims say otherwise. A
-        claim of None is left out."""
+        """Return a token for `app` and the subject `ada-1` that is valid for a minute. `claims`
+        override its claims; None removes one."""
         whole = {
             "iss": self.url,
             "sub": "ada-1",

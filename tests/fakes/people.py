@@ -1,4 +1,4 @@
-"""People of the stage: added past the API, signed in with or without a password."""
+"""People of the tests: created in the database, signed in with or without a password."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COOKIE = "headgate_session"
 
 @functools.cache
 def hash_password(password: str) -> str:
-    """Once per process: it is made to be slow."""
+    """Hash once per process, since it is slow on purpose."""
     hasher = PasswordHasher()
     hashed = hasher.hash_blocking(password)
     hasher.close()
@@ -34,7 +34,7 @@ def add_person(
     password: str | None = PASSWORD,
     is_verified: bool = True,
 ) -> Person:
-    """Somebody with that role in the organization (the own one), and no other; made if missing."""
+    """Return the person of the e-mail, created if missing, with exactly this role."""
     application = api.application
     with application.database.transaction() as connection:
         person = application.people.find(connection, email)
@@ -55,7 +55,7 @@ def add_person(
 
 @dataclass
 class Browser:
-    """Somebody at a page: its cookies, and the token that the page sends along."""
+    """Hold the cookie and the CSRF token of a browser."""
 
     api: Api
     token: str = ""
@@ -65,7 +65,7 @@ class Browser:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The headers that say who it is."""
+        """Return the headers that authenticate the browser."""
         sent = {"cookie": f"{COOKIE}={self.token}"} if self.token else {}
         return sent | ({"x-csrf-token": self.csrf} if self.csrf else {}) | self.headers
 
@@ -107,7 +107,7 @@ class Browser:
 
 
 def open_browser(api: Api, person: Person, organization_id: str | None = None) -> Browser:
-    """Somebody who is signed in already."""
+    """Return a browser that is signed in."""
     application = api.application
     with application.database.transaction() as connection:
         login = application.sessions.open(connection, person, method="test", by=SYSTEM)

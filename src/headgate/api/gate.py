@@ -14,7 +14,7 @@ from headgate.api.errors import (
     MissingOrganizationHeaderError,
     NotAuthenticatedError,
 )
-from headgate.api.principal import NOBODY, Principal, PrincipalKind
+from headgate.api.principal import ANONYMOUS, Principal, PrincipalKind
 from headgate.keys.model import InvalidApiKeyError, KeyKind
 from headgate.keys.model.request_keys import find_grant
 from headgate.keys.service import KeyIndex
@@ -62,7 +62,7 @@ class Gate:
         key."""
         if access.audience is Audience.ANYONE:
             check_origin(request, self._public_url)
-            return AuthorizedPrincipal(NOBODY, None)
+            return AuthorizedPrincipal(ANONYMOUS, None)
         principal = await self._find_principal(request)
         if access.audience is Audience.PERSON:
             if principal.kind is not PrincipalKind.PERSON:

@@ -17,7 +17,7 @@ from headgate.relay.ports import Grant
 class PrincipalKind(enum.Enum):
     """Name the kinds of principals."""
 
-    NOBODY = "nobody"
+    ANONYMOUS = "anonymous"
     PERSON = "person"
     KEY = "key"
 
@@ -68,4 +68,4 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return Actor(kind, self.id, self.name, address, user_agent)
 
 
-NOBODY = Principal(kind=PrincipalKind.NOBODY)
+ANONYMOUS = Principal(kind=PrincipalKind.ANONYMOUS)

@@ -107,7 +107,6 @@ def complete_sign_in(context: RequestContext[Any, Any], login: Login) -> Current
 def to_current_session_response(
     context: RequestContext[Any, Any], login: Login
 ) -> CurrentSessionResponse:
-    """A login as the API writes it."""
     session = login.session
     return CurrentSessionResponse(
         session_id=None if session is None else session.id,

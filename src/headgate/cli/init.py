@@ -1,4 +1,4 @@
-"""`headgate init`: the data directory and its first owner, before or beside a running server."""
+"""`headgate init`: create the data directory and the first owner, also while a server runs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ app = typer.Typer(add_completion=False)
 def init(
     data: Data = None,
     *,
-    email: Annotated[str | None, typer.Option(help="Of the first owner; else asked for.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the first owner; else the e-mail.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="E-mail of the owner. [default: prompt]")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the owner. [default: the e-mail]")
+    ] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Do nothing where there is somebody already.")
+        bool, typer.Option("--if-missing", help="Do nothing if there is an owner already.")
     ] = False,
 ) -> None:
-    """Make the first owner, who is the operator of this installation as well."""
+    """Create the first owner, who also operates the installation."""
     loaded = load_settings(data)
     application = open_application_for_command(loaded, "headgate init")
     try:
@@ -36,7 +40,7 @@ def init(
         with application.database.reading() as connection:
             is_done = application.first_owner.exists(connection)
         if is_done and if_missing:
-            typer.echo("There is an owner already; nothing was done.", err=True)
+            typer.echo("There is an owner already. Nothing was done.", err=True)
             return
         address = "" if is_done else ask_email(email)
         hashed = "" if is_done else ask_password_hash(address, from_stdin=password_stdin)

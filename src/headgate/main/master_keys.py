@@ -18,7 +18,7 @@ from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key import (
     LOCAL,
-    KeyService,
+    KeyManagementService,
     LocalSource,
     RemoteSource,
     aws_kms,
@@ -76,7 +76,7 @@ def build_source(settings: Settings) -> LocalSource | RemoteSource:
     return RemoteSource(_BUILDERS[settings.master_key_provider](settings))
 
 
-def _build_aws(settings: Settings) -> KeyService:
+def _build_aws(settings: Settings) -> KeyManagementService:
     name = _need(settings, "master_key_name", "the ARN, id or alias of the key")
     arn = _ARN.fullmatch(name)
     region = arn[1] if arn else _need(settings, "aws_region", "or a key's whole ARN as its name")
@@ -98,7 +98,7 @@ def _build_aws(settings: Settings) -> KeyService:
     )
 
 
-def _build_gcp(settings: Settings) -> KeyService:
+def _build_gcp(settings: Settings) -> KeyManagementService:
     name = _need(settings, "master_key_name", "the key's resource name", _RESOURCE)
     address = settings.master_key_address or "https://cloudkms.googleapis.com"
     endpoint = _build_endpoint(settings, "Google Cloud KMS", address, gcp_kms.HINT)
@@ -126,7 +126,7 @@ def _build_gcp(settings: Settings) -> KeyService:
     return gcp_kms.GcpKms(name, endpoint=endpoint, tokens=tokens, send=send)
 
 
-def _build_transit(settings: Settings) -> KeyService:
+def _build_transit(settings: Settings) -> KeyManagementService:
     name = _need(settings, "master_key_name", "MOUNT/KEY, such as transit/headgate", _TRANSIT)
     address = _need(settings, "master_key_address", "such as https://vault.example:8200")
     endpoint = _build_endpoint(settings, "The transit engine", address, transit.HINT)
@@ -138,7 +138,7 @@ def _build_transit(settings: Settings) -> KeyService:
     )
 
 
-_BUILDERS: Mapping[str, Callable[[Settings], KeyService]] = {
+_BUILDERS: Mapping[str, Callable[[Settings], KeyManagementService]] = {
     aws_kms.PROVIDER: _build_aws,
     gcp_kms.PROVIDER: _build_gcp,
     transit.PROVIDER: _build_transit,

@@ -39,13 +39,13 @@ class Rescue:
 
     def describe(self, reason: str) -> str:
         """Return a message that says what happened and what to do."""
-        told = f"{reason} while the server ran. It completed no more calls and has stopped."
+        intro = f"{reason} while the server ran. It completed no more calls and has stopped."
         if self.folder is None:
             return (
-                f"{told} The contents could not be saved. Bring the database back as it was, or "
+                f"{intro} The contents could not be saved. Bring the database back as it was, or "
                 "restore the last backup: headgate restore (docs/backup.md)."
             )
         return (
-            f"{told} Everything that it had acknowledged is saved in {self.folder}. Continue with "
+            f"{intro} Everything that it had acknowledged is saved in {self.folder}. Continue with "
             f"that: headgate restore {self.folder} --replace --data {self._data}"
         )

@@ -46,7 +46,7 @@ def test_project_is_found_by_id_by_name_and_by_being_the_first(
         assert accounts.list_organizations(connection) == [organization]
 
 
-def test_unknown_and_ambiguous_projects_are_told_apart(
+def test_errors_distinguish_unknown_and_ambiguous_projects(
     database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:
@@ -76,7 +76,7 @@ def test_name_that_cannot_be_shown_on_a_line_is_refused(
         accounts.create_organization(connection, name, by=SYSTEM)
 
 
-def test_organization_that_is_not_clear_is_told_with_how_to_name_it(
+def test_ambiguous_organization_is_reported_with_how_to_name_it(
     database: Database, accounts: AccountService
 ) -> None:
     with database.transaction() as connection:

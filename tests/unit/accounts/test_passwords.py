@@ -59,7 +59,7 @@ def test_two_spellings_of_one_text_are_one_password() -> None:
 
 
 @pytest.mark.parametrize("email", ["Ada@Example.COM ", "a.b+c@x-y.example", "a@localhost"])
-def test_addresses_are_kept_in_lower_case(email: str) -> None:
+def test_addresses_are_stored_in_lower_case(email: str) -> None:
     assert check_email(email) == email.strip().lower()
 
 
@@ -77,13 +77,13 @@ def test_addresses_are_kept_in_lower_case(email: str) -> None:
         "a" * 65 + "@x.y",
     ],
 )
-def test_what_mail_servers_could_read_in_two_ways_is_refused(email: str) -> None:
+def test_ambiguous_addresses_are_refused(email: str) -> None:
     with pytest.raises(InvalidEmailError):
         check_email(email)
 
 
 @pytest.mark.anyio
-async def test_hash_is_argon2id_and_is_made_anew_when_its_parameters_are_old() -> None:
+async def test_hash_is_argon2id_and_is_renewed_when_its_parameters_are_outdated() -> None:
     hasher = PasswordHasher()
     stored = await hasher.hash(GOOD)
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
@@ -100,7 +100,7 @@ async def test_hash_is_argon2id_and_is_made_anew_when_its_parameters_are_old() -
 
 
 class Gated(PasswordHasher):
-    """Hashes only when it is let, and counts how many are at it."""
+    """Hash only when allowed, and count concurrent calls."""
 
     def __init__(self) -> None:
         super().__init__(waiting_max=4)
@@ -116,7 +116,7 @@ class Gated(PasswordHasher):
 
 
 @pytest.mark.anyio
-async def test_few_are_hashed_at_once_few_wait_and_the_rest_come_again() -> None:
+async def test_few_passwords_are_hashed_at_once_few_wait_and_the_rest_are_refused() -> None:
     hasher = Gated()
     waiting = [asyncio.create_task(hasher.hash(GOOD)) for _ in range(4)]
     await asyncio.sleep(0)
@@ -130,7 +130,7 @@ async def test_few_are_hashed_at_once_few_wait_and_the_rest_come_again() -> None
     hasher.close()
 
 
-def test_tries_are_counted_by_address_and_by_account_and_come_back() -> None:
+def test_attempts_are_limited_by_address_and_by_account_for_a_while() -> None:
     clock = ManualClock()
     limiter = LoginRateLimiter(clock, per_minute=3)
     for count in range(3):
@@ -146,7 +146,7 @@ def test_tries_are_counted_by_address_and_by_account_and_come_back() -> None:
     limiter.take("198.51.100.1", "ada@example.com")
 
 
-def test_network_of_one_ipv6_subscriber_is_one_address() -> None:
+def test_ipv6_network_of_a_subscriber_counts_as_one_address() -> None:
     limiter = LoginRateLimiter(ManualClock(), per_minute=1)
     limiter.take("2001:db8::1", "a@example.com")
     with pytest.raises(TooManySignInsError):
@@ -154,7 +154,7 @@ def test_network_of_one_ipv6_subscriber_is_one_address() -> None:
     limiter.take("2001:db8:0:1::1", "c@example.com")
 
 
-def test_flood_of_addresses_does_not_grow_the_memory() -> None:
+def test_number_of_remembered_addresses_is_bounded() -> None:
     limiter = LoginRateLimiter(ManualClock(), per_minute=1)
     for count in range(30_000):
         limiter.take(f"10.{count >> 16}.{count >> 8 & 255}.{count & 255}", str(count))

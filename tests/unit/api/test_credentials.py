@@ -377,7 +377,7 @@ def test_keys_cannot_be_guessed_through_the_gate(api: Api, provider: FakeUpstrea
     assert api.post("/api/credentials/test-temporary", body, **other).status == 200
 
 
-def test_every_deed_is_written_down_once_with_who_and_from_where(
+def test_every_action_leaves_one_audit_entry_with_who_and_from_where(
     api: Api, provider: FakeUpstream
 ) -> None:
     credential_id = add(api, auth_data={"base_url": provider.base_url})

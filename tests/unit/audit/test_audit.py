@@ -37,7 +37,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def log(database: Database) -> AuditLog:
-    """A log with five events in it."""
     log = AuditLog(HeldClock())
     with database.transaction() as connection:
         for number in range(5):
@@ -49,16 +48,14 @@ def log(database: Database) -> AuditLog:
 
 
 def tamper(database: Database, statement: str) -> None:
-    """What a thief of the file can do, whom no trigger stops."""
+    """Change the table as somebody with write access to the file could, past its triggers."""
     with database.transaction() as connection:
         for verb in ("update", "delete"):
             connection.exec_driver_sql(f"DROP TRIGGER audit_no_{verb}")
         connection.exec_driver_sql(statement)
 
 
-def test_entries_say_who_did_what_to_which_object_from_where(
-    database: Database, log: AuditLog
-) -> None:
+def test_entries_have_actor_action_object_and_origin(database: Database, log: AuditLog) -> None:
     with database.reading() as connection:
         [newest, *_], total = log.list(connection, AuditFilter(), limit=3)
         found, of_one = log.list(connection, AuditFilter(organization_id="org_1"), limit=10)
@@ -68,7 +65,7 @@ def test_entries_say_who_did_what_to_which_object_from_where(
     assert [entry.event.object_id for entry in found] == ["key_3", "key_1"]
 
 
-def test_an_untouched_chain_holds(database: Database, log: AuditLog) -> None:
+def test_unchanged_chain_is_intact(database: Database, log: AuditLog) -> None:
     with database.reading() as connection:
         verdict = log.verify(connection)
         _, head = store.read_head(connection)
@@ -90,7 +87,7 @@ def test_an_untouched_chain_holds(database: Database, log: AuditLog) -> None:
         ),
     ],
 )
-def test_whatever_is_changed_shows(
+def test_every_change_of_the_chain_is_found(
     database: Database, log: AuditLog, statement: str, fault: str
 ) -> None:
     tamper(database, statement)
@@ -107,7 +104,7 @@ def test_the_database_itself_refuses_to_change_an_entry(database: Database, log:
             connection.exec_driver_sql(statement)
 
 
-def test_a_deed_that_is_undone_leaves_no_entry(database: Database, log: AuditLog) -> None:
+def test_an_action_that_is_rolled_back_leaves_no_entry(database: Database, log: AuditLog) -> None:
     def fail() -> None:
         with database.transaction() as connection:
             log.record(connection, OWNER, AuditEvent("key.revoked", "org_0", "key_0"))

@@ -1,4 +1,4 @@
-"""A key can only issue what it holds itself (A4), judged by an oracle that tries things out."""
+"""A key can only grant what its own scope allows, compared with an oracle that tries all cases."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ V4 = [f"10.0.0.{last}" for last in range(8)]
 
 
 def fits(word: str, pattern: str) -> bool:
-    """The oracle's own reading of a pattern."""
+    """Match a pattern independently of the code under test."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), word, re.DOTALL) is not None
 
 
 @functools.cache
 def names_of(patterns: tuple[str, ...]) -> set[str | None]:
-    """`None` stands for calls that name nothing, which only no list at all lets pass."""
+    """Return the matching names. None stands for calls that name nothing."""
     if not patterns:
         return {*WORDS, None}
     return {word for word in WORDS if any(fits(word, pattern) for pattern in patterns)}
 
 
 def addresses_of(networks: Sequence[str]) -> set[str]:
-    """Of eight addresses; `elsewhere` stands for all others, which only no list at all lets in."""
+    """Return those of eight addresses. `elsewhere` stands for all others."""
     if not networks:
         return {*V4, "elsewhere"}
     found: set[str] = set()
@@ -54,7 +54,7 @@ def addresses_of(networks: Sequence[str]) -> set[str]:
 
 
 def permissions_of(patterns: Sequence[str]) -> set[str]:
-    """`everything` stands for what `*` alone adds: all that is ever called the platform's."""
+    """Return the permissions. `everything` stands for whatever else `*` alone includes."""
     found: set[str] = set()
     for pattern in patterns:
         if pattern == "*":
@@ -93,7 +93,7 @@ ORACLE: dict[str, Callable[[Scope], set[Any] | float]] = {
 
 
 def draw(chance: random.Random, *, loose: float) -> Scope:
-    """A scope over small alphabets; `loose` is how often a dimension has no restriction."""
+    """Draw a scope over small alphabets. `loose` is the share of dimensions without a limit."""
 
     def some(choices: Sequence[str], most: int) -> tuple[str, ...]:
         if chance.random() < loose:
@@ -131,7 +131,7 @@ def test_every_dimension_has_an_oracle() -> None:
     assert set(ORACLE) == set(Scope.__struct_fields__)
 
 
-def test_one_scope_is_found_within_another_exactly_where_it_is() -> None:
+def test_scope_comparison_agrees_with_the_oracle() -> None:
     chance = random.Random(20261121)
     accepted = refused = 0
     for _ in range(500):
@@ -150,7 +150,7 @@ def test_one_scope_is_found_within_another_exactly_where_it_is() -> None:
 
 
 @pytest.mark.parametrize("dimension", ORACLE)
-def test_each_dimension_alone_is_judged_as_by_trying(dimension: str) -> None:
+def test_each_dimension_agrees_with_the_oracle(dimension: str) -> None:
     chance = random.Random(dimension)
     outcomes: set[bool] = set()
     for _ in range(300):
@@ -180,18 +180,18 @@ def _fields(scope: Scope) -> dict[str, Any]:
         ("ft:*:acme", ["ft:*", "x"], True),
     ],
 )
-def test_star_is_only_let_through_by_a_star(pattern: str, among: list[str], within: bool) -> None:
+def test_star_is_covered_only_by_a_star(pattern: str, among: list[str], within: bool) -> None:
     assert is_within(pattern, among) is within
 
 
-def test_endpoint_that_must_be_named_is_handed_out_by_who_names_it() -> None:
+def test_restricted_endpoint_is_granted_only_by_a_key_that_names_it() -> None:
     wanted = Scope(endpoints=("organization",))
     assert find_excess(wanted, Scope(endpoints=("*",))) == "endpoints"
     assert find_excess(wanted, Scope(endpoints=("*", "organization"))) is None
     assert find_excess(wanted, Scope()) is None
 
 
-def test_neighbouring_networks_hold_what_lies_across_both() -> None:
+def test_network_that_spans_adjacent_networks_is_within_them() -> None:
     held = Scope(networks=("10.0.0.0/9", "10.128.0.0/9", "2001:db8::/33", "2001:db8:8000::/33"))
     assert find_excess(Scope(networks=("10.0.0.0/8", "2001:db8::/32")), held) is None
     assert find_excess(Scope(networks=("10.0.0.0/7",)), held) == "networks"
@@ -212,7 +212,7 @@ def test_neighbouring_networks_hold_what_lies_across_both() -> None:
         (("keys:*",), "credentials:read", False),
     ],
 )
-def test_platform_is_only_for_who_names_it(
+def test_platform_permissions_are_covered_only_where_they_are_named(
     held: tuple[str, ...], permission: str, may: bool
 ) -> None:
     assert allows(held, permission) is may

@@ -101,7 +101,7 @@ class Issuer:
             address = self.url.rstrip("/") + DISCOVERY_PATH
             metadata = await self.fetch("GET", address)
             if metadata.get("issuer") != self.url:
-                log.warning("issuer.differs", configured=self.url, told=metadata.get("issuer"))
+                log.warning("issuer.differs", configured=self.url, found=metadata.get("issuer"))
                 raise IssuerUnreachableError(
                     "The discovery document of the login issuer names another issuer."
                 )
@@ -235,8 +235,9 @@ def read_external_identity(
     e-mail that the issuer has not verified is left out."""
     given = {**claims, **(user or {})}
     email = given.get("email")
-    told = given.get("email_verified")
-    is_verified = told is True or told == "true"
+    verified = given.get("email_verified")
+    # Some issuers, such as Clerk, send the text.
+    is_verified = verified is True or verified == "true"
     name = given.get("name")
     return ExternalIdentity(
         issuer=issuer,

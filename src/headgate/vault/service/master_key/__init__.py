@@ -8,7 +8,7 @@ from headgate.vault.service.master_key.key import (
     store_master_key,
 )
 from headgate.vault.service.master_key.key_service import (
-    KeyService,
+    KeyManagementService,
     KeyServiceUnavailableError,
     RemoteSource,
 )
@@ -27,7 +27,7 @@ from headgate.vault.service.master_key.source import MasterKeySource
 __all__ = [
     "LOCAL",
     "VARIABLE",
-    "KeyService",
+    "KeyManagementService",
     "KeyServiceUnavailableError",
     "LocalMasterKey",
     "LocalSource",

@@ -24,7 +24,7 @@ HINT = (
 
 
 class AwsKms:
-    """A symmetric key of AWS KMS; see `KeyService`."""
+    """A symmetric key of AWS KMS; see `KeyManagementService`."""
 
     provider = PROVIDER
 
@@ -44,12 +44,12 @@ class AwsKms:
         self._read_time = read_time
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyService.wrap`."""
+        """See `KeyManagementService.wrap`."""
         answer = self._ask("Encrypt", {"Plaintext": encode_base64(material)}, context)
         return read_base64(self._place, answer, "CiphertextBlob")
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyService.unwrap`."""
+        """See `KeyManagementService.unwrap`."""
         answer = self._ask("Decrypt", {"CiphertextBlob": encode_base64(wrapped)}, context)
         return read_base64(self._place, answer, "Plaintext")
 

@@ -119,7 +119,7 @@ class MachineToken:
 
 
 class GcpKms:
-    """A symmetric key of Cloud KMS; see `KeyService`."""
+    """A symmetric key of Cloud KMS; see `KeyManagementService`."""
 
     provider = PROVIDER
 
@@ -132,12 +132,12 @@ class GcpKms:
         self._send = send
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyService.wrap`."""
+        """See `KeyManagementService.wrap`."""
         answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
         return read_base64(self._place, answer, "ciphertext")
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyService.unwrap`."""
+        """See `KeyManagementService.unwrap`."""
         answer = self._ask("decrypt", {"ciphertext": encode_base64(wrapped)}, context)
         return read_base64(self._place, answer, "plaintext")
 

@@ -73,7 +73,7 @@ class KeyServiceUnavailableError(HeadgateError):
     code = "key_service_failed"
 
 
-class KeyService(Protocol):
+class KeyManagementService(Protocol):
     """Wraps under a key that it never gives away.
 
     `context` is authenticated with what is wrapped: it opens with the same one only. Both methods
@@ -96,7 +96,7 @@ class RemoteSource:
     """A master key that is stored in the database as a key service has wrapped it; see
     `MasterKeySource`."""
 
-    def __init__(self, service: KeyService) -> None:
+    def __init__(self, service: KeyManagementService) -> None:
         self._service = service
         self.provider = service.provider
 

@@ -32,7 +32,7 @@ _CIPHERTEXT = re.compile(r"[\x21-\x7e]{8,4096}")
 
 class Transit:
     """A key of the transit engine, of a type that authenticates associated data (aes256-gcm96,
-    the engine's own default, or chacha20-poly1305); see `KeyService`."""
+    the engine's own default, or chacha20-poly1305); see `KeyManagementService`."""
 
     provider = PROVIDER
 
@@ -53,7 +53,7 @@ class Transit:
         self._send = send
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyService.wrap`."""
+        """See `KeyManagementService.wrap`."""
         answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
         ciphertext = find_text(answer, "data.ciphertext")
         if not _CIPHERTEXT.fullmatch(ciphertext):
@@ -64,7 +64,7 @@ class Transit:
         return ciphertext.encode()
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyService.unwrap`."""
+        """See `KeyManagementService.unwrap`."""
         answer = self._ask("decrypt", {"ciphertext": wrapped.decode("latin-1")}, context)
         return read_base64(self._place, answer, "data.plaintext")
 
