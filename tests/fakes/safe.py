@@ -76,7 +76,7 @@ class Safe:
         self.book = CredentialService(
             sealer, facts, egress_rules=rules, clock=self.clock, ids=IdGenerator(), audit=audit
         )
-        self.vault = CredentialResolver(sealer, facts, self.clock)
+        self.resolver = CredentialResolver(sealer, facts, self.clock)
         self.sealer = sealer
         accounts = AccountService(self.clock, IdGenerator(), audit)
         with self.database.transaction() as connection:
@@ -103,11 +103,11 @@ class Safe:
 
     def reload(self) -> list[sealed_row.UnreadableRow]:
         with self.database.reading() as connection:
-            return self.vault.load(connection)
+            return self.resolver.load(connection)
 
     def taken(self, name: str | None = None, organization_id: str | None = None) -> str:
         owner = organization_id or self.own
-        return self.vault.resolve(owner, integration="openai", name=name).id
+        return self.resolver.resolve(owner, integration="openai", name=name).id
 
     def change(self, credential_id: str, **values: object) -> None:
         with self.database.transaction() as connection:
@@ -136,6 +136,6 @@ class Drawer(Safe):
 
     def count_opened(self) -> int:
         """How many seals the next load opens."""
-        before = self.vault.seals_opened
+        before = self.resolver.seals_opened
         self.reload()
-        return self.vault.seals_opened - before
+        return self.resolver.seals_opened - before

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
-import sqlalchemy as sa
 
 from headgate.accounts.service import (
     AccountService,
@@ -17,7 +14,6 @@ from headgate.accounts.service import (
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.authentication import AuthenticationMethods
 from headgate.api.storage import Storage
-from headgate.audit.model import Actor
 from headgate.audit.service import AuditLog
 from headgate.catalog.service.catalog import Catalog
 from headgate.catalog.service.prices import PriceService
@@ -33,33 +29,8 @@ from headgate.keys.service import KeyIndex, KeyService
 from headgate.kit.clock import Clock
 from headgate.kit.ids import IdGenerator
 from headgate.kit.rate_limiter import RateLimiter
-from headgate.vault.model.keys import Rotation
-from headgate.vault.model.sealed_row import UnreadableRow
-from headgate.vault.service import SecretService, VaultStatus
-
-
-class KeyDesk(Protocol):
-    """The keys of the vault, and rotations that this process runs."""
-
-    def describe(self, connection: sa.Connection) -> VaultStatus:
-        """All keys, and the newest rotations."""
-        ...
-
-    def list_unreadable_rows(self) -> list[UnreadableRow]:
-        """The rows that did not open when they were last loaded."""
-        ...
-
-    def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
-        """Begin a rotation of organization keys, or find the one under way.
-
-        Raises `RotationConflictError`, and `AccountNotFoundError` for an organization that is not
-        there.
-        """
-        ...
-
-    def carry_on(self, rotation: Rotation, *, by: Actor) -> None:
-        """Run it to its end, beside everything else; nothing if one is being run already."""
-        ...
+from headgate.vault.jobs import RotationRunner
+from headgate.vault.service import SecretService
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +56,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalog_settings: CatalogSettings
     managed_models: ManagedModelService
     secrets: SecretService
-    vault: CredentialResolver
+    credential_resolver: CredentialResolver
     capacity_tracker: CapacityTracker
     credential_tester: CredentialTester
-    key_desk: KeyDesk
+    rotation_runner: RotationRunner

@@ -179,10 +179,10 @@ def read_secret(*, stdin: bool, file: Path | None, option: str = "api-key") -> s
 def _open(application: Application, reference: str) -> tuple[Credential, CredentialTestCall]:
     with application.database.reading() as connection:
         record = application.unlock(connection).credentials.find(connection, reference)
-        vault = application.unlock(connection).vault
-        vault.load(connection)
+        resolver = application.unlock(connection).credential_resolver
+        resolver.load(connection)
     owner = record.organization_id or ""
-    opened = vault.resolve(owner, integration=record.integration, name=record.id)
+    opened = resolver.resolve(owner, integration=record.integration, name=record.id)
     return opened, application.catalog.integrations[record.integration].test_call
 
 

@@ -57,12 +57,13 @@ class DataDirectoryNotFoundError(HeadgateError):
 class Application:
     """Hold the services of one process. Snapshots are empty until `load`.
 
-    What seals or opens secrets is there from `unlock` on: `sealer`, `vault`, `managed_routes`,
-    `secrets`, `rotations` and `credentials`. Commands that touch no secret need no master key.
+    What seals or opens secrets is there from `unlock` on: `sealer`, `credential_resolver`,
+    `managed_routes`, `secrets`, `rotations` and `credentials`. Commands that touch no
+    secret need no master key.
     """
 
     sealer: vault.Sealer
-    vault: credentials.CredentialResolver
+    credential_resolver: credentials.CredentialResolver
     managed_routes: credentials.ManagedModelRouteTable
     secrets: vault.SecretService
     rotations: vault.Rotations
@@ -144,8 +145,10 @@ class Application:
     def unlock_with(self, master_key: vault.MasterKey, source: vault.MasterKeySource) -> None:
         """Build what needs the master key. `source` is asked when another process rotates it."""
         sealer = self.sealer = vault.Sealer(master_key, self.clock, source)
-        self.vault = credentials.CredentialResolver(sealer, self.catalog.integrations, self.clock)
-        self.managed_routes = credentials.ManagedModelRouteTable(self.vault)
+        self.credential_resolver = credentials.CredentialResolver(
+            sealer, self.catalog.integrations, self.clock
+        )
+        self.managed_routes = credentials.ManagedModelRouteTable(self.credential_resolver)
         self.secrets = vault.SecretService(sealer, clock=self.clock, ids=self.ids, audit=self.audit)
         self.rotations = vault.Rotations(sealer, self.clock, self.ids, self.audit)
         self.credentials = self._build_credentials()
@@ -170,7 +173,7 @@ class Application:
         if not topics.isdisjoint(keys.TOPICS):
             self.key_index.load(connection)
         if vault.TOPIC in topics:
-            self.vault.load(connection)
+            self.credential_resolver.load(connection)
             self.managed_routes.load(connection)
         if CATALOG_TOPIC in topics:
             self.catalog.reload(connection)
@@ -179,7 +182,7 @@ class Application:
     def write_back(self, connection: sa.Connection) -> None:
         """Store what calls only noted in memory: the time, last uses, provider capacities."""
         schema.record_time(connection, self.steady_clock.now())
-        self.vault.flush_used(connection)
+        self.credential_resolver.flush_used(connection)
         self.capacity_tracker.flush(connection)
 
     @property

@@ -182,7 +182,7 @@ def build_pipelines(
     )
     route = functools.partial(
         Routing,
-        application.vault,
+        application.credential_resolver,
         catalog,
         managed_routes=application.managed_routes,
         usage_refusals=refusals,
@@ -211,7 +211,7 @@ def build_models_sender(
         upstream,
         metadata,
         application.managed_routes,
-        CatalogModels(catalog, application.vault, metadata, clock),
+        CatalogModels(catalog, application.credential_resolver, metadata, clock),
         clock=clock,
         cache_seconds=settings.models_cache_seconds,
         find_hidden=application.catalog_settings.hidden,

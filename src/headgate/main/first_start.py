@@ -68,7 +68,7 @@ def find_answering(application: Application) -> Credential | None:
     """The credential by which calls of the first organization are answered that name none."""
     with application.database.reading() as connection:
         organization = application.accounts.list_organizations(connection)[0]
-    return application.vault.peek(organization.id, INTEGRATION)
+    return application.credential_resolver.peek(organization.id, INTEGRATION)
 
 
 def prepare_credential(application: Application, simulator_url: str | None) -> None:

@@ -15,8 +15,8 @@ from headgate.kit.db.writer import Writer
 from headgate.kit.http.message import Client
 from headgate.main.application import Application
 from headgate.main.authentication import build_authentication
-from headgate.main.rotations import KeyDesk
 from headgate.relay.ports import Receipt, Settlement
+from headgate.vault.jobs import RotationRunner
 
 
 def build(
@@ -54,7 +54,7 @@ def build(
         catalog_settings=application.catalog_settings,
         managed_models=application.managed_models,
         secrets=application.secrets,
-        vault=application.vault,
+        credential_resolver=application.credential_resolver,
         capacity_tracker=application.capacity_tracker,
         credential_tester=CredentialTester(
             client,
@@ -65,7 +65,9 @@ def build(
             ids=application.ids,
             per_minute=application.settings.credential_tests_per_minute,
         ),
-        key_desk=KeyDesk(application, writer),
+        rotation_runner=RotationRunner(
+            application.rotations, application.accounts, application.database, writer
+        ),
     )
     return build_routes(services, authentication.authenticator.identify)
 

@@ -1,30 +1,42 @@
-"""Carries a rotation through: short transactions with rests between them, for a thread to run."""
+"""Rotations of keys: run in short transactions with pauses between them, in a thread."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import exc
 
+from headgate.accounts.model import AccountNotFoundError
+from headgate.accounts.service import AccountService
 from headgate.audit.model import Actor
 from headgate.kit.crypto import SecretKey
+from headgate.kit.db.engine import Database
+from headgate.kit.db.writer import Writer
+from headgate.kit.errors import HeadgateError
 from headgate.vault.model.keys import (
+    EVERY_KEY,
+    PLATFORM_KEY,
     OrganizationKeyRecord,
     Rotation,
     RotationConflictError,
 )
 from headgate.vault.service.master_key import MasterKey
-from headgate.vault.service.rotation import ResealedPage, Rotations
+from headgate.vault.service.rotation import ResealedPage, Rotations, VaultStatus
 from headgate.vault.service.sealed_tables import BINDINGS
+
+log = structlog.get_logger(__name__)
 
 PAUSE_RATIO = 2
 """How much longer than a slice the database is left to the calls."""
 PAUSE_SECONDS_MIN = 0.005
+STATUS_ROTATIONS_MAX = 100
 ROUNDS_MAX = 20
 """A key is gone through again while others still sealed under it; each round takes them along."""
 
@@ -149,6 +161,60 @@ class Rotator:
             )
             _pause(time.perf_counter() - started)
         return page
+
+
+class RotationRunner:
+    """Run rotations of organization keys inside a server, one at a time, through its one writer.
+
+    A rotation that was interrupted continues when it is begun again.
+    """
+
+    def __init__(
+        self, rotations: Rotations, accounts: AccountService, database: Database, writer: Writer
+    ) -> None:
+        self._rotations = rotations
+        self._accounts = accounts
+        self._database = database
+        self._writer = writer
+        self._running: set[asyncio.Task[None]] = set()
+
+    def describe(self, connection: sa.Connection) -> VaultStatus:
+        """Return all keys, and the newest rotations."""
+        return self._rotations.describe(connection, rotations_max=STATUS_ROTATIONS_MAX)
+
+    def begin(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
+        """Begin a rotation, or return the one under way.
+
+        Raise `RotationConflictError`, and `AccountNotFoundError` for an unknown organization.
+        """
+        known = [each.id for each in self._accounts.list_organizations(connection)]
+        if scope not in (EVERY_KEY, PLATFORM_KEY, *known):
+            raise AccountNotFoundError("There is no such organization.", param="scope")
+        return self._rotations.begin_keys(connection, scope, by=by)
+
+    def start(self, rotation: Rotation, *, by: Actor) -> None:
+        """Run a rotation to its end in the background; do nothing while another one runs."""
+        if not self._running:
+            task = asyncio.create_task(self._run(rotation, by))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, rotation: Rotation, by: Actor) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def write(work: Callable[[sa.Connection], Any]) -> Any:
+            return await self._writer.call(work)
+
+        def commit(work: Callable[[sa.Connection], Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(write(work), loop).result()
+
+        rotator = Rotator(self._rotations, reading=self._database.reading, commit=commit)
+        try:
+            failed = await asyncio.to_thread(rotator.rotate_keys, rotation.scope, by=by)
+        except HeadgateError as error:
+            log.warning("vault.rotation_broken_off", rotation=rotation.id, error=error.message)
+            return
+        log.info("vault.rotation_ended", rotation=rotation.id, failed=failed)
 
 
 def _pause(took_seconds: float) -> None:

@@ -30,7 +30,7 @@ def create(api: Api, **more: Any) -> dict[str, Any]:
 def take(
     api: Api, name: str | None = None, model: str | None = "gpt-5.4", **more: Any
 ) -> Credential:
-    return api.application.vault.resolve(
+    return api.application.credential_resolver.resolve(
         api.organization_id, integration="openai", name=name, model=model, **more
     )
 

@@ -47,8 +47,8 @@ def add(api: Api, key: str = KEY, **more: Any) -> str:
 
 
 def taken(api: Api, name: str | None = None) -> str:
-    vault = api.application.vault
-    return vault.resolve(api.organization_id, integration="openai", name=name).id
+    resolver = api.application.credential_resolver
+    return resolver.resolve(api.organization_id, integration="openai", name=name).id
 
 
 def events(api: Api, credential_id: str) -> list[str]:
@@ -102,7 +102,7 @@ def test_type_is_inferred_from_the_secret(
     body = {"integration_name": "openai", "auth_data": data, **more}
     answer = api.post("/api/credentials", body)
     assert (answer.status, answer.json.get("auth_type")) == (201, auth_type), answer.text
-    credential = api.application.vault.resolve(
+    credential = api.application.credential_resolver.resolve(
         api.organization_id, integration="openai", name=answer.json["credential_id"]
     )
     [secret] = [value for name, value in data.items() if name != "header"]
@@ -212,7 +212,9 @@ def test_deadlines_of_a_credential_change_and_are_shown(api: Api) -> None:
     changed = api.put(path, {"idle_seconds": None, "total_seconds": 7_200})
     assert (changed.json["idle_seconds"], changed.json["total_seconds"]) == (None, 7_200)
     assert api.get(path).json["total_seconds"] == 7_200
-    credential = api.application.vault.resolve(api.organization_id, integration="openai", name=None)
+    credential = api.application.credential_resolver.resolve(
+        api.organization_id, integration="openai", name=None
+    )
     assert credential.deadlines == Deadlines(total_seconds=7_200)
     assert api.put(path, {"total_seconds": 0}).fields_at_fault == [["body", "total_seconds"]]
     assert create(api, idle_seconds=86_401).fields_at_fault == [["body", "idle_seconds"]]
@@ -229,7 +231,7 @@ def test_name_and_metadata_change_and_nothing_else(api: Api) -> None:
         "Mine",
         {"a": "b"},
     )
-    credential = api.application.vault.resolve(
+    credential = api.application.credential_resolver.resolve(
         api.organization_id, integration="openai", name="Mine"
     )
     assert (credential.id, credential.secret) == (credential_id, KEY.encode())

@@ -20,8 +20,8 @@ def store(api: Api, value: str = VALUE, name: str = "openai_key", **more: Any) -
 
 
 def take(api: Api, name: str | None = None) -> Credential:
-    vault = api.application.vault
-    return vault.resolve(api.organization_id, integration="openai", name=name)
+    resolver = api.application.credential_resolver
+    return resolver.resolve(api.organization_id, integration="openai", name=name)
 
 
 def test_secret_is_stored_listed_and_removed_without_being_shown(api: Api) -> None:

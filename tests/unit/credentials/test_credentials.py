@@ -40,7 +40,7 @@ def test_new_credential_is_recorded_as_it_was_asked_for(safe: Safe) -> None:
         assert safe.book.list(connection) == [record]
         assert safe.book.find(connection, "one") == safe.book.find(connection, record.id) == record
         assert safe.book.open(connection, record) == SECRET
-    credential = safe.vault.resolve(safe.own, integration="openai", name=None)
+    credential = safe.resolver.resolve(safe.own, integration="openai", name=None)
     assert (credential.name, credential.integration) == ("one", "openai")
 
 
@@ -53,7 +53,7 @@ def test_unknown_word_for_the_usage_of_streams_is_refused(safe: Safe) -> None:
         safe.add(stream_usage="sometimes")
     assert caught.value.param == "stream_usage"
     assert safe.add(stream_usage="never").stream_usage == "never"
-    assert not safe.vault.resolve(safe.own, integration="openai", name=None).asks_usage
+    assert not safe.resolver.resolve(safe.own, integration="openai", name=None).asks_usage
 
 
 @pytest.mark.parametrize("seconds", [0.5, 86_401.0, math.nan, math.inf, -1.0])
@@ -184,10 +184,10 @@ def test_named_use_is_written_down_once(safe: Safe) -> None:
     safe.taken(name="one")
     used_at, safe.clock.time = safe.clock.time, safe.clock.time + 5
     with safe.database.transaction() as connection:
-        safe.vault.flush_used(connection)
+        safe.resolver.flush_used(connection)
         assert safe.book.find(connection, record.id).last_used_at == used_at
         credential_store.update_credential(connection, record.id, {"last_used_at": None})
-        safe.vault.flush_used(connection)
+        safe.resolver.flush_used(connection)
         assert safe.book.find(connection, record.id).last_used_at is None
 
 
@@ -199,7 +199,7 @@ def test_nothing_is_usable_before_the_first_load(safe: Safe) -> None:
 def test_managed_credentials_are_under_their_integration_and_under_headgate(safe: Safe) -> None:
     managed = safe.add(organization_id=None, name="platform")
     own = safe.add(name="own")
-    resolve = safe.vault.resolve
+    resolve = safe.resolver.resolve
     assert resolve("org_x", integration="headgate", name=None).id == managed.id
     assert resolve("org_x", integration="openai", name=None).id == managed.id
     assert resolve(safe.own, integration="headgate", name=None).id == managed.id

@@ -40,7 +40,7 @@ def safe(tmp_path: Path) -> Iterator[Safe]:
 
 def test_opened_credential_is_ready_to_be_sent(safe: Safe) -> None:
     safe.add(base_url="https://Proxy.example:8443/openai/v1/", provider_organization="org-1")
-    credential = safe.vault.resolve(safe.own, integration="openai", name=None)
+    credential = safe.resolver.resolve(safe.own, integration="openai", name=None)
     assert credential.origin == Origin("https", "proxy.example", 8443)
     assert credential.base_path == b"/openai/v1"
     assert credential.headers == [
@@ -53,7 +53,7 @@ def test_opened_credential_is_ready_to_be_sent(safe: Safe) -> None:
 
 def test_no_organization_header_unless_configured(safe: Safe) -> None:
     safe.add()
-    credential = safe.vault.resolve(safe.own, integration="openai", name=None)
+    credential = safe.resolver.resolve(safe.own, integration="openai", name=None)
     assert credential.origin == Origin("https", "api.openai.com", 443)
     assert [name for name, _ in credential.headers] == [b"authorization"]
 
@@ -72,7 +72,7 @@ def test_default_then_newest_valid_then_managed(safe: Safe) -> None:
     assert newest not in {default.id, newer.id, older.id}
     assert safe.taken(name="older") == older.id
     assert safe.taken(organization_id=safe.other) == managed.id
-    assert safe.vault.resolve("org_x", integration="headgate", name=None).managed
+    assert safe.resolver.resolve("org_x", integration="headgate", name=None).managed
 
 
 def test_name_of_a_credential_tells_its_integration(safe: Safe) -> None:
@@ -80,7 +80,7 @@ def test_name_of_a_credential_tells_its_integration(safe: Safe) -> None:
     theirs = safe.add("acme-key", integration="acme", name="theirs")
     platform = safe.add(organization_id=None, integration="acme", name="platform")
     foreign = safe.add(organization_id=safe.other, integration="acme", name="foreign")
-    find = functools.partial(safe.vault.find_integration, safe.own, preferred="openai")
+    find = functools.partial(safe.resolver.find_integration, safe.own, preferred="openai")
     for known in (theirs, platform):
         assert (find(known.id), find(known.name)) == ("acme", "acme")
     assert find(ours.id) == "openai"
@@ -88,22 +88,22 @@ def test_name_of_a_credential_tells_its_integration(safe: Safe) -> None:
     assert (find("nothing"), find(foreign.id), find(foreign.name)) == ("openai",) * 3
     safe.add("acme-key", integration="acme", name=ours.name)
     assert find(ours.name) == "openai"
-    assert safe.vault.find_integration(safe.own, ours.name, "acme") == "acme"
+    assert safe.resolver.find_integration(safe.own, ours.name, "acme") == "acme"
 
 
 def test_own_credentials_of_an_integration_are_seen_without_being_used(safe: Safe) -> None:
     safe.add(organization_id=None, integration="acme", name="platform")
-    assert safe.vault.has_any(safe.own, "acme")
-    assert not safe.vault.has_any(safe.own, "openai")
-    assert safe.vault.peek(safe.own, "acme") is None
+    assert safe.resolver.has_any(safe.own, "acme")
+    assert not safe.resolver.has_any(safe.own, "openai")
+    assert safe.resolver.peek(safe.own, "acme") is None
     theirs = safe.add("acme-key", integration="acme", expires_at=safe.clock.time + 10)
-    found = safe.vault.peek(safe.own, "acme")
+    found = safe.resolver.peek(safe.own, "acme")
     assert found is not None
     assert (found.id, found.has_integration_address) == (theirs.id, True)
     safe.clock.time += 20
-    assert safe.vault.peek(safe.own, "acme") is None
+    assert safe.resolver.peek(safe.own, "acme") is None
     elsewhere = safe.add(integration="acme", base_url="https://proxy.example/v1")
-    found = safe.vault.peek(safe.own, "acme")
+    found = safe.resolver.peek(safe.own, "acme")
     assert found is not None
     assert (found.id, found.has_integration_address) == (elsewhere.id, False)
 
@@ -159,7 +159,7 @@ def test_last_use_is_written_when_flushed(safe: Safe) -> None:
     safe.taken()
     with safe.database.transaction() as connection:
         assert safe.book.find(connection, record.id).last_used_at is None
-        safe.vault.flush_used(connection)
+        safe.resolver.flush_used(connection)
         assert safe.book.find(connection, record.id).last_used_at == safe.clock.time
 
 
@@ -215,7 +215,7 @@ def test_environment_credential_follows_its_variables(safe: Safe) -> None:
     changed = safe.upsert("local", base_url="http://127.0.0.1:9/v1")
     assert changed.id == first.id
     safe.reload()
-    assert safe.vault.resolve(safe.own, integration="openai", name=None).secret == b"local"
+    assert safe.resolver.resolve(safe.own, integration="openai", name=None).secret == b"local"
 
 
 def test_credential_that_people_call_environment_is_theirs(safe: Safe) -> None:
@@ -357,7 +357,7 @@ def test_credential_of_the_environment_that_is_moved_goes_where_everybodys_may(s
 @pytest.mark.parametrize("allowed", ["gpt-5.4", "openai/gpt-5.4", "openai/*"])
 def test_models_of_a_credential_are_known_by_either_spelling(safe: Safe, allowed: str) -> None:
     safe.add(allowed_models=(allowed,))
-    resolve = functools.partial(safe.vault.resolve, safe.own, integration="openai", name=None)
+    resolve = functools.partial(safe.resolver.resolve, safe.own, integration="openai", name=None)
     assert resolve(model="gpt-5.4").integration == "openai"
     if allowed != "openai/*":
         with pytest.raises(NoCredentialError, match="limited to the models"):

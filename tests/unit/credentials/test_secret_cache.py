@@ -30,7 +30,7 @@ def test_only_what_changed_is_opened_again(drawer: Drawer) -> None:
     drawer.put()
     records = [drawer.add(name=str(number)) for number in range(5)]
     drawer.add(REFERENCE)
-    assert drawer.vault.seals_opened == 7
+    assert drawer.resolver.seals_opened == 7
     assert drawer.count_opened() == 0
     drawer.change(records[0].id, name="renamed", last_used_at=1.0, is_default=True)
     assert drawer.count_opened() == 0
@@ -39,7 +39,7 @@ def test_only_what_changed_is_opened_again(drawer: Drawer) -> None:
         drawer.book.remove(connection, records[1], by=SYSTEM)
     assert drawer.count_opened() == 0
     drawer.put("sk-proj-another-0123456789")
-    assert drawer.vault.seals_opened == 8
+    assert drawer.resolver.seals_opened == 8
     assert drawer.count_opened() == 0
 
 

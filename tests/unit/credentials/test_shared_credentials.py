@@ -61,7 +61,8 @@ def test_one_secret_is_left_of_many_of_one_name(drawer: Drawer) -> None:
     assert record.seal_number == WRITERS
     drawer.add(REFERENCE)
     assert (
-        drawer.vault.resolve(drawer.own, integration="openai", name=None).secret == SECRET.encode()
+        drawer.resolver.resolve(drawer.own, integration="openai", name=None).secret
+        == SECRET.encode()
     )
 
 

@@ -126,7 +126,7 @@ def test_broken_seal_is_in_the_audit_log_once(safe: Safe) -> None:
     for _ in range(3):
         safe.reload()
         with safe.database.transaction() as connection:
-            safe.vault.flush_used(connection)
+            safe.resolver.flush_used(connection)
     with safe.database.reading() as connection:
         wanted = AuditFilter(object_id=record.id, action="credential.unreadable")
         [entry], count = AuditLog(safe.clock).list(connection, wanted, limit=5)
@@ -170,15 +170,15 @@ def test_nothing_is_sealed_or_replaced_that_cannot_be_recorded(safe: Safe) -> No
 def test_what_did_not_change_is_not_opened_anew(safe: Safe) -> None:
     records = [safe.add(name=str(number)) for number in range(3)]
     safe.reload()
-    before = safe.vault.seals_opened
+    before = safe.resolver.seals_opened
     safe.taken()
     with safe.database.transaction() as connection:
-        safe.vault.flush_used(connection)
+        safe.resolver.flush_used(connection)
     safe.reload()
-    assert safe.vault.seals_opened == before
+    assert safe.resolver.seals_opened == before
     safe.change(records[1].id, base_url="https://other.example/v1")
     assert len(safe.reload()) == 1
-    assert safe.vault.seals_opened == before + 1
+    assert safe.resolver.seals_opened == before + 1
     with safe.database.transaction() as connection:
         connection.execute(sa.update(key_store.ORGANIZATION_KEYS).values(wrapped=b"\x01" * 109))
     assert len(safe.reload()) == 3

@@ -322,7 +322,7 @@ async def run_stored_test(
     services = context.services
     services.credential_tester.admit(context.organization_id)
     try:
-        credential = services.vault.open(
+        credential = services.credential_resolver.open(
             context.organization_id, integration=record.integration, credential_id=record.id
         )
     except UnusableCredentialError as error:

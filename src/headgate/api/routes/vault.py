@@ -24,22 +24,22 @@ WRITE = platform("platform:write")
 @OPERATIONS.get("/api/platform/vault", access=READ, summary="Read the state of the vault")
 async def get_vault(context: RequestContext[Empty, Empty]) -> VaultResponse:
     """No key and no secret is in it. `headgate vault check` opens every seal anew."""
-    desk = context.services.key_desk
-    status = await context.read(desk.describe)
-    faults = [
+    services = context.services
+    status = await context.read(services.rotation_runner.describe)
+    unreadable = [
         UnreadableRowResponse(each.credential_id, each.table, each.name, each.reason)
-        for each in desk.list_unreadable_rows()
+        for each in services.credential_resolver.unreadable_rows
     ]
     masters = [to_master_key_response(each) for each in status.master_keys]
     return VaultResponse(
-        masters, [to_organization_key_response(each) for each in status.keys], faults
+        masters, [to_organization_key_response(each) for each in status.keys], unreadable
     )
 
 
 @OPERATIONS.get("/api/platform/rotations", access=READ, summary="List rotations of keys")
 async def list_rotations(context: RequestContext[Empty, Empty]) -> RotationList:
     """With their progress."""
-    status = await context.read(context.services.key_desk.describe)
+    status = await context.read(context.services.rotation_runner.describe)
     return RotationList([to_rotation_response(each) for each in status.rotations])
 
 
@@ -54,9 +54,9 @@ async def list_rotations(context: RequestContext[Empty, Empty]) -> RotationList:
 async def start_rotation(context: RequestContext[Empty, VaultRotationRequest]) -> RotationResponse:
     """Every secret is sealed anew while calls go on. One that was cut off is carried on. The master
     key is replaced by the command `headgate vault rotate-master` alone."""
-    desk, scope = context.services.key_desk, context.body.scope
+    runner, scope = context.services.rotation_runner, context.body.scope
     rotation = await context.write(
-        lambda connection: desk.begin(connection, scope, by=context.actor)
+        lambda connection: runner.begin(connection, scope, by=context.actor)
     )
-    desk.carry_on(rotation, by=context.actor)
+    runner.start(rotation, by=context.actor)
     return to_rotation_response(rotation)
