@@ -1,1 +1,1 @@
-"""The ledger: wallets, holds and what managed calls cost, in double entry."""
+"""The double-entry ledger: wallets, holds and the cost of managed calls."""

@@ -1,4 +1,4 @@
-"""What billing does by the clock."""
+"""Background jobs of billing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ RECOVERY_INTERVAL_SECONDS = 0.5
 
 
 async def resolve_expired_holds(ledger: Ledger) -> int:
-    """Settle calls that never came to an end; every `EXPIRY_INTERVAL_SECONDS`. How many."""
+    """Settle the calls whose hold has expired, and return how many. Run every
+    `EXPIRY_INTERVAL_SECONDS`."""
     return await ledger.resolve_expired()
 
 
 async def recover(ledger: Ledger) -> Sequence[Receipt]:
-    """Record what had to wait for the database; every `RECOVERY_INTERVAL_SECONDS`."""
+    """Record the receipts that waited for the database, and return them. Run every
+    `RECOVERY_INTERVAL_SECONDS`."""
     return await ledger.recover()

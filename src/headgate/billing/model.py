@@ -1,4 +1,4 @@
-"""The rules of the ledger, without any I/O. All amounts are nano-dollars."""
+"""The rules of the ledger, without I/O. All amounts are nano-dollars."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ ACCOUNTS: tuple[Account, ...] = get_args(Account)
 
 
 class InsufficientFundsError(HeadgateError):
-    """The wallet does not cover the highest cost that the call can have.
-
-    Add funds with `headgate wallet fund`, or state a smaller output limit.
-    """
+    """Report that the wallet has less than the call can cost at most."""
 
     kind = Kind.UNPAID
     code = "insufficient_funds"
@@ -38,31 +35,25 @@ class InsufficientFundsError(HeadgateError):
 
 
 class HoldNotFoundError(HeadgateError):
-    """A settlement names a hold that is not open and has no receipt. Nothing was recorded.
-
-    Report it: this is a fault of the gateway.
-    """
+    """Report a settlement whose hold is not open and has no receipt; nothing was recorded."""
 
     code = "hold_lost"
 
 
 class ReferenceConflictError(HeadgateError):
-    """The reference of this grant was used before for another amount.
-
-    Choose a new reference.
-    """
+    """Report a grant whose reference was used before for another amount."""
 
     kind = Kind.CONFLICT
     code = "reference_taken"
 
 
 def name_account(organization_id: str, account: Account) -> str:
-    """The id of an organization's account."""
     return f"{organization_id}:{account}"
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):
-    """One side of a transaction: what an account gains (or loses, below 0)."""
+    """Represent one side of a transaction: the amount that an account gains, negative if it
+    loses."""
 
     transaction_id: str
     account_id: str
@@ -77,7 +68,8 @@ def make_transaction(
     *,
     request_id: str = "",
 ) -> list[LedgerEntry]:
-    """The lines of a transaction that sums to zero; accounts that it does not move are left out."""
+    """Return the entries of a transaction. `amounts` must sum to zero; zero amounts are left
+    out."""
     assert sum([amount for _, amount in amounts]) == 0, "a transaction must sum to zero"
     return [
         LedgerEntry(transaction_id, f"{organization_id}:{account}", amount, request_id)
@@ -87,7 +79,7 @@ def make_transaction(
 
 
 def set_aside(hold: Hold) -> list[LedgerEntry]:
-    """Wallet to held."""
+    """Move the amount of a hold from `wallet` to `held`."""
     return make_transaction(
         f"hold:{hold.request_id}",
         hold.organization_id,
@@ -97,7 +89,7 @@ def set_aside(hold: Hold) -> list[LedgerEntry]:
 
 
 def settle(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
-    """What is billed, up to the hold, goes from held to revenue; the rest back to the wallet."""
+    """Move the cost, at most the hold, from `held` to `revenue`, and the rest back to `wallet`."""
     billed = min(cost_nano, hold.amount_nano)
     return make_transaction(
         f"settle:{hold.request_id}",
@@ -112,7 +104,8 @@ def settle(hold: Hold, cost_nano: int) -> list[LedgerEntry]:
 
 
 def charge_excess(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[LedgerEntry]:
-    """What a call cost above its hold: from the wallet as far as it goes, else overspend."""
+    """Charge the part of a cost that exceeds its hold: to the wallet as far as it covers it, the
+    rest to `overspend`."""
     excess = cost_nano - hold.amount_nano
     paid = min(excess, wallet_nano)
     return make_transaction(
@@ -128,11 +121,11 @@ def charge_excess(hold: Hold, cost_nano: int, *, wallet_nano: int) -> list[Ledge
 
 
 def make_unknown_receipt(hold: Hold, *, created_at: float) -> Receipt:
-    """The receipt of a call that never came to an end: billed at its hold.
+    """Return the receipt of a call that never ended, billed at its hold.
 
-    The provider may have charged anything up to the hold, and nobody is left who knows. The bill
-    is the one bound that is certain, marked `unknown` and `estimated` (decision 17), so that it is
-    seen, and can be made good once the provider's own figures are at hand.
+    The provider may have charged anything up to the hold, and no process is left that knows. The
+    hold is the only certain bound, so it is billed, and marked `unknown` and `estimated` so that an
+    operator can correct it from the provider's own figures.
     """
     return Receipt(
         request_id=hold.request_id,

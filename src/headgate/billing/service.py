@@ -1,4 +1,4 @@
-"""The ledger at work: money is set aside, settled, granted and audited. All in nano-dollars."""
+"""Hold, settle, grant and check money in the ledger. All amounts are nano-dollars."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ _encode_event = msgspec.json.Encoder().encode
 
 
 class DuplicateReceiptError(Exception):
-    """A batch holds a receipt that is recorded already; it is done again, one by one."""
+    """Signal that a batch has a receipt which is recorded already. The writer then retries its
+    items one by one."""
 
 
 class Ledger:
-    """Implements `Wallet` and `Settlement` of the call pipeline, on the queues of the writer.
+    """Implement the ports `Wallet` and `Settlement` on the queues of the database writer.
 
-    A hold that outlives its lease is settled as `unknown`. The lease is `lease_seconds`, or the
-    hold's own where its call may take longer. `subscribed` says whether anybody wants events of a
-    topic. `now` is the time of a clock that all processes of this database share, if there are
-    several.
+    A hold that outlives its lease is settled as `unknown`. The lease is the longer of
+    `lease_seconds` and the hold's own `lease_seconds`. `subscribed` tells whether any subscriber
+    wants the events of a topic. `now` is the time of the database's clock where several processes
+    share it.
     """
 
     def __init__(
@@ -80,14 +81,16 @@ class Ledger:
         self._epoch = (clock.now() if now is None else now) - clock.monotonic()
 
     def hold(self, hold: Hold) -> Awaitable[None]:
-        """Set money aside. Raises InsufficientFunds, or StorageUnavailable."""
+        """Reserve the amount of a hold. Raises InsufficientFundsError or
+        StorageUnavailableError."""
         return self._holding.put(hold)
 
     def record(self, receipt: Receipt, hold: Hold | None) -> Awaitable[None]:
         """Store a receipt and settle its hold, exactly once for each request.
 
-        A cost above the hold is billed too: from the wallet as far as it goes, the rest on the
-        account `overspend`. Raises StorageUnavailable, or HoldLost for a hold that never was.
+        A cost above the hold is billed too: to the wallet as far as it covers it, the rest to the
+        account `overspend`. Raises StorageUnavailableError, or HoldNotFoundError if there is no
+        such hold.
         """
         if hold is None:
             return self._measuring.put(receipt)
@@ -95,13 +98,13 @@ class Ledger:
         return self._settling.put((receipt, hold))
 
     def check(self) -> None:
-        """See `Settlement`. Raises StorageUnavailable."""
+        """Raise StorageUnavailableError if the last commit failed."""
         self._writer.health.check()
 
     def defer(self, receipt: Receipt, hold: Hold | None) -> None:
-        """See `Settlement`: in memory until `recover`, and in the log in any case.
+        """Keep a receipt in memory until `recover` can record it, and log it in any case.
 
-        A hold whose receipt is lost with the process is resolved by the next one.
+        If the process dies before that, the next process settles the hold as `unknown`.
         """
         kept = len(self._deferred) < DEFERRED_MAX
         log.error("ledger.deferred", kept=kept, receipt=msgspec.to_builtins(receipt))
@@ -110,13 +113,15 @@ class Ledger:
 
     @property
     def deferred(self) -> int:
-        """How many receipts wait to be recorded."""
+        """Count the receipts that wait to be recorded."""
         return len(self._deferred)
 
     async def recover(self) -> list[Receipt]:
-        """Record what was deferred, and learn by a commit whether there can be any again.
+        """Record the deferred receipts and return them. Raises StorageUnavailableError if the
+        database still refuses.
 
-        The receipts that were recorded. Raises StorageUnavailable when it is too early.
+        With nothing deferred, a commit without content tests whether the database accepts writes
+        again.
         """
         recorded: list[Receipt] = []
         while self._deferred:
@@ -147,7 +152,6 @@ class Ledger:
         return recorded
 
     def fund(self, organization_id: str, amount_nano: int, *, reference: str) -> Awaitable[bool]:
-        """See `fund`."""
         return self._writer.call(
             lambda connection: fund(
                 connection,
@@ -159,13 +163,14 @@ class Ledger:
         )
 
     async def resolve_expired(self) -> int:
-        """Settle the calls whose lease is over as `unknown`, billed at their hold. How many."""
+        """Settle the calls whose lease has expired as `unknown`, billed at their hold. Return
+        how many."""
         return await self._resolve(int(self._steady() * MICROSECONDS))
 
     async def resolve_abandoned(self) -> int:
-        """Settle every open hold as `unknown`, if this is the only process. How many.
+        """Settle every open hold as `unknown` if this is the only process. Return how many.
 
-        Beside other processes nobody knows whose holds these are, and their leases decide.
+        If other processes are alive, the holds may be theirs, and only expired leases are settled.
         """
         return await self._resolve(None)
 
@@ -178,7 +183,8 @@ class Ledger:
         return resolved
 
     def _steady(self) -> float:
-        """Unix seconds as they would be, had nobody set the clock since this process began."""
+        """Return unix seconds that ignore changes of the system clock since this process
+        started."""
         return self._epoch + self._clock.monotonic()
 
     def _resolve_some(self, connection: sa.Connection, expired_at: int | None) -> int:
@@ -231,7 +237,8 @@ class Ledger:
         return [None] * len(settled)
 
     def _store_receipts(self, connection: sa.Connection, receipts: Sequence[Receipt]) -> bool:
-        """Whether they are new; a repeated one among others has the batch done one by one."""
+        """Return whether the receipts are new. Raises DuplicateReceiptError for a batch with a
+        known one."""
         if metering.insert(connection, receipts) == len(receipts):
             return True
         if len(receipts) > 1:
@@ -325,10 +332,10 @@ def _post(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int)
 def fund(
     connection: sa.Connection, organization_id: str, *, amount_nano: int, reference: str, now: float
 ) -> bool:
-    """Grant an organization money, once for each reference. Whether it was new.
+    """Grant an organization money, once for each reference. Return whether the grant is new.
 
-    What the organization owes is paid from it first.
-    Raises ReferenceTaken when the reference was used for another amount.
+    Debt (`overspend`) is paid from it first. Raises ReferenceConflictError if the reference was
+    used for another amount.
     """
     assert amount_nano > 0, "a grant is positive"
     store.open_accounts(connection, organization_id)
@@ -362,24 +369,23 @@ def fund(
 
 
 def find_owed(connection: sa.Connection, organization_id: str) -> int:
-    """What calls cost above their holds and the wallet did not cover; the next grant pays it."""
+    """Return the cost above holds that the wallet did not cover. The next grant pays it."""
     return -store.read_balance(connection, name_account(organization_id, "overspend"))
 
 
 def balance(connection: sa.Connection, organization_id: str) -> int:
-    """What an organization can spend now; what is held for its open calls is not in it."""
+    """Return the amount that an organization can spend now, without what is held for open calls."""
     return store.read_balance(connection, name_account(organization_id, "wallet"))
 
 
 def count_open_holds(connection: sa.Connection) -> int:
-    """Of how many calls money is set aside now."""
     return store.count_open_holds(connection)
 
 
 def audit(connection: sa.Connection) -> list[str]:
-    """What does not add up in the books, one sentence each; empty when all is well.
+    """Return every inconsistency of the ledger as one sentence; empty if there is none.
 
-    Every transaction sums to zero (so all entries do), every balance is the sum of its entries,
-    and what is held is the sum of the open holds.
+    Every transaction must sum to zero, every balance must be the sum of its entries, and `held`
+    must be the sum of the open holds.
     """
     return store.find_unreadable_rows(connection)

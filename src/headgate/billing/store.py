@@ -93,7 +93,7 @@ _INSERT_HOLD = build_insert(HOLDS)
 
 
 def open_accounts(connection: sa.Connection, organization_id: str) -> None:
-    """See that an organization has its accounts."""
+    """Insert the accounts of an organization that do not exist yet."""
     _INSERT_ACCOUNT.run_all(
         connection,
         [(name_account(organization_id, kind), organization_id, kind, 0) for kind in ACCOUNTS],
@@ -101,7 +101,8 @@ def open_accounts(connection: sa.Connection, organization_id: str) -> None:
 
 
 def append_entries(connection: sa.Connection, entries: Sequence[LedgerEntry], *, at: int) -> None:
-    """Write the lines of whole transactions down. IntegrityError for one that was done before."""
+    """Insert the entries of whole transactions. Raises IntegrityError for a transaction that
+    exists."""
     _INSERT_ENTRY.run_all(
         connection,
         [
@@ -112,8 +113,10 @@ def append_entries(connection: sa.Connection, entries: Sequence[LedgerEntry], *,
 
 
 def add_balances(connection: sa.Connection, entries: Sequence[LedgerEntry]) -> None:
-    """Move the balances as the lines say: one update for each account, in their order, so that
-    two transactions never wait for each other."""
+    """Add the amounts to the balances, with one update for each account.
+
+    The updates are ordered by account id, so that two transactions cannot deadlock.
+    """
     sums: defaultdict[str, int] = defaultdict(int)
     for entry in entries:
         sums[entry.account_id] += entry.amount_nano
@@ -122,12 +125,13 @@ def add_balances(connection: sa.Connection, entries: Sequence[LedgerEntry]) -> N
 
 
 def take(connection: sa.Connection, account_id: str, amount_nano: int) -> bool:
-    """Take an amount from an account if it is there: one atomic statement."""
+    """Debit an account if its balance covers the amount, in one atomic statement. Return whether
+    it did."""
     return _TAKE.run(connection, (amount_nano, account_id, amount_nano)) == 1
 
 
 def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *, at: int) -> None:
-    """Open holds, each with the end of its lease. Times in unix microseconds."""
+    """Insert open holds, each with the end of its lease. Times are in unix microseconds."""
     _INSERT_HOLD.run_all(
         connection,
         [
@@ -146,16 +150,17 @@ def insert_holds(connection: sa.Connection, holds: Sequence[tuple[Hold, int]], *
 
 
 def close_holds(connection: sa.Connection, closings: Sequence[tuple[str, str, int]]) -> int:
-    """Close open holds, given as (state, request id, amount). How many were open."""
+    """Close open holds, given as (state, request id, amount). Return how many were open."""
     return _CLOSE.run_all(connection, closings)
 
 
 def list_open_holds(
     connection: sa.Connection, *, expired_at: int | None, rows_max: int, to_close: bool = False
 ) -> list[Hold]:
-    """Open holds, those of the oldest lease first; all, or those whose lease is over by a time.
+    """Return open holds ordered by the end of their lease: all, or those that expired before
+    `expired_at`.
 
-    `to_close` leaves out what another process is closing, and keeps it from the rest.
+    `to_close` locks the rows and skips those that another process has locked.
     """
     query = sa.select(HOLDS.c.context).where(_OPEN).order_by(HOLDS.c.lease_until).limit(rows_max)
     if expired_at is not None:
@@ -166,14 +171,13 @@ def list_open_holds(
 
 
 def count_open_holds(connection: sa.Connection) -> int:
-    """How many holds are open; the index of the open ones answers it."""
     query = sa.select(sa.func.count()).select_from(HOLDS).where(_OPEN)
     return connection.execute(query).scalar_one()
 
 
 def read_balance(connection: sa.Connection, account_id: str, *, to_change: bool = False) -> int:
-    """The balance of an account; 0 where there is none. `to_change` keeps other processes from it
-    until the transaction ends."""
+    """Return the balance of an account; 0 if there is none. `to_change` locks the row until the
+    transaction ends."""
     query = sa.select(_BALANCE).where(LEDGER_ACCOUNTS.c.id == account_id)
     if to_change:
         query = query.with_for_update()
@@ -181,7 +185,8 @@ def read_balance(connection: sa.Connection, account_id: str, *, to_change: bool 
 
 
 def read_amount(connection: sa.Connection, transaction_id: str, account_id: str) -> int | None:
-    """What a transaction moved on an account; None where there is no such transaction."""
+    """Return the amount that a transaction moved on an account; None if there is no such
+    transaction."""
     query = sa.select(ENTRIES.c.amount_nano).where(
         ENTRIES.c.transaction_id == transaction_id, ENTRIES.c.account_id == account_id
     )

@@ -1,4 +1,4 @@
-"""`headgate models`: which models the platform sells, and with which of its credentials."""
+"""`headgate models`: manage the managed models and the credentials that serve them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Credential = Annotated[str, typer.Option(help="A credential of the platform: its
 
 @app.command("list")
 def list_models(data: Data = None, as_json: Json = False) -> None:
-    """Every managed model, with what serves it."""
+    """List every managed model, with the credential and model that serve it."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         managed = application.managed_models.list(connection)
     if as_json:
@@ -63,7 +63,7 @@ def attach(
         bool, typer.Option("--default", help="Serves ids that are no managed model.")
     ] = False,
 ) -> None:
-    """Sell a model through a credential of the platform. The catalog must have its price."""
+    """Attach a managed model to a credential of the platform. The catalog must have its price."""
     request = ManagedModelRequest(
         model_id=model,
         credential=credential,
@@ -78,7 +78,7 @@ def attach(
 
 @app.command()
 def detach(model: Model, data: Data = None) -> None:
-    """Sell a model no more."""
+    """Detach a managed model: calls to it are rejected from now on."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.managed_models
         managed = book.find(connection, model)
@@ -94,7 +94,7 @@ def default(
     *,
     none: Annotated[bool, typer.Option("--none", help="It is the default no more.")] = False,
 ) -> None:
-    """Have a model serve ids that are no managed model."""
+    """Make a model the default that serves unknown model ids."""
     change(model, data, ManagedModelChange(is_default=not none), as_json=as_json)
 
 
@@ -109,25 +109,25 @@ def deprecate(
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="It is deprecated no more.")] = False,
 ) -> None:
-    """Mark a model as deprecated; with a replacement, its calls go there."""
+    """Mark a model as deprecated; with a replacement, its calls are served by that."""
     wanted = ManagedModelChange(deprecated=not undo, replacement_id=replacement)
     change(model, data, wanted, as_json=as_json)
 
 
 @app.command()
 def enable(model: Model, data: Data = None, as_json: Json = False) -> None:
-    """Offer a model again."""
+    """Accept calls to a model again."""
     change(model, data, ManagedModelChange(enabled=True), as_json=as_json)
 
 
 @app.command()
 def disable(model: Model, data: Data = None, as_json: Json = False) -> None:
-    """Refuse calls to a model until it is enabled again."""
+    """Reject calls to a model until it is enabled again."""
     change(model, data, ManagedModelChange(enabled=False), as_json=as_json)
 
 
 def change(model: str, data: Data, wanted: ManagedModelChange, *, as_json: bool) -> None:
-    """Apply a change to one managed model and say what it is now."""
+    """Apply a change to one managed model and print the result."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.managed_models
         managed = book.change(connection, book.find(connection, model), wanted, by=COMMAND_LINE)
@@ -135,7 +135,6 @@ def change(model: str, data: Data, wanted: ManagedModelChange, *, as_json: bool)
 
 
 def tell(managed: ManagedModel, *, as_json: bool) -> None:
-    """One managed model, for people or programs."""
     if as_json:
         typer.echo(msgspec.json.encode(managed))
         return
@@ -143,7 +142,6 @@ def tell(managed: ManagedModel, *, as_json: bool) -> None:
 
 
 def describe_state(managed: ManagedModel) -> str:
-    """Whether it is on offer, and what becomes of its calls."""
     words = ["on offer" if managed.enabled else "switched off"]
     if managed.is_default:
         words.append("default")

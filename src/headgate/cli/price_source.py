@@ -1,6 +1,6 @@
-"""Reads the list prices of genai-prices (the extra `prices`) as rows of our price book.
+"""Read the list prices of genai-prices (the extra `prices`) as rows of our price book.
 
-Imported by `headgate prices diff` and `apply` alone: it brings pydantic with it.
+Imported only by `headgate prices diff` and `apply`: it imports pydantic.
 """
 
 from __future__ import annotations
@@ -65,11 +65,6 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class PriceSourceNotFoundError(HeadgateError):
-    """The list of genai-prices has no such provider.
-
-    Name a provider of that list.
-    """
-
     kind = Kind.MISSING
     code = "price_source_missing"
 
@@ -86,11 +81,10 @@ class PriceList:
         self.source = f"{NAME} {importlib.metadata.version(NAME)}"
 
     def list_models(self) -> list[str]:
-        """Every model that the list has, by its id there."""
         return [model.id for model in self._provider.models]
 
     def find(self, model_id: str) -> tuple[str, Places] | None:
-        """The list's own id and the rates of one of our model ids; None where it has none."""
+        """Return the source's own id and the rates of one of our model ids; None if it has none."""
         model = self._provider.find_model(model_id)
         if model is None:
             return None
@@ -102,9 +96,11 @@ class PriceList:
 
 
 def fill_inherited(listed: DollarRates, named: Mapping[str, Decimal]) -> DollarRates:
-    """The listed rates, with those that our row names and the list leaves to follow from others:
-    there, audio and images that have no rate of their own cost as text, and what nobody pays for
-    (the output of embeddings) is not in it, while we say 0. It has no fees for a request."""
+    """Return the listed rates, completed by rates of our row that the source leaves implicit.
+
+    In genai-prices, audio and images without a rate of their own cost as much as text, free output
+    (of embeddings) is missing where we state 0, and there are no fees for a request.
+    """
     filled = {name: getattr(listed, name) for name in RATES}
     for name, rate in named.items():
         if name in filled and filled[name] is None:
@@ -116,7 +112,7 @@ def fill_inherited(listed: DollarRates, named: Mapping[str, Decimal]) -> DollarR
 
 
 def list_expected(manifest: IntegrationManifest, prices: PriceList) -> Iterator[tuple[str, Places]]:
-    """For each model of ours, and each that the list alone has, what the list says it costs.
+    """Yield, for each of our models and each that only the source has, the rates it should have.
 
     Models that the manifest excepts are left out.
     """
@@ -139,7 +135,7 @@ def list_expected(manifest: IntegrationManifest, prices: PriceList) -> Iterator[
 def compare(
     manifest: IntegrationManifest, prices: PriceList, counting: Counting
 ) -> list[Difference]:
-    """What differs, by model. Rows that an operator set are left alone."""
+    """Return the differences by model. Rows that an operator set are ignored."""
     differences: list[Difference] = []
     for model, listed in sorted(list_expected(manifest, prices), key=lambda each: each[0]):
         own = {entry.place: entry for (name, *_), entry in counting.items() if name == model}
@@ -165,7 +161,7 @@ def _compare_place(
 
 
 def _active(model: ModelInfo, at: datetime.datetime) -> dict[str, object]:
-    """The base prices in force; the last of those whose condition holds."""
+    """Return the base prices in force: the last of those whose condition holds."""
     prices: ModelPrice | None = None
     if isinstance(model.prices, list):
         for conditional in model.prices:
@@ -193,7 +189,7 @@ def _said(prices: ModelPrice) -> dict[str, object]:
 
 
 def _read(prices: Mapping[str, object], tier: str) -> Iterator[tuple[tuple[str, int], DollarRates]]:
-    """Our rows of one tier: the base, and one for each threshold."""
+    """Yield our rows of one tier: the base, and one for each threshold."""
     thresholds = {
         step.start
         for value in prices.values()

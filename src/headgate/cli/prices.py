@@ -1,4 +1,4 @@
-"""`headgate prices`: see the price book, and compare it with the list of genai-prices."""
+"""`headgate prices`: list the price book, and compare it with the prices of genai-prices."""
 
 from __future__ import annotations
 
@@ -38,10 +38,7 @@ Integration = Annotated[str, typer.Option(help="Whose models: an integration of 
 
 
 class PricesNotInstalledError(HeadgateError):
-    """There is no price list to compare with, or no integration of that name.
-
-    Install `headgate[prices]`, and check the name.
-    """
+    """Report that there is nothing to compare the price book with."""
 
     kind = Kind.INVALID
     code = "prices_missing"
@@ -57,7 +54,7 @@ def list_prices(
     tier: Annotated[str | None, typer.Option(help="default, batch, flex, priority, ...")] = None,
     history: Annotated[bool, typer.Option(help="Also rows that are over.")] = False,
 ) -> None:
-    """The rows in force and those of the future, in dollars."""
+    """List the prices in force and those of the future, in dollars."""
     wanted = PriceFilter(integration=integration, model=model, tier=tier, history=history)
     with open_data_directory(data) as application, application.database.reading() as connection:
         listed, _ = application.prices.list(connection, wanted, limit=ROWS_MAX)
@@ -81,7 +78,7 @@ def list_prices(
 
 @app.command()
 def diff(data: Data = None, as_json: Json = False, *, integration: Integration = "openai") -> None:
-    """What the installed genai-prices says otherwise; exit status 1 where anything differs."""
+    """Show the differences to the installed genai-prices; the exit status is 1 if there are any."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         source, differences, kept = _compare(application, connection, integration)
     if as_json:
@@ -102,7 +99,8 @@ def apply(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Write new rows for what differs. Rows that were in force stay, and so do operators' own."""
+    """Add prices for all differences. Prices set by an operator and those of the past stay
+    unchanged."""
     with open_data_directory(data) as application:
         with application.database.reading() as connection:
             source, differences, kept = _compare(application, connection, integration)
@@ -123,7 +121,8 @@ def apply(
 def _compare(
     application: Application, connection: sa.Connection, integration: str
 ) -> tuple[str, list[Difference], int]:
-    """The list's name and version, what differs, and how many rows an operator set."""
+    """Return the source's name and version, the differences, and the number of rows set by an
+    operator."""
     manifest = _find(application, integration)
     assert manifest.price_source is not None
     try:

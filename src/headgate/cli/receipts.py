@@ -1,4 +1,4 @@
-"""`headgate receipts`: delete what is too old."""
+"""`headgate receipts`: delete old receipts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="The receipts
 
 @app.callback()
 def describe() -> None:
-    """The receipts of calls."""
+    """Manage the receipts of calls."""
 
 
 @app.command()
@@ -31,9 +31,10 @@ def prune(
     before: Annotated[str, typer.Option(help="90d for older than that, or an ISO 8601 time.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
-    """Delete receipts older than a time. Ledger entries stay, and so does every amount in them.
+    """Delete receipts older than a time. Ledger entries stay, with every amount in them.
 
-    The server may go on meanwhile. The file does not shrink; new receipts take the freed room.
+    The server may run meanwhile. The database file does not shrink; new receipts take the freed
+    room.
     """
     with open_data_directory(data) as application:
         at = parse_past(before, application.clock.now())

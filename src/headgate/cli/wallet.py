@@ -1,4 +1,4 @@
-"""`headgate wallet`: what an organization can spend on managed calls, and granting it more."""
+"""`headgate wallet`: show and fund the wallet that pays for managed calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class InvalidAmountError(HeadgateError):
 
 @app.command()
 def show(data: Data = None, organization: Organization = None) -> None:
-    """Print what can be spent now; what is held for open calls is not in it."""
+    """Show the amount that can be spent now, without what is held for open calls."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         found = application.accounts.find_organization(connection, organization)
         available = format_dollars(billing.balance(connection, found.id))
@@ -70,7 +70,7 @@ def fund(
 
 
 def parse_dollars(text: str) -> int:
-    """A positive amount in nano-dollars. Raises AmountRefused."""
+    """Return a positive amount in nano-dollars. Raises InvalidAmountError."""
     try:
         amount = nano_from_dollars(Decimal(text))
     except (InvalidOperation, ValueError, OverflowError) as error:

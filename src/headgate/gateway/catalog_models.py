@@ -1,7 +1,8 @@
-"""Models that are listed from the catalog: those of further integrations that a call can name.
+"""Listed models of the further integrations, from the catalog.
 
-The list of one provider says nothing of another one's models. An organization with credentials of
-several integrations sees the catalog's models of the others beside the default provider's own list.
+The list of one provider does not name another provider's models. An organization with credentials
+of several integrations gets the catalog's models of the others after the default provider's own
+list.
 """
 
 from __future__ import annotations
@@ -24,19 +25,15 @@ RENDERED_MAX = 1_000
 
 
 class ListingCatalog(Protocol):
-    """The catalog, as far as lists need it."""
+    """Look up model ids; the part of the catalog that lists need."""
 
     @property
-    def providers(self) -> Sequence[str]:
-        """See `relay.ports.ModelCatalog`."""
-        ...
+    def providers(self) -> Sequence[str]: ...
 
-    def match(self, name: str, integration: str | None = None) -> ModelMatch:
-        """See `relay.ports.ModelCatalog`."""
-        ...
+    def match(self, name: str, integration: str | None = None) -> ModelMatch: ...
 
     def list_ids(self, integration: str) -> Sequence[str]:
-        """The ids of an integration's models, without aliases."""
+        """Return the ids of an integration's models, without aliases."""
         ...
 
 
@@ -47,7 +44,7 @@ class _RenderedModels(msgspec.Struct, frozen=True):
 
 
 class CatalogModels:
-    """Lists and finds models of integrations whose provider is not asked for its list."""
+    """List and find models of integrations whose provider is not asked for its list."""
 
     def __init__(
         self,
@@ -63,8 +60,10 @@ class CatalogModels:
         self._rendered: dict[str, _RenderedModels] = {}
 
     def is_visible(self, model_id: str, grant: Grant, integration: str | None) -> bool:
-        """Whether a key that is limited to some models or resources may see one. Models are meant
-        however they are spelled, resources as they are named."""
+        """Return whether a key that is limited to models or resources may see a model.
+
+        Models match in any spelling, resources by their exact name.
+        """
         if grant.resources and model_id not in grant.resources:
             return False
         if not grant.models:
@@ -72,12 +71,12 @@ class CatalogModels:
         return is_any_in_scope(self._catalog.match(model_id, integration).names, grant.models)
 
     def is_hidden(self, model_id: str, hidden: frozenset[str]) -> bool:
-        """Whether a model is one that its organization hides, however it is spelled."""
+        """Return whether an organization hides a model, in any spelling."""
         return model_id in hidden or self._catalog.match(model_id).model_id in hidden
 
     def list(self, grant: Grant, but: str, hidden: frozenset[str]) -> list[bytes]:
-        """The models of every integration except `but` for which there is an own credential, as
-        far as a key may see them."""
+        """Return the rows that a key may see, of every integration except `but` with an own
+        credential."""
         rows: list[bytes] = []
         for integration in self._catalog.providers:
             if integration == but:
@@ -94,8 +93,7 @@ class CatalogModels:
         return rows
 
     def find(self, organization_id: str, wanted: str) -> bytes | None:
-        """One model of another integration than the default one; None where there is none, or no
-        credential for it."""
+        """Return one model of a further integration; None if unknown or without a credential."""
         match = self._catalog.match(wanted)
         if match.integration == DEFAULT_INTEGRATION or match.model is None:
             return None

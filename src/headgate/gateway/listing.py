@@ -1,4 +1,4 @@
-"""Lists of models as they travel: read, cut to what a key may see, and written again."""
+"""Lists of models on the wire: parsed, filtered, and written."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class _Entry(msgspec.Struct):
 
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """One model of a list, byte for byte as the provider has it."""
+    """Hold one model of a list, byte for byte as the provider sent it."""
 
     id: str
     raw: bytes
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """A provider's list: its rows, and what stands beside them."""
+    """Hold a provider's list: its rows, and the other fields."""
 
     fields: dict[str, msgspec.Raw]
     rows: list[ListedModel]
@@ -52,23 +52,23 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyErro
 
 
 def unescape_slashes(path: bytes) -> bytes:
-    """The address of a model with the slashes of its id plain, as SDKs escape them."""
+    """Return a path with plain slashes in the model id, which SDKs escape."""
     return ESCAPED_SLASH.sub(b"/", path)
 
 
 def find_model(path: bytes) -> str:
-    """The model that an address below `/models` names; empty for the list itself."""
+    """Return the model that a path below `/models` names; empty for the list itself."""
     return urllib.parse.unquote(path[len(PATH) + 1 :].decode("latin-1"))
 
 
 def hide(model: str) -> ModelNotListedError:
-    """The same for a model that does not exist and one that must not be seen."""
+    """Return the same error for a model that does not exist and for one that must not be seen."""
     message = f"The model '{model}' does not exist or this key has no access to it."
     return ModelNotListedError(message, param="model")
 
 
 def read(body: bytes) -> ModelList:
-    """A provider's list. Raises `InvalidProviderResponseError` for what is none."""
+    """Parse a provider's list. Raises InvalidProviderResponseError."""
     try:
         fields = _fields_decoder.decode(body)
         rows = _rows_decoder.decode(fields["data"])
@@ -82,16 +82,16 @@ def read(body: bytes) -> ModelList:
 
 
 def write(fields: dict[str, msgspec.Raw], rows: Iterable[bytes]) -> bytes:
-    """A list of these rows, every other byte of its values kept."""
+    """Write a list of these rows; the bytes of its other values are kept."""
     data = b"[%b]" % b",".join(rows)
     return msgspec.json.encode({**fields, "data": msgspec.Raw(data)})
 
 
 def splice(raw: bytes, metadata: bytes) -> bytes:
-    """An object with the card as its last field, its own bytes kept.
+    """Add the metadata as the last field of an object, and keep its other bytes.
 
-    Raises `InvalidProviderResponseError` for what is no object; a field of the card's name, as of
-    another Headgate, gives way to it.
+    A field of that name, such as another Headgate's, is replaced. Raises
+    InvalidProviderResponseError if `raw` is no object.
     """
     try:
         fields = _fields_decoder.decode(raw)
@@ -105,7 +105,7 @@ def splice(raw: bytes, metadata: bytes) -> bytes:
 
 
 def write_owned(model_id: str, created_at: float, metadata: bytes, *, owner: str = FIELD) -> bytes:
-    """A model that no provider's list has, as OpenAI's wire shows one."""
+    """Write a model that no provider's list has, in OpenAI's shape."""
     return msgspec.json.encode(
         {
             "id": model_id,

@@ -1,6 +1,6 @@
-"""What Headgate says of a model beside the provider's own words: price, latency, capabilities.
+"""The `headgate` field of listed models: price, latency, capabilities, context and deprecation.
 
-Prices are rows of the price book that billing charges by, latencies are measured from receipts.
+Prices are the rows that billing charges by; latencies are measured from receipts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THRESHOLD = "above_input_tokens"
 
 
 class ModelInfo(Protocol):
-    """What the catalog says of a model."""
+    """Describe a model, as the catalog does."""
 
     @property
     def display_name(self) -> str: ...
@@ -47,8 +47,8 @@ class ModelInfo(Protocol):
 
 
 class TieredPrice(Protocol):
-    """A row of the price book, with its rates in nano-dollars for each service tier, of which each
-    begins with the highest threshold of input."""
+    """Represent a price in nano-dollars; `tiers` have the rates with the highest input threshold
+    first."""
 
     @property
     def id(self) -> str: ...
@@ -57,23 +57,19 @@ class TieredPrice(Protocol):
 
 
 class MetadataCatalog(Protocol):
-    """The catalog, as far as cards need it."""
+    """Look up models and prices; the part of the catalog that metadata needs."""
 
-    def entry(self, integration: str, model_id: str) -> ModelInfo | None:
-        """What is said of a model."""
-        ...
+    def entry(self, integration: str, model_id: str) -> ModelInfo | None: ...
 
-    def find(self, model_id: str, integration: str | None = None) -> Model | None:
-        """See `relay.ports.ModelCatalog`."""
-        ...
+    def find(self, model_id: str, integration: str | None = None) -> Model | None: ...
 
-    def price(self, model_id: str, at: float, integration: str | None = None) -> TieredPrice | None:
-        """See `relay.ports.ModelCatalog`."""
-        ...
+    def price(
+        self, model_id: str, at: float, integration: str | None = None
+    ) -> TieredPrice | None: ...
 
 
 class MeasuredLatency(Protocol):
-    """How long callers wait for a model."""
+    """Summarize how long callers wait for a model."""
 
     @property
     def band(self) -> str: ...
@@ -90,7 +86,7 @@ FindLatency = Callable[[str, str], MeasuredLatency | None]
 
 
 class ModelMetadata:
-    """Draws cards."""
+    """Render the `headgate` field of models as JSON."""
 
     def __init__(self, catalog: MetadataCatalog, find_latency: FindLatency, clock: Clock) -> None:
         self._catalog = catalog
@@ -99,7 +95,7 @@ class ModelMetadata:
         self._rendered: dict[int, tuple[TieredPrice, msgspec.Raw]] = {}
 
     def render(self, model_id: str, credential: Credential) -> bytes:
-        """The card of a model that a credential's own provider has, as JSON."""
+        """Render the metadata of a model that is served with an organization's own credential."""
         return self._render(
             model_id,
             info=self._catalog.entry(credential.integration, model_id),
@@ -110,7 +106,8 @@ class ModelMetadata:
         )
 
     def render_managed(self, managed: ListedManagedModel) -> bytes:
-        """The card of a managed model: facts and price are those of what serves it."""
+        """Render the metadata of a managed model, with info and price of the model that serves
+        it."""
         catalog, integration = self._catalog, managed.integration
         model = catalog.find(managed.wire_id, integration)
         model = model or catalog.find(managed.serving_id, integration)
@@ -159,8 +156,10 @@ class ModelMetadata:
         )
 
     def _render_price(self, model_id: str, integration: str) -> msgspec.Raw | None:
-        """The price in force; a row never changes, and is most of the work of a card. What is drawn
-        keeps its row alive, so that no other one has its identity."""
+        """Return the price in force; rendering it is most of the work, and a row never changes.
+
+        The cache keeps each row alive, so that no other row can take its `id()`.
+        """
         price = self._catalog.price(model_id, self._clock.now(), integration)
         if price is None:
             return None
@@ -174,14 +173,13 @@ class ModelMetadata:
 
 
 def describe_deprecation(replacement_id: str | None) -> dict[str, Any]:
-    """That a model is deprecated, and for which one."""
     return {"deprecated": True, "replacement_id": replacement_id}
 
 
 def describe_price(price: TieredPrice) -> dict[str, Any]:
-    """The rates of the plain service tier, and all others under `tiers`.
+    """Return the rates of the default service tier, and all others under `tiers`.
 
-    Dollars as decimal strings: for a million tokens of each class, for an image, a minute, a
+    Rates are decimal strings of dollars: for a million tokens of each class, an image, a minute, a
     million characters, a tool call.
     """
     metadata: dict[str, Any] = {"id": price.id, "currency": CURRENCY}
@@ -199,7 +197,7 @@ def describe_price(price: TieredPrice) -> dict[str, Any]:
 
 
 def describe_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
-    """The rates that are known, in dollars; the threshold as it is."""
+    """Return the known rates in dollars, and the threshold unchanged."""
     shown: dict[str, Any] = {}
     for name, value in rates.items():
         if name == THRESHOLD:
@@ -212,13 +210,13 @@ def describe_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_rate(nano: int) -> str:
-    """Nano-dollars as the shortest decimal string of dollars."""
+    """Return nano-dollars as the shortest decimal string of dollars."""
     whole, rest = divmod(nano, NANO_PER_DOLLAR)
     return f"{whole}.{rest:09d}".rstrip("0").removesuffix(".")
 
 
 def describe_latency(latency: MeasuredLatency | None) -> dict[str, Any]:
-    """The measured latency; a band of null where nothing was measured."""
+    """Return the measured latency, with null values if nothing was measured."""
     if latency is None:
         return {"band": None, "p50_ms": None, "p95_ms": None, "samples": 0}
     return {
@@ -230,7 +228,8 @@ def describe_latency(latency: MeasuredLatency | None) -> dict[str, Any]:
 
 
 def describe_capabilities(info: ModelInfo | None) -> dict[str, Any]:
-    """What the catalog knows that the model can do; what is not named is not known."""
+    """Return what the catalog knows that the model can do; a capability that is missing is
+    unknown."""
     if info is None:
         return {}
     names = set(info.capabilities)
@@ -241,7 +240,7 @@ def describe_capabilities(info: ModelInfo | None) -> dict[str, Any]:
 
 
 def describe_context(info: ModelInfo | None) -> dict[str, Any] | None:
-    """The model's windows in tokens and the end of its training data; null where unknown."""
+    """Return the model's token limits and the end of its training data; null where unknown."""
     if info is None:
         return None
     return {

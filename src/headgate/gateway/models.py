@@ -1,9 +1,8 @@
-"""Answers `/v1/models`: the provider's list and the managed models, with Headgate's cards.
+"""Answer `/v1/models`: the provider's list and the managed models, with Headgate's metadata.
 
-Such a call runs through the pipeline as every other one, so that it is checked, limited and
-recorded. The
-provider's list is kept for a while for each credential; with that, or for managed models, no
-provider is asked.
+Such a call runs through the pipeline like every other, so that it is checked, limited and recorded.
+The provider's list is cached for each credential; for a cached list and for managed models no
+provider is called.
 """
 
 from __future__ import annotations
@@ -59,24 +58,23 @@ FindHidden = Callable[[str], frozenset[str]]
 
 
 def hide_nothing(_organization_id: str) -> frozenset[str]:
-    """Every model is shown."""
     return frozenset()
 
 
 class ModelsCall(Call):
-    """A call for models. `refresh`: what is kept does not count; `raw`: no cards are wanted."""
+    """Represent a call for models. `refresh` bypasses the cache; `raw` asks for no metadata."""
 
     refresh: bool = False
     raw: bool = False
 
     @property
     def is_cacheable(self) -> bool:
-        """Whether this asks for what is kept: the provider may make something of a query."""
+        """Return whether the cache may answer: a provider may interpret a query."""
         return self.method == "GET" and not self.query and not self.raw
 
 
 class _CachedList(msgspec.Struct):
-    """A list that a credential was answered with, and its rows as they were drawn last."""
+    """Hold the list that a provider returned for a credential, and its rows as last rendered."""
 
     credential: Credential
     taken_at: float
@@ -86,7 +84,8 @@ class _CachedList(msgspec.Struct):
 
 
 class ModelsSender:
-    """The `Backend` of calls for models, and what makes their answers fit for a caller."""
+    """Send calls for models to the provider or answer them here, and adapt the answers to the
+    caller."""
 
     def __init__(
         self,
@@ -110,12 +109,11 @@ class ModelsSender:
 
     @property
     def has_managed_models(self) -> bool:
-        """Whether there are managed models, which no provider is asked for."""
         return len(self._managed_routes) > 0
 
     def check_visible(self, path: bytes, grant: Grant) -> None:
-        """Refuse the address of a model that a key is not issued for, as if there were none.
-        Raises `ModelNotListedError`."""
+        """Raise ModelNotListedError for a model that the key must not see, as if it did not
+        exist."""
         wanted = listing.find_model(path)
         if wanted and not self._catalog_models.is_visible(wanted, grant, None):
             raise listing.hide(wanted)
@@ -141,10 +139,10 @@ class ModelsSender:
         return await self._upstream.send(state, sleep)
 
     def adapt_body(self, state: CallState, body: bytes) -> bytes:
-        """The provider's answer as the caller may see it.
+        """Return the provider's answer as the caller may see it.
 
-        Raises `InvalidProviderResponseError` for what is no list where not all may be seen: it
-        might name any.
+        Raises InvalidProviderResponseError for an unreadable list if the caller may not see every
+        model: it might name any.
         """
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
@@ -172,7 +170,7 @@ class ModelsSender:
         return self._write(listed, cached.rows, call, credential)
 
     def _answer_here(self, call: Call, credential: Credential, wanted: str) -> bytes | None:
-        """The answer, where no provider has to be asked for it."""
+        """Return the answer if no provider has to be called for it."""
         if credential.managed and self.has_managed_models:
             return self._answer_managed(call, credential, wanted)
         if not wanted and _is_catalog_list(call, credential):
@@ -189,7 +187,7 @@ class ModelsSender:
         return next((row for model_id, row in cached.rows if model_id == wanted), None)
 
     def _answer_managed(self, call: Call, credential: Credential, wanted: str) -> bytes:
-        """The managed models, but where a credential is named only those that it serves."""
+        """Return the managed models; if the call names a credential, only those that it serves."""
         managed = [
             each
             for each in self._managed_routes.list()
@@ -205,8 +203,11 @@ class ModelsSender:
         return self._write(empty, rows, call, None)
 
     def _write_catalogs(self, call: Call) -> bytes:
-        """The models of the catalog, for who has no credential of the default integration: a
-        provider's own ids would mean that one's, or nothing."""
+        """Return the catalog's models, for an organization without a credential of the default
+        integration.
+
+        A provider's own ids would mean the default integration's models, or nothing.
+        """
         grant = call.grant
         hidden = self._find_hidden(grant.organization_id)
         rows = self._catalog_models.list(grant, DEFAULT_INTEGRATION, hidden)
@@ -217,7 +218,7 @@ class ModelsSender:
         return listing.write_owned(managed.model_id, managed.created_at, metadata)
 
     def _find_cached(self, call: Call, credential: Credential) -> _CachedList | None:
-        """What is kept of this very credential, as fresh as it is wanted."""
+        """Return the cached list of exactly this credential, if it is fresh enough for the call."""
         if not isinstance(call, ModelsCall) or call.refresh or not call.is_cacheable:
             return None
         cached = self._cache.get(credential.id)
@@ -263,8 +264,8 @@ class ModelsSender:
         call: Call,
         credential: Credential | None,
     ) -> bytes:
-        """The list of what this key may see; `credential` is where the rows come from, None for
-        managed models."""
+        """Write the list that this key may see. `credential` served the rows; None for managed
+        models."""
         grant, is_visible = call.grant, self._catalog_models.is_visible
         hidden = self._find_hidden(grant.organization_id)
         integration = None if credential is None else credential.integration
@@ -280,7 +281,7 @@ class ModelsSender:
 
 
 class ModelsEncoder(OpenAiEncoder):
-    """As for every call, but that the body is not the provider's own, and may have been kept."""
+    """Encode answers whose body is not the provider's own and may come from the cache."""
 
     def __init__(
         self, provider: Provider, retry_after_max_seconds: float, clock: Clock, models: ModelsSender
@@ -315,7 +316,8 @@ class ModelsEncoder(OpenAiEncoder):
         )
 
     def _render_rates(self, state: CallState) -> bytes:
-        """How the key's rates stand; also by their plain names where no provider used these."""
+        """Render the rate limits of the key; also by their plain names if no provider was
+        called."""
         rate_limits = state.call.rate_limits
         if not rate_limits:
             return b""
@@ -323,7 +325,8 @@ class ModelsEncoder(OpenAiEncoder):
         return render_rate_limits(rate_limits) + plain
 
     def _name_cache_status(self, state: CallState) -> bytes:
-        """Whether what was kept was answered (hit) or the provider asked (miss)."""
+        """Return `hit` for a cached list, `miss` if the provider was called, `bypass` if neither
+        applies."""
         if state.attempts:
             return b"miss"
         credential = state.credential
@@ -342,24 +345,26 @@ class ModelsPipeline:
         self._encoder = encoder
 
     def check_visible(self, path: bytes, grant: Grant) -> None:
-        """See `ModelsSender.check_visible`."""
         self._encoder.models.check_visible(path, grant)
 
     async def run(self, call: Call, caller: Caller, headers: Headers) -> None:
-        """As `CallPipeline.run`; `headers` are all that the client sent."""
+        """Run a call as `CallPipeline.run` does; `headers` are all that the client sent."""
         await self._pipeline.run(parse_list_options(call, headers), caller, self._encoder)
 
 
 def _is_catalog_list(call: Call, credential: Credential) -> bool:
-    """Whether a list is the catalog's alone: the call found an own credential of a further
-    integration, and asks for nothing that only its provider can answer."""
+    """Return whether a list comes from the catalog alone.
+
+    That is so if an own credential of a further integration serves it, and the call needs nothing
+    that only its provider can answer.
+    """
     if credential.integration == DEFAULT_INTEGRATION or credential.managed:
         return False
     return call.credential_name is None and isinstance(call, ModelsCall) and call.is_cacheable
 
 
 class EmptyResponse:
-    """The response of an answer that was made here: there is nothing to read."""
+    """Stand in for the provider's response of an answer that was made here."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -382,7 +387,7 @@ class EmptyResponse:
 
 
 def parse_list_options(call: Call, headers: Headers) -> ModelsCall:
-    """The call with what its head and query say about kept lists and cards, which stays here."""
+    """Parse and remove what a client's headers and query say about the cache and metadata."""
     raw = refresh = False
     for name, value in headers:
         if name == b"cache-control":

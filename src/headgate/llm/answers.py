@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class AnswerFields(msgspec.Struct):
-    """Fields at the top level of an answer or of a stream's chunk, of whatever type they came."""
+    """Hold the top-level fields of an answer or a stream's chunk, of whatever type they came."""
 
     id: Any = None
     model: Any = None
@@ -31,7 +31,7 @@ UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def decode_with(decoder: msgspec.json.Decoder[_T], data: bytes, lenient: type[_T]) -> _T | None:
-    """Decode JSON with the quick decoder, else with `decode_leniently`."""
+    """Decode JSON with the fast decoder, else with `decode_leniently`."""
     try:
         return decoder.decode(data)
     except UNDECODABLE:
@@ -39,10 +39,10 @@ def decode_with(decoder: msgspec.json.Decoder[_T], data: bytes, lenient: type[_T
 
 
 def decode_leniently(data: bytes, lenient: type[_T]) -> _T | None:
-    """Decode a JSON object, or None.
+    """Decode a JSON object; None for anything else.
 
-    What the quick decoder refuses (a lone surrogate, NaN, a field of an odd type) is read with the
-    library that the clients use: what they can read must not escape the meter. `lenient` is a type
+    What the fast decoder rejects (a lone surrogate, NaN, a field of an unusual type) is decoded
+    with `json`, since clients can read it and it must not escape the meter. `lenient` is a type
     with the same fields of any type.
     """
     if data[:64].lstrip()[:1] != b"{":
@@ -54,7 +54,7 @@ def decode_leniently(data: bytes, lenient: type[_T]) -> _T | None:
 
 
 class _TypedAnswerFields(msgspec.Struct):
-    """`AnswerFields` of the types that they usually have, decoded without a detour."""
+    """Declare the usual types of `AnswerFields`, to decode them in one step."""
 
     id: str | None = None
     model: str | None = None
@@ -69,7 +69,7 @@ _decode_fields = msgspec.json.Decoder(AnswerFields)
 
 
 def learn(data: bytes, parsed: ParsedUsage) -> bool:
-    """Note the facts of a JSON object; False for anything else."""
+    """Note the fields of a JSON object; return False for anything else."""
     try:
         fields = _decode_plain(data)
     except UNDECODABLE:
@@ -90,12 +90,12 @@ def learn(data: bytes, parsed: ParsedUsage) -> bool:
 
 
 def decode_fields(data: bytes) -> AnswerFields | None:
-    """The facts of a JSON object; None for anything else."""
+    """Return the fields of a JSON object; None for anything else."""
     return decode_with(_decode_fields, data, AnswerFields)
 
 
 def note(fields: AnswerFields, parsed: ParsedUsage) -> None:
-    """Take over what is stated and well-formed; keep what was known of the rest."""
+    """Take over the fields that are present and well-formed; keep earlier values of the others."""
     parsed.answer_id = text(fields.id) or parsed.answer_id
     parsed.model = text(fields.model) or parsed.model
     parsed.service_tier = text(fields.service_tier) or parsed.service_tier
@@ -107,23 +107,22 @@ def note(fields: AnswerFields, parsed: ParsedUsage) -> None:
 
 
 def note_usage(value: object, parsed: ParsedUsage) -> None:
-    """Take over a usage, beside what is known already."""
+    """Combine a usage with what was parsed before."""
     used = read_usage(value)
     parsed.usage = used if parsed.usage is None else combine_usage(parsed.usage, used)
 
 
 def text(value: object) -> str | None:
-    """The value if it is a text, else None."""
     return value if isinstance(value, str) else None
 
 
 def member(value: object, field: str) -> object:
-    """The field of an object; None if there is none, or no object."""
+    """Return the field of an object; None if it is missing or `value` is no object."""
     return cast("dict[str, object]", value).get(field) if isinstance(value, dict) else None
 
 
 def error_code(error: object) -> str:
-    """The code of an error object, else its type, else `error`."""
+    """Return the code of an error object, else its type, else `error`."""
     for field in ("code", "type"):
         value = member(error, field)
         if isinstance(value, str | int) and value:
@@ -132,14 +131,14 @@ def error_code(error: object) -> str:
 
 
 def note_event_error(event: bytes, parsed: ParsedUsage) -> bool:
-    """Whether the answer has failed: the data has told so, or the event is named `error`."""
+    """Return whether the answer has failed: by its data, or because the event is named `error`."""
     if event == b"error" and parsed.error_code is None:
         parsed.error_code = "error"
     return parsed.error_code is not None
 
 
 def typed_heads(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """How events of these types begin, with and without a line for their name."""
+    """Return the first bytes of events of these types, with and without an `event` line."""
     return tuple(
         head.replace(b"TYPE", name)
         for name in types
@@ -148,30 +147,27 @@ def typed_heads(types: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 class BodyMeter:
-    """Reads a wire whose answer is one JSON object with `model` and `usage`, and never a stream."""
+    """Read answers that are one JSON object with `model` and `usage`, and never a stream."""
 
     bulk: tuple[bytes, ...] = ()
     has_last_event = True
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        """Learn from the answer."""
         return learn(body, parsed)
 
     def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
-        """A data frame with the body of an error answer."""
+        """Return a data frame with the body of an error answer."""
         return sse.encode_event(msgspec.json.encode({"error": error}))
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Only an error can come as an event here."""
+        """Read an event; on these wires only an error comes as one."""
         fields = decode_fields(data)
         if fields is not None:
             note(fields, parsed)
         return note_event_error(event, parsed) or data == DONE
 
     def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
-        """Never, unless a wire says otherwise."""
         return False
 
     def is_usage_only(self, data: bytes) -> bool:
-        """Never, unless a wire says otherwise."""
         return False

@@ -1,7 +1,7 @@
-"""Takes out of a stream's events what is there only because the gateway asked for usage.
+"""Remove from a stream what is there only because the gateway asked for usage.
 
 A provider that is asked for usage sends one more event with it, and `"usage":null` in all others.
-The event is left out by `llm.tap`; here the member goes, and every other byte stays.
+`llm.tap` drops the event; this module cuts the member, and keeps every other byte.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _SPACED = re.compile(rb',[ ]?"usage":[ ]?null(?=' + _REST + rb")")
 def cut_null(event: bytes) -> bytes:
     """Return a whole event without the member `"usage":null` at the top level of its data.
 
-    The data has to stand in one line, as that of every known provider does.
+    The data has to be on one line, as every known provider sends it.
     """
     cut = cut_null_at_end(event)
     return cut if len(cut) < len(event) else _search(event)
 
 
 def cut_null_at_end(event: bytes) -> bytes:
-    """As `cut_null`, for an event or its end, and only where providers write the member."""
+    """Cut the member from an event or its end, only at the position where providers write it."""
     start = max(0, len(event) - TAIL_BYTES)
     at = event.rfind(_USUAL, start)
     if at >= 0 and _to_the_end(event, at + len(_USUAL)):
@@ -48,7 +48,7 @@ def cut_null_at_end(event: bytes) -> bytes:
 
 
 def _search(event: bytes) -> bytes:
-    """Look at each member: the one that is sought may stand anywhere."""
+    """Search every member, since the wanted one may be anywhere."""
     data = sse.parse_event(event).data
     at = event.find(data)
     if b"\n" in data or at < 0:

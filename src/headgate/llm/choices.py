@@ -1,4 +1,4 @@
-"""The reading that chat and legacy completions share: answers that are lists of choices."""
+"""The meter of chat and legacy completions: answers that are lists of choices."""
 
 from __future__ import annotations
 
@@ -59,16 +59,15 @@ _decode_chunk = _chunk_decoder.decode
 
 
 class ChoicesMeter(BodyMeter):
-    """Reads chat completions and completions.
+    """Read chat completions and completions.
 
-    `output_bytes` counts content, refusals and tool arguments, of every choice, exactly: it comes
-    out of the one decoding that tells anyway whether an event matters, so it is almost free.
-    Chunks whose choices are of a shape unknown here count nothing. Usage is read wherever a chunk
-    has it; some providers have it in a choice.
+    `output_bytes` counts the bytes of content, refusals and tool arguments of every choice, from
+    the one decoding that is needed anyway. Chunks whose choices have an unknown shape count
+    nothing. Usage is read wherever a chunk has it; some providers put it in a choice.
     """
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Learn from a chunk; the last event is `[DONE]` or an error."""
+        """Read a chunk; the last event is `[DONE]` or an error."""
         try:
             chunk = _decode_chunk(data)
         except UNDECODABLE:
@@ -90,11 +89,11 @@ class ChoicesMeter(BodyMeter):
         return bool(event or chunk.error) and note_event_error(event, parsed)
 
     def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
-        """Whether every choice has said why it ended: some providers end without `[DONE]`."""
+        """Return whether every choice has a finish reason: some providers end without `[DONE]`."""
         return choices <= CHOICES_MAX and parsed.finished_choices.bit_count() >= choices
 
     def is_usage_only(self, data: bytes) -> bool:
-        """Whether the chunk has no choices: then its usage is all it brings."""
+        """Return whether the chunk has no choices, and so nothing but its usage."""
         chunk = decode_with(_chunk_decoder, data, _OddChunk)
         return chunk is not None and chunk.choices == []
 

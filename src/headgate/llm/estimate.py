@@ -1,11 +1,11 @@
-"""How many tokens a request's input may have, before its provider has counted them.
+"""Estimate the tokens of a request's input, before its provider has counted them.
 
-Text is estimated by its bytes. Pictures, audio and files that travel in base64 are not text: a
-picture of 3 MB is some 1,400 tokens, and not a million. They are found
-without decoding the body, and only in bodies that are large enough to hold any.
+Text is estimated by its bytes. Pictures, audio and files in base64 are not text: a picture of 3 MB
+is some 1,400 tokens, and not a million. They are found without decoding the body, and only in
+bodies that are large enough to hold any.
 
-Pictures are counted by OpenAI's rules (https://developers.openai.com/api/docs/guides/images-vision),
-at the largest that a picture of that detail can be after it was scaled: 85 tokens at low detail,
+Pictures are counted by OpenAI's rules (https://developers.openai.com/api/docs/guides/images-
+vision), at the largest that a picture of that detail can be after scaling: 85 tokens at low detail,
 else 85 and 170 for each of at most 8 tiles; 1,536 patches with the model's factor for models that
 count by patches.
 """
@@ -62,9 +62,9 @@ _AROUND_BYTES = 96
 
 
 def estimate_input_tokens(body: bytes, model: str | None) -> int:
-    """The tokens of a JSON request's input, rounded up.
+    """Return the estimated tokens of a JSON request's input, rounded up.
 
-    It goes from quote to quote, and looks only at what is long between two of them.
+    The scan goes from quote to quote, and inspects only what is long between two of them.
     """
     size = len(body)
     if size <= LOOKED_INTO_BYTES:
@@ -86,7 +86,7 @@ def estimate_input_tokens(body: bytes, model: str | None) -> int:
 
 
 def _count_part(body: bytes, start: int, end: int, model: str | None) -> int | None:
-    """The tokens of a picture, of audio or of a file; None for text."""
+    """Return the tokens of a picture, of audio or of a file; None for text."""
     before = body[max(0, start - _AROUND_BYTES) : start]
     key = _KEY.search(before)
     if key is None:
@@ -100,7 +100,6 @@ def _count_part(body: bytes, start: int, end: int, model: str | None) -> int | N
 
 
 def _count(body: bytes, start: int, end: int, *, kind: bytes, model: str | None) -> int:
-    """The tokens of one value."""
     size = end - start
     if kind == b"audio":
         return size // AUDIO_BYTES_PER_TOKEN
@@ -113,7 +112,7 @@ def _count(body: bytes, start: int, end: int, *, kind: bytes, model: str | None)
 
 
 def find_picture_tokens(model: str | None) -> tuple[int, int]:
-    """The tokens of a picture at low detail, and of the largest one at any other."""
+    """Return the tokens of a picture at low detail, and of the largest one at any other."""
     name = (model or "").rpartition("/")[2]
     for prefix, low, high in PICTURE_TOKENS:
         if name.startswith(prefix):

@@ -1,10 +1,10 @@
-"""Watches a body that has no events: files, sound, anything binary."""
+"""Tap for a body that has no events: files, sound, anything binary."""
 
 from __future__ import annotations
 
 
 class TailTap:
-    """Withholds the last byte of a body until the call is settled. See `tap.StreamTap`."""
+    """Withhold the last byte of a body until the call is settled; the interface of `StreamTap`."""
 
     has_events = False
     in_event = False
@@ -16,21 +16,19 @@ class TailTap:
 
     @property
     def withheld_bytes(self) -> int:
-        """How many bytes wait for `release`."""
         return len(self._last)
 
     def feed(self, chunk: bytes) -> bytes:
-        """The byte that waited, and all but the last of these."""
+        """Return the withheld byte and all but the last byte of the chunk."""
         ready = self._last + chunk[:-1]
         self._last = chunk[-1:]
         return ready
 
     def close(self) -> bytes:
-        """The body is complete; its last byte waits."""
+        """Mark the body as complete; its last byte stays until `release`."""
         self.finished = True
         return b""
 
     def release(self) -> bytes:
-        """The last byte."""
         last, self._last = self._last, b""
         return last

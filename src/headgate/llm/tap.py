@@ -1,4 +1,4 @@
-"""Watches a stream whose wire is the client's own, without ever writing it anew."""
+"""Tap for a stream of events: reads usage from the bytes that pass, without rewriting them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ whole on its way."""
 
 
 class StreamTap:
-    """Fills a `ParsedUsage` from the chunks of a stream and says which bytes may go on now.
+    """Fill a `ParsedUsage` from the chunks of a stream, and return the bytes that may be passed on.
 
-    What goes on is what came in, but for two exceptions: from the first byte of the event that
-    finishes the answer everything stays until `release`, and with `drop_usage` nothing goes on
-    that is there only because the gateway asked for usage (`asked_usage`).
+    The bytes are passed on unchanged, with two exceptions: from the first byte of the event that
+    finishes the answer everything is withheld until `release`, and `drop_usage` removes what is
+    there only because the gateway asked for usage (`asked_usage`).
 
-    An event that is not complete is held until its blank line comes. No shorter rule is safe: in a
-    chat chunk the key that makes it last (`error`) or droppable (`usage`) may stand at its very
-    end, and no client can act on part of an event. The exceptions are events that begin like one
-    of `Meter.bulk`, and those over `event_bytes_max`: their bytes go on as they come, and nothing
-    is read from them but the name of the event.
+    An incomplete event is held until its blank line comes. No shorter rule is safe: in a chat chunk
+    the key that makes it last (`error`) or droppable (`usage`) may be at its very end, and no
+    client can act on part of an event. The exceptions are events that begin like one of
+    `Meter.bulk`, and those over `event_bytes_max`: their bytes pass as they come, and nothing is
+    read from them but the name of the event.
 
-    How the bytes were cut into chunks changes nothing: not the bytes that leave, not the reading,
-    not `finished`. `EventTooLargeError` is raised when what is withheld grows over twice
-    `event_bytes_max`.
+    The result does not depend on how the bytes were cut into chunks: neither the bytes that leave,
+    nor the parsed usage, nor `finished`. Raises EventTooLargeError if more than twice
+    `event_bytes_max` is withheld.
     """
 
     has_events = True
@@ -64,21 +64,21 @@ class StreamTap:
 
     @property
     def held_bytes(self) -> int:
-        """How much waits here for the end of its event."""
+        """Count the bytes that wait for the end of their event."""
         return len(self._buffer)
 
     @property
     def in_event(self) -> bool:
-        """Whether part of an event has left, and its end has not."""
+        """Return whether part of an event has left, and its end has not."""
         return self._sent > 0 or self._in_large
 
     @property
     def withheld_bytes(self) -> int:
-        """How many bytes wait for `release`."""
+        """Count the bytes that wait for `release`."""
         return len(self._buffer) if self.finished else 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes of the stream; the answer is the bytes that may leave now."""
+        """Take the next bytes of the stream, and return the bytes that may leave now."""
         if self._between:
             fields = sse.parse_plain(chunk)
             if fields is not None and len(chunk) <= self._event_bytes_max:
@@ -102,19 +102,20 @@ class StreamTap:
         return self._advance(final=False)
 
     def release(self) -> bytes:
-        """The bytes withheld since the answer finished. Later chunks pass through `feed` unread."""
+        """Return the bytes withheld since the answer finished. Later chunks pass through `feed`
+        unread."""
         self._released = True
         withheld = bytes(self._buffer)
         self._buffer.clear()
         return withheld
 
     def close(self) -> bytes:
-        """The stream has ended: the bytes that were waiting for the end of their event.
+        """End the stream, and return the bytes that waited for the end of their event.
 
-        Such a trailing event is read all the same. When it turns out to be the last of the answer
-        `finished` is set and its bytes wait for `release`; otherwise `truncated` tells that the
-        stream broke off inside an event, of which nothing leaves: no client would act on it, and
-        an error frame could not follow it.
+        A trailing event is read nevertheless. If it is the last of the answer, `finished` is set
+        and its bytes wait for `release`; otherwise `truncated` tells that the stream broke off
+        inside an event, of which nothing leaves: no client could act on it, and no error frame
+        could follow it.
         """
         if self.finished:
             return b""
@@ -155,8 +156,8 @@ class StreamTap:
         return b"".join(ready)
 
     def _judge(self, event: bytes) -> bytes:
-        """What may leave of an event whose end is here; what may not is in `_last`, if the answer
-        is finished with it, or dropped."""
+        """Return what may leave of an event whose end is here. Withheld bytes are in `_last` if
+        the event finishes the answer; a dropped event is discarded."""
         if self._in_large or len(event) > self._event_bytes_max:
             return self._end_large(event)
         keeps_back = self._reads_back(event)
@@ -168,7 +169,7 @@ class StreamTap:
         return b""
 
     def _wait(self) -> bytes:
-        """Keep the part of an event that the buffer holds, or let it go if it is bulk or large."""
+        """Keep the part of an event that the buffer holds, or pass it on if it is bulk or large."""
         buffer = self._buffer
         ready = b""
         self._between = not buffer
@@ -188,8 +189,8 @@ class StreamTap:
         return ready
 
     def _end_large(self, event: bytes) -> bytes:
-        """The end of an event over the limit. Where its name says that it is the last of the
-        answer, its last byte stays until `release`."""
+        """Return the end of an event over the limit. If its name says that it is the last of the
+        answer, its last byte is withheld until `release`."""
         name = self._large_name if self._in_large else sse.read_name(event[:NAME_BYTES])
         self._in_large = False
         if self._drop_usage:
@@ -201,7 +202,8 @@ class StreamTap:
         return event
 
     def _reads_back(self, raw: bytes) -> bool:
-        """Whether the client may not have this event now: it is the last one, or to be dropped."""
+        """Parse an event, and return whether it must be withheld: it is the last one, or to be
+        dropped."""
         event = sse.parse_event(raw)
         return bool(event.data) and self._keeps_back(event.name, event.data)
 

@@ -1,4 +1,4 @@
-"""What a call used, in the units that prices are made of."""
+"""The usage of a call, in the units of prices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ COUNT_END = 2**53
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Counts as the provider reported them; totals include their details.
+    """Count what the provider reported; totals include their details.
 
-    `input_tokens` is everything that went in (cached, written to a cache, audio and image tokens
-    among them); `output_tokens` everything that came out (reasoning, audio and image tokens among
-    them, rejected predictions too). A detail that was not reported is 0.
+    `input_tokens` is all input (cached, written to a cache, audio and image tokens included);
+    `output_tokens` all output (reasoning, audio and image tokens included, rejected predictions
+    too). A detail that was not reported is 0.
     """
 
     input_tokens: int = 0
@@ -37,16 +37,16 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ParsedUsage(msgspec.Struct):
-    """What a meter learned from one answer. `usage` is None until the answer reported some.
+    """Hold what a meter has read from one answer. `usage` is None until the answer reported some.
 
     `model` is the id that served, `answer_id` the provider's id of the answer, `status` the
-    answer's own state where it has one (`completed`, `incomplete`, `failed`, `queued`, ...),
-    `error_code` an error that came in band under status 200 (text of the code or type).
-    `output_bytes` counts the text that was delivered, for a stream that ends without usage;
-    `sequence_number` is that of the last event, on wires that number them. `tool_items` are the
-    calls with a fee that a stream told so far (`llm.tools.ToolCalls`), until its end has them in
-    the usage. `incomplete_reason` says why an answer that is whole stopped early.
-    `finished_choices` has a bit for each choice that has said why it ended.
+    answer's own state if it has one (`completed`, `incomplete`, `failed`, `queued`, ...),
+    `error_code` the code or type of an in-band error under status 200. `output_bytes` counts the
+    delivered text, for a stream that ends without usage; `sequence_number` is that of the last
+    event, on wires that number them. `tool_items` are the billable tool calls that a stream has
+    shown so far (`llm.tools.ToolCalls`), until its last event adds them to the usage.
+    `incomplete_reason` is why a complete answer stopped early. `finished_choices` has a bit for
+    each choice with a finish reason.
     """
 
     usage: Usage | None = None
@@ -81,7 +81,7 @@ class _Output(msgspec.Struct):
 
 
 class Reported(msgspec.Struct):
-    """A `usage` object in any of the shapes that OpenAI's wires have."""
+    """Declare a `usage` object in any of the shapes of OpenAI's wires."""
 
     type: Any = None
     seconds: Any = None
@@ -102,11 +102,11 @@ _NO_OUTPUT = _Output()
 
 
 def read_usage(value: object) -> Usage | None:
-    """Read a `usage` object in any of the shapes that OpenAI's wires have.
+    """Parse a `usage` object in any of the shapes of OpenAI's wires.
 
-    A usage is taken whole or not at all: None when a number in it is no count (negative, a
-    fraction, a text, 2**53 and up), when the parts that are priced apart exceed their total, or
-    when there is no total. Unknown fields are skipped, null counts as not reported.
+    A usage is taken whole or not at all. Return None if a number in it is no count (negative, a
+    fraction, a text, 2**53 and up), if the separately priced parts exceed their total, or if there
+    is no total. Unknown fields are skipped; null counts as not reported.
     """
     try:
         return take_usage(msgspec.convert(value, Reported))
@@ -115,7 +115,7 @@ def read_usage(value: object) -> Usage | None:
 
 
 def take_usage(reported: Reported) -> Usage | None:
-    """See `read_usage`."""
+    """Return the usage of a decoded `usage` object; None as in `read_usage`."""
     if reported.type == "duration":
         return _read_duration(reported.seconds)
     usage = _read_tokens(reported)
@@ -123,11 +123,11 @@ def take_usage(reported: Reported) -> Usage | None:
 
 
 def combine_usage(known: Usage, told: Usage | None) -> Usage:
-    """What an answer used, by what was known and what it told after that.
+    """Combine a usage with a later report of the same answer.
 
-    Later numbers count, since some providers tell a running total in each chunk; but one that tells
-    nothing of a side (input, output) does not take away what was known of it. The result is a new
-    object wherever something was told.
+    Later numbers count, since some providers report a running total in each chunk; but a report
+    without one side (input, output) keeps the known numbers of that side. The result is a new
+    object if anything was reported.
     """
     if told is None:
         return known

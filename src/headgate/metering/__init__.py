@@ -1,1 +1,1 @@
-"""Receipts: what every call used, stored once and summed for every number that is shown."""
+"""Receipts: what every call used and cost, stored once."""

@@ -1,4 +1,4 @@
-"""What metering announces."""
+"""Events of metering for the outbox."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headgate.relay.ports import Receipt
 
 
 class RequestCompleted(msgspec.Struct, frozen=True):
-    """A call is over and settled; its receipt says what came of it."""
+    """Announce that a call has ended and is settled."""
 
     type: ClassVar[str] = "request.completed"
 
@@ -18,8 +18,8 @@ class RequestCompleted(msgspec.Struct, frozen=True):
 
 
 class UsageImplausible(msgspec.Struct, frozen=True):
-    """A provider reported a usage that no such request can have; what was held is all that was
-    charged, until the operator decides otherwise."""
+    """Announce a usage that no such request can have. Only the hold was charged, until the
+    operator decides otherwise."""
 
     type: ClassVar[str] = "usage.implausible"
 

@@ -1,9 +1,8 @@
-"""What metering does by the clock: it measures how long callers wait for each model, and receipts
-that are old enough go, a slice at a time.
+"""Background jobs of metering: measure latencies, and delete old receipts.
 
-A receipt is detail; the ledger's entries keep every amount, and with the holds the guarantee that
-no request is billed twice. Neither is touched here. The file does not shrink: what is freed is
-taken by the next receipts, so a database that deletes each day what a day brought stays as it is.
+Pruning deletes receipts only. The entries and holds of the ledger stay, and with them every amount
+and the guarantee that no request is billed twice. The database file does not shrink; new receipts
+take the freed pages.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ _Place = tuple[str, str]
 
 
 class Latencies:
-    """How long callers wait for each model of each credential, over the last day at most.
+    """Measure how long callers wait for each model of each credential, over the last day at most.
 
-    Busy models are known by a sample. Different credentials are never mixed: they may lead to
-    different providers, and belong to different organizations.
+    Busy models are measured by a sample. Credentials are never mixed: they may lead to different
+    providers and belong to different organizations.
     """
 
     def __init__(
@@ -69,12 +68,11 @@ class Latencies:
         self._looked_at: float | None = None
 
     def find(self, credential_id: str, model_id: str) -> Latency | None:
-        """The latency of a model by a credential; None where it was never measured."""
+        """Return the latency of a model by a credential; None if it was never measured."""
         return self._found.get((credential_id, model_id))
 
     def reload(self, connection: sa.Connection, now: float) -> None:
-        """Look at the newest receipts; called in a thread, by one at a time. `now` is in unix
-        seconds."""
+        """Read the newest receipts. `now` is in unix seconds. Not safe for concurrent calls."""
         oldest = now - MEASURED_SECONDS
         since = oldest
         if self._looked_at is not None:
@@ -90,7 +88,7 @@ class Latencies:
             known[wait.request_id] = wait.microseconds
 
     def _forget(self, first: str) -> None:
-        """Drop what is older than the first id, and what is more than is remembered."""
+        """Drop samples that are older than the request id `first`, and those above the limits."""
         kept: dict[_Place, dict[str, int]] = {}
         for place, samples in self._samples.items():
             newest = sorted((each for each in samples if each >= first), reverse=True)
@@ -101,8 +99,6 @@ class Latencies:
 
 
 class Progress(msgspec.Struct):
-    """What a run has done so far."""
-
     rows: int = 0
     slices: int = 0
     longest_seconds: float = 0.0
@@ -110,7 +106,7 @@ class Progress(msgspec.Struct):
 
 
 class Pruner:
-    """Deletes receipts in slices of the writer, each as long as its time allows."""
+    """Delete receipts in slices on the writer's thread, each of limited duration."""
 
     def __init__(
         self,
@@ -128,7 +124,7 @@ class Pruner:
     async def run(
         self, before: float, on_slice: Callable[[Progress], None] = lambda _: None
     ) -> Progress:
-        """Delete what is older than `before` (unix seconds). Raises StorageUnavailable."""
+        """Delete receipts older than `before` (unix seconds). Raises StorageUnavailableError."""
         progress = Progress()
         while rows := await self._queue.put(before):
             took_seconds = self._took_seconds

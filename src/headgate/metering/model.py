@@ -1,4 +1,4 @@
-"""How a receipt lies in a row, and the sums that are made of many."""
+"""Receipts as rows, and sums over them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _decode_usage = msgspec.json.Decoder(Usage).decode
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Sums over receipts; tokens as the providers reported them, cost in nano-dollars."""
+    """Sum up receipts: tokens as the providers reported them, cost in nano-dollars."""
 
     requests: int
     input_tokens: int
@@ -30,8 +30,8 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class LatencySample(msgspec.Struct, frozen=True):
-    """How long the caller of one completed call waited for the first bytes of its answer: of a
-    stream for its first byte, of any other answer for the whole of it."""
+    """Hold the latency of one completed call: to the first byte of a stream, else to the whole
+    answer."""
 
     request_id: str
     credential_id: str
@@ -40,7 +40,7 @@ class LatencySample(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """How long callers wait for a model: the median and the 95th percentile of some calls."""
+    """Hold the median and the 95th percentile of the latency of some calls."""
 
     p50_ms: int
     p95_ms: int
@@ -48,19 +48,19 @@ class Latency(msgspec.Struct, frozen=True):
 
     @property
     def band(self) -> str:
-        """`low`, `standard` or `high`, by the median."""
+        """Return `low`, `standard` or `high`, by the median."""
         return next((band for band, below_ms in BANDS if self.p50_ms < below_ms), HIGH)
 
 
 def measure(samples: Collection[int]) -> Latency:
-    """The percentiles of some waits in microseconds, by nearest rank; at least one is needed."""
+    """Return the nearest-rank percentiles of at least one sample in microseconds."""
     ordered = sorted(samples)
     p50, p95 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.5, 0.95))
     return Latency(round(p50 / 1000), round(p95 / 1000), len(ordered))
 
 
 class Outcomes(msgspec.Struct, frozen=True):
-    """How many calls of one endpoint reached a provider, and how many of them were answered."""
+    """Count the calls to one endpoint that reached a provider, and those that completed."""
 
     endpoint: str
     calls: int
@@ -68,9 +68,9 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 
 def pack(receipt: Receipt) -> tuple[Any, ...]:
-    """The row of a receipt, in the column order of the table.
+    """Return a receipt as a row, in the column order of the table.
 
-    What is absent is an empty text, not NULL: the SQLite driver takes a microsecond to bind each
+    Absent values are empty texts, not NULL: the SQLite driver takes a microsecond to bind each
     None, which would double the cost of the hot insert.
     """
     usage = receipt.usage
@@ -110,7 +110,6 @@ def pack(receipt: Receipt) -> tuple[Any, ...]:
 
 
 def unpack(row: Any) -> Receipt:
-    """The receipt that `pack` made a row of."""
     return Receipt(
         request_id=row.request_id,
         created_at=row.created_at / MICROSECONDS,

@@ -70,12 +70,11 @@ _USAGE = sa.JSON().with_variant(sa.Text(), "sqlite")
 
 
 def insert(connection: sa.Connection, receipts: Sequence[Receipt]) -> int:
-    """Store receipts; those whose request has one already change nothing. How many were new."""
+    """Insert receipts, ignoring those whose request has one. Return how many were new."""
     return _INSERT.run(connection, [pack(receipt) for receipt in receipts])
 
 
 def find(connection: sa.Connection, request_id: str) -> Receipt | None:
-    """One receipt."""
     query = sa.select(RECEIPTS).where(RECEIPTS.c.request_id == request_id)
     row = connection.execute(query).first()
     return None if row is None else unpack(row)
@@ -84,7 +83,7 @@ def find(connection: sa.Connection, request_id: str) -> Receipt | None:
 def list_recent(
     connection: sa.Connection, organization_id: str, *, rows_max: int
 ) -> Sequence[Receipt]:
-    """The newest receipts of an organization, newest first."""
+    """Return the newest receipts of an organization, newest first."""
     query = (
         sa.select(RECEIPTS)
         .where(RECEIPTS.c.organization_id == organization_id)
@@ -97,8 +96,9 @@ def list_recent(
 def select_latency_samples(
     connection: sa.Connection, since: float, *, rows_max: int
 ) -> list[LatencySample]:
-    """How long callers waited in those of the newest receipts that are of completed calls of a
-    model. Ids sort by time, so that the key finds them; no more than `rows_max` are looked at.
+    """Return the latencies of completed calls among the newest `rows_max` receipts since a time.
+
+    Ids sort by time, so the primary key finds them without another index.
     """
     table = RECEIPTS.c
     query = (
@@ -125,12 +125,11 @@ def select_latency_samples(
 
 
 def count(connection: sa.Connection) -> int:
-    """How many receipts there are."""
     return connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one()
 
 
 def total(connection: sa.Connection, organization_id: str) -> Totals:
-    """The sums over all receipts of an organization."""
+    """Return the sums over all receipts of an organization."""
     usage = sa.cast(sa.func.nullif(RECEIPTS.c.usage, ""), _USAGE)
     row = connection.execute(
         sa.select(
@@ -156,10 +155,10 @@ def sum_outcomes(
     since: float,
     until: float,
 ) -> list[Outcomes]:
-    """The calls that one credential of an organization was used for, by endpoint.
+    """Count the calls made with one credential of an organization, by endpoint.
 
-    The index leads to the receipts of the organization in that time, and each of them is looked at:
-    whoever asks keeps the time short.
+    The index finds the organization's receipts of that time, and each of them is read: keep the
+    time short.
     """
     table = RECEIPTS.c
     completed = sa.func.sum(sa.case((table.outcome == "completed", 1), else_=0))
@@ -179,13 +178,12 @@ def sum_outcomes(
 
 
 def count_before(connection: sa.Connection, unix_seconds: float) -> int:
-    """How many receipts are older than a time."""
     query = sa.select(sa.func.count()).select_from(RECEIPTS).where(*_older(unix_seconds))
     return connection.execute(query).scalar_one()
 
 
 def _older(unix_seconds: float) -> tuple[sa.ColumnElement[bool], ...]:
-    """Ids sort by time, so the key finds the old ones without an index of its own."""
+    """Return the condition for old receipts; ids sort by time, so the primary key finds them."""
     return (
         RECEIPTS.c.request_id < first_id("req", unix_seconds),
         RECEIPTS.c.created_at < int(unix_seconds * MICROSECONDS),
@@ -193,7 +191,7 @@ def _older(unix_seconds: float) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def delete_before(connection: sa.Connection, unix_seconds: float, rows_max: int) -> int:
-    """Delete at most `rows_max` receipts older than a time, the oldest. How many went."""
+    """Delete at most `rows_max` receipts older than a time, oldest first. Return how many."""
     old = (
         sa.select(RECEIPTS.c.request_id)
         .where(*_older(unix_seconds))

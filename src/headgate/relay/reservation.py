@@ -1,4 +1,4 @@
-"""Sets money aside for a managed call, before anything is sent (law 2)."""
+"""Hold money for a managed call before anything is sent (law 2)."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class UnpricedModelError(HeadgateError):
 
 
 class Reservation:
-    """Holds the most that a managed call can cost; a call on an own key holds nothing.
+    """Hold the most that a managed call can cost; calls with an own credential hold nothing.
 
-    `tool_calls_assumed` is how many calls of tools are held for where the request sets no maximum.
-    `timeouts` are those of calls whose model and credential set none; a hold lasts longer.
+    `tool_calls_assumed` is the number of tool calls to hold for if the request sets no maximum.
+    `timeouts` apply where neither model nor credential set any; a hold outlasts them.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Reservation:
         self._tool_calls_assumed = tool_calls_assumed
 
     async def hold(self, state: CallState) -> None:
-        """Reserve, or raise: no price (fail closed), or not enough money."""
+        """Hold the money, or raise: UnpricedModelError (fail closed) or InsufficientFundsError."""
         credential, call = state.credential, state.call
         if credential is None or not credential.managed or call.endpoint.pricing is Pricing.FREE:
             return
@@ -98,7 +98,7 @@ class Reservation:
         state.hold = hold
 
     def _bound(self, state: CallState) -> int | None:
-        """The worst case in nano-dollars; None where there is none to be known."""
+        """Return the highest possible cost in nano-dollars; None if it has no bound."""
         model, body = state.model, state.body
         if model is None or not isinstance(body, JsonRequest):
             return None

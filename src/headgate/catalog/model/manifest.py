@@ -1,6 +1,6 @@
-"""What an integration is, as its file says it: the facts of a catalog page and of its secrets.
+"""The manifest of an integration, as its TOML file has it: its credentials, models and prices.
 
-An unknown field is an error, so that a misspelt rate cannot pass for a missing one.
+An unknown field is an error, so that a misspelt rate is not taken for a missing one.
 """
 
 from __future__ import annotations
@@ -46,33 +46,25 @@ Capability = Literal[
 
 
 class InvalidCatalogError(HeadgateError):
-    """A catalog file is invalid; the message names the file and the place in it.
-
-    Correct the file, or remove it from the catalog directory.
-    """
+    """Report a catalog file that cannot be used; the message names the file and the place in it."""
 
     code = "catalog_invalid"
 
 
 class IntegrationNotFoundError(HeadgateError):
-    """The catalog has no integration of this name.
-
-    List the integrations with `GET /api/integrations/browse`.
-    """
-
     kind = Kind.MISSING
     code = "integration_not_found"
 
 
 class _Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every part of a file is."""
+    """Forbid unknown fields in every part of a manifest."""
 
 
 class Variable(_Block, frozen=True):
-    """A `[[auth_schema.variable]]` block: one value that a credential consists of.
+    """Describe one value of a credential, a `[[auth_schema.variable]]` block.
 
-    `default` is used where none is given; `pattern` is what a value must match. Of a secret,
-    `prefixes` are its public beginnings, which a mask may show.
+    `default` is used where no value is given; a value must match `pattern`. `prefixes` are the
+    public first characters of a secret, which a mask may show.
     """
 
     name: Name
@@ -88,17 +80,18 @@ class Variable(_Block, frozen=True):
 
 
 class SuccessIndicators(_Block, frozen=True):
-    """What a good answer has: one of these statuses, and these fields at its top."""
+    """Describe a successful answer: one of these statuses, with these fields at its top level."""
 
     status_codes: tuple[int, ...] = (200,)
     response_fields: tuple[str, ...] = ()
 
 
 class TestEndpoint(_Block, frozen=True):
-    """The call by which a credential is tried (`vault.model.TestCall`).
+    """Describe the call that tests a credential.
 
     `url` begins with `{base_url}`; `{api_key}` stands for the secret in `headers`, which are sent
-    beside those of the schema. `cost_level` says what the try costs its owner.
+    in addition to those of the schema. `cost_level` tells what the test costs the owner of the
+    credential.
     """
 
     __test__ = False
@@ -112,25 +105,23 @@ class TestEndpoint(_Block, frozen=True):
 
     @property
     def path(self) -> str:
-        """The part of the address below the base URL."""
+        """Return the part of the URL below the base URL."""
         return self.url.removeprefix(BASE_URL)
 
     @property
     def status_codes(self) -> Sequence[int]:
-        """The statuses of a good answer."""
         return self.success_indicators.status_codes
 
     @property
     def response_fields(self) -> Sequence[str]:
-        """The fields that a good answer has."""
         return self.success_indicators.response_fields
 
 
 class AuthSchema(_Block, frozen=True):
-    """An `[[auth_schema]]` block: what a credential consists of, and how its secret travels.
+    """Describe the values of a credential and how its secret is sent, an `[[auth_schema]]` block.
 
-    `headers` go with every call; exactly one holds `{api_key}`. `organization_header` is the one
-    that names the customer's organization at the provider, where there is such a thing.
+    `headers` are sent with every call; exactly one of them holds `{api_key}`. `organization_header`
+    names the customer's organization at the provider, where the provider has organizations.
     """
 
     auth_type: AuthType
@@ -155,22 +146,22 @@ class AuthSchema(_Block, frozen=True):
             _check_pattern(variable.pattern)
 
     def find_variable(self, name: str) -> Variable | None:
-        """The variable of that name."""
         return next((each for each in self.variables if each.name == name), None)
 
     @property
     def secret_header(self) -> tuple[str, str]:
-        """Name of the header that carries the secret, and what stands before it there."""
+        """Return the name of the header that carries the secret, and the text before the secret
+        in it."""
         name, value = next(item for item in self.headers.items() if SECRET in item[1])
         return name.lower(), value.removesuffix(SECRET)
 
 
 class ModelEntry(_Block, frozen=True):
-    """A `[[model]]` block. `wire_id` is what the provider is told, where that differs.
+    """Describe a model, a `[[model]]` block. `wire_id` is the id sent to the provider, if it
+    differs.
 
-    Token counts are 0 where unknown, scores (1 to 5) are left out, and so are deadlines, unless the
-    model is known to need others than the settings'. A deprecated model names what
-    takes its place, which only managed calls are led to.
+    Token counts are 0 where unknown; scores are 1 to 5. Deadlines override those of the settings. A
+    deprecated model may name its replacement, which serves managed calls only.
     """
 
     id: ModelId
@@ -194,14 +185,15 @@ class ModelEntry(_Block, frozen=True):
 
     @property
     def output_limit(self) -> int | None:
-        """The most tokens of an answer; None where unknown, 0 for models that answer vectors."""
+        """Return the most tokens of an answer: None if unknown, 0 for models that return
+        embeddings."""
         if "embeddings" in self.capabilities:
             return 0
         return self.output_tokens_max or None
 
 
 class ActionEntry(_Block, frozen=True):
-    """An `[[action]]` block: one thing that a tool does."""
+    """Describe one action of a tool, an `[[action]]` block."""
 
     name: Name
     display_name: str
@@ -209,7 +201,7 @@ class ActionEntry(_Block, frozen=True):
 
 
 class ExtraMetadata(_Block, frozen=True):
-    """What helps to choose. `popularity_score` is from 0 to 100."""
+    """Hold hints for choosing an integration. `popularity_score` is 0 to 100."""
 
     status: Literal["active", "beta", "deprecated"] = "active"
     recommended: bool = False
@@ -219,10 +211,9 @@ class ExtraMetadata(_Block, frozen=True):
 
 
 class PriceSource(_Block, frozen=True):
-    """The list of prices elsewhere that this price book is compared with (`headgate prices`).
+    """Name the provider in genai-prices whose prices are compared with ours (`headgate prices`).
 
-    `provider` is the integration's id there. `exceptions` are models of that list which are left
-    out here, each with the reason.
+    `exceptions` maps model ids of that list that are left out here to the reason.
     """
 
     provider: str
@@ -230,8 +221,7 @@ class PriceSource(_Block, frozen=True):
 
 
 class IntegrationManifest(_Block, frozen=True, kw_only=True):
-    """One integration. What its secrets need is as `vault.model.Integration` wants it, derived from
-    the first of its auth schemas."""
+    """Describe one integration. Properties about secrets come from the first auth schema."""
 
     name: Name
     display_name: str
@@ -267,45 +257,42 @@ class IntegrationManifest(_Block, frozen=True, kw_only=True):
 
     @property
     def auth_types(self) -> Sequence[str]:
-        """How credentials of this integration may look."""
         return [schema.auth_type for schema in self.auth_schemas]
 
     @property
     def base_url(self) -> str:
-        """Where calls go unless a credential says otherwise."""
+        """Return the URL that calls go to unless a credential overrides it."""
         variable = self._variable("base_url")
         return variable.default if variable else ""
 
     @property
     def secret_pattern(self) -> str:
-        """What a secret of this provider matches."""
         variable = self._variable(API_KEY)
         return variable.pattern if variable else ".+"
 
     @property
     def secret_prefixes(self) -> Sequence[str]:
-        """The public beginnings of its secrets."""
         variable = self._variable(API_KEY)
         return variable.prefixes if variable else ()
 
     @property
     def secret_header(self) -> str:
-        """The header that carries the secret, in lower case."""
+        """Return the header that carries the secret, in lower case; empty if there is none."""
         return self.auth_schemas[0].secret_header[0] if self.auth_schemas else ""
 
     @property
     def secret_header_prefix(self) -> str:
-        """What stands before the secret there."""
+        """Return the text before the secret in its header."""
         return self.auth_schemas[0].secret_header[1] if self.auth_schemas else ""
 
     @property
     def organization_header(self) -> str:
-        """The header that names the customer's organization, empty where there is none."""
+        """Return the header that names the customer's organization, in lower case; empty if
+        there is none."""
         return self.auth_schemas[0].organization_header.lower() if self.auth_schemas else ""
 
     @property
     def test_call(self) -> TestEndpoint:
-        """The call by which a credential is tried."""
         return self.auth_schemas[0].test_endpoint if self.auth_schemas else TestEndpoint()
 
     def _variable(self, name: str) -> Variable | None:

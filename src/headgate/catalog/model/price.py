@@ -1,7 +1,7 @@
-"""The rows of the price book: what they say, who may win, and how a price in force is named.
+"""Rows of the price book: their fields, their precedence, and the names of prices in force.
 
-A row is never changed. What is charged at a time is composed of the rows in force then, and named
-so that the same rates can be found again from the name alone, whatever was added later:
+A row is never changed. The price at a time is composed of the rows in force then, and its name is
+enough to find the same rates again, whatever was added later:
 
     openai/gpt-5.4@2026-10-12                          the shipped rows up to that day,
     openai/gpt-5.4@2026-10-12/2026-12-01T00:00:00Z+7   and the stored ones up to number 7 and then
@@ -37,28 +37,22 @@ _NAME = re.compile(
 
 
 class InvalidPriceError(HeadgateError):
-    """A field of the new price is invalid.
-
-    Correct the field that `loc` names.
-    """
+    """Report a new price that is not valid; `param` is the path of the field."""
 
     kind = Kind.UNPROCESSABLE
     code = "invalid_price"
 
 
 class PriceNotFoundError(HeadgateError):
-    """There is no price of this name.
-
-    List the prices with `headgate prices list`.
-    """
-
     kind = Kind.MISSING
     code = "price_not_found"
 
 
 class DollarRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Dollars for a million tokens of each class, for an image, a minute of audio, a million
-    characters, a call of a tool, and for each request whatever it used. None: the row does not say.
+    """Hold the rates of a row in dollars; None where the row states none.
+
+    Rates are for a million tokens of each class, an image, a minute of audio, a million characters,
+    a call of a tool, and for each request regardless of its usage.
     """
 
     input: Decimal | None = None
@@ -77,7 +71,7 @@ class DollarRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     tool_calls: dict[str, Decimal] = {}
 
     def amounts(self) -> dict[str, Decimal]:
-        """What the row does say, by name; `tool_calls.<name>` for those of tools."""
+        """Return the stated rates by name; those of tools are named `tool_calls.<name>`."""
         said = {name: getattr(self, name) for name in RATES}
         tools = {f"tool_calls.{name}": rate for name, rate in self.tool_calls.items()}
         return {**{name: rate for name, rate in said.items() if rate is not None}, **tools}
@@ -87,10 +81,10 @@ RATES = tuple(name for name in DollarRates.__struct_fields__ if name != "tool_ca
 
 
 class PriceBlock(DollarRates, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A `[[price]]` block of a file: the rates of a model since the beginning of a day in UTC.
+    """Hold the rates of a model since the beginning of a day in UTC, a `[[price]]` block of a file.
 
-    `tier` is the provider's service tier; with `above_input_tokens` the rates hold for requests
-    with more input than that, for the whole request.
+    `tier` is the provider's service tier. With `above_input_tokens` the rates apply to the whole of
+    each request that has more input than that.
     """
 
     model: Annotated[str, Meta(pattern=PRICED_MODEL)]
@@ -102,9 +96,9 @@ class PriceBlock(DollarRates, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the price book. Times in microseconds since 1970.
+    """Represent one row of the price book. Times are in microseconds since 1970.
 
-    `number` counts the stored rows in the order of their writing; shipped ones have none (0).
+    `number` counts the stored rows in the order in which they were written; shipped rows have 0.
     """
 
     integration: str
@@ -121,20 +115,21 @@ class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> tuple[str, int]:
-        """What rows of one model replace each other in: service tier and threshold."""
+        """Return service tier and threshold: rows of one model with the same pair replace each
+        other."""
         return self.tier, self.above_input_tokens
 
     @property
     def precedence(self) -> tuple[bool, int, int]:
-        """Of the rows in force for one place, the highest one counts."""
+        """Return the sort key by which the greatest of the rows in force for one place applies."""
         return self.source == OPERATOR, self.effective_from, self.number
 
 
 class PriceName(msgspec.Struct, frozen=True):
-    """The name of composed rates, taken apart. Times in microseconds since 1970.
+    """Represent the parsed name of a composed price. Times are in microseconds since 1970.
 
-    The shipped rows up to `shipped_until` (None: none are in it), and of the stored rows those up
-    to `number` that are in force at `stored_until`.
+    The price consists of the shipped rows up to `shipped_until` (None: no shipped row), and of the
+    stored rows up to `number` that are in force at `stored_until`.
     """
 
     integration: str
@@ -144,7 +139,7 @@ class PriceName(msgspec.Struct, frozen=True):
     number: int = 0
 
     def covers(self, entry: PriceEntry) -> bool:
-        """Whether the row was there and in force for who wrote the name."""
+        """Return whether a row was written and in force when the price was named."""
         if not entry.number:
             return self.shipped_until is not None and entry.effective_from <= self.shipped_until
         return entry.number <= self.number and entry.effective_from <= self.stored_until
@@ -156,7 +151,7 @@ class PriceName(msgspec.Struct, frozen=True):
 
 
 def parse_price_name(text: str) -> PriceName:
-    """The parts of a `price_id`. Raises `PriceNotFoundError` for what is none."""
+    """Parse a `price_id`. Raises PriceNotFoundError if it is malformed."""
     found = _NAME.fullmatch(text)
     try:
         if found is not None:
@@ -174,7 +169,7 @@ def parse_price_name(text: str) -> PriceName:
 
 
 def parse_moment(text: str) -> int:
-    """Microseconds since 1970 of a day or an RFC 3339 time in UTC. Raises ValueError."""
+    """Return the microseconds since 1970 of a day or an RFC 3339 time in UTC. Raises ValueError."""
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
@@ -182,23 +177,22 @@ def parse_moment(text: str) -> int:
 
 
 def format_moment(at: int) -> str:
-    """An RFC 3339 time in UTC, with a fraction only where there is one."""
+    """Return the RFC 3339 time in UTC of microseconds since 1970."""
     moment = _EPOCH + datetime.timedelta(microseconds=at)
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def decode_rates(text: str) -> DollarRates:
-    """Rates as they are stored: a JSON object of decimal strings."""
     return msgspec.json.decode(text, type=DollarRates)
 
 
 def encode_rates(rates: DollarRates) -> str:
-    """The stored form, exact: what is not said is not in it."""
+    """Return the stored form: a JSON object of exact decimal strings, without unstated rates."""
     return msgspec.json.encode(format_rates(rates), order="sorted").decode()
 
 
 def format_rates(rates: DollarRates) -> dict[str, Any]:
-    """The rates that are said, as decimal strings without an exponent."""
+    """Return the stated rates as decimal strings without an exponent."""
     shown: dict[str, Any] = {
         name: f"{rate:f}" for name in RATES if (rate := getattr(rates, name)) is not None
     }

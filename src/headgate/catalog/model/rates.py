@@ -1,4 +1,4 @@
-"""What a price is: exact integers, one formula, one rounding."""
+"""The cost of a usage, in exact integers, rounded once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ minute have the least common multiple 3,000,000."""
 
 
 class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
-    """Nano-dollars for a million tokens of each class, for an image, a minute of audio, a million
-    characters, a tool call, and for each answer whatever it used (`per_request`, what a model that
-    always searches adds). None: the price book does not say."""
+    """Hold rates in nano-dollars; None where the price book states none.
+
+    Rates are for a million tokens of each class, an image, a minute of audio, a million characters
+    and a tool call; `per_request` is added to every answer, such as the fee of a model that always
+    searches.
+    """
 
     above_input_tokens: int = -1
     input: int | None = None
@@ -38,11 +41,11 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: Mapping[str, int] = {}
 
     def cost(self, usage: Usage) -> int | None:
-        """Exact nano-dollars, rounded once; None where a needed rate is missing.
+        """Return the exact cost in nano-dollars, rounded once; None if a needed rate is missing.
 
-        None, too, for details that exceed their total: such a report is wrong, and a price made
-        of it would be an invention. Audio, characters and images are free of a charge of their own
-        where tokens were reported and no rate for them is: then the tokens are their measure.
+        Return None, too, if details exceed their total: the report is wrong, and so would be its
+        price. Audio, characters and images without a rate cost nothing if tokens were reported:
+        then the tokens measure them.
         """
         if not (
             usage.cache_write_tokens
@@ -61,7 +64,8 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
         return cost + self.per_request if self.per_request else cost
 
     def bound(self, input_tokens: int, output_tokens: int) -> int | None:
-        """The cost of so many tokens if each were of its dearest class; None without a rate."""
+        """Return the cost of so many tokens if each were of its dearest class; None without a
+        rate."""
         inputs = (self.input, self.cached_input, self.cache_write, self.input_audio)
         outputs = (self.output, self.reasoning, self.output_audio, self.output_image)
         dearest_in = max(
@@ -74,7 +78,8 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
         return divide_half_up(tokens * _PER_MILLION, _PER_ONE) + (self.per_request or 0)
 
     def _cost_of_text(self, usage: Usage) -> int | None:
-        """What `_token_parts` sum up to for the usual answer: only text, cached and reasoned."""
+        """Return the sum of `_token_parts` for an answer of only text, cached and reasoning
+        tokens."""
         cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
         fresh, said = usage.input_tokens - cached, usage.output_tokens - reasoning
         if fresh < 0 or said < 0:
@@ -140,9 +145,9 @@ class NanoRates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceRow:
-    """The rates of a model in force over one span of time (`relay.ports.Price`).
+    """Hold the rates of a model in force over one span of time (`relay.ports.Price`).
 
-    `tiers` has, for each service tier, its rates with the highest input threshold first.
+    `tiers` maps each service tier to its rates, the highest input threshold first.
     """
 
     __slots__ = ("_by_service_tier", "id", "tiers", "tool_fees")
@@ -162,15 +167,19 @@ class PriceRow:
         }
 
     def cost(self, usage: Usage, service_tier: str | None) -> int | None:
-        """See `relay.ports.Price`. A tier without rates of its own is unpriced, not the default."""
+        """Return the cost in nano-dollars; None if the tier has no rates. The default's do not
+        stand in."""
         for rates in self._by_service_tier.get(service_tier, ()):
             if usage.input_tokens > rates.above_input_tokens:
                 return rates.cost(usage)
         return None
 
     def bound(self, input_tokens: int, output_tokens: int, service_tier: str | None) -> int | None:
-        """See `relay.ports.Price`: the dearest rates of any tier, for whichever may serve in the
-        end. None for a tier that has none, and for a row without input or output rates."""
+        """Return the most that so many tokens can cost in any tier, since the provider may serve in
+        any.
+
+        Return None for an unknown tier, and if any rates have no input or no output rate.
+        """
         if service_tier not in self._by_service_tier:
             return None
         bounds = [

@@ -1,4 +1,4 @@
-"""What an organization decides of the catalog: which models it shows, which it takes by default."""
+"""Settings of an organization: which models it shows, and its default model."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ Reference = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class InvalidOrganizationSettingError(HeadgateError):
-    """A setting of the organization names something that does not exist or cannot be used.
-
-    Correct the field that `loc` names.
-    """
+    """Report a setting that names an unknown or unusable object; `param` is the path of the
+    field."""
 
     kind = Kind.UNPROCESSABLE
     code = "invalid_setting"
 
 
 class LlmChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model and who serves it. Without a credential, the organization's default one does."""
+    """Name a model and the integration that serves it. Without `credential_id`, the
+    organization's default credential is used."""
 
     integration_name: Reference
     provider_id: Reference
@@ -36,7 +35,7 @@ class LlmChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class OrganizationSettings(msgspec.Struct, frozen=True):
-    """The settings of one organization; a model that is not named is shown."""
+    """Hold the settings of one organization. Models that are not named are shown."""
 
     llm_model_visibility: Mapping[str, bool] = {}
     composer_llm: LlmChoice | None = None
@@ -44,5 +43,4 @@ class OrganizationSettings(msgspec.Struct, frozen=True):
     """How often they were changed."""
 
     def hides(self, model_id: str) -> bool:
-        """Whether the model is missing from the organization's list."""
         return not self.llm_model_visibility.get(model_id, True)

@@ -1,4 +1,4 @@
-"""Finds integrations for a catalog page, in memory."""
+"""Search integrations for a catalog page, in memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from headgate.catalog.model.manifest import IntegrationManifest
 
 
 class IntegrationFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which integrations are wanted; None does not restrict. `search` is any part of the text of
-    an integration or of the ids and names of its models and actions, in any case."""
+    """Filter integrations; None does not restrict.
+
+    `search` is a part of the text of an integration, or of the ids and names of its models and
+    actions, case-insensitive.
+    """
 
     category: str | None = None
     integration_type: str | None = None
@@ -22,7 +25,7 @@ class IntegrationFilter(msgspec.Struct, frozen=True, kw_only=True):
 def browse(
     integrations: Iterable[IntegrationManifest], query: IntegrationFilter
 ) -> list[IntegrationManifest]:
-    """Those that fit: recommended ones first, then by popularity and name."""
+    """Return the integrations that match: recommended ones first, then by popularity and name."""
     fitting = [manifest for manifest in integrations if _fits(manifest, query)]
     return sorted(fitting, key=_rank)
 

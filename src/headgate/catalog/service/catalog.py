@@ -1,4 +1,4 @@
-"""The catalog in memory: models and the price in force at a time."""
+"""The catalog in memory: integrations, their models, and the price in force at a time."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _NO_PRICES: Mapping[str, _Rows] = {}
 
 
 class Catalog:
-    """All integrations with their models and prices (`relay.ports.ModelCatalog`).
+    """Hold all integrations with their models and prices (`relay.ports.ModelCatalog`).
 
-    A bare model id is that of the first integration that has it, in the order of reading. Prices
-    that are stored in the database join the shipped ones with `reload`. Raises
-    `InvalidCatalogError` for manifests that contradict themselves or each other.
+    A bare model id belongs to the first integration that has it, in the order of the manifests.
+    `reload` merges the prices that are stored in the database. Raises InvalidCatalogError for
+    manifests that contradict themselves or each other.
     """
 
     def __init__(self, manifests: Iterable[IntegrationManifest]) -> None:
@@ -84,22 +84,22 @@ class Catalog:
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Catalog:
-        """The catalog that comes with Headgate, and what the operator's own folder adds."""
+        """Load the shipped catalog and the manifests of the operator's folder."""
         return cls([*read_manifests(), *(read_manifests(folder) if folder else [])])
 
     def reload(self, connection: sa.Connection) -> None:
-        """Join the stored prices; calls that run meanwhile see what was before."""
+        """Merge the stored prices. Concurrent calls see the prices from before until it is done."""
         stored: dict[_Place, list[PriceEntry]] = {}
         for entry in select_prices(connection):
             stored.setdefault((entry.integration, entry.model), []).append(entry)
         self._join(stored)
 
     def models(self) -> list[Model]:
-        """Every model that has an entry or alias, by id."""
+        """Return every model id and alias as a model, ordered by id."""
         return [self._found[model_id] for model_id in sorted(self._found)]
 
     def match(self, name: str, integration: str | None = None) -> ModelMatch:
-        """See `relay.ports.ModelCatalog.match`."""
+        """Return what the `model` of a request means (`relay.ports.ModelCatalog`)."""
         if integration is not None:
             own = name.removeprefix(f"{integration}/")
             if own != name and name in self._models.get(integration, _NOTHING):
@@ -115,12 +115,12 @@ class Catalog:
         return self._match_own(name, DEFAULT_INTEGRATION if model is None else model.integration)
 
     def list_ids(self, integration: str) -> list[str]:
-        """The ids of an integration's models, without aliases."""
+        """Return the model ids of an integration, without aliases."""
         manifest = self.integrations.get(integration)
         return [] if manifest is None else [entry.id for entry in manifest.models]
 
     def find(self, model_id: str, integration: str | None = None) -> Model | None:
-        """Aliases and dated snapshots keep the id they came with."""
+        """Return the model of an id, alias or dated snapshot, under the id that was asked for."""
         known = self._found if integration is None else self._models.get(integration, _NOTHING)
         model = known.get(model_id)
         if model is None:
@@ -129,7 +129,7 @@ class Catalog:
         return model
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> PriceRow | None:
-        """See `relay.ports.ModelCatalog.price`."""
+        """Return the price in force at a time (unix seconds) for an id, alias or dated snapshot."""
         if integration is None:
             prices, models = self._prices, self._found
         else:
@@ -150,12 +150,13 @@ class Catalog:
         return None
 
     def price_at(self, integration: str, model_id: str, at: float) -> PriceRow | None:
-        """The price in force of an integration's own model, whoever else has one of that id."""
+        """Return the price in force of an integration's own model, whichever integration has the
+        bare id."""
         rows = self._exact.get((integration, self.base_of(integration, model_id)), ())
         return next((row for since, row in rows if since <= at), None)
 
     def entry(self, integration: str, model_id: str) -> ModelEntry | None:
-        """What the manifest says of a model, by its id or alias."""
+        """Return the manifest's entry of a model, by its id or alias."""
         manifest = self.integrations.get(integration)
         base = self._bases.get((integration, model_id))
         if manifest is None or base is None:
@@ -163,17 +164,17 @@ class Catalog:
         return next((entry for entry in manifest.models if entry.id == base), None)
 
     def base_of(self, integration: str, model_id: str) -> str:
-        """The id under which the price book has a model or alias; the id itself if unknown."""
+        """Return the id that has the prices of a model or alias; the given id if unknown."""
         return self._bases.get((integration, model_id), model_id)
 
     def shipped_prices(self) -> list[PriceEntry]:
-        """Every row of the files."""
+        """Return every price row of the manifests."""
         return [entry for entries in self._shipped.values() for entry in entries]
 
     def _find_snapshot(
         self, model_id: str, integration: str | None
     ) -> tuple[Model | None, str] | None:
-        """The model that a dated id is one of, and the id that has its price."""
+        """Return the model that a dated id is a snapshot of, and the id that has its price."""
         place = integration or "", model_id
         if place in self._snapshots:
             return self._snapshots[place]
@@ -190,7 +191,7 @@ class Catalog:
         return found
 
     def _match_all(self) -> Mapping[str, ModelMatch]:
-        """Every id of the catalog, bare and qualified, with what it means."""
+        """Return the meaning of every id of the catalog, bare and qualified."""
         matches: dict[str, ModelMatch] = {}
         for name in self.providers:
             for model_id in self._models[name]:
@@ -251,7 +252,7 @@ class Catalog:
             entries.append(row)
 
     def _join(self, stored: Mapping[_Place, Sequence[PriceEntry]]) -> None:
-        """Put the prices in force. Only what the stored rows touch is composed anew."""
+        """Put new prices in force. Only prices that the stored rows affect are composed again."""
         names = {name for name, model_id in stored if model_id == EVERY_MODEL}
         exact = dict(self._composed)
         for place in {**self._shipped, **stored}:

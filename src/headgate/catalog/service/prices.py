@@ -1,4 +1,4 @@
-"""The price book: shipped rows and stored ones, of which every one stays as it was written."""
+"""The price book: shipped and stored rows, none of which ever changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EARLIEST = parse_moment("2000-01-01")
 
 
 class PriceState(enum.Enum):
-    """What a row counts for at a time."""
+    """Tell whether a row is in force at a time."""
 
     IN_FORCE = "in_force"
     FUTURE = "future"
@@ -53,7 +53,7 @@ class PriceState(enum.Enum):
 
 
 class PriceRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new row shall say. No time: from now on."""
+    """Describe a new row. Without `effective_from` it is in force from now on."""
 
     integration: str
     model: str
@@ -65,7 +65,7 @@ class PriceRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows are wanted; None does not restrict."""
+    """Filter the rows of a list; None does not restrict."""
 
     integration: str | None = None
     model: str | None = None
@@ -76,14 +76,13 @@ class PriceFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedPrice(msgspec.Struct, frozen=True):
-    """A row, and what it counts for."""
-
     entry: PriceEntry
     state: PriceState
 
 
 class PriceService:
-    """The price book of one installation. Nothing here commits; changes bump the revision."""
+    """Read and extend the price book. The caller commits; changes bump the revision of the
+    catalog."""
 
     def __init__(self, catalog: Catalog, audit: AuditLog, clock: Clock) -> None:
         self._catalog = catalog
@@ -98,10 +97,10 @@ class PriceService:
         by: Actor,
         source: str = OPERATOR,
     ) -> PriceEntry:
-        """Write a row, in force from its time on. Raises `InvalidPriceError`.
+        """Write a row that is in force from its time on. Raises InvalidPriceError.
 
-        A time that is over is refused, since receipts name what was in force then; only of a model
-        that never had a price it may be.
+        A time in the past is rejected, since receipts name the prices that were in force then,
+        unless the model never had a price.
         """
         return self.add_all(connection, [request], by=by, source=source)[0]
 
@@ -113,7 +112,7 @@ class PriceService:
         by: Actor,
         source: str = OPERATOR,
     ) -> list[PriceEntry]:
-        """As `add`, all of one moment."""
+        """Write several rows as `add` does, all with the same time of writing."""
         for request in requests:
             self._check(request)
         number, written_at = store.lock(connection)
@@ -144,7 +143,8 @@ class PriceService:
     def list(
         self, connection: sa.Connection, wanted: PriceFilter, *, limit: int, offset: int = 0
     ) -> tuple[list[ListedPrice], int]:
-        """A page of the rows that fit, by model and place, the newest first; and how many fit."""
+        """Return one page of the matching rows, ordered by model and place, newest first, and
+        the number of matching rows."""
         shipped = self._catalog.shipped_prices()
         stored = store.select_prices(connection, wanted.integration)
         fitting = [
@@ -158,15 +158,19 @@ class PriceService:
     def in_force(
         self, connection: sa.Connection, integration: str, at: int | None = None
     ) -> dict[tuple[str, str, int], PriceEntry]:
-        """The row that counts for each model, tier and threshold, at a time (microseconds; now)."""
+        """Return the row in force for each (model, tier, threshold) at a time in microseconds
+        (None: now)."""
         moment = self._now() if at is None else at
         shipped = [e for e in self._catalog.shipped_prices() if e.integration == integration]
         stored = store.select_prices(connection, integration)
         return choose(entry for entry in [*shipped, *stored] if entry.effective_from <= moment)
 
     def recall(self, connection: sa.Connection, price_id: str) -> PriceRow:
-        """What a receipt's `price_id` names, as it was when the receipt was written. Raises
-        `PriceNotFoundError`."""
+        """Return the price that a receipt's `price_id` names, as it was when the receipt was
+        written.
+
+        Raises PriceNotFoundError.
+        """
         name = parse_price_name(price_id)
         models = (name.model, EVERY_MODEL)
         known = [
@@ -253,7 +257,7 @@ class PriceService:
 
 
 def judge(entries: Iterable[PriceEntry], now: int) -> list[ListedPrice]:
-    """Every row with what it counts for, ordered by model and place, the newest first."""
+    """Return every row with its state, ordered by model and place, newest first."""
     ordered = sorted(
         entries,
         key=lambda e: (e.integration, e.model, e.tier, e.above_input_tokens, *_newest_first(e)),

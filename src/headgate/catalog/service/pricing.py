@@ -1,4 +1,4 @@
-"""Composes what is charged at a time from the rows of the price book."""
+"""Compose the price at a time from the rows of the price book."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ CACHE_WRITE_SURCHARGE = Decimal("1.25")
 
 
 def compose(entries: Sequence[PriceEntry]) -> list[tuple[float, PriceRow]]:
-    """What is in force since when (unix seconds), the newest first, of one model's rows and those
-    that hold for every model. Raises ValueError for rates that cannot be."""
+    """Return every price that the rows of one model ever add up to, newest first, with its start in
+    unix seconds.
+
+    `entries` are the model's own rows and those of `EVERY_MODEL`. Raises ValueError for invalid
+    rates.
+    """
     own = [entry.effective_from for entry in entries if entry.model != EVERY_MODEL]
     if not own:
         return []
@@ -36,13 +40,13 @@ def compose(entries: Sequence[PriceEntry]) -> list[tuple[float, PriceRow]]:
 
 
 def compose_at(entries: Sequence[PriceEntry], moment: int) -> PriceRow:
-    """What the rows that are in force at a moment add up to, under its name."""
+    """Return the price that the rows in force at a moment add up to."""
     return build_row([entry for entry in entries if entry.effective_from <= moment])
 
 
 def build_row(known: Sequence[PriceEntry]) -> PriceRow:
-    """The rates of the rows that count, of those in force; a row that says nothing takes its place
-    out of the book."""
+    """Compose and name the price of rows in force. A row without rates removes its place from
+    the price."""
     shipped = [entry.effective_from for entry in known if not entry.number]
     stored = [entry for entry in known if entry.number]
     model = next(entry for entry in known if entry.model != EVERY_MODEL)
@@ -64,7 +68,7 @@ def build_row(known: Sequence[PriceEntry]) -> PriceRow:
 
 
 def choose(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], PriceEntry]:
-    """Of all that is in force for a model, tier and threshold, the row that counts."""
+    """Return, of all rows in force, the one that applies to each (model, tier, threshold)."""
     counting: dict[tuple[str, str, int], PriceEntry] = {}
     for entry in sorted(known, key=lambda entry: entry.precedence):
         counting[entry.model, *entry.place] = entry
@@ -72,7 +76,7 @@ def choose(known: Iterable[PriceEntry]) -> dict[tuple[str, str, int], PriceEntry
 
 
 def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> NanoRates:
-    """The rates in nano-dollars, with what follows from others. Raises ValueError."""
+    """Return the rates in nano-dollars, including derived ones. Raises ValueError."""
     said = entry.rates
     problem = find_problem(entry.currency, said)
     if problem is not None:
@@ -89,7 +93,7 @@ def convert(entry: PriceEntry, tools: dict[str, Decimal] | None = None) -> NanoR
 
 
 def inherit(said: DollarRates) -> dict[str, Decimal]:
-    """The rates that a row does not say and that follow from those it does."""
+    """Return the rates that a row does not state and that follow from those it states."""
     followed: dict[str, Decimal] = {}
     if said.input is not None and said.input.is_finite():
         if said.cached_input is None:
@@ -103,7 +107,7 @@ def inherit(said: DollarRates) -> dict[str, Decimal]:
 
 
 def find_problem(currency: str, said: DollarRates) -> tuple[str, str] | None:
-    """The field that cannot be, and why; None where all can."""
+    """Return the first invalid field and the reason; None if all are valid."""
     if currency != CURRENCY:
         return "currency", f"Rates are amounts of {CURRENCY}, not of {currency!r}"
     for name, rate in said.amounts().items():

@@ -1,4 +1,4 @@
-"""What an organization shows of the catalog and takes by default. Nothing here commits."""
+"""Change which models an organization shows, and its default model. The caller commits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class CatalogSettings:
-    """The settings of every organization of one installation."""
+    """Manage the catalog settings of every organization."""
 
     def __init__(self, catalog: Catalog, audit: AuditLog, clock: Clock) -> None:
         self._catalog = catalog
@@ -31,7 +31,7 @@ class CatalogSettings:
         self._hidden: Mapping[str, frozenset[str]] = {}
 
     def reload(self, connection: sa.Connection) -> None:
-        """Learn what every organization hides, for `hidden`."""
+        """Load which models every organization hides, for `hidden`."""
         self._hidden = {
             organization_id: frozenset(model for model, shown in said.items() if not shown)
             for organization_id, said in store.select_visibility(connection).items()
@@ -42,7 +42,7 @@ class CatalogSettings:
         return self._hidden.get(organization_id, _NOTHING)
 
     def read(self, connection: sa.Connection, organization_id: str) -> OrganizationSettings:
-        """The settings of an organization; everything is shown where it never said."""
+        """Return the settings of an organization; the defaults if it has stored none."""
         return store.select_settings(connection, organization_id) or OrganizationSettings()
 
     def set_model_visibility(
@@ -53,10 +53,7 @@ class CatalogSettings:
         *,
         by: Actor,
     ) -> OrganizationSettings:
-        """Replace which models are shown and which are not.
-
-        Raises `InvalidOrganizationSettingError`.
-        """
+        """Replace the map of shown and hidden models. Raises InvalidOrganizationSettingError."""
         if len(visibility) > HIDDEN_MAX:
             message = f"At most {HIDDEN_MAX} models can be named."
             raise InvalidOrganizationSettingError(message, param="llm_model_visibility")
@@ -87,10 +84,10 @@ class CatalogSettings:
         *,
         by: Actor,
     ) -> OrganizationSettings:
-        """Take a model by default, or none. Raises `InvalidOrganizationSettingError`.
+        """Set or clear the default model. Raises InvalidOrganizationSettingError.
 
-        Whether the credential is the organization's own is for the caller to say. An id that the
-        catalog does not know is taken: it goes to the provider as it is.
+        The caller checks that the credential belongs to the organization. A model id that the
+        catalog does not know is accepted: it is sent to the provider unchanged.
         """
         before = self.read(connection, organization_id)
         if choice is not None:

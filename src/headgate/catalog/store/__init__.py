@@ -1,1 +1,1 @@
-"""Where the catalog comes from: files of integrations, and the tables of prices and settings."""
+"""The sources of the catalog: manifest files, and the tables of prices and settings."""

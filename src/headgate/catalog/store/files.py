@@ -1,4 +1,4 @@
-"""Reads the files of `data` and of the operator's own directory: one integration each."""
+"""Manifest files: those that come with Headgate and those of the operator's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def read_manifest(path: Path) -> IntegrationManifest:
-    """The manifest in a file. Raises `InvalidCatalogError`."""
+    """Read one manifest. Raises InvalidCatalogError."""
     try:
         with path.open("rb") as file:
             return msgspec.convert(tomllib.load(file), IntegrationManifest)
@@ -24,7 +24,7 @@ def read_manifest(path: Path) -> IntegrationManifest:
 
 
 def read_manifests(folder: Path = DATA) -> list[IntegrationManifest]:
-    """Every manifest of a folder, by the name of its file. Raises `InvalidCatalogError`."""
+    """Read every manifest of a folder, ordered by file name. Raises InvalidCatalogError."""
     if not folder.is_dir():
         raise InvalidCatalogError(f"{folder} is no directory of catalog files.")
     return [read_manifest(path) for path in sorted(folder.glob("*.toml"))]

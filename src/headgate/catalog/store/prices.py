@@ -1,4 +1,4 @@
-"""All SQL of the price book: rows are added, and read. `rates` are JSON with decimal strings."""
+"""All SQL of the price book. Rows are inserted and read, never changed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ forbid_changes(PRICES)
 
 
 def lock(connection: sa.Connection) -> tuple[int, int]:
-    """Note the change first, so that writers wait for each other; number and time of the newest
-    row, zeros where there is none."""
+    """Bump the revision, which makes writers wait for each other, and return number and time of
+    the newest row; zeros if there is none."""
     bump_revision(connection, TOPIC)
     newest = sa.select(PRICES.c.number, PRICES.c.created_at).order_by(PRICES.c.number.desc())
     row = connection.execute(newest.limit(1)).one_or_none()
@@ -42,7 +42,6 @@ def lock(connection: sa.Connection) -> tuple[int, int]:
 
 
 def insert_price(connection: sa.Connection, entry: PriceEntry) -> None:
-    """Add one row."""
     connection.execute(
         sa.insert(PRICES).values(
             number=entry.number,
@@ -63,7 +62,7 @@ def insert_price(connection: sa.Connection, entry: PriceEntry) -> None:
 def select_prices(
     connection: sa.Connection, integration: str | None = None, models: tuple[str, ...] = ()
 ) -> list[PriceEntry]:
-    """The rows of an integration (None: of all) and of these models (none: of all), the oldest
+    """Return the rows of an integration (None: of all) and of `models` (empty: of all), oldest
     first."""
     statement = sa.select(PRICES).order_by(PRICES.c.number)
     if integration is not None:

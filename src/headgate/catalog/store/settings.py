@@ -1,4 +1,4 @@
-"""All SQL of an organization's settings of the catalog."""
+"""All SQL of the catalog settings of organizations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ CATALOG_SETTINGS = sa.Table(
 
 
 def select_settings(connection: sa.Connection, organization_id: str) -> OrganizationSettings | None:
-    """What an organization has stored, None where it never did."""
     statement = sa.select(CATALOG_SETTINGS).where(
         CATALOG_SETTINGS.c.organization_id == organization_id
     )
@@ -37,7 +36,7 @@ def select_settings(connection: sa.Connection, organization_id: str) -> Organiza
 
 
 def select_visibility(connection: sa.Connection) -> dict[str, dict[str, bool]]:
-    """By organization which models it shows and which it does not, of those that ever said."""
+    """Return the visibility map of each organization that has stored one."""
     columns = CATALOG_SETTINGS.c.organization_id, CATALOG_SETTINGS.c.llm_model_visibility
     return {
         row.organization_id: msgspec.json.decode(row.llm_model_visibility, type=dict[str, bool])
@@ -48,7 +47,7 @@ def select_visibility(connection: sa.Connection) -> dict[str, dict[str, bool]]:
 def save_settings(
     connection: sa.Connection, organization_id: str, settings: OrganizationSettings, *, now: float
 ) -> None:
-    """Replace what an organization has stored, and note the change."""
+    """Replace the settings of an organization, and bump the revision of the catalog."""
     bump_revision(connection, TOPIC)
     chosen = settings.composer_llm
     values = {

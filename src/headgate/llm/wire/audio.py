@@ -1,4 +1,4 @@
-"""Audio: transcriptions and translations (JSON, text or events), speech (sound or events)."""
+"""The meter of audio: transcriptions and translations (JSON, text or events), speech."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _event_decoder = msgspec.json.Decoder(_AudioEvent)
 
 
 class AudioMeter(BodyMeter):
-    """Reads usage by tokens or by duration; a verbose transcript's duration stands in for it."""
+    """Read usage by tokens or by duration; else the duration of a verbose transcript."""
 
     bulk = typed_heads(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        """Learn the usage; sound and plain text tell nothing."""
+        """Read the usage of a JSON answer; sound and plain text have none."""
         transcript = decode_with(_transcript_decoder, body, _Transcript)
         if transcript is None:
             return False
@@ -52,7 +52,7 @@ class AudioMeter(BodyMeter):
         return True
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Learn from an event; the last one is `transcript.text.done` or `speech.audio.done`."""
+        """Read an event; the last one is `transcript.text.done` or `speech.audio.done`."""
         found = decode_with(_event_decoder, data, _AudioEvent)
         if found is None:
             return note_event_error(event, parsed) or data == DONE

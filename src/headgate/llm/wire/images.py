@@ -1,4 +1,4 @@
-"""Images: one JSON object, or a stream of partial images and a completed one."""
+"""The meter of images: one JSON object, or a stream of partial images and a completed one."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ _event_decoder = msgspec.json.Decoder(_ImageEvent)
 
 
 class ImagesMeter(BodyMeter):
-    """Reads generations, edits and variations.
+    """Read generations, edits and variations.
 
-    An answer without a usage still counts its images, for models that are priced by the image.
-    Where the provider does not divide the output, all of it is image tokens.
+    An answer without a usage still counts its images, for models that are priced by the image. If
+    the provider does not divide the output, all of it is image tokens.
     """
 
     bulk = typed_heads(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        """Learn usage and the number of images."""
+        """Read usage and the number of images."""
         images = decode_with(_images_decoder, body, _OddImages)
         if images is None:
             return False
@@ -59,7 +59,7 @@ class ImagesMeter(BodyMeter):
         return True
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Learn from an event; the last one brings the completed image, or is an error."""
+        """Read an event; the last one has the completed image, or is an error."""
         found = decode_with(_event_decoder, data, _ImageEvent)
         if found is None:
             return note_event_error(event, parsed) or data == DONE

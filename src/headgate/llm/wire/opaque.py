@@ -1,4 +1,4 @@
-"""Answers of which nothing is known: they pass as they come, and nothing is read from them."""
+"""The meter of answers whose format is unknown: they pass unchanged, and nothing is read."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ from headgate.llm.usage import ParsedUsage
 
 
 class OpaqueMeter:
-    """Reads nothing; every event is bulk."""
+    """Read nothing; every event is bulk."""
 
     bulk: tuple[bytes, ...] = (b"",)
     has_last_event = False
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        """Learn nothing; anything is as good."""
         return True
 
     def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
-        """None is known."""
         return b""
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Learn nothing; no event is known to be the last."""
         return False
 
     def is_complete(self, parsed: ParsedUsage, choices: int) -> bool:
-        """Always: no last event is known."""
+        """Return True: no last event is known."""
         return True
 
     def is_usage_only(self, data: bytes) -> bool:
-        """Never."""
         return False
 
 

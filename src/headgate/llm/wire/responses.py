@@ -1,4 +1,4 @@
-"""Responses: typed events around one response object."""
+"""The meter of Responses: typed events around one response object."""
 
 from __future__ import annotations
 
@@ -72,18 +72,17 @@ _item_decoder = msgspec.json.Decoder(Item)
 
 
 class ResponsesMeter(BodyMeter):
-    """Reads responses and their events.
+    """Read responses and their events.
 
-    The type that the data states decides, as in the official clients; the `event:` line only
-    where the data has none. `output_bytes` counts the text of every delta event, exactly. Calls
-    that may have a fee of their own are counted by its name (`llm.tools`), whether they come in the
-    last event or one by one before it.
+    The type in the data decides, as in the official clients; the `event:` line only if the data has
+    none. `output_bytes` counts the text of every delta event. Tool calls with a fee of their own
+    are counted by name (`llm.tools`), whether they come in the last event or one by one before it.
     """
 
     bulk = typed_heads(_BULK_TYPES)
 
     def read_body(self, body: bytes, parsed: ParsedUsage) -> bool:
-        """Learn id, model, tier, status, usage, tool calls and the response's error."""
+        """Read id, model, tier, status, usage, tool calls and the response's error."""
         response = decode_with(_response_decoder, body, _OddResponse)
         if response is None:
             return False
@@ -91,10 +90,10 @@ class ResponsesMeter(BodyMeter):
         return True
 
     def encode_error(self, error: dict[str, str | None], parsed: ParsedUsage) -> bytes:
-        """`event: error`, numbered after the last event that came.
+        """Return `event: error`, numbered after the last event that came.
 
-        The fields stand at the top, as OpenAI documents them, and under `error`, as it sends them:
-        the official clients raise their error only for the latter (openai-dotnet issue 881).
+        The fields are at the top level, as OpenAI documents them, and under `error`, as it sends
+        them: the official clients raise their error only for the latter (openai-dotnet issue 881).
         """
         body = {
             "type": "error",
@@ -107,7 +106,7 @@ class ResponsesMeter(BodyMeter):
         return sse.encode_event(msgspec.json.encode(body), b"error")
 
     def read_event(self, event: bytes, data: bytes, parsed: ParsedUsage) -> bool:
-        """Learn from an event; the last one states the response's end, or is an error."""
+        """Read an event; the last one has the final state of the response, or is an error."""
         found = decode_with(_event_decoder, data, _OddResponseEvent)
         if found is None:
             return note_event_error(event, parsed) or data == DONE
@@ -139,7 +138,7 @@ def _response_of(event: _ResponseEvent) -> _Response | None:
 
 
 def _note_announced(event: _ResponseEvent, parsed: ParsedUsage) -> None:
-    """An item is complete; the last event may repeat it, or not."""
+    """Note a complete item; the last event may repeat it."""
     item = _item_of(event)
     if item is not None:
         if parsed.tool_items is None:
