@@ -396,7 +396,7 @@ def choose_token(request_head: RequestHead, grants: Grants) -> None:
     `Grants.find`.
     """
     if request_head.authorizations > 1:
-        raise request_keys.refuse_repeated()
+        raise request_keys.make_duplicate_error()
     tokens = ((request_head.token,) if request_head.token else ()) + request_head.other_tokens
     if not tokens:
         raise MissingApiKeyError(

@@ -381,7 +381,7 @@ class EdgeProtocol(RequestParserProtocol):
         url, headers = self.url, self.headers
         try:
             if sum(name == b"authorization" for name, _ in headers) > 1:
-                raise request_keys.refuse_repeated()
+                raise request_keys.make_duplicate_error()
             address = self.find_client_address(headers)
         except HeadgateError as error:
             self._in_body = False

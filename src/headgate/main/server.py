@@ -133,11 +133,10 @@ async def _serve(
         traffic = data_plane.build_traffic(settings, application)
         observers.watch(background_jobs.gauges)
         observers.watch(traffic.gauges, traffic.counters)
-        background_jobs.reload()
+        reload = background_jobs.reload
+        reload()
         await ledger.resolve_abandoned()
-        denials = platform.build_access_denial_log(
-            application, writer, reload=background_jobs.reload
-        )
+        denials = platform.build_access_denial_log(application, writer, reload=reload)
         handler = _build_handler(
             settings,
             application,
@@ -160,9 +159,8 @@ async def _serve(
         attach(server, app, edge)
         connections: Any = server.server_state.connections
         works = [edge.run(connections), background_jobs.run(), traffic.concurrency.watch()]
-        works.append(
-            cancellation.watch_keys(application.key_index.take_deactivated, handler, connections)
-        )
+        take_keys = application.key_index.take_deactivated
+        works.append(cancellation.watch_keys(take_keys, handler, connections))
         works.append(_announce(server, settings, application, situation))
         await stack.enter_async_context(_running(*works))
         _tune_collector()

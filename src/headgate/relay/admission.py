@@ -241,7 +241,9 @@ def choose_project(grant: Grant, project_id: str) -> Grant:
     if project_id == grant.project_id:
         return grant
     if project_id not in grant.projects:
-        raise ProjectOutOfScopeError("The project of x-headgate-project is none of this key's.")
+        raise ProjectOutOfScopeError(
+            "This key may not use the project that x-headgate-project names."
+        )
     return replace(grant, project_id=project_id)
 
 

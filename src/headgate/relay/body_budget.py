@@ -79,8 +79,8 @@ class BodyBudget:
     def _check(self, key_id: str, size: int, *, held: int, free: int) -> None:
         if size > self.bytes_max:
             raise BodyOverBudgetError(
-                f"A body of {size} bytes is more than all bodies together may take here "
-                f"({self.bytes_max})."
+                f"The body has {size} bytes; all bodies together may take {self.bytes_max} bytes "
+                "on this server."
             )
         is_alone = free >= 0 and not self.taken
         if is_alone or (held <= SHARE * free and held <= self._find_fair_share(key_id)):
@@ -89,7 +89,7 @@ class BodyBudget:
         self.refusals += 1
         self._note_refusal(key_id)
         raise BodyMemoryExhaustedError(
-            "The gateway holds as many bodies as it has memory for. Try again in a moment.",
+            "The gateway has no memory left for another body. Try again in a moment.",
             retry_after_seconds=RETRY_SECONDS,
         )
 

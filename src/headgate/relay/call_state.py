@@ -74,7 +74,9 @@ class InternalError(HeadgateError):
 
     @classmethod
     def of(cls, request_id: str) -> InternalError:
-        return cls(f"The gateway failed; its log says more of {request_id}.")
+        return cls(
+            f"The gateway failed on this request. Its log has the details under {request_id}."
+        )
 
 
 class ReceiptNotRecordedError(HeadgateError):
@@ -177,7 +179,9 @@ class CallState(msgspec.Struct):
         self.upstream_request_id = request_id
         self.first_byte_at = self.answered_at = now
 
-    def end_early(self, cause: BaseException, *, left: bool, now: float = 0.0) -> HeadgateError:
+    def end_early(
+        self, cause: BaseException, *, disconnected: bool, now: float = 0.0
+    ) -> HeadgateError:
         """Record why the call ended early, and return the error for a caller that still waits.
 
         Where the provider was sent to and has not answered whole, the time until `now` counts as
@@ -189,8 +193,8 @@ class CallState(msgspec.Struct):
             error, self.outcome = cause, self._outcome_of(cause)
         else:
             error = (
-                ClientDisconnectedError("The caller left.")
-                if left
+                ClientDisconnectedError("The client disconnected.")
+                if disconnected
                 else GatewayStoppingError.after(sent=self.was_sent)
             )
             if cause.args and isinstance(cause.args[0], KeyRevokedError):

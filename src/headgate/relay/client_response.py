@@ -22,7 +22,7 @@ from headgate.relay.call import Caller
 from headgate.relay.call_state import CallState
 from headgate.relay.ports import Receipt
 from headgate.relay.upstream import (
-    FAULT_BODY_BYTES_MAX,
+    ERROR_BODY_BYTES_MAX,
     InvalidProviderResponseError,
     UpstreamResponse,
     describe_egress_error,
@@ -121,7 +121,7 @@ class ResponseFactory:
             answer.request_id = redact_text(answer.request_id, find_secret(state))
         state.record_head(answer.status, answer.request_id, self._clock.monotonic())
         if 300 <= answer.status < 400 and answer.status != NOT_MODIFIED:
-            raise refuse_redirect(state, answer)
+            raise make_redirect_error(state, answer)
         tap = None if answer.body is not None else self._choose_tap(state, answer)
         answer.keeps_length = state.call.method == "HEAD" or isinstance(tap, TailTap)
         if tap is None:
@@ -140,7 +140,7 @@ class ResponseFactory:
             )
         except UnknownEncodingError as error:
             answer.response.abort()
-            raise refuse_coding(str(error)) from error
+            raise make_coding_error(str(error)) from error
         answer.drop_coding()
 
     def _choose_tap(self, state: CallState, answer: UpstreamResponse) -> StreamTap | TailTap | None:
@@ -182,12 +182,12 @@ class ResponseFactory:
                 raise describe_egress_error(error) from error
         state.answered_at = self._clock.monotonic()
         if answer.coding:
-            bytes_max = self._body_bytes_max if answer.status < 400 else FAULT_BODY_BYTES_MAX
+            bytes_max = self._body_bytes_max if answer.status < 400 else ERROR_BODY_BYTES_MAX
             body = answer.decode(body, bytes_max)
             if len(body) > UNHELD_BYTES:
                 state.reserve_answer(len(body))
-            if answer.coding_fault and answer.status < 400:
-                raise refuse_coding(answer.coding_fault)
+            if answer.coding_error and answer.status < 400:
+                raise make_coding_error(answer.coding_error)
         secret = find_secret(state)
         return redact(body, secret) if answer.status < 400 else redact_error(body, secret)
 
@@ -385,7 +385,7 @@ class StreamedResponse:
                 if self._failure is not None:
                     return
         except DecodingError as error:
-            self._give_up(refuse_coding(str(error)))
+            self._give_up(make_coding_error(str(error)))
 
     def _take_failure(self) -> HeadgateError:
         """Return the error once, so that its traceback and this object make no cycle."""
@@ -431,7 +431,7 @@ class StreamedResponse:
             try:
                 self._decoder.finish()
             except DecodingError as error:
-                self._give_up(refuse_coding(str(error)))
+                self._give_up(make_coding_error(str(error)))
         if not self._settled and self._failure is None:
             self._write(self._tap.close())
         self._wake()
@@ -459,7 +459,7 @@ def find_secret(state: CallState) -> bytes:
     return state.credential.secret
 
 
-def refuse_redirect(state: CallState, answer: UpstreamResponse) -> InvalidProviderResponseError:
+def make_redirect_error(state: CallState, answer: UpstreamResponse) -> InvalidProviderResponseError:
     """Return the error for a redirect, which is not followed: the key is bound to its origin."""
     answer.response.abort()
     state.was_sent = False
@@ -475,7 +475,7 @@ def is_only_error(parsed: ParsedUsage) -> bool:
     return parsed.error_code is not None and parsed.usage is None and parsed.answer_id is None
 
 
-def refuse_coding(reason: str) -> InvalidProviderResponseError:
+def make_coding_error(reason: str) -> InvalidProviderResponseError:
     """Return the error for a compressed answer that cannot be decoded."""
     return InvalidProviderResponseError(
         f"The provider's answer cannot be decoded. {reason}", should_retry=False

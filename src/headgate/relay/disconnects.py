@@ -49,7 +49,7 @@ class DisconnectHandler:
         "_sleeping",
         "_slow",
         "_timer",
-        "left",
+        "disconnected",
     )
 
     def __init__(
@@ -63,7 +63,7 @@ class DisconnectHandler:
         self._draining = False
         self._sleeping = False
         self._slow = False
-        self.left = False
+        self.disconnected = False
 
     def start(self) -> None:
         """Listen from now on; a client that is gone already is handled at once."""
@@ -74,7 +74,7 @@ class DisconnectHandler:
     def attach(self, flow: FlowControl) -> None:
         """Pass the client's pauses on to an answer, also one that is in force already."""
         self._flow = flow
-        if self._slow and not self.left:
+        if self._slow and not self.disconnected:
             flow.pause()
 
     async def sleep(self, seconds: float) -> None:
@@ -83,8 +83,8 @@ class DisconnectHandler:
         Raises `ClientDisconnectedError`, or is cancelled, when the client is gone: an attempt that
         is under way may still bring its usage, a new one is pointless.
         """
-        if self.left:
-            raise ClientDisconnectedError("The caller left.")
+        if self.disconnected:
+            raise ClientDisconnectedError("The client disconnected.")
         self._sleeping = True
         await asyncio.sleep(seconds)
         self._sleeping = False
@@ -100,7 +100,7 @@ class DisconnectHandler:
 
     def pause(self) -> None:
         self._slow = True
-        if self._flow is not None and not self.left:
+        if self._flow is not None and not self.disconnected:
             self._flow.pause()
 
     def resume(self) -> None:
@@ -109,9 +109,9 @@ class DisconnectHandler:
             self._flow.resume()
 
     def connection_lost(self) -> None:
-        if self.left:
+        if self.disconnected:
             return
-        self.left = True
+        self.disconnected = True
         # Nobody reads any more, so nothing may wait for a reader.
         self.resume()
         # Between two attempts there is no answer to drain.

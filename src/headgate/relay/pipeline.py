@@ -103,12 +103,16 @@ class CallPipeline:
             await response.transfer()
         except (HeadgateError, asyncio.CancelledError) as cause:
             now = self._clock.monotonic()
-            error = drop_trace(state.end_early(cause, left=disconnects.left, now=now))
+            error = drop_trace(
+                state.end_early(cause, disconnected=disconnects.disconnected, now=now)
+            )
         # A bug of the gateway must not lose the receipt, nor the money that is held.
         except Exception:
             log.exception("pipeline.fault", request_id=call.request_id)
             fault = InternalError.of(call.request_id)
-            error = state.end_early(fault, left=disconnects.left, now=self._clock.monotonic())
+            error = state.end_early(
+                fault, disconnected=disconnects.disconnected, now=self._clock.monotonic()
+            )
         finally:
             disconnects.stop()
             self._admission.release(call)

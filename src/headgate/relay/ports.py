@@ -195,8 +195,11 @@ class CapacityRecorder(Protocol):
 
 
 class ManagedModelRoute(msgspec.Struct, frozen=True):
-    """What serves a managed model. `wire_id` is what the provider is told; empty: as the catalog
-    has it. `model_id` is the one that really serves, which may not be the one that was named."""
+    """Hold what serves a managed model.
+
+    `wire_id` is the id that the provider gets; empty for the catalog's. `model_id` is the model
+    that serves, which may replace the one that was named.
+    """
 
     model_id: str
     wire_id: str
@@ -204,7 +207,7 @@ class ManagedModelRoute(msgspec.Struct, frozen=True):
 
 
 class ListedManagedModel(msgspec.Struct, frozen=True):
-    """A managed model as a list shows it, with what serves it. `created_at` in unix seconds."""
+    """Hold a managed model for a list, with what serves it. `created_at` is in unix seconds."""
 
     model_id: str
     display_name: str
@@ -217,24 +220,26 @@ class ListedManagedModel(msgspec.Struct, frozen=True):
 
 
 class ManagedModelRoutes(Protocol):
-    """The managed models, from memory: which credential of the platform serves which model."""
+    """Find the platform's credential that serves a managed model, from memory."""
 
     def __len__(self) -> int:
-        """How many there are; with none, any managed credential serves any model."""
+        """Return how many there are; with none, any managed credential serves any model."""
         ...
 
     def find(self, model_id: str) -> ManagedModelRoute | None:
-        """What serves that id: the model itself, or the replacement of a deprecated one; None for
-        an unknown id. Raises a `HeadgateError` where it is switched off or its credential is
-        unusable."""
+        """Return what serves that id: the model itself, or the replacement of a deprecated one;
+        None for an unknown id.
+
+        Raises a `HeadgateError` where the model is switched off or its credential is unusable.
+        """
         ...
 
     def list(self) -> Sequence[ListedManagedModel]:
-        """Every managed model that can be called now."""
+        """Return every managed model that can be called now."""
         ...
 
     def default(self) -> ManagedModelRoute | None:
-        """What serves unknown ids; None where nothing does. Raises as `find`."""
+        """Return what serves unknown ids; None where nothing does. Raises as `find`."""
         ...
 
 
@@ -294,25 +299,27 @@ class ModelMatch(msgspec.Struct, frozen=True):
 
 
 class ModelCatalog(Protocol):
-    """The catalog, from memory."""
+    """Find models and prices, from memory."""
 
     @property
     def providers(self) -> Sequence[str]:
-        """The integrations that models belong to, the default one first."""
+        """Return the integrations that have models, the default one first."""
         ...
 
     def match(self, name: str, integration: str | None = None) -> ModelMatch:
-        """What the `model` of a request means: `integration/model` or a bare id. With an
-        `integration`, its model of that id, which may be spelled either way."""
+        """Return what the `model` of a request means: `integration/model` or a bare id.
+
+        With an `integration`, it is that one's model of the id, which may be spelled either way.
+        """
         ...
 
     def find(self, model_id: str, integration: str | None = None) -> Model | None:
-        """The catalog's model of an id within an integration, or of a bare id; None passes the id
-        through unchanged."""
+        """Return the model of an id within an integration, or of a bare id; None for an unknown id,
+        which is passed through unchanged."""
         ...
 
     def price(self, model_id: str, at: float, integration: str | None = None) -> Price | None:
-        """The price in force at a time (unix seconds) for a model id or a dated snapshot of it,
+        """Return the price at a time (unix seconds) for a model id or a dated snapshot of it,
         within an integration, or of a bare id."""
         ...
 

@@ -181,7 +181,8 @@ class Routing:
     def _choose_managed_route(
         self, call: Call, credential: Credential, match: ModelMatch | None
     ) -> ManagedModelRoute | None:
-        """What serves a managed call; None where its model goes to the credential as it is named.
+        """Return what serves a managed call; None where its model goes to the credential as it is
+        named.
 
         The key's scope holds for the model that serves, too: a replacement grants no more.
         """
@@ -214,8 +215,10 @@ class Routing:
         return managed_route
 
     def _find_managed_route(self, call: Call, match: ModelMatch) -> ManagedModelRoute | None:
-        """The managed model of the id as it is spelled, or of the bare id; else the default one.
-        One that is asked of an integration by name is not served by another's."""
+        """Return the route of the id as it is spelled, or of the bare id; else the default route.
+
+        A model that is requested of an integration by name is not served by another one's.
+        """
         managed_routes = self._managed_routes
         if not managed_routes or call.model is None:
             return None
@@ -245,7 +248,7 @@ class Routing:
         state.streams = body.stream
         body = body.with_envelopes_removed()
         if managed_route is not None:
-            body = self._serve(state, body, managed_route)
+            body = self._use_managed_route(state, body, managed_route)
         elif match is not None:
             state.model, state.model_id = match.model, match.model_id
             if match.wire_id != call.model:
@@ -253,10 +256,10 @@ class Routing:
                 assert credential is not None, "it is chosen first"
                 body = body.with_model(choose_wire_id(match, credential))
         if body.stream and call.endpoint.asks_usage and not body.includes_usage:
-            body = self._ask_usage(state, body)
+            body = self._request_usage(state, body)
         state.body = body
 
-    def _ask_usage(self, state: CallState, body: JsonRequest) -> JsonRequest:
+    def _request_usage(self, state: CallState, body: JsonRequest) -> JsonRequest:
         """Return the request with the field that asks for usage, unless the provider is known to
         reject it."""
         credential, refusals = state.credential, self._usage_refusals
@@ -268,7 +271,7 @@ class Routing:
         state.requested_usage, state.body_without_usage = True, body
         return body.with_usage_asked()
 
-    def _serve(
+    def _use_managed_route(
         self, state: CallState, body: JsonRequest, managed_route: ManagedModelRoute
     ) -> JsonRequest:
         """Return the request for the model that serves; hold, price and receipt are of that one."""

@@ -32,7 +32,7 @@ RETRIED_CATEGORIES = frozenset(
     {provider_errors.ErrorCategory.RATE, provider_errors.ErrorCategory.SERVER}
 )
 RETRY_ADVICE = {b"true": True, b"false": False}
-FAULT_BODY_BYTES_MAX = 1 << 20
+ERROR_BODY_BYTES_MAX = 1 << 20
 CODED_HEADERS = frozenset({b"content-encoding", b"etag"})
 STALE_RETRIES_MAX = 2
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -78,13 +78,13 @@ class UpstreamResponse(msgspec.Struct):
     headers: Headers
     response: Response
     body: bytes | None = None
-    fault: provider_errors.ProviderErrorResponse | None = None
+    provider_error: provider_errors.ProviderErrorResponse | None = None
     content_type: bytes = b""
     """The media type in lower case; empty where there is none."""
     coding: bytes = b""
     """The content coding of the body, which the gateway never asks for; empty where there is
     none."""
-    coding_fault: str = ""
+    coding_error: str = ""
     decoder: Decoder | None = None
     """Undoes the content coding of a body while it streams."""
     request_id: str | None = None
@@ -99,7 +99,7 @@ class UpstreamResponse(msgspec.Struct):
     def decode(self, body: bytes, bytes_max: int) -> bytes:
         """Return the body without its content coding, and drop the coding from the headers.
 
-        A body that cannot be decoded is returned empty, and `coding_fault` says why: an exception
+        A body that cannot be decoded is returned empty, and `coding_error` says why: an exception
         would keep a decompression bomb in its traceback.
         """
         if not (self.coding and body):
@@ -109,7 +109,7 @@ class UpstreamResponse(msgspec.Struct):
             body = b"".join(decoder.feed(body))
             decoder.finish()
         except DecodingError as error:
-            self.coding_fault = str(error)
+            self.coding_error = str(error)
             body = b""
         self.drop_coding()
         return body
@@ -189,7 +189,7 @@ class Upstream:
         try:
             while True:
                 result = await self._attempt(state, request)
-                if isinstance(result, UpstreamResponse) and result.fault is None:
+                if isinstance(result, UpstreamResponse) and result.provider_error is None:
                     if state.body_without_usage is None or not self._retries_without_usage(
                         state, result
                     ):
@@ -211,7 +211,7 @@ class Upstream:
         if (
             self._capacity_recorder is not None
             and isinstance(result, UpstreamResponse)
-            and result.fault is None
+            and result.provider_error is None
         ):
             self._note_capacity(self._capacity_recorder, state, result)
         return raise_or_return(result)
@@ -227,7 +227,7 @@ class Upstream:
         credential, model = state.credential, state.call.model
         assert credential is not None, "routing comes before sending"
         if isinstance(result, UpstreamResponse):
-            if result.fault is not None and result.status >= 500:
+            if result.provider_error is not None and result.status >= 500:
                 self._breakers.fail(credential, model, probes)
             else:
                 self._breakers.succeed(credential, model, probes)
@@ -302,11 +302,15 @@ class Upstream:
             state.attempts += 1
         answer = read_response(response)
         if response.status in RETRIED_STATUS or (response.status >= 400 and answer.retry_advice):
-            answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
-            answer.fault = provider_errors.classify(response.status, answer.body)
+            answer.body = answer.decode(
+                await read_error_body(state, response), ERROR_BODY_BYTES_MAX
+            )
+            answer.provider_error = provider_errors.classify(response.status, answer.body)
             state.was_sent = False
         elif state.requested_usage and response.status in REFUSING_STATUS:
-            answer.body = answer.decode(await read_fault(state, response), FAULT_BODY_BYTES_MAX)
+            answer.body = answer.decode(
+                await read_error_body(state, response), ERROR_BODY_BYTES_MAX
+            )
         return answer
 
     def _wait_before_retry(
@@ -390,11 +394,11 @@ def can_connect_again(failure: egress.EgressError) -> bool:
     )
 
 
-async def read_fault(state: CallState, response: Response) -> bytes:
+async def read_error_body(state: CallState, response: Response) -> bytes:
     """Read the body of an error; empty for one that is too large for a message, or for the
     memory."""
     try:
-        return await response.read(FAULT_BODY_BYTES_MAX, state.reserve_answer)
+        return await response.read(ERROR_BODY_BYTES_MAX, state.reserve_answer)
     except (egress.ResponseTooLargeError, ResponseMemoryExhaustedError):
         return b""
 
@@ -444,10 +448,10 @@ def limit_total(request: Request, elapsed: float) -> Request:
 def is_final(answer: UpstreamResponse) -> bool:
     """Return whether time does not heal a refusal: by the provider's own word, else by its
     reason."""
-    assert answer.fault is not None
+    assert answer.provider_error is not None
     if answer.retry_advice is not None:
         return not answer.retry_advice
-    return answer.fault.category not in RETRIED_CATEGORIES
+    return answer.provider_error.category not in RETRIED_CATEGORIES
 
 
 def is_failure_to_connect(error: egress.EgressError) -> bool:

@@ -193,7 +193,7 @@ def told(rig: Rig, code: str) -> bool:
 async def break_off(rig: Rig, error: type[HeadgateError]) -> Receipt:
     with pytest.raises(error) as caught:
         await rig.carried()
-    rig.state.end_early(caught.value, left=False)
+    rig.state.end_early(caught.value, disconnected=False)
     rig.delivery.fail(caught.value)
     return rig.receipt()
 
@@ -450,7 +450,7 @@ async def test_cancelling_closes_the_provider_and_tells_the_caller() -> None:
     with pytest.raises(asyncio.CancelledError) as caught:
         await rig.carried()
     assert rig.response.aborted
-    error = rig.state.end_early(caught.value, left=False)
+    error = rig.state.end_early(caught.value, disconnected=False)
     rig.delivery.fail(error)
     assert told(rig, "gateway_stopping")
     assert rig.receipt().outcome == "cancelled"

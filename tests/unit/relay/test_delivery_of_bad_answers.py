@@ -58,7 +58,7 @@ async def test_redirect_is_refused_and_costs_nothing(status: int) -> None:
     state, response = plan("/files/f/content", b"", "GET"), FakeResponse(status, BYTES)
     with pytest.raises(InvalidProviderResponseError, match="not followed") as raised:
         deliver(state, response, FakeCaller())
-    state.end_early(raised.value, left=False)
+    state.end_early(raised.value, disconnected=False)
     assert response.aborted
     assert (state.outcome, price_call(state, FakeModels(), 0.0)) == ("upstream_error", FREE)
 

@@ -102,7 +102,7 @@ async def test_leaving_after_the_end_changes_nothing() -> None:
     disconnects.start()
     disconnects.stop()
     caller.leave()
-    assert not disconnects.left
+    assert not disconnects.disconnected
     assert drains.active == 0
 
 

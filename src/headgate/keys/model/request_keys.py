@@ -52,7 +52,7 @@ def find_grant(grants: Grants, tokens: Sequence[bytes]) -> tuple[Grant, bytes]:
     return valid[0]
 
 
-def refuse_repeated() -> DuplicateAuthorizationError:
+def make_duplicate_error() -> DuplicateAuthorizationError:
     return DuplicateAuthorizationError("Send only one Authorization header.")
 
 
