@@ -20,7 +20,10 @@ ACCOUNTS: tuple[Account, ...] = get_args(Account)
 
 
 class InsufficientFundsError(HeadgateError):
-    """Report that the wallet has less than the call can cost at most."""
+    """The wallet does not cover the highest cost that the call can have.
+
+    Add funds with `headgate wallet fund`, or state a smaller output limit.
+    """
 
     kind = Kind.UNPAID
     code = "insufficient_funds"
@@ -35,13 +38,19 @@ class InsufficientFundsError(HeadgateError):
 
 
 class HoldNotFoundError(HeadgateError):
-    """Report a settlement whose hold is not open and has no receipt; nothing was recorded."""
+    """A settlement names a hold that is not open and has no receipt. Nothing was recorded.
+
+    Report it: this is a fault of the gateway.
+    """
 
     code = "hold_lost"
 
 
 class ReferenceConflictError(HeadgateError):
-    """Report a grant whose reference was used before for another amount."""
+    """The reference of this grant was used before for another amount.
+
+    Choose a new reference.
+    """
 
     kind = Kind.CONFLICT
     code = "reference_taken"

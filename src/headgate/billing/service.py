@@ -43,8 +43,7 @@ _encode_event = msgspec.json.Encoder().encode
 
 
 class DuplicateReceiptError(Exception):
-    """Signal that a batch has a receipt which is recorded already. The writer then retries its
-    items one by one."""
+    """A batch holds a receipt that is recorded already; it is done again, one by one."""
 
 
 class Ledger:

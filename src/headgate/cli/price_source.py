@@ -65,6 +65,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class PriceSourceNotFoundError(HeadgateError):
+    """The list of genai-prices has no such provider.
+
+    Name a provider of that list.
+    """
+
     kind = Kind.MISSING
     code = "price_source_missing"
 

@@ -38,7 +38,10 @@ Integration = Annotated[str, typer.Option(help="Whose models: an integration of 
 
 
 class PricesNotInstalledError(HeadgateError):
-    """Report that there is nothing to compare the price book with."""
+    """There is no price list to compare with, or no integration of that name.
+
+    Install `headgate[prices]`, and check the name.
+    """
 
     kind = Kind.INVALID
     code = "prices_missing"

@@ -46,12 +46,20 @@ Capability = Literal[
 
 
 class InvalidCatalogError(HeadgateError):
-    """Report a catalog file that cannot be used; the message names the file and the place in it."""
+    """A catalog file is invalid; the message names the file and the place in it.
+
+    Correct the file, or remove it from the catalog directory.
+    """
 
     code = "catalog_invalid"
 
 
 class IntegrationNotFoundError(HeadgateError):
+    """The catalog has no integration of this name.
+
+    List the integrations with `GET /api/integrations/browse`.
+    """
+
     kind = Kind.MISSING
     code = "integration_not_found"
 

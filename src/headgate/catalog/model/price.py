@@ -37,13 +37,21 @@ _NAME = re.compile(
 
 
 class InvalidPriceError(HeadgateError):
-    """Report a new price that is not valid; `param` is the path of the field."""
+    """A field of the new price is invalid.
+
+    Correct the field that `loc` names.
+    """
 
     kind = Kind.UNPROCESSABLE
     code = "invalid_price"
 
 
 class PriceNotFoundError(HeadgateError):
+    """There is no price of this name.
+
+    List the prices with `headgate prices list`.
+    """
+
     kind = Kind.MISSING
     code = "price_not_found"
 

@@ -17,8 +17,10 @@ Reference = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class InvalidOrganizationSettingError(HeadgateError):
-    """Report a setting that names an unknown or unusable object; `param` is the path of the
-    field."""
+    """A setting of the organization names something that does not exist or cannot be used.
+
+    Correct the field that `loc` names.
+    """
 
     kind = Kind.UNPROCESSABLE
     code = "invalid_setting"
