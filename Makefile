@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS = true
 
 .PHONY: help setup run test prove check format bench torture soak rotation scale contract fuzz mutation clean lock
 
-help: ## what can be done here
+help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(UV):
@@ -41,52 +41,52 @@ $(VENV)/.%: requirements/%.lock $(VENV)/.dev
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$*.lock
 	@touch $@
 
-setup: $(VENV)/.run ## prepare; .venv/bin/headgate then runs
+setup: $(VENV)/.run ## install Headgate and its simulator into .venv
 
 run: setup ## start Headgate on 127.0.0.1:4600 (HEADGATE_HOST, HEADGATE_PORT, HEADGATE_DATA)
 	@exec $(BIN)/headgate serve --simulator
 
-test: check ## everything that CI checks
+test: check ## run the checks and all tests, as CI does
 	@$(BIN)/pytest -n 2
 
-prove: $(VENV)/.dev ## the tests that are rigs: kills, rotations and floods, in their quick forms (~3 min)
+prove: $(VENV)/.dev ## run the long tests: kills, rotations and floods, in their quick forms (~3 min)
 	@$(BIN)/pytest -n 2 -m prove
 
-check: $(VENV)/.dev ## format, lint, types, layers, tidy
+check: $(VENV)/.dev ## check format, lint, layers, style and types
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-cache | tail -n 3
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/pyright
 
-format: $(VENV)/.dev ## put the code into shape
+format: $(VENV)/.dev ## fix lint findings and format the code
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-bench: $(VENV)/.dev ## figures of performance, side by side with peers in one run (ARGS="--publish")
+bench: $(VENV)/.dev ## measure performance next to other gateways (ARGS="--publish")
 	@$(BIN)/python -m bench.run $(ARGS)
 
-soak: $(VENV)/.dev ## a million mixed calls: does memory grow, is anything left open (~20 min)
+soak: $(VENV)/.dev ## make a million mixed calls, and check memory and connections (~20 min)
 	@$(BIN)/python -m rigs.soak $(ARGS)
 
-scale: $(VENV)/.dev ## 10,000 keys and 1,000 credentials: start, key check, list pages (~2 min)
+scale: $(VENV)/.dev ## measure start, key check and list pages with 10,000 keys (~2 min)
 	@$(BIN)/python -m rigs.scale $(ARGS)
 
-rotation: $(VENV)/.dev ## replace all keys of 5,000 secrets under load, with 20 kills (~2 min)
+rotation: $(VENV)/.dev ## rotate the keys of 5,000 secrets under load, with 20 kills (~2 min)
 	@$(BIN)/python -m rigs.rotation $(ARGS)
 
-torture: $(VENV)/.dev ## kill it, fill its disk, fail its flushes, and look at its books (ARGS="--quick")
+torture: $(VENV)/.dev ## kill the server, fill its disk, fail its flushes, and check the ledger (ARGS="--quick")
 	@$(BIN)/python -m rigs.torture $(ARGS)
 
-contract: $(VENV)/.dev ## hold the platform API to its own document, as several roles (ARGS="--examples 50")
+contract: $(VENV)/.dev ## test the platform API against its OpenAPI document (ARGS="--examples 50")
 	@$(BIN)/python -m rigs.contract $(ARGS)
 
-fuzz: $(VENV)/.fuzz ## feed every reader of foreign bytes for 10 minutes (ARGS="--seconds 60 tap")
+fuzz: $(VENV)/.fuzz ## fuzz every parser of untrusted bytes for 10 minutes (ARGS="--seconds 60 tap")
 	@$(BIN)/python -m rigs.fuzz $(ARGS)
 
-mutation: $(VENV)/.mutation ## break the code, count what no test notices (ARGS="ledger --again")
+mutation: $(VENV)/.mutation ## run mutation tests (ARGS="ledger --again")
 	@$(BIN)/python -m rigs.mutation $(ARGS)
 
-lock: $(UV) ## resolve the dependencies anew, with hashes
+lock: $(UV) ## update the lock files, with hashes
 	@for set in run dev fuzz mutation build uv; do $(BIN)/python tools/lock.py $$set; done
 
-clean: ## remove the environment, not the data
+clean: ## remove the environment; data stays
 	rm -rf .venv .tools .bench

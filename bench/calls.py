@@ -275,7 +275,9 @@ def is_within_budget(recorded: Profile, counted: Profile) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 within the budget, 1 beyond it."""
     parser = argparse.ArgumentParser(prog="bench.calls", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="make today's figures the budget")
+    parser.add_argument(
+        "--record", action="store_true", help="record the current figures as the budget"
+    )
     options = parser.parse_args(arguments)
     counted = count()
     fits = True

@@ -48,10 +48,10 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, help="interleaved rounds (4; quick: 2)")
     add("--peers", help=f"comma-separated, of {','.join(PEERS)} (default: those installed)")
     add("--headgate", type=Path, default=ROOT / ".venv/bin/headgate", help="the headgate command")
-    add("--publish", action="store_true", help="write docs/performance.md and its picture anew")
+    add("--publish", action="store_true", help="rewrite docs/performance.md and its picture")
     add("--seconds-scale", type=float, help="a factor on the length of every window (1)")
     add("--install-peers", action="store_true", help="install the pinned peers into .bench/")
-    add("--profile", action="store_true", help="record where headgate's time goes, and stop")
+    add("--profile", action="store_true", help="profile Headgate under load, and exit")
     return parser.parse_args(arguments)
 
 

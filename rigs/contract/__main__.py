@@ -18,7 +18,7 @@ from tests.fakes.gateway import find_port, running_gateway
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--examples", type=int, default=200, help="of each operation")
+    parser.add_argument("--examples", type=int, default=200, help="examples for each operation")
     parser.add_argument("--phases", default=PHASES)
     received = parser.parse_args()
     faults = 0

@@ -29,9 +29,9 @@ LONG = {
 def main() -> int:
     """Run and print; return 0 if every cell passed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=5, help="how often each cell is called")
+    parser.add_argument("-n", type=int, default=5, help="calls of each cell")
     parser.add_argument("--quick", action="store_true", help="the deadlines of the tests, n = 1")
-    parser.add_argument("--only", default="", help="cells whose name begins so")
+    parser.add_argument("--only", default="", help="run the cells whose name begins with this")
     given = parser.parse_args()
     cells = [c for c in list_cells({} if given.quick else LONG) if c.name.startswith(given.only)]
     times = 1 if given.quick else given.n

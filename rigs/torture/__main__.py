@@ -21,13 +21,13 @@ CONSOLE = Console(stderr=True, highlight=False)
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rigs.torture", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few of everything")
-    parser.add_argument("--seed", type=int, default=4600, help="of every draw")
-    parser.add_argument("--kills", type=int, help="of K1 (200; quick 20)")
-    parser.add_argument("--times", type=int, help="at each failpoint of K2 (20; quick 1)")
-    parser.add_argument("--seeds", type=int, help="of K6 (100,000; quick 300)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="that K6 may take")
-    parser.add_argument("--only", default=",".join(PARTS), help="the parts, with commas between")
+    parser.add_argument("--quick", action="store_true", help="run a short form of each part")
+    parser.add_argument("--seed", type=int, default=4600, help="seed of all random choices")
+    parser.add_argument("--kills", type=int, help="kills of K1 (200; quick 20)")
+    parser.add_argument("--times", type=int, help="kills at each failpoint of K2 (20; quick 1)")
+    parser.add_argument("--seeds", type=int, help="seeds of K6 (100,000; quick 300)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="longest time for K6")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, separated by commas")
     return parser.parse_args()
 
 

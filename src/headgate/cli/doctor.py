@@ -205,7 +205,7 @@ def _examine_providers(
     if application.settings.simulator:
         asleep = []
     for each in asleep:
-        text = f"{each.base_url} is the built-in simulator, which runs only with its server"
+        text = f"{each.base_url} is the simulator, which runs only with its server"
         yield Finding("ok", "provider", text)
     places = {
         (*parse_base_url(each.base_url), find_purpose(each))

@@ -112,7 +112,7 @@ def describe_provider(
     if credential is None:
         return f"none yet: {program} credentials add openai --data {data}"
     if credential.name == SIMULATOR_NAME:
-        return "the built-in simulator (set OPENAI_API_KEY for the real one)"
+        return "the simulator (set OPENAI_API_KEY for the real one)"
     if credential.name == ENVIRONMENT_NAME and has_key:
         return f"{credential.origin}, with OPENAI_API_KEY"
     if credential.name == ENVIRONMENT_NAME:

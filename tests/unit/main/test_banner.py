@@ -31,7 +31,7 @@ def make_credential(name: str) -> Credential:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("simulator", "the built-in simulator"),
+        ("simulator", "the simulator"),
         ("environment", "https://api.openai.com:443, with OPENAI_API_KEY"),
         ("mine", "https://api.openai.com:443, with the stored credential mine (cred_1)"),
         (None, "none yet: ./headgate credentials add openai --data 'a folder'"),
