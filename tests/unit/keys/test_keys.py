@@ -293,10 +293,10 @@ def test_revocation_by_another_process_changes_the_revision(harness: Harness) ->
         "from headgate.keys.service import KeyService\n"
         "from headgate.kit.clock import SystemClock\n"
         "from headgate.kit.db.engine import Database\n"
-        "from headgate.kit.ids import Ids\n"
+        "from headgate.kit.ids import IdGenerator\n"
         "database = Database(Path(sys.argv[1]))\n"
         "audit = AuditLog(SystemClock())\n"
-        "keys = KeyService(SystemClock(), AccountService(SystemClock(), Ids(), audit), audit)\n"
+        "keys = KeyService(SystemClock(), AccountService(SystemClock(), IdGenerator(), audit), audit)\n"
         "with database.transaction() as connection:\n"
         "    keys.revoke(connection, sys.argv[2], by=SYSTEM)\n"
     )
