@@ -27,11 +27,11 @@ _WRAPPED_KEY_BYTES = _HEADER_BYTES + KEY_BYTES + _TAG_BYTES
 
 
 class BrokenSealError(Exception):
-    """A box that this key did not seal for this purpose, or that was changed since."""
+    """Report a box that was sealed by another key, for another purpose, or changed since."""
 
 
 class SecretKey:
-    """32 bytes that seal and open. `id` is derived from them and may be shown."""
+    """Hold 32 bytes that seal and open. `id` is derived from them and may be shown."""
 
     __slots__ = ("id", "material")
 
@@ -42,19 +42,18 @@ class SecretKey:
 
     @classmethod
     def generate(cls) -> SecretKey:
-        """A new random key."""
         return cls(secrets.token_bytes(KEY_BYTES))
 
 
 def seal(key: SecretKey, plaintext: bytes, *, bound_to: bytes) -> bytes:
-    """A box that only this key opens, and only with the same `bound_to`."""
+    """Return a box that only this key opens, and only with the same `bound_to`."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     header = _VERSION + key.id + _commit(key, nonce) + nonce
     return header + AESGCM(key.material).encrypt(nonce, plaintext, encode_fields(header, bound_to))
 
 
 def open_box(key: SecretKey, box: bytes, *, bound_to: bytes) -> bytes:
-    """What was sealed. Raises `BrokenSealError`."""
+    """Return what was sealed. Raise `BrokenSealError`."""
     header, ciphertext = box[:_HEADER_BYTES], box[_HEADER_BYTES:]
     nonce = header[-_NONCE_BYTES:]
     expected = _VERSION + key.id + _commit(key, nonce) + nonce
@@ -67,21 +66,21 @@ def open_box(key: SecretKey, box: bytes, *, bound_to: bytes) -> bytes:
 
 
 def seal_envelope(key: SecretKey, plaintext: bytes, *, bound_to: bytes) -> bytes:
-    """Seal under a fresh key of its own, which is sealed under `key` and goes in front."""
+    """Seal under a fresh key, which is itself sealed under `key` and placed in front."""
     own_key = SecretKey.generate()
     wrapped = seal(key, own_key.material, bound_to=bound_to)
     return wrapped + seal(own_key, plaintext, bound_to=bound_to)
 
 
 def open_envelope(key: SecretKey, envelope: bytes, *, bound_to: bytes) -> bytes:
-    """What was sealed by `seal_envelope`. Raises `BrokenSealError`."""
+    """Return what `seal_envelope` sealed. Raise `BrokenSealError`."""
     wrapped, box = envelope[:_WRAPPED_KEY_BYTES], envelope[_WRAPPED_KEY_BYTES:]
     own_key = SecretKey(open_box(key, wrapped, bound_to=bound_to))
     return open_box(own_key, box, bound_to=bound_to)
 
 
 def encode_fields(*fields: str | bytes) -> bytes:
-    """Fields as bytes that no other list of fields has: each with its length in front."""
+    """Encode fields unambiguously: each is preceded by its length."""
     encoded = [field.encode() if isinstance(field, str) else field for field in fields]
     return b"".join(struct.pack(">I", len(field)) + field for field in encoded)
 

@@ -30,27 +30,27 @@ _MEMBER_CODINGS = frozenset({"gzip", "zstd"})
 
 
 class DecodingError(Exception):
-    """A body that is not decoded; the message says why."""
+    """Report a body that cannot be decoded; the message says why."""
 
 
 class UnknownEncodingError(DecodingError):
-    """No decoder for this coding, or for several on top of each other."""
+    """Report a coding without a decoder, or several codings on top of each other."""
 
 
 class CorruptEncodingError(DecodingError):
-    """The bytes are not of the coding, end too early, or go on after their end."""
+    """Report bytes that are not of the coding, end early, or go on after their end."""
 
 
 class OutputTooLargeError(DecodingError):
-    """The decoded body would be larger than it may be."""
+    """Report that the decoded body would be larger than allowed."""
 
 
 class CompressionRatioError(DecodingError):
-    """The decoded body is so much larger than what was sent that it is taken for a bomb."""
+    """Report a decoded body so much larger than the input that it is taken for a bomb."""
 
 
 class _Stage(Protocol):
-    """What the standard library's decompressors have in common (`bz2`, `lzma`, `zstd`)."""
+    """Describe what the standard library's decompressors share (`bz2`, `lzma`, `zstd`)."""
 
     eof: bool
     needs_input: bool
@@ -60,8 +60,10 @@ class _Stage(Protocol):
 
 
 class _Deflated:
-    """zlib in the manner of `_Stage`. A body of coding deflate says by its first byte whether it
-    has zlib's header, which not every sender gives it.
+    """Decompress zlib and raw deflate.
+
+    The first byte of a body of coding deflate tells whether it has zlib's header: not every sender
+    adds it.
     """
 
     def __init__(self, bits: int | None) -> None:
@@ -83,7 +85,7 @@ class _Deflated:
 
 
 class _Brotli:
-    """brotli in the manner of `_Stage`; it refuses bytes after its end by itself."""
+    """Decompress brotli; bytes after its end are refused by the library."""
 
     unused_data = b""
 
@@ -106,10 +108,9 @@ class _Brotli:
 
 
 def read_brotli_window_bits(first: int) -> int:
-    """The size of the window that the first byte of a body announces, where it is a large one.
+    """Return the window size that the first byte of a body announces, if it is a large one.
 
-    RFC 7932, 9.1: a set lowest bit and three more that are not all zero say 18 to 24; whatever
-    else there is, is smaller.
+    RFC 7932, 9.1: a set lowest bit followed by three bits that are not all zero means 18 to 24.
     """
     larger = first >> 1 & 7
     return 17 + larger if first & 1 else 16
@@ -132,12 +133,11 @@ CODINGS = (*_STAGES, *_ALIASES)
 
 
 class Decoder:
-    """One body of one coding: `feed` it what arrives, take what comes out, `finish` at the end.
+    """Decode one body of one coding: `feed` it what arrives, `finish` at the end.
 
-    It holds at most 16 KiB of input, one piece of output, and the coding's window. `ratio_max` is
-    decoded bytes for each byte fed, and counts from `FREE_RATIO_BYTES` on. Raises
-    `UnknownEncodingError`;
-    `coding` is the value of Content-Encoding, in any case.
+    Hold at most 16 KiB of input, one piece of output, and the coding's window. `ratio_max` is
+    decoded bytes per byte fed, and counts from `FREE_RATIO_BYTES` on. `coding` is the value of
+    Content-Encoding, in any case. Raise `UnknownEncodingError`.
     """
 
     def __init__(self, coding: str, *, output_bytes_max: int, ratio_max: int = 100) -> None:
@@ -155,17 +155,17 @@ class Decoder:
         self.output_bytes = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What more of the body decodes to, in pieces that are made as they are taken: take all.
+        """Yield the decoded pieces of `data`; the caller must take all of them.
 
-        Raises `CorruptEncodingError`, `OutputTooLargeError`, `CompressionRatioError`; the decoder
-        is of no use then.
+        Raise `CorruptEncodingError`, `OutputTooLargeError` or `CompressionRatioError`; the decoder
+        is unusable afterwards.
         """
         view = memoryview(data)
         for start in range(0, len(view), _SLICE_BYTES):
             yield from self._expand(bytes(view[start : start + _SLICE_BYTES]))
 
     def finish(self) -> None:
-        """Nothing more comes. Raises `CorruptEncodingError` if something is missing."""
+        """Check that the body is complete. Raise `CorruptEncodingError` if something is missing."""
         if not self._stage.eof:
             raise CorruptEncodingError(f"The {self._coding} data ends in the middle.")
 

@@ -16,7 +16,7 @@ Raised = TypeVar("Raised", bound=BaseException)
 
 
 class Kind(enum.Enum):
-    """What went wrong, in the words that every API can translate. The value is the HTTP status."""
+    """Classify errors in the words that every API can translate. The value is the HTTP status."""
 
     INVALID = 400
     UNAUTHENTICATED = 401
@@ -44,11 +44,11 @@ class Kind(enum.Enum):
 
 
 class HeadgateError(Exception):
-    """An error with a stable code and a kind; the message says what is wrong and what to do.
+    """Carry a stable code and a kind; the message says what is wrong and what to do.
 
-    `param` names the field at fault. `retry_after_seconds` and `should_retry` become the
-    headers that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how
-    often a provider was asked before it came to this.
+    `param` names the field at fault. `retry_after_seconds` and `should_retry` become the headers
+    that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how often a
+    provider was called.
     """
 
     kind: ClassVar[Kind] = Kind.FAULT
@@ -71,11 +71,11 @@ class HeadgateError(Exception):
 
 
 def drop_trace(error: Raised) -> Raised:
-    """Cut an error loose from the frames that it came through, and from the errors before it.
+    """Detach an error from the frames that it came through and from earlier errors.
 
-    To be called where an error is kept: in a local variable, on an object, in a result. Its
-    traceback holds every frame, a frame holds the bodies of its call, and what keeps the error is
-    mostly held by one of those frames: a cycle, which only the collector would find.
+    Call it where an error is stored. Its traceback holds every frame, a frame holds the bodies of
+    its call, and the object that stores the error is mostly held by one of those frames: a cycle
+    that only the garbage collector would find.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error

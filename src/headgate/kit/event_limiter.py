@@ -12,7 +12,7 @@ SHOWN_MAX = 5
 
 
 class SuppressedEvents(msgspec.Struct, frozen=True):
-    """What a window did not let through. `most` has the addresses with the most events."""
+    """Summarize what a window did not let through. `most` has the busiest addresses."""
 
     count: int
     addresses: int
@@ -20,8 +20,10 @@ class SuppressedEvents(msgspec.Struct, frozen=True):
 
 
 class EventLimiter:
-    """The bounds of one window; `end` begins the next. A flood from one address leaves room for the
-    events of others."""
+    """Limit events per window, in total and per address, and count the rest.
+
+    A flood from one address leaves room for the events of others. `end` begins the next window.
+    """
 
     def __init__(self, *, in_all: int, of_address: int) -> None:
         self._in_all = in_all
@@ -31,7 +33,7 @@ class EventLimiter:
         self._unnamed = 0
 
     def take(self, address: str) -> bool:
-        """Whether an event may pass."""
+        """Return whether an event may pass."""
         if self._passed.total() < self._in_all and self._passed[address] < self._of_address:
             self._passed[address] += 1
             return True
@@ -42,7 +44,7 @@ class EventLimiter:
         return False
 
     def end(self) -> SuppressedEvents | None:
-        """Begin a new window; return what the old one did not let through, None for nothing."""
+        """Begin a new window; return what the old one suppressed, None for nothing."""
         held, unnamed = self._held, self._unnamed
         self._passed, self._held, self._unnamed = Counter(), Counter(), 0
         count = held.total() + unnamed

@@ -54,11 +54,11 @@ class InvalidFailpointError(HeadgateError):
 
 
 class FailpointError(Exception):
-    """What `NAME=raise` raises: a fault that no code expects."""
+    """Report the fault that `NAME=raise` injects; no code expects it."""
 
 
 class Failpoint:
-    """What happens at one place; `seconds` is of a sleep."""
+    """Hold the action of one failpoint; `seconds` is the length of a sleep."""
 
     def __init__(self, name: str, action: str, *, seconds: float, nth: int) -> None:
         self._name = name
@@ -68,7 +68,6 @@ class Failpoint:
         self._hits = 0
 
     def hit(self) -> None:
-        """The place is reached once more."""
         self._hits += 1
         if self._nth and self._hits != self._nth:
             return
@@ -83,7 +82,7 @@ _armed: dict[str, Failpoint] = {}
 
 
 def failpoint(name: str) -> None:
-    """The place of that name is reached; nothing happens unless a test has armed it."""
+    """Run the action armed for this place; do nothing where none is."""
     if _armed and name in _armed:
         _armed[name].hit()
 

@@ -28,7 +28,7 @@ IDEMPOTENT_RESPONSES = sa.Table(
 
 
 class IdempotencyClaim(msgspec.Struct, frozen=True):
-    """One request that may come again: its asker's secret, their key for it, and what it asks."""
+    """Identify a request that may be repeated: the caller's secret, its key, what it asks."""
 
     proof: bytes
     key: str
@@ -40,33 +40,33 @@ class IdempotencyClaim(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> bytes:
-        """What finds it."""
+        """Return the primary key of the stored response."""
         return hashlib.sha256(
             encode_fields("headgate.claim.1", self.proof, self.target, self.key)
         ).digest()
 
     @property
     def digest(self) -> bytes:
-        """What tells one body from another."""
+        """Return the hash that tells one body from another."""
         return hashlib.sha256(self.body).digest()
 
     @property
     def seal_key(self) -> SecretKey:
-        """What only the asker's own secret opens."""
+        """Return the key that seals the response; only the caller's secret yields it."""
         fields = encode_fields("headgate.claim_seal.1", self.proof, self.target, self.key)
         return SecretKey(hashlib.sha256(fields).digest())
 
 
 class IdempotencyMismatchError(Exception):
-    """The key was used before, for something else."""
+    """Report an idempotency key that was used before with another body."""
 
 
 def find_response(
     connection: sa.Connection, claim: IdempotencyClaim, *, now: float
 ) -> bytes | None:
-    """What the first request was answered, None for a first one.
+    """Return the response to the first request, None if this is the first.
 
-    Raises `IdempotencyMismatchError`.
+    Raise `IdempotencyMismatchError`.
     """
     statement = sa.select(IDEMPOTENT_RESPONSES).where(
         IDEMPOTENT_RESPONSES.c.claim == claim.id,
@@ -83,7 +83,7 @@ def find_response(
 def store_response(
     connection: sa.Connection, claim: IdempotencyClaim, answer: bytes, *, now: float
 ) -> None:
-    """Store the answer of a first request, in the transaction of what it did."""
+    """Store the response to a first request, in the transaction of its effect."""
     connection.execute(
         sa.delete(IDEMPOTENT_RESPONSES).where(IDEMPOTENT_RESPONSES.c.claim == claim.id)
     )
@@ -98,6 +98,6 @@ def store_response(
 
 
 def delete_expired_responses(connection: sa.Connection, *, now: float) -> int:
-    """Delete those that are too old to be given again; how many."""
+    """Delete the responses that are no longer replayed; return how many."""
     old = IDEMPOTENT_RESPONSES.c.created_at <= now - REPLAY_SECONDS
     return connection.execute(sa.delete(IDEMPOTENT_RESPONSES).where(old)).rowcount

@@ -8,7 +8,7 @@ import time
 
 
 class IdGenerator:
-    """Makes ids such as `req_018f3c2a9b4d7e21c09a0000002a`: prefix, milliseconds, process, counter.
+    """Make ids such as `req_018f3c2a9b4d7e21c09a0000002a`: prefix, milliseconds, process, counter.
 
     Unique over processes (48 random bits each) and cheap enough for every call; not secret.
     """
@@ -18,11 +18,10 @@ class IdGenerator:
         self._counter = itertools.count(secrets.randbits(16))
 
     def make(self, prefix: str) -> str:
-        """One new id with the given prefix."""
         count = next(self._counter) & 0xFFFFFFFF
         return f"{prefix}_{time.time_ns() // 1_000_000:012x}{self._process}{count:08x}"
 
 
 def first_id(prefix: str, unix_seconds: float) -> str:
-    """The bound below which every id of that prefix was made before a time."""
+    """Return a lower bound: all ids of that prefix made before the time sort below it."""
     return f"{prefix}_{int(unix_seconds * 1000):012x}"

@@ -26,18 +26,16 @@ _NOISE = frozenset({"color_message"})
 
 
 class SafeStream:
-    """A stream that drops what it cannot write: a full disk under the log ends no thread."""
+    """Wrap a stream and drop what it cannot write, so that a full disk ends no thread."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """As the stream does."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
 
     def flush(self) -> None:
-        """As the stream does."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -71,7 +69,7 @@ def configure(stream: TextIO, *, level: str) -> None:
 
 
 def catch_uncaught() -> None:
-    """Send what nobody catches, in any thread, and warnings the way of all logs."""
+    """Log uncaught exceptions of all threads, and warnings, like everything else."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_of_thread
@@ -81,7 +79,7 @@ def catch_uncaught() -> None:
 def drop_noise(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor: leave out what libraries repeat."""
+    """Drop what libraries repeat (a structlog processor)."""
     for name in _NOISE & event.keys():
         del event[name]
     return event
@@ -90,7 +88,7 @@ def drop_noise(
 def mask_secrets(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor: nothing that looks like a key leaves in any value, however deep."""
+    """Mask whatever looks like a key, in values of any depth (a structlog processor)."""
     for name, value in event.items():
         if not name.startswith("_"):
             event[name] = _mask(value)
@@ -100,7 +98,7 @@ def mask_secrets(
 def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """What ends the process goes the way of all logs: masked, and without local variables."""
+    """Log the exception that ends the process: masked, without local variables."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     else:
@@ -120,7 +118,7 @@ def _log_unraisable(given: sys.UnraisableHookArgs) -> None:
 
 
 def mask_text(text: str) -> str:
-    """The text with what looks like a key cut down to its public beginning."""
+    """Cut whatever looks like a key down to its public beginning."""
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
     return text

@@ -8,13 +8,13 @@ NANO_PER_DOLLAR = 1_000_000_000
 
 
 def divide_half_up(amount: int, divisor: int) -> int:
-    """The quotient rounded to the nearest integer, halves away from zero; `divisor` is positive."""
+    """Divide and round to the nearest integer, halves away from zero; `divisor` is positive."""
     sign = -1 if amount < 0 else 1
     return sign * ((2 * abs(amount) + divisor) // (2 * divisor))
 
 
 def nano_from_dollars(dollars: Decimal | str) -> int:
-    """An exact amount of dollars as nano-dollars; ValueError where it has a finer part."""
+    """Convert an exact amount of dollars to nano-dollars. Raise ValueError for finer amounts."""
     nano = Decimal(dollars) * NANO_PER_DOLLAR
     if nano != nano.to_integral_value():
         message = f"{dollars} dollars is not a whole number of nano-dollars"
@@ -23,6 +23,6 @@ def nano_from_dollars(dollars: Decimal | str) -> int:
 
 
 def format_dollars(nano: int) -> str:
-    """Nano-dollars as a decimal string of dollars with nine places (`0.000012500`)."""
+    """Format nano-dollars as dollars with nine decimal places (`0.000012500`)."""
     whole, rest = divmod(abs(nano), NANO_PER_DOLLAR)
     return f"{'-' if nano < 0 else ''}{whole}.{rest:09d}"

@@ -26,6 +26,6 @@ Row = tuple[str, int, str, str, bytes]
 
 
 def append(connection: sa.Connection, rows: Sequence[Row]) -> None:
-    """Add events in this transaction; ids are the sender's, and unique."""
+    """Add events in this transaction; ids are chosen by the sender and unique."""
     _INSERT.run_all(connection, rows)
     failpoint("outbox_insert")

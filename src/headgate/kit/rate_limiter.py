@@ -23,8 +23,11 @@ log = structlog.get_logger(__name__)
 
 
 class RateLimit(msgspec.Struct, frozen=True):
-    """One limit as it stands: `unit` is `requests` or `tokens`, `remaining` what can be had at
-    once, `reset_seconds` how long until all of `limit` can."""
+    """Describe the state of one limit.
+
+    `unit` is `requests` or `tokens`, `remaining` what is available now, `reset_seconds` how long
+    until all of `limit` is.
+    """
 
     unit: str
     limit: int
@@ -33,10 +36,7 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class RateLimitedError(HeadgateError):
-    """The key has used up its requests or tokens of this minute.
-
-    Wait for the seconds in `Retry-After`, or raise the key's limits.
-    """
+    """Report a key that has used up its minute; `rate_limits` has the state."""
 
     kind = Kind.LIMITED
     code = "rate_limited"
@@ -49,7 +49,7 @@ class RateLimitedError(HeadgateError):
 
 
 class LimitedKey(Protocol):
-    """What is limited: a grant."""
+    """Describe what is limited: a grant."""
 
     @property
     def key_id(self) -> str: ...
@@ -60,9 +60,10 @@ class LimitedKey(Protocol):
 
 
 class RateLimiter:
-    """The rates of one process. State exists only for keys that are limited: a float or two each.
+    """Limit the rates of keys within one process.
 
-    Whatever goes wrong in here lets the call pass (M8): a limiter is no reason for an outage.
+    State exists only for keys that are limited: a float or two each. An internal fault lets the
+    call pass: a limiter is no reason for an outage.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -73,9 +74,9 @@ class RateLimiter:
         """Tokens in the bucket, and when they were counted."""
 
     def take(self, grant: LimitedKey, *, tokens: int = 0) -> tuple[RateLimit, ...]:
-        """Count one request, and take the tokens that it may need; how the limits stand then.
+        """Count one request, reserve the tokens that it may need, return the limits' state.
 
-        Raises `RateLimitedError`, and has then counted nothing.
+        Raise `RateLimitedError`, and then count nothing.
         """
         try:
             return self._take(grant, tokens)
@@ -87,7 +88,7 @@ class RateLimiter:
             return ()
 
     def check(self, grant: LimitedKey, *, with_tokens: bool) -> None:
-        """Raise `RateLimitedError` where `take` would now; nothing is counted."""
+        """Raise `RateLimitedError` where `take` would; count nothing."""
         try:
             self._check(grant, self._now(), with_tokens=with_tokens)
         except RateLimitedError:
@@ -97,7 +98,7 @@ class RateLimiter:
             log.exception("rate_limiter.fault", key_id=grant.key_id)
 
     def settle(self, grant: LimitedKey, *, reserved: int, used: int) -> None:
-        """Put what a call really used in the place of what was taken for it."""
+        """Replace the reserved tokens of a call by what it really used."""
         known = self._levels.get(grant.key_id)
         if known is not None:
             level, at = known
@@ -116,7 +117,7 @@ class RateLimiter:
         return _describe(grant, due - now, level if tokens else None)
 
     def _check(self, grant: LimitedKey, now: float, *, with_tokens: bool) -> tuple[float, float]:
-        """When the next request would be on time, and the tokens in the bucket."""
+        """Return when the next request would be on time, and the tokens in the bucket."""
         requests, bucket = grant.requests_per_minute, grant.tokens_per_minute
         due = max(self._next_at.get(grant.key_id, 0.0), now)
         level = self._fill(grant.key_id, bucket, now) if bucket and with_tokens else 0.0

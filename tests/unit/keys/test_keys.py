@@ -296,7 +296,8 @@ def test_revocation_by_another_process_changes_the_revision(harness: Harness) ->
         "from headgate.kit.ids import IdGenerator\n"
         "database = Database(Path(sys.argv[1]))\n"
         "audit = AuditLog(SystemClock())\n"
-        "keys = KeyService(SystemClock(), AccountService(SystemClock(), IdGenerator(), audit), audit)\n"
+        "accounts = AccountService(SystemClock(), IdGenerator(), audit)\n"
+        "keys = KeyService(SystemClock(), accounts, audit)\n"
         "with database.transaction() as connection:\n"
         "    keys.revoke(connection, sys.argv[2], by=SYSTEM)\n"
     )

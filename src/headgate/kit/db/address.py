@@ -12,17 +12,14 @@ _FORM = "write postgresql://user:password@host:port/database"
 
 
 class InvalidDatabaseUrlError(HeadgateError):
-    """`HEADGATE_DATABASE_URL` is not the address of a supported database.
-
-    Write it as the message says.
-    """
+    """Report a URL of no known database; the message holds nothing of it but its scheme."""
 
     kind = Kind.INVALID
     code = "database_url_refused"
 
 
 def name_database(url: str) -> str:
-    """The URL without user, password and options, to be shown. Raises `InvalidDatabaseUrlError`."""
+    """Return the URL without user, password and options. Raise `InvalidDatabaseUrlError`."""
     scheme, colon, _ = url.partition("://")
     if not colon:
         raise InvalidDatabaseUrlError(f"{_VARIABLE} is no URL: {_FORM}.", param="database_url")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 
 class WriterConnection(Protocol):
-    """A connection that is kept for long, with transactions at the least cost per use.
+    """Hold a long-lived connection with transactions at the least cost per use.
 
     `durable` commits are flushed to the disk before they return; the others survive the death of
     this process, and reach the disk with the next flush.
@@ -19,58 +19,58 @@ class WriterConnection(Protocol):
     needs_locks: bool
     """Whether other processes write at the same time, so that `acquire_locks` is needed."""
 
-    def begin(self, *, durable: bool) -> None:
-        """Begin a transaction that writes."""
-        ...
+    def begin(self, *, durable: bool) -> None: ...
 
     def acquire_locks(self, names: Iterable[str]) -> None:
         """Wait, inside the transaction, for other processes' transactions on the same names.
 
-        All names of a transaction are taken at once and in one order, so nobody waits in a ring.
+        All names of a transaction are locked at once and in one order, so that there is no
+        deadlock.
         """
         ...
 
     def commit(self) -> None:
-        """Keep everything since `begin`. Raises `UnknownOutcomeError`."""
+        """Commit everything since `begin`. Raise `UnknownOutcomeError`."""
         ...
 
     def roll_back(self) -> None:
-        """Keep nothing since `begin`; also right when the transaction is gone already."""
+        """Undo everything since `begin`; do nothing if the transaction has ended already."""
         ...
 
     def prepare_retry(self, error: BaseException) -> bool:
-        """After a transaction that failed and was rolled back: whether it is to be done again."""
+        """Reconnect if needed after a transaction was rolled back; return whether to retry it."""
         ...
 
     def find_replaced(self) -> str | None:
-        """What became of the files that hold commits, so that these are lost with this process;
-        None while each is in its place. Cheap: asked after every commit."""
+        """Return what happened to a file that holds commits, None while each is in its place.
+
+        What is committed to a replaced file is lost with this process. Called after every commit,
+        so it has to be cheap.
+        """
         ...
 
     def examine_files(self) -> str | None:
-        """As `find_replaced`, for files that hold no commits as well."""
+        """Do what `find_replaced` does, for files that hold no commits as well."""
         ...
 
     def checkpoint(self) -> int:
-        """Bring the write-ahead log into the database, as far as no reader needs it; outside of
-        a transaction. How many of its pages are left."""
+        """Move the write-ahead log into the database as far as no reader needs it.
+
+        Call it outside of a transaction. Return the number of pages left in the log.
+        """
         ...
 
-    def is_unavailable(self, error: BaseException) -> bool:
-        """See `Dialect`."""
-        ...
+    def is_unavailable(self, error: BaseException) -> bool: ...
 
     def is_lost(self, error: BaseException) -> bool:
-        """Whether an error leaves open what the disk has, so that only a new process may go on."""
+        """Return whether it is unknown what the disk has: only a new process may go on."""
         ...
 
-    def close(self) -> None:
-        """Give the connection back."""
-        ...
+    def close(self) -> None: ...
 
 
 class Dialect(Protocol):
-    """One database, and how it is spoken to."""
+    """Describe one kind of database and how to speak to it."""
 
     name: str
     """What people call it: a path, or an address without user and password."""
@@ -78,60 +78,53 @@ class Dialect(Protocol):
     begin_reading: str
 
     def create_engine(self) -> sa.Engine:
-        """The pool of its connections, which begin no transaction by themselves."""
+        """Create the connection pool; its connections begin no transaction by themselves."""
         ...
 
     def open_writer_connection(self, engine: sa.Engine, *, always_flush: bool) -> WriterConnection:
-        """A connection of its own."""
+        """Open a connection outside of the pool."""
         ...
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """Whether an error of the database is about its storage, not about what was asked."""
+        """Return whether an error concerns the storage and not the statement."""
         ...
 
     def find_remedy(self, error: BaseException) -> str:
-        """What helps against an error for which `is_unavailable` holds; empty where that is in
-        its own words, or nothing is known."""
+        """Say what helps against an error of the storage; empty where nothing is known."""
         ...
 
     def lock_exclusively(self, connection: sa.Connection) -> None:
-        """Let no other process be in a transaction of this kind until this one ends."""
+        """Keep other processes out of such transactions until this one ends."""
         ...
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
-        """Whether no other process keeps a connection to write with."""
+        """Return whether no other process has a connection to write with."""
         ...
 
     def read_clock(self, connection: sa.Connection) -> float | None:
-        """Unix seconds by a clock that all processes share; None where there is one process."""
+        """Return Unix seconds by a clock that all processes share; None for a single process."""
         ...
 
     def describe_fault(self, connection: sa.Connection) -> str | None:
-        """Why this database cannot be used at all; None when it can."""
+        """Return why this database cannot be used at all; None when it can."""
         ...
 
     def examine(self, connection: sa.Connection) -> tuple[str | None, str]:
-        """What is damaged in it, if anything is, and what it is."""
+        """Return the damage that was found, if any, and a description of the database."""
         ...
 
-    def flush_wal(self, connection: sa.Connection) -> None:
-        """See `Database.flush_wal`."""
-        ...
+    def flush_wal(self, connection: sa.Connection) -> None: ...
 
     @property
-    def file_bytes(self) -> int:
-        """The length of the database's file; 0 where there is none."""
-        ...
+    def file_bytes(self) -> int: ...
 
     @property
-    def wal_bytes(self) -> int:
-        """The length of the write-ahead log's file; 0 where there is none."""
-        ...
+    def wal_bytes(self) -> int: ...
 
 
 class UnknownOutcomeError(Exception):
-    """The connection was cut while a commit was under way, and nobody can say how it ended.
+    """Report a connection that was cut during a commit whose outcome nobody knows.
 
-    The ledger's work is the same when it is done twice: a receipt is stored once for each request
-    id, and its hold is settled with it. So what was refused for this may be recorded again.
+    The ledger's work is idempotent: a receipt is stored once per request id, and its hold is
+    settled with it. So what failed with this error may be recorded again.
     """

@@ -20,33 +20,28 @@ POSTGRESQL = "headgate.kit.db.postgresql"
 
 
 class StorageUnavailableError(HeadgateError):
-    """The database is full, locked or unreachable. Nothing was kept, nothing was charged.
-
-    Try again; `headgate doctor` tells an operator what is wrong.
-    """
+    """Report that the database is full, locked or gone; nothing of the operation was stored."""
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
 
 class DriverNotInstalledError(HeadgateError):
-    """The driver of the database is not installed.
-
-    Install `headgate[postgres]`.
-    """
+    """Report that the driver of the database is not installed."""
 
     kind = Kind.INVALID
     code = "driver_missing"
 
 
 class Database:
-    """One database of one installation: the SQLite file at a path, or PostgreSQL at a URL.
+    """Open the SQLite file at a path, or PostgreSQL at a URL.
 
     A reading block sees one state of the database throughout. A writing one in SQLite holds the
     write lock from its begin; in PostgreSQL it sees what is committed at each statement, so what
-    must be exact is one conditional statement. Commits are flushed to the disk (durable over power
-    loss where it honours that), but for those that say they need not be; `always_flush` leaves no
-    exception. Raises `InvalidDatabaseUrlError` and `DriverNotInstalledError`.
+    must be exact is one conditional statement.
+
+    Commits are flushed to the disk, except those that ask not to be; `always_flush` leaves no
+    exception. Raise `InvalidDatabaseUrlError` and `DriverNotInstalledError`.
     """
 
     def __init__(
@@ -68,20 +63,20 @@ class Database:
 
     @property
     def name(self) -> str:
-        """What people call it: a path, or a URL without user and password."""
+        """Return the path, or the URL without user and password."""
         return self.dialect.name
 
     @property
     def path(self) -> Path:
-        """The file of an SQLite database."""
+        """Return the file of an SQLite database."""
         assert isinstance(self.place, Path), "the database is no file"
         return self.place
 
     @contextlib.contextmanager
     def transaction(self, *, exclusive: bool = False) -> Generator[sa.Connection]:
-        """A transaction that commits at the end of the block and rolls back on any error.
+        """Commit at the end of the block, roll back on any error.
 
-        With `exclusive`, no other such block of any process runs beside it.
+        With `exclusive`, no other such block of any process runs at the same time.
         """
         with self._refusing(), self.engine.begin() as connection:
             if exclusive:
@@ -90,12 +85,12 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Generator[sa.Connection]:
-        """A connection for reads only; it takes no write lock."""
+        """Open a connection for reads only; it takes no write lock."""
         with self._refusing(), self.engine.connect() as connection:
             yield connection.execution_options(reading=True)
 
     def open_writer_connection(self) -> WriterConnection:
-        """A connection of its own for one thread that commits often. Raises StorageUnavailable."""
+        """Open a connection for one thread that commits often. Raise `StorageUnavailableError`."""
         with self._refusing():
             return self.dialect.open_writer_connection(self.engine, always_flush=self._always_flush)
 
@@ -113,31 +108,30 @@ class Database:
             raise StorageUnavailableError(message.strip()) from error
 
     def read_clock(self) -> float | None:
-        """Unix seconds by a clock that all processes share; None where there is one process."""
+        """Return Unix seconds by a clock that all processes share; None for a single process."""
         with self.reading() as connection:
             return self.dialect.read_clock(connection)
 
     @property
     def file_bytes(self) -> int:
-        """The length of the database's file; 0 where there is none."""
+        """Return the size of the database's file; 0 where there is none."""
         return self.dialect.file_bytes
 
     @property
     def wal_bytes(self) -> int:
-        """The length of the write-ahead log's file; 0 where there is none."""
+        """Return the size of the write-ahead log; 0 where there is none."""
         return self.dialect.wal_bytes
 
     def flush_wal(self) -> None:
-        """Bring what an earlier process left in the write-ahead log into the database, flushed.
+        """Move what an earlier process left in the write-ahead log into the database, flushed.
 
-        Its flushes may have failed; written anew and flushed here, its content is on the disk for
-        certain. Raises StorageUnavailable.
+        Its own flushes may have failed; written again and flushed here, the content is on the disk
+        for certain. Raise `StorageUnavailableError`.
         """
         with self.reading() as connection:
             self.dialect.flush_wal(connection)
 
     def close(self) -> None:
-        """Close every pooled connection."""
         self.engine.dispose()
 
 

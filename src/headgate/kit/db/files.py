@@ -17,10 +17,10 @@ Identity = tuple[int, int]
 
 
 class OpenFiles:
-    """The files of one open connection, by device and inode.
+    """Remember the files of one open connection, by device and inode.
 
-    Made when the connection has read, so that all of them exist. What is not there then, such as
-    the log in another journal mode, is not looked for.
+    Create it when the connection has read, so that all files exist. A file that is missing then,
+    such as the log in another journal mode, is not watched.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class OpenFiles:
         self._committed = [(n, *identity) for n, identity in self._known if n != names[-1]]
 
     def find_replaced(self) -> str | None:
-        """What became of a file that holds commits; None while each is in its place."""
+        """Return what happened to a file that holds commits; None while each is in its place."""
         stat = os.stat
         try:
             for name, device, inode in self._committed:
@@ -48,7 +48,7 @@ class OpenFiles:
         return self.examine()
 
     def examine(self) -> str | None:
-        """As `find_replaced`, for every file."""
+        """Do what `find_replaced` does, for every file."""
         for name, identity in self._known:
             found = _identify(name)
             if found != identity:

@@ -8,13 +8,13 @@ RETRY_AFTER_SECONDS = 2.0
 
 
 class DatabaseHealth:
-    """Written by the writer's thread, read by everybody.
+    """Record whether commits succeed. Written by the writer's thread, read by everybody.
 
-    `reason` says why commits fail, and is empty while they succeed. `lost` is for good: a flush
-    failed, so what the disk has is not known, and only a new process may go on (decision 0007).
-    With `displaced` it is because a file of the database was deleted or replaced, so what is
-    committed dies with this process (decision 0018). `overgrown` says that the write-ahead log is
-    longer than it may be.
+    `reason` says why commits fail, and is empty while they succeed. `lost` is final: a flush
+    failed, so what the disk has is unknown, and only a new process may go on (decision 0007).
+    `displaced` means that a file of the database was deleted or replaced, so what is committed dies
+    with this process (decision 0018). `overgrown` means that the write-ahead log is longer than
+    allowed.
     """
 
     def __init__(self) -> None:
@@ -24,33 +24,36 @@ class DatabaseHealth:
         self.overgrown = False
 
     def fail(self, error: BaseException, *, lost: bool) -> None:
-        """A commit failed for want of the storage."""
+        """Record a commit that failed because of the storage."""
         self.reason = str(error).strip() or type(error).__name__
         self.lost = self.lost or lost
 
     def displace(self, reason: str) -> None:
-        """Note that a file of the database is not in its place any more."""
+        """Record that a file of the database is no longer in its place."""
         self.reason = reason
         self.lost = self.displaced = True
 
     def recover(self) -> None:
-        """A commit succeeded."""
+        """Record a commit that succeeded."""
         if not self.lost:
             self.reason = ""
 
     @property
     def is_healthy(self) -> bool:
-        """Whether what is put now will probably be kept."""
+        """Return whether a commit would probably succeed now."""
         return not self.reason and not self.overgrown
 
     def describe(self) -> str | None:
-        """What is wrong, in a few words; None when nothing is."""
+        """Return what is wrong, in a few words; None when nothing is."""
         if self.reason:
             return f"the database takes no commits: {self.reason}"
         return "the write-ahead log is too long" if self.overgrown else None
 
     def check(self) -> None:
-        """Raise StorageUnavailable while commits fail: what cannot be recorded must not begin."""
+        """Raise `StorageUnavailableError` while commits fail.
+
+        A call that could not be recorded must not begin.
+        """
         if self.reason or self.overgrown:
             raise StorageUnavailableError(
                 "The gateway cannot record calls at present, so it makes none: nothing was sent, "

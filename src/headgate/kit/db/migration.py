@@ -31,17 +31,17 @@ VERSION = sa.Table(
 
 
 class UnusableSchemaError(HeadgateError):
-    """This version cannot use the database, which was left as it was.
-
-    Start the version that wrote it, or restore a backup.
-    """
+    """Report a database that this version cannot use; it was left unchanged."""
 
     kind = Kind.UNAVAILABLE
     code = "schema_unusable"
 
 
 def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> None:
-    """Create, upgrade or accept the database. Raises SchemaUnusable or StorageUnavailable."""
+    """Create, upgrade or accept the database.
+
+    Raise `UnusableSchemaError` or `StorageUnavailableError`.
+    """
     with database.transaction(exclusive=True) as connection:
         fault = database.dialect.describe_fault(connection)
         if fault is not None:
@@ -69,18 +69,18 @@ def prepare(database: Database, metadata: sa.MetaData, *, head: str = HEAD) -> N
 
 
 def has_schema(database: Database) -> bool:
-    """Whether Headgate was ever started on the database. Raises StorageUnavailable."""
+    """Return whether Headgate ever used the database. Raise `StorageUnavailableError`."""
     with database.reading() as connection:
         return sa.inspect(connection).has_table(REVISIONS.name)
 
 
 def is_current(database: Database) -> bool:
-    """Whether the schema is the one that this version expects. Raises StorageUnavailable."""
+    """Return whether the schema is this version's. Raise `StorageUnavailableError`."""
     return _read_version(database) == HEAD
 
 
 def read_version(connection: sa.Connection) -> str | None:
-    """The schema's version; None where Headgate never was."""
+    """Return the schema's version; None where Headgate never ran."""
     if not sa.inspect(connection).has_table(VERSION.name):
         return None
     return connection.execute(sa.select(VERSION.c.version_num)).scalar_one_or_none()
@@ -92,12 +92,12 @@ def _read_version(database: Database) -> str | None:
 
 
 def list_versions() -> frozenset[str]:
-    """The versions of the schema from which this Headgate can go on."""
+    """Return the schema versions from which this Headgate can upgrade."""
     return frozenset(path.name[:4] for path in (SCRIPTS / "versions").glob("[0-9]*.py"))
 
 
 def _upgrade(place: Path | str) -> str:
-    """What the upgrading process complained of."""
+    """Upgrade in a process of its own; return what it wrote to standard error."""
     # A URL may hold a password, which no list of processes should show.
     url = {URL_VARIABLE: place} if isinstance(place, str) else {}
     done = subprocess.run(

@@ -33,7 +33,7 @@ REQUEST_ERRORS = (
 
 
 class CommitRolledBackError(psycopg.OperationalError):
-    """The connection was cut at a commit, and the server says that it kept nothing of it."""
+    """Report a connection cut at a commit that the server says it rolled back."""
 
 
 REPEATABLE_ERRORS = (errors.DeadlockDetected, errors.SerializationFailure, CommitRolledBackError)
@@ -78,15 +78,13 @@ _LEAVE = "DELETE FROM revisions WHERE topic = %s"
 
 
 class _TextDumper(StrDumperUnknown):
-    """Texts come from clients and providers, and may hold what no text of PostgreSQL can."""
+    """Replace NUL by U+FFFD: texts of clients may hold it, texts of PostgreSQL may not."""
 
     def dump(self, obj: str) -> Any:
-        """The text, with U+FFFD for every NUL."""
         return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """See `Dialect`."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     if isinstance(cause, (UnknownOutcomeError, exc.TimeoutError)):
         return True
@@ -94,8 +92,7 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 class PostgreSql:
-    """See `Dialect`. Waits for locks end after `wait_seconds`, also before every statement of a
-    call does."""
+    """Speak to PostgreSQL. Waits for locks end after `wait_seconds`."""
 
     begin_writing = "BEGIN"
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -121,7 +118,7 @@ class PostgreSql:
         return connection
 
     def create_engine(self) -> sa.Engine:
-        """See `Dialect`. A connection that was lost while it was in the pool is replaced."""
+        """Create the pool; a pooled connection that was lost is replaced."""
         return sa.create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -135,34 +132,29 @@ class PostgreSql:
     def open_writer_connection(
         self, engine: sa.Engine, *, always_flush: bool
     ) -> PostgresWriterConnection:
-        """See `Dialect`. Every commit is flushed: the server may die without this process."""
+        """Open a connection that flushes every commit, as the server may die by itself."""
         return PostgresWriterConnection(engine, wait_milliseconds=self.wait_milliseconds)
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """See `Dialect`."""
         return is_unavailable(error)
 
     def find_remedy(self, error: BaseException) -> str:
-        """None is known."""
         return ""
 
     def lock_exclusively(self, connection: sa.Connection) -> None:
-        """See `Dialect`. What is done so may take its time."""
+        """Lock without the usual time-out: such work may take long."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{ALONE_SECONDS}s'")
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql(_LOCK_ALONE)
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
-        """See `Dialect`."""
         return connection.execute(_COUNT_WRITERS).scalar_one() <= 1
 
     def read_clock(self, connection: sa.Connection) -> float:
-        """See `Dialect`: the server's."""
         query = sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))
         return float(connection.execute(query).scalar_one())
 
     def describe_fault(self, connection: sa.Connection) -> str | None:
-        """See `Dialect`."""
         info = _driver_of(connection).info
         if info.server_version < VERSION_MIN:
             found, wanted = info.server_version // 10_000, VERSION_MIN // 10_000
@@ -173,7 +165,7 @@ class PostgreSql:
         return None
 
     def examine(self, connection: sa.Connection) -> tuple[str | None, str]:
-        """See `Dialect`. Damage is the server's to find (`pg_amcheck`)."""
+        """Describe the server. Finding damage is its own business (`pg_amcheck`)."""
         version = connection.exec_driver_sql("SHOW server_version").scalar_one()
         used = connection.exec_driver_sql("SELECT count(*) FROM pg_stat_activity").scalar_one()
         allowed = connection.exec_driver_sql("SHOW max_connections").scalar_one()
@@ -181,15 +173,15 @@ class PostgreSql:
         return self.describe_fault(connection), text
 
     def flush_wal(self, connection: sa.Connection) -> None:
-        """The server sees to its own log, and ends when a flush fails."""
+        """Do nothing: the server manages its log, and ends when a flush fails."""
 
 
 class PostgresWriterConnection:
-    """See `WriterConnection`. It is made anew when it is lost.
+    """Reconnect when the connection was lost, and find out what was committed.
 
-    Each of its transactions counts itself in a row that is this writer's alone; so after a cut the
-    row tells what was kept. (The server's own transaction numbers would not: after a crash it gives
-    those again whose transactions had not reached its disk.)
+    Each transaction increments a counter in this writer's own row, so after a cut the row tells
+    what was committed. (The server's transaction numbers would not: after a crash it reuses those
+    whose transactions had not reached its disk.)
     """
 
     needs_locks = True
@@ -236,14 +228,16 @@ class PostgresWriterConnection:
         self._cursor.execute("BEGIN")
 
     def acquire_locks(self, names: Iterable[str]) -> None:
-        """See `WriterConnection`."""
         listed = list(names)
         if listed:
             self._cursor.execute(_ACQUIRE_LOCKS, (listed,))
 
     def commit(self) -> None:
-        """See `WriterConnection`. Where the connection is cut, the server is asked for the outcome:
-        what was committed counts, what was not may be done again."""
+        """Commit; if the connection is cut meanwhile, ask the server for the outcome.
+
+        Raise `CommitRolledBackError` if nothing was committed, so that it may be retried, and
+        `UnknownOutcomeError`.
+        """
         self._count += 1
         try:
             self._cursor.execute(
@@ -259,7 +253,7 @@ class PostgresWriterConnection:
                 raise CommitRolledBackError(str(error)) from error
 
     def _find_outcome(self, error: psycopg.Error) -> bool:
-        """Whether the transaction was committed. Raises `UnknownOutcomeError`."""
+        """Return whether the transaction was committed. Raise `UnknownOutcomeError`."""
         deadline, session = time.monotonic() + OUTCOME_SECONDS, self._session
         while time.monotonic() < deadline:
             with contextlib.suppress(psycopg.Error, exc.SQLAlchemyError):
@@ -273,14 +267,12 @@ class PostgresWriterConnection:
         raise UnknownOutcomeError(f"It is not known whether a commit succeeded: {error}") from error
 
     def roll_back(self) -> None:
-        """See `WriterConnection`."""
         with contextlib.suppress(psycopg.Error):
             if self._driver.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
                 self._cursor.execute("ROLLBACK")
 
     def prepare_retry(self, error: BaseException) -> bool:
-        """See `WriterConnection`: for a connection that was lost, and a transaction that the server
-        undid for another's sake."""
+        """Retry after a lost connection, and after a transaction undone because of another one."""
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         if isinstance(cause, REPEATABLE_ERRORS):
             return True
@@ -292,27 +284,25 @@ class PostgresWriterConnection:
         return False
 
     def find_replaced(self) -> None:
-        """The files are the server's own affair."""
+        """Return None: the files are the server's business."""
         return
 
     def examine_files(self) -> None:
-        """The files are the server's own affair."""
+        """Return None: the files are the server's business."""
         return
 
     def checkpoint(self) -> int:
-        """The server's own affair."""
+        """Return 0: checkpoints are the server's business."""
         return 0
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """See `Dialect`."""
         return is_unavailable(error)
 
     def is_lost(self, error: BaseException) -> bool:
-        """Never: a server whose flush fails ends, and takes up what is on its disk by itself."""
+        """Return False: a server whose flush fails ends, and recovers from its disk by itself."""
         return False
 
     def close(self) -> None:
-        """See `WriterConnection`."""
         with contextlib.suppress(psycopg.Error):
             self._cursor.execute(_LEAVE, (self._topic,))
         self._drop()
@@ -330,8 +320,7 @@ def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """The options of a URL, by the names that PostgreSQL gives them. Raises
-    `InvalidDatabaseUrlError`."""
+    """Return the options of a URL by PostgreSQL's names. Raise `InvalidDatabaseUrlError`."""
     try:
         return conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -341,7 +330,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _complete(url: str, wait_seconds: float) -> Mapping[str, Any]:
-    """The options of a connection: those of the URL, and where it is silent, ours."""
+    """Return the options of a URL, completed by the defaults of Headgate."""
     given = parse_url(url)
     ours = {
         "application_name": "headgate",

@@ -33,7 +33,7 @@ MICROSECONDS = 1_000_000
 
 
 def bump_revision(connection: sa.Connection, topic: str) -> None:
-    """Note in this transaction that what `topic` names has changed."""
+    """Note in this transaction that the data of `topic` has changed."""
     update = (
         sa.update(REVISIONS).where(REVISIONS.c.topic == topic).values(value=REVISIONS.c.value + 1)
     )
@@ -45,7 +45,7 @@ def bump_revision(connection: sa.Connection, topic: str) -> None:
 
 
 def record_time(connection: sa.Connection, now: float) -> None:
-    """Keep the greatest time, in Unix seconds, that any process of this database has seen."""
+    """Store the greatest time, in Unix seconds, that any process of this database has seen."""
     value = int(now * MICROSECONDS) + 1
     update = sa.update(REVISIONS).where(REVISIONS.c.topic == CLOCK, REVISIONS.c.value < value)
     if not connection.execute(update.values(value=value)).rowcount:
@@ -53,13 +53,13 @@ def record_time(connection: sa.Connection, now: float) -> None:
 
 
 def read_time(connection: sa.Connection) -> float:
-    """The greatest time that `record_time` was given, in Unix seconds; 0 for none."""
+    """Return the greatest time given to `record_time`, in Unix seconds; 0 for none."""
     query = sa.select(REVISIONS.c.value).where(REVISIONS.c.topic == CLOCK)
     return (connection.execute(query).scalar_one_or_none() or 0) / MICROSECONDS
 
 
 def read_revisions(connection: sa.Connection) -> dict[str, int]:
-    """The present counter of every topic that ever changed."""
+    """Return the counter of every topic that ever changed."""
     query = sa.select(REVISIONS).where(
         REVISIONS.c.topic.not_like(f"{WRITERS}%"), REVISIONS.c.topic != CLOCK
     )

@@ -56,7 +56,7 @@ cache, which is always the newest: a cache that is full of other statements pars
 def connect(
     path: Path, *, busy_timeout_seconds: float, statements_max: int = POOLED_STATEMENTS
 ) -> Any:
-    """A DB-API connection in autocommit mode, with the pragmas that the ledger needs."""
+    """Open a DB-API connection in autocommit mode, with the pragmas that the ledger needs."""
     connection = DRIVER.connect(
         str(path),
         timeout=busy_timeout_seconds,
@@ -76,29 +76,30 @@ def connect(
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """See `Dialect`."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     return isinstance(cause, DRIVER.DatabaseError) and not isinstance(cause, REQUEST_ERRORS)
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error leaves open what the disk has: an I/O error, as of a flush, or damage.
+    """Return whether it is unknown what the disk has: after an I/O error or damage.
 
-    The system reports a failed flush once, and may have dropped what it could not write: a second
-    flush that succeeds proves nothing of the first.
+    The system reports a failed flush once and may have dropped the data: a second flush that
+    succeeds proves nothing about the first.
     """
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     return str(getattr(cause, "sqlite_errorname", "")).startswith(LOST_ERRORS)
 
 
 def copy_into(connection: sa.Connection, path: Path) -> None:
-    """Write a whole copy of a database, as of one moment, to a new file. Others read and write
-    meanwhile; the connection is outside of a transaction."""
+    """Write a copy of a database, as of one moment, to a new file.
+
+    Others may read and write meanwhile. The connection must be outside of a transaction.
+    """
     connection.connection.cursor().execute("VACUUM INTO ?", (str(path),))
 
 
 def open_copy(path: Path) -> sa.Engine:
-    """Open a file that nobody writes to, without writing anything beside it."""
+    """Open a file that nobody writes to, without creating files beside it."""
     place = quote(os.path.abspath(path))
 
     def connect_copy() -> Any:
@@ -108,7 +109,7 @@ def open_copy(path: Path) -> sa.Engine:
 
 
 def find_damage(connection: sa.Connection) -> str | None:
-    """What is wrong with any page, index or reference of a database; None when it is whole."""
+    """Return what is wrong with any page, index or reference; None for a sound database."""
     for check in ("integrity_check(1)", "foreign_key_check"):
         row = connection.exec_driver_sql(f"PRAGMA {check}").first()
         if row is not None and row[0] != "ok":
@@ -117,7 +118,7 @@ def find_damage(connection: sa.Connection) -> str | None:
 
 
 class Sqlite:
-    """A file of one process, beside which the command line may take its turn."""
+    """Speak to an SQLite file of one process; commands may use it at the same time."""
 
     begin_writing = "BEGIN IMMEDIATE"
     """With the write lock from the start, so that a read inside cannot go stale."""
@@ -139,7 +140,6 @@ class Sqlite:
         )
 
     def create_engine(self) -> sa.Engine:
-        """See `Dialect`."""
         return sa.create_engine(
             "sqlite://",
             module=DRIVER,
@@ -152,8 +152,10 @@ class Sqlite:
     def open_writer_connection(
         self, engine: sa.Engine, *, always_flush: bool
     ) -> SqliteWriterConnection:
-        """Open a connection outside of the pool: one of the pool's may have made the tables, and
-        then has its statement cache full of them."""
+        """Open a connection outside of the pool.
+
+        A pooled one may have created the tables, and then its statement cache is full of that.
+        """
         own = sa.create_engine(
             "sqlite://", module=DRIVER, creator=self._connect_writer, poolclass=sa.NullPool
         )
@@ -161,50 +163,44 @@ class Sqlite:
         return SqliteWriterConnection(connection, self.path, always_flush=always_flush)
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """See `Dialect`."""
         return is_unavailable(error)
 
     def find_remedy(self, error: BaseException) -> str:
-        """See `Dialect`."""
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         if str(getattr(cause, "sqlite_errorname", "")).startswith(DAMAGE_ERRORS):
             return "Stop the server and restore the last backup: docs/backup.md."
         return ""
 
     def lock_exclusively(self, connection: sa.Connection) -> None:
-        """Every writing transaction is."""
+        """Do nothing: every writing transaction of SQLite is exclusive."""
 
     def is_only_writer(self, connection: sa.Connection) -> bool:
-        """Always true: a lock on the data directory keeps a second server out."""
+        """Return True: a lock on the data directory keeps a second server out."""
         return True
 
     def read_clock(self, connection: sa.Connection) -> None:
-        """The process's own clock is the only one."""
+        """Return None: the process's own clock is the only one."""
         return
 
     def describe_fault(self, connection: sa.Connection) -> None:
-        """None is known."""
         return
 
     def examine(self, connection: sa.Connection) -> tuple[str | None, str]:
-        """See `Dialect`. It reads every page."""
+        """Read every page to find damage."""
         result = str(connection.exec_driver_sql("PRAGMA quick_check").scalar_one())
         mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
         return None if result == "ok" else result, f"journal mode {mode}"
 
     def flush_wal(self, connection: sa.Connection) -> None:
-        """See `Database.flush_wal`."""
         connection.rollback()
         connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @property
     def file_bytes(self) -> int:
-        """See `Dialect`."""
         return _measure(self.path)
 
     @property
     def wal_bytes(self) -> int:
-        """See `Dialect`."""
         return _measure(self.path.with_name(f"{self.path.name}-wal"))
 
 
@@ -216,7 +212,7 @@ def _measure(path: Path) -> int:
 
 
 class SqliteWriterConnection:
-    """See `WriterConnection`. What is not flushed survives the process, not always the power."""
+    """Commit with or without a flush. What is not flushed survives the process, not a power loss."""
 
     needs_locks = False
 
@@ -241,41 +237,34 @@ class SqliteWriterConnection:
         self._execute("BEGIN IMMEDIATE")
 
     def acquire_locks(self, names: Iterable[str]) -> None:
-        """The write lock is everybody's turn."""
+        """Do nothing: there is only the one write lock."""
 
     def commit(self) -> None:
-        """See `WriterConnection`."""
         self._execute("COMMIT")
 
     def roll_back(self) -> None:
-        """See `WriterConnection`."""
         # After a full disk SQLite has rolled back by itself and refuses to do it twice.
         with contextlib.suppress(DRIVER.OperationalError):
             self._execute("ROLLBACK")
 
     def prepare_retry(self, error: BaseException) -> bool:
-        """A file does not come back by itself."""
+        """Return False: a file does not come back by itself."""
         return False
 
     def examine_files(self) -> str | None:
-        """See `WriterConnection`."""
         return self._files.examine()
 
     def checkpoint(self) -> int:
-        """See `WriterConnection`."""
         self._execute("PRAGMA synchronous=FULL")
         self._flushes = True
         _, pages, moved = self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return max(0, pages - moved)
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """See `Dialect`."""
         return is_unavailable(error)
 
     def is_lost(self, error: BaseException) -> bool:
-        """See `is_lost`."""
         return is_lost(error)
 
     def close(self) -> None:
-        """See `WriterConnection`."""
         self.connection.close()

@@ -13,9 +13,9 @@ _KNOWN_IGNORED = " ON CONFLICT DO NOTHING"
 
 
 class HotStatement:
-    """A statement whose parameters are named in the order that their values shall have.
+    """Hold a statement with parameters in a fixed order.
 
-    Its text is made at most once in a process for each kind of database.
+    Its text is compiled at most once in a process for each kind of database.
     """
 
     def __init__(
@@ -27,21 +27,21 @@ class HotStatement:
         self._texts: dict[str, str] = {}
 
     def compile(self, dialect: sa.Dialect) -> str:
-        """The SQL for connections of a dialect; it is kept."""
+        """Return the SQL for a dialect; it is cached."""
         compiled = self._statement.compile(dialect=dialect)
         assert tuple(compiled.positiontup or ()) == self._parameters, compiled.positiontup
         text = self._texts[dialect.name] = f"{compiled}{self._end}"
         return text
 
     def run(self, connection: sa.Connection, values: Values) -> int:
-        """Execute it once; how many rows it touched."""
+        """Execute it once; return the number of rows affected."""
         dialect = connection.dialect
         cursor: Any = connection.connection.cursor()
         cursor.execute(self._texts.get(dialect.name) or self.compile(dialect), values)
         return cursor.rowcount
 
     def run_all(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
-        """Execute it for each of the rows; how many rows it touched in all."""
+        """Execute it for each of the rows; return the number of rows affected in all."""
         dialect = connection.dialect
         cursor: Any = connection.connection.cursor()
         cursor.executemany(self._texts.get(dialect.name) or self.compile(dialect), rows)
@@ -49,9 +49,9 @@ class HotStatement:
 
 
 def build_insert(table: sa.Table, *columns: str, ignore_known: bool = False) -> HotStatement:
-    """Insert rows as tuples of these columns (all of the table by default).
+    """Build an insert of tuples of these columns (all of the table by default).
 
-    With `ignore_known` a row whose key is there already changes nothing, nor does it count.
+    With `ignore_known`, a row whose key exists already changes nothing and is not counted.
     """
     names = columns or tuple(table.c.keys())
     insertion = sa.insert(table).values({name: sa.bindparam(name) for name in names}).inline()
@@ -59,10 +59,10 @@ def build_insert(table: sa.Table, *columns: str, ignore_known: bool = False) -> 
 
 
 class BulkInsert:
-    """Inserts many rows in few steps.
+    """Insert many rows in few steps.
 
-    The driver of SQLite gives up the interpreter's lock at every step of a statement, and must
-    then wait for the event loop to give it back: so rows go in by powers of two, not one by one.
+    The driver of SQLite releases the interpreter's lock at every step of a statement, and must then
+    wait for the event loop to give it back: so rows are inserted in powers of two, not one by one.
     """
 
     ROWS_MAX = 64
@@ -73,7 +73,7 @@ class BulkInsert:
         self._texts: dict[str, list[tuple[int, str]]] = {}
 
     def run(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert the rows; how many were new."""
+        """Insert the rows; return how many were new."""
         texts = self._texts.get(connection.dialect.name) or self._compile(connection.dialect)
         cursor: Any = connection.connection.cursor()
         inserted = done = 0
@@ -97,5 +97,5 @@ class BulkInsert:
 
 
 def driver_cursor(connection: sa.Connection) -> Any:
-    """The driver's own cursor, inside the transaction of `connection`."""
+    """Return the driver's own cursor, inside the transaction of `connection`."""
     return connection.connection.cursor()

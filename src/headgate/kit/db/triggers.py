@@ -36,12 +36,15 @@ _DROP: dict[str, list[str]] = {
 
 
 def forbid_changes_of(table: str, dialect: str) -> list[str]:
-    """The statements that make a table append-only: its rows cannot be updated or deleted."""
+    """Return the statements that make a table append-only."""
     return _FORBID[dialect](table)
 
 
 def drop_rules(dialect: str) -> list[str]:
-    """The statements that remove what all such tables share, once the last of them is dropped."""
+    """Return the statements that remove what append-only tables share.
+
+    Run them once the last of these tables is dropped.
+    """
     return _DROP[dialect]
 
 

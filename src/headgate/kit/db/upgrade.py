@@ -19,7 +19,7 @@ from headgate.kit.db.migration import SCRIPTS, URL_VARIABLE
 
 
 def migrate(database: Database, revision: str = "head", *, back: bool = False) -> None:
-    """Bring the database to a revision, forward or back, entirely or not at all."""
+    """Migrate the database to a revision, forward or back, in one transaction."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     with database.transaction(exclusive=True) as connection:

@@ -56,10 +56,10 @@ log = structlog.get_logger(__name__)
 
 
 class BatchQueue(Generic[Item, Result]):
-    """A kind of work: items of one queue are handled together.
+    """Queue items of one kind of work; the writer handles them in batches.
 
-    `durable` ones survive a power loss once committed, the others the death of the process. Where
-    several processes write, those whose items have the same `lock_name` commit one after the other.
+    Commits of a `durable` queue survive a power loss, those of others the death of the process.
+    Where several processes write, items with the same `lock_name` commit one after the other.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class BatchQueue(Generic[Item, Result]):
     def put(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item from the event loop; the future resolves once it is committed.
 
-        Cancelling the future does not take the item back. Raises StorageUnavailable when the
+        Cancelling the future does not take the item back. Raise `StorageUnavailableError` when the
         writer is stopped or too far behind.
         """
         return self._writer.enqueue(self, item)
 
 
 class Writer:
-    """The writer thread. `start` it on the loop whose futures it resolves; `stop` drains it.
+    """Run the writer thread: `start` it on the loop whose futures it resolves, `stop` drains it.
 
-    What is put during one turn of the loop is handed over together, so that a burst costs one
+    Items put during one turn of the loop are handed over together, so that a burst costs one
     wake-up and one commit. `waiting_max` bounds what is queued and not yet committed.
     """
 
@@ -114,11 +114,11 @@ class Writer:
     def start(
         self, on_lost: Callable[[], None] | None = None, *, rescue: Rescue | None = None
     ) -> None:
-        """Begin to commit, for the running event loop. Raises StorageUnavailable.
+        """Begin to commit for the running event loop. Raise `StorageUnavailableError`.
 
-        `on_lost` is called there, once, when no more will be committed: a flush failed, or a file
-        of the database was deleted or replaced. In the latter case `rescue` is called by the
-        thread at its end, with the last connection that reaches what was committed.
+        `on_lost` is called on the loop, once, when no more will be committed: a flush failed, or a
+        file of the database was deleted or replaced. In the latter case the thread calls `rescue`
+        at its end, with the last connection that reaches what was committed.
         """
         assert self._thread is None, "the writer is started already"
         self._on_lost = on_lost
@@ -132,11 +132,11 @@ class Writer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread takes work."""
+        """Return whether the thread takes work."""
         return self._thread is not None and self._thread.is_alive()
 
     async def stop(self) -> None:
-        """Commit what is queued, then end the thread; nothing can be put from now on."""
+        """Commit what is queued, then end the thread; nothing can be put afterwards."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -155,20 +155,22 @@ class Writer:
         return BatchQueue(self, handler, durable=durable, lock_name=lock_name)
 
     def is_alone(self, connection: sa.Connection) -> bool:
-        """Whether no other process writes to this database."""
+        """Return whether no other process writes to this database."""
         return self._database.dialect.is_only_writer(connection)
 
     def call(self, work: Callable[[sa.Connection], Result]) -> asyncio.Future[Result]:
-        """Run one function in a transaction; for everything that is not on the hot path."""
+        """Run one function in a transaction, for everything that is not on the hot path."""
         return cast("asyncio.Future[Result]", self.enqueue(self._calls, work))
 
     def probe_commit(self) -> asyncio.Future[None]:
-        """Commit the least thing that reaches the disk: whether it succeeds tells the health."""
+        """Commit the least that reaches the disk, so that the health shows whether commits work."""
         return self.call(lambda connection: bump_revision(connection, PROBE_TOPIC))
 
     async def examine_files(self) -> None:
-        """Commit nothing more when a file of the database is not in its place: a commit finds that
-        by itself, but nothing may be committed for long."""
+        """Stop committing when a file of the database is not in its place.
+
+        A commit notices that by itself, but there may be none for long.
+        """
         replaced = (
             self._writer_connection.examine_files() if self._writer_connection is not None else None
         )
@@ -179,7 +181,6 @@ class Writer:
                 await self.probe_commit()
 
     def enqueue(self, batch_queue: BatchQueue[Any, Any], item: Any) -> asyncio.Future[Any]:
-        """See `BatchQueue.put`."""
         if self._thread is None or self._loop is None:
             raise StorageUnavailableError("The writer is not running; nothing was kept.")
         if self._waiting >= self._waiting_max:
@@ -232,7 +233,7 @@ class Writer:
                 self._checkpoint(writer_connection)
 
     def _gather(self) -> Entries | None:
-        """Wait for work, and take what came with it; None at the end."""
+        """Wait for work and take what came with it; return None at the end."""
         entries = self._queue.get()
         while entries is not None and len(entries) < self._batch_max and not self._queue.empty():
             following = self._queue.get_nowait()
@@ -243,7 +244,7 @@ class Writer:
         return entries
 
     def _take_waiting(self, rest: Entries) -> Entries:
-        """All that is queued, after what is left of a turn."""
+        """Return all that is queued, after what is left of a batch."""
         while not self._queue.empty():
             following = self._queue.get_nowait()
             if following is None:
@@ -292,7 +293,7 @@ class Writer:
 def commit_batch(
     writer_connection: WriterConnection, batch: Entries, health: DatabaseHealth, *, repeats: int = 0
 ) -> Outcome:
-    """The futures of a batch with their results, all committed, or errors with nothing kept."""
+    """Commit a batch; return its futures with their results, or errors if nothing was stored."""
     if health.lost:
         return [future for _, _, future in batch], [_refuse() for _ in batch]
     try:
@@ -327,7 +328,7 @@ def commit_batch(
 
 
 def _refuse_displaced(replaced: str | None, batch: Entries, health: DatabaseHealth) -> Outcome:
-    """Refuse a batch that is not kept, or is kept by a file that nobody will find again."""
+    """Fail a batch that is not stored, or only in a file that nobody will find again."""
     if replaced is not None:
         health.displace(replaced)
         log.error("storage.displaced", error=replaced, items=len(batch))
@@ -368,7 +369,7 @@ def _commit_together(writer_connection: WriterConnection, batch: Entries) -> Out
 
 
 def _refuse() -> StorageUnavailableError:
-    """An error of its own for each caller: a shared one would gather all their tracebacks."""
+    """Create one error per caller: a shared one would collect the tracebacks of all of them."""
     return StorageUnavailableError(
         "The database could not store this; nothing was kept. Try again.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
