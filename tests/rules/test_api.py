@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,6 +26,63 @@ def test_checked_in_document_is_the_one_that_is_served() -> None:
     document = encode_document(build_document(ALL))
     stored = (ROOT / "docs" / "openapi.json").read_bytes()
     assert stored == document, "run: .venv/bin/python tools/openapi.py"
+
+
+def list_descriptions(node: Any) -> Iterator[str]:
+    """Every description in a document, at any depth."""
+    if isinstance(node, dict):
+        for name, value in cast("dict[str, Any]", node).items():
+            if name == "description" and isinstance(value, str):
+                yield value
+            yield from list_descriptions(value)
+    elif isinstance(node, list):
+        for value in cast("list[Any]", node):
+            yield from list_descriptions(value)
+
+
+def test_descriptions_are_sentences_without_indentation() -> None:
+    for text in list_descriptions(build_document(ALL)):
+        assert not re.search(r"(?m)^\s|\s$", text), text
+        assert "\n" not in text.replace("\n\n", ""), text
+        assert text.endswith("."), text
+
+
+VERBS = {
+    "Accept",
+    "Add",
+    "Archive",
+    "Browse",
+    "Change",
+    "Create",
+    "Delete",
+    "Disable",
+    "Enable",
+    "End",
+    "Finish",
+    "Invite",
+    "List",
+    "Make",
+    "Read",
+    "Remove",
+    "Rename",
+    "Resume",
+    "Revoke",
+    "Rotate",
+    "Set",
+    "Sign",
+    "Start",
+    "Store",
+    "Suspend",
+    "Test",
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_summary_is_short_and_opens_with_a_verb(operation: Operation) -> None:
+    words = operation.summary.split()
+    assert words[0] in VERBS
+    assert len(words) <= 8
+    assert not operation.summary.endswith(".")
 
 
 def test_each_module_of_routes_is_served() -> None:

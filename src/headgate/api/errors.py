@@ -135,14 +135,14 @@ class OutdatedVersionError(HeadgateError):
 
 
 class Detail(msgspec.Struct):
-    """An ordinary error."""
+    """An error: a sentence for people in `detail`, and a stable `code` for programs."""
 
     detail: str
     code: str
 
 
 class FieldDetail(msgspec.Struct):
-    """What is wrong with one field: the path to it, a sentence, and a code."""
+    """What is wrong with one field: its path, a sentence, and a stable code."""
 
     loc: list[str | int]
     msg: str
@@ -150,7 +150,7 @@ class FieldDetail(msgspec.Struct):
 
 
 class FieldDetails(msgspec.Struct):
-    """An error of one or several fields."""
+    """The errors of one or more fields."""
 
     detail: list[FieldDetail]
 

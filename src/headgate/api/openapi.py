@@ -1,9 +1,10 @@
-"""The OpenAPI 3.1 document, made of the declared operations and their types."""
+"""Builds the OpenAPI 3.1 document from the declared operations and their types."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,37 +25,54 @@ ORGANIZATION_PARAMETER = {
     "in": "header",
     "required": True,
     "schema": {"type": "string", "minLength": 1},
-    "description": "The organization whose objects these are.",
+    "description": "The id of the organization that the request is about.",
 }
-REPETITION_PARAMETER = {
+IDEMPOTENCY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "description": "Of your own; the same request with it gets the same answer for 24 hours.",
+    "description": "A key of your choice. If the same request is sent again with it within "
+    "24 hours, nothing is done twice and the first answer is returned.",
 }
 MATCH_PARAMETER = {
     "name": "If-Match",
     "in": "header",
     "required": False,
     "schema": {"type": "string", "pattern": '^([0-9]{1,18}|"[0-9]{1,18}")$'},
-    "description": "The ETag that was read; another version is refused with 412.",
+    "description": "The ETag of the version that was read. If the object was changed since, "
+    "nothing is changed and the answer is 412.",
 }
 ERRORS = {
-    400: ("The request cannot be understood, or lacks X-Organization-ID.", DETAIL),
-    401: ("Nobody is signed in, or the key is not good.", DETAIL),
-    402: ("There is no money for it.", DETAIL),
-    403: ("Who asks may not do this.", DETAIL),
-    404: ("There is none, or it is somebody else's.", DETAIL),
-    409: ("It contradicts what is there.", DETAIL),
-    412: ("It was changed since the version that If-Match names.", DETAIL),
+    400: ("The body is not valid JSON, or the header X-Organization-ID is missing.", DETAIL),
+    401: ("There is no valid session, token or API key.", DETAIL),
+    402: ("The credits do not suffice.", DETAIL),
+    403: ("The person or the API key has no permission for this.", DETAIL),
+    404: ("The object does not exist, or belongs to another organization.", DETAIL),
+    409: ("The request conflicts with the current state.", DETAIL),
+    412: ("The object was changed since the version that If-Match names.", DETAIL),
     413: ("The body is too large.", DETAIL),
-    414: ("The address is too long for the server to read.", DETAIL),
-    415: ("The body is not JSON.", DETAIL),
-    422: ("A field is not what it has to be.", EITHER),
-    429: ("Too often; Retry-After says when again.", DETAIL),
-    502: ("The other side did not answer as it should.", DETAIL),
-    503: ("Nothing can be stored now.", DETAIL),
+    414: ("The request URL is too long.", DETAIL),
+    415: ("The content type of the body is not JSON.", DETAIL),
+    422: ("A field of the body, the query or a header is invalid.", EITHER),
+    429: ("Too many requests. `Retry-After` tells when to try again.", DETAIL),
+    502: ("The external service did not answer as expected.", DETAIL),
+    503: ("The database cannot be written at the moment. Try again later.", DETAIL),
+}
+PATH_PARAMETERS = {
+    "credential_id": "The id of the credential.",
+    "integration_name": "The name of the integration.",
+    "invitation_id": "The id of the invitation.",
+    "key_id": "The id of the API key.",
+    "key_name": "The name of the secret.",
+    "knowledge_provider_name": "The name of the knowledge provider.",
+    "managed_model_id": "The id of the managed model.",
+    "organization_id": "The id of the organization.",
+    "person_id": "The id of the person.",
+    "project_id": "The id of the project.",
+    "provider_name": "The name of the model provider.",
+    "session_id": "The id of the session.",
+    "tool_name": "The name of the tool.",
 }
 OF_EVERY_CALL = (400, 422, 429, 503)
 OF_A_CALLER = (401, 403)
@@ -63,14 +81,14 @@ _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
-    """The whole document."""
+    """Return the document as JSON types. `modules` are the operations of each tag, in order."""
     groups = list(modules)
     operations = [operation for group in groups for operation in group.all]
     types = list(_list_types(operations))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     for component in components.values():
         if "description" in component:
-            component["description"] = inspect.cleandoc(component["description"])
+            component["description"] = unwrap(component["description"])
     known = dict(zip(map(str, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -83,7 +101,10 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
         "info": {
             "title": "Headgate",
             "version": headgate.__version__,
-            "description": "The platform API: organizations, keys, credentials and the catalog.",
+            "description": "Manages organizations, people, API keys, provider credentials and "
+            "prices of a "
+            "Headgate server. Calls to models use the OpenAI API below `/v1`, which is not part of "
+            "this document.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": group.tag, "description": group.description} for group in groups],
@@ -94,15 +115,22 @@ def build_document(modules: Iterable[Operations]) -> dict[str, Any]:
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A management key (hg_admin_...), or a person's token.",
+                    "description": "A management key (`hg_admin_...`), or a token of the OpenID "
+                    "Connect issuer.",
                 },
                 "apiKey": {
                     "type": "apiKey",
                     "in": "header",
                     "name": "x-api-key",
-                    "description": "A management key. The header api-key is read as well.",
+                    "description": "A management key. The header `api-key` works, too.",
                 },
-                "session": {"type": "apiKey", "in": "cookie", "name": "headgate_session"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "headgate_session",
+                    "description": "The cookie of a signed-in person. Changes also need the header "
+                    "`X-CSRF-Token`.",
+                },
             },
         },
     }
@@ -128,7 +156,7 @@ def _describe(
         "responses": _describe_responses(operation, known),
     }
     if operation.description:
-        described["description"] = operation.description
+        described["description"] = unwrap(operation.description)
     if operation.access.audience is not Audience.ANYONE:
         described["security"] = [{"bearer": []}, {"apiKey": []}, {"session": []}]
         if operation.access.permission:
@@ -147,7 +175,13 @@ def _describe_parameters(
     operation: Operation, known: Mapping[str, Any], components: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+            "description": PATH_PARAMETERS[name],
+        }
         for name in _PARAMETER.findall(operation.path)
     ]
     if operation.query is not Empty:
@@ -161,14 +195,14 @@ def _describe_parameters(
     if operation.takes_organization:
         parameters.append(ORGANIZATION_PARAMETER)
     if operation.method == "POST":
-        parameters.append(REPETITION_PARAMETER)
+        parameters.append(IDEMPOTENCY_PARAMETER)
     if operation.is_versioned:
         parameters.append(MATCH_PARAMETER)
     return parameters
 
 
 def _describe_responses(operation: Operation, known: Mapping[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": operation.summary}
+    answer: dict[str, Any] = {"description": _describe_answer(operation)}
     if operation.answer is not None:
         media: dict[str, Any] = {"schema": known[str(operation.answer)]}
         if operation.example is not None and operation.body is Empty:
@@ -184,8 +218,22 @@ def _describe_responses(operation: Operation, known: Mapping[str, Any]) -> dict[
     return responses
 
 
+def _describe_answer(operation: Operation) -> str:
+    if operation.answer is None:
+        return "Success, without a body."
+    if typing.get_origin(operation.answer) is list:
+        return "A list."
+    first, _, _ = unwrap(operation.answer.__doc__).partition(". ")
+    return f"{first.removesuffix('.')}."
+
+
+def unwrap(text: str) -> str:
+    """Remove the indentation and the line breaks of a docstring; keep its paragraphs."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
+
+
 def list_errors(operation: Operation) -> list[int]:
-    """The statuses of every error that this operation can be answered with."""
+    """Return the status of every error that the operation can be answered with, ascending."""
     statuses = {*OF_EVERY_CALL, *operation.errors}
     if operation.access.audience is not Audience.ANYONE:
         statuses |= {*OF_A_CALLER}

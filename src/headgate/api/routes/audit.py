@@ -8,12 +8,14 @@ from headgate.api.schemas.audit import AuditPage, AuditQuery, to_audit_entry_res
 from headgate.api.schemas.fields import Empty, to_timestamp
 from headgate.audit.model import AuditFilter
 
-OPERATIONS = Operations("Audit log", "Who did what to which object, from where.")
+OPERATIONS = Operations("Audit log", "Who did what to which object, when, and from where.")
 
 
 @OPERATIONS.get("/api/audit", access=organization("audit:read"), summary="Read the audit log")
 async def list_audit_entries(context: RequestContext[AuditQuery, Empty]) -> AuditPage:
-    """The audit log of the organization. `headgate audit verify` checks its chain of hashes."""
+    """Return who did what to which object of the organization, when, and from which network
+    address, newest first. The command `headgate audit verify` checks the hash chain of the whole
+    log."""
     query = context.query
     audit_filter = AuditFilter(
         organization_id=context.organization_id,

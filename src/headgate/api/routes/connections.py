@@ -57,7 +57,7 @@ class InvalidConnectionConfigError(HeadgateError):
 
 @OPERATIONS.get("/api/connections", access=READ, summary="List connections")
 async def list_connections(context: RequestContext[PageQuery, Empty]) -> ConnectionPage:
-    """The credentials of the organization, as connections."""
+    """Return the credentials of the organization as connections, newest first."""
     query, services = context.query, context.services
 
     def select(connection: sa.Connection) -> ConnectionPage:
@@ -86,7 +86,8 @@ async def list_connections(context: RequestContext[PageQuery, Empty]) -> Connect
     },
 )
 async def create_connection(context: RequestContext[Empty, ConnectionCreate]) -> ConnectionResponse:
-    """It is a credential, too."""
+    """Store the API key of a model provider, encrypted, with the models and the capacity that it is
+    meant for. A connection is a credential, too, and is listed with the credentials."""
     context.principal.check_organization_wide()
     body = context.body
     secret = body.config.api_key
@@ -114,7 +115,7 @@ async def create_connection(context: RequestContext[Empty, ConnectionCreate]) ->
 
 @OPERATIONS.get("/api/connections/{credential_id}", access=READ, summary="Read a connection")
 async def get_connection(context: RequestContext[Empty, Empty]) -> ConnectionResponse:
-    """Its secret is shown as a mask."""
+    """Return one connection with its API key masked."""
     return await context.read(
         lambda connection: to_connection_responses(
             context, connection, [find(context, connection)]
@@ -129,8 +130,9 @@ async def get_connection(context: RequestContext[Empty, Empty]) -> ConnectionRes
     example={"allowed_models": ["gpt-5.4*"], "config": {"api_key": STARS}},
 )
 async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) -> ConnectionResponse:
-    """A secret that begins with four asterisks keeps the stored one, as leaving it out does. The
-    stored secret goes to the address that it came with: for another one it has to be given anew."""
+    """Change the given fields. The stored API key is kept if `config.api_key` is missing or starts
+    with `****`. Changing `config.base_url` requires a new `config.api_key`, because a stored key
+    is sent only to the address that it was stored with."""
     context.principal.check_organization_wide()
 
     def update(connection: sa.Connection) -> ConnectionResponse:
@@ -147,7 +149,7 @@ async def update_connection(context: RequestContext[Empty, ConnectionUpdate]) ->
     "/api/connections/{credential_id}", access=WRITE, status=204, summary="Delete a connection"
 )
 async def delete_connection(context: RequestContext[Empty, Empty]) -> None:
-    """Its secret is forgotten for good."""
+    """Delete a connection and its API key for good."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
@@ -228,7 +230,7 @@ def to_connection_responses(
     connection: sa.Connection,
     records: Sequence[CredentialRecord],
 ) -> list[ConnectionResponse]:
-    """Connections with what their provider said of them."""
+    """Return connections with the capacity that their providers announced."""
     ids = [record.id for record in records]
     discovered = context.services.capacity_tracker.list(connection, ids)
     return [to_connection_response(record, discovered.get(record.id, {})) for record in records]

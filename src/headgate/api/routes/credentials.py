@@ -44,7 +44,9 @@ from headgate.credentials.model.credential import (
 from headgate.credentials.service import CredentialFilter, CredentialTestResult
 from headgate.metering import store as metering
 
-OPERATIONS = Operations("Credentials", "Secrets of model providers: sealed, and never shown again.")
+OPERATIONS = Operations(
+    "Credentials", "Secrets of model providers. They are stored encrypted and never returned."
+)
 READ = organization("credentials:read")
 WRITE = organization("credentials:write")
 EXAMPLE_KEY = "sk-proj-EXAMPLE-0123456789abcdef"
@@ -71,9 +73,11 @@ PARAMS = {
     },
 )
 async def create_credential(context: RequestContext[Empty, CredentialCreate]) -> CredentialResponse:
-    """Its type is inferred from `auth_data`: `api_key`, `token` or `bearer_token` (bearer_token),
-    `access_token` with `oauth_config` (oauth2), `header` and `value` (custom). The secret may be a
-    reference to a stored one, `{{vault:name}}`. Nothing is sent to the provider."""
+    """Store a secret of a model provider, encrypted. Its type follows from the fields of
+    `auth_data`: `api_key`, `token` or `bearer_token` is a bearer token, `access_token` with
+    `oauth_config` is an OAuth 2 token, and `header` with `value` is a custom header. The secret
+    can be a reference to a stored secret, `{{vault:name}}`. The provider is not contacted; test
+    the credential to see whether it works."""
     context.principal.check_organization_wide()
     body = context.body
     request, params = read_request(
@@ -104,7 +108,8 @@ async def create_credential(context: RequestContext[Empty, CredentialCreate]) ->
 
 @OPERATIONS.get("/api/credentials", access=READ, summary="List credentials")
 async def list_credentials(context: RequestContext[CredentialQuery, Empty]) -> CredentialList:
-    """By integration; with `integration_name` as one list. The newest first."""
+    """Return the credentials of the organization, newest first, grouped by integration. With
+    `integration_name` the answer is one list without groups. Secrets are never returned."""
     query = context.query
     wanted = CredentialFilter(context.organization_id, query.integration_name, query.auth_type)
     records, counts = await context.read(
@@ -118,7 +123,7 @@ async def list_credentials(context: RequestContext[CredentialQuery, Empty]) -> C
 @OPERATIONS.post(
     "/api/credentials/test-temporary",
     access=WRITE,
-    summary="Try a secret before it is stored",
+    summary="Test a secret before storing it",
     errors=(429, 503),
     example={
         "integration_name": "openai",
@@ -129,9 +134,10 @@ async def list_credentials(context: RequestContext[CredentialQuery, Empty]) -> C
 async def test_temporary(
     context: RequestContext[Empty, TemporaryTestRequest],
 ) -> TemporaryTestResponse:
-    """One small call to the provider, which its owner pays for. Nothing of the secret is kept. A
-    secret that is no good is an answer like another: `is_valid` is false. It is null where the
-    provider's answer, or that there was none, says nothing of the key."""
+    """Send one small request to the provider with the given secret; the owner of the secret pays
+    for it. The secret is not stored. A secret that does not work is no error: `is_valid` is
+    false. `is_valid` is null if the provider's answer, or a missing answer, does not tell
+    whether the secret works."""
     context.principal.check_organization_wide()
     body, services = context.body, context.services
     request, params = read_request(
@@ -168,7 +174,8 @@ async def test_temporary(
 
 @OPERATIONS.get("/api/credentials/{credential_id}", access=READ, summary="Read a credential")
 async def get_credential(context: RequestContext[DetailQuery, Empty]) -> CredentialDetailResponse:
-    """With `include_masked=true` also what may be shown of its secret."""
+    """Return one credential. With `include_masked=true` the answer has the first and last
+    characters of its secret."""
     record = await context.read(lambda connection: find(context, connection))
     return to_credential_detail_response(
         context.services.catalog, record, is_masked=context.query.include_masked
@@ -182,8 +189,9 @@ async def get_credential(context: RequestContext[DetailQuery, Empty]) -> Credent
     example={"display_name": "Search team", "metadata": {"owner": "search"}},
 )
 async def update_credential(context: RequestContext[Empty, CredentialUpdate]) -> CredentialResponse:
-    """Only its name, metadata and deadlines: the secret and its address cannot be changed. To
-    rotate a secret, add another credential, make it the default, and delete this one."""
+    """Change the display name, the metadata and the deadlines of a credential. Its secret and its
+    address cannot be changed: to rotate a secret, add another credential, make it the default,
+    and delete this one."""
     context.principal.check_organization_wide()
     body = context.body
     change = CredentialChange(
@@ -208,8 +216,8 @@ async def update_credential(context: RequestContext[Empty, CredentialUpdate]) ->
     "/api/credentials/{credential_id}", access=WRITE, status=204, summary="Delete a credential"
 )
 async def delete_credential(context: RequestContext[Empty, Empty]) -> None:
-    """Its secret is forgotten for good; calls that name it fail from now on. Those under way go on
-    to their ends."""
+    """Delete a credential and its secret for good. New calls that name it fail; calls in progress
+    are finished."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:
@@ -226,8 +234,8 @@ async def delete_credential(context: RequestContext[Empty, Empty]) -> None:
     summary="Make a credential the default",
 )
 async def set_default(context: RequestContext[Empty, Empty]) -> CredentialResponse:
-    """It is taken where a call names none; the default before it is one no more, in the same
-    moment."""
+    """Use this credential for calls that name none. It replaces the default credential of the same
+    integration at the same moment."""
     context.principal.check_organization_wide()
     record = await context.write(
         lambda connection: context.services.credentials.make_default(
@@ -240,13 +248,14 @@ async def set_default(context: RequestContext[Empty, Empty]) -> CredentialRespon
 @OPERATIONS.post(
     "/api/credentials/{credential_id}/test",
     access=WRITE,
-    summary="Try a credential",
+    summary="Test a credential",
     errors=(429, 503),
 )
 async def test_credential(context: RequestContext[Empty, Empty]) -> CredentialTestResponse:
-    """One small call to the provider, which its owner pays for. A credential that is no good is an
-    answer like another: `is_valid` is false, and the message says why. It is null where the
-    provider's answer, or that there was none, says nothing of the key."""
+    """Send one small request to the provider with the stored secret; the owner of the secret pays
+    for it. A credential that does not work is no error: `is_valid` is false, and `message` tells
+    why. `is_valid` is null if the provider's answer, or a missing answer, does not tell whether
+    the secret works."""
     context.principal.check_organization_wide()
     services = context.services
     record = await context.read(lambda connection: find(context, connection))
@@ -261,13 +270,14 @@ async def test_credential(context: RequestContext[Empty, Empty]) -> CredentialTe
 
 
 @OPERATIONS.get(
-    "/api/credentials/{credential_id}/usage", access=READ, summary="What a credential was used for"
+    "/api/credentials/{credential_id}/usage", access=READ, summary="Read the usage of a credential"
 )
 async def get_credential_usage(
     context: RequestContext[UsageQuery, Empty],
 ) -> CredentialUsageResponse:
-    """The calls of up to 92 days, by default the last 30, from their receipts; by endpoint. Trials
-    of the credential itself are not among them. Also of a deleted one."""
+    """Count the calls that reached the provider with this credential, by endpoint, over the last 30
+    days or a period of at most 92 days. Tests of the credential are not counted. Deleted
+    credentials can be read, too."""
     start, end = read_period(context.query, context.services.clock.now())
 
     def count(connection: sa.Connection) -> list[metering.Outcomes]:
@@ -282,12 +292,13 @@ async def get_credential_usage(
 @OPERATIONS.get(
     "/api/credentials/{credential_id}/audit",
     access=READ,
-    summary="What was done to a credential",
+    summary="Read the audit log of a credential",
 )
 async def list_credential_audit(
     context: RequestContext[PageQuery, Empty],
 ) -> list[CredentialAuditEntryResponse]:
-    """The newest first. Also of a deleted one."""
+    """Return what was done to this credential, newest first. Deleted credentials can be read,
+    too."""
     query = context.query
 
     def select(connection: sa.Connection) -> list[CredentialAuditEntryResponse]:

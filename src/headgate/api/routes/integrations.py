@@ -20,16 +20,18 @@ from headgate.api.schemas.integrations import (
 from headgate.catalog.model.manifest import IntegrationManifest, IntegrationNotFoundError
 from headgate.catalog.service.browse import IntegrationFilter, browse
 
-OPERATIONS = Operations("Integrations", "The catalog of model providers and tools; read-only.")
+OPERATIONS = Operations(
+    "Integrations", "The catalog of model providers, tools and knowledge providers; read-only."
+)
 READ = organization("catalog:read")
 LLM, TOOL, KNOWLEDGE = "llm_provider", "tool", "knowledge_provider"
 
 
 @OPERATIONS.get("/api/integrations/browse", access=READ, summary="Browse the catalog")
 async def browse_integrations(context: RequestContext[CatalogQuery, Empty]) -> IntegrationPage:
-    """`search` is any part of the names and descriptions, or of a model's id, in any case. With
-    `include_details=true` each has what its own address shows. With `paginate=false` all are on
-    one page."""
+    """Return a page of the catalog, recommended integrations first. `search` matches any part of
+    names, descriptions and model ids, in upper or lower case. `include_details=true` adds
+    models, actions and authentication schemas; `paginate=false` returns everything on one page."""
     query = context.query
     wanted = IntegrationFilter(
         category=query.category,
@@ -54,29 +56,31 @@ async def browse_integrations(context: RequestContext[CatalogQuery, Empty]) -> I
     return IntegrationPage(shown, len(found), number, size, has_more)
 
 
-@OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List LLM providers")
+@OPERATIONS.get("/api/integrations/llm-providers", access=READ, summary="List model providers")
 async def list_llm_providers(context: RequestContext[CategoryQuery, Empty]) -> IntegrationList:
-    """With their auth schemas and models."""
+    """Return all model providers with their models, prices and authentication schemas, recommended
+    ones first."""
     return list_type(context, LLM)
 
 
 @OPERATIONS.get(
-    "/api/integrations/llm-providers/{provider_name}", access=READ, summary="Read an LLM provider"
+    "/api/integrations/llm-providers/{provider_name}", access=READ, summary="Read a model provider"
 )
 async def get_llm_provider(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
-    """Its models with their prices, its default model, and what a credential needs."""
+    """Return one model provider with its models, their prices, its default model, and the fields
+    that a credential needs."""
     return get_integration_response(context, context.path["provider_name"], LLM)
 
 
 @OPERATIONS.get("/api/integrations/tools", access=READ, summary="List tools")
 async def list_tools(context: RequestContext[CategoryQuery, Empty]) -> IntegrationList:
-    """With their auth schemas and actions."""
+    """Return all tools with their actions and authentication schemas, recommended ones first."""
     return list_type(context, TOOL)
 
 
 @OPERATIONS.get("/api/integrations/tools/{tool_name}", access=READ, summary="Read a tool")
 async def get_tool(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
-    """Its actions, and what a credential needs."""
+    """Return one tool with its actions and the fields that a credential needs."""
     return get_integration_response(context, context.path["tool_name"], TOOL)
 
 
@@ -86,7 +90,8 @@ async def get_tool(context: RequestContext[Empty, Empty]) -> IntegrationResponse
 async def list_knowledge_providers(
     context: RequestContext[CategoryQuery, Empty],
 ) -> IntegrationList:
-    """With their auth schemas and actions."""
+    """Return all knowledge providers with their actions and authentication schemas, recommended
+    ones first."""
     return list_type(context, KNOWLEDGE)
 
 
@@ -96,13 +101,14 @@ async def list_knowledge_providers(
     summary="Read a knowledge provider",
 )
 async def get_knowledge_provider(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
-    """Its actions, and what a credential needs."""
+    """Return one knowledge provider with its actions and the fields that a credential needs."""
     return get_integration_response(context, context.path["knowledge_provider_name"], KNOWLEDGE)
 
 
 @OPERATIONS.get("/api/integrations/{integration_name}", access=READ, summary="Read an integration")
 async def get_integration(context: RequestContext[Empty, Empty]) -> IntegrationResponse:
-    """Of any type: models or actions, and what a credential needs."""
+    """Return one integration of any type with its models or actions and the fields that a
+    credential needs."""
     return get_integration_response(context, context.path["integration_name"])
 
 

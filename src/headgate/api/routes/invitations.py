@@ -43,7 +43,7 @@ from headgate.api.sign_in import (
 )
 from headgate.kit.errors import HeadgateError, Kind
 
-OPERATIONS = Operations("Invitations", "Links by which people become members.")
+OPERATIONS = Operations("Invitations", "Links with which people join an organization.")
 READ = organization("people:read")
 WRITE = organization("people:write")
 SOMEBODY_ELSES = "You are signed in as somebody else than whom this is for. Sign out first."
@@ -63,13 +63,15 @@ class WrongAccountError(HeadgateError):
     "/api/invitations",
     access=WRITE,
     status=201,
-    summary="Invite somebody",
+    summary="Invite a person",
     example={"email": "ada@example.com", "role": "admin"},
 )
 async def create_invitation(
     context: RequestContext[Empty, InvitationCreate],
 ) -> IssuedInvitationResponse:
-    """The token works once, for this e-mail address. Only an owner invites owners."""
+    """Create an invitation that can be accepted once, by the person with this e-mail address. The
+    answer has the token, and a link if the server knows its public URL; both are shown only
+    here. Send the link to the person yourself. Only an owner can invite owners."""
     context.principal.check_organization_wide()
 
     def create(connection: sa.Connection) -> IssuedInvitationResponse:
@@ -94,7 +96,7 @@ async def create_invitation(
 
 @OPERATIONS.get("/api/invitations", access=READ, summary="List open invitations")
 async def list_invitations(context: RequestContext[PageQuery, Empty]) -> InvitationPage:
-    """Those that were neither taken up nor revoked, and are not over."""
+    """Return the invitations that are not accepted, revoked or expired, oldest first."""
     query = context.query
     found, total = await context.read(
         lambda connection: context.services.invitations.list(
@@ -113,7 +115,7 @@ async def list_invitations(context: RequestContext[PageQuery, Empty]) -> Invitat
     is_versioned=False,
 )
 async def revoke_invitation(context: RequestContext[Empty, Empty]) -> None:
-    """Its link is of no use from now on."""
+    """Make the token and the link of the invitation invalid at once."""
     context.principal.check_organization_wide()
     await context.write(
         lambda connection: context.services.invitations.revoke(
@@ -126,7 +128,7 @@ async def revoke_invitation(context: RequestContext[Empty, Empty]) -> None:
     "/api/invitations/accept",
     access=ANYONE,
     status=201,
-    summary="Take up an invitation",
+    summary="Accept an invitation",
     errors=(401, 403, 404),
     example={
         "token": "hg_invite_...",
@@ -137,8 +139,9 @@ async def revoke_invitation(context: RequestContext[Empty, Empty]) -> None:
 async def accept_invitation(
     context: RequestContext[Empty, InvitationAccept],
 ) -> CurrentSessionResponse:
-    """Makes a new person, or adds the membership to the one of this e-mail address, who has to be
-    signed in or to give their password. Who took it up is signed in."""
+    """Join an organization with the token of an invitation, and sign in. A new person gives a name
+    and a password, which creates an account. A person who has an account already must be signed
+    in, or give their password."""
     services, body = context.services, context.body
     invitation = await context.read(
         lambda connection: services.invitations.find(connection, body.token)

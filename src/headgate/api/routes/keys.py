@@ -34,15 +34,19 @@ from headgate.keys.model import (
 )
 from headgate.keys.service import Authority
 
-OPERATIONS = Operations("API keys", "Keys that open the gate: what each may do, and until when.")
+OPERATIONS = Operations(
+    "API keys",
+    "Tokens for calling models (`hg_live_...`) and for this API "
+    "(`hg_admin_...`), with their permissions and limits.",
+)
 READ = organization("keys:read")
 WRITE = organization("keys:write")
 
 
-@OPERATIONS.get("/api/api-keys", access=READ, summary="List keys")
+@OPERATIONS.get("/api/api-keys", access=READ, summary="List API keys")
 async def list_keys(context: RequestContext[KeyQuery, Empty]) -> KeyPage:
-    """Also disabled, expired and revoked ones, unless `state` says otherwise; with
-    `include_revoked=false` none that was revoked."""
+    """Return the API keys of the organization, newest first. Disabled, expired and revoked keys are
+    included unless `state` or `include_revoked=false` excludes them."""
     query, keys = context.query, context.services.keys
     wanted = KeyFilter(
         organization_id=context.organization_id,
@@ -67,12 +71,13 @@ async def list_keys(context: RequestContext[KeyQuery, Empty]) -> KeyPage:
     "/api/api-keys",
     access=WRITE,
     status=201,
-    summary="Issue a key",
+    summary="Create an API key",
     errors=(409,),
     example={"name": "Search service", "models": ["gpt-5*"], "requests_per_minute": 600},
 )
 async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyResponse:
-    """Its token is in `key` and is not shown again. A key issues only what it holds itself."""
+    """Create an API key and return its token in `key`. The token is shown only in this answer. A
+    management key can grant only what it is allowed itself."""
     if context.body.organization_id not in (UNSET, context.organization_id):
         message = "The organization is that of the header X-Organization-ID."
         raise InvalidFieldError(message, ("body", "organization_id"))
@@ -93,9 +98,9 @@ async def issue_key(context: RequestContext[Empty, KeyCreate]) -> IssuedKeyRespo
     return await context.create(issue)
 
 
-@OPERATIONS.get("/api/api-keys/{key_id}", access=READ, summary="Read a key")
+@OPERATIONS.get("/api/api-keys/{key_id}", access=READ, summary="Read an API key")
 async def get_key(context: RequestContext[Empty, Empty]) -> KeyResponse:
-    """Also a revoked one."""
+    """Return one API key, which may be revoked. Its token is never returned."""
     key = await context.read(lambda connection: find(context, connection))
     return to_key_response(key, context.services.clock.now())
 
@@ -103,13 +108,13 @@ async def get_key(context: RequestContext[Empty, Empty]) -> KeyResponse:
 @OPERATIONS.patch(
     "/api/api-keys/{key_id}",
     access=WRITE,
-    summary="Change a key",
+    summary="Change an API key",
     errors=(409,),
     example={"enabled": False},
 )
 async def update_key(context: RequestContext[Empty, KeyUpdate]) -> KeyResponse:
-    """In force at once. Nothing revives a key that is revoked or has expired, and a key cannot
-    give another one more than it holds itself."""
+    """Change the given fields; the change takes effect at once. A revoked or expired key cannot be
+    made active again, and a management key cannot grant more than it is allowed itself."""
 
     def change(connection: sa.Connection) -> Key:
         key = find(context, connection)
@@ -130,9 +135,10 @@ async def update_key(context: RequestContext[Empty, KeyUpdate]) -> KeyResponse:
     return to_key_response(key, context.services.clock.now())
 
 
-@OPERATIONS.delete("/api/api-keys/{key_id}", access=WRITE, status=204, summary="Revoke a key")
+@OPERATIONS.delete("/api/api-keys/{key_id}", access=WRITE, status=204, summary="Revoke an API key")
 async def revoke_key(context: RequestContext[Empty, Empty]) -> None:
-    """All its tokens are refused from now on, for good; it stays in the list."""
+    """Reject all tokens of the key from now on. This cannot be undone. The key stays in the list
+    with the state `revoked`."""
 
     def revoke(connection: sa.Connection) -> None:
         key = find(context, connection)
@@ -145,14 +151,15 @@ async def revoke_key(context: RequestContext[Empty, Empty]) -> None:
 @OPERATIONS.post(
     "/api/api-keys/{key_id}/rotate",
     access=WRITE,
-    summary="Rotate a key",
+    summary="Rotate an API key",
     errors=(409,),
     example={"overlap_seconds": 86400},
     is_versioned=True,
 )
 async def rotate_key(context: RequestContext[Empty, KeyRotationRequest]) -> IssuedKeyResponse:
-    """A new token of the same key, shown once. The present one goes on for the overlap, both with
-    the same rates; one that was still good from a rotation before ends."""
+    """Create a new token for the key and return it in `key`; it is shown only in this answer. The
+    current token stays valid for `overlap_seconds`, and both tokens share the rate limits of the
+    key. A token that was still valid from an earlier rotation ends."""
 
     def rotate(connection: sa.Connection) -> IssuedKeyResponse:
         key = find(context, connection)
@@ -172,11 +179,12 @@ async def rotate_key(context: RequestContext[Empty, KeyRotationRequest]) -> Issu
 @OPERATIONS.post(
     "/api/api-keys/{key_id}/revoke-previous",
     access=WRITE,
-    summary="End an overlap at once",
+    summary="Revoke the previous token of an API key",
     is_versioned=True,
 )
 async def revoke_previous_token(context: RequestContext[Empty, Empty]) -> KeyResponse:
-    """Only the newest token is good from now on. Nothing changes where it is the only one."""
+    """End the overlap of a rotation at once, so that only the newest token is valid. Nothing
+    changes if there is no previous token."""
 
     def end(connection: sa.Connection) -> Key:
         key = find(context, connection)

@@ -30,15 +30,21 @@ from headgate.catalog.model.settings import (
 from headgate.credentials.model.credential import CredentialRecord
 from headgate.credentials.service import CredentialFilter
 
-OPERATIONS = Operations("LLMs", "The models that an organization can call, shows and prefers.")
+OPERATIONS = Operations(
+    "LLMs", "The models that an organization can call, shows in lists, and uses by default."
+)
 CREDENTIALS_MAX = 10_000
 READ = organization("catalog:read")
 WRITE = organization("catalog:write")
 
 
-@OPERATIONS.get("/api/organizations/llms", access=READ, summary="List an organization's LLMs")
+@OPERATIONS.get(
+    "/api/organizations/llms", access=READ, summary="List the organization's model providers"
+)
 async def list_organization_llms(context: RequestContext[Empty, Empty]) -> OrganizationLlms:
-    """Hidden models are missing. The default credential is the one marked so, else the newest."""
+    """Return all model providers: `active_llms` are those that the organization has a valid
+    credential for, `inactive_llms` are the others. Hidden models are left out. The default
+    credential of a provider is the one marked as default, or else the newest."""
 
     def read(connection: sa.Connection) -> tuple[OrganizationSettings, list[CredentialRecord]]:
         settings = context.services.catalog_settings.read(connection, context.organization_id)
@@ -64,7 +70,8 @@ async def list_organization_llms(context: RequestContext[Empty, Empty]) -> Organ
 async def get_llm_model_visibility(
     context: RequestContext[Empty, Empty],
 ) -> ModelVisibilityResponse:
-    """Models that nobody decided about are not in it, and are shown."""
+    """Return the models that the organization shows or hides in lists. Models that are not in the
+    map are shown."""
     return to_model_visibility_response(
         await context.read(lambda connection: read_settings(context, connection))
     )
@@ -73,13 +80,14 @@ async def get_llm_model_visibility(
 @OPERATIONS.put(
     "/api/organizations/settings/llm-model-visibility",
     access=WRITE,
-    summary="Say which models are shown",
+    summary="Set which models are shown",
     example={"llm_model_visibility": {"gpt-5.5-pro": False, "gpt-5.4": True}},
 )
 async def put_llm_model_visibility(
     context: RequestContext[Empty, ModelVisibilityUpdate],
 ) -> ModelVisibilityResponse:
-    """Replaces the whole map. Hidden models are missing from lists; calls of them still pass."""
+    """Replace the whole map of shown and hidden models. Hidden models are left out of lists; calls
+    to them still work."""
     context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
@@ -95,7 +103,7 @@ async def put_llm_model_visibility(
     "/api/organizations/settings/composer-llm", access=READ, summary="Read the default model"
 )
 async def get_composer_llm(context: RequestContext[Empty, Empty]) -> ComposerLlmResponse:
-    """Null where none was chosen."""
+    """Return the default model of the organization, or null if none is set."""
     return to_composer_llm_response(
         await context.read(lambda connection: read_settings(context, connection))
     )
@@ -104,7 +112,7 @@ async def get_composer_llm(context: RequestContext[Empty, Empty]) -> ComposerLlm
 @OPERATIONS.put(
     "/api/organizations/settings/composer-llm",
     access=WRITE,
-    summary="Choose the default model",
+    summary="Set the default model",
     example={
         "composer_llm": {
             "integration_name": "openai",
@@ -116,8 +124,9 @@ async def get_composer_llm(context: RequestContext[Empty, Empty]) -> ComposerLlm
 async def put_composer_llm(
     context: RequestContext[Empty, ComposerLlmUpdate],
 ) -> ComposerLlmResponse:
-    """A model is an object, never a bare name. `credential_id` has to be one of this organization
-    and integration; without it the default one is taken at each call."""
+    """Set the default model of the organization by integration, provider and model; null removes
+    it. `credential_id` must name a credential of this organization for that integration. Without
+    it, each call uses the default credential."""
     context.principal.check_organization_wide()
 
     def save(connection: sa.Connection) -> OrganizationSettings:
@@ -171,7 +180,6 @@ def to_organization_llm_response(
     settings: OrganizationSettings,
     credentials: list[CredentialRecord],
 ) -> OrganizationLlmResponse:
-    """A provider as this organization has it."""
     default = next((each for each in credentials if each.integration == manifest.name), None)
     models = to_model_responses(manifest, price_finder(context))
     return OrganizationLlmResponse(

@@ -25,7 +25,8 @@ from headgate.credentials.model.managed_model import (
 )
 
 OPERATIONS = Operations(
-    "Managed models", "Models that the platform sells: calls to them are paid in credits."
+    "Managed models",
+    "Models that the operator of the server sells; calls to them are paid in credits.",
 )
 READ = platform("platform:read")
 WRITE = platform("platform:write")
@@ -37,7 +38,8 @@ ONE = PATH + "/{managed_model_id}"
 async def list_managed_models(
     context: RequestContext[ManagedModelQuery, Empty],
 ) -> ManagedModelPage:
-    """Also those that are switched off."""
+    """Return the models that the operator of the server sells, by model id, including disabled
+    ones."""
     query = context.query
     managed = await context.read(context.services.managed_models.list)
     page = managed[query.offset : query.offset + query.limit]
@@ -49,14 +51,15 @@ async def list_managed_models(
     PATH,
     access=WRITE,
     status=201,
-    summary="Sell a model",
+    summary="Add a managed model",
     errors=(409,),
     example={"model_id": "gpt-5.4-mini", "credential": "platform"},
 )
 async def attach_managed_model(
     context: RequestContext[Empty, ManagedModelCreate],
 ) -> ManagedModelResponse:
-    """The catalog has to know its price: a call holds the most that it can cost."""
+    """Sell calls to a model, served with a credential of the platform. The catalog must have a
+    price for the model, because each call reserves the most that it can cost."""
     body = context.body
     request = ManagedModelRequest(
         model_id=body.model_id,
@@ -75,7 +78,7 @@ async def attach_managed_model(
 
 @OPERATIONS.get(ONE, access=READ, summary="Read a managed model")
 async def get_managed_model(context: RequestContext[Empty, Empty]) -> ManagedModelResponse:
-    """Also one that is switched off."""
+    """Return one managed model, which may be disabled."""
     return to_managed_model_response(
         await context.read(lambda connection: find(context, connection))
     )
@@ -91,7 +94,8 @@ async def get_managed_model(context: RequestContext[Empty, Empty]) -> ManagedMod
 async def update_managed_model(
     context: RequestContext[Empty, ManagedModelUpdate],
 ) -> ManagedModelResponse:
-    """Replace its credential, deprecate it, switch it off, or make it the default."""
+    """Change the given fields: replace the credential, deprecate the model, disable it, or make it
+    the default."""
     body = context.body
     wire_id: str | UnsetType = "" if body.wire_id is None else body.wire_id
     wanted = ManagedModelChange(
@@ -112,9 +116,9 @@ async def update_managed_model(
     return to_managed_model_response(await context.write(change))
 
 
-@OPERATIONS.delete(ONE, access=WRITE, status=204, summary="Sell a model no more", errors=(409,))
+@OPERATIONS.delete(ONE, access=WRITE, status=204, summary="Remove a managed model", errors=(409,))
 async def detach_managed_model(context: RequestContext[Empty, Empty]) -> None:
-    """Not while it replaces another one."""
+    """Stop selling calls to a model. The answer is 409 while the model replaces another one."""
 
     def detach(connection: sa.Connection) -> None:
         managed = find(context, connection)

@@ -18,14 +18,15 @@ from headgate.api.schemas.members import (
 )
 from headgate.api.schemas.pages import PageQuery
 
-OPERATIONS = Operations("Members", "The people of an organization, and what they may do in it.")
+OPERATIONS = Operations("Members", "The people of an organization and their roles.")
 READ = organization("people:read")
 WRITE = organization("people:write")
 
 
 @OPERATIONS.get("/api/members", access=READ, summary="List members")
 async def list_members(context: RequestContext[PageQuery, Empty]) -> MemberPage:
-    """All people of the organization, also those whose role confers nothing."""
+    """Return all people of the organization, oldest membership first. People with the retired role
+    `member`, which grants no access, are included."""
     query = context.query
     members, total = await context.read(
         lambda connection: context.services.members.list(
@@ -39,7 +40,7 @@ async def list_members(context: RequestContext[PageQuery, Empty]) -> MemberPage:
 
 @OPERATIONS.get("/api/members/{person_id}", access=READ, summary="Read a member")
 async def get_member(context: RequestContext[Empty, Empty]) -> MemberResponse:
-    """Somebody of this organization; anybody else is not found."""
+    """Return one member of the organization. The answer is 404 for a person who is not a member."""
     return to_member_response(await context.read(lambda connection: find(context, connection)))
 
 
@@ -50,8 +51,8 @@ async def get_member(context: RequestContext[Empty, Empty]) -> MemberResponse:
     example={"role": "admin"},
 )
 async def update_member(context: RequestContext[Empty, MemberUpdate]) -> MemberResponse:
-    """Only an owner makes and unmakes owners, the last owner stays, and nobody raises themselves.
-    The sessions of the member end."""
+    """Change the role of a member and end their sessions. Only an owner can appoint or demote
+    owners, the last owner cannot be demoted, and nobody can raise their own role."""
     context.principal.check_organization_wide()
 
     def change(connection: sa.Connection) -> Member:
@@ -71,8 +72,8 @@ async def update_member(context: RequestContext[Empty, MemberUpdate]) -> MemberR
 
 @OPERATIONS.delete("/api/members/{person_id}", access=WRITE, status=204, summary="Remove a member")
 async def remove_member(context: RequestContext[Empty, Empty]) -> None:
-    """Their sessions end, and invitations that they handed out are revoked. The last owner
-    stays."""
+    """Remove a person from the organization, end their sessions, and revoke the invitations that
+    they created. The last owner cannot be removed."""
     context.principal.check_organization_wide()
 
     def remove(connection: sa.Connection) -> None:

@@ -22,12 +22,16 @@ from headgate.api.schemas.organizations import (
 )
 from headgate.api.schemas.pages import PageQuery
 
-OPERATIONS = Operations("Organizations", "Tenants: everything that is owned belongs to one.")
+OPERATIONS = Operations(
+    "Organizations",
+    "Tenants of the server. Every project, key, credential and member belongs to one organization.",
+)
 
 
 @OPERATIONS.get("/api/organizations", access=PERSON, summary="List my organizations")
 async def list_own_organizations(context: RequestContext[PageQuery, Empty]) -> OwnOrganizationPage:
-    """Also those in which the retired role `member` confers nothing."""
+    """Return the organizations of the signed-in person with their role in each. Organizations in
+    which they have the retired role `member`, which grants no access, are included."""
     query, people = context.query, context.services.people
     found = await context.read(
         lambda connection: people.list_memberships(connection, context.principal.id)
@@ -47,9 +51,10 @@ async def list_own_organizations(context: RequestContext[PageQuery, Empty]) -> O
 async def create_organization(
     context: RequestContext[Empty, OrganizationCreate],
 ) -> CreatedOrganizationResponse:
-    """For the operator. Without an owner's e-mail, a person who makes it is the owner; with one,
-    the invited person will be, and the operator is no member. A key that names no owner gets an
-    invitation without an address: whoever accepts it gives one and is the owner."""
+    """Create an organization and decide who owns it; only for the operator of the server. With
+    `owner_email`, that person is invited as owner, and the operator does not become a member.
+    Without it, an operator who is signed in becomes the owner. A management key that names no
+    owner gets an invitation token for an owner who gives an e-mail address when accepting it."""
 
     def create(connection: sa.Connection) -> CreatedOrganizationResponse:
         services, body = context.services, context.body
@@ -82,10 +87,10 @@ async def create_organization(
 @OPERATIONS.get(
     "/api/organization",
     access=organization("organization:read"),
-    summary="Read the organization of the header",
+    summary="Read the organization",
 )
 async def get_organization(context: RequestContext[Empty, Empty]) -> OrganizationResponse:
-    """The one that `X-Organization-ID` names."""
+    """Return the organization that the header `X-Organization-ID` names."""
     return to_organization_response(
         await context.read(
             lambda connection: context.services.accounts.get_organization(
@@ -98,14 +103,15 @@ async def get_organization(context: RequestContext[Empty, Empty]) -> Organizatio
 @OPERATIONS.patch(
     "/api/organization",
     access=organization("organization:write"),
-    summary="Rename the organization of the header",
+    summary="Rename the organization",
     errors=(404,),
     example={"name": "Research and development"},
 )
 async def update_organization(
     context: RequestContext[Empty, OrganizationUpdate],
 ) -> OrganizationResponse:
-    """Its id stays, and so does everything that belongs to it."""
+    """Change the name of the organization that the header `X-Organization-ID` names. Its id and
+    everything that belongs to it stay the same."""
     context.principal.check_organization_wide()
 
     def rename(connection: sa.Connection) -> Organization:
@@ -123,7 +129,8 @@ async def update_organization(
     summary="List all organizations",
 )
 async def list_organizations(context: RequestContext[PageQuery, Empty]) -> OrganizationPage:
-    """For the operator."""
+    """Return every organization on this server, oldest first; only for the operator of the
+    server."""
     query, accounts = context.query, context.services.accounts
     found = await context.read(accounts.list_organizations)
     page = found[query.offset : query.offset + query.limit]
@@ -137,7 +144,8 @@ async def list_organizations(context: RequestContext[PageQuery, Empty]) -> Organ
     summary="Suspend an organization",
 )
 async def suspend_organization(context: RequestContext[Empty, Empty]) -> OrganizationResponse:
-    """Neither its people nor its keys are let through from now on; nothing of it is lost."""
+    """Reject all requests by the organization's people and API keys from now on. Nothing is
+    deleted."""
 
     def suspend(connection: sa.Connection) -> Organization:
         accounts = context.services.accounts
@@ -153,7 +161,7 @@ async def suspend_organization(context: RequestContext[Empty, Empty]) -> Organiz
     summary="Resume an organization",
 )
 async def resume_organization(context: RequestContext[Empty, Empty]) -> OrganizationResponse:
-    """As it was before."""
+    """Lift the suspension. People and API keys have the same access as before."""
 
     def resume(connection: sa.Connection) -> Organization:
         accounts = context.services.accounts

@@ -15,14 +15,17 @@ from headgate.api.schemas.people import (
     to_platform_person_response,
 )
 
-OPERATIONS = Operations("People", "Everybody who can sign in; for the operator.")
+OPERATIONS = Operations(
+    "People", "Everybody who has an account on the server; only for the operator of the server."
+)
 READ = platform("platform:read")
 WRITE = platform("platform:write")
 
 
 @OPERATIONS.get("/api/platform/people", access=READ, summary="List all people")
 async def list_people(context: RequestContext[PageQuery, Empty]) -> PlatformPersonPage:
-    """Also those who are disabled."""
+    """Return everybody who has an account on this server, oldest first, including people who are
+    disabled; only for the operator of the server."""
     query = context.query
     people, total = await context.read(
         lambda connection: context.services.people.list(
@@ -37,7 +40,8 @@ async def list_people(context: RequestContext[PageQuery, Empty]) -> PlatformPers
     "/api/platform/people/{person_id}/disable", access=WRITE, summary="Disable a person"
 )
 async def disable_person(context: RequestContext[Empty, Empty]) -> PlatformPersonResponse:
-    """Their sessions end at once, and no issuer lets them in. Not for oneself."""
+    """Disable a person and end all their sessions. Logins are rejected from now on, including
+    single sign-on. Operators cannot disable themselves."""
 
     def disable(connection: sa.Connection) -> Person:
         person = context.services.people.get(connection, context.path["person_id"])
@@ -50,7 +54,7 @@ async def disable_person(context: RequestContext[Empty, Empty]) -> PlatformPerso
 
 @OPERATIONS.post("/api/platform/people/{person_id}/enable", access=WRITE, summary="Enable a person")
 async def enable_person(context: RequestContext[Empty, Empty]) -> PlatformPersonResponse:
-    """They can sign in again; their roles are as they were."""
+    """Let a disabled person sign in again, with the roles they had before."""
 
     def enable(connection: sa.Connection) -> Person:
         person = context.services.people.get(connection, context.path["person_id"])

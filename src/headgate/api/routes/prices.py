@@ -24,14 +24,17 @@ from headgate.catalog.model.price import (
 )
 from headgate.catalog.service.prices import PriceFilter, PriceRequest
 
-OPERATIONS = Operations("Prices", "What models cost since when: rows that are never changed.")
+OPERATIONS = Operations(
+    "Prices", "What calls to models cost and from when on. Prices are added and never edited."
+)
 READ = platform("platform:read")
 WRITE = platform("platform:write")
 
 
 @OPERATIONS.get("/api/platform/prices", access=READ, summary="List prices")
 async def list_prices(context: RequestContext[PriceQuery, Empty]) -> PricePage:
-    """Those in force and of the future; with `history=true` also those that are over."""
+    """Return the prices that are in force or start in the future. With `history=true` the answer
+    has past prices, too."""
     query = context.query
     wanted = PriceFilter(
         integration=query.integration,
@@ -61,8 +64,9 @@ async def list_prices(context: RequestContext[PriceQuery, Empty]) -> PricePage:
     },
 )
 async def create_price(context: RequestContext[Empty, PriceCreate]) -> PriceResponse:
-    """It wins over every shipped price of that tier and threshold from its time on. What was
-    charged is not changed: a time that is over is refused, but for a model without any price."""
+    """Add a price that takes precedence over the shipped prices of the same model, tier and
+    threshold from `effective_from` on. Past charges do not change: a time in the past is
+    rejected unless the model has no price yet."""
     now = context.services.clock.now()
 
     def add(connection: Any) -> PriceResponse:

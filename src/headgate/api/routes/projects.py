@@ -18,14 +18,15 @@ from headgate.api.schemas.projects import (
     to_project_response,
 )
 
-OPERATIONS = Operations("Projects", "Parts of an organization, to which keys and calls belong.")
+OPERATIONS = Operations("Projects", "Parts of an organization that API keys and calls belong to.")
 READ = organization("projects:read")
 WRITE = organization("projects:write")
 
 
 @OPERATIONS.get("/api/projects", access=READ, summary="List projects")
 async def list_projects(context: RequestContext[ProjectQuery, Empty]) -> ProjectPage:
-    """Archived ones only with `archived=true`."""
+    """Return the projects of the organization, oldest first. Archived projects are returned only
+    with `archived=true`."""
     query = context.query
     projects, total = await context.read(
         lambda connection: context.services.accounts.list_projects(
@@ -50,7 +51,8 @@ async def list_projects(context: RequestContext[ProjectQuery, Empty]) -> Project
     example={"name": "Search"},
 )
 async def create_project(context: RequestContext[Empty, ProjectFields]) -> ProjectResponse:
-    """A key that is limited to some projects cannot make another one."""
+    """Create a project in the organization. A management key that is limited to some projects
+    cannot create another one."""
     context.principal.check_organization_wide()
     return await context.create(
         lambda connection: to_project_response(
@@ -66,7 +68,7 @@ async def create_project(context: RequestContext[Empty, ProjectFields]) -> Proje
 
 @OPERATIONS.get("/api/projects/{project_id}", access=READ, summary="Read a project")
 async def get_project(context: RequestContext[Empty, Empty]) -> ProjectResponse:
-    """Also an archived one."""
+    """Return one project, which may be archived."""
     return to_project_response(await context.read(lambda connection: find(context, connection)))
 
 
@@ -77,7 +79,7 @@ async def get_project(context: RequestContext[Empty, Empty]) -> ProjectResponse:
     example={"name": "Search and browse"},
 )
 async def update_project(context: RequestContext[Empty, ProjectFields]) -> ProjectResponse:
-    """Its keys and receipts stay with it."""
+    """Change the name of a project. Its API keys and its usage records stay with it."""
 
     def rename(connection: sa.Connection) -> Project:
         project = find(context, connection)
@@ -93,7 +95,7 @@ async def update_project(context: RequestContext[Empty, ProjectFields]) -> Proje
     "/api/projects/{project_id}", access=WRITE, status=204, summary="Archive a project"
 )
 async def archive_project(context: RequestContext[Empty, Empty]) -> None:
-    """Its keys are refused from now on; what it used stays to be read."""
+    """Reject the API keys of the project from now on. Its usage records remain readable."""
 
     def archive(connection: sa.Connection) -> None:
         project = find(context, connection)

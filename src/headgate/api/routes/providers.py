@@ -7,14 +7,15 @@ from headgate.api.operation import Operations, RequestContext
 from headgate.api.schemas.fields import Empty
 from headgate.api.schemas.providers import ProviderList, to_provider_response
 
-OPERATIONS = Operations("Providers", "What a connection to a model provider needs.")
+OPERATIONS = Operations("Providers", "Model providers that a connection can be made to.")
 READ = organization("credentials:read")
 LLM_PROVIDER = "llm_provider"
 
 
-@OPERATIONS.get("/api/providers", access=READ, summary="List providers")
+@OPERATIONS.get("/api/providers", access=READ, summary="List model providers for connections")
 async def list_providers(context: RequestContext[Empty, Empty]) -> ProviderList:
-    """Those that a connection can be made to."""
+    """Return the model providers that a connection can be made to, by id, with the JSON Schema of
+    the `config` that each of them needs."""
     known = context.services.catalog.integrations
     return ProviderList(
         [

@@ -28,7 +28,7 @@ from headgate.vault.model.secret import (
 )
 
 OPERATIONS = Operations(
-    "Vault secrets", "Secrets by name, to which credentials refer as {{vault:name}}."
+    "Vault secrets", "Named secrets that credentials refer to as `{{vault:name}}`."
 )
 READ = organization("secrets:read")
 WRITE = organization("secrets:write")
@@ -37,23 +37,26 @@ EXAMPLE = {"key_name": "openai_key", "value": "sk-proj-EXAMPLE-0123456789abcdef"
 
 @OPERATIONS.post("/api/secrets", access=WRITE, summary="Store a secret", example=EXAMPLE)
 async def store_secret(context: RequestContext[Empty, SecretCreate]) -> StoredSecretResponse:
-    """Of the organization, for its credentials. One of that name is replaced, whole; what refers to
-    it has the new value at once."""
+    """Store a named secret that the organization's credentials can refer to as `{{vault:name}}`. A
+    secret with the same name is replaced, and every credential that refers to it uses the new
+    value at once."""
     context.principal.check_organization_wide()
     return await put(context, None)
 
 
 @OPERATIONS.get("/api/secrets", access=READ, summary="List secrets")
 async def list_secrets(context: RequestContext[PageQuery, Empty]) -> SecretList:
-    """Of the organization itself, not of its projects. No values."""
+    """Return the secrets of the organization by name, without their values. Secrets of its projects
+    are not included."""
     return await select(context, None)
 
 
 @OPERATIONS.delete(
-    "/api/secrets/{key_name}", access=WRITE, summary="Remove a secret", is_versioned=False
+    "/api/secrets/{key_name}", access=WRITE, summary="Delete a secret", is_versioned=False
 )
 async def remove_secret(context: RequestContext[Empty, Empty]) -> RemovedSecretResponse:
-    """What refers to it is unusable from now on, and says so."""
+    """Delete a secret of the organization for good. Credentials that refer to it stop working, and
+    their calls fail with an error that says so."""
     context.principal.check_organization_wide()
     return await remove(context, None)
 
@@ -67,26 +70,28 @@ async def remove_secret(context: RequestContext[Empty, Empty]) -> RemovedSecretR
 async def store_project_secret(
     context: RequestContext[Empty, SecretCreate],
 ) -> StoredSecretResponse:
-    """One of that name is replaced, whole."""
+    """Store a named secret for one project. A secret of the project with the same name is
+    replaced."""
     return await put(context, context.path["project_id"])
 
 
 @OPERATIONS.get(
-    "/api/projects/{project_id}/secrets", access=READ, summary="List secrets of a project"
+    "/api/projects/{project_id}/secrets", access=READ, summary="List the secrets of a project"
 )
 async def list_project_secrets(context: RequestContext[PageQuery, Empty]) -> SecretList:
-    """Of the project alone. No values."""
+    """Return the secrets of one project by name, without their values. Secrets of the organization
+    are not included."""
     return await select(context, context.path["project_id"])
 
 
 @OPERATIONS.delete(
     "/api/projects/{project_id}/secrets/{key_name}",
     access=WRITE,
-    summary="Remove a secret of a project",
+    summary="Delete a secret of a project",
     is_versioned=False,
 )
 async def remove_project_secret(context: RequestContext[Empty, Empty]) -> RemovedSecretResponse:
-    """For good."""
+    """Delete a secret of one project for good."""
     return await remove(context, context.path["project_id"])
 
 

@@ -34,7 +34,9 @@ from headgate.kit.errors import HeadgateError, Kind
 if TYPE_CHECKING:
     from headgate.accounts.service.oidc import OidcLogin
 
-OPERATIONS = Operations("Sessions", "Signing in, and who is signed in where.")
+OPERATIONS = Operations(
+    "Sessions", "Sign in and out, and manage the sessions and the password of the signed-in person."
+)
 FLOW_SECONDS = 600
 
 
@@ -52,12 +54,14 @@ class OidcNotConfiguredError(HeadgateError):
     "/api/session",
     access=ANYONE,
     status=201,
-    summary="Sign in",
+    summary="Sign in with a password",
     errors=(401, 403),
     example={"email": "ada@example.com", "password": "a long sentence of your own"},
 )
 async def sign_in(context: RequestContext[Empty, SignInRequest]) -> CurrentSessionResponse:
-    """Sets the cookie of a new session. Which of the two is wrong is not told."""
+    """Verify an e-mail address and a password, and start a session. The response sets the session
+    cookie and returns the CSRF token that later changes need. The error does not tell whether
+    the address or the password was wrong."""
     verified = await verify_password(context, context.body.email, context.body.password)
     before = await context.services.authentication.authenticator.find_session(context.request)
     return complete_sign_in(
@@ -68,9 +72,10 @@ async def sign_in(context: RequestContext[Empty, SignInRequest]) -> CurrentSessi
     )
 
 
-@OPERATIONS.get("/api/session", access=PERSON, summary="Who is signed in")
+@OPERATIONS.get("/api/session", access=PERSON, summary="Read the current session")
 async def get_session(context: RequestContext[Empty, Empty]) -> CurrentSessionResponse:
-    """With the token that changes need, for a page that was loaded anew."""
+    """Return the signed-in person, their organizations, and the CSRF token to send as
+    `X-CSRF-Token` with every change. A web page calls this after it was reloaded."""
     return to_current_session_response(
         context, await context.read(lambda connection: find_login(context, connection))
     )
@@ -80,7 +85,8 @@ async def get_session(context: RequestContext[Empty, Empty]) -> CurrentSessionRe
     "/api/session", access=PERSON, status=204, summary="Sign out", is_versioned=False
 )
 async def sign_out(context: RequestContext[Empty, Empty]) -> None:
-    """The session is over everywhere at once. A token of another issuer is ended there."""
+    """End the current session and delete its cookie. A bearer token of an external issuer stays
+    valid; end it at that issuer."""
     principal = context.principal
     context.response_head.cookies.append(context.services.authentication.cookies.clear_session())
     if principal.session_id is not None:
@@ -94,7 +100,8 @@ async def sign_out(context: RequestContext[Empty, Empty]) -> None:
 
 @OPERATIONS.get("/api/sessions", access=PERSON, summary="List my sessions")
 async def list_sessions(context: RequestContext[PageQuery, Empty]) -> SessionPage:
-    """From where you are signed in."""
+    """Return the sessions of the signed-in person, most recently used first, with the network
+    address and the user agent of each."""
     query, sessions = context.query, context.services.sessions
     found = await context.read(lambda connection: sessions.list(connection, context.principal.id))
     page = found[query.offset : query.offset + query.limit]
@@ -110,7 +117,8 @@ async def list_sessions(context: RequestContext[PageQuery, Empty]) -> SessionPag
     is_versioned=False,
 )
 async def end_session(context: RequestContext[Empty, Empty]) -> None:
-    """At once, wherever it is used."""
+    """End a session of the signed-in person at once. Later requests with its cookie are answered
+    with 401."""
     session_id = context.path["session_id"]
     if session_id == context.principal.session_id:
         context.response_head.cookies.append(
@@ -134,7 +142,9 @@ async def end_session(context: RequestContext[Empty, Empty]) -> None:
     },
 )
 async def change_password(context: RequestContext[Empty, PasswordChange]) -> CurrentSessionResponse:
-    """All other sessions end, and this one goes on under a new token."""
+    """Replace the password of the signed-in person. All their other sessions end; the current
+    session continues with a new cookie and a new CSRF token. A wrong current password is
+    answered with 422."""
     email = context.principal.name
     new = check_password(context.body.new_password, email=email, param="new_password")
     try:
@@ -166,11 +176,12 @@ async def change_password(context: RequestContext[Empty, PasswordChange]) -> Cur
     "/api/session/oidc/start",
     access=ANYONE,
     status=302,
-    summary="Sign in at the configured issuer",
+    summary="Start single sign-on",
     errors=(404, 502),
 )
 async def start_oidc(context: RequestContext[Empty, Empty]) -> None:
-    """Leads the browser to the issuer; 404 where none is configured."""
+    """Redirect the browser to the OpenID Connect issuer of this server. The answer is 404 if no
+    issuer is configured."""
     oidc, cookies = (
         find_oidc(context.services.authentication.oidc),
         context.services.authentication.cookies,
@@ -184,12 +195,14 @@ async def start_oidc(context: RequestContext[Empty, Empty]) -> None:
     "/api/session/oidc/callback",
     access=ANYONE,
     status=302,
-    summary="Come back from the configured issuer",
+    summary="Finish single sign-on",
     errors=(401, 404, 502),
 )
 async def finish_oidc(context: RequestContext[OidcReturn, Empty]) -> None:
-    """Sets the cookie of a new session and leads to the console. Only for who is known, invited,
-    or of a trusted domain."""
+    """Receive the browser back from the OpenID Connect issuer, start a session, set its cookie, and
+    redirect to the console. Only people who signed in with this issuer before, whose verified
+    e-mail address has an account or an open invitation, or whose e-mail domain is trusted can
+    sign in."""
     query, authentication = context.query, context.services.authentication
     oidc, flow = find_oidc(authentication.oidc), authentication.cookies.read_flow(context.request)
     oidc.check_state(flow, query.state, query.iss)
@@ -232,7 +245,6 @@ def find_login(context: RequestContext[Empty, Any], connection: sa.Connection) -
 def to_session_response(
     context: RequestContext[PageQuery, Empty], session: Session
 ) -> SessionResponse:
-    """A session as the API writes it."""
     return SessionResponse(
         id=session.id,
         current=session.id == context.principal.session_id,

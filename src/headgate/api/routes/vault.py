@@ -16,14 +16,20 @@ from headgate.api.schemas.vault import (
     to_rotation_response,
 )
 
-OPERATIONS = Operations("Vault", "The keys that seal all secrets, and their rotation.")
+OPERATIONS = Operations(
+    "Vault",
+    "The keys that encrypt all stored secrets, and their rotation; only "
+    "for the operator of the server.",
+)
 READ = platform("platform:read")
 WRITE = platform("platform:write")
 
 
 @OPERATIONS.get("/api/platform/vault", access=READ, summary="Read the state of the vault")
 async def get_vault(context: RequestContext[Empty, Empty]) -> VaultResponse:
-    """No key and no secret is in it. `headgate vault check` opens every seal anew."""
+    """Return the encryption keys and the rows that could not be decrypted when the server last read
+    them. Keys and secrets themselves are never returned. The command `headgate vault check`
+    decrypts every row again."""
     services = context.services
     status = await context.read(services.rotation_runner.describe)
     unreadable = [
@@ -36,9 +42,10 @@ async def get_vault(context: RequestContext[Empty, Empty]) -> VaultResponse:
     )
 
 
-@OPERATIONS.get("/api/platform/rotations", access=READ, summary="List rotations of keys")
+@OPERATIONS.get("/api/platform/rotations", access=READ, summary="List key rotations")
 async def list_rotations(context: RequestContext[Empty, Empty]) -> RotationList:
-    """With their progress."""
+    """Return the newest rotations of organization keys with their progress, newest first, at most
+    100."""
     status = await context.read(context.services.rotation_runner.describe)
     return RotationList([to_rotation_response(each) for each in status.rotations])
 
@@ -47,13 +54,14 @@ async def list_rotations(context: RequestContext[Empty, Empty]) -> RotationList:
     "/api/platform/rotations",
     access=WRITE,
     status=202,
-    summary="Replace organization keys",
+    summary="Rotate organization keys",
     errors=(404, 409, 503),
     example={"scope": "all"},
 )
 async def start_rotation(context: RequestContext[Empty, VaultRotationRequest]) -> RotationResponse:
-    """Every secret is sealed anew while calls go on. One that was cut off is carried on. The master
-    key is replaced by the command `headgate vault rotate-master` alone."""
+    """Replace organization keys and encrypt their secrets again in the background, without
+    interrupting calls. A rotation that was interrupted is continued. The master key can be
+    replaced only by the command `headgate vault rotate-master`."""
     runner, scope = context.services.rotation_runner, context.body.scope
     rotation = await context.write(
         lambda connection: runner.begin(connection, scope, by=context.actor)

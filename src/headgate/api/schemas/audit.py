@@ -16,7 +16,7 @@ Words = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class AuditQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which entries."""
+    """Select entries of the audit log."""
 
     object_id: Words | None = None
     actor_id: Words | None = None
@@ -26,7 +26,8 @@ class AuditQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class AuditEntryResponse(msgspec.Struct):
-    """One line. `hash` covers it and, by `previous_hash`, all before it."""
+    """An entry of the audit log. `hash` covers this entry and, through `previous_hash`, all entries
+    before it."""
 
     number: int
     at: datetime.datetime
@@ -43,7 +44,7 @@ class AuditEntryResponse(msgspec.Struct):
 
 
 class AuditPage(msgspec.Struct):
-    """The newest first."""
+    """A page of audit log entries, newest first."""
 
     entries: list[AuditEntryResponse]
     total: int
@@ -52,7 +53,6 @@ class AuditPage(msgspec.Struct):
 
 
 def to_audit_entry_response(entry: AuditEntry) -> AuditEntryResponse:
-    """An entry as the API writes it."""
     actor, event = entry.actor, entry.event
     return AuditEntryResponse(
         number=entry.number,

@@ -23,15 +23,20 @@ Model = Annotated[
 
 
 Models = Annotated[
-    list[Model], Meta(max_length=200, description="Models, or patterns; none at all allows all.")
+    list[Model],
+    Meta(
+        max_length=200,
+        description="Model ids or patterns such as `gpt-5.4*`. An empty list allows all models.",
+    ),
 ]
 
 
 StreamUsage = Annotated[
     Literal["ask", "never"],
     Meta(
-        description="Whether the provider is asked for the usage of a stream whose client did not "
-        "ask for it. With `never` such a call leaves a receipt without tokens and price."
+        description="`ask`: Headgate asks the provider for the token usage of every "
+        "stream, even if the client did not. `never`: it does not, and such "
+        "calls are recorded without tokens and price."
     ),
 ]
 
@@ -43,7 +48,7 @@ Description = Annotated[str, Meta(max_length=1000, pattern=r"^[^\u0000]*$")]
 
 
 class CapacityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much may be used in a period, in all or for each value of a dimension."""
+    """A limit on requests and tokens in a period, in total or for each value of `dimension`."""
 
     period: Literal["minute", "hour", "day", "week", "month", "lifetime"]
     requests: Limit | None = None
@@ -57,8 +62,8 @@ CapacityTracker = Annotated[list[CapacityEntry], Meta(max_length=50)]
 
 
 class ConnectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the provider is reached. A key of asterisks, or the mask that was shown, keeps the stored
-    one."""
+    """How to reach the provider. An `api_key` of asterisks, or the mask that was returned, keeps
+    the stored key."""
 
     api_key: Annotated[str, Meta(max_length=SECRET_CHARACTERS_MAX)] | None = None
     base_url: Url | None = None
@@ -84,8 +89,8 @@ class ConnectionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What of a connection shall be otherwise; what is left out stays. Of `config` too: but with
-    another `base_url` comes the secret, anew."""
+    """A partial update; fields that are missing stay the same. Changing `config.base_url` requires
+    a new `config.api_key`."""
 
     name: Name | UnsetType = UNSET
     config: ConnectionConfig | UnsetType = UNSET
@@ -99,7 +104,7 @@ class ConnectionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class ConnectionConfigResponse(msgspec.Struct):
-    """How the provider is reached, with the secret's mask."""
+    """How the provider is reached, with the API key masked."""
 
     api_key: str
     base_url: str
@@ -107,7 +112,7 @@ class ConnectionConfigResponse(msgspec.Struct):
 
 
 class DiscoveredCapacityResponse(msgspec.Struct):
-    """What the provider said of a model: so much a minute."""
+    """The limits per minute that the provider announced for a model."""
 
     requests: int | None
     tokens: int | None
@@ -115,8 +120,8 @@ class DiscoveredCapacityResponse(msgspec.Struct):
 
 
 class ConnectionResponse(msgspec.Struct, kw_only=True):
-    """A connection. `discovered_capacity` is what the provider said in the last 7 days, by
-    model."""
+    """A connection. `discovered_capacity` has, by model, the limits that the provider announced in
+    the last 7 days."""
 
     id: str
     name: str
@@ -138,7 +143,7 @@ class ConnectionResponse(msgspec.Struct, kw_only=True):
 
 
 class ConnectionPage(msgspec.Struct):
-    """The newest first."""
+    """A page of connections, newest first."""
 
     connections: list[ConnectionResponse]
     total: int
@@ -149,7 +154,6 @@ class ConnectionPage(msgspec.Struct):
 def to_connection_response(
     record: CredentialRecord, discovered: Mapping[str, Capacity]
 ) -> ConnectionResponse:
-    """A credential as a connection."""
     return ConnectionResponse(
         id=record.id,
         name=record.name,

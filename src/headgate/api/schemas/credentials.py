@@ -40,28 +40,29 @@ Day = Annotated[
     str,
     Meta(
         max_length=40,
-        description="A day, or a time as RFC 3339 has it.",
+        description="A day (`2026-01-31`) or an RFC 3339 time.",
         extra_json_schema={"anyOf": [{"format": "date"}, {"format": "date-time"}]},
     ),
 ]
 
 
 def _deadline(reason: str) -> Meta:
-    otherwise = "null: as the model's catalog entry says, else the server's settings."
+    otherwise = "If null, the model's catalog entry or else the server's settings decide."
     return Meta(
         ge=DEADLINE_SECONDS_MIN,
         le=DEADLINE_SECONDS_MAX,
-        description=f"{reason}, in seconds; {otherwise}",
+        description=f"{reason}, in seconds. {otherwise}",
     )
 
 
-FirstByteSeconds = Annotated[float, _deadline("How long the provider may take to begin an answer")]
-IdleSeconds = Annotated[float, _deadline("How long an answer may pause between two pieces")]
-TotalSeconds = Annotated[float, _deadline("How long a whole call may take, with its retries")]
+FirstByteSeconds = Annotated[float, _deadline("The longest wait for the first byte of an answer")]
+IdleSeconds = Annotated[float, _deadline("The longest pause within an answer")]
+TotalSeconds = Annotated[float, _deadline("The longest time for a whole call, including retries")]
 
 
 class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The secret, in the one field that says what it is; with `base_url` where it is sent."""
+    """A secret, in the field that names its kind, and optionally the `base_url` that it is
+    sent to."""
 
     api_key: Secret | None = None
     token: Secret | None = None
@@ -84,7 +85,11 @@ class AuthData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 OauthConfig = Annotated[
     dict[Word, Any],
-    Meta(max_length=32, description="How the access token was obtained. It is not stored."),
+    Meta(
+        max_length=32,
+        description="The OAuth 2 settings that the access token was obtained with. They "
+        "are not stored.",
+    ),
 ]
 
 
@@ -105,7 +110,7 @@ class CredentialCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class TemporaryTestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A secret that is to be tried."""
+    """A secret to test without storing it."""
 
     integration_name: Word
     auth_data: AuthData
@@ -114,7 +119,7 @@ class TemporaryTestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class CredentialUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What can be changed of a credential; what is left out stays."""
+    """A partial update; fields that are missing stay the same."""
 
     display_name: Name | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
@@ -124,27 +129,27 @@ class CredentialUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class CredentialQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which credentials."""
+    """Select credentials."""
 
     integration_name: Word | None = None
     auth_type: Word | None = None
 
 
 class DetailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of a credential."""
+    """Select what is returned of a credential."""
 
     include_masked: bool = False
 
 
 class UsageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From when, and until when; a day as the end is part of the time."""
+    """The period to count. If `end_date` is a day without a time, that day is included."""
 
     start_date: Day | None = None
     end_date: Day | None = None
 
 
 class CredentialResponse(msgspec.Struct, kw_only=True):
-    """A credential. Never its secret."""
+    """A credential without its secret."""
 
     credential_id: str
     integration_name: str
@@ -164,9 +169,9 @@ class CredentialResponse(msgspec.Struct, kw_only=True):
 
 
 class CredentialDetailResponse(CredentialResponse, kw_only=True):
-    """A credential with where its secret is sent and who added it. `auth_data_masked` is there
-    where it was asked for: the public beginning and the end of the secret, or the reference in its
-    place."""
+    """A credential with the address that its secret is sent to and the person who added it.
+    `auth_data_masked` is present if it was asked for: the first and last characters of the
+    secret, or the reference to a stored secret."""
 
     organization_id: str
     base_url: str
@@ -176,7 +181,7 @@ class CredentialDetailResponse(CredentialResponse, kw_only=True):
 
 
 class AppliedCredentialFilters(msgspec.Struct):
-    """What the list was asked for."""
+    """The filters and the page that were asked for."""
 
     integration_name: str | None
     auth_type: str | None
@@ -185,7 +190,7 @@ class AppliedCredentialFilters(msgspec.Struct):
 
 
 class CredentialGroup(msgspec.Struct):
-    """The credentials of one integration. `total_count` also counts those of other pages."""
+    """The credentials of one integration. `total_count` counts those on other pages, too."""
 
     integration_name: str
     integration_type: str
@@ -195,8 +200,8 @@ class CredentialGroup(msgspec.Struct):
 
 
 class CredentialList(msgspec.Struct, kw_only=True):
-    """A page of credentials. Without `integration_name` it is grouped: `integrations`,
-    `total_credentials` and `total_integrations`. With it, it is one list: `credentials`,
+    """A page of credentials. Without `integration_name` in the query it has groups: `integrations`,
+    `total_credentials` and `total_integrations`. With it, it has one list: `credentials`,
     `total_count` and `integration_name`."""
 
     integrations: dict[str, CredentialGroup] | UnsetType = UNSET
@@ -209,7 +214,7 @@ class CredentialList(msgspec.Struct, kw_only=True):
 
 
 class CredentialTestResponse(msgspec.Struct):
-    """What came of a trial."""
+    """The result of a credential test."""
 
     credential_id: str
     is_valid: bool | None
@@ -218,7 +223,7 @@ class CredentialTestResponse(msgspec.Struct):
 
 
 class TemporaryTestResponse(msgspec.Struct, kw_only=True):
-    """What came of a trial. No `status_code`: the provider did not answer."""
+    """The result of a test. `status_code` is null if the provider did not answer."""
 
     is_valid: bool | None
     message: str
@@ -232,7 +237,8 @@ class TemporaryTestResponse(msgspec.Struct, kw_only=True):
 
 
 class CredentialUsageResponse(msgspec.Struct, kw_only=True):
-    """Calls that reached the provider. `success_rate` is between 0 and 1, and 0 without calls."""
+    """Counts of calls that reached the provider. `success_rate` is between 0 and 1, and 0 without
+    calls."""
 
     total_calls: int
     successful_calls: int
@@ -259,7 +265,7 @@ class CredentialUsageResponse(msgspec.Struct, kw_only=True):
 
 
 class CredentialAuditEntryResponse(msgspec.Struct, kw_only=True):
-    """One audit event. `user_id` is the person or the key that did it."""
+    """An entry of the audit log. `user_id` is the id of the person or of the API key that acted."""
 
     id: str
     credential_id: str
@@ -272,14 +278,12 @@ class CredentialAuditEntryResponse(msgspec.Struct, kw_only=True):
 
 
 def to_credential_response(catalog: Catalog, record: CredentialRecord) -> CredentialResponse:
-    """A credential as the API lists it."""
     return CredentialResponse(**_describe(catalog, record))
 
 
 def to_credential_detail_response(
     catalog: Catalog, record: CredentialRecord, *, is_masked: bool
 ) -> CredentialDetailResponse:
-    """A credential as the API shows it alone."""
     return CredentialDetailResponse(
         **_describe(catalog, record),
         organization_id=record.organization_id or "",
@@ -296,7 +300,7 @@ def group_credentials(
     records: Sequence[CredentialRecord],
     counts: Mapping[tuple[str, str], int],
 ) -> CredentialList:
-    """A page in the one shape or the other."""
+    """Return a page in groups by integration, or as one list if the query names an integration."""
     filters = AppliedCredentialFilters(
         query.integration_name, query.auth_type, query.limit, query.offset
     )
@@ -326,7 +330,6 @@ def group_credentials(
 
 
 def to_credential_audit_entry_response(entry: AuditEntry) -> CredentialAuditEntryResponse:
-    """A line of the audit log as this API has it."""
     return CredentialAuditEntryResponse(
         id=str(entry.number),
         credential_id=entry.event.object_id,
@@ -340,7 +343,7 @@ def to_credential_audit_entry_response(entry: AuditEntry) -> CredentialAuditEntr
 
 
 def read_period(query: UsageQuery, now: float) -> tuple[float, float]:
-    """Start and end in unix seconds. Raises `InvalidFieldError`."""
+    """Return start and end in unix seconds. Raises `InvalidFieldError`."""
     end = now if query.end_date is None else _read_day("end_date", query.end_date, is_end=True)
     start = end - USAGE_DAYS * DAY_SECONDS
     if query.start_date is not None:

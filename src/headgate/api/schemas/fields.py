@@ -12,14 +12,14 @@ from headgate.accounts.model import NAME_CHARACTERS_MAX, NAME_PATTERN
 
 Timestamp = Annotated[
     datetime.datetime,
-    Meta(description="A time as RFC 3339 has it. Without an offset it is in UTC."),
+    Meta(description="An RFC 3339 time. Without an offset it is in UTC."),
 ]
 Name = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=NAME_CHARACTERS_MAX,
-        description="Printable, on one line.",
+        description="One line of printable characters.",
         # Described here, judged by `accounts.model.check_name`, which says it in words.
         extra_json_schema={"pattern": NAME_PATTERN},
     ),
@@ -28,31 +28,30 @@ MetadataName = Annotated[str, Meta(min_length=1, max_length=64)]
 MetadataText = Annotated[str, Meta(max_length=512)]
 Labels = Annotated[
     dict[MetadataName, MetadataText],
-    Meta(max_length=32, description="Up to 32 texts of your own, by names of your own."),
+    Meta(max_length=32, description="Up to 32 key-value pairs of your own; values are strings."),
 ]
 Metadata = Annotated[
     dict[MetadataName, MetadataText | int | float | bool | None],
     Meta(
         max_length=32,
-        description="Up to 32 texts, numbers, booleans or nulls of your own, by names of your own.",
+        description="Up to 32 key-value pairs of your own; values are strings, numbers, "
+        "booleans or null.",
     ),
 ]
 
 
 class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """No query, or no body."""
+    """No parameters and no body."""
 
 
 def to_datetime(at: float) -> datetime.datetime:
-    """Unix seconds as a time in UTC."""
+    """Convert unix seconds to a time in UTC."""
     return datetime.datetime.fromtimestamp(at, datetime.UTC)
 
 
 def to_optional_datetime(at: float | None) -> datetime.datetime | None:
-    """As `to_datetime`, for what may never have been."""
     return None if at is None else to_datetime(at)
 
 
 def to_timestamp(at: datetime.datetime | None) -> float | None:
-    """Unix seconds of a time that was given."""
     return None if at is None else at.timestamp()

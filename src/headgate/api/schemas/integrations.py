@@ -24,7 +24,7 @@ FindPrice = Callable[[str, str], PriceRow | None]
 
 
 class AuthVariableResponse(msgspec.Struct):
-    """One value that a credential consists of."""
+    """A field of a credential, for a form."""
 
     name: str
     display_name: str
@@ -38,14 +38,15 @@ class AuthVariableResponse(msgspec.Struct):
 
 
 class SuccessIndicatorsResponse(msgspec.Struct):
-    """What a good answer has."""
+    """What a successful answer to the test request has."""
 
     status_codes: list[int]
     response_fields: list[str]
 
 
 class TestEndpointResponse(msgspec.Struct):
-    """The call by which a credential is tried; `{api_key}` and `{base_url}` stand for its own."""
+    """The request that tests a credential. `{api_key}` and `{base_url}` stand for the credential's
+    own values."""
 
     url: str
     method: str
@@ -56,7 +57,7 @@ class TestEndpointResponse(msgspec.Struct):
 
 
 class AuthSchemaResponse(msgspec.Struct):
-    """What a credential consists of, and how to come by one."""
+    """The fields of a credential, and how to obtain their values."""
 
     auth_type: str
     display_name: str
@@ -68,8 +69,9 @@ class AuthSchemaResponse(msgspec.Struct):
 
 
 class TierRatesResponse(msgspec.Struct):
-    """Decimal dollars by class (`input`: a million tokens; `per_image`, `per_minute`: one), for
-    requests with more input than the threshold, where there is one."""
+    """Prices of a service tier in decimal US dollars, by class: per million tokens (`input`), per
+    image (`per_image`), or per minute (`per_minute`). With `above_input_tokens`, they apply to
+    requests with more input tokens than that."""
 
     tier: str
     above_input_tokens: int | None
@@ -78,7 +80,7 @@ class TierRatesResponse(msgspec.Struct):
 
 
 class PricingResponse(msgspec.Struct):
-    """What is charged now, under the name that receipts have."""
+    """The prices that calls are charged by now. Receipts name them by `price_id`."""
 
     price_id: str
     currency: str
@@ -86,8 +88,8 @@ class PricingResponse(msgspec.Struct):
 
 
 class ModelResponse(msgspec.Struct):
-    """A model. Prices are decimal dollars for a million tokens, of the default tier and without a
-    long context; null where it is not known, as are token counts and scores."""
+    """A model. Prices are decimal US dollars per million tokens in the default tier, without
+    long-context surcharges. Prices, token counts and scores are null if they are unknown."""
 
     id: str
     display_name: str
@@ -111,7 +113,7 @@ class ModelResponse(msgspec.Struct):
 
 
 class ActionResponse(msgspec.Struct):
-    """One thing that a tool does."""
+    """An action that a tool offers."""
 
     name: str
     display_name: str
@@ -119,7 +121,7 @@ class ActionResponse(msgspec.Struct):
 
 
 class IntegrationMetadataResponse(msgspec.Struct):
-    """What helps to choose."""
+    """Details that help to choose an integration."""
 
     status: str
     recommended: bool
@@ -129,8 +131,8 @@ class IntegrationMetadataResponse(msgspec.Struct):
 
 
 class IntegrationResponse(msgspec.Struct):
-    """An integration. Details are there where they were asked for: an LLM provider has models and
-    no actions, any other one has actions and no models."""
+    """An integration. Details are present if they were asked for: a model provider has `models`,
+    other integrations have `actions`."""
 
     name: str
     display_name: str
@@ -150,7 +152,7 @@ class IntegrationResponse(msgspec.Struct):
 
 
 def to_integration_summary_response(manifest: IntegrationManifest) -> IntegrationResponse:
-    """An integration in short."""
+    """Return an integration without models, actions and schemas."""
     extra = manifest.extra_metadata
     return IntegrationResponse(
         name=manifest.name,
@@ -176,7 +178,6 @@ def to_integration_summary_response(manifest: IntegrationManifest) -> Integratio
 def to_integration_response(
     manifest: IntegrationManifest, find_price: FindPrice
 ) -> IntegrationResponse:
-    """An integration with everything that a page about it needs."""
     shown = to_integration_summary_response(manifest)
     shown.auth_schemas = [to_auth_schema_response(schema) for schema in manifest.auth_schemas]
     if manifest.integration_type == "llm_provider":
@@ -188,19 +189,17 @@ def to_integration_response(
 
 
 def to_model_responses(manifest: IntegrationManifest, find_price: FindPrice) -> list[ModelResponse]:
-    """The models of an LLM provider, in the order of its file."""
+    """Return the models of a provider in the order of its catalog file."""
     return [
         to_model_response(model, find_price(manifest.name, model.id)) for model in manifest.models
     ]
 
 
 def to_action_response(action: ActionEntry) -> ActionResponse:
-    """An action of a tool."""
     return ActionResponse(action.name, action.display_name, action.description)
 
 
 def to_auth_schema_response(schema: AuthSchema) -> AuthSchemaResponse:
-    """An auth schema, its fields under the names that the API has for them."""
     return AuthSchemaResponse(
         auth_type=schema.auth_type,
         display_name=schema.display_name,
@@ -240,7 +239,6 @@ def _to_test_endpoint_response(schema: AuthSchema, test: TestEndpoint) -> TestEn
 
 
 def to_model_response(model: ModelEntry, price: PriceRow | None) -> ModelResponse:
-    """A model with what it costs now."""
     steps = price.tiers.get("default", ()) if price else ()
     base = steps[-1] if steps else NanoRates()
     return ModelResponse(
@@ -267,7 +265,7 @@ def to_model_response(model: ModelEntry, price: PriceRow | None) -> ModelRespons
 
 
 def to_pricing_response(price: PriceRow) -> PricingResponse:
-    """Every tier and threshold, the default tier without a threshold first."""
+    """Return every tier and threshold; the default tier without a threshold comes first."""
     shown = [
         TierRatesResponse(
             tier=tier,
@@ -302,7 +300,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class CatalogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which integrations, and which page of them."""
+    """Select integrations and a page of them."""
 
     category: Word | None = None
     type: Literal["llm_provider", "tool", "knowledge_provider"] | None = None
@@ -315,13 +313,13 @@ class CatalogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class CategoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which integrations of a type."""
+    """Select integrations of one category."""
 
     category: Word | None = None
 
 
 class IntegrationPage(msgspec.Struct):
-    """Recommended ones first."""
+    """A page of integrations, recommended ones first."""
 
     integrations: list[IntegrationResponse]
     total: int
@@ -331,7 +329,7 @@ class IntegrationPage(msgspec.Struct):
 
 
 class IntegrationList(msgspec.Struct):
-    """All of one type, recommended ones first."""
+    """All integrations of one type, recommended ones first."""
 
     integrations: list[IntegrationResponse]
     total: int

@@ -15,16 +15,16 @@ from headgate.api.schemas.session import Email, Password, Token
 
 
 class InvitationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom to invite, and as what."""
+    """The person to invite, and their role."""
 
     email: Email
     role: AssignableRole = AssignableRole.ADMIN
 
 
 class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The token of the link. Who is new gives a name and a password (12 characters or more), who
-    is known their password, who is signed in nothing more. `email` only where the invitation has
-    none: that of an organization's first owner."""
+    """The token of the invitation. A new person gives `name` and `password` (12 characters or
+    more), a person with an account gives `password`, and a signed-in person gives neither.
+    `email` is required only if the invitation has none."""
 
     token: Token
     name: Name | None = None
@@ -36,8 +36,8 @@ class InvitationAccept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InvitationResponse(msgspec.Struct, kw_only=True):
-    """An open invitation. `email` is null for that of an organization's first owner whose address
-    was not named: whoever holds it gives one."""
+    """An open invitation. `email` is null for the first owner of an organization who was not named;
+    whoever accepts the invitation gives an address."""
 
     id: str
     email: str | None
@@ -48,14 +48,15 @@ class InvitationResponse(msgspec.Struct, kw_only=True):
 
 
 class IssuedInvitationResponse(InvitationResponse, kw_only=True):
-    """A new invitation: hand the token, or the link with it, to the person. It is shown once."""
+    """A new invitation with its token and, if the server knows its public URL, a link. Both are
+    shown only here."""
 
     token: str
     link: str | None
 
 
 class InvitationPage(msgspec.Struct):
-    """The oldest first."""
+    """A page of open invitations, oldest first."""
 
     invitations: list[InvitationResponse]
     total: int
@@ -64,7 +65,6 @@ class InvitationPage(msgspec.Struct):
 
 
 def to_invitation_response(invitation: Invitation) -> InvitationResponse:
-    """An invitation as the API writes it."""
     return InvitationResponse(
         id=invitation.id,
         email=invitation.email,

@@ -34,23 +34,30 @@ NOT_OF_THE_KEY = frozenset({"kind", "project_id", "organization_id", "rate_limit
 Entry = Annotated[str, Meta(min_length=1, max_length=200)]
 Patterns = Annotated[
     list[Entry],
-    Meta(max_length=ENTRIES_MAX, description="`*` stands for any part. Empty: no restriction."),
+    Meta(
+        max_length=ENTRIES_MAX,
+        description="Exact names or patterns with `*` for any characters. An empty list "
+        "allows everything.",
+    ),
 ]
-Names = Annotated[list[Entry], Meta(max_length=ENTRIES_MAX, description="Empty: no restriction.")]
+Names = Annotated[
+    list[Entry], Meta(max_length=ENTRIES_MAX, description="An empty list allows everything.")
+]
 Projects = Annotated[
     list[Entry],
     Meta(
         max_length=ENTRIES_MAX,
-        description="Ids. For an inference key those that it may name beside its own; "
-        "a management key without any is of the whole organization.",
+        description="Project ids. An inference key may name these projects besides its "
+        "own. A management key is limited to them; with an empty list it "
+        "manages the whole organization.",
     ),
 ]
 Networks = Annotated[
     list[Entry],
     Meta(
         max_length=ENTRIES_MAX,
-        description="Addresses or CIDR blocks, IPv4 or IPv6, from where it may be used. "
-        "Empty: from anywhere.",
+        description="IPv4 or IPv6 addresses or CIDR blocks that the key may be used from. "
+        "An empty list allows all addresses.",
         examples=[["10.0.0.0/8", "2001:db8::/32"]],
     ),
 ]
@@ -58,8 +65,9 @@ Permissions = Annotated[
     list[Entry],
     Meta(
         max_length=ENTRIES_MAX,
-        description="Of a management key, as `keys:read` or `credentials:*`. Empty: everything in "
-        "its organization. `*` alone is also the operator's.",
+        description="Permissions of a management key, such as `keys:read` or "
+        "`credentials:*`. An empty list allows everything in its organization; "
+        "`*` also allows the operations of the server's operator.",
     ),
 ]
 Requests = Annotated[int, Meta(ge=1, le=REQUESTS_PER_MINUTE_MAX)]
@@ -72,7 +80,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\
 
 
 class KeyQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which keys. `search` is a part of the name."""
+    """Select API keys. `search` matches any part of the name."""
 
     state: KeyState | None = None
     kind: KeyKind | None = None
@@ -82,9 +90,9 @@ class KeyQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A new key. Without `project_id` it is of the issuing key's project, else of the oldest.
-    `rate_limit_per_minute` is another name of `requests_per_minute`; `organization_id` may repeat
-    that of the header."""
+    """A new API key. Without `project_id` it belongs to the project of the management key that
+    creates it, or else to the oldest project. `rate_limit_per_minute` is another name for
+    `requests_per_minute`; `organization_id` may repeat the header's value."""
 
     name: Name
     kind: KeyKind = KeyKind.LIVE
@@ -107,7 +115,7 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is given is changed; null takes a limit away."""
+    """A partial update; fields that are missing stay the same, and null removes a limit."""
 
     name: Name | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
@@ -128,20 +136,21 @@ class KeyUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class KeyRotationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For how long the present token goes on beside the new one."""
+    """How long the current token stays valid next to the new one."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=OVERLAP_SECONDS_MAX)] = 0
 
 
 class KeyBudget(msgspec.Struct):
-    """US dollars in a calendar month. `enforced`: whether calls are refused above it."""
+    """A limit in US dollars per calendar month. `enforced` tells whether calls above it are
+    rejected."""
 
     limit: str
     enforced: bool
 
 
 class KeyResponse(msgspec.Struct, kw_only=True):
-    """A key, never its token. `key_hint` is the part of the token that may be shown."""
+    """An API key without its token. `key_hint` is the part of the token that may be shown."""
 
     id: str
     kind: KeyKind
@@ -177,13 +186,14 @@ class KeyResponse(msgspec.Struct, kw_only=True):
 
 
 class IssuedKeyResponse(KeyResponse, kw_only=True):
-    """A key with `key`, its token: only here, only now."""
+    """An API key with its token in `key`. The token is shown only here."""
 
     key: str
 
 
 class KeyPage(msgspec.Struct):
-    """The newest first. `max_keys`: how many there may be that are not revoked."""
+    """A page of API keys, newest first. `max_keys` is how many keys that are not revoked the
+    organization can have."""
 
     keys: list[KeyResponse]
     total: int
@@ -193,8 +203,8 @@ class KeyPage(msgspec.Struct):
 
 
 def read_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a body as `Key` has them. Raises `InvalidFieldError` for two names that contradict
-    each other."""
+    """Return the fields of a body as `Key` has them. Raises `InvalidFieldError` if two names of one
+    field have different values."""
     fields = {name: value for name, value in given.items() if name not in NOT_OF_THE_KEY}
     rate = given.get("rate_limit_per_minute", UNSET)
     if rate is not UNSET:
@@ -217,13 +227,11 @@ def read_fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_issued_key_response(issued: IssuedKey, now: float) -> IssuedKeyResponse:
-    """A key with its token, as the API writes them."""
     shown = msgspec.structs.asdict(to_key_response(issued.key, now))
     return IssuedKeyResponse(key=issued.token, **shown)
 
 
 def to_key_response(key: Key, now: float) -> KeyResponse:
-    """A key as the API writes it."""
     hint = f"hg_{key.kind.value}_{key.id.removeprefix('key_')}"
     state = find_state(key, now)
     return KeyResponse(
@@ -262,7 +270,6 @@ def to_key_response(key: Key, now: float) -> KeyResponse:
 
 
 def to_key_budget(nano: int | None) -> KeyBudget | None:
-    """A budget in dollars and cents, or finer; calls are not stopped by it yet."""
     if nano is None:
         return None
     whole, _, parts = format_dollars(nano).partition(".")

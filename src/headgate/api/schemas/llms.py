@@ -15,8 +15,9 @@ from headgate.catalog.model.settings import (
 
 
 class OrganizationLlmResponse(msgspec.Struct):
-    """An LLM provider with the models that this organization shows. Those that it has a credential
-    for name the one that is taken where a call names none."""
+    """A model provider with the models that this organization shows. `default_credential_id` names
+    the credential for calls that name none; it is null if the organization has no credential for
+    the provider."""
 
     integration_name: str
     provider_id: str
@@ -30,7 +31,8 @@ class OrganizationLlmResponse(msgspec.Struct):
 
 
 class OrganizationLlms(msgspec.Struct):
-    """Active are those with a credential that is good."""
+    """The model providers. `active_llms` are those that the organization has a valid credential
+    for."""
 
     total: int
     active_llms: list[OrganizationLlmResponse]
@@ -38,7 +40,7 @@ class OrganizationLlms(msgspec.Struct):
 
 
 class ModelVisibilityUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """By model id whether it is shown; one that is not named is."""
+    """Whether each model is shown, by model id. Models that are missing are shown."""
 
     llm_model_visibility: Annotated[
         dict[Annotated[str, Meta(min_length=1, max_length=200)], bool], Meta(max_length=1_000)
@@ -46,30 +48,28 @@ class ModelVisibilityUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=T
 
 
 class ModelVisibilityResponse(msgspec.Struct):
-    """Which models are shown."""
+    """Whether each model is shown, by model id."""
 
     llm_model_visibility: dict[str, bool]
     version: int
 
 
 class ComposerLlmUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model that is taken by default, with who serves it; null for none."""
+    """The default model and its provider; null for none."""
 
     composer_llm: LlmChoice | None
 
 
 class ComposerLlmResponse(msgspec.Struct):
-    """The model that is taken by default."""
+    """The default model of the organization."""
 
     composer_llm: LlmChoice | None
     version: int
 
 
 def to_model_visibility_response(settings: OrganizationSettings) -> ModelVisibilityResponse:
-    """As the API writes it."""
     return ModelVisibilityResponse(dict(settings.llm_model_visibility), settings.version)
 
 
 def to_composer_llm_response(settings: OrganizationSettings) -> ComposerLlmResponse:
-    """As the API writes it."""
     return ComposerLlmResponse(settings.composer_llm, settings.version)

@@ -24,18 +24,18 @@ CredentialName = Annotated[
     Meta(
         min_length=1,
         max_length=200,
-        description="Id or name of one of the platform's own credentials.",
+        description="The id or the name of a credential of the platform.",
     ),
 ]
 
 
 class ManagedModelQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which part of the list."""
+    """Select a page of managed models."""
 
 
 class ManagedModelCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A model to be sold. `model_id` is what callers name; without a `wire_id` the provider is told
-    what the catalog says."""
+    """A model to sell. Callers name it by `model_id`. `wire_id` is the id that the provider is
+    sent; without it, the catalog's."""
 
     model_id: ModelId
     credential: CredentialName
@@ -45,7 +45,8 @@ class ManagedModelCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class ManagedModelUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What shall be otherwise. A deprecated model with a replacement is served by that one."""
+    """A partial update; fields that are missing stay the same. Calls to a deprecated model with a
+    replacement are served by the replacement."""
 
     credential: CredentialName | UnsetType = UNSET
     wire_id: ModelId | UnsetType | None = UNSET
@@ -57,7 +58,7 @@ class ManagedModelUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class ManagedModelResponse(msgspec.Struct):
-    """A managed model. No `wire_id`: as the catalog has it."""
+    """A managed model. If `wire_id` is null, the provider is sent the catalog's id."""
 
     id: str
     model_id: str
@@ -74,7 +75,7 @@ class ManagedModelResponse(msgspec.Struct):
 
 
 class ManagedModelPage(msgspec.Struct):
-    """By the id that callers name."""
+    """A page of managed models, by model id."""
 
     managed_models: list[ManagedModelResponse]
     total: int
@@ -83,7 +84,6 @@ class ManagedModelPage(msgspec.Struct):
 
 
 def to_managed_model_response(managed: ManagedModel) -> ManagedModelResponse:
-    """A managed model as the API writes it."""
     return ManagedModelResponse(
         id=managed.id,
         model_id=managed.model_id,

@@ -12,20 +12,20 @@ from headgate.api.schemas.fields import to_datetime, to_optional_datetime
 
 
 class AssignableRole(enum.Enum):
-    """A role that can be given: an admin manages all but owners."""
+    """A role of a member. An admin manages everything except owners."""
 
     OWNER = "owner"
     ADMIN = "admin"
 
 
 class MemberUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be changed of a membership."""
+    """The new role of a member."""
 
     role: AssignableRole
 
 
 class MemberResponse(msgspec.Struct):
-    """A member. `disabled_at`: since when the operator lets them in nowhere."""
+    """A member of the organization. `disabled_at` is when the operator disabled the person."""
 
     id: str
     email: str
@@ -37,7 +37,7 @@ class MemberResponse(msgspec.Struct):
 
 
 class MemberPage(msgspec.Struct):
-    """The oldest first."""
+    """A page of members, oldest membership first."""
 
     members: list[MemberResponse]
     total: int
@@ -46,7 +46,6 @@ class MemberPage(msgspec.Struct):
 
 
 def to_member_response(member: Member) -> MemberResponse:
-    """A member as the API writes them."""
     return MemberResponse(
         id=member.person_id,
         email=member.email,

@@ -16,15 +16,15 @@ Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a
 
 
 class OrganizationUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be said of an organization."""
+    """The new name of the organization."""
 
     name: Name
 
 
 class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new organization. `owner_email` invites its owner; without it, a person who makes the
-    organization is the owner. `slug` is accepted for clients of ModuleX and not kept: an
-    organization is addressed by its id."""
+    """A new organization. `owner_email` is the address of the owner to invite; without it, the
+    person who creates the organization is its owner. `slug` is accepted for compatibility and
+    not stored."""
 
     name: Name
     owner_email: Email | None = None
@@ -32,7 +32,8 @@ class OrganizationCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class OrganizationResponse(msgspec.Struct, kw_only=True):
-    """An organization. `suspended_at`: since when nothing of it is let through."""
+    """An organization. `suspended_at` is when it was suspended; its people and keys have no access
+    since then."""
 
     id: str
     name: str
@@ -42,13 +43,13 @@ class OrganizationResponse(msgspec.Struct, kw_only=True):
 
 
 class CreatedOrganizationResponse(OrganizationResponse, kw_only=True):
-    """A new organization; the token of its owner's invitation is shown this once."""
+    """A new organization. `owner_invitation_token` is shown only here."""
 
     owner_invitation_token: str | None
 
 
 class OwnOrganizationResponse(msgspec.Struct):
-    """An organization of mine, and what I am in it."""
+    """An organization of the signed-in person, and their role in it."""
 
     id: str
     name: str
@@ -57,7 +58,7 @@ class OwnOrganizationResponse(msgspec.Struct):
 
 
 class OwnOrganizationPage(msgspec.Struct):
-    """The oldest first."""
+    """A page of the signed-in person's organizations, oldest first."""
 
     organizations: list[OwnOrganizationResponse]
     total: int
@@ -66,7 +67,7 @@ class OwnOrganizationPage(msgspec.Struct):
 
 
 class OrganizationPage(msgspec.Struct):
-    """The oldest first."""
+    """A page of organizations, oldest first."""
 
     organizations: list[OrganizationResponse]
     total: int
@@ -75,7 +76,6 @@ class OrganizationPage(msgspec.Struct):
 
 
 def to_organization_response(found: Organization) -> OrganizationResponse:
-    """An organization as the API writes it."""
     return OrganizationResponse(
         id=found.id,
         name=found.name,
@@ -86,7 +86,6 @@ def to_organization_response(found: Organization) -> OrganizationResponse:
 
 
 def to_own_organization_response(membership: Membership) -> OwnOrganizationResponse:
-    """A membership of mine as the API writes it."""
     return OwnOrganizationResponse(
         membership.organization_id,
         membership.organization_name,

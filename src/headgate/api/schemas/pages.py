@@ -9,14 +9,12 @@ from msgspec import Meta
 
 LIMIT_MAX = 500
 
-Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="How many at most.")]
-Offset = Annotated[
-    int, Meta(ge=0, le=10_000_000, description="How many of the first are left out.")
-]
+Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="The most objects to return.")]
+Offset = Annotated[int, Meta(ge=0, le=10_000_000, description="How many objects to skip.")]
 
 
 class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The query of a list. Inherit it to add filters."""
+    """Select a page of a list. Inherit from it to add filters."""
 
     limit: Limit = 100
     offset: Offset = 0

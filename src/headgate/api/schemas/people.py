@@ -11,7 +11,7 @@ from headgate.api.schemas.fields import to_datetime, to_optional_datetime
 
 
 class PlatformPersonResponse(msgspec.Struct):
-    """A person. `disabled_at`: since when they are let in nowhere."""
+    """A person with an account on this server. `disabled_at` is when the person was disabled."""
 
     id: str
     email: str
@@ -24,7 +24,7 @@ class PlatformPersonResponse(msgspec.Struct):
 
 
 class PlatformPersonPage(msgspec.Struct):
-    """The oldest first."""
+    """A page of people, oldest account first."""
 
     people: list[PlatformPersonResponse]
     total: int
@@ -33,7 +33,6 @@ class PlatformPersonPage(msgspec.Struct):
 
 
 def to_platform_person_response(person: Person) -> PlatformPersonResponse:
-    """A person as the API writes them for the operator."""
     return PlatformPersonResponse(
         id=person.id,
         email=person.email,

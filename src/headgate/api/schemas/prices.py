@@ -20,7 +20,7 @@ Dollars = Annotated[
     str,
     Meta(
         pattern=r"^(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?$",
-        description="Decimal dollars, exact to the nano-dollar.",
+        description="Decimal US dollars with up to 9 decimal places.",
         examples=["2.5"],
     ),
 ]
@@ -33,8 +33,9 @@ ToolName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 
 
 class PriceRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Dollars for a million tokens of each class, an image, a minute, a million characters, a call
-    of a tool. What is left out is not priced; of nothing at all, the tier is not sold any more."""
+    """Decimal US dollars per million tokens of each class, per image, per minute, per million
+    characters, per request, or per tool call. A class that is missing has no price. Without any
+    class, the tier is no longer sold."""
 
     input: Dollars | None = None
     cached_input: Dollars | None = None
@@ -53,7 +54,7 @@ class PriceRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class PriceCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A new row. Without `effective_from` it is in force at once."""
+    """A new price. Without `effective_from` it is in force at once."""
 
     integration: Words
     model: Words
@@ -65,7 +66,7 @@ class PriceCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class PriceQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which rows."""
+    """Select prices."""
 
     integration: Words | None = None
     model: Words | None = None
@@ -75,7 +76,8 @@ class PriceQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class PriceResponse(msgspec.Struct):
-    """A row. `number` is that of a stored one; what was shipped has none."""
+    """A price. `number` is set for prices that were added on this server, and null for shipped
+    ones."""
 
     integration: str
     model: str
@@ -92,7 +94,7 @@ class PriceResponse(msgspec.Struct):
 
 
 class PricePage(msgspec.Struct):
-    """By model, tier and threshold, the newest first."""
+    """A page of prices by model, tier and threshold, newest first."""
 
     prices: list[PriceResponse]
     total: int
@@ -101,7 +103,6 @@ class PricePage(msgspec.Struct):
 
 
 def to_price_response(entry: PriceEntry, state: str) -> PriceResponse:
-    """A row as the API writes it."""
     return PriceResponse(
         integration=entry.integration,
         model=entry.model,

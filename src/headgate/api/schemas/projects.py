@@ -12,19 +12,19 @@ from headgate.api.schemas.pages import PageQuery
 
 
 class ProjectQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which projects."""
+    """Select projects."""
 
     archived: bool = False
 
 
 class ProjectFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be said of a project."""
+    """The name of the project."""
 
     name: Name
 
 
 class ProjectResponse(msgspec.Struct):
-    """A project. `archived_at`: since when its keys are refused."""
+    """A project. `archived_at` is when it was archived; its API keys are rejected since then."""
 
     id: str
     organization_id: str
@@ -35,7 +35,7 @@ class ProjectResponse(msgspec.Struct):
 
 
 class ProjectPage(msgspec.Struct):
-    """The oldest first."""
+    """A page of projects, oldest first."""
 
     projects: list[ProjectResponse]
     total: int
@@ -44,7 +44,6 @@ class ProjectPage(msgspec.Struct):
 
 
 def to_project_response(project: Project) -> ProjectResponse:
-    """A project as the API writes it."""
     return ProjectResponse(
         id=project.id,
         organization_id=project.organization_id,

@@ -10,7 +10,7 @@ from headgate.catalog.service.catalog import Catalog
 
 
 class ProviderResponse(msgspec.Struct, kw_only=True):
-    """A provider. `config_schema` is the JSON Schema of a connection's `config`."""
+    """A model provider. `config_schema` is the JSON Schema of a connection's `config`."""
 
     id: str
     name: str
@@ -21,13 +21,12 @@ class ProviderResponse(msgspec.Struct, kw_only=True):
 
 
 class ProviderList(msgspec.Struct):
-    """By id."""
+    """All model providers, by id."""
 
     providers: list[ProviderResponse]
 
 
 def to_provider_response(catalog: Catalog, name: str) -> ProviderResponse:
-    """A provider as the API writes it."""
     manifest = catalog.integrations[name]
     return ProviderResponse(
         id=manifest.name,

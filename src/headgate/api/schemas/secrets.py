@@ -19,12 +19,12 @@ from headgate.vault.model.secret import (
 LINE = r"^[^\u0000-\u001f\u007f]*$"
 
 
-Line = Annotated[str, Meta(max_length=500, pattern=LINE, description="Text on one line.")]
+Line = Annotated[str, Meta(max_length=500, pattern=LINE, description="One line of text.")]
 
 
 class SecretCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A secret. Without `base_url` it is sent to the own address of the integration only whose
-    credential refers to it; with it, only there."""
+    """A secret to store. With `base_url`, it is sent only to that address. Without it, it is sent
+    only to the address of the integration whose credential refers to it."""
 
     key_name: Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
     value: Annotated[str, Meta(min_length=1, max_length=VALUE_CHARACTERS_MAX)]
@@ -37,7 +37,7 @@ class SecretCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class SecretResponse(msgspec.Struct, kw_only=True):
-    """A secret without its value. `key_prefix` has a few leading characters of a long one."""
+    """A secret without its value. `key_prefix` has the first characters of a long value."""
 
     key_name: str
     key_prefix: str
@@ -50,14 +50,14 @@ class SecretResponse(msgspec.Struct, kw_only=True):
 
 
 class StoredSecretResponse(msgspec.Struct):
-    """What was stored."""
+    """The secret that was stored."""
 
     success: bool
     data: SecretResponse
 
 
 class SecretList(msgspec.Struct):
-    """By name."""
+    """A page of secrets, by name."""
 
     success: bool
     data: list[SecretResponse]
@@ -67,20 +67,19 @@ class SecretList(msgspec.Struct):
 
 
 class SecretName(msgspec.Struct):
-    """The name of what was removed."""
+    """The name of the deleted secret."""
 
     key_name: str
 
 
 class RemovedSecretResponse(msgspec.Struct):
-    """What was removed."""
+    """The secret that was deleted."""
 
     success: bool
     data: SecretName
 
 
 def to_secret_response(record: SecretRecord) -> SecretResponse:
-    """A secret as the API writes it."""
     return SecretResponse(
         key_name=record.name,
         key_prefix=record.hint,

@@ -26,7 +26,7 @@ Token = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class PersonResponse(msgspec.Struct):
-    """A person. `is_operator`: they run this installation."""
+    """A person. `is_operator` tells whether they are an operator of this server."""
 
     id: str
     email: str
@@ -35,7 +35,7 @@ class PersonResponse(msgspec.Struct):
 
 
 class MembershipResponse(msgspec.Struct):
-    """What a person is in an organization. The retired role `member` confers nothing."""
+    """A person's role in an organization. The retired role `member` grants no access."""
 
     id: str
     name: str
@@ -44,8 +44,8 @@ class MembershipResponse(msgspec.Struct):
 
 
 class CurrentSessionResponse(msgspec.Struct):
-    """Who is signed in. `csrf_token` goes along with every change as `X-CSRF-Token`; it and
-    `session_id` are null for a token of another issuer, which says itself when it ends."""
+    """The signed-in person. Send `csrf_token` as `X-CSRF-Token` with every change. With a bearer
+    token of an external issuer, `csrf_token`, `session_id` and `expires_at` are null."""
 
     session_id: str | None
     person: PersonResponse
@@ -55,7 +55,6 @@ class CurrentSessionResponse(msgspec.Struct):
 
 
 def to_person_response(person: Person) -> PersonResponse:
-    """A person as the API writes them."""
     return PersonResponse(person.id, person.email, person.name, person.is_operator)
 
 
@@ -63,7 +62,7 @@ Returned = Annotated[str, Meta(max_length=4096)]
 
 
 class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An e-mail address and the password that belongs to it."""
+    """An e-mail address and its password."""
 
     email: Email
     password: Password
@@ -73,7 +72,7 @@ class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The present password, and the next one: 12 characters or more, of any kind."""
+    """The current password, and the new one of 12 characters or more."""
 
     old_password: Password
     new_password: Password
@@ -83,7 +82,7 @@ class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionResponse(msgspec.Struct):
-    """A login. `current`: the one that asks."""
+    """A session. `current` marks the one that this request belongs to."""
 
     id: str
     current: bool
@@ -95,7 +94,7 @@ class SessionResponse(msgspec.Struct):
 
 
 class SessionPage(msgspec.Struct):
-    """The one that was used last first."""
+    """A page of sessions, most recently used first."""
 
     sessions: list[SessionResponse]
     total: int
@@ -104,7 +103,8 @@ class SessionPage(msgspec.Struct):
 
 
 class OidcReturn(msgspec.Struct, frozen=True):
-    """What an issuer sends a browser back with. Issuers add fields of their own: let them."""
+    """The parameters that the issuer sends the browser back with. Unknown parameters are ignored,
+    because issuers add their own."""
 
     code: Returned | None = None
     state: Returned = ""

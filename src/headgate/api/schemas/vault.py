@@ -18,13 +18,14 @@ from headgate.vault.service import KeyStatus
 
 
 class VaultRotationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose organization keys are replaced: an organization's id, `platform`, or `all`."""
+    """The organization keys to replace: `all`, `platform`, or the id of an organization."""
 
     scope: Annotated[str, Meta(min_length=1, max_length=200)] = EVERY_KEY
 
 
 class RotationResponse(msgspec.Struct):
-    """A rotation: `done` of `total` rows; `failed` do not open and stay as they are."""
+    """A rotation of organization keys: `done` of `total` rows are encrypted again. `failed` rows
+    could not be decrypted and stay as they are."""
 
     id: str
     kind: str
@@ -39,13 +40,13 @@ class RotationResponse(msgspec.Struct):
 
 
 class RotationList(msgspec.Struct):
-    """The newest first, at most a hundred."""
+    """The newest rotations first, at most 100."""
 
     rotations: list[RotationResponse]
 
 
 class MasterKeyResponse(msgspec.Struct):
-    """A master key: who keeps it, by which name, and whether it is in force."""
+    """A master key: who keeps it, its name there, and its state."""
 
     id: str
     provider: str
@@ -56,7 +57,8 @@ class MasterKeyResponse(msgspec.Struct):
 
 
 class OrganizationKeyResponse(msgspec.Struct):
-    """An organization key (none: the platform's), how many rows name it and how much it sealed."""
+    """An encryption key of an organization, or of the platform if `organization_id` is null. `rows`
+    is how many rows it protects, `seals` how many secrets it has encrypted."""
 
     id: str
     organization_id: str | None
@@ -69,7 +71,7 @@ class OrganizationKeyResponse(msgspec.Struct):
 
 
 class UnreadableRowResponse(msgspec.Struct):
-    """A row that did not open when the server last looked, and why."""
+    """A row that could not be decrypted, and the reason."""
 
     id: str
     table: str
@@ -78,7 +80,7 @@ class UnreadableRowResponse(msgspec.Struct):
 
 
 class VaultResponse(msgspec.Struct):
-    """All keys, and what does not open."""
+    """All encryption keys, and the rows that could not be decrypted."""
 
     master_keys: list[MasterKeyResponse]
     keys: list[OrganizationKeyResponse]
@@ -86,7 +88,6 @@ class VaultResponse(msgspec.Struct):
 
 
 def to_rotation_response(rotation: Rotation) -> RotationResponse:
-    """A rotation as the API writes it."""
     return RotationResponse(
         id=rotation.id,
         kind=rotation.kind.value,
@@ -102,7 +103,6 @@ def to_rotation_response(rotation: Rotation) -> RotationResponse:
 
 
 def to_master_key_response(record: MasterKeyRecord) -> MasterKeyResponse:
-    """A master key as the API writes it."""
     return MasterKeyResponse(
         id=record.id,
         provider=record.provider,
@@ -114,7 +114,6 @@ def to_master_key_response(record: MasterKeyRecord) -> MasterKeyResponse:
 
 
 def to_organization_key_response(status: KeyStatus) -> OrganizationKeyResponse:
-    """An organization key as the API writes it."""
     return OrganizationKeyResponse(
         id=status.id,
         organization_id=status.organization_id,
