@@ -36,7 +36,10 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class RateLimitedError(HeadgateError):
-    """Report a key that has used up its minute; `rate_limits` has the state."""
+    """The key has used up its requests or tokens of this minute.
+
+    Wait for the seconds in `Retry-After`, or raise the key's limits.
+    """
 
     kind = Kind.LIMITED
     code = "rate_limited"

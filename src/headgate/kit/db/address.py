@@ -12,7 +12,10 @@ _FORM = "write postgresql://user:password@host:port/database"
 
 
 class InvalidDatabaseUrlError(HeadgateError):
-    """Report a URL of no known database; the message holds nothing of it but its scheme."""
+    """`HEADGATE_DATABASE_URL` is not the address of a supported database.
+
+    Write it as the message says.
+    """
 
     kind = Kind.INVALID
     code = "database_url_refused"

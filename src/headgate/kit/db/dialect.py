@@ -123,8 +123,8 @@ class Dialect(Protocol):
 
 
 class UnknownOutcomeError(Exception):
-    """Report a connection that was cut during a commit whose outcome nobody knows.
+    """The connection was cut while a commit was under way, and nobody can say how it ended.
 
-    The ledger's work is idempotent: a receipt is stored once per request id, and its hold is
-    settled with it. So what failed with this error may be recorded again.
+    The ledger's work is the same when it is done twice: a receipt is stored once for each request
+    id, and its hold is settled with it. So what was refused for this may be recorded again.
     """

@@ -20,14 +20,20 @@ POSTGRESQL = "headgate.kit.db.postgresql"
 
 
 class StorageUnavailableError(HeadgateError):
-    """Report that the database is full, locked or gone; nothing of the operation was stored."""
+    """The database is full, locked or unreachable. Nothing was kept, nothing was charged.
+
+    Try again; `headgate doctor` tells an operator what is wrong.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "storage_unavailable"
 
 
 class DriverNotInstalledError(HeadgateError):
-    """Report that the driver of the database is not installed."""
+    """The driver of the database is not installed.
+
+    Install `headgate[postgres]`.
+    """
 
     kind = Kind.INVALID
     code = "driver_missing"

@@ -31,7 +31,10 @@ VERSION = sa.Table(
 
 
 class UnusableSchemaError(HeadgateError):
-    """Report a database that this version cannot use; it was left unchanged."""
+    """This version cannot use the database, which was left as it was.
+
+    Start the version that wrote it, or restore a backup.
+    """
 
     kind = Kind.UNAVAILABLE
     code = "schema_unusable"

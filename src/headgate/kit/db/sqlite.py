@@ -212,7 +212,7 @@ def _measure(path: Path) -> int:
 
 
 class SqliteWriterConnection:
-    """Commit with or without a flush. What is not flushed survives the process, not a power loss."""
+    """Commit with or without a flush; what is not flushed survives the process only."""
 
     needs_locks = False
 
