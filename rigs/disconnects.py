@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
@@ -97,13 +97,13 @@ def make_cases(times: int) -> list[Case]:
 
 def leave(gateway: Gateway, case: Case, key: str) -> None:
     """Call, read as far as the case says, and disconnect."""
-    with Line(gateway.port, key) as line:
+    with RawClient(gateway.port, key) as client:
         body = {"model": "gpt-5.4-mini", "stream": True, "user": str(case.number)}
         rest: dict[str, Any] = {"messages": []} if case.path == PATHS[0] else {"input": "hello"}
-        line.ask(case.path, body | rest, x_headgate_correlation_id=f"case-{case.number}")
-        assert line.read_head() == 200
+        client.ask(case.path, body | rest, x_headgate_correlation_id=f"case-{case.number}")
+        assert client.read_head() == 200
         for _ in range(case.events):
-            assert line.read_piece()
+            assert client.read_piece()
         assert case.sent.wait(30)
 
 
@@ -197,9 +197,9 @@ def make_key(gateway: Gateway, policy: str) -> str:
     key = created.stdout.strip()
 
     def is_known() -> bool:
-        with Line(gateway.port, key) as line:
-            line.ask("/v1/realtime")
-            return line.read_answer()[0] != 401
+        with RawClient(gateway.port, key) as client:
+            client.ask("/v1/realtime")
+            return client.read_answer()[0] != 401
 
     wait_until(is_known)
     return key

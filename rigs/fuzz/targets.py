@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigs.fuzz.checks import answers, edge, gates, requests, streams, vault
+from rigs.fuzz.checks import answers, edge, network, requests, streams, vault
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 REGRESSIONS = GOLDEN / "fuzz"
@@ -164,7 +164,7 @@ TARGETS = {
             ("*/*.json",),
             (b'{"model":"m","stream":true,"vmx":{"a":1},"stream_options":{"x":[]}}',),
         ),
-        Target("form", requests.normalize_lists, _FORM, samples=(_FORM_SAMPLE,)),
+        Target("form", requests.check_form, _FORM, samples=(_FORM_SAMPLE,)),
         Target(
             "token",
             requests.check_token,
@@ -184,13 +184,13 @@ TARGETS = {
             ordered=True,
             bytes_max=512,
         ),
-        Target("address", gates.check_address, _ADDRESSES, samples=_ADDRESSES),
-        Target("host", gates.check_host, _HOSTS, samples=_HOSTS),
-        Target("served-name", gates.check_served_name, _HOSTS, samples=_HOSTS),
-        Target("forwarded", gates.check_forwarded, _FORWARDED, samples=_FORWARDED),
+        Target("address", network.check_address, _ADDRESSES, samples=_ADDRESSES),
+        Target("host", network.check_host, _HOSTS, samples=_HOSTS),
+        Target("served-name", network.check_served_name, _HOSTS, samples=_HOSTS),
+        Target("forwarded", network.check_forwarded, _FORWARDED, samples=_FORWARDED),
         Target(
             "decoding",
-            gates.check_decoding,
+            network.check_decoding,
             _CODED,
             samples=_CODED_SAMPLES,
             ordered=True,

@@ -6,7 +6,7 @@ import socket
 import threading
 
 from tests.fakes.gateway import Gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
@@ -34,7 +34,7 @@ def test_provider_is_held_up_by_a_client_that_takes_nothing(
         received.close()
 
     upstream.script = answer
-    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
-        line.ask(body=CHAT)
+    with RawClient(gateway.port, gateway.key, receive_bytes=4096) as client:
+        client.ask(body=CHAT)
         wait_until(stalled.is_set, 20)
     assert sent[0] < SENT_BYTES_MAX

@@ -18,7 +18,7 @@ from headgate.kit.db.engine import Database
 from headgate.main.master_keys import build_source
 from headgate.settings import Settings
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -62,13 +62,13 @@ class Load:
         # A server that ends cuts its callers.
         with (
             contextlib.suppress(OSError, ValueError, IndexError),
-            Line(self._gateway.port, self._gateway.key) as line,
+            RawClient(self._gateway.port, self._gateway.key) as client,
         ):
             while not self._ends.is_set():
-                line.ask(body=CHAT, **self._headers)
-                status, _ = line.read_answer()
+                client.ask(body=CHAT, **self._headers)
+                status, _ = client.read_answer()
                 if status == 200:
-                    self.acknowledged.append(line.headers["x-headgate-request-id"])
+                    self.acknowledged.append(client.headers["x-headgate-request-id"])
 
 
 def answer(received: ReceivedRequest) -> None:
@@ -114,9 +114,9 @@ def test_backup_under_load_holds_every_call_that_was_acknowledged_before_it(
     with database.reading() as connection:
         assert billing.audit(connection) == []
     database.close()
-    with running_gateway(fresh.data) as again, Line(again.port, gateway.key) as line:
-        line.ask(body=CHAT, x_headgate_credential="managed")
-        assert line.read_answer()[0] == 200, "the restored credential opens"
+    with running_gateway(fresh.data) as again, RawClient(again.port, gateway.key) as client:
+        client.ask(body=CHAT, x_headgate_credential="managed")
+        assert client.read_answer()[0] == 200, "the restored credential opens"
         assert ServerDatabase(fresh.data).read("SELECT * FROM holds WHERE state = 'held'") == []
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.harness import running_managed_harness
 from tests.fakes.line import check_error
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
@@ -76,14 +76,14 @@ def gateway_of(upstream: FakeUpstream, data: Path) -> Generator[tuple[Gateway, P
             stdin="sk-sick-0123456789abcdefghijklmno",
         )
         assert added.returncode == 0, added.stderr
-        with Line(gateway.port, gateway.key) as line:
-            wait_until(lambda: ask(line, "sick") != 400)
+        with RawClient(gateway.port, gateway.key) as client:
+            wait_until(lambda: ask(client, "sick") != 400)
         yield gateway, provider
 
 
-def ask(line: Line, credential: str = "environment") -> int:
-    line.ask(body=CHAT, x_headgate_credential=credential)
-    status, _ = line.read_answer()
+def ask(client: RawClient, credential: str = "environment") -> int:
+    client.ask(body=CHAT, x_headgate_credential=credential)
+    status, _ = client.read_answer()
     return status
 
 
@@ -102,9 +102,9 @@ def test_dead_provider_is_asked_once_in_a_while_and_the_other_goes_on(
     ends_at = time.monotonic() + 3 * OPEN_SECONDS
 
     def call(credential: str) -> None:
-        with Line(gateway.port, gateway.key) as line:
+        with RawClient(gateway.port, gateway.key) as client:
             while time.monotonic() < ends_at:
-                statuses[credential].append(ask(line, credential))
+                statuses[credential].append(ask(client, credential))
 
     threads = [threading.Thread(target=call, args=(name,)) for name in (*statuses, "sick")]
     for thread in threads:
@@ -127,14 +127,14 @@ def test_provider_that_is_back_is_found_by_one_probe(
 ) -> None:
     gateway, provider = two_providers
     provider.is_down = True
-    with Line(gateway.port, gateway.key) as line:
+    with RawClient(gateway.port, gateway.key) as client:
         while count(gateway, "breakers_open") == 0:
-            assert ask(line, "sick") == 503
+            assert ask(client, "sick") == 503
         provider.is_down = False
         received = len(provider.asked_at)
-        wait_until(lambda: ask(line, "sick") == 200)
+        wait_until(lambda: ask(client, "sick") == 200)
         assert len(provider.asked_at) == received + 1
-        assert [ask(line, "sick") for _ in range(10)] == [200] * 10
+        assert [ask(client, "sick") for _ in range(10)] == [200] * 10
     assert count(gateway, "breakers_open") == 0
 
 

@@ -22,7 +22,7 @@ from headgate.kit.db.engine import Database
 from tests.fakes import planted
 from tests.fakes.canaries import ENCODINGS, Canary, draw, scan
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
@@ -162,25 +162,25 @@ def make_calls(gateway: Gateway, cast: Cast, scene: Scene) -> None:
         ("", {**good, "authorization": f"Basic {cast.garbage}"}, chat),
     ]
     for key, headers, body in calls:
-        with Line(gateway.port, key) as line:
+        with RawClient(gateway.port, key) as client:
             for path in ("/v1/chat/completions", f"/v1/chat/completions?api_key={cast.query}"):
-                record(line, scene, path, body, headers)
-    with Line(gateway.port, inference) as line:
-        record(line, scene, f"/nowhere?token={cast.query}", None, good)
-        line.send(b"GET /v1/models HTTP/1.1\r\nbroken " + cast.header.encode() + b"\r\n\r\n")
+                record(client, scene, path, body, headers)
+    with RawClient(gateway.port, inference) as client:
+        record(client, scene, f"/nowhere?token={cast.query}", None, good)
+        client.send(b"GET /v1/models HTTP/1.1\r\nbroken " + cast.header.encode() + b"\r\n\r\n")
         with suppress(ValueError, IndexError):
-            scene.put("headers of answers", repr((line.read_head(), line.headers)).encode())
+            scene.put("headers of answers", repr((client.read_head(), client.headers)).encode())
 
 
 def record(
-    line: Line, scene: Scene, path: str, body: dict[str, Any] | bytes | None, headers: Any
+    client: RawClient, scene: Scene, path: str, body: dict[str, Any] | bytes | None, headers: Any
 ) -> None:
     with suppress(ValueError, IndexError, OSError):  # an answer that ends before its time
-        line.ask(path, body, **headers)
-        status = line.read_head()
+        client.ask(path, body, **headers)
+        status = client.read_head()
         scene.statuses.append(status)
-        scene.put("headers of answers", repr(line.headers).encode())
-        text = line.read_body()
+        scene.put("headers of answers", repr(client.headers).encode())
+        text = client.read_body()
         if status == 200:
             scene.answers += text
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -66,22 +66,22 @@ def answer(received: ReceivedRequest) -> None:
     received.answer(json.dumps({"id": "c", "model": "gpt-5.4-mini", "usage": usage}).encode())
 
 
-def call(line: Line) -> tuple[int, str]:
-    line.ask(body={"model": "gpt-5.4-mini", "messages": []})
-    status, _ = line.read_answer()
-    return status, line.headers.get("x-headgate-request-id", "")
+def call(client: RawClient) -> tuple[int, str]:
+    client.ask(body={"model": "gpt-5.4-mini", "messages": []})
+    status, _ = client.read_answer()
+    return status, client.headers.get("x-headgate-request-id", "")
 
 
 def test_clock_that_is_set_changes_no_duration_and_makes_no_id_twice(
     server: Gateway, clock: Clock
 ) -> None:
     ids: list[str] = []
-    with Line(server.port, server.key) as line:
+    with RawClient(server.port, server.key) as client:
         steps = [*SETTINGS, *(f"-{5 * number}" for number in range(1, 8))]
         for seconds in steps:
             clock.set(seconds)
             for _ in range(4):
-                status, request_id = call(line)
+                status, request_id = call(client)
                 assert status == 200
                 ids.append(request_id)
     receipts = ServerDatabase(server.data).wait_for(len(ids))
@@ -99,11 +99,11 @@ def test_clock_that_jumps_lets_no_key_burst(server: Gateway, clock: Clock) -> No
     made = server.run("keys", "create", "--requests-per-minute", "1", "--json")
     assert made.returncode == 0, made.stderr
     key = json.loads(made.stdout)["token"]
-    with Line(server.port, key) as line:
-        wait_until(lambda: call(line)[0] == 200)
+    with RawClient(server.port, key) as client:
+        wait_until(lambda: call(client)[0] == 200)
         for seconds in (*SETTINGS, "+0"):
             clock.set(seconds)
-            assert call(line)[0] == 429
+            assert call(client)[0] == 429
 
 
 def test_key_that_expired_before_a_stop_is_refused_after_it_whatever_the_clock(
@@ -116,8 +116,11 @@ def test_key_that_expired_before_a_stop_is_refused_after_it_whatever_the_clock(
     assert server.stop() == 0
     clock.set("+0")
     variables = {"LD_PRELOAD": str(LIBRARY)}
-    with running_gateway(server.data, variables=variables) as again, Line(again.port, key) as line:
-        line.ask("/v1/models")
-        status, body = line.read_answer()
+    with (
+        running_gateway(server.data, variables=variables) as again,
+        RawClient(again.port, key) as client,
+    ):
+        client.ask("/v1/models")
+        status, body = client.read_answer()
     assert status == 401
     assert b"has expired" in body

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 from tests.fakes.waiting import wait_until
@@ -104,9 +104,9 @@ def draining_key(gateway: Gateway) -> str:
     key = created.stdout.strip()
 
     def is_known() -> bool:
-        with Line(gateway.port, key) as line:
-            line.ask("/v1/realtime")
-            return line.read_answer()[0] != 401
+        with RawClient(gateway.port, key) as client:
+            client.ask("/v1/realtime")
+            return client.read_answer()[0] != 401
 
     wait_until(is_known)
     return key
@@ -166,12 +166,12 @@ class Watched:
         self.received.set()
         return False
 
-    def leave(self, line: Line, *, reset: bool = False) -> None:
+    def leave(self, client: RawClient, *, reset: bool = False) -> None:
         self.left_at = time.monotonic()
         if reset:
-            line.reset()
+            client.reset()
         else:
-            line.close()
+            client.close()
 
 
 class Resumed:
@@ -198,14 +198,14 @@ class Resumed:
         received.send_end()
 
 
-def read_events(line: Line, script: Watched | Resumed) -> None:
+def read_events(client: RawClient, script: Watched | Resumed) -> None:
     """Ask, and read as far as the script goes: -1 is before the head, 0 after it."""
-    line.ask(script.wire.path, script.wire.body)
+    client.ask(script.wire.path, script.wire.body)
     assert script.received.wait(5)
     if script.events >= 0:
-        assert line.read_head() == 200
+        assert client.read_head() == 200
         for index in range(script.events):
-            assert line.read_piece() == script.wire.event(index)
+            assert client.read_piece() == script.wire.event(index)
 
 
 @wires
@@ -216,9 +216,9 @@ def test_cancelled_stream_is_billed_by_what_was_delivered_at_every_event(
     costs: list[int] = []
     for events in range(-1, EVENTS + 1):
         upstream.script = watched = Watched(events, wire)
-        line = Line(gateway.port, gateway.key)
-        read_events(line, watched)
-        watched.leave(line)
+        client = RawClient(gateway.port, gateway.key)
+        read_events(client, watched)
+        watched.leave(client)
         assert watched.over.wait(11)
         assert watched.closed_after is not None
         assert watched.closed_after < 1.0
@@ -243,9 +243,9 @@ def test_drained_stream_is_billed_exactly_at_every_event(
     before = server_database.count()
     for calls, events in enumerate(range(-1, EVENTS + 1), 1):
         upstream.script = resumed = Resumed(events, wire)
-        line = Line(gateway.port, draining_key)
-        read_events(line, resumed)
-        line.close()
+        client = RawClient(gateway.port, draining_key)
+        read_events(client, resumed)
+        client.close()
         wait_until(lambda: read_gauges(gateway)[3] == 1)
         resumed.left.set()
         receipt = server_database.wait_for(before + calls)[-1]
@@ -259,9 +259,9 @@ def test_drain_that_lasts_too_long_is_cancelled(
 ) -> None:
     upstream.script = watched = Watched(3)
     before = server_database.count()
-    line = Line(gateway.port, draining_key)
-    read_events(line, watched)
-    watched.leave(line)
+    client = RawClient(gateway.port, draining_key)
+    read_events(client, watched)
+    watched.leave(client)
     assert watched.over.wait(11)
     assert watched.closed_after is not None
     assert watched.closed_after >= DRAIN_SECONDS * 0.9
@@ -275,10 +275,10 @@ def test_buffered_call_is_given_up_too(
 ) -> None:
     upstream.script = watched = Watched(-1)
     before = server_database.count()
-    line = Line(gateway.port, gateway.key)
-    line.ask(body={"model": "gpt-5.4-mini", "messages": []})
+    client = RawClient(gateway.port, gateway.key)
+    client.ask(body={"model": "gpt-5.4-mini", "messages": []})
     assert watched.received.wait(5)
-    watched.leave(line)
+    watched.leave(client)
     assert watched.over.wait(6)
     assert watched.closed_after is not None
     assert watched.closed_after < 1.0
@@ -291,10 +291,10 @@ def test_client_that_resets_is_gone_like_one_that_closes(
 ) -> None:
     upstream.script = watched = Watched(3)
     before = server_database.count()
-    line = Line(gateway.port, gateway.key)
-    line.ask(body=CHAT)
-    assert line.read_head() == 200
-    watched.leave(line, reset=True)
+    client = RawClient(gateway.port, gateway.key)
+    client.ask(body=CHAT)
+    assert client.read_head() == 200
+    watched.leave(client, reset=True)
     assert watched.over.wait(6)
     assert watched.closed_after is not None
     assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
@@ -306,10 +306,10 @@ def test_client_that_resets_after_it_asked_ahead_is_gone_too(
     """It is not read from until its first answer is written, so that no read tells of the reset."""
     upstream.script = watched = Watched(-1)
     before = server_database.count()
-    line = Line(gateway.port, gateway.key)
-    read_events(line, watched)
-    line.ask(body=CHAT)
-    watched.leave(line, reset=True)
+    client = RawClient(gateway.port, gateway.key)
+    read_events(client, watched)
+    client.ask(body=CHAT)
+    watched.leave(client, reset=True)
     assert watched.over.wait(6)
     assert watched.closed_after is not None
     assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
@@ -326,11 +326,11 @@ def test_provider_that_sends_on_when_its_caller_has_reset_meets_a_closed_connect
 
     upstream.script = watched = Watched(3, replace(WIRES["chat"], event=event))
     before = server_database.count()
-    line = Line(gateway.port, gateway.key)
-    line.ask(body=CHAT)
-    assert line.read_head() == 200
-    assert line.read_piece() == chat_event(0)
-    watched.leave(line, reset=True)
+    client = RawClient(gateway.port, gateway.key)
+    client.ask(body=CHAT)
+    assert client.read_head() == 200
+    assert client.read_piece() == chat_event(0)
+    watched.leave(client, reset=True)
     assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"
     noticed.set()
     assert watched.over.wait(6)
@@ -349,10 +349,10 @@ def test_buffered_answer_is_read_on_too(
 
     upstream.script = answer
     before = server_database.count()
-    line = Line(gateway.port, draining_key)
-    line.ask(body=CHAT | {"stream": False})
+    client = RawClient(gateway.port, draining_key)
+    client.ask(body=CHAT | {"stream": False})
     assert asked_at.wait(5)
-    line.close()
+    client.close()
     wait_until(lambda: read_gauges(gateway)[3] == 1)
     left.set()
     receipt = server_database.wait_for(before + 1)[-1]
@@ -378,17 +378,17 @@ def test_only_so_many_answers_are_read_on(
 
     upstream.script = answer
     before = server_database.count()
-    lines = [Line(gateway.port, draining_key) for _ in range(callers)]
-    for line in lines:
-        line.ask(body=CHAT)
-    for line in lines:
+    clients = [RawClient(gateway.port, draining_key) for _ in range(callers)]
+    for client in clients:
+        client.ask(body=CHAT)
+    for client in clients:
         assert begun.acquire(timeout=5)
-        assert line.read_head() == 200
+        assert client.read_head() == 200
     left_at[0] = time.monotonic()
-    for line in lines:
-        line.close()
+    for client in clients:
+        client.close()
     assert read_gauges(gateway)[3] <= DRAINS_MAX
-    for _ in lines:
+    for _ in clients:
         assert closed.acquire(timeout=11)
     drained = [seconds for seconds in took if seconds >= DRAIN_SECONDS * 0.9]
     assert 0 < len(drained) <= DRAINS_MAX
@@ -407,10 +407,10 @@ def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
 
     upstream.script = refuse
     before, calls = server_database.count(), len(upstream.received)
-    line = Line(gateway.port, gateway.key)
-    line.ask(body=CHAT)
+    client = RawClient(gateway.port, gateway.key)
+    client.ask(body=CHAT)
     assert refused.wait(5)
-    line.close()
+    client.close()
     started = time.monotonic()
     receipt = server_database.wait_for(before + 1)[-1]
     assert time.monotonic() - started < 1.0
@@ -431,11 +431,11 @@ def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
         )
 
         def is_known() -> bool:
-            with Line(gateway.port, gateway.key) as line:
-                line.ask("/v1/models", x_headgate_credential="silent")
-                line.socket.settimeout(0.5)
+            with RawClient(gateway.port, gateway.key) as client:
+                client.ask("/v1/models", x_headgate_credential="silent")
+                client.socket.settimeout(0.5)
                 try:
-                    return b"silent" not in line.read_answer()[1]
+                    return b"silent" not in client.read_answer()[1]
                 except TimeoutError:
                     return True
 
@@ -443,10 +443,10 @@ def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
         silent.accept()[0].close()
         wait_until(lambda: read_gauges(gateway)[0] == 1)
         before = server_database.count()
-        line = Line(gateway.port, gateway.key)
-        line.ask(body=CHAT, x_headgate_credential="silent")
+        client = RawClient(gateway.port, gateway.key)
+        client.ask(body=CHAT, x_headgate_credential="silent")
         connection = silent.accept()[0]
-        line.close()
+        client.close()
         receipt = server_database.wait_for(before + 1)[-1]
         connection.close()
     assert (receipt["outcome"], receipt["attempts"]) == ("cancelled", 1)
@@ -472,10 +472,10 @@ def test_slow_reader_that_leaves_lets_go_of_the_provider(
 
     upstream.script = answer
     before = server_database.count()
-    line = Line(gateway.port, gateway.key, receive_bytes=4096)
-    line.ask(body=CHAT)
-    assert line.read_head() == 200
+    client = RawClient(gateway.port, gateway.key, receive_bytes=4096)
+    client.ask(body=CHAT)
+    assert client.read_head() == 200
     assert blocked.wait(10)
-    line.close()
+    client.close()
     assert over.wait(5)
     assert server_database.wait_for(before + 1)[-1]["outcome"] == "cancelled"

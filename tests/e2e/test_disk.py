@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY, Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -36,16 +36,16 @@ def answer(received: ReceivedRequest) -> None:
 
 
 def call(gateway: Gateway) -> tuple[int, dict[str, str], bytes]:
-    with Line(gateway.port, gateway.key) as line:
-        line.ask(body=CHAT)
-        status, body = line.read_answer()
-        return status, line.headers, body
+    with RawClient(gateway.port, gateway.key) as client:
+        client.ask(body=CHAT)
+        status, body = client.read_answer()
+        return status, client.headers, body
 
 
 def ask(gateway: Gateway, path: str) -> int:
-    with Line(gateway.port) as line:
-        line.ask(path)
-        return line.read_answer()[0]
+    with RawClient(gateway.port) as client:
+        client.ask(path)
+        return client.read_answer()[0]
 
 
 @contextmanager
@@ -139,10 +139,10 @@ def test_flush_that_fails_ends_the_process_and_completes_no_answer(
 
 
 def call_managed(gateway: Gateway) -> tuple[int, bytes]:
-    with Line(gateway.port, gateway.key) as line:
+    with RawClient(gateway.port, gateway.key) as client:
         body = {**CHAT, "max_completion_tokens": 100}
-        line.ask(body=body, x_headgate_credential="managed")
-        return line.read_answer()
+        client.ask(body=body, x_headgate_credential="managed")
+        return client.read_answer()
 
 
 def test_receipt_that_waits_for_the_disk_is_recorded_at_a_stop(
@@ -165,11 +165,11 @@ def test_locked_database_is_waited_for_and_holds_up_nobody_else(
         tmp_path / "data", provider_url=upstream.base_url, database_wait_seconds=1.0
     ) as gateway:
         assert call(gateway)[0] == 200
-        with locked_database(gateway), Line(gateway.port, gateway.key) as line:
+        with locked_database(gateway), RawClient(gateway.port, gateway.key) as client:
             started = time.monotonic()
-            line.ask(body=CHAT)
+            client.ask(body=CHAT)
             lags = [measure(gateway) for _ in range(20)]
-            assert line.read_answer()[0] == 503
+            assert client.read_answer()[0] == 503
             assert time.monotonic() - started < 1.0 + SLACK_SECONDS
             assert sorted(lags)[10] < 0.5, "the loop does not wait for the database"
         wait_until(lambda: call(gateway)[0] == 200, SLACK_SECONDS)
@@ -192,7 +192,7 @@ def test_log_that_a_stuck_reader_makes_grow_is_told_and_then_bounded(
     }
     with (
         running_gateway(tmp_path / "data", provider_url=upstream.base_url, **limits) as gateway,
-        Line(gateway.port, gateway.key) as line,
+        RawClient(gateway.port, gateway.key) as client,
     ):
         path = gateway.data / "headgate.db"
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -201,8 +201,8 @@ def test_log_that_a_stuck_reader_makes_grow_is_told_and_then_bounded(
             deadline = time.monotonic() + 40
             status = 200
             while status == 200 and time.monotonic() < deadline:
-                line.ask(body=CHAT)
-                status, _ = line.read_answer()
+                client.ask(body=CHAT)
+                status, _ = client.read_answer()
             assert status == 503
             assert ask(gateway, "/health/ready") == 503
             assert "storage.wal" in gateway.log.read_text()

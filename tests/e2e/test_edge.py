@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 HEADER_SECONDS = 0.6
@@ -55,11 +55,11 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def line(gateway: Gateway, upstream: FakeUpstream) -> Generator[Line]:
+def client(gateway: Gateway, upstream: FakeUpstream) -> Generator[RawClient]:
     upstream.script = lambda received: received.answer(
         json.dumps({"n": len(received.body)}).encode()
     )
-    with Line(gateway.port, gateway.key) as opened:
+    with RawClient(gateway.port, gateway.key) as opened:
         yield opened
 
 
@@ -67,118 +67,120 @@ def code_of(body: bytes) -> Any:
     return json.loads(body)["error"]["code"]
 
 
-def refused(line: Line, status: int, code: str) -> None:
+def refused(client: RawClient, status: int, code: str) -> None:
     """An error in the wire's shape, and the end of the connection."""
-    assert line.read_head() == status
-    assert line.headers["connection"] == "close"
-    assert line.headers["x-headgate-error-source"] == "gateway"
-    assert code_of(line.read_body()) == code
-    assert line.is_closed()
+    assert client.read_head() == status
+    assert client.headers["connection"] == "close"
+    assert client.headers["x-headgate-error-source"] == "gateway"
+    assert code_of(client.read_body()) == code
+    assert client.is_closed()
 
 
-def test_head_that_does_not_end_is_cut_in_time(line: Line) -> None:
+def test_head_that_does_not_end_is_cut_in_time(client: RawClient) -> None:
     started = time.monotonic()
-    line.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n")
-    refused(line, 408, "request_timeout")
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n")
+    refused(client, 408, "request_timeout")
     assert time.monotonic() - started < HEADER_SECONDS + 2 * SWEEP_SECONDS + 2
 
 
-def test_connection_that_says_nothing_is_closed(line: Line) -> None:
+def test_connection_that_says_nothing_is_closed(client: RawClient) -> None:
     started = time.monotonic()
-    assert line.is_closed()
+    assert client.is_closed()
     waited = time.monotonic() - started
     assert FIRST_REQUEST_SECONDS * 0.9 < waited < FIRST_REQUEST_SECONDS + SWEEP_SECONDS
 
 
-def test_dripping_head_gets_no_more_time_than_a_silent_one(line: Line) -> None:
+def test_dripping_head_gets_no_more_time_than_a_silent_one(client: RawClient) -> None:
     started = time.monotonic()
-    line.send(b"POST /v1/chat/completions HTTP/1.1\r\n")
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\n")
     stop = threading.Event()
 
     def drip() -> None:
         while not stop.wait(0.05):
             try:
-                line.send(b"x-a: b\r\n")
+                client.send(b"x-a: b\r\n")
             except OSError:
                 return
 
     dripping = threading.Thread(target=drip)
     dripping.start()
-    assert line.read_head() == 408
+    assert client.read_head() == 408
     assert time.monotonic() - started < HEADER_SECONDS + SWEEP_SECONDS
     stop.set()
     dripping.join()
 
 
-def test_json_body_has_its_time_as_a_whole(line: Line, upstream: FakeUpstream) -> None:
+def test_json_body_has_its_time_as_a_whole(client: RawClient, upstream: FakeUpstream) -> None:
     calls = len(upstream.received)
-    line.send(line.render("/v1/chat/completions", None, method="POST", content_length="99"))
+    client.send(client.render("/v1/chat/completions", None, method="POST", content_length="99"))
     stop = threading.Event()
 
     def drip() -> None:
         while not stop.wait(0.1):
             try:
-                line.send(b" ")
+                client.send(b" ")
             except OSError:
                 return
 
     dripping = threading.Thread(target=drip)
     dripping.start()
     started = time.monotonic()
-    assert line.read_head() == 408
+    assert client.read_head() == 408
     assert time.monotonic() - started < BODY_SECONDS + SWEEP_SECONDS
     stop.set()
     dripping.join()
     assert len(upstream.received) == calls
 
 
-def test_body_that_streams_has_only_its_rate_to_keep(line: Line, upstream: FakeUpstream) -> None:
+def test_body_that_streams_has_only_its_rate_to_keep(
+    client: RawClient, upstream: FakeUpstream
+) -> None:
     """It takes longer than a JSON body may, and a pause after that costs it the connection."""
-    line.send(line.render("/v1/files", None, method="POST", content_length="24"))
+    client.send(client.render("/v1/files", None, method="POST", content_length="24"))
     pause = threading.Event()
     started = time.monotonic()
     for _ in range(24):
         pause.wait(0.1)
-        line.send(b"x")
-    assert line.read_answer() == (200, b'{"n": 24}')
+        client.send(b"x")
+    assert client.read_answer() == (200, b'{"n": 24}')
     assert time.monotonic() - started > BODY_SECONDS
-    line.send(line.render("/v1/files", None, method="POST", content_length="8"))
-    line.send(b"x")
+    client.send(client.render("/v1/files", None, method="POST", content_length="8"))
+    client.send(b"x")
     started = time.monotonic()
-    refused(line, 408, "request_timeout")
+    refused(client, 408, "request_timeout")
     assert time.monotonic() - started < 2 * GRACE_SECONDS + SWEEP_SECONDS
 
 
-def test_dripping_body_is_cut_before_its_time_as_a_whole(line: Line) -> None:
-    line.send(line.render("/v1/files", None, method="POST", content_length="1000"))
-    line.send(b" " * 900)
+def test_dripping_body_is_cut_before_its_time_as_a_whole(client: RawClient) -> None:
+    client.send(client.render("/v1/files", None, method="POST", content_length="1000"))
+    client.send(b" " * 900)
     started = time.monotonic()
-    refused(line, 408, "request_timeout")
+    refused(client, 408, "request_timeout")
     assert GRACE_SECONDS < time.monotonic() - started < 2 * GRACE_SECONDS + SWEEP_SECONDS
 
 
-def test_idle_connection_is_closed_after_its_time(line: Line) -> None:
-    line.ask(body=CHAT)
-    line.read_answer()
+def test_idle_connection_is_closed_after_its_time(client: RawClient) -> None:
+    client.ask(body=CHAT)
+    client.read_answer()
     started = time.monotonic()
-    assert line.is_closed()
+    assert client.is_closed()
     assert KEEPALIVE_SECONDS * 0.9 < time.monotonic() - started < KEEPALIVE_SECONDS + SWEEP_SECONDS
 
 
 def test_reader_that_takes_nothing_is_cut(gateway: Gateway, upstream: FakeUpstream) -> None:
     upstream.script = lambda received: received.answer(b'{"a":"%b"}' % (b"x" * (32 << 20)))
-    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
-        line.ask(body=CHAT)
-        assert line.read_head() == 200
+    with RawClient(gateway.port, gateway.key, receive_bytes=4096) as client:
+        client.ask(body=CHAT)
+        assert client.read_head() == 200
         threading.Event().wait(1 + SWEEP_SECONDS)
         with pytest.raises((ValueError, ConnectionError)):
-            line.read_body()
+            client.read_body()
 
 
-def test_more_connections_than_allowed_are_told_so(gateway: Gateway, line: Line) -> None:
-    line.ask(body=CHAT)
-    line.read_answer()
-    lines = [Line(gateway.port, gateway.key) for _ in range(CONNECTIONS_MAX)]
+def test_more_connections_than_allowed_are_told_so(gateway: Gateway, client: RawClient) -> None:
+    client.ask(body=CHAT)
+    client.read_answer()
+    lines = [RawClient(gateway.port, gateway.key) for _ in range(CONNECTIONS_MAX)]
     try:
         statuses: list[int] = []
         for each in lines[-1:]:
@@ -186,8 +188,8 @@ def test_more_connections_than_allowed_are_told_so(gateway: Gateway, line: Line)
             assert each.headers["retry-after"] == "1"
             assert code_of(each.read_body()) == "too_many_connections"
         assert statuses == [503]
-        line.ask(body=CHAT)
-        assert line.read_answer()[0] == 200
+        client.ask(body=CHAT)
+        assert client.read_answer()[0] == 200
     finally:
         for each in lines:
             each.close()
@@ -203,11 +205,11 @@ def test_more_requests_than_allowed_are_told_so(gateway: Gateway, upstream: Fake
         received.answer(b"{}")
 
     upstream.script = answer
-    lines = [Line(gateway.port, gateway.key) for _ in range(IN_FLIGHT_MAX)]
+    lines = [RawClient(gateway.port, gateway.key) for _ in range(IN_FLIGHT_MAX)]
     for each in lines:
         each.ask(body=CHAT)
         assert begun.acquire(timeout=5)
-    with Line(gateway.port, gateway.key) as late:
+    with RawClient(gateway.port, gateway.key) as late:
         late.ask(body=CHAT)
         assert late.read_head() == 503
         assert late.headers["retry-after"] == "1"
@@ -225,77 +227,81 @@ def test_more_requests_than_allowed_are_told_so(gateway: Gateway, upstream: Fake
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:4600", "GATE.example", "gate.example:1"])
-def test_listed_host_is_served(line: Line, host: str) -> None:
-    line.ask(body=CHAT, host=host)
-    assert line.read_answer()[0] == 200
+def test_listed_host_is_served(client: RawClient, host: str) -> None:
+    client.ask(body=CHAT, host=host)
+    assert client.read_answer()[0] == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "gate.example.evil", "localhost", "[::1]", "10.0.0.1"]
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/health/live"])
-def test_other_host_is_misdirected(line: Line, path: str, host: str) -> None:
-    line.ask(path, CHAT, host=host)
-    refused(line, 421, "host_not_allowed")
+def test_other_host_is_misdirected(client: RawClient, path: str, host: str) -> None:
+    client.ask(path, CHAT, host=host)
+    refused(client, 421, "host_not_allowed")
 
 
-def test_upgrade_is_refused_with_a_reason(line: Line) -> None:
-    line.ask("/v1/realtime", connection="upgrade", upgrade="websocket")
-    refused(line, 426, "websocket_unsupported")
+def test_upgrade_is_refused_with_a_reason(client: RawClient) -> None:
+    client.ask("/v1/realtime", connection="upgrade", upgrade="websocket")
+    refused(client, 426, "websocket_unsupported")
 
 
 def test_continue_is_said_before_the_body_and_not_for_a_refused_head(
-    line: Line, gateway: Gateway
+    client: RawClient, gateway: Gateway
 ) -> None:
-    head = line.render(
+    head = client.render(
         "/v1/chat/completions",
         None,
         method="POST",
         expect="100-continue",
         content_length=str(len(CHAT)),
     )
-    line.send(head)
-    assert line.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
-    assert line.reader.readline() == b"\r\n"
-    line.send(CHAT)
-    assert line.read_answer() == (200, b'{"n": %d}' % len(CHAT))
-    with Line(gateway.port, "hg_live_wrong") as other:
+    client.send(head)
+    assert client.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+    assert client.reader.readline() == b"\r\n"
+    client.send(CHAT)
+    assert client.read_answer() == (200, b'{"n": %d}' % len(CHAT))
+    with RawClient(gateway.port, "hg_live_wrong") as other:
         other.send(head.replace(gateway.key.encode(), b"hg_live_wrong"))
         assert other.read_head() == 401
 
 
-def test_chunked_request_is_put_together(line: Line) -> None:
-    head = line.render("/v1/chat/completions", None, method="POST", transfer_encoding="chunked")
+def test_chunked_request_is_put_together(client: RawClient) -> None:
+    head = client.render("/v1/chat/completions", None, method="POST", transfer_encoding="chunked")
     pieces = [CHAT[at : at + 7] for at in range(0, len(CHAT), 7)]
     body = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     for _ in range(2):
-        line.send(head + body + b"0\r\nx-trailer: 1\r\n\r\n")
-        assert line.read_answer() == (200, b'{"n": %d}' % len(CHAT))
+        client.send(head + body + b"0\r\nx-trailer: 1\r\n\r\n")
+        assert client.read_answer() == (200, b'{"n": %d}' % len(CHAT))
 
 
 def test_body_that_announces_too_much_is_refused_by_its_head(
-    line: Line, upstream: FakeUpstream
+    client: RawClient, upstream: FakeUpstream
 ) -> None:
     calls = len(upstream.received)
-    line.send(line.render("/v1/chat/completions", None, method="POST", content_length="100001"))
-    line.send(b" " * 65_537)
-    assert line.read_head() == 413
-    assert code_of(line.read_body()) == "request_too_large"
+    client.send(client.render("/v1/chat/completions", None, method="POST", content_length="100001"))
+    client.send(b" " * 65_537)
+    assert client.read_head() == 413
+    assert code_of(client.read_body()) == "request_too_large"
     assert len(upstream.received) == calls
 
 
-def test_chunked_body_is_cut_at_the_limit(line: Line) -> None:
-    line.send(line.render("/v1/chat/completions", None, method="POST", transfer_encoding="chunked"))
-    line.send(b"ffff\r\n%b\r\n" % (b" " * 65_535) * 2)
-    assert line.read_head() == 413
-    assert code_of(line.read_body()) == "request_too_large"
+def test_chunked_body_is_cut_at_the_limit(client: RawClient) -> None:
+    client.send(
+        client.render("/v1/chat/completions", None, method="POST", transfer_encoding="chunked")
+    )
+    client.send(b"ffff\r\n%b\r\n" % (b" " * 65_535) * 2)
+    assert client.read_head() == 413
+    assert code_of(client.read_body()) == "request_too_large"
 
 
 def test_body_of_a_stranger_is_hardly_read(gateway: Gateway) -> None:
-    with Line(gateway.port, "hg_live_wrong") as line:
-        line.send(line.render("/v1/chat/completions", None, method="POST", content_length="99999"))
-        line.send(b" " * 66_000)
-        assert line.read_head() == 401
+    with RawClient(gateway.port, "hg_live_wrong") as client:
+        client.send(
+            client.render("/v1/chat/completions", None, method="POST", content_length="99999")
+        )
+        client.send(b" " * 66_000)
+        assert client.read_head() == 401
 
 
 BODY = b"0\r\n\r\n"
@@ -321,37 +327,37 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize("fields", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
 def test_request_that_can_be_read_in_two_ways_is_refused_and_nothing_after_it_heard(
-    line: Line, gateway: Gateway, upstream: FakeUpstream, fields: bytes
+    client: RawClient, gateway: Gateway, upstream: FakeUpstream, fields: bytes
 ) -> None:
     calls = len(upstream.received)
     head = (
         b"POST /v1/files HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         b"authorization: Bearer " + gateway.key.encode() + b"\r\n"
     )
-    smuggled = line.render("/v1/models", None)
-    line.send(head + fields + BODY + smuggled)
-    assert line.read_head() == 400
-    assert line.headers["connection"] == "close"
-    line.read_body()
-    assert line.is_closed()
+    smuggled = client.render("/v1/models", None)
+    client.send(head + fields + BODY + smuggled)
+    assert client.read_head() == 400
+    assert client.headers["connection"] == "close"
+    client.read_body()
+    assert client.is_closed()
     assert len(upstream.received) == calls
 
 
-def test_old_client_cannot_use_a_coding_that_it_does_not_know(line: Line) -> None:
-    line.send(b"POST /v1/files HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n" + BODY)
-    refused(line, 400, "malformed_request")
+def test_old_client_cannot_use_a_coding_that_it_does_not_know(client: RawClient) -> None:
+    client.send(b"POST /v1/files HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n" + BODY)
+    refused(client, 400, "malformed_request")
 
 
-def test_request_without_a_host_is_refused(line: Line) -> None:
-    line.send(b"GET /health/live HTTP/1.1\r\n\r\n")
-    refused(line, 400, "malformed_request")
+def test_request_without_a_host_is_refused(client: RawClient) -> None:
+    client.send(b"GET /health/live HTTP/1.1\r\n\r\n")
+    refused(client, 400, "malformed_request")
 
 
-def test_nothing_is_heard_after_a_refused_head(line: Line, upstream: FakeUpstream) -> None:
+def test_nothing_is_heard_after_a_refused_head(client: RawClient, upstream: FakeUpstream) -> None:
     calls = len(upstream.received)
-    long = line.render("/v1/" + "x" * 9_000, None)
-    line.send(long + line.render("/v1/chat/completions", CHAT))
-    refused(line, 414, "target_too_long")
+    long = client.render("/v1/" + "x" * 9_000, None)
+    client.send(long + client.render("/v1/chat/completions", CHAT))
+    refused(client, 414, "target_too_long")
     assert len(upstream.received) == calls
 
 
@@ -363,40 +369,42 @@ def test_nothing_is_heard_after_a_refused_head(line: Line, upstream: FakeUpstrea
         (b"x-" + b"a" * 70_000 + b": b\r\n", 431),
     ],
 )
-def test_head_that_is_too_large_is_refused(line: Line, fields: bytes, status: int) -> None:
-    line.send(b"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\n" + fields + b"\r\n")
-    assert line.read_head() == status
+def test_head_that_is_too_large_is_refused(client: RawClient, fields: bytes, status: int) -> None:
+    client.send(b"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\n" + fields + b"\r\n")
+    assert client.read_head() == status
 
 
-def test_endless_trailers_are_cut(line: Line) -> None:
-    line.send(line.render("/v1/chat/completions", None, method="POST", transfer_encoding="chunked"))
-    line.send(b"%x\r\n%b\r\n0\r\n" % (len(CHAT), CHAT))
+def test_endless_trailers_are_cut(client: RawClient) -> None:
+    client.send(
+        client.render("/v1/chat/completions", None, method="POST", transfer_encoding="chunked")
+    )
+    client.send(b"%x\r\n%b\r\n0\r\n" % (len(CHAT), CHAT))
     started = time.monotonic()
     while time.monotonic() - started < BODY_SECONDS + SWEEP_SECONDS:
         try:
-            line.send(b"x-a: " + b"b" * 1000 + b"\r\n")
+            client.send(b"x-a: " + b"b" * 1000 + b"\r\n")
         except OSError:
             return
     raise AssertionError("they are still read")
 
 
-def test_method_that_nobody_knows_is_refused(line: Line, upstream: FakeUpstream) -> None:
+def test_method_that_nobody_knows_is_refused(client: RawClient, upstream: FakeUpstream) -> None:
     calls = len(upstream.received)
-    line.ask("/v1/some/future/address", method="M-SEARCH")
-    assert line.read_head() == 405
-    assert code_of(line.read_body()) == "method_not_allowed"
+    client.ask("/v1/some/future/address", method="M-SEARCH")
+    assert client.read_head() == 405
+    assert code_of(client.read_body()) == "method_not_allowed"
     assert len(upstream.received) == calls
 
 
-def test_name_of_a_model_cannot_add_a_header(line: Line) -> None:
-    line.ask(body={"model": "a\r\nset-cookie: b=c", "messages": []})
-    assert line.read_answer()[0] == 200
-    assert "set-cookie" not in line.headers
-    assert line.headers["x-headgate-model"] == "a??set-cookie: b=c"
+def test_name_of_a_model_cannot_add_a_header(client: RawClient) -> None:
+    client.ask(body={"model": "a\r\nset-cookie: b=c", "messages": []})
+    assert client.read_answer()[0] == 200
+    assert "set-cookie" not in client.headers
+    assert client.headers["x-headgate-model"] == "a??set-cookie: b=c"
 
 
 def test_client_ahead_of_a_stream_does_not_end_it_by_its_own_deadline(
-    line: Line, upstream: FakeUpstream
+    client: RawClient, upstream: FakeUpstream
 ) -> None:
     """The second request is not whole while the first is answered for longer than it may take."""
     pause = threading.Event()
@@ -410,8 +418,8 @@ def test_client_ahead_of_a_stream_does_not_end_it_by_its_own_deadline(
         received.send_end()
 
     upstream.script = answer
-    line.ask(body={"model": "m", "messages": [], "stream": True})
-    line.send(line.render("/v1/chat/completions", CHAT)[:-5])
-    assert line.read_head() == 200
-    assert line.read_body().endswith(b"data: [DONE]\n\n")
-    assert line.read_head() == 408
+    client.ask(body={"model": "m", "messages": [], "stream": True})
+    client.send(client.render("/v1/chat/completions", CHAT)[:-5])
+    assert client.read_head() == 200
+    assert client.read_body().endswith(b"data: [DONE]\n\n")
+    assert client.read_head() == 408

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
 
@@ -38,29 +38,29 @@ def create_key(gateway: Gateway) -> str:
 
 def is_known(gateway: Gateway, token: str) -> bool:
     """Whether the running server has taken the key up."""
-    with Line(gateway.port, token) as line:
-        line.ask("/v1/models")
-        return line.read_answer()[0] == 200
+    with RawClient(gateway.port, token) as client:
+        client.ask("/v1/models")
+        return client.read_answer()[0] == 200
 
 
-def flood(gateway: Gateway, calls: int) -> list[Line]:
-    lines = [Line(gateway.port, gateway.key) for _ in range(calls)]
-    for line in lines:
-        line.ask(body=CHAT)
-    return lines
+def flood(gateway: Gateway, calls: int) -> list[RawClient]:
+    clients = [RawClient(gateway.port, gateway.key) for _ in range(calls)]
+    for client in clients:
+        client.ask(body=CHAT)
+    return clients
 
 
-def count_answered(lines: list[Line]) -> int:
-    readable, _, _ = select.select([line.socket for line in lines], [], [], 0)
+def count_answered(clients: list[RawClient]) -> int:
+    readable, _, _ = select.select([client.socket for client in clients], [], [], 0)
     return len(readable)
 
 
-def read_outcome(line: Line) -> tuple[int, str | None, str | None]:
+def read_outcome(client: RawClient) -> tuple[int, str | None, str | None]:
     """Status, advice to wait and error code of an answer; the line is closed."""
-    with line:
-        status, body = line.read_answer()
+    with client:
+        status, body = client.read_answer()
     code = json.loads(body)["error"]["code"] if status != 200 else None
-    return status, line.headers.get("retry-after"), code
+    return status, client.headers.get("retry-after"), code
 
 
 def test_flood_of_one_key_leaves_places_for_another(
@@ -74,15 +74,15 @@ def test_flood_of_one_key_leaves_places_for_another(
         received.answer(b'{"id":"x"}')
 
     upstream.script = answer
-    lines = flood(gateway, 2 * PLACES)
+    clients = flood(gateway, 2 * PLACES)
     refused = 2 * PLACES - PLACES * 4 // 5
-    wait_until(lambda: count_answered(lines) == refused, 10)
-    with Line(gateway.port, other) as line:
+    wait_until(lambda: count_answered(clients) == refused, 10)
+    with RawClient(gateway.port, other) as client:
         for _ in range(50):
-            line.ask(body=b'{"model":"gpt-5.4-mini","messages":[],"user":"hurry"}')
-            assert line.read_answer()[0] == 200
+            client.ask(body=b'{"model":"gpt-5.4-mini","messages":[],"user":"hurry"}')
+            assert client.read_answer()[0] == 200
     go_on.set()
-    answers = Counter(read_outcome(line) for line in lines)
+    answers = Counter(read_outcome(client) for client in clients)
     assert answers == {
         (200, None, None): 2 * PLACES - refused,
         (429, "1", "too_many_calls_in_flight"): refused,

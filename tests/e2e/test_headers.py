@@ -10,7 +10,7 @@ import pytest
 from headgate.kit.money import format_dollars
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_harness
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import ReceivedRequest
 
 CHAT = "/v1/chat/completions"
@@ -163,19 +163,19 @@ def test_stream_ends_in_its_cost_where_the_client_takes_trailers(
 ) -> None:
     harness.answer_with(answer_stream)
     body = b'{"model":"gpt-5.4-mini","stream":true}'
-    with Line(harness.gateway.port, harness.gateway.keys["inference_key"]) as line:
+    with RawClient(harness.gateway.port, harness.gateway.keys["inference_key"]) as client:
         given = {} if te is None else {"te": te, "connection": "te"}
-        line.ask(CHAT, body, version=version, **given)
-        assert line.read_head() == 200
-        named = line.headers.get("trailer", "")
+        client.ask(CHAT, body, version=version, **given)
+        assert client.read_head() == 200
+        named = client.headers.get("trailer", "")
         if version == "1.0":
-            assert line.reader.read().endswith(b"data: [DONE]\n\n")
+            assert client.reader.read().endswith(b"data: [DONE]\n\n")
             assert not named
             return
-        while size := int(line.reader.readline(), 16):
-            line.reader.read(size + 2)
+        while size := int(client.reader.readline(), 16):
+            client.reader.read(size + 2)
         trailers: dict[str, str] = {}
-        while row := line.reader.readline().rstrip(b"\r\n"):
+        while row := client.reader.readline().rstrip(b"\r\n"):
             name, _, value = row.decode().partition(": ")
             trailers[name] = value
     receipt = harness.receipts.take_one()

@@ -22,7 +22,7 @@ from headgate.relay.ports import Receipt
 from tests.fakes.gateway import PROVIDER_KEY
 from tests.fakes.harness import Harness, running_managed_harness
 from tests.fakes.line import Answered, check_error
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import ReceivedRequest
 from tests.fakes.waiting import wait_until
 
@@ -297,10 +297,10 @@ def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
     key = harness.gateway.run("keys", "create", "--on-disconnect", policy).stdout.strip()
     headers = {"authorization": f"Bearer {key}"}
     wait_until(lambda: harness.ask("GET", "/v1/realtime", headers).status != 401)
-    with Line(harness.gateway.port, key) as line:
-        line.ask(CHAT, ASK | {"stream": True})
-        assert line.read_head() == 200
-        assert line.read_piece() == TEXT
+    with RawClient(harness.gateway.port, key) as client:
+        client.ask(CHAT, ASK | {"stream": True})
+        assert client.read_head() == 200
+        assert client.read_piece() == TEXT
     done = "headgate_drains 1" if policy == "drain" else "headgate_requests_in_flight 1"
     wait_until(lambda: done in harness.gateway.metrics())
     left.set()

@@ -14,7 +14,7 @@ from headgate.data_directory import directory_lock
 from headgate.data_directory.directory_lock import DataDirectoryInUseError
 from headgate.main import server
 from tests.fakes.gateway import PROVIDER_KEY, Gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -61,25 +61,25 @@ def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
 
     upstream.script = answer
     sell(gateway, upstream.base_url)
-    with Line(gateway.port, gateway.key) as line:
-        wait_until(lambda: ask_managed(line, received), 5.0)
+    with RawClient(gateway.port, gateway.key) as client:
+        wait_until(lambda: ask_managed(client, received), 5.0)
         told = refuse(gateway.data)
         assert f"in use by `headgate serve` (process {gateway.process.pid})" in told
         assert "Stop that process first" in told
         assert "--data" in told
         assert server_database.read("SELECT state FROM holds") == [{"state": "held"}]
         go.set()
-        assert line.read_answer()[0] == 200
+        assert client.read_answer()[0] == 200
     (receipt,) = [each for each in server_database.receipts() if each["managed"]]
     assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", COST_NANO)
 
 
-def ask_managed(line: Line, received: threading.Event) -> bool:
+def ask_managed(client: RawClient, received: threading.Event) -> bool:
     """Whether the call reached the provider; the server may not know the credential yet."""
-    line.ask(body=CHAT, x_headgate_credential="managed")
+    client.ask(body=CHAT, x_headgate_credential="managed")
     if received.wait(1.0):
         return True
-    line.read_answer()
+    client.read_answer()
     return False
 
 

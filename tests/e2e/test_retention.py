@@ -10,9 +10,9 @@ import pytest
 from headgate.kit.db.engine import Database
 from headgate.kit.ids import first_id
 from headgate.metering import store as metering
+from tests.fakes.example_receipt import make_receipt
 from tests.fakes.gateway import Gateway, running_gateway, start_gateway
-from tests.fakes.plain import make_receipt
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream
 from tests.fakes.waiting import wait_until
@@ -23,7 +23,7 @@ COMPLETION = b'{"id":"c1","model":"gpt-5.4-mini","choices":[]}'
 
 
 def call(gateway: Gateway) -> None:
-    with Line(gateway.port, gateway.key) as line:
+    with RawClient(gateway.port, gateway.key) as line:
         line.ask(body={"model": "gpt-5.4-mini", "messages": []})
         status, _ = line.read_answer()
     assert status == 200

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest
 from tests.fakes.waiting import wait_until
@@ -52,12 +52,12 @@ def refuses_connections(port: int) -> bool:
     return False
 
 
-def start_stream(gateway: Gateway) -> Line:
-    line = Line(gateway.port, gateway.key)
-    line.ask(body=CHAT)
-    assert line.read_head() == 200
-    assert line.read_piece() == TEXT
-    return line
+def start_stream(gateway: Gateway) -> RawClient:
+    client = RawClient(gateway.port, gateway.key)
+    client.ask(body=CHAT)
+    assert client.read_head() == 200
+    assert client.read_piece() == TEXT
+    return client
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -68,15 +68,15 @@ def test_stream_under_way_ends_well_and_nobody_new_is_let_in(
     number: signal.Signals,
 ) -> None:
     upstream.script = stream = Stream()
-    with Line(gateway.port, gateway.key) as idle, start_stream(gateway) as line:
+    with RawClient(gateway.port, gateway.key) as idle, start_stream(gateway) as client:
         idle.ask("/health/ready")
         assert idle.read_answer()[0] == 200
         gateway.process.send_signal(number)
         wait_until(lambda: refuses_connections(gateway.port))
         assert idle.is_closed()
         stream.go_on.set()
-        assert line.read_body() == b"data: [DONE]\n\n"
-        assert line.is_closed()
+        assert client.read_body() == b"data: [DONE]\n\n"
+        assert client.is_closed()
     assert gateway.process.wait(timeout=5) == 0
     (receipt,) = server_database.receipts()
     assert (receipt["outcome"], receipt["cost_nano"]) == ("completed", 1_200_000)
@@ -92,12 +92,12 @@ def stick(
     with running_gateway(
         tmp_path / "data", provider_url=upstream.base_url, grace_seconds=grace
     ) as gateway:
-        with start_stream(gateway) as line, Line(gateway.port, gateway.key) as waiting:
+        with start_stream(gateway) as client, RawClient(gateway.port, gateway.key) as waiting:
             waiting.ask(body=CHAT | {"stream": False})
             wait_until(lambda: len(upstream.received) == 2)
             started = time.monotonic()
             end(gateway)
-            frame = json.loads(line.read_body().removeprefix(b"data: "))
+            frame = json.loads(client.read_body().removeprefix(b"data: "))
             assert frame["error"]["code"] == "gateway_stopping"
             assert waiting.read_head() == 503
             assert waiting.headers["x-should-retry"] == "false"

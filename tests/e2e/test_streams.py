@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 
@@ -55,8 +55,8 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def line(gateway: Gateway) -> Generator[Line]:
-    with Line(gateway.port, gateway.key) as opened:
+def client(gateway: Gateway) -> Generator[RawClient]:
+    with RawClient(gateway.port, gateway.key) as opened:
         yield opened
 
 
@@ -77,7 +77,7 @@ def newest(gateway: Gateway) -> dict[str, Any]:
 
 
 def test_each_chunk_is_here_before_the_provider_sends_the_next(
-    upstream: FakeUpstream, line: Line
+    upstream: FakeUpstream, client: RawClient
 ) -> None:
     read = threading.Event()
 
@@ -91,15 +91,15 @@ def test_each_chunk_is_here_before_the_provider_sends_the_next(
         received.send_end()
 
     upstream.script = answer
-    line.ask(body=CHAT)
-    assert line.read_head() == 200
+    client.ask(body=CHAT)
+    assert client.read_head() == 200
     for _ in range(20):
-        assert line.read_piece() == TEXT
+        assert client.read_piece() == TEXT
         read.set()
-    assert line.read_body() == DONE
+    assert client.read_body() == DONE
 
 
-def test_head_is_here_before_the_first_event(upstream: FakeUpstream, line: Line) -> None:
+def test_head_is_here_before_the_first_event(upstream: FakeUpstream, client: RawClient) -> None:
     read = threading.Event()
 
     def answer(received: ReceivedRequest) -> None:
@@ -109,11 +109,11 @@ def test_head_is_here_before_the_first_event(upstream: FakeUpstream, line: Line)
         received.send_end()
 
     upstream.script = answer
-    line.ask(body=CHAT)
-    assert line.read_head() == 200
-    assert line.headers["x-request-id"] == "req_upstream"
+    client.ask(body=CHAT)
+    assert client.read_head() == 200
+    assert client.headers["x-request-id"] == "req_upstream"
     read.set()
-    assert line.read_body() == DONE
+    assert client.read_body() == DONE
 
 
 def test_receipt_is_committed_when_the_last_event_is_here(
@@ -121,41 +121,41 @@ def test_receipt_is_committed_when_the_last_event_is_here(
 ) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
     server_database = ServerDatabase(gateway.data)
-    with Line(gateway.port, gateway.key) as line:
+    with RawClient(gateway.port, gateway.key) as client:
         for _ in range(20):
             before = server_database.count()
-            line.ask(body=CHAT)
-            assert line.read_head() == 200
-            while line.read_piece() != DONE:
+            client.ask(body=CHAT)
+            assert client.read_head() == 200
+            while client.read_piece() != DONE:
                 pass
             assert server_database.count() == before + 1
-            assert line.read_piece() == b""
+            assert client.read_piece() == b""
     receipt = newest(gateway)
     assert (receipt["outcome"], receipt["estimated"]) == ("completed", 0)
     assert receipt["usage"] == {"input_tokens": 1000, "output_tokens": 100}
     assert receipt["cost_nano"] == 1_200_000
 
 
-def test_usage_event_is_shown_only_to_who_asked(upstream: FakeUpstream, line: Line) -> None:
+def test_usage_event_is_shown_only_to_who_asked(upstream: FakeUpstream, client: RawClient) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
-    line.ask(body=CHAT)
-    assert line.read_answer() == (200, TEXT + DONE)
+    client.ask(body=CHAT)
+    assert client.read_answer() == (200, TEXT + DONE)
     assert upstream.received[-1].json["stream_options"] == {"include_usage": True}
-    line.ask(body=CHAT | {"stream_options": {"include_usage": True}})
-    assert line.read_answer() == (200, TEXT + USAGE + DONE)
+    client.ask(body=CHAT | {"stream_options": {"include_usage": True}})
+    assert client.read_answer() == (200, TEXT + USAGE + DONE)
 
 
 def test_streamed_costs_what_buffered_costs(
-    upstream: FakeUpstream, gateway: Gateway, line: Line
+    upstream: FakeUpstream, gateway: Gateway, client: RawClient
 ) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
-    line.ask(body=CHAT)
-    line.read_answer()
+    client.ask(body=CHAT)
+    client.read_answer()
     streamed = newest(gateway)
     chunk = json.loads(USAGE.removeprefix(b"data: "))
     upstream.script = lambda received: received.answer(json.dumps(chunk).encode())
-    line.ask(body={"model": "gpt-5.4-mini", "messages": []})
-    line.read_answer()
+    client.ask(body={"model": "gpt-5.4-mini", "messages": []})
+    client.read_answer()
     buffered = newest(gateway)
     for name in ("usage", "cost_nano", "price_id", "pricing", "outcome", "model_served"):
         assert streamed[name] == buffered[name], name
@@ -172,23 +172,25 @@ def sample_cuts(data: bytes) -> list[list[bytes]]:
     "path", sorted(GOLDEN.glob("*/*.sse")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_stream_of_every_wire_is_the_same_at_any_cut(
-    upstream: FakeUpstream, gateway: Gateway, line: Line, path: Path
+    upstream: FakeUpstream, gateway: Gateway, client: RawClient, path: Path
 ) -> None:
     data = path.read_bytes()
     facts: set[str] = set()
     for chunks in sample_cuts(data):
         upstream.script = script(*(chunk for chunk in chunks if chunk))
-        line.ask(
+        client.ask(
             PATHS[path.parent.name],
             {"model": "gpt-5.4-mini", "stream_options": {"include_usage": True}, "stream": True},
         )
-        assert line.read_answer() == (200, data)
+        assert client.read_answer() == (200, data)
         receipt = newest(gateway)
         facts.add(str([receipt[name] for name in ("outcome", "usage", "cost_nano", "pricing")]))
     assert len(facts) == 1
 
 
-def test_sound_goes_on_as_it_comes(upstream: FakeUpstream, gateway: Gateway, line: Line) -> None:
+def test_sound_goes_on_as_it_comes(
+    upstream: FakeUpstream, gateway: Gateway, client: RawClient
+) -> None:
     read = threading.Event()
     sound = bytes(range(256)) * 16
 
@@ -200,18 +202,18 @@ def test_sound_goes_on_as_it_comes(upstream: FakeUpstream, gateway: Gateway, lin
         received.send_end()
 
     upstream.script = answer
-    line.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi", "voice": "alloy"})
-    assert line.read_head() == 200
-    assert line.headers["content-type"] == "audio/mpeg"
-    first = line.read_piece()
+    client.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi", "voice": "alloy"})
+    assert client.read_head() == 200
+    assert client.headers["content-type"] == "audio/mpeg"
+    first = client.read_piece()
     assert first == sound[:-1]
     read.set()
-    assert first + line.read_body() == sound * 2
+    assert first + client.read_body() == sound * 2
     assert newest(gateway)["outcome"] == "completed"
 
 
 def test_stream_of_an_unknown_wire_goes_on_as_it_comes(
-    upstream: FakeUpstream, gateway: Gateway, line: Line
+    upstream: FakeUpstream, gateway: Gateway, client: RawClient
 ) -> None:
     read = threading.Event()
 
@@ -223,17 +225,17 @@ def test_stream_of_an_unknown_wire_goes_on_as_it_comes(
         received.send_end()
 
     upstream.script = answer
-    line.ask("/v1/threads/t_1/runs", {"assistant_id": "a", "stream": True})
-    assert line.read_head() == 200
-    assert line.read_piece() == b"event: thread.created\ndata: {}\n\n"
+    client.ask("/v1/threads/t_1/runs", {"assistant_id": "a", "stream": True})
+    assert client.read_head() == 200
+    assert client.read_piece() == b"event: thread.created\ndata: {}\n\n"
     read.set()
-    assert line.read_body() == b"event: done\ndata: [DONE]\n\n"
+    assert client.read_body() == b"event: done\ndata: [DONE]\n\n"
     assert newest(gateway)["pricing"] == "unpriced"
 
 
 @pytest.mark.parametrize("mebibytes", [3, 9])
 def test_last_event_of_a_response_may_have_many_mebibytes(
-    upstream: FakeUpstream, gateway: Gateway, line: Line, mebibytes: int
+    upstream: FakeUpstream, gateway: Gateway, client: RawClient, mebibytes: int
 ) -> None:
     image = "A" * (mebibytes << 20)
     response = {
@@ -246,8 +248,8 @@ def test_last_event_of_a_response_may_have_many_mebibytes(
     event = {"type": "response.completed", "sequence_number": 1, "response": response}
     data = b"event: response.completed\ndata: " + json.dumps(event).encode() + b"\n\n"
     upstream.script = script(*(data[at : at + 60_000] for at in range(0, len(data), 60_000)))
-    line.ask("/v1/responses", {"model": "gpt-5.4-mini", "input": "draw", "stream": True})
-    assert line.read_answer() == (200, data)
+    client.ask("/v1/responses", {"model": "gpt-5.4-mini", "input": "draw", "stream": True})
+    assert client.read_answer() == (200, data)
     assert newest(gateway)["outcome"] == "completed"
     assert newest(gateway)["usage"]["output_tokens"] == 20
 
@@ -290,12 +292,12 @@ def test_stream_that_breaks_is_ended_as_the_wire_has_it(
 
     upstream.script = script(first, then=break_off)
     calls = len(upstream.received)
-    with Line(gateway.port, gateway.key) as line:
-        line.ask(PATHS[wire], CHAT)
-        assert line.read_head() == 200
-        assert line.read_piece() == first
+    with RawClient(gateway.port, gateway.key) as client:
+        client.ask(PATHS[wire], CHAT)
+        assert client.read_head() == 200
+        assert client.read_piece() == first
         read.set()
-        frame = line.read_body()
+        frame = client.read_body()
         error = json.loads(frame.rpartition(b"data: ")[2])
         if wire == "chat":
             assert frame.startswith(b"data: ")
@@ -338,11 +340,11 @@ def test_error_in_band_reaches_the_sdk_and_what_was_delivered_is_estimated(
 
 
 def test_malformed_event_is_passed_on_and_the_stream_goes_on(
-    upstream: FakeUpstream, gateway: Gateway, line: Line
+    upstream: FakeUpstream, gateway: Gateway, client: RawClient
 ) -> None:
     upstream.script = script(b"data: {no json\n\n", TEXT, USAGE, DONE)
-    line.ask(body=CHAT)
-    assert line.read_answer() == (200, b"data: {no json\n\n" + TEXT + DONE)
+    client.ask(body=CHAT)
+    assert client.read_answer() == (200, b"data: {no json\n\n" + TEXT + DONE)
     assert newest(gateway)["outcome"] == "completed"
 
 
@@ -353,19 +355,19 @@ def test_sound_that_is_cut_ends_without_its_end(upstream: FakeUpstream, gateway:
         received.reset()
 
     upstream.script = answer
-    with Line(gateway.port, gateway.key) as line:
-        line.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi"})
-        assert line.read_head() == 200
+    with RawClient(gateway.port, gateway.key) as client:
+        client.ask("/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "hi"})
+        assert client.read_head() == 200
         with pytest.raises(ValueError, match="invalid literal"):
-            line.read_body()
+            client.read_body()
     assert newest(gateway)["outcome"] == "unknown"
 
 
-def test_connection_is_kept_after_a_stream(upstream: FakeUpstream, line: Line) -> None:
+def test_connection_is_kept_after_a_stream(upstream: FakeUpstream, client: RawClient) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
     for _ in range(3):
-        line.ask(body=CHAT)
-        assert line.read_answer() == (200, TEXT + DONE)
+        client.ask(body=CHAT)
+        assert client.read_answer() == (200, TEXT + DONE)
     connections = {received.connection for received in upstream.received[-3:]}
     assert len(connections) == 1, "and so is the provider's"
 
@@ -374,37 +376,39 @@ def test_client_of_http_1_0_gets_a_body_that_ends_with_the_connection(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     upstream.script = script(TEXT, USAGE, DONE)
-    with Line(gateway.port, gateway.key) as line:
-        line.ask(body=CHAT, version="1.0")
-        assert line.read_head() == 200
-        assert "transfer-encoding" not in line.headers
-        assert line.reader.read() == TEXT + DONE
+    with RawClient(gateway.port, gateway.key) as client:
+        client.ask(body=CHAT, version="1.0")
+        assert client.read_head() == 200
+        assert "transfer-encoding" not in client.headers
+        assert client.reader.read() == TEXT + DONE
 
 
-def test_head_request_gets_no_body(upstream: FakeUpstream, line: Line) -> None:
+def test_head_request_gets_no_body(upstream: FakeUpstream, client: RawClient) -> None:
     def answer(received: ReceivedRequest) -> None:
         received.send_head(200, {"content-type": "application/json", "content-length": "99"})
 
     upstream.script = answer
     for _ in range(2):
-        line.ask("/v1/models", method="HEAD")
-        assert line.read_head() == 200
+        client.ask("/v1/models", method="HEAD")
+        assert client.read_head() == 200
     assert upstream.received[-1].method == "HEAD"
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_answer_without_a_body_leaves_the_connection_in_step(
-    upstream: FakeUpstream, line: Line, status: int
+    upstream: FakeUpstream, client: RawClient, status: int
 ) -> None:
     upstream.script = lambda received: received.send_head(status, {"etag": "x"})
     for _ in range(2):
-        line.ask("/v1/files/file-1")
-        assert line.read_head() == status
-        assert "transfer-encoding" not in line.headers
-        assert "content-length" not in line.headers
+        client.ask("/v1/files/file-1")
+        assert client.read_head() == status
+        assert "transfer-encoding" not in client.headers
+        assert "content-length" not in client.headers
 
 
-def test_pipelined_requests_are_answered_in_order(upstream: FakeUpstream, line: Line) -> None:
+def test_pipelined_requests_are_answered_in_order(
+    upstream: FakeUpstream, client: RawClient
+) -> None:
     def answer(received: ReceivedRequest) -> None:
         if received.json.get("stream"):
             script(TEXT, USAGE, DONE)(received)
@@ -413,20 +417,20 @@ def test_pipelined_requests_are_answered_in_order(upstream: FakeUpstream, line: 
 
     upstream.script = answer
     received = [
-        line.render("/v1/chat/completions", {"model": "m", "n": 1}),
-        line.render("/v1/chat/completions", CHAT),
-        line.render("/health/live", None),
-        line.render("/v1/chat/completions", {"model": "m", "n": 2}),
-        line.render("/v1/embeddings", b"{no json"),
-        line.render("/v1/chat/completions", {"model": "m", "n": 3}),
+        client.render("/v1/chat/completions", {"model": "m", "n": 1}),
+        client.render("/v1/chat/completions", CHAT),
+        client.render("/health/live", None),
+        client.render("/v1/chat/completions", {"model": "m", "n": 2}),
+        client.render("/v1/embeddings", b"{no json"),
+        client.render("/v1/chat/completions", {"model": "m", "n": 3}),
     ]
-    line.send(b"".join(received))
-    assert line.read_answer() == (200, b'{"echo": 1}')
-    assert line.read_answer() == (200, TEXT + DONE)
-    assert line.read_answer() == (200, b'{"status":"live"}')
-    assert line.read_answer() == (200, b'{"echo": 2}')
-    assert line.read_answer()[0] == 400
-    assert line.read_answer() == (200, b'{"echo": 3}')
+    client.send(b"".join(received))
+    assert client.read_answer() == (200, b'{"echo": 1}')
+    assert client.read_answer() == (200, TEXT + DONE)
+    assert client.read_answer() == (200, b'{"status":"live"}')
+    assert client.read_answer() == (200, b'{"echo": 2}')
+    assert client.read_answer()[0] == 400
+    assert client.read_answer() == (200, b'{"echo": 3}')
 
 
 def test_slow_client_stops_the_provider_and_costs_no_memory(
@@ -449,9 +453,9 @@ def test_slow_client_stops_the_provider_and_costs_no_memory(
     upstream.script = answer
     process = psutil.Process(gateway.process.pid)
     before = process.memory_info().rss
-    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
-        line.ask(body=CHAT)
-        assert line.read_head() == 200
+    with RawClient(gateway.port, gateway.key, receive_bytes=4096) as client:
+        client.ask(body=CHAT)
+        assert client.read_head() == 200
         assert blocked.wait(20), "the provider could send it all"
         assert sent[0] * len(event) < 40 << 20
         assert process.memory_info().rss - before < 8 << 20
@@ -460,10 +464,10 @@ def test_slow_client_stops_the_provider_and_costs_no_memory(
 def test_slow_client_gets_every_byte_in_the_end(upstream: FakeUpstream, gateway: Gateway) -> None:
     event = TEXT.replace(b"hello", b"x" * 60_000)
     upstream.script = script(*[event] * 300, USAGE, DONE)
-    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
-        line.ask(body=CHAT)
-        assert line.read_head() == 200
-        assert line.read_body() == event * 300 + DONE
+    with RawClient(gateway.port, gateway.key, receive_bytes=4096) as client:
+        client.ask(body=CHAT)
+        assert client.read_head() == 200
+        assert client.read_body() == event * 300 + DONE
 
 
 def test_slow_provider_costs_no_processor(upstream: FakeUpstream, gateway: Gateway) -> None:
@@ -479,11 +483,11 @@ def test_slow_provider_costs_no_processor(upstream: FakeUpstream, gateway: Gatew
 
     upstream.script = answer
     process = psutil.Process(gateway.process.pid)
-    with Line(gateway.port, gateway.key) as line:
-        line.ask(body=CHAT)
+    with RawClient(gateway.port, gateway.key) as client:
+        client.ask(body=CHAT)
         assert stalled.wait(5)
         before = sum(process.cpu_times()[:2])
-        line.read_answer()
+        client.read_answer()
         assert sum(process.cpu_times()[:2]) - before < 0.25
 
 
@@ -494,13 +498,13 @@ def test_reader_that_takes_no_answer_gets_no_further_one(
     body = json.dumps({"text": "x" * 1_000_000}).encode()
     upstream.script = lambda received: received.answer(body)
     before = len(upstream.received)
-    with Line(gateway.port, gateway.key, receive_bytes=4096) as line:
-        request = line.render("/v1/chat/completions", {"model": "m"})
-        line.send(request * 30)
-        assert line.read_head() == 200
+    with RawClient(gateway.port, gateway.key, receive_bytes=4096) as client:
+        request = client.render("/v1/chat/completions", {"model": "m"})
+        client.send(request * 30)
+        assert client.read_head() == 200
         assert len(upstream.received) - before < 20
         for _ in range(29):
-            line.read_body()
-            line.read_head()
-        line.read_body()
+            client.read_body()
+            client.read_head()
+        client.read_body()
     assert len(upstream.received) - before == 30

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.server_database import ServerDatabase
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, Script, running_upstream
 from tests.fakes.waiting import wait_until
@@ -60,8 +60,8 @@ def server_database(gateway: Gateway) -> ServerDatabase:
 
 
 @pytest.fixture
-def line(gateway: Gateway) -> Generator[Line]:
-    with Line(gateway.port, gateway.key) as opened:
+def client(gateway: Gateway) -> Generator[RawClient]:
+    with RawClient(gateway.port, gateway.key) as opened:
         yield opened
 
 
@@ -95,15 +95,15 @@ def error_of(body: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
 def test_refusal_is_tried_again_until_it_is_final(
-    upstream: FakeUpstream, line: Line, server_database: ServerDatabase, status: int
+    upstream: FakeUpstream, client: RawClient, server_database: ServerDatabase, status: int
 ) -> None:
     upstream.script = plan = Plan(refuse(status))
-    line.ask(body=CHAT)
-    assert line.read_head() == status
-    assert line.headers["x-should-retry"] == "false"
-    assert line.headers["x-headgate-error-source"] == "provider"
-    assert line.headers["x-headgate-retries"] == "2"
-    assert line.read_body() == b'{"error":{"message":"no","code":"boom"}}'
+    client.ask(body=CHAT)
+    assert client.read_head() == status
+    assert client.headers["x-should-retry"] == "false"
+    assert client.headers["x-headgate-error-source"] == "provider"
+    assert client.headers["x-headgate-retries"] == "2"
+    assert client.read_body() == b'{"error":{"message":"no","code":"boom"}}'
     assert plan.calls == 3
     receipt = server_database.receipts()[-1]
     assert (receipt["outcome"], receipt["status"]) == ("upstream_error", status)
@@ -111,26 +111,26 @@ def test_refusal_is_tried_again_until_it_is_final(
 
 
 def test_answer_after_a_retry_is_billed_once(
-    upstream: FakeUpstream, line: Line, server_database: ServerDatabase
+    upstream: FakeUpstream, client: RawClient, server_database: ServerDatabase
 ) -> None:
     upstream.script = Plan(refuse(503), good)
     before = server_database.count()
-    line.ask(body=CHAT)
-    assert line.read_answer() == (200, ANSWER)
-    assert line.headers["x-headgate-retries"] == "1"
+    client.ask(body=CHAT)
+    assert client.read_answer() == (200, ANSWER)
+    assert client.headers["x-headgate-retries"] == "1"
     assert server_database.count() == before + 1
     assert server_database.receipts()[-1]["cost_nano"] == 1_200_000
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 def test_refusal_of_the_request_is_passed_on_as_it_is(
-    upstream: FakeUpstream, line: Line, status: int
+    upstream: FakeUpstream, client: RawClient, status: int
 ) -> None:
     upstream.script = plan = Plan(refuse(status))
-    line.ask(body=CHAT)
-    assert line.read_head() == status
-    assert "x-should-retry" not in line.headers
-    assert line.read_body() == b'{"error":{"message":"no","code":"boom"}}'
+    client.ask(body=CHAT)
+    assert client.read_head() == status
+    assert "x-should-retry" not in client.headers
+    assert client.read_body() == b'{"error":{"message":"no","code":"boom"}}'
     assert plan.calls == 1
 
 
@@ -144,12 +144,12 @@ def test_refusal_of_the_request_is_passed_on_as_it_is(
     ],
 )
 def test_short_wait_that_the_provider_asks_for_is_kept(
-    upstream: FakeUpstream, line: Line, headers: dict[str, str], seconds: float
+    upstream: FakeUpstream, client: RawClient, headers: dict[str, str], seconds: float
 ) -> None:
     upstream.script = Plan(refuse(429, **headers), good)
     started = time.monotonic()
-    line.ask(body=CHAT)
-    assert line.read_answer()[0] == 200
+    client.ask(body=CHAT)
+    assert client.read_answer()[0] == 200
     assert seconds <= time.monotonic() - started < seconds + JITTER_SECONDS + LATE_SECONDS
 
 
@@ -173,57 +173,57 @@ def in_an_hour() -> str:
 )
 def test_long_wait_is_left_to_the_client_and_told_as_long_as_it_is(
     upstream: FakeUpstream,
-    line: Line,
+    client: RawClient,
     headers: dict[str, str],
     told: dict[str, str],
     advice: str | None,
 ) -> None:
     """What needs longer than a client is asked to wait is not worth trying again."""
     upstream.script = plan = Plan(refuse(429, **headers))
-    line.ask(body=CHAT)
-    assert line.read_head() == 429
-    assert told.items() <= line.headers.items()
-    assert line.headers.get("x-should-retry") == advice
+    client.ask(body=CHAT)
+    assert client.read_head() == 429
+    assert told.items() <= client.headers.items()
+    assert client.headers.get("x-should-retry") == advice
     assert plan.calls == 1
 
 
 def test_advice_that_nobody_understands_becomes_the_longest_wait(
-    upstream: FakeUpstream, line: Line
+    upstream: FakeUpstream, client: RawClient
 ) -> None:
     upstream.script = Plan(refuse(400, retry_after="soon"))
-    line.ask(body=CHAT)
-    assert line.read_head() == 400
-    assert line.headers["retry-after"] == "60"
+    client.ask(body=CHAT)
+    assert client.read_head() == 400
+    assert client.headers["retry-after"] == "60"
 
 
-def test_spent_quota_is_final(upstream: FakeUpstream, line: Line) -> None:
+def test_spent_quota_is_final(upstream: FakeUpstream, client: RawClient) -> None:
     body = b'{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}'
     upstream.script = plan = Plan(refuse(429, body))
-    line.ask(body=CHAT)
-    assert line.read_head() == 429
-    assert line.headers["x-should-retry"] == "false"
-    assert line.read_body() == body
+    client.ask(body=CHAT)
+    assert client.read_head() == 429
+    assert client.headers["x-should-retry"] == "false"
+    assert client.read_body() == body
     assert plan.calls == 1
 
 
 def test_provider_decides_itself_whether_it_is_asked_again(
-    upstream: FakeUpstream, line: Line
+    upstream: FakeUpstream, client: RawClient
 ) -> None:
     upstream.script = plan = Plan(refuse(503, x_should_retry="false"), good)
-    line.ask(body=CHAT)
-    assert line.read_head() == 503
-    assert line.headers["x-should-retry"] == "false"
+    client.ask(body=CHAT)
+    assert client.read_head() == 503
+    assert client.headers["x-should-retry"] == "false"
     assert plan.calls == 1
-    line.read_body()
+    client.read_body()
     upstream.script = Plan(refuse(400, x_should_retry="true"), good)
-    line.ask(body=CHAT)
-    assert line.read_answer()[0] == 200
+    client.ask(body=CHAT)
+    assert client.read_answer()[0] == 200
 
 
-def is_known(line: Line) -> bool:
+def is_known(client: RawClient) -> bool:
     """Whether the key of this line is taken up; the question does not count as a request."""
-    line.ask("/v1/realtime")
-    return line.read_answer()[0] != 401
+    client.ask("/v1/realtime")
+    return client.read_answer()[0] != 401
 
 
 def test_limit_of_the_provider_is_told_from_our_own(
@@ -231,44 +231,44 @@ def test_limit_of_the_provider_is_told_from_our_own(
 ) -> None:
     key = gateway.run("keys", "create", "--requests-per-minute", "1").stdout.strip()
     upstream.script = Plan(refuse(429, retry_after="30"))
-    with Line(gateway.port, key) as line:
-        wait_until(lambda: is_known(line))
-        line.ask(body=CHAT)
-        assert line.read_answer()[0] == 429
-        assert line.headers["x-headgate-error-source"] == "provider"
-        line.ask(body=CHAT)
-        assert line.read_head() == 429
-        assert line.headers["x-headgate-error-source"] == "gateway"
-        assert 30 <= int(line.headers["retry-after"]) <= 60
-        assert error_of(line.read_body())["code"] == "rate_limited"
+    with RawClient(gateway.port, key) as client:
+        wait_until(lambda: is_known(client))
+        client.ask(body=CHAT)
+        assert client.read_answer()[0] == 429
+        assert client.headers["x-headgate-error-source"] == "provider"
+        client.ask(body=CHAT)
+        assert client.read_head() == 429
+        assert client.headers["x-headgate-error-source"] == "gateway"
+        assert 30 <= int(client.headers["retry-after"]) <= 60
+        assert error_of(client.read_body())["code"] == "rate_limited"
 
 
 @pytest.mark.parametrize("end", [ReceivedRequest.close, ReceivedRequest.reset])
 def test_post_that_the_provider_has_read_is_not_sent_again(
-    upstream: FakeUpstream, line: Line, server_database: ServerDatabase, end: Script
+    upstream: FakeUpstream, client: RawClient, server_database: ServerDatabase, end: Script
 ) -> None:
     """It ends a kept connection after it has read the call, and has perhaps done the work."""
     upstream.script = plan = Plan(good, end, good)
-    line.ask(body=CHAT)
-    assert line.read_answer()[0] == 200
-    line.ask(body=CHAT, idempotency_key="once")
-    assert line.read_head() == 502
-    assert line.headers["x-should-retry"] == "false"
-    assert line.headers["x-headgate-retries"] == "0"
-    assert error_of(line.read_body())["code"] == "provider_invalid_response"
+    client.ask(body=CHAT)
+    assert client.read_answer()[0] == 200
+    client.ask(body=CHAT, idempotency_key="once")
+    assert client.read_head() == 502
+    assert client.headers["x-should-retry"] == "false"
+    assert client.headers["x-headgate-retries"] == "0"
+    assert error_of(client.read_body())["code"] == "provider_invalid_response"
     assert plan.calls == 2
     receipt = server_database.receipts()[-1]
     assert (receipt["outcome"], receipt["attempts"], receipt["estimated"]) == ("unknown", 1, 1)
 
 
 def test_safe_request_is_sent_again_and_each_attempt_is_counted(
-    upstream: FakeUpstream, line: Line, server_database: ServerDatabase
+    upstream: FakeUpstream, client: RawClient, server_database: ServerDatabase
 ) -> None:
     upstream.script = plan = Plan(good, ReceivedRequest.close, good)
     for retries in ("0", "1"):
-        line.ask("/v1/files/file-1", method="GET")
-        assert line.read_answer() == (200, ANSWER)
-        assert line.headers["x-headgate-retries"] == retries
+        client.ask("/v1/files/file-1", method="GET")
+        assert client.read_answer() == (200, ANSWER)
+        assert client.headers["x-headgate-retries"] == retries
     assert plan.calls == 3
     assert server_database.receipts()[-1]["attempts"] == 2
 
@@ -278,11 +278,11 @@ def test_upload_that_streams_is_sent_once(
     upstream: FakeUpstream, gateway: Gateway, step: Script
 ) -> None:
     upstream.script = plan = Plan(step)
-    with Line(gateway.port, gateway.key) as line:
-        line.send(line.render("/v1/files", None, method="POST", content_length="100000"))
+    with RawClient(gateway.port, gateway.key) as client:
+        client.send(client.render("/v1/files", None, method="POST", content_length="100000"))
         wait_until(lambda: "headgate_requests_in_flight 2" in gateway.metrics())
-        line.send(b"x" * 100_000)
-        assert line.read_head() in (502, 503)
+        client.send(b"x" * 100_000)
+        assert client.read_head() in (502, 503)
         assert plan.calls == 1
 
 

@@ -30,7 +30,7 @@ from headgate.main.application import Application, open_application
 from headgate.main.egress import open_client
 from headgate.main.first_start import prepare_credential, prepare_first_start
 from headgate.relay.ports import Hold, Receipt
-from tests.fakes.wire import CONFIG
+from tests.fakes.edge_connection import CONFIG
 
 CHAT = "/v1/chat/completions"
 TURNS_TO_CLOSE = 3

@@ -10,7 +10,7 @@ import msgspec
 from headgate.gateway import listing
 from headgate.llm import provider_errors
 from headgate.relay.upstream import InvalidProviderResponseError
-from rigs.fuzz.checks.cuts import split_order
+from rigs.fuzz.checks.chunks import split_order
 
 NAMES = (
     b"retry-after",

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable
 
 from headgate.gateway.limits import EdgeLimits
-from rigs.fuzz.checks.cuts import cut_variously, split_order
-from tests.fakes.wire import EchoHandler, Line, Seen
+from rigs.fuzz.checks.chunks import cut_variously, split_order
+from tests.fakes.edge_connection import EchoHandler, EdgeConnection, Seen
 
 LIMITS = EdgeLimits(header_bytes_max=1024, header_count_max=10, target_bytes_max=256)
 
@@ -33,10 +33,10 @@ def converse(chunks: Iterable[bytes]) -> list[Seen]:
 
 async def _converse(chunks: Iterable[bytes]) -> list[Seen]:
     handler = EchoHandler()
-    line = Line(handler, LIMITS)
+    connection = EdgeConnection(handler, LIMITS)
     for chunk in chunks:
-        await line.send(chunk)
-    await line.close()
+        await connection.send(chunk)
+    await connection.close()
     return handler.seen
 
 

@@ -40,7 +40,7 @@ def check_json(data: bytes) -> None:
     assert request.decode(changed.body).with_usage_asked().with_model("other").body == changed.body
 
 
-def normalize_lists(data: bytes) -> None:
+def check_form(data: bytes) -> None:
     """A form is refused by a sentence, or read; nothing before or after it changes what it says."""
     content_type, _, body = data.partition(b"\n")
     header = content_type.decode("latin-1")

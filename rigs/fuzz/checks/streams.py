@@ -10,8 +10,8 @@ from headgate.llm.tail import TailTap
 from headgate.llm.tap import NAME_BYTES, NO_DATA, StreamTap
 from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import audio, chat, completions, images, opaque, responses
-from rigs.fuzz.checks.cuts import cut_variously, split_order
-from tests.fakes.framer import Framer
+from rigs.fuzz.checks.chunks import cut_variously, split_order
+from tests.fakes.sse_framer import SseFramer
 
 METERS: tuple[Meter, ...] = (
     chat.METER,
@@ -111,7 +111,7 @@ def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
 
 def frame(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
     """The events of a stream, and what is left over."""
-    framer = Framer()
+    framer = SseFramer()
     events = [event for chunk in chunks for event in framer.feed(chunk)]
     return events + framer.close(), framer.pending
 

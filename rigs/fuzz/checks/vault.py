@@ -12,7 +12,7 @@ from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key import parse_master_key
-from rigs.fuzz.checks.cuts import split_order
+from rigs.fuzz.checks.chunks import split_order
 
 _KEY = SecretKey(bytes(range(100, 132)))
 _BOUND = b"here"

@@ -20,7 +20,7 @@ from headgate.kit.db.schema import METADATA
 from headgate.kit.db.sqlite import DRIVER
 from headgate.kit.db.writer import Writer
 from headgate.relay.ports import Hold
-from tests.fakes.plain import make_receipt
+from tests.fakes.example_receipt import make_receipt
 
 pytestmark = pytest.mark.anyio
 

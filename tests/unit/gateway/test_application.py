@@ -9,7 +9,16 @@ import pytest
 
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.protocol import CONTINUE, CONTROL_BODY_BYTES_MAX
-from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoHandler, Line, ScriptedHandler, post
+from tests.fakes.edge_connection import (
+    BAD,
+    CHUNKED,
+    CONTROL,
+    GET,
+    EchoHandler,
+    EdgeConnection,
+    ScriptedHandler,
+    post,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -51,77 +60,79 @@ class App:
         await send({"type": "http.response.body", "body": scope["raw_path"]})
 
 
-async def talk(*chunks: bytes, handler: EchoHandler | None = None, app: Any = None) -> Line:
-    line = Line(handler or EchoHandler(), app=app)
+async def talk(
+    *chunks: bytes, handler: EchoHandler | None = None, app: Any = None
+) -> EdgeConnection:
+    connection = EdgeConnection(handler or EchoHandler(), app=app)
     for chunk in chunks:
-        await line.send(chunk)
-    await line.settle()
-    return line
+        await connection.send(chunk)
+    await connection.settle()
+    return connection
 
 
 async def test_other_requests_go_to_the_application_in_their_turn() -> None:
     app, gate = App(), Gate()
-    line = await talk(
+    connection = await talk(
         GET + CONTROL + post(3, target=b"/y") + b"abc", handler=ScriptedHandler(gate), app=app
     )
     assert app.scopes == []
-    assert line.protocol.deadline == 0.0
+    assert connection.protocol.deadline == 0.0
     gate.open.set()
-    await line.settle()
-    await line.send(CONTROL)
-    await line.settle()
-    assert line.statuses == [200, 201, 201, 201]
+    await connection.settle()
+    await connection.send(CONTROL)
+    await connection.settle()
+    assert connection.statuses == [200, 201, 201, 201]
     assert [scope["path"] for scope in app.scopes] == ["/x", "/y", "/x"]
     assert app.bodies == [b"", b"abc", b""]
     assert app.scopes[1]["headers"] == [(b"host", b"a"), (b"content-length", b"3")]
     assert app.scopes[0]["client"] == ("127.0.0.1", 5)
     assert app.scopes[0]["state"] == {}
-    await line.close()
+    await connection.close()
 
 
 async def test_application_that_asks_for_a_body_has_the_sender_told() -> None:
-    line = await talk(post(3, b"expect: 100-continue", target=b"/y"), app=App())
-    assert line.wire.written == CONTINUE
-    await line.send(b"abc")
-    await line.settle()
-    assert line.statuses == [100, 201]
-    await line.close()
-    line = await talk(post(3, target=b"/y"), app=App())
-    assert line.wire.written == b""
-    await line.close()
+    connection = await talk(post(3, b"expect: 100-continue", target=b"/y"), app=App())
+    assert connection.transport.written == CONTINUE
+    await connection.send(b"abc")
+    await connection.settle()
+    assert connection.statuses == [100, 201]
+    await connection.close()
+    connection = await talk(post(3, target=b"/y"), app=App())
+    assert connection.transport.written == b""
+    await connection.close()
 
 
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_application_is_given_so_much_of_a_body_and_no_more(excess: int) -> None:
     app, handler = App(), EchoHandler()
     length = CONTROL_BODY_BYTES_MAX + excess
-    line = await talk(post(length, target=b"/y"), handler=handler, app=app)
+    connection = await talk(post(length, target=b"/y"), handler=handler, app=app)
     for start in range(0, length, 65_536):
-        await line.send(b"x" * min(65_536, length - start))
-        await line.settle()
+        await connection.send(b"x" * min(65_536, length - start))
+        await connection.settle()
     assert [len(body) for body in app.bodies] == ([] if excess else [length])
-    assert line.statuses == [413 if excess else 201]
-    assert line.wire.half_closed is bool(excess)
-    await line.close()
-    await line.settle()
+    assert connection.statuses == [413 if excess else 201]
+    assert connection.transport.half_closed is bool(excess)
+    await connection.close()
+    await connection.settle()
 
 
 async def test_request_of_the_application_that_turns_malformed_is_told_so_and_cut() -> None:
     app = App()
-    line = await talk(CHUNKED.replace(b"/v1/x", b"/y") + BAD, app=app)
-    assert line.statuses == [400]
-    line.wait(3)
-    assert line.wire.closed
-    await line.close()
-    await line.settle()
+    connection = await talk(CHUNKED.replace(b"/v1/x", b"/y") + BAD, app=app)
+    assert connection.statuses == [400]
+    connection.wait(3)
+    assert connection.transport.closed
+    await connection.close()
+    await connection.settle()
     assert app.bodies == []
 
 
 async def test_question_to_the_server_as_a_whole_goes_to_the_application() -> None:
     app = App()
-    line = await talk(CONTROL.replace(b"GET /x", b"OPTIONS *"), app=app)
+    connection = await talk(CONTROL.replace(b"GET /x", b"OPTIONS *"), app=app)
     assert [scope["raw_path"] for scope in app.scopes] == [b"*"]
-    await line.close()
+    await connection.close()
 
 
 async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
@@ -133,38 +144,38 @@ async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
 
 async def test_slow_body_of_any_request_is_told_so_and_cut() -> None:
     app, handler = App(), EchoHandler()
-    line = await talk(post(100_000, target=b"/api/x"), handler=handler, app=app)
-    await line.send(b"x" * 10)
-    line.wait(10.1)
-    await line.settle()
+    connection = await talk(post(100_000, target=b"/api/x"), handler=handler, app=app)
+    await connection.send(b"x" * 10)
+    connection.wait(10.1)
+    await connection.settle()
     assert [each.code for each in handler.refusals] == ["request_timeout"]
-    assert line.statuses == [408]
-    line.wait(3)
-    assert line.wire.closed
+    assert connection.statuses == [408]
+    connection.wait(3)
+    assert connection.transport.closed
     assert app.bodies == []
-    await line.close()
+    await connection.close()
 
 
 async def test_slow_body_behind_another_request_is_cut_too() -> None:
     app = App()
-    line = await talk(CONTROL + post(1000, target=b"/api/x") + b"x", app=app)
-    assert line.statuses == [201]
-    line.wait(10.1)
-    await line.settle()
-    assert line.statuses == [201, 408]
-    await line.close()
+    connection = await talk(CONTROL + post(1000, target=b"/api/x") + b"x", app=app)
+    assert connection.statuses == [201]
+    connection.wait(10.1)
+    await connection.settle()
+    assert connection.statuses == [201, 408]
+    await connection.close()
 
 
 async def test_slow_body_of_an_answered_request_is_cut_as_early_and_a_whole_one_is_not() -> None:
-    line = await talk(post(1000, target=b"/nothing") + b"x", app=answer_at_once)
-    assert line.statuses == [413]
-    assert not line.wire.closed
-    line.wait(10.1)
-    assert line.wire.closed
-    await line.close()
-    line = await talk(post(3, target=b"/nothing"), b"abc", GET, app=answer_at_once)
-    assert line.statuses == [413, 200]
-    await line.close()
+    connection = await talk(post(1000, target=b"/nothing") + b"x", app=answer_at_once)
+    assert connection.statuses == [413]
+    assert not connection.transport.closed
+    connection.wait(10.1)
+    assert connection.transport.closed
+    await connection.close()
+    connection = await talk(post(3, target=b"/nothing"), b"abc", GET, app=answer_at_once)
+    assert connection.statuses == [413, 200]
+    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -178,16 +189,16 @@ async def test_slow_body_of_an_answered_request_is_cut_as_early_and_a_whole_one_
 )
 async def test_answer_before_a_body_that_is_not_read_ends_the_connection(head: bytes) -> None:
     handler = EchoHandler()
-    line = await talk(head, handler=handler, app=answer_at_once)
-    assert line.statuses == [413]
-    assert b"connection: close\r\n" in line.wire.written
-    assert (line.wire.half_closed, line.wire.closed) == (True, False)
-    await line.send(b"x" * 1000 + GET)
-    await line.settle()
+    connection = await talk(head, handler=handler, app=answer_at_once)
+    assert connection.statuses == [413]
+    assert b"connection: close\r\n" in connection.transport.written
+    assert (connection.transport.half_closed, connection.transport.closed) == (True, False)
+    await connection.send(b"x" * 1000 + GET)
+    await connection.settle()
     assert handler.seen == []
-    line.wait(3)
-    assert line.wire.closed
-    await line.close()
+    connection.wait(3)
+    assert connection.transport.closed
+    await connection.close()
 
 
 @pytest.mark.parametrize("raw", [CONTROL, b"GET /v1/x HTTP/1.0\r\n\r\n"])
@@ -202,13 +213,13 @@ async def test_client_that_shuts_its_side_gets_the_answer_without_being_asked(ra
         await gate.wait()
         exchange.answer(413, b"", b"no")
 
-    line = await talk(raw, handler=ScriptedHandler(script), app=app)
-    assert line.protocol.eof_received() is True
-    line.loop.move(5)
-    assert line.wire.written == b""
+    connection = await talk(raw, handler=ScriptedHandler(script), app=app)
+    assert connection.protocol.eof_received() is True
+    connection.loop.move(5)
+    assert connection.transport.written == b""
     gate.set()
-    await line.settle()
-    assert line.statuses == [413]
-    assert line.wire.written.endswith(b"no")
-    assert line.wire.closed
-    await line.close()
+    await connection.settle()
+    assert connection.statuses == [413]
+    assert connection.transport.written.endswith(b"no")
+    assert connection.transport.closed
+    await connection.close()

@@ -7,7 +7,13 @@ import pytest
 from headgate.gateway.cors import CorsMiddleware, CorsPolicy
 from headgate.gateway.exchange import InboundExchange
 from headgate.gateway.limits import InvalidCorsOriginError
-from tests.fakes.wire import BAD, EchoHandler, Line, ScriptedHandler, answer_nothing
+from tests.fakes.edge_connection import (
+    BAD,
+    EchoHandler,
+    EdgeConnection,
+    ScriptedHandler,
+    answer_nothing,
+)
 
 pytestmark = pytest.mark.anyio
 APP = b"https://app.example.com"
@@ -32,11 +38,11 @@ def get(target: bytes, *lines: bytes, origin: bytes = APP, method: bytes = b"GET
 async def talk(raw: bytes, *, cors: CorsPolicy | None, handler: EchoHandler | None = None) -> bytes:
     """What a connection says."""
     app = answer_nothing if cors is None else CorsMiddleware(answer_nothing, cors)
-    line = Line(handler or EchoHandler(), app=app, cors=cors)
-    await line.send(raw)
-    await line.settle()
-    said = line.wire.written
-    await line.close()
+    connection = EdgeConnection(handler or EchoHandler(), app=app, cors=cors)
+    await connection.send(raw)
+    await connection.settle()
+    said = connection.transport.written
+    await connection.close()
     return said
 
 

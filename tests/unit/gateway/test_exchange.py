@@ -10,7 +10,7 @@ import pytest
 
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, InboundExchange
 from headgate.kit.errors import HeadgateError
-from tests.fakes.wire import GET, Line, ScriptedHandler
+from tests.fakes.edge_connection import GET, EdgeConnection, ScriptedHandler
 
 pytestmark = pytest.mark.anyio
 DATE = re.compile(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n")
@@ -41,20 +41,22 @@ class Reader:
         self.told.append("connection_lost")
 
 
-async def serve(raw: bytes, script: Script, prepare: Callable[[InboundExchange], None]) -> Line:
-    line = Line(ScriptedHandler(script, prepare))
-    await line.send(raw)
-    await line.settle()
-    return line
+async def serve(
+    raw: bytes, script: Script, prepare: Callable[[InboundExchange], None]
+) -> EdgeConnection:
+    connection = EdgeConnection(ScriptedHandler(script, prepare))
+    await connection.send(raw)
+    await connection.settle()
+    return connection
 
 
 async def say(raw: bytes, script: Script) -> tuple[bytes, bool]:
     """What is on the wire but the date, and whether the connection goes on."""
-    line = await serve(raw, script, lambda _: None)
-    goes_on = not line.wire.closed
-    written, dates = DATE.subn(b"", line.wire.written)
+    connection = await serve(raw, script, lambda _: None)
+    goes_on = not connection.transport.closed
+    written, dates = DATE.subn(b"", connection.transport.written)
     assert dates == 1
-    await line.close()
+    await connection.close()
     return written, goes_on
 
 
@@ -185,13 +187,13 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
         assert exchange.response_complete
 
     reader = Reader()
-    line = await serve(GET, script, lambda _: None)
-    before = line.wire.written
-    await line.close()
-    line.wire.closed = False
+    connection = await serve(GET, script, lambda _: None)
+    before = connection.transport.written
+    await connection.close()
+    connection.transport.closed = False
     going.set()
-    await line.settle()
-    assert line.wire.written == before
+    await connection.settle()
+    assert connection.transport.written == before
     assert reader.told == ["run", "connection_lost"]
 
 
@@ -208,14 +210,14 @@ async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
         await asyncio.Event().wait()
 
     reader, late = Reader(), Reader()
-    line = await serve(GET, script, lambda _: None)
-    line.protocol.pause_writing()
-    line.protocol.resume_writing()
+    connection = await serve(GET, script, lambda _: None)
+    connection.protocol.pause_writing()
+    connection.protocol.resume_writing()
     assert reader.told == ["pause", "resume"]
-    await line.close()
+    await connection.close()
     assert reader.told == ["pause", "resume", "connection_lost"]
     handler = ScriptedHandler(start_late)
-    slow = Line(handler)
+    slow = EdgeConnection(handler)
     slow.protocol.pause_writing()
     await slow.send(GET)
     await slow.settle()
@@ -276,35 +278,35 @@ class Body:
 
 async def test_streamed_body_comes_as_it_arrives_up_to_its_limit() -> None:
     body = Body()
-    line = await serve(STREAM, body, body.prepare)
-    await line.send(b"2\r\nab\r\n2\r\ncd\r\n")
-    await line.settle()
+    connection = await serve(STREAM, body, body.prepare)
+    await connection.send(b"2\r\nab\r\n2\r\ncd\r\n")
+    await connection.settle()
     assert body.pieces == [b"abcd"]
-    await line.send(b"4\r\nefgh\r\n0\r\n\r\n")
-    await line.settle()
-    assert (body.pieces, body.end, line.statuses) == ([b"abcd", b"efgh"], None, [200])
-    await line.close()
+    await connection.send(b"4\r\nefgh\r\n0\r\n\r\n")
+    await connection.settle()
+    assert (body.pieces, body.end, connection.statuses) == ([b"abcd", b"efgh"], None, [200])
+    await connection.close()
 
 
 async def test_streamed_body_past_its_limit_is_refused_with_the_number() -> None:
     body = Body()
-    line = await serve(STREAM, body, body.prepare)
-    await line.send(b"4\r\nabcd\r\n")
-    await line.settle()
-    await line.send(b"5\r\nefghi\r\n")
-    await line.settle()
+    connection = await serve(STREAM, body, body.prepare)
+    await connection.send(b"4\r\nabcd\r\n")
+    await connection.settle()
+    await connection.send(b"5\r\nefghi\r\n")
+    await connection.settle()
     assert body.pieces == [b"abcd"]
     assert body.end is not None
     assert body.end.message == "The request body is larger than the 8 bytes allowed here."
-    assert b"connection: close" in line.wire.written
-    await line.close()
+    assert b"connection: close" in connection.transport.written
+    await connection.close()
 
 
 async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
     body = Body()
-    line = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
-    await line.close()
-    await line.settle()
+    connection = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
+    await connection.close()
+    await connection.settle()
     assert body.pieces == [b"ab"]
     assert body.end is not None
     assert body.end.code == "request_body_broken"
@@ -313,13 +315,13 @@ async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
 
 async def test_streamed_body_that_turns_malformed_ends_with_what_is_wrong() -> None:
     body = Body()
-    line = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
-    await line.send(b"x")
-    await line.settle()
+    connection = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
+    await connection.send(b"x")
+    await connection.settle()
     assert body.pieces == [b"ab"]
     assert body.end is not None
     assert body.end.code == "malformed_request"
-    await line.close()
+    await connection.close()
 
 
 async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
@@ -331,24 +333,24 @@ async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
         await body(exchange)
 
     length = BUFFERED_BODY_BYTES + 1
-    line = await serve(
+    connection = await serve(
         b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (length + 2),
         script,
         body.prepare,
     )
-    await line.send(b"x" * BUFFERED_BODY_BYTES)
-    assert not line.wire.paused
-    await line.send(b"x")
-    assert line.wire.paused
-    assert line.protocol.deadline == 0.0
+    await connection.send(b"x" * BUFFERED_BODY_BYTES)
+    assert not connection.transport.paused
+    await connection.send(b"x")
+    assert connection.transport.paused
+    assert connection.protocol.deadline == 0.0
     assert body.exchange is not None
     assert body.exchange.waiting_bytes == length
     reading.set()
-    await line.settle()
-    assert not line.wire.paused
-    assert line.protocol.deadline > line.loop.now
-    await line.send(b"yz")
-    await line.settle()
+    await connection.settle()
+    assert not connection.transport.paused
+    assert connection.protocol.deadline > connection.loop.now
+    await connection.send(b"yz")
+    await connection.settle()
     assert b"".join(body.pieces) == b"x" * length + b"yz"
-    assert line.statuses == [200]
-    await line.close()
+    assert connection.statuses == [200]
+    await connection.close()

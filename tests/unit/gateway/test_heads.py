@@ -9,7 +9,7 @@ from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.request_parser import LINE_BYTES
 from headgate.kit.errors import HeadgateError
-from tests.fakes.wire import GET, EchoHandler, Line
+from tests.fakes.edge_connection import GET, EchoHandler, EdgeConnection
 
 pytestmark = pytest.mark.anyio
 HOST = b"host: a\r\n"
@@ -24,13 +24,13 @@ def anyio_backend() -> str:
 
 async def talk(
     *chunks: bytes, limits: EdgeLimits = LIMITS, hosts: HostAllowlist | None = None
-) -> tuple[EchoHandler, Line]:
+) -> tuple[EchoHandler, EdgeConnection]:
     handler = EchoHandler()
-    line = Line(handler, limits, hosts=hosts)
+    connection = EdgeConnection(handler, limits, hosts=hosts)
     for chunk in chunks:
-        await line.send(chunk)
-    await line.settle()
-    return handler, line
+        await connection.send(chunk)
+    await connection.settle()
+    return handler, connection
 
 
 def cut(raw: bytes) -> list[list[bytes]]:
@@ -68,22 +68,22 @@ async def test_head_is_served_up_to_its_limits_and_not_a_byte_more(
     target = b"/v1/".ljust(target_bytes, b"x")
     raw = b"GET %b HTTP/1.1\r\n%b\r\n" % (target, fields(count, header_bytes))
     for chunks in cut(raw):
-        handler, line = await talk(*chunks)
-        assert line.statuses[-1] == status, len(chunks)
+        handler, connection = await talk(*chunks)
+        assert connection.statuses[-1] == status, len(chunks)
         assert [each.message for each in handler.refusals] == ([message] if message else [])
         assert ((b"GET", target, b"") in handler.seen) is (status == 200)
-        await line.close()
+        await connection.close()
 
 
 @pytest.mark.parametrize("size", [1, 1000])
 async def test_head_without_an_end_is_refused_past_what_a_head_may_have(size: int) -> None:
     endless = b"GET /v1/x HTTP/1.1\r\nhost: a\r\nx: "
-    handler, line = await talk(endless, b"y" * 100, b"y" * (60 + LINE_BYTES))
-    assert line.statuses == []
-    await line.send(b"y" * size)
-    assert line.statuses == [431]
+    handler, connection = await talk(endless, b"y" * 100, b"y" * (60 + LINE_BYTES))
+    assert connection.statuses == []
+    await connection.send(b"y" * size)
+    assert connection.statuses == [431]
     assert [each.message for each in handler.refusals] == ["The request head is too large."]
-    await line.close()
+    await connection.close()
     _, behind = await talk(GET, endless, b"y" * (160 + LINE_BYTES))
     assert behind.statuses == [200]
     await behind.send(b"y")
@@ -165,14 +165,14 @@ def get(*lines: bytes, line: bytes = b"GET /v1/x HTTP/1.1") -> bytes:
     ],
 )
 async def test_refusal_says_what_is_wrong(raw: bytes, code: str, message: str | None) -> None:
-    handler, line = await talk(raw, limits=EdgeLimits())
-    assert len(line.statuses) == 1
+    handler, connection = await talk(raw, limits=EdgeLimits())
+    assert len(connection.statuses) == 1
     error = handler.refusals[0]
     assert error.code == code
     assert message is None or error.message == message
     assert error.should_retry is (False if code.endswith("_unsupported") else None)
     assert handler.seen == []
-    await line.close()
+    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -197,39 +197,43 @@ async def test_refusal_says_what_is_wrong(raw: bytes, code: str, message: str | 
 )
 async def test_unusual_head_that_is_clear_is_served(raw: bytes, target: bytes) -> None:
     for chunks in cut(raw):
-        handler, line = await talk(*chunks, limits=EdgeLimits())
+        handler, connection = await talk(*chunks, limits=EdgeLimits())
         assert handler.refusals == []
         assert handler.seen[-1][1] == target
-        assert line.statuses[-1] == 200
-        await line.close()
+        assert connection.statuses[-1] == 200
+        await connection.close()
 
 
 async def test_usual_requests_are_served_however_they_are_cut() -> None:
     for chunks in cut(POST + POST + GET):
-        handler, line = await talk(*chunks, limits=EdgeLimits(), hosts=HostAllowlist())
+        handler, connection = await talk(*chunks, limits=EdgeLimits(), hosts=HostAllowlist())
         assert handler.refusals == []
         assert [body for _, _, body in handler.seen][-3:] == [b"abc", b"abc", b""]
-        await line.close()
+        await connection.close()
 
 
 async def test_request_line_must_stand_there_behind_another_request_too() -> None:
     for first in (POST, GET):
-        handler, line = await talk(first + get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
+        handler, connection = await talk(
+            first + get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits()
+        )
         assert len(handler.seen) == 1
-        await line.close()
-        _, line = await talk(first, get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
-        assert line.statuses == [200, 400]
-        await line.close()
+        await connection.close()
+        _, connection = await talk(first, get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
+        assert connection.statuses == [200, 400]
+        await connection.close()
 
 
 async def test_body_does_not_stand_in_for_a_request_line() -> None:
     """The line as it was understood stands in the body; the one in the head has two spaces."""
     body = b"GET /v1/y HTTP/1.1\r\n"
     head = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
-    handler, line = await talk(head, body, get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits())
-    assert line.statuses == [200, 400]
+    handler, connection = await talk(
+        head, body, get(line=b"GET  /v1/y HTTP/1.1"), limits=EdgeLimits()
+    )
+    assert connection.statuses == [200, 400]
     assert len(handler.seen) == 1
-    await line.close()
+    await connection.close()
 
 
 # What is asked of unusual heads alone.

@@ -9,7 +9,7 @@ import pytest
 from headgate.gateway.limits import EdgeLimits
 from headgate.kit.errors import HeadgateError
 from headgate.relay.concurrency import ConcurrencyLimitError
-from tests.fakes.wire import EchoHandler, Line
+from tests.fakes.edge_connection import EchoHandler, EdgeConnection
 
 pytestmark = pytest.mark.anyio
 HEAD = b"host: a\r\n"
@@ -28,60 +28,62 @@ def post(body: bytes, *, target: bytes = b"/v1/x", more: bytes = b"") -> bytes:
 
 async def converse(
     *chunks: bytes, limits: EdgeLimits | None = None, refusing: HeadgateError | None = None
-) -> tuple[EchoHandler, Line]:
+) -> tuple[EchoHandler, EdgeConnection]:
     handler = EchoHandler(body_bytes_max=64)
     handler.refusing = refusing
-    line = Line(handler, limits)
+    connection = EdgeConnection(handler, limits)
     for chunk in chunks:
-        await line.send(chunk)
+        await connection.send(chunk)
     for _ in range(20):
         await asyncio.sleep(0)
-    return handler, line
+    return handler, connection
 
 
-def statuses(line: Line) -> list[int]:
-    parts = line.wire.written.split(b"HTTP/1.1 ")[1:]
+def statuses(connection: EdgeConnection) -> list[int]:
+    parts = connection.transport.written.split(b"HTTP/1.1 ")[1:]
     return [int(part[:3]) for part in parts]
 
 
 async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
-    handler, line = await converse(post(b"one") + GET + post(b"two", target=b"/v1/y?z=1"), GET)
+    handler, connection = await converse(
+        post(b"one") + GET + post(b"two", target=b"/v1/y?z=1"), GET
+    )
     assert handler.seen == [
         (b"POST", b"/v1/x", b"one"),
         (b"GET", b"/v1/x", b""),
         (b"POST", b"/v1/y?z=1", b"two"),
         (b"GET", b"/v1/x", b""),
     ]
-    assert statuses(line) == [200, 200, 200, 200]
-    assert line.wire.written.index(b"one") < line.wire.written.index(b"two")
-    assert not line.wire.closed
-    await line.close()
+    assert statuses(connection) == [200, 200, 200, 200]
+    assert connection.transport.written.index(b"one") < connection.transport.written.index(b"two")
+    assert not connection.transport.closed
+    await connection.close()
 
 
 async def test_connection_ends_where_the_client_says_so() -> None:
-    handler, line = await converse(post(b"x", more=b"connection: close\r\n") + GET)
+    handler, connection = await converse(post(b"x", more=b"connection: close\r\n") + GET)
     assert [body for _, _, body in handler.seen] == [b"x"]
-    assert b"connection: close\r\n" in line.wire.written
-    assert line.wire.closed
-    await line.close()
+    assert b"connection: close\r\n" in connection.transport.written
+    assert connection.transport.closed
+    await connection.close()
 
 
 async def test_body_in_chunks_is_put_together() -> None:
     head = b"POST /v1/x HTTP/1.1\r\n" + HEAD + b"transfer-encoding: chunked\r\n\r\n"
-    handler, line = await converse(head, b"3\r\nab", b"c\r\n2\r\nde\r\n", b"0\r\n\r\n" + GET)
+    handler, connection = await converse(head, b"3\r\nab", b"c\r\n2\r\nde\r\n", b"0\r\n\r\n" + GET)
     assert [body for _, _, body in handler.seen] == [b"abcde", b""]
-    await line.close()
+    await connection.close()
 
 
 async def test_sender_that_asks_first_is_told_to_go_on() -> None:
     asking = post(b"abc", more=b"expect: 100-continue\r\n")
-    handler, line = await converse(asking[:-3])
-    assert line.wire.written == b"HTTP/1.1 100 Continue\r\n\r\n"
-    await line.send(asking[-3:])
-    await line.send(b"")
+    handler, connection = await converse(asking[:-3])
+    assert connection.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await connection.send(asking[-3:])
+    await connection.send(b"")
     assert handler.seen == [(b"POST", b"/v1/x", b"abc")]
-    assert statuses(line) == [100, 200]
-    await line.close()
+    assert statuses(connection) == [100, 200]
+    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -110,45 +112,47 @@ async def test_refused_request_is_answered_once_and_nothing_after_it_is_heard(
         [request_bytes, GET],
         [request_bytes[:9], request_bytes[9:]],
     ):
-        handler, line = await converse(*chunks, limits=limits)
-        assert statuses(line) == [status]
+        handler, connection = await converse(*chunks, limits=limits)
+        assert statuses(connection) == [status]
         assert [error.code for error in handler.refusals] == [code]
-        assert b"connection: close\r\n" in line.wire.written
+        assert b"connection: close\r\n" in connection.transport.written
         assert all(method == b"POST" for method, _, _ in handler.seen)
-        await line.close()
+        await connection.close()
 
 
 async def test_largest_head_target_and_body_are_served() -> None:
     limits = EdgeLimits(header_count_max=2, target_bytes_max=5)
-    handler, line = await converse(post(b"x" * 64), limits=limits)
-    assert statuses(line) == [200]
+    handler, connection = await converse(post(b"x" * 64), limits=limits)
+    assert statuses(connection) == [200]
     assert len(handler.seen[0][2]) == 64
-    await line.close()
+    await connection.close()
 
 
 async def test_head_that_stops_is_answered_408_and_an_idle_connection_just_closed() -> None:
-    _, line = await converse(GET[:20])
-    line.wait(11)
-    assert statuses(line) == [408]
-    await line.close()
+    _, connection = await converse(GET[:20])
+    connection.wait(11)
+    assert statuses(connection) == [408]
+    await connection.close()
     _, idle = await converse(GET)
     assert statuses(idle) == [200]
     idle.wait(76)
-    assert idle.wire.closed
+    assert idle.transport.closed
     assert statuses(idle) == [200]
     await idle.close()
 
 
 async def test_connection_too_many_is_told_so() -> None:
-    handler, line = await converse(limits=EdgeLimits(connections_max=0))
-    assert statuses(line) == [503]
+    handler, connection = await converse(limits=EdgeLimits(connections_max=0))
+    assert statuses(connection) == [503]
     assert [error.code for error in handler.refusals] == ["too_many_connections"]
-    await line.close()
+    await connection.close()
 
 
 async def test_call_refused_by_its_head_is_told_so_and_the_connection_goes_on() -> None:
-    handler, line = await converse(GET, post(b"body"), refusing=ConcurrencyLimitError("Too many."))
+    handler, connection = await converse(
+        GET, post(b"body"), refusing=ConcurrencyLimitError("Too many.")
+    )
     assert [error.code for error in handler.refusals] == ["overloaded", "overloaded"]
-    assert statuses(line) == [503, 503]
+    assert statuses(connection) == [503, 503]
     assert handler.seen == []
-    await line.close()
+    await connection.close()

@@ -19,7 +19,16 @@ from headgate.gateway.protocol import (
 )
 from headgate.gateway.request_parser import CHUNK_FRAMING_BYTES, FRAMING_BYTES_MAX
 from headgate.relay.concurrency import ConcurrencyLimitError
-from tests.fakes.wire import BAD, CHUNKED, CONTROL, GET, EchoHandler, Line, ScriptedHandler, post
+from tests.fakes.edge_connection import (
+    BAD,
+    CHUNKED,
+    CONTROL,
+    GET,
+    EchoHandler,
+    EdgeConnection,
+    ScriptedHandler,
+    post,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -44,126 +53,128 @@ class Gate:
         exchange.answer(200, b"", exchange.target)
 
 
-async def talk(*chunks: bytes, handler: EchoHandler | None = None, app: Any = None) -> Line:
-    line = Line(handler or EchoHandler(), app=app)
+async def talk(
+    *chunks: bytes, handler: EchoHandler | None = None, app: Any = None
+) -> EdgeConnection:
+    connection = EdgeConnection(handler or EchoHandler(), app=app)
     for chunk in chunks:
-        await line.send(chunk)
-    await line.settle()
-    return line
+        await connection.send(chunk)
+    await connection.settle()
+    return connection
 
 
 async def test_only_so_many_requests_wait_for_their_turn_and_the_last_closes() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate)
-    line = await talk(GET * (PIPELINED_MAX + 1), handler=handler)
+    connection = await talk(GET * (PIPELINED_MAX + 1), handler=handler)
     assert len(handler.exchanges) == PIPELINED_MAX + 1
     gate.open.set()
-    await line.settle()
-    await line.settle()
-    assert line.statuses == [200] * (PIPELINED_MAX + 1)
-    assert line.wire.written.count(b"connection: close\r\n") == 1
-    assert line.wire.closed or line.wire.half_closed
-    await line.close()
+    await connection.settle()
+    await connection.settle()
+    assert connection.statuses == [200] * (PIPELINED_MAX + 1)
+    assert connection.transport.written.count(b"connection: close\r\n") == 1
+    assert connection.transport.closed or connection.transport.half_closed
+    await connection.close()
     gate = Gate()
-    line = await talk(GET * PIPELINED_MAX, handler=ScriptedHandler(gate))
+    connection = await talk(GET * PIPELINED_MAX, handler=ScriptedHandler(gate))
     gate.open.set()
-    await line.settle()
-    await line.settle()
-    assert line.statuses == [200] * PIPELINED_MAX
-    assert b"connection: close\r\n" not in line.wire.written
-    await line.close()
+    await connection.settle()
+    await connection.settle()
+    assert connection.statuses == [200] * PIPELINED_MAX
+    assert b"connection: close\r\n" not in connection.transport.written
+    await connection.close()
 
 
 async def test_request_past_those_that_may_wait_is_never_heard() -> None:
     handler = ScriptedHandler(linger)
-    line = await talk(GET * (PIPELINED_MAX + 5), handler=handler)
+    connection = await talk(GET * (PIPELINED_MAX + 5), handler=handler)
     assert len(handler.exchanges) == PIPELINED_MAX + 1
-    await line.close()
+    await connection.close()
 
 
 async def test_client_ahead_of_its_answer_is_not_read_until_that_is_written() -> None:
     gate = Gate()
-    line = await talk(GET + GET, handler=ScriptedHandler(gate))
-    assert line.wire.paused
-    assert line.protocol.deadline == 0.0
+    connection = await talk(GET + GET, handler=ScriptedHandler(gate))
+    assert connection.transport.paused
+    assert connection.protocol.deadline == 0.0
     gate.open.set()
-    await line.settle()
-    assert not line.wire.paused
-    assert line.statuses == [200, 200]
-    assert line.protocol.deadline == line.loop.now + EdgeLimits().keepalive_seconds
-    await line.close()
+    await connection.settle()
+    assert not connection.transport.paused
+    assert connection.statuses == [200, 200]
+    assert connection.protocol.deadline == connection.loop.now + EdgeLimits().keepalive_seconds
+    await connection.close()
 
 
 async def test_head_begun_behind_an_answer_has_a_heads_time_from_then_on() -> None:
     gate = Gate()
-    line = await talk(GET + GET[:9], handler=ScriptedHandler(gate))
-    assert line.protocol.deadline == 0.0
+    connection = await talk(GET + GET[:9], handler=ScriptedHandler(gate))
+    assert connection.protocol.deadline == 0.0
     gate.open.set()
-    await line.settle()
-    assert line.protocol.deadline == line.loop.now + EdgeLimits().header_seconds
-    await line.close()
+    await connection.settle()
+    assert connection.protocol.deadline == connection.loop.now + EdgeLimits().header_seconds
+    await connection.close()
 
 
 async def test_next_request_waits_while_nobody_takes_the_last_answer() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate)
-    line = await talk(GET, handler=handler)
-    line.protocol.pause_writing()
+    connection = await talk(GET, handler=handler)
+    connection.protocol.pause_writing()
     gate.open.set()
-    await line.settle()
-    assert line.statuses == [200]
-    assert line.wire.paused
-    line.protocol.data_received(GET)
-    await line.settle()
-    assert line.statuses == [200]
-    line.protocol.resume_writing()
-    await line.settle()
-    assert line.statuses == [200, 200]
-    await line.send(GET)
-    await line.settle()
-    assert line.statuses == [200, 200, 200]
-    await line.close()
+    await connection.settle()
+    assert connection.statuses == [200]
+    assert connection.transport.paused
+    connection.protocol.data_received(GET)
+    await connection.settle()
+    assert connection.statuses == [200]
+    connection.protocol.resume_writing()
+    await connection.settle()
+    assert connection.statuses == [200, 200]
+    await connection.send(GET)
+    await connection.settle()
+    assert connection.statuses == [200, 200, 200]
+    await connection.close()
 
 
 async def test_what_is_refused_behind_a_request_waits_for_its_answer() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate)
-    line = await talk(GET + BAD, handler=handler)
-    assert line.statuses == []
+    connection = await talk(GET + BAD, handler=handler)
+    assert connection.statuses == []
     gate.open.set()
-    await line.settle()
-    assert line.statuses == [200]
-    assert b"connection: close\r\n" in line.wire.written
+    await connection.settle()
+    assert connection.statuses == [200]
+    assert b"connection: close\r\n" in connection.transport.written
     assert handler.refusals == []
-    assert line.wire.half_closed
-    line.wait(2.5)
-    assert line.wire.closed
-    await line.close()
+    assert connection.transport.half_closed
+    connection.wait(2.5)
+    assert connection.transport.closed
+    await connection.close()
 
 
 async def test_body_that_turns_malformed_behind_another_request_is_refused_in_its_turn() -> None:
     gate = Gate()
     handler = ScriptedHandler(gate, lambda exchange: setattr(exchange, "body_bytes_max", 99))
-    line = await talk(GET + CHUNKED + BAD, handler=handler)
-    assert (line.statuses, handler.refusals) == ([], [])
-    assert line.protocol.deadline == 0.0
+    connection = await talk(GET + CHUNKED + BAD, handler=handler)
+    assert (connection.statuses, handler.refusals) == ([], [])
+    assert connection.protocol.deadline == 0.0
     gate.open.set()
-    await line.settle()
-    assert line.statuses == [200, 400]
+    await connection.settle()
+    assert connection.statuses == [200, 400]
     assert [each.code for each in handler.refusals] == ["malformed_request"]
-    await line.close()
+    await connection.close()
 
 
 async def test_streamed_body_that_turns_malformed_is_told_to_its_reader_for_a_moment() -> None:
     handler = ScriptedHandler(linger, lambda exchange: setattr(exchange, "streams_body", True))
-    line = await talk(CHUNKED + BAD, handler=handler)
-    assert line.protocol.deadline == line.loop.now + 2
+    connection = await talk(CHUNKED + BAD, handler=handler)
+    assert connection.protocol.deadline == connection.loop.now + 2
     refusal = handler.exchanges[0].refusal
     assert refusal is not None
     assert refusal.code == "malformed_request"
-    line.wait(2.5)
-    assert line.wire.closed
-    await line.close()
+    connection.wait(2.5)
+    assert connection.transport.closed
+    await connection.close()
 
 
 async def test_streamed_body_that_turns_malformed_under_its_answer_cuts_it() -> None:
@@ -172,16 +183,16 @@ async def test_streamed_body_that_turns_malformed_under_its_answer_cuts_it() -> 
         await asyncio.Event().wait()
 
     handler = ScriptedHandler(start, lambda exchange: setattr(exchange, "streams_body", True))
-    line = await talk(CHUNKED, handler=handler)
-    await line.send(BAD)
-    assert line.wire.closed
-    await line.close()
+    connection = await talk(CHUNKED, handler=handler)
+    await connection.send(BAD)
+    assert connection.transport.closed
+    await connection.close()
 
 
 async def test_client_that_shuts_its_side_is_asked_whether_it_is_there() -> None:
     gate = Gate()
-    line = await talk(GET, handler=ScriptedHandler(gate))
-    assert line.protocol.eof_received() is True
+    connection = await talk(GET, handler=ScriptedHandler(gate))
+    assert connection.protocol.eof_received() is True
     for seconds, count in (
         (0, 1),
         (0.09, 1),
@@ -191,27 +202,27 @@ async def test_client_that_shuts_its_side_is_asked_whether_it_is_there() -> None
         (0.58, 3),
         (0.02, 4),
     ):
-        line.loop.move(seconds)
-        await line.settle()
-        assert line.wire.written == CONTINUE * count
+        connection.loop.move(seconds)
+        await connection.settle()
+        assert connection.transport.written == CONTINUE * count
     gate.open.set()
-    await line.settle()
-    assert line.statuses == [100] * 4 + [200]
-    assert b"connection: close\r\n" in line.wire.written
-    assert line.wire.closed
-    await line.close()
+    await connection.settle()
+    assert connection.statuses == [100] * 4 + [200]
+    assert b"connection: close\r\n" in connection.transport.written
+    assert connection.transport.closed
+    await connection.close()
 
 
 async def test_client_is_asked_nothing_once_its_answer_has_begun() -> None:
     gate = Gate()
-    line = await talk(GET + GET, handler=ScriptedHandler(gate))
-    assert line.protocol.eof_received() is True
-    assert line.wire.written == b""
+    connection = await talk(GET + GET, handler=ScriptedHandler(gate))
+    assert connection.protocol.eof_received() is True
+    assert connection.transport.written == b""
     gate.open.set()
-    await line.settle()
-    line.loop.move(5)
-    assert line.statuses == [200, 200]
-    await line.close()
+    await connection.settle()
+    connection.loop.move(5)
+    assert connection.statuses == [200, 200]
+    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -228,12 +239,12 @@ async def test_closed_side_is_the_end_where_nothing_can_be_asked(raw: bytes, is_
     async def never(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.Event().wait()
 
-    line = Line(ScriptedHandler(linger), is_tls=is_tls, app=never)
-    await line.send(raw)
-    await line.settle()
-    assert line.protocol.eof_received() is None
-    assert line.wire.written == b""
-    await line.close()
+    connection = EdgeConnection(ScriptedHandler(linger), is_tls=is_tls, app=never)
+    await connection.send(raw)
+    await connection.settle()
+    assert connection.protocol.eof_received() is None
+    assert connection.transport.written == b""
+    await connection.close()
 
 
 async def test_closed_side_under_an_answer_that_has_begun_is_the_end() -> None:
@@ -241,50 +252,52 @@ async def test_closed_side_under_an_answer_that_has_begun_is_the_end() -> None:
         exchange.start(200, b"")
         await asyncio.Event().wait()
 
-    line = await talk(GET, handler=ScriptedHandler(start))
-    assert line.protocol.eof_received() is None
-    assert line.statuses == [200]
-    await line.close()
+    connection = await talk(GET, handler=ScriptedHandler(start))
+    assert connection.protocol.eof_received() is None
+    assert connection.statuses == [200]
+    await connection.close()
 
 
 async def test_event_that_comes_in_the_turn_of_a_reset_is_written_nowhere() -> None:
     handler = ScriptedHandler(linger)
-    line = await talk(GET, handler=handler)
+    connection = await talk(GET, handler=handler)
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     handler.exchanges[0].start(200, b"")
     handler.exchanges[0].write(b"event")
-    line.lose(ConnectionResetError("reset by peer"))
-    await line.settle()
-    assert (line.wire.written, faults) == (b"", [])
+    connection.lose(ConnectionResetError("reset by peer"))
+    await connection.settle()
+    assert (connection.transport.written, faults) == (b"", [])
 
 
 async def test_client_that_resets_after_it_shut_its_side_is_asked_no_more() -> None:
-    line = await talk(GET, handler=ScriptedHandler(linger))
+    connection = await talk(GET, handler=ScriptedHandler(linger))
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    assert line.protocol.eof_received() is True
-    await line.settle()
-    line.lose(ConnectionResetError("reset by peer"))
-    line.loop.move(60)
-    await line.settle()
-    assert (line.wire.written, faults) == (CONTINUE, [])
+    assert connection.protocol.eof_received() is True
+    await connection.settle()
+    connection.lose(ConnectionResetError("reset by peer"))
+    connection.loop.move(60)
+    await connection.settle()
+    assert (connection.transport.written, faults) == (CONTINUE, [])
 
 
 async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_cut() -> None:
     state, handler = ServerState(), EchoHandler()
     limits = EdgeLimits(connections_max=2)
-    lines = [Line(handler, limits, state=state) for _ in range(2 + LINGERING_MAX + 1)]
-    assert [line.statuses for line in lines[:2]] == [[], []]
-    assert all(line.statuses == [503] for line in lines[2:])
-    assert not any(line.wire.closed for line in lines[:-1])
-    assert lines[-1].wire.closed
+    connections = [
+        EdgeConnection(handler, limits, state=state) for _ in range(2 + LINGERING_MAX + 1)
+    ]
+    assert [connection.statuses for connection in connections[:2]] == [[], []]
+    assert all(connection.statuses == [503] for connection in connections[2:])
+    assert not any(connection.transport.closed for connection in connections[:-1])
+    assert connections[-1].transport.closed
     assert handler.refusals[0].message == "Too many connections."
     assert handler.refusals[0].retry_after_seconds == 1
-    assert lines[0].wire.unsent_bytes_max == UNSENT_BYTES
-    for line in lines:
-        await line.close()
-        assert line.protocol.deadline == 0.0
+    assert connections[0].transport.unsent_bytes_max == UNSENT_BYTES
+    for connection in connections:
+        await connection.close()
+        assert connection.protocol.deadline == 0.0
 
 
 @pytest.mark.parametrize(
@@ -298,14 +311,14 @@ async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_
 async def test_small_body_of_a_refused_call_is_read_first_and_a_large_one_not(
     length: int, more: tuple[bytes, ...], is_read: bool
 ) -> None:
-    line = await talk(post(length, *more), handler=Refusing(length))
-    assert line.statuses == ([] if is_read else [503])
-    assert (b"connection: close\r\n" in line.wire.written) is not is_read
-    await line.send(b"x" * length)
-    await line.settle()
-    assert line.statuses == [503]
-    assert line.wire.half_closed is not is_read
-    await line.close()
+    connection = await talk(post(length, *more), handler=Refusing(length))
+    assert connection.statuses == ([] if is_read else [503])
+    assert (b"connection: close\r\n" in connection.transport.written) is not is_read
+    await connection.send(b"x" * length)
+    await connection.settle()
+    assert connection.statuses == [503]
+    assert connection.transport.half_closed is not is_read
+    await connection.close()
 
 
 class Refusing(EchoHandler):
@@ -322,69 +335,69 @@ class Refusing(EchoHandler):
 
 
 async def test_chunked_body_of_a_refused_call_is_read_so_far() -> None:
-    line = await talk(CHUNKED, handler=Refusing(None))
+    connection = await talk(CHUNKED, handler=Refusing(None))
     piece = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
-    await line.send(piece + piece)
-    assert line.statuses == []
-    await line.send(b"1\r\nx\r\n")
-    assert line.statuses == [503]
-    await line.close()
+    await connection.send(piece + piece)
+    assert connection.statuses == []
+    await connection.send(b"1\r\nx\r\n")
+    assert connection.statuses == [503]
+    await connection.close()
 
 
 async def test_body_past_its_limit_is_refused_with_the_number() -> None:
     handler = EchoHandler(body_bytes_max=8)
-    line = await talk(CHUNKED + b"8\r\nabcdefgh\r\n", handler=handler)
-    assert line.statuses == []
-    await line.send(b"1\r\nx\r\n")
-    assert line.statuses == [413]
+    connection = await talk(CHUNKED + b"8\r\nabcdefgh\r\n", handler=handler)
+    assert connection.statuses == []
+    await connection.send(b"1\r\nx\r\n")
+    assert connection.statuses == [413]
     assert [each.message for each in handler.refusals] == [
         "The request body is larger than the 8 bytes allowed here."
     ]
-    await line.close()
+    await connection.close()
 
 
 async def test_work_on_answers_is_counted_while_it_lasts() -> None:
     gate = Gate()
-    line = await talk(GET, handler=ScriptedHandler(gate))
-    assert len(line.state.tasks) == 1
+    connection = await talk(GET, handler=ScriptedHandler(gate))
+    assert len(connection.state.tasks) == 1
     gate.open.set()
-    await line.settle()
-    assert line.state.tasks == set()
-    await line.close()
+    await connection.settle()
+    assert connection.state.tasks == set()
+    await connection.close()
 
 
 async def test_body_of_tiny_chunks_is_served() -> None:
     handler = EchoHandler(body_bytes_max=10**6)
-    line = await talk(CHUNKED + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n", handler=handler)
-    assert line.statuses == [200]
-    await line.close()
+    connection = await talk(CHUNKED + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n", handler=handler)
+    assert connection.statuses == [200]
+    await connection.close()
 
 
 @pytest.mark.parametrize("excess", [0, 1])
 async def test_body_may_have_so_much_framing_and_no_more(excess: int) -> None:
     handler = EchoHandler(body_bytes_max=10**6)
-    line = await talk(CHUNKED + b"1\r\nx\r\n" * 10, handler=handler)
+    connection = await talk(CHUNKED + b"1\r\nx\r\n" * 10, handler=handler)
     spare = FRAMING_BYTES_MAX + excess
     for extra in (spare // 2, spare - spare // 2):
         frame = b"1;a=\r\nx\r\n"
         extension = b"b" * (extra + CHUNK_FRAMING_BYTES + 1 - len(frame))
-        await line.send(frame.replace(b"=", b"=" + extension))
-    assert line.statuses == [400] * excess
+        await connection.send(frame.replace(b"=", b"=" + extension))
+    assert connection.statuses == [400] * excess
     said = ["The chunks of the request body are too small."] * excess
     assert [each.message for each in handler.refusals] == said
-    await line.close()
+    await connection.close()
 
 
 async def test_framing_of_one_body_is_not_counted_for_the_next() -> None:
     handler = EchoHandler(body_bytes_max=10**6)
     long = b"1;a=" + b"b" * 40_000 + b"\r\nx\r\n"
-    line = await talk(handler=handler)
+    connection = await talk(handler=handler)
     for _ in range(4):
-        await line.send(CHUNKED + long)
-        await line.send(b"0\r\n\r\n")
-    await line.settle()
-    assert line.statuses == [200] * 4
-    await line.close()
+        await connection.send(CHUNKED + long)
+        await connection.send(b"0\r\n\r\n")
+    await connection.settle()
+    assert connection.statuses == [200] * 4
+    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -402,8 +415,8 @@ async def test_client_is_the_peer_or_whom_a_trusted_one_names(
     async def script(exchange: InboundExchange) -> None:
         exchange.answer(200, b"", exchange.client_address.encode())
 
-    line = Line(ScriptedHandler(script), trusted=trusted, peer=peer)
-    await line.send(GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n"))
-    await line.settle()
-    assert line.wire.written.endswith(b"\r\n\r\n" + address)
-    await line.close()
+    connection = EdgeConnection(ScriptedHandler(script), trusted=trusted, peer=peer)
+    await connection.send(GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n"))
+    await connection.settle()
+    assert connection.transport.written.endswith(b"\r\n\r\n" + address)
+    await connection.close()

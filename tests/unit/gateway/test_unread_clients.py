@@ -9,7 +9,7 @@ from errno import ECONNRESET
 import pytest
 
 from headgate.gateway.exchange import BUFFERED_BODY_BYTES, InboundExchange
-from tests.fakes.wire import CHUNKED, CONTROL, GET, Line, ScriptedHandler
+from tests.fakes.edge_connection import CHUNKED, CONTROL, GET, EdgeConnection, ScriptedHandler
 
 pytestmark = pytest.mark.anyio
 OLD_GET = b"GET /v1/x HTTP/1.0\r\n\r\n"
@@ -41,41 +41,41 @@ async def never(exchange: InboundExchange) -> None:
     await asyncio.Event().wait()
 
 
-async def talk(raw: bytes, handler: ScriptedHandler) -> tuple[Line, Probed]:
-    line, probed = Line(handler), Probed()
-    line.wire.extra["socket"] = probed
-    await line.send(raw)
-    await line.settle()
-    return line, probed
+async def talk(raw: bytes, handler: ScriptedHandler) -> tuple[EdgeConnection, Probed]:
+    connection, probed = EdgeConnection(handler), Probed()
+    connection.transport.extra["socket"] = probed
+    await connection.send(raw)
+    await connection.settle()
+    return connection, probed
 
 
-async def assert_found(line: Line, probed: Probed) -> None:
+async def assert_found(connection: EdgeConnection, probed: Probed) -> None:
     """Found within a second, however late it leaves; and looked at no more once it is gone."""
     for _ in range(20):
-        line.loop.move(1)
-    assert not line.wire.aborted
+        connection.loop.move(1)
+    assert not connection.transport.aborted
     probed.error = ECONNRESET
-    line.loop.move(1)
-    assert line.wire.aborted
+    connection.loop.move(1)
+    assert connection.transport.aborted
     looks = probed.looks
-    await line.close()
-    line.loop.move(60)
+    await connection.close()
+    connection.loop.move(60)
     assert probed.looks == looks
 
 
 @pytest.mark.parametrize("raw", [GET, OLD_GET])
 async def test_client_that_shut_its_side_and_resets_is_found(raw: bytes) -> None:
-    line, probed = await talk(raw, ScriptedHandler(never))
-    assert line.protocol.eof_received() is True
+    connection, probed = await talk(raw, ScriptedHandler(never))
+    assert connection.protocol.eof_received() is True
     assert socket.SO_KEEPALIVE in probed.options
-    await assert_found(line, probed)
+    await assert_found(connection, probed)
 
 
 @pytest.mark.parametrize("second", [GET, CONTROL])
 async def test_client_that_asked_ahead_and_resets_is_found(second: bytes) -> None:
-    line, probed = await talk(GET + second, ScriptedHandler(never))
-    assert line.wire.paused
-    await assert_found(line, probed)
+    connection, probed = await talk(GET + second, ScriptedHandler(never))
+    assert connection.transport.paused
+    await assert_found(connection, probed)
 
 
 async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
@@ -84,10 +84,10 @@ async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
         exchange.body_bytes_max = 2 * BUFFERED_BODY_BYTES
 
     size = BUFFERED_BODY_BYTES + 1
-    line, probed = await talk(CHUNKED, ScriptedHandler(never, prepare))
-    await line.send(b"%x\r\n%b" % (size, bytes(size)))
-    assert line.wire.paused
-    await assert_found(line, probed)
+    connection, probed = await talk(CHUNKED, ScriptedHandler(never, prepare))
+    await connection.send(b"%x\r\n%b" % (size, bytes(size)))
+    assert connection.transport.paused
+    await assert_found(connection, probed)
 
 
 async def test_client_that_is_read_from_again_is_looked_at_no_more() -> None:
@@ -97,17 +97,17 @@ async def test_client_that_is_read_from_again_is_looked_at_no_more() -> None:
         await gate.wait()
         exchange.answer(200, b"", b"")
 
-    line, probed = await talk(GET + GET, ScriptedHandler(answer))
-    line.loop.move(1)
+    connection, probed = await talk(GET + GET, ScriptedHandler(answer))
+    connection.loop.move(1)
     assert probed.looks == 1
     gate.set()
-    await line.settle()
-    assert not line.wire.paused
-    line.loop.move(1)
-    line.loop.move(60)
+    await connection.settle()
+    assert not connection.transport.paused
+    connection.loop.move(1)
+    connection.loop.move(60)
     assert probed.looks == 1
     gate.clear()
-    await line.send(GET + GET)
-    line.loop.move(1)
+    await connection.send(GET + GET)
+    connection.loop.move(1)
     assert probed.looks == 2
-    await line.close()
+    await connection.close()

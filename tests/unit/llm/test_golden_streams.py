@@ -12,7 +12,7 @@ from headgate.llm import sse
 from headgate.llm.meter import Meter
 from headgate.llm.tap import StreamTap
 from headgate.llm.usage import ParsedUsage
-from tests.fakes.framer import Framer
+from tests.fakes.sse_framer import SseFramer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 STREAMS = sorted(GOLDEN.glob("*/*.sse"))
@@ -53,7 +53,7 @@ def test_recorded_stream_reads_as_expected(path: Path) -> None:
 @each_stream
 def test_only_the_last_event_is_withheld(path: Path) -> None:
     stream = path.read_bytes()
-    framer = Framer()
+    framer = SseFramer()
     events = framer.feed(stream) + framer.close()
     _, withheld, *_ = carry(meter_of(path), [stream], drop=False)
     errors = [i for i, event in enumerate(events) if event.data.startswith(b'{"error"')]
@@ -75,7 +75,7 @@ def test_cutting_at_any_byte_changes_nothing(path: Path, drop: bool) -> None:
 def test_dropping_removes_exactly_what_asking_for_usage_added(path: Path) -> None:
     stream, meter = path.read_bytes(), meter_of(path)
     left, withheld, *_ = carry(meter, [stream], drop=True)
-    framer = Framer()
+    framer = SseFramer()
     events = framer.feed(stream) + framer.close()
     kept = b"".join(event.raw for event in events if b'"choices":[],"usage":{' not in event.data)
     if path.parent.name in CHOICES:
@@ -89,7 +89,7 @@ def test_framer_gives_the_same_events_at_every_cut(path: Path) -> None:
     stream = path.read_bytes()
 
     def frame(*chunks: bytes) -> list[sse.Event]:
-        framer = Framer()
+        framer = SseFramer()
         events = [event for chunk in chunks for event in framer.feed(chunk)]
         return events + framer.close()
 

@@ -6,11 +6,11 @@ import pytest
 from headgate.llm import sse
 from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import chat, responses
-from tests.fakes.framer import Framer
+from tests.fakes.sse_framer import SseFramer
 
 
 def fields(stream: bytes) -> list[tuple[bytes, bytes]]:
-    framer = Framer()
+    framer = SseFramer()
     return [(e.name, e.data) for e in framer.feed(stream) + framer.close()]
 
 
@@ -49,7 +49,7 @@ def test_crlf_alone_is_no_blank_line() -> None:
 
 
 def test_a_last_cr_waits_for_its_lf() -> None:
-    framer = Framer()
+    framer = SseFramer()
     assert framer.feed(b"data: 1\r\n\r") == []
     assert framer.feed(b"\ndata") == [sse.Event(b"data: 1\r\n\r\n", b"", b"1")]
     assert framer.pending == b"data"
@@ -57,10 +57,10 @@ def test_a_last_cr_waits_for_its_lf() -> None:
 
 def test_events_over_the_limit_are_refused_whole_or_in_parts() -> None:
     for chunks in ([b"data: 12345\n\n"], [b"data: 1", b"2345\n"]):
-        framer = Framer(event_bytes_max=10)
+        framer = SseFramer(event_bytes_max=10)
         with pytest.raises(sse.EventTooLargeError):
             _ = [framer.feed(chunk) for chunk in chunks]
-    assert Framer(event_bytes_max=10).feed(b"data: 12\n\n")[0].data == b"12"
+    assert SseFramer(event_bytes_max=10).feed(b"data: 12\n\n")[0].data == b"12"
 
 
 def test_chat_error_has_the_shape_of_an_error_answer() -> None:

@@ -20,7 +20,7 @@ from headgate.kit.ids import first_id
 from headgate.metering import store as metering
 from headgate.metering.jobs import STEP_ROWS, Progress, Pruner
 from headgate.relay.ports import Hold, Receipt
-from tests.fakes.plain import make_receipt
+from tests.fakes.example_receipt import make_receipt
 
 pytestmark = pytest.mark.anyio
 

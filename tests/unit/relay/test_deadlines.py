@@ -32,7 +32,7 @@ from tests.fakes.pipeline import (
     make_call,
     make_state,
 )
-from tests.fakes.socketless import Rig
+from tests.fakes.upstream_connection import Rig
 
 pytestmark = pytest.mark.anyio
 

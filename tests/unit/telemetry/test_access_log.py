@@ -5,7 +5,7 @@ import os
 import threading
 
 from headgate.telemetry.access_log import BATCHES_MAX, AccessLog
-from tests.fakes.plain import make_receipt
+from tests.fakes.example_receipt import make_receipt
 
 
 def test_every_receipt_is_one_line() -> None:

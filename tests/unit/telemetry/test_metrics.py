@@ -3,7 +3,7 @@ from __future__ import annotations
 from headgate.kit.errors import HeadgateError
 from headgate.llm.usage import Usage
 from headgate.telemetry.metrics import Metrics
-from tests.fakes.plain import make_receipt
+from tests.fakes.example_receipt import make_receipt
 
 
 def test_metrics_add_up_to_the_receipts() -> None:

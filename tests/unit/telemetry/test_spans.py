@@ -3,7 +3,7 @@ from __future__ import annotations
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from headgate.telemetry.spans import Spans
-from tests.fakes.plain import make_receipt
+from tests.fakes.example_receipt import make_receipt
 
 
 def test_span_has_the_names_of_the_conventions() -> None:

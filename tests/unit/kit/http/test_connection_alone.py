@@ -20,7 +20,7 @@ from headgate.kit.http.errors import (
 )
 from headgate.kit.http.exchange import UpstreamExchange
 from headgate.kit.http.message import Origin, Request, Timeouts
-from tests.fakes.socketless import Rig
+from tests.fakes.upstream_connection import Rig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 

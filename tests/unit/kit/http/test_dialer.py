@@ -17,7 +17,7 @@ from headgate.kit.http.connection import UpstreamConnection
 from headgate.kit.http.dial import Dialer, create_tls_context
 from headgate.kit.http.errors import ConnectError, PoolExhaustedError, TlsError
 from headgate.kit.http.message import Origin
-from tests.fakes.socketless import Opened
+from tests.fakes.upstream_connection import OpenedTransport
 
 TLS = create_tls_context(None)
 SECURE = Origin("https", "api.test", 8443)
@@ -66,7 +66,7 @@ class Road:
         end = self._ends.get(f"ip{wishes['host']}")
         if end is not None:
             raise end
-        return Opened(), create()
+        return OpenedTransport(), create()
 
 
 def made() -> UpstreamConnection:

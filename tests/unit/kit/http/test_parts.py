@@ -21,7 +21,7 @@ from headgate.kit.http.errors import (
 )
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import PoolLimits
-from tests.fakes.socketless import Opened, Transport
+from tests.fakes.upstream_connection import OpenedTransport, RecordingTransport
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def ask(origin: Origin = HERE, **timeouts: float) -> Request:
 @pytest.fixture
 async def lines(
     anyio_backend: object, monkeypatch: pytest.MonkeyPatch
-) -> list[tuple[Any, Transport]]:
+) -> list[tuple[Any, RecordingTransport]]:
     """The connections that the loop was asked for; none has a socket."""
-    opened: list[tuple[Any, Transport]] = []
+    opened: list[tuple[Any, RecordingTransport]] = []
 
     async def connect(create: Any, **wishes: Any) -> tuple[object, Any]:
         connection = create()
-        opened.append((connection, Transport(connection)))
-        return Opened(), connection
+        opened.append((connection, RecordingTransport(connection)))
+        return OpenedTransport(), connection
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", connect)
     return opened
@@ -87,7 +87,7 @@ async def turn() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_call_writes_its_head_and_is_answered_and_its_connection_counted(
-    lines: list[tuple[Any, Transport]],
+    lines: list[tuple[Any, RecordingTransport]],
 ) -> None:
     names = Names()
     client = HttpClient(resolver=names, head_limits=HeadLimits(bytes_max=60))
@@ -113,7 +113,7 @@ async def test_call_writes_its_head_and_is_answered_and_its_connection_counted(
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_client_is_bound_by_the_limits_that_it_was_given(
-    lines: list[tuple[Any, Transport]],
+    lines: list[tuple[Any, RecordingTransport]],
 ) -> None:
     limits = PoolLimits(connections_max=1)
     client = HttpClient(limits=limits, resolver=Names())
@@ -134,7 +134,7 @@ async def test_client_is_bound_by_the_limits_that_it_was_given(
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_total_deadline_is_kept_by_the_client_itself(
-    lines: list[tuple[Any, Transport]],
+    lines: list[tuple[Any, RecordingTransport]],
 ) -> None:
     client = HttpClient(resolver=Names())
     with pytest.raises(TotalTimeoutError):
@@ -146,7 +146,7 @@ async def test_total_deadline_is_kept_by_the_client_itself(
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_client_that_was_told_nothing_goes_to_no_private_place(
-    lines: list[tuple[Any, Transport]],
+    lines: list[tuple[Any, RecordingTransport]],
 ) -> None:
     client = HttpClient()
     with pytest.raises(ForbiddenAddressError):

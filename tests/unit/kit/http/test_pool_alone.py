@@ -19,7 +19,7 @@ from headgate.kit.http.errors import (
 )
 from headgate.kit.http.message import Origin, Request, Timeouts
 from headgate.kit.http.pool import Pool, PoolLimits
-from tests.fakes.socketless import Transport
+from tests.fakes.upstream_connection import RecordingTransport
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -33,7 +33,7 @@ class Dials:
     def __init__(self) -> None:
         self.asked: list[Origin] = []
         self.deadlines: list[float] = []
-        self.transports: dict[UpstreamConnection, Transport] = {}
+        self.transports: dict[UpstreamConnection, RecordingTransport] = {}
         self.hold: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.stillborn = False
@@ -53,7 +53,7 @@ class Dials:
         if self.fault is not None:
             raise self.fault
         connection = create()
-        self.transports[connection] = Transport(connection)
+        self.transports[connection] = RecordingTransport(connection)
         connection.closed = self.stillborn
         return connection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate.llm import sse
 
 
-class Framer:
+class SseFramer:
     """Cuts a stream of bytes into events whose raw bytes, joined with `pending`, are the input."""
 
     def __init__(self, *, event_bytes_max: int = sse.EVENT_BYTES_MAX) -> None:

@@ -10,7 +10,7 @@ from bench.in_process import QUIET
 from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 
 
-class HandLoop:
+class ManualLoop:
     """The running loop, but for its clock: `now` stands still until the test moves it."""
 
     def __init__(self) -> None:
@@ -30,13 +30,13 @@ class HandLoop:
         return self._loop.create_task(work)
 
 
-class Opened:
+class OpenedTransport:
     """A transport fresh from the loop: has a socket that notes what is set on it."""
 
     def __init__(self) -> None:
         self.options: list[tuple[int, int, int]] = []
 
-    def get_extra_info(self, name: str) -> Opened:
+    def get_extra_info(self, name: str) -> OpenedTransport:
         assert name == "socket"
         return self
 
@@ -47,7 +47,7 @@ class Opened:
         self.options.append((level, option, value))
 
 
-class Transport(asyncio.Transport):
+class RecordingTransport(asyncio.Transport):
     """What a socket would have heard, each send apart. As asyncio's it tells of its end on a later
     turn."""
 
@@ -83,7 +83,7 @@ class Transport(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
 
 
-class Owner:
+class RecordingPool:
     """Keeps what it is given back."""
 
     def __init__(self) -> None:
@@ -101,8 +101,8 @@ class Rig:
     """A connection with all that it stands between."""
 
     def __init__(self, limits: HeadLimits | None = None) -> None:
-        self.loop = HandLoop()
-        self.owner = Owner()
+        self.loop = ManualLoop()
+        self.owner = RecordingPool()
         loop = cast("asyncio.AbstractEventLoop", self.loop)
         self.connection = UpstreamConnection(loop, self.owner, limits or HeadLimits())
-        self.transport = Transport(self.connection)
+        self.transport = RecordingTransport(self.connection)

@@ -105,7 +105,7 @@ class FakeLoop:
             callback(*values)
 
 
-class Wire(asyncio.Transport):
+class FakeTransport(asyncio.Transport):
     """The transport: keeps what is written. `paused` says that no more is read for now.
 
     `unsent_bytes` is what it says of its buffer, `half_closed` whether our side was shut, `lost`
@@ -170,7 +170,7 @@ async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-class Line:
+class EdgeConnection:
     """One connection to an edge, whose time is a test's. Made in a running loop."""
 
     def __init__(
@@ -186,7 +186,7 @@ class Line:
         peer: Peer | None = ("127.0.0.1", 5),
         cors: CorsPolicy | None = None,
     ) -> None:
-        self.wire = Wire(is_tls=is_tls, peer=peer)
+        self.transport = FakeTransport(is_tls=is_tls, peer=peer)
         self.loop = FakeLoop()
         self.state = state or ServerState()
         edge = Edge(
@@ -200,16 +200,16 @@ class Line:
         self.protocol = EdgeProtocol(CONFIG, self.state, {}, loop, edge=edge)
         if app is not None:
             self.protocol.app = cast("Any", app)
-        self.protocol.connection_made(self.wire)
+        self.protocol.connection_made(self.transport)
 
     async def send(self, chunk: bytes) -> None:
         """As a socket would: a little at a time, and nothing while reading is paused or over."""
         for start in range(0, len(chunk) or 1, READ_BYTES):
             for _ in range(20):
-                if not self.wire.paused:
+                if not self.transport.paused:
                     break
                 await asyncio.sleep(0)
-            if chunk and not self.wire.closed and not self.wire.paused:
+            if chunk and not self.transport.closed and not self.transport.paused:
                 self.protocol.data_received(chunk[start : start + READ_BYTES])
             await asyncio.sleep(0)
 
@@ -227,7 +227,7 @@ class Line:
     @property
     def statuses(self) -> list[int]:
         """Of all answers that were written."""
-        return [int(part[:3]) for part in self.wire.written.split(b"HTTP/1.1 ")[1:]]
+        return [int(part[:3]) for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
 
     async def close(self) -> None:
         """The client hangs up."""
@@ -237,9 +237,9 @@ class Line:
 
     def lose(self, error: Exception | None) -> None:
         """The loop tells of the end of the connection."""
-        self.wire.closed = True
+        self.transport.closed = True
         self.protocol.connection_lost(error)
-        self.wire.lost = True
+        self.transport.lost = True
 
 
 CONFIG = Config(cast("Any", answer_nothing), log_config=None, lifespan="off", proxy_headers=False)

@@ -10,7 +10,7 @@ from typing import Any
 TIMEOUT_SECONDS = 10.0
 
 
-class Line:
+class RawClient:
     """One connection to a server. What is read is exactly what was there."""
 
     def __init__(self, port: int, key: str = "", *, receive_bytes: int = 0) -> None:
@@ -28,7 +28,7 @@ class Line:
         self.key = key
         self.headers: dict[str, str] = {}
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(

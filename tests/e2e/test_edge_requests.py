@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import Gateway, running_gateway
-from tests.fakes.raw import Line
+from tests.fakes.raw_client import RawClient
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
 
 CHAT = b'{"model":"gpt-5.4-mini","messages":[]}'
@@ -37,10 +37,10 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def line(gateway: Gateway, upstream: FakeUpstream) -> Generator[Line]:
+def client(gateway: Gateway, upstream: FakeUpstream) -> Generator[RawClient]:
     upstream.script = echo
     upstream.forget()
-    with Line(gateway.port, gateway.key) as opened:
+    with RawClient(gateway.port, gateway.key) as opened:
         yield opened
 
 
@@ -48,48 +48,48 @@ def target_of(body: bytes) -> Any:
     return json.loads(body)["target"]
 
 
-def test_pipelined_requests_are_answered_in_their_order(line: Line) -> None:
-    line.send(b"".join(line.render(f"/v1/files/{at}", None) for at in range(20)))
+def test_pipelined_requests_are_answered_in_their_order(client: RawClient) -> None:
+    client.send(b"".join(client.render(f"/v1/files/{at}", None) for at in range(20)))
     for at in range(20):
-        status, body = line.read_answer()
+        status, body = client.read_answer()
         assert (status, target_of(body)) == (200, f"/v1/files/{at}")
-    line.ask("/health/live")
-    assert line.read_answer()[0] == 200
+    client.ask("/health/live")
+    assert client.read_answer()[0] == 200
 
 
 def test_client_far_ahead_gets_so_many_answers_and_then_the_end(
-    line: Line, upstream: FakeUpstream
+    client: RawClient, upstream: FakeUpstream
 ) -> None:
-    line.send(b"".join(line.render(f"/v1/files/{at}", None) for at in range(200)))
+    client.send(b"".join(client.render(f"/v1/files/{at}", None) for at in range(200)))
     for at in range(PIPELINED_MAX + 1):
-        assert target_of(line.read_answer()[1]) == f"/v1/files/{at}"
-    assert line.headers["connection"] == "close"
-    assert line.is_closed()
+        assert target_of(client.read_answer()[1]) == f"/v1/files/{at}"
+    assert client.headers["connection"] == "close"
+    assert client.is_closed()
     assert len(upstream.received) == PIPELINED_MAX + 1
 
 
 def test_client_that_shuts_its_side_still_gets_its_answer(
-    line: Line, upstream: FakeUpstream
+    client: RawClient, upstream: FakeUpstream
 ) -> None:
     def answer(received: ReceivedRequest) -> None:
         threading.Event().wait(0.7)
         echo(received)
 
     upstream.script = answer
-    line.ask(body=CHAT)
-    line.socket.shutdown(socket.SHUT_WR)
+    client.ask(body=CHAT)
+    client.socket.shutdown(socket.SHUT_WR)
     interim = 0
-    while (status := line.read_head()) == 100:
+    while (status := client.read_head()) == 100:
         interim += 1
     assert status == 200
     assert interim >= 1
-    assert line.headers["connection"] == "close"
-    assert target_of(line.read_body()) == "/v1/chat/completions"
-    assert line.is_closed()
+    assert client.headers["connection"] == "close"
+    assert target_of(client.read_body()) == "/v1/chat/completions"
+    assert client.is_closed()
 
 
 def test_client_that_shuts_its_side_still_gets_its_stream(
-    line: Line, upstream: FakeUpstream
+    client: RawClient, upstream: FakeUpstream
 ) -> None:
     def answer(received: ReceivedRequest) -> None:
         threading.Event().wait(0.7)
@@ -101,29 +101,29 @@ def test_client_that_shuts_its_side_still_gets_its_stream(
         received.send_end()
 
     upstream.script = answer
-    line.ask(body={"model": "m", "messages": [], "stream": True})
-    line.socket.shutdown(socket.SHUT_WR)
-    while (status := line.read_head()) == 100:
+    client.ask(body={"model": "m", "messages": [], "stream": True})
+    client.socket.shutdown(socket.SHUT_WR)
+    while (status := client.read_head()) == 100:
         pass
     assert status == 200
-    assert line.read_body().endswith(b"data: [DONE]\n\n")
+    assert client.read_body().endswith(b"data: [DONE]\n\n")
 
 
 def test_request_that_is_not_whole_ends_with_the_clients_side(
-    line: Line, upstream: FakeUpstream
+    client: RawClient, upstream: FakeUpstream
 ) -> None:
-    line.send(line.render("/v1/chat/completions", CHAT)[:-5])
-    line.socket.shutdown(socket.SHUT_WR)
-    assert line.is_closed()
+    client.send(client.render("/v1/chat/completions", CHAT)[:-5])
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.is_closed()
     assert upstream.received == []
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1{}", "HTTP://127.0.0.1{}"])
-def test_whole_address_as_target_is_its_path(line: Line, form: str) -> None:
-    line.ask(form.format("/v1/files/a?b=c"))
-    assert target_of(line.read_answer()[1]) == "/v1/files/a?b=c"
-    line.ask(form.format("/health/live"))
-    assert line.read_answer()[0] == 200
+def test_whole_address_as_target_is_its_path(client: RawClient, form: str) -> None:
+    client.ask(form.format("/v1/files/a?b=c"))
+    assert target_of(client.read_answer()[1]) == "/v1/files/a?b=c"
+    client.ask(form.format("/health/live"))
+    assert client.read_answer()[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/health/live", "/metrics", "/"])
@@ -138,31 +138,31 @@ def test_whole_address_as_target_is_its_path(line: Line, form: str) -> None:
     ],
 )
 def test_name_that_a_web_page_could_own_is_misdirected(
-    line: Line, path: str, host: str, status: int
+    client: RawClient, path: str, host: str, status: int
 ) -> None:
-    line.ask(path, host=host)
-    answered, body = line.read_answer()
+    client.ask(path, host=host)
+    answered, body = client.read_answer()
     assert answered == status
     if status == 421:
         assert "HEADGATE_ALLOWED_HOSTS=evil.example" in json.loads(body)["error"]["message"]
 
 
-def test_header_with_an_underscore_stays_behind(line: Line, upstream: FakeUpstream) -> None:
-    head = line.render("/v1/files/a", None).replace(
+def test_header_with_an_underscore_stays_behind(client: RawClient, upstream: FakeUpstream) -> None:
+    head = client.render("/v1/files/a", None).replace(
         b"host:", b"x-stainless-a: 1\r\nx-stainless_b: 1\r\nx-stainless-c_d: 1\r\nhost:"
     )
-    line.send(head)
-    assert line.read_answer()[0] == 200
+    client.send(head)
+    assert client.read_answer()[0] == 200
     names = {name for name, _ in upstream.received[0].fields}
     assert "x-stainless-a" in names
     assert not {name for name in names if "_" in name}
 
 
-def test_body_of_what_is_no_model_call_is_bounded(line: Line) -> None:
-    line.send(line.render("/health/live", None, method="POST", transfer_encoding="chunked"))
+def test_body_of_what_is_no_model_call_is_bounded(client: RawClient) -> None:
+    client.send(client.render("/health/live", None, method="POST", transfer_encoding="chunked"))
     piece = b"10000\r\n%b\r\n" % (b"x" * 65_536)
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        line.send(piece * 1000)
+        client.send(piece * 1000)
 
 
 def test_trust_in_everybody_needs_an_explicit_word(gateway: Gateway) -> None:

@@ -15,7 +15,7 @@ from headgate.kit.http import addresses
 from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
-from rigs.fuzz.checks.cuts import cut_variously, split_order
+from rigs.fuzz.checks.chunks import cut_variously, split_order
 
 CODINGS = ("gzip", "deflate", "br", "zstd")
 OUTPUT_BYTES_MAX = 64 * 1024
