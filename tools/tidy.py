@@ -9,10 +9,12 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 FILE_LINES_WARN = 400
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
@@ -34,6 +36,13 @@ CALLS_BANNED = {
     "random.choice": "secrets, or a draw that is passed in",
     "asyncio.get_event_loop": "asyncio.get_running_loop",
 }
+NAMES_RETIRED = re.compile(
+    r"_?(Ask|Trip|Shown\w*|Deed\w*|\w*Book|Desk|Installation|Reading|KeyRing|Shelf|Stand|Trials?|"
+    r"Offer|Entrance|\w*Door|take_up|Flood|Wanted|Vouched|Crowd|Attendan\w+|Recognition|Lane|"
+    r"\w*Face|Repetition|Claim|Journey|Cards|Pulse|strictness|Carriage|Opening|Holding|Hearing|"
+    r"Upkeep|Opener|Round|Drafts|Surely|read_wishes|restless|deaf|Nowhere)"
+)
+"""Names of classes and functions that said nothing to a stranger; CONTRIBUTING.md has the rule."""
 COMMENT_BANNED = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -47,6 +56,10 @@ def list_files() -> list[Path]:
         text=True,
     )
     return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def is_shipped(path: Path) -> bool:
+    return path.suffix == ".py" and path.relative_to(ROOT).as_posix().startswith(SHIPPED)
 
 
 def name_of(call: ast.expr) -> str:
@@ -76,6 +89,24 @@ def check_docstrings(tree: ast.Module) -> Iterator[str]:
         yield "no module docstring: say its role in the whole"
 
 
+def check_names(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, DEFINITIONS) and NAMES_RETIRED.fullmatch(node.name):
+            yield f"line {node.lineno}: `{node.name}` is a retired name: take the field's own word"
+
+
+def find_doubled_classes(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield each class name that two shipped modules define: one name has one meaning."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    for name, found in sorted(places.items()):
+        if len(found) > 1:
+            yield f"{found[-1]}: class `{name}` is also in {', '.join(found[:-1])}"
+
+
 def check_python(path: Path, text: str, *, shipped: bool) -> Iterator[str]:
     tree = ast.parse(text)
     lines = text.count("\n")
@@ -93,6 +124,7 @@ def check_python(path: Path, text: str, *, shipped: bool) -> Iterator[str]:
             yield f"line {node.lineno}: `{name}` is banned: use {CALLS_BANNED[name]}"
     if shipped:
         yield from check_docstrings(tree)
+        yield from check_names(tree)
     for number, line in enumerate(text.splitlines(), 1):
         if COMMENT_BANNED.search(line):
             yield f"line {number}: finish it, or file it as an issue"
@@ -103,12 +135,13 @@ def check(path: Path) -> Iterator[str]:
     if path.stat().st_size > BLOB_BYTES_MAX and relative not in BLOB_EXCEPTIONS:
         yield f"larger than {BLOB_BYTES_MAX} bytes"
     if path.suffix == ".py":
-        yield from check_python(path, path.read_text(), shipped=relative.startswith(SHIPPED))
+        yield from check_python(path, path.read_text(), shipped=is_shipped(path))
 
 
 def main() -> int:
     faults = 0
-    for path in list_files():
+    paths = list_files()
+    for path in paths:
         for fault in check(path):
             faults += 1
             print(f"{path.relative_to(ROOT)}: {fault}")
@@ -116,6 +149,9 @@ def main() -> int:
             print(
                 f"{path.relative_to(ROOT)}: {lines} lines, {FILE_LINES_WARN} is the aim (a warning)"
             )
+    for fault in find_doubled_classes(path for path in paths if is_shipped(path)):
+        faults += 1
+        print(fault)
     print(f"tidy: {faults} faults")
     return 1 if faults else 0
 

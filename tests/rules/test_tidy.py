@@ -1,0 +1,31 @@
+"""The rules of `tools/tidy.py` that keep names and docstrings plain."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tools import tidy
+
+
+@pytest.mark.parametrize("name", ["ShownKey", "PriceBook", "_Shelf", "take_up", "OpenAiFace"])
+def test_retired_name_is_refused(name: str) -> None:
+    found = list(tidy.check_names(ast.parse(f"class {name}: pass\ndef {name}(): pass")))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("name", ["KeyResponse", "PriceService", "BoundedStore", "reload"])
+def test_plain_name_passes(name: str) -> None:
+    assert list(tidy.check_names(ast.parse(f"class {name}: pass"))) == []
+
+
+def test_class_name_that_two_modules_define_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tidy, "ROOT", tmp_path)
+    for name, text in (("a.py", "class Same: pass"), ("b.py", "class Same: pass\nclass Own: pass")):
+        (tmp_path / name).write_text(text)
+    found = list(tidy.find_doubled_classes([tmp_path / "a.py", tmp_path / "b.py"]))
+    assert found == ["b.py: class `Same` is also in a.py"]
