@@ -43,6 +43,7 @@ NAMES_RETIRED = re.compile(
     r"Upkeep|Opener|Round|Drafts|Surely|read_wishes|restless|deaf|Nowhere)"
 )
 """Names of classes and functions that said nothing to a stranger; CONTRIBUTING.md has the rule."""
+SEE_ALONE = re.compile(r"See \S+")
 COMMENT_BANNED = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -87,6 +88,9 @@ def check_function(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator
 def check_docstrings(tree: ast.Module) -> Iterator[str]:
     if ast.get_docstring(tree) is None:
         yield "no module docstring: say its role in the whole"
+    for node in ast.walk(tree):
+        if isinstance(node, DEFINITIONS) and SEE_ALONE.fullmatch(ast.get_docstring(node) or ""):
+            yield f"line {node.lineno}: the docstring of `{node.name}` only says where to look"
 
 
 def check_names(tree: ast.Module) -> Iterator[str]:

@@ -105,11 +105,9 @@ class RequestContext(Generic[Query, Body]):
         return self._organization_id
 
     async def read(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """See `Storage.read`."""
         return await self.services.storage.read(work)
 
     async def write(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """See `Storage.write`."""
         return await self.services.storage.write(work)
 
     async def create(self, work: Callable[[sa.Connection], Result]) -> Result:

@@ -290,13 +290,11 @@ class ModelsEncoder(OpenAiEncoder):
         self.models = models
 
     def encode_body(self, state: CallState, body: bytes) -> bytes:
-        """See `relay.delivery.Encoder`."""
         return self.models.adapt_body(state, body)
 
     def encode_head(
         self, state: CallState, answer: UpstreamResponse, receipt: Receipt | None
     ) -> bytes:
-        """See `relay.delivery.Encoder`."""
         call, credential = state.call, state.credential
         assert credential is not None, "an answer came from somewhere"
         if answer.status != 200 or call.method != "GET":

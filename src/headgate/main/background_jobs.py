@@ -68,7 +68,6 @@ class BackgroundJobs:
         """What can be read at any time of the stored side."""
 
     def check(self) -> str | None:
-        """See `api.app.Health`."""
         if self._server.should_exit:
             return "stopping"
         if not self._writer.is_running:

@@ -51,7 +51,6 @@ class KeyServiceSender:
         self._rule = build_rule(settings).with_origins(*origins)
 
     def __call__(self, request: Request) -> KeyServiceResponse:
-        """See `key_service.Send`."""
         with ThreadPoolExecutor(1, thread_name_prefix="headgate-key-service") as pool:
             return pool.submit(asyncio.run, self._send(request)).result()
 

@@ -45,19 +45,15 @@ class Unready:
         self._ids = IdGenerator()
 
     def check(self) -> str:
-        """See `api.app.Health`."""
         return self._reason
 
     def open(self, exchange: InboundExchange) -> None:
-        """See `gateway.edge.RequestHandler`."""
         raise self._explain()
 
     async def run(self, exchange: InboundExchange) -> None:
-        """See `gateway.edge.RequestHandler`."""
         self.refuse(exchange, self._explain())
 
     def refuse(self, exchange: InboundExchange, error: HeadgateError) -> None:
-        """See `gateway.edge.RequestHandler`."""
         head = errors.encode_head(error, retry_after_max_seconds=RETRY_AFTER_SECONDS)
         head += b"x-request-id: %b\r\n" % self._ids.make("req").encode()
         exchange.answer(error.kind.value, head, errors.encode_body(error, exchange.target))

@@ -156,7 +156,7 @@ def test_call_that_is_over_gives_its_place_to_the_next() -> None:
     admission.admit(call, CALLER)
 
 
-class Nowhere(FakeCaller):
+class CallerWithoutAddress(FakeCaller):
     """A caller whose address must not be asked for."""
 
     @property
@@ -169,8 +169,8 @@ class Nowhere(FakeCaller):
 
 def test_address_is_only_looked_for_where_it_matters() -> None:
     admission = make_admission(ManualClock())
-    admission.admit(make_call(), Nowhere())
-    admission.admit(make_call(grant=replace(GRANT, requests_per_minute=5)), Nowhere())
+    admission.admit(make_call(), CallerWithoutAddress())
+    admission.admit(make_call(grant=replace(GRANT, requests_per_minute=5)), CallerWithoutAddress())
 
 
 NETWORKS = ("203.0.113.0/24", "2001:db8::/32")

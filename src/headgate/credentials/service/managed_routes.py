@@ -85,7 +85,6 @@ class ManagedModelRouteTable:
         return ManagedModelRoute(serving.model_id, serving.wire_id, credential)
 
     def default(self) -> ManagedModelRoute | None:
-        """See `relay.ports.ManagedModelRoutes.default`."""
         return None if self._default is None else self.find(self._default.model_id)
 
 

@@ -158,11 +158,9 @@ class CredentialResolver:
         return found[0] if found else preferred
 
     def has_any(self, organization_id: str, integration: str) -> bool:
-        """See `relay.ports.Credentials.has_any`."""
         return bool(self._find_snapshot(organization_id, integration).candidates)
 
     def peek(self, organization_id: str, integration: str) -> Credential | None:
-        """See `relay.ports.Credentials.peek`."""
         now = self._now()
         snapshot = self._snapshots.get((organization_id, integration), _EMPTY)
         for candidate in snapshot.candidates:

@@ -109,7 +109,7 @@ class PausableConnection(asyncio.Transport):
         pass
 
 
-class Shelf:
+class CountingOwner:
     """An owner that counts what comes back."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Shelf:
 
 
 async def test_response_cut_at_any_byte_reads_the_same() -> None:
-    shelf = Shelf()
+    shelf = CountingOwner()
     connection = UpstreamConnection(asyncio.get_running_loop(), shelf, HeadLimits())
     connection.connection_made(PausableConnection({"socket": QUIET}))
     request = Request(Origin("http", "a.test", 80), b"POST", b"/", [], b"", Timeouts())

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-class Book:
+class NameTable:
     """A resolver with one answer, that remembers what it was asked and refuses nothing."""
 
     def __init__(self, *addresses: str) -> None:
@@ -74,7 +74,7 @@ async def test_tls_with_a_known_authority_works_and_names_the_host(
 
     tls.sni_callback = note_name  # pyright: ignore[reportAttributeAccessIssue]
     upstream = await serve(answer, tls=tls)
-    book = Book("127.0.0.1")
+    book = NameTable("127.0.0.1")
     async with open_client(ca_file=ca_file, resolver=book) as client:
         for _ in range(2):
             assert await fetch(client, Origin("https", "api.test", upstream.port)) == b"ok"
@@ -104,7 +104,7 @@ async def test_certificate_of_another_host_is_refused(
     serve: Any, open_client: Any, authority: trustme.CA, ca_file: str
 ) -> None:
     upstream = await serve(answer, tls=server_tls(authority, "other.test"))
-    async with open_client(ca_file=ca_file, resolver=Book("127.0.0.1")) as client:
+    async with open_client(ca_file=ca_file, resolver=NameTable("127.0.0.1")) as client:
         with pytest.raises(TlsError):
             await fetch(client, Origin("https", "api.test", upstream.port))
         assert client.stats().open == 0
@@ -114,7 +114,7 @@ async def test_unknown_authority_is_refused(
     serve: Any, open_client: Any, authority: trustme.CA
 ) -> None:
     upstream = await serve(answer, tls=server_tls(authority, "api.test"))
-    async with open_client(resolver=Book("127.0.0.1")) as client:
+    async with open_client(resolver=NameTable("127.0.0.1")) as client:
         with pytest.raises(TlsError):
             await fetch(client, Origin("https", "api.test", upstream.port))
 
@@ -138,7 +138,7 @@ def test_tls_verifies_and_is_recent() -> None:
 
 async def test_every_address_is_tried(serve: Any, open_client: Any) -> None:
     upstream = await serve(answer)
-    async with open_client(resolver=Book("::1", "127.0.0.2", "127.0.0.1")) as client:
+    async with open_client(resolver=NameTable("::1", "127.0.0.2", "127.0.0.1")) as client:
         assert await fetch(client, Origin("http", "api.test", upstream.port)) == b"ok"
 
 
@@ -147,7 +147,7 @@ async def test_address_that_does_not_answer_leaves_time_for_the_next(
 ) -> None:
     upstream = await serve(answer)
     with SilentListener("127.0.0.3", upstream.port):
-        book = Book("127.0.0.3", "127.0.0.1")
+        book = NameTable("127.0.0.3", "127.0.0.1")
         async with open_client(resolver=book) as client:
             origin = Origin("http", "api.test", upstream.port)
             assert await fetch(client, origin, connect_seconds=0.4) == b"ok"
@@ -178,7 +178,7 @@ class SilentListener:
 
 
 async def test_no_address_at_all_is_a_failed_connection(open_client: Any) -> None:
-    async with open_client(resolver=Book()) as client:
+    async with open_client(resolver=NameTable()) as client:
         with pytest.raises(ConnectError):
             await fetch(client, Origin("http", "api.test", 80))
 

@@ -24,7 +24,7 @@ SECURE = Origin("https", "api.test", 8443)
 CLEAR = Origin("http", "api.test", 8080)
 
 
-class Book:
+class NameTable:
     def __init__(self, *addresses: str, fault: Exception | None = None) -> None:
         self.addresses = addresses
         self.fault = fault
@@ -37,7 +37,7 @@ class Book:
         return self.addresses
 
 
-class Road:
+class FakeNetwork:
     """Stands for the loop's `create_connection`: each address has its end."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **ends: Exception) -> None:
@@ -78,7 +78,7 @@ def made() -> UpstreamConnection:
 async def test_plain_connection_goes_to_the_address_and_port_without_tls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    book, road = Book("10.0.0.1"), Road(monkeypatch)
+    book, road = NameTable("10.0.0.1"), FakeNetwork(monkeypatch)
     assert await Dialer(book, TLS).dial(CLEAR, made, deadline=108) == "the connection"
     assert book.asked == [CLEAR]
     assert road.tried == [{"host": "10.0.0.1", "port": 8080, "ssl": None, "server_hostname": None}]
@@ -89,8 +89,8 @@ async def test_plain_connection_goes_to_the_address_and_port_without_tls(
 async def test_secure_connection_verifies_the_name_and_not_the_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    road = Road(monkeypatch)
-    await Dialer(Book("10.0.0.1"), TLS).dial(SECURE, made, deadline=108)
+    road = FakeNetwork(monkeypatch)
+    await Dialer(NameTable("10.0.0.1"), TLS).dial(SECURE, made, deadline=108)
     assert road.tried == [
         {"host": "10.0.0.1", "port": 8443, "ssl": TLS, "server_hostname": "api.test"}
     ]
@@ -102,8 +102,8 @@ async def test_each_address_but_the_last_has_its_share_of_the_time_that_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gone = OSError("no route")
-    road = Road(monkeypatch, ip1=gone, ip2=TimeoutError(), ip3=gone)
-    await Dialer(Book("1", "2", "3", "4"), TLS).dial(CLEAR, made, deadline=112)
+    road = FakeNetwork(monkeypatch, ip1=gone, ip2=TimeoutError(), ip3=gone)
+    await Dialer(NameTable("1", "2", "3", "4"), TLS).dial(CLEAR, made, deadline=112)
     assert [wishes["host"] for wishes in road.tried] == ["1", "2", "3", "4"]
     assert road.spans == [3, 4, 6, None]
 
@@ -114,9 +114,9 @@ async def test_last_failure_is_told_and_no_address_is_tried_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     last = OSError("refused")
-    road = Road(monkeypatch, ip1=OSError("no route"), ip2=last)
+    road = FakeNetwork(monkeypatch, ip1=OSError("no route"), ip2=last)
     with pytest.raises(ConnectError) as failed:
-        await Dialer(Book("1", "2"), TLS).dial(CLEAR, made, deadline=112)
+        await Dialer(NameTable("1", "2"), TLS).dial(CLEAR, made, deadline=112)
     assert str(failed.value) == "Cannot connect to http://api.test:8080: refused"
     assert failed.value.__cause__ is last
     assert len(road.tried) == 2
@@ -126,9 +126,9 @@ async def test_last_failure_is_told_and_no_address_is_tried_twice(
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_fault_of_tls_ends_the_search_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fault = ssl.SSLError("bad certificate")
-    road = Road(monkeypatch, ip1=fault)
+    road = FakeNetwork(monkeypatch, ip1=fault)
     with pytest.raises(TlsError) as failed:
-        await Dialer(Book("1", "2"), TLS).dial(SECURE, made, deadline=112)
+        await Dialer(NameTable("1", "2"), TLS).dial(SECURE, made, deadline=112)
     assert str(failed.value) == f"No TLS with https://api.test:8443: {fault}"
     assert failed.value.__cause__ is fault
     assert len(road.tried) == 1
@@ -139,14 +139,14 @@ async def test_fault_of_tls_ends_the_search_at_once(monkeypatch: pytest.MonkeyPa
 async def test_name_that_cannot_be_resolved_is_told_and_nothing_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    road = Road(monkeypatch)
+    road = FakeNetwork(monkeypatch)
     fault = OSError("no such name")
     with pytest.raises(ConnectError) as failed:
-        await Dialer(Book(fault=fault), TLS).dial(SECURE, made, deadline=112)
+        await Dialer(NameTable(fault=fault), TLS).dial(SECURE, made, deadline=112)
     assert str(failed.value) == "Cannot resolve api.test: no such name"
     assert failed.value.__cause__ is fault
     with pytest.raises(ConnectError):
-        await Dialer(Book(), TLS).dial(SECURE, made, deadline=112)
+        await Dialer(NameTable(), TLS).dial(SECURE, made, deadline=112)
     assert road.tried == []
 
 
@@ -188,7 +188,10 @@ def shake_hands(context: ssl.SSLContext, authority: trustme.CA, offers: list[str
 async def test_socket_that_the_own_system_has_no_room_for_is_no_fault_of_the_origin(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    book, road = Book("10.0.0.1"), Road(monkeypatch, **{"ip10.0.0.1": OSError(number, "none left")})
+    book, road = (
+        NameTable("10.0.0.1"),
+        FakeNetwork(monkeypatch, **{"ip10.0.0.1": OSError(number, "none left")}),
+    )
     with pytest.raises(PoolExhaustedError):
         await Dialer(book, TLS).dial(CLEAR, made, deadline=110.0)
     assert len(road.tried) == 1

@@ -44,12 +44,10 @@ class AwsKms:
         self._read_time = read_time
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyManagementService.wrap`."""
         answer = self._ask("Encrypt", {"Plaintext": encode_base64(material)}, context)
         return read_base64(self._place, answer, "CiphertextBlob")
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyManagementService.unwrap`."""
         answer = self._ask("Decrypt", {"CiphertextBlob": encode_base64(wrapped)}, context)
         return read_base64(self._place, answer, "Plaintext")
 

@@ -79,7 +79,6 @@ class AccountToken:
         self._read_time = read_time
 
     def fetch(self) -> str:
-        """See `TokenSource.fetch`."""
         form = urllib.parse.urlencode({"grant_type": GRANT, "assertion": self._sign()})
         headers = [(b"content-type", b"application/x-www-form-urlencoded")]
         request = self._place.build_request("", headers, form.encode())
@@ -112,7 +111,6 @@ class MachineToken:
         self._send = send
 
     def fetch(self) -> str:
-        """See `TokenSource.fetch`."""
         asked = self._place.build_request(METADATA_PATH, [(b"metadata-flavor", b"Google")], b"")
         request: Request = msgspec.structs.replace(asked, method=b"GET")
         return _read_token(self._place, call_key_service(self._send, self._place, request))
@@ -132,12 +130,10 @@ class GcpKms:
         self._send = send
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyManagementService.wrap`."""
         answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
         return read_base64(self._place, answer, "ciphertext")
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyManagementService.unwrap`."""
         answer = self._ask("decrypt", {"ciphertext": encode_base64(wrapped)}, context)
         return read_base64(self._place, answer, "plaintext")
 

@@ -52,11 +52,9 @@ class LocalMasterKey:
         self.provenance = provenance or Provenance()
 
     def wrap(self, material: bytes, *, bound_to: bytes) -> bytes:
-        """See `MasterKey.wrap`."""
         return crypto.seal(self._key, material, bound_to=bound_to)
 
     def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
-        """See `MasterKey.unwrap`."""
         return crypto.open_box(self._key, wrapped, bound_to=bound_to)
 
 

@@ -101,7 +101,6 @@ class RemoteSource:
         self.provider = service.provider
 
     def find(self, connection: sa.Connection) -> LocalMasterKey | None:
-        """See `MasterKeySource.find`."""
         known = list_known(connection)
         if not known:
             return None

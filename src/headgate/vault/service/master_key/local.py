@@ -38,7 +38,6 @@ class LocalSource:
         self._path = path
 
     def find(self, connection: sa.Connection) -> LocalMasterKey | None:
-        """See `MasterKeySource.find`."""
         known = list_known(connection)
         refusal: str | None = None
         for source, material in self._read():
@@ -52,7 +51,6 @@ class LocalSource:
         return None
 
     def create(self) -> LocalMasterKey:
-        """See `MasterKeySource.create`."""
         return create_master_key(self._path)
 
     def read_material(self, connection: sa.Connection) -> bytes | None:

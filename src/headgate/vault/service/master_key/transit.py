@@ -53,7 +53,6 @@ class Transit:
         self._send = send
 
     def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyManagementService.wrap`."""
         answer = self._ask("encrypt", {"plaintext": encode_base64(material)}, context)
         ciphertext = find_text(answer, "data.ciphertext")
         if not _CIPHERTEXT.fullmatch(ciphertext):
@@ -64,7 +63,6 @@ class Transit:
         return ciphertext.encode()
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """See `KeyManagementService.unwrap`."""
         answer = self._ask("decrypt", {"ciphertext": wrapped.decode("latin-1")}, context)
         return read_base64(self._place, answer, "data.plaintext")
 
