@@ -29,3 +29,9 @@ def test_class_name_that_two_modules_define_is_refused(
         (tmp_path / name).write_text(text)
     found = list(tidy.find_doubled_classes([tmp_path / "a.py", tmp_path / "b.py"]))
     assert found == ["b.py: class `Same` is also in a.py"]
+
+
+def test_docstring_that_only_points_elsewhere_is_refused() -> None:
+    text = '"""Role."""\ndef one():\n    """See `two`."""\ndef two():\n    """See to it that it ends."""'
+    [found] = tidy.check_docstrings(ast.parse(text))
+    assert "`one`" in found
