@@ -84,6 +84,7 @@ class RequestAuthenticator:
             await self._storage.write(lambda connection: self._sessions.touch(connection, session))
 
     async def _identify_bearer(self, request: Request, token: str) -> Principal | None:
+        # A JWT has three parts. Anything else is not for an issuer.
         if self._tokens is None or token.count(".") != 2:
             return None
         external = await self._tokens.verify(token)
@@ -93,6 +94,7 @@ class RequestAuthenticator:
             return login, login is None and self._account_linking.has_account(connection, external)
 
         login, has_account = await self._storage.read(find)
+        # Linking writes, so it is done only where it can succeed: other tokens cause no writes.
         if has_account:
             client = request.client.host if request.client else ""
             by = Actor(ActorKind.PERSON, external.subject, external.issuer, client)

@@ -16,7 +16,7 @@ class Cookies:
 
     def __init__(self, *, is_secure: bool) -> None:
         self._prefix = HOST_PREFIX if is_secure else ""
-        self._ending = "; Secure" if is_secure else ""
+        self._suffix = "; Secure" if is_secure else ""
 
     def read_session(self, request: Request) -> str:
         """Return the session's token, empty for none."""
@@ -43,7 +43,8 @@ class Cookies:
         return self._write(FLOW, "", 0)
 
     def _write(self, name: str, value: str, seconds: float) -> str:
+        # Lax, not Strict: the redirect back from the issuer must carry the cookie of the sign-in.
         return (
             f"{self._prefix}{name}={value}; Path=/; Max-Age={int(seconds)}; "
-            f"HttpOnly; SameSite=Lax{self._ending}"
+            f"HttpOnly; SameSite=Lax{self._suffix}"
         )

@@ -46,6 +46,7 @@ async def verify_password(
     except InvalidEmailError:
         email = ""  # It belongs to nobody. The same work is done all the same.
     context.request.state.sign_in = SignInAttempt(email, "")
+    # Before any work, so that a flood of attempts costs little.
     authentication.login_rate_limiter.take(context.actor.address, email)
     person, stored = await context.read(
         lambda connection: services.people.find_with_password_hash(connection, email)
@@ -55,6 +56,7 @@ async def verify_password(
         context.request.state.sign_in = SignInAttempt(email, "" if person is None else person.id)
         raise SignInFailedError(NOT_SIGNED_IN)
     authentication.login_rate_limiter.refund(context.actor.address, email)
+    # Only now is the password known in clear, so only now can an outdated hash be renewed.
     renewed = await authentication.hasher.hash(password) if check.needs_rehash else None
     return VerifiedPassword(person, stored, renewed)
 

@@ -65,8 +65,8 @@ class AuditEntry(msgspec.Struct, frozen=True):
     number: int
     at: float
     actor: Actor
+    # `headgate audit list --json` has always written this name, and scripts read it.
     event: AuditEvent = msgspec.field(name="deed")
-    # `headgate audit list --json` has always called it so; scripts read it.
     previous_hash: bytes
     hash: bytes
 
@@ -92,6 +92,7 @@ class ChainVerification(msgspec.Struct, frozen=True):
 
 def encode_changes(event: AuditEvent) -> str:
     """Return the changes as they are stored and hashed."""
+    # Sorted, so that the same fields always give the same hash.
     return msgspec.json.encode(event.changes, order="sorted").decode()
 
 

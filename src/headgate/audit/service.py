@@ -33,6 +33,7 @@ class AuditLog:
             store.insert_head(connection, first_hash=FIRST_HASH)
             number = 1
         _, previous = store.read_head(connection)
+        # An integer, so that the entry read back gives the same bytes and the same hash.
         at = round(self._clock.now() * MICROSECONDS)
         entry_hash = hash_entry(number, at, by, event, after=previous)
         entry = AuditEntry(number, at / MICROSECONDS, by, event, previous, entry_hash)
@@ -60,6 +61,7 @@ class AuditLog:
             if hash_entry(count, at, entry.actor, entry.event, after=head) != entry.hash:
                 return ChainVerification(count - 1, head, f"entry {count} was changed")
             head = entry.hash
+        # The chain alone does not show that its last entries were removed, but the head does.
         number, newest = store.read_head(connection)
         if (number, newest or FIRST_HASH) != (count, head):
             return ChainVerification(

@@ -56,6 +56,7 @@ HEAD_ID = 1
 
 def lock_head(connection: sa.Connection) -> int | None:
     """Take the next number and lock out other writers. Return None where no head exists yet."""
+    # The update takes the row's lock before the number is read: no gap, no number twice.
     taken = connection.execute(
         sa.update(AUDIT_HEADS)
         .where(AUDIT_HEADS.c.id == HEAD_ID)

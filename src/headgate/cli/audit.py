@@ -59,12 +59,15 @@ def verify(
     """Verify the whole chain of hashes. The exit status is 1 if it is not intact."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         log = application.audit
-        verdict = log.verify(connection)
+        verification = log.verify(connection)
         is_known = head is None or log.contains_hash(connection, head)
-    if verdict.fault is not None:
-        typer.echo(f"The audit log is not intact: {verdict.fault}.", err=True)
+    if verification.fault is not None:
+        typer.echo(f"The audit log is not intact: {verification.fault}.", err=True)
         raise typer.Exit(1)
     if not is_known:
         typer.echo(f"The audit log was rewritten: it does not contain {head} any more.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"All {verdict.entries} entries are intact. The newest hash is {verdict.head.hex()}")
+    typer.echo(
+        f"All {verification.entries} entries are intact. "
+        f"The newest hash is {verification.head.hex()}"
+    )

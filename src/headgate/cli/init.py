@@ -33,17 +33,17 @@ def init(
     ] = False,
 ) -> None:
     """Create the first owner, who also operates the installation."""
-    loaded = load_settings(data)
-    application = open_application_for_command(loaded, "headgate init")
+    settings = load_settings(data)
+    application = open_application_for_command(settings, "headgate init")
     try:
         prepare_first_start(application)
         with application.database.reading() as connection:
-            is_done = application.first_owner.exists(connection)
-        if is_done and if_missing:
+            has_owner = application.first_owner.exists(connection)
+        if has_owner and if_missing:
             typer.echo("There is an owner already. Nothing was done.", err=True)
             return
-        address = "" if is_done else ask_email(email)
-        hashed = "" if is_done else ask_password_hash(address, from_stdin=password_stdin)
+        address = "" if has_owner else ask_email(email)
+        hashed = "" if has_owner else ask_password_hash(address, from_stdin=password_stdin)
         with application.database.transaction(exclusive=True) as connection:
             person = application.first_owner.create(
                 connection, email=address, name=name or address, password_hash=hashed

@@ -224,8 +224,8 @@ def _describe(name: str, value: Any) -> str:
 def _parse_labels(texts: list[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for text in texts:
-        name, mark, value = text.partition("=")
-        if not name or not mark:
+        name, separator, value = text.partition("=")
+        if not name or not separator:
             raise InvalidOptionError(f"{text!r} is not a label. Write name=text.")
         labels[name] = value
     return labels

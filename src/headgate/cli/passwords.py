@@ -27,6 +27,7 @@ def ask_password_hash(email: str, *, from_stdin: bool) -> str:
     else:
         raise WeakPasswordError("There is no terminal to ask for a password. Use --password-stdin.")
     password = check_password(given, email=email)
+    # It has threads, which would keep the command from ending.
     hasher = PasswordHasher()
     try:
         return hasher.hash_blocking(password)

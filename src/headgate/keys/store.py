@@ -15,7 +15,7 @@ from headgate.relay.ports import DisconnectPolicy
 
 # Every change bumps the revision of this topic, by which other processes notice it.
 TOPIC = "keys"
-IDS_AT_ONCE = 500
+IDS_PER_STATEMENT = 500
 NO_LIST = "[]"
 
 KEYS = sa.Table(
@@ -72,6 +72,7 @@ _STORED = [
     KEYS.c.requests_per_minute,
     KEYS.c.tokens_per_minute,
     KEYS.c.on_disconnect,
+    # As text: msgspec decodes tens of thousands of rows faster than SQLAlchemy's JSON type.
     *(
         sa.cast(KEYS.c[name], sa.Text)
         for name in ("models", "endpoints", "projects", "networks", "resources", "permissions")
@@ -167,9 +168,10 @@ def select_changed(connection: sa.Connection, *, after_revision: int) -> Iterato
     statement = sa.select(*_STORED).where(KEYS.c.changed_at_revision > after_revision)
     for row in connection.execute(statement):
         values: list[Any] = list(row)
-        for place in _TEXTS:
-            stored = values[place]
-            values[place] = () if stored == NO_LIST else _decode_texts(stored)
+        for index in _TEXTS:
+            stored = values[index]
+            # Most lists are empty, and comparing is cheaper than decoding.
+            values[index] = () if stored == NO_LIST else _decode_texts(stored)
         if values[_POLICY] is not None:
             values[_POLICY] = DisconnectPolicy(values[_POLICY])
         yield StoredKey(*values)
@@ -210,9 +212,9 @@ def count_unrevoked(connection: sa.Connection, organization_id: str) -> int:
 
 def mark_used(connection: sa.Connection, key_ids: Sequence[str], *, at: float) -> None:
     """Store when keys were last used, without a new revision, since nobody has to reload for it."""
-    for start in range(0, len(key_ids), IDS_AT_ONCE):
-        some = key_ids[start : start + IDS_AT_ONCE]
-        connection.execute(sa.update(KEYS).where(KEYS.c.id.in_(some)).values(last_used_at=at))
+    for start in range(0, len(key_ids), IDS_PER_STATEMENT):
+        batch = key_ids[start : start + IDS_PER_STATEMENT]
+        connection.execute(sa.update(KEYS).where(KEYS.c.id.in_(batch)).values(last_used_at=at))
 
 
 def append_event(connection: sa.Connection, row: outbox.Row) -> None:
@@ -241,12 +243,12 @@ def _conditions(key_filter: KeyFilter, now: float) -> list[sa.ColumnElement[bool
 def _match_state(state: KeyState, now: float) -> Sequence[sa.ColumnElement[bool]]:
     """Express `model.find_state` in SQL."""
     unrevoked, enabled = KEYS.c.revoked_at.is_(None), KEYS.c.disabled_at.is_(None)
-    is_over = sa.func.coalesce(KEYS.c.expires_at, now + 1) <= now
+    is_expired = sa.func.coalesce(KEYS.c.expires_at, now + 1) <= now
     return {
         KeyState.REVOKED: [~unrevoked],
         KeyState.DISABLED: [unrevoked, ~enabled],
-        KeyState.EXPIRED: [unrevoked, enabled, is_over],
-        KeyState.ACTIVE: [unrevoked, enabled, ~is_over],
+        KeyState.EXPIRED: [unrevoked, enabled, is_expired],
+        KeyState.ACTIVE: [unrevoked, enabled, ~is_expired],
     }[state]
 
 

@@ -44,7 +44,7 @@ def build_authentication(
         account_linking=account_linking,
         authenticator=authenticator,
         oidc=oidc,
-        public_url=_clean(settings.public_url),
+        public_url=_normalize_url(settings.public_url),
     )
 
 
@@ -59,13 +59,13 @@ def _build_issuer_methods(application: Application, client: Client) -> tuple[Any
     if settings.oidc_issuer is not None:
         assert settings.oidc_client_id is not None, "checked before the start"
         issuer = issuers.Issuer(client, clock, url=settings.oidc_issuer, jwks_url=None)
-        registered = oidc_module.OidcClient(
+        oidc_client = oidc_module.OidcClient(
             settings.oidc_client_id,
             settings.oidc_client_secret,
             settings.oidc_scopes,
-            f"{_clean(settings.public_url)}{CALLBACK_PATH}",
+            f"{_normalize_url(settings.public_url)}{CALLBACK_PATH}",
         )
-        oidc = oidc_module.OidcLogin(issuer, registered, clock)
+        oidc = oidc_module.OidcLogin(issuer, oidc_client, clock)
     if settings.jwt_issuer is not None:
         issuer = issuers.Issuer(
             client, clock, url=settings.jwt_issuer, jwks_url=settings.jwt_jwks_url
@@ -76,10 +76,11 @@ def _build_issuer_methods(application: Application, client: Client) -> tuple[Any
 
 def _is_secure(settings: Settings) -> bool:
     """Return whether browsers reach this server over TLS, directly or through a proxy."""
+    # The operator's word counts first: a proxy may end TLS in front of this server.
     if settings.public_url is not None:
         return settings.public_url.startswith("https:")
     return settings.ssl_certfile is not None or settings.allow_public_without_tls
 
 
-def _clean(url: str | None) -> str | None:
+def _normalize_url(url: str | None) -> str | None:
     return None if url is None else url.rstrip("/").lower()

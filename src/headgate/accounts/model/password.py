@@ -47,16 +47,16 @@ def check_password(password: str, *, email: str = "", param: str = "password") -
 
     Raise `WeakPasswordError`, whose message never contains the password.
     """
-    normal = unicodedata.normalize("NFC", password)
-    if len(normal) < CHARACTERS_MIN:
+    normalized = unicodedata.normalize("NFC", password)
+    if len(normalized) < CHARACTERS_MIN:
         message = f"A password has at least {CHARACTERS_MIN} characters."
         raise WeakPasswordError(message, param=param)
-    if len(normal.encode("utf-8", "surrogatepass")) > BYTES_MAX:
+    if len(normalized.encode("utf-8", "surrogatepass")) > BYTES_MAX:
         raise WeakPasswordError(f"A password has at most {BYTES_MAX} bytes.", param=param)
-    folded = normal.casefold()
+    folded = normalized.casefold()
     if folded in _COMMON or len(set(folded)) < 3 or folded == email.casefold():
         raise WeakPasswordError(
             "This password is too common. Choose another one.",
             param=param,
         )
-    return normal
+    return normalized

@@ -10,6 +10,7 @@ from headgate.accounts.model.tenant import Role
 from headgate.kit.errors import HeadgateError, Kind
 
 EMAIL_CHARACTERS_MAX = 254
+# No quoted local parts, comments or address literals: mail servers read these differently.
 _EMAIL = re.compile(
     r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9][a-z0-9-]{0,62}(?:\.[a-z0-9-]{1,63})*"
 )
@@ -211,9 +212,9 @@ def check_email(email: str, *, param: str = "email") -> str:
 
     Only ASCII is accepted: two addresses that look alike must not be two people.
     """
-    normal = email.strip().lower()
-    if len(normal) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(normal):
+    normalized = email.strip().lower()
+    if len(normalized) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(normalized):
         raise InvalidEmailError(
             "This is not an e-mail address such as ada@example.com.", param=param
         )
-    return normal
+    return normalized

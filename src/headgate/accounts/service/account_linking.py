@@ -67,6 +67,7 @@ class AccountLinking:
         """
         email = read_email(external)
         domain = "" if email is None else email.rpartition("@")[2]
+        # Checked first, so that removing a domain also locks out people who are linked already.
         if self._domains and domain not in self._domains:
             raise SignInFailedError("E-mail addresses of this domain cannot sign in here.")
         known = self.find_login(connection, external)
@@ -91,6 +92,8 @@ class AccountLinking:
         invitations = self._invitations.list_for_email(connection, email)
         if not invitations and not is_trusted:
             return None
+        # `check_name` refuses what an issuer allows in a display name, and that must not end a
+        # sign-in.
         name = "".join(each for each in external.name if each.isprintable()).strip()
         request = PersonRequest(email=email, name=name or email, is_verified=True)
         person = self._people.add(connection, request, by=by)

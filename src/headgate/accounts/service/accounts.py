@@ -213,10 +213,10 @@ class AccountService:
             found = [known for known in projects if project in (known.id, known.name)]
         if len(found) == 1:
             return found[0]
-        raise AccountNotFoundError(_why_not(project, len(found)), param="project")
+        raise AccountNotFoundError(_explain_not_found(project, len(found)), param="project")
 
 
-def _why_not(project: str | None, found: int) -> str:
+def _explain_not_found(project: str | None, found: int) -> str:
     if project is None:
         return "There is no project yet; start `headgate serve` once to make the first."
     if found:

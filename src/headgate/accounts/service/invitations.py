@@ -109,6 +109,7 @@ class InvitationService:
     def find(self, connection: sa.Connection, token: str) -> Invitation:
         """Return the open invitation of a token. Raise `InvitationNotFoundError`."""
         found = None
+        # Nothing that cannot be a token is hashed and looked up.
         if token.startswith(TOKEN_PREFIX) and len(token) <= TOKEN_CHARACTERS_MAX:
             now = self._clock.now()
             found = store.select_open_invitation(connection, hash_token(token), now=now)
@@ -133,6 +134,7 @@ class InvitationService:
         Raise `InvitationNotFoundError` where it was accepted in the meantime, and the errors of
         `PersonService.add`.
         """
+        # Before anything else, so that of two concurrent requests only one goes on.
         if not store.mark_accepted(connection, invitation.id, at=self._clock.now()):
             raise InvitationNotFoundError(NOT_OPEN)
         if isinstance(person, PersonRequest):

@@ -100,6 +100,7 @@ class Issuer:
         if self._metadata is None:
             address = self.url.rstrip("/") + DISCOVERY_PATH
             metadata = await self.fetch("GET", address)
+            # OpenID Connect Discovery 4.3 demands the same URL to the letter.
             if metadata.get("issuer") != self.url:
                 log.warning("issuer.differs", configured=self.url, found=metadata.get("issuer"))
                 raise IssuerUnreachableError(
@@ -166,6 +167,7 @@ class Issuer:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= TEXT_CHARACTERS_MAX:
             raise InvalidTokenError(NOT_ACCEPTED)
+        # A token without an expiry would be valid forever.
         if not _is_number(claims.get("exp")):
             raise InvalidTokenError(NOT_ACCEPTED)
         if claims["exp"] + LEEWAY_SECONDS <= now:
@@ -177,6 +179,8 @@ class Issuer:
 
     async def _find_keys(self, kid: str | None) -> KeySet:
         age = self._clock.monotonic() - self._read_at
+        # An unknown key id means that the issuer has rotated its keys, so this token waits for
+        # them.
         if self._keys is None or (kid is not None and kid not in _list_ids(self._keys)):
             await self._refresh_keys(wait=True)
         elif age > KEYS_FRESH_SECONDS:
@@ -197,6 +201,7 @@ class Issuer:
             self._tried_at = now
             self._refreshing = asyncio.create_task(self._fetch_keys())
         if wait:
+            # A caller that disconnects must not cancel the fetch for the others.
             await asyncio.shield(self._refreshing)
 
     async def _fetch_keys(self) -> None:
@@ -254,6 +259,7 @@ def _read_header(token: str) -> Mapping[str, Any]:
         header = jws.extract_compact(token.encode()).headers()
     except (JoseError, ValueError, binascii.Error) as error:
         raise InvalidTokenError(NOT_ACCEPTED) from error
+    # Checked before any key is fetched, so that a forged header causes no request.
     if header.get("alg") not in ALGORITHMS:
         raise InvalidTokenError(NOT_ACCEPTED)
     return header

@@ -30,40 +30,41 @@ class LoginRateLimiter:
     def __init__(self, clock: Clock, *, per_minute: int) -> None:
         self._now = clock.monotonic
         self._per_minute = per_minute
-        self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._attempts: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str, account: str) -> None:
         """Count an attempt. Raise `TooManySignInsError`, which is not counted."""
         now = self._now()
         keys = (f"from {_find_network(address)}", f"for {account}")
-        spent = [self._read(key, now) for key in keys]
-        if max(spent) > self._per_minute - 1:
-            seconds = (max(spent) - self._per_minute + 1) * 60.0 / self._per_minute
+        attempts = [self._count_recent(key, now) for key in keys]
+        # A refused attempt is not counted, so that retries do not prolong the wait.
+        if max(attempts) > self._per_minute - 1:
+            seconds = (max(attempts) - self._per_minute + 1) * 60.0 / self._per_minute
             raise TooManySignInsError(
                 "Too many attempts to sign in. Try again later.", retry_after_seconds=seconds
             )
-        for key, count in zip(keys, spent, strict=True):
+        for key, count in zip(keys, attempts, strict=True):
             self._store(key, count + 1.0, now)
 
     def refund(self, address: str, account: str) -> None:
         """Take a successful attempt back."""
         now = self._now()
         for key in (f"from {_find_network(address)}", f"for {account}"):
-            self._store(key, max(0.0, self._read(key, now) - 1.0), now)
+            self._store(key, max(0.0, self._count_recent(key, now) - 1.0), now)
 
     @property
     def size(self) -> int:
-        return len(self._spent)
+        return len(self._attempts)
 
-    def _read(self, key: str, now: float) -> float:
-        count, at = self._spent.get(key, (0.0, now))
+    def _count_recent(self, key: str, now: float) -> float:
+        count, at = self._attempts.get(key, (0.0, now))
         return max(0.0, count - (now - at) * self._per_minute / 60.0)
 
     def _store(self, key: str, count: float, now: float) -> None:
-        self._spent[key] = (count, now)
-        self._spent.move_to_end(key)
-        if len(self._spent) > ENTRIES_MAX:
-            self._spent.popitem(last=False)
+        self._attempts[key] = (count, now)
+        self._attempts.move_to_end(key)
+        if len(self._attempts) > ENTRIES_MAX:
+            self._attempts.popitem(last=False)
 
 
 def _find_network(address: str) -> str:

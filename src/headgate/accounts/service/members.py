@@ -109,6 +109,7 @@ class MemberService:
     def _revoke_access(
         self, connection: sa.Connection, organization_id: str, member: Member, *, by: Actor
     ) -> None:
+        # Who changes their own role stays signed in: sessions hold no role, so the new one applies.
         if by.id != member.person_id:
             sessions.delete_sessions_of(connection, member.person_id)
         invitations.delete_invitations_by(connection, organization_id, member.person_id)

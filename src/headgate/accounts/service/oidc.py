@@ -21,7 +21,7 @@ from headgate.kit.clock import Clock
 from headgate.kit.http.message import Headers
 
 FLOW_SECONDS = 600.0
-NOT_PROVEN = "This sign-in was not started in this browser, or took too long. Start again."
+NOT_STARTED_HERE = "This sign-in was not started in this browser, or took too long. Start again."
 
 
 class OidcClient(msgspec.Struct, frozen=True):
@@ -67,10 +67,11 @@ class OidcLogin:
     def check_state(self, flow: str, state: str, issuer: str | None) -> None:
         """Raise `SignInFailedError` unless this browser started this sign-in within ten minutes."""
         at = flow.partition(".")[0]
+        # `iss` shows that another issuer's answer was mixed in (RFC 9207); older issuers omit it.
         is_known = hmac.compare_digest(derive_token(flow, "oidc_state").encode(), state.encode())
         is_fresh = at.isdigit() and 0 <= self._clock.now() - int(at) <= FLOW_SECONDS
         if not is_known or not is_fresh or issuer not in (None, self._issuer.url):
-            raise SignInFailedError(NOT_PROVEN)
+            raise SignInFailedError(NOT_STARTED_HERE)
 
     async def exchange_code(self, flow: str, code: str) -> ExternalIdentity:
         """Exchange the authorization code for the identity.
@@ -95,8 +96,9 @@ class OidcLogin:
         claims = await self._issuer.verify(
             token, audiences=(client.client_id,), nonce=derive_token(flow, "oidc_nonce")
         )
+        # A token for several audiences names in `azp` the client that requested it.
         if claims.get("azp", client.client_id) != client.client_id:
-            raise SignInFailedError(NOT_PROVEN)
+            raise SignInFailedError(NOT_STARTED_HERE)
         external = read_external_identity(self._issuer.url, claims)
         access_token = answer.get("access_token")
         if "email" in claims or not isinstance(access_token, str):
@@ -105,8 +107,9 @@ class OidcLogin:
         address = await self._issuer.find_endpoint("userinfo_endpoint")
         bearer = (b"authorization", b"Bearer " + access_token.encode("utf-8", "replace"))
         user = await self._issuer.fetch("GET", address, headers=[bearer])
+        # Otherwise the e-mail of another user could be substituted (OpenID Connect Core 5.3.2).
         if user.get("sub") != claims["sub"]:
-            raise SignInFailedError(NOT_PROVEN)
+            raise SignInFailedError(NOT_STARTED_HERE)
         return read_external_identity(self._issuer.url, claims, user=user)
 
 

@@ -83,18 +83,19 @@ class PasswordHasher:
         return self._argon.hash(_encode(password))
 
     def _verify_now(self, stored: str | None, password: str) -> PasswordCheck:
+        # Made at the first use, since it takes as long as a check.
         if self._dummy_hash is None:
             self._dummy_hash = self.hash_blocking("nobody has this password")
-        compared = stored or self._dummy_hash
+        reference_hash = stored or self._dummy_hash
         try:
-            self._argon.verify(compared, _encode(password))
+            self._argon.verify(reference_hash, _encode(password))
         except argon2.exceptions.VerificationError:
             return PasswordCheck(is_correct=False)
         except argon2.exceptions.InvalidHashError as error:
             raise SignInFailedError(
                 "The stored password hash is corrupt. Set a new password."
             ) from error
-        return PasswordCheck(stored is not None, self._argon.check_needs_rehash(compared))
+        return PasswordCheck(stored is not None, self._argon.check_needs_rehash(reference_hash))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._waiting >= self._waiting_max:

@@ -111,10 +111,10 @@ class PersonService:
 
         Raise `SignInFailedError` where they or their password changed while it was verified.
         """
-        present, hashed = self.find_with_password_hash(connection, person.email)
-        if present is None or present.id != person.id or hashed != stored:
+        current, hashed = self.find_with_password_hash(connection, person.email)
+        if current is None or current.id != person.id or hashed != stored:
             raise SignInFailedError(NOT_SIGNED_IN)
-        return present
+        return current
 
     def list_memberships(self, connection: sa.Connection, person_id: str) -> tuple[Membership, ...]:
         return store.select_memberships(connection, person_id)

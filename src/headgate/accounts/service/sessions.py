@@ -21,7 +21,7 @@ from headgate.kit.ids import IdGenerator
 # Per person. The least recently used one ends for a new one.
 SESSIONS_MAX = 50
 # `last_seen_at` is updated at most this often, since each update is a write.
-SEEN_SECONDS = 60.0
+LAST_SEEN_UPDATE_SECONDS = 60.0
 
 
 class SessionService:
@@ -53,13 +53,11 @@ class SessionService:
         *,
         method: str,
         by: Actor,
-        instead_of: Session | None = None,
     ) -> Login:
         """Open a session and return the login with its new token."""
         now = self._clock.now()
         store.delete_expired_sessions(connection, now=now)
-        if instead_of is not None:
-            store.delete_session(connection, person.id, instead_of.id)
+        # The list begins with the most recently used session.
         for old in store.select_sessions_of(connection, person.id)[SESSIONS_MAX - 1 :]:
             store.delete_session(connection, person.id, old.id)
         session = Session(
@@ -94,7 +92,7 @@ class SessionService:
 
     def is_stale(self, session: Session) -> bool:
         """Return whether `last_seen_at` is old enough to be updated."""
-        wait = min(SEEN_SECONDS, self._idle_seconds / 10)
+        wait = min(LAST_SEEN_UPDATE_SECONDS, self._idle_seconds / 10)
         return self._clock.now() - session.last_seen_at >= wait
 
     def touch(self, connection: sa.Connection, session: Session) -> None:

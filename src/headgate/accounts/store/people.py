@@ -201,8 +201,8 @@ def count_members(
     return connection.execute(statement).scalar_one()
 
 
-def _read_person(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Person | None:
-    row = connection.execute(sa.select(*PERSON_COLUMNS).where(which)).one_or_none()
+def _read_person(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Person | None:
+    row = connection.execute(sa.select(*PERSON_COLUMNS).where(condition)).one_or_none()
     return None if row is None else _person(row)
 
 

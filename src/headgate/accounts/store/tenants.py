@@ -74,6 +74,7 @@ def update_organization(
 
 def lock_organization(connection: sa.Connection, organization_id: str) -> None:
     """Lock the organization's row until the transaction ends."""
+    # An update that changes nothing, since SQLite has no SELECT ... FOR UPDATE.
     connection.execute(
         sa.update(ORGANIZATIONS)
         .where(ORGANIZATIONS.c.id == organization_id)

@@ -140,8 +140,8 @@ def find_state(key: Key, now: float) -> KeyState:
         return KeyState.REVOKED
     if key.disabled_at is not None:
         return KeyState.DISABLED
-    is_over = key.expires_at is not None and key.expires_at <= now
-    return KeyState.EXPIRED if is_over else KeyState.ACTIVE
+    is_expired = key.expires_at is not None and key.expires_at <= now
+    return KeyState.EXPIRED if is_expired else KeyState.ACTIVE
 
 
 def is_visible_to(key: Key, projects: Sequence[str]) -> bool:

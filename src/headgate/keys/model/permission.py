@@ -19,6 +19,7 @@ PLATFORM_PREFIX = "platform:"
 FORM = re.compile(r"\*|[a-z_*-]{1,64}:[a-z_*-]{1,64}")
 
 
+# Called for every request of a key, with few distinct arguments.
 @functools.lru_cache(maxsize=4096)
 def allows(held: tuple[str, ...], permission: str) -> bool:
     """Return whether the held patterns include the permission. None held means the whole
@@ -36,7 +37,7 @@ def names_platform(held: Sequence[str]) -> bool:
     return any(each == EVERYTHING or each.startswith(PLATFORM_PREFIX) for each in held)
 
 
-def is_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
+def is_within(requested: Sequence[str], held: Sequence[str]) -> bool:
     """Return whether every wanted pattern is covered by held ones. None held covers nothing."""
     if EVERYTHING in held:
         return True
@@ -45,5 +46,5 @@ def is_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
     return all(
         each != EVERYTHING
         and patterns.is_within(each, platform if each.startswith(PLATFORM_PREFIX) else own)
-        for each in wanted
+        for each in requested
     )

@@ -63,11 +63,11 @@ def normalize_lists(scope: Scope) -> dict[str, tuple[str, ...]]:
     Raise `InvalidScopeFormError`.
     """
     normalized: dict[str, tuple[str, ...]] = {}
-    for dimension, (form, wanted) in _FORMS.items():
+    for dimension, (form, requested) in _FORMS.items():
         entries: tuple[str, ...] = getattr(scope, dimension)
         if len(entries) > ENTRIES_MAX or not all(map(form.fullmatch, entries)):
             raise InvalidScopeFormError(
-                dimension, f"A list of {dimension} has at most {ENTRIES_MAX} entries {wanted}."
+                dimension, f"A list of {dimension} has at most {ENTRIES_MAX} entries {requested}."
             )
         normalized[dimension] = tuple(dict.fromkeys(map(patterns.collapse_stars, entries)))
     normalized["networks"] = _check_networks(scope.networks)
@@ -97,42 +97,46 @@ def parse_network(text: str) -> Network:
     if isinstance(network, ipaddress.IPv6Network):
         if "%" in text:
             raise ValueError("a network cannot have a zone")
+        # A dual-stack socket reports IPv4 clients so; both spellings must mean one network.
         if network.subnet_of(_MAPPED):
             inner = int(network.network_address) & IPV4_BITS
             return ipaddress.IPv4Network((inner, network.prefixlen - _MAPPED.prefixlen))
     return network
 
 
-def find_excess(wanted: Scope, held: Scope) -> str | None:
-    """Return the first dimension in which `wanted` exceeds `held`, or None.
+def find_excess(requested: Scope, held: Scope) -> str | None:
+    """Return the first dimension in which `requested` exceeds `held`, or None.
 
     Both must be effective scopes.
     """
     for dimension, is_within in _WITHIN.items():
-        if not is_within(getattr(wanted, dimension), getattr(held, dimension)):
+        if not is_within(getattr(requested, dimension), getattr(held, dimension)):
             return dimension
     return None
 
 
-def _are_patterns_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
-    return not held or (bool(wanted) and all(patterns.is_within(each, held) for each in wanted))
-
-
-def _are_endpoints_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
-    named = {each for each in wanted if each in RESTRICTED}
-    return _are_patterns_within(wanted, held) and (not held or named.issubset(held))
-
-
-def _are_names_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
-    return not held or (bool(wanted) and set(wanted).issubset(held))
-
-
-def _are_networks_within(wanted: Sequence[str], held: Sequence[str]) -> bool:
+def _are_patterns_within(requested: Sequence[str], held: Sequence[str]) -> bool:
     return not held or (
-        bool(wanted)
+        bool(requested) and all(patterns.is_within(each, held) for each in requested)
+    )
+
+
+def _are_endpoints_within(requested: Sequence[str], held: Sequence[str]) -> bool:
+    # A pattern does not grant a restricted endpoint, so `held` must name it as well.
+    named = {each for each in requested if each in RESTRICTED}
+    return _are_patterns_within(requested, held) and (not held or named.issubset(held))
+
+
+def _are_names_within(requested: Sequence[str], held: Sequence[str]) -> bool:
+    return not held or (bool(requested) and set(requested).issubset(held))
+
+
+def _are_networks_within(requested: Sequence[str], held: Sequence[str]) -> bool:
+    return not held or (
+        bool(requested)
         and all(
             any(_is_subnet(network, each) for each in blocks)
-            for network, blocks in ((parse_network(text), _join(held)) for text in wanted)
+            for network, blocks in ((parse_network(text), _join(held)) for text in requested)
         )
     )
 
@@ -154,12 +158,12 @@ def _is_subnet(network: Network, of: Network) -> bool:
     return isinstance(of, ipaddress.IPv6Network) and network.subnet_of(of)
 
 
-def _is_rate_within(wanted: int, held: int) -> bool:
-    return (wanted or math.inf) <= (held or math.inf)
+def _is_rate_within(requested: int, held: int) -> bool:
+    return (requested or math.inf) <= (held or math.inf)
 
 
-def _is_ceiling_within(wanted: float | None, held: float | None) -> bool:
-    return held is None or (wanted is not None and wanted <= held)
+def _is_ceiling_within(requested: float | None, held: float | None) -> bool:
+    return held is None or (requested is not None and requested <= held)
 
 
 _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {

@@ -33,16 +33,16 @@ FULL_AUTHORITY = Authority(is_operator=True)
 _NAMES = {"monthly_budget_nano": "monthly_budget"}
 
 
-def check_authority(wanted: Key | KeyRequest, authority: Authority) -> None:
+def check_authority(requested: Key | KeyRequest, authority: Authority) -> None:
     """Raise `ScopeExceededError` where a key would get a wider scope than its issuer's."""
     if authority.scope is None:
-        if names_platform(wanted.permissions) and not authority.is_operator:
+        if names_platform(requested.permissions) and not authority.is_operator:
             raise ScopeExceededError(
                 "Only the operator of the installation can grant permissions of the platform "
                 "(platform:..., or * alone). `*:*` is everything in the organization."
             )
         return
-    excess = find_excess(find_effective_scope(wanted), authority.scope)
+    excess = find_excess(find_effective_scope(requested), authority.scope)
     if excess is not None:
         raise ScopeExceededError(
             "A key cannot grant more than its own scope allows. It is exceeded in: "

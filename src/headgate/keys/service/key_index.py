@@ -55,6 +55,7 @@ class KeyIndex:
             self._latest = store.select_latest_time(connection)
         self.observe_time()
         before, self._inactive = self._inactive, find_inactive_accounts(connection)
+        # The rows of these keys did not change, but whether they are accepted did.
         if before != self._inactive and self._stored:
             projects = before.projects ^ self._inactive.projects
             organizations = before.organizations ^ self._inactive.organizations
@@ -80,6 +81,7 @@ class KeyIndex:
         grant = self._grants.get(digest)
         if grant is None:
             raise self._explain(token, digest)
+        # Most keys have no expiry, and then the clock is not read.
         if grant.expires_at is not None and grant.expires_at <= self.observe_time():
             raise self._explain_expiry(token, digest, grant)
         self._used.add(grant.key_id)
@@ -110,8 +112,10 @@ class KeyIndex:
         """Return the keys that ceased to be active since the last call of this."""
         deactivated, self._deactivated = self._deactivated, set()
         now = self.observe_time()
+        # An expiry changes no row, so no reload reports it.
         while self._expirations and self._expirations[0][0] <= now:
             ends_at, key_id = heapq.heappop(self._expirations)
+            # A changed expiry leaves the old entry in the heap.
             if self._stored[key_id].expires_at == ends_at:
                 deactivated.add(key_id)
         return frozenset(deactivated)
@@ -122,10 +126,11 @@ class KeyIndex:
         reason = self._find_reason(key)
         tokens = _list_tokens(key)
         if before is not None:
-            was_good = before.digest in self._grants
+            was_active = before.digest in self._grants
+            # A rotation ended these tokens. They stay known to say so.
             for digest in set(_list_tokens(before)) - set(tokens):
                 self._refuse(digest, REPLACED)
-            if was_good and reason is not None:
+            if was_active and reason is not None:
                 self._deactivated.add(key.id)
         for digest in tokens:
             if reason is not None:

@@ -125,6 +125,7 @@ class KeyService:
         check_change(key, after, authority)
         self._check(connection, after, now, expiry="expires_at" in changes)
         if enabled is not None and enabled is (key.disabled_at is not None):
+            # To enable a key is to grant everything that it holds.
             if enabled:
                 check_authority(after, authority)
             after = replace(after, disabled_at=None if enabled else now)
@@ -298,11 +299,11 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _find_authority(given: Authority | None, by: Actor) -> Authority:
-    if given is None:
+def _find_authority(authority: Authority | None, by: Actor) -> Authority:
+    if authority is None:
         assert by.kind in _TRUSTED, "only the command line and the system have no limits"
         return FULL_AUTHORITY
-    return given
+    return authority
 
 
 def _check_changeable(key: Key, now: float, *, expiry: bool) -> None:
