@@ -1,4 +1,4 @@
-"""`headgate credentials`: hand over provider secrets, see, try and remove them."""
+"""The commands of `headgate credentials`: add, list, test and remove provider credentials."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def add(
     idle_seconds: IdleSeconds = None,
     total_seconds: TotalSeconds = None,
 ) -> None:
-    """Seal a provider secret. It is asked for, or piped in, and never shown again."""
+    """Seal a provider secret. It is read from a prompt, a pipe or a file, and never shown again."""
     secret = read_secret(stdin=api_key_stdin, file=api_key_file)
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.unlock(connection).credentials
@@ -117,7 +117,7 @@ def add(
 
 @app.command("list")
 def list_credentials(data: Data = None, as_json: Json = False) -> None:
-    """Every credential, masked."""
+    """List all credentials, with their secrets masked."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         records = application.unlock(connection).credentials.list(connection)
     if as_json:
@@ -139,7 +139,7 @@ def list_credentials(data: Data = None, as_json: Json = False) -> None:
 
 @app.command("test")
 def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> None:
-    """Make one small call with a credential (it costs a few tokens) and judge the answer."""
+    """Test a credential with one small call, which costs a few tokens. Exit with 1 if it fails."""
     with open_data_directory(data) as application:
         opened, call = _open(application, credential)
         result = asyncio.run(_try(application, opened, call))
@@ -150,7 +150,8 @@ def try_out(credential: Reference, data: Data = None, as_json: Json = False) -> 
 
 @app.command()
 def remove(credential: Reference, data: Data = None) -> None:
-    """Forget a secret for good; calls that name it fail from now on."""
+    """Delete the secret of a credential for good. Calls that name the credential fail
+    afterwards."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         book = application.unlock(connection).credentials
         record = book.find(connection, credential)
@@ -159,9 +160,9 @@ def remove(credential: Reference, data: Data = None) -> None:
 
 
 def read_secret(*, stdin: bool, file: Path | None, option: str = "api-key") -> str:
-    """A secret that is piped in, read from a file, or asked for.
+    """Read a secret from standard input, a file or a prompt.
 
-    Raises `InvalidCredentialError`.
+    Raise `InvalidCredentialError` for a file that cannot be read, and without a terminal.
     """
     if stdin or file == Path("-"):
         return sys.stdin.read().strip()

@@ -1,4 +1,4 @@
-"""`headgate secrets`: store values to which credentials refer by name, see and remove them."""
+"""The commands of `headgate secrets`: store, list and remove values that credentials refer to."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def store(
     ] = None,
     organization: Owner = None,
 ) -> None:
-    """Store a value, or put it in the place of the one before. It is never shown again."""
+    """Store a value, or replace the value of that name. It is never shown again."""
     value = read_secret(stdin=value_stdin, file=value_file, option="value")
     with open_data_directory(data) as application, application.database.transaction() as connection:
         request = SecretRequest(
@@ -65,7 +65,7 @@ def store(
 
 @app.command("list")
 def list_secrets(data: Data = None, as_json: Json = False, organization: Owner = None) -> None:
-    """The secrets of an organization, without their values."""
+    """List the secrets of an organization, without their values."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         owner = find_owner(application, connection, organization)
         book = application.unlock(connection).secrets
@@ -82,7 +82,7 @@ def list_secrets(data: Data = None, as_json: Json = False, organization: Owner =
 
 @app.command()
 def remove(name: Name, data: Data = None, organization: Owner = None) -> None:
-    """Forget a value for good; credentials that refer to it fail from now on."""
+    """Delete a value for good. Credentials that refer to it fail afterwards."""
     with open_data_directory(data) as application, application.database.transaction() as connection:
         owner = find_owner(application, connection, organization)
         book = application.unlock(connection).secrets
@@ -93,7 +93,10 @@ def remove(name: Name, data: Data = None, organization: Owner = None) -> None:
 def find_owner(
     application: Application, connection: sa.Connection, organization: str | None
 ) -> str:
-    """The organization of that id or name, or the oldest. Raises `AccountNotFoundError`."""
+    """Find an organization by id or name; without one, return the oldest.
+
+    Raise `AccountNotFoundError`.
+    """
     known = application.accounts.list_organizations(connection)
     found = [each.id for each in known if organization in (None, each.id, each.name)]
     if not found:

@@ -1,4 +1,4 @@
-"""`headgate vault`: look at the keys that seal everything, replace them, check every seal."""
+"""The commands of `headgate vault`: show, check and replace the keys that seal all secrets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ app = typer.Typer(
 
 @app.command()
 def status(data: Data = None, as_json: Json = False) -> None:
-    """Master keys, organization keys with the rows under each, and rotations."""
+    """Show master keys, organization keys with the number of rows under each, and rotations."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         told = _open_rotations(application, connection).describe(connection)
     if as_json:
@@ -87,7 +87,7 @@ def status(data: Data = None, as_json: Json = False) -> None:
 
 @app.command()
 def check(data: Data = None, as_json: Json = False) -> None:
-    """Open every seal once; name those that do not open, and end with status 1 for any."""
+    """Open every seal once and name those that do not open. Exit with 1 if there are any."""
     with open_data_directory(data) as application, application.database.reading() as connection:
         unreadable_rows = find_unreadable_rows(connection, application.unlock(connection).sealer)
     if as_json:
@@ -120,10 +120,10 @@ def rotate_master(
         bool, typer.Option("--abandon", help="Take back a rotation that has not ended.")
     ] = False,
 ) -> None:
-    """Put a new master key in the place of the present one; a server may run meanwhile.
+    """Replace the master key. A server may run meanwhile.
 
-    Killed in between, it goes on where it was when it is run again as before. Both keys are
-    needed until it ends; docs/vault.md has the steps.
+    An interrupted rotation continues when the same command is run again. Both keys are needed until
+    it ends; see docs/vault.md for the steps.
     """
     with open_data_directory(data) as application:
         failpoint.arm(application.settings.failpoint, test_mode=application.settings.test_mode)
@@ -160,9 +160,9 @@ def rotate_keys(
         str | None, typer.Option(help="Of this one only: id, name, or `platform`; else all.")
     ] = None,
 ) -> None:
-    """Seal every secret anew under new organization keys, and delete the old ones.
+    """Seal all secrets again under new organization keys, and delete the old keys.
 
-    A server may run meanwhile. Killed in between, it goes on where it was when it is run again.
+    A server may run meanwhile. An interrupted rotation continues when the command is run again.
     """
     with open_data_directory(data) as application:
         failpoint.arm(application.settings.failpoint, test_mode=application.settings.test_mode)
@@ -190,7 +190,7 @@ def _open_rotations(application: Application, connection: sa.Connection) -> Rota
 def _open_target(
     application: Application, path: Path | None, wanted: dict[str, Any]
 ) -> tuple[LocalMasterKey, Settle, str]:
-    """The new key, what is to be done when it is in force, and what to tell then."""
+    """Return the new key, the action that follows its activation, and the message to show then."""
     if path is not None:
         if wanted:
             raise RotationConflictError(
@@ -233,9 +233,9 @@ def _do_nothing() -> None:
 def _open_rotator(
     application: Application, target: LocalMasterKey | None
 ) -> Generator[Rotator | None]:
-    """What rotates, with a bar; None if the target is in force already.
+    """Open a rotator with a progress bar; None if the target is active already.
 
-    Then the present key may be gone, and nothing is left to do but to say so.
+    In that case the old key may be gone, so nothing else may be opened with it.
     """
 
     def commit(work: Callable[[sa.Connection], Any]) -> Any:

@@ -1,1 +1,1 @@
-"""Keeps provider credentials, tests them, and picks the right one for a call."""
+"""Provider credentials: stored, validated, tested, and picked for a call."""

@@ -41,9 +41,9 @@ _TRANSIT = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+")
 
 
 class KeyServiceSender:
-    """Sends a request by the egress client on a short loop of its own; blocks until it is answered.
+    """Send requests to a key service through the egress client; block until the answer is read.
 
-    The operator has named the key service, so its origin is allowed, for this and nothing else.
+    The operator named the service in the settings, so its origin is allowed for this purpose only.
     """
 
     def __init__(self, settings: Settings, *origins: Origin) -> None:
@@ -66,9 +66,9 @@ class KeyServiceSender:
 
 
 def build_source(settings: Settings) -> LocalSource | RemoteSource:
-    """Where the settings have the master key.
+    """Return the source of the master key that the settings name.
 
-    Raises `InvalidSettingError` and `InvalidMasterKeyError`.
+    Raise `InvalidSettingError` and `InvalidMasterKeyError`.
     """
     if settings.master_key_provider == LOCAL:
         return LocalSource(text=settings.master_key, path=settings.data / MASTER_KEY_FILE)

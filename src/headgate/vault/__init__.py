@@ -1,1 +1,1 @@
-"""Seals provider credentials, opens them into memory, and picks the right one for a call."""
+"""Master keys, organization keys, seals, their rotation, and stored secrets."""

@@ -45,13 +45,13 @@ ReportProgress = Callable[[Rotation], None]
 
 
 class Commit(Protocol):
-    """Runs a function in a transaction of its own and waits until it is committed."""
+    """Run a function in its own transaction, and return after the commit."""
 
     def __call__(self, work: Callable[[sa.Connection], Result], /) -> Result: ...
 
 
 class Rotator:
-    """Runs rotations. Everything blocks: it belongs into a thread, or a process, of its own."""
+    """Run rotations. Every method blocks, so call it in a thread or process of its own."""
 
     def __init__(
         self,
@@ -67,11 +67,10 @@ class Rotator:
         self._report = report
 
     def rotate_master(self, target: MasterKey, *, by: Actor) -> int | None:
-        """Bring in a new master key, or carry on with it. How many organization keys do not open;
-        None if it was in force already.
+        """Replace the master key, or continue an interrupted replacement.
 
-        Raises `RotationConflictError` and `StorageUnavailableError`; the next run goes on from
-        there.
+        Return how many organization keys do not open; None if the key is active already. Raise
+        `RotationConflictError` and `StorageUnavailableError`; the next run continues from there.
         """
         rotation = self._commit(
             lambda connection: self._rotations.begin_master(connection, target, by=by)
@@ -87,7 +86,7 @@ class Rotator:
         )
 
     def _stage(self, rotation: Rotation, target: MasterKey, after: str) -> str | None:
-        """Lay down the page behind `after`. Where the next one begins; None at the end."""
+        """Stage the page after `after`; return where the next page begins, None at the end."""
         started = time.perf_counter()
         with self._reading() as connection:
             page = self._rotations.stage(connection, target, after=after)
@@ -101,8 +100,10 @@ class Rotator:
         return page.last_id
 
     def rotate_keys(self, scope: str, *, by: Actor) -> int:
-        """Replace organization keys, or carry on with it. How many rows do not open. Raises as
-        `rotate_master`."""
+        """Replace organization keys, or continue; return how many rows do not open.
+
+        Raise as `rotate_master`.
+        """
         rotation = self._commit(
             lambda connection: self._rotations.begin_keys(connection, scope, by=by)
         )
@@ -116,7 +117,7 @@ class Rotator:
         return failed
 
     def _replace_key(self, rotation: Rotation, retired: OrganizationKeyRecord) -> int:
-        """Empty a retired key and delete it. How many rows do not open."""
+        """Move all rows off a retired key and delete it; return how many rows do not open."""
         for _ in range(ROUNDS_MAX):
             failed = sum(self._move_rows(rotation, table, retired) for table in BINDINGS)
             try:

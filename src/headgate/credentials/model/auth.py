@@ -1,7 +1,7 @@
-"""Which type a credential is, by the material that came with it (systems.md 1.3).
+"""Infers the type of a credential from the fields that came with it.
 
-Whatever the type, one secret is sent in one header. An API key, a bearer token and an OAuth 2
-access token go into the header of the integration; a custom credential names its own.
+Every type sends one secret in one header: API keys, bearer tokens and OAuth 2 access tokens in the
+header of their integration, custom credentials in a header that they name themselves.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ RESERVED_PREFIXES = ("proxy-", "sec-", "x-forwarded-", "x-headgate-", "if-")
 
 
 class AuthMaterial(msgspec.Struct, frozen=True):
-    """What a credential consists of: its type, the field that has its secret, and the secret.
-    `header` carries it, where that is not the integration's own."""
+    """Hold the secret of a credential, with its type and the field that it came in.
+
+    `header` is the header that carries it; None for the integration's own.
+    """
 
     auth_type: str
     field: str
@@ -55,10 +57,10 @@ class AuthMaterial(msgspec.Struct, frozen=True):
 def infer_material(
     given: Mapping[str, str], *, auth_type: str | None, header: str | None, has_oauth_config: bool
 ) -> AuthMaterial:
-    """The one secret among the fields that were given, and the type that it makes.
+    """Return the one secret among the given fields, and the type that it implies.
 
-    Raises `InvalidCredentialError`; `param` is `auth_type`, `oauth_config` or `auth_data` with a
-    field.
+    Raise `InvalidCredentialError`; `param` is `auth_type`, `oauth_config`, `auth_data`, or
+    `auth_data` with a field.
     """
     wanted = None if auth_type is None else OLD_NAMES.get(auth_type, auth_type)
     if wanted is not None and wanted not in AUTH_TYPES:
@@ -85,8 +87,10 @@ def infer_material(
 
 
 def check_header(header: str) -> str:
-    """The name in lower case. Raises `InvalidCredentialError` for one that is not free to carry a
-    secret."""
+    """Return the name in lower case.
+
+    Raise `InvalidCredentialError` for a header that must not carry a secret.
+    """
     name = header.lower()
     is_free = HEADER.fullmatch(name) and name not in RESERVED_HEADERS
     is_free = is_free and not name.startswith(RESERVED_PREFIXES)

@@ -1,4 +1,4 @@
-"""How much a provider lets a credential do, as its answers say."""
+"""The rate limits that providers state in the headers of their answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ LIMIT_DIGITS_MAX = 15
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """Requests and tokens for a minute; None where the provider did not say. `observed_at` in unix
-    seconds."""
+    """Hold the requests and tokens per minute of a credential and model.
+
+    None where the provider did not say. `observed_at` is in unix seconds.
+    """
 
     requests: int | None
     tokens: int | None
@@ -20,7 +22,7 @@ class Capacity(msgspec.Struct, frozen=True):
 
 
 def read_limit(value: bytes) -> int | None:
-    """The number in a limit's header; None for what is none."""
+    """Parse the value of a limit header; None for anything but digits."""
     if len(value) <= LIMIT_DIGITS_MAX and value.isdigit():
         return int(value)
     return None

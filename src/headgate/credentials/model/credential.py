@@ -1,4 +1,4 @@
-"""Credentials without their secrets, and what can be wrong with one."""
+"""Credentials without their secrets: records, requests, and the errors about them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ STREAM_USAGE = (STREAM_USAGE_ASK, STREAM_USAGE_NEVER)
 
 
 class CredentialRecord(msgspec.Struct, frozen=True):
-    """A credential without its secret. No organization: the platform's own, a managed one.
+    """Hold a credential without its secret. No organization: it belongs to the platform (managed).
 
-    `hint` is the secret's mask, or the reference that stands in its place; `key_id` the
-    organization key under which it is sealed. `secret_header` is the header that carries it, where
-    that is not the integration's own. `allowed_models` are patterns; none at all allows every
-    model. `stream_usage` is one of `STREAM_USAGE`. `first_byte_seconds`, `idle_seconds` and
-    `total_seconds` are deadlines of its calls, None where it sets none. `source` says which start
-    of Headgate made it, empty for what people add. `version` counts the changes from 1,
-    `seal_number` how often it was sealed (0: by a release that did not count). Times in unix
-    seconds.
+    `hint` is the masked secret, or the reference that replaces it; `key_id` is the organization key
+    that seals it. `secret_header` carries the secret, None for the integration's own header.
+    `allowed_models` are patterns; an empty list allows every model. `stream_usage` is one of
+    `STREAM_USAGE`. `first_byte_seconds`, `idle_seconds` and `total_seconds` are deadlines of its
+    calls; None sets none. `source` names the start of Headgate that created it, empty for
+    credentials that people add. `version` counts changes from 1; `seal_number` counts seals (0:
+    sealed by a release that did not count). Times are in unix seconds.
     """
 
     id: str
@@ -65,9 +64,9 @@ class CredentialRecord(msgspec.Struct, frozen=True):
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new credential shall be. What is left out comes from the integration.
+    """Describe a new credential. The integration supplies what is left out.
 
-    `secret` is the secret itself, or a reference to a stored one (`model.reference`).
+    `secret` is the secret itself, or a reference to a stored secret (`{{vault:name}}`).
     """
 
     organization_id: str | None
@@ -95,7 +94,7 @@ class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CredentialChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a credential shall be otherwise; what is left out stays."""
+    """Describe a partial update of a credential. Unset fields stay as they are."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     description: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -141,7 +140,10 @@ class UnusableCredentialError(HeadgateError):
 
 
 def find_purpose(credential: CredentialRecord | CredentialRequest) -> str:
-    """The egress rule under which a credential is sent: what the platform owns, and what a start of
-    Headgate made, may go where the operator has configured it; what people add may not."""
+    """Return the egress purpose of a credential's calls.
+
+    The operator's own credentials (of the platform, or created by a start of Headgate) may go to
+    addresses that are configured for them; credentials that people add may not.
+    """
     is_operators = credential.organization_id is None or credential.source
     return OPERATOR if is_operators else ""

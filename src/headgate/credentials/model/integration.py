@@ -1,4 +1,4 @@
-"""What credentials need to know of their integration, which the catalog has as data."""
+"""What credentials need to know about their integration; the catalog has it as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headgate.kit.http.message import Headers
 
 
 class Integration(Protocol):
-    """The facts of an integration that matter for its secrets; the catalog has them as data."""
+    """Describe how an integration takes its secrets."""
 
     @property
     def name(self) -> str: ...
@@ -30,7 +30,7 @@ class Integration(Protocol):
 
 
 class CredentialTestCall(Protocol):
-    """The call by which a credential is tried; the catalog has it as data."""
+    """Describe the call that tests a credential."""
 
     @property
     def method(self) -> str: ...
@@ -53,9 +53,9 @@ def build_headers(
     *,
     secret_header: str | None = None,
 ) -> Headers:
-    """The headers that carry the secret and, where one is configured, the organization.
+    """Return the headers that carry the secret and, if configured, the provider's organization.
 
-    A `secret_header` of the credential's own has the secret alone.
+    A `secret_header` gets the bare secret, without the integration's prefix.
     """
     if secret_header is None:
         carrier, value = integration.secret_header, integration.secret_header_prefix + secret

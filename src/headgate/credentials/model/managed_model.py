@@ -1,4 +1,4 @@
-"""What a managed model is: one that the platform sells, through a credential of its own."""
+"""Managed models: models that the platform sells through its own credentials."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MODEL_ID = re.compile(r"[\x21-\x7e]{1,256}")
 
 
 class ManagedModel(msgspec.Struct, frozen=True):
-    """A model that the platform sells, and the credential of the platform that serves it.
+    """Hold a model that the platform sells, and the platform credential that serves it.
 
-    `model_id` is what callers name, `wire_id` what the provider is told (empty: as the catalog has
-    it). A deprecated one with a `replacement_id` is served by that managed model. The default
-    serves ids that are unknown. `version` counts its changes from 1; times in unix seconds.
+    `model_id` is the name that callers use, `wire_id` the name that the provider gets (empty: as in
+    the catalog). A deprecated model with a `replacement_id` is served by that managed model. The
+    default serves unknown ids. `version` counts changes from 1; times are in unix seconds.
     """
 
     id: str
@@ -35,8 +35,10 @@ class ManagedModel(msgspec.Struct, frozen=True):
 
 
 class ManagedModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new managed model shall be. `credential` is an id or name; an empty name is the
-    model's id."""
+    """Describe a new managed model.
+
+    `credential` is an id or a name. An empty display name becomes the model id.
+    """
 
     model_id: str
     credential: str
@@ -46,7 +48,7 @@ class ManagedModelRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManagedModelChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a managed model shall be otherwise; what is left out stays."""
+    """Describe a partial update of a managed model. Unset fields stay as they are."""
 
     credential: str | msgspec.UnsetType = msgspec.UNSET
     wire_id: str | msgspec.UnsetType = msgspec.UNSET

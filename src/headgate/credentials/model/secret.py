@@ -1,4 +1,4 @@
-"""The rules for a provider's secret, and its mask."""
+"""The rules for provider secrets, and how a secret is masked."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SECRET = re.compile(r"[\x21-\x7e]+")
 def check_secret(
     integration: Integration, secret: str, origin: Origin, *, auth_type: str = API_KEY
 ) -> None:
-    """Raises `InvalidCredentialError` for what cannot be a secret of that origin.
+    """Raise `InvalidCredentialError` for text that cannot be a secret of that origin.
 
-    The integration's own pattern holds for its keys at its own address; elsewhere the secret is
-    somebody else's, and need only be fit for a header. So it is with tokens.
+    The integration's pattern applies to its own API keys at its own address only. Any other secret
+    just has to fit into a header.
     """
     if len(secret) > SECRET_CHARACTERS_MAX or not _SECRET.fullmatch(secret):
         message = f"A key is 1 to {SECRET_CHARACTERS_MAX} printable characters without blanks."
@@ -38,7 +38,7 @@ def check_secret(
 
 
 def mask_secret(secret: str, prefixes: Sequence[str]) -> str:
-    """What may be shown: public prefix, ellipsis, last 4 characters; of a short one nothing."""
+    """Mask a secret: public prefix, ellipsis, last 4 characters. Short secrets are masked whole."""
     if len(secret) < HINT_CHARACTERS_MIN:
         return "…"
     prefix = max((p for p in prefixes if secret.startswith(p)), key=len, default="")

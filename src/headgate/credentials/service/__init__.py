@@ -1,4 +1,4 @@
-"""The decisions on credentials: which one is valid, which is taken, what a test of one says."""
+"""The services of credentials and managed models."""
 
 from headgate.credentials.service.capacity import CapacityTracker
 from headgate.credentials.service.credentials import CredentialService

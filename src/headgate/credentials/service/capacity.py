@@ -1,4 +1,4 @@
-"""What providers say of their own limits, noted beside the calls and written down now and then."""
+"""Records the rate limits that providers state, and stores them at intervals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTED_MAX = 10_000
 
 
 class CapacityTracker:
-    """The limits that one process has seen (`relay.ports.CapacityRecorder`)."""
+    """Collect the provider limits that this process sees (`relay.ports.CapacityRecorder`)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class CapacityTracker:
     def note(
         self, credential_id: str, model: str | None, headers: Headers, monotonic_seconds: float
     ) -> None:
-        """See `relay.ports.CapacityRecorder`. Most calls end at the first line."""
+        """Record the limits in the head of an answer, at most once per `LOOK_SECONDS`."""
         if self._due.get((credential_id, model), 0.0) > monotonic_seconds:
             return
         self._look(credential_id, model, headers, monotonic_seconds)
@@ -57,7 +57,7 @@ class CapacityTracker:
             self._found[credential_id, model] = Capacity(requests, tokens, self._clock.now())
 
     def flush(self, connection: sa.Connection) -> None:
-        """Write down what is new, and forget what is too old."""
+        """Store what is new, and delete what is too old."""
         found, self._found = self._found, {}
         if found:
             store.write_capacity(
@@ -68,6 +68,6 @@ class CapacityTracker:
     def list(
         self, connection: sa.Connection, credential_ids: Iterable[str]
     ) -> dict[str, dict[str, Capacity]]:
-        """What is known and still valid, by credential and model."""
+        """Return the capacities that are still valid, by credential and model."""
         since = self._clock.now() - VALID_SECONDS
         return store.select_capacity(connection, credential_ids, since=since)

@@ -1,4 +1,4 @@
-"""Adds, changes and removes credentials. Nothing here commits; changes bump the revision."""
+"""Adds, changes and removes credentials. The caller commits; each change bumps the revision."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ENVIRONMENT_NAME = "environment"
 
 
 class CredentialService:
-    """The stored credentials of one installation."""
+    """Manage the stored credentials."""
 
     def __init__(
         self,
@@ -67,11 +67,14 @@ class CredentialService:
         )
 
     def list(self, connection: sa.Connection) -> list[CredentialRecord]:
-        """Every credential that was not removed, the oldest first."""
+        """Return all credentials that were not removed, oldest first."""
         return [record for record, _ in credential_store.select_credentials(connection)]
 
     def find(self, connection: sa.Connection, credential: str) -> CredentialRecord:
-        """The credential of that id or unambiguous name. Raises `CredentialNotFoundError`."""
+        """Find a credential by its id, or by a name that only one has.
+
+        Raise `CredentialNotFoundError`.
+        """
         records = self.list(connection)
         found = [record for record in records if record.id == credential]
         found = found or [record for record in records if record.name == credential]
@@ -90,8 +93,10 @@ class CredentialService:
         *,
         removed: bool = False,
     ) -> CredentialRecord:
-        """A credential of this organization; one that was removed where that is asked for. Raises
-        `CredentialNotFoundError`, also for what is somebody else's."""
+        """Return a credential of this organization; with `removed`, also one that was removed.
+
+        Raise `CredentialNotFoundError`, also for another organization's credential.
+        """
         found = listing.find_credential(connection, organization_id, credential_id, removed=removed)
         if found is None:
             raise CredentialNotFoundError(f"There is no credential {credential_id!r}.")
@@ -100,15 +105,18 @@ class CredentialService:
     def list_page(
         self, connection: sa.Connection, wanted: CredentialFilter, *, limit: int, offset: int
     ) -> tuple[list[CredentialRecord], Mapping[tuple[str, str], int]]:
-        """A page of an organization's credentials, the newest first; and how many there are in all
-        by integration and auth type."""
+        """Return a page of credentials, newest first, and the total by integration and auth
+        type."""
         records = listing.select_page(connection, wanted, limit=limit, offset=offset)
         return records, listing.count_kinds(connection, wanted)
 
     def add(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> CredentialRecord:
-        """A new credential. Raises `InvalidCredentialError` and `InvalidNameError`."""
+        """Seal and store a new credential.
+
+        Raise `InvalidCredentialError` and `InvalidNameError`.
+        """
         note_change(connection)  # first: the next writer waits here, and then sees this one
         record, sealed = self._seal(connection, request, self._ids.make("cred"), by=by)
         if record.is_default:
@@ -134,9 +142,10 @@ class CredentialService:
         *,
         by: Actor,
     ) -> CredentialRecord:
-        """Change what is given, and nothing that its secret is bound to. Raises `InvalidNameError`
-        and
-        `InvalidCredentialError`."""
+        """Change the given fields. None of them is bound into the seal, so the secret stays.
+
+        Raise `InvalidCredentialError` and `InvalidNameError`.
+        """
         values = {
             name: value
             for name in change.__struct_fields__
@@ -158,9 +167,11 @@ class CredentialService:
         *,
         by: Actor,
     ) -> CredentialRecord:
-        """Another secret and address in the place of the ones before; the rest of the request
-        counts for nothing. At another address it is no longer the environment's credential, nor the
-        simulator's, and goes where everybody's may. Raises `InvalidCredentialError`."""
+        """Replace the secret and its address; ignore the other fields of the request.
+
+        At a new address the credential loses its `source`: it is no longer the operator's, so only
+        addresses that everybody may reach are allowed. Raise `InvalidCredentialError`.
+        """
         note_change(connection)
         is_moved = self._find_address(record, request) != record.base_url
         wanted = msgspec.structs.replace(
@@ -187,7 +198,8 @@ class CredentialService:
     def make_default(
         self, connection: sa.Connection, record: CredentialRecord, *, by: Actor
     ) -> CredentialRecord:
-        """This one is taken where a call names none; the default before it is one no more."""
+        """Make this credential the one for calls that name none, in place of the previous
+        default."""
         note_change(connection)
         credential_store.clear_default(
             connection, record.organization_id, integration=record.integration
@@ -199,7 +211,7 @@ class CredentialService:
         return msgspec.structs.replace(record, **values)
 
     def remove(self, connection: sa.Connection, record: CredentialRecord, *, by: Actor) -> None:
-        """Forget the secret for good; the record stays for the receipts that name it."""
+        """Delete the secret for good. The record stays, because receipts name it."""
         note_change(connection)
         now = self._clock.now()
         values = {"deleted_at": now, "updated_at": now, "sealed": None, "is_default": False}
@@ -214,14 +226,17 @@ class CredentialService:
         *,
         by: Actor,
     ) -> None:
-        """Write down that a credential was tried, and whether it was good."""
+        """Write the result of a credential test to the audit log."""
         told = {"is_valid": result.is_valid, "status": result.status}
         self._record(connection, by, "credential.tested", record, told)
 
     def prepare(
         self, connection: sa.Connection, request: CredentialRequest, *, by: Actor
     ) -> Credential:
-        """A credential as it would be stored, to be tried and forgotten. Raises as `add`."""
+        """Build the credential that a request describes, for a test, without storing it.
+
+        Raise as `add`.
+        """
         record, secret = self._validator.validate(connection, request, "", by=by)
         integration = self._integrations[record.integration]
         return make_credential(
@@ -229,8 +244,10 @@ class CredentialService:
         )
 
     def open(self, connection: sa.Connection, record: CredentialRecord) -> str:
-        """The secret itself, or the reference in its place. Raises `BrokenSealError`; to be handed
-        to the provider only."""
+        """Return the secret, or the reference in its place. Send it to the provider only.
+
+        Raise `BrokenSealError`.
+        """
         key = self._sealer.organization_keys(connection).get(record.key_id)
         if key is None:
             raise BrokenSealError
@@ -240,9 +257,9 @@ class CredentialService:
     def upsert_environment(
         self, connection: sa.Connection, request: CredentialRequest
     ) -> CredentialRecord:
-        """The credential of the environment, with the secret and address of this start.
+        """Store the credential of the environment with the secret and address of this start.
 
-        It is written only when these changed, and is the default if nothing else is.
+        Write only if one of them changed. It becomes the default if there is no other default.
         """
         own = [
             record
@@ -303,7 +320,7 @@ class CredentialService:
         seals: int = 0,
         by: Actor,
     ) -> tuple[CredentialRecord, bytes]:
-        """A record that was sealed `seals` times before, and its seal."""
+        """Validate and seal a credential that was sealed `seals` times before."""
         record, secret = self._validator.validate(connection, request, credential_id, by=by)
         key_id, key = self._sealer.current_key(connection, request.organization_id)
         record = msgspec.structs.replace(record, key_id=key_id, seal_number=seals + 1)

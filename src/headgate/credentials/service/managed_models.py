@@ -1,4 +1,4 @@
-"""Says which models the platform sells and with which credentials. Nothing here commits."""
+"""Attaches models that the platform sells to its own credentials. The caller commits."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ UNRECORDED = frozenset({"updated_at", "version"})
 
 
 class ManagedModelService:
-    """The managed models of one installation; the catalog says which models can be paid for.
-
-    They are served by the platform's credentials of any integration that has models.
-    """
+    """Manage the models that the platform sells; the catalog tells which ones have a price."""
 
     def __init__(
         self, *, models: ModelCatalog, audit: AuditLog, clock: Clock, ids: IdGenerator
@@ -46,13 +43,13 @@ class ManagedModelService:
         self._ids = ids
 
     def list(self, connection: sa.Connection) -> list[ManagedModel]:
-        """Every managed model, by the id that callers name."""
+        """Return all managed models, ordered by model id."""
         return managed_store.select_managed_models(connection)
 
     def find(self, connection: sa.Connection, reference: str) -> ManagedModel:
-        """The managed model of that id, or under that model id.
+        """Find a managed model by its own id or by its model id.
 
-        Raises `ManagedModelNotFoundError`.
+        Raise `ManagedModelNotFoundError`.
         """
         for managed in self.list(connection):
             if reference in (managed.id, managed.model_id):
@@ -63,9 +60,9 @@ class ManagedModelService:
     def attach(
         self, connection: sa.Connection, request: ManagedModelRequest, *, by: Actor
     ) -> ManagedModel:
-        """Sell a model through a credential of the platform.
+        """Sell a model through a platform credential.
 
-        Raises `InvalidManagedModelError`, `ManagedModelConflictError` and `InvalidNameError`.
+        Raise `InvalidManagedModelError`, `ManagedModelConflictError` and `InvalidNameError`.
         """
         known = self.list(connection)
         credential_id, integration = self._find_credential(connection, request.credential)
@@ -105,9 +102,9 @@ class ManagedModelService:
         *,
         by: Actor,
     ) -> ManagedModel:
-        """Apply a change to a managed model as it was read. Nothing is written where nothing is
-        different. Raises as `attach`, and `ManagedModelConflictError` where it was changed
-        meanwhile.
+        """Update a managed model; write nothing if nothing differs.
+
+        Raise as `attach`, and `ManagedModelConflictError` if it was changed since it was read.
         """
         values = self._read_change(connection, managed, change)
         different = {
@@ -130,9 +127,9 @@ class ManagedModelService:
         return changed
 
     def detach(self, connection: sa.Connection, managed: ManagedModel, *, by: Actor) -> None:
-        """Sell a model no more.
+        """Stop selling a model.
 
-        Raises `ManagedModelConflictError` while it replaces another one.
+        Raise `ManagedModelConflictError` while it replaces another one.
         """
         replaced = [
             each.model_id
@@ -167,7 +164,8 @@ class ManagedModelService:
         return values
 
     def _refuse_unpriced(self, model_id: str, wire_id: str, integration: str) -> None:
-        """A managed call holds the most that it can cost, so its model needs a price and bounds."""
+        """Raise unless the model has a price and bounds: a managed call reserves its maximum
+        cost."""
         for name, value in (("model_id", model_id), ("wire_id", wire_id or model_id)):
             if not MODEL_ID.fullmatch(value):
                 message = "A model's id is 1 to 256 printable ASCII characters without blanks."
@@ -187,7 +185,7 @@ class ManagedModelService:
             raise InvalidManagedModelError(message, param="model_id")
 
     def _check_replacement(self, connection: sa.Connection, changed: ManagedModel) -> None:
-        """Every chain of replacements ends, within a few steps, at a managed model."""
+        """Raise unless every chain of replacements ends within `CHAIN_MAX` steps."""
         known = {managed.model_id: managed for managed in self.list(connection)}
         known[changed.model_id] = changed
         if changed.replacement_id is not None and changed.replacement_id not in known:
@@ -202,7 +200,7 @@ class ManagedModelService:
                 raise InvalidManagedModelError(message, param="replacement_id")
 
     def _find_credential(self, connection: sa.Connection, reference: str) -> tuple[str, str]:
-        """Id and integration of the platform's own credential of that id or name."""
+        """Return id and integration of the platform credential of that id or name."""
         found = [
             (credential_id, integration)
             for credential_id, integration in managed_store.select_platform_credentials(

@@ -1,4 +1,4 @@
-"""Answers from memory what serves a managed model (systems.md 1.6)."""
+"""Finds in memory which credential and model serve a managed model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ CHAIN_MAX = 8
 
 
 class ManagedModelRouteTable:
-    """The managed models (`relay.ports.ManagedModelRoutes`), taken up by `load`.
-
-    Their credentials are those of the platform, opened by the vault, which also knows when they
-    expire.
-    """
+    """Hold the routes of managed models (`relay.ports.ManagedModelRoutes`); `load` refreshes it."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -39,7 +35,7 @@ class ManagedModelRouteTable:
         self._default: ManagedModel | None = None
 
     def load(self, connection: sa.Connection) -> None:
-        """Take up what is stored; calls that run meanwhile see what was before."""
+        """Reload all managed models. Calls that run meanwhile use the previous state."""
         known = {managed.model_id: managed for managed in store.select_managed_models(connection)}
         self._serving = {
             managed.model_id: find_serving_model(managed, known) for managed in known.values()
@@ -52,7 +48,7 @@ class ManagedModelRouteTable:
         return len(self._known)
 
     def list(self) -> list[ListedManagedModel]:
-        """Every managed model that can be called now, by its id."""
+        """Return the managed models that can be called now, ordered by model id."""
         return [
             ListedManagedModel(
                 managed.model_id,
@@ -69,9 +65,9 @@ class ManagedModelRouteTable:
         ]
 
     def find(self, model_id: str) -> ManagedModelRoute | None:
-        """See `relay.ports.ManagedModelRoutes.find`.
+        """Return the route of a model, None for an unknown id.
 
-        Raises `ManagedModelDisabledError`, and as the credentials do.
+        Raise `ManagedModelDisabledError`, and what the credential resolver raises.
         """
         if model_id not in self._known:
             return None
@@ -85,14 +81,17 @@ class ManagedModelRouteTable:
         return ManagedModelRoute(serving.model_id, serving.wire_id, credential)
 
     def default(self) -> ManagedModelRoute | None:
+        """Return the route for unknown ids, None without a default."""
         return None if self._default is None else self.find(self._default.model_id)
 
 
 def find_serving_model(
     managed: ManagedModel, known: Mapping[str, ManagedModel]
 ) -> ManagedModel | None:
-    """What serves a managed model: itself, or the last of its replacements. None where they go
-    round in a circle, are too many, or lead nowhere."""
+    """Return the model itself, or the last of its replacements.
+
+    None if the chain is a circle, is too long, or ends at an unknown model.
+    """
     current: ManagedModel | None = managed
     for _ in range(CHAIN_MAX + 1):
         if current is None or not current.deprecated or current.replacement_id is None:

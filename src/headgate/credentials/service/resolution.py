@@ -1,4 +1,4 @@
-"""Picks the credential of a call from opened secrets in memory (systems.md 1.4)."""
+"""Picks the credential of a call from opened credentials in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Candidate(msgspec.Struct, frozen=True):
-    """An opened credential; or none, and why."""
+    """Hold an opened credential, or the fault that keeps it from being used."""
 
     credential: Credential | None
     expires_at: float
@@ -48,7 +48,7 @@ class _Candidate(msgspec.Struct, frozen=True):
 
 
 class _CredentialSnapshot(msgspec.Struct, frozen=True):
-    """What one organization may choose from for one integration, the best first."""
+    """Hold the candidates of one organization for one integration, best first."""
 
     candidates: Sequence[_Candidate] = ()
     named: Mapping[str, _Candidate] = {}
@@ -61,7 +61,7 @@ _Entry = tuple[CredentialRecord, _Candidate]
 
 
 class CredentialResolver:
-    """The opened credentials (`relay.ports.Credentials`), taken up by `load`."""
+    """Pick opened credentials for calls (`relay.ports.Credentials`); `load` refreshes them."""
 
     def __init__(
         self, sealer: Sealer, integrations: Mapping[str, Integration], clock: Clock
@@ -79,13 +79,12 @@ class CredentialResolver:
 
     @property
     def seals_opened(self) -> int:
-        """How many seals were opened since the start."""
         return self._cache.opened
 
     def load(self, connection: sa.Connection) -> list[UnreadableRow]:
-        """Open what is stored, as far as it changed; calls that run meanwhile see what was before.
+        """Open what changed since the last load, and return the rows that do not open.
 
-        Those that do not open are left out, logged and given back.
+        Calls that run meanwhile use the previous state.
         """
         opened: dict[_SnapshotKey, list[_Entry]] = {}
         unreadable_rows: list[UnreadableRow] = []
@@ -109,8 +108,10 @@ class CredentialResolver:
         model: str | None = None,
         is_free: bool = False,
     ) -> Credential:
-        """See `relay.ports.Credentials.resolve`. Raises `NoCredentialError` and, for a named
-        one, `UnusableCredentialError`."""
+        """Return the credential of a call, in the order that `relay.ports.Credentials` defines.
+
+        Raise `NoCredentialError` and, for a named one, `UnusableCredentialError`.
+        """
         snapshot = self._snapshots.get((organization_id, integration))
         if snapshot is None:
             snapshot = self._snapshots.get((None, integration), _EMPTY)
@@ -141,7 +142,10 @@ class CredentialResolver:
         raise _explain_none(snapshot, integration, fault)
 
     def find_integration(self, organization_id: str, name: str, preferred: str) -> str:
-        """See `relay.ports.Credentials.find_integration`. Raises `UnusableCredentialError`."""
+        """Return the integration of a named credential, `preferred` if it is unknown.
+
+        Raise `UnusableCredentialError` if several integrations have one of that name.
+        """
         if name in self._find_snapshot(organization_id, preferred).named:
             return preferred
         found = [
@@ -161,6 +165,8 @@ class CredentialResolver:
         return bool(self._find_snapshot(organization_id, integration).candidates)
 
     def peek(self, organization_id: str, integration: str) -> Credential | None:
+        """Return the own credential that a call without a name would use, without recording a
+        use."""
         now = self._now()
         snapshot = self._snapshots.get((organization_id, integration), _EMPTY)
         for candidate in snapshot.candidates:
@@ -177,15 +183,17 @@ class CredentialResolver:
         return self._snapshots.get((None, integration), _EMPTY) if snapshot is None else snapshot
 
     def open(self, organization_id: str, *, integration: str, credential_id: str) -> Credential:
-        """A credential of this organization, to be tried; that is no use of it. Raises
-        `UnusableCredentialError`."""
+        """Open a credential for a test without updating `last_used_at`.
+
+        Raise `UnusableCredentialError`.
+        """
         snapshot = self._snapshots.get((organization_id, integration), _EMPTY)
         candidate = self._find_named(snapshot, credential_id, self._now())
         assert candidate.credential is not None, "what is unusable was refused"
         return candidate.credential
 
     def flush_used(self, connection: sa.Connection) -> None:
-        """Write down when credentials were last used and which do not open, as far as is new."""
+        """Store last uses, and audit the rows that do not open."""
         used, self._used = self._used, {}
         for credential_id, at in list(used.items()):
             credential_store.update_credential(connection, credential_id, {"last_used_at": at})
@@ -200,7 +208,7 @@ class CredentialResolver:
             self._audit.record(connection, SYSTEM, event)
 
     def _report(self, record: CredentialRecord, reason: str) -> UnreadableRow:
-        """Tell of a row that does not open: the log each time, the audit log once a process."""
+        """Log a row that does not open at each load; audit it once per process."""
         log.error(
             "vault.credential_unreadable", credential=record.id, name=record.name, reason=reason
         )
@@ -249,7 +257,7 @@ _EMPTY = _CredentialSnapshot()
 
 
 def make_credential(record: CredentialRecord, integration: Integration, secret: str) -> Credential:
-    """A record and its secret, ready to be sent."""
+    """Build a credential that is ready to be sent."""
     origin, base_path = parse_base_url(record.base_url)
     return Credential(
         id=record.id,
@@ -272,8 +280,10 @@ def make_credential(record: CredentialRecord, integration: Integration, secret: 
 
 
 def _allows_model(candidate: _Candidate, model: str | None, *, is_free: bool) -> bool:
-    """Whether a call may be sent with a credential that is limited to some models, as either way of
-    spelling has them. One that names none, though a model answers it, may not."""
+    """Tell whether a limited credential may serve a call; the limit applies to both spellings.
+
+    A call that names no model is allowed only if no model answers it.
+    """
     if model is None or candidate.credential is None:
         return is_free
     spelled = f"{candidate.credential.integration}/{model}"
@@ -286,7 +296,7 @@ def _describe_limit(candidate: _Candidate, model: str | None) -> str:
 
 
 def _explain_none(snapshot: _CredentialSnapshot, integration: str, fault: str) -> NoCredentialError:
-    """Why there is nothing to take; `fault` is what is wrong with the best one."""
+    """Build the error for a call without a usable credential; `fault` is about the best one."""
     message = f"There is no usable {integration} credential for this organization"
     if fault:
         message += f": of the one that would be taken, {fault}"
@@ -321,7 +331,8 @@ def _build_snapshots(
 
 
 def _find_ambiguous(own: Sequence[_Entry], managed: Sequence[_Entry]) -> frozenset[str]:
-    """Names that several have: of the own ones, and of managed ones that no own one is called."""
+    """Return names that several credentials have. An own name takes precedence over managed
+    ones."""
     counts = Counter(record.name for record, _ in own)
     others = Counter(record.name for record, _ in managed if record.name not in counts)
     several = {name for name, count in (counts + others).items() if count > 1}
@@ -329,7 +340,7 @@ def _find_ambiguous(own: Sequence[_Entry], managed: Sequence[_Entry]) -> frozens
 
 
 def _order(entries: Sequence[_Entry]) -> list[_Entry]:
-    """The default first, then the newest."""
+    """Sort the default first, then newest first."""
     return sorted(
         entries,
         key=lambda entry: (entry[0].is_default, entry[0].created_at, entry[0].id),

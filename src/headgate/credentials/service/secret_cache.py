@@ -1,4 +1,4 @@
-"""Opens what is stored into memory, and remembers it: only what changed is opened again."""
+"""Keeps opened secrets in memory, so that a reload opens only the seals that changed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class SecretCache:
-    """The secrets of one process, in memory.
+    """Hold the opened secrets of one process.
 
-    A seal is opened once: as long as its bytes, and all that it is bound to, are the same, so is
-    what it holds. What is stored no more is forgotten at the next `SecretCacheLoad`.
+    A seal is opened again only if its bytes or the values that it is bound to changed. A secret
+    that is no longer stored is dropped at the next `SecretCacheLoad`.
     """
 
     def __init__(self, sealer: Sealer) -> None:
@@ -49,30 +49,34 @@ class SecretCache:
         self._known: dict[str, _Known] = {}
 
     def begin(self, connection: sa.Connection) -> SecretCacheLoad:
-        """Take up all that is stored."""
+        """Start a load of all stored secrets."""
         return SecretCacheLoad(self, connection, self.sealer.organization_keys(connection))
 
     def find(self, row_id: str, sealed: bytes, bound_to: bytes) -> str | None:
-        """What a seal holds, if it was opened before."""
+        """Return the opened secret of a seal; None if it was not opened before."""
         known = self._known.get(row_id)
         if known is None or known.sealed != sealed or known.bound_to != bound_to:
             return None
         return known.text
 
     def count(self) -> None:
-        """One more is opened. Calls share the interpreter with this thread, so when thousands are
-        opened anew, as after a rotation, they get in between; at a start there are none."""
+        """Count an opened seal, and pause now and then.
+
+        Calls share the interpreter with this thread: the pauses let them run when thousands of
+        seals are opened, as after a rotation. The first load does not pause, as there are no calls
+        yet.
+        """
         self.opened += 1
         if self._known and self.opened % ROWS_BETWEEN_PAUSES == 0:
             threading.Event().wait(PAUSE_SECONDS)
 
     def replace(self, known: dict[str, _Known]) -> None:
-        """Remember these, and nothing else."""
+        """Keep these secrets, and drop all others."""
         self._known = known
 
 
 class SecretCacheLoad:
-    """One pass over everything that is stored."""
+    """Open all stored secrets in one pass."""
 
     def __init__(
         self, cache: SecretCache, connection: sa.Connection, keys: Mapping[str, SecretKey]
@@ -85,9 +89,9 @@ class SecretCacheLoad:
         self._secrets: dict[tuple[str, str], tuple[SecretRecord, bytes]] | None = None
 
     def open(self, record: CredentialRecord, sealed: bytes, integration: Integration) -> str:
-        """The secret of a credential; of one that refers to a stored secret, that one's value.
+        """Return the secret of a credential, or the stored secret that it refers to.
 
-        Raises `BrokenSealError`, `KeyError` for a key that does not open, and
+        Raise `BrokenSealError`, `KeyError` for a key that does not open, and
         `BrokenReferenceError`.
         """
         key, bound_to = self._find_key(record.key_id), bind_credential(record)
@@ -100,15 +104,18 @@ class SecretCacheLoad:
         return text if name is None else self._follow(record, name, integration)
 
     def _find_key(self, key_id: str) -> SecretKey:
-        """Raises `KeyError`. One that is not there may have been made since: where a transaction
-        is no snapshot, a rotation comes in between."""
+        """Return an organization key; look once more for a key that is missing.
+
+        A transaction that is no snapshot may see rows of a rotation that began after the keys were
+        read. Raise `KeyError`.
+        """
         if key_id not in self._keys and not self._is_fresh:
             self._is_fresh = True
             self._keys = self._cache.sealer.organization_keys(self._connection)
         return self._keys[key_id]
 
     def end(self) -> None:
-        """Forget what was not asked for in this round."""
+        """Drop what this load did not ask for."""
         self._cache.replace(self._kept)
 
     def _follow(self, credential: CredentialRecord, name: str, integration: Integration) -> str:

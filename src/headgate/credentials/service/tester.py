@@ -1,8 +1,7 @@
-"""Trials of credentials by a server: bounded in their rate, metered, and recorded as every call.
+"""Tests credentials in a server: limited in rate, metered, and recorded with a receipt.
 
-A trial does not run through the pipeline (decision 0015): it is one call without retries, on a
-credential that may be nowhere in the vault, and it is judged, not passed on. Its receipt
-is that of a call.
+A test bypasses the call pipeline (decision 0015): it is one call without retries, on a credential
+that may not be stored at all, and its answer is judged instead of passed on.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class TooManyCredentialTestsError(HeadgateError):
 
 
 class CredentialTester:
-    """Tries credentials for organizations. One instance holds the rates of one process."""
+    """Test credentials for organizations. Rates are counted per process."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class CredentialTester:
         self._rate_limiter = RateLimiter(clock)
 
     def admit(self, organization_id: str) -> None:
-        """Count one more. Raises `TooManyCredentialTestsError`."""
+        """Count one test. Raise `TooManyCredentialTestsError` above the rate."""
         allowed = Grant(organization_id, organization_id, "", requests_per_minute=self._per_minute)
         try:
             self._rate_limiter.take(allowed)
@@ -82,9 +81,11 @@ class CredentialTester:
     async def run(
         self, credential: Credential, call: CredentialTestCall, *, organization_id: str, key_id: str
     ) -> CredentialTestResult:
-        """Make the call of an admitted trial, and record what it used; `key_id` is that of the key
-        that asked, empty for a person. Raises a `HeadgateError` of kind UNAVAILABLE while nothing
-        can be recorded."""
+        """Make the call of an admitted test, and record its receipt.
+
+        `key_id` is the API key of the request, empty for a signed-in person. Raise a
+        `HeadgateError` of kind UNAVAILABLE while nothing can be recorded.
+        """
         self._settlement.check()
         state = begin_state(
             self._ids.make("req"), credential, call, owner=(organization_id, key_id)
@@ -110,7 +111,7 @@ class CredentialTester:
 def begin_state(
     request_id: str, credential: Credential, call: CredentialTestCall, *, owner: tuple[str, str]
 ) -> CallState:
-    """A trial as a call of the organization and key of `owner`, as far as its receipt goes."""
+    """Build the state of a test, as its receipt needs it. `owner` is organization and key."""
     pricing = Pricing.FREE if call.method == "GET" else Pricing.USAGE
     endpoint = Endpoint(ENDPOINT, (call.method,), call.path, chat.METER, Body.JSON, pricing)
     model = call.body.get("model")
@@ -130,7 +131,7 @@ def begin_state(
 
 
 def end_state(state: CallState, made: CredentialTestOutcome) -> None:
-    """What became of it."""
+    """Set the outcome of a test."""
     state.status = made.result.status
     state.attempts = made.calls
     if made.error is not None:
@@ -150,7 +151,7 @@ def end_state(state: CallState, made: CredentialTestOutcome) -> None:
 
 
 def close_state(state: CallState, models: ModelCatalog, clock: Clock) -> Receipt:
-    """The receipt."""
+    """Build the receipt of a test."""
     now = clock.now()
     return build_receipt(
         state, price_call(state, models, now), created_at=now, ended_at=clock.monotonic()

@@ -1,4 +1,4 @@
-"""Tries a credential by the one small call that its integration's manifest describes."""
+"""Tests a credential with the one small call that its integration's manifest describes."""
 
 from __future__ import annotations
 
@@ -59,10 +59,9 @@ MISSING = 404
 
 
 class CredentialTestResult(msgspec.Struct, frozen=True):
-    """What came of it. `status` is 0 where the provider never answered.
+    """Hold the verdict on a credential. `status` is 0 if the provider did not answer.
 
-    `is_valid` is False for a key that the provider refuses, and None where its answer says nothing
-    of the key.
+    `is_valid` is False if the provider rejects the key, and None if its answer does not tell.
     """
 
     is_valid: bool | None
@@ -71,8 +70,7 @@ class CredentialTestResult(msgspec.Struct, frozen=True):
 
 
 class CredentialTestOutcome(msgspec.Struct, frozen=True):
-    """A trial with what else is known of its call: its body, why no answer came, and how often the
-    provider was asked."""
+    """Hold a result with its call: answer body, transport error, and the number of requests."""
 
     result: CredentialTestResult
     body: bytes = b""
@@ -86,16 +84,17 @@ class CredentialTestOutcome(msgspec.Struct, frozen=True):
 async def run_credential_test(
     client: Client, credential: Credential, call: CredentialTestCall
 ) -> CredentialTestResult:
-    """Make the call and judge the answer. Never raises for what the provider does."""
+    """Make the call and judge the answer. No answer and no failure of the provider raises."""
     return (await send_test_call(client, credential, call)).result
 
 
 async def send_test_call(
     client: Client, credential: Credential, call: CredentialTestCall
 ) -> CredentialTestOutcome:
-    """As `run_credential_test`, with the answer itself, for who meters it.
+    """Make the call, and return the answer as well, so that it can be metered.
 
-    The call is made again, once, where the provider answers 400 and names `max_tokens`.
+    Send it once more with `max_completion_tokens` if the provider answers 400 and names
+    `max_tokens`.
     """
     made = await _send(client, credential, call, call.body)
     if made.result.status == 400 and REFUSED_LIMIT in call.body and _refuses_limit(made.body):
@@ -126,12 +125,11 @@ async def _send(
 
 
 def _refuses_limit(body: bytes) -> bool:
-    """Whether a refusal names the field."""
     return REFUSED_LIMIT.encode() in body
 
 
 def _rename_limit(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The same request with the newer field, in its place."""
+    """Return the request with the newer name of the limit."""
     limit = asked[REFUSED_LIMIT]
     if isinstance(limit, int):
         limit = max(limit, LIMIT_MIN)
@@ -172,10 +170,10 @@ SAID = {
 
 
 def _judge_refusal(status: int, body: bytes) -> bool | None:
-    """Whether a refusal leaves the key valid: only the provider's own word makes it invalid.
+    """Tell whether the key is valid although the call was refused; None if unknown.
 
-    An error of the provider's shape about anything else comes from a provider that knows the key:
-    a rate, a quota, a region, a missing right, a model that it does not have, a field of the call.
+    Only an explicit answer about the key makes it invalid. An error about a rate, a quota, a
+    region, a permission, a model or a field comes from a provider that knows the key.
     """
     fault = provider_errors.classify(status, body)
     codes = {fault.code.lower(), fault.type.lower()}

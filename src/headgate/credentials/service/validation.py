@@ -1,4 +1,4 @@
-"""What a new credential would be: checked in every field, before anything is sealed or sent."""
+"""Validates new credentials before anything is sealed or sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROVIDER_ORGANIZATION_CHARACTERS_MAX = 200
 
 
 class CredentialValidator:
-    """Makes records of what is asked for, and refuses what cannot be one."""
+    """Validate requests for credentials, and build their records."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class CredentialValidator:
         *,
         by: Actor,
     ) -> tuple[CredentialRecord, str]:
-        """The record of a request that may be stored, without a key; and what is to be sealed.
+        """Return the record of a valid request, still without a key, and the text to seal.
 
-        Raises `InvalidCredentialError` and `InvalidNameError`.
+        Raise `InvalidCredentialError` and `InvalidNameError`.
         """
         integration = self._find_integration(request.integration)
         now = self._clock.now()
@@ -96,7 +96,7 @@ class CredentialValidator:
         return record, secret
 
     def resolve(self, connection: sa.Connection, request: CredentialRequest, secret: str) -> str:
-        """The value of what a draft says is to be sealed. Raises `InvalidCredentialError`."""
+        """Return the secret, or the value that it refers to. Raise `InvalidCredentialError`."""
         name = parse_reference(secret)
         return secret if name is None else self._follow(connection, request, name, param=API_KEY)
 
@@ -107,7 +107,7 @@ class CredentialValidator:
         integration: Integration,
         origin: Origin,
     ) -> tuple[str, str]:
-        """What is to be sealed, and what may be shown of it."""
+        """Return the text to seal, and the hint to show."""
         try:
             name = parse_reference(request.secret)
         except BrokenReferenceError as error:
@@ -123,7 +123,7 @@ class CredentialValidator:
     def _follow(
         self, connection: sa.Connection, request: CredentialRequest, name: str, *, param: str
     ) -> str:
-        """The value of the secret that a credential is to refer to."""
+        """Return the value of the stored secret that a credential refers to."""
         integration = self._find_integration(request.integration)
         base_url = (request.base_url or integration.base_url).rstrip("/")
         if request.organization_id is None:
@@ -145,7 +145,8 @@ class CredentialValidator:
             raise InvalidCredentialError(message, param=param) from error
 
     def _check_origin(self, origin: Origin, purpose: str) -> None:
-        """Say at once what would be refused at every call; a name is resolved only then."""
+        """Reject at once an origin that every call would be refused; names are resolved only
+        then."""
         try:
             self._egress_rules.find(purpose).check(origin)
         except ForbiddenAddressError as error:
@@ -161,7 +162,7 @@ class CredentialValidator:
 
 
 def check_stream_usage(text: str) -> str:
-    """Raises `InvalidCredentialError` for what is none of `STREAM_USAGE`."""
+    """Raise `InvalidCredentialError` unless the text is in `STREAM_USAGE`."""
     if text in STREAM_USAGE:
         return text
     message = f"`stream_usage` is one of {', '.join(STREAM_USAGE)}."
@@ -169,7 +170,7 @@ def check_stream_usage(text: str) -> str:
 
 
 def check_deadline(name: str, seconds: float | None) -> float | None:
-    """Return the seconds as they are. Raises `InvalidCredentialError` for what is out of bounds."""
+    """Return the seconds. Raise `InvalidCredentialError` if they are out of bounds."""
     if seconds is None or DEADLINE_SECONDS_MIN <= seconds <= DEADLINE_SECONDS_MAX:
         return seconds
     message = f"`{name}` is from {DEADLINE_SECONDS_MIN} to {DEADLINE_SECONDS_MAX} seconds."
@@ -177,7 +178,7 @@ def check_deadline(name: str, seconds: float | None) -> float | None:
 
 
 def check_provider_organization(text: str | None) -> str | None:
-    """Raises `InvalidCredentialError` for what cannot be a provider's id of an organization."""
+    """Raise `InvalidCredentialError` for text that cannot be the id of an organization."""
     if text is None or (
         text.isascii()
         and text.isprintable()

@@ -1,4 +1,4 @@
-"""All SQL of what providers said of their own limits."""
+"""The SQL of discovered capacities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISCOVERED = sa.Table(
 
 
 def write_capacity(connection: sa.Connection, found: Iterable[tuple[str, str, Capacity]]) -> None:
-    """Put what was seen in the place of what was seen before, by credential and model."""
+    """Store capacities by credential and model, in place of earlier ones."""
     table = DISCOVERED.c
     for credential_id, model, capacity in found:
         values = {
@@ -37,7 +37,7 @@ def write_capacity(connection: sa.Connection, found: Iterable[tuple[str, str, Ca
 
 
 def delete_capacity_before(connection: sa.Connection, unix_seconds: float) -> int:
-    """Forget what was seen before a time. How many went."""
+    """Delete capacities seen before a time in unix seconds; return how many."""
     old = sa.delete(DISCOVERED).where(DISCOVERED.c.observed_at < unix_seconds)
     return connection.execute(old).rowcount
 
@@ -45,7 +45,7 @@ def delete_capacity_before(connection: sa.Connection, unix_seconds: float) -> in
 def select_capacity(
     connection: sa.Connection, credential_ids: Iterable[str], *, since: float
 ) -> dict[str, dict[str, Capacity]]:
-    """What was seen since a time, by credential and model."""
+    """Return capacities seen since a time in unix seconds, by credential and model."""
     table = DISCOVERED.c
     statement = (
         sa.select(DISCOVERED)

@@ -61,13 +61,12 @@ sa.Index(
 def insert_credential(
     connection: sa.Connection, record: CredentialRecord, *, sealed: bytes
 ) -> None:
-    """Add one credential."""
     values: dict[str, Any] = msgspec.to_builtins(record)
     connection.execute(sa.insert(CREDENTIALS).values(sealed=sealed, **values))
 
 
 def select_credentials(connection: sa.Connection) -> Iterator[tuple[CredentialRecord, bytes]]:
-    """Every credential that was not deleted, with its sealed secret, the oldest first."""
+    """Yield credentials that were not deleted, with their sealed secrets, oldest first."""
     table = CREDENTIALS.c
     statement = sa.select(CREDENTIALS).where(LIVE).order_by(table.created_at, table.id)
     for row in connection.execute(statement):
@@ -75,14 +74,12 @@ def select_credentials(connection: sa.Connection) -> Iterator[tuple[CredentialRe
 
 
 def read_credential(row: sa.Row[Any]) -> CredentialRecord:
-    """The record in a row."""
     return CredentialRecord(**{name: getattr(row, name) for name in _FIELDS})
 
 
 def update_credential(
     connection: sa.Connection, credential_id: str, values: Mapping[str, Any]
 ) -> None:
-    """Change columns of one credential."""
     connection.execute(
         sa.update(CREDENTIALS).where(CREDENTIALS.c.id == credential_id).values(**values)
     )
@@ -91,7 +88,7 @@ def update_credential(
 def clear_default(
     connection: sa.Connection, organization_id: str | None, *, integration: str
 ) -> None:
-    """No credential of this organization and integration is the default any more."""
+    """Unset the default of an organization and integration."""
     connection.execute(
         sa.update(CREDENTIALS)
         .where(

@@ -1,4 +1,4 @@
-"""The SQL by which an organization's credentials are looked up and listed."""
+"""The SQL that finds and lists an organization's credentials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headgate.credentials.store.credentials import CREDENTIALS, LIVE, read_crede
 
 
 class CredentialFilter(msgspec.Struct, frozen=True):
-    """Which credentials of an organization; None does not restrict."""
+    """Select credentials of an organization; None does not restrict."""
 
     organization_id: str
     integration: str | None = None
@@ -22,8 +22,10 @@ class CredentialFilter(msgspec.Struct, frozen=True):
 def find_credential(
     connection: sa.Connection, organization_id: str, credential_id: str, *, removed: bool = False
 ) -> tuple[CredentialRecord, bytes] | None:
-    """A credential of this organization with its sealed secret; a removed one where that is asked
-    for, with none."""
+    """Return a credential of this organization with its sealed secret.
+
+    With `removed`, also one that was removed, whose secret is empty.
+    """
     table = CREDENTIALS.c
     statement = sa.select(CREDENTIALS).where(
         table.id == credential_id, table.organization_id == organization_id
@@ -37,7 +39,7 @@ def find_credential(
 def select_page(
     connection: sa.Connection, wanted: CredentialFilter, *, limit: int, offset: int
 ) -> list[CredentialRecord]:
-    """The newest first."""
+    """Return a page, newest first."""
     table = CREDENTIALS.c
     statement = (
         sa.select(CREDENTIALS)
@@ -50,7 +52,7 @@ def select_page(
 
 
 def count_kinds(connection: sa.Connection, wanted: CredentialFilter) -> dict[tuple[str, str], int]:
-    """How many there are of each integration and auth type."""
+    """Count credentials by integration and auth type."""
     table = CREDENTIALS.c
     statement = (
         sa.select(table.integration, table.auth_type, sa.func.count())

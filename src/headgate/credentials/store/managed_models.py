@@ -1,4 +1,4 @@
-"""All SQL of the models that the platform sells."""
+"""The SQL of managed models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ sa.Index(
 
 
 def select_managed_models(connection: sa.Connection) -> list[ManagedModel]:
-    """Every managed model, by the id that callers name."""
+    """Return all managed models, ordered by model id."""
     statement = sa.select(MANAGED_MODELS).order_by(MANAGED_MODELS.c.model_id)
     names = ManagedModel.__struct_fields__
     return [
@@ -50,8 +50,10 @@ def select_managed_models(connection: sa.Connection) -> list[ManagedModel]:
 def select_platform_credentials(
     connection: sa.Connection, credential: str | None = None
 ) -> dict[str, str]:
-    """The platform's own credentials that were not deleted, by their ids, with the integration of
-    each; of all, or of that id or name."""
+    """Return the integration of each platform credential by id.
+
+    Deleted ones are left out; `credential` restricts to an id or a name.
+    """
     table = CREDENTIALS.c
     statement = sa.select(table.id, table.integration).where(LIVE, table.organization_id.is_(None))
     if credential is not None:
@@ -60,14 +62,12 @@ def select_platform_credentials(
 
 
 def insert_managed_model(connection: sa.Connection, managed: ManagedModel) -> None:
-    """Add one managed model."""
     values: dict[str, Any] = msgspec.to_builtins(managed)
     connection.execute(sa.insert(MANAGED_MODELS).values(**values))
 
 
 def update_managed_model(connection: sa.Connection, managed: ManagedModel) -> bool:
-    """Store a managed model as it is now. False where another change came first: its version is
-    not the one before this one."""
+    """Store a managed model. Return False if the stored version is not the one before it."""
     values: dict[str, Any] = msgspec.to_builtins(managed)
     statement = sa.update(MANAGED_MODELS).where(
         MANAGED_MODELS.c.id == managed.id, MANAGED_MODELS.c.version == managed.version - 1
@@ -76,7 +76,7 @@ def update_managed_model(connection: sa.Connection, managed: ManagedModel) -> bo
 
 
 def clear_managed_default(connection: sa.Connection) -> None:
-    """No managed model is the default any more; for the one that was, that is a change."""
+    """Unset the default, which counts as a change of the model that was it."""
     table = MANAGED_MODELS.c
     connection.execute(
         sa.update(MANAGED_MODELS)
@@ -86,5 +86,4 @@ def clear_managed_default(connection: sa.Connection) -> None:
 
 
 def delete_managed_model(connection: sa.Connection, managed_id: str) -> None:
-    """Forget one managed model."""
     connection.execute(sa.delete(MANAGED_MODELS).where(MANAGED_MODELS.c.id == managed_id))

@@ -1,4 +1,4 @@
-"""Base URLs: the addresses that secrets are bound and sent to."""
+"""Base URLs: addresses that secrets are bound and sent to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ class InvalidCredentialError(HeadgateError):
 
 @functools.lru_cache(maxsize=4096)
 def parse_base_url(text: str) -> tuple[Origin, bytes]:
-    """Origin and path (no trailing slash) of an address. Raises `InvalidCredentialError`."""
+    """Return origin and path, without a trailing slash. Raise `InvalidCredentialError`.
+
+    URLs that two parsers could read differently are rejected: the egress guard checks one reading,
+    the provider's address is another.
+    """
     message = (
         "A base URL is http(s)://host[:port][/path], without user, query or fragment, "
         f"of at most {BASE_URL_CHARACTERS_MAX} characters."

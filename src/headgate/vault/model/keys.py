@@ -1,4 +1,4 @@
-"""The keys that seal: master keys, organization keys, and their replacement."""
+"""Master keys, organization keys, and the rotations that replace them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from headgate.kit.errors import HeadgateError, Kind
 
 
 class MasterKeyState(enum.Enum):
-    """What a master key is for."""
-
     PENDING = "pending"
     """A rotation wraps the organization keys under it; nothing opens with it yet."""
     ACTIVE = "active"
@@ -20,9 +18,10 @@ class MasterKeyState(enum.Enum):
 
 
 class MasterKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A master key without its material, but for the form that a key service has `wrapped`.
+    """Describe a master key without its material.
 
-    `check_value` opens under it and nothing else; `seals` counts what it has sealed.
+    `wrapped` is the material as a key service sealed it. `check_value` opens only under this key;
+    `seals` counts what it sealed.
     """
 
     id: str
@@ -37,9 +36,9 @@ class MasterKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrganizationKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The wrapped key of an organization (None: the platform). A retired one seals nothing more.
+    """Hold the wrapped key of an organization (None: of the platform). A retired key seals nothing.
 
-    `next_wrapped` is the same key under the master key that a rotation is about to bring in.
+    `next_wrapped` is the same key under the master key that a running rotation activates.
     """
 
     id: str
@@ -53,8 +52,6 @@ class OrganizationKeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RotationKind(enum.Enum):
-    """Which keys are replaced."""
-
     MASTER = "master"
     KEYS = "keys"
 
@@ -70,10 +67,10 @@ PLATFORM_KEY = "platform"
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
-    """A replacement of keys, and how far it is: `done` of `total` rows, `failed` that do not open.
+    """Describe a rotation and its progress: `done` of `total` rows, `failed` that do not open.
 
-    `scope` is the id of the new master key; of organization keys it is whose: an organization's
-    id, `PLATFORM_KEY` or `EVERY_KEY`. Times in unix seconds.
+    `scope` is the id of the new master key or, for organization keys, an organization's id,
+    `PLATFORM_KEY` or `EVERY_KEY`. Times are in unix seconds.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The rows that hold a sealed secret, whatever their table."""
+"""Rows that hold a sealed secret, in any table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class SealedCredential(Protocol):
-    """What the seal of a credential is bound to; `base_url` by its origin."""
+    """Describe the fields of a credential that its seal is bound to; of `base_url` the origin."""
 
     @property
     def id(self) -> str: ...
@@ -23,7 +23,7 @@ class SealedCredential(Protocol):
 
 
 class CredentialRow(msgspec.Struct, frozen=True):
-    """A `SealedCredential` as its row has it."""
+    """Hold a `SealedCredential` read from its row."""
 
     id: str
     organization_id: str | None
@@ -33,7 +33,7 @@ class CredentialRow(msgspec.Struct, frozen=True):
 
 
 class UnreadableRow(msgspec.Struct, frozen=True):
-    """A stored credential, or a row of another sealed `table`, that cannot be used, and why."""
+    """Describe a row of a sealed table that does not open, with the reason."""
 
     credential_id: str
     name: str

@@ -1,8 +1,8 @@
-"""Stored secrets, and the references by which a credential names one instead of holding its own.
+"""Stored secrets, and the references by which credentials name them.
 
-A secret may be sent to one origin only, which whoever hands it over decides: that of `base_url`, or
-where none is given the own address of the integration that a credential belongs to. Without this,
-a credential with an address of one's own and a reference to somebody's secret would fetch it (N4).
+Whoever stores a secret decides the one origin that it may be sent to: that of `base_url`, or else
+the address of the integration that the credential belongs to. Otherwise a credential with an
+attacker's address and a reference to somebody's secret would disclose it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _VALUE = re.compile(r"[\x21-\x7e]+")
 
 
 class SecretRecord(msgspec.Struct, frozen=True):
-    """A stored secret without its value. No project: the organization's own, for its credentials.
+    """Hold a stored secret without its value. No project: it belongs to the organization.
 
-    `origin` is where it may be sent; empty for the own address of the integration that asks for it.
-    `seal_number` counts how often it was sealed. Times in unix seconds.
+    `origin` is where it may be sent, empty for the address of the credential's integration.
+    `seal_number` counts seals. Times are in unix seconds.
     """
 
     id: str
@@ -46,7 +46,7 @@ class SecretRecord(msgspec.Struct, frozen=True):
 
 
 class SecretRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a secret shall be from now on."""
+    """Describe a secret to store."""
 
     organization_id: str
     project_id: str | None
@@ -91,9 +91,9 @@ class BrokenReferenceError(HeadgateError):
 
 
 def parse_reference(text: str) -> str | None:
-    """The name in `{{vault:name}}`; None for what is a value itself.
+    """Return the name in `{{vault:name}}`; None for a plain value.
 
-    Raises `BrokenReferenceError` for what looks like a reference and is none.
+    Raise `BrokenReferenceError` for text that looks like a reference but is malformed.
     """
     if _MARK not in text:
         return None
@@ -105,12 +105,11 @@ def parse_reference(text: str) -> str | None:
 
 
 def write_reference(name: str) -> str:
-    """As a credential holds it."""
     return f"{{{{vault:{name}}}}}"
 
 
 def check_secret_name(name: str) -> str:
-    """Raises `InvalidSecretError` for what cannot stand in a reference."""
+    """Return the name. Raise `InvalidSecretError` if it cannot stand in a reference."""
     if not NAME.fullmatch(name):
         message = (
             "A name is 1 to 64 letters, digits, dots, dashes and underscores, "
@@ -121,7 +120,7 @@ def check_secret_name(name: str) -> str:
 
 
 def check_secret_value(value: str) -> str:
-    """Raises `InvalidSecretError` for what cannot be sent in a header."""
+    """Return the value. Raise `InvalidSecretError` if it cannot be sent in a header."""
     if len(value) > VALUE_CHARACTERS_MAX or not _VALUE.fullmatch(value):
         message = f"A value is 1 to {VALUE_CHARACTERS_MAX} printable characters without blanks."
         raise InvalidSecretError(message, param="value")
@@ -131,7 +130,7 @@ def check_secret_value(value: str) -> str:
 
 
 def hint_secret(value: str) -> str:
-    """A few leading characters and dots; of a short one dots alone."""
+    """Return a few leading characters and dots; for a short secret dots alone."""
     if len(value) < HINT_CHARACTERS_MIN:
         return DOTS
     return value[:HINT_CHARACTERS] + DOTS

@@ -1,4 +1,4 @@
-"""The vault's decisions: which master key, how a secret is sealed, how keys are replaced."""
+"""The services of the vault: master keys, seals, rotation and stored secrets."""
 
 from headgate.vault.service.master_key import (
     KeyServiceUnavailableError,

@@ -1,13 +1,12 @@
-"""Replaces the master key, and organization keys, a slice at a time, while calls go on.
+"""Replaces the master key and organization keys page by page, while calls go on.
 
-The master key: every organization key is first laid down under the new one beside its present
-form; when all are there, one short transaction puts them in force. Until then the old master key
-opens everything, after it the new one; there is no moment in between.
+Master key: each organization key is wrapped under the new master key and stored beside its present
+form. When all are there, one short transaction activates the new key. Until that commit the old
+master key opens everything, afterwards the new one does.
 
-Organization keys: the old ones are retired, so that whoever seals makes a new one; then every
-secret is sealed anew, each only if it is still what was read; then a key that no row names any more
-is deleted. Both are resumed by what is in the database, whenever and however they were cut off.
-Nothing here commits.
+Organization keys: the old keys are retired, so that new seals use a new key. Then each secret is
+sealed again, if its seal is still the one that was read. A key that no row names is deleted. Both
+rotations resume from the state in the database, wherever they were interrupted. The caller commits.
 """
 
 from __future__ import annotations
@@ -48,14 +47,15 @@ SLICE_ROWS = 50
 
 
 class StagedPage(msgspec.Struct, frozen=True):
-    """A page of organization keys under the next master key. `last_id`: where to go on."""
+    """Hold a page of organization keys under the next master key; `last_id` is where to
+    continue."""
 
     pairs: Sequence[tuple[OrganizationKeyRecord, bytes]]
     last_id: str | None
 
 
 class ResealedPage(msgspec.Struct, frozen=True):
-    """A page of rows sealed anew under `key_id`. `failed` of them do not open."""
+    """Hold a page of rows sealed again under `key_id`; `failed` of them do not open."""
 
     table: str
     key_id: str
@@ -65,7 +65,7 @@ class ResealedPage(msgspec.Struct, frozen=True):
 
 
 class KeyStatus(msgspec.Struct, frozen=True):
-    """An organization key: how many rows name it, how often it has sealed, whether it is to go."""
+    """Describe an organization key: rows that name it, seals it made, and whether it is retired."""
 
     id: str
     organization_id: str | None
@@ -78,15 +78,13 @@ class KeyStatus(msgspec.Struct, frozen=True):
 
 
 class VaultStatus(msgspec.Struct, frozen=True):
-    """The keys of an installation, and its newest rotations."""
-
     master_keys: Sequence[MasterKeyRecord]
     keys: Sequence[KeyStatus]
     rotations: Sequence[Rotation]
 
 
 class Rotations:
-    """Begins, carries on and ends rotations of one installation."""
+    """Begin, continue and end rotations."""
 
     def __init__(self, sealer: Sealer, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._sealer = sealer
@@ -95,7 +93,7 @@ class Rotations:
         self._audit = audit
 
     def describe(self, connection: sa.Connection, *, rotations_max: int = 10) -> VaultStatus:
-        """What there is now."""
+        """Return all keys and the newest rotations."""
         rows = sealed_rows.count_rows_by_key(connection)
         opened = self._sealer.organization_keys(connection)
         found = [
@@ -118,15 +116,15 @@ class Rotations:
 
     @staticmethod
     def is_in_force(connection: sa.Connection, target: MasterKey) -> bool:
-        """Whether the database is under this master key already."""
+        """Tell whether the database is under this master key already."""
         return target.id in key_store.select_active_master_keys(connection)
 
     def begin_master(
         self, connection: sa.Connection, target: MasterKey, *, by: Actor
     ) -> Rotation | None:
-        """The rotation to this key: a new one, or the one under way. None if it is over.
+        """Begin or resume the rotation to this key; None if it is active already.
 
-        Raises `RotationConflictError`.
+        Raise `RotationConflictError`.
         """
         running = rotation_store.find_running_rotation(connection, RotationKind.MASTER)
         if running is not None:
@@ -149,7 +147,7 @@ class Rotations:
         return self._begin(connection, RotationKind.MASTER, target.id, total, by)
 
     def stage(self, connection: sa.Connection, target: MasterKey, *, after: str) -> StagedPage:
-        """The next page of organization keys under the target; only reads."""
+        """Wrap the next page of organization keys under the target. Only read the database."""
         found = rotation_store.select_unstaged_keys(connection, after=after, limit=SLICE_ROWS)
         pairs: list[tuple[OrganizationKeyRecord, bytes]] = []
         for record in found:
@@ -160,7 +158,7 @@ class Rotations:
     def store_staged(
         self, connection: sa.Connection, rotation: Rotation, staged: StagedPage
     ) -> Rotation:
-        """Write a page down."""
+        """Store a staged page."""
         done = sum(
             rotation_store.stage_organization_key(connection, record, wrapped)
             for record, wrapped in staged.pairs
@@ -171,9 +169,9 @@ class Rotations:
     def activate_master(
         self, connection: sa.Connection, rotation: Rotation, target: MasterKey, *, by: Actor
     ) -> int:
-        """Put the new master key in force. How many organization keys do not open, and stay.
+        """Activate the new master key; return how many organization keys do not open.
 
-        Raises `RotationConflictError` where another process has done so.
+        Raise `RotationConflictError` if another process ended the rotation.
         """
         now = self._clock.now()
         self._advance(connection, rotation, 0)
@@ -202,7 +200,7 @@ class Rotations:
         return failed
 
     def abandon_master(self, connection: sa.Connection, *, by: Actor) -> Rotation:
-        """Take a rotation back that has not come to its end. Raises `RotationConflictError`."""
+        """Cancel the running rotation of the master key. Raise `RotationConflictError`."""
         running = rotation_store.find_running_rotation(connection, RotationKind.MASTER)
         if running is None:
             raise RotationConflictError("No rotation of the master key is under way.")
@@ -217,8 +215,10 @@ class Rotations:
         return running
 
     def begin_keys(self, connection: sa.Connection, scope: str, *, by: Actor) -> Rotation:
-        """The rotation of an organization's, the platform's or all keys; the one under way if
-        there is one. Raises `RotationConflictError`."""
+        """Begin a rotation of the keys of `scope`, or return the one under way.
+
+        Raise `RotationConflictError`.
+        """
         running = rotation_store.find_running_rotation(connection, RotationKind.KEYS)
         if running is not None:
             if running.scope in (scope, EVERY_KEY):
@@ -234,13 +234,12 @@ class Rotations:
         return self._begin(connection, RotationKind.KEYS, scope, total, by)
 
     def list_retired(self, connection: sa.Connection) -> list[OrganizationKeyRecord]:
-        """The keys that are to go."""
         return key_store.select_retired_keys(connection)
 
     def find_successor(
         self, connection: sa.Connection, retired: OrganizationKeyRecord
     ) -> tuple[str, SecretKey]:
-        """The key that comes after a retired one; made where there is none."""
+        """Return the key that replaces a retired one; create it if there is none."""
         return self._sealer.current_key(connection, retired.organization_id, seals=0)
 
     def reseal(
@@ -252,7 +251,7 @@ class Rotations:
         *,
         after: str,
     ) -> ResealedPage:
-        """The next page of a table's rows under the successor; only reads."""
+        """Seal the next page of a table again under the successor. Only read the database."""
         found = sealed_rows.select_sealed(
             connection, table, key_id=retired.id, after=after, limit=SLICE_ROWS
         )
@@ -270,7 +269,7 @@ class Rotations:
     def store_resealed(
         self, connection: sa.Connection, rotation: Rotation, page: ResealedPage
     ) -> Rotation:
-        """Write a page down; rows that somebody has changed meanwhile are left as they are now."""
+        """Store a resealed page, except for rows that were changed since they were read."""
         done = 0
         if key_store.count_organization_seals(connection, page.key_id, seals=len(page.changes)):
             done = sum(
@@ -282,7 +281,7 @@ class Rotations:
     def drop_key(
         self, connection: sa.Connection, rotation: Rotation, retired: OrganizationKeyRecord
     ) -> int:
-        """Delete a retired key if no row names it any more. How many rows do."""
+        """Delete a retired key if no row names it; return how many rows do."""
         if keys_left := sealed_rows.count_rows_of_key(connection, retired.id):
             successor, _ = self.find_successor(connection, retired)
             forgotten = sum(
@@ -298,9 +297,9 @@ class Rotations:
     def end_keys(
         self, connection: sa.Connection, rotation: Rotation, failed: int, *, by: Actor
     ) -> None:
-        """Note the end. `failed` rows do not open, and stay under their old key.
+        """End a rotation; `failed` rows do not open, and stay under their old key.
 
-        Raises `RotationConflictError` where another process has done so.
+        Raise `RotationConflictError` if another process ended it.
         """
         self._advance(connection, rotation, 0)
         self._end(connection, rotation, failed, by)

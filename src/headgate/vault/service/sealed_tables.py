@@ -1,7 +1,7 @@
-"""Every table that has sealed fields: how its seals are bound, and which of its rows do not open.
+"""The tables with sealed columns: what their seals are bound to, and which rows do not open.
 
-A table is added by one line in `BINDINGS` and one in `store.sealed_rows.SEALED_TABLES`; rotation,
-check and doctor then know it.
+To add a table, add a line to `BINDINGS` and one to `store.sealed_rows.SEALED_TABLES`; rotation,
+`vault check` and doctor then cover it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BINDINGS: Mapping[str, Callable[[Row], bytes]] = {
 
 
 def reseal(table: str, row: Row, old: SecretKey, new_id: str, new: SecretKey) -> dict[str, Any]:
-    """The columns of a row that is sealed anew under another key. Raises as `open_row`."""
+    """Seal a row again under another key; return the changed columns. Raise `BrokenSealError`."""
     secret = crypto.open_envelope(old, row["sealed"], bound_to=BINDINGS[table](row))
     changed = {"key_id": new_id, "seal_number": row["seal_number"] + 1}
     bound_to = BINDINGS[table]({**row, **changed})
@@ -49,7 +49,7 @@ def reseal(table: str, row: Row, old: SecretKey, new_id: str, new: SecretKey) ->
 
 
 def iterate_rows(connection: sa.Connection, table: str) -> Iterator[Row]:
-    """Every row of a sealed table that has a secret, by id."""
+    """Yield the rows of a sealed table that hold a secret, by id."""
     after = ""
     while rows := sealed_rows.select_sealed(
         connection, table, key_id=None, after=after, limit=PAGE_ROWS
@@ -59,7 +59,7 @@ def iterate_rows(connection: sa.Connection, table: str) -> Iterator[Row]:
 
 
 def find_unreadable_rows(connection: sa.Connection, sealer: Sealer) -> list[UnreadableRow]:
-    """Every row of every sealed table that does not open, with the reason."""
+    """Open all rows of all sealed tables; return those that do not open."""
     keys = sealer.organization_keys(connection)
     unreadable_rows: list[UnreadableRow] = []
     for table in BINDINGS:

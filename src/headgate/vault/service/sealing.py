@@ -1,4 +1,4 @@
-"""Seals and opens the secrets of credentials under the key of their organization."""
+"""Seals secrets under the key of their organization, and opens them."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class _Opened(msgspec.Struct, frozen=True):
 
 
 class Sealer:
-    """Three keys deep: the master key wraps an organization's, that one the secret's own.
+    """Seal in three layers: the master key wraps organization keys, which wrap a key per secret.
 
-    What a secret is bound to is authenticated: organization, record, field, key, how often it was
-    sealed, and the origin that it may be sent to. Moved to another row or address, or put back from
-    an older copy of its row, it does not open.
+    A seal authenticates organization, record, field, key, number of the seal, and the origin that
+    the secret may be sent to. Moved to another row or address, or restored from an older copy of
+    its row, it does not open.
 
-    Organization keys that were opened stay so when another process brings in a new master key;
-    the new one is taken up from `source` where that has it.
+    Opened organization keys stay in memory when another process replaces the master key; the new
+    master key is loaded from `source` if it is found there.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Sealer:
         """Whether the database is under a master key that this process does not have."""
 
     def organization_keys(self, connection: sa.Connection) -> dict[str, SecretKey]:
-        """Every organization key by its id, but for those that this master key does not open."""
+        """Return all organization keys by id, except those that the master key does not open."""
         self.refresh_master_key(connection)
         keys: dict[str, SecretKey] = {}
         records = list(key_store.select_organization_keys(connection))
@@ -80,10 +80,10 @@ class Sealer:
     def current_key(
         self, connection: sa.Connection, organization_id: str | None, *, seals: int = 1
     ) -> tuple[str, SecretKey]:
-        """The key under which an organization (None: the platform) seals now, and its id.
+        """Return id and key that an organization (None: the platform) seals under now.
 
-        It is made where there is none, or where the newest has sealed too often; `seals` more are
-        counted. Raises `BrokenSealError` and `MasterKeyReplacedError`.
+        Create a key if there is none or the newest has sealed too often. Count `seals` more seals.
+        Raise `BrokenSealError` and `MasterKeyReplacedError`.
         """
         newest: OrganizationKeyRecord | None = None
         for record in key_store.select_sealing_keys(connection, organization_id):
@@ -98,10 +98,10 @@ class Sealer:
         return key_id, key
 
     def open_key(self, record: OrganizationKeyRecord) -> SecretKey:
-        """An organization key itself. Raises `BrokenSealError`.
+        """Unwrap an organization key. Raise `BrokenSealError`.
 
-        One that was opened before is taken from memory if it is as it was, or wrapped under a
-        master key that this process does not have.
+        An opened key is taken from memory if its wrapped form is unchanged, or is under a master
+        key that this process does not have.
         """
         known = self._opened.get(record.id)
         if known is not None and known.organization_id == record.organization_id:
@@ -113,7 +113,7 @@ class Sealer:
         return key
 
     def refresh_master_key(self, connection: sa.Connection) -> None:
-        """Look whether another process has brought in a new master key, and take it up."""
+        """Load the new master key if another process replaced it."""
         active = key_store.select_active_master_keys(connection)
         if self.master_key.id in active or not active:
             self.is_outdated = False
@@ -155,17 +155,16 @@ class Sealer:
 
 
 def seal_secret(key: SecretKey, secret: str, record: SealedCredential) -> bytes:
-    """The secret, sealed for this record."""
     return crypto.seal_envelope(key, secret.encode(), bound_to=bind_credential(record))
 
 
 def open_secret(key: SecretKey, sealed: bytes, record: SealedCredential) -> str:
-    """The secret of this record. Raises `BrokenSealError`."""
+    """Open the secret of a credential. Raise `BrokenSealError`."""
     return crypto.open_envelope(key, sealed, bound_to=bind_credential(record)).decode()
 
 
 def bind_credential(record: SealedCredential) -> bytes:
-    """What the secret of a credential is bound to. The first release counted no seals."""
+    """Return what a credential's seal is bound to. The first release did not count seals."""
     origin: Origin = parse_base_url(record.base_url)[0]
     fields = (record.organization_id or "", record.id, FIELD, record.key_id, str(origin))
     if record.seal_number == 0:
@@ -174,13 +173,12 @@ def bind_credential(record: SealedCredential) -> bytes:
 
 
 def bind_key(record: OrganizationKeyRecord) -> bytes:
-    """What an organization key is bound to."""
     owner = record.organization_id or ""
     return crypto.encode_fields("headgate.organization_key.1", owner, record.id)
 
 
 def explain_unreadable(error: Exception) -> str:
-    """Why a row does not open, for who runs the installation."""
+    """Explain to the operator why a row does not open."""
     if isinstance(error, BrokenSealError):
         return (
             "its seal is broken: it was changed, put back from an older copy, or moved here from "

@@ -1,4 +1,4 @@
-"""Stored secrets: written, named, forgotten, and opened for who refers to them. Never shown."""
+"""Stored secrets: written, listed without their values, removed, and opened for credentials."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from headgate.vault.store import secrets as secret_store
 
 
 class SecretService:
-    """The stored secrets of one installation. Nothing here commits; changes bump the revision of
-    the credentials, whose references may lead here."""
+    """Manage stored secrets. The caller commits.
+
+    Changes bump the revision of the credentials, because credentials may refer to a secret.
+    """
 
     def __init__(self, sealer: Sealer, *, clock: Clock, ids: IdGenerator, audit: AuditLog) -> None:
         self._sealer = sealer
@@ -38,10 +40,7 @@ class SecretService:
         self._audit = audit
 
     def put(self, connection: sa.Connection, request: SecretRequest, *, by: Actor) -> SecretRecord:
-        """Store a secret, or put it in the place of the one of that name, whole.
-
-        Raises `InvalidSecretError`.
-        """
+        """Store a secret, or replace the one of that name. Raise `InvalidSecretError`."""
         name = check_secret_name(request.name)
         value = check_secret_value(request.value)
         origin = _read_origin(request.base_url)
@@ -92,8 +91,8 @@ class SecretService:
         limit: int,
         offset: int,
     ) -> tuple[list[SecretRecord], int]:
-        """A page of the secrets of a project, or of the organization itself, by name; how many
-        there are in all."""
+        """Return a page of the secrets of a project, or of the organization, by name; and the
+        total."""
         return secret_store.select_secrets(
             connection, organization_id, project_id, limit=limit, offset=offset
         )
@@ -107,8 +106,10 @@ class SecretService:
         name: str,
         by: Actor,
     ) -> SecretRecord:
-        """Forget a secret for good; what refers to it is unusable from now on. Raises
-        `SecretNotFoundError`."""
+        """Delete a secret for good. Credentials that refer to it become unusable.
+
+        Raise `SecretNotFoundError`.
+        """
         revision.note_change(connection)
         found = secret_store.find_secret(connection, organization_id, project_id, name=name)
         if found is None:
@@ -128,9 +129,9 @@ class SecretService:
         integration_base_url: str,
         origin: Origin,
     ) -> str:
-        """The value of an organization's secret, to be sent to that origin and nowhere else.
+        """Return the value of an organization's secret, for that origin only.
 
-        Raises `BrokenReferenceError` and `BrokenSealError`.
+        Raise `BrokenReferenceError` and `BrokenSealError`.
         """
         found = secret_store.find_secret(connection, organization_id, None, name=name)
         if found is None:
@@ -146,24 +147,22 @@ class SecretService:
 def map_organization_secrets(
     connection: sa.Connection,
 ) -> dict[tuple[str, str], tuple[SecretRecord, bytes]]:
-    """Every organization's own secrets and their seals, by organization and name."""
+    """Return all secrets of organizations with their seals, by organization and name."""
     stored = secret_store.select_organization_secrets(connection)
     return {(record.organization_id, record.name): (record, sealed) for record, sealed in stored}
 
 
 def seal_value(key: SecretKey, value: str, record: SecretRecord) -> bytes:
-    """The value, sealed for this record."""
     return crypto.seal_envelope(key, value.encode(), bound_to=bind_secret(record))
 
 
 def open_value(key: SecretKey, sealed: bytes, record: SecretRecord) -> str:
-    """The value of this record. Raises `BrokenSealError`."""
+    """Open the value of a stored secret. Raise `BrokenSealError`."""
     return crypto.open_envelope(key, sealed, bound_to=bind_secret(record)).decode()
 
 
 def bind_secret(record: SecretRecord) -> bytes:
-    """What the seal of a stored secret is bound to: whose it is, which, how often it was sealed,
-    and where it may be sent."""
+    """Return what the seal of a stored secret is bound to, among it the allowed origin."""
     return crypto.encode_fields(
         "headgate.secret.1",
         record.organization_id,
@@ -178,7 +177,7 @@ def bind_secret(record: SecretRecord) -> bytes:
 
 
 def check_destination(record: SecretRecord, integration_base_url: str, origin: Origin) -> None:
-    """Raises `BrokenReferenceError` for a secret that must not be sent to that origin (N4)."""
+    """Raise `BrokenReferenceError` for a secret that must not be sent to that origin."""
     allowed = record.origin or str(parse_base_url(integration_base_url)[0])
     if allowed != str(origin):
         raise BrokenReferenceError(
@@ -188,7 +187,6 @@ def check_destination(record: SecretRecord, integration_base_url: str, origin: O
 
 
 def explain_missing(name: str) -> str:
-    """What is said of a reference that leads nowhere."""
     return f"it refers to the secret {name!r}, which is not there"
 
 

@@ -44,17 +44,16 @@ ORGANIZATION_KEYS = sa.Table(
 
 
 def has_tables(connection: sa.Connection) -> bool:
-    """Whether this database was ever set up."""
+    """Tell whether this database was ever set up."""
     return sa.inspect(connection).has_table(MASTER_KEYS.name)
 
 
 def insert_organization_key(connection: sa.Connection, values: Mapping[str, Any]) -> None:
-    """Add one organization key."""
     connection.execute(sa.insert(ORGANIZATION_KEYS).values(**values))
 
 
 def select_master_keys(connection: sa.Connection) -> dict[str, MasterKeyRecord]:
-    """Every master key that was ever used, by its id; also before the upgrade of a database."""
+    """Return all master keys by id, oldest first; also from a database before its upgrade."""
     present = {column["name"] for column in sa.inspect(connection).get_columns(MASTER_KEYS.name)}
     columns = [column for column in MASTER_KEYS.c if column.name in present]
     rows = connection.execute(sa.select(*columns).order_by(MASTER_KEYS.c.created_at))
@@ -62,19 +61,17 @@ def select_master_keys(connection: sa.Connection) -> dict[str, MasterKeyRecord]:
 
 
 def insert_master_key(connection: sa.Connection, record: MasterKeyRecord) -> None:
-    """Remember a master key by what only it can open."""
     connection.execute(sa.insert(MASTER_KEYS).values(**flatten(record)))
 
 
 def lock_master_key(connection: sa.Connection, key_id: str) -> MasterKeyState | None:
-    """The state of a master key, which no other transaction changes until the end of this one."""
+    """Return the state of a master key, and lock it until the end of the transaction."""
     statement = sa.select(MASTER_KEYS.c.state).where(MASTER_KEYS.c.id == key_id)
     state = connection.execute(statement.with_for_update(read=True)).scalar_one_or_none()
     return None if state is None else MasterKeyState(state)
 
 
 def select_active_master_keys(connection: sa.Connection) -> set[str]:
-    """The ids of the master keys under which organization keys are wrapped now."""
     active = MASTER_KEYS.c.state == MasterKeyState.ACTIVE.value
     return set(connection.execute(sa.select(MASTER_KEYS.c.id).where(active)).scalars())
 
@@ -86,7 +83,6 @@ def set_master_key_state(
     *,
     retired_at: float | None = None,
 ) -> None:
-    """Change what a master key is for."""
     connection.execute(
         sa.update(MASTER_KEYS)
         .where(MASTER_KEYS.c.id == key_id)
@@ -95,12 +91,11 @@ def set_master_key_state(
 
 
 def delete_master_key(connection: sa.Connection, key_id: str) -> None:
-    """Forget a master key under which nothing is wrapped."""
     connection.execute(sa.delete(MASTER_KEYS).where(MASTER_KEYS.c.id == key_id))
 
 
 def count_master_seals(connection: sa.Connection, key_id: str, *, seals: int) -> None:
-    """Note that a master key has sealed so much more."""
+    """Add to the number of seals of a master key."""
     connection.execute(
         sa.update(MASTER_KEYS)
         .where(MASTER_KEYS.c.id == key_id)
@@ -111,7 +106,7 @@ def count_master_seals(connection: sa.Connection, key_id: str, *, seals: int) ->
 def select_organization_keys(
     connection: sa.Connection, *conditions: sa.ColumnElement[bool]
 ) -> Iterator[OrganizationKeyRecord]:
-    """Every organization key that meets the conditions, the newest last."""
+    """Yield the organization keys that meet the conditions, newest last."""
     table = ORGANIZATION_KEYS.c
     statement = sa.select(ORGANIZATION_KEYS).where(*conditions)
     for row in connection.execute(statement.order_by(table.created_at, table.id)):
@@ -121,7 +116,7 @@ def select_organization_keys(
 def select_sealing_keys(
     connection: sa.Connection, organization_id: str | None
 ) -> Iterator[OrganizationKeyRecord]:
-    """The keys of one organization that are not retired, the newest last."""
+    """Yield the keys of one organization that are not retired, newest last."""
     table = ORGANIZATION_KEYS.c
     return select_organization_keys(
         connection, table.organization_id.is_not_distinct_from(organization_id), UNRETIRED
@@ -132,18 +127,17 @@ UNRETIRED = ORGANIZATION_KEYS.c.retired_at.is_(None)
 
 
 def select_retired_keys(connection: sa.Connection) -> list[OrganizationKeyRecord]:
-    """The keys that are to go."""
     return list(select_organization_keys(connection, sa.not_(UNRETIRED)))
 
 
 def count_organization_seals(connection: sa.Connection, key_id: str, *, seals: int) -> int:
-    """Note that a key has sealed so much more. 0 if it is retired, and must not."""
+    """Add to the number of seals of a key. Return 0 if it is retired and must not seal."""
     statement = sa.update(ORGANIZATION_KEYS).where(ORGANIZATION_KEYS.c.id == key_id, UNRETIRED)
     return connection.execute(statement.values(seals=ORGANIZATION_KEYS.c.seals + seals)).rowcount
 
 
 def flatten(record: msgspec.Struct) -> dict[str, Any]:
-    """The columns of a record: its fields, with enumerations as their values."""
+    """Return the fields of a record as columns, enumerations as their values."""
     values = {name: getattr(record, name) for name in record.__struct_fields__}
     return {
         name: value.value if isinstance(value, enum.Enum) else value

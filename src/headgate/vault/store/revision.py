@@ -10,5 +10,5 @@ TOPIC = "credentials"
 
 
 def note_change(connection: sa.Connection) -> None:
-    """Tell every process, once this transaction commits, to look again."""
+    """Bump the revision, so that every process reloads after the commit."""
     bump_revision(connection, TOPIC)

@@ -43,7 +43,7 @@ sa.Index(
 def select_unstaged_keys(
     connection: sa.Connection, *, after: str, limit: int
 ) -> list[OrganizationKeyRecord]:
-    """A page, by id, of the keys that are not yet wrapped under the next master key."""
+    """Return a page, by id, of keys that are not wrapped under the next master key yet."""
     table = ORGANIZATION_KEYS.c
     statement = sa.select(ORGANIZATION_KEYS).where(table.next_wrapped.is_(None), table.id > after)
     rows = connection.execute(statement.order_by(table.id).limit(limit))
@@ -53,7 +53,7 @@ def select_unstaged_keys(
 def stage_organization_key(
     connection: sa.Connection, record: OrganizationKeyRecord, next_wrapped: bytes
 ) -> int:
-    """Lay the next form of a key beside its present one, if that is still the same."""
+    """Store the next form of a key if its present form is unchanged; return 1, else 0."""
     table = ORGANIZATION_KEYS.c
     statement = sa.update(ORGANIZATION_KEYS).where(
         table.id == record.id, table.wrapped == record.wrapped
@@ -62,7 +62,7 @@ def stage_organization_key(
 
 
 def activate_staged_keys(connection: sa.Connection, master_key_id: str) -> int:
-    """Put the next form of every key in the place of the present one; how many."""
+    """Replace all keys with their next form; return how many."""
     table = ORGANIZATION_KEYS.c
     statement = sa.update(ORGANIZATION_KEYS).where(table.next_wrapped.is_not(None))
     values = {
@@ -74,13 +74,12 @@ def activate_staged_keys(connection: sa.Connection, master_key_id: str) -> int:
 
 
 def drop_staged_keys(connection: sa.Connection) -> None:
-    """Forget the next form of every key."""
     staged = ORGANIZATION_KEYS.c.next_wrapped.is_not(None)
     connection.execute(sa.update(ORGANIZATION_KEYS).where(staged).values(next_wrapped=None))
 
 
 def retire_organization_keys(connection: sa.Connection, scope: str, *, now: float) -> int:
-    """Let the keys of an organization, the platform or all seal nothing more; how many."""
+    """Retire the keys of an organization, the platform or all; return how many."""
     owner = ORGANIZATION_KEYS.c.organization_id
     mine = {EVERY_KEY: sa.true(), PLATFORM_KEY: owner.is_(None)}.get(scope, owner == scope)
     statement = sa.update(ORGANIZATION_KEYS).where(UNRETIRED, mine)
@@ -88,21 +87,19 @@ def retire_organization_keys(connection: sa.Connection, scope: str, *, now: floa
 
 
 def delete_organization_key(connection: sa.Connection, key_id: str) -> None:
-    """Forget a key under which nothing is sealed any more."""
     connection.execute(sa.delete(ORGANIZATION_KEYS).where(ORGANIZATION_KEYS.c.id == key_id))
 
 
 def insert_rotation(connection: sa.Connection, rotation: Rotation) -> None:
-    """Note that a rotation begins."""
     connection.execute(sa.insert(ROTATIONS).values(**flatten(rotation)))
 
 
 def advance_rotation(
     connection: sa.Connection, rotation_id: str, *, done: int, now: float
 ) -> Rotation | None:
-    """Note that so many more rows are done, and read how far the rotation is.
+    """Add to the rows that are done; return the rotation, None if it has ended.
 
-    None if it has ended; else nobody ends it before this transaction does.
+    The update locks the row: nobody ends the rotation before this transaction does.
     """
     mine = ROTATIONS.c.id == rotation_id
     values = {"done": ROTATIONS.c.done + done, "updated_at": now}
@@ -117,20 +114,19 @@ def advance_rotation(
 def end_rotation(
     connection: sa.Connection, rotation_id: str, state: RotationState, *, failed: int, now: float
 ) -> None:
-    """Note that a rotation is over."""
     values = {"state": state.value, "failed": failed, "updated_at": now, "finished_at": now}
     connection.execute(sa.update(ROTATIONS).where(ROTATIONS.c.id == rotation_id).values(**values))
 
 
 def find_running_rotation(connection: sa.Connection, kind: RotationKind) -> Rotation | None:
-    """The one rotation of a kind that is under way, or was when its process died."""
+    """Return the unfinished rotation of a kind, also one whose process died."""
     statement = sa.select(ROTATIONS).where(ROTATIONS.c.kind == kind.value, IS_RUNNING)
     row = connection.execute(statement).one_or_none()
     return None if row is None else msgspec.convert(row, Rotation, from_attributes=True)
 
 
 def select_rotations(connection: sa.Connection, *, limit: int) -> list[Rotation]:
-    """The newest rotations."""
+    """Return the newest rotations."""
     statement = sa.select(ROTATIONS).order_by(ROTATIONS.c.started_at.desc(), ROTATIONS.c.id.desc())
     return [
         msgspec.convert(row, Rotation, from_attributes=True)

@@ -1,4 +1,4 @@
-"""The SQL of sealed rows, whatever their table."""
+"""The SQL of sealed rows, in any table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ All have `id`, `organization_id`, `name`, `sealed` (null: the secret was forgott
 def select_sealed(
     connection: sa.Connection, table: str, *, key_id: str | None, after: str, limit: int
 ) -> list[Mapping[str, Any]]:
-    """A page, by id, of what is sealed in a table (under one key), with all its columns."""
+    """Return a page, by id, of sealed rows of a table; with `key_id`, of those under that key."""
     rows = SEALED_TABLES[table]
     statement = sa.select(rows).where(rows.c.sealed.is_not(None), rows.c.id > after)
     if key_id is not None:
@@ -45,21 +45,22 @@ def select_sealed(
 def replace_seal(
     connection: sa.Connection, table: str, row: Mapping[str, Any], values: Mapping[str, Any]
 ) -> int:
-    """Change a row if its seal is still the one that was read: 1, else 0."""
+    """Change a row if its seal is still the one that was read; return 1, else 0."""
     rows = SEALED_TABLES[table]
     statement = sa.update(rows).where(rows.c.id == row["id"], rows.c.sealed == row["sealed"])
     return connection.execute(statement.values(**values)).rowcount
 
 
 def move_forgotten(connection: sa.Connection, table: str, *, before: str, after: str) -> int:
-    """Let rows without a secret name another key than the one that goes; how many."""
+    """Let rows without a secret name another key, so that theirs can be deleted; return how
+    many."""
     rows = SEALED_TABLES[table]
     statement = sa.update(rows).where(rows.c.key_id == before, rows.c.sealed.is_(None))
     return connection.execute(statement.values(key_id=after)).rowcount
 
 
 def count_rows_by_key(connection: sa.Connection) -> dict[str, int]:
-    """How many rows of all sealed tables name each organization key."""
+    """Count the rows of all sealed tables by organization key."""
     counts: dict[str, int] = {}
     for rows in SEALED_TABLES.values():
         statement = sa.select(rows.c.key_id, sa.func.count()).group_by(rows.c.key_id)
@@ -69,7 +70,6 @@ def count_rows_by_key(connection: sa.Connection) -> dict[str, int]:
 
 
 def count_rows_of_key(connection: sa.Connection, key_id: str) -> int:
-    """How many rows of all sealed tables name this key."""
     return sum(
         connection.execute(
             sa.select(sa.func.count()).select_from(rows).where(rows.c.key_id == key_id)

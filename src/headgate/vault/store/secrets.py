@@ -1,4 +1,4 @@
-"""All SQL of the stored secrets that credentials refer to by name."""
+"""The SQL of stored secrets."""
 
 from __future__ import annotations
 
@@ -53,13 +53,11 @@ sa.Index(
 
 
 def insert_secret(connection: sa.Connection, record: SecretRecord, *, sealed: bytes) -> None:
-    """Add one secret."""
     values: dict[str, Any] = msgspec.to_builtins(record)
     connection.execute(sa.insert(SECRETS).values(sealed=sealed, **values))
 
 
 def update_secret(connection: sa.Connection, record: SecretRecord, *, sealed: bytes) -> None:
-    """Put another value in the place of the one before."""
     values: dict[str, Any] = msgspec.to_builtins(record)
     connection.execute(
         sa.update(SECRETS)
@@ -69,7 +67,6 @@ def update_secret(connection: sa.Connection, record: SecretRecord, *, sealed: by
 
 
 def delete_secret(connection: sa.Connection, record: SecretRecord) -> None:
-    """Forget one secret."""
     connection.execute(
         sa.delete(SECRETS).where(
             SECRETS.c.id == record.id, SECRETS.c.organization_id == record.organization_id
@@ -80,7 +77,7 @@ def delete_secret(connection: sa.Connection, record: SecretRecord) -> None:
 def find_secret(
     connection: sa.Connection, organization_id: str, project_id: str | None, *, name: str
 ) -> tuple[SecretRecord, bytes] | None:
-    """The secret of that name of the project, or of the organization itself (None)."""
+    """Return the secret of that name of a project, or of the organization (None), and its seal."""
     statement = sa.select(SECRETS).where(*_place(organization_id, project_id))
     row = connection.execute(statement.where(SECRETS.c.name == name)).one_or_none()
     return None if row is None else (_record(row), row.sealed or b"")
@@ -94,8 +91,7 @@ def select_secrets(
     limit: int,
     offset: int,
 ) -> tuple[list[SecretRecord], int]:
-    """A page of the secrets of a project, or of the organization itself, by name; how many there
-    are in all."""
+    """Return a page of the secrets of a project, or of the organization, by name; and the total."""
     place = _place(organization_id, project_id)
     statement = sa.select(SECRETS).where(*place).order_by(SECRETS.c.name)
     rows = connection.execute(statement.limit(limit).offset(offset))
@@ -107,7 +103,7 @@ def select_secrets(
 def select_organization_secrets(
     connection: sa.Connection,
 ) -> Iterator[tuple[SecretRecord, bytes]]:
-    """Every secret of an organization itself, with its seal: what credentials may refer to."""
+    """Yield all secrets of organizations, with their seals: those that credentials may refer to."""
     for row in connection.execute(sa.select(SECRETS).where(_OF_ORGANIZATION)):
         yield _record(row), row.sealed or b""
 

@@ -1,4 +1,4 @@
-"""The key above all keys: where it comes from, and when a start is refused for its sake."""
+"""Finds the master key, and checks that it is the one of the database."""
 
 from headgate.vault.service.master_key.key import (
     LOCAL,

@@ -24,7 +24,7 @@ HINT = (
 
 
 class AwsKms:
-    """A symmetric key of AWS KMS; see `KeyManagementService`."""
+    """Wrap under a symmetric key of AWS KMS (`KeyManagementService`)."""
 
     provider = PROVIDER
 

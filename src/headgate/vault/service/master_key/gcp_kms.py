@@ -1,6 +1,6 @@
 """Google Cloud KMS by REST: `:encrypt` and `:decrypt` with additional authenticated data.
 
-The token is that of a service account's file, else of the machine that this runs on.
+The access token comes from a service account's file, or else from the metadata server.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 
 
 class ServiceAccount(msgspec.Struct, frozen=True):
-    """The fields of a service account's file that matter."""
+    """Hold the used fields of a service account's file."""
 
     client_email: str
     private_key: str
@@ -52,18 +52,18 @@ class ServiceAccount(msgspec.Struct, frozen=True):
 
 
 class TokenSource(Protocol):
-    """Who gives an access token."""
+    """Fetch access tokens."""
 
     def fetch(self) -> str:
-        """A token that is valid now.
+        """Return a valid token.
 
-        Raises `KeyServiceUnavailableError` and `InvalidMasterKeyError`.
+        Raise `KeyServiceUnavailableError` and `InvalidMasterKeyError`.
         """
         ...
 
 
 class AccountToken:
-    """A token for a signed statement of the service account (RFC 7523)."""
+    """Exchange a signed assertion of the service account for a token (RFC 7523)."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class AccountToken:
 
 
 class MachineToken:
-    """A token of the metadata server, which every machine of Google's cloud reaches."""
+    """Fetch tokens from the metadata server of a machine in Google Cloud."""
 
     def __init__(self, *, endpoint: KeyServiceEndpoint, send: Send) -> None:
         self._place = endpoint
@@ -117,7 +117,7 @@ class MachineToken:
 
 
 class GcpKms:
-    """A symmetric key of Cloud KMS; see `KeyManagementService`."""
+    """Wrap under a symmetric key of Cloud KMS (`KeyManagementService`)."""
 
     provider = PROVIDER
 
@@ -151,7 +151,10 @@ class GcpKms:
 
 
 def read_account(content: bytes, path: str) -> ServiceAccount:
-    """The service account of a file. Raises `InvalidMasterKeyError`, without any of its content."""
+    """Parse a service account's file.
+
+    Raise `InvalidMasterKeyError`, whose message repeats nothing of the content.
+    """
     try:
         account = msgspec.json.decode(content, type=ServiceAccount)
         parse_base_url(account.token_uri)

@@ -1,4 +1,4 @@
-"""What a master key does, and the check value by which the right one is known."""
+"""The master key, and the check value by which the right one is recognized."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _CHECK_BOUND_TO = crypto.encode_fields("headgate.master_key_check.1")
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """Where a master key comes from; `wrapped` is its material as a key service has sealed it."""
+    """Describe where a master key comes from; `wrapped` is its material as a key service sealed
+    it."""
 
     provider: str = LOCAL
     key_name: str | None = None
@@ -29,22 +30,22 @@ class Provenance(msgspec.Struct, frozen=True):
 
 
 class MasterKey(Protocol):
-    """Wraps organization keys."""
+    """Wrap organization keys."""
 
     id: str
     provenance: Provenance
 
     def wrap(self, material: bytes, *, bound_to: bytes) -> bytes:
-        """The material, sealed."""
+        """Seal key material."""
         ...
 
     def unwrap(self, wrapped: bytes, *, bound_to: bytes) -> bytes:
-        """The material again. Raises `BrokenSealError`."""
+        """Open key material. Raise `BrokenSealError`."""
         ...
 
 
 class LocalMasterKey:
-    """A master key held in this process's memory, wherever it came from."""
+    """Hold a master key in memory, whatever its source."""
 
     def __init__(self, material: bytes, provenance: Provenance | None = None) -> None:
         self._key = SecretKey(material)
@@ -65,7 +66,7 @@ def store_master_key(
     now: float,
     state: MasterKeyState = MasterKeyState.ACTIVE,
 ) -> None:
-    """Store the check value by which a wrong key is known later; nothing if it is there."""
+    """Store a check value that only this key opens; do nothing if it is stored already."""
     if key.id in key_store.select_master_keys(connection):
         return
     record = MasterKeyRecord(
@@ -82,7 +83,7 @@ def store_master_key(
 
 
 def matches(key: MasterKey, record: MasterKeyRecord | None) -> bool:
-    """Whether this is the key that the record was made with."""
+    """Tell whether the record was made with this key."""
     if record is None:
         return False
     try:
@@ -92,5 +93,5 @@ def matches(key: MasterKey, record: MasterKeyRecord | None) -> bool:
 
 
 def list_known(connection: sa.Connection) -> dict[str, MasterKeyRecord]:
-    """The master keys of this database; none where it was never set up."""
+    """Return the master keys of this database; empty if it was never set up."""
     return key_store.select_master_keys(connection) if key_store.has_tables(connection) else {}

@@ -1,7 +1,7 @@
-"""Key services elsewhere: one of them wraps the master key, and unwraps it at each start.
+"""Key management services that wrap the master key, and unwrap it at each start.
 
-Only the master key goes to a key service, never an organization's key or a secret. So a start asks
-it once, a call never, and no transaction of the database waits for it.
+Only the master key is sent to a key service, never an organization key or a secret. A start asks it
+once, a call never, and no database transaction waits for it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.#:-]{0,99}")
 
 
 class KeyServiceResponse(msgspec.Struct, frozen=True):
-    """A whole answer."""
-
     status: int
     body: bytes
 
@@ -45,7 +43,7 @@ Send = Callable[[Request], KeyServiceResponse]
 
 
 class KeyServiceEndpoint(msgspec.Struct, frozen=True):
-    """A key service as people know it, and how long it is waited for. `hint`: what to check."""
+    """Describe a key service: name, address and timeout. `hint` tells what to check on failure."""
 
     name: str
     origin: Origin
@@ -57,7 +55,7 @@ class KeyServiceEndpoint(msgspec.Struct, frozen=True):
         return f"{self.name} at {self.origin}"
 
     def build_request(self, path: str, headers: Headers, body: bytes) -> Request:
-        """A POST to this service."""
+        """Build a POST to this service."""
         timeouts = Timeouts(self.seconds, self.seconds, self.seconds, self.seconds)
         target = self.base_path + path.encode()
         return Request(self.origin, b"POST", target, headers, body, timeouts)
@@ -74,27 +72,22 @@ class KeyServiceUnavailableError(HeadgateError):
 
 
 class KeyManagementService(Protocol):
-    """Wraps under a key that it never gives away.
+    """Wrap the master key under a key that never leaves the service.
 
-    `context` is authenticated with what is wrapped: it opens with the same one only. Both methods
-    block, take seconds at most, and raise `KeyServiceUnavailableError`.
+    `context` is authenticated: the same one is needed to unwrap. Both methods block for seconds at
+    most, and raise `KeyServiceUnavailableError`.
     """
 
     provider: str
     key_name: str
 
-    def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes:
-        """The material as only this service can open it."""
-        ...
+    def wrap(self, material: bytes, context: Mapping[str, str]) -> bytes: ...
 
-    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """The material again."""
-        ...
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes: ...
 
 
 class RemoteSource:
-    """A master key that is stored in the database as a key service has wrapped it; see
-    `MasterKeySource`."""
+    """Find the master key in the database, wrapped by a key service (`MasterKeySource`)."""
 
     def __init__(self, service: KeyManagementService) -> None:
         self._service = service
@@ -113,13 +106,13 @@ class RemoteSource:
         return self._open(record, known)
 
     def find_pending(self, connection: sa.Connection) -> LocalMasterKey | None:
-        """The key that a rotation under way brings in, if it is of this service."""
+        """Return the key that a running rotation introduces, if this service wraps it."""
         known = list_known(connection)
         record = self._choose(known, MasterKeyState.PENDING)
         return None if record is None else self._open(record, None)
 
     def create(self) -> LocalMasterKey:
-        """See `MasterKeySource.create`. What is wrapped is unwrapped once before it is trusted."""
+        """Create a key, and unwrap it once before it is trusted."""
         material = os.urandom(KEY_BYTES)
         context = _context(SecretKey(material).id.hex())
         wrapped = self._service.wrap(material, context)
@@ -162,10 +155,10 @@ class RemoteSource:
 def call_key_service(
     send: Send, endpoint: KeyServiceEndpoint, request: Request, *, code: str = ""
 ) -> Any:
-    """The JSON that a key service answers with. Raises `KeyServiceUnavailableError`.
+    """Send a request and return the JSON of the answer. Raise `KeyServiceUnavailableError`.
 
-    `code` is the path of its own word for what went wrong (`error.status`). Of a refusal nothing
-    else is told: its text may repeat what it was sent.
+    `code` is the path of the service's error code (`error.status`). Nothing else of an error answer
+    is shown, because its text may repeat what was sent.
     """
     try:
         reply = send(request)
@@ -188,14 +181,14 @@ def call_key_service(
 
 
 def find_text(answer: Any, path: str) -> str:
-    """The text at a dotted path of a JSON value; empty where there is none."""
+    """Return the text at a dotted path of a JSON value; empty if there is none."""
     for name in path.split("."):
         answer = cast("Any", answer).get(name) if isinstance(answer, dict) else None
     return answer if isinstance(answer, str) else ""
 
 
 def read_base64(endpoint: KeyServiceEndpoint, answer: Any, path: str) -> bytes:
-    """The bytes at a dotted path of an answer. Raises `KeyServiceUnavailableError`."""
+    """Decode the text at a dotted path of an answer. Raise `KeyServiceUnavailableError`."""
     text = find_text(answer, path)
     try:
         if text:
@@ -206,12 +199,11 @@ def read_base64(endpoint: KeyServiceEndpoint, answer: Any, path: str) -> bytes:
 
 
 def encode_base64(data: bytes) -> str:
-    """Bytes as JSON can carry them."""
     return base64.b64encode(data).decode()
 
 
 def encode_context(context: Mapping[str, str]) -> str:
-    """A context for a service that takes bytes: the fields in the order of their names."""
+    """Encode a context for services that take bytes, ordered by field name."""
     pairs = [part for pair in sorted(context.items()) for part in pair]
     return encode_base64(encode_fields(*pairs))
 

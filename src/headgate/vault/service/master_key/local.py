@@ -1,4 +1,4 @@
-"""The master key of this machine: from the environment or a file, and when it is refused."""
+"""The master key of this machine, from the environment or a file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _HELP = "Make one with: openssl rand -base64 32"
 
 
 class LocalSource:
-    """The key in `text` (the environment), else in the file; see `MasterKeySource`.
+    """Read the key from `text` (the environment), or else from the file (`MasterKeySource`).
 
-    A rotation in place puts the new key into a file beside it, and moves it over the old one when
-    the database is under it: a process that comes in between finds the right one of both.
+    A rotation in place writes the new key to a file beside the old one, and renames it when the
+    database is under the new key. A process that starts in between tries both files.
     """
 
     provider = LOCAL
@@ -54,8 +54,7 @@ class LocalSource:
         return create_master_key(self._path)
 
     def read_material(self, connection: sa.Connection) -> bytes | None:
-        """Return the bytes of the key that `find` returns, to keep them elsewhere. Raises as
-        `find`."""
+        """Return the bytes of the key that `find` returns. Raise as `find`."""
         key = self.find(connection)
         for _, material in self._read():
             if key is not None and LocalMasterKey(material).id == key.id:
@@ -64,20 +63,21 @@ class LocalSource:
 
     @property
     def has_key(self) -> bool:
-        """Whether there is a key at all, right or wrong. Raises `InvalidMasterKeyError`."""
+        """Tell whether there is any key, right or wrong. Raise `InvalidMasterKeyError`."""
         return next(self._read(), None) is not None
 
     @property
     def is_file(self) -> bool:
-        """Whether the key can be replaced where it is."""
+        """Tell whether the key is in a file, which a rotation can replace."""
         return not self._text
 
     def stage(self) -> LocalMasterKey:
-        """The next key, in its file beside the present one; made where there is none."""
+        """Read or create the next key, in a file beside the present one."""
         return read_or_create(next_of(self._path))
 
     def settle(self) -> None:
-        """Move the next key's file over the present one, which stays under the name of its id."""
+        """Rename the next key's file to the present one, which is kept under a name with its key
+        id."""
         upcoming = next_of(self._path)
         if not upcoming.exists():
             return
@@ -112,35 +112,37 @@ class LocalSource:
 def find_master_key(
     connection: sa.Connection, *, text: str | None, path: Path
 ) -> LocalMasterKey | None:
-    """The key from `text` (the environment), else from the file; None for a new installation.
+    """Return the key of `text` (the environment), or else of the file; None for a new installation.
 
-    Only reads. Raises `InvalidMasterKeyError` for a key that is weak, exposed, or not the one that
-    sealed this database, and for none where something is sealed.
+    Only read. Raise `InvalidMasterKeyError` for a key that is weak, readable by others or not the
+    one of this database, and for a missing key if secrets are sealed.
     """
     return LocalSource(text=text, path=path).find(connection)
 
 
 def next_of(path: Path) -> Path:
-    """The file in which a rotation in place has the next key."""
+    """Return the path of the next key during a rotation in place."""
     return path.with_name(f"{path.name}.next")
 
 
 def read_or_create(path: Path) -> LocalMasterKey:
-    """The key in a file, made where there is none. Raises `InvalidMasterKeyError`."""
+    """Read the key in a file, or create it. Raise `InvalidMasterKeyError`."""
     material = read_master_key(path)
     return create_master_key(path) if material is None else LocalMasterKey(material)
 
 
 def create_master_key(path: Path) -> LocalMasterKey:
-    """A new random key, written to a new file that only its owner can read."""
+    """Create a random key in a new file that only its owner can read."""
     material = os.urandom(KEY_BYTES)
     write_master_key(path, material)
     return LocalMasterKey(material)
 
 
 def write_master_key(path: Path, material: bytes) -> None:
-    """Write a key to a new file that only its owner can read, on the disk when this returns.
-    Raises FileExistsError and `InvalidMasterKeyError`."""
+    """Write a key to a new file that only its owner can read, and flush it to disk.
+
+    Raise `FileExistsError` and `InvalidMasterKeyError`.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileNotFoundError as error:
@@ -166,7 +168,7 @@ def _flush_directory(path: Path) -> None:
 
 
 def parse_master_key(text: str, source: str) -> bytes:
-    """The 32 bytes of a key in base64 or hex. Raises `InvalidMasterKeyError` for a weak one."""
+    """Decode the 32 bytes of a key from base64 or hex. Raise `InvalidMasterKeyError` if weak."""
     material = _decode(text.strip())
     if len(material) != KEY_BYTES:
         message = f"The master key in {source} is not 32 bytes in base64 or 64 hex digits. {_HELP}"
@@ -193,9 +195,9 @@ def _decode(text: str) -> bytes:
 
 
 def read_master_key(path: Path) -> bytes | None:
-    """The bytes of the key in a file; None where there is no file.
+    """Read the key in a file; None without a file.
 
-    Raises `InvalidMasterKeyError`.
+    Raise `InvalidMasterKeyError`.
     """
     try:
         status = path.stat()

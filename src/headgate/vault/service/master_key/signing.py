@@ -1,4 +1,4 @@
-"""Signature Version 4 of AWS: a pure function of request, credentials and time.
+"""Signature Version 4 of AWS, as a pure function of request, credentials and time.
 
 Source: docs.aws.amazon.com, "Create a signed AWS API request" (IAM User Guide).
 """
@@ -17,7 +17,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """Who signs, and for which service in which region."""
+    """Hold the credentials that sign, and the service and region that they sign for."""
 
     access_key_id: str
     secret_access_key: str
@@ -30,9 +30,9 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 def sign(signer: Signer, path: str, headers: Headers, body: bytes, *, now: float) -> Headers:
-    """The headers of a POST without a query, with those that authenticate it.
+    """Return the headers of a POST without a query, with those that authenticate it.
 
-    `headers` has the host and whatever else is to be signed; `now` in unix seconds.
+    `headers` has the host and all else to be signed; `now` is in unix seconds.
     """
     return _sign(signer, "POST", path, headers, body, now=now)
 
@@ -60,7 +60,7 @@ def _sign(
 
 
 def derive_key(signer: Signer, day: str) -> bytes:
-    """The key that signs on one day (`20150830`), in one region, for one service."""
+    """Derive the signing key of one day (`20150830`), region and service."""
     key = f"AWS4{signer.secret_access_key}".encode()
     for part in (day, signer.region, signer.service, "aws4_request"):
         key = _mac(key, part)

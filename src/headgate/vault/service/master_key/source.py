@@ -1,4 +1,4 @@
-"""Where a master key comes from, and whether the one that is found is the right one."""
+"""Sources of the master key, and why a key does not belong to a database."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ from headgate.vault.service.master_key.key import LOCAL, LocalMasterKey, MasterK
 
 
 class MasterKeySource(Protocol):
-    """Finds the master key of a database, as the settings say."""
+    """Find the master key of a database, as the settings say."""
 
     provider: str
 
     def find(self, connection: sa.Connection) -> LocalMasterKey | None:
-        """The key under which this database is; None for a new installation.
+        """Return the active key of this database; None for a new installation.
 
-        Only reads, also a database that is yet to be upgraded. Raises `InvalidMasterKeyError` for a
-        key that is weak, exposed, missing or not the right one, and `KeyServiceUnavailableError`.
+        Only read, also from a database that is not upgraded yet. Raise `InvalidMasterKeyError` for
+        a key that is weak, readable by others, missing or wrong, and `KeyServiceUnavailableError`.
         """
         ...
 
     def create(self) -> LocalMasterKey:
-        """A new random key, kept where `find` looks. Raises as `find`."""
+        """Create a random key where `find` looks for it. Raise as `find`."""
         ...
 
 
 def is_active(record: MasterKeyRecord) -> bool:
-    """Whether organization keys are wrapped under this one."""
     return record.state is MasterKeyState.ACTIVE
 
 
 def explain_mismatch(
     key: MasterKey, known: Mapping[str, MasterKeyRecord], source: str
 ) -> str | None:
-    """Why a key cannot be the one of a database that knows these; None for the right one."""
+    """Explain why a key is not the active one of a database; None if it is."""
     if not known:
         return None
     record = known.get(key.id)
@@ -67,7 +66,7 @@ def explain_mismatch(
 
 
 def describe_active(known: Mapping[str, MasterKeyRecord]) -> str:
-    """Which key would be the right one."""
+    """Tell which key the database needs."""
     record = next((each for each in reversed([*known.values()]) if is_active(each)), None)
     if record is None:
         return "No master key of this database is in force; restore a backup."

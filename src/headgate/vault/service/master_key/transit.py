@@ -31,8 +31,11 @@ _CIPHERTEXT = re.compile(r"[\x21-\x7e]{8,4096}")
 
 
 class Transit:
-    """A key of the transit engine, of a type that authenticates associated data (aes256-gcm96,
-    the engine's own default, or chacha20-poly1305); see `KeyManagementService`."""
+    """Wrap under a key of the transit engine (`KeyManagementService`).
+
+    The key's type must authenticate associated data: aes256-gcm96 (the engine's default) or
+    chacha20-poly1305.
+    """
 
     provider = PROVIDER
 
