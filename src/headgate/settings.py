@@ -63,7 +63,7 @@ def _from_zero(reason: str) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one process. Units are in the names."""
+    """Hold the settings of one process. Units are in the names."""
 
     host: Annotated[str, _text("Address to listen on; only this machine unless changed.")] = (
         "127.0.0.1"
@@ -343,7 +343,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the simulator answers calls: it is on, and there is no OPENAI_API_KEY."""
+        """Return whether the simulator answers calls: it is on, and there is no OPENAI_API_KEY."""
         return self.simulator and not self.openai_api_key
 
     def __repr__(self) -> str:
@@ -356,15 +356,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def variable_of(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return ESTABLISHED_NAMES.get(name, PREFIX + name.upper())
 
 
 def load(environment: Mapping[str, str], **overrides: Any) -> Settings:
-    """The settings of an environment; overrides that are not None come first.
+    """Read the settings of an environment; overrides that are not None take precedence.
 
-    Raises `InvalidSettingError` for an unknown `HEADGATE_` variable or an impossible value. An
-    empty variable counts as not set.
+    Raise `InvalidSettingError` for an unknown `HEADGATE_` variable or an impossible value. An empty
+    variable counts as not set.
     """
     types = get_type_hints(Settings, include_extras=True)
     names = {variable_of(name): name for name in types}

@@ -56,6 +56,6 @@ def backup(
 
 
 def describe(manifest: BackupManifest) -> str:
-    """What is in a backup, in a few words."""
+    """Summarize a backup in a few words."""
     counts = ", ".join(f"{count} {name}" for name, count in manifest.rows.items())
     return f"{counts}; {manifest.file.bytes} bytes, SHA-256 {manifest.file.sha256}"

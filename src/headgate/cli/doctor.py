@@ -47,7 +47,7 @@ app = typer.Typer(add_completion=False)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line: `level` is ok, warn or fail."""
+    """Hold one line of the report: `level` is ok, warn or fail."""
 
     level: str
     subject: str
@@ -200,7 +200,7 @@ def _examine_secrets(application: Application) -> Iterator[Finding]:
 def _examine_providers(
     application: Application, records: Sequence[CredentialRecord]
 ) -> Iterator[Finding]:
-    """Look for everybody where calls go; the simulator is there only while its server runs."""
+    """Check every provider; the simulator is reachable only while its server runs."""
     asleep = [each for each in records if each.source == SIMULATOR_NAME]
     if application.settings.simulator:
         asleep = []
@@ -239,7 +239,7 @@ async def _reach_all(
 
 
 async def _reach(client: HttpClient, origin: Origin, base_path: bytes, purpose: str) -> Finding:
-    """Ask without any secret: whatever is answered, the provider is there."""
+    """Send a request without any secret; any answer shows that the provider is there."""
     seconds = REACH_SECONDS
     timeouts = Timeouts(seconds, seconds, seconds, 2 * seconds)
     target = base_path + b"/models"

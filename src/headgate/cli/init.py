@@ -32,7 +32,7 @@ def init(
         bool, typer.Option("--if-missing", help="Do nothing if there is an owner already.")
     ] = False,
 ) -> None:
-    """Create the first owner, who also operates the installation."""
+    """Create the first owner, who also becomes the operator of this installation."""
     settings = load_settings(data)
     application = open_application_for_command(settings, "headgate init")
     try:

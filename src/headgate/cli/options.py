@@ -31,12 +31,12 @@ class InvalidTimeError(HeadgateError):
 
 
 def parse_expiry(text: str | None, now: float) -> float | None:
-    """Unix seconds of a span from now (`90d`, `12h`) or an ISO 8601 time, UTC unless it says."""
+    """Parse a span from now (`90d`, `12h`) or an ISO 8601 time (default UTC) to Unix seconds."""
     return None if text is None else _parse_time(text, now, sign=1)
 
 
 def parse_past(text: str, now: float) -> float:
-    """Unix seconds of a span before now (`90d`) or an ISO 8601 time that is over, in UTC."""
+    """Parse a span before now (`90d`) or a past ISO 8601 time (default UTC) to Unix seconds."""
     at = _parse_time(text, now, sign=-1)
     if at > now:
         raise InvalidTimeError(f"{text!r} is in the future.")
@@ -58,7 +58,7 @@ def _parse_time(text: str, now: float, *, sign: int) -> float:
 
 
 def format_time(at: float | None) -> str:
-    """A time in UTC to the minute, a dash for none."""
+    """Format a time in UTC to the minute, a dash for None."""
     if at is None:
         return "-"
     return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M")

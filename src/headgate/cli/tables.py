@@ -10,8 +10,10 @@ WIDE_COLUMNS = 10_000
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Print a table as wide as the terminal, or as its longest words need; piped, one line for
-    each row. Cells wrap between words only; what somebody named `[red]` is no markup."""
+    """Print a table as wide as the terminal, or as its longest words need.
+
+    Piped, each row is one line. Cells wrap between words only, and `[red]` in a name is no markup.
+    """
     console = console or Console()
     for column in table.columns:
         words = (word for cell in column.cells for word in str(cell).split())
@@ -25,5 +27,5 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
 
 def _measure_least(table: Table) -> int:
-    """The width at which no word is cut, with the lines between columns."""
+    """Return the least width at which no word is cut, with the lines between columns."""
     return sum((column.min_width or 0) + 3 for column in table.columns) + 1

@@ -58,7 +58,7 @@ class DamagedBackupError(HeadgateError):
 
 
 class CopiedFile(msgspec.Struct, frozen=True):
-    """One file of a backup."""
+    """Describe one file of a backup."""
 
     name: str
     bytes: int
@@ -66,8 +66,11 @@ class CopiedFile(msgspec.Struct, frozen=True):
 
 
 class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backup holds. `database` is `sqlite` or `postgresql`, `schema` the schema's version,
-    `created_at` in UTC, `rows` the number of rows of some tables."""
+    """Describe what a backup holds.
+
+    `database` is `sqlite` or `postgresql`, `schema` the schema's version, `created_at` in UTC,
+    `rows` the number of rows of some tables.
+    """
 
     format: int
     headgate: str
@@ -79,8 +82,11 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RestoreResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a restore did. `replaced` is where the former database went, if there was one;
-    `needs_key` says that the master key is still to be brought."""
+    """Describe what a restore did.
+
+    `replaced` is where the former database went, if there was one; `needs_key` says that the master
+    key is still missing.
+    """
 
     manifest: BackupManifest
     replaced: Path | None
@@ -90,10 +96,9 @@ class RestoreResult(msgspec.Struct, frozen=True, kw_only=True):
 def back_up(
     settings: Settings, source: MasterKeySource, folder: Path, *, key_file: Path | None = None
 ) -> BackupManifest:
-    """Back up the settings' database to a new folder, and its master key to a new file of its own.
+    """Back up the database to a new folder, and the master key to a new file if asked.
 
-    Raises `BackupNotAllowedError`, `DamagedBackupError`, `StorageUnavailableError` and, for the
-    key,
+    Raise `BackupNotAllowedError`, `DamagedBackupError`, `StorageUnavailableError` and, for the key,
     `InvalidMasterKeyError`.
     """
     if key_file is not None:
@@ -114,8 +119,11 @@ def back_up(
 
 
 def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
-    """Copy a database that may be in use to a new folder, checked. The connection is outside of a
-    transaction. Raises `BackupNotAllowedError` and `DamagedBackupError`."""
+    """Copy a database that may be in use to a new folder, and check the copy.
+
+    The connection must be outside of a transaction. Raise `BackupNotAllowedError` and
+    `DamagedBackupError`.
+    """
     with create_folder(folder) as made:
         path = made / DATABASE_FILE
         try:
@@ -133,8 +141,10 @@ def copy_database(connection: sa.Connection, folder: Path) -> BackupManifest:
 
 @contextlib.contextmanager
 def create_folder(folder: Path) -> Generator[Path]:
-    """A folder that gets its name when the block ends well, and is removed when it does not.
-    Raises `BackupNotAllowedError`."""
+    """Create a folder under a temporary name; rename it at the end, remove it on an error.
+
+    Raise `BackupNotAllowedError`.
+    """
     if folder.exists():
         raise BackupNotAllowedError(f"{folder} is there already; a backup goes to a new folder.")
     made = folder.with_name(f"{folder.name}.part")
@@ -154,7 +164,7 @@ def create_folder(folder: Path) -> Generator[Path]:
 def describe(
     database: str, *, schema: str, file: CopiedFile, rows: Mapping[str, int]
 ) -> BackupManifest:
-    """The manifest of a backup that is made now."""
+    """Return the manifest of a backup made now."""
     return BackupManifest(
         format=FORMAT,
         headgate=headgate.__version__,
@@ -167,7 +177,7 @@ def describe(
 
 
 def write_manifest(folder: Path, manifest: BackupManifest) -> None:
-    """Write the manifest, the last file of a backup."""
+    """Write the manifest, which is the last file of a backup."""
     path = folder / MANIFEST_FILE
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     path.chmod(0o600)
@@ -176,7 +186,7 @@ def write_manifest(folder: Path, manifest: BackupManifest) -> None:
 
 
 def read_manifest(folder: Path, database: str) -> BackupManifest:
-    """The manifest of a backup of that kind of database. Raises `BackupNotAllowedError`."""
+    """Read the manifest of a backup of that kind of database. Raise `BackupNotAllowedError`."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=BackupManifest)
     except FileNotFoundError as error:
@@ -198,8 +208,7 @@ def read_manifest(folder: Path, database: str) -> BackupManifest:
 
 
 def check_copy(path: Path) -> tuple[str, dict[str, int]]:
-    """The schema and the rows of a copy that is whole and whose books balance. Raises
-    `DamagedBackupError`."""
+    """Return the schema and row counts of a sound copy. Raise `DamagedBackupError`."""
     engine = sqlite.open_copy(path)
     try:
         with engine.connect() as connection:
@@ -214,8 +223,10 @@ def check_copy(path: Path) -> tuple[str, dict[str, int]]:
 
 
 def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
-    """The schema's version and the rows of a database whose books balance. Raises
-    `DamagedBackupError`."""
+    """Return the schema's version and row counts if the ledger balances.
+
+    Raise `DamagedBackupError`.
+    """
     schema = migration.read_version(connection)
     if schema is None:
         raise DamagedBackupError("The database holds nothing of Headgate: it was never set up.")
@@ -236,7 +247,7 @@ def check_ledger(connection: sa.Connection) -> tuple[str, dict[str, int]]:
 
 
 def describe_file(path: Path) -> CopiedFile:
-    """The checksum of a file that is flushed to the disk here."""
+    """Flush a file to the disk and return its checksum."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -246,7 +257,7 @@ def describe_file(path: Path) -> CopiedFile:
 
 
 def check_file(folder: Path, manifest: BackupManifest) -> Path:
-    """The file of a backup, which is as it was written. Raises `DamagedBackupError`."""
+    """Return the database file of a backup if it is unchanged. Raise `DamagedBackupError`."""
     path = folder / manifest.file.name
     if path.parent != folder or not is_file(path) or describe_file(path) != manifest.file:
         raise DamagedBackupError(
@@ -256,7 +267,7 @@ def check_file(folder: Path, manifest: BackupManifest) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file of that name, which may be none that a file can have."""
+    """Return whether the file exists; False also for impossible names."""
     try:
         return path.is_file()
     except OSError:
@@ -271,12 +282,11 @@ def restore(
     replace: bool,
     key_file: Path | None = None,
 ) -> RestoreResult:
-    """Bring the database of a backup into the data directory, and its master key if it is given.
+    """Restore the database of a backup into the data directory, with its master key if given.
 
-    The former database is moved aside, never deleted. Raises `BackupNotAllowedError`,
-    `DamagedBackupError`,
-    `DataDirectoryInUseError` beside a running server, and `InvalidMasterKeyError` where the master
-    key that is there is not the backup's.
+    The former database is moved aside, never deleted. Raise `BackupNotAllowedError`,
+    `DamagedBackupError`, `DataDirectoryInUseError` beside a running server, and
+    `InvalidMasterKeyError` where the present master key is not the backup's.
     """
     with directory_lock.hold(settings, RESTORE):
         manifest = read_manifest(folder, "sqlite")
@@ -307,9 +317,7 @@ def restore(
 
 
 def check_key_place(folder: Path, key_file: Path) -> None:
-    """Raise `BackupNotAllowedError` for a key file that is there, or would be kept with the
-    backup.
-    """
+    """Raise `BackupNotAllowedError` for a key file that exists or would be inside the backup."""
     if key_file.exists():
         raise BackupNotAllowedError(f"{key_file} is there already; the key goes to a new file.")
     if folder.absolute() in key_file.absolute().parents:
@@ -337,7 +345,7 @@ def _write_key(source: MasterKeySource, connection: sa.Connection, key_file: Pat
 def _choose_key(
     settings: Settings, source: MasterKeySource, path: Path, key_file: Path | None
 ) -> tuple[bytes | None, bool]:
-    """The key that is to be written, and whether one is still missing."""
+    """Return the key to write, and whether one is still missing."""
     if not isinstance(source, LocalSource):
         if key_file is None:
             return None, False

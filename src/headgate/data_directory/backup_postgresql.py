@@ -23,9 +23,11 @@ ERROR_CHARACTERS_MAX = 2_000
 
 
 def back_up(settings: Settings, folder: Path) -> BackupManifest:
-    """Dump the database to a new folder while servers go on; the rows are counted just before.
-    Raises `BackupNotAllowedError`, which says
-    what to run where pg_dump is missing, and `DamagedBackupError`."""
+    """Dump the database to a new folder while servers run; rows are counted just before.
+
+    Raise `BackupNotAllowedError`, which says what to run where pg_dump is missing, and
+    `DamagedBackupError`.
+    """
     database = open_database(settings)
     try:
         with database.reading() as connection:
@@ -44,7 +46,7 @@ def back_up(settings: Settings, folder: Path) -> BackupManifest:
 
 
 def restore(settings: Settings, folder: Path) -> BackupManifest:
-    """Bring a dump into an empty database, all of it or nothing. Raises as `back_up`."""
+    """Restore a dump into an empty database, all of it or nothing. Raise as `back_up`."""
     manifest = backup.read_manifest(folder, "postgresql")
     path = backup.check_file(folder, manifest)
     database = open_database(settings)

@@ -52,8 +52,10 @@ class DataDirectoryInUseError(HeadgateError):
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a lock. The settings are those by which a server knows and reaches providers; no
-    secrets."""
+    """Describe who holds a lock.
+
+    The settings are those by which a server knows and reaches providers; they hold no secrets.
+    """
 
     pid: int
     command: str
@@ -67,7 +69,7 @@ class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DirectoryLock:
-    """The lock of one database, held until `release` or the end of the process."""
+    """Lock one database until `release` or the end of the process."""
 
     def __init__(self, path: Path, *, shared: bool) -> None:
         self.path = path
@@ -79,7 +81,7 @@ class DirectoryLock:
         meanwhile."""
 
     def take(self) -> bool:
-        """Take the lock unless another process has it. Raises OSError where no file can be."""
+        """Return whether the lock was taken. Raise OSError where no file can be created."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, self._kind | fcntl.LOCK_NB)
@@ -94,8 +96,10 @@ class DirectoryLock:
         return False
 
     def _take_folder(self) -> bool:
-        """Lock the folder, unless another process has it; where no folder can be locked, as on some
-        network file systems, the file alone counts."""
+        """Return whether the folder was locked.
+
+        Where no folder can be locked, as on some network file systems, the file alone counts.
+        """
         if self.is_shared:
             return True
         descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -109,7 +113,7 @@ class DirectoryLock:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is locked is the one that others would find."""
+        """Return whether the locked file is the one that others would find."""
         if self._descriptor is None:
             return False
         try:
@@ -119,7 +123,7 @@ class DirectoryLock:
         return os.path.samestat(found, os.fstat(self._descriptor))
 
     def write(self, holder: LockHolder) -> None:
-        """Say who holds the lock; on a full disk nobody is told."""
+        """Write who holds the lock; a full disk is ignored."""
         assert self._descriptor is not None, "the lock is not held"
         text = msgspec.json.encode(holder) + b"\n"
         with contextlib.suppress(OSError):
@@ -127,7 +131,6 @@ class DirectoryLock:
             os.pwrite(self._descriptor, text, 0)
 
     def release(self) -> None:
-        """Let others have it."""
         for descriptor in (self._descriptor, self._folder):
             if descriptor is not None:
                 os.close(descriptor)
@@ -135,7 +138,7 @@ class DirectoryLock:
 
 
 def create_lock(settings: Settings) -> DirectoryLock:
-    """The lock of the settings' database, not held yet: beside the file, wherever links lead."""
+    """Create the lock of the database, not held yet, beside the file that links lead to."""
     if settings.database_url is not None:
         return DirectoryLock(settings.data / SHARED_LOCK_FILE, shared=True)
     database = (settings.data / DATABASE_FILE).resolve()
@@ -144,9 +147,11 @@ def create_lock(settings: Settings) -> DirectoryLock:
 
 @contextlib.contextmanager
 def hold(settings: Settings, command: str) -> Generator[DirectoryLock]:
-    """Hold the lock for the block. A command that shares it leaves what a server wrote into it.
-    Raises `DataDirectoryInUseError`, with who has it and what to do, and
-    `UnusableDataDirectoryError`."""
+    """Hold the lock for the block.
+
+    A command that shares it leaves what a server wrote into it. Raise `DataDirectoryInUseError`,
+    which says who has it and what to do, and `UnusableDataDirectoryError`.
+    """
     make_directory(settings.data)
     lock = create_lock(settings)
     deadline, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
@@ -163,7 +168,7 @@ def hold(settings: Settings, command: str) -> Generator[DirectoryLock]:
 
 
 def find_holder(settings: Settings) -> LockHolder | None:
-    """Who holds the lock now; None where nobody does, or nobody knows who."""
+    """Return who holds the lock now; None where nobody does, or it is not known."""
     path = create_lock(settings).path
     try:
         with path.open("rb") as file:
@@ -177,14 +182,17 @@ def find_holder(settings: Settings) -> LockHolder | None:
 
 
 def find_server(settings: Settings) -> LockHolder | None:
-    """The server that runs on the settings' database here, if one does."""
+    """Return the server that uses the database on this machine, if any."""
     holder = find_holder(settings)
     return holder if holder is not None and holder.command == SERVE else None
 
 
 def adopt(settings: Settings, server: LockHolder | None) -> Settings:
-    """The settings of a command beside a server: by which that server knows and reaches providers,
-    where the command's own environment does not say otherwise."""
+    """Return the settings of a command beside a server.
+
+    They name and reach providers as the server does, except where the command's own environment
+    differs.
+    """
     if server is None:
         return settings
     return msgspec.structs.replace(
@@ -199,7 +207,7 @@ def adopt(settings: Settings, server: LockHolder | None) -> Settings:
 
 
 def describe_busy(settings: Settings, holder: LockHolder | None) -> str:
-    """Who has the database, and what to do about it."""
+    """Say who has the database, and what to do about it."""
     who = "another process" if holder is None else f"`{holder.command}` (process {holder.pid})"
     return (
         f"The database in {settings.data} is in use by {who}, and an SQLite database serves one "
@@ -209,7 +217,7 @@ def describe_busy(settings: Settings, holder: LockHolder | None) -> str:
 
 
 def make_directory(path: Path) -> None:
-    """Make the data directory where it is not there. Raises `UnusableDataDirectoryError`."""
+    """Create the data directory if it is missing. Raise `UnusableDataDirectoryError`."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -236,7 +244,7 @@ def _take(lock: DirectoryLock) -> bool:
 
 
 def describe(settings: Settings, command: str) -> LockHolder:
-    """What this process is to others while it holds the lock."""
+    """Describe this process as the holder of the lock."""
     return LockHolder(
         pid=os.getpid(),
         command=command,

@@ -19,8 +19,11 @@ WAL_FILE = f"{DATABASE_FILE}-wal"
 
 
 def find(settings: Settings) -> list[Path]:
-    """The files that only a start on a database makes. Beside a PostgreSQL a master key may have
-    been brought for the first start, and the SQLite files are another installation's."""
+    """Return the files that only a start on a database makes.
+
+    Beside a PostgreSQL a master key may have been brought for the first start, and SQLite files
+    belong to another installation.
+    """
     names = [FIRST_KEYS_FILE]
     if settings.database_url is None:
         names += [MASTER_KEY_FILE, WAL_FILE]
@@ -28,8 +31,10 @@ def find(settings: Settings) -> list[Path]:
 
 
 def check_file(settings: Settings, remains: Sequence[Path]) -> None:
-    """Raise `UnusableDataDirectoryError` before a missing database file is made anew, which would
-    take its write-ahead log for an old one and delete it."""
+    """Raise `UnusableDataDirectoryError` where the database file is missing but others exist.
+
+    A new file would take the old write-ahead log for its own and delete it.
+    """
     path = settings.data / DATABASE_FILE
     if remains and not _has_bytes(path):
         raise refuse(settings, str(path), remains)
@@ -38,7 +43,7 @@ def check_file(settings: Settings, remains: Sequence[Path]) -> None:
 def refuse(
     settings: Settings, database: str, remains: Sequence[Path]
 ) -> UnusableDataDirectoryError:
-    """Say what is missing, how to restore it, and how to begin anew."""
+    """Return an error that says what is missing, how to restore it, and how to begin anew."""
     names = " ".join(str(path) for path in remains)
     return UnusableDataDirectoryError(
         f"The database {database} is missing or empty, but an installation was here: {names}. "

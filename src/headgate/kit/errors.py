@@ -44,11 +44,11 @@ class Kind(enum.Enum):
 
 
 class HeadgateError(Exception):
-    """An error with a stable code and a kind; the message says what is wrong and what to do.
+    """Carry a stable code and a kind; the message says what is wrong and what to do.
 
-    `param` names the field at fault. `retry_after_seconds` and `should_retry` become the
-    headers that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how
-    often a provider was asked before it came to this.
+    `param` names the field at fault. `retry_after_seconds` and `should_retry` become the headers
+    that the official SDKs obey (None leaves the SDK to its own rules). `attempts` is how often a
+    provider was called.
     """
 
     kind: ClassVar[Kind] = Kind.FAULT

@@ -187,7 +187,7 @@ class Application:
 
     @property
     def has_old_master_key(self) -> bool:
-        """Whether the next start needs another master key than this process has."""
+        """Return whether the next start needs another master key than this process has."""
         return self.sealer.is_outdated
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class BackgroundJobs:
-    """The periodic work of one process. It is also what the health check asks."""
+    """Run the periodic work of one process and answer its health check."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class BackgroundJobs:
         """What can be read at any time of the stored side."""
 
     def check(self) -> str | None:
+        """Return why the process is unhealthy; None when it is healthy."""
         if self._server.should_exit:
             return "stopping"
         if not self._writer.is_running:
@@ -75,7 +76,7 @@ class BackgroundJobs:
         return self._writer.health.describe()
 
     def reload(self) -> None:
-        """Load every snapshot whose topic changed since the last time; called in threads."""
+        """Reload every snapshot whose topic has changed; called in threads."""
         with self._reloading, self._application.database.reading() as connection:
             self._application.key_index.observe_time()
             revisions = schema.read_revisions(connection)
@@ -87,7 +88,7 @@ class BackgroundJobs:
                 self._revisions = revisions
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run all jobs until cancelled."""
         await asyncio.gather(
             self._repeat(self._poll, self._settings.snapshot_poll_seconds),
             self._repeat(self._write_back, WRITE_BACK_SECONDS),
@@ -135,17 +136,19 @@ class BackgroundJobs:
             return billing.count_open_holds(connection)
 
     async def end(self) -> None:
-        """Write down what is known at a stop. Raises StorageUnavailable."""
+        """Store at a stop what is only in memory. Raise `StorageUnavailableError`."""
         await self._writer.call(self._application.write_back)
 
     async def recover(self) -> None:
-        """Record what had to wait for the database. Raises StorageUnavailable."""
+        """Record receipts that had to wait for the database. Raise `StorageUnavailableError`."""
         for receipt in await jobs.recover(self._ledger):
             self._observe(receipt, 0)
 
     async def _watch_files(self) -> None:
-        """Look for files that were deleted or replaced; a reader that does not end keeps the
-        write-ahead log growing: tell, and stop in time."""
+        """Look for deleted or replaced files, and watch the length of the write-ahead log.
+
+        A reader that does not end keeps the log growing: warn, and stop taking calls in time.
+        """
         await self._writer.examine_files()
         before, self._wal_bytes = self._wal_bytes, self._application.database.wal_bytes
         alarm = self._settings.wal_alarm_bytes
@@ -183,7 +186,7 @@ class BackgroundJobs:
 
 
 def count_connections(database: Database) -> int:
-    """Open connections to the database, in use or not."""
+    """Return the number of open connections to the database, in use or not."""
     pool = database.engine.pool
     assert isinstance(pool, sa.QueuePool)
     return pool.checkedin() + pool.checkedout()

@@ -50,7 +50,7 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What this start found: the first one of all, and whether nobody can sign in yet."""
+    """Note whether this is the first start, and whether nobody can sign in yet."""
 
     is_first: bool = False
     is_owner_missing: bool = False
@@ -62,7 +62,7 @@ async def show(
     situation: Situation,
     credential: Credential | None,
 ) -> None:
-    """Wait for the server to listen, then say it, and which credential answers."""
+    """Wait until the server listens, then print the banner."""
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
         await asyncio.sleep(0.02)
     sys.stderr.write(render(settings, situation, credential))
@@ -70,7 +70,7 @@ async def show(
 
 
 def render(settings: Settings, situation: Situation, credential: Credential | None) -> str:
-    """What to type next, as it works in the shell that started this."""
+    """Return the banner, with commands that work in the shell that started the server."""
     scheme = "https" if settings.ssl_certfile else "http"
     host = ANYWHERE.get(settings.host, settings.host)
     host = f"[{host}]" if ":" in host else host
@@ -98,7 +98,7 @@ def render(settings: Settings, situation: Situation, credential: Credential | No
 
 
 def find_program(started_as: str) -> str:
-    """How this program is started again from here: by its file, or by a module of Python."""
+    """Return how to start this program again from here: by its file, or by a Python module."""
     if os.path.basename(started_as) == "headgate":
         return shlex.quote(_shorten(os.path.abspath(started_as)))
     return f"{shlex.quote(_shorten(sys.executable))} -m headgate.cli"
@@ -107,8 +107,11 @@ def find_program(started_as: str) -> str:
 def describe_provider(
     credential: Credential | None, program: str, *, data: str, has_key: bool = False
 ) -> str:
-    """Say who answers the calls. `data` is the directory as a shell takes it; `has_key`: this start
-    was given `OPENAI_API_KEY`."""
+    """Describe which provider answers the calls.
+
+    `data` is the directory quoted for a shell; `has_key` says whether this start was given
+    `OPENAI_API_KEY`.
+    """
     if credential is None:
         return f"none yet: {program} credentials add openai --data {data}"
     if credential.name == SIMULATOR_NAME:
@@ -122,7 +125,7 @@ def describe_provider(
 
 
 def _has_key(path: Path) -> bool:
-    """Whether the file of the first keys is there, with the one that calls models."""
+    """Return whether the file of the first keys exists and has the inference key."""
     try:
         return '"inference_key"' in path.read_text()
     except OSError:
@@ -130,7 +133,7 @@ def _has_key(path: Path) -> bool:
 
 
 def _shorten(path: str) -> str:
-    """The path from the working directory, where it is below that."""
+    """Return the path relative to the working directory, if it is below that."""
     near = os.path.relpath(path)
     if near.startswith(".."):
         return path

@@ -27,11 +27,10 @@ class InvalidCertificateAuthoritiesError(HeadgateError):
 
 
 def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRules:
-    """What the operator allows, for each purpose: the allow-list for everybody, and besides
-    `OPENAI_BASE_URL` and the simulator that runs for the operator's own credentials, and the
-    issuers of people's logins for these.
+    """Build the egress rules of each purpose.
 
-    Raises `InvalidSettingError`.
+    The allow-list holds for every purpose. `OPENAI_BASE_URL` and the simulator are added for the
+    operator's credentials, the issuers of logins for those. Raise `InvalidSettingError`.
     """
     rules = EgressRules(build_rule(settings))
     rules = rules.with_origins(IDENTITY, *list_issuer_origins(settings))
@@ -41,7 +40,7 @@ def build_rules(settings: Settings, simulator: Origin | None = None) -> EgressRu
 
 
 def build_rule(settings: Settings) -> EgressRule:
-    """What the operator allows for every purpose: the allow-list. Raises `InvalidSettingError`."""
+    """Build the rule of the allow-list. Raise `InvalidSettingError`."""
     try:
         return parse_rule(settings.egress_allow)
     except ValueError as error:
@@ -60,7 +59,7 @@ def _parse_own_origin(base_url: str) -> Origin:
 
 
 def open_client(settings: Settings, rules: EgressRules | EgressRule) -> HttpClient:
-    """The client, on the running loop. Raises `InvalidCertificateAuthoritiesError`."""
+    """Open the client on the running loop. Raise `InvalidCertificateAuthoritiesError`."""
     return HttpClient(
         head_limits=HeadLimits(
             settings.response_header_bytes_max, settings.response_header_count_max
@@ -71,7 +70,7 @@ def open_client(settings: Settings, rules: EgressRules | EgressRule) -> HttpClie
 
 
 def check_authorities(settings: Settings) -> None:
-    """Raise for a file of authorities that cannot be used."""
+    """Raise `InvalidCertificateAuthoritiesError` for a file that cannot be used."""
     path = settings.egress_ca_file
     try:
         create_tls_context(path)
@@ -83,6 +82,6 @@ def check_authorities(settings: Settings) -> None:
 
 
 def simulator_origin(settings: Settings) -> Origin | None:
-    """Where a simulator that this machine runs would listen."""
+    """Return where a simulator on this machine would listen."""
     port = settings.simulator_port
     return Origin("http", "127.0.0.1", port) if port else None

@@ -20,7 +20,7 @@ SIMULATOR_SECRET = "sk-simulator-answers-without-a-provider"
 
 
 def prepare_first_start(application: Application) -> bool:
-    """Make the first organization, project and keys where there are none. Whether it did.
+    """Create the first organization, project and keys if there are none; return whether it did.
 
     The keys are on the disk (DIR/first-keys.json, mode 0600) before they are in the database, so
     that a start which dies in between makes new ones instead of losing them.
@@ -65,16 +65,16 @@ def prepare_first_start(application: Application) -> bool:
 
 
 def find_answering(application: Application) -> Credential | None:
-    """The credential by which calls of the first organization are answered that name none."""
+    """Return the credential that answers calls of the first organization which name none."""
     with application.database.reading() as connection:
         organization = application.accounts.list_organizations(connection)[0]
     return application.credential_resolver.peek(organization.id, INTEGRATION)
 
 
 def prepare_credential(application: Application, simulator_url: str | None) -> None:
-    """Bring the credential of the environment, or of the simulator, up to date.
+    """Store or update the credential of the environment or of the simulator.
 
-    A simulator that does not run leaves no credential behind that could be chosen.
+    Remove the simulator's credential when it does not run, so that no call chooses it.
     """
     settings = application.settings
     with application.database.transaction(exclusive=True) as connection:

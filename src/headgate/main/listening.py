@@ -19,19 +19,19 @@ SETTLE_SECONDS = 5.0
 
 
 class Server(uvicorn.Server):
-    """Stops in peace at the first signal and at once at the second; either is a good end."""
+    """Drain at the first signal and stop at the second; both are clean exits."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn, which would raise the signal again before anything is closed."""
+        """Override uvicorn, which would raise the signal again before anything is closed."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
     def stop_at_once(self) -> None:
-        """Take no more calls and cut those that run: nothing can be recorded any more."""
+        """Take no more calls and cut running ones: nothing can be recorded any more."""
         self.should_exit = self.force_exit = True
 
     async def end_calls(self) -> None:
-        """Cut off the calls that are left after the grace, and let them settle."""
+        """Cut the calls that outlived the grace, and let them settle."""
         tasks = self.server_state.tasks
         for task in tasks:
             if not task.cancelling():
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
 
 
 def create_server(settings: Settings) -> Server:
-    """The server of these settings; `attach` gives it something to answer with."""
+    """Create the server of these settings; `attach` tells it what to answer with."""
     return Server(
         uvicorn.Config(
             "headgate.api.app:build_app",
@@ -61,6 +61,6 @@ def create_server(settings: Settings) -> Server:
 
 
 def attach(server: Server, app: Any, edge: Edge) -> None:
-    """Have the edge's handler answer below `/v1`, and an ASGI application everything else."""
+    """Let the handler of the edge answer below `/v1`, and an ASGI application the rest."""
     server.config.app = app if edge.cors is None else CorsMiddleware(app, edge.cors)
     server.config.http = functools.partial(EdgeProtocol, edge=edge)  # type: ignore[assignment]

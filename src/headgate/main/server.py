@@ -57,7 +57,7 @@ class StorageLostError(HeadgateError):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal ends it. Raises a `HeadgateError` when the start is refused."""
+    """Serve until a signal ends it. Raise a `HeadgateError` when the start is refused."""
     failpoint.arm(settings.failpoint, test_mode=settings.test_mode)
     connections, requests = descriptors.share(
         settings.connections_max, settings.requests_in_flight_max
@@ -176,13 +176,13 @@ async def _serve(
 async def _announce(
     server: Server, settings: Settings, application: Application, situation: banner.Situation
 ) -> None:
-    """Tell a person at a terminal what to type next."""
+    """Print the banner when a person at a terminal started the server."""
     if sys.stderr.isatty() or settings.simulator:
         await banner.show(server, settings, situation, find_answering(application))
 
 
 async def _check_storage(writer: Writer, rescued: Rescue) -> None:
-    """Raise `StorageLostError` where it is not known what the database has."""
+    """Raise `StorageLostError` when it is unknown what the database has."""
     if writer.health.displaced:
         await writer.stop()
         raise StorageLostError(rescued.describe(writer.health.reason))
@@ -207,7 +207,7 @@ after millions.
 
 
 def _tune_collector() -> None:
-    """Leave what is here now alone, and look less often for what comes later."""
+    """Exempt what exists now from garbage collection, and collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
@@ -268,8 +268,11 @@ async def _prepare_provider(
     stack: contextlib.AsyncExitStack,
     lock: DirectoryLock,
 ) -> Settings:
-    """Prepare the credential of the environment, or the simulator where there is none, and return
-    the settings with the port on which that listens; the lock's file has it for commands."""
+    """Prepare the credential of the environment, or start the simulator without one.
+
+    Return the settings with the simulator's port; they are written into the lock's file, where
+    commands find them.
+    """
     url: str | None = None
     if settings.is_simulated:
         running = await load_simulator().start("127.0.0.1", settings.simulator_port)
@@ -285,7 +288,7 @@ async def _prepare_provider(
 
 @contextlib.asynccontextmanager
 async def _running(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Tasks that live as long as the block."""
+    """Run tasks for as long as the block."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         yield

@@ -67,7 +67,7 @@ class AddressOutOfScopeError(HeadgateError):
 
 
 def parse_address(text: str) -> Address | None:
-    """The address that a text spells in its one strict form, without a zone; else None."""
+    """Parse an address in its one strict form, without a zone; return None for other texts."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -78,26 +78,26 @@ def parse_address(text: str) -> Address | None:
 
 
 def find_network(text: str) -> Network:
-    """The network of a text such as `10.1.0.0/16`. Raises ValueError."""
+    """Parse a network such as `10.1.0.0/16`. Raise ValueError."""
     return ipaddress.ip_network(text)
 
 
 def unwrap(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one carries (mapped, or by NAT64); else the address itself."""
+    """Return the IPv4 address that an IPv6 one carries (mapped or NAT64), else the address."""
     if isinstance(address, ipaddress.IPv6Address) and any(address in each for each in _CARRIERS):
         return ipaddress.IPv4Address(int(address) & IPV4_BITS)
     return address
 
 
 def unmap(address: Address) -> Address:
-    """The IPv4 address that was written as an IPv6 one; else the address itself."""
+    """Return the IPv4 address that is written as an IPv6 one, else the address."""
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or address
     return address
 
 
 def find_non_public_reason(address: Address) -> str | None:
-    """What an address is instead of public; None for a public one."""
+    """Return what the address is instead of public; None for a public one."""
     inner = unwrap(address)
     for network, reason in _SPECIAL[inner.version]:
         if inner in network:
@@ -108,7 +108,7 @@ def find_non_public_reason(address: Address) -> str | None:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether only this machine can reach an address to listen on."""
+    """Return whether only this machine can reach an address to listen on."""
     if host == "localhost":
         return True
     try:
@@ -118,7 +118,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def is_public_host(host: str) -> bool:
-    """Whether an address to listen on is one of the internet; a wildcard or a name is not."""
+    """Return whether an address to listen on is public; a wildcard or a name is not."""
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:
@@ -126,7 +126,7 @@ def is_public_host(host: str) -> bool:
 
 
 def is_within(address: Address, networks: Iterable[Network]) -> bool:
-    """Whether the address, or the one that it carries, is in one of the networks."""
+    """Return whether the address, or the one that it carries, is in one of the networks."""
     forms = {address, unwrap(address)}
     return any(form in network for form in forms for network in networks)
 

@@ -6,10 +6,10 @@ from headgate.kit.http.message import Headers
 
 
 def guess_base_url(headers: Headers, *, scheme: str) -> str:
-    """Return `http://HOST/v1` for the host that a request was sent to; names in lower case.
+    """Return `http://HOST/v1` for the host that a request was sent to, in lower case.
 
-    A proxy in front may have ended TLS: what it says of the scheme is believed, for these are only
-    words for the sender of the request itself.
+    A proxy in front may have ended TLS. Its word on the scheme is trusted, because the result is
+    only shown to the sender of the request.
     """
     found = dict(headers)
     host = found.get(b"host", b"").decode("ascii", "replace") or "HOST"

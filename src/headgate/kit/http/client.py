@@ -20,7 +20,7 @@ TICK_SECONDS = 0.1
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """The connections of a client now; `connects` counts since its start."""
+    """Count the connections of a client now; `connects` counts since its start."""
 
     open: int
     idle: int
@@ -29,10 +29,10 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class HttpClient:
-    """The real `message.Client`. Made and used on one running loop.
+    """Implement `message.Client`. Create and use it on one running loop.
 
-    It follows no redirects, keeps no cookies, reads no proxy variables and retries nothing. Unless
-    it is told otherwise, it goes to the public internet only.
+    It follows no redirects, keeps no cookies, reads no proxy variables and retries nothing. By
+    default it connects to the public internet only.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class HttpClient:
         self._expiry = Sweeper(loop, limits.keepalive_seconds / 4, pool.expire_idle)
 
     async def send(self, request: Request) -> UpstreamExchange:
-        """Send and wait for the response's head.
+        """Send the request and wait for the response's head.
 
-        Raises the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
+        Raise the errors of `kit.http.errors`, whatever the body's iterator raises, and ValueError
         for a request that cannot be written safely. Cancelling closes the connection; while there
         is none yet it raises `ConnectCancelledError`.
         """
@@ -83,12 +83,11 @@ class HttpClient:
         return exchange
 
     def stats(self) -> Stats:
-        """Counts for the metrics."""
         pool = self._pool
         return Stats(pool.open, pool.idle, pool.waiting, pool.connects)
 
     async def close(self) -> None:
-        """Close everything; what is under way breaks off, and what comes later is refused."""
+        """Close all connections; exchanges in progress break off, later ones are refused."""
         self._deadlines.stop()
         self._expiry.stop()
         await self._pool.close()

@@ -12,33 +12,30 @@ be able to say that it is too much (`pause_writing`)."""
 
 
 class LostTransport(asyncio.Transport):
-    """What is behind a connection that is lost: everything that is still written goes nowhere."""
+    """Stand in for the transport of a lost connection: whatever is written is dropped."""
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Drop it."""
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Drop them."""
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None: ...
 
     def get_write_buffer_size(self) -> int:
-        """Nothing waits."""
         return 0
 
-    def write_eof(self) -> None:
-        """Nothing to shut."""
+    def write_eof(self) -> None: ...
 
-    def close(self) -> None:
-        """Closed already."""
+    def close(self) -> None: ...
 
-    def abort(self) -> None:
-        """Closed already."""
+    def abort(self) -> None: ...
 
 
 LOST = LostTransport()
 
 
 class CoalescingTransport:
-    """A transport in front of another one. Whatever ends the connection sends first what waits."""
+    """Wrap a transport and join the writes of one turn of the loop.
+
+    Whatever ends the connection sends first what is buffered.
+    """
 
     __slots__ = (
         "_call_soon",
@@ -71,7 +68,7 @@ class CoalescingTransport:
         self.set_write_buffer_limits = inner.set_write_buffer_limits
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this turn, in one piece with all that the turn writes."""
+        """Buffer `data` until the end of this turn of the loop."""
         waiting = self._waiting
         if not waiting:
             self._waiting = data
@@ -83,12 +80,12 @@ class CoalescingTransport:
             self._inner.write(waiting)
 
     def writelines(self, pieces: Iterable[bytes]) -> None:
-        """Send now, without copying, in one piece with what waits."""
+        """Send now, without copying, together with what is buffered."""
         waiting, self._waiting = self._waiting, b""
         self._inner.writelines((waiting, *pieces) if waiting else pieces)
 
     def flush(self) -> None:
-        """Send now what waits."""
+        """Send what is buffered now."""
         waiting = self._waiting
         if waiting:
             self._waiting = b""
@@ -96,33 +93,33 @@ class CoalescingTransport:
 
     @property
     def waiting_bytes(self) -> int:
-        """What waits for the end of this turn: nobody can have read a byte of it."""
+        """Return the bytes buffered in this turn: nobody can have read any of them."""
         return len(self._waiting)
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes the system has not taken yet, those that wait included."""
+        """Return the bytes that the system has not taken yet, buffered ones included."""
         return len(self._waiting) + self._inner.get_write_buffer_size()
 
     def write_eof(self) -> None:
-        """Shut our side down, after what waits."""
+        """Send what is buffered, then shut our side down."""
         self.flush()
         self._inner.write_eof()
 
     def close(self) -> None:
-        """Close once everything is sent, also what waits."""
+        """Close once everything is sent, also what is buffered."""
         self.flush()
         self._inner.close()
 
     def abort(self) -> None:
-        """Close now; what waits is never sent."""
+        """Close now; what is buffered is never sent."""
         self._waiting = b""
         self._inner.abort()
 
     def lose(self) -> None:
-        """Forget what waits, and all that will still be written: the connection is lost.
+        """Drop what is buffered and all later writes: the connection is lost.
 
-        A closed transport of uvloop takes a write for an error; the end of a turn may come after
-        the loss of the connection that the turn wrote to.
+        A closed transport of uvloop treats a write as an error, and the end of a turn may come
+        after the loss of the connection that the turn wrote to.
         """
         self._waiting = b""
         self._inner = LOST

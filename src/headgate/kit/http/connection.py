@@ -43,27 +43,30 @@ closes while a request is on its way may have been read, and nobody can tell."""
 
 
 class HeadLimits(msgspec.Struct, frozen=True):
-    """The most that a response's head (or its trailers) may be."""
+    """Limit a response's head (or its trailers)."""
 
     bytes_max: int = 64 * 1024
     count_max: int = 256
 
 
 class ConnectionOwner(Protocol):
-    """Where a connection goes between exchanges."""
+    """Take a connection between exchanges."""
 
     def release(self, connection: UpstreamConnection) -> None:
-        """The connection is ready for another exchange."""
+        """Take back a connection that is ready for another exchange."""
         ...
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """The connection's socket is closed."""
+        """Note that the connection's socket is closed."""
         ...
 
 
 def is_cut(secured: ssl.SSLObject | None) -> bool:
-    """Whether a peer that has ended has not said so within TLS (close_notify): then anybody on the
-    way may have ended it, and what has no length may lack its end."""
+    """Return whether a peer ended without saying so within TLS (close_notify).
+
+    Then anybody on the way may have ended the connection, and a body without a length may be
+    incomplete.
+    """
     if secured is None:
         return False
     try:
@@ -76,10 +79,10 @@ def is_cut(secured: ssl.SSLObject | None) -> bool:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """An `asyncio.Protocol` that carries one exchange at a time and times it.
+    """Carry one exchange at a time on an `asyncio.Protocol` and enforce its deadlines.
 
     `seen_at` is the loop's time of the last sign of the peer; `closed` forbids further use;
-    `idle_seconds_max` is how long the peer keeps it unused, as far as it says.
+    `idle_seconds_max` is how long the peer keeps the connection unused, as far as it says.
     """
 
     __slots__ = (
@@ -137,7 +140,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
 
     def start(self, request: Request, head: bytes, started_at: float) -> UpstreamExchange:
-        """Send a request whose total deadline runs since `started_at`."""
+        """Send a request whose total deadline runs since `started_at` (loop time)."""
         exchange = UpstreamExchange(self, request.timeouts, self._loop.create_future())
         self.exchange = exchange
         self._started_at = started_at
@@ -161,12 +164,15 @@ class UpstreamConnection(asyncio.Protocol):
         return exchange
 
     def is_quiet(self) -> bool:
-        """Whether the peer has sent nothing, nor its end, that the loop has not read yet. Asked of
-        the system just before a kept connection is used: what has ended must not get a request."""
+        """Return whether the peer has sent neither data nor its end that the loop has not read yet.
+
+        Checked just before a kept connection is reused: a connection that has ended must not get a
+        request.
+        """
         return not self._poll(0)
 
     def check(self, now: float) -> bool:
-        """Fail the exchange if it is overdue. Answers whether one goes on."""
+        """Fail the exchange if it is overdue; return whether one is in progress."""
         exchange = self.exchange
         if exchange is None:
             return False
@@ -178,14 +184,14 @@ class UpstreamConnection(asyncio.Protocol):
         return error is None
 
     def fail(self, error: Exception) -> None:
-        """Break the exchange off and close the socket."""
+        """Fail the exchange and close the socket."""
         exchange = self.exchange
         self.drop()
         if exchange is not None:
             exchange.fail(error)
 
     def drop(self) -> None:
-        """Forget the exchange and close the socket now. Idempotent."""
+        """Close the socket without telling the exchange. Idempotent."""
         self.exchange = None
         if not self.closed:
             self.closed = True
@@ -195,13 +201,11 @@ class UpstreamConnection(asyncio.Protocol):
             upload_task.cancel()
 
     def pause(self) -> None:
-        """Stop taking bytes from the socket."""
         if not self._paused and not self.closed:
             self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on taking bytes."""
         if self._paused and not self.closed:
             self._paused = False
             self.seen_at = self._time()
@@ -210,7 +214,6 @@ class UpstreamConnection(asyncio.Protocol):
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and how its socket is looked at."""
         self._transport = CoalescingTransport(cast(asyncio.Transport, transport), self._loop)
         self._ssl = transport.get_extra_info("ssl_object")
         poller = select.poll()
@@ -218,7 +221,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._poll = poller.poll
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and finish the exchange if that was all of it."""
         exchange = self.exchange
         if exchange is None:  # nobody asked
             self.drop()
@@ -243,12 +245,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.fail(ResponseHeadTooLargeError(f"A head exceeds {self._limits.bytes_max} bytes."))
 
     def eof_received(self) -> bool:
-        """The peer will send no more."""
         self._lose(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
         self.closed = True
         self._lose(exc)
         self._transport.lose()
@@ -257,11 +257,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.owner.forget(self)
 
     def pause_writing(self) -> None:
-        """The peer takes the request slowly."""
         self._blocked = True
 
     def resume_writing(self) -> None:
-        """The request has nearly left."""
         self._blocked = False
         self._sent_at = self._time()
         if self._drained is not None and not self._drained.done():
@@ -270,16 +268,16 @@ class UpstreamConnection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """Stop the parser if the response that was asked for is complete."""
+        """Stop the parser if the expected response is complete."""
         if self._complete:
             raise HttpParserError("Surplus response.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field of a head, or of trailers that nobody will see."""
+        """Store a field of a head; trailers are read and dropped."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Open the exchange, unless the head is only an interim one."""
+        """Open the exchange, unless the head is an interim one."""
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []
         exchange = self.exchange
@@ -300,7 +298,6 @@ class UpstreamConnection(asyncio.Protocol):
                 self._finish(exchange)
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of the body over."""
         self._pending = 0
         exchange = self.exchange
         if exchange is not None:
@@ -309,7 +306,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.fail(error)
 
     def on_message_complete(self) -> None:
-        """Note the end of the response, unless it was an interim one."""
+        """Note the end of the response, unless it is an interim one."""
         if self.exchange is not None and self.exchange.status:
             self._complete = True
             self._persistent = self._parser.should_keep_alive()
@@ -317,7 +314,7 @@ class UpstreamConnection(asyncio.Protocol):
     # Ends.
 
     def _finish(self, exchange: UpstreamExchange) -> None:
-        """Give the connection back before the exchange hears of its end and starts another."""
+        """Release the connection before the exchange learns of its end and starts another."""
         self.exchange = None
         if self._persistent and self._complete and self._upload is None and not self._blocked:
             if not self._kept:
@@ -330,7 +327,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.end()
 
     def _note_keep_alive(self, headers: Headers) -> None:
-        """Take the peer's word on how long it keeps the connection, from its first answer."""
+        """Read from the peer's first response how long it keeps the connection."""
         announced = parse_keep_alive(headers)
         if announced is not None:
             self.idle_seconds_max = max(announced / 2, announced - IDLE_MARGIN_SECONDS)
@@ -356,8 +353,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.fail(failure)
 
     def _was_stale(self) -> bool:
-        """Whether the peer may have closed this connection before it saw the request: a kept one,
-        without any answer, and at once. It may also have read the request, and nobody can tell."""
+        """Return whether the peer may have closed this connection before it saw the request.
+
+        True for a kept connection that ended at once, without any response. The peer may also have
+        read the request; nobody can tell.
+        """
         assert self.exchange is not None
         answered = self.exchange.status or self._pending
         return self._kept and not answered and self._time() - self._sent_at < STALE_SECONDS
@@ -377,7 +377,7 @@ class UpstreamConnection(asyncio.Protocol):
         return None
 
     def _note_progress(self, now: float) -> None:
-        """Put the deadlines off while the peer takes bytes, or while the body's source is slow."""
+        """Extend the deadlines while the peer takes bytes, or while the body's source is slow."""
         buffered = self._transport.get_write_buffer_size()
         if not self._blocked or buffered != self._buffered:
             self._sent_at = now

@@ -29,16 +29,15 @@ OWN_SHORTAGE = frozenset(
 
 
 class Resolver(Protocol):
-    """Decides which addresses an origin may be reached at (`guard.Guard`); the client connects to
-    no other."""
+    """Decide which addresses of an origin may be connected to; see `guard.Guard`."""
 
     async def resolve(self, origin: Origin, purpose: str) -> Sequence[str]:
-        """IP literals, the preferred first. Raises `ConnectError`, or OSError."""
+        """Return IP literals, the preferred first. Raise `ConnectError` or OSError."""
         ...
 
 
 def create_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Verifies names and chains, against the system's authorities and those of `ca_file`."""
+    """Verify names and chains against the system's authorities and those of `ca_file`."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -48,12 +47,12 @@ def create_tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def _share(deadline: float, left: int) -> float | None:
-    """The seconds for one of the addresses left. The last one is bound by the deadline itself."""
+    """Return the seconds for one of the remaining addresses; the last one may use them all."""
     return (deadline - asyncio.get_running_loop().time()) / left if left > 1 else None
 
 
 class Dialer:
-    """Opens connections to origins; the caller sets the deadline."""
+    """Open connections to origins; the caller sets the deadline."""
 
     def __init__(self, resolver: Resolver, tls: ssl.SSLContext) -> None:
         self._resolver = resolver
@@ -68,9 +67,8 @@ class Dialer:
         purpose: str = "",
     ) -> UpstreamConnection:
         """Try every address; each gets a fair share of the time until `deadline` (loop time).
-        `purpose` names the egress rule.
 
-        Raises `ConnectError` and its kinds.
+        `purpose` names the egress rule. Raise `ConnectError` and its subclasses.
         """
         try:
             addresses = await self._resolver.resolve(origin, purpose)

@@ -17,26 +17,26 @@ UNCLAIMED_BYTES_MAX = 256 * 1024
 
 
 class PausableConnection(Protocol):
-    """What an exchange asks of the connection that carries it."""
+    """Describe what an exchange needs of the connection that carries it."""
 
     def pause(self) -> None:
-        """Stop taking bytes from the socket."""
+        """Stop reading from the socket."""
         ...
 
     def resume(self) -> None:
-        """Go on taking bytes."""
+        """Go on reading from the socket."""
         ...
 
     def drop(self) -> None:
-        """Forget the exchange and close the socket now."""
+        """Close the socket without telling the exchange."""
         ...
 
 
 class UpstreamExchange:
-    """The `message.Response` of one request. `arrival` is done when its head is there, or never
-    will be: then `error` says why.
+    """Implement `message.Response` for one request.
 
-    Futures here never carry exceptions, so none can go unretrieved.
+    `arrival` is done when the head has arrived, or never will: then `error` says why. Futures here
+    never carry exceptions, so none can go unretrieved.
     """
 
     __slots__ = (
@@ -79,8 +79,11 @@ class UpstreamExchange:
         self._reader: asyncio.Future[None] | None = None
 
     async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
-        """The whole body. Raises `ResponseTooLargeError`, the error that broke it off, or what
-        `hold` raised when it was told of more bytes."""
+        """Return the whole body.
+
+        Raise `ResponseTooLargeError`, the error that broke the body off, or what `hold` raised when
+        it was told of more bytes.
+        """
         self._size_max = self._bytes_max = bytes_max
         length = self._size if self._ended else self._find_length()
         if max(length, self._size) > bytes_max:
@@ -98,7 +101,7 @@ class UpstreamExchange:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _find_length(self) -> int:
-        """The length that the head announces; -1 where it does not."""
+        """Return the length that the head announces; -1 without one."""
         for name, value in self.headers:
             if name == b"content-length":
                 return int(value)
@@ -117,7 +120,7 @@ class UpstreamExchange:
             raise self.take_error()
 
     def stream(self, sink: Sink) -> None:
-        """Deliver the body to the sink, beginning with what is there."""
+        """Deliver the body to the sink, beginning with what has arrived already."""
         chunks, self._chunks = self._chunks, []
         self._sink = sink
         if self._size > self._size_max and not self._rests:
@@ -141,7 +144,6 @@ class UpstreamExchange:
             self._connection.pause()
 
     def resume(self) -> None:
-        """Go on reading."""
         self._rests = False
         if self._connection is not None:
             self._connection.resume()
@@ -155,19 +157,19 @@ class UpstreamExchange:
             self.fail(DisconnectedError("The exchange was aborted."))
 
     def take_error(self) -> Exception:
-        """The error, handed out once so that its traceback and the exchange make no cycle."""
+        """Return the error once, so that its traceback and the exchange make no cycle."""
         error, self.error = self.error, None
         return error or DisconnectedError("The exchange was aborted.")
 
     def open(self, status: int, headers: Headers) -> None:
-        """The head has arrived."""
+        """Accept the head."""
         self.status = status
         self.headers = headers
         if not self.arrival.done():
             self.arrival.set_result(None)
 
     def feed(self, data: bytes) -> Exception | None:
-        """The next bytes of the body. Answers with an error if they are too many for `read`."""
+        """Accept the next bytes of the body; return an error if they are too many for `read`."""
         if self._sink is not None:
             self._sink.on_data(data)
             return None
@@ -181,7 +183,7 @@ class UpstreamExchange:
         return None
 
     def _hold_more(self, length: int = -1) -> Exception | None:
-        """Have the length counted, or as much again as arrived, or say why not."""
+        """Report the announced length, or twice what arrived, to `hold`; return its error."""
         if self._hold is None or self._size > self._bytes_max:
             return ResponseTooLargeError(f"The body is larger than {self._bytes_max} bytes.")
         size = length if length >= self._size else min(self._bytes_max, 2 * self._size)
@@ -193,7 +195,7 @@ class UpstreamExchange:
         return None
 
     def end(self) -> None:
-        """The body is complete, and the connection no longer ours."""
+        """Complete the body; the connection no longer belongs to this exchange."""
         self._connection = None
         self._ended = True
         sink, self._sink = self._sink, None
@@ -203,7 +205,7 @@ class UpstreamExchange:
             self._reader.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """The exchange broke off, and the connection is closed."""
+        """Break the exchange off; the connection is closed."""
         self._connection = None
         sink, self._sink = self._sink, None
         if sink is not None:

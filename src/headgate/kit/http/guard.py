@@ -49,22 +49,24 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 class Lookup(Protocol):
-    """Asks the name service; judges nothing."""
+    """Ask the name service, without judging the answer."""
 
     async def find(self, host: str) -> Sequence[str]:
-        """Every address of the name, the preferred first. Raises `ConnectError` or OSError."""
+        """Return every address of a name, the preferred first. Raise `ConnectError` or OSError."""
         ...
 
 
 class EgressRule(msgspec.Struct, frozen=True):
-    """What the operator allows beyond the public internet over TLS: origins as they are written,
-    and networks, in which plain HTTP is allowed, too."""
+    """Allow origins and networks beyond the public internet over TLS.
+
+    Origins are compared as they are written; in the networks, plain HTTP is allowed, too.
+    """
 
     origins: frozenset[Origin] = frozenset()
     networks: tuple[Network, ...] = ()
 
     def check(self, origin: Origin) -> None:
-        """Judge an origin by what is written there; raises `ForbiddenAddressError`.
+        """Judge an origin by what is written in it. Raise `ForbiddenAddressError`.
 
         What a name resolves to is judged by `judge`, when a connection is opened.
         """
@@ -85,9 +87,9 @@ class EgressRule(msgspec.Struct, frozen=True):
             raise _refuse(origin, "plain http shows the secret to the network")
 
     def judge(self, origin: Origin, addresses: Iterable[str]) -> None:
-        """Judge what an origin resolves to; one bad address refuses it.
+        """Judge the addresses of an origin; a single bad one forbids it.
 
-        Raises `ForbiddenAddressError`.
+        Raise `ForbiddenAddressError`.
         """
         if origin in self.origins:
             return
@@ -104,42 +106,46 @@ class EgressRule(msgspec.Struct, frozen=True):
                 raise _refuse(origin, "plain http shows the secret to the network")
 
     def with_origins(self, *origins: Origin) -> EgressRule:
-        """This rule, with more origins that the operator has configured elsewhere."""
+        """Return this rule with more origins allowed."""
         return EgressRule(self.origins.union(origins), self.networks)
 
 
 class EgressRules(msgspec.Struct, frozen=True):
-    """A rule for everybody, and for each purpose that has exceptions of its own another one. What
-    is allowed for one purpose is allowed for no other."""
+    """Hold the default rule, and other ones for purposes with exceptions of their own.
+
+    What is allowed for one purpose is allowed for no other.
+    """
 
     everybody: EgressRule = EgressRule()
     purposes: Mapping[str, EgressRule] = {}
 
     def find(self, purpose: str) -> EgressRule:
-        """The rule for a purpose; an unknown one is everybody's."""
+        """Return the rule of a purpose, else the default one."""
         return self.purposes.get(purpose, self.everybody)
 
     def with_origins(self, purpose: str, *origins: Origin) -> EgressRules:
-        """These rules, with origins that the operator has configured for one purpose."""
+        """Return these rules with more origins allowed for one purpose."""
         rule = self.find(purpose).with_origins(*origins)
         return EgressRules(self.everybody, {**self.purposes, purpose: rule})
 
 
 class Guard:
-    """The resolver of the egress client: `dial.Resolver`."""
+    """Resolve and judge origins for the egress client; implements `dial.Resolver`."""
 
     def __init__(
         self, rules: EgressRules | EgressRule | None = None, lookup: Lookup | None = None
     ) -> None:
-        """A single rule holds for everybody; none is the public internet."""
+        """Accept a single rule for every purpose; None allows the public internet only."""
         if not isinstance(rules, EgressRules):
             rules = EgressRules(rules or EgressRule())
         self._rules = rules
         self._lookup = lookup or SystemLookup()
 
     async def resolve(self, origin: Origin, purpose: str = "") -> Sequence[str]:
-        """The addresses that may be connected to. Raises `ForbiddenAddressError`, `ConnectError`,
-        or OSError."""
+        """Return the addresses that may be connected to.
+
+        Raise `ForbiddenAddressError`, `ConnectError` or OSError.
+        """
         rule = self._rules.find(purpose)
         rule.check(origin)
         if parse_address(origin.host) is not None:
@@ -150,7 +156,7 @@ class Guard:
 
 
 def find_host_fault(host: str) -> str | None:
-    """Why a text is no host that means the same to everybody who reads it; None for a good one.
+    """Return why a text is no unambiguous host; None for a good one.
 
     An address has exactly one spelling here; `getaddrinfo` would also take octal, hexadecimal,
     decimal and short ones, and digits of other scripts. Names are in lower case.
@@ -168,9 +174,9 @@ def find_host_fault(host: str) -> str | None:
 
 
 def parse_rule(entries: Iterable[str]) -> EgressRule:
-    """The operator's allow-list: origins (`http://127.0.0.1:11434`) and networks (`10.1.0.0/16`).
+    """Parse the allow-list: origins (`http://127.0.0.1:11434`) and networks (`10.1.0.0/16`).
 
-    Raises ValueError with a sentence that names the bad entry.
+    Raise ValueError with a sentence that names the bad entry.
     """
     origins: set[Origin] = set()
     networks: list[Network] = []

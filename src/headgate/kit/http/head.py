@@ -19,23 +19,23 @@ KNOWN_MAX = 256
 
 
 class HeadWriter:
-    """Writes the heads of requests to one origin.
+    """Write the heads of requests to one origin.
 
     Calls to one provider differ in their bodies, hardly in their heads: so a head that was checked
-    and joined once is remembered. It holds secrets: `forget` it when the origin falls silent.
+    and joined once is cached. The cache holds secrets: call `forget` when the origin falls silent.
     """
 
     __slots__ = ("_authority", "_known")
 
     def __init__(self, origin: Origin) -> None:
-        """Raises ValueError for a scheme other than http and https, and for an impossible host."""
+        """Raise ValueError for a scheme other than http and https, and for an impossible host."""
         self._authority = _render_authority(origin)
         self._known: dict[tuple[bytes | tuple[bytes, bytes], ...], bytes] = {}
 
     def write(self, request: Request) -> bytes:
-        """The head of a request, ready to be sent.
+        """Return the head of a request as bytes.
 
-        Raises ValueError for anything that could break out of its line or contradict the framing.
+        Raise ValueError for anything that could break out of its line or contradict the framing.
         """
         method = request.method
         body = request.body
@@ -50,7 +50,7 @@ class HeadWriter:
         return head + b"\r\n"
 
     def forget(self) -> None:
-        """Drop what is remembered."""
+        """Clear the cache."""
         self._known.clear()
 
     def _remember(self, key: tuple[bytes | tuple[bytes, bytes], ...], request: Request) -> bytes:
@@ -100,10 +100,7 @@ def _check_fields(headers: Headers) -> None:
 
 
 def parse_keep_alive(headers: Headers) -> float | None:
-    """Seconds for which the peer says that it keeps an unused connection; None where it does not.
-
-    `Keep-Alive: timeout=5, max=100`; what cannot be read is nothing said.
-    """
+    """Return the seconds of `Keep-Alive: timeout=5, max=100`; None if absent or unreadable."""
     for name, value in headers:
         if name == b"keep-alive" and (found := _KEEP_ALIVE.search(value)):
             return float(found[1])
@@ -111,7 +108,7 @@ def parse_keep_alive(headers: Headers) -> float | None:
 
 
 def ends_with_connection(headers: Headers) -> bool:
-    """Whether a response's body has no length of its own and lasts until the peer closes."""
+    """Return whether a response's body has no length and lasts until the peer closes."""
     coding = b""
     for name, value in headers:
         if name == b"content-length":

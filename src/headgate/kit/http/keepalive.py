@@ -17,7 +17,7 @@ OPTIONS = (
 
 
 def enable_keepalive(transport: asyncio.BaseTransport) -> None:
-    """Turn the probes of TCP on; `is_peer_gone` tells when a peer refused them."""
+    """Turn TCP keep-alive probes on; `is_peer_gone` tells when they failed."""
     connected = transport.get_extra_info("socket")
     if connected is not None:
         for level, option, value in OPTIONS:
@@ -25,7 +25,9 @@ def enable_keepalive(transport: asyncio.BaseTransport) -> None:
 
 
 def is_peer_gone(transport: asyncio.BaseTransport) -> bool:
-    """Whether the system has given the connection up. A loop that reads no more does not hear of
-    it."""
+    """Return whether the system has given the connection up.
+
+    A loop that has stopped reading does not notice by itself.
+    """
     connected = transport.get_extra_info("socket")
     return connected is not None and bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

@@ -15,18 +15,20 @@ LOOKUPS_MAX = 32
 
 
 def resolve_host(host: str) -> list[str]:
-    """All addresses of a name, without repeats; blocks. Raises OSError, and UnicodeError for what
-    is no name."""
+    """Return all addresses of a name, without duplicates; this blocks.
+
+    Raise OSError, and UnicodeError for an impossible name.
+    """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 class SystemLookup:
-    """See `guard.Lookup`. Made and used on one running loop.
+    """Implement `guard.Lookup` by the system's resolver, on one running loop.
 
-    Callers who ask for one name at the same time share one question; nothing is remembered after
-    its answer. The system cannot be interrupted, so a name server that is silent keeps a thread
-    until the system gives up; how many there may be is bounded, and they never hold up an exit.
+    Callers who ask for one name at the same time share one question; no answer is cached. The
+    system cannot be interrupted, so a silent name server keeps a thread until the system gives up;
+    the number of such threads is bounded, and they never delay an exit.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class SystemLookup:
         self._running: dict[str, asyncio.Future[list[str] | Exception]] = {}
 
     async def find(self, host: str) -> Sequence[str]:
-        """See `guard.Lookup`. Who leaves early leaves the question to the others."""
+        """Return the addresses of a name; a caller that is cancelled leaves the question to others."""
         answer = self._running.get(host)
         if answer is None:
             answer = self._start(host)
@@ -76,5 +78,5 @@ class SystemLookup:
 
 
 def describe(error: Exception) -> str:
-    """What the system says, without its number."""
+    """Return what the system says about an error, without its number."""
     return str(getattr(error, "strerror", None) or error)

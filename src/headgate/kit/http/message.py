@@ -12,7 +12,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a request goes: the unit of pooling, and what a secret is bound to."""
+    """Name where a request goes: the unit of pooling, and what a secret is bound to."""
 
     scheme: str
     host: str
@@ -24,7 +24,8 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Deadlines of one request, in seconds. `total` spans everything; the others one phase each."""
+    """Hold the deadlines of one request, in seconds: `total` spans everything, the others one phase
+    each."""
 
     connect_seconds: float = 5.0
     first_byte_seconds: float = 60.0
@@ -33,12 +34,12 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One outgoing request. `target` is the origin-form path with query.
+    """Describe one outgoing request.
 
-    `host`, `content-length`, `transfer-encoding` and `connection` are set by the client.
-    `body` is bytes (may be sent again) or an asynchronous iterator (sent once, chunked unless
-    `content_length` is given). `purpose` names the egress rule that allows the origin; empty: the
-    one that holds for everybody.
+    `target` is the origin-form path with query. `host`, `content-length`, `transfer-encoding` and
+    `connection` are set by the client. `body` is bytes (may be sent again) or an asynchronous
+    iterator (sent once, chunked unless `content_length` is given). `purpose` names the egress rule
+    that allows the origin; empty means the default rule.
     """
 
     origin: Origin
@@ -55,33 +56,34 @@ HoldBytes = Callable[[int], None]
 
 
 class Sink(Protocol):
-    """Receives a response body piece by piece, on the loop's thread, as it arrives."""
+    """Receive a response body piece by piece, on the loop's thread, as it arrives."""
 
     def on_data(self, data: bytes) -> None:
-        """The next bytes of the body (transfer coding removed, content coding untouched)."""
+        """Accept the next bytes (transfer coding removed, content coding untouched)."""
         ...
 
     def on_end(self) -> None:
-        """The body is complete. Nothing follows."""
+        """Accept the end of the body. Nothing follows."""
         ...
 
     def on_failure(self, error: Exception) -> None:
-        """The body broke off (an error of `kit.http.errors`). Nothing follows."""
+        """Accept the error that broke the body off (of `kit.http.errors`). Nothing follows."""
         ...
 
 
 class Response(Protocol):
-    """A response whose head has arrived. Exactly one of `read` and `stream` is used, or `abort`."""
+    """Represent a response whose head has arrived. Use exactly one of `read` and `stream`, or
+    `abort`."""
 
     status: int
     headers: Headers
 
     async def read(self, bytes_max: int, hold: HoldBytes | None = None) -> bytes:
-        """The whole body; `ResponseTooLargeError` past `bytes_max`, other errors as
-        `Sink.on_failure`.
+        """Return the whole body.
 
-        `hold` is told of the bytes that are about to be held beyond the first few; what it raises
-        ends the exchange, and is raised.
+        Raise `ResponseTooLargeError` past `bytes_max`, other errors as `Sink.on_failure`. `hold` is
+        told of the bytes that are about to be held beyond the first few; what it raises ends the
+        exchange, and is raised.
         """
         ...
 
@@ -94,7 +96,7 @@ class Response(Protocol):
         ...
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Go on reading from the peer."""
         ...
 
     def abort(self) -> None:
@@ -103,11 +105,12 @@ class Response(Protocol):
 
 
 class Client(Protocol):
-    """What the call pipeline sees of the egress client; `client.HttpClient` is the real one."""
+    """Describe the egress client; `client.HttpClient` implements it."""
 
     async def send(self, request: Request) -> Response:
-        """Send and wait for the response's head. Raises the errors of `kit.http.errors`.
+        """Send the request and wait for the response's head.
 
-        Cancelling the awaiting task aborts the exchange and closes its connection.
+        Raise the errors of `kit.http.errors`. Cancelling the awaiting task aborts the exchange and
+        closes its connection.
         """
         ...

@@ -22,7 +22,7 @@ from headgate.kit.http.message import Origin, Timeouts
 
 
 class PoolLimits(msgspec.Struct, frozen=True):
-    """How many connections there may be, and how long an unused one is kept."""
+    """Limit the number of connections and how long an unused one is kept."""
 
     connections_per_origin_max: int = 512
     connections_max: int = 2048
@@ -32,7 +32,10 @@ class PoolLimits(msgspec.Struct, frozen=True):
 
 
 class PendingAcquire:
-    """A request without a connection. `grant` yields one, or None: the right to open one."""
+    """Represent a request that waits for a connection.
+
+    `grant` yields one, or None: the right to open one.
+    """
 
     __slots__ = ("grant", "number")
 
@@ -42,7 +45,7 @@ class PendingAcquire:
 
 
 class _WaitState:
-    """Whether a request waits for others to give a connection back."""
+    """Note whether a request waits for others to give a connection back."""
 
     __slots__ = ("waits",)
 
@@ -51,8 +54,10 @@ class _WaitState:
 
 
 class OriginPool:
-    """The connections of one origin for one purpose, the last used on top. Owns them between
-    exchanges; what was opened for one purpose serves no other."""
+    """Hold the connections of one origin for one purpose, the last used on top.
+
+    It owns them between exchanges. A connection opened for one purpose serves no other.
+    """
 
     __slots__ = ("_pool", "head", "idle", "open", "origin", "pending", "purpose")
 
@@ -66,7 +71,7 @@ class OriginPool:
         self.pending: deque[PendingAcquire] = deque()
 
     def take(self, now: float) -> UpstreamConnection | None:
-        """A kept connection that is still good."""
+        """Return a kept connection that is still usable, None without one."""
         idle = self.idle
         while idle:
             connection = idle.pop()
@@ -83,7 +88,8 @@ class OriginPool:
         return None
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Hand the connection to who waits longest, or keep it, or close it for lack of room."""
+        """Hand the connection to the longest waiting request, keep it, or close it for lack of
+        room."""
         if self.pending:
             self._pool.hand_over(self, connection)
         elif self._pool.is_starved() or len(self.idle) >= self._pool.limits.idle_max:
@@ -92,14 +98,14 @@ class OriginPool:
             self.idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """A socket of this origin is gone, and its place is free."""
+        """Free the place of a socket that was closed."""
         if connection in self.idle:
             self.idle.remove(connection)
         self._pool.forget(self, connection)
 
 
 class Pool:
-    """All connections of a client."""
+    """Hold all connections of a client."""
 
     def __init__(self, dialer: Dialer, limits: PoolLimits, head_limits: HeadLimits) -> None:
         self.limits = limits
@@ -117,15 +123,15 @@ class Pool:
 
     @property
     def idle(self) -> int:
-        """How many connections are kept unused."""
+        """Return how many connections are kept unused."""
         return sum(len(origin_pool.idle) for origin_pool in self._origin_pools.values())
 
     def is_starved(self) -> bool:
-        """Whether somebody waits although every connection of the pool is open."""
+        """Return whether a request waits while the pool has no room for another connection."""
         return self.waiting > 0 and self.open >= self.limits.connections_max
 
     def find_origin_pool(self, origin: Origin, purpose: str = "") -> OriginPool:
-        """Return the pool of an origin. Raises ValueError for a scheme that is not HTTP."""
+        """Return the pool of an origin. Raise ValueError for a scheme that is not HTTP."""
         place = (origin, purpose)
         origin_pool = self._origin_pools.get(place)
         if origin_pool is None:
@@ -135,11 +141,11 @@ class Pool:
     async def acquire(
         self, origin: Origin, timeouts: Timeouts, purpose: str = ""
     ) -> UpstreamConnection:
-        """A connection when none is kept: a new one, or the next that is given back.
+        """Open a connection, or wait for the next one that is given back.
 
-        Raises `ConnectError` and its kinds, or `TotalTimeoutError` if that is the shorter deadline.
-        Who only waited for a connection to be given back learns nothing of the origin, and gets
-        `PoolExhaustedError`.
+        Raise `ConnectError` and its subclasses, or `TotalTimeoutError` if that is the shorter
+        deadline. A request that only waited for others gets `PoolExhaustedError`: it learned
+        nothing about the origin.
         """
         seconds = min(timeouts.connect_seconds, timeouts.total_seconds)
         state = _WaitState()
@@ -155,7 +161,7 @@ class Pool:
             raise ConnectTimeoutError(f"No connection to {origin} within {seconds} s.") from None
 
     def hand_over(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
-        """Give the connection to the first waiter of an origin, or keep it if all have left."""
+        """Give the connection to the first waiting request of an origin, or keep it."""
         pending = self._pop(origin_pool)
         if pending is None:
             origin_pool.release(connection)
@@ -163,7 +169,7 @@ class Pool:
             pending.grant.set_result(connection)
 
     def forget(self, origin_pool: OriginPool, connection: UpstreamConnection) -> None:
-        """A socket is closed. One that was never in use has been accounted for by `_open`."""
+        """Free the place of a closed socket; `_open` frees those that were never in use."""
         if connection in self.connections:
             self.connections.remove(connection)
             self._free(origin_pool)
@@ -171,12 +177,12 @@ class Pool:
             self._emptied.set_result(None)
 
     def check_deadlines(self, now: float) -> bool:
-        """Fail what is overdue. Answers whether any exchange goes on."""
+        """Fail overdue exchanges; return whether any is in progress."""
         busy = [connection for connection in tuple(self.connections) if connection.check(now)]
         return bool(busy)
 
     def expire_idle(self, now: float) -> bool:
-        """Close what has been unused for too long. Answers whether any connection is left."""
+        """Close what has been unused for too long; return whether any connection is left."""
         for origin_pool in self._origin_pools.values():
             origin_pool.head.forget()
             for connection in origin_pool.idle:
@@ -186,7 +192,7 @@ class Pool:
         return bool(self.connections)
 
     async def close(self) -> None:
-        """Close every connection, refuse those who wait, and return when the sockets are gone."""
+        """Close every connection, refuse waiting requests, and return when the sockets are gone."""
         self._closed = True
         for origin_pool in self._origin_pools.values():
             while pending := self._pop(origin_pool):
@@ -217,7 +223,7 @@ class Pool:
                 connection.drop()
 
     async def _open(self, origin_pool: OriginPool, deadline: float) -> UpstreamConnection:
-        """Fill a reserved place, or free it."""
+        """Open a connection for a reserved place, or free the place."""
         try:
             self._refuse_if_closed()
             connection = await self._dialer.dial(
@@ -278,7 +284,7 @@ class Pool:
         return False
 
     def _evict(self) -> None:
-        """Close an unused connection of another origin; its place goes to the first who waits."""
+        """Close an unused connection of another origin to make room for a waiting request."""
         for origin_pool in self._origin_pools.values():
             for connection in origin_pool.idle:
                 if not connection.closed:
@@ -315,7 +321,8 @@ class Pool:
         return True
 
     def _prune(self, origin_pool: OriginPool) -> None:
-        """Origins are chosen by others and without end: keep none that has nothing."""
+        """Drop an origin without connections: callers choose origins, and their number is
+        unbounded."""
         if not origin_pool.open and not origin_pool.pending:
             self._origin_pools.pop((origin_pool.origin, origin_pool.purpose), None)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Sweeper:
-    """Calls `sweep(now)` every `period_seconds` for as long as it answers that there is more."""
+    """Call `sweep(now)` every `period_seconds` for as long as it returns that there is more."""
 
     def __init__(
         self,
@@ -22,11 +22,11 @@ class Sweeper:
 
     @property
     def awake(self) -> bool:
-        """Whether a sweep is due."""
+        """Return whether a sweep is due."""
         return self._timer is not None
 
     def wake(self) -> None:
-        """Start ticking, unless it ticks already."""
+        """Start the timer, unless it runs already."""
         if self._timer is None:
             self._timer = self._loop.call_later(self._period_seconds, self._tick)
 

@@ -12,7 +12,7 @@ async def upload(
 ) -> None:
     """Write the body, chunked unless a length was announced, and close its source.
 
-    Raises ValueError when the body is not as long as announced, and whatever the body raises.
+    Raise ValueError when the body is not as long as announced, and whatever the body raises.
     """
     try:
         if content_length is None:

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 def raise_limit() -> int:
-    """Ask for as many open files as the system grants; returns how many they are."""
+    """Raise the limit of open files as far as the system allows; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         # Some systems have a lower bound than the one that they name.
@@ -27,10 +27,10 @@ def raise_limit() -> int:
 def share(
     connections_max: int, requests_max: int, *, files_max: int | None = None
 ) -> tuple[int, int]:
-    """The connections and the requests in flight that fit into the open files of the process.
+    """Return the connections and the requests in flight that fit into the limit of open files.
 
-    A connection takes one, and a request one more for its provider. Logs when less is possible
-    than was asked for.
+    A connection takes one file, and a request one more for its provider. Log a warning when fewer
+    fit than were asked for.
     """
     files_max = raise_limit() if files_max is None else files_max
     free = max(2, files_max - RESERVED)

@@ -20,10 +20,10 @@ log = structlog.get_logger(__name__)
 
 
 def deny_inspection() -> None:
-    """No core dump of this process, wherever the system sends them, and no tracer but root.
+    """Forbid core dumps of this process and tracers other than root.
 
-    On Linux `/proc/PID/{environ,mem,maps,fd}` belong to root from now on. Elsewhere, and where
-    the kernel does not grant it, only the size of a core is limited.
+    On Linux `/proc/PID/{environ,mem,maps,fd}` then belong to root. Elsewhere, and where the kernel
+    refuses, only the size of core dumps is limited.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A limit of 0 does not hold back a core that is piped to a program; this does.
@@ -34,7 +34,7 @@ def deny_inspection() -> None:
 def erase_variables(
     names: Iterable[str], environment: MutableMapping[str, str] = os.environ
 ) -> None:
-    """Take variables out of the environment, so that no child inherits them.
+    """Remove variables from the environment, so that no child inherits them.
 
     The kernel shows the memory in which the environment came, so each value is overwritten there.
     """
@@ -45,7 +45,7 @@ def erase_variables(
 
 
 def _overwrite(name: bytes) -> None:
-    """The C library knows where the value lies; nothing has moved it since the start."""
+    """Overwrite the value in place: the C library knows where it is, as nothing has moved it."""
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
     address = getenv(ctypes.c_char_p(name))

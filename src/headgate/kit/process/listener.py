@@ -25,9 +25,9 @@ class AddressInUseError(HeadgateError):
 
 
 def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
-    """Sockets on all addresses of a host name, all on one port; port 0 picks a free one.
+    """Open sockets on all addresses of a host name, all on one port; port 0 picks a free one.
 
-    `hint` tells how to choose another port. Raises `AddressInUseError`.
+    `hint` says how to choose another port. Raise `AddressInUseError`.
     """
     with contextlib.ExitStack() as opened:
         listeners: list[socket.socket] = []
@@ -55,7 +55,7 @@ def open_listeners(host: str, port: int, *, hint: str) -> list[socket.socket]:
 
 
 def _find_addresses(host: str) -> list[tuple[int, str]]:
-    """Families and addresses, IPv4 first: it is there where IPv6 may not be."""
+    """Return families and addresses, IPv4 first: it exists where IPv6 may not."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     pairs = {(int(family), str(address[0])) for family, _, _, _, address in found}
     return sorted(pairs, key=lambda pair: (pair[0] != socket.AF_INET, pair[1]))

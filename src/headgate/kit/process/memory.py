@@ -10,7 +10,7 @@ ROOT = Path("/")
 
 
 def find_memory_bytes(root: Path = ROOT) -> int:
-    """The smallest of the machine's memory and the limits of the control groups (v1 and v2)."""
+    """Return the least of the machine's memory and the limits of the control groups (v1, v2)."""
     return min(_read_machine(root), *_list_group_limits(root))
 
 
@@ -26,8 +26,10 @@ def _read_machine(root: Path) -> int:
 
 
 def _list_group_limits(root: Path) -> Iterator[int]:
-    """Every limit on the way from this process's groups to the root; a container sees its own group
-    as the root of the file system."""
+    """Return every limit from this process's group up to the root.
+
+    A container sees its own group as the root of the file system.
+    """
     groups = root / "sys/fs/cgroup"
     yield from _read_limits(groups, "memory.max", _find_group(root, ""))
     yield from _read_limits(groups / "memory", "memory.limit_in_bytes", _find_group(root, "memory"))
@@ -35,7 +37,7 @@ def _list_group_limits(root: Path) -> Iterator[int]:
 
 
 def _find_group(root: Path, controller: str) -> str:
-    """The path of this process's group; `controller` is empty for version 2."""
+    """Return the path of this process's group; `controller` is empty for version 2."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
