@@ -418,7 +418,7 @@ def test_caller_that_leaves_between_two_attempts_stops_them_and_pays_nothing(
     assert len(upstream.received) == calls + 1
 
 
-def test_caller_that_leaves_while_there_is_no_connection_pays_nothing(
+def test_client_that_disconnects_before_a_connection_pays_nothing(
     gateway: Gateway, server_database: ServerDatabase
 ) -> None:
     """The provider takes the connection, and never begins with TLS."""

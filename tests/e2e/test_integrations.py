@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.gateway import PROVIDER_KEY, running_gateway
-from tests.fakes.harness import PATIENT, Harness
+from tests.fakes.harness import WITHOUT_BREAKERS, Harness
 from tests.fakes.line import check_error
 from tests.fakes.receipts import open_receipts
 from tests.fakes.upstream import FakeUpstream, ReceivedRequest, running_upstream
@@ -57,7 +57,7 @@ def module_providers(tmp_path_factory: pytest.TempPathFactory) -> Generator[TwoP
         running_upstream() as openai,
         running_upstream() as acme,
         running_gateway(
-            data, provider_url=openai.base_url, catalog_dir=CATALOG, **PATIENT
+            data, provider_url=openai.base_url, catalog_dir=CATALOG, **WITHOUT_BREAKERS
         ) as gateway,
         open_receipts(gateway) as receipts,
     ):

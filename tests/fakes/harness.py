@@ -1,4 +1,4 @@
-"""A running server between a client and an upstream that a test decides, and its receipts."""
+"""A running gateway between a client and a fake provider, with its receipts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JSON_TYPE = {"content-type": "application/json"}
 
 @dataclass
 class Harness:
-    """One server for the tests of a module; `renew` forgets what the test before did."""
+    """Hold one gateway for the tests of a module; `renew` clears what the test before left."""
 
     gateway: Gateway
     upstream: FakeUpstream
@@ -43,12 +43,12 @@ class Harness:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
     ) -> Answered:
-        """One request with the first key."""
+        """Send one request with the first key."""
         given = {**self.authorization, **(headers or {})}
         return line.ask(self.gateway.port, method, target, given, body)
 
     def post(self, target: str, body: Any, headers: dict[str, str] | None = None) -> Answered:
-        """JSON, given as a value or as its very bytes."""
+        """Send JSON, given as a value or as bytes."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.ask("POST", target, {**JSON_TYPE, **(headers or {})}, data)
 
@@ -56,7 +56,7 @@ class Harness:
         self.upstream.script = script
 
 
-PATIENT: dict[str, Any] = {"breaker_failures": 0}
+WITHOUT_BREAKERS: dict[str, Any] = {"breaker_failures": 0}
 """Settings of a server that many tests share: the failures of one must not end another's calls."""
 
 
@@ -64,7 +64,9 @@ PATIENT: dict[str, Any] = {"breaker_failures": 0}
 def running_harness(data: Path, **settings: Any) -> Generator[Harness]:
     with (
         running_upstream() as upstream,
-        running_gateway(data, provider_url=upstream.base_url, **{**PATIENT, **settings}) as gateway,
+        running_gateway(
+            data, provider_url=upstream.base_url, **{**WITHOUT_BREAKERS, **settings}
+        ) as gateway,
         open_receipts(gateway) as receipts,
     ):
         harness = Harness(gateway, upstream, receipts)
@@ -78,10 +80,10 @@ def _answer_nothing(asked: Any) -> None:
 
 @contextmanager
 def running_managed_harness(data: Path, **settings: Any) -> Generator[Harness]:
-    """One whose only credential is the platform's, added as an operator would."""
+    """Run a gateway whose only credential is the platform's, added as an operator would."""
     with (
         running_upstream() as upstream,
-        running_gateway(data, **{**PATIENT, **settings}) as gateway,
+        running_gateway(data, **{**WITHOUT_BREAKERS, **settings}) as gateway,
         open_receipts(gateway) as receipts,
     ):
         added = gateway.run(

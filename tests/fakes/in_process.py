@@ -34,14 +34,17 @@ from tests.fakes.edge_connection import CONFIG
 
 CHAT = "/v1/chat/completions"
 TURNS_TO_CLOSE = 3
-"""Of the loop, until an aborted connection is gone."""
+"""Turns of the loop until an aborted connection is gone."""
 PROVIDER_KEY = "sk-provider-0123456789abcdefghijklmn"
 Play = Callable[["Peer"], None]
 
 
 class Peer(asyncio.Protocol):
-    """The provider's side of a connection: `play` is called once a request was read whole, and
-    `play_head` once its head was. What arrives is counted and dropped."""
+    """Play the provider's side of a connection.
+
+    `play` is called once a request was read whole, and `play_head` once its head was. What arrives
+    is counted and dropped.
+    """
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -72,7 +75,7 @@ class Peer(asyncio.Protocol):
             self._provider.play(self)
 
     def answer(self, body: bytes, *more: str, status: int = 200) -> None:
-        """A whole answer; JSON, unless `more` header lines say otherwise."""
+        """Send a whole answer; JSON, unless `more` header lines say otherwise."""
         lines = [f"HTTP/1.1 {status} Whatever", f"content-length: {len(body)}", *more]
         if not any(each.lower().startswith("content-type") for each in more):
             lines.append("content-type: application/json")
@@ -92,7 +95,7 @@ def read_length(head: bytes) -> int:
 
 @dataclass
 class Provider:
-    """What every request is answered with is `play`."""
+    """Answer every request by `play`."""
 
     play: Play = lambda peer: peer.answer(b"{}")
     heads: int = 0
@@ -101,7 +104,7 @@ class Provider:
 
 
 class Client(asyncio.Protocol):
-    """The caller's side of a connection: keeps the beginning of what it is told."""
+    """Play the client's side of a connection, and keep the beginning of what it gets."""
 
     def __init__(self) -> None:
         self.start = b""
@@ -130,8 +133,11 @@ class Client(asyncio.Protocol):
 
 @dataclass
 class InProcessGateway:
-    """A running data plane; `key` is an inference key without limits, `receipts` all that were
-    settled. Receipts are refused while `storage.broken` says so."""
+    """Hold a running data plane.
+
+    `key` is an inference key without limits, `receipts` are all that were settled. Receipts are
+    rejected while `storage.broken`.
+    """
 
     application: Application
     storage: Storage
@@ -146,12 +152,12 @@ class InProcessGateway:
 
     @property
     def connections_open(self) -> int:
-        """To the provider."""
+        """Count the open connections to the provider."""
         return self.client.stats().open
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way."""
+        """Return whether no call and no connection is open."""
         return not self.state.tasks and not self.state.connections
 
     async def connect(self) -> Client:
@@ -161,13 +167,13 @@ class InProcessGateway:
         return client
 
     def issue(self, **limits: Any) -> str:
-        """Another inference key of the same project."""
+        """Create another inference key of the same project."""
         token = issue(self.application, **limits)
         load(self.application)
         return token
 
     def head(self, length: int, *more: str, key: str | None = None, path: str = CHAT) -> bytes:
-        """The head of a request; its body's type is JSON."""
+        """Return the head of a request with a JSON body."""
         lines = [
             f"POST {path} HTTP/1.1",
             "host: 127.0.0.1",
@@ -180,7 +186,7 @@ class InProcessGateway:
 
 
 class Storage(Ledger):
-    """The real ledger, in front of a database that can be told to fail."""
+    """Stand in for the real ledger, and fail when a test says so."""
 
     broken = False
 
@@ -233,7 +239,7 @@ async def drop_connections(state: ServerState, callers: list[Client], provider: 
 
 @contextlib.asynccontextmanager
 async def running_in_process(folder: Path, **variables: Any) -> AsyncGenerator[InProcessGateway]:
-    """`variables` are HEADGATE_ settings in lower case."""
+    """Run a data plane; `variables` are HEADGATE_ settings in lower case."""
     loop = asyncio.get_running_loop()
     provider = Provider()
     async with contextlib.AsyncExitStack() as stack:

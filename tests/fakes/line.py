@@ -1,4 +1,4 @@
-"""A connection to a server on which a test says every byte, and reads answers one by one."""
+"""A raw connection to a server: a test writes every byte, and reads answers one by one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 @dataclass
 class Answered:
-    """An answer as it arrived; the names of `fields` are in lower case."""
+    """Hold an answer as it arrived; the names of `fields` are in lower case."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -34,21 +34,21 @@ class Answered:
 
 
 class _Reader(io.BufferedReader):
-    """Outlives the answers that are read from it: it may hold the beginning of the next one."""
+    """Stay open after each answer: the buffer may hold the beginning of the next one."""
 
     def close(self) -> None:
         pass
 
 
 class Line:
-    """One connection."""
+    """Hold one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self._reader = _Reader(socket.SocketIO(connection, "r"))
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """What `http.client` asks of a socket."""
+        """Return the reader, as `http.client` expects of a socket."""
         return self._reader
 
     def send(self, data: bytes) -> None:
@@ -61,19 +61,19 @@ class Line:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
     ) -> Answered:
-        """A whole request, and its answer."""
+        """Send a whole request, and return its answer."""
         self.send(encode_head(method, target, headers, body) + (body or b""))
         return self.read(method)
 
     def read(self, method: str = "GET") -> Answered:
-        """The next answer."""
+        """Read the next answer."""
         answer = http.client.HTTPResponse(cast("Any", self), method=method)
         answer.begin()
         fields = [(name.lower(), value) for name, value in answer.getheaders()]
         return Answered(answer.status, fields, answer.read())
 
     def is_closed(self) -> bool:
-        """Whether the server ends the connection, with nothing more said."""
+        """Return whether the server closes the connection without a further byte."""
         try:
             return self._reader.read(1) == b""
         except ConnectionError:
@@ -81,7 +81,7 @@ class Line:
 
 
 def check_error(answered: Answered, status: int, code: str | None, *, source: str) -> None:
-    """One error as the official SDKs read it, told apart by its source."""
+    """Check the shape of an error as the official SDKs read it, and its source."""
     assert answered.status == status
     assert answered.headers["content-type"] == "application/json"
     assert answered.headers["x-headgate-error-source"] == source
@@ -116,6 +116,6 @@ def ask(
     headers: dict[str, str] | None = None,
     body: bytes | None = None,
 ) -> Answered:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own."""
     with open_line(port) as line:
         return line.ask(method, target, headers, body)

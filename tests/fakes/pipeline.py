@@ -1,4 +1,4 @@
-"""The neighbours of the pipeline: each does what its port says and remembers what it was told."""
+"""Fakes of everything around the pipeline: each implements its port and records what it gets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ STREAMED_CHAT = b'{"model":"gpt-5.4-mini","messages":[],"stream":true}'
 
 
 class ManualClock:
-    """Time that passes only when a test says so."""
+    """Let time pass only when a test says so."""
 
     def __init__(self) -> None:
         self.seconds = 1_000.0
@@ -61,7 +61,7 @@ class ManualClock:
         return self.seconds
 
     async def sleep(self, seconds: float) -> None:
-        """A sleep that takes no time."""
+        """Advance the clock without waiting."""
         self.seconds += seconds
 
 
@@ -97,7 +97,7 @@ def make_call(
 
 
 def make_state(call: Call | None = None) -> CallState:
-    """The state of a call that routing has planned."""
+    """Return the state of a call after routing."""
     call = call or make_call()
     streams = isinstance(call.body, JsonRequest) and call.body.stream
     return CallState(
@@ -111,7 +111,7 @@ def make_state(call: Call | None = None) -> CallState:
 
 
 class FakeResponse:
-    """A response whose body a test feeds; `body` is what `read` gives, or the error it raises."""
+    """Represent a response whose body a test feeds; `body` is what `read` returns, or raises."""
 
     def __init__(
         self, status: int = 200, headers: Headers | None = None, body: bytes | EgressError = b""
@@ -160,7 +160,7 @@ Step = FakeResponse | EgressError | Callable[[Request], Awaitable[FakeResponse]]
 
 
 class FakeClient:
-    """Answers by a list of steps, the last of which is repeated."""
+    """Answer by a list of steps, the last of which is repeated."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
@@ -175,7 +175,7 @@ class FakeClient:
 
 
 class FakeCaller:
-    """A caller that keeps what it gets."""
+    """Record what the client of a call gets."""
 
     def __init__(self) -> None:
         self.gone = False
@@ -184,9 +184,9 @@ class FakeCaller:
         self.head = b""
         self.body = b""
         self.task: asyncio.Task[Any] | None = None
-        """The work on the answer, which ends when the caller is given up."""
+        """The task of the call, which is cancelled when the client is given up."""
         self.finished: bool | None = None
-        """Whether the end was a proper one; None while there is none."""
+        """Whether the body ended completely; None before its end."""
         self.listener: CallerListener | None = None
         self.client_address = "203.0.113.7"
         self.held_bytes = 0
@@ -228,7 +228,7 @@ class FakeCaller:
 
 
 class FakeEncoder:
-    """Passes headers through; an error frame is the endpoint's own."""
+    """Pass headers through, with the error frames of the endpoint's meter."""
 
     trailer_names = b"x-cost"
 
@@ -252,7 +252,7 @@ class FakeEncoder:
 
 
 class FlatPrice:
-    """A nano-dollar a token in, ten a token out."""
+    """Cost a nano-dollar a token in, ten a token out."""
 
     id = "price_1"
 
@@ -271,7 +271,7 @@ class FlatPrice:
 
 @dataclass
 class FakeModels:
-    """A catalog of one model, which may have a price and may be told by another id."""
+    """Represent a catalog of one model, which may have a price and another wire id."""
 
     model: Model = field(default_factory=lambda: Model("gpt-5.4-mini", "gpt-5.4-mini", 1_000, 500))
     is_priced: bool = True
@@ -297,7 +297,7 @@ class FakeModels:
 
 
 class FakeCredentials:
-    """Always the same credential."""
+    """Resolve every call to the same credential."""
 
     def __init__(self, credential: Credential = CREDENTIAL) -> None:
         self.credential = credential
@@ -325,7 +325,7 @@ class FakeCredentials:
 
 @dataclass
 class FakeManagedModelRoutes:
-    """Managed models by the ids that are named, and what serves the ids that are not."""
+    """Hold managed models by id, and what serves all other ids."""
 
     named: dict[str, ManagedModelRoute] = field(default_factory=dict[str, ManagedModelRoute])
     other: ManagedModelRoute | None = None
@@ -354,7 +354,7 @@ class WalletEmptyError(HeadgateError):
 
 
 class FakeLedger:
-    """Keeps holds and receipts; `refusal` is what either raises."""
+    """Record holds and receipts; `refusal` is what either raises."""
 
     def __init__(self) -> None:
         self.holds: list[Hold] = []

@@ -198,11 +198,11 @@ COLLECTOR_THRESHOLDS = (10_000, 10, 20)
 """When the three generations are collected: the youngest at so many objects more than before, which
 takes 0.2 ms, the next at so many rounds of it.
 
-A call leaves no cycle behind, whether it succeeds or fails (`tests/unit/relay/test_freed.py`): it
-is freed by counting, and nothing large waits for the collector. What is left for it are rare cycles
-of libraries. So it runs much less often than by default (700 objects), which spares calls its
-rounds, and often enough that a cycle that was overlooked is found after thousands of calls, not
-after millions.
+A call leaves no cycle behind, whether it succeeds or fails: it is freed by counting
+(`tests/unit/relay/test_memory_release.py`), and nothing large waits for the collector. What is left
+for it are rare cycles of libraries. So it runs much less often than by default (700 objects), which
+spares calls its rounds, and often enough that a cycle that was overlooked is found after thousands
+of calls, not after millions.
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from headgate.gateway.edge import LARGE_HEADS_MAX
 from tests.fakes.in_process import InProcessGateway, running_in_process
-from tests.unit.relay.test_freed import until
+from tests.unit.relay.test_memory_release import until
 
 pytestmark = pytest.mark.anyio
 

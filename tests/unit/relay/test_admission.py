@@ -146,7 +146,7 @@ def test_keys_have_rates_of_their_own() -> None:
         admission.admit(make_call(grant=grant), CALLER)
 
 
-def test_call_that_is_over_gives_its_place_to_the_next() -> None:
+def test_finished_call_frees_its_place() -> None:
     admission = Admission(RateLimiter(ManualClock()), ConcurrencyLimiter(1, lag_seconds_max=1.0))
     call = make_call()
     admission.admit(call, CALLER)
@@ -157,7 +157,7 @@ def test_call_that_is_over_gives_its_place_to_the_next() -> None:
 
 
 class CallerWithoutAddress(FakeCaller):
-    """A caller whose address must not be asked for."""
+    """Fail when the client's address is asked for."""
 
     @property
     def client_address(self) -> str:
@@ -295,7 +295,7 @@ def test_what_was_charged_for_and_not_reported_counts_as_estimated(
             rate_limiter.take(grant, tokens=1)
 
 
-def test_refused_by_its_rate_it_takes_no_place() -> None:
+def test_call_rejected_by_its_rate_takes_no_place() -> None:
     concurrency = ConcurrencyLimiter(100, lag_seconds_max=1.0)
     admission = Admission(RateLimiter(ManualClock()), concurrency)
     call = make_call(grant=replace(GRANT, requests_per_minute=1))

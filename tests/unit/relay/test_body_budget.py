@@ -1,4 +1,4 @@
-"""The memory for bodies: how it is shared, and that every byte of it comes back."""
+"""The memory budget for bodies: how it is shared, and that every byte is returned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headgate.relay.body_budget import (
     BodyOverBudgetError,
 )
 from tests.fakes.in_process import Client, InProcessGateway, Peer, running_in_process
-from tests.unit.relay.test_freed import chunk, until
+from tests.unit.relay.test_memory_release import chunk, until
 
 MEBIBYTE = 1 << 20
 EXPECTING = "expect: 100-continue"
@@ -83,7 +83,7 @@ def test_key_that_was_refused_finds_room_before_the_one_that_has_more_than_its_p
     budget.take("modest", 250)
 
 
-def test_key_that_wants_no_more_stands_in_nobodys_way() -> None:
+def test_key_that_was_rejected_long_ago_limits_no_other() -> None:
     watch = Watch()
     budget = BodyBudget(1000, watch)
     for _ in range(3):

@@ -73,7 +73,7 @@ def test_another_credential_or_another_origin_goes_on() -> None:
     assert rig.is_refused()
 
 
-def test_trouble_of_one_model_rests_no_other() -> None:
+def test_failures_of_one_model_open_no_other_breaker() -> None:
     rig = Rig()
     rig.fail()
     assert rig.is_refused()
@@ -85,7 +85,7 @@ def test_trouble_of_one_model_rests_no_other() -> None:
     assert rig.is_refused(), "another model tells nothing of this one"
 
 
-def test_origin_without_a_connection_rests_for_all_who_go_there() -> None:
+def test_breaker_of_an_unreachable_origin_opens_for_all_its_calls() -> None:
     rig = Rig()
     rig.fail_to_connect(FAILURES - 1)
     rig.breakers.fail(CREDENTIAL, MODEL, NO_PROBE)
@@ -102,7 +102,7 @@ def test_origin_without_a_connection_rests_for_all_who_go_there() -> None:
     assert len(rig.breakers) == 0
 
 
-def test_one_call_probes_whatever_rests() -> None:
+def test_one_call_probes_each_open_breaker() -> None:
     rig = Rig()
     rig.fail()
     rig.clock.seconds += OPEN_SECONDS
@@ -163,7 +163,7 @@ def test_models_and_credentials_without_end_are_not_all_kept() -> None:
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Calls that begin, end and get lost in any order, and what may be in flight meanwhile."""
+    """Start, end and lose calls in any order, and check what may be in flight."""
 
     def __init__(self) -> None:
         super().__init__()

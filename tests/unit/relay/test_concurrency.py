@@ -1,4 +1,4 @@
-"""Places for calls under way, shared between keys."""
+"""The limit on concurrent calls, and its fair share between keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATE = 0.2
 
 
 def fill(concurrency: ConcurrencyLimiter, key: str, wanted: int = 1_000_000) -> int:
-    """Calls of a key that get a place."""
+    """Start calls of a key until one is rejected; return how many were admitted."""
     for taken in range(wanted):
         try:
             concurrency.acquire(key)
@@ -47,7 +47,7 @@ def test_key_that_floods_leaves_places_for_others() -> None:
     assert fill(concurrency, "small", 50) == 50
 
 
-def test_many_floods_share_alike_and_leave_places_too() -> None:
+def test_many_flooding_keys_share_equally_and_leave_places() -> None:
     concurrency = make_limiter()
     for _ in range(1000):
         for flood in range(5):
@@ -124,7 +124,7 @@ def test_single_late_sample_refuses_nobody() -> None:
 
 
 class Recorded(ConcurrencyLimiter):
-    """Keeps what is measured."""
+    """Record what is measured."""
 
     def __init__(self) -> None:
         super().__init__(10, lag_seconds_max=1.0)
@@ -156,7 +156,9 @@ def test_watch_measures_work_that_keeps_the_loop() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=300), st.integers(1, 40))
-def test_books_of_the_places_always_add_up(steps: list[tuple[bool, int]], calls_max: int) -> None:
+def test_running_calls_are_always_counted_exactly(
+    steps: list[tuple[bool, int]], calls_max: int
+) -> None:
     concurrency = make_limiter(calls_max)
     inside = [0] * 6
     for enters, key in steps:

@@ -1,5 +1,7 @@
-"""A provider is waited for as long as its credential, its model and the settings say, in virtual
-time: the connection is the real one, but for its socket and its clock."""
+"""A provider is waited for as long as its credential, its model and the settings say.
+
+Time is virtual: the connection is the real one, but for its socket and its clock.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def anyio_backend() -> str:
 
 
 class Collector:
-    """What becomes of a stream."""
+    """Collect the events of a stream."""
 
     error: Exception | None = None
 
@@ -64,7 +66,7 @@ class Collector:
 
 
 class Provider:
-    """A provider at the other end of one connection, as long as its clock is let run."""
+    """Represent the provider at the other end of one connection, in virtual time."""
 
     def __init__(self) -> None:
         self.rig = Rig()
@@ -87,13 +89,13 @@ class Provider:
         self.rig.connection.data_received(data)
 
     def stay_silent(self, seconds: float) -> bool:
-        """Whether it is still waited for after so long."""
+        """Return whether it is still waited for after so many seconds."""
         self.rig.loop.now += seconds
         return self.rig.connection.check(self.rig.loop.now)
 
 
 class Call:
-    """One call through routing and sending."""
+    """Run one call through routing and sending."""
 
     def __init__(
         self, body: bytes, model: Deadlines | None = None, credential: Deadlines | None = None
@@ -128,7 +130,7 @@ class Call:
     async def fail_while_answering(
         self, task: asyncio.Task[UpstreamResponse], silence: float
     ) -> EgressError:
-        """The answer begins and then pauses: not shorter than `silence` seconds is it given up."""
+        """Begin the answer, then pause: it is given up after `silence` seconds, and no earlier."""
         self.provider.say(HEADS[self.body])
         answer = await task
         collector = Collector()

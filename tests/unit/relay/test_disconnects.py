@@ -20,7 +20,7 @@ def anyio_backend() -> str:
 
 
 class Attending:
-    """A task that waits for an answer that never comes, attended by a caller."""
+    """Run a task that waits for an answer that never comes, for a client that listens."""
 
     def __init__(self, drains: Drains, policy: DisconnectPolicy | None = None) -> None:
         self.caller = FakeCaller()
@@ -126,7 +126,7 @@ async def test_reader_that_was_slow_before_the_answer_came_stops_it_too() -> Non
     assert flow.paused
 
 
-async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
+async def test_slow_reader_that_disconnected_lets_the_answer_run_to_its_end() -> None:
     disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
@@ -140,7 +140,7 @@ async def test_slow_reader_that_left_lets_the_answer_run_to_its_end() -> None:
     disconnects.stop()
 
 
-async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> None:
+async def test_wait_between_attempts_ends_at_once_when_the_client_disconnects() -> None:
     disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )
@@ -161,7 +161,7 @@ async def test_rest_between_attempts_ends_at_once_when_the_caller_leaves() -> No
     assert task.cancelled()
 
 
-async def test_no_attempt_is_made_again_for_a_caller_that_left() -> None:
+async def test_no_attempt_is_repeated_for_a_client_that_disconnected() -> None:
     disconnects = DisconnectHandler(
         caller := FakeCaller(), Drains(policy=DRAIN, drain_seconds=3600, drains_max=1)
     )

@@ -1,4 +1,4 @@
-"""Which integration a call goes to, and that key, wire id and price are of the same one."""
+"""A call's credential, wire id and price are of the same integration."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class NoCredentialError(HeadgateError):
 
 
 class SeveralCredentials:
-    """An organization's credentials, one for each integration."""
+    """Hold an organization's credentials, one for each integration."""
 
     def __init__(self, *integrations: str, managed: bool = False) -> None:
         self.known: Mapping[str, Credential] = {
@@ -165,7 +165,7 @@ def plan_call(
 
 
 def describe(state: CallState) -> tuple[str, str, str | None]:
-    """The integration of the key, what the provider is told, and the price of a finished call."""
+    """Return the integration of the credential, the id that the provider gets, and the price."""
     assert state.credential is not None
     assert isinstance(state.body, JsonRequest)
     assert state.body.model is not None

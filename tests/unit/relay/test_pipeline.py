@@ -62,7 +62,7 @@ class StorageGoneError(HeadgateError):
 
 
 class Harness:
-    """A pipeline among fakes, on a managed credential."""
+    """Run a pipeline among fakes, on a managed credential."""
 
     def __init__(self, *steps: Step, policy: DisconnectPolicy = DisconnectPolicy.CANCEL) -> None:
         clock, models = ManualClock(), FakeModels()
@@ -251,7 +251,7 @@ async def leave(harness: Harness, response: FakeResponse, *events: bytes) -> Rec
     return harness.receipt()
 
 
-async def test_caller_that_leaves_ends_the_provider_and_pays_an_estimate() -> None:
+async def test_client_that_disconnects_ends_the_provider_and_pays_an_estimate() -> None:
     harness = Harness(response := FakeResponse(200, SSE))
     receipt = await leave(harness, response, TEXT)
     assert response.aborted
@@ -330,7 +330,7 @@ async def test_answer_that_ends_within_the_drain_is_settled_exactly_as_completed
     assert harness.caller.body == TEXT
 
 
-async def test_caller_that_leaves_before_the_head_is_recorded_once() -> None:
+async def test_client_that_disconnects_before_the_head_is_recorded_once() -> None:
     sent = asyncio.Event()
 
     async def hang(_request: Request) -> FakeResponse:
@@ -376,7 +376,7 @@ async def test_usage_that_was_told_so_far_is_billed_instead_of_an_estimate() -> 
     assert receipt.cost_nano == 29
 
 
-async def test_caller_that_leaves_while_there_is_no_connection_pays_nothing() -> None:
+async def test_client_that_disconnects_before_a_connection_pays_nothing() -> None:
     dialling = asyncio.Event()
 
     async def dial(_request: Request) -> FakeResponse:
@@ -397,7 +397,7 @@ async def test_caller_that_leaves_while_there_is_no_connection_pays_nothing() ->
     assert (receipt.outcome, receipt.cost_nano, receipt.usage) == ("cancelled", 0, None)
 
 
-async def test_provider_that_rests_is_not_asked_and_nothing_is_set_aside() -> None:
+async def test_open_breaker_rejects_a_call_before_money_is_held() -> None:
     harness = Harness(json_answer(503))
     for _ in range(5):
         with contextlib.suppress(HeadgateError):
@@ -412,7 +412,7 @@ async def test_provider_that_rests_is_not_asked_and_nothing_is_set_aside() -> No
     assert receipt.error_code == "provider_circuit_open"
 
 
-async def test_caller_that_leaves_after_a_refusal_pays_nothing() -> None:
+async def test_client_that_disconnects_after_a_refusal_pays_nothing() -> None:
     harness = Harness(FakeResponse(503, [], b"{}"), policy=DisconnectPolicy.DRAIN)
     running = asyncio.create_task(harness.run())
     while harness.caller.listener is None or not harness.client.sent:
@@ -459,7 +459,7 @@ async def test_stopping_gateway_tells_whether_the_call_may_be_made_again() -> No
         assert (harness.receipt().cost_nano == 0) is may_try_again
 
 
-async def test_fault_of_the_gateway_is_settled_and_told_in_short() -> None:
+async def test_fault_of_the_gateway_is_settled_and_reported_in_short() -> None:
     async def fail(_request: Request) -> FakeResponse:
         raise ValueError("the target is not a path")
 

@@ -221,7 +221,7 @@ PRICED = [
     if price.bound(1, 1, None) is not None
     for tier in price.tiers
 ]
-"""Every model whose input is bounded, in every tier: more than 200 rows (S6)."""
+"""Every model whose input is bounded, in every tier: more than 200 rows."""
 
 
 @given(st.data())

@@ -90,7 +90,7 @@ def test_budgets_of_origins_without_end_are_not_all_kept() -> None:
     assert spend(kept) >= 2
 
 
-def test_budget_that_is_at_rest_is_as_good_as_a_new_one() -> None:
+def test_idle_budget_equals_a_new_one() -> None:
     budget = RetryBudget(POLICY, clock := ManualClock())
     spend(budget)
     assert not budget.is_idle(clock.seconds + 9)

@@ -242,7 +242,7 @@ def test_named_managed_credential_serves_its_own_models_only() -> None:
     ],
 )
 @pytest.mark.parametrize("managed_routes", [MANAGED_ROUTES, FakeManagedModelRoutes()])
-def test_what_lies_in_the_account_of_the_platform_is_nobodys(
+def test_contents_of_the_platforms_account_are_for_no_organization(
     method: str, path: str, managed_routes: FakeManagedModelRoutes
 ) -> None:
     with pytest.raises(SharedAccountError) as refused:
@@ -260,7 +260,7 @@ def test_what_lies_in_the_account_of_the_platform_is_nobodys(
         ("POST", "/moderations", b'{"model":"omni-moderation-latest","input":"x"}'),
     ],
 )
-def test_free_calls_that_leave_nothing_behind_pass_on_the_platforms_credential(
+def test_free_calls_that_store_nothing_pass_on_the_platforms_credential(
     method: str, path: str, body: bytes
 ) -> None:
     assert plan_managed(body, path=path, method=method).credential is MANAGED

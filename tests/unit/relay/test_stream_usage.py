@@ -1,4 +1,4 @@
-"""A provider that refuses to be asked for the usage of a stream is asked no more."""
+"""A provider that rejects the request for the usage of a stream is not asked for it again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 
 
 class Rig:
-    """Routing and sending, with what they remember together."""
+    """Hold routing and sending, with the memory that they share."""
 
     def __init__(self, *steps: Step, credential: Credential = CREDENTIAL) -> None:
         clock = ManualClock()

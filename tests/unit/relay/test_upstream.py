@@ -45,10 +45,10 @@ def anyio_backend() -> str:
 
 
 class Rig:
-    """An upstream in virtual time, which remembers how long it rested."""
+    """Run an upstream in virtual time, and record how long it waited."""
 
     def __init__(self, *steps: Step, failures: int = 0) -> None:
-        """`failures` in a row open the breaker; 0 is never."""
+        """Let `failures` in a row open the breaker; 0 is never."""
         self.clock = ManualClock()
         self.breakers = Breakers(self.clock, failures=failures, open_seconds=30)
         self.client = FakeClient(*steps)
@@ -106,7 +106,7 @@ async def test_refusal_of_the_request_is_passed_on_unread(status: int) -> None:
     assert rig.state.attempts == 1
 
 
-async def test_exhausted_retries_tell_that_trying_again_is_pointless() -> None:
+async def test_exhausted_retries_ask_for_no_retry() -> None:
     rig = Rig(fault(503, body=b"down"))
     answer = await rig.send()
     assert (answer.status, answer.body, answer.final) == (503, b"down", True)
@@ -183,7 +183,7 @@ async def test_wait_that_no_client_is_asked_for_makes_trying_again_pointless(
     assert (rig.state.attempts, answer.final, answer.headers) == (1, True, [header])
 
 
-async def test_attempts_that_are_left_to_the_client_are_of_the_same_budget() -> None:
+async def test_retries_left_to_the_client_use_the_same_budget() -> None:
     rig = Rig(fault(503, [(b"retry-after", b"30")]))
     left: list[bool] = []
     for _ in range(100):
@@ -286,7 +286,7 @@ async def test_safe_request_whose_kept_connection_ended_is_sent_again_and_counte
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_request_that_never_left_is_told_as_one_that_nobody_can_have_done(
+async def test_request_that_was_never_sent_is_reported_as_unreachable(
     error: egress.EgressError,
 ) -> None:
     error.sent = False
@@ -393,7 +393,7 @@ async def test_errors_name_no_address_of_the_provider() -> None:
 
 
 async def fail_calls(rig: Rig, calls: int) -> None:
-    """So many calls that fail, with all their attempts."""
+    """Make calls that fail, with all their attempts."""
     for _ in range(calls):
         rig.state = make_state()
         with contextlib.suppress(HeadgateError):
@@ -448,7 +448,7 @@ async def test_what_is_no_failure_of_the_provider_opens_nothing(step: Step) -> N
     assert rig.breakers.open == 0
 
 
-async def test_time_outs_of_one_model_rest_no_other_and_no_connection_rests_all() -> None:
+async def test_time_outs_open_the_breaker_of_one_model_and_failed_connects_that_of_all() -> None:
     rig = Rig(egress.FirstByteTimeoutError("late"), failures=2)
     await fail_calls(rig, 2)
     other = make_state(make_call(body=b'{"model":"gpt-5.4","messages":[]}'))
@@ -487,7 +487,7 @@ async def test_breaker_that_opens_during_a_wait_ends_the_retries_with_what_was_a
     assert rig.state.attempts == 1
 
 
-async def test_probe_that_succeeds_opens_the_road_for_all() -> None:
+async def test_probe_that_succeeds_closes_the_breaker_for_all() -> None:
     rig = Rig(fault(503), fault(503), FakeResponse(200), failures=2)
     await fail_calls(rig, 2)
     rig.clock.seconds += 30

@@ -24,7 +24,7 @@ from tests.fakes.upstream_connection import RecordingTransport
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 HERE, THERE, ELSEWHERE = (Origin("http", name, 80) for name in ("a.test", "b.test", "c.test"))
-PATIENT = Timeouts(connect_seconds=3)
+WITHOUT_BREAKERS = Timeouts(connect_seconds=3)
 
 
 class Dials:
@@ -71,7 +71,7 @@ async def turn(times: int = 5) -> None:
 async def open_waiting(pool: Pool, *origins: Origin) -> list[asyncio.Task[UpstreamConnection]]:
     tasks: list[asyncio.Task[UpstreamConnection]] = []
     for origin in origins:
-        tasks.append(asyncio.create_task(pool.acquire(origin, PATIENT)))
+        tasks.append(asyncio.create_task(pool.acquire(origin, WITHOUT_BREAKERS)))
         await turn()
     return tasks
 
@@ -85,8 +85,8 @@ async def finish(pool: Pool, *tasks: asyncio.Task[UpstreamConnection]) -> None:
 
 async def test_counts_say_what_is_open_kept_and_was_connected() -> None:
     pool = make_pool(dials := Dials())
-    first = await pool.acquire(HERE, PATIENT)
-    second = await pool.acquire(HERE, PATIENT)
+    first = await pool.acquire(HERE, WITHOUT_BREAKERS)
+    second = await pool.acquire(HERE, WITHOUT_BREAKERS)
     assert (pool.open, pool.connects, pool.idle, pool.waiting) == (2, 2, 0, 0)
     origin_pool = pool.find_origin_pool(HERE)
     origin_pool.release(first)
@@ -110,7 +110,7 @@ async def test_deadline_of_dialling_is_the_shorter_of_connect_and_total() -> Non
 
 async def test_kept_connection_is_good_for_its_time_and_not_a_tick_longer() -> None:
     pool = make_pool(dials := Dials(), keepalive_seconds=8)
-    connection = await pool.acquire(HERE, PATIENT)
+    connection = await pool.acquire(HERE, WITHOUT_BREAKERS)
     origin_pool = pool.find_origin_pool(HERE)
     connection.seen_at = 1000.0
     origin_pool.release(connection)
@@ -127,8 +127,8 @@ async def test_kept_connection_is_good_for_its_time_and_not_a_tick_longer() -> N
 
 async def test_unused_connections_expire_each_after_its_own_time() -> None:
     pool = make_pool(Dials(), keepalive_seconds=8)
-    old, young = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
-    busy = await pool.acquire(THERE, PATIENT)
+    old, young = [await pool.acquire(HERE, WITHOUT_BREAKERS) for _ in range(2)]
+    busy = await pool.acquire(THERE, WITHOUT_BREAKERS)
     old.seen_at, young.seen_at, busy.seen_at = 1000.0, 1001.0, 0.0
     for connection in (old, young):
         pool.find_origin_pool(HERE).release(connection)
@@ -146,7 +146,7 @@ async def test_unused_connections_expire_each_after_its_own_time() -> None:
 
 async def test_connection_that_died_while_it_was_kept_is_passed_over() -> None:
     pool = make_pool(Dials())
-    first, second = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    first, second = [await pool.acquire(HERE, WITHOUT_BREAKERS) for _ in range(2)]
     origin_pool = pool.find_origin_pool(HERE)
     origin_pool.release(first)
     origin_pool.release(second)
@@ -160,7 +160,7 @@ async def test_connection_that_died_while_it_was_kept_is_passed_over() -> None:
 
 async def test_as_many_unused_connections_are_kept_as_allowed() -> None:
     pool = make_pool(Dials(), idle_max=2)
-    connections = [await pool.acquire(HERE, PATIENT) for _ in range(3)]
+    connections = [await pool.acquire(HERE, WITHOUT_BREAKERS) for _ in range(3)]
     for connection in connections:
         pool.find_origin_pool(HERE).release(connection)
     await turn()
@@ -171,8 +171,8 @@ async def test_as_many_unused_connections_are_kept_as_allowed() -> None:
 
 async def test_each_origin_opens_as_many_as_allowed_and_then_waits_in_turn() -> None:
     pool = make_pool(dials := Dials(), connections_per_origin_max=2)
-    held = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
-    await pool.acquire(THERE, PATIENT)
+    held = [await pool.acquire(HERE, WITHOUT_BREAKERS) for _ in range(2)]
+    await pool.acquire(THERE, WITHOUT_BREAKERS)
     first, second = await open_waiting(pool, HERE, HERE)
     assert (pool.waiting, pool.open, len(dials.asked)) == (2, 3, 3)
     pool.find_origin_pool(HERE).release(held[0])
@@ -187,7 +187,7 @@ async def test_each_origin_opens_as_many_as_allowed_and_then_waits_in_turn() -> 
 
 async def test_place_that_is_free_goes_to_who_waits_longest_of_all_origins() -> None:
     pool = make_pool(dials := Dials(), connections_max=2)
-    held = [await pool.acquire(HERE, PATIENT), await pool.acquire(THERE, PATIENT)]
+    held = [await pool.acquire(HERE, WITHOUT_BREAKERS), await pool.acquire(THERE, WITHOUT_BREAKERS)]
     waiting = await open_waiting(pool, ELSEWHERE, THERE, HERE)
     assert (pool.waiting, pool.is_starved()) == (3, True)
     held[1].drop()
@@ -205,7 +205,7 @@ async def test_place_that_is_free_goes_to_who_waits_longest_of_all_origins() -> 
 
 async def test_order_of_waiting_counts_and_not_the_order_in_which_origins_were_met() -> None:
     pool = make_pool(dials := Dials(), connections_max=2)
-    held = [await pool.acquire(HERE, PATIENT), await pool.acquire(HERE, PATIENT)]
+    held = [await pool.acquire(HERE, WITHOUT_BREAKERS), await pool.acquire(HERE, WITHOUT_BREAKERS)]
     waiting = await open_waiting(pool, THERE, HERE)
     held[0].drop()
     await turn()
@@ -215,8 +215,8 @@ async def test_order_of_waiting_counts_and_not_the_order_in_which_origins_were_m
 
 async def test_free_place_is_not_for_an_origin_that_is_full() -> None:
     pool = make_pool(dials := Dials(), connections_per_origin_max=1, connections_max=2)
-    await pool.acquire(HERE, PATIENT)
-    held = await pool.acquire(THERE, PATIENT)
+    await pool.acquire(HERE, WITHOUT_BREAKERS)
+    held = await pool.acquire(THERE, WITHOUT_BREAKERS)
     waiting = await open_waiting(pool, HERE, ELSEWHERE)
     held.drop()
     await turn()
@@ -227,7 +227,7 @@ async def test_free_place_is_not_for_an_origin_that_is_full() -> None:
 
 async def test_several_free_places_are_all_given_out() -> None:
     pool = make_pool(dials := Dials(), connections_max=2)
-    held = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    held = [await pool.acquire(HERE, WITHOUT_BREAKERS) for _ in range(2)]
     waiting = await open_waiting(pool, THERE, ELSEWHERE, THERE)
     for connection in held:
         connection.drop()
@@ -239,7 +239,7 @@ async def test_several_free_places_are_all_given_out() -> None:
 
 async def test_unused_connection_of_another_origin_gives_way() -> None:
     pool = make_pool(dials := Dials(), connections_max=2)
-    kept = [await pool.acquire(HERE, PATIENT) for _ in range(2)]
+    kept = [await pool.acquire(HERE, WITHOUT_BREAKERS) for _ in range(2)]
     for connection in kept:
         pool.find_origin_pool(HERE).release(connection)
     (task,) = await open_waiting(pool, THERE)
@@ -252,7 +252,7 @@ async def test_unused_connection_of_another_origin_gives_way() -> None:
 
 async def test_connection_is_not_kept_while_another_origin_waits_for_its_place() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     (task,) = await open_waiting(pool, THERE)
     pool.find_origin_pool(HERE).release(held)
     await task
@@ -263,10 +263,10 @@ async def test_connection_is_not_kept_while_another_origin_waits_for_its_place()
 
 async def test_full_queue_is_told_and_takes_the_next_when_one_has_left() -> None:
     pool = make_pool(Dials(), connections_max=1, waiting_max=3)
-    await pool.acquire(HERE, PATIENT)
+    await pool.acquire(HERE, WITHOUT_BREAKERS)
     waiting = await open_waiting(pool, HERE, THERE, THERE)
     with pytest.raises(PoolExhaustedError) as refused:
-        await pool.acquire(HERE, PATIENT)
+        await pool.acquire(HERE, WITHOUT_BREAKERS)
     assert str(refused.value) == "3 requests wait for a connection already."
     waiting[1].cancel()
     await turn()
@@ -278,7 +278,7 @@ async def test_full_queue_is_told_and_takes_the_next_when_one_has_left() -> None
 
 async def test_who_is_cancelled_with_a_connection_in_hand_gives_it_back() -> None:
     pool = make_pool(Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     origin_pool = pool.find_origin_pool(HERE)
     leaver, stayer = await open_waiting(pool, HERE, HERE)
     origin_pool.release(held)
@@ -295,7 +295,7 @@ async def test_who_is_cancelled_with_a_connection_in_hand_gives_it_back() -> Non
 
 async def test_who_is_cancelled_with_a_place_in_hand_frees_it() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     leaver, stayer = await open_waiting(pool, THERE, ELSEWHERE)
     held.connection_lost(None)
     assert (pool.open, pool.waiting) == (1, 1)
@@ -308,7 +308,7 @@ async def test_who_is_cancelled_with_a_place_in_hand_frees_it() -> None:
 
 async def test_connection_that_died_in_the_hand_over_is_replaced() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     (task,) = await open_waiting(pool, HERE)
     pool.find_origin_pool(HERE).release(held)
     held.drop()
@@ -323,17 +323,17 @@ async def test_failed_dial_frees_its_place_for_the_next() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
     dials.fault = ConnectError("refused")
     with pytest.raises(ConnectError, match="refused"):
-        await pool.acquire(HERE, PATIENT)
+        await pool.acquire(HERE, WITHOUT_BREAKERS)
     assert (pool.open, pool.connects) == (0, 0)
     dials.fault = None
-    await pool.acquire(HERE, PATIENT)
+    await pool.acquire(HERE, WITHOUT_BREAKERS)
     assert (pool.open, pool.connects) == (1, 1)
     await finish(pool)
 
 
 async def test_wait_for_a_free_connection_says_nothing_of_the_origin() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    await pool.acquire(HERE, PATIENT)
+    await pool.acquire(HERE, WITHOUT_BREAKERS)
     with pytest.raises(PoolExhaustedError) as late:
         await pool.acquire(THERE, Timeouts(connect_seconds=0.01, total_seconds=9))
     assert str(late.value) == f"No connection to {THERE} was free within 0.01 s."
@@ -346,7 +346,7 @@ async def test_connection_that_closed_while_it_was_opened_is_a_failure() -> None
     pool = make_pool(dials := Dials())
     dials.stillborn = True
     with pytest.raises(ConnectError) as failed:
-        await pool.acquire(HERE, PATIENT)
+        await pool.acquire(HERE, WITHOUT_BREAKERS)
     assert str(failed.value) == "http://a.test:80 closed the connection at once."
     assert (pool.open, pool.connects, pool.connections) == (0, 0, set())
 
@@ -385,7 +385,7 @@ async def test_dial_that_takes_too_long_names_the_deadline_that_it_missed(
 
 async def test_closing_breaks_off_refuses_and_waits_for_the_sockets() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     waiting = await open_waiting(pool, HERE, THERE)
     closing = asyncio.create_task(pool.close())
     await asyncio.sleep(0)
@@ -397,7 +397,7 @@ async def test_closing_breaks_off_refuses_and_waits_for_the_sockets() -> None:
             await task
         assert str(refused.value) == "The client is closed."
     with pytest.raises(ConnectError, match=r"^The client is closed\.$"):
-        await pool.acquire(ELSEWHERE, PATIENT)
+        await pool.acquire(ELSEWHERE, WITHOUT_BREAKERS)
     assert dials.asked == [HERE]
     assert (pool.open, pool.waiting) == (0, 0)
 
@@ -417,10 +417,10 @@ async def test_dial_that_ends_after_the_closing_is_closed_at_once() -> None:
 
 async def test_origin_that_has_nothing_is_forgotten_and_one_in_use_is_not() -> None:
     pool = make_pool(Dials())
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     origin_pool = pool.find_origin_pool(HERE)
     assert pool.find_origin_pool(HERE) is origin_pool
-    second = await pool.acquire(HERE, PATIENT)
+    second = await pool.acquire(HERE, WITHOUT_BREAKERS)
     held.drop()
     await turn()
     assert pool.find_origin_pool(HERE) is origin_pool
@@ -448,7 +448,7 @@ async def test_kept_connection_is_left_before_the_peer_closes_it(
     announced: bytes, kept_seconds: float
 ) -> None:
     pool = make_pool(Dials(), keepalive_seconds=8)
-    connection = await pool.acquire(HERE, PATIENT)
+    connection = await pool.acquire(HERE, WITHOUT_BREAKERS)
     connection.start(Request(HERE, b"GET", b"/", [], b"", Timeouts()), b"HEAD", connection.seen_at)
     head = b"HTTP/1.1 200 OK\r\nkeep-alive: %b\r\ncontent-length: 0\r\n\r\n" % announced
     connection.data_received(head)
@@ -465,7 +465,7 @@ async def test_kept_connection_is_left_before_the_peer_closes_it(
 
 async def test_deadlines_are_looked_at_while_any_exchange_goes_on() -> None:
     pool = make_pool(Dials())
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     assert pool.check_deadlines(0.0) is False
     now = held.seen_at
     held.start(Request(HERE, b"GET", b"/", [], b"", Timeouts(total_seconds=5)), b"HEAD", now)
@@ -477,7 +477,7 @@ async def test_deadlines_are_looked_at_while_any_exchange_goes_on() -> None:
 
 async def test_connection_for_a_waiter_who_has_just_left_is_kept() -> None:
     pool = make_pool(Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     (leaver,) = await open_waiting(pool, HERE)
     leaver.cancel()
     pool.find_origin_pool(HERE).release(held)
@@ -491,7 +491,7 @@ async def test_connection_for_a_waiter_who_has_just_left_is_kept() -> None:
 
 async def test_origin_whose_only_waiter_has_left_is_forgotten() -> None:
     pool = make_pool(Dials(), connections_max=1)
-    await pool.acquire(HERE, PATIENT)
+    await pool.acquire(HERE, WITHOUT_BREAKERS)
     (leaver,) = await open_waiting(pool, THERE)
     origin_pool = pool.find_origin_pool(THERE)
     leaver.cancel()
@@ -503,7 +503,7 @@ async def test_origin_whose_only_waiter_has_left_is_forgotten() -> None:
 
 async def test_place_of_a_waiter_who_has_just_left_goes_to_the_next() -> None:
     pool = make_pool(dials := Dials(), connections_max=1)
-    held = await pool.acquire(HERE, PATIENT)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
     leaver, stayer = await open_waiting(pool, THERE, ELSEWHERE)
     leaver.cancel()
     held.drop()
@@ -515,8 +515,8 @@ async def test_place_of_a_waiter_who_has_just_left_goes_to_the_next() -> None:
 
 async def test_free_place_that_nobody_may_have_stays_free() -> None:
     pool = make_pool(dials := Dials(), connections_per_origin_max=1, connections_max=3)
-    await pool.acquire(HERE, PATIENT)
-    held = await pool.acquire(THERE, PATIENT)
+    await pool.acquire(HERE, WITHOUT_BREAKERS)
+    held = await pool.acquire(THERE, WITHOUT_BREAKERS)
     waiting = await open_waiting(pool, HERE)
     held.drop()
     await turn()
@@ -526,8 +526,8 @@ async def test_free_place_that_nobody_may_have_stays_free() -> None:
 
 async def test_exchange_under_way_hears_that_the_client_is_closed() -> None:
     pool = make_pool(Dials())
-    held = await pool.acquire(HERE, PATIENT)
-    exchange = held.start(Request(HERE, b"GET", b"/", [], b"", PATIENT), b"HEAD", 1000.0)
+    held = await pool.acquire(HERE, WITHOUT_BREAKERS)
+    exchange = held.start(Request(HERE, b"GET", b"/", [], b"", WITHOUT_BREAKERS), b"HEAD", 1000.0)
     await finish(pool)
     error = exchange.take_error()
     assert isinstance(error, DisconnectedError)

@@ -1,4 +1,5 @@
-"""What a call is charged: by its usage, by what of it has a price, and never by what cannot be."""
+"""The charge of a call: by its usage, by what of it has a price, and never for an impossible
+usage."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ HELD_NANO = 40_000
 
 
 class Models(FakeModels):
-    """A catalog of one model with the price of a test's choice."""
+    """Represent a catalog of one model, with the price that a test chooses."""
 
     def __init__(self, price: PriceRow = ROW) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ def settle(
     models: Models | None = None,
     **changes: Any,
 ) -> Receipt:
-    """The receipt of a call that was answered with this usage; `held_nano` None: on an own key."""
+    """Return the receipt of a call with this usage; `held_nano` is None for an own credential."""
     models = models or Models()
     state = make_state(make_call(path, body=body))
     managed = held_nano is not None

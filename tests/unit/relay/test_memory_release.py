@@ -1,4 +1,4 @@
-"""What a call held goes with it: its bodies are freed by counting, without the collector."""
+"""The bodies of a call are freed by reference counting when it ends, without the collector."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def chunk(data: bytes) -> bytes:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for what is about to be."""
+    """Wait until a condition holds."""
     for _ in range(5000):
         if is_so():
             return
@@ -83,7 +83,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def waiting_bytes(connection: Any) -> int:
-    """Of the body that arrives on a connection of the edge, what is here."""
+    """Return the received bytes of the body that arrives on a connection of the edge."""
     return connection.cycle.waiting_bytes if connection.cycle is not None else 0
 
 
@@ -207,7 +207,7 @@ def send_large_event(peer: Peer) -> None:
 
 
 def leaving(play: Callable[[Peer], None], body: bytes) -> Failing:
-    """The client leaves when it has heard something, or its provider was asked."""
+    """Disconnect the client when it has received something, or its provider was asked."""
 
     async def fail(gateway: InProcessGateway, client: Client) -> None:
         gateway.provider.play, asked = play, gateway.provider.asked
@@ -294,7 +294,7 @@ FAILURES: dict[str, Failing] = {
 
 
 async def fail_once(gateway: InProcessGateway, fail: Failing) -> None:
-    """On a connection of its own, until all is over."""
+    """Run one failing call on a connection of its own, until everything is over."""
     client = await gateway.connect()
     try:
         await fail(gateway, client)

@@ -54,7 +54,7 @@ class StopError(HeadgateError):
 
 
 class Rig:
-    """One delivery, its provider and its caller."""
+    """Hold one response, its provider and its client."""
 
     def __init__(self, state: CallState, response: FakeResponse, **limits: int) -> None:
         self.state = state
@@ -183,7 +183,8 @@ async def test_cutting_a_stream_anywhere_changes_neither_bytes_nor_usage_nor_pri
 
 
 def told(rig: Rig, code: str) -> bool:
-    """Whether the caller's stream ends in an error frame of its own, at the start of a line."""
+    """Return whether the client's stream ends in an error frame that starts on a line of its
+    own."""
     last = rig.caller.body.rstrip(b"\n").rpartition(b"\n\n")[2]
     data = last.rpartition(b"data: ")[2]
     body = msgspec.json.decode(data)
