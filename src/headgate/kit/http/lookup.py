@@ -39,7 +39,7 @@ class SystemLookup:
         self._running: dict[str, asyncio.Future[list[str] | Exception]] = {}
 
     async def find(self, host: str) -> Sequence[str]:
-        """Return the addresses of a name; a caller that is cancelled leaves the question to others."""
+        """Return the addresses of a name. Other callers keep waiting when one is cancelled."""
         answer = self._running.get(host)
         if answer is None:
             answer = self._start(host)
