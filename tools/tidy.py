@@ -99,13 +99,13 @@ def check_names(tree: ast.Module) -> Iterator[str]:
             yield f"line {node.lineno}: `{node.name}` is a retired name: take the field's own word"
 
 
-def find_doubled_classes(paths: Iterable[Path]) -> Iterator[str]:
+def find_doubled_classes(paths: Iterable[Path], root: Path = ROOT) -> Iterator[str]:
     """Yield each class name that two shipped modules define: one name has one meaning."""
     places: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
-                places[node.name].append(path.relative_to(ROOT).as_posix())
+                places[node.name].append(path.relative_to(root).as_posix())
     for name, found in sorted(places.items()):
         if len(found) > 1:
             yield f"{found[-1]}: class `{name}` is also in {', '.join(found[:-1])}"

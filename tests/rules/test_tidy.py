@@ -21,13 +21,10 @@ def test_plain_name_passes(name: str) -> None:
     assert list(tidy.check_names(ast.parse(f"class {name}: pass"))) == []
 
 
-def test_class_name_that_two_modules_define_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tidy, "ROOT", tmp_path)
+def test_class_name_that_two_modules_define_is_refused(tmp_path: Path) -> None:
     for name, text in (("a.py", "class Same: pass"), ("b.py", "class Same: pass\nclass Own: pass")):
         (tmp_path / name).write_text(text)
-    found = list(tidy.find_doubled_classes([tmp_path / "a.py", tmp_path / "b.py"]))
+    found = list(tidy.find_doubled_classes([tmp_path / "a.py", tmp_path / "b.py"], tmp_path))
     assert found == ["b.py: class `Same` is also in a.py"]
 
 
