@@ -19,7 +19,7 @@ def upstream() -> Generator[FakeUpstream]:
 
 @pytest.fixture
 def gateway(upstream: FakeUpstream, tmp_path: Path) -> Generator[Gateway]:
-    """A real server whose provider is the fake upstream; started anew for each test."""
+    """Start a real server whose provider is the fake upstream, for each test."""
     with running_gateway(tmp_path / "data", provider_url=upstream.base_url) as running:
         yield running
 
@@ -42,7 +42,7 @@ def shared_upstream() -> Generator[FakeUpstream]:
 def shared_gateway(
     shared_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Gateway]:
-    """One server for the tests of a file that only add to its books."""
+    """Start one server for the tests of a file that only add records to it."""
     data = tmp_path_factory.mktemp("shared") / "data"
     with running_gateway(data, provider_url=shared_upstream.base_url) as running:
         yield running
@@ -50,7 +50,7 @@ def shared_gateway(
 
 @pytest.fixture
 def sdk(module_simulated_gateway: SimulatedGateway) -> SimulatedGateway:
-    """A server in front of its simulator, shared by the tests of a module."""
+    """Return a server in front of its simulator, shared by the tests of a module."""
     module_simulated_gateway.receipts.take()
     return module_simulated_gateway
 

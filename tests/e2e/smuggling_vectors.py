@@ -18,14 +18,14 @@ OFFER = (b"Connection: Upgrade", b"Upgrade: h2c")
 
 @dataclass(frozen=True)
 class Vector:
-    """What is sent, and the status that refuses it when it is sent to the gateway itself."""
+    """Hold what is sent, and the status that refuses it when it is sent to the gateway itself."""
 
     raw: bytes
     status: int = 400
 
 
 class Builder:
-    """Puts requests together that carry a good key: only their framing is wrong."""
+    """Build requests that carry a good key: only their framing is wrong."""
 
     def __init__(self, key: str) -> None:
         self.authorization = b"Authorization: Bearer " + key.encode()
@@ -40,7 +40,7 @@ class Builder:
         return b"\r\n".join(each for at, each in enumerate(lines) if each or at > 2) + body
 
     def lengths(self) -> dict[str, Vector]:
-        """What a Content-Length may not be. Some hide the marker in what would be the body."""
+        """Return invalid Content-Lengths. Some hide the marker in what would be the body."""
         marker, request = self.marker, self.request
         hidden = END + marker
         whole = b"Content-Length: %d" % len(hidden)
@@ -97,8 +97,9 @@ class Builder:
         }
 
     def codings(self) -> dict[str, Vector]:
-        """Transfer codings that are not exactly `chunked`; a length beside them hides the marker
-        from a reader that does not see the coding."""
+        """Return transfer codings that are not exactly `chunked`; a length beside them hides the
+        marker from a reader that ignores the coding.
+        """
         request = self.request
         hidden = END + self.marker
         whole = b"Content-Length: %d" % len(hidden)
@@ -164,7 +165,7 @@ class Builder:
         return alone | beside | old
 
     def chunks(self) -> dict[str, Vector]:
-        """Chunks that are not framed as RFC 9112 7.1 has it."""
+        """Return chunks that are not framed as in RFC 9112 7.1."""
         bodies = {
             "17 digits": b"f" * 17 + b"\r\nabcde\r\n",
             "wraps to 5": b"10000000000000005\r\nabcde\r\n",
@@ -220,7 +221,7 @@ class Builder:
         return found
 
     def lines(self) -> dict[str, Vector]:
-        """Request lines and versions."""
+        """Return request lines and versions."""
         lines = {
             "HTTP/0.9": b"GET /v1/models",
             "version 0.9": b"GET /v1/models HTTP/0.9",
@@ -268,7 +269,7 @@ class Builder:
         }
 
     def offers(self) -> dict[str, Vector]:
-        """Offers to upgrade, which are ignored, beside a body of no clear length."""
+        """Return offers to upgrade, which are ignored, beside a body of no clear length."""
         get = b"GET /v1/models HTTP/1.1"
         return {
             "offer, length and coding": Vector(
@@ -301,7 +302,7 @@ class Builder:
         }
 
     def messages(self) -> dict[str, Vector]:
-        """Requests that want to leave HTTP/1.1, or have a body where none is expected."""
+        """Return requests that leave HTTP/1.1, or have a body where none is expected."""
         get = b"GET /v1/models HTTP/1.1"
         return {
             "line: bare line feeds": Vector(
@@ -349,7 +350,7 @@ class Builder:
         }
 
     def fields(self) -> dict[str, Vector]:
-        """Header fields that are no fields, or are two where one may be."""
+        """Return malformed header fields, and fields that occur twice where one may be."""
         get = b"GET /v1/models HTTP/1.1"
         fields = {
             "empty name": b": b",
@@ -407,7 +408,7 @@ class Builder:
 
 
 def build(key: str) -> dict[str, Vector]:
-    """All of them by name, with the marker behind or inside each."""
+    """Return all vectors by name, with the marker behind or inside each."""
     builder = Builder(key)
     return (
         builder.lengths()
@@ -421,5 +422,5 @@ def build(key: str) -> dict[str, Vector]:
 
 
 def build_marker(key: str) -> bytes:
-    """The request that must not be served."""
+    """Return the request that must not be served."""
     return Builder(key).marker

@@ -1,4 +1,4 @@
-"""A client that takes nothing of its stream, and how much its provider can send meanwhile (C3)."""
+"""A client that does not read its stream, and how much its provider can send meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SENT_BYTES_MAX = 3 << 20
 STALL_SECONDS = 0.5
 
 
-def test_provider_is_held_up_by_a_client_that_takes_nothing(
+def test_provider_is_slowed_down_by_a_client_that_does_not_read(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
     sent, stalled = [0], threading.Event()

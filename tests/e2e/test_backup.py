@@ -1,4 +1,4 @@
-"""A backup that is taken while calls go on, and a database that goes missing under its server."""
+"""A backup that is taken under load, and a database file that disappears under its server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CALLS_BEFORE = 200
 
 
 class Load:
-    """Callers that go on until the block ends; `acknowledged` are the ids of whole answers."""
+    """Run callers until the block ends; `acknowledged` are the ids of whole answers."""
 
     def __init__(self, gateway: Gateway, **headers: str) -> None:
         self.acknowledged: list[str] = []

@@ -1,4 +1,4 @@
-"""Whatever a client or a provider does wrong ends in one clear error of OpenAI's shape."""
+"""Every mistake of a client or a provider ends in one clear error of OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def harness(module_harness: Harness) -> Harness:
 
 
 def check_refused(harness: Harness, answered: Answered, status: int, code: str) -> None:
-    """The gateway's own error, with nothing half-done: not asked for, not recorded."""
+    """Check that it is the gateway's own error, and nothing was sent or recorded."""
     check_error(answered, status, code, source="gateway")
     assert answered.headers["x-headgate-request-id"] == answered.headers["x-request-id"]
     assert harness.upstream.received == []
@@ -123,7 +123,7 @@ def expiring_soon() -> str:
 
 
 def poll(harness: Harness, token: str, *, until: Callable[[Answered], bool]) -> Answered:
-    """Ask with a key until the answer is as wished, or a deadline has passed."""
+    """Call with a key until the answer is as wanted, or a deadline has passed."""
     deadline = time.monotonic() + 15.0
     while True:
         answered = harness.ask("GET", "/v1/models", {"authorization": f"Bearer {token}"})
@@ -233,7 +233,7 @@ def test_chunked_body_is_refused_when_it_grows_too_large(harness: Harness, targe
     assert answered.headers["connection"] == "close"
 
 
-def test_large_upload_with_a_wrong_key_hears_of_the_key(harness: Harness) -> None:
+def test_large_upload_with_a_wrong_key_is_refused_for_its_key(harness: Harness) -> None:
     client = harness.gateway.sdk(api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         client.files.create(file=("a.jsonl", b"x" * (3 * MEBIBYTE)), purpose="batch")
@@ -287,7 +287,9 @@ def test_sender_that_waits_is_refused_at_once_where_its_head_is(
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
-def test_what_is_no_http_is_refused_and_cut(harness: Harness, head: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_and_the_connection_closed(
+    harness: Harness, head: bytes
+) -> None:
     with open_line(harness.gateway.port) as broken:
         broken.send(head)
         check_refused(harness, broken.read(), 400, "malformed_request")
@@ -326,7 +328,7 @@ def test_long_target_is_refused(harness: Harness) -> None:
         ("PATCH", "/v1/responses/resp_1", {"GET", "DELETE"}),
     ],
 )
-def test_method_that_an_address_has_not_is_refused_with_those_that_it_has(
+def test_unsupported_method_is_refused_with_the_supported_ones(
     harness: Harness, method: str, target: str, allowed: set[str]
 ) -> None:
     answered = harness.ask(method, target)

@@ -32,7 +32,7 @@ ANSWER = (
 
 
 class Provider:
-    """Refuses while it is down, and notes when it was asked."""
+    """Refuse while it is down, and record when it was called."""
 
     def __init__(self) -> None:
         self.is_down = True
@@ -50,7 +50,7 @@ class Provider:
 def two_providers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[tuple[Gateway, Provider]]:
-    """A gateway whose own credential is well, and one named `sick` whose provider is down."""
+    """Start a gateway whose own credential works, and one named `sick` whose provider is down."""
     data = tmp_path_factory.mktemp("breaker") / "data"
     with running_upstream() as upstream, gateway_of(upstream, data) as pair:
         yield pair
@@ -139,7 +139,7 @@ def test_provider_that_is_back_is_found_by_one_probe(
 
 
 def test_open_breaker_is_told_in_the_shape_of_the_wire_and_costs_nothing(tmp_path: Path) -> None:
-    """On the platform's credential: no money is set aside for what is not sent."""
+    """With a managed credential, no money is held for what is not sent."""
     with running_managed_harness(tmp_path / "data", breaker_failures=1, retries_max=0) as harness:
         funded = harness.gateway.run("wallet", "fund", "1", "--reference", "r")
         assert funded.returncode == 0, funded.stderr

@@ -1,4 +1,4 @@
-"""T1, T2: somebody sets the clock of a running server."""
+"""The wall clock of a running server is set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = ("+3600", "-3600", "+3456000", "-600")
 
 @dataclass
 class Clock:
-    """The wall clock of a server, which a test sets while it runs."""
+    """Hold the wall clock of a server, which a test sets while it runs."""
 
     file: Path
 

@@ -1,4 +1,4 @@
-"""The commands of an operator, against a server that runs."""
+"""The commands of an operator, against a running server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def provider() -> Generator[FakeUpstream]:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
-    """A server that knows no provider yet."""
+    """Start a server that knows no provider yet."""
     with running_gateway(tmp_path_factory.mktemp("commands") / "data") as running:
         yield running
 
@@ -38,7 +38,7 @@ def call(gateway: Gateway, token: str, headers: dict[str, str] | None = None) ->
 
 
 def wait_for(gateway: Gateway, token: str, status: int, **headers: str) -> Answered:
-    """A change by another process is taken up within a second."""
+    """Wait, since a change by another process takes effect within a second."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     deadline = time.monotonic() + 1.0
     while (answered := call(gateway, token, given)).status != status:

@@ -1,4 +1,4 @@
-"""Compressed request bodies: decoded within bounds, or refused where an operator wants that."""
+"""Compressed request bodies: decoded within bounds, or refused by setting."""
 
 from __future__ import annotations
 

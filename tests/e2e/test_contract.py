@@ -1,4 +1,4 @@
-"""The quick form of `make contract` (F1)."""
+"""The platform API against its OpenAPI document: the quick form of `make contract`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credentials of the platform API at work: which one a call takes, and what is left of it."""
+"""Credentials of the platform API at work: which one a call uses, and what changes when it goes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harnes
 
 @pytest.fixture
 def harness(module_harness: Harness) -> Generator[Harness]:
-    """Nothing but the credential of the environment is there."""
+    """Start with nothing but the credential of the environment."""
     module_harness.renew()
     module_harness.answer_with(lambda received: received.answer(GOOD))
     yield module_harness
@@ -40,7 +40,7 @@ def harness(module_harness: Harness) -> Generator[Harness]:
 
 
 def manage(harness: Harness, method: str, path: str, body: Any = None) -> Answered:
-    """The platform API, asked with the first management key."""
+    """Call the platform API with the first management key."""
     keys = harness.gateway.keys
     headers = {
         "authorization": f"Bearer {keys['admin_key']}",
@@ -56,7 +56,7 @@ def list_credentials(harness: Harness) -> list[dict[str, Any]]:
 
 
 def add(harness: Harness, letter: str, **more: Any) -> str:
-    """A credential of the stub, whose key has that letter."""
+    """Add a credential of the fake provider, whose key has that letter."""
     data = {"api_key": key_of(letter), "base_url": harness.upstream.base_url}
     body = {"integration_name": "openai", "auth_data": data, **more}
     answered = manage(harness, "POST", "/api/credentials", body)
@@ -69,7 +69,7 @@ def key_of(letter: str) -> str:
 
 
 def used(harness: Harness, name: str | None = None) -> str:
-    """The letter of the key that a call is sent with."""
+    """Return the letter of the key that a call is sent with."""
     headers = {} if name is None else {"x-headgate-credential": name}
     answered = harness.post(CHAT, ASK, headers)
     assert answered.status == 200, answered.body

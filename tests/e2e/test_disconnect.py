@@ -36,7 +36,7 @@ def word(index: int) -> str:
 
 
 def count_words(events: int) -> int:
-    """Bytes of text in so many events."""
+    """Return the bytes of text in so many events."""
     return sum(len(word(index)) for index in range(events))
 
 
@@ -52,7 +52,7 @@ def response_event(index: int) -> bytes:
 
 @dataclass
 class Wire:
-    """A stream of one wire: its address, its events, and how the provider ends it."""
+    """Describe a stream of one wire: its address, its events, and how the provider ends it."""
 
     path: str
     body: dict[str, Any]
@@ -99,7 +99,7 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def draining_key(gateway: Gateway) -> str:
-    """A key of the policy that is not the default."""
+    """Return a key with the disconnect policy that is not the default."""
     created = gateway.run("keys", "create", "--on-disconnect", "drain")
     key = created.stdout.strip()
 
@@ -124,8 +124,9 @@ def _nothing_leaks(gateway: Gateway) -> Generator[None]:
 
 
 def read_gauges(gateway: Gateway) -> tuple[int, int, int, int]:
-    """Requests in flight and client connections (the question itself is one of each), provider
-    connections that carry a call, and drains."""
+    """Return requests in flight and client connections (this request is one of each), provider
+    connections that carry a call, and drains.
+    """
     text = gateway.metrics()
 
     def read(name: str) -> int:
@@ -138,7 +139,7 @@ def read_gauges(gateway: Gateway) -> tuple[int, int, int, int]:
 
 
 class Watched:
-    """A script that sends events as the test reads them, and then sees whether it is closed."""
+    """Send events as the test reads them, and then check that the connection is closed."""
 
     def __init__(self, events: int, wire: Wire = WIRES["chat"]) -> None:
         self.events = events
@@ -154,8 +155,9 @@ class Watched:
         self.over.set()
 
     def send(self, received: ReceivedRequest) -> bool:
-        """Whether the connection was closed before all events were sent: a caller that reads no
-        more than the head may be gone, and found gone, by then."""
+        """Return whether the connection was closed before all events were sent: a caller that reads
+        no more than the head may be gone by then.
+        """
         try:
             if self.events >= 0:
                 received.begin_stream()
@@ -175,7 +177,7 @@ class Watched:
 
 
 class Resumed:
-    """A script that goes on to the end of the answer once its caller has left."""
+    """Go on to the end of the answer once the caller has left."""
 
     def __init__(self, events: int, wire: Wire) -> None:
         self.events = events
@@ -199,7 +201,7 @@ class Resumed:
 
 
 def read_events(client: RawClient, script: Watched | Resumed) -> None:
-    """Ask, and read as far as the script goes: -1 is before the head, 0 after it."""
+    """Call, and read as far as the script goes: -1 is before the head, 0 after it."""
     client.ask(script.wire.path, script.wire.body)
     assert script.received.wait(5)
     if script.events >= 0:
@@ -303,7 +305,7 @@ def test_client_that_resets_is_gone_like_one_that_closes(
 def test_client_that_resets_after_it_asked_ahead_is_gone_too(
     upstream: FakeUpstream, gateway: Gateway, server_database: ServerDatabase
 ) -> None:
-    """It is not read from until its first answer is written, so that no read tells of the reset."""
+    """It is not read from until its first answer is written, so no read tells of the reset."""
     upstream.script = watched = Watched(-1)
     before = server_database.count()
     client = RawClient(gateway.port, gateway.key)

@@ -1,4 +1,4 @@
-"""D1, D2, D3: a disk that is full, a database that another program has, a log that grows."""
+"""A full disk, a database that another program has locked, a log that grows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ask(gateway: Gateway, path: str) -> int:
 
 @contextmanager
 def full_disk(gateway: Gateway) -> Generator[None]:
-    """Every write to the database is told that there is no room."""
+    """Fail every write to the database for lack of room."""
     with tracing(gateway, "inject=pwrite64:error=ENOSPC"):
         yield
 

@@ -1,4 +1,4 @@
-"""What a client may do to a connection, and what it costs it (law 8, first form)."""
+"""What a client may do to a connection, and how the edge bounds it (law 8)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def code_of(body: bytes) -> Any:
 
 
 def refused(client: RawClient, status: int, code: str) -> None:
-    """An error in the wire's shape, and the end of the connection."""
+    """Return whether the answer is an error in the wire's shape and the connection ends."""
     assert client.read_head() == status
     assert client.headers["connection"] == "close"
     assert client.headers["x-headgate-error-source"] == "gateway"
@@ -135,7 +135,7 @@ def test_json_body_has_its_time_as_a_whole(client: RawClient, upstream: FakeUpst
 def test_body_that_streams_has_only_its_rate_to_keep(
     client: RawClient, upstream: FakeUpstream
 ) -> None:
-    """It takes longer than a JSON body may, and a pause after that costs it the connection."""
+    """It may take longer than a JSON body; a pause after that ends the connection."""
     client.send(client.render("/v1/files", None, method="POST", content_length="24"))
     pause = threading.Event()
     started = time.monotonic()
@@ -167,7 +167,7 @@ def test_idle_connection_is_closed_after_its_time(client: RawClient) -> None:
     assert KEEPALIVE_SECONDS * 0.9 < time.monotonic() - started < KEEPALIVE_SECONDS + SWEEP_SECONDS
 
 
-def test_reader_that_takes_nothing_is_cut(gateway: Gateway, upstream: FakeUpstream) -> None:
+def test_client_that_never_reads_is_disconnected(gateway: Gateway, upstream: FakeUpstream) -> None:
     upstream.script = lambda received: received.answer(b'{"a":"%b"}' % (b"x" * (32 << 20)))
     with RawClient(gateway.port, gateway.key, receive_bytes=4096) as client:
         client.ask(body=CHAT)
@@ -246,7 +246,7 @@ def test_upgrade_is_refused_with_a_reason(client: RawClient) -> None:
     refused(client, 426, "websocket_unsupported")
 
 
-def test_continue_is_said_before_the_body_and_not_for_a_refused_head(
+def test_continue_is_sent_before_the_body_and_not_for_a_refused_head(
     client: RawClient, gateway: Gateway
 ) -> None:
     head = client.render(
@@ -295,7 +295,7 @@ def test_chunked_body_is_cut_at_the_limit(client: RawClient) -> None:
     assert code_of(client.read_body()) == "request_too_large"
 
 
-def test_body_of_a_stranger_is_hardly_read(gateway: Gateway) -> None:
+def test_body_of_an_unauthenticated_caller_is_hardly_read(gateway: Gateway) -> None:
     with RawClient(gateway.port, "hg_live_wrong") as client:
         client.send(
             client.render("/v1/chat/completions", None, method="POST", content_length="99999")
@@ -406,7 +406,9 @@ def test_name_of_a_model_cannot_add_a_header(client: RawClient) -> None:
 def test_client_ahead_of_a_stream_does_not_end_it_by_its_own_deadline(
     client: RawClient, upstream: FakeUpstream
 ) -> None:
-    """The second request is not whole while the first is answered for longer than it may take."""
+    """The second request stays incomplete for longer than its deadline, while the first is
+    answered.
+    """
     pause = threading.Event()
 
     def answer(received: Any) -> None:

@@ -1,4 +1,4 @@
-"""Requests in their order on a connection, clients that fall silent, and who they are (C14, A6)."""
+"""The order of requests on a connection, half-closed clients, and hosts and addresses."""
 
 from __future__ import annotations
 
@@ -166,7 +166,6 @@ def test_body_of_what_is_no_model_call_is_bounded(client: RawClient) -> None:
 
 
 def test_trust_in_everybody_needs_an_explicit_word(gateway: Gateway) -> None:
-    """See `tests/unit/gateway/test_forwarding.py` for what trust is."""
     environment = {"HEADGATE_TRUSTED_PROXIES": "*"}
     refused = gateway.run("serve", "--port", "0", environment=environment)
     assert refused.returncode != 0

@@ -34,7 +34,7 @@ def canary() -> Generator[Canary]:
 
 @pytest.fixture(scope="module")
 def module_harness(tmp_path_factory: pytest.TempPathFactory, canary: Canary) -> Generator[Harness]:
-    """Every proxy variable leads to the canary."""
+    """Point every proxy variable at the canary."""
     proxy = f"http://127.0.0.1:{canary.port}"
     names = ("http_proxy", "https_proxy", "all_proxy")
     variables = {each: proxy for name in names for each in (name, name.upper())} | {"no_proxy": ""}
@@ -116,7 +116,7 @@ OVERRIDES = [
 def test_no_path_and_no_header_takes_the_key_to_another_place(
     harness: Harness, canary: Canary
 ) -> None:
-    """Raw bytes on the socket, as no client library would send them."""
+    """Sent as raw bytes on the socket, as no client library would."""
     place = f"127.0.0.1:{canary.port}"
     sent = 0
     for target in PATHS:
@@ -149,7 +149,7 @@ def knock(harness: Harness, target: str, headers: dict[str, str]) -> int:
 def test_changed_base_url_does_not_take_the_old_secret_along(
     canary: Canary, tmp_path: Path
 ) -> None:
-    """As somebody with the database in hand would do it; the secret is sealed for its origin."""
+    """Changed by somebody with access to the database; the secret is sealed for its origin."""
     data = tmp_path / "data"
     with running_harness(data) as own:
         assert own.post(CHAT, BODY).status == 200
@@ -216,12 +216,12 @@ class Secure(http.server.BaseHTTPRequestHandler):
 
 class SecureServer(http.server.HTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that does not trust this server has left."""
+        """Ignore clients that do not trust this server."""
 
 
 @contextlib.contextmanager
 def running_tls(authority: trustme.CA) -> Generator[str]:
-    """A provider with a certificate of that authority; yields its base URL."""
+    """Run a provider with a certificate of that authority; yield its base URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     with SecureServer(("127.0.0.1", 0), Secure) as server:
@@ -266,8 +266,6 @@ def test_start_without_the_authorities_it_was_given_is_refused(tmp_path: Path) -
         ("OPENAI_BASE_URL", "http://[127.0.0.1]:11434"),
     ],
 )
-def test_setting_of_the_egress_door_that_cannot_be_meant_is_named(
-    variable: str, value: str
-) -> None:
+def test_invalid_egress_setting_is_named_in_the_error(variable: str, value: str) -> None:
     with pytest.raises(InvalidSettingError, match=variable):
         build_rules(settings.load({variable: value}))

@@ -58,7 +58,9 @@ def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harnes
 
 
 def stop_and_look_for_the_key(harness: Harness) -> None:
-    """After all of these tests: the key is in no log and, in the clear, nowhere on the disk."""
+    """Check after all of these tests that the key is in no log, and nowhere on the disk in the
+    clear.
+    """
     assert KEY not in harness.gateway.log.read_bytes()
     for path in harness.gateway.data.iterdir():
         assert KEY not in path.read_bytes(), path
@@ -156,7 +158,7 @@ def test_answer_that_cannot_be_decoded_is_an_error(
 
 
 def make_bomb(coding: str) -> bytes:
-    """Zeros: about a gibibyte in members, or a quarter of one where there are none."""
+    """Return zeros: about a gibibyte in members, or a quarter of one where there are none."""
     piece = bytes(16 * MEBIBYTE)
     if coding != "br":
         return CODINGS[coding](piece) * 60

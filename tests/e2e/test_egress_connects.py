@@ -1,4 +1,6 @@
-"""Every connection that a running server opens, as the kernel sees it, came from the guard."""
+"""Every connection that a running server opens, as the kernel sees it, is one that the guard
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ PLACE = re.compile(
 
 @contextmanager
 def traced(gateway: Gateway, path: Path) -> Generator[None]:
-    """Write down every connect of the process and its threads; it runs on meanwhile."""
+    """Record every connect of the process and its threads while it runs."""
     assert STRACE is not None
     tracer = subprocess.Popen(
         [
@@ -88,7 +90,7 @@ def add(gateway: Gateway, name: str, base_url: str) -> None:
 
 
 def use(gateway: Gateway, upstream: FakeUpstream) -> None:
-    """Calls of every kind: kept and new connections, retries, redirects, another credential."""
+    """Make calls of every kind: reused and new connections, retries, redirects, two credentials."""
     key = {"authorization": f"Bearer {gateway.key}"}
     away = {"location": "http://127.0.0.2:9/", "connection": "close"}
     with open_line(gateway.port) as line:

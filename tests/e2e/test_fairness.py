@@ -1,4 +1,4 @@
-"""A key that floods the gateway, and another that wants its calls answered all the same (R5)."""
+"""A key that floods the gateway, and another key whose calls must still be answered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def create_key(gateway: Gateway) -> str:
 
 
 def is_known(gateway: Gateway, token: str) -> bool:
-    """Whether the running server has taken the key up."""
+    """Return whether the running server has loaded the key."""
     with RawClient(gateway.port, token) as client:
         client.ask("/v1/models")
         return client.read_answer()[0] == 200
@@ -56,7 +56,7 @@ def count_answered(clients: list[RawClient]) -> int:
 
 
 def read_outcome(client: RawClient) -> tuple[int, str | None, str | None]:
-    """Status, advice to wait and error code of an answer; the line is closed."""
+    """Return status, `retry-after` and error code of an answer; close the connection."""
     with client:
         status, body = client.read_answer()
     code = json.loads(body)["error"]["code"] if status != 200 else None

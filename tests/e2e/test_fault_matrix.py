@@ -1,4 +1,4 @@
-"""Every fault of an upstream, on every wire, streamed and not (U1 to U24; laws 1, 2, 4, 6, 9).
+"""Every fault of an upstream, on every wire, streamed and not (laws 1, 2, 4, 6, 9).
 
 The matrix is `rigs.faults`; `python -m rigs.faults` runs it with longer deadlines, many times.
 """
@@ -70,7 +70,7 @@ def test_faults_that_are_large_take_little_memory(harness: FaultHarness) -> None
 def test_stream_that_is_cut_anywhere_is_the_same_stream_at_the_same_price(
     harness: FaultHarness, wire: str
 ) -> None:
-    """U14, with every cut there is: one call for each."""
+    """One call for each possible cut."""
     request = FaultRequest(wire, True, b"", {})
     whole = b"".join(send.data for send in wires.events(request))
     run = SplitRun(harness, wire, whole)

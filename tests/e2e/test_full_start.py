@@ -1,4 +1,4 @@
-"""A start on a full disk: alive and unready with words, and ready as soon as there is room."""
+"""A start on a full disk: alive and unready with the reason, and ready as soon as there is room."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a sm
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Generator[Path]:
-    """A small disk of its own."""
+    """Mount a small disk for the test."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
@@ -101,7 +101,7 @@ def test_start_on_a_full_disk_is_alive_and_unready_until_there_is_room(disk: Pat
         assert again.stop() == 0, "a signal ends the waiting in peace"
 
 
-def test_half_of_the_room_is_none(disk: Path) -> None:
+def test_start_needs_room_for_the_whole_probe(disk: Path) -> None:
     ballast = disk / "ballast"
     fill(ballast)
     assert not waiting.has_room(disk)

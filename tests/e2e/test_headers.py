@@ -273,7 +273,7 @@ def test_organization_of_the_credential_counts_not_the_clients(harness: Harness)
 
 
 def wait_until_known(harness: Harness, headers: dict[str, str]) -> None:
-    """A change by another process is taken up within the polling interval."""
+    """Wait, since a change by another process takes effect within the polling interval."""
     for _ in range(1000):
         if harness.post(CHAT, b'{"model":"m"}', headers).status == 200:
             return

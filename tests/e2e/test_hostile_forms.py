@@ -1,4 +1,4 @@
-"""Forms that an attacker wrote end in one clear error, and cost little memory."""
+"""Forms of an attacker end in one clear error, and cost little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that an attacker wrote ends in one clear error, and costs little."""
+"""JSON of an attacker ends in one clear error, and costs little."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_json_that_could_be_read_in_two_ways_is_refused(
 
 
 def test_hostile_body_costs_no_more_than_a_good_one_of_its_size(harness: Harness) -> None:
-    """CPU of the server: 12 MB of keys against 12 MB of one long text."""
+    """Measured as the server's CPU time: 12 MB of keys against 12 MB of one long text."""
     server = psutil.Process(harness.gateway.process.pid)
 
     def measure(body: bytes) -> float:

@@ -1,4 +1,4 @@
-"""An operator's own integration beside OpenAI: address, key, wire id and price are its own."""
+"""An operator's own integration beside OpenAI, with its own address, key, model id and price."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COST_NANO = 1000 * 300 + 100 * 1200
 
 
 def echo(received: ReceivedRequest) -> None:
-    """A completion by the model that was asked for, as a provider names it."""
+    """Return a completion by the requested model, as a provider names it."""
     if received.method == "GET":
         received.answer(b'{"object":"list","data":[{"id":"gpt-5.4-mini","object":"model"}]}')
         return
@@ -44,7 +44,7 @@ def echo(received: ReceivedRequest) -> None:
 
 @dataclass
 class TwoProviders:
-    """A server with a credential of OpenAI and one of `acme`, each with its own upstream."""
+    """Hold a server with a credential of OpenAI and one of `acme`, each with its own upstream."""
 
     harness: Harness
     acme: FakeUpstream

@@ -1,4 +1,4 @@
-"""What a key's limits look like to a client of `/v1`, and how fast other processes know of them."""
+"""The limits of a key as a client of `/v1` sees them, and how fast other processes apply them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def harness(module_harness: Harness) -> Harness:
 
 
 def manage(gateway: Gateway, method: str, path: str, body: Any = None) -> Any:
-    """One request to the platform API with the first management key."""
+    """Send one request to the platform API with the first management key."""
     received = urllib.request.Request(
         f"{gateway.url}{path}",
         method=method,
@@ -205,7 +205,7 @@ def call(gateway: Gateway, key: str) -> int:
 def test_key_that_one_process_revokes_is_refused_by_another_within_a_second(
     postgres: Postgres, tmp_path: Path
 ) -> None:
-    """At once in the process that was asked; by the poll of a quarter of a second in the other."""
+    """At once in the process that revoked it; by the poll of a quarter of a second in the other."""
     shared = {"database_url": postgres.create_database(), "master_key": MASTER_KEY}
     with (
         running_gateway(tmp_path / "first", **shared) as first,

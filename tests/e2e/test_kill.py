@@ -1,7 +1,4 @@
-"""K1 and K2, the quick form: a server is killed, and no answer is lost or billed twice.
-
-`make torture` has the long form, and the words of the verdicts.
-"""
+"""A killed server loses no answer and bills none twice: the quick form of `make torture`."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def test_server_killed_at_any_moment_loses_no_whole_answer_and_bills_none_twice(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("point", ["mid_settlement", "before_last_frame"])
-def test_server_killed_where_it_matters_most_keeps_its_books(point: str) -> None:
+def test_server_killed_at_its_failpoints_keeps_its_ledger_right(point: str) -> None:
     result = asyncio.run(
         kills.kill_at_points(times=1, clients=8, seed=SEED, tell=tell, points=(point,))
     )

@@ -56,7 +56,7 @@ def harness(module_harness: Harness) -> Harness:
 
 @pytest.fixture
 def wallet(harness: Harness) -> Generator[Wallet]:
-    """A wallet that is filled to one dollar anew for each test."""
+    """Fill the wallet to one dollar for each test."""
     database = Database(harness.gateway.place)
     try:
         found = Wallet(harness, database)
@@ -89,7 +89,7 @@ class Wallet:
                 )
 
     def topics(self, request_id: str) -> set[str]:
-        """The events that were written of a call."""
+        """Return the events that were written of a call."""
         query = sa.select(OUTBOX.c.topic).where(OUTBOX.c.id.endswith(request_id))
         with self._database.reading() as connection:
             return set(connection.execute(query).scalars())
@@ -191,7 +191,7 @@ def test_hold_covers_models_whose_longest_answer_is_not_known(
 
 
 def test_hold_covers_every_text_of_a_batch_of_embeddings(harness: Harness, wallet: Wallet) -> None:
-    """Each may fill the window of 8,191 tokens, all together many times."""
+    """Each text may fill the window of 8,191 tokens, all together many times that."""
     texts = ["word " * 5000] * 20
     during: list[int] = []
 
@@ -318,7 +318,7 @@ def test_caller_that_leaves_pays_what_was_used_and_no_hold_is_left(
 def test_parallel_calls_share_a_wallet_without_going_below_nothing(
     harness: Harness, wallet: Wallet
 ) -> None:
-    """M93: as many are let in at once as there is money for, and every other is told so."""
+    """As many calls are admitted as there is money for; every other one is refused."""
     calls = 100
     given = ASK | {"max_completion_tokens": 4000}
     held: list[int] = []
@@ -452,7 +452,7 @@ def spend(harness: Harness, wallet: Wallet, left_nano: int) -> None:
     harness.post(CHAT, {**ASK, **LONG})
 
 
-def test_doctor_reports_that_the_books_add_up(harness: Harness, wallet: Wallet) -> None:
+def test_doctor_reports_that_the_ledger_adds_up(harness: Harness, wallet: Wallet) -> None:
     harness.post(CHAT, ASK)
     examined = harness.gateway.run("doctor", "--json")
     assert examined.returncode == 0, examined.stdout

@@ -34,7 +34,7 @@ OWN_KEY = "sk-own-0123456789abcdefghijklmnopq"
 
 
 def echo(received: ReceivedRequest) -> None:
-    """A completion by the model that was asked for, as a provider names it."""
+    """Return a completion by the requested model, as a provider names it."""
     model = json.loads(received.body)["model"]
     if json.loads(received.body).get("stream"):
         received.begin_stream()
@@ -47,7 +47,7 @@ def echo(received: ReceivedRequest) -> None:
 
 @pytest.fixture(scope="module")
 def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harness]:
-    """A platform credential, a wallet, `old` replaced by nano, and nano as the default."""
+    """Start with a managed credential, a wallet, `old` replaced by nano, nano as the default."""
     with running_managed_harness(tmp_path_factory.mktemp("models") / "data") as harness:
         second = ("--name", "second", "--base-url", f"{harness.upstream.base_url}/second")
         run(
@@ -73,7 +73,7 @@ def run(harness: Harness, *words: str, stdin: str = "") -> str:
 
 
 def sell(harness: Harness) -> None:
-    """What an operator does with `headgate models` and `headgate wallet fund`."""
+    """Do what an operator does with `headgate models` and `headgate wallet fund`."""
     with (
         open_data_directory(harness.gateway.data, {}) as application,
         application.database.transaction() as connection,
@@ -115,7 +115,7 @@ def ask_body(model: str, **more: Any) -> dict[str, Any]:
 def test_call_is_served_held_and_paid_as_the_model_that_serves(
     harness: Harness, model: str, stream: bool
 ) -> None:
-    """M34: a deprecated id goes to its replacement, an unknown one to the default."""
+    """A deprecated id goes to its replacement, an unknown one to the default."""
     before = read_balance(harness)
     during: list[int] = []
 
@@ -198,7 +198,7 @@ def test_named_credential_does_not_serve_the_model_of_another(harness: Harness) 
 
 
 def test_own_key_is_used_as_it_is_named_and_no_credit_is_debited(harness: Harness) -> None:
-    """M34, M33: with both present the own key wins; known, deprecated and unknown ids pass."""
+    """With both present the own key wins; known, deprecated and unknown ids pass."""
     harness.renew()
     run(
         *(harness, "credentials", "add", "openai", "--api-key-stdin", "--name", "own"),

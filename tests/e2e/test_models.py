@@ -1,4 +1,4 @@
-"""`/v1/models` with its cards, by the official SDK and by raw requests."""
+"""`/v1/models` with model metadata, by the official SDK and by raw requests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def module_harness(tmp_path_factory: pytest.TempPathFactory) -> Generator[Harnes
 
 @pytest.fixture
 def harness(module_harness: Harness) -> Harness:
-    """With no list that is kept from the test before."""
+    """Start without a cached list of the test before."""
     module_harness.answer_with(answer)
     module_harness.ask("GET", "/v1/models?refresh=true")
     module_harness.renew()
@@ -56,7 +56,7 @@ def harness(module_harness: Harness) -> Harness:
     return module_harness
 
 
-def test_sdk_lists_and_retrieves_with_the_cards_as_extra_fields(harness: Harness) -> None:
+def test_sdk_lists_and_retrieves_with_model_metadata_as_extra_fields(harness: Harness) -> None:
     client = harness.gateway.sdk()
     listed = {model.id: model for model in client.models.list()}
     assert list(listed) == [MINI, "org/house"]
@@ -80,7 +80,7 @@ def test_model_that_does_not_exist_is_told_in_the_providers_own_words(harness: H
     assert raised.value.response.headers["x-headgate-error-source"] == "provider"
 
 
-def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(harness: Harness) -> None:
+def test_list_is_cached_and_every_read_of_it_leaves_a_free_receipt(harness: Harness) -> None:
     """M36: a second list makes no upstream call; refresh does."""
     for target, source in (
         ("/v1/models", "hit"),
@@ -101,7 +101,7 @@ def test_list_is_kept_and_every_showing_of_it_leaves_a_free_receipt(harness: Har
     assert all(0 <= r.first_byte_microseconds < 60_000_000 for r in receipts)
 
 
-def test_limited_key_sees_its_part_of_the_kept_list(harness: Harness) -> None:
+def test_limited_key_sees_its_part_of_the_cached_list(harness: Harness) -> None:
     with (
         open_data_directory(harness.gateway.data, {}) as application,
         application.database.transaction() as connection,

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(INSTALL_SECONDS)
 
 
 def find_node() -> Path | None:
-    """The one of the environment, which the tools are locked to, else that of the machine."""
+    """Return the Node of the environment, to which the tools are locked, else the machine's."""
     own = Path(sys.executable).parent / "node"
     found = str(own) if own.exists() else shutil.which("node")
     if found is None:
@@ -48,7 +48,7 @@ def node() -> Path:
 
 @pytest.fixture(scope="session")
 def installed(node: Path) -> Path:
-    """Where the locked SDK is; installed once for each state of the lock file."""
+    """Return the folder of the locked SDK, installed once for each state of the lock file."""
     lock = (SOURCE / "package-lock.json").read_bytes()
     folder = CACHE / hashlib.sha256(lock).hexdigest()[:16]
     if folder.exists():

@@ -1,4 +1,4 @@
-"""An SQLite database serves one process: what a second one is told, and what works beside it."""
+"""An SQLite database serves one process: how a second one is refused, and what works beside it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COST_NANO = 1_200_000
 
 
 def refuse(data: Path) -> str:
-    """A second start, in this process: all that it does is to refuse."""
+    """Start a second server in this process, which is refused."""
     given = {"HEADGATE_DATA": str(data), "HEADGATE_PORT": "0"}
     with pytest.raises(DataDirectoryInUseError) as raised:
         server.serve(settings.load(given))
@@ -75,7 +75,7 @@ def test_second_server_is_refused_and_leaves_the_holds_of_the_first(
 
 
 def ask_managed(client: RawClient, received: threading.Event) -> bool:
-    """Whether the call reached the provider; the server may not know the credential yet."""
+    """Return whether the call reached the provider; the server may not know the credential yet."""
     client.ask(body=CHAT, x_headgate_credential="managed")
     if received.wait(1.0):
         return True

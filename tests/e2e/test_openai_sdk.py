@@ -207,7 +207,7 @@ def test_stream_helper_parses_while_it_streams(sdk: SimulatedGateway) -> None:
     assert sdk.receipts.take_one().streamed
 
 
-def test_sound_comes_back_as_it_was_made(sdk: SimulatedGateway) -> None:
+def test_audio_comes_back_unchanged(sdk: SimulatedGateway) -> None:
     answer = chat(sdk, **SURFACES["sound out"])
     audio = answer.choices[0].message.audio
     assert audio is not None

@@ -1,4 +1,4 @@
-"""The official Python SDK: embeddings, moderation, pictures and sound."""
+"""The official Python SDK: embeddings, moderation, pictures and audio."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_response_costs_the_same_whole_and_streamed(sdk: SimulatedGateway, surfa
     assert events[0].type == "response.created"
 
 
-def test_reasoning_comes_back_sealed_and_summed_up(sdk: SimulatedGateway) -> None:
+def test_reasoning_comes_back_encrypted_and_summarized(sdk: SimulatedGateway) -> None:
     response: Response = create(sdk, **SURFACES["reasoning"][0])
     item = response.output[0]
     assert item.type == "reasoning"

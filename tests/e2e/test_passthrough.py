@@ -1,4 +1,4 @@
-"""What passes through the gateway passes whole, and what must not pass does not."""
+"""What passes through the gateway passes unchanged, and what must not pass is removed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def harness(module_harness: Harness) -> Harness:
 
 
 def make_json(draw: random.Random, depth: int = 0) -> str:
-    """JSON as no encoder of ours would write it: spaces, escapes, odd numbers."""
+    """Return JSON as no encoder of the gateway would write it: spaces, escapes, odd numbers."""
     kind = draw.randrange(9 if depth < 4 else 6)
     if kind == 0:
         return draw.choice(["null", "true", "false", " [ ] ", "{\t}"])
@@ -190,7 +190,7 @@ def no_length(status: int) -> dict[str, str]:
     return {"content-length": "0"} if status == 205 else {}
 
 
-def test_head_tells_the_length_of_what_it_does_not_send(harness: Harness) -> None:
+def test_head_request_has_the_length_of_the_body_it_does_not_get(harness: Harness) -> None:
     headers = {"content-type": "application/octet-stream", "content-length": "123456"}
     harness.answer_with(lambda received: received.send_head(200, headers))
     with open_line(harness.gateway.port) as kept:
@@ -228,7 +228,7 @@ def test_large_upload_streams_through_with_little_memory(harness: Harness) -> No
 
 
 def test_upload_is_slowed_down_to_what_the_provider_takes(harness: Harness) -> None:
-    """The provider reads nothing: the sender is stopped, and nothing piles up in between."""
+    """The provider reads nothing: the sender is stopped, and nothing is buffered in between."""
     process = psutil.Process(harness.gateway.process.pid)
     reading = threading.Event()
     harness.upstream.before_body = lambda: reading.wait(10)

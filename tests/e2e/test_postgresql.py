@@ -38,7 +38,7 @@ REVOKED_WITHIN_SECONDS = 1.0
 
 @contextmanager
 def running_pair(folder: Path, url: str) -> Generator[list[Gateway]]:
-    """Two servers, started at the same instant; the one with the first keys comes first."""
+    """Start two servers at the same instant; yield the one with the first keys first."""
 
     def start(name: str) -> Gateway:
         return start_gateway(folder / name, database_url=url, master_key=MASTER_KEY)

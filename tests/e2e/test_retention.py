@@ -1,4 +1,4 @@
-"""Receipts that are old enough go: by the server itself, or by hand beside it."""
+"""Receipts that are old enough are deleted: by the server itself, or by a command beside it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_old(data: Path) -> None:
         database.close()
 
 
-def test_server_forgets_what_is_older_than_it_shall_keep(
+def test_server_deletes_what_is_older_than_the_retention(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     upstream.script = lambda received: received.answer(COMPLETION)
@@ -83,7 +83,7 @@ def test_receipts_are_counted_and_deleted_by_hand(
 
 
 @pytest.mark.parametrize("before", ["yesterday", "2999-01-01"])
-def test_time_that_cannot_be_meant_is_refused(gateway: Gateway, before: str) -> None:
+def test_invalid_time_is_refused(gateway: Gateway, before: str) -> None:
     refused = gateway.run("receipts", "prune", "--before", before)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"headgate: '{before}' is ")

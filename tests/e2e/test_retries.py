@@ -33,7 +33,7 @@ def test_open_breaker_spares_the_provider_and_the_sdk_its_retries(tmp_path: Path
 
 @pytest.mark.prove
 def test_retries_are_spread_over_time(tmp_path: Path) -> None:
-    """With a budget for all of them: no tenth of a second holds a fifth."""
+    """No tenth of a second has a fifth of all retries."""
     storm = run(
         tmp_path, CALLS, PER_SECOND, breaker_failures=0, retry_budget_floor_per_second=10_000
     )

@@ -1,4 +1,4 @@
-"""Keys are replaced under load, by a command that is killed again and again (V1)."""
+"""Keys are rotated under load, by a command that is killed again and again."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_key_limited_in_its_rate_is_told_when_to_come_back(harness: Harness) -> 
 
 
 def test_limit_holds_for_calls_that_come_at_once(harness: Harness) -> None:
-    """M93: of 200 calls at the same time, as many as the limit allows, and no more."""
+    """Of 200 calls at the same time, as many as the limit allows are made, and no more."""
     limit, calls = 50, 200
     started = time.monotonic()
     headers = make_key(harness, "--requests-per-minute", str(limit))

@@ -51,7 +51,7 @@ def gateway(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def talk(port: int, raw: bytes, *, timeout_seconds: float) -> tuple[bytes, bool]:
-    """What a server says to bytes until it closes or falls silent, and whether it closed."""
+    """Return what a server answers until it closes or falls silent, and whether it closed."""
     said = b""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds) as connection:
         with contextlib.suppress(OSError):
@@ -87,7 +87,7 @@ def test_vector_is_refused_and_nothing_after_it_is_heard(
 def test_vector_after_a_good_request_ends_the_connection_too(
     gateway: Gateway, upstream: FakeUpstream
 ) -> None:
-    """Pipelined behind one that is served: that one is answered, nothing else is heard."""
+    """Pipelined behind a good request: that one is answered, and nothing after it is served."""
     vectors = build(gateway.key)
     good = build_marker(gateway.key).replace(MARKER_PATH.encode(), b"/v1/first")
     names = ("length and coding", "line: two spaces", "host: two", "coding: xchunked")

@@ -1,4 +1,4 @@
-"""L1, the quick form: after thousands of mixed calls everything is back where it was."""
+"""The quick form of `make soak`: after thousands of mixed calls nothing is left over."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_stranger_becomes_the_owner_by_the_invitation_beside_the_keys(gateway: G
     assert ask(gateway.port, "POST", path, headers, sent).status == 404
 
 
-def test_second_start_keeps_the_keys_and_takes_up_another_provider_key(
+def test_second_start_keeps_the_keys_and_uses_the_new_provider_key(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -140,7 +140,7 @@ def test_tls_is_spoken_with_a_certificate(upstream: FakeUpstream, tmp_path: Path
 
 
 def serve(data: Path, environment: dict[str, str] | None = None, **options: str) -> str:
-    """The sentence with which a start is refused."""
+    """Return the sentence with which a start is refused."""
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     clean = {name: each for name, each in os.environ.items() if not name.startswith("OPENAI")}
     done = subprocess.run(
@@ -177,7 +177,7 @@ def test_taken_port_is_told_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def refuse(data: Path, **environment: str) -> str:
-    """As `serve`, but in this process: all that these starts do is to refuse."""
+    """Start in this process, and return the sentence with which the start is refused."""
     given = {"HEADGATE_DATA": str(data), "HEADGATE_PORT": "0", **environment}
     with pytest.raises(HeadgateError) as raised:
         server.serve(settings.load(given))
@@ -240,7 +240,7 @@ def test_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert "chmod 600" in refuse(data)
 
 
-def test_data_directory_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     assert "is no directory" in refuse(tmp_path / "data")
 
@@ -258,7 +258,7 @@ def test_taken_port_of_the_simulator_is_told(tmp_path: Path) -> None:
 
 
 def install(path: Path) -> Path:
-    """A data directory with all that a first start makes."""
+    """Return a data directory with all that a first start makes."""
     data = path / "data"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

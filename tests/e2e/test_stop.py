@@ -1,4 +1,4 @@
-"""How a running server ends: in order, within its grace, or at once when told twice."""
+"""How a running server ends: in order, within its grace, or at once at a second signal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHAT: dict[str, Any] = {"model": "gpt-5.4-mini", "messages": [], "stream": True}
 
 
 class Stream:
-    """A provider's stream that goes on when the test says so."""
+    """Hold a provider's stream that goes on when the test says so."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -87,7 +87,7 @@ def test_stream_under_way_ends_well_and_nobody_new_is_let_in(
 def stick(
     upstream: FakeUpstream, tmp_path: Path, end: Callable[[Gateway], None], grace: float
 ) -> tuple[float, dict[str, Any]]:
-    """End a server whose stream is stuck: the seconds that it took, and the receipt."""
+    """End a server whose stream is stuck; return the seconds that it took, and the receipt."""
     upstream.script = stream = Stream()
     with running_gateway(
         tmp_path / "data", provider_url=upstream.base_url, grace_seconds=grace

@@ -162,7 +162,7 @@ def test_streamed_costs_what_buffered_costs(
 
 
 def sample_cuts(data: bytes) -> list[list[bytes]]:
-    """The stream in two parts, cut at forty places, and once in single bytes."""
+    """Return the stream in two parts, cut at forty places, and once in single bytes."""
     step = max(1, len(data) // 40)
     halves = [[data[:at], data[at:]] for at in range(1, len(data), step)]
     return [*halves, [bytes([byte]) for byte in data[:3000]] + [data[3000:]]]
@@ -188,7 +188,7 @@ def test_stream_of_every_wire_is_the_same_at_any_cut(
     assert len(facts) == 1
 
 
-def test_sound_goes_on_as_it_comes(
+def test_audio_passes_unchanged(
     upstream: FakeUpstream, gateway: Gateway, client: RawClient
 ) -> None:
     read = threading.Event()
@@ -348,7 +348,9 @@ def test_malformed_event_is_passed_on_and_the_stream_goes_on(
     assert newest(gateway)["outcome"] == "completed"
 
 
-def test_sound_that_is_cut_ends_without_its_end(upstream: FakeUpstream, gateway: Gateway) -> None:
+def test_audio_that_is_cut_ends_without_its_last_chunk(
+    upstream: FakeUpstream, gateway: Gateway
+) -> None:
     def answer(received: ReceivedRequest) -> None:
         received.send_head(200, {"content-type": "audio/mpeg", "transfer-encoding": "chunked"})
         received.send_chunk(b"\x00" * 100)
@@ -494,7 +496,7 @@ def test_slow_provider_costs_no_processor(upstream: FakeUpstream, gateway: Gatew
 def test_reader_that_takes_no_answer_gets_no_further_one(
     upstream: FakeUpstream, gateway: Gateway
 ) -> None:
-    """Pipelined requests of somebody who does not read pile up no answers in memory."""
+    """Pipelined requests of a client that does not read buffer no answers in memory."""
     body = json.dumps({"text": "x" * 1_000_000}).encode()
     upstream.script = lambda received: received.answer(body)
     before = len(upstream.received)

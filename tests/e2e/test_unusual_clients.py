@@ -46,7 +46,7 @@ def echo(received: ReceivedRequest) -> None:
 def ask(
     harness: Harness, *fields: tuple[str, str], target: str = CHAT, method: str = "POST"
 ) -> Answered:
-    """One request with exactly these header lines; `GOOD` becomes a key."""
+    """Send one request with exactly these header lines; `GOOD` becomes a key."""
     lines = [f"{name}: {value.replace(GOOD, harness.gateway.key)}" for name, value in fields]
     if method == "POST":
         lines += ["Content-Type: application/json", f"Content-Length: {len(BODY)}"]
@@ -277,6 +277,6 @@ def test_refused_key_of_a_model_call_leaves_a_line_and_no_secret(harness: Harnes
 
 @contextmanager
 def capture_log(harness: Harness) -> Generator[Callable[[], str]]:
-    """What the server logs from now on."""
+    """Return what the server logs from now on."""
     before = len(harness.gateway.log.read_bytes())
     yield lambda: harness.gateway.log.read_bytes()[before:].decode()

@@ -1,4 +1,4 @@
-"""When a provider is asked again, and what is told of waiting (law 9).
+"""When a provider is called again, and what the client is told about waiting (law 9).
 
 The faults themselves are in test_fault_matrix.py.
 """
@@ -66,7 +66,7 @@ def client(gateway: Gateway) -> Generator[RawClient]:
 
 
 class Plan:
-    """Answers by a list of steps, the last of which is repeated."""
+    """Answer by a list of steps, the last of which is repeated."""
 
     def __init__(self, *steps: Script) -> None:
         self.steps = list(steps)
@@ -178,7 +178,7 @@ def test_long_wait_is_left_to_the_client_and_told_as_long_as_it_is(
     told: dict[str, str],
     advice: str | None,
 ) -> None:
-    """What needs longer than a client is asked to wait is not worth trying again."""
+    """A wait longer than a client would accept is not worth a retry."""
     upstream.script = plan = Plan(refuse(429, **headers))
     client.ask(body=CHAT)
     assert client.read_head() == 429
@@ -221,7 +221,7 @@ def test_provider_decides_itself_whether_it_is_asked_again(
 
 
 def is_known(client: RawClient) -> bool:
-    """Whether the key of this line is taken up; the question does not count as a request."""
+    """Return whether the key of this line is loaded; this request does not count."""
     client.ask("/v1/realtime")
     return client.read_answer()[0] != 401
 
@@ -247,7 +247,7 @@ def test_limit_of_the_provider_is_told_from_our_own(
 def test_post_that_the_provider_has_read_is_not_sent_again(
     upstream: FakeUpstream, client: RawClient, server_database: ServerDatabase, end: Script
 ) -> None:
-    """It ends a kept connection after it has read the call, and has perhaps done the work."""
+    """It closes a reused connection after it has read the call, and has perhaps done the work."""
     upstream.script = plan = Plan(good, end, good)
     client.ask(body=CHAT)
     assert client.read_answer()[0] == 200

@@ -27,7 +27,7 @@ class SimulatedGateway:
     def check(
         self, endpoint: str, *, pricing: str, usage: Usage | None = None, cost_nano: int = 0
     ) -> Receipt:
-        """The one receipt since the last check says this."""
+        """Check the one receipt since the last check."""
         receipt = self.receipts.take_one()
         assert (receipt.endpoint, receipt.pricing) == (endpoint, pricing), receipt.unpriced_reason
         assert (receipt.usage, receipt.cost_nano) == (usage, cost_nano)
@@ -37,13 +37,13 @@ class SimulatedGateway:
         return receipt
 
     def check_free(self, endpoint: str, *, calls: int = 1) -> None:
-        """So many calls came, all of this endpoint and all free."""
+        """Check that so many calls came, all of this endpoint and all free."""
         receipts = self.receipts.take()
         assert [(each.endpoint, each.pricing) for each in receipts] == [(endpoint, "free")] * calls
         assert {(each.cost_nano, each.outcome) for each in receipts} == {(0, "completed")}
 
     def check_unpriced(self, endpoint: str) -> None:
-        """One call came, and it is not known what it costs."""
+        """Check that one call came whose cost is not known."""
         receipt = self.receipts.take_one()
         assert (receipt.endpoint, receipt.pricing) == (endpoint, "unpriced")
         assert (receipt.cost_nano, receipt.outcome) == (0, "completed")
@@ -58,7 +58,7 @@ def running_simulated_gateway(data: Path) -> Generator[SimulatedGateway]:
 
 
 def usage_of_chat(usage: CompletionUsage | None) -> Usage:
-    """What the receipt of an answer with that usage has to say."""
+    """Return what the receipt of an answer with that usage must say."""
     assert usage is not None
     into, out = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
@@ -74,7 +74,7 @@ def usage_of_chat(usage: CompletionUsage | None) -> Usage:
 
 
 def usage_of_response(usage: ResponseUsage | None, **tool_calls: int) -> Usage:
-    """What the receipt of a response with that usage has to say."""
+    """Return what the receipt of a response with that usage must say."""
     assert usage is not None
     return Usage(
         input_tokens=usage.input_tokens,

@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class ReceivedRequest:
-    """A request as it arrived."""
+    """Hold a request as it arrived, and answer it."""
 
     method: str
     target: str
@@ -25,7 +25,7 @@ class ReceivedRequest:
 
     @property
     def headers(self) -> dict[str, str]:
-        """By name in lower case; the last one counts where `fields` has several."""
+        """Return the headers by lower-case name; of a repeated one the last."""
         return dict(self.fields)
 
     @property
@@ -57,7 +57,7 @@ class ReceivedRequest:
         self.send_head(200, {**given, **(headers or {})})
 
     def wait_closed(self, timeout_seconds: float) -> bool:
-        """Whether the peer closes its side in time."""
+        """Return whether the peer closes its side in time."""
         self.connection.settimeout(timeout_seconds)
         try:
             return self.connection.recv(1) == b""
@@ -67,13 +67,12 @@ class ReceivedRequest:
             return True
 
     def reset(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection with a RST."""
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close()
 
     def close(self) -> None:
-        """Close the connection, whatever was announced."""
         self.reader.close()
         self.connection.close()
 
@@ -82,8 +81,9 @@ Script = Callable[[ReceivedRequest], None]
 
 
 class FakeUpstream:
-    """`script` answers every request; `received` keeps them all. `before_body` runs when a head was
-    read and before its body is."""
+    """Answer every request by `script`, and keep all in `received`. `before_body` is called between
+    the head and the body of a request.
+    """
 
     def __init__(self) -> None:
         self.received: list[ReceivedRequest] = []
@@ -96,11 +96,11 @@ class FakeUpstream:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def forget(self) -> None:
-        """Keep what is asked from now on."""
+        """Keep only what is received from now on."""
         self.received = []
 
     def stop(self) -> None:
-        """Wake whoever waits; each thread then closes what it serves."""
+        """Wake all threads; each then closes the connection that it serves."""
         _wake(self._listener)
         for connection in list(self._open):
             _wake(connection)
@@ -158,7 +158,7 @@ def running_upstream() -> Generator[FakeUpstream]:
 
 
 def _wake(waiting: socket.socket) -> None:
-    """Closing does not wake a thread that waits at a socket; a shutdown does."""
+    """Shut the socket down: closing it would not wake a thread that waits on it."""
     with suppress(OSError):
         waiting.shutdown(socket.SHUT_RDWR)
 

@@ -1,4 +1,4 @@
-"""What a model call may cost, in calls of Python and C functions: figures that no load can move."""
+"""The budget of a model call in calls of Python and C functions, which no load can change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_scenario_is_counted(counted: dict[str, Profile]) -> None:
     assert counted["event"].total() < counted["burst"].total() < counted["stream"].total()
 
 
-def test_growth_beyond_the_margin_is_refused_and_its_functions_are_named() -> None:
+def test_growth_beyond_the_margin_fails_and_its_functions_are_named() -> None:
     recorded = Counter({"read": 90, "write": 10})
     assert calls.is_within_budget(recorded, Counter({"read": 95, "write": 10}))
     grown = Counter({"read": 90, "write": 7, "check": 9})

@@ -1,4 +1,4 @@
-"""What a run leaves in the documentation: a picture and the part of the page between two marks."""
+"""What a run writes into the documentation: a picture, and the page between two marks."""
 
 from __future__ import annotations
 

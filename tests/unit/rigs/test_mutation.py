@@ -55,7 +55,7 @@ def test_score_leaves_out_what_is_equivalent_and_counts_what_no_test_ran() -> No
     assert (score.unfinished, score.percent) == (1, 60.0)
 
 
-def test_data_of_the_rig_is_whole() -> None:
+def test_groups_and_equivalents_of_the_rig_are_valid() -> None:
     groups, percent_min = read_groups()
     assert percent_min == 85
     assert all(group.modules and group.tests for group in groups.values())

@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.parametrize("script", catalogue.SCRIPTS.values(), ids=lambda script: script.name)
-def test_script_is_the_same_at_each_play_on_every_wire(script: Script) -> None:
+def test_script_plays_the_same_each_time_on_every_wire(script: Script) -> None:
     for wire, streams in itertools.product(WIRES, (False, True)):
         if wire == wires.EMBEDDINGS and streams:
             continue
@@ -35,7 +35,7 @@ def test_script_is_the_same_at_each_play_on_every_wire(script: Script) -> None:
         assert "U17" not in script.name or not any(isinstance(step, StartBilling) for step in first)
 
 
-def test_begun_answer_is_cut_inside_a_character() -> None:
+def test_answer_cut_midway_ends_inside_a_character() -> None:
     script, options = catalogue.find("U6.in-body,seconds=0")
     sent = [
         s.data
@@ -93,7 +93,7 @@ async def talk(address: str, *requests: str) -> bytes:
     return heard
 
 
-async def test_each_request_is_logged_with_what_it_sold() -> None:
+async def test_each_request_is_logged_with_what_it_charges() -> None:
     log: list[dict[str, Any]] = []
     line = FaultServer("127.0.0.1", log.append)
     await line.start(0)

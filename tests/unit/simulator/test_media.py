@@ -30,7 +30,7 @@ def open_png(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def test_generated_picture_has_the_asked_size_and_usage(client: openai.OpenAI) -> None:
+def test_generated_picture_has_the_requested_size_and_usage(client: openai.OpenAI) -> None:
     made = client.images.generate(model="gpt-image-1", prompt="a gate", size="1536x1024", n=2)
     assert made.data
     assert made.usage
@@ -70,7 +70,7 @@ def test_edits_and_variations_take_files(client: openai.OpenAI) -> None:
     assert varied.data[0].b64_json
 
 
-def test_speech_is_sound(client: openai.OpenAI) -> None:
+def test_speech_is_audio(client: openai.OpenAI) -> None:
     def speak(kind: Any) -> bytes:
         spoken = client.audio.speech.create(
             model="tts-1", voice="alloy", input="hello there", response_format=kind

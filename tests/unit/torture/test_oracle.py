@@ -59,7 +59,7 @@ def verdicts(path: Path) -> set[str]:
     return {finding.verdict for finding in judge_file(path, ANSWERS, SALES)}
 
 
-async def test_books_that_are_right_are_found_right(path: Path) -> None:
+async def test_correct_ledger_has_no_findings(path: Path) -> None:
     assert judge_file(path, ANSWERS, SALES) == []
     assert check_after_crash(path) == []
 
@@ -77,7 +77,7 @@ async def test_books_that_are_right_are_found_right(path: Path) -> None:
         ("DELETE FROM outbox", {"L8"}),
     ],
 )
-async def test_what_is_wrong_is_found(
+async def test_each_kind_of_error_is_found(
     path: Path, server_database: sqlite3.Connection, damage: str, found: set[str]
 ) -> None:
     server_database.execute(damage)

@@ -1,4 +1,4 @@
-"""K6, the quick form. A seed that fails: `python -m rigs.torture --only K6 --seed N --seeds 1`."""
+"""K6, the quick form. Repeat a seed: `python -m rigs.torture --only K6 --seed N --seeds 1`."""
 
 from __future__ import annotations
 
