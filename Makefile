@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 # The machine's own certificate store, as pip and curl use it.
 export UV_SYSTEM_CERTS = true
 
-.PHONY: help setup run test prove check format bench torture soak rotation scale contract fuzz mutation clean lock
+.PHONY: help setup run test prove check format bench torture soak rotation scale contract fuzz mutation docs clean lock
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -85,8 +85,12 @@ fuzz: $(VENV)/.fuzz ## fuzz every parser of untrusted bytes for 10 minutes (ARGS
 mutation: $(VENV)/.mutation ## run mutation tests (ARGS="ledger --again")
 	@$(BIN)/python -m rigs.mutation $(ARGS)
 
+docs: $(VENV)/.docs ## build the documentation's site from docs/ into site/
+	@$(BIN)/zensical build --clean --strict
+	@echo "==> site/index.html"
+
 lock: $(UV) ## update the lock files, with hashes
-	@for set in run dev fuzz mutation build uv; do $(BIN)/python tools/lock.py $$set; done
+	@for set in run dev fuzz mutation docs build uv; do $(BIN)/python tools/lock.py $$set; done
 
 clean: ## remove the environment; data stays
-	rm -rf .venv .tools .bench
+	rm -rf .venv .tools .bench site .cache

@@ -10,6 +10,7 @@ SOURCES = {
     "dev": ["pyproject.toml", "--extra", "telemetry", "--group", "dev"],
     "fuzz": ["--group", "fuzz", "--constraint", "requirements/dev.lock"],
     "mutation": ["--group", "mutation", "--constraint", "requirements/dev.lock"],
+    "docs": ["--group", "docs", "--constraint", "requirements/dev.lock"],
     "build": ["requirements/build.in"],
     "uv": ["requirements/uv.in"],
 }

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from headgate.kit.errors import HeadgateError
 from headgate.kit.money import NANO_PER_DOLLAR
 from headgate.relay.ports import Receipt
+from headgate.telemetry.metric_help import COUNTERS, HELP
 
 OVERHEAD_BOUNDS = (50, 100, 200, 350, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000)
 DURATION_BOUNDS = tuple(
@@ -154,17 +155,12 @@ class Metrics(Collector):
         yield from self._collect_counters()
         yield from self._collect_histograms()
         for name, read in self.gauges.items():
-            yield GaugeMetricFamily(f"headgate_{name}", name.replace("_", " "), value=read())
+            yield GaugeMetricFamily(f"headgate_{name}", HELP[name], value=read())
         for name, read in self.counters.items():
-            yield CounterMetricFamily(f"headgate_{name}", name.replace("_", " "), read())
+            yield _count(name, read())
 
     def _collect_counters(self) -> Iterator[Metric]:
-        names = ("endpoint", "model", "outcome", "status", "pricing")
-        calls = CounterMetricFamily("headgate_calls", "Settled calls", labels=names)
-        tokens = CounterMetricFamily("headgate_tokens", "Tokens used", labels=("model", "kind"))
-        cost = CounterMetricFamily(
-            "headgate_cost_dollars", "Price of the calls", labels=("model", "managed")
-        )
+        calls, tokens, cost = _count("calls"), _count("tokens"), _count("cost_dollars")
         token_sums, cost_sums = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for (endpoint, model, outcome, status, pricing, managed), each in self._series.items():
             calls.add_metric((endpoint, model, outcome, str(status), pricing), each.calls)
@@ -176,23 +172,27 @@ class Metrics(Collector):
         for labels, nano in cost_sums.items():
             cost.add_metric(labels, nano / NANO_PER_DOLLAR)
         yield from (calls, tokens, cost)
-        refusals = CounterMetricFamily(
-            "headgate_refusals", "Requests refused by the gateway", labels=("code", "status")
-        )
+        refusals = _count("refusals")
         for (code, status), count in self._refusals.items():
             refusals.add_metric((code, str(status)), count)
         yield refusals
         retries = sum(each.retries for each in self._series.values())
-        yield CounterMetricFamily("headgate_retries", "Attempts after the first", retries)
+        yield _count("retries", retries)
 
     def _collect_histograms(self) -> Iterator[Metric]:
-        for name, help_text, histogram in (
-            ("overhead_seconds", "Time of a call outside the provider", self._overhead),
-            ("settlement_seconds", "Of that, until the receipt was committed", self._settlement),
-            ("first_byte_seconds", "From sending to the provider's first byte", self._first_byte),
-            ("call_seconds", "The whole call", self._duration),
-            ("event_loop_lag_seconds", "How late a timer of the loop goes off", self.loop_lag),
+        for name, histogram in (
+            ("overhead_seconds", self._overhead),
+            ("settlement_seconds", self._settlement),
+            ("first_byte_seconds", self._first_byte),
+            ("call_seconds", self._duration),
+            ("event_loop_lag_seconds", self.loop_lag),
         ):
             yield HistogramMetricFamily(
-                f"headgate_{name}", help_text, histogram.buckets(), histogram.sum_seconds()
+                f"headgate_{name}", HELP[name], histogram.buckets(), histogram.sum_seconds()
             )
+
+
+def _count(name: str, value: float | None = None) -> CounterMetricFamily:
+    return CounterMetricFamily(
+        f"headgate_{name}", HELP[name], value, None if value is not None else COUNTERS[name]
+    )

@@ -1,0 +1,58 @@
+"""What each metric of `/metrics` measures, for its help text and for docs/metrics.md."""
+
+from __future__ import annotations
+
+HELP: dict[str, str] = {
+    "calls": "Model calls that were settled.",
+    "tokens": "Tokens that providers reported for settled calls.",
+    "cost_dollars": "Price of settled calls in US dollars; `managed` calls were paid by wallets.",
+    "refusals": "Requests that the gateway answered with an error of its own, by its code.",
+    "retries": "Attempts after the first one of a call.",
+    "overhead_seconds": "Time of a call that was not spent waiting for the provider.",
+    "settlement_seconds": "Time from the end of a provider's answer to its committed receipt.",
+    "first_byte_seconds": "Time from sending a call to the first byte of the provider's answer.",
+    "call_seconds": "Time from the head of a request to the end of its answer.",
+    "event_loop_lag_seconds": "How late timers of the event loop fire: above 0.1 s it is overloaded.",
+    "connections": "Connections of clients that are open.",
+    "requests_in_flight": "Requests of clients that are being answered.",
+    "provider_connections": "Connections to providers that are open.",
+    "provider_connections_idle": "Connections to providers that wait for another call.",
+    "provider_connections_awaited": "Calls that wait for a connection to a provider.",
+    "log_lines_dropped": "Access log lines that were lost because nobody read them in time.",
+    "tasks": "Tasks of the event loop.",
+    "threads": "Threads of the process.",
+    "holds_open": "Holds of managed calls that are neither settled nor released.",
+    "database_bytes": "Size of the SQLite database file; 0 with PostgreSQL.",
+    "database_wal_bytes": "Size of SQLite's write-ahead log; 0 with PostgreSQL.",
+    "storage_good": "1 while the database can record calls, 0 while calls are refused.",
+    "receipts_deferred": "Receipts that wait in memory until the database works again.",
+    "master_key_outdated": "1 after another process replaced the master key: restart this one.",
+    "database_connections": "Connections to the database that are open.",
+    "breakers_open": "Circuit breakers that hold calls back from a provider.",
+    "breaker_openings": "How often a circuit breaker opened.",
+    "drains": "Answers that are read to their end after their client left.",
+    "calls_admitted": "Calls that are under way, of those that the gateway carries at once.",
+    "calls_of_one_key_max": "Most calls that one key has under way.",
+    "bodies_bytes": "Memory that bodies of requests and answers take.",
+    "bodies_refused": "Bodies that were refused for lack of memory.",
+}
+"""By the name without `headgate_`, and without the `_total` of counters."""
+
+COUNTERS: dict[str, tuple[str, ...]] = {
+    "calls": ("endpoint", "model", "outcome", "status", "pricing"),
+    "tokens": ("model", "kind"),
+    "cost_dollars": ("model", "managed"),
+    "refusals": ("code", "status"),
+    "retries": (),
+    "breaker_openings": (),
+    "bodies_refused": (),
+}
+"""The counters and their labels."""
+
+HISTOGRAMS = (
+    "overhead_seconds",
+    "settlement_seconds",
+    "first_byte_seconds",
+    "call_seconds",
+    "event_loop_lag_seconds",
+)
