@@ -23,7 +23,7 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 def build_cli() -> str:
     """Return docs/cli.md: every command with its arguments and options."""
-    group = CommandGroup(name="headgate")
+    group: Any = CommandGroup(name="headgate")
     context = click.Context(group, info_name="headgate")
     lines = [
         "# Command line",

@@ -12,7 +12,7 @@ HELP: dict[str, str] = {
     "settlement_seconds": "Time from the end of a provider's answer to its committed receipt.",
     "first_byte_seconds": "Time from sending a call to the first byte of the provider's answer.",
     "call_seconds": "Time from the head of a request to the end of its answer.",
-    "event_loop_lag_seconds": "How late timers of the event loop fire: above 0.1 s it is overloaded.",
+    "event_loop_lag_seconds": "How late timers of the event loop fire: above 0.1 s is overload.",
     "connections": "Connections of clients that are open.",
     "requests_in_flight": "Requests of clients that are being answered.",
     "provider_connections": "Connections to providers that are open.",
