@@ -8,7 +8,7 @@ from typing import Protocol
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 import headgate
 from headgate.api.unserved import Unserved
@@ -27,7 +27,7 @@ def build_app(
     health: ReadinessCheck,
     render_metrics: Callable[[], bytes],
     make_id: Callable[[str], str],
-    platform: Sequence[Route] = (),
+    platform: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """The routes of operators: health, metrics, and what this is; with them, the platform API."""
 

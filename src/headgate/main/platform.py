@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 
 from headgate.api.access_denials import AccessDenialLog
 from headgate.api.platform import build_routes
@@ -28,7 +28,7 @@ def build(
     settlement: Settlement,
     observe: Callable[[Receipt, int], None],
     denials: AccessDenialLog | None = None,
-) -> list[Route]:
+) -> list[BaseRoute]:
     """Every route of the API. What it sends itself goes through `client`, is recorded by
     `settlement`, and told to `observe`."""
     storage = AsyncDatabase(application.database, writer, reload=reload)
