@@ -8,6 +8,7 @@ import zlib
 from typing import Any, cast
 
 from headgate.keys import model as keys
+from headgate.keys.model import token as token_format
 from headgate.llm import form, request
 
 ENVELOPES = ("vmx", "__vmx_passthrough")
@@ -58,9 +59,11 @@ def check_token(data: bytes) -> None:
     """A token is known by its form and its checksum; one changed character and it is none."""
     name = keys.read_public_prefix(data)
     assert (name is not None) == (_TOKEN.fullmatch(data) is not None and has_checksum(data))
-    secret = keys.encode_base62(int.from_bytes(data[:32]), keys.SECRET_LENGTH)
+    secret = token_format.encode_base62(int.from_bytes(data[:32]), token_format.SECRET_LENGTH)
     body = f"hg_live_{secret[-12:]}_{secret}".encode()
-    token = body + keys.encode_base62(zlib.crc32(body), keys.CHECKSUM_LENGTH).encode()
+    token = (
+        body + token_format.encode_base62(zlib.crc32(body), token_format.CHECKSUM_LENGTH).encode()
+    )
     assert keys.read_public_prefix(token) == body[:20].decode()
     place = sum(data) % len(token)
     other = b"x" if token[place : place + 1] != b"x" else b"y"
@@ -71,5 +74,5 @@ def has_checksum(token: bytes) -> bool:
     """Whether the last six characters are the CRC-32 of the others, in base 62."""
     number = 0
     for digit in token[-6:].decode():
-        number = number * 62 + keys.ALPHABET.index(digit)
+        number = number * 62 + token_format.ALPHABET.index(digit)
     return number == zlib.crc32(token[:-6])

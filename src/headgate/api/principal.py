@@ -48,7 +48,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def projects(self) -> tuple[str, ...]:
-        """The projects to which a key is limited; empty for all of the organization."""
+        """Return the projects to which a key is limited; empty for all of the organization."""
         return () if self.grant is None else self.grant.projects
 
     def may_see_project(self, project_id: str) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.accounts import store as accounts_store
 from headgate.accounts.model import InvalidNameError
+from headgate.accounts.store import tenants as accounts_store
 from headgate.audit.model import COMMAND_LINE, AuditFilter
 from headgate.audit.service import AuditLog
 from headgate.credentials.model.credential import CredentialRecord

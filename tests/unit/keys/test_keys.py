@@ -26,6 +26,7 @@ from headgate.keys.model import (
     KeyKind,
     KeyRequest,
 )
+from headgate.keys.model import token as token_format
 from headgate.keys.service import Authority, KeyIndex, KeyService, flush_used
 from headgate.kit.db.engine import Database
 from headgate.kit.db.schema import METADATA, read_revisions, record_time
@@ -166,7 +167,7 @@ def test_token_has_prefix_public_id_secret_and_checksum(kind: KeyKind, length: i
     )
 
 
-@given(st.integers(0, 69), st.sampled_from(model.ALPHABET))
+@given(st.integers(0, 69), st.sampled_from(token_format.ALPHABET))
 def test_one_changed_character_fails_the_checksum(position: int, character: str) -> None:
     token, _ = model.make_token(KeyKind.LIVE)
     changed = token[:position] + character + token[position + 1 :]
@@ -180,9 +181,12 @@ def test_garbage_is_not_parsed_as_a_token(token: bytes) -> None:
 
 @given(st.integers(0, 2**256 - 1))
 def test_every_secret_fits_43_digits_and_comes_back(number: int) -> None:
-    text = model.encode_base62(number, model.SECRET_LENGTH)
+    text = token_format.encode_base62(number, token_format.SECRET_LENGTH)
     assert (
-        sum(model.ALPHABET.index(digit) * 62**place for place, digit in enumerate(reversed(text)))
+        sum(
+            token_format.ALPHABET.index(digit) * 62**place
+            for place, digit in enumerate(reversed(text))
+        )
         == number
     )
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from headgate.accounts import store as accounts_store
+from headgate.accounts.store import tenants as accounts_store
 from headgate.audit.model import COMMAND_LINE
 from headgate.audit.service import AuditLog
 from headgate.credentials.model.credential import CredentialRecord

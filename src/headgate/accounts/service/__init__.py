@@ -13,7 +13,6 @@ from headgate.accounts.service.password_hasher import (
 )
 from headgate.accounts.service.people import NOT_SIGNED_IN, PersonService
 from headgate.accounts.service.sessions import SessionService, derive_csrf_token
-from headgate.accounts.service.tokens import derive_token, make_token
 
 __all__ = [
     "NOT_SIGNED_IN",
@@ -31,7 +30,5 @@ __all__ = [
     "SignInOverloadedError",
     "TooManySignInsError",
     "derive_csrf_token",
-    "derive_token",
     "find_inactive_accounts",
-    "make_token",
 ]

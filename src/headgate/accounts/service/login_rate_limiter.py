@@ -52,10 +52,6 @@ class LoginRateLimiter:
         for key in (f"from {_find_network(address)}", f"for {account}"):
             self._store(key, max(0.0, self._count_recent(key, now) - 1.0), now)
 
-    @property
-    def size(self) -> int:
-        return len(self._attempts)
-
     def _count_recent(self, key: str, now: float) -> float:
         count, at = self._attempts.get(key, (0.0, now))
         return max(0.0, count - (now - at) * self._per_minute / 60.0)

@@ -17,20 +17,13 @@ from headgate.keys.model.key import (
 from headgate.keys.model.permission import allows, names_platform
 from headgate.keys.model.scope import Scope, find_excess, normalize_lists
 from headgate.keys.model.token import (
-    ALPHABET,
-    CHECKSUM_LENGTH,
-    SECRET_LENGTH,
     TOKEN_LENGTH_MAX,
     KeyKind,
-    encode_base62,
     make_token,
     read_public_prefix,
 )
 
 __all__ = [
-    "ALPHABET",
-    "CHECKSUM_LENGTH",
-    "SECRET_LENGTH",
     "TOKEN_LENGTH_MAX",
     "InvalidApiKeyError",
     "InvalidKeyRequestError",
@@ -45,7 +38,6 @@ __all__ = [
     "Scope",
     "ScopeExceededError",
     "allows",
-    "encode_base62",
     "find_excess",
     "find_state",
     "is_visible_to",

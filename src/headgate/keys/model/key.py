@@ -51,7 +51,7 @@ class Key(Scope, frozen=True, kw_only=True):
 
     @property
     def effective_scope(self) -> Scope:
-        """The scope with its defaults filled in."""
+        """Return the scope with its defaults filled in."""
         return find_effective_scope(self)
 
 

@@ -1,12 +1,11 @@
 """Operations on keys, and the index that checks tokens."""
 
-from headgate.keys.service.authority import FULL_AUTHORITY, Authority
+from headgate.keys.service.authority import Authority
 from headgate.keys.service.key_index import TOPICS, KeyIndex, flush_used
 from headgate.keys.service.keys import OVERLAP_SECONDS_MAX, KeyService
 from headgate.keys.store import TOPIC
 
 __all__ = [
-    "FULL_AUTHORITY",
     "OVERLAP_SECONDS_MAX",
     "TOPIC",
     "TOPICS",
