@@ -1,6 +1,6 @@
-"""Feeds readers of foreign bytes with bytes that nobody meant: each check is written once, for all.
+"""Fuzzing of everything that reads foreign bytes.
 
 A check (`rigs.fuzz.checks`) is a function of bytes that raises when a promise is broken. Atheris
-drives it for minutes (`python -m rigs.fuzz`), hypothesis for a moment in every test run, and what
-once broke it stays in `tests/golden/fuzz` and is tried again in each.
+runs it for minutes (`python -m rigs.fuzz`), hypothesis for a moment in every test run. Inputs that
+once broke a check are in `tests/golden/fuzz`, and both try them again.
 """

@@ -1,4 +1,4 @@
-"""`python -m rigs.fuzz [--seconds 600] [target ...]`: every target for a while, and a table."""
+"""`python -m rigs.fuzz [--seconds 600] [target ...]`: fuzz every target, and print a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rigs.fuzz.targets import TARGETS
 
 
 def main() -> int:
-    """0 when no check raised and no time grew faster than the input."""
+    """Return 0 if no check raised and no time grew faster than the input."""
     parser = argparse.ArgumentParser(prog="python -m rigs.fuzz")
     parser.add_argument("targets", nargs="*", metavar="target", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=600, help="for each target (default 600)")

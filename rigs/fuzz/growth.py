@@ -1,4 +1,4 @@
-"""How the time of a check grows with its input: linear work, or a hole."""
+"""Measure how the time of a check grows with its input: more than linear is a denial of service."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RATIO_MAX = 4.0 * FACTOR
 
 
 def measure_growth(target: Target, word: bytes) -> float:
-    """How many times as long an input takes that is `FACTOR` times as large: `word`, repeated.
+    """Return how many times longer an input takes that is `FACTOR` times larger: `word`, repeated.
 
-    The least of a few tries, for a busy machine makes a try longer and never shorter.
+    The shortest of a few tries counts, since a busy machine only makes a try longer.
     """
     size = SMALL_BYTES
     while size < LARGE_BYTES and time_check(target, build(target, word, size)) < MEASURABLE_SECONDS:
@@ -35,14 +35,16 @@ def measure_growth(target: Target, word: bytes) -> float:
 
 
 def build(target: Target, word: bytes, size: int) -> bytes:
-    """An input of about that many bytes: the first word of the language, then one word over and
-    over, then nothing that would end it well."""
+    """Return an input of about so many bytes.
+
+    It is the first word of the language, then one word over and over, without a proper end.
+    """
     head = b"\0" if target.ordered else target.words[0]
     return head + word * (size // len(word))
 
 
 def time_check(target: Target, data: bytes) -> float:
-    """Seconds of this thread's own time."""
+    """Return the seconds of CPU time of this thread."""
     started = time.thread_time()
     target.check(data)
     return max(time.thread_time() - started, 1e-5)

@@ -1,4 +1,4 @@
-"""One target under atheris for a while, in a process of its own, and what came of it."""
+"""Fuzz one target with atheris, in a process of its own, and read the outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _ARTIFACT = re.compile(r"Test unit written to (\S+)")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session found. `coverage` counts edges, `growth` is of time for 8 times the bytes."""
+    """Hold what a session found. `coverage` counts edges, `growth` is of time for 8 times the
+    bytes.
+    """
 
     target: str
     executions: int
@@ -34,8 +36,10 @@ class Outcome:
 
 
 def fuzz(target: Target, seconds: int) -> Outcome:
-    """Run until the time is over or a check raises; what raised lies in `tests/golden/fuzz`."""
-    folder = lay_out(target)
+    """Run until the time is over or a check raises; the failing input is saved in
+    `tests/golden/fuzz`.
+    """
+    folder = write_corpus(target)
     artifacts = REGRESSIONS / target.name
     artifacts.mkdir(parents=True, exist_ok=True)
     command = [
@@ -67,7 +71,7 @@ def fuzz(target: Target, seconds: int) -> Outcome:
 def read_outcome(
     target: Target, text: str, seconds: float, *, growth: float, findings: list[str]
 ) -> Outcome:
-    """Figures from libFuzzer's log."""
+    """Read the figures from libFuzzer's log."""
     runs = [int(number) for number in _RUNS.findall(text)]
     coverage = [int(number) for number in _COVERAGE.findall(text)]
     return Outcome(
@@ -80,8 +84,8 @@ def read_outcome(
     )
 
 
-def lay_out(target: Target) -> Path:
-    """A folder with the seeds, as a corpus, and the words, as a dictionary of libFuzzer."""
+def write_corpus(target: Target) -> Path:
+    """Write the seeds as a corpus, and the words as a dictionary of libFuzzer."""
     folder = PLACE / target.name
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

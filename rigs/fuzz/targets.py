@@ -1,4 +1,4 @@
-"""Every check with what it is fed: where its seeds come from, and the words of its language."""
+"""All checks with their seeds, and the words of their input language."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ REGRESSIONS = GOLDEN / "fuzz"
 
 @dataclass(frozen=True)
 class Target:
-    """A check; `words` are what its inputs are made of; `seeds` are patterns below tests/golden.
+    """Describe a check.
 
-    With `ordered` the first byte of an input says how the check goes about it. `bytes_max` is for
-    atheris: what is fed byte by byte is tried more often if it is short.
+    `words` are what its inputs consist of; `seeds` are patterns below tests/golden. With `ordered`,
+    the first byte of an input selects what the check does. `bytes_max` limits inputs for atheris:
+    checks that feed byte by byte get more tries with short ones.
     """
 
     name: str
@@ -30,20 +31,20 @@ class Target:
     bytes_max: int = 4096
 
     def read_seeds(self) -> Iterator[bytes]:
-        """Whole inputs to begin with."""
+        """Return whole inputs to begin with."""
         paths = sorted(path for pattern in self.seeds for path in GOLDEN.glob(pattern))
         for number, content in enumerate([*self.samples, *(path.read_bytes() for path in paths)]):
             yield bytes([number % 16]) + content if self.ordered else content
 
     def read_short_seeds(self) -> Iterator[bytes]:
-        """The seeds that are short enough; of the others their beginning and their end."""
+        """Return the seeds that are short enough, and beginning and end of the others."""
         for seed in self.read_seeds():
             yield seed[: self.bytes_max]
             if len(seed) > self.bytes_max:
                 yield seed[:1] + seed[1 - self.bytes_max :]
 
     def read_regressions(self) -> list[tuple[str, bytes]]:
-        """Names and contents of the inputs that once broke this check."""
+        """Return names and contents of the inputs that once broke this check."""
         paths = sorted((REGRESSIONS / self.name).glob("*"))
         return [(path.name, path.read_bytes()) for path in paths]
 
@@ -172,7 +173,7 @@ TARGETS = {
             samples=(b"hg_live_0123456789AB_" + b"a" * 49,),
         ),
         Target("advice", answers.check_advice, _ADVICE, samples=(b"a:1\nab:2", b"6m0s")),
-        Target("refusal", answers.check_refusal, _CHUNKS, samples=_CHUNKS, ordered=True),
+        Target("refusal", answers.check_error_response, _CHUNKS, samples=_CHUNKS, ordered=True),
         Target("models", answers.check_models, _MODELS, samples=_MODELS_SAMPLES),
         Target("base-url", vault.check_base_url, _URL, samples=(b"https://api.openai.com/v1",)),
         Target("box", vault.check_box, (b"\x01", b"\0"), samples=(b"\x01",), ordered=True),

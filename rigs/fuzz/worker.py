@@ -1,6 +1,7 @@
-"""`python -m rigs.fuzz.worker target [libFuzzer options]`: atheris on one target, in this process.
+"""`python -m rigs.fuzz.worker target [libFuzzer options]`: run atheris on one target in this
+process.
 
-Atheris must instrument the modules before they are imported, so nothing of them is at the top.
+Atheris must instrument modules before they are imported, so nothing is imported at the top.
 """
 
 from __future__ import annotations

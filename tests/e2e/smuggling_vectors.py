@@ -1,7 +1,8 @@
-"""Requests that two readers could understand in two ways, each hiding or trailing a second one.
+"""Requests that two readers could understand in two ways, each with a second one inside or behind
+it.
 
-After RFC 9112 and the classes that are known from proxies in the field. `build` gives them by
-name. The request that an attacker wants to slip past is the marker: a POST to `MARKER_PATH`.
+They follow RFC 9112 and the known classes of request smuggling. `build` returns them by name. The
+hidden request is the marker, a POST to `MARKER_PATH`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ class Builder:
         )
 
     def request(
-        self, *fields: bytes, line: bytes = LINE, host: bytes = HOST, body: bytes = b""
+        self, *list_header_fields: bytes, line: bytes = LINE, host: bytes = HOST, body: bytes = b""
     ) -> bytes:
-        lines = [line, host, self.authorization, *fields, b"", b""]
-        return b"\r\n".join(each for at, each in enumerate(lines) if each or at > 2) + body
+        list_request_lines = [line, host, self.authorization, *list_header_fields, b"", b""]
+        return (
+            b"\r\n".join(each for at, each in enumerate(list_request_lines) if each or at > 2)
+            + body
+        )
 
-    def lengths(self) -> dict[str, Vector]:
+    def list_content_lengths(self) -> dict[str, Vector]:
         """Return invalid Content-Lengths. Some hide the marker in what would be the body."""
         marker, request = self.marker, self.request
         hidden = END + marker
@@ -96,14 +100,14 @@ class Builder:
             "key named by Connection": Vector(request(b"Connection: authorization", body=marker)),
         }
 
-    def codings(self) -> dict[str, Vector]:
+    def list_transfer_codings(self) -> dict[str, Vector]:
         """Return transfer codings that are not exactly `chunked`; a length beside them hides the
         marker from a reader that ignores the coding.
         """
         request = self.request
         hidden = END + self.marker
         whole = b"Content-Length: %d" % len(hidden)
-        fields = {
+        list_header_fields = {
             "xchunked": b"Transfer-Encoding: xchunked",
             "chunkedx": b"Transfer-Encoding: chunkedx",
             "chunked twice": b"Transfer-Encoding: chunked, chunked",
@@ -140,11 +144,12 @@ class Builder:
             "long s": "Transfer-Encoding: chunk\u0117d".encode(),
         }
         alone = {
-            f"coding: {name}": Vector(request(field, body=END)) for name, field in fields.items()
+            f"coding: {name}": Vector(request(field, body=END))
+            for name, field in list_header_fields.items()
         }
         beside = {
             f"coding beside length: {name}": Vector(request(whole, field, body=hidden))
-            for name, field in fields.items()
+            for name, field in list_header_fields.items()
         }
         old = {
             "coding on HTTP/1.0": Vector(
@@ -164,7 +169,7 @@ class Builder:
         }
         return alone | beside | old
 
-    def chunks(self) -> dict[str, Vector]:
+    def list_chunk_framings(self) -> dict[str, Vector]:
         """Return chunks that are not framed as in RFC 9112 7.1."""
         bodies = {
             "17 digits": b"f" * 17 + b"\r\nabcde\r\n",
@@ -220,9 +225,9 @@ class Builder:
             found[f"trailer: {name}"] = Vector(self.request(CHUNKED, body=body + self.marker))
         return found
 
-    def lines(self) -> dict[str, Vector]:
+    def list_request_lines(self) -> dict[str, Vector]:
         """Return request lines and versions."""
-        lines = {
+        list_request_lines = {
             "HTTP/0.9": b"GET /v1/models",
             "version 0.9": b"GET /v1/models HTTP/0.9",
             "version 1.2": b"GET /v1/models HTTP/1.2",
@@ -265,10 +270,10 @@ class Builder:
         }
         return {
             f"line: {name}": Vector(self.request(line=line, body=self.marker))
-            for name, line in lines.items()
+            for name, line in list_request_lines.items()
         }
 
-    def offers(self) -> dict[str, Vector]:
+    def list_upgrade_offers(self) -> dict[str, Vector]:
         """Return offers to upgrade, which are ignored, beside a body of no clear length."""
         get = b"GET /v1/models HTTP/1.1"
         return {
@@ -301,7 +306,7 @@ class Builder:
             ),
         }
 
-    def messages(self) -> dict[str, Vector]:
+    def list_other_protocols(self) -> dict[str, Vector]:
         """Return requests that leave HTTP/1.1, or have a body where none is expected."""
         get = b"GET /v1/models HTTP/1.1"
         return {
@@ -349,10 +354,10 @@ class Builder:
             ),
         }
 
-    def fields(self) -> dict[str, Vector]:
+    def list_header_fields(self) -> dict[str, Vector]:
         """Return malformed header fields, and fields that occur twice where one may be."""
         get = b"GET /v1/models HTTP/1.1"
-        fields = {
+        list_header_fields = {
             "empty name": b": b",
             "space in name": b"X A: b",
             "parenthesis in name": b"X(A): b",
@@ -374,7 +379,7 @@ class Builder:
         }
         found = {
             f"field: {name}": Vector(self.request(field, line=get, body=self.marker))
-            for name, field in fields.items()
+            for name, field in list_header_fields.items()
         }
         hosts = {
             "none": b"",
@@ -411,13 +416,13 @@ def build(key: str) -> dict[str, Vector]:
     """Return all vectors by name, with the marker behind or inside each."""
     builder = Builder(key)
     return (
-        builder.lengths()
-        | builder.codings()
-        | builder.chunks()
-        | builder.lines()
-        | builder.messages()
-        | builder.offers()
-        | builder.fields()
+        builder.list_content_lengths()
+        | builder.list_transfer_codings()
+        | builder.list_chunk_framings()
+        | builder.list_request_lines()
+        | builder.list_other_protocols()
+        | builder.list_upgrade_offers()
+        | builder.list_header_fields()
     )
 
 

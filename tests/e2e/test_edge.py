@@ -67,7 +67,7 @@ def code_of(body: bytes) -> Any:
     return json.loads(body)["error"]["code"]
 
 
-def refused(client: RawClient, status: int, code: str) -> None:
+def assert_refused(client: RawClient, status: int, code: str) -> None:
     """Return whether the answer is an error in the wire's shape and the connection ends."""
     assert client.read_head() == status
     assert client.headers["connection"] == "close"
@@ -79,7 +79,7 @@ def refused(client: RawClient, status: int, code: str) -> None:
 def test_head_that_does_not_end_is_cut_in_time(client: RawClient) -> None:
     started = time.monotonic()
     client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n")
-    refused(client, 408, "request_timeout")
+    assert_refused(client, 408, "request_timeout")
     assert time.monotonic() - started < HEADER_SECONDS + 2 * SWEEP_SECONDS + 2
 
 
@@ -147,7 +147,7 @@ def test_body_that_streams_has_only_its_rate_to_keep(
     client.send(client.render("/v1/files", None, method="POST", content_length="8"))
     client.send(b"x")
     started = time.monotonic()
-    refused(client, 408, "request_timeout")
+    assert_refused(client, 408, "request_timeout")
     assert time.monotonic() - started < 2 * GRACE_SECONDS + SWEEP_SECONDS
 
 
@@ -155,7 +155,7 @@ def test_dripping_body_is_cut_before_its_time_as_a_whole(client: RawClient) -> N
     client.send(client.render("/v1/files", None, method="POST", content_length="1000"))
     client.send(b" " * 900)
     started = time.monotonic()
-    refused(client, 408, "request_timeout")
+    assert_refused(client, 408, "request_timeout")
     assert GRACE_SECONDS < time.monotonic() - started < 2 * GRACE_SECONDS + SWEEP_SECONDS
 
 
@@ -238,12 +238,12 @@ def test_listed_host_is_served(client: RawClient, host: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/health/live"])
 def test_other_host_is_misdirected(client: RawClient, path: str, host: str) -> None:
     client.ask(path, CHAT, host=host)
-    refused(client, 421, "host_not_allowed")
+    assert_refused(client, 421, "host_not_allowed")
 
 
 def test_upgrade_is_refused_with_a_reason(client: RawClient) -> None:
     client.ask("/v1/realtime", connection="upgrade", upgrade="websocket")
-    refused(client, 426, "websocket_unsupported")
+    assert_refused(client, 426, "websocket_unsupported")
 
 
 def test_continue_is_sent_before_the_body_and_not_for_a_refused_head(
@@ -345,19 +345,19 @@ def test_request_that_can_be_read_in_two_ways_is_refused_and_nothing_after_it_he
 
 def test_old_client_cannot_use_a_coding_that_it_does_not_know(client: RawClient) -> None:
     client.send(b"POST /v1/files HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n" + BODY)
-    refused(client, 400, "malformed_request")
+    assert_refused(client, 400, "malformed_request")
 
 
 def test_request_without_a_host_is_refused(client: RawClient) -> None:
     client.send(b"GET /health/live HTTP/1.1\r\n\r\n")
-    refused(client, 400, "malformed_request")
+    assert_refused(client, 400, "malformed_request")
 
 
 def test_nothing_is_heard_after_a_refused_head(client: RawClient, upstream: FakeUpstream) -> None:
     calls = len(upstream.received)
     long = client.render("/v1/" + "x" * 9_000, None)
     client.send(long + client.render("/v1/chat/completions", CHAT))
-    refused(client, 414, "target_too_long")
+    assert_refused(client, 414, "target_too_long")
     assert len(upstream.received) == calls
 
 

@@ -1,4 +1,4 @@
-"""Which headers travel to the provider, and which come back with the answer."""
+"""Which request headers reach the provider, and which response headers come back."""
 
 from __future__ import annotations
 

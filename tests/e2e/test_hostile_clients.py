@@ -1,6 +1,6 @@
-"""The rig of hostile clients in its quick form; `python -m rigs.clients` is the full one.
+"""The rig of hostile clients in its short form; `python -m rigs.clients` is the full one.
 
-Times of the healthy client are not judged here: the machine that runs the tests is busy.
+Times of the healthy client are not checked here, because the test machine is busy.
 """
 
 from __future__ import annotations

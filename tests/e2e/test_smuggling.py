@@ -1,7 +1,7 @@
-"""No request is ever two (C10): an ambiguous one is refused, and nothing after it is heard.
+"""No request is ever read as two: an ambiguous one is refused, and the input after it is ignored.
 
-Straight to the gateway, the second request must never be served. Behind a proxy both may well be
-heard, as the proxy understood them; but the gateway must count exactly the requests that the proxy
+Sent to the gateway directly, the second request must never be served. Behind a proxy, both may be
+served as the proxy understood them, but the gateway must count exactly the requests that the proxy
 sent.
 """
 

@@ -30,7 +30,7 @@ Seen = tuple[bytes, bytes, bytes]
 
 
 class EchoHandler:
-    """Answers every request with its body, and remembers what it was asked."""
+    """Answer every request with its body, and record the requests."""
 
     def __init__(self, body_bytes_max: int = 4096) -> None:
         self.seen: list[Seen] = []
@@ -56,7 +56,7 @@ class EchoHandler:
 
 
 class ScriptedHandler(EchoHandler):
-    """Does with every request what a test says: `prepare` when it is opened, `script` after."""
+    """Run a test's functions for every request: `prepare` when it is opened, then `script`."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ScriptedHandler(EchoHandler):
 
 
 class FakeLoop:
-    """The loop that a connection sees: its time stands still until a test moves it."""
+    """An event loop whose time stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -97,7 +97,7 @@ class FakeLoop:
         return asyncio.get_running_loop().create_task(work, **options)
 
     def move(self, seconds: float) -> None:
-        """Let time pass, and call what is due."""
+        """Let time pass, and run what is due."""
         self.now += seconds
         due = [each for each in self._later if each[0] <= self.now]
         self._later = [each for each in self._later if each[0] > self.now]
@@ -106,10 +106,10 @@ class FakeLoop:
 
 
 class FakeTransport(asyncio.Transport):
-    """The transport: keeps what is written. `paused` says that no more is read for now.
+    """A transport that keeps what is written. `paused` says that nothing is read for now.
 
-    `unsent_bytes` is what it says of its buffer, `half_closed` whether our side was shut, `lost`
-    whether the protocol was told of the end.
+    `unsent_bytes` is the reported size of its buffer, `half_closed` says whether the edge shut its
+    side, `lost` whether the protocol was told of the end.
     """
 
     def __init__(self, *, is_tls: bool = False, peer: Peer | None = ("127.0.0.1", 5)) -> None:
@@ -165,13 +165,13 @@ class FakeTransport(asyncio.Transport):
 
 
 async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
-    """The ASGI application for everything that is no model call."""
+    """The ASGI application for all requests that are no model calls."""
     await send({"type": "http.response.start", "status": 404, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
 
 class EdgeConnection:
-    """One connection to an edge, whose time is a test's. Made in a running loop."""
+    """One connection to an edge with a manual clock. Created in a running loop."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class EdgeConnection:
         self.protocol.connection_made(self.transport)
 
     async def send(self, chunk: bytes) -> None:
-        """As a socket would: a little at a time, and nothing while reading is paused or over."""
+        """Send as a socket would: in pieces, and nothing while reading is paused or over."""
         for start in range(0, len(chunk) or 1, READ_BYTES):
             for _ in range(20):
                 if not self.transport.paused:
@@ -219,24 +219,24 @@ class EdgeConnection:
             await asyncio.sleep(0)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and the sweeper look at the deadline once."""
+        """Let time pass, and check the deadline once."""
         self.loop.move(seconds)
         if 0.0 < self.protocol.deadline < self.loop.now:
             self.protocol.expire()
 
     @property
     def statuses(self) -> list[int]:
-        """Of all answers that were written."""
+        """Return the statuses of all responses that were written."""
         return [int(part[:3]) for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
 
     async def close(self) -> None:
-        """The client hangs up."""
+        """Close from the side of the client."""
         for _ in range(5):
             await asyncio.sleep(0)
         self.lose(None)
 
     def lose(self, error: Exception | None) -> None:
-        """The loop tells of the end of the connection."""
+        """Tell the protocol of the end of the connection."""
         self.transport.closed = True
         self.protocol.connection_lost(error)
         self.transport.lost = True
@@ -247,6 +247,6 @@ CONFIG.load()
 
 
 def post(length: int, *more: bytes, target: bytes = b"/v1/x") -> bytes:
-    """The head of a request with a body of so many bytes."""
+    """Return the head of a request with a body of so many bytes."""
     lines = [b"POST %b HTTP/1.1" % target, b"host: a", *more, b"content-length: %d" % length]
     return b"\r\n".join([*lines, b"", b""])

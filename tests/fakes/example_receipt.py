@@ -1,4 +1,4 @@
-"""A plain receipt, of which a test changes what it is about."""
+"""An example receipt, of which a test changes the fields that it is about."""
 
 from __future__ import annotations
 

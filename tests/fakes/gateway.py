@@ -34,7 +34,7 @@ PORTS = range(12_000, 32_000)
 
 
 def find_port() -> int:
-    """A port that nobody listens on, and that nobody else is likely to find."""
+    """Return a port that nobody listens on, and that nobody else is likely to find."""
     while True:
         port = secrets.choice(PORTS)
         if port in REFUSED_PORTS:
@@ -66,7 +66,7 @@ class Gateway:
 
     @property
     def place(self) -> Path | str:
-        """Where its database is: the file, or what it was given as `database_url`."""
+        """Return the database: its file, or the given `database_url`."""
         return self.environment.get("HEADGATE_DATABASE_URL") or self.data / "headgate.db"
 
     @property
@@ -74,7 +74,7 @@ class Gateway:
         return self.keys["inference_key"]
 
     def sdk(self, **options: Any) -> openai.OpenAI:
-        """The official client of this server; `running_gateway` closes it."""
+        """Return the official client of this server; `running_gateway` closes it."""
         given: dict[str, Any] = {"api_key": self.key, "base_url": self.base_url, **options}
         client = openai.OpenAI(**given)
         self._clients.append(client)
@@ -91,7 +91,7 @@ class Gateway:
     def run(
         self, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """A command of the command line, on this server's data."""
+        """Run a command of the command line on this server's data."""
         return subprocess.run(
             [sys.executable, "-m", "headgate.cli", *arguments, "--data", str(self.data)],
             input=stdin,
@@ -139,8 +139,11 @@ def serve_gateway(
     variables: dict[str, str] | None = None,
     **settings: Any,
 ) -> Gateway:
-    """A server that may not be ready yet. `settings` are HEADGATE_ variables in lower case,
-    `variables` others as they are named; `tls` is how a client trusts it."""
+    """Start a server that may not be ready yet.
+
+    `settings` are HEADGATE_ variables in lower case, `variables` others by their own names. `tls`
+    is how a client trusts it.
+    """
     port = port or find_port()
     environment = {name: value for name, value in os.environ.items() if "HEADGATE" not in name}
     environment.pop("OPENAI_API_KEY", None)
@@ -165,7 +168,7 @@ def serve_gateway(
 
 
 def start_gateway(data: Path, **given: Any) -> Gateway:
-    """As `serve_gateway`, ready."""
+    """Start a server and wait until it is ready; arguments as of `serve_gateway`."""
     gateway = serve_gateway(data, **given)
     try:
         wait_ready(gateway)
@@ -180,7 +183,7 @@ def start_gateway(data: Path, **given: Any) -> Gateway:
 
 @contextlib.contextmanager
 def running_gateway(data: Path, **given: Any) -> Generator[Gateway]:
-    """As `start_gateway`."""
+    """Run a server for a `with` block; arguments as of `serve_gateway`."""
     gateway = start_gateway(data, **given)
     try:
         yield gateway

@@ -1,7 +1,7 @@
 """A real nginx and a real HAProxy in front of a server, each marking every request that it sends.
 
-The mark is a header that the gateway passes on to the provider. A request that arrives there
-without one was never sent by the proxy: it was smuggled in another's body.
+The mark is a header that the gateway passes on to the provider. A request without a mark at the
+provider was never sent by the proxy: it was smuggled in the body of another.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ backend back
 
 @dataclass(frozen=True)
 class Proxy:
-    """Which program it is, its configuration, and how it is started with that."""
+    """Name a proxy program, its configuration, and how it is started."""
 
     program: str
     package: str
@@ -105,7 +105,7 @@ def find_program(proxy: Proxy) -> str:
 
 @contextlib.contextmanager
 def running_proxy(name: str, folder: Path, target: int) -> Generator[int]:
-    """The port of the proxy in front of a port of this machine."""
+    """Run a proxy in front of a port of this machine, and yield the proxy's port."""
     proxy = PROXIES[name]
     program = find_program(proxy)
     folder.mkdir()

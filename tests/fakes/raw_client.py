@@ -1,4 +1,4 @@
-"""A client of plain sockets, which sees every byte and its moment."""
+"""An HTTP client on a plain socket, which sees every byte as it arrives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class RawClient:
-    """One connection to a server. What is read is exactly what was there."""
+    """One connection to a server."""
 
     def __init__(self, port: int, key: str = "", *, receive_bytes: int = 0) -> None:
         self.socket = socket.socket()
@@ -44,7 +44,7 @@ class RawClient:
         self.socket.close()
 
     def reset(self) -> None:
-        """Cut the connection without a word."""
+        """Reset the connection."""
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close()
@@ -83,7 +83,7 @@ class RawClient:
         return "\r\n".join([*lines, "", ""]).encode() + (data or b"")
 
     def read_head(self) -> int:
-        """The status; `headers` has the rest."""
+        """Read a head into `headers`, and return the status."""
         status = self.reader.readline().split(b" ", 2)[1]
         self.headers = {}
         while line := self.reader.readline().rstrip(b"\r\n"):
@@ -92,14 +92,16 @@ class RawClient:
         return int(status)
 
     def read_piece(self) -> bytes:
-        """The next chunk of a chunked body; empty at its end. ValueError if it breaks off."""
+        """Return the next chunk of a chunked body, empty at its end. Raises ValueError if it breaks
+        off.
+        """
         size = int(self.reader.readline(), 16)
         data = self.reader.read(size)
         self.reader.readline()
         return data
 
     def read_body(self) -> bytes:
-        """The rest of the answer. ValueError if it breaks off."""
+        """Return the rest of the response. Raises ValueError if it breaks off."""
         if self.headers.get("transfer-encoding") == "chunked":
             pieces: list[bytes] = []
             while piece := self.read_piece():
@@ -113,11 +115,11 @@ class RawClient:
         return body
 
     def read_answer(self) -> tuple[int, bytes]:
-        """Status and body of a whole answer."""
+        """Return status and body of a whole response."""
         return self.read_head(), self.read_body()
 
     def is_closed(self) -> bool:
-        """Whether the server closes the connection, without sending anything more."""
+        """Return whether the server closes the connection without sending anything more."""
         try:
             return self.reader.read(1) == b""
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The plain way to cut a stream into its events, which the tap is held against."""
+"""A simple splitter of event streams, with which the tap is compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from headgate.llm import sse
 
 
 class SseFramer:
-    """Cuts a stream of bytes into events whose raw bytes, joined with `pending`, are the input."""
+    """Cut a stream into events whose raw bytes, joined with `pending`, are the input."""
 
     def __init__(self, *, event_bytes_max: int = sse.EVENT_BYTES_MAX) -> None:
         self.event_bytes_max = event_bytes_max
@@ -15,16 +15,16 @@ class SseFramer:
 
     @property
     def pending(self) -> bytes:
-        """The bytes of an event that is not complete yet."""
+        """Return the bytes of an event that is not complete yet."""
         return bytes(self._buffer)
 
     def feed(self, chunk: bytes) -> list[sse.Event]:
-        """The events that this chunk completes. Raises `EventTooLargeError`."""
+        """Return the events that this chunk completes. Raises `EventTooLargeError`."""
         self._buffer += chunk
         return self._cut(final=False)
 
     def close(self) -> list[sse.Event]:
-        """The event, if any, that only the end of the stream completes."""
+        """Return the event, if any, that only the end of the stream completes."""
         return self._cut(final=True)
 
     def _cut(self, *, final: bool) -> list[sse.Event]:

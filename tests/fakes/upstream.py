@@ -1,4 +1,4 @@
-"""An upstream whose every byte a test decides: one thread per connection, plain sockets."""
+"""An upstream server whose every byte a test decides: plain sockets, one thread per connection."""
 
 from __future__ import annotations
 

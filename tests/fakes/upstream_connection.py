@@ -1,4 +1,6 @@
-"""A connection without a socket: a transport that remembers, and a clock set by hand."""
+"""A connection of the egress client without a socket, with a recording transport and a manual
+clock.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from headgate.kit.http.connection import HeadLimits, UpstreamConnection
 
 
 class ManualLoop:
-    """The running loop, but for its clock: `now` stands still until the test moves it."""
+    """The running loop with a clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -31,7 +33,7 @@ class ManualLoop:
 
 
 class OpenedTransport:
-    """A transport fresh from the loop: has a socket that notes what is set on it."""
+    """A new transport, whose socket records its options."""
 
     def __init__(self) -> None:
         self.options: list[tuple[int, int, int]] = []
@@ -48,8 +50,7 @@ class OpenedTransport:
 
 
 class RecordingTransport(asyncio.Transport):
-    """What a socket would have heard, each send apart. As asyncio's it tells of its end on a later
-    turn."""
+    """Record every send apart. As asyncio's transport, it reports its end on a later turn."""
 
     def __init__(self, connection: UpstreamConnection) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class RecordingTransport(asyncio.Transport):
 
 
 class RecordingPool:
-    """Keeps what it is given back."""
+    """Record the connections that are given back."""
 
     def __init__(self) -> None:
         self.released: list[UpstreamConnection] = []
@@ -98,7 +99,7 @@ class RecordingPool:
 
 
 class Rig:
-    """A connection with all that it stands between."""
+    """A connection with its loop, pool and transport."""
 
     def __init__(self, limits: HeadLimits | None = None) -> None:
         self.loop = ManualLoop()

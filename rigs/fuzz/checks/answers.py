@@ -1,4 +1,4 @@
-"""Heads, refusals and lists of a provider: advice to wait, errors of any shape, models."""
+"""Responses of a provider: retry advice, errors of any shape, lists of models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from headgate.gateway import listing
 from headgate.llm import provider_errors
 from headgate.relay.upstream import InvalidProviderResponseError
-from rigs.fuzz.checks.chunks import split_order
+from rigs.fuzz.checks.chunks import split_first_byte
 
 NAMES = (
     b"retry-after",
@@ -23,7 +23,7 @@ NOW = 1_800_000_000.0
 
 
 def check_advice(data: bytes) -> None:
-    """Advice to wait is a finite time from now on, or none."""
+    """Retry advice is a finite time from now on, or none."""
     lines = [line.partition(b":") for line in data.split(b"\n")]
     headers = [(NAMES[len(name) % len(NAMES)], value) for name, _, value in lines]
     for found in (
@@ -36,9 +36,9 @@ def check_advice(data: bytes) -> None:
     assert duration is None or (math.isfinite(duration) and duration >= 0)
 
 
-def check_refusal(data: bytes) -> None:
-    """An error of any shape is told apart and bounded, and never raises."""
-    order, body = split_order(data)
+def check_error_response(data: bytes) -> None:
+    """An error of any shape is categorized and bounded, and never raises."""
+    order, body = split_first_byte(data)
     status = 400 + order % 200
     fault = provider_errors.classify(status, body)
     assert fault.status == status
@@ -48,7 +48,7 @@ def check_refusal(data: bytes) -> None:
 
 
 def check_models(data: bytes) -> None:
-    """A list of models is read or refused; each row gains its card and loses nothing."""
+    """A list of models is read or refused; each row gains its metadata and loses nothing."""
     try:
         listed = listing.read(data)
     except InvalidProviderResponseError:

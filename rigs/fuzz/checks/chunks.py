@@ -1,17 +1,17 @@
-"""Any bytes as an order, a payload, and ways of cutting it."""
+"""Split fuzz inputs: a first byte that selects, a payload, and ways to cut it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 
-def split_order(data: bytes) -> tuple[int, bytes]:
-    """The first byte, which says how a check goes about it, and the rest, which it is about."""
+def split_first_byte(data: bytes) -> tuple[int, bytes]:
+    """Return the first byte, which selects what a check does, and the rest."""
     return (data[0], data[1:]) if data else (0, b"")
 
 
-def cut_variously(order: int, stream: bytes) -> Iterator[list[bytes]]:
-    """The stream in single bytes, in pieces of uneven sizes, and with an empty piece in it."""
+def cut_in_many_ways(order: int, stream: bytes) -> Iterator[list[bytes]]:
+    """Yield the stream in single bytes, in pieces of uneven sizes, and with an empty piece."""
     yield [stream[index : index + 1] for index in range(len(stream))]
     uneven: list[bytes] = []
     position, step = 0, order % 7 + 1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from headgate.gateway.limits import EdgeLimits
-from rigs.fuzz.checks.chunks import cut_variously, split_order
+from rigs.fuzz.checks.chunks import cut_in_many_ways, split_first_byte
 from tests.fakes.edge_connection import EchoHandler, EdgeConnection, Seen
 
 LIMITS = EdgeLimits(header_bytes_max=1024, header_count_max=10, target_bytes_max=256)
@@ -15,19 +15,19 @@ LIMITS = EdgeLimits(header_bytes_max=1024, header_count_max=10, target_bytes_max
 def check_edge(data: bytes) -> None:
     """Nothing escapes as an exception, and no cut makes other requests of the same bytes.
 
-    What follows a request that is being answered may be cut off earlier or later: so of two ways
-    the requests of one are the beginning of the other's.
+    Input that follows a request in progress may be cut off earlier or later. So the requests of one
+    cut must be a prefix of the requests of the other.
     """
-    order, stream = split_order(data)
+    order, stream = split_first_byte(data)
     whole = converse([stream])
-    for chunks in cut_variously(order, stream):
+    for chunks in cut_in_many_ways(order, stream):
         seen = converse(chunks)
         shared = min(len(seen), len(whole))
         assert seen[:shared] == whole[:shared]
 
 
 def converse(chunks: Iterable[bytes]) -> list[Seen]:
-    """The requests that the handler saw."""
+    """Return the requests that the handler saw."""
     return _RUNNER.run(_converse(chunks))
 
 

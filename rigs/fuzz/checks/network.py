@@ -15,7 +15,7 @@ from headgate.kit.http import addresses
 from headgate.kit.http.errors import ForbiddenAddressError
 from headgate.kit.http.guard import EgressRule
 from headgate.kit.http.message import Origin
-from rigs.fuzz.checks.chunks import cut_variously, split_order
+from rigs.fuzz.checks.chunks import cut_in_many_ways, split_first_byte
 
 CODINGS = ("gzip", "deflate", "br", "zstd")
 OUTPUT_BYTES_MAX = 64 * 1024
@@ -24,7 +24,7 @@ CLAIMS = b"203.0.113.99, junk, 10.9.9.9, "
 
 
 def check_address(data: bytes) -> None:
-    """No address is let pass that the standard library, or an IPv4 address inside it, forbids."""
+    """No accepted address is one that the standard library, or an inner IPv4 address, forbids."""
     for size in 4, 16:
         if len(data) >= size:
             address = ipaddress.ip_address(data[:size])
@@ -33,7 +33,7 @@ def check_address(data: bytes) -> None:
 
 
 def check_host(data: bytes) -> None:
-    """A host that is let pass is a name, or an address in the form that all read alike."""
+    """An accepted host is a name, or an address in the form that all readers understand alike."""
     host = data.decode("latin-1")
     with contextlib.suppress(ForbiddenAddressError):
         EgressRule().check(Origin("https", host, 443))
@@ -51,7 +51,7 @@ def check_host(data: bytes) -> None:
 
 
 def check_served_name(data: bytes) -> None:
-    """The name of a Host header is the one that another parser reads in its place."""
+    """The name of a Host header is the one that another parser reads."""
     name = read_name(data)
     if name is None:
         return
@@ -61,7 +61,7 @@ def check_served_name(data: bytes) -> None:
 
 
 def check_forwarded(data: bytes) -> None:
-    """A chain gives an address or a refusal, and what strangers claim to its left changes none."""
+    """A chain gives an address or an error, and untrusted claims to its left change neither."""
     lines = [line.partition(b":") for line in data.split(b"\n")]
     headers = [
         (b"x-forwarded-for" if len(name) % 2 else b"forwarded", text) for name, _, text in lines
@@ -82,20 +82,20 @@ def check_forwarded(data: bytes) -> None:
 
 
 def check_decoding(data: bytes) -> None:
-    """A body that decodes at two cuts decodes to the same, within its bounds.
+    """A body that decodes at two cuts decodes to the same bytes, within its bounds.
 
-    libzstd refuses a frame that lies about its size when it sees all of it at once, and lets it
-    pass in pieces; so one cut may refuse what another reads.
+    libzstd refuses a frame that lies about its size when it sees all of it at once, and accepts it
+    in pieces. So one cut may refuse what another reads.
     """
-    order, body = split_order(data)
+    order, body = split_first_byte(data)
     coding = CODINGS[order % len(CODINGS)]
-    found = [decode(coding, chunks) for chunks in ([body], *cut_variously(order >> 2, body))]
+    found = [decode(coding, chunks) for chunks in ([body], *cut_in_many_ways(order >> 2, body))]
     assert len({output for output in found if output is not None}) <= 1
     assert coding == "zstd" or len(set(found)) == 1
 
 
 def decode(coding: str, chunks: list[bytes]) -> bytes | None:
-    """The decoded body; None when it was refused."""
+    """Return the decoded body; None where it was refused."""
     decoder = Decoder(coding, output_bytes_max=OUTPUT_BYTES_MAX)
     try:
         output = b"".join([piece for chunk in chunks for piece in decoder.feed(chunk)])
@@ -107,7 +107,7 @@ def decode(coding: str, chunks: list[bytes]) -> bytes | None:
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """By the standard library, and so every IPv4 address that an IPv6 one carries."""
+    """Return whether the standard library calls the address, and any IPv4 address in it, public."""
     inner: list[ipaddress.IPv4Address] = []
     if isinstance(address, ipaddress.IPv6Address):
         carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]

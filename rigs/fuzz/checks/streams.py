@@ -1,4 +1,4 @@
-"""Streams of a provider: events, and the taps that watch them."""
+"""Streams of a provider: events, and the taps that read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headgate.llm.tail import TailTap
 from headgate.llm.tap import NAME_BYTES, NO_DATA, StreamTap
 from headgate.llm.usage import ParsedUsage
 from headgate.llm.wire import audio, chat, completions, images, opaque, responses
-from rigs.fuzz.checks.chunks import cut_variously, split_order
+from rigs.fuzz.checks.chunks import cut_in_many_ways, split_first_byte
 from tests.fakes.sse_framer import SseFramer
 
 METERS: tuple[Meter, ...] = (
@@ -32,36 +32,38 @@ Outcome = tuple[bytes, bytes, ParsedUsage, bool, bool]
 
 def check_events(data: bytes) -> None:
     """No byte is lost, no cut changes an event, and the events are those of the standard."""
-    order, stream = split_order(data)
-    events, pending = frame([stream])
+    order, stream = split_first_byte(data)
+    events, pending = split_events([stream])
     assert b"".join(event.raw for event in events) + pending == stream
-    for chunks in cut_variously(order, stream):
-        assert frame(chunks) == (events, pending)
+    for chunks in cut_in_many_ways(order, stream):
+        assert split_events(chunks) == (events, pending)
     if _BOM not in stream:
         found = [(event.name, event.data) for event in events if event.data]
         assert found == read_by_the_standard(stream)
 
 
 def check_tap(data: bytes) -> None:
-    """How a stream is cut changes nothing; what leaves is what came; what is read is in events."""
-    order, stream = split_order(data)
+    """The cut of a stream changes nothing; bytes pass unchanged, and the usage is that of the
+    events.
+    """
+    order, stream = split_first_byte(data)
     meter, drop = METERS[order % DROP_ORDER % len(METERS)], bool(order & DROP_ORDER)
-    whole = carry(meter, [stream], drop=drop)
-    for chunks in cut_variously(order >> 4, stream):
-        assert carry(meter, chunks, drop=drop) == whole
+    whole = run_tap(meter, [stream], drop=drop)
+    for chunks in cut_in_many_ways(order >> 4, stream):
+        assert run_tap(meter, chunks, drop=drop) == whole
     if whole is None:
         return
     left, withheld, parsed, finished, truncated = whole
     if not drop:
         assert stream.startswith(left + withheld)
         assert left + withheld == stream or truncated
-    assert (parsed, finished) == read_plainly(meter, stream)
+    assert (parsed, finished) == read_event_by_event(meter, stream)
 
 
 def check_tail(data: bytes) -> None:
-    """Every byte leaves in its order, and the last one only when it is released."""
-    order, stream = split_order(data)
-    for chunks in cut_variously(order, stream):
+    """Every byte passes in order, and the last one only when it is released."""
+    order, stream = split_first_byte(data)
+    for chunks in cut_in_many_ways(order, stream):
         tap = TailTap()
         left = b"".join(tap.feed(chunk) for chunk in chunks) + tap.close()
         assert left == stream[:-1]
@@ -70,8 +72,8 @@ def check_tail(data: bytes) -> None:
 
 
 def check_answer(data: bytes) -> None:
-    """No body and no event makes a meter raise; what it reads is a sum that can be priced."""
-    order, body = split_order(data)
+    """No body and no event makes a meter raise; what it reads can be priced."""
+    order, body = split_first_byte(data)
     meter = METERS[order % len(METERS)]
     parsed = ParsedUsage()
     meter.read_body(body, parsed)
@@ -87,7 +89,7 @@ def check_answer(data: bytes) -> None:
 
 
 def check_usage(parsed: ParsedUsage) -> None:
-    """Counts are counts, and the parts that are priced apart stay below their totals."""
+    """Counts are not negative, and the parts with prices of their own stay below their totals."""
     usage = parsed.usage
     if usage is None:
         return
@@ -98,8 +100,8 @@ def check_usage(parsed: ParsedUsage) -> None:
     assert all(count > 0 for count in usage.tool_calls.values())
 
 
-def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
-    """What left, what was withheld, what was learned, whether it ended; None if it was too long."""
+def run_tap(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
+    """Return the bytes passed and held back, the usage, and whether it ended; None if too long."""
     parsed = ParsedUsage()
     tap = StreamTap(meter, parsed, drop_usage=drop, event_bytes_max=EVENT_BYTES_MAX)
     try:
@@ -109,16 +111,16 @@ def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome | None:
     return left, tap.release(), parsed, tap.finished, tap.truncated
 
 
-def frame(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
-    """The events of a stream, and what is left over."""
+def split_events(chunks: list[bytes]) -> tuple[list[sse.Event], bytes]:
+    """Return the events of a stream, and what is left over."""
     framer = SseFramer()
     events = [event for chunk in chunks for event in framer.feed(chunk)]
     return events + framer.close(), framer.pending
 
 
-def read_plainly(meter: Meter, stream: bytes) -> tuple[ParsedUsage, bool]:
-    """What a stream tells when its events are read one after the other, up to the last."""
-    events, pending = frame([stream])
+def read_event_by_event(meter: Meter, stream: bytes) -> tuple[ParsedUsage, bool]:
+    """Return what a stream states when its events are read one after the other."""
+    events, pending = split_events([stream])
     if pending:
         events.append(sse.parse_event(pending))
     parsed = ParsedUsage()
@@ -136,7 +138,7 @@ def read_plainly(meter: Meter, stream: bytes) -> tuple[ParsedUsage, bool]:
 
 
 def read_by_the_standard(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """Names and data (where there is any) by the letter of the HTML standard, line by line."""
+    """Return names and data by the letter of the HTML standard, line by line."""
     found: list[tuple[bytes, bytes]] = []
     name, data = b"", list[bytes]()
     *lines, _ = _LINE_END.split(stream)

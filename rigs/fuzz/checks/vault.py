@@ -1,4 +1,4 @@
-"""What the vault reads: addresses that somebody chose, boxes that somebody may have changed."""
+"""What the vault reads: base URLs of anybody, and sealed boxes that somebody may have changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headgate.kit.crypto import BrokenSealError, SecretKey
 from headgate.vault.model.base_url import InvalidCredentialError, parse_base_url
 from headgate.vault.model.keys import InvalidMasterKeyError
 from headgate.vault.service.master_key import parse_master_key
-from rigs.fuzz.checks.chunks import split_order
+from rigs.fuzz.checks.chunks import split_first_byte
 
 _KEY = SecretKey(bytes(range(100, 132)))
 _BOUND = b"here"
@@ -21,7 +21,7 @@ _PATH = re.compile(rb"(/[!$&'()*+,;=:@A-Za-z0-9._~%-]+)*")
 
 
 def check_base_url(data: bytes) -> None:
-    """An address that is accepted is read by another client's parser as the same origin."""
+    """Another client's parser reads an accepted URL as the same origin."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         origin, path = parse_base_url(text)
@@ -41,11 +41,11 @@ def check_base_url(data: bytes) -> None:
 
 
 def check_box(data: bytes) -> None:
-    """Nothing opens but what was sealed; whatever is wrong with a box, it is `BrokenSealError`."""
+    """Only sealed data opens; any defect of a box raises `BrokenSealError`."""
     with contextlib.suppress(BrokenSealError):
         crypto.open_envelope(_KEY, data, bound_to=_BOUND)
         assert data == _ENVELOPE
-    order, changes = split_order(data)
+    order, changes = split_first_byte(data)
     place = (order * 256 + len(changes)) % len(_ENVELOPE)
     changed = _ENVELOPE[:place] + changes + _ENVELOPE[place + len(changes) :]
     with contextlib.suppress(BrokenSealError):
@@ -54,7 +54,7 @@ def check_box(data: bytes) -> None:
 
 
 def check_master_key(data: bytes) -> None:
-    """A text is 32 bytes that cannot be guessed, or refused."""
+    """A text is 32 bytes that cannot be guessed, or is refused."""
     with contextlib.suppress(InvalidMasterKeyError):
         material = parse_master_key(data.decode("latin-1"), "here")
         assert len(material) == 32

@@ -1,4 +1,4 @@
-"""Requests that are no model call: the ASGI application's, with a body's bounds and in turn."""
+"""Requests to the ASGI application: limits of their bodies, and their order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 
 
 class Gate:
-    """A handler's script that answers once it is opened."""
+    """A script for a handler that answers once the gate is opened."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -40,7 +40,7 @@ class Gate:
 
 
 class App:
-    """An ASGI application that reads the body, and answers with what it was asked for."""
+    """An ASGI application that reads the body, and answers with method, path and body."""
 
     def __init__(self) -> None:
         self.scopes: list[dict[str, Any]] = []
@@ -136,7 +136,7 @@ async def test_question_to_the_server_as_a_whole_goes_to_the_application() -> No
 
 
 async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
-    """Without a look at the body."""
+    """Answer without reading the body."""
     headers = [(b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": b"no"})

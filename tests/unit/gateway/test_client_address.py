@@ -1,4 +1,4 @@
-"""The address of a client, as a handler asks for it on a real connection."""
+"""The client's address, as a handler reads it on a real connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headgate.kit.errors import HeadgateError
 
 
 class Echo:
-    """Answers with the client's address."""
+    """Answer with the client's address."""
 
     def open(self, exchange: InboundExchange) -> None:
         exchange.body_complete = True
@@ -35,7 +35,7 @@ class Echo:
 
 
 async def ask(trusted: tuple[str, ...], head: bytes) -> bytes:
-    """The body of the answer to one request, through an edge with these trusted proxies."""
+    """Return the response body of one request, through an edge with these trusted proxies."""
     edge = Edge(
         Echo(),
         EdgeLimits(),

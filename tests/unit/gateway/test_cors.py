@@ -1,4 +1,4 @@
-"""Which pages of other origins may read what is answered to them."""
+"""Which pages of other origins may read responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def get(target: bytes, *lines: bytes, origin: bytes = APP, method: bytes = b"GET
 
 
 async def talk(raw: bytes, *, cors: CorsPolicy | None, handler: EchoHandler | None = None) -> bytes:
-    """What a connection says."""
+    """Return everything that the connection sends."""
     app = answer_nothing if cors is None else CorsMiddleware(answer_nothing, cors)
     connection = EdgeConnection(handler or EchoHandler(), app=app, cors=cors)
     await connection.send(raw)

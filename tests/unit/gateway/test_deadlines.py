@@ -1,4 +1,4 @@
-"""How long a connection waits for its client, to the moment (C3): time is the test's own."""
+"""How long a connection waits for its client, to the second, with a manual clock."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def talk(*chunks: bytes, handler: EchoHandler | None = None) -> EdgeConnec
     return connection
 
 
-def endure(connection: EdgeConnection, seconds: float) -> bool:
-    """Whether a connection lives until a moment, and not a moment longer."""
+def lives_until(connection: EdgeConnection, seconds: float) -> bool:
+    """Return whether a connection lives exactly until a moment."""
     written = connection.transport.written
     connection.wait(seconds)
     lives = not connection.transport.closed and connection.transport.written == written
@@ -75,7 +75,7 @@ async def linger(exchange: InboundExchange) -> None:
 
 async def test_first_request_has_its_time_and_then_the_connection_just_closes() -> None:
     connection = await talk()
-    assert endure(connection, 20)
+    assert lives_until(connection, 20)
     assert (connection.transport.written, connection.transport.closed) == (b"", True)
     await connection.close()
 
@@ -87,7 +87,7 @@ async def test_head_has_its_time_from_its_first_byte_whatever_trickles(before: b
     await connection.send(GET[:9])
     connection.wait(6)
     await connection.send(GET[9:20])
-    assert endure(connection, 2)
+    assert lives_until(connection, 2)
     assert connection.statuses[-1] == 408
     assert b"connection: close\r\n" in connection.transport.written
     await connection.close()
@@ -104,7 +104,7 @@ async def test_refusal_of_a_late_head_says_so() -> None:
 
 async def test_idle_connection_is_kept_and_then_just_closed() -> None:
     connection = await talk(GET)
-    assert endure(connection, 70)
+    assert lives_until(connection, 70)
     assert (connection.statuses, connection.transport.closed) == ([200], True)
     await connection.close()
 
@@ -112,7 +112,7 @@ async def test_idle_connection_is_kept_and_then_just_closed() -> None:
 @pytest.mark.parametrize("request_bytes", [POST, CONTROL])
 async def test_body_that_does_not_come_has_its_grace(request_bytes: bytes) -> None:
     connection = await talk(request_bytes, handler=ScriptedHandler(linger, take_long))
-    assert endure(connection, 4)
+    assert lives_until(connection, 4)
     await connection.close()
 
 
@@ -130,7 +130,7 @@ async def test_bytes_of_a_body_buy_time_at_the_least_rate_up_to_a_grace(
     await connection.send(b"x" * 160)
     connection.wait(2)
     assert connection.protocol.deadline == connection.loop.now + 4 - STEP
-    assert endure(connection, 4 - STEP)
+    assert lives_until(connection, 4 - STEP)
     await connection.close()
 
 
@@ -143,7 +143,7 @@ async def test_body_that_bought_just_the_time_that_has_passed_is_late() -> None:
 
 
 async def trickle(connection: EdgeConnection, seconds: int) -> int:
-    """Send just enough for a while; the seconds until the connection was refused or closed."""
+    """Send just enough; return the seconds until the connection was refused or closed."""
     for second in range(seconds):
         await connection.send(b"x" * 16)
         connection.wait(1)
@@ -215,7 +215,7 @@ async def test_client_that_catches_up_between_requests_is_waited_for_as_an_idle_
     connection.protocol.pause_writing()
     connection.wait(10)
     connection.protocol.resume_writing()
-    assert endure(connection, 70)
+    assert lives_until(connection, 70)
     await connection.close()
 
 
@@ -231,7 +231,7 @@ async def test_body_goes_on_to_be_waited_for_once_the_client_reads() -> None:
     connection = await talk(POST, handler=ScriptedHandler(linger, take_long))
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
-    assert endure(connection, 4)
+    assert lives_until(connection, 4)
     await connection.close()
 
 
@@ -253,7 +253,7 @@ async def test_refused_sender_that_reads_slowly_is_not_taken_for_an_idle_one() -
     connection = await talk(b"nonsense\r\n\r\n")
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
-    assert endure(connection, 16)
+    assert lives_until(connection, 16)
     assert connection.transport.closed
     await connection.close()
 
@@ -268,8 +268,8 @@ async def test_refused_sender_is_heard_out_for_so_many_bytes() -> None:
     await connection.close()
 
 
-class Member:
-    """Something with a deadline; it counts how often it passed."""
+class FakeConnection:
+    """Have a deadline, and count how often it passed."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -284,7 +284,7 @@ async def test_sweeper_expires_what_is_overdue_and_keeps_the_date(
 ) -> None:
     monkeypatch.setattr(edges, "SWEEP_SECONDS", 0.001)
     loop = asyncio.get_running_loop()
-    members = [Member(0.0), Member(0.5), Member(loop.time() + 1000)]
+    members = [FakeConnection(0.0), FakeConnection(0.5), FakeConnection(loop.time() + 1000)]
     edge = Edge(EchoHandler(), EdgeLimits(), hosts=HostAllowlist(), trusted_proxies=())
     edge.date_line = b""
     sweeper = asyncio.create_task(edge.run(members))

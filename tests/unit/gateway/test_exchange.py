@@ -25,8 +25,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Reader:
-    """Who provides the answer, and what it is told."""
+class RecordingListener:
+    """Record what the exchange reports to its listener."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -50,8 +50,8 @@ async def serve(
     return connection
 
 
-async def say(raw: bytes, script: Script) -> tuple[bytes, bool]:
-    """What is on the wire but the date, and whether the connection goes on."""
+async def render_response(raw: bytes, script: Script) -> tuple[bytes, bool]:
+    """Return the bytes on the wire without the date, and whether the connection goes on."""
     connection = await serve(raw, script, lambda _: None)
     goes_on = not connection.transport.closed
     written, dates = DATE.subn(b"", connection.transport.written)
@@ -71,12 +71,12 @@ async def test_length_is_told_whatever_another_header_says() -> None:
         exchange.write(b"abc")
         exchange.finish()
 
-    said, goes_on = await say(GET, answer)
+    said, goes_on = await render_response(GET, answer)
     assert (said, goes_on) == (
         b"HTTP/1.1 200 OK\r\n" + named + b"content-length: 3\r\n\r\nabc",
         True,
     )
-    said, goes_on = await say(GET, stream)
+    said, goes_on = await render_response(GET, stream)
     assert (said, goes_on) == (
         b"HTTP/1.1 200 OK\r\n" + named + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         True,
@@ -122,7 +122,7 @@ async def test_whole_answer_has_its_length_and_says_whether_the_connection_goes_
     async def script(exchange: InboundExchange) -> None:
         exchange.answer(status, head, b"abc")
 
-    assert await say(raw, script) == (said, goes_on)
+    assert await render_response(raw, script) == (said, goes_on)
 
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -171,7 +171,7 @@ async def test_answer_by_pieces_is_framed_as_the_client_can_read_it(
             else:
                 exchange.finish(complete=False)
 
-    assert await say(raw, script) == (b"HTTP/1.1 200 OK\r\n" + said, goes_on)
+    assert await render_response(raw, script) == (b"HTTP/1.1 200 OK\r\n" + said, goes_on)
 
 
 async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
@@ -186,7 +186,7 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
         exchange.finish()
         assert exchange.response_complete
 
-    reader = Reader()
+    reader = RecordingListener()
     connection = await serve(GET, script, lambda _: None)
     before = connection.transport.written
     await connection.close()
@@ -209,7 +209,7 @@ async def test_who_provides_the_answer_is_told_how_the_client_reads() -> None:
         exchange.set_listener(None)
         await asyncio.Event().wait()
 
-    reader, late = Reader(), Reader()
+    reader, late = RecordingListener(), RecordingListener()
     connection = await serve(GET, script, lambda _: None)
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
@@ -252,8 +252,8 @@ def test_what_a_request_is_before_its_handler_has_seen_it() -> None:
     assert (line_less.body_bytes_max, line_less.waiting_bytes) == (0, 0)
 
 
-class Body:
-    """A handler's script that reads a streamed body of at most 8 bytes, piece by piece."""
+class BodyReader:
+    """A script for a handler that reads a streamed body of at most 8 bytes, piece by piece."""
 
     def __init__(self, bytes_max: int = 8) -> None:
         self.pieces: list[bytes] = []
@@ -277,7 +277,7 @@ class Body:
 
 
 async def test_streamed_body_comes_as_it_arrives_up_to_its_limit() -> None:
-    body = Body()
+    body = BodyReader()
     connection = await serve(STREAM, body, body.prepare)
     await connection.send(b"2\r\nab\r\n2\r\ncd\r\n")
     await connection.settle()
@@ -289,7 +289,7 @@ async def test_streamed_body_comes_as_it_arrives_up_to_its_limit() -> None:
 
 
 async def test_streamed_body_past_its_limit_is_refused_with_the_number() -> None:
-    body = Body()
+    body = BodyReader()
     connection = await serve(STREAM, body, body.prepare)
     await connection.send(b"4\r\nabcd\r\n")
     await connection.settle()
@@ -303,7 +303,7 @@ async def test_streamed_body_past_its_limit_is_refused_with_the_number() -> None
 
 
 async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
-    body = Body()
+    body = BodyReader()
     connection = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
     await connection.close()
     await connection.settle()
@@ -314,7 +314,7 @@ async def test_streamed_body_whose_sender_leaves_is_broken() -> None:
 
 
 async def test_streamed_body_that_turns_malformed_ends_with_what_is_wrong() -> None:
-    body = Body()
+    body = BodyReader()
     connection = await serve(STREAM + b"2\r\nab\r\n", body, body.prepare)
     await connection.send(b"x")
     await connection.settle()
@@ -326,7 +326,7 @@ async def test_streamed_body_that_turns_malformed_ends_with_what_is_wrong() -> N
 
 async def test_sender_waits_while_more_than_enough_of_its_body_waits() -> None:
     reading = asyncio.Event()
-    body = Body(bytes_max=10**6)
+    body = BodyReader(bytes_max=10**6)
 
     async def script(exchange: InboundExchange) -> None:
         await reading.wait()

@@ -1,4 +1,4 @@
-"""Whose request it is (A6): only what trusted proxies wrote counts."""
+"""The client's address behind proxies: only what trusted proxies wrote counts."""
 
 from __future__ import annotations
 

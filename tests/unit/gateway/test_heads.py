@@ -1,4 +1,4 @@
-"""The head of a request: where its limits lie to the byte, and what its refusal says."""
+"""Limits of a request head to the byte, and the messages of its errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def talk(
 
 
 def cut(raw: bytes) -> list[list[bytes]]:
-    """At once, after another request, in two, and byte by byte."""
+    """Yield a request whole, after another request, in two pieces, and byte by byte."""
     return [
         [raw],
         [GET, raw],
@@ -44,7 +44,7 @@ def cut(raw: bytes) -> list[list[bytes]]:
 
 
 def fields(count: int, size: int) -> bytes:
-    """So many header lines, Host the first, of so many bytes in all."""
+    """Return so many header lines, Host first, of so many bytes in all."""
     lines = [HOST] + [b"x: y\r\n"] * (count - 2)
     spare = size - sum(map(len, lines)) - 5
     return b"".join(lines) + b"z:" + b" " + b"w" * spare + b"\r\n"
@@ -225,7 +225,7 @@ async def test_request_line_must_stand_there_behind_another_request_too() -> Non
 
 
 async def test_body_does_not_stand_in_for_a_request_line() -> None:
-    """The line as it was understood stands in the body; the one in the head has two spaces."""
+    """The valid request line is in the body; the one in the head has two spaces."""
     body = b"GET /v1/y HTTP/1.1\r\n"
     head = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
     handler, connection = await talk(

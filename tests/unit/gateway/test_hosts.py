@@ -1,4 +1,4 @@
-"""Which host names are served, and which are none."""
+"""Which Host headers are valid and served."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headgate.gateway.hosts import ACCEPTED_MAX, HostAllowlist, read_name
 from headgate.gateway.limits import HostNotAllowedError, MalformedRequestError
 
 
-def verdict(hosts: HostAllowlist, value: str) -> int:
+def check_status(hosts: HostAllowlist, value: str) -> int:
     error = hosts.check([value.encode("latin-1")], is_old=False)
     return 200 if error is None else error.kind.value
 
@@ -23,7 +23,7 @@ def verdict(hosts: HostAllowlist, value: str) -> int:
     ],
 )
 def test_without_configuration_what_no_stranger_can_name_is_served(value: str) -> None:
-    assert verdict(HostAllowlist(), value) == 200
+    assert check_status(HostAllowlist(), value) == 200
 
 
 @pytest.mark.parametrize(
@@ -42,27 +42,32 @@ def test_without_configuration_a_name_of_the_network_is_misdirected(value: str) 
 def test_address_of_the_internet_serves_no_private_names() -> None:
     hosts = HostAllowlist(is_public=True)
     for value in ("host.docker.internal", "mac.local", "gate.team.svc.cluster.local", "a.svc"):
-        assert verdict(hosts, value) == 421
+        assert check_status(hosts, value) == 421
     for value in ("localhost", "198.51.100.7:4600", "gateway"):
-        assert verdict(hosts, value) == 200
+        assert check_status(hosts, value) == 200
 
 
 def test_only_listed_names_are_served_where_there_is_a_list() -> None:
     hosts = HostAllowlist(("Gate.example", "*.below.example", "[::1]"))
-    assert [verdict(hosts, each) for each in ("gate.example", "GATE.EXAMPLE.:1", "[::1]:8")] == [
+    assert [
+        check_status(hosts, each) for each in ("gate.example", "GATE.EXAMPLE.:1", "[::1]:8")
+    ] == [
         200,
         200,
         200,
     ]
-    assert [verdict(hosts, each) for each in ("a.below.example", "a.b.below.example")] == [200, 200]
+    assert [check_status(hosts, each) for each in ("a.below.example", "a.b.below.example")] == [
+        200,
+        200,
+    ]
     for other in ("below.example", "notbelow.example", "localhost", "127.0.0.1", "gate"):
-        assert verdict(hosts, other) == 421
+        assert check_status(hosts, other) == 421
 
 
 def test_star_serves_every_valid_name() -> None:
     hosts = HostAllowlist(("*",))
-    assert verdict(hosts, "evil.example") == 200
-    assert verdict(hosts, "evil.example/") == 400
+    assert check_status(hosts, "evil.example") == 200
+    assert check_status(hosts, "evil.example/") == 400
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_star_serves_every_valid_name() -> None:
 )
 def test_value_that_is_no_host_is_none(value: str) -> None:
     assert read_name(value.encode("latin-1")) is None
-    assert verdict(HostAllowlist(("*",)), value) == 400
+    assert check_status(HostAllowlist(("*",)), value) == 400
 
 
 def test_one_host_is_wanted_but_of_an_old_client() -> None:
@@ -100,8 +105,8 @@ def test_one_host_is_wanted_but_of_an_old_client() -> None:
 def test_only_what_is_good_is_remembered_and_not_without_end() -> None:
     hosts = HostAllowlist(("*",))
     for number in range(ACCEPTED_MAX + 10):
-        assert verdict(hosts, f"h{number}.example") == 200
-    assert verdict(hosts, "a/b") == 400
+        assert check_status(hosts, f"h{number}.example") == 200
+    assert check_status(hosts, "a/b") == 400
     assert len(hosts.accepted) == ACCEPTED_MAX
     assert (b"host", b"h1.example") in hosts.accepted
 
@@ -137,9 +142,9 @@ def test_old_client_without_a_host_is_served_where_any_name_is() -> None:
 def test_names_of_the_list_are_read_as_those_of_a_request() -> None:
     hosts = HostAllowlist(("XX.example.", "[::1]", "lax"))
     for value in ("xx.example", "XX.example.", "[::1]:80", "lax"):
-        assert verdict(hosts, value) == 200
+        assert check_status(hosts, value) == 200
     for value in ("example", ".example", "la", "x.example", "::1"):
-        assert verdict(hosts, value) != 200
+        assert check_status(hosts, value) != 200
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Heads that are large and not whole: only so many of them are kept."""
+"""Only so many unfinished large heads are kept."""
 
 from __future__ import annotations
 
@@ -84,5 +84,5 @@ async def test_large_head_with_an_offer_to_upgrade_takes_no_place_once_it_is_who
 
 
 def is_begun(connection: object) -> bool:
-    """Whether a head has begun on a connection."""
+    """Return whether a head has begun on a connection."""
     return bool(getattr(connection, "headers", None))

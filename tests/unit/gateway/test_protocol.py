@@ -1,4 +1,4 @@
-"""The edge in this process: what a connection answers to bytes, and when it ends."""
+"""One connection of the edge in this process: what it answers, and when it closes."""
 
 from __future__ import annotations
 

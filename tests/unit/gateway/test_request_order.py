@@ -1,4 +1,4 @@
-"""Requests on one connection: whose turn it is, who is refused, and what a closed side means."""
+"""Several requests on one connection: order, refusals, and half-closed clients."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def linger(exchange: InboundExchange) -> None:
 
 
 class Gate:
-    """A handler's script that answers once it is opened."""
+    """A script for a handler that answers once the gate is opened."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -311,7 +311,7 @@ async def test_connections_up_to_the_limit_are_served_and_those_past_it_told_or_
 async def test_small_body_of_a_refused_call_is_read_first_and_a_large_one_not(
     length: int, more: tuple[bytes, ...], is_read: bool
 ) -> None:
-    connection = await talk(post(length, *more), handler=Refusing(length))
+    connection = await talk(post(length, *more), handler=RefusingHandler(length))
     assert connection.statuses == ([] if is_read else [503])
     assert (b"connection: close\r\n" in connection.transport.written) is not is_read
     await connection.send(b"x" * length)
@@ -321,8 +321,8 @@ async def test_small_body_of_a_refused_call_is_read_first_and_a_large_one_not(
     await connection.close()
 
 
-class Refusing(EchoHandler):
-    """Refuses every request by its head, of which it knows how long the body is."""
+class RefusingHandler(EchoHandler):
+    """Refuse every request by its head, of which it knows the length of the body."""
 
     def __init__(self, length: int | None) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ class Refusing(EchoHandler):
 
 
 async def test_chunked_body_of_a_refused_call_is_read_so_far() -> None:
-    connection = await talk(CHUNKED, handler=Refusing(None))
+    connection = await talk(CHUNKED, handler=RefusingHandler(None))
     piece = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     await connection.send(piece + piece)
     assert connection.statuses == []

@@ -1,4 +1,4 @@
-"""How often the sockets of one call are written to: both of its sides, around a whole gateway."""
+"""How often the sockets of one call are written to, on both sides of a whole gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request that two readers could understand in two ways, at the edge alone (11.2)."""
+"""The edge alone refuses every request that two readers could understand in two ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that leave while their connection is not read from: the loop does not hear of them."""
+"""Clients that disconnect while their connection is not read from, so that no read reports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Probed:
+class FakeSocket:
     """A socket whose peer is there until a test says otherwise."""
 
     def __init__(self) -> None:
@@ -41,41 +41,41 @@ async def never(exchange: InboundExchange) -> None:
     await asyncio.Event().wait()
 
 
-async def talk(raw: bytes, handler: ScriptedHandler) -> tuple[EdgeConnection, Probed]:
-    connection, probed = EdgeConnection(handler), Probed()
-    connection.transport.extra["socket"] = probed
+async def talk(raw: bytes, handler: ScriptedHandler) -> tuple[EdgeConnection, FakeSocket]:
+    connection, fake_socket = EdgeConnection(handler), FakeSocket()
+    connection.transport.extra["socket"] = fake_socket
     await connection.send(raw)
     await connection.settle()
-    return connection, probed
+    return connection, fake_socket
 
 
-async def assert_found(connection: EdgeConnection, probed: Probed) -> None:
-    """Found within a second, however late it leaves; and looked at no more once it is gone."""
+async def assert_found(connection: EdgeConnection, fake_socket: FakeSocket) -> None:
+    """Check that a disconnect is found within a second, and not looked for afterwards."""
     for _ in range(20):
         connection.loop.move(1)
     assert not connection.transport.aborted
-    probed.error = ECONNRESET
+    fake_socket.error = ECONNRESET
     connection.loop.move(1)
     assert connection.transport.aborted
-    looks = probed.looks
+    looks = fake_socket.looks
     await connection.close()
     connection.loop.move(60)
-    assert probed.looks == looks
+    assert fake_socket.looks == looks
 
 
 @pytest.mark.parametrize("raw", [GET, OLD_GET])
 async def test_client_that_shut_its_side_and_resets_is_found(raw: bytes) -> None:
-    connection, probed = await talk(raw, ScriptedHandler(never))
+    connection, fake_socket = await talk(raw, ScriptedHandler(never))
     assert connection.protocol.eof_received() is True
-    assert socket.SO_KEEPALIVE in probed.options
-    await assert_found(connection, probed)
+    assert socket.SO_KEEPALIVE in fake_socket.options
+    await assert_found(connection, fake_socket)
 
 
 @pytest.mark.parametrize("second", [GET, CONTROL])
 async def test_client_that_asked_ahead_and_resets_is_found(second: bytes) -> None:
-    connection, probed = await talk(GET + second, ScriptedHandler(never))
+    connection, fake_socket = await talk(GET + second, ScriptedHandler(never))
     assert connection.transport.paused
-    await assert_found(connection, probed)
+    await assert_found(connection, fake_socket)
 
 
 async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
@@ -84,10 +84,10 @@ async def test_sender_that_is_slowed_down_and_resets_is_found() -> None:
         exchange.body_bytes_max = 2 * BUFFERED_BODY_BYTES
 
     size = BUFFERED_BODY_BYTES + 1
-    connection, probed = await talk(CHUNKED, ScriptedHandler(never, prepare))
+    connection, fake_socket = await talk(CHUNKED, ScriptedHandler(never, prepare))
     await connection.send(b"%x\r\n%b" % (size, bytes(size)))
     assert connection.transport.paused
-    await assert_found(connection, probed)
+    await assert_found(connection, fake_socket)
 
 
 async def test_client_that_is_read_from_again_is_looked_at_no_more() -> None:
@@ -97,17 +97,17 @@ async def test_client_that_is_read_from_again_is_looked_at_no_more() -> None:
         await gate.wait()
         exchange.answer(200, b"", b"")
 
-    connection, probed = await talk(GET + GET, ScriptedHandler(answer))
+    connection, fake_socket = await talk(GET + GET, ScriptedHandler(answer))
     connection.loop.move(1)
-    assert probed.looks == 1
+    assert fake_socket.looks == 1
     gate.set()
     await connection.settle()
     assert not connection.transport.paused
     connection.loop.move(1)
     connection.loop.move(60)
-    assert probed.looks == 1
+    assert fake_socket.looks == 1
     gate.clear()
     await connection.send(GET + GET)
     connection.loop.move(1)
-    assert probed.looks == 2
+    assert fake_socket.looks == 2
     await connection.close()

@@ -1,4 +1,4 @@
-"""Offers to speak another protocol: ignored, as RFC 9110 7.8 allows, but for WebSocket."""
+"""Offers to upgrade the protocol are ignored (RFC 9110 7.8), except for WebSocket."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_body_that_waits_to_be_asked_for_is_asked_for() -> None:
 
 
 async def test_bytes_after_the_body_are_the_next_request_and_never_this_one() -> None:
-    """What another protocol would have sent is no HTTP/1.1: it is refused, and the end."""
+    """Frames of another protocol are not HTTP/1.1, so they are refused."""
     handler = EchoHandler()
     connection = await talk(
         post(OFFERS["h2c"]) + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + GET, handler=handler

@@ -1,4 +1,4 @@
-"""The fields that are checked are those of the official SDK's types, each at its own address."""
+"""The checked fields have the types of the official SDK, each at its own endpoint."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ each_address = pytest.mark.parametrize("path", PARAMS)
 
 
 def find_kinds(annotation: Any) -> set[type]:
-    """The JSON types that a field of the SDK may have."""
+    """Return the JSON types that a field of the SDK may have."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return {kind for each in arguments for kind in find_kinds(each)}
@@ -108,7 +108,7 @@ def find_kinds(annotation: Any) -> set[type]:
 
 
 def read_sdk(path: str) -> dict[str, set[type]]:
-    """The JSON types of each checked name, as the SDK sends them to this address."""
+    """Return the JSON types of each checked name, as the SDK sends them to this endpoint."""
     fields: dict[str, set[type]] = {}
     for params in PARAMS[path]:
         for name, annotation in typing_extensions.get_type_hints(params).items():

@@ -1,4 +1,4 @@
-"""Recorded streams of every wire, cut at every byte."""
+"""Recorded streams of every wire format, cut at every byte."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def meter_of(path: Path) -> Meter:
     return importlib.import_module(f"headgate.llm.wire.{path.parent.name}").METER
 
 
-def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome:
-    """What left before the end, what was withheld, and what the tap learned."""
+def run_tap(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome:
+    """Return what was passed on before the end, what was held back, and what the tap read."""
     tap = StreamTap(meter, parsed := ParsedUsage(), drop_usage=drop)
     left = b"".join(tap.feed(chunk) for chunk in chunks) + tap.close()
     return left, tap.release(), parsed, tap.finished, tap.truncated
@@ -40,7 +40,7 @@ def carry(meter: Meter, chunks: list[bytes], *, drop: bool) -> Outcome:
 @each_stream
 def test_recorded_stream_reads_as_expected(path: Path) -> None:
     stream = path.read_bytes()
-    left, withheld, parsed, finished, truncated = carry(meter_of(path), [stream], drop=False)
+    left, withheld, parsed, finished, truncated = run_tap(meter_of(path), [stream], drop=False)
     assert left + withheld == stream
     assert finished
     assert not truncated
@@ -55,7 +55,7 @@ def test_only_the_last_event_is_withheld(path: Path) -> None:
     stream = path.read_bytes()
     framer = SseFramer()
     events = framer.feed(stream) + framer.close()
-    _, withheld, *_ = carry(meter_of(path), [stream], drop=False)
+    _, withheld, *_ = run_tap(meter_of(path), [stream], drop=False)
     errors = [i for i, event in enumerate(events) if event.data.startswith(b'{"error"')]
     last = errors[0] if errors else len(events) - 1
     assert withheld == b"".join(event.raw for event in events[last:])
@@ -65,16 +65,16 @@ def test_only_the_last_event_is_withheld(path: Path) -> None:
 @pytest.mark.parametrize("drop", [False, True])
 def test_cutting_at_any_byte_changes_nothing(path: Path, drop: bool) -> None:
     stream, meter = path.read_bytes(), meter_of(path)
-    whole = carry(meter, [stream], drop=drop)
+    whole = run_tap(meter, [stream], drop=drop)
     for cut in range(1, len(stream)):
-        assert carry(meter, [stream[:cut], stream[cut:]], drop=drop) == whole, cut
-    assert carry(meter, [bytes([byte]) for byte in stream], drop=drop) == whole
+        assert run_tap(meter, [stream[:cut], stream[cut:]], drop=drop) == whole, cut
+    assert run_tap(meter, [bytes([byte]) for byte in stream], drop=drop) == whole
 
 
 @each_stream
 def test_dropping_removes_exactly_what_asking_for_usage_added(path: Path) -> None:
     stream, meter = path.read_bytes(), meter_of(path)
-    left, withheld, *_ = carry(meter, [stream], drop=True)
+    left, withheld, *_ = run_tap(meter, [stream], drop=True)
     framer = SseFramer()
     events = framer.feed(stream) + framer.close()
     kept = b"".join(event.raw for event in events if b'"choices":[],"usage":{' not in event.data)

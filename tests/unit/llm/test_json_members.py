@@ -1,4 +1,4 @@
-"""Members of an object are changed in their bytes."""
+"""Members of an object are changed in place, in its bytes."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _CALL = re.compile(
 
 
 def sdk_calls() -> set[tuple[str, str]]:
-    """Method and path of every call that the official SDK makes."""
+    """Return method and path of every call that the official SDK makes."""
     resources = Path(openai.__file__).parent / "resources"
     calls: set[tuple[str, str]] = set()
     for source in sorted(resources.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""A provider's key is taken out of answers, however it is spelled and however it is cut."""
+"""A provider's key is removed from responses, however it is spelled and cut into chunks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def spell(secret: bytes) -> list[bytes]:
 
 
 def run(redactor: StreamRedactor, chunks: list[bytes]) -> bytes:
-    """As a stream feeds it: only where it must be."""
+    """Feed the redactor as a stream does: only the chunks that it needs."""
     out = b""
     for chunk in chunks:
         if redactor.needle in chunk or chunk[-1:] > b" ":

@@ -252,7 +252,7 @@ USED = {"input_tokens": 5, "output_tokens": 6}
 def stream_response(
     items: list[dict[str, Any]], output: list[dict[str, Any]], **response: Any
 ) -> ParsedUsage:
-    """What is learned of a response whose items come one by one, and again at the end."""
+    """Return what is read of a response whose items come one by one, and again at the end."""
     answer = {"id": "resp", "status": "completed", "usage": USED, "output": output, **response}
     started = {**answer, "status": "in_progress", "usage": None, "output": []}
     parsed, ends = events(
