@@ -19,6 +19,7 @@ from headgate.api.access_denials import AccessDenialLog
 from headgate.billing.service import Ledger
 from headgate.data_directory import directory_lock
 from headgate.data_directory.directory_lock import DirectoryLock
+from headgate.data_directory.rescue import DatabaseRescue
 from headgate.gateway import cancellation
 from headgate.gateway.openai import OpenAiHandler
 from headgate.kit import failpoint
@@ -37,7 +38,6 @@ from headgate.main.exposure import check_certificate, check_exposure
 from headgate.main.first_start import find_answering, prepare_credential, prepare_first_start
 from headgate.main.listening import Server, attach, create_server
 from headgate.main.login_settings import check_login_settings
-from headgate.main.rescue import Rescue
 from headgate.main.simulator import check_simulator, load_simulator
 from headgate.settings import Settings
 from headgate.telemetry.observers import Observers
@@ -113,7 +113,7 @@ async def _serve(
         settings = await _prepare_provider(settings, application, stack, lock)
         writer = Writer(application.database)
         server = create_server(settings)
-        rescued = Rescue(settings)
+        rescued = DatabaseRescue(settings)
         writer.start(server.stop_at_once, rescue=rescued)
         stack.push_async_callback(writer.stop)
         client = open_client(settings, application.egress_rules)
@@ -181,7 +181,7 @@ async def _announce(
         await banner.show(server, settings, situation, find_answering(application))
 
 
-async def _check_storage(writer: Writer, rescued: Rescue) -> None:
+async def _check_storage(writer: Writer, rescued: DatabaseRescue) -> None:
     """Raise `StorageLostError` when it is unknown what the database has."""
     if writer.health.displaced:
         await writer.stop()

@@ -18,7 +18,7 @@ from headgate.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-class Rescue:
+class DatabaseRescue:
     """Back up the database on the writer's last connection. `folder` is the backup, if one was
     made."""
 
