@@ -23,20 +23,20 @@ from bench import in_process, traffic
 from bench.in_process import Gateway, Turn
 
 Profile = Counter[str]
-"""How often each function was called, by its place and name."""
+"""The calls of each function, by its file and name."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 RECORDS = Path(__file__).parent.parent / "tests" / "golden" / "calls" / PYTHON
-"""A file for each scenario, a line for each function. Every Python has calls of its own."""
+"""One file per scenario, one line per function. Other Python versions make other calls."""
 MARGIN = 0.05
-"""By how much a scenario may grow before it has to be recorded anew."""
+"""The growth that a scenario may have before it must be recorded again."""
 WARMUP = 4
 SAMPLES = 5
-"""Should they differ, the middle one counts."""
+"""If they differ, the median counts."""
 EVENTS = 12
 BURST = 7
 RECEIPTS = 32
-"""How many calls the observers hear of at once."""
+"""Receipts that are observed at once."""
 NOT_COUNTED = frozenset({__file__, in_process.__file__})
 
 

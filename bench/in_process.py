@@ -37,10 +37,10 @@ from headgate.settings import Settings
 from headgate.telemetry.metrics import Metrics
 
 PROVIDER = "http://127.0.0.1:9/v1"
-"""Nobody is there: no socket is ever opened."""
+"""Nothing listens there: no socket is ever opened."""
 WAIT_SECONDS = 20.0
 TURNS = 8
-"""Turns of the loop in which everything that an answer leaves to do is done."""
+"""Iterations of the loop in which everything after an answer is done."""
 
 
 class TimelessLoop(uvloop.Loop):
@@ -158,7 +158,7 @@ TRANSPORT_CALLS = {
         Transport.set_write_buffer_limits,
     )
 }
-"""What a real transport does in C."""
+"""Functions that a real transport runs in C."""
 
 
 class Provider(Dialer):

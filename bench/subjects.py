@@ -118,7 +118,7 @@ class Site:
     upstream: int
     headgate: Path
     programs: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """Peers that the environment names, see `find_programs`."""
+    """Peers that the environment names, from `find_programs`."""
 
     @property
     def logs(self) -> Path:
@@ -172,7 +172,7 @@ def start_headgate(site: Site, data: Path | None = None) -> Subject:
     port = machine.free_port()
     serve = [str(site.headgate), "serve", "--host", "127.0.0.1"]
     command = [*serve, "--port", str(port), "--data", str(data)]
-    # So that a bench run by a plain user may read the memory of its own child.
+    # A bench without root may then read the memory of its own child.
     environment = {**_openai_environment(site), "HEADGATE_ALLOW_DEBUGGING": "true"}
     process = _start(site, figures.HEADGATE, command, environment)
     ready = process.wait_until_ready(f"http://127.0.0.1:{port}/health/ready", 30)
@@ -331,7 +331,7 @@ def version_of(name: str, site: Site) -> str:
     if name in PEERS:
         return PEERS[name][0].partition("==")[2]
     if name in PROGRAMS:
-        # Not every one of them tells its version: the name of its file has to do.
+        # Some print no version: the name of the file stands for it.
         return site.programs[name].name
     commands = {figures.NGINX: ["nginx", "-v"], figures.HEADGATE: [str(site.headgate), "version"]}
     if name not in commands:

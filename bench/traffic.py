@@ -9,7 +9,7 @@ MODEL = "gpt-5.4-mini"
 SMALL_BYTES = 592
 LARGE_BYTES = 20480
 EVENTS = 68
-"""Of one stream: 66 events of content, the usage, [DONE]."""
+"""Events of one stream: 66 with content, the usage, [DONE]."""
 
 PROMPT = "Name the gate that every model call passes, and say what it counts. "
 

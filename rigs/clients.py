@@ -30,7 +30,7 @@ SLACK_SECONDS = 2.0
 MEBIBYTE = 1 << 20
 UPLOAD_LIMIT_BYTES = 4 * MEBIBYTE
 SOCKETS_MEBIBYTES = 7.0
-"""What the system may hold of a loopback connection on the way, beside what the server reads."""
+"""Bytes that the kernel may buffer on a loopback connection, besides what the server reads."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ class Rig:
         for who, key in (("with a key", self.gateway.key), ("without a key", "hg_live_none")):
             before = read_resident_bytes(pid)
             announced = await asyncio.to_thread(self.upload, render_call(key, b"", length=size))
-            # Sockets and one read hold some of it before anybody looks.
+            # Sockets and one read buffer some of it before the limit is checked.
             self.add(f"C5 {who}: MiB taken of 100 announced", announced, 2.0, "MiB", 1)
             head = render_call(key, b"", length=0).replace(
                 b"content-length: 0", b"transfer-encoding: chunked"

@@ -31,7 +31,7 @@ SMALL_PACE_SECONDS = 0.05
 SECONDS = 60.0
 POLL_SECONDS = 0.05
 SHORT_SHARE = 1 / 6
-"""Of the flood's length, for the windows before and after it."""
+"""The share of the flood's length that the windows before and after it have."""
 
 GOODPUT = Bar("R4 answered calls a second, flood / peak", "", 0.8, 0.95)
 ADMITTED = Bar("R4 p99 of admitted calls, flood / peak", "x", 2, 1.5, low=True)

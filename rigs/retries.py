@@ -32,7 +32,7 @@ IN_FLIGHT_MAX = 256
 """A machine that cannot keep the pace makes fewer calls a second instead of calls that fail."""
 PATIENCE_SECONDS = 120.0
 RETRIES_TO_JUDGE = 100
-"""Fewer say nothing of how they are spread."""
+"""Fewer retries say nothing about their spread."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class RetryStorm:
     told: Counter[tuple[int, str]] = field(default_factory=Counter[tuple[int, str]])
     """Status and `x-should-retry` of the errors that the SDK raised."""
     seen: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
-    """When each call came to the provider."""
+    """The times at which each call reached the provider."""
 
     @property
     def attempts(self) -> int:

@@ -47,7 +47,7 @@ NAMES_RETIRED = re.compile(
     r"\w*Face|Repetition|Claim|Journey|Cards|Pulse|strictness|Carriage|Opening|Holding|Hearing|"
     r"Upkeep|Opener|Round|Drafts|Surely|read_wishes|restless|deaf|Nowhere)"
 )
-"""Names of classes and functions that said nothing to a stranger; CONTRIBUTING.md has the rule."""
+"""House words that were classes and functions once; CONTRIBUTING.md has the rule."""
 SEE_ALONE = re.compile(r"See \S+")
 COMMENT_BANNED = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b")
 

@@ -21,7 +21,7 @@ SHUTTING_OUT = (
     "end_session",
     "change_password",
 )
-"""Operations by which the caller can shut itself out: they come last, alone."""
+"""Operations by which the caller can lock itself out: they run last, one at a time."""
 LIMITED = {"name": "limited", "kind": "admin", "permissions": ["*:read", "projects:write"]}
 
 

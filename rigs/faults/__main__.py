@@ -18,7 +18,7 @@ REAL = {
     "idle_seconds": 5,
     "total_seconds": 15,
 }
-"""A quarter to a fortieth of the deadlines of every day, in their proportions."""
+"""A quarter to a fortieth of the default deadlines, in their proportions."""
 LONG = {
     "U10.drip": "seconds=1",
     "U20.flood": "bytes=2147483648",

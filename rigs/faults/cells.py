@@ -22,7 +22,7 @@ PLACES = {
     "U3.plain": "plain",
     "U3.self-signed": "self_signed",
 }
-"""Faults before any HTTP are places to connect to, not scripts."""
+"""Faults before any HTTP are addresses to connect to, not scripts."""
 SHAPES = (
     (CHAT, False),
     (CHAT, True),
@@ -125,7 +125,7 @@ EXPECTED: dict[str, Expected] = {
     "U19.negative": _all("502"),
     "U19.twice": _all("502"),
     "U19.chunked": _all("502"),
-    # Two gibibytes pass where nothing is held, unless they outlast the deadline of the call.
+    # Two gibibytes pass where nothing is buffered, unless they outlast the call's deadline.
     "U20.flood": Expected("502", "frame", "ok|cut", "ok|cut"),
     "U20.announced": Expected("502", "frame", "ok|cut", "ok|cut"),
     **{
@@ -154,16 +154,16 @@ OPTIONS = {
     "U20.flood": "bytes=25165824",
     "U20.announced": "bytes=25165824",
 }
-"""Of scripts whose defaults are made for the deadlines of every day."""
+"""Options of scripts whose defaults are made for the default deadlines."""
 REPEATED = {"U4.reset": 3}
-"""What is safe to repeat, and a raw body is read by GET, is sent again on another connection: so
-often in all."""
+"""Attempts of a request that is safe to repeat (a raw body is read by GET) and is sent again on
+another connection."""
 FAILED_WHOLE = frozenset({"U16.error"})
-"""A whole answer that says that it failed is booked as such."""
+"""A whole answer that says that it failed is recorded as failed."""
 FREE = ("U1.", "U2.", "U3.", "U21.redirect", "U22.")
-"""Errors of the gateway for which nothing is charged: not sent, or sent on to elsewhere."""
+"""Errors of the gateway for which nothing is charged: nothing was sent, or a redirect came back."""
 HEAVY = ("U13.long", "U20.", "U21.", "U23.large")
-"""Run alone, because they are judged by the memory that they take."""
+"""Scripts that run alone, because their memory is measured."""
 
 
 def is_heavy(cell: Cell) -> bool:

@@ -41,7 +41,7 @@ async def ask(port: int, request: bytes) -> ReceivedResponse:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
     try:
         writer.write(request)
-        # Whatever cuts the answer short shows in what is missing.
+        # An answer that is cut short is judged by what is missing.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
             await _read_response(reader, response)
     finally:

@@ -51,7 +51,7 @@ class FaultHarness:
     log: Path
     database: Database
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    """For names of calls that no two of them share."""
+    """Numbers for unique names of calls."""
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
         """Return the fault server's log entries of each call by its tag, oldest first."""
@@ -83,7 +83,7 @@ class FaultHarness:
         if balance != FUNDS_NANO - spent:
             faults.append(f"the wallet has {balance} nano, not {FUNDS_NANO} - {spent}")
         gauges = self.gauges()
-        if gauges["requests_in_flight"] != 1:  # the one that asks
+        if gauges["requests_in_flight"] != 1:  # this request itself
             faults.append(f"{gauges['requests_in_flight'] - 1:g} requests in flight")
         busy = gauges["provider_connections"] - gauges["provider_connections_idle"]
         if busy or gauges["provider_connections_awaited"]:

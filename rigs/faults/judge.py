@@ -18,13 +18,13 @@ LATE_SECONDS = 2.0
 ERROR_FIELDS = {"message", "type", "param", "code"}
 LEAKS = ("set-cookie", "server: ", "via: ", "location: ")
 CONNECTS = 3
-"""How often it is tried to connect, before a call is given up."""
+"""Attempts to connect before a call fails."""
 CODES = {504: "provider_timeout"}
 BROKEN = "provider_invalid_response"
 ENDS = {CHAT: b"data: [DONE]", RESPONSES: b"event: response.completed"}
 OWN_WAIT_SECONDS_MAX = 60
 ADVISED_SECONDS = {"U17.hour": 3600, "U17.date": 3500}
-"""What the provider asks a client to wait, which is passed on however long; a date loses some."""
+"""Seconds that the provider asks a client to wait, passed on however long; a date loses some."""
 
 
 @dataclass

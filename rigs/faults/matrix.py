@@ -54,7 +54,7 @@ class Matrix:
         """Call the cells one by one, and record the gateway's peak memory for each."""
         process = Path(f"/proc/{self._stage.gateway.process.pid}")
         for cell in cells:
-            (process / "clear_refs").write_text("5")  # the peak begins anew
+            (process / "clear_refs").write_text("5")  # resets the peak
             before = read_memory(process, "VmRSS")
             asyncio.run(self._run([cell]))
             self.peaks[cell] = read_memory(process, "VmHWM") - before

@@ -26,7 +26,7 @@ COMPLETION = b'{"id":"c1","object":"chat.completion","model":"gpt-5.4-mini","cho
 CALM_CALLS = 1000
 ROTATION_SECONDS_MAX = 600.0
 LIVE_SECONDS_MAX = 3.0
-"""A command that is to be killed lives at most so long: it starts in about half a second."""
+"""The longest life of a command that is to be killed; it starts in about half a second."""
 
 
 class Figures(msgspec.Struct):
@@ -42,7 +42,7 @@ class Figures(msgspec.Struct):
     unreadable: int
     p99_before: float
     p99_beside: float
-    """While as many other commands run and are killed: what a second process costs this machine."""
+    """The p99 while as many unrelated commands run and are killed: the cost of a second process."""
     p99_during: float
 
 

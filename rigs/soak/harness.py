@@ -37,7 +37,7 @@ MANAGED_EVERY = 5
 """Every fifth key is of an organization without a credential: its calls are managed."""
 PROVIDER_KEY = "sk-soak-0123456789abcdefghijklmn"
 LOCAL = "127.0.0.1/32"
-"""Where the provider of a soak listens."""
+"""The network on which the provider of a soak listens."""
 FUNDED_NANO = 1_000_000 * 10**9
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0

@@ -28,7 +28,7 @@ class Tally:
     """The first wrong answers, in words."""
     calls_by_fault: dict[str, int] = field(default_factory=dict[str, int])
     seconds: list[float] | None = None
-    """How long each call took, where that is wanted."""
+    """Seconds of each call, if they are measured."""
 
     def note(self, call: mix.Call, fault: str | None) -> None:
         self.done += 1

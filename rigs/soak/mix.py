@@ -14,7 +14,7 @@ from dataclasses import dataclass
 MODEL = "gpt-5.4-mini"
 STREAM_SHARE, FAULT_SHARE, LEAVE_SHARE = 0.30, 0.05, 0.02
 UNASKED_SHARE = 0.5
-"""Of the streams, those whose caller does not ask for the usage, which the gateway then hides."""
+"""The share of streams whose caller does not ask for usage, which the gateway then hides."""
 EVENTS = 20
 MARK = b"soak-"
 QUOTED_BYTES = 300
@@ -33,11 +33,11 @@ class CallFault(enum.Enum):
     DROP = "drop"
     """Every attempt is closed before its head."""
     ONCE = "once"
-    """The first attempt is answered with 500, the second one as it should be."""
+    """The first attempt is answered with 500, the second one correctly."""
     CUT = "cut"
     """The answer breaks off."""
     GARBAGE = "garbage"
-    """A whole answer that is no JSON."""
+    """A whole answer that is not JSON."""
     LEAVE = "leave"
     """The caller leaves; the answer would have come a moment later."""
     ABANDON = "abandon"

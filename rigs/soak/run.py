@@ -42,7 +42,7 @@ class SoakResult:
     alarms: list[str]
     upstream_calls: int
     control_seconds: float
-    """The p99 of the lag of an idle loop beside it."""
+    """The p99 lag of an idle loop beside it."""
 
     def judge(self) -> list[Finding]:
         findings = samples.judge(self.idle, self.loaded, self.end, slope_max=self.plan.slope_max)
@@ -101,7 +101,7 @@ class SampleRecorder:
             await asyncio.sleep(REST_STEP_SECONDS)
             before, sample = sample, await self.take()
             is_settled = sample.recorded == self._load.tally.done
-            # The one that asks for the metrics is a client connection itself.
+            # The request for the metrics is a client connection itself.
             is_closed = sample.counts["client_connections"] <= 1
             if is_settled and is_closed and sample.counts == before.counts:
                 break

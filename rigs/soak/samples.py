@@ -19,7 +19,7 @@ COUNTS = {
     "provider_connections": "headgate_provider_connections",
     "database_connections": "headgate_database_connections",
 }
-"""What must be back where it was, with the metric that tells it."""
+"""What must return to its first value, with its metric."""
 COUNT_SLACK = 5
 SLOPE_MAX = 1.0
 GROWTH_MAX = 1.2

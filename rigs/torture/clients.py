@@ -34,7 +34,7 @@ class Clients:
         self.key = key
         self.answers: list[Answer] = []
         self.statuses: dict[int, int] = {}
-        """How often each status came, 0 for a connection that died."""
+        """The count of each status, 0 for a connection that died."""
         self.begun = 0
         self.in_flight = 0
         self.pause_seconds = 0.04

@@ -55,7 +55,7 @@ async def _fill(
     await asyncio.sleep(1.0)
     await asyncio.to_thread(_fill_up, ballast)
     await _wait_until(lambda: bool(load.statuses.get(503)), 30.0)
-    # What was under way may still find room in what the log has already.
+    # Calls under way may still find room in the part of the log that is allocated.
     await asyncio.sleep(0.5)
     whole, refused = len(load.answers), load.statuses.get(503, 0)
     findings, slowest = await asyncio.to_thread(_look_at_full, harness)

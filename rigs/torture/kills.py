@@ -121,14 +121,14 @@ async def _meet(harness: TortureHarness, point: str, nth: int) -> list[Finding]:
     try:
         await asyncio.to_thread(harness.restart, failpoint=f"{point}=kill@{nth}")
     except AssertionError:
-        # It died before it was ready: of the point, where that is reached by a start.
+        # It died before it was ready: at the point, if a start reaches it.
         return (
             []
             if point in ("hold_reaper", "before_commit", "after_commit", *CALL_POINTS)
             else [Finding("DB", f"no start with {point}")]
         )
     if point == "hold_reaper":
-        # Nothing was held when it was killed before.
+        # There was no open hold when it was killed.
         harness.gateway.kill()
         return []
     if point == "stopping":

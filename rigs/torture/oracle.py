@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 Read = Callable[[str], list[tuple[Any, ...]]]
-"""Runs a query on the books."""
+"""A function that runs a query on the database."""
 
 VERDICTS = {
     "L0": "billed and never charged by the provider",

@@ -13,7 +13,7 @@ from typing import Any
 
 MODEL = "gpt-5.4-mini"
 INPUT_NANO, OUTPUT_NANO = 750, 4_500
-"""Of a token, at $0.75 and $4.50 for a million."""
+"""Nano-dollars per token, at $0.75 and $4.50 per million."""
 DONE = b"data: [DONE]\n\n"
 CHAT_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 STREAM_HEAD = (

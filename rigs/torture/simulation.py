@@ -200,7 +200,7 @@ class World:
         if power:
             self.disk.lose_power()
             kept = {row[0] for row in self.read("SELECT request_id FROM receipts")}
-            # An own key's receipt is not flushed at once (decision 0003): no money hangs on it.
+            # An own key's receipt is not flushed at once (decision 0003): no money depends on it.
             self.answers = [
                 (answer, managed)
                 for answer, managed in self.answers
@@ -283,7 +283,7 @@ class World:
         if managed:
             holding = self.ledger.hold(hold)
             if self.draw.random() < 0.1:
-                # A stop cuts it off here: what is queued is settled behind it, at no cost.
+                # A stop interrupts it here: what is queued is settled later, at no cost.
                 await self.settle(make_receipt(hold, 0, outcome="cancelled"), hold)
                 return
             try:

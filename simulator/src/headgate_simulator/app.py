@@ -55,6 +55,7 @@ class _Simulator:
             _authenticate(headers)
             request = _decode(scope, headers, data)
             fault = faults.read_fault(request, headers.get(faults.HEADER, ""))
+            # The fault is gone from the model's name, so that a retry without it gets the same ids.
             request.seed = seed = Seed.of_body(
                 request.body, [upload.data for upload in request.uploads]
             )
@@ -81,6 +82,7 @@ class _Simulator:
         if "nonexistent" in request.model:
             message = f"The model `{request.model}` does not exist or you do not have access to it."
             raise ApiError(404, message, code="model_not_found")
+        # Handlers trust the types in a body; a wrong one shows as one of these errors.
         try:
             return handler(request, self._memory)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

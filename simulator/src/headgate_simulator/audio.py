@@ -11,7 +11,7 @@ from headgate_simulator.memory import Memory
 from headgate_simulator.messages import ApiRequest, ApiResponse, EventStream, Frame, invalid_value
 
 BYTES_PER_SECOND = 16_000
-"""What a second of any uploaded sound is taken to weigh."""
+"""Bytes that one second of any uploaded audio is taken to have."""
 AUDIO_TOKENS_PER_SECOND = 10
 _PIECE_BYTES = 4096
 

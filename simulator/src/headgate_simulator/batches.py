@@ -89,6 +89,7 @@ def _answer(line: bytes, endpoint: str, memory: Memory) -> dict[str, Any]:
     row: dict[str, Any] = {}
     try:
         row = msgspec.json.decode(line, type=dict[str, Any])
+        # The output file holds whole answers only.
         body = {name: value for name, value in row["body"].items() if name != "stream"}
         request = ApiRequest(row.get("method", "POST"), endpoint, {}, body, Seed.of_body(body))
         status, answer = 200, getattr(memory.run(request), "payload", None)

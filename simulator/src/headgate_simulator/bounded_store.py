@@ -19,6 +19,7 @@ class BoundedStore(Generic[T]):
         self._bytes_max = bytes_max
         self._measure = measure
         self._bytes = 0
+        # Never decreases: ids of created objects are derived from it.
         self.count = 0
 
     def put(self, identity: str, thing: T) -> None:

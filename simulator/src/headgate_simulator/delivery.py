@@ -54,6 +54,7 @@ class ResponseWriter:
         close = self._scope.get(CUT)
         if close is not None:
             close()
+            # Wait for the disconnect: returning earlier would make the server complain.
             await self.stall()
         self.is_gone = True
 

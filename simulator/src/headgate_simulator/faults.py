@@ -96,6 +96,7 @@ class FaultGate:
     """Refuse requests as their fault says, and count those that `times` bounds."""
 
     def __init__(self) -> None:
+        # Any caller can name new keys, so the counts are bounded like everything else.
         self._counts = BoundedStore[int](COUNTED_MAX, bytes_max=COUNTED_MAX, measure=lambda _: 1)
 
     def check(self, fault: FaultSpec, key: str) -> FaultSpec:

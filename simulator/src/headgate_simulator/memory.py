@@ -47,6 +47,7 @@ class Memory:
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
+        # Set by the application; a batch calls back through it, without an import of the routes.
         self.run: Run = _refuse_to_run
         count, size = settings.objects_max, settings.objects_bytes_max
         files = settings.files_bytes_max

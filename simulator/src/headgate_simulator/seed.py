@@ -17,7 +17,6 @@ class Seed:
     """Derive ids, times and numbers from a digest, by name; equal bodies derive the same."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
         self.hex = hashlib.blake2b(data, digest_size=16).hexdigest()
 
     @classmethod

@@ -23,6 +23,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        # ASGI has no way to close a connection in the middle of an answer.
         self.scope[CUT] = self.transport.close  # type: ignore[typeddict-unknown-key]
 
 

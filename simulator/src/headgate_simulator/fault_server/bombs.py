@@ -13,13 +13,13 @@ import zlib
 SIZE_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 20
 _ZEROS_CRC32 = 0x5B64C2B0
-"""Of `SIZE_BYTES` zeros."""
+"""The checksum of `SIZE_BYTES` zeros."""
 _BROTLI = (
     "eNo7//9/PYMKw6ONDkXv///8/5+/gcVBRqzh3V/7////M05g6DjMdGHv/+f//9szCDEURjDs+v7/z///"
     "7A5MCnzcDt//zQeqYvBgOJLI+OLe/8///8szcDZY6DDc/V3/7/9/ZgVGgXbWBdX/z0Mt2cBQMmrJqCVD"
     "0RJ7APFnrt4="
 )
-"""What brotli makes of `SIZE_BYTES` zeros (quality 5, window 24), packed once more with zlib."""
+"""`SIZE_BYTES` zeros by brotli (quality 5, window 24), compressed once more by zlib."""
 
 
 @functools.cache

@@ -97,6 +97,7 @@ class ScriptPlayer:
         await self._writer.drain()
 
     async def _wait(self, seconds: float) -> None:
+        # A read is the only way to notice that the peer leaves while nothing is sent.
         try:
             async with asyncio.timeout(seconds):
                 if await self._reader.read(1) == b"":
@@ -105,6 +106,7 @@ class ScriptPlayer:
             pass
 
     def _reset(self) -> None:
+        # Without lingering the kernel sends RST instead of FIN and drops what is queued.
         connection = self._writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._writer.transport.abort()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 FILLERS = 4
-"""Connections that fill a backlog of none; the kernel takes one or two more than it is told."""
+"""Connections that fill a backlog of 0; the kernel accepts one or two more than it is told."""
 
 
 class ClosedPort:
@@ -38,6 +38,7 @@ class BlackholePort:
         self._listener.bind((host, 0))
         self._listener.listen(0)
         self.port: int = self._listener.getsockname()[1]
+        # Accepted by nobody, they keep the queue full, so that the next SYN is dropped.
         self._fillers = [socket.socket() for _ in range(FILLERS)]
         for filler in self._fillers:
             filler.setblocking(False)

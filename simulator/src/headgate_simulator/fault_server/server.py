@@ -133,6 +133,7 @@ class FaultServer:
         """Return the number of this attempt of its call; 1 where the call has no tag."""
         if tag is None:
             return 1
+        # Bounded for long runs; a tag that is counted anew starts at attempt 1.
         if len(self._attempts) >= TAGS_MAX:
             self._attempts.clear()
         self._attempts[tag] += 1
