@@ -83,7 +83,7 @@ class _CachedList(msgspec.Struct):
     rows: Sequence[tuple[str, bytes]]
 
 
-class ModelsSender:
+class ModelsBackend:
     """Send calls for models to the provider or answer them here, and adapt the answers to the
     caller."""
 
@@ -284,7 +284,11 @@ class ModelsEncoder(OpenAiEncoder):
     """Encode answers whose body is not the provider's own and may come from the cache."""
 
     def __init__(
-        self, provider: Provider, retry_after_max_seconds: float, clock: Clock, models: ModelsSender
+        self,
+        provider: Provider,
+        retry_after_max_seconds: float,
+        clock: Clock,
+        models: ModelsBackend,
     ) -> None:
         super().__init__(provider, retry_after_max_seconds, clock)
         self.models = models
@@ -336,7 +340,7 @@ class ModelsEncoder(OpenAiEncoder):
 
 
 class ModelsPipeline:
-    """Run calls for models: through a pipeline whose sender is `ModelsSender`."""
+    """Run calls for models: through a pipeline whose backend is `ModelsBackend`."""
 
     def __init__(self, pipeline: CallPipeline, encoder: ModelsEncoder) -> None:
         self._pipeline = pipeline

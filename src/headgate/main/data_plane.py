@@ -16,7 +16,7 @@ from headgate.gateway.forwarding import Networks, parse_networks
 from headgate.gateway.hosts import HostAllowlist
 from headgate.gateway.limits import EdgeLimits
 from headgate.gateway.model_metadata import ModelMetadata
-from headgate.gateway.models import ModelsEncoder, ModelsPipeline, ModelsSender
+from headgate.gateway.models import ModelsBackend, ModelsEncoder, ModelsPipeline
 from headgate.gateway.openai import HandlerLimits, OpenAiHandler, ignore_unauthenticated
 from headgate.kit.db.writer import Writer
 from headgate.kit.errors import HeadgateError
@@ -66,7 +66,6 @@ class Traffic(msgspec.Struct, frozen=True):
 
     @property
     def gauges(self) -> Mapping[str, Callable[[], float]]:
-        """Return what the metrics read at each scrape."""
         return {
             "breakers_open": lambda: self.breakers.open,
             "drains": lambda: self.drains.active,
@@ -77,7 +76,6 @@ class Traffic(msgspec.Struct, frozen=True):
 
     @property
     def counters(self) -> Mapping[str, Callable[[], float]]:
-        """Return the counters that the metrics read at each scrape."""
         return {
             "breaker_openings": lambda: self.breakers.openings,
             "bodies_refused": lambda: self.bodies.refusals,
@@ -85,7 +83,6 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 def build_observers(settings: Settings, server: uvicorn.Server, client: HttpClient) -> Observers:
-    """Build the observers of settled calls, with gauges of the server and the egress client."""
     return Observers(
         {
             "connections": lambda: len(server.server_state.connections),
@@ -120,7 +117,6 @@ def build_handler(
     on_refusal: Callable[[HeadgateError], None],
     on_unauthenticated: Callable[[HeadgateError, bytes, str], None] = ignore_unauthenticated,
 ) -> OpenAiHandler:
-    """Build the OpenAI handler on its pipelines."""
     return OpenAiHandler(
         grants=application.key_index,
         pipeline=pipelines.calls,
@@ -187,7 +183,7 @@ def build_pipelines(
         managed_routes=application.managed_routes,
         usage_refusals=refusals,
     )
-    models = build_models_sender(settings, application, upstream)
+    models = build_models_backend(settings, application, upstream)
     encoder = ModelsEncoder(openai.PROVIDER, settings.retry_after_max_seconds, clock, models)
     # A cached list can be served while the breaker of its provider is open; `Upstream` checks the
     # breakers again before it asks the provider.
@@ -201,13 +197,13 @@ def build_pipelines(
     )
 
 
-def build_models_sender(
+def build_models_backend(
     settings: Settings, application: Application, upstream: Upstream
-) -> ModelsSender:
-    """What answers `/v1/models`."""
+) -> ModelsBackend:
+    """Build the backend of `/v1/models`."""
     catalog, clock = application.catalog, application.clock
     metadata = ModelMetadata(catalog, application.latencies.find, clock)
-    return ModelsSender(
+    return ModelsBackend(
         upstream,
         metadata,
         application.managed_routes,
@@ -219,7 +215,6 @@ def build_models_sender(
 
 
 def build_traffic(settings: Settings, application: Application) -> Traffic:
-    """Build the limits that running calls share."""
     return Traffic(
         ConcurrencyLimiter(
             settings.requests_in_flight_max, lag_seconds_max=settings.loop_lag_seconds_max
@@ -249,7 +244,6 @@ def build_timeouts(settings: Settings) -> Timeouts:
 
 
 def build_retry_policy(settings: Settings) -> RetryPolicy:
-    """Build the retry policy from the settings."""
     return RetryPolicy(
         retries_max=settings.retries_max,
         budget_ratio=settings.retry_budget_ratio,
@@ -260,7 +254,6 @@ def build_retry_policy(settings: Settings) -> RetryPolicy:
 
 
 def build_handler_limits(settings: Settings) -> HandlerLimits:
-    """Build the limits of request bodies."""
     return HandlerLimits(
         json_body_bytes_max=settings.json_body_bytes_max,
         form_body_bytes_max=settings.form_body_bytes_max,
@@ -278,7 +271,6 @@ def build_handler_limits(settings: Settings) -> HandlerLimits:
 
 
 def build_edge(settings: Settings, handler: RequestHandler) -> Edge:
-    """Build what all connections share."""
     return Edge(
         handler,
         build_edge_limits(settings),
@@ -299,7 +291,6 @@ def build_trusted_proxies(settings: Settings) -> Networks:
 
 
 def build_edge_limits(settings: Settings) -> EdgeLimits:
-    """Build the limits of a connection."""
     return EdgeLimits(
         header_bytes_max=settings.header_bytes_max,
         header_count_max=settings.header_count_max,

@@ -48,7 +48,6 @@ class BodyBudget:
         self.bytes_max = bytes_max
         self.taken = 0
         self.refusals = 0
-        """Number of bodies that were rejected for want of memory."""
         self._unchecked_bytes = bytes_max // 2
         self._held: dict[str, int] = {}
         self._refused_until: dict[str, float] = {}

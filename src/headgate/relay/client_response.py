@@ -97,9 +97,7 @@ class ClientResponse(Protocol):
         """Stop reading from the provider: the client reads slowly."""
         ...
 
-    def resume(self) -> None:
-        """Read from the provider again."""
-        ...
+    def resume(self) -> None: ...
 
 
 class ResponseFactory:
@@ -131,7 +129,6 @@ class ResponseFactory:
         return StreamedResponse(self, state, answer, caller, encoder, tap)
 
     def _open_decoder(self, answer: UpstreamResponse) -> None:
-        """Prepare to read the events of a compressed stream."""
         try:
             answer.decoder = Decoder(
                 answer.coding.decode("latin-1"),
@@ -192,7 +189,6 @@ class ResponseFactory:
         return redact(body, secret) if answer.status < 400 else redact_error(body, secret)
 
     def mark_answered(self, state: CallState) -> None:
-        """Record that the provider's part of the call is over."""
         state.answered_at = self._clock.monotonic()
 
 
@@ -217,7 +213,6 @@ class BufferedResponse:
         self._body = b""
 
     async def transfer(self) -> None:
-        """Read the body and the usage in it."""
         state, answer = self._state, self._answer
         body = await self._factory.read(state, answer)
         if answer.status >= 400:
@@ -251,7 +246,6 @@ class BufferedResponse:
         state.response_bytes = len(self._body)
 
     async def complete(self, receipt: Receipt) -> None:
-        """Send head and body in one piece."""
         head = self._encoder.encode_head(self._state, self._answer, receipt)
         self._caller.answer(self._answer.status, redact(head, find_secret(self._state)), self._body)
 
@@ -360,11 +354,9 @@ class StreamedResponse:
         caller.finish(complete=bool(frame), trailers=trailers)
 
     def pause(self) -> None:
-        """Stop reading from the provider: the client reads slowly."""
         self._answer.response.pause()
 
     def resume(self) -> None:
-        """Read from the provider again."""
         self._answer.response.resume()
 
     def on_data(self, data: bytes) -> None:
@@ -437,7 +429,6 @@ class StreamedResponse:
         self._wake()
 
     def on_failure(self, error: Exception) -> None:
-        """Record an error of the provider's connection, and wake the call."""
         self._ended = True
         if not self._tap.finished:
             failure = error if isinstance(error, HeadgateError) else describe_egress_error(error)

@@ -45,9 +45,7 @@ class Backend(Protocol):
 
     def send(
         self, state: CallState, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> Awaitable[UpstreamResponse]:
-        """Return the answer to a call, as `Upstream.send` does."""
-        ...
+    ) -> Awaitable[UpstreamResponse]: ...
 
 
 class CallPipeline:

@@ -52,7 +52,6 @@ class Grant(msgspec.Struct, frozen=True):
     """Projects that the key may name. None: for a management key all of its organization, for an
     inference key its own."""
     networks: tuple[Network, ...] = ()
-    """Networks from which the key may be used."""
     resources: tuple[str, ...] = ()
     tokens_per_minute: int = 0
     is_restricted: bool = False
@@ -130,7 +129,6 @@ class Credential(msgspec.Struct, frozen=True):
     purpose: str = ""
     """The egress rule that allows its origin: `OPERATOR`, or empty for the general one."""
     deadlines: Deadlines | None = None
-    """Its own deadlines; None sets none."""
     answer_head: bytes = b""
     """Header lines that tell the client which credential answered. Encoded once, here."""
 
@@ -405,8 +403,6 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="event", tag="call"):
 
 
 class Settlement(Protocol):
-    """Make receipts durable."""
-
     def check(self) -> None:
         """Raise a `HeadgateError` of kind UNAVAILABLE while nothing can be recorded, so that
         nothing is sent."""

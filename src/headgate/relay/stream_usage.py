@@ -24,7 +24,6 @@ class UsageRefusals:
         self._refused: dict[_RefusalKey, None] = {}
 
     def has(self, credential: Credential, model: str | None) -> bool:
-        """Return whether the field was rejected there."""
         return (credential.id, credential.origin, model) in self._refused
 
     def note(self, state: CallState) -> None:

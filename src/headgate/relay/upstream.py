@@ -115,13 +115,11 @@ class UpstreamResponse(msgspec.Struct):
         return body
 
     def drop_coding(self) -> None:
-        """Remove the content coding from the headers."""
         self.coding = b""
         self.headers = [header for header in self.headers if header[0] not in CODED_HEADERS]
 
     @property
     def media_type(self) -> bytes:
-        """Return the type of the body without its parameters."""
         return self.content_type.partition(b";")[0].rstrip()
 
     @property
@@ -132,7 +130,6 @@ class UpstreamResponse(msgspec.Struct):
 
 
 def read_response(response: Response) -> UpstreamResponse:
-    """Read the head of a response in one pass."""
     answer = UpstreamResponse(response.status, response.headers, response)
     for name, value in response.headers:
         if name == b"content-type":
@@ -477,14 +474,12 @@ def is_failure_of_provider(error: egress.EgressError, request: Request) -> bool:
 def mark_final(
     failure: UpstreamResponse | egress.EgressError,
 ) -> UpstreamResponse | egress.EgressError:
-    """Mark a failure as one that no retry heals."""
     if isinstance(failure, UpstreamResponse):
         failure.final = True
     return failure
 
 
 def raise_or_return(failure: UpstreamResponse | egress.EgressError) -> UpstreamResponse:
-    """Return the answer of the last attempt, or raise its error."""
     if isinstance(failure, UpstreamResponse):
         return failure
     raise describe_egress_error(failure) from failure

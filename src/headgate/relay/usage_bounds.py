@@ -96,7 +96,6 @@ def bound_tool_fees(
 
 
 def count_tool_calls(fields: Mapping[str, msgspec.Raw], assumed: int) -> int:
-    """Return the most calls of tools that a request allows."""
     asked = read_field(fields.get("max_tool_calls"))
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
         return assumed

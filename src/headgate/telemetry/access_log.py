@@ -29,7 +29,6 @@ class AccessLog:
         self.dropped = 0
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -38,7 +37,6 @@ class AccessLog:
         self._thread.join(timeout=1.0)
 
     def observe(self, receipts: Sequence[Receipt]) -> None:
-        """Queue the lines of a batch of calls."""
         if self._batches.qsize() < BATCHES_MAX:
             self._batches.put(receipts)
         else:

@@ -26,16 +26,13 @@ class LoopLagMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Start the timer on the running loop."""
         self._schedule_tick(self._read_seconds())
 
     def stop(self) -> None:
-        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def tick(self) -> None:
-        """Report the delay of one tick, and schedule the next."""
         now = self._read_seconds()
         late = max(0.0, now - self._due)
         while True:

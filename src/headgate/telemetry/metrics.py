@@ -40,7 +40,6 @@ class Histogram:
         self._sum = 0
 
     def observe(self, microseconds: int) -> None:
-        """Count one duration."""
         self._counts[bisect.bisect_left(self._bounds, microseconds)] += 1
         self._sum += microseconds
 
@@ -61,7 +60,6 @@ class Histogram:
         return buckets
 
     def sum_seconds(self) -> float:
-        """Return the sum of all durations."""
         return self._sum / 1_000_000
 
 
@@ -147,11 +145,9 @@ class Metrics(Collector):
         self._refusals[refusal] = self._refusals.get(refusal, 0) + 1
 
     def render(self) -> bytes:
-        """Return the whole exposition in the text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metric families, for `prometheus_client`."""
         yield from self._collect_counters()
         yield from self._collect_histograms()
         for name, read in self.gauges.items():

@@ -57,7 +57,6 @@ class Observers:
         gauges: Mapping[str, Callable[[], float]],
         counters: Mapping[str, Callable[[], float]] | None = None,
     ) -> None:
-        """Add gauges and counters to the metrics."""
         self.metrics.gauges.update(gauges)
         self.metrics.counters.update(counters or {})
 
@@ -77,7 +76,6 @@ class Observers:
             self.spans.observe(receipts)
 
     def start(self) -> None:
-        """Start the threads, and the monitor of the running loop."""
         self._loop_lag.start()
         if self.access_log is not None:
             self.access_log.start()
@@ -92,7 +90,6 @@ class Observers:
             self.spans.stop()
 
     def render(self) -> bytes:
-        """Return the metrics in the text format of Prometheus."""
         self._tell()
         return self.metrics.render()
 

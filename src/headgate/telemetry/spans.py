@@ -28,8 +28,6 @@ OPERATIONS = {
 
 
 class Spans:
-    """Export one span for each receipt."""
-
     def __init__(self, exporter: SpanExporter | None = None) -> None:
         self._provider = TracerProvider(
             resource=Resource.create(
@@ -58,7 +56,6 @@ class Spans:
         span.end(end_time=end)
 
     def stop(self) -> None:
-        """Send what waits."""
         self._provider.shutdown()
 
 

@@ -20,9 +20,9 @@ from headgate.gateway.models import (
     LISTS_MAX,
     RENDERED_SECONDS,
     ROWS_MAX,
+    ModelsBackend,
     ModelsCall,
     ModelsEncoder,
-    ModelsSender,
     parse_list_options,
 )
 from headgate.kit.errors import HeadgateError
@@ -117,7 +117,7 @@ class FakeUpstream:
 
 
 class Shop:
-    """`ModelsSender` between a provider and callers, as the pipeline would drive it."""
+    """`ModelsBackend` between a provider and callers, as the pipeline would drive it."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Shop:
         self.latencies: dict[tuple[str, str], Latency] = {}
         hidden = hidden or {}
         metadata = ModelMetadata(catalog or CATALOG, self.find_latency, self.clock)
-        self.models = ModelsSender(
+        self.models = ModelsBackend(
             self.upstream,
             metadata,
             managed_routes or FakeManagedModelRoutes(),
