@@ -28,12 +28,12 @@ HELP: dict[str, str] = {
     "receipts_deferred": "Receipts that wait in memory until the database works again.",
     "master_key_outdated": "1 after another process replaced the master key: restart this one.",
     "database_connections": "Connections to the database that are open.",
-    "breakers_open": "Circuit breakers that hold calls back from a provider.",
+    "breakers_open": "Circuit breakers that are open.",
     "breaker_openings": "How often a circuit breaker opened.",
-    "drains": "Answers that are read to their end after their client left.",
-    "calls_admitted": "Calls that are under way, of those that the gateway carries at once.",
-    "calls_of_one_key_max": "Most calls that one key has under way.",
-    "bodies_bytes": "Memory that bodies of requests and answers take.",
+    "drains": "Answers that are read to their end after their client disconnected.",
+    "calls_admitted": "Calls that are running.",
+    "calls_of_one_key_max": "Most calls that one key may run; falls while the event loop is late.",
+    "bodies_bytes": "Memory that the bodies of requests and answers occupy.",
     "bodies_refused": "Bodies that were refused for lack of memory.",
 }
 """By the name without `headgate_`, and without the `_total` of counters."""
