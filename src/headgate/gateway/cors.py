@@ -133,13 +133,16 @@ class CorsMiddleware:
     async def _answer_preflight(self, headers: Headers, send: Send) -> None:
         origin = get_header(headers, b"origin")
         if self._policy.allows(origin):
-            status, body, told = 204, b"", self._policy.list_preflight_headers(headers)
+            status, body, response_headers = 204, b"", self._policy.list_preflight_headers(headers)
         else:
             shown = origin.decode("ascii", "backslashreplace")
             status, body = 403, f"The origin {shown} is not in HEADGATE_CORS_ORIGINS.\n".encode()
-            told = [(b"content-type", b"text/plain; charset=utf-8"), (b"vary", b"Origin")]
-            told.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": told})
+            response_headers = [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"vary", b"Origin"),
+            ]
+            response_headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": response_headers})
         await send({"type": "http.response.body", "body": body})
 
 

@@ -56,8 +56,7 @@ def find_client_address(peer: str, headers: Headers, trusted: Networks) -> str:
 
     `peer` is the connected address; names of `headers` are in lower case. Raises
     `MalformedForwardedAddressError` where a trusted proxy passed on something that is no address,
-    too many hops, or two headers that disagree: a wrong guess could admit somebody, a refusal does
-    not.
+    too many hops, or two headers that disagree: a wrong guess could grant access, a refusal cannot.
     """
     address = parse_unmapped(peer)
     if address is None:

@@ -251,7 +251,7 @@ class OpenAiHandler:
             self.refuse(exchange, error)
         # An unexpected error must not leave the client without a response. The log has its details.
         except Exception:
-            log.exception("gateway.fault", request_id=request_head.request_id)
+            log.exception("gateway.unexpected_error", request_id=request_head.request_id)
             self.refuse(exchange, InternalError.of(request_head.request_id))
 
     def cancel(self, exchange: InboundExchange, key_ids: frozenset[str]) -> bool:

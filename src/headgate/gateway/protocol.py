@@ -112,7 +112,7 @@ class EdgeProtocol(RequestParserProtocol):
                 release_memory(exchange)
         if answering is not None:
             answering.disconnect()
-            if answering.task is None:  # nobody will ever complete it
+            if answering.task is None:  # its handler never started, so nothing else completes it
                 self._answering = None
                 release_memory(answering)
         if isinstance(arriving, InboundExchange):
