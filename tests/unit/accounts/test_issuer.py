@@ -53,12 +53,12 @@ async def is_good(issuer: RealIssuer, token: str) -> bool:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_tokens_of_the_issuer_are_taken(clock: ManualClock, algorithm: str) -> None:
+async def test_tokens_of_the_issuer_are_accepted(clock: ManualClock, algorithm: str) -> None:
     fake = FakeIssuer(now=clock.now())
     fake.add_key("k1", algorithm)
     issuer = RealIssuer(fake, clock, url=URL, jwks_url=None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # joserfc finds the name EdDSA old; issuers use it
+        warnings.simplefilter("ignore")  # joserfc deprecates the name EdDSA, but issuers use it
         claims = await issuer.verify(fake.sign("k1", algorithm), audiences=("app",))
     assert claims["sub"] == "ada-1"
 
@@ -91,13 +91,13 @@ async def test_tokens_of_the_issuer_are_taken(clock: ManualClock, algorithm: str
         ({"sub": "x" * 256}, False),
     ],
 )
-async def test_claims_are_those_of_a_present_token_for_us(
+async def test_token_must_be_current_and_for_this_audience(
     issuer: RealIssuer, fake: FakeIssuer, claims: dict[str, object], expected: bool
 ) -> None:
     assert await is_good(issuer, fake.sign("k1", claims=claims)) is expected
 
 
-async def test_expired_token_is_told_apart_only_when_it_was_good(
+async def test_only_an_otherwise_valid_token_is_reported_as_expired(
     issuer: RealIssuer, fake: FakeIssuer
 ) -> None:
     old = fake.sign("k1", claims={"exp": 1_800_000_000})
@@ -107,9 +107,7 @@ async def test_expired_token_is_told_apart_only_when_it_was_good(
         await issuer.verify(old[:-4] + "AAAA", audiences=("app",))
 
 
-async def test_no_signature_and_no_shared_secret_count(
-    issuer: RealIssuer, fake: FakeIssuer
-) -> None:
+async def test_unsigned_and_hs_tokens_are_refused(issuer: RealIssuer, fake: FakeIssuer) -> None:
     good = fake.sign("k1")
     _, payload, _ = good.split(".")
 
@@ -118,7 +116,7 @@ async def test_no_signature_and_no_shared_secret_count(
 
     unsigned = encode(b'{"alg":"none","kid":"k1"}')
     critical = encode(b'{"alg":"RS256","kid":"k1","crit":["x"],"x":1}')
-    # As a verifier would do it that takes the public key for a shared secret.
+    # A verifier that mistakes the public key for a shared secret would accept this.
     header = encode(b'{"alg":"HS256","kid":"k1"}')
     body = f"{header}.{payload}"
     public = fake.keys["k1"].as_pem(private=False)
@@ -137,7 +135,7 @@ async def test_no_signature_and_no_shared_secret_count(
     assert await is_good(issuer, good)
 
 
-async def test_new_key_is_found_and_strangers_cost_one_question_each_ten_seconds(
+async def test_new_key_is_fetched_and_unknown_keys_cause_one_request_in_ten_seconds(
     issuer: RealIssuer, fake: FakeIssuer, clock: ManualClock
 ) -> None:
     assert await is_good(issuer, fake.sign("k1"))
@@ -155,7 +153,7 @@ async def test_new_key_is_found_and_strangers_cost_one_question_each_ten_seconds
     assert len(fake.asked) == known + 2
 
 
-async def test_old_keys_serve_while_new_ones_are_fetched_and_while_they_cannot_be(
+async def test_old_keys_stay_in_use_while_new_ones_are_fetched_or_cannot_be(
     issuer: RealIssuer, fake: FakeIssuer, clock: ManualClock
 ) -> None:
     token = fake.sign("k1", claims={"exp": int(clock.now()) + 100_000})
@@ -174,12 +172,12 @@ async def test_old_keys_serve_while_new_ones_are_fetched_and_while_they_cannot_b
     fake.add_key("k2")
     fake.is_down = False
     clock.seconds += 3600.0
-    assert await is_good(issuer, token)  # once more, while the new ones come
+    assert await is_good(issuer, token)  # The old keys serve while the new ones are fetched.
     await asyncio.sleep(0.01)
     assert not await is_good(issuer, token)
 
 
-async def test_without_any_key_nothing_is_decided(
+async def test_without_keys_no_token_is_accepted_or_refused(
     issuer: RealIssuer, fake: FakeIssuer, clock: ManualClock
 ) -> None:
     fake.is_down = True
@@ -190,7 +188,7 @@ async def test_without_any_key_nothing_is_decided(
     assert await is_good(issuer, fake.sign("k1"))
 
 
-async def test_issuer_that_says_it_is_another_one_is_not_believed(
+async def test_discovery_document_of_another_issuer_is_refused(
     issuer: RealIssuer, fake: FakeIssuer
 ) -> None:
     fake.extra["issuer"] = "https://other.example"
@@ -198,7 +196,7 @@ async def test_issuer_that_says_it_is_another_one_is_not_believed(
         await issuer.find_endpoint("token_endpoint")
 
 
-def test_only_keys_that_check_signatures_are_read(fake: FakeIssuer) -> None:
+def test_only_signature_keys_are_parsed(fake: FakeIssuer) -> None:
     public = fake.keys["k1"].as_dict(private=False)
     secret = {"kty": "oct", "kid": "s", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}
     document = {"keys": [secret, {**public, "use": "enc"}, "x", {"kty": "new"}, public]}
@@ -219,7 +217,7 @@ def test_only_keys_that_check_signatures_are_read(fake: FakeIssuer) -> None:
         ({"email": 7, "email_verified": True}, None),
     ],
 )
-def test_address_counts_when_the_issuer_vouches_for_it(
+def test_email_counts_only_when_the_issuer_has_verified_it(
     claims: dict[str, object], email: str | None
 ) -> None:
     assert read_external_identity(URL, {"sub": "s", **claims}).email == email
