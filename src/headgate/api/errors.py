@@ -1,4 +1,4 @@
-"""The errors of the platform API, in its own shape (systems.md 1.2).
+"""The errors of the platform API, in its own shape.
 
 `{"detail": "<text>", "code": "<code>"}` ordinarily; 422 with `{"detail": [{"loc", "msg", "type"}]}`
 where a field is at fault. What is missing and what is somebody else's give the same bytes (M7).

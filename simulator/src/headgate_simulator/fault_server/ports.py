@@ -51,7 +51,7 @@ class BlackholePort:
 
 
 def make_self_signed() -> ssl.SSLContext:
-    """Make a certificate that no authority has signed (U3)."""
+    """Make a certificate that no authority has signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fault.line")])
     now = datetime(2020, 1, 1, tzinfo=UTC)

@@ -1,6 +1,6 @@
 """Stored secrets by name: written, listed by what they are called, forgotten; never read.
 
-Success is `{"success": true, "data": ...}` here (systems.md 3.2).
+Success is `{"success": true, "data": ...}` here.
 """
 
 from __future__ import annotations

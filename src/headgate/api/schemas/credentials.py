@@ -1,4 +1,4 @@
-"""How credentials look on the platform API (systems.md 1.3)."""
+"""How credentials look on the platform API."""
 
 from __future__ import annotations
 

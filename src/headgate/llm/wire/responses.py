@@ -93,7 +93,7 @@ class ResponsesMeter(BodyMeter):
         """Return `event: error`, numbered after the last event that came.
 
         The fields are at the top level, as OpenAI documents them, and under `error`, as it sends
-        them: the official clients raise their error only for the latter (openai-dotnet issue 881).
+        them: the official clients raise their error only for the latter.
         """
         body = {
             "type": "error",
