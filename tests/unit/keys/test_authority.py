@@ -17,12 +17,12 @@ from headgate.keys.model.pattern import is_within
 from headgate.keys.model.scope import normalize_lists
 
 ALPHABET = "ab"
+# Every name of up to five letters, including a letter that no pattern contains.
 WORDS = [
     "".join(letters)
     for length in range(6)
     for letters in itertools.product(ALPHABET + "z", repeat=length)
 ]
-# Every name of up to five letters, including a letter that no pattern contains.
 NOUNS, VERBS = ("a", "b", "platform", "z"), ("r", "w", "z")
 PERMISSIONS = [f"{noun}:{verb}" for noun in NOUNS for verb in VERBS]
 V4 = [f"10.0.0.{last}" for last in range(8)]
