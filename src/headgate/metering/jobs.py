@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
 from headgate.kit.db.writer import Writer
 from headgate.kit.ids import first_id
 from headgate.metering import store
 from headgate.metering.model import Latency, LatencySample, measure
 
+DAY_SECONDS = 86_400
 INTERVAL_SECONDS = 60.0
 SLICE_SECONDS = 0.02
 """After this a slice ends: calls that are to be stored wait for it."""
@@ -44,6 +46,8 @@ MODELS_MAX = 1_000
 
 _Place = tuple[str, str]
 """Credential and model, as it was named."""
+
+log = structlog.get_logger(__name__)
 
 
 class Latencies:
@@ -148,3 +152,20 @@ class Pruner:
             if rows < STEP_ROWS or self._read_seconds() - begin >= self._slice_seconds:
                 break
         return total
+
+
+async def delete_old_receipts(pruner: Pruner, *, days: int, now: float) -> None:
+    """Delete receipts older than `days` (0 keeps them for ever). Run every `INTERVAL_SECONDS`.
+
+    Raises StorageUnavailableError.
+    """
+    if not days:
+        return
+    progress = await pruner.run(now - days * DAY_SECONDS)
+    if progress.rows:
+        log.info(
+            "retention.done",
+            receipts=progress.rows,
+            slices=progress.slices,
+            longest_ms=round(progress.longest_seconds * 1000, 1),
+        )

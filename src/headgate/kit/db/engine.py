@@ -128,6 +128,13 @@ class Database:
         """Return the size of the write-ahead log; 0 where there is none."""
         return self.dialect.wal_bytes
 
+    @property
+    def connections_open(self) -> int:
+        """Return the number of pooled connections, in use or not."""
+        pool = self.engine.pool
+        assert isinstance(pool, sa.QueuePool)
+        return pool.checkedin() + pool.checkedout()
+
     def flush_wal(self) -> None:
         """Move what an earlier process left in the write-ahead log into the database, flushed.
 
